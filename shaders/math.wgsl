@@ -1,0 +1,185 @@
+// Functions that keep ONNX's meaning where WGSL's own do not, on every driver seen. A kernel includes those it calls.
+
+fn is_nan(x: f32) -> bool {
+  // x != x is false for NaN on lavapipe and SwiftShader.
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+fn nan() -> f32 {
+  // A variable keeps WGSL's constant evaluation from refusing the bit pattern.
+  var bits = 0x7fc00000u;
+  return bitcast<f32>(bits);
+}
+
+fn infinity() -> f32 {
+  var bits = 0x7f800000u;
+  return bitcast<f32>(bits);
+}
+
+fn min_full(a: f32, b: f32) -> f32 {
+  // NaN wins, whatever the driver's min does with it.
+  return select(select(min(a, b), b, is_nan(b)), a, is_nan(a));
+}
+
+fn max_full(a: f32, b: f32) -> f32 {
+  return select(select(max(a, b), b, is_nan(b)), a, is_nan(a));
+}
+
+fn log_full(x: f32) -> f32 {
+  // SwiftShader: log(0) is -88, log(-1) is 0.
+  let positive = select(log(x), infinity(), bitcast<u32>(x) == 0x7f800000u);
+  return select(select(positive, -infinity(), x == 0.0), nan(), x < 0.0 || is_nan(x));
+}
+
+fn exp_m1(x: f32) -> f32 {
+  // The series where exp(x) - 1 would cancel.
+  let small = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x / 720.0)))));
+  return select(exp(x) - 1.0, small, abs(x) < 0.5);
+}
+
+fn log_1p(x: f32) -> f32 {
+  // Kahan: the rounding error of 1 + x cancels in the quotient.
+  let u = 1.0 + x;
+  return select(log_full(u) * (x / (u - 1.0)), x, u == 1.0);
+}
+
+fn tanh_full(x: f32) -> f32 {
+  // SwiftShader: tanh(1e30) is NaN.
+  let e = exp_m1(-2.0 * min(abs(x), 20.0));
+  let t = -e / (2.0 + e);
+  return select(select(t, -t, x < 0.0), x, is_nan(x));
+}
+
+fn sinh_full(x: f32) -> f32 {
+  let e = exp_m1(abs(x));
+  let s = select(0.5 * (e + e / (e + 1.0)), e * 0.5, abs(x) > 20.0);
+  return select(s, -s, x < 0.0);
+}
+
+fn asinh_full(x: f32) -> f32 {
+  let a = abs(x);
+  let s = select(log_1p(a + a * a / (1.0 + sqrt(1.0 + a * a))), log_full(a) + 0.69314718, a > 1e9);
+  return select(s, -s, x < 0.0);
+}
+
+fn acosh_full(x: f32) -> f32 {
+  let t = x - 1.0;
+  let s = select(log_1p(t + sqrt(2.0 * t + t * t)), log_full(x) + 0.69314718, x > 1e9);
+  return select(s, nan(), x < 1.0);
+}
+
+fn atanh_full(x: f32) -> f32 {
+  let a = abs(x);
+  let s = 0.5 * log_1p(2.0 * a / (1.0 - a));
+  let t = select(select(s, infinity(), a == 1.0), nan(), a > 1.0);
+  return select(t, -t, x < 0.0);
+}
+
+fn sigmoid(x: f32) -> f32 {
+  let e = exp(-abs(x));
+  return select(1.0, e, x < 0.0) / (1.0 + e);
+}
+
+fn softplus(x: f32) -> f32 {
+  return max(x, 0.0) + log_1p(exp(-abs(x)));
+}
+
+fn erf(x: f32) -> f32 {
+  let a = abs(x);
+  // Series around 0: erf(x) = 2/sqrt(pi) * sum (-1)^n x^(2n+1) / (n! (2n+1)).
+  let s = a * a;
+  let near = a * 1.12837917 * (1.0 + s * (-0.333333333 + s * (0.1 + s * (-0.0238095238 + s * (0.00462962963
+    + s * (-0.000757575758 + s * (0.000106837607 - s * 0.0000132275132)))))));
+  // Abramowitz and Stegun 7.1.26 further out: absolute error 1.5e-7.
+  let t = 1.0 / (1.0 + 0.3275911 * a);
+  let far = 1.0 - t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    * exp(-min(s, 80.0));
+  let y = select(far, near, a < 0.75);
+  return select(select(y, -y, x < 0.0), x, is_nan(x));
+}
+
+fn fmod(a: f32, b: f32) -> f32 {
+  return a - b * trunc(a / b);
+}
+
+fn rem_floor_f32(a: f32, b: f32) -> f32 {
+  return a - b * floor(a / b);
+}
+
+fn rem_floor_i32(a: i32, b: i32) -> i32 {
+  let r = a % b;
+  return select(r, r + b, r != 0 && ((r < 0) != (b < 0)));
+}
+
+fn pow_i32(a: i32, b: i32) -> i32 {
+  var result = 1;
+  var base = a;
+  var n = max(b, 0);
+  for (var i = 0; i < 32; i++) {
+    if (n & 1) != 0 { result *= base; }
+    base *= base;
+    n >>= 1u;
+  }
+  return select(result, select(0, select(-1, 1, (b & 1) == 0), a == -1), b < 0 && a != 1);
+}
+
+fn pow_u32(a: u32, b: u32) -> u32 {
+  var result = 1u;
+  var base = a;
+  var n = b;
+  for (var i = 0; i < 32; i++) {
+    if (n & 1u) != 0u { result *= base; }
+    base *= base;
+    n >>= 1u;
+  }
+  return result;
+}
+
+fn pow_full(a: f32, b: f32) -> f32 {
+  // WGSL's pow is for positive bases only, and pow(0, 0) is 0 on lavapipe.
+  let odd = abs(b) < 16777216.0 && (i32(clamp(b, -16777216.0, 16777216.0)) & 1) != 0 && floor(b) == b;
+  let whole = floor(b) == b;
+  let size = select(pow(abs(a), b), abs(a) * abs(a), b == 2.0);
+  let negative = select(nan(), select(size, -size, odd), whole);
+  let zero = select(select(0.0, infinity(), b < 0.0), 1.0, b == 0.0);
+  let by_sign = select(size, negative, a < 0.0);
+  let result = select(by_sign, zero, a == 0.0);
+  return select(select(result, a + b, is_nan(a) || is_nan(b)), 1.0, b == 0.0 || a == 1.0);
+}
+
+fn shift_left(a: u32, b: u32) -> u32 {
+  return select(a << (b & 31u), 0u, b > 31u);
+}
+
+fn shift_right(a: u32, b: u32) -> u32 {
+  return select(a >> (b & 31u), 0u, b > 31u);
+}
+
+fn f32_to_i32(x: f32) -> i32 {
+  // Out of range is undefined in ONNX; the greatest float below 2^31 keeps drivers agreeing.
+  return select(i32(clamp(x, -2147483648.0, 2147483520.0)), 0, is_nan(x));
+}
+
+fn f32_to_u32(x: f32) -> u32 {
+  // Negative numbers wrap, as C compilers and numpy do.
+  let wrapped = bitcast<u32>(f32_to_i32(x));
+  return select(u32(clamp(x, 0.0, 4294967040.0)), wrapped, x < 0.0);
+}
+
+fn round_bf16(x: f32) -> f32 {
+  let bits = bitcast<u32>(x);
+  let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u;
+  return select(bitcast<f32>(rounded), x, is_nan(x));
+}
+
+fn round_f16(x: f32) -> f32 {
+  // f32(f16(x)) is elided by Mesa 26, and pack2x16float may do anything beyond 65504: integer arithmetic on the bits.
+  let bits = bitcast<u32>(x);
+  let size = bits & 0x7fffffffu;
+  let normal = (size + 0xfffu + ((size >> 13u) & 1u)) & 0xffffe000u;
+  // Below 2^-14 the grid is 2^-24: adding 0.5 puts the last bit of the sum there.
+  let tiny = bitcast<u32>((bitcast<f32>(size) + 0.5) - 0.5);
+  let finite = select(normal, tiny, size < 0x38800000u);
+  let result = select(finite, 0x7f800000u, size >= 0x477ff000u && size <= 0x7f800000u);
+  return bitcast<f32>(select(result, size, size > 0x7f800000u) | (bits & 0x80000000u));
+}

@@ -1,0 +1,77 @@
+//! A node's attributes as plain values, and typed access to them for the operators' parsers.
+
+use std::collections::BTreeMap;
+
+use super::Graph;
+use crate::Tensor;
+use crate::error::{Why, refuse};
+
+/// One attribute's value.
+#[derive(Clone, Debug)]
+pub(crate) enum Attr {
+    Int(i64),
+    Float(f32),
+    String(String),
+    Tensor(Tensor),
+    Graph(Box<Graph>),
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    Strings(Vec<String>),
+    /// A kind that no supported operator reads (sparse tensors, type protos, lists of graphs).
+    Other(&'static str),
+}
+
+impl Attr {
+    fn kind(&self) -> &'static str {
+        match self {
+            Attr::Int(_) => "int",
+            Attr::Float(_) => "float",
+            Attr::String(_) => "string",
+            Attr::Tensor(_) => "tensor",
+            Attr::Graph(_) => "graph",
+            Attr::Ints(_) => "ints",
+            Attr::Floats(_) => "floats",
+            Attr::Strings(_) => "strings",
+            Attr::Other(kind) => kind,
+        }
+    }
+}
+
+/// A node's attributes by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes(pub(crate) BTreeMap<String, Attr>);
+
+/// `name(key)`: the attribute, `None` if it is absent, a refusal if it has another kind.
+macro_rules! getters {
+    ($($name:ident: $variant:ident -> $t:ty),*) => { $(
+        pub(crate) fn $name(&self, key: &str) -> Result<Option<$t>, Why> {
+            match self.0.get(key) {
+                None => Ok(None),
+                Some(Attr::$variant(value)) => Ok(Some(value.clone())),
+                Some(other) => refuse!("attribute '{key}' is of kind {}, not {}", other.kind(), stringify!($variant)),
+            }
+        }
+    )* };
+}
+
+impl Attributes {
+    getters!(int: Int -> i64, float: Float -> f32, string: String -> String, tensor: Tensor -> Tensor, graph: Graph -> Box<Graph>,
+        ints: Ints -> Vec<i64>, floats: Floats -> Vec<f32>, strings: Strings -> Vec<String>);
+
+    pub(crate) fn int_or(&self, key: &str, default: i64) -> Result<i64, Why> {
+        Ok(self.int(key)?.unwrap_or(default))
+    }
+
+    pub(crate) fn float_or(&self, key: &str, default: f32) -> Result<f32, Why> {
+        Ok(self.float(key)?.unwrap_or(default))
+    }
+
+    pub(crate) fn string_or(&self, key: &str, default: &str) -> Result<String, Why> {
+        Ok(self.string(key)?.unwrap_or_else(|| default.to_string()))
+    }
+
+    /// An int attribute that is a yes or a no.
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, Why> {
+        Ok(self.int_or(key, i64::from(default))? != 0)
+    }
+}

@@ -1,0 +1,173 @@
+//! The graph: flat arenas of nodes and values, as the model says, with every operator parsed.
+//!
+//! Knows neither protobuf nor devices. Values are in static single assignment: one producer each. Nodes stand in
+//! topological order; `verify` checks both, and runs between passes.
+
+mod attributes;
+mod text;
+
+pub(crate) use attributes::{Attr, Attributes};
+
+use crate::ops::Op;
+use crate::{DType, Error, Result, Tensor};
+
+/// A value's place in [`Graph::values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ValueId(pub(crate) u32);
+
+/// A node's place in [`Graph::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+impl ValueId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl NodeId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One dimension as the model declares it.
+///
+/// ```
+/// use sardonyx::Dim;
+/// assert_eq!(Dim::Symbol("batch".into()).to_string(), "batch");
+/// assert_eq!(Dim::Unknown.to_string(), "?");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(untagged)]
+pub enum Dim {
+    /// A fixed size.
+    Known(usize),
+    /// A size that each run may choose; equal names are meant to be equal sizes.
+    Symbol(String),
+    /// A size without a name.
+    Unknown,
+}
+
+impl std::fmt::Display for Dim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Dim::Known(n) => write!(f, "{n}"),
+            Dim::Symbol(name) => f.write_str(name),
+            Dim::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// What the model says of one value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Value {
+    pub(crate) name: String,
+    /// Declared dtype; `None` where the model leaves it to inference.
+    pub(crate) dtype: Option<DType>,
+    /// Declared shape; `None` where not even the rank is declared.
+    pub(crate) shape: Option<Vec<Dim>>,
+    /// The value itself, of an initializer or a folded node.
+    pub(crate) constant: Option<Tensor>,
+}
+
+/// One operator applied to values.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// The node's name, or the name of its first output: never empty.
+    pub(crate) name: String,
+    /// `Softmax`, or `com.microsoft.Gelu` for another domain than ONNX's own.
+    pub(crate) op_type: String,
+    /// The opset version imported for the operator's domain.
+    pub(crate) opset: i64,
+    pub(crate) op: Op,
+    /// `None` for an optional input that is left out.
+    pub(crate) inputs: Vec<Option<ValueId>>,
+    /// `None` for an optional output that nobody wants.
+    pub(crate) outputs: Vec<Option<ValueId>>,
+}
+
+/// A model's computation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) name: String,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) values: Vec<Value>,
+    /// Inputs that the caller gives; an initializer that is listed as an input too is a constant here.
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    pub(crate) fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.index()]
+    }
+
+    pub(crate) fn add_value(&mut self, value: Value) -> ValueId {
+        let id = ValueId(self.values.len() as u32);
+        self.values.push(value);
+        id
+    }
+
+    pub(crate) fn add_constant(&mut self, name: impl Into<String>, tensor: Tensor) -> ValueId {
+        self.add_value(Value {
+            name: name.into(),
+            dtype: Some(tensor.dtype()),
+            shape: Some(tensor.shape().iter().map(|&d| Dim::Known(d)).collect()),
+            constant: Some(tensor),
+        })
+    }
+
+    /// The node that makes each value; `None` for inputs and constants.
+    pub(crate) fn producers(&self) -> Vec<Option<NodeId>> {
+        let mut producers = vec![None; self.values.len()];
+        for (n, node) in self.nodes.iter().enumerate() {
+            for output in node.outputs.iter().flatten() {
+                producers[output.index()] = Some(NodeId(n as u32));
+            }
+        }
+        producers
+    }
+
+    /// How many times each value is used, the graph's outputs counted.
+    pub(crate) fn use_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.values.len()];
+        let of_nodes = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten());
+        for value in of_nodes.chain(&self.outputs) {
+            counts[value.index()] += 1;
+        }
+        counts
+    }
+
+    /// Checks that ids are in range, that each value has one producer, and that nodes stand in topological order.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let invalid = |what: String| Err(Error::InvalidModel(what));
+        let in_range = |id: &ValueId| id.index() < self.values.len();
+        let mut defined: Vec<bool> = self.values.iter().map(|v| v.constant.is_some()).collect();
+        for input in &self.inputs {
+            if !in_range(input) || std::mem::replace(&mut defined[input.index()], true) {
+                return invalid("a graph input is defined twice".into());
+            }
+        }
+        for node in &self.nodes {
+            for input in node.inputs.iter().flatten() {
+                if !in_range(input) || !defined[input.index()] {
+                    let name = self.values.get(input.index()).map_or("?", |v| v.name.as_str());
+                    return invalid(format!("node '{}' uses '{name}', which nothing before it makes", node.name));
+                }
+            }
+            for output in node.outputs.iter().flatten() {
+                if !in_range(output) || std::mem::replace(&mut defined[output.index()], true) {
+                    return invalid(format!("an output of node '{}' is defined twice", node.name));
+                }
+            }
+        }
+        for output in &self.outputs {
+            if !in_range(output) || !defined[output.index()] {
+                let name = self.values.get(output.index()).map_or("?", |v| v.name.as_str());
+                return invalid(format!("nothing makes the graph output '{name}'"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,362 @@
+//! Scalar expressions: what fused elementwise code computes for one element, as a list of instructions.
+//!
+//! Pointwise operators append to a [`Builder`]; the instructions become part of a kernel's spec (so two chains of the
+//! same operators share a pipeline) while constants go to the kernel's parameters (so that other numbers do not make
+//! another pipeline).
+
+use std::collections::BTreeSet;
+
+use crate::DType;
+
+/// The type of a register, and of a 32-bit word in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Scalar {
+    F32,
+    I32,
+    U32,
+    Bool,
+}
+
+impl Scalar {
+    /// How values of `dtype` are computed with; `None` if the device does not compute with them.
+    pub(crate) fn of(dtype: DType) -> Option<Scalar> {
+        use DType::*;
+        Some(match dtype {
+            F32 | F16 | BF16 => Scalar::F32,
+            I64 | I32 | I16 | I8 | I4 | I2 => Scalar::I32,
+            U64 | U32 | U16 | U8 | U4 | U2 => Scalar::U32,
+            Bool => Scalar::Bool,
+            _ => return None,
+        })
+    }
+
+    /// The register's WGSL type.
+    pub(crate) fn wgsl(self) -> &'static str {
+        match self {
+            Scalar::F32 => "f32",
+            Scalar::I32 => "i32",
+            Scalar::U32 => "u32",
+            Scalar::Bool => "bool",
+        }
+    }
+
+    /// The WGSL type of the word in memory; bool lies there as 0 or 1.
+    pub(crate) fn word(self) -> &'static str {
+        if self == Scalar::Bool { "u32" } else { self.wgsl() }
+    }
+}
+
+/// A register: the result of one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reg(u16);
+
+/// Functions of one register. WGSL's own where they keep ONNX's meaning on every driver, else from `shaders/math.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[rustfmt::skip]
+pub(crate) enum Fn1 {
+    Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
+    Acosh, Atanh, Erf, Floor, Ceil, Round, IsNan, IsPosInf, IsNegInf, Sigmoid, Softplus,
+}
+
+/// Functions of two registers of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[rustfmt::skip]
+pub(crate) enum Fn2 {
+    Add, Sub, Mul, Div, Rem, FMod, Pow, Min, Max, And, Or, Xor, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight,
+    Equal, Less, LessOrEqual, Greater, GreaterOrEqual,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Instr {
+    /// The element of operand `i` that belongs to this element of the result.
+    Load(u16),
+    /// Parameter `i` of the expression.
+    Param(u16),
+    Literal(Scalar, u32),
+    One(Fn1, Reg),
+    Two(Fn2, Reg, Reg),
+    Select { condition: Reg, yes: Reg, no: Reg },
+    Convert(Scalar, Reg),
+    Bitcast(Scalar, Reg),
+    /// Rounds or wraps to a dtype narrower than the register.
+    Narrow(DType, Reg),
+}
+
+/// A finished expression; the cache key of its code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Expr {
+    code: Vec<(Instr, Scalar)>,
+    outputs: Vec<Reg>,
+}
+
+/// Builds an expression, and collects its parameters.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    code: Vec<(Instr, Scalar)>,
+    params: Vec<u32>,
+}
+
+impl Builder {
+    fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
+        // Equal instructions are one: a DAG with shared parts stays one.
+        if let Some(at) = self.code.iter().position(|(i, _)| *i == instr) {
+            return Reg(at as u16);
+        }
+        self.code.push((instr, scalar));
+        Reg((self.code.len() - 1) as u16)
+    }
+
+    pub(crate) fn scalar(&self, reg: Reg) -> Scalar {
+        self.code[reg.0 as usize].1
+    }
+
+    pub(crate) fn load(&mut self, operand: usize, scalar: Scalar) -> Reg {
+        self.push(Instr::Load(operand as u16), scalar)
+    }
+
+    fn param(&mut self, scalar: Scalar, bits: u32) -> Reg {
+        let index = self.params.len() as u16;
+        self.params.push(bits);
+        self.push(Instr::Param(index), scalar)
+    }
+
+    /// A float constant. Small whole numbers and halves are written into the code, others are parameters.
+    pub(crate) fn f32(&mut self, value: f32) -> Reg {
+        let plain = [0.0, 0.5, 1.0, 2.0, 3.0, 6.0, -1.0].contains(&value) && !(value == 0.0 && value.is_sign_negative());
+        match plain {
+            true => self.push(Instr::Literal(Scalar::F32, value.to_bits()), Scalar::F32),
+            false => self.param(Scalar::F32, value.to_bits()),
+        }
+    }
+
+    /// A constant of register type `scalar`: `value` rounded to it.
+    pub(crate) fn constant(&mut self, scalar: Scalar, value: f64) -> Reg {
+        match scalar {
+            Scalar::F32 => self.f32(value as f32),
+            Scalar::I32 => self.param(scalar, value as i32 as u32),
+            Scalar::U32 => self.param(scalar, value as u32),
+            Scalar::Bool => self.push(Instr::Literal(scalar, u32::from(value != 0.0)), scalar),
+        }
+    }
+
+    pub(crate) fn one(&mut self, f: Fn1, x: Reg) -> Reg {
+        let scalar = match f {
+            Fn1::IsNan | Fn1::IsPosInf | Fn1::IsNegInf => Scalar::Bool,
+            _ => self.scalar(x),
+        };
+        self.push(Instr::One(f, x), scalar)
+    }
+
+    pub(crate) fn two(&mut self, f: Fn2, a: Reg, b: Reg) -> Reg {
+        use Fn2::*;
+        let scalar = match f {
+            Equal | Less | LessOrEqual | Greater | GreaterOrEqual => Scalar::Bool,
+            _ => self.scalar(a),
+        };
+        self.push(Instr::Two(f, a, b), scalar)
+    }
+
+    pub(crate) fn add(&mut self, a: Reg, b: Reg) -> Reg {
+        self.two(Fn2::Add, a, b)
+    }
+
+    pub(crate) fn sub(&mut self, a: Reg, b: Reg) -> Reg {
+        self.two(Fn2::Sub, a, b)
+    }
+
+    pub(crate) fn mul(&mut self, a: Reg, b: Reg) -> Reg {
+        self.two(Fn2::Mul, a, b)
+    }
+
+    pub(crate) fn select(&mut self, condition: Reg, yes: Reg, no: Reg) -> Reg {
+        let scalar = self.scalar(yes);
+        self.push(Instr::Select { condition, yes, no }, scalar)
+    }
+
+    /// The register's value in another type: floats truncate toward zero, "not zero" is true.
+    pub(crate) fn convert(&mut self, x: Reg, to: Scalar) -> Reg {
+        if self.scalar(x) == to { x } else { self.push(Instr::Convert(to, x), to) }
+    }
+
+    /// The register's bits in another type.
+    pub(crate) fn bitcast(&mut self, x: Reg, to: Scalar) -> Reg {
+        if self.scalar(x) == to { x } else { self.push(Instr::Bitcast(to, x), to) }
+    }
+
+    /// The value rounded or wrapped to what `dtype` can hold.
+    pub(crate) fn narrow(&mut self, x: Reg, dtype: DType) -> Reg {
+        use DType::*;
+        match dtype {
+            F16 | BF16 | I16 | U16 | I8 | U8 | I4 | U4 | I2 | U2 => {
+                let scalar = self.scalar(x);
+                self.push(Instr::Narrow(dtype, x), scalar)
+            }
+            _ => x,
+        }
+    }
+
+    /// How many instructions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.code.len()
+    }
+
+    /// The expression that computes `outputs`, and its parameters as words.
+    pub(crate) fn finish(self, outputs: Vec<Reg>) -> (Expr, Vec<u32>) {
+        (Expr { code: self.code, outputs }, self.params)
+    }
+}
+
+impl Expr {
+    /// The register types of the outputs.
+    pub(crate) fn output_scalars(&self) -> Vec<Scalar> {
+        self.outputs.iter().map(|r| self.code[r.0 as usize].1).collect()
+    }
+
+    /// How many parameters the code reads.
+    pub(crate) fn param_count(&self) -> usize {
+        self.code.iter().filter(|(i, _)| matches!(i, Instr::Param(_))).count()
+    }
+
+    /// WGSL statements that compute the outputs, and the outputs as words. `load(i)` is operand `i`'s value,
+    /// `param(i)` parameter `i` as u32; both are WGSL expressions. `used` collects the functions of
+    /// `shaders/math.wgsl` that the statements call.
+    pub(crate) fn wgsl(
+        &self,
+        load: impl Fn(usize) -> String,
+        param: impl Fn(usize) -> String,
+        used: &mut BTreeSet<&'static str>,
+    ) -> (Vec<String>, Vec<String>) {
+        let mut lines = Vec::new();
+        for (at, (instr, scalar)) in self.code.iter().enumerate() {
+            let of = |r: &Reg| (format!("r{}", r.0), self.code[r.0 as usize].1);
+            let value = match instr {
+                Instr::Load(i) if *scalar == Scalar::Bool => format!("{} != 0u", load(*i as usize)),
+                Instr::Load(i) => load(*i as usize),
+                Instr::Param(i) if *scalar == Scalar::U32 => param(*i as usize),
+                Instr::Param(i) => format!("bitcast<{}>({})", scalar.wgsl(), param(*i as usize)),
+                Instr::Literal(Scalar::F32, bits) => format!("f32({:?})", f32::from_bits(*bits)),
+                Instr::Literal(Scalar::Bool, bits) => format!("{}", *bits != 0),
+                Instr::Literal(scalar, bits) => format!("bitcast<{}>({bits}u)", scalar.wgsl()),
+                Instr::One(f, x) => one(*f, of(x), used),
+                Instr::Two(f, a, b) => two(*f, of(a), of(b).0, used),
+                Instr::Select { condition, yes, no } => {
+                    format!("select({}, {}, {})", of(no).0, of(yes).0, of(condition).0)
+                }
+                Instr::Convert(to, x) => convert(*to, of(x), used),
+                Instr::Bitcast(to, x) => format!("bitcast<{}>({})", to.wgsl(), of(x).0),
+                Instr::Narrow(dtype, x) => narrow(*dtype, of(x), used),
+            };
+            lines.push(format!("let r{at}: {} = {value};", scalar.wgsl()));
+        }
+        let outputs = self.outputs.iter().map(|r| {
+            let bool = self.code[r.0 as usize].1 == Scalar::Bool;
+            if bool { format!("select(0u, 1u, r{})", r.0) } else { format!("r{}", r.0) }
+        });
+        (lines, outputs.collect())
+    }
+}
+
+fn call(name: &'static str, args: &str, used: &mut BTreeSet<&'static str>) -> String {
+    used.insert(name);
+    format!("{name}({args})")
+}
+
+fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
+    let builtin = match f {
+        Fn1::Neg if scalar == Scalar::U32 => return format!("(0u - {x})"),
+        Fn1::Neg => return format!("(-{x})"),
+        Fn1::Not => return format!("(!{x})"),
+        Fn1::BitNot => return format!("(~{x})"),
+        Fn1::Abs | Fn1::Floor | Fn1::Ceil | Fn1::Round if scalar == Scalar::U32 => return x,
+        Fn1::Floor | Fn1::Ceil | Fn1::Round if scalar == Scalar::I32 => return x,
+        Fn1::Sign if scalar == Scalar::U32 => return format!("min({x}, 1u)"),
+        Fn1::Reciprocal => return format!("(1.0 / {x})"),
+        Fn1::Abs => "abs",
+        Fn1::Sign => "sign",
+        Fn1::Sqrt => "sqrt",
+        Fn1::Exp => "exp",
+        Fn1::Cos => "cos",
+        Fn1::Sin => "sin",
+        Fn1::Tan => "tan",
+        Fn1::Asin => "asin",
+        Fn1::Acos => "acos",
+        Fn1::Floor => "floor",
+        Fn1::Ceil => "ceil",
+        Fn1::Round => "round",
+        Fn1::Log => return call("log_full", &x, used),
+        Fn1::Atan => "atan",
+        Fn1::Sinh => return call("sinh_full", &x, used),
+        Fn1::Cosh => "cosh",
+        Fn1::Tanh => return call("tanh_full", &x, used),
+        Fn1::Asinh => return call("asinh_full", &x, used),
+        Fn1::Acosh => return call("acosh_full", &x, used),
+        Fn1::Atanh => return call("atanh_full", &x, used),
+        Fn1::Erf => return call("erf", &x, used),
+        Fn1::IsNan => return call("is_nan", &x, used),
+        Fn1::IsPosInf => return format!("(bitcast<u32>({x}) == 0x7f800000u)"),
+        Fn1::IsNegInf => return format!("(bitcast<u32>({x}) == 0xff800000u)"),
+        Fn1::Sigmoid => return call("sigmoid", &x, used),
+        Fn1::Softplus => return call("softplus", &x, used),
+    };
+    format!("{builtin}({x})")
+}
+
+fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'static str>) -> String {
+    let float = scalar == Scalar::F32;
+    let operator = match f {
+        Fn2::Add => "+",
+        Fn2::Sub => "-",
+        Fn2::Mul => "*",
+        Fn2::Div => "/",
+        Fn2::Equal => "==",
+        Fn2::Less | Fn2::LessOrEqual | Fn2::Greater | Fn2::GreaterOrEqual if scalar == Scalar::Bool => {
+            let (a, b) = (format!("select(0u, 1u, {a})"), format!("select(0u, 1u, {b})"));
+            return two(f, (a, Scalar::U32), b, used);
+        }
+        Fn2::Less => "<",
+        Fn2::LessOrEqual => "<=",
+        Fn2::Greater => ">",
+        Fn2::GreaterOrEqual => ">=",
+        Fn2::And => "&&",
+        Fn2::Or => "||",
+        Fn2::Xor => "!=",
+        Fn2::BitAnd => "&",
+        Fn2::BitOr => "|",
+        Fn2::BitXor => "^",
+        Fn2::ShiftLeft => return call("shift_left", &format!("{a}, {b}"), used),
+        Fn2::ShiftRight => return call("shift_right", &format!("{a}, {b}"), used),
+        Fn2::Rem if float => return call("rem_floor_f32", &format!("{a}, {b}"), used),
+        Fn2::Rem if scalar == Scalar::I32 => return call("rem_floor_i32", &format!("{a}, {b}"), used),
+        Fn2::Rem | Fn2::FMod if !float => "%",
+        Fn2::Rem | Fn2::FMod => return call("fmod", &format!("{a}, {b}"), used),
+        Fn2::Pow if float => return call("pow_full", &format!("{a}, {b}"), used),
+        Fn2::Pow if scalar == Scalar::I32 => return call("pow_i32", &format!("{a}, {b}"), used),
+        Fn2::Pow => return call("pow_u32", &format!("{a}, {b}"), used),
+        Fn2::Min if float => return call("min_full", &format!("{a}, {b}"), used),
+        Fn2::Max if float => return call("max_full", &format!("{a}, {b}"), used),
+        Fn2::Min => return format!("min({a}, {b})"),
+        Fn2::Max => return format!("max({a}, {b})"),
+    };
+    format!("({a} {operator} {b})")
+}
+
+fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
+    match (from, to) {
+        (Scalar::F32, Scalar::I32) => call("f32_to_i32", &x, used),
+        (Scalar::F32, Scalar::U32) => call("f32_to_u32", &x, used),
+        // NaN is "not zero", and x != 0.0 is false for it on some drivers.
+        (Scalar::F32, Scalar::Bool) => format!("((bitcast<u32>({x}) & 0x7fffffffu) != 0u)"),
+        (Scalar::Bool, _) => format!("select({0}(0), {0}(1), {x})", to.wgsl()),
+        (_, Scalar::Bool) => format!("({x} != {}(0))", from.wgsl()),
+        _ => format!("{}({x})", to.wgsl()),
+    }
+}
+
+fn narrow(dtype: DType, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
+    match (dtype, scalar) {
+        (DType::F16, _) => call("round_f16", &x, used),
+        (DType::BF16, _) => call("round_bf16", &x, used),
+        (_, Scalar::U32) => format!("({x} & {}u)", (1u32 << dtype.bits()) - 1),
+        _ => format!("(({x} << {0}u) >> {0}u)", 32 - dtype.bits()),
+    }
+}

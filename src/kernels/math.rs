@@ -1,0 +1,44 @@
+//! `shaders/math.wgsl`: the functions that a kernel calls, picked out with those that they call in turn.
+
+use std::collections::BTreeSet;
+
+const SOURCE: &str = include_str!("../../shaders/math.wgsl");
+
+/// The file's functions as (name, text).
+fn functions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SOURCE.split("\nfn ").skip(1).filter_map(|part| {
+        let name = part.split('(').next()?;
+        let end = part.find("\n}")?;
+        Some((name, &part[..end + 2]))
+    })
+}
+
+/// WGSL text of the functions `used` and of those that they call.
+pub(crate) fn functions_for(used: &BTreeSet<&'static str>) -> String {
+    let mut wanted = used.clone();
+    loop {
+        let before = wanted.len();
+        for (name, text) in functions() {
+            if wanted.contains(name) {
+                let calls = |other: &str| text.contains(&format!("{other}("));
+                wanted.extend(functions().map(|f| f.0).filter(|other| calls(other)));
+            }
+        }
+        if wanted.len() == before {
+            break;
+        }
+    }
+    let texts = functions().filter(|(name, _)| wanted.contains(name)).map(|(_, text)| format!("fn {text}\n"));
+    texts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_is_called() {
+        let text = functions_for(&BTreeSet::from(["max_full"]));
+        assert!(text.contains("fn max_full(") && text.contains("fn is_nan(") && !text.contains("fn erf("));
+    }
+}

@@ -1,0 +1,164 @@
+//! The kernel families: a typed spec each, rendered to WGSL from `shaders/`.
+//!
+//! One spec is one cache key is one pipeline. Shapes are never part of a spec: they are parameters of a call. Knows
+//! nothing of wgpu, of graphs or of operators.
+
+pub(crate) mod expr;
+pub(crate) mod fused;
+mod math;
+mod template;
+
+use std::collections::BTreeSet;
+
+use expr::Scalar;
+
+/// What the choice of kernels may depend on. Plain data, so that lowering needs no device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    pub(crate) class: Class,
+    /// Subgroup size, where it is known to be one number; 0 if subgroup operations may not be used.
+    pub(crate) subgroup: u32,
+    /// Bytes that one binding may span.
+    pub(crate) max_binding: u64,
+    /// Alignment of a binding's offset, in bytes.
+    pub(crate) offset_alignment: u64,
+    /// Workgroups per dimension.
+    pub(crate) max_groups: u32,
+    /// Loop iterations per invocation that the driver is known to carry out.
+    pub(crate) max_iterations: u32,
+}
+
+/// The two kinds of device that want different kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Class {
+    /// A software device: registers are cheap, barriers are not.
+    Cpu,
+    /// A GPU: workgroup memory and subgroups.
+    Gpu,
+}
+
+impl Target {
+    /// The portable floor of WebGPU.
+    pub(crate) const FLOOR: Target = Target {
+        class: Class::Gpu,
+        subgroup: 0,
+        max_binding: 128 << 20,
+        offset_alignment: 256,
+        max_groups: 65_535,
+        max_iterations: 60_000,
+    };
+
+    /// A grid of `groups` workgroups, folded into y where x cannot hold them. Kernels number their workgroups
+    /// `x + y * num_workgroups.x`, and do nothing beyond the last.
+    pub(crate) fn grid(&self, groups: usize) -> [u32; 3] {
+        let limit = self.max_groups as usize;
+        let y = groups.div_ceil(limit).max(1);
+        let x = groups.div_ceil(y).max(1);
+        [x as u32, y as u32, 1]
+    }
+}
+
+/// One tensor binding of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    /// WGSL element type.
+    pub(crate) element: String,
+    /// Whether the kernel writes it.
+    pub(crate) written: bool,
+}
+
+impl Slot {
+    pub(crate) fn read(name: impl Into<String>, element: impl Into<String>) -> Slot {
+        Slot { name: name.into(), element: element.into(), written: false }
+    }
+
+    pub(crate) fn write(name: impl Into<String>, element: impl Into<String>) -> Slot {
+        Slot { name: name.into(), element: element.into(), written: true }
+    }
+}
+
+/// A kernel family's typed spec.
+pub(crate) trait Spec {
+    /// A short name for profiles, e.g. `gemm16x16+relu`.
+    fn label(&self) -> String;
+
+    /// Tensor bindings, in the order of a call's tensors.
+    fn slots(&self) -> Vec<Slot>;
+
+    /// Names of the u32 words in the uniform buffer `p`, in the order of a call's params.
+    fn params(&self) -> Vec<String>;
+
+    /// Functions and the entry point `main`. Bindings, `p` and the functions of `shaders/math.wgsl` named in `used` are
+    /// declared around it.
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String;
+
+    /// The variant in which output slot 0 lies in input slot `slot`'s memory, as one binding, if there is one. Its call
+    /// leaves the output's tensor out.
+    fn in_place(&self, _slot: usize) -> Option<Kernel> {
+        None
+    }
+}
+
+macro_rules! kernels {
+    ($($module:ident: $type:ident),* $(,)?) => {
+        $(pub(crate) mod $module;)*
+
+        /// Every kernel spec.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Kernel {
+            $($type($module::$type),)*
+        }
+
+        $(impl From<$module::$type> for Kernel {
+            fn from(spec: $module::$type) -> Kernel {
+                Kernel::$type(spec)
+            }
+        })*
+
+        impl Kernel {
+            pub(crate) fn spec(&self) -> &dyn Spec {
+                match self {
+                    $(Kernel::$type(spec) => spec,)*
+                }
+            }
+        }
+    };
+}
+
+// One line for each kernel family: `file: Spec`.
+kernels! {
+    elementwise: Elementwise,
+    strided: Strided,
+}
+
+impl Kernel {
+    /// The whole WGSL module. `read_write[i]` says whether slot `i` must be declared so although the kernel only reads
+    /// it: wgpu counts a buffer's use per dispatch, so a tensor in the arena that another binding writes is `read_write`.
+    pub(crate) fn module(&self, read_write: &[bool]) -> String {
+        let spec = self.spec();
+        let mut text = String::from("struct Params {\n");
+        let params = spec.params();
+        params.iter().for_each(|name| text += &format!("  {name}: u32,\n"));
+        if params.is_empty() {
+            text += "  unused: u32,\n";
+        }
+        text += "}\n";
+        let slots = spec.slots();
+        for (i, slot) in slots.iter().enumerate() {
+            let writable = slot.written || read_write.get(i).copied().unwrap_or(false);
+            let access = if writable { "read_write" } else { "read" };
+            let Slot { name, element, .. } = slot;
+            text += &format!("@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n");
+        }
+        text += &format!("@group(0) @binding({}) var<uniform> p: Params;\n\n", slots.len());
+        let mut used = BTreeSet::new();
+        let body = spec.body(&mut used);
+        text + &math::functions_for(&used) + "\n" + &body
+    }
+}
+
+/// `array<word>` or `array<vec4<word>>` element text.
+pub(crate) fn element(scalar: Scalar, vector: bool) -> String {
+    if vector { format!("vec4<{}>", scalar.word()) } else { scalar.word().into() }
+}

@@ -1,0 +1,167 @@
+//! Cases: a node with its inputs, on which the GPU is held against the reference. An operator's file lists those that
+//! matter; tests, shader validation and kernel benchmarks use the same list.
+
+use super::{DType, Tensor};
+use crate::graph::Attr;
+
+/// How far a device's result may be from the reference's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tolerance {
+    pub(crate) relative: f64,
+    pub(crate) absolute: f64,
+}
+
+impl Tolerance {
+    /// Integer and data-moving operators: nothing is rounded.
+    pub(crate) const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };
+    /// One to a few correctly rounded f32 operations.
+    pub(crate) const ARITHMETIC: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-7 };
+    /// Built-in functions of software devices: lavapipe's exp and tanh are off by up to 1.7e-5, SwiftShader's sin by 1.9e-4.
+    pub(crate) const TRANSCENDENTAL: Tolerance = Tolerance { relative: 1e-4, absolute: 2e-4 };
+    /// Sums of at most some thousand f32 products of order one, in another order than the reference's.
+    pub(crate) const ACCUMULATION: Tolerance = Tolerance { relative: 1e-4, absolute: 1e-4 };
+}
+
+/// One node with inputs.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    pub(crate) op_type: String,
+    pub(crate) opset: i64,
+    pub(crate) attributes: Vec<(String, Attr)>,
+    /// `None` for an optional input that is left out.
+    pub(crate) inputs: Vec<Option<Tensor>>,
+    /// Inputs that the model holds as initializers, by index.
+    pub(crate) constants: Vec<usize>,
+    pub(crate) outputs: usize,
+    pub(crate) tolerance: Tolerance,
+}
+
+impl Case {
+    /// A case of an ONNX operator at the newest opset, with one output, compared as arithmetic is.
+    pub(crate) fn new(op_type: &str, name: &str) -> Case {
+        Case {
+            name: format!("{op_type}/{name}"),
+            domain: String::new(),
+            op_type: op_type.into(),
+            opset: super::NEWEST_OPSET,
+            attributes: Vec::new(),
+            inputs: Vec::new(),
+            constants: Vec::new(),
+            outputs: 1,
+            tolerance: Tolerance::ARITHMETIC,
+        }
+    }
+
+    pub(crate) fn opset(mut self, opset: i64) -> Case {
+        self.opset = opset;
+        self
+    }
+
+    pub(crate) fn domain(mut self, domain: &str) -> Case {
+        self.domain = domain.into();
+        self
+    }
+
+    pub(crate) fn attr(mut self, name: &str, attr: Attr) -> Case {
+        self.attributes.push((name.into(), attr));
+        self
+    }
+
+    pub(crate) fn int(self, name: &str, value: i64) -> Case {
+        self.attr(name, Attr::Int(value))
+    }
+
+    pub(crate) fn ints(self, name: &str, values: &[i64]) -> Case {
+        self.attr(name, Attr::Ints(values.to_vec()))
+    }
+
+    pub(crate) fn float(self, name: &str, value: f32) -> Case {
+        self.attr(name, Attr::Float(value))
+    }
+
+    pub(crate) fn string(self, name: &str, value: &str) -> Case {
+        self.attr(name, Attr::String(value.into()))
+    }
+
+    pub(crate) fn input(mut self, tensor: Tensor) -> Case {
+        self.inputs.push(Some(tensor));
+        self
+    }
+
+    /// An input that the model holds as an initializer.
+    pub(crate) fn constant(mut self, tensor: Tensor) -> Case {
+        self.constants.push(self.inputs.len());
+        self.input(tensor)
+    }
+
+    pub(crate) fn absent(mut self) -> Case {
+        self.inputs.push(None);
+        self
+    }
+
+    pub(crate) fn outputs(mut self, outputs: usize) -> Case {
+        self.outputs = outputs;
+        self
+    }
+
+    pub(crate) fn tolerance(mut self, tolerance: Tolerance) -> Case {
+        self.tolerance = tolerance;
+        self
+    }
+}
+
+/// f32 values spread over `low..high` by a fixed generator (SplitMix64), different for each shape.
+pub(crate) fn uniform(shape: &[usize], low: f32, high: f32) -> Tensor {
+    let count: usize = shape.iter().product();
+    let mut state = shape.iter().fold(0x5a4d0u64, |s, &d| s.wrapping_mul(31).wrapping_add(d as u64));
+    let values: Vec<f32> = (0..count)
+        .map(|_| low + (high - low) * (splitmix(&mut state) >> 40) as f32 / (1u32 << 24) as f32)
+        .collect();
+    raw(DType::F32, shape, bytemuck::cast_slice(&values))
+}
+
+/// Values in -1..1.
+pub(crate) fn random(shape: &[usize]) -> Tensor {
+    uniform(shape, -1.0, 1.0)
+}
+
+/// i64 values spread over `low..high`.
+pub(crate) fn integers(shape: &[usize], low: i64, high: i64) -> Tensor {
+    let count: usize = shape.iter().product();
+    let mut state = 0x1e37_79b9u64 ^ count as u64;
+    let span = (high - low).max(1) as u64;
+    let values: Vec<i64> = (0..count).map(|_| low + (splitmix(&mut state) % span) as i64).collect();
+    raw(DType::I64, shape, bytemuck::cast_slice(&values))
+}
+
+/// A tensor of given values.
+pub(crate) fn values<T: crate::Element>(shape: &[usize], values: &[T]) -> Tensor {
+    raw(T::DTYPE, shape, bytemuck::cast_slice(values))
+}
+
+/// A one-dimensional i64 tensor, as shape operands are.
+pub(crate) fn list(list: &[i64]) -> Tensor {
+    values(&[list.len()], list)
+}
+
+/// The tensor converted to another dtype by the reference.
+pub(crate) fn converted(tensor: &Tensor, dtype: DType) -> Tensor {
+    let source = super::Array::from_tensor(tensor);
+    let target = source.and_then(|a| crate::reference::number::cast(&a, dtype, true)).and_then(|a| a.to_tensor());
+    target.unwrap_or_else(|_| tensor.clone())
+}
+
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn raw(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
+    // A case whose shape and values disagree is a mistake in this crate's source, and a test finds it.
+    Tensor::from_raw(dtype, shape, bytes.to_vec()).unwrap_or_else(|e| unreachable!("case: {e}"))
+}

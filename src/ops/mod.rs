@@ -1,0 +1,192 @@
+//! The operators: one file each (a family that is one table is one file), one line each in `operators!` below.
+//!
+//! An operator's file holds, in this order: opset history, parsed attributes, `ROWS` (names, opset ranges, parser),
+//! `infer`, `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
+
+pub(crate) mod axes;
+pub(crate) mod broadcast;
+pub(crate) mod case;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub(crate) use crate::error::{Why, refuse};
+pub(crate) use crate::graph::Attributes;
+pub(crate) use crate::reference::Array;
+pub(crate) use crate::{DType, Tensor};
+
+use crate::kernels::expr::{Builder, Reg};
+use crate::plan::{Fact, Lower};
+
+/// An operator with its attributes parsed.
+pub(crate) trait Operator: Debug + Send + Sync {
+    /// Dtypes and shapes of the outputs. `inputs[i].value` is there for the operands that `shape_operands` names, and
+    /// for others where it happens to be known.
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
+
+    /// The CPU reference: plain loops, f64 and i128, written to be obviously right.
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why>;
+
+    /// Inputs whose values, not only their shapes, decide the outputs' shapes or the choice of kernels. The planner
+    /// computes them on the host.
+    fn shape_operands(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Whether the outputs depend on the inputs' shapes alone (`Shape`, `Size`).
+    fn reads_shapes_only(&self) -> bool {
+        false
+    }
+
+    /// Emits the operator's scalar expression, if each output element depends only on the input elements that
+    /// broadcasting pairs with it. Such operators fuse, and need no `lower`.
+    fn pointwise(&self, _e: &mut Builder, _inputs: &[Option<Reg>], _out: DType) -> Option<Reg> {
+        None
+    }
+
+    /// Whether `lower` puts [`Lower::epilogue`] into its last kernel.
+    fn takes_epilogue(&self) -> bool {
+        false
+    }
+
+    /// Emits kernel calls that compute the outputs on the device.
+    fn lower(&self, _cx: &mut Lower) -> Result<(), Why> {
+        refuse!("has no GPU kernel")
+    }
+}
+
+/// A node as its operator's parser sees it.
+pub(crate) struct NodeDef<'a> {
+    /// The operator's name, without domain.
+    pub(crate) op_type: &'a str,
+    /// The opset version imported for the operator's domain.
+    pub(crate) opset: i64,
+    pub(crate) attributes: &'a Attributes,
+    /// For each input, whether it is given.
+    pub(crate) inputs: &'a [bool],
+    /// For each output, whether it is wanted.
+    pub(crate) outputs: &'a [bool],
+}
+
+impl NodeDef<'_> {
+    /// Whether input `i` is given.
+    pub(crate) fn has_input(&self, i: usize) -> bool {
+        self.inputs.get(i) == Some(&true)
+    }
+
+    /// How many outputs the node has, trailing unwanted ones dropped.
+    pub(crate) fn output_count(&self) -> usize {
+        self.outputs.iter().rposition(|&wanted| wanted).map_or(0, |last| last + 1)
+    }
+}
+
+/// One line of the operator table.
+pub(crate) struct Row {
+    /// The operator's domain; empty for ONNX's own.
+    pub(crate) domain: &'static str,
+    pub(crate) name: &'static str,
+    /// The first and last opset version that the parser understands.
+    pub(crate) opsets: (i64, i64),
+    pub(crate) parse: fn(&NodeDef) -> Result<Op, Why>,
+    pub(crate) cases: fn() -> Vec<case::Case>,
+}
+
+/// The newest opset of the ONNX domain that the parsers were written against.
+pub(crate) const NEWEST_OPSET: i64 = 28;
+
+/// An operator of ONNX's own domain, of every version up to the newest.
+pub(crate) const fn onnx(
+    name: &'static str,
+    since: i64,
+    parse: fn(&NodeDef) -> Result<Op, Why>,
+    cases: fn() -> Vec<case::Case>,
+) -> Row {
+    Row { domain: "", name, opsets: (since, NEWEST_OPSET), parse, cases }
+}
+
+macro_rules! operators {
+    ($($module:ident: $type:ident),* $(,)?) => {
+        $(pub(crate) mod $module;)*
+
+        /// Every operator, attributes parsed.
+        #[derive(Clone, Debug)]
+        pub(crate) enum Op {
+            /// An operator that Sardonyx does not have, with the reason.
+            Unsupported(String),
+            $($type(Arc<$module::$type>),)*
+        }
+
+        $(impl From<$module::$type> for Op {
+            fn from(op: $module::$type) -> Op {
+                Op::$type(Arc::new(op))
+            }
+        })*
+
+        impl Op {
+            pub(crate) fn operator(&self) -> &dyn Operator {
+                match self {
+                    Op::Unsupported(_) => &Unsupported,
+                    $(Op::$type(op) => op.as_ref(),)*
+                }
+            }
+        }
+
+        /// The operator table.
+        pub(crate) static TABLE: &[&[Row]] = &[$($module::ROWS),*];
+    };
+}
+
+// One line for each operator file: `file: StructOfParsedAttributes`.
+operators! {
+    binary: Binary,
+    unary: Unary,
+}
+
+/// Stands where a model has an operator that Sardonyx has not.
+#[derive(Debug)]
+struct Unsupported;
+
+impl Operator for Unsupported {
+    fn infer(&self, _: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        refuse!("is not supported")
+    }
+
+    fn eval(&self, _: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        refuse!("is not supported")
+    }
+}
+
+/// All rows of the table.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().copied().flatten()
+}
+
+/// Parses a node. An operator or version that is not in the table becomes [`Op::Unsupported`].
+pub(crate) fn parse(domain: &str, def: &NodeDef) -> Result<Op, Why> {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    let mut rows = rows().filter(|row| row.domain == domain && row.name == def.op_type).peekable();
+    if rows.peek().is_none() {
+        return Ok(Op::Unsupported("no such operator here".into()));
+    }
+    let mut ranges = Vec::new();
+    for row in rows {
+        if (row.opsets.0..=row.opsets.1).contains(&def.opset) {
+            return (row.parse)(def);
+        }
+        ranges.push(format!("{} to {}", row.opsets.0, row.opsets.1));
+    }
+    Ok(Op::Unsupported(format!("opset {} is outside {}", def.opset, ranges.join(", "))))
+}
+
+/// Input `i`, which the operator requires.
+pub(crate) fn required<T: Copy>(inputs: &[Option<T>], i: usize) -> Result<T, Why> {
+    match inputs.get(i) {
+        Some(Some(input)) => Ok(*input),
+        _ => refuse!("input {i} is required"),
+    }
+}
+
+/// Input `i`, if it is given.
+pub(crate) fn optional<T: Copy>(inputs: &[Option<T>], i: usize) -> Option<T> {
+    inputs.get(i).copied().flatten()
+}

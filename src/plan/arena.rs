@@ -1,0 +1,487 @@
+//! Static arena planner: gives every temporary tensor of a compiled graph its offset in one block of device memory.
+//!
+//! The room exists because the lifetimes of all tensors are known before the first step runs. Packing them once at
+//! compile time leaves the runtime one allocation, fixed addresses (which graph capture needs), and a footprint
+//! close to the most bytes ever alive together.
+//!
+//! It never allocates or touches memory, never reads a clock, and never draws on outside randomness: the same blocks
+//! always get the same plan, and the work is bounded by a count of steps. It never moves a block within its lifetime,
+//! never reorders the graph, and never panics.
+//!
+//! Greedy orders run first and nearly always reach the lower bound on real graphs. Where they do not, a bounded search
+//! fills the valleys of the skyline, backtracking as soon as some section can no longer stay within the limit.
+
+use std::cmp::Reverse;
+
+/// One block of arena memory: it is alive for the half-open step range `start..end` and takes `size` bytes.
+///
+/// A range that is empty counts as alive at `start` only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// First step at which the block is alive.
+    pub start: u32,
+    /// First step at which it no longer is.
+    pub end: u32,
+    /// Bytes, before rounding up to the alignment.
+    pub size: u64,
+}
+
+/// Where every block lies.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// Byte offset of each block, in the order given; a multiple of the alignment.
+    pub offsets: Vec<u64>,
+    /// Bytes the arena needs. `u64::MAX` means that the blocks fit no address space; the offsets then mean nothing.
+    pub height: u64,
+    /// Most bytes alive at one step, with sizes rounded up: no placement can be lower.
+    pub max_live: u64,
+}
+
+/// Places `blocks` so that no two alive at the same step overlap, every offset a multiple of `align` (0 counts as 1).
+pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
+    let unit = align.max(1);
+    let spans = spans(blocks, unit);
+    let live = live_sizes(&spans);
+    let bound = live.iter().copied().max().unwrap_or(0);
+    let mut best = greedy(&spans, &live, bound);
+    if best.height > bound && best.height < u64::MAX {
+        best = search(&spans, &live, bound, best);
+    }
+    let mut offsets = vec![0; blocks.len()];
+    for (span, offset) in spans.iter().zip(&best.offsets) {
+        offsets[span.block] = offset.saturating_mul(unit);
+    }
+    Placement { offsets, height: best.height.saturating_mul(unit), max_live: bound.saturating_mul(unit) }
+}
+
+/// A block of non-zero size over compressed time: alive in the sections `first..=last`, its size in units of alignment.
+#[derive(Clone, Copy)]
+struct Span {
+    block: usize,
+    first: usize,
+    last: usize,
+    size: u64,
+}
+
+impl Span {
+    fn length(&self) -> usize {
+        self.last - self.first + 1
+    }
+}
+
+/// Offsets by span, in units of alignment.
+struct Packing {
+    offsets: Vec<u64>,
+    height: u64,
+}
+
+/// Compresses time into sections, one for each maximal set of blocks alive together: a section ends only where a start
+/// follows an end. Two blocks overlap in time exactly when they share a section.
+fn spans(blocks: &[Lifetime], unit: u64) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut events = Vec::new();
+    for (block, life) in blocks.iter().enumerate().filter(|(_, life)| life.size > 0) {
+        let start = u64::from(life.start);
+        events.push((start, true, spans.len()));
+        events.push((u64::from(life.end).max(start + 1), false, spans.len()));
+        spans.push(Span { block, first: 0, last: 0, size: life.size.div_ceil(unit) });
+    }
+    events.sort_unstable();
+    let (mut section, mut after_end) = (0, false);
+    for (_, starts, span) in events {
+        if starts {
+            section += usize::from(after_end);
+            spans[span].first = section;
+        } else {
+            spans[span].last = section;
+        }
+        after_end = !starts;
+    }
+    spans
+}
+
+fn live_sizes(spans: &[Span]) -> Vec<u64> {
+    let sections = spans.iter().map(|span| span.last + 1).max().unwrap_or(0);
+    let mut live = vec![0u64; sections];
+    for span in spans {
+        for sum in &mut live[span.first..=span.last] {
+            *sum = sum.saturating_add(span.size);
+        }
+    }
+    live
+}
+
+/// The lowest of the greedy placements, stopping at the first that reaches `bound`.
+fn greedy(spans: &[Span], live: &[u64], bound: u64) -> Packing {
+    let area = |span: &Span| u128::from(span.size) * span.length() as u128;
+    let breadth = |span: &Span| live[span.first..=span.last].iter().copied().max();
+    let rules: [&dyn Fn(&mut [usize]); 5] = [
+        &|order| order.sort_by_cached_key(|&i| Reverse(spans[i].size)),
+        &|order| order.sort_by_cached_key(|&i| Reverse((breadth(&spans[i]), spans[i].size))),
+        &|order| order.sort_by_cached_key(|&i| (spans[i].first, Reverse(spans[i].length()))),
+        &|order| order.sort_by_cached_key(|&i| Reverse(area(&spans[i]))),
+        &|order| order.sort_by_cached_key(|&i| Reverse((spans[i].length(), spans[i].size))),
+    ];
+    let mut best = Packing { offsets: Vec::new(), height: u64::MAX };
+    for rule in rules {
+        let mut order: Vec<usize> = (0..spans.len()).collect();
+        rule(&mut order);
+        let packing = best_fit(spans, &order);
+        if best.offsets.is_empty() || packing.height < best.height {
+            best = packing;
+        }
+        if best.height <= bound {
+            break;
+        }
+    }
+    best
+}
+
+/// Places the spans in `order`, each in the tightest gap that holds it, or else on top of those it overlaps in time.
+fn best_fit(spans: &[Span], order: &[usize]) -> Packing {
+    let mut packing = Packing { offsets: vec![0; spans.len()], height: 0 };
+    let mut placed: Vec<(u64, Span)> = Vec::with_capacity(order.len());
+    for &i in order {
+        let span = spans[i];
+        let (mut top, mut tightest) = (0, None);
+        for (offset, other) in &placed {
+            if other.first > span.last || span.first > other.last {
+                continue;
+            }
+            let gap = offset.saturating_sub(top);
+            if gap >= span.size && tightest.is_none_or(|(least, _)| gap < least) {
+                tightest = Some((gap, top));
+            }
+            top = top.max(offset.saturating_add(other.size));
+        }
+        let offset = tightest.map_or(top, |(_, bottom)| bottom);
+        packing.offsets[i] = offset;
+        packing.height = packing.height.max(offset.saturating_add(span.size));
+        placed.insert(placed.partition_point(|(below, _)| *below <= offset), (offset, span));
+    }
+    packing
+}
+
+/// Bound of the whole search, in sections and spans looked at.
+const SEARCH_WORK: usize = 40_000_000;
+/// What a search step costs beside the sections it looks at.
+const STEP_WORK: usize = 200;
+/// Steps per span after which a dive gives up, by round: most restart early, some go deep.
+const DIVE_STEPS: [usize; 5] = [5, 10, 20, 5, 10];
+
+/// Dives below `best` at limits that start at `bound` and at fractions of the distance to it, until one reaches `bound`
+/// or the work is spent.
+fn search(spans: &[Span], live: &[u64], bound: u64, mut best: Packing) -> Packing {
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut work = SEARCH_WORK;
+    let mut round = 0;
+    while best.height > bound && work > 0 {
+        let room = best.height - 1 - bound;
+        let limit = bound + [0, room / 4, room / 2, room / 4 * 3][round % 4];
+        let order = preference(spans, round, &mut noise);
+        let steps = DIVE_STEPS[round % 5].saturating_mul(spans.len());
+        if let Some(packing) = Dive::new(spans, live, &order, limit).run(steps, &mut work) {
+            best = packing;
+        }
+        round += 1;
+    }
+    best
+}
+
+/// Which spans a dive tries first: the long, the large or the broad, blurred by noise once all have had a round.
+fn preference(spans: &[Span], round: usize, noise: &mut Noise) -> Vec<usize> {
+    let blur = if round < 3 { 0.0 } else { 0.5 };
+    let mut order: Vec<usize> = (0..spans.len()).collect();
+    order.sort_by_cached_key(|&i| {
+        let (length, size) = (spans[i].length() as f64, spans[i].size as f64);
+        let key = [length, size, length * length * size][round % 3];
+        Reverse((key * (1.0 + blur * noise.next())).to_bits())
+    });
+    order
+}
+
+/// Xorshift generator with a fixed seed.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// One move of a dive: raises the sections `first..=last` from `floor` to `top`, by a span or as waste.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Length of the trail before it.
+    depth: usize,
+    span: Option<usize>,
+    first: usize,
+    last: usize,
+    floor: u64,
+    top: u64,
+}
+
+impl Step {
+    /// Bytes placed, in units of alignment: none by waste.
+    fn size(&self) -> u64 {
+        if self.span.is_some() { self.top - self.floor } else { 0 }
+    }
+}
+
+/// Floor of a section in which every span is placed.
+const CLOSED: u64 = u64::MAX;
+
+/// A depth-first search for a packing no higher than `limit`. The skyline is kept by section: `floors` is where the next
+/// span would lie and `unplaced` the sizes still to come, and `floors + unplaced <= limit` always holds where open.
+struct Dive<'a> {
+    spans: &'a [Span],
+    limit: u64,
+    starting: Vec<Vec<usize>>,
+    ending: Vec<Vec<usize>>,
+    floors: Vec<u64>,
+    unplaced: Vec<u64>,
+    offsets: Vec<Option<u64>>,
+    trail: Vec<Step>,
+    pending: Vec<Step>,
+}
+
+impl<'a> Dive<'a> {
+    fn new(spans: &'a [Span], live: &[u64], order: &[usize], limit: u64) -> Self {
+        let (mut starting, mut ending) = (vec![Vec::new(); live.len()], vec![Vec::new(); live.len()]);
+        // Steps are taken from the end of `pending`, so the least preferred span comes first.
+        for &i in order.iter().rev() {
+            starting[spans[i].first].push(i);
+            ending[spans[i].last].push(i);
+        }
+        let (floors, offsets) = (vec![0; live.len()], vec![None; spans.len()]);
+        let (trail, pending) = (Vec::new(), Vec::new());
+        Dive {
+            spans,
+            limit,
+            starting,
+            ending,
+            floors,
+            unplaced: live.to_vec(),
+            offsets,
+            trail,
+            pending,
+        }
+    }
+
+    fn run(mut self, steps: usize, work: &mut usize) -> Option<Packing> {
+        let mut placed = 0;
+        self.expand(work);
+        for _ in 0..steps {
+            let step = self.pending.pop()?;
+            while self.trail.len() > step.depth {
+                let undone = self.trail.pop()?;
+                self.undo(undone);
+                placed -= usize::from(undone.span.is_some());
+            }
+            self.apply(step);
+            placed += usize::from(step.span.is_some());
+            if placed == self.spans.len() {
+                return self.packing();
+            }
+            if *work == 0 {
+                return None;
+            }
+            self.expand(work);
+        }
+        None
+    }
+
+    /// Pushes the ways to fill one end of the lowest valley, a stretch of sections at the lowest floor: a span that
+    /// starts at that end and fits within the valley, or as the last resort waste up to the lower wall. It takes the
+    /// end with fewer ways.
+    fn expand(&mut self, work: &mut usize) {
+        *work = work.saturating_sub(self.floors.len() + STEP_WORK);
+        let floor = self.floors.iter().copied().min().unwrap_or(CLOSED);
+        let left = self.floors.iter().position(|&at| at == floor).unwrap_or(0);
+        let right = left + self.floors[left..].iter().take_while(|&&at| at == floor).count() - 1;
+        let wall =
+            |section: Option<usize>| section.and_then(|at| self.floors.get(at)).copied().unwrap_or(CLOSED);
+        let top = wall(left.checked_sub(1)).min(wall(right.checked_add(1)));
+        let fits = |&i: &usize| {
+            self.offsets[i].is_none() && left <= self.spans[i].first && self.spans[i].last <= right
+        };
+        let wastes = |at: usize| top <= self.limit - self.unplaced[at];
+        let ways =
+            |list: &[usize], at: usize| list.iter().copied().filter(fits).count() + usize::from(wastes(at));
+        let from_right = ways(&self.ending[right], right) < ways(&self.starting[left], left);
+        let (list, at) = if from_right { (&self.ending[right], right) } else { (&self.starting[left], left) };
+        *work = work.saturating_sub(list.len());
+        let depth = self.trail.len();
+        if wastes(at) {
+            self.pending.push(Step { depth, span: None, first: at, last: at, floor, top });
+        }
+        self.pending.extend(list.iter().copied().filter(fits).map(|i| {
+            let Span { first, last, size, .. } = self.spans[i];
+            Step { depth, span: Some(i), first, last, floor, top: floor + size }
+        }));
+    }
+
+    fn apply(&mut self, step: Step) {
+        for at in step.first..=step.last {
+            self.unplaced[at] -= step.size();
+            self.floors[at] = if self.unplaced[at] == 0 { CLOSED } else { step.top };
+        }
+        if let Some(i) = step.span {
+            self.offsets[i] = Some(step.floor);
+        }
+        self.trail.push(step);
+    }
+
+    fn undo(&mut self, step: Step) {
+        for at in step.first..=step.last {
+            self.unplaced[at] += step.size();
+            self.floors[at] = step.floor;
+        }
+        if let Some(i) = step.span {
+            self.offsets[i] = None;
+        }
+    }
+
+    fn packing(self) -> Option<Packing> {
+        let offsets: Vec<u64> = self.offsets.into_iter().collect::<Option<_>>()?;
+        let height = offsets.iter().zip(self.spans).map(|(offset, span)| offset + span.size).max()?;
+        Some(Packing { offsets, height })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn life(start: u32, end: u32, size: u64) -> Lifetime {
+        Lifetime { start, end, size }
+    }
+
+    fn ends(life: &Lifetime) -> u64 {
+        u64::from(life.end).max(u64::from(life.start) + 1)
+    }
+
+    /// Brute force; says nothing about a placement that fits no address space.
+    fn check(blocks: &[Lifetime], align: u64, placement: &Placement) {
+        let Placement { offsets, height, max_live } = placement;
+        assert!(height >= max_live && offsets.len() == blocks.len());
+        let end = |i: usize| u128::from(offsets[i]) + u128::from(blocks[i].size);
+        for i in (0..blocks.len()).filter(|&i| *height < u64::MAX && blocks[i].size > 0) {
+            assert!(offsets[i] % align == 0 && end(i) <= u128::from(*height));
+            for j in (0..i).filter(|&j| blocks[j].size > 0) {
+                let (a, b) = (&blocks[i], &blocks[j]);
+                let meet = u64::from(a.start) < ends(b) && u64::from(b.start) < ends(a);
+                assert!(!meet || u128::from(offsets[i]) >= end(j) || u128::from(offsets[j]) >= end(i));
+            }
+        }
+    }
+
+    fn ratio(blocks: &[Lifetime], align: u64) -> f64 {
+        let placement = place(blocks, align);
+        check(blocks, align, &placement);
+        placement.height as f64 / placement.max_live as f64
+    }
+
+    /// Cuts a full rectangle of `4 * count` steps by 1 MiB into `count` blocks, so that a perfect packing exists.
+    fn guillotine(count: usize, seed: u64) -> Vec<Lifetime> {
+        let mut noise = Noise(seed);
+        let mut pick = |below: u64| (noise.next() * below as f64) as u64;
+        let mut blocks = vec![life(0, 4 * count as u32, 1 << 20)];
+        while blocks.len() < count {
+            let area = |life: &Lifetime| u64::from(life.end - life.start) * life.size;
+            let tries = [(); 4].map(|()| pick(blocks.len() as u64) as usize);
+            let cut = tries
+                .into_iter()
+                .fold(tries[0], |a, b| if area(&blocks[b]) > area(&blocks[a]) { b } else { a });
+            let Lifetime { start, end, size } = blocks[cut];
+            if pick(2) == 0 && end - start > 1 {
+                let middle = start + 1 + pick(u64::from(end - start - 1)) as u32;
+                blocks[cut].end = middle;
+                blocks.push(life(middle, end, size));
+            } else if size > 1 {
+                blocks[cut].size = 1 + pick(size - 1);
+                blocks.push(life(start, end, size - blocks[cut].size));
+            }
+        }
+        blocks
+    }
+
+    fn blocks() -> impl Strategy<Value = Vec<Lifetime>> {
+        let step = prop_oneof![9 => 0..40u32, 1 => u32::MAX - 2..=u32::MAX];
+        let length = prop_oneof![9 => 0..12u32, 1 => Just(u32::MAX)];
+        let size =
+            prop_oneof![20 => 0..5000u64, 1 => u64::MAX / 9..u64::MAX / 4, 1 => u64::MAX - 300..=u64::MAX];
+        let block = (step, length, size)
+            .prop_map(|(start, length, size)| life(start, start.saturating_add(length), size));
+        prop::collection::vec(block, 0..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_blocks_are_placed_validly_and_always_alike(blocks in blocks(), align in prop::sample::select(vec![1u64, 32, 256])) {
+            let placement = place(&blocks, align);
+            check(&blocks, align, &placement);
+            prop_assert_eq!(placement.offsets, place(&blocks, align).offsets);
+        }
+    }
+
+    #[test]
+    fn degenerate_blocks_are_placed() {
+        assert_eq!(place(&[], 0).height, 0);
+        assert_eq!(place(&[life(0, 9, 0), life(3, 1, 0)], 32).offsets, [0, 0]);
+        assert_eq!(place(&[life(5, 5, 7), life(5, 2, 7), life(6, 7, 7)], 0).height, 14);
+        assert_eq!(place(&[life(0, 2, 1), life(1, 3, 33)], 32).height, 96);
+        assert_eq!(place(&[life(0, 2, u64::MAX), life(1, 3, u64::MAX)], 256).height, u64::MAX);
+    }
+
+    #[test]
+    fn inference_graphs_reach_the_bound() {
+        let resnet = (0..300u32).flat_map(|k| {
+            let size = (1 << 20) >> (k / 75);
+            [
+                life(3 * k, 3 * k + 4, size),
+                life(3 * k + 1, 3 * k + 3, size / 4),
+                life(3 * k + 2, 3 * k + 4, size),
+            ]
+        });
+        let unet = (0..100u32).flat_map(|k| {
+            let size = 1000 * u64::from(k * k % 97 + 1);
+            [life(k, k + 2, size), life(k, 200 - k, size / 2), life(200 - k, 202 - k, size)]
+        });
+        let densenet = (0..120u32).flat_map(|k| {
+            let (step, channels) = (2 * k, u64::from(64 + 32 * (k % 12)));
+            [
+                life(step, 24 * (k / 12 + 1), 32 << 10),
+                life(step, step + 2, channels << 10),
+                life(step + 1, step + 3, 128 << 10),
+            ]
+        });
+        for graph in [resnet.collect::<Vec<_>>(), unet.collect(), densenet.collect()] {
+            assert_eq!(ratio(&graph, 256), 1.0);
+        }
+    }
+
+    #[test]
+    fn the_search_reaches_a_bound_that_greedy_misses() {
+        let blocks =
+            [life(0, 4, 4), life(3, 5, 6), life(4, 6, 2), life(4, 7, 2), life(5, 9, 3), life(6, 7, 4)];
+        let spans = spans(&blocks, 1);
+        assert!(greedy(&spans, &live_sizes(&spans), 0).height > 10);
+        assert_eq!(place(&blocks, 1).height, 10);
+    }
+
+    #[test]
+    fn guillotine_cuts_are_packed_closely() {
+        for (count, limit) in [(20, 1.0), (50, 1.0), (100, 1.0), (200, 1.25)] {
+            for seed in 1..6u64 {
+                let reached = ratio(&guillotine(count, seed * 0x9e37_79b9_7f4a_7c15), 1);
+                assert!(reached <= limit, "{count} blocks of seed {seed}: {reached}");
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Facts: what is known of each value once the inputs' shapes are known. Integer tensors that feed shapes are computed
+//! here, on the host; an input whose value decides a shape is part of the plan's signature.
+
+use std::sync::Arc;
+
+use crate::error::{Why, refuse};
+use crate::graph::{Graph, Node, ValueId};
+use crate::reference::Array;
+use crate::tensor::checked_count;
+use crate::{DType, Dim, Error, Result, Tensor};
+
+/// Values of up to this many elements are computed while planning where all their inputs are known.
+const SMALL: usize = 4096;
+
+/// The limit of a tensor's element count: indices are u32 on the device.
+const MAX_COUNT: usize = u32::MAX as usize / 4;
+
+/// Dtype and shape of a value, and the value itself where planning knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fact {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) value: Option<Known>,
+}
+
+/// A value that planning knows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Known {
+    pub(crate) array: Arc<Array>,
+    /// Whether it depends on the values of graph inputs, not on constants and shapes alone.
+    pub(crate) from_inputs: bool,
+}
+
+impl Fact {
+    pub(crate) fn new(dtype: DType, shape: impl Into<Vec<usize>>) -> Fact {
+        Fact { dtype, shape: shape.into(), value: None }
+    }
+
+    /// The fact of a value that follows from shapes alone.
+    pub(crate) fn of_array(array: Array) -> Fact {
+        let known = |array| Known { array: Arc::new(array), from_inputs: false };
+        Fact { dtype: array.dtype, shape: array.shape.clone(), value: Some(known(array)) }
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        checked_count(&self.shape).unwrap_or(usize::MAX)
+    }
+
+    /// The value, which the operator needs while planning.
+    pub(crate) fn array(&self) -> Result<&Array, Why> {
+        match &self.value {
+            Some(known) => Ok(&known.array),
+            None => refuse!("the value of a shape operand is computed from data, so it is not known while planning"),
+        }
+    }
+
+    /// The value as integers.
+    pub(crate) fn i64s(&self) -> Result<Vec<i64>, Why> {
+        self.array()?.i64s()
+    }
+
+    /// The value, if it follows from constants and shapes alone.
+    pub(crate) fn constant(&self) -> Option<&Array> {
+        self.value.as_ref().filter(|known| !known.from_inputs).map(|known| known.array.as_ref())
+    }
+}
+
+impl std::fmt::Display for Fact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dims: Vec<String> = self.shape.iter().map(|d| d.to_string()).collect();
+        write!(f, "{}[{}]", self.dtype, dims.join("x"))
+    }
+}
+
+/// What a plan depends on: the inputs' shapes, and the values of those inputs that decide shapes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Signature {
+    pub(crate) shapes: Vec<Vec<usize>>,
+    /// (input number, raw bytes)
+    pub(crate) values: Vec<(usize, Vec<u8>)>,
+}
+
+/// The facts of all values, by [`ValueId`]; `None` for values of subgraphs and of dead code.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts(Vec<Option<Fact>>);
+
+impl Facts {
+    pub(crate) fn get(&self, id: ValueId) -> Option<&Fact> {
+        self.0.get(id.index()).and_then(|fact| fact.as_ref())
+    }
+
+    /// The facts of a node's inputs.
+    pub(crate) fn of_inputs(&self, node: &Node) -> Vec<Option<&Fact>> {
+        node.inputs.iter().map(|input| input.and_then(|id| self.get(id))).collect()
+    }
+}
+
+/// The error of a node that refuses, with its name and what it was given.
+pub(crate) fn node_error(node: &Node, inputs: &[Option<&Fact>], why: Why) -> Error {
+    let texts: Vec<String> =
+        inputs.iter().map(|fact| fact.map_or("-".to_string(), |fact| fact.to_string())).collect();
+    Error::Node {
+        node: node.name.clone(),
+        op: node.op_type.clone(),
+        opset: node.opset,
+        inputs: texts.join(", "),
+        reason: why.0,
+    }
+}
+
+/// What can be known of a graph's facts before any input is: done once per session.
+#[derive(Clone, Debug)]
+pub(crate) struct FactBase {
+    constants: Vec<Option<Fact>>,
+    /// Values that decide a shape or a kernel.
+    demanded: Vec<bool>,
+}
+
+impl FactBase {
+    pub(crate) fn new(graph: &Graph) -> Result<FactBase> {
+        let demanded = demanded(graph);
+        let mut constants = vec![None; graph.values.len()];
+        for (i, value) in graph.values.iter().enumerate() {
+            if let Some(tensor) = &value.constant {
+                let mut fact = Fact::new(tensor.dtype(), tensor.shape());
+                if demanded[i] || tensor.len() <= SMALL {
+                    // Element types that the reference cannot read stay unknown.
+                    let known = |array| Known { array: Arc::new(array), from_inputs: false };
+                    fact.value = Array::from_tensor(tensor).ok().map(known);
+                }
+                constants[i] = Some(fact);
+            }
+        }
+        Ok(FactBase { constants, demanded })
+    }
+
+    /// The numbers of the inputs whose values decide shapes.
+    pub(crate) fn shape_inputs<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = usize> + 'a {
+        graph.inputs.iter().enumerate().filter(|(_, id)| self.demanded[id.index()]).map(|(i, _)| i)
+    }
+
+    /// Facts for a run with inputs of these dtypes, shapes and (where they decide shapes) values.
+    pub(crate) fn bind(&self, graph: &Graph, inputs: &[(DType, Vec<usize>, Option<Tensor>)]) -> Result<Facts> {
+        let mut facts = self.constants.clone();
+        for (id, (dtype, shape, value)) in graph.inputs.iter().zip(inputs) {
+            let mut fact = Fact::new(*dtype, shape.clone());
+            if let (true, Some(tensor)) = (self.demanded[id.index()], value) {
+                let array = Array::from_tensor(tensor)
+                    .map_err(|why| Error::Input { name: graph.value(*id).name.clone(), reason: why.0 })?;
+                fact.value = Some(Known { array: Arc::new(array), from_inputs: true });
+            }
+            facts[id.index()] = Some(fact);
+        }
+        for node in &graph.nodes {
+            let inputs: Vec<Option<&Fact>> =
+                node.inputs.iter().map(|input| input.and_then(|id| facts[id.index()].as_ref())).collect();
+            let outputs =
+                self.infer(node, &inputs).map_err(|why| node_error(node, &inputs, why))?;
+            for (id, fact) in node.outputs.iter().zip(outputs) {
+                if let Some(id) = id {
+                    facts[id.index()] = Some(fact);
+                }
+            }
+        }
+        Ok(Facts(facts))
+    }
+
+    fn infer(&self, node: &Node, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let operator = node.op.operator();
+        let mut outputs = operator.infer(inputs)?;
+        if outputs.len() < node.outputs.len() {
+            refuse!("has {} outputs, and {} are wanted", outputs.len(), node.outputs.len());
+        }
+        if let Some(fact) = outputs.iter().find(|fact| checked_count(&fact.shape).is_none_or(|n| n > MAX_COUNT)) {
+            refuse!("the output {fact} has more than {MAX_COUNT} elements");
+        }
+        let given = || inputs.iter().flatten();
+        let known = given().all(|fact| fact.value.is_some()) && outputs.iter().all(|fact| fact.value.is_none());
+        if !known {
+            return Ok(outputs);
+        }
+        let from_inputs = given().any(|fact| fact.value.as_ref().is_some_and(|known| known.from_inputs));
+        let demanded = node.outputs.iter().flatten().any(|id| self.demanded[id.index()]);
+        let small = !from_inputs && outputs.iter().all(|fact| fact.count() <= SMALL);
+        if demanded || small {
+            let arrays: Vec<Option<&Array>> =
+                inputs.iter().map(|fact| fact.and_then(|fact| fact.array().ok())).collect();
+            for (fact, array) in outputs.iter_mut().zip(operator.eval(&arrays)?) {
+                debug_assert_eq!((fact.dtype, &fact.shape), (array.dtype, &array.shape), "{}", node.op_type);
+                fact.value = Some(Known { array: Arc::new(array), from_inputs });
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// Marks the values that some operator needs while planning, and all that they are computed from.
+fn demanded(graph: &Graph) -> Vec<bool> {
+    let mut demanded = vec![false; graph.values.len()];
+    for node in graph.nodes.iter().rev() {
+        let operator = node.op.operator();
+        for &operand in operator.shape_operands() {
+            if let Some(Some(id)) = node.inputs.get(operand) {
+                demanded[id.index()] = true;
+            }
+        }
+        let wanted = node.outputs.iter().flatten().any(|id| demanded[id.index()]);
+        if wanted && !operator.reads_shapes_only() {
+            node.inputs.iter().flatten().for_each(|id| demanded[id.index()] = true);
+        }
+    }
+    demanded
+}
+
+/// The declared shape with every dimension that is not fixed set to 1.
+pub(crate) fn default_shape(shape: &[Dim]) -> Vec<usize> {
+    shape.iter().map(|dim| if let Dim::Known(n) = dim { *n } else { 1 }).collect()
+}

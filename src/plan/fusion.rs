@@ -1,0 +1,346 @@
+//! Fusion: pointwise operators of one shape become one kernel, and become the epilogue of the matmul, convolution or
+//! reduction before them.
+//!
+//! A unit is a set of nodes computed by one lowering. Units stay convex: nothing outside depends on one node of a unit
+//! and feeds another.
+
+use std::collections::BinaryHeap;
+
+use super::{Facts, Options};
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::kernels::expr::{Builder, Scalar};
+
+/// Tensor bindings of one kernel: WebGPU's floor.
+const MAX_BINDINGS: usize = 8;
+/// Operands of an epilogue; the rest of the bindings are the anchor's own.
+const MAX_EPILOGUE_OPERANDS: usize = 3;
+/// Nodes in one unit: beyond, code grows and gains nothing.
+const MAX_NODES: usize = 48;
+
+/// Nodes that are lowered together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// The node whose kernel the others are fused into.
+    pub(crate) anchor: Option<NodeId>,
+    /// Pointwise nodes, in topological order.
+    pub(crate) pointwise: Vec<NodeId>,
+    /// Values that are needed outside.
+    pub(crate) outputs: Vec<ValueId>,
+}
+
+/// Whether the node's operator is a scalar expression of these inputs.
+fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
+    let node = &graph.nodes[node.index()];
+    let [Some(output)] = node.outputs[..] else { return false };
+    let Some(output) = facts.get(output) else { return false };
+    let mut builder = Builder::default();
+    let mut inputs = Vec::new();
+    for (i, fact) in facts.of_inputs(node).iter().enumerate() {
+        match fact.map(|fact| Scalar::of(fact.dtype)) {
+            None => inputs.push(None),
+            Some(None) => return false,
+            Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
+        }
+    }
+    Scalar::of(output.dtype).is_some() && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some()
+}
+
+/// Which values the device must have, and which nodes compute them.
+struct Liveness {
+    /// For each value, the nodes that read its data on the device.
+    readers: Vec<Vec<NodeId>>,
+    nodes: Vec<NodeId>,
+    /// Graph outputs and kept values.
+    wanted: Vec<bool>,
+}
+
+fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
+    let mut wanted = vec![false; graph.values.len()];
+    graph.outputs.iter().chain(&options.keep).for_each(|id| wanted[id.index()] = true);
+    let mut readers = vec![Vec::new(); graph.values.len()];
+    let mut nodes = Vec::new();
+    let static_value = |id: ValueId| facts.get(id).is_some_and(|fact| fact.constant().is_some());
+    for (n, node) in graph.nodes.iter().enumerate().rev() {
+        let used = |id: &ValueId| !static_value(*id) && (wanted[id.index()] || !readers[id.index()].is_empty());
+        if !node.outputs.iter().flatten().any(used) {
+            continue;
+        }
+        let id = NodeId(n as u32);
+        nodes.push(id);
+        let operands = node.op.operator().shape_operands();
+        for (i, input) in node.inputs.iter().enumerate() {
+            if let (Some(input), false) = (input, operands.contains(&i)) {
+                readers[input.index()].push(id);
+            }
+        }
+    }
+    nodes.reverse();
+    Liveness { readers, nodes, wanted }
+}
+
+/// A set of unit numbers.
+#[derive(Clone, Default, PartialEq)]
+struct Set(Vec<u64>);
+
+impl Set {
+    fn insert(&mut self, i: usize) {
+        if self.0.len() <= i / 64 {
+            self.0.resize(i / 64 + 1, 0);
+        }
+        self.0[i / 64] |= 1 << (i % 64);
+    }
+
+    fn contains(&self, i: usize) -> bool {
+        self.0.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
+    }
+
+    fn union(&mut self, other: &Set) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
+    }
+
+    fn covers(&self, other: &Set) -> bool {
+        other.0.iter().enumerate().all(|(i, b)| self.0.get(i).copied().unwrap_or(0) & b == *b)
+    }
+}
+
+struct Fuser<'a> {
+    graph: &'a Graph,
+    facts: &'a Facts,
+    live: Liveness,
+    producer: Vec<Option<NodeId>>,
+    /// The unit of each node.
+    unit_of: Vec<usize>,
+    units: Vec<Option<Unit>>,
+    /// For each unit, all units that it depends on.
+    depends: Vec<Set>,
+}
+
+impl Fuser<'_> {
+    /// Units that make the data inputs of `node`, with the values.
+    fn inputs(&self, node: NodeId) -> Vec<(usize, ValueId)> {
+        let operands = self.graph.nodes[node.index()].op.operator().shape_operands();
+        let inputs = self.graph.nodes[node.index()].inputs.iter().enumerate();
+        let data = inputs.filter(|(i, _)| !operands.contains(i)).filter_map(|(_, id)| *id);
+        data.filter_map(|id| {
+            let made = self.producer[id.index()].filter(|_| self.needs_kernel(id))?;
+            Some((self.unit_of[made.index()], id))
+        })
+        .collect()
+    }
+
+    fn needs_kernel(&self, id: ValueId) -> bool {
+        self.facts.get(id).is_some_and(|fact| fact.constant().is_none())
+    }
+
+    fn add_unit(&mut self, node: NodeId, anchor: bool) -> usize {
+        let number = self.units.len();
+        let mut depends = Set::default();
+        for (unit, _) in self.inputs(node) {
+            depends.insert(unit);
+            depends.union(&self.depends[unit]);
+        }
+        let (anchor, pointwise) = if anchor { (Some(node), vec![]) } else { (None, vec![node]) };
+        self.units.push(Some(Unit { anchor, pointwise, outputs: vec![] }));
+        self.depends.push(depends);
+        self.unit_of[node.index()] = number;
+        number
+    }
+
+    /// Merges unit `b` into unit `a`, if that leaves the units convex.
+    fn merge(&mut self, a: usize, b: usize) -> bool {
+        let mut joined = self.depends[a].clone();
+        joined.union(&self.depends[b]);
+        // A path from one to the other through a third unit would become a cycle.
+        let between = |x: usize| {
+            x != a && x != b && joined.contains(x) && (self.depends[x].contains(a) || self.depends[x].contains(b))
+        };
+        if (0..self.units.len()).any(between) {
+            return false;
+        }
+        let Some(moved) = self.units[b].take() else { return false };
+        for node in moved.pointwise.iter().chain(&moved.anchor) {
+            self.unit_of[node.index()] = a;
+        }
+        if let Some(unit) = &mut self.units[a] {
+            unit.anchor = unit.anchor.or(moved.anchor);
+            unit.pointwise.extend(moved.pointwise);
+            unit.pointwise.sort();
+        }
+        let clear = |set: &mut Set, i: usize| {
+            if let Some(word) = set.0.get_mut(i / 64) {
+                *word &= !(1 << (i % 64));
+            }
+        };
+        clear(&mut joined, a);
+        clear(&mut joined, b);
+        self.depends[a] = joined.clone();
+        joined.insert(a);
+        for x in 0..self.units.len() {
+            let on_it = x != a && (self.depends[x].contains(a) || self.depends[x].contains(b));
+            if on_it && !self.depends[x].covers(&joined) {
+                self.depends[x].union(&joined);
+            } else if on_it {
+                self.depends[x].insert(a);
+            }
+        }
+        true
+    }
+
+    /// Values made in the unit that are needed outside it.
+    fn outputs(&self, unit: &Unit, number: usize) -> Vec<ValueId> {
+        let nodes = unit.anchor.iter().chain(&unit.pointwise);
+        let values = nodes.flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten().copied());
+        let outside = |id: &ValueId| {
+            self.live.wanted[id.index()]
+                || self.live.readers[id.index()].iter().any(|n| self.unit_of[n.index()] != number)
+        };
+        values.filter(|id| self.needs_kernel(*id) && outside(id)).collect()
+    }
+
+    /// Tensors that the unit's pointwise part reads from memory; scalars known while planning are not among them.
+    fn operands(&self, unit: &Unit, number: usize) -> Vec<ValueId> {
+        let mut operands = Vec::new();
+        for node in &unit.pointwise {
+            for id in self.graph.nodes[node.index()].inputs.iter().flatten() {
+                let inside = self.producer[id.index()].is_some_and(|n| self.unit_of[n.index()] == number);
+                let scalar = self.facts.get(*id).is_some_and(|f| f.constant().is_some() && f.count() == 1);
+                if !inside && !scalar && !operands.contains(id) {
+                    operands.push(*id);
+                }
+            }
+        }
+        operands
+    }
+
+    fn shape(&self, id: ValueId) -> Option<&[usize]> {
+        self.facts.get(id).map(|fact| fact.shape.as_slice())
+    }
+
+    /// Joins pointwise units along the edge of `value` from unit `from`, if the result still fits one kernel.
+    fn join_pointwise(&mut self, from: usize, node: NodeId, value: ValueId) {
+        let to = self.unit_of[node.index()];
+        let output = self.graph.nodes[node.index()].outputs[0];
+        let same_shape = output.and_then(|id| self.shape(id)) == self.shape(value);
+        let (Some(a), Some(b)) = (&self.units[from], &self.units[to]) else { return };
+        if from == to || !same_shape || a.anchor.is_some() || b.anchor.is_some() {
+            return;
+        }
+        let mut both = a.clone();
+        both.pointwise.extend(&b.pointwise);
+        if both.pointwise.len() > MAX_NODES {
+            return;
+        }
+        // Count bindings as if the units were one already.
+        let saved: Vec<NodeId> = b.pointwise.clone();
+        saved.iter().for_each(|n| self.unit_of[n.index()] = from);
+        let bindings = self.operands(&both, from).len() + self.outputs(&both, from).len();
+        saved.iter().for_each(|n| self.unit_of[n.index()] = to);
+        if bindings <= MAX_BINDINGS {
+            self.merge(from, to);
+        }
+    }
+
+    /// Makes pointwise unit `number` the epilogue of one of the units before it, if one takes it.
+    fn join_anchor(&mut self, number: usize) {
+        let Some(unit) = self.units[number].clone() else { return };
+        let [output] = self.outputs(&unit, number)[..] else { return };
+        if unit.anchor.is_some() || self.operands(&unit, number).len() > MAX_EPILOGUE_OPERANDS + 1 {
+            return;
+        }
+        let mut candidates: Vec<(usize, ValueId)> =
+            unit.pointwise.iter().flat_map(|n| self.inputs(*n)).filter(|(u, _)| *u != number).collect();
+        candidates.sort_by(|a, b| b.cmp(a));
+        candidates.dedup();
+        for (before, value) in candidates {
+            let Some(Unit { anchor: Some(anchor), pointwise, .. }) = &self.units[before] else { continue };
+            let node = &self.graph.nodes[anchor.index()];
+            let only_here = !self.live.wanted[value.index()]
+                && self.live.readers[value.index()].iter().all(|n| self.unit_of[n.index()] == number);
+            let fits = pointwise.is_empty()
+                && node.outputs.iter().flatten().count() == 1
+                && node.op.operator().takes_epilogue()
+                && self.shape(value) == self.shape(output)
+                && only_here;
+            if fits && self.merge(before, number) {
+                return;
+            }
+        }
+    }
+
+    /// The units in an order in which each comes after those that it depends on, as near to the model's as can be.
+    fn ordered(self) -> Vec<Unit> {
+        let alive: Vec<usize> = (0..self.units.len()).filter(|&u| self.units[u].is_some()).collect();
+        let last = |u: usize| {
+            let unit = self.units[u].as_ref();
+            unit.and_then(|unit| unit.pointwise.iter().chain(&unit.anchor).max().copied())
+        };
+        let mut waiting: Vec<usize> = vec![0; self.units.len()];
+        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); self.units.len()];
+        for &u in &alive {
+            let unit = self.units[u].as_ref();
+            let mut direct: Vec<usize> = unit
+                .into_iter()
+                .flat_map(|unit| unit.pointwise.iter().chain(&unit.anchor))
+                .flat_map(|n| self.inputs(*n))
+                .map(|(before, _)| before)
+                .filter(|&before| before != u)
+                .collect();
+            direct.sort();
+            direct.dedup();
+            waiting[u] = direct.len();
+            direct.iter().for_each(|&before| followers[before].push(u));
+        }
+        let key = |u: usize| std::cmp::Reverse((last(u), u));
+        let mut ready: BinaryHeap<_> = alive.iter().filter(|&&u| waiting[u] == 0).map(|&u| key(u)).collect();
+        let mut order = Vec::with_capacity(alive.len());
+        while let Some(std::cmp::Reverse((_, u))) = ready.pop() {
+            order.push(u);
+            for &next in &followers[u] {
+                waiting[next] -= 1;
+                if waiting[next] == 0 {
+                    ready.push(key(next));
+                }
+            }
+        }
+        order
+            .into_iter()
+            .filter_map(|u| {
+                let unit = self.units[u].clone()?;
+                Some(Unit { outputs: self.outputs(&unit, u), ..unit })
+            })
+            .collect()
+    }
+}
+
+/// Groups the nodes that the device computes into units, in the order in which they run.
+pub(crate) fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
+    let live = liveness(graph, facts, options);
+    let nodes = live.nodes.clone();
+    let mut fuser = Fuser {
+        graph,
+        facts,
+        live,
+        producer: graph.producers(),
+        unit_of: vec![usize::MAX; graph.nodes.len()],
+        units: Vec::new(),
+        depends: Vec::new(),
+    };
+    for &node in &nodes {
+        let pointwise = is_pointwise(graph, facts, node);
+        fuser.add_unit(node, !pointwise);
+        if pointwise && !options.no_fusion {
+            for (from, value) in fuser.inputs(node) {
+                fuser.join_pointwise(from, node, value);
+            }
+        }
+    }
+    if !options.no_fusion {
+        for number in (0..fuser.units.len()).rev() {
+            fuser.join_anchor(number);
+        }
+    }
+    fuser.ordered()
+}

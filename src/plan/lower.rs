@@ -1,0 +1,456 @@
+//! Lowering: units become kernel calls over device tensors.
+
+use std::collections::HashMap;
+
+use super::facts::{Fact, Facts, node_error};
+use super::fusion::Unit;
+use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
+use super::Options;
+use crate::error::{Why, refuse};
+use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::kernels::elementwise::{self, Elementwise};
+use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
+use crate::kernels::fused::{Fused, Index, Operand, index_of};
+use crate::kernels::{Kernel, Target};
+use crate::reference::array::Numbers;
+use crate::{Error, Result, UnsupportedNode};
+
+/// What an operator's `lower` sees and writes to.
+pub(crate) struct Lower<'a> {
+    pub(crate) target: &'a Target,
+    graph: &'a Graph,
+    facts: &'a Facts,
+    program: &'a mut Program,
+    tensors: &'a mut HashMap<ValueId, TensorId>,
+    weights: &'a mut HashMap<WeightKey, TensorId>,
+    unit: &'a Unit,
+    node: &'a Node,
+}
+
+/// Fused code at the end of a kernel: what becomes of each element that the kernel computes.
+pub(crate) struct Epilogue {
+    pub(crate) fused: Fused,
+    pub(crate) tensors: Vec<TensorId>,
+    pub(crate) params: Vec<u32>,
+}
+
+/// Lowers units in order. All nodes that cannot be lowered are reported in one error.
+pub(crate) fn lower(
+    graph: &Graph,
+    facts: &Facts,
+    units: Vec<Unit>,
+    target: &Target,
+    options: &Options,
+) -> Result<Program> {
+    let mut program = Program { inputs: vec![None; graph.inputs.len()], ..Program::default() };
+    let mut tensors = HashMap::new();
+    let mut weights = HashMap::new();
+    let mut unsupported = Vec::new();
+    for unit in &units {
+        let Some(&first) = unit.anchor.iter().chain(&unit.pointwise).next() else { continue };
+        let node = &graph.nodes[first.index()];
+        let mut cx = Lower {
+            target,
+            graph,
+            facts,
+            program: &mut program,
+            tensors: &mut tensors,
+            weights: &mut weights,
+            unit,
+            node,
+        };
+        if let Err(why) = cx.unit() {
+            let op = node.op_type.clone();
+            match node_error(node, &facts.of_inputs(node), why) {
+                Error::Node { node: name, opset, inputs, reason, .. } => {
+                    let reason = format!("{reason} (inputs {inputs})");
+                    unsupported.push(UnsupportedNode { node: name, op, opset, reason });
+                }
+                other => return Err(other),
+            }
+        }
+    }
+    if !unsupported.is_empty() {
+        return Err(Error::Unsupported(unsupported));
+    }
+    let empty = Unit { anchor: None, pointwise: vec![], outputs: vec![] };
+    for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
+        let output = output(graph, facts, &mut program, &mut tensors, &mut weights, target, &empty, i, id)?;
+        program.outputs.push(output);
+    }
+    Ok(program)
+}
+
+/// Where graph output `i` comes from. Unless a kernel writes it already, a copy does.
+#[allow(clippy::too_many_arguments)]
+fn output(
+    graph: &Graph,
+    facts: &Facts,
+    program: &mut Program,
+    tensors: &mut HashMap<ValueId, TensorId>,
+    weights: &mut HashMap<WeightKey, TensorId>,
+    target: &Target,
+    unit: &Unit,
+    i: usize,
+    id: ValueId,
+) -> Result<OutputSource> {
+    let name = graph.value(id).name.clone();
+    let fact = facts.get(id).ok_or_else(|| Error::InvalidModel(format!("nothing makes the output '{name}'")))?;
+    if let Some(tensor) = &graph.value(id).constant {
+        return Ok(OutputSource::Known(tensor.clone()));
+    }
+    if let Some(array) = fact.constant() {
+        return Ok(OutputSource::Known(array.to_tensor().map_err(|why| Error::Tensor(why.0))?));
+    }
+    let Some(node) = graph.nodes.first() else {
+        return Err(Error::InvalidModel("a graph without nodes has nothing to run".into()));
+    };
+    let mut cx = Lower { target, graph, facts, program, tensors, weights, unit, node };
+    let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
+    let tensor = cx.tensor(id).map_err(fail)?;
+    let place = cx.program.tensor(tensor).place;
+    let tensor = if place == Place::Arena {
+        cx.program.tensors[tensor.index()].place = Place::Output(i);
+        tensor
+    } else {
+        let (scalar, shape) = (cx.program.tensor(tensor).scalar, fact.shape.clone());
+        let output = cx.program.add_tensor(name.clone(), scalar, shape, Place::Output(i));
+        cx.program.steps.push(Step::View { output, of: tensor, offset: 0 });
+        output
+    };
+    Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.clone() })
+}
+
+/// The kernel call that copies `count` words from one tensor to another.
+pub(crate) fn copy(scalar: Scalar, from: TensorId, to: TensorId, count: usize, target: &Target, node: String) -> Call {
+    let mut builder = Builder::default();
+    let word = if scalar == Scalar::Bool { Scalar::U32 } else { scalar };
+    let value = builder.load(0, word);
+    let (expr, _) = builder.finish(vec![value]);
+    let fused = Fused { expr, operands: vec![Operand { scalar: word, index: Index::Linear }] };
+    Call {
+        kernel: Elementwise { fused, in_place: None }.into(),
+        tensors: vec![from, to],
+        params: vec![count as u32],
+        grid: target.grid(elementwise::groups(count)),
+        node,
+    }
+}
+
+impl<'a> Lower<'a> {
+    /// The fact of input `i`, which the operator requires.
+    pub(crate) fn fact(&self, i: usize) -> Result<&'a Fact, Why> {
+        match self.optional_fact(i) {
+            Some(fact) => Ok(fact),
+            None => refuse!("input {i} is required"),
+        }
+    }
+
+    /// The fact of input `i`, if it is given.
+    pub(crate) fn optional_fact(&self, i: usize) -> Option<&'a Fact> {
+        self.node.inputs.get(i).copied().flatten().and_then(|id| self.facts.get(id))
+    }
+
+    /// The facts of all inputs.
+    pub(crate) fn facts(&self) -> Vec<Option<&'a Fact>> {
+        self.facts.of_inputs(self.node)
+    }
+
+    /// The fact of output `i`, before any epilogue; `None` if nobody wants it.
+    pub(crate) fn optional_out(&self, i: usize) -> Option<&'a Fact> {
+        self.node.outputs.get(i).copied().flatten().and_then(|id| self.facts.get(id))
+    }
+
+    /// The fact of output `i`, before any epilogue.
+    pub(crate) fn out(&self, i: usize) -> Result<&'a Fact, Why> {
+        match self.optional_out(i) {
+            Some(fact) => Ok(fact),
+            None => refuse!("output {i} is missing"),
+        }
+    }
+
+    /// Input `i` on the device, as it lies.
+    pub(crate) fn input(&mut self, i: usize) -> Result<TensorId, Why> {
+        match self.node.inputs.get(i).copied().flatten() {
+            Some(id) => self.tensor(id),
+            None => refuse!("input {i} is required"),
+        }
+    }
+
+    /// Input `i` in the order of `packing`, if the model holds it as a constant.
+    pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
+        let value = self.node.inputs.get(i).copied().flatten()?;
+        self.graph.value(value).constant.as_ref()?;
+        self.weight(WeightKey { value, packing: Some(packing) }).ok()
+    }
+
+    /// Output `i` on the device; with an epilogue, the epilogue's result.
+    pub(crate) fn output(&mut self, i: usize) -> Result<TensorId, Why> {
+        match (self.unit.pointwise.is_empty(), self.unit.outputs.first(), self.node.outputs.get(i)) {
+            (false, Some(&id), _) | (true, _, Some(&Some(id))) => self.new_tensor(id),
+            _ => refuse!("output {i} is missing"),
+        }
+    }
+
+    /// A tensor that only this operator's calls use.
+    pub(crate) fn temporary(&mut self, scalar: Scalar, shape: &[usize]) -> TensorId {
+        self.program.add_tensor(format!("{}.temporary", self.node.name), scalar, shape.to_vec(), Place::Arena)
+    }
+
+    /// Emits one dispatch of `groups` workgroups; nothing if there are none.
+    pub(crate) fn call(&mut self, kernel: impl Into<Kernel>, tensors: Vec<TensorId>, params: Vec<u32>, groups: usize) {
+        self.call_grid(kernel, tensors, params, self.target.grid(groups));
+    }
+
+    /// Emits one dispatch over a grid of the kernel's own making.
+    pub(crate) fn call_grid(
+        &mut self,
+        kernel: impl Into<Kernel>,
+        tensors: Vec<TensorId>,
+        params: Vec<u32>,
+        grid: [u32; 3],
+    ) {
+        let empty = tensors.last().is_some_and(|&t| self.program.tensor(t).count == 0);
+        if empty || grid.contains(&0) {
+            return;
+        }
+        let node = self.label();
+        self.program.steps.push(Step::Call(Call { kernel: kernel.into(), tensors, params, grid, node }));
+    }
+
+    /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
+    pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
+        let output = self.output(i)?;
+        self.program.steps.push(Step::View { output, of, offset });
+        Ok(())
+    }
+
+    /// `part` fills `whole` from element `offset` on: no kernel, if memory can be laid out so.
+    pub(crate) fn part(&mut self, whole: TensorId, part: TensorId, offset: usize) {
+        self.program.steps.push(Step::Part { whole, part, offset });
+    }
+
+    /// How the device holds a tensor.
+    pub(crate) fn scalar(&self, tensor: TensorId) -> Scalar {
+        self.program.tensor(tensor).scalar
+    }
+
+    /// The epilogue to put after this operator's value; the value itself, rounded to its dtype, where nothing is fused.
+    /// `matrix` is (rows, columns) of the kernel's result: vectors along either are then indexed without a division.
+    pub(crate) fn epilogue(&mut self, matrix: Option<(usize, usize)>) -> Result<Epilogue, Why> {
+        let Some(&Some(own)) = self.node.outputs.first() else { refuse!("output 0 is missing") };
+        let mut code = Code::new(self, own)?;
+        let unit = code.cx.unit;
+        let result = match unit.outputs.first() {
+            Some(&result) if !unit.pointwise.is_empty() => result,
+            _ => own,
+        };
+        code.run(&unit.pointwise)?;
+        let mut epilogue = code.finish(&[result])?;
+        if let Some((rows, columns)) = matrix {
+            epilogue.use_matrix(rows, columns);
+        }
+        Ok(epilogue)
+    }
+
+    fn label(&self) -> String {
+        let nodes = self.unit.anchor.iter().chain(&self.unit.pointwise);
+        let names: Vec<&str> = nodes.map(|n| self.graph.nodes[n.index()].name.as_str()).collect();
+        if names.is_empty() { self.node.name.clone() } else { names.join("+") }
+    }
+
+    fn unit(&mut self) -> Result<(), Why> {
+        if self.unit.anchor.is_some() {
+            return self.node.op.operator().lower(self);
+        }
+        let outputs = self.unit.outputs.clone();
+        let Some(&first) = outputs.first() else { return Ok(()) };
+        let mut code = Code::new(self, first)?;
+        let unit = code.cx.unit;
+        code.run(&unit.pointwise)?;
+        let Epilogue { fused, mut tensors, params } = code.finish(&outputs)?;
+        for &output in &outputs {
+            tensors.push(self.new_tensor(output)?);
+        }
+        let count = self.facts.get(first).map_or(0, |fact| fact.count());
+        let params = std::iter::once(count as u32).chain(params).collect();
+        self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
+        Ok(())
+    }
+
+    fn new_tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
+        if let Some(&tensor) = self.tensors.get(&id) {
+            return Ok(tensor);
+        }
+        let name = self.graph.value(id).name.clone();
+        let Some(fact) = self.facts.get(id) else { refuse!("'{name}' is never computed") };
+        let Some(scalar) = Scalar::of(fact.dtype) else {
+            refuse!("the device does not compute with {}", fact.dtype)
+        };
+        let tensor = self.program.add_tensor(name, scalar, fact.shape.clone(), Place::Arena);
+        self.tensors.insert(id, tensor);
+        Ok(tensor)
+    }
+
+    /// The device tensor of a value that exists already.
+    fn tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
+        if let Some(&tensor) = self.tensors.get(&id) {
+            return Ok(tensor);
+        }
+        if self.graph.value(id).constant.is_some() {
+            return self.weight(WeightKey { value: id, packing: None });
+        }
+        if let Some(i) = self.graph.inputs.iter().position(|&input| input == id) {
+            let tensor = self.new_tensor(id)?;
+            self.program.tensors[tensor.index()].place = Place::Input(i);
+            self.program.inputs[i] = Some(tensor);
+            return Ok(tensor);
+        }
+        if let Some(array) = self.facts.get(id).and_then(|fact| fact.constant()) {
+            let constant = array.to_tensor()?;
+            let tensor = self.new_tensor(id)?;
+            self.program.tensors[tensor.index()].place = Place::Constant(self.program.constants.len());
+            self.program.constants.push(constant);
+            return Ok(tensor);
+        }
+        refuse!("input '{}' was not lowered", self.graph.value(id).name)
+    }
+
+    fn weight(&mut self, key: WeightKey) -> Result<TensorId, Why> {
+        if let Some(&tensor) = self.weights.get(&key) {
+            return Ok(tensor);
+        }
+        let value = self.graph.value(key.value);
+        let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
+        let Some(scalar) = Scalar::of(tensor.dtype()) else {
+            refuse!("the device does not compute with {}", tensor.dtype())
+        };
+        let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);
+        let place = Place::Weight(self.program.weights.len());
+        let id = self.program.add_tensor(value.name.clone(), scalar, shape, place);
+        self.program.weights.push(key.clone());
+        self.weights.insert(key, id);
+        Ok(id)
+    }
+}
+
+impl Epilogue {
+    /// Vectors along the rows or columns of the surrounding kernel's matrix become that.
+    fn use_matrix(&mut self, rows: usize, columns: usize) {
+        let mut params = Vec::new();
+        let mut old = self.params.iter().copied();
+        for operand in self.fused.operands.iter_mut() {
+            match operand.index {
+                Index::Axis => {
+                    let (inner, length) = (old.next().unwrap_or(0), old.next().unwrap_or(0));
+                    if (inner as usize, length as usize) == (columns, rows) {
+                        operand.index = Index::Row;
+                    } else if (inner as usize, length as usize) == (1, columns) {
+                        operand.index = Index::Column;
+                    } else {
+                        params.extend([inner, length]);
+                    }
+                }
+                Index::Strided(rank) => params.extend(old.by_ref().take(2 * rank as usize)),
+                _ => {}
+            }
+        }
+        params.extend(old);
+        self.params = params;
+    }
+}
+
+/// Builds the fused code of a unit.
+struct Code<'c, 'a> {
+    cx: &'c mut Lower<'a>,
+    builder: Builder,
+    operands: Vec<Operand>,
+    tensors: Vec<TensorId>,
+    index_params: Vec<u32>,
+    regs: HashMap<ValueId, Reg>,
+    /// The value whose shape all have: an anchor's own output, or the first output of a pointwise unit.
+    shape: Vec<usize>,
+}
+
+impl<'c, 'a> Code<'c, 'a> {
+    fn new(cx: &'c mut Lower<'a>, of: ValueId) -> Result<Self, Why> {
+        let Some(fact) = cx.facts.get(of) else { refuse!("nothing is known of the output") };
+        let shape = fact.shape.clone();
+        let anchored = cx.unit.anchor.is_some();
+        let mut code = Code {
+            cx,
+            builder: Builder::default(),
+            operands: vec![],
+            tensors: vec![],
+            index_params: vec![],
+            regs: HashMap::new(),
+            shape,
+        };
+        if anchored {
+            let Some(scalar) = Scalar::of(fact.dtype) else {
+                refuse!("the device does not compute with {}", fact.dtype)
+            };
+            code.operands.push(Operand { scalar, index: Index::Anchor });
+            let value = code.builder.load(0, scalar);
+            let value = code.builder.narrow(value, fact.dtype);
+            code.regs.insert(of, value);
+        }
+        Ok(code)
+    }
+
+    fn run(&mut self, nodes: &[NodeId]) -> Result<(), Why> {
+        for node in nodes {
+            let node = &self.cx.graph.nodes[node.index()];
+            let mut inputs = Vec::new();
+            for input in &node.inputs {
+                inputs.push(input.map(|id| self.value(id)).transpose()?);
+            }
+            let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
+            let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
+            let Some(value) = node.op.operator().pointwise(&mut self.builder, &inputs, fact.dtype) else {
+                refuse!("is not pointwise for {}", fact.dtype)
+            };
+            let value = self.builder.narrow(value, fact.dtype);
+            self.regs.insert(output, value);
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, id: ValueId) -> Result<Reg, Why> {
+        if let Some(&reg) = self.regs.get(&id) {
+            return Ok(reg);
+        }
+        let Some(fact) = self.cx.facts.get(id) else { refuse!("nothing is known of an input") };
+        let Some(scalar) = Scalar::of(fact.dtype) else {
+            refuse!("the device does not compute with {}", fact.dtype)
+        };
+        let reg = match fact.constant().filter(|array| array.len() == 1).map(|array| &array.data) {
+            Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
+            Some(Numbers::Int(values)) => self.builder.constant(scalar, values[0] as f64),
+            _ => {
+                let (index, params) = index_of(&fact.shape, &self.shape);
+                let tensor = self.cx.tensor(id)?;
+                self.tensors.push(tensor);
+                self.index_params.extend(params);
+                self.operands.push(Operand { scalar, index });
+                self.builder.load(self.operands.len() - 1, scalar)
+            }
+        };
+        self.regs.insert(id, reg);
+        Ok(reg)
+    }
+
+    fn finish(self, outputs: &[ValueId]) -> Result<Epilogue, Why> {
+        let mut regs = Vec::new();
+        for id in outputs {
+            match self.regs.get(id) {
+                Some(&reg) => regs.push(reg),
+                None => refuse!("an output was not computed"),
+            }
+        }
+        let (expr, constants): (Expr, Vec<u32>) = self.builder.finish(regs);
+        let mut params = self.index_params;
+        params.extend(constants);
+        Ok(Epilogue { fused: Fused { expr, operands: self.operands }, tensors: self.tensors, params })
+    }
+}

@@ -1,0 +1,192 @@
+//! Memory: which tensors share memory (views, parts of a concatenation, results in place), how long each block lives,
+//! and where it lies in the arena.
+
+use super::arena::{self, Lifetime};
+use super::lower::copy;
+use super::program::{Call, Place, Program, Step, TensorId};
+use crate::kernels::Target;
+use crate::{Error, Result};
+
+/// Where every tensor of a program lies in the arena.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// Byte offset of each tensor's block; `None` for tensors outside the arena.
+    offsets: Vec<Option<u64>>,
+    /// Bytes of the arena.
+    pub(crate) height: u64,
+    /// The most bytes that are alive at once: no arena can be smaller.
+    pub(crate) max_live: u64,
+    /// Bytes of all blocks together: what it would take without reuse.
+    pub(crate) total: u64,
+    blocks: Vec<(TensorId, Lifetime)>,
+}
+
+impl Memory {
+    /// The byte offset in the arena of a tensor that owns a block there.
+    pub(crate) fn offset(&self, tensor: TensorId) -> Option<u64> {
+        self.offsets.get(tensor.index()).copied().flatten()
+    }
+
+    /// The text of the memory plan, a block a line.
+    pub(crate) fn text(&self, program: &Program) -> String {
+        let mut text = format!(
+            "arena {} bytes, max live {} bytes, without reuse {} bytes\n",
+            self.height, self.max_live, self.total
+        );
+        for (tensor, life) in &self.blocks {
+            let offset = self.offset(*tensor).unwrap_or(0);
+            let name = &program.tensor(*tensor).name;
+            text += &format!("{offset:10} +{:<10} calls {}..{} {name}\n", life.size, life.start, life.end);
+        }
+        text
+    }
+}
+
+/// Turns the program's steps into calls, shares memory where that is allowed, and places the rest.
+pub(crate) fn lay_out(program: &mut Program, target: &Target) -> Result<Memory> {
+    resolve_views(program, target);
+    reuse_in_place(program);
+    let lives = lifetimes(program);
+    let mut blocks = Vec::new();
+    for (i, life) in lives.iter().enumerate() {
+        let tensor = TensorId(i as u32);
+        let (Some((first, last)), Place::Arena) = (life, program.tensor(tensor).place) else { continue };
+        let size = program.tensor(tensor).bytes();
+        if size > target.max_binding {
+            let what = format!("tensor '{}', in bytes,", program.tensor(tensor).name);
+            return Err(Error::Limit { what, value: size, limit: target.max_binding });
+        }
+        blocks.push((tensor, Lifetime { start: *first, end: last + 1, size }));
+    }
+    let align = target.offset_alignment.max(16);
+    let lives: Vec<Lifetime> = blocks.iter().map(|b| b.1).collect();
+    let placement = arena::place(&lives, align);
+    let mut memory = Memory {
+        offsets: vec![None; program.tensors.len()],
+        height: placement.height,
+        max_live: placement.max_live,
+        total: lives.iter().map(|life| life.size.next_multiple_of(align)).sum(),
+        blocks,
+    };
+    for ((tensor, _), offset) in memory.blocks.iter().zip(placement.offsets) {
+        memory.offsets[tensor.index()] = Some(offset);
+    }
+    Ok(memory)
+}
+
+fn resolve_views(program: &mut Program, target: &Target) {
+    let aligned = |offset: usize| (offset as u64 * 4).is_multiple_of(target.offset_alignment.max(16));
+    for step in std::mem::take(&mut program.steps) {
+        match step {
+            Step::Call(call) => program.calls.push(call),
+            Step::View { output, of, offset } => {
+                let (root, at) = program.root(of);
+                let whole = program.tensor(root).count == program.tensor(output).count;
+                let fits = program.tensor(output).place == Place::Arena && aligned(offset + at);
+                // A view of an input could be written in place by a later kernel, but only arena blocks are.
+                if fits {
+                    program.tensors[output.index()].place = Place::View(of, offset);
+                } else if whole && program.tensor(root).place == Place::Arena {
+                    program.tensors[root.index()].place = Place::View(output, 0);
+                } else {
+                    copy_part(program, target, of, offset, output, 0);
+                }
+            }
+            Step::Part { whole, part, offset } => {
+                let (_, at) = program.root(whole);
+                if program.tensor(part).place == Place::Arena && aligned(offset + at) {
+                    program.tensors[part.index()].place = Place::View(whole, offset);
+                } else {
+                    copy_part(program, target, part, 0, whole, offset);
+                }
+            }
+        }
+    }
+}
+
+/// Copies a whole tensor into a part of another, or a part of one into a whole other.
+fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize, to: TensorId, at: usize) {
+    let (source, sink) = (program.tensor(from).clone(), program.tensor(to).clone());
+    let count = (source.count - skip.min(source.count)).min(sink.count - at.min(sink.count));
+    if count == 0 {
+        return;
+    }
+    let call = if skip == 0 && at == 0 {
+        copy(sink.scalar, from, to, count, target, sink.name)
+    } else {
+        crate::kernels::strided::copy_range(sink.scalar, (from, skip), (to, at), count, target, sink.name)
+    };
+    program.calls.push(call);
+}
+
+/// For each tensor that owns memory, the first and last call that touches it.
+fn lifetimes(program: &Program) -> Vec<Option<(u32, u32)>> {
+    let mut lives: Vec<Option<(u32, u32)>> = vec![None; program.tensors.len()];
+    for (i, call) in program.calls.iter().enumerate() {
+        for &tensor in &call.tensors {
+            let (root, _) = program.root(tensor);
+            let i = i as u32;
+            let life = lives[root.index()].get_or_insert((i, i));
+            life.1 = i;
+        }
+    }
+    lives
+}
+
+/// Lets a call write its result where an operand lies that nobody reads afterwards.
+fn reuse_in_place(program: &mut Program) {
+    let mut lives = lifetimes(program);
+    for i in 0..program.calls.len() {
+        let Some((slot, replaced)) = in_place_slot(program, &lives, i) else { continue };
+        let Call { tensors, .. } = &program.calls[i];
+        let inputs = replaced.spec().slots().len();
+        let Some(at) = output_slot(&program.calls[i]) else { continue };
+        debug_assert_eq!(inputs + 1, tensors.len());
+        let (operand, _) = program.root(tensors[slot]);
+        let output = tensors[at];
+        let ends = lives[output.index()].map_or(0, |life| life.1);
+        if program.tensor(output).place == Place::Arena {
+            program.tensors[output.index()].place = Place::View(operand, 0);
+            if let Some(life) = &mut lives[operand.index()] {
+                life.1 = life.1.max(ends);
+            }
+        } else {
+            program.tensors[operand.index()].place = Place::View(output, 0);
+        }
+        program.calls[i].kernel = replaced;
+        program.calls[i].tensors.remove(at);
+    }
+}
+
+fn output_slot(call: &Call) -> Option<usize> {
+    call.kernel.spec().slots().iter().position(|slot| slot.written)
+}
+
+/// An input slot of call `i` in whose memory its output may lie, with the kernel that does so.
+fn in_place_slot(
+    program: &Program,
+    lives: &[Option<(u32, u32)>],
+    i: usize,
+) -> Option<(usize, crate::kernels::Kernel)> {
+    let call = &program.calls[i];
+    let at = output_slot(call)?;
+    let output = call.tensors[at];
+    let owns = matches!(program.tensor(output).place, Place::Arena | Place::Output(_));
+    let fresh = lives[output.index()].is_some_and(|life| life.0 == i as u32);
+    if !owns || !fresh {
+        return None;
+    }
+    (0..call.tensors.len()).filter(|&slot| slot != at).find_map(|slot| {
+        let (root, offset) = program.root(call.tensors[slot]);
+        let block = program.tensor(root);
+        let last_use = lives[root.index()].is_some_and(|life| life.1 == i as u32);
+        let alone = call.tensors.iter().filter(|&&t| program.root(t).0 == root).count() == 1;
+        let fits = block.place == Place::Arena
+            && offset == 0
+            && last_use
+            && alone
+            && block.count == program.tensor(output).count
+            && program.tensor(call.tensors[slot]).count == block.count;
+        if fits { call.kernel.spec().in_place(slot).map(|kernel| (slot, kernel)) } else { None }
+    })
+}

@@ -1,0 +1,43 @@
+//! Planning: symbols bound to numbers, operators fused and lowered to kernel calls, memory laid out. Pure functions from
+//! a graph and input shapes to a program; no device is touched.
+
+pub(crate) mod arena;
+mod facts;
+mod fusion;
+mod lower;
+mod memory;
+mod program;
+
+pub(crate) use facts::{Fact, Facts, Signature};
+pub(crate) use lower::{Epilogue, Lower};
+pub(crate) use memory::Memory;
+pub(crate) use program::{Call, OutputSource, Packing, Place, Program, TensorId, WeightKey};
+
+use crate::Result;
+use crate::graph::{Graph, ValueId};
+use crate::kernels::Target;
+
+/// What planning may do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Lower each node on its own.
+    pub(crate) no_fusion: bool,
+    /// Values to be read back besides the graph's outputs.
+    pub(crate) keep: Vec<ValueId>,
+}
+
+/// A plan: what to dispatch, and where every tensor lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) facts: Facts,
+    pub(crate) program: Program,
+    pub(crate) memory: Memory,
+}
+
+/// Plans one run of `graph` for inputs of the given signature.
+pub(crate) fn plan(graph: &Graph, facts: Facts, target: &Target, options: &Options) -> Result<Plan> {
+    let units = fusion::units(graph, &facts, options);
+    let mut program = lower::lower(graph, &facts, units, target, options)?;
+    let memory = memory::lay_out(&mut program, target)?;
+    Ok(Plan { facts, program, memory })
+}

@@ -1,0 +1,187 @@
+//! The program: kernel calls over numbered tensors, in the order of dispatch.
+
+use crate::graph::{Graph, ValueId};
+use crate::kernels::Kernel;
+use crate::kernels::expr::Scalar;
+use crate::{DType, Tensor};
+
+/// A tensor's place in [`Program::tensors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TensorId(pub(crate) u32);
+
+impl TensorId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A tensor on the device: 32-bit words, row-major. Which dtypes lie in which words: [`Scalar::of`].
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceTensor {
+    pub(crate) name: String,
+    pub(crate) scalar: Scalar,
+    pub(crate) shape: Vec<usize>,
+    /// Elements; the product of `shape`.
+    pub(crate) count: usize,
+    pub(crate) place: Place,
+}
+
+impl DeviceTensor {
+    /// Bytes that the tensor takes: whole vec4s, and at least one.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.count.max(1) as u64).div_ceil(4) * 16
+    }
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the arena; its offset is the memory plan's.
+    Arena,
+    /// In the memory of another tensor, from this element on.
+    View(TensorId, usize),
+    /// In the buffer of graph input `i`.
+    Input(usize),
+    /// In the buffer of graph output `i`.
+    Output(usize),
+    /// Weight `i` of [`Program::weights`].
+    Weight(usize),
+    /// Constant `i` of [`Program::constants`].
+    Constant(usize),
+}
+
+/// How a weight's elements are ordered for its kernel. Element `(i0, i1, ...)` of the packed form, row-major over the
+/// `dims`, is the source's element at the coordinates that the dims add up to, or 0 where a coordinate is outside.
+///
+/// Pads and transposes as in `dims: [axis 1 by 1, axis 0 by 1]`; tiles as in `[axis 0 by 16, axis 1 by 1, axis 0 by 1]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Packing {
+    /// Shape under which the source is read; empty: as it lies.
+    pub(crate) source: Vec<usize>,
+    pub(crate) dims: Vec<PackedDim>,
+}
+
+/// One dimension of a packed weight: `size` steps of `step` along the source's axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PackedDim {
+    pub(crate) axis: usize,
+    pub(crate) size: usize,
+    pub(crate) step: usize,
+}
+
+impl Packing {
+    /// The number of elements in packed form.
+    pub(crate) fn count(&self) -> usize {
+        self.dims.iter().map(|d| d.size).product()
+    }
+
+    /// For each packed element, the source's element, or `None` for padding.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = Option<usize>> + '_ {
+        (0..self.count()).map(|mut index| {
+            let mut at = vec![0; self.source.len()];
+            for dim in self.dims.iter().rev() {
+                at[dim.axis] += index % dim.size * dim.step;
+                index /= dim.size;
+            }
+            let inside = at.iter().zip(&self.source).all(|(a, s)| a < s);
+            inside.then(|| at.iter().zip(&self.source).fold(0, |i, (a, s)| i * s + a))
+        })
+    }
+}
+
+/// A constant in the order that its kernel wants. Plans that share a key share the memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WeightKey {
+    pub(crate) value: ValueId,
+    /// `None`: as it lies.
+    pub(crate) packing: Option<Packing>,
+}
+
+/// One dispatch.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) kernel: Kernel,
+    pub(crate) tensors: Vec<TensorId>,
+    pub(crate) params: Vec<u32>,
+    pub(crate) grid: [u32; 3],
+    /// The names of the nodes that it computes.
+    pub(crate) node: String,
+}
+
+/// A step before memory is laid out.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Call(Call),
+    /// `output` is `of` from element `offset` on; becomes nothing, or a copy where that cannot be.
+    View { output: TensorId, of: TensorId, offset: usize },
+    /// `part` fills `whole` from element `offset` on; becomes nothing, or a copy where that cannot be.
+    Part { whole: TensorId, part: TensorId, offset: usize },
+}
+
+/// Where a graph output comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum OutputSource {
+    /// Read back from the device.
+    Device { tensor: TensorId, dtype: DType, shape: Vec<usize> },
+    /// Known while planning: it follows from shapes and constants alone.
+    Known(Tensor),
+}
+
+/// Everything that a run dispatches.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Program {
+    pub(crate) tensors: Vec<DeviceTensor>,
+    /// Steps as lowered; emptied into `calls` when memory is laid out.
+    pub(crate) steps: Vec<Step>,
+    pub(crate) calls: Vec<Call>,
+    /// For each graph input, its tensor, if the device reads it.
+    pub(crate) inputs: Vec<Option<TensorId>>,
+    pub(crate) outputs: Vec<OutputSource>,
+    pub(crate) weights: Vec<WeightKey>,
+    pub(crate) constants: Vec<Tensor>,
+}
+
+impl Program {
+    pub(crate) fn tensor(&self, id: TensorId) -> &DeviceTensor {
+        &self.tensors[id.index()]
+    }
+
+    pub(crate) fn add_tensor(&mut self, name: String, scalar: Scalar, shape: Vec<usize>, place: Place) -> TensorId {
+        let count = shape.iter().product();
+        self.tensors.push(DeviceTensor { name, scalar, shape, count, place });
+        TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    /// The tensor in whose memory `id` lies, and the element at which it begins there.
+    pub(crate) fn root(&self, mut id: TensorId) -> (TensorId, usize) {
+        let mut offset = 0;
+        while let Place::View(of, at) = self.tensor(id).place {
+            id = of;
+            offset += at;
+        }
+        (id, offset)
+    }
+
+    /// The text of the program, a call a line.
+    pub(crate) fn text(&self, _graph: &Graph) -> String {
+        let mut text = String::new();
+        for (i, call) in self.calls.iter().enumerate() {
+            let tensors: Vec<String> = call
+                .tensors
+                .iter()
+                .map(|&id| {
+                    let t = self.tensor(id);
+                    format!("%{}:{}{:?}", id.0, t.scalar.word(), t.shape)
+                })
+                .collect();
+            text += &format!(
+                "{i:4} {} ({}) grid {:?} // {}\n",
+                call.kernel.spec().label(),
+                tensors.join(", "),
+                call.grid,
+                call.node
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,167 @@
+//! `Array`: a tensor in the reference executor's two number worlds, f64 for every float type and i128 for every
+//! integer type (bool is 0 and 1). Values are rounded to the dtype when an array is made, so that a chain of nodes
+//! loses what the dtype loses and nothing else.
+
+use crate::error::{Why, refuse};
+use crate::tensor::checked_count;
+use crate::{DType, Tensor};
+
+/// A dense tensor of the reference executor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Array {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Numbers,
+}
+
+/// The elements of an [`Array`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Numbers {
+    Float(Vec<f64>),
+    Int(Vec<i128>),
+    Text(Vec<String>),
+}
+
+impl Array {
+    /// A float array; each value is rounded to `dtype`.
+    pub(crate) fn float(dtype: DType, shape: &[usize], mut values: Vec<f64>) -> Array {
+        debug_assert_eq!(checked_count(shape), Some(values.len()));
+        if dtype != DType::F64 {
+            values.iter_mut().for_each(|v| *v = super::number::round_float(dtype, *v));
+        }
+        Array { dtype, shape: shape.to_vec(), data: Numbers::Float(values) }
+    }
+
+    /// An integer or bool array; each value wraps to `dtype` as two's complement does, and bool is "not zero".
+    pub(crate) fn int(dtype: DType, shape: &[usize], mut values: Vec<i128>) -> Array {
+        debug_assert_eq!(checked_count(shape), Some(values.len()));
+        values.iter_mut().for_each(|v| *v = super::number::wrap_int(dtype, *v));
+        Array { dtype, shape: shape.to_vec(), data: Numbers::Int(values) }
+    }
+
+    pub(crate) fn bools(shape: &[usize], values: Vec<bool>) -> Array {
+        Array::int(DType::Bool, shape, values.into_iter().map(i128::from).collect())
+    }
+
+    pub(crate) fn text(shape: &[usize], values: Vec<String>) -> Array {
+        Array { dtype: DType::String, shape: shape.to_vec(), data: Numbers::Text(values) }
+    }
+
+    /// The element type and shape kept, elements computed in f64 or i128 by whichever closure fits.
+    pub(crate) fn map(&self, float: impl Fn(f64) -> f64, int: impl Fn(i128) -> i128) -> Array {
+        match &self.data {
+            Numbers::Float(v) => Array::float(self.dtype, &self.shape, v.iter().map(|&x| float(x)).collect()),
+            Numbers::Int(v) => Array::int(self.dtype, &self.shape, v.iter().map(|&x| int(x)).collect()),
+            Numbers::Text(_) => self.clone(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.data {
+            Numbers::Float(v) => v.len(),
+            Numbers::Int(v) => v.len(),
+            Numbers::Text(v) => v.len(),
+        }
+    }
+
+    /// The elements of a float array.
+    pub(crate) fn floats(&self) -> Result<&[f64], Why> {
+        match &self.data {
+            Numbers::Float(v) => Ok(v),
+            _ => refuse!("expected a float tensor, got {}", self.dtype),
+        }
+    }
+
+    /// The elements of an integer or bool array.
+    pub(crate) fn ints(&self) -> Result<&[i128], Why> {
+        match &self.data {
+            Numbers::Int(v) => Ok(v),
+            _ => refuse!("expected an integer tensor, got {}", self.dtype),
+        }
+    }
+
+    /// The elements of an integer array as i64, as shape operands have them.
+    pub(crate) fn i64s(&self) -> Result<Vec<i64>, Why> {
+        self.ints()?
+            .iter()
+            .map(|&v| i64::try_from(v).map_err(|_| Why(format!("{v} does not fit an int64"))))
+            .collect()
+    }
+
+    /// Elements of any numeric dtype, as f64.
+    pub(crate) fn to_f64(&self) -> Result<Vec<f64>, Why> {
+        match &self.data {
+            Numbers::Float(v) => Ok(v.clone()),
+            Numbers::Int(v) => Ok(v.iter().map(|&x| x as f64).collect()),
+            Numbers::Text(_) => refuse!("expected numbers, got strings"),
+        }
+    }
+
+    /// New array whose element `i` is this one's element `source(i)`; `None` takes `fill` (0 of the type by default).
+    pub(crate) fn gather(&self, shape: &[usize], source: impl Fn(usize) -> Option<usize>, fill: Option<&Array>) -> Array {
+        let count = checked_count(shape).unwrap_or(0);
+        let data = match (&self.data, fill.map(|f| &f.data)) {
+            (Numbers::Float(v), f) => {
+                let fill = if let Some(Numbers::Float(f)) = f { f[0] } else { 0.0 };
+                Numbers::Float((0..count).map(|i| source(i).map_or(fill, |s| v[s])).collect())
+            }
+            (Numbers::Int(v), f) => {
+                let fill = if let Some(Numbers::Int(f)) = f { f[0] } else { 0 };
+                Numbers::Int((0..count).map(|i| source(i).map_or(fill, |s| v[s])).collect())
+            }
+            (Numbers::Text(v), f) => {
+                let fill = if let Some(Numbers::Text(f)) = f { f[0].clone() } else { String::new() };
+                Numbers::Text((0..count).map(|i| source(i).map_or(fill.clone(), |s| v[s].clone())).collect())
+            }
+        };
+        Array { dtype: self.dtype, shape: shape.to_vec(), data }
+    }
+
+    /// The same elements under another shape of as many elements.
+    pub(crate) fn reshaped(&self, shape: &[usize]) -> Array {
+        debug_assert_eq!(checked_count(shape), Some(self.len()));
+        Array { shape: shape.to_vec(), ..self.clone() }
+    }
+}
+
+/// Row-major strides of `shape`, in elements.
+pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for i in (1..shape.len()).rev() {
+        strides[i - 1] = strides[i] * shape[i].max(1);
+    }
+    strides
+}
+
+/// The coordinates of element `index` of `shape`.
+pub(crate) fn unravel(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut at = vec![0; shape.len()];
+    for (at, &size) in at.iter_mut().zip(shape).rev() {
+        *at = index % size;
+        index /= size;
+    }
+    at
+}
+
+/// The element index of coordinates `at` in `shape`.
+pub(crate) fn ravel(at: &[usize], shape: &[usize]) -> usize {
+    at.iter().zip(shape).fold(0, |index, (&at, &size)| index * size + at)
+}
+
+/// The element of a tensor of shape `from` that broadcasting puts at coordinates `at` of the result.
+pub(crate) fn broadcast_index(at: &[usize], from: &[usize]) -> usize {
+    let skip = at.len() - from.len();
+    at[skip..].iter().zip(from).fold(0, |index, (&at, &size)| index * size + if size == 1 { 0 } else { at })
+}
+
+impl Array {
+    /// The array of a host tensor.
+    pub(crate) fn from_tensor(tensor: &Tensor) -> Result<Array, Why> {
+        super::number::decode(tensor)
+    }
+
+    /// The host tensor of this array.
+    pub(crate) fn to_tensor(&self) -> Result<Tensor, Why> {
+        super::number::encode(self)
+    }
+}
