@@ -105,18 +105,7 @@ impl DType {
     /// Whether values are real numbers with a fraction.
     pub fn is_float(self) -> bool {
         use DType::*;
-        matches!(
-            self,
-            F32 | F16
-                | F64
-                | BF16
-                | F8E4M3FN
-                | F8E4M3FNUZ
-                | F8E5M2
-                | F8E5M2FNUZ
-                | F4E2M1
-                | F8E8M0
-        )
+        matches!(self, F32 | F16 | F64 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F4E2M1 | F8E8M0)
     }
 
     /// Whether values are whole numbers (bool is not).

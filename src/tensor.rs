@@ -199,9 +199,7 @@ impl Tensor {
     /// assert_eq!(t.shape(), [2]);
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
-    pub fn from_array<T: Element, D: ndarray::Dimension>(
-        array: &ndarray::Array<T, D>,
-    ) -> Result<Tensor> {
+    pub fn from_array<T: Element, D: ndarray::Dimension>(array: &ndarray::Array<T, D>) -> Result<Tensor> {
         let values: Vec<T> = array.iter().copied().collect();
         Tensor::from_slice(array.shape(), &values)
     }

@@ -153,7 +153,10 @@ impl Graph {
             for input in node.inputs.iter().flatten() {
                 if !in_range(input) || !defined[input.index()] {
                     let name = self.values.get(input.index()).map_or("?", |v| v.name.as_str());
-                    return invalid(format!("node '{}' uses '{name}', which nothing before it makes", node.name));
+                    return invalid(format!(
+                        "node '{}' uses '{name}', which nothing before it makes",
+                        node.name
+                    ));
                 }
             }
             for output in node.outputs.iter().flatten() {

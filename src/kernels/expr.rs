@@ -75,7 +75,11 @@ enum Instr {
     Literal(Scalar, u32),
     One(Fn1, Reg),
     Two(Fn2, Reg, Reg),
-    Select { condition: Reg, yes: Reg, no: Reg },
+    Select {
+        condition: Reg,
+        yes: Reg,
+        no: Reg,
+    },
     Convert(Scalar, Reg),
     Bitcast(Scalar, Reg),
     /// Rounds or wraps to a dtype narrower than the register.
@@ -122,7 +126,8 @@ impl Builder {
 
     /// A float constant. Small whole numbers and halves are written into the code, others are parameters.
     pub(crate) fn f32(&mut self, value: f32) -> Reg {
-        let plain = [0.0, 0.5, 1.0, 2.0, 3.0, 6.0, -1.0].contains(&value) && !(value == 0.0 && value.is_sign_negative());
+        let plain = [0.0, 0.5, 1.0, 2.0, 3.0, 6.0, -1.0].contains(&value)
+            && !(value == 0.0 && value.is_sign_negative());
         match plain {
             true => self.push(Instr::Literal(Scalar::F32, value.to_bits()), Scalar::F32),
             false => self.param(Scalar::F32, value.to_bits()),

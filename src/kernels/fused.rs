@@ -72,7 +72,9 @@ pub(crate) fn index_of(from: &[usize], to: &[usize]) -> (Index, Vec<u32>) {
     match dims[..] {
         [] | [(_, 0)] => (Index::Single, vec![]),
         [(_, 1)] => (Index::Linear, vec![]),
-        [(length, 1), (inner, 0)] | [(_, 0), (length, 1), (inner, 0)] => (Index::Axis, words(&[inner, length])),
+        [(length, 1), (inner, 0)] | [(_, 0), (length, 1), (inner, 0)] => {
+            (Index::Axis, words(&[inner, length]))
+        }
         [(_, 0), (length, 1)] => (Index::Axis, words(&[1, length])),
         _ => {
             let flat: Vec<usize> = dims.iter().flat_map(|&(size, step)| [size, step]).collect();
@@ -134,7 +136,8 @@ impl Fused {
             _ => format!("{prefix}{i}[{}]", self.index(prefix, i, "o")),
         };
         let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), used);
-        let anchor = self.operands.iter().find(|o| o.index == Index::Anchor).map_or("f32", |o| o.scalar.word());
+        let anchor =
+            self.operands.iter().find(|o| o.index == Index::Anchor).map_or("f32", |o| o.scalar.word());
         let result = self.expr.output_scalars().first().map_or("f32", |s| s.word());
         let output = outputs.first().cloned().unwrap_or_default();
         format!(

@@ -141,6 +141,11 @@ pub(crate) fn values<T: crate::Element>(shape: &[usize], values: &[T]) -> Tensor
     raw(T::DTYPE, shape, bytemuck::cast_slice(values))
 }
 
+/// A bool tensor.
+pub(crate) fn bools(shape: &[usize], values: &[bool]) -> Tensor {
+    raw(DType::Bool, shape, &values.iter().map(|&b| u8::from(b)).collect::<Vec<_>>())
+}
+
 /// A one-dimensional i64 tensor, as shape operands are.
 pub(crate) fn list(list: &[i64]) -> Tensor {
     values(&[list.len()], list)
@@ -149,7 +154,8 @@ pub(crate) fn list(list: &[i64]) -> Tensor {
 /// The tensor converted to another dtype by the reference.
 pub(crate) fn converted(tensor: &Tensor, dtype: DType) -> Tensor {
     let source = super::Array::from_tensor(tensor);
-    let target = source.and_then(|a| crate::reference::number::cast(&a, dtype, true)).and_then(|a| a.to_tensor());
+    let target =
+        source.and_then(|a| crate::reference::number::cast(&a, dtype, true)).and_then(|a| a.to_tensor());
     target.unwrap_or_else(|_| tensor.clone())
 }
 

@@ -258,17 +258,7 @@ impl<'a> Dive<'a> {
         }
         let (floors, offsets) = (vec![0; live.len()], vec![None; spans.len()]);
         let (trail, pending) = (Vec::new(), Vec::new());
-        Dive {
-            spans,
-            limit,
-            starting,
-            ending,
-            floors,
-            unplaced: live.to_vec(),
-            offsets,
-            trail,
-            pending,
-        }
+        Dive { spans, limit, starting, ending, floors, unplaced: live.to_vec(), offsets, trail, pending }
     }
 
     fn run(mut self, steps: usize, work: &mut usize) -> Option<Packing> {

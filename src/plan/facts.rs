@@ -54,7 +54,9 @@ impl Fact {
     pub(crate) fn array(&self) -> Result<&Array, Why> {
         match &self.value {
             Some(known) => Ok(&known.array),
-            None => refuse!("the value of a shape operand is computed from data, so it is not known while planning"),
+            None => refuse!(
+                "the value of a shape operand is computed from data, so it is not known while planning"
+            ),
         }
     }
 
@@ -144,7 +146,11 @@ impl FactBase {
     }
 
     /// Facts for a run with inputs of these dtypes, shapes and (where they decide shapes) values.
-    pub(crate) fn bind(&self, graph: &Graph, inputs: &[(DType, Vec<usize>, Option<Tensor>)]) -> Result<Facts> {
+    pub(crate) fn bind(
+        &self,
+        graph: &Graph,
+        inputs: &[(DType, Vec<usize>, Option<Tensor>)],
+    ) -> Result<Facts> {
         let mut facts = self.constants.clone();
         for (id, (dtype, shape, value)) in graph.inputs.iter().zip(inputs) {
             let mut fact = Fact::new(*dtype, shape.clone());
@@ -158,8 +164,7 @@ impl FactBase {
         for node in &graph.nodes {
             let inputs: Vec<Option<&Fact>> =
                 node.inputs.iter().map(|input| input.and_then(|id| facts[id.index()].as_ref())).collect();
-            let outputs =
-                self.infer(node, &inputs).map_err(|why| node_error(node, &inputs, why))?;
+            let outputs = self.infer(node, &inputs).map_err(|why| node_error(node, &inputs, why))?;
             for (id, fact) in node.outputs.iter().zip(outputs) {
                 if let Some(id) = id {
                     facts[id.index()] = Some(fact);
@@ -175,11 +180,14 @@ impl FactBase {
         if outputs.len() < node.outputs.len() {
             refuse!("has {} outputs, and {} are wanted", outputs.len(), node.outputs.len());
         }
-        if let Some(fact) = outputs.iter().find(|fact| checked_count(&fact.shape).is_none_or(|n| n > MAX_COUNT)) {
+        if let Some(fact) =
+            outputs.iter().find(|fact| checked_count(&fact.shape).is_none_or(|n| n > MAX_COUNT))
+        {
             refuse!("the output {fact} has more than {MAX_COUNT} elements");
         }
         let given = || inputs.iter().flatten();
-        let known = given().all(|fact| fact.value.is_some()) && outputs.iter().all(|fact| fact.value.is_none());
+        let known =
+            given().all(|fact| fact.value.is_some()) && outputs.iter().all(|fact| fact.value.is_none());
         if !known {
             return Ok(outputs);
         }

@@ -42,7 +42,8 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
             Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
         }
     }
-    Scalar::of(output.dtype).is_some() && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some()
+    Scalar::of(output.dtype).is_some()
+        && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some()
 }
 
 /// Which values the device must have, and which nodes compute them.
@@ -61,7 +62,8 @@ fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
     let mut nodes = Vec::new();
     let static_value = |id: ValueId| facts.get(id).is_some_and(|fact| fact.constant().is_some());
     for (n, node) in graph.nodes.iter().enumerate().rev() {
-        let used = |id: &ValueId| !static_value(*id) && (wanted[id.index()] || !readers[id.index()].is_empty());
+        let used =
+            |id: &ValueId| !static_value(*id) && (wanted[id.index()] || !readers[id.index()].is_empty());
         if !node.outputs.iter().flatten().any(used) {
             continue;
         }
@@ -155,7 +157,10 @@ impl Fuser<'_> {
         joined.union(&self.depends[b]);
         // A path from one to the other through a third unit would become a cycle.
         let between = |x: usize| {
-            x != a && x != b && joined.contains(x) && (self.depends[x].contains(a) || self.depends[x].contains(b))
+            x != a
+                && x != b
+                && joined.contains(x)
+                && (self.depends[x].contains(a) || self.depends[x].contains(b))
         };
         if (0..self.units.len()).any(between) {
             return false;

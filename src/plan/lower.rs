@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::Options;
 use super::facts::{Fact, Facts, node_error};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
-use super::Options;
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
@@ -95,7 +95,8 @@ fn output(
     id: ValueId,
 ) -> Result<OutputSource> {
     let name = graph.value(id).name.clone();
-    let fact = facts.get(id).ok_or_else(|| Error::InvalidModel(format!("nothing makes the output '{name}'")))?;
+    let fact =
+        facts.get(id).ok_or_else(|| Error::InvalidModel(format!("nothing makes the output '{name}'")))?;
     if let Some(tensor) = &graph.value(id).constant {
         return Ok(OutputSource::Known(tensor.clone()));
     }
@@ -122,7 +123,14 @@ fn output(
 }
 
 /// The kernel call that copies `count` words from one tensor to another.
-pub(crate) fn copy(scalar: Scalar, from: TensorId, to: TensorId, count: usize, target: &Target, node: String) -> Call {
+pub(crate) fn copy(
+    scalar: Scalar,
+    from: TensorId,
+    to: TensorId,
+    count: usize,
+    target: &Target,
+    node: String,
+) -> Call {
     let mut builder = Builder::default();
     let word = if scalar == Scalar::Bool { Scalar::U32 } else { scalar };
     let value = builder.load(0, word);
@@ -198,7 +206,13 @@ impl<'a> Lower<'a> {
     }
 
     /// Emits one dispatch of `groups` workgroups; nothing if there are none.
-    pub(crate) fn call(&mut self, kernel: impl Into<Kernel>, tensors: Vec<TensorId>, params: Vec<u32>, groups: usize) {
+    pub(crate) fn call(
+        &mut self,
+        kernel: impl Into<Kernel>,
+        tensors: Vec<TensorId>,
+        params: Vec<u32>,
+        groups: usize,
+    ) {
         self.call_grid(kernel, tensors, params, self.target.grid(groups));
     }
 

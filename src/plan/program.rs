@@ -113,9 +113,17 @@ pub(crate) struct Call {
 pub(crate) enum Step {
     Call(Call),
     /// `output` is `of` from element `offset` on; becomes nothing, or a copy where that cannot be.
-    View { output: TensorId, of: TensorId, offset: usize },
+    View {
+        output: TensorId,
+        of: TensorId,
+        offset: usize,
+    },
     /// `part` fills `whole` from element `offset` on; becomes nothing, or a copy where that cannot be.
-    Part { whole: TensorId, part: TensorId, offset: usize },
+    Part {
+        whole: TensorId,
+        part: TensorId,
+        offset: usize,
+    },
 }
 
 /// Where a graph output comes from.
@@ -146,7 +154,13 @@ impl Program {
         &self.tensors[id.index()]
     }
 
-    pub(crate) fn add_tensor(&mut self, name: String, scalar: Scalar, shape: Vec<usize>, place: Place) -> TensorId {
+    pub(crate) fn add_tensor(
+        &mut self,
+        name: String,
+        scalar: Scalar,
+        shape: Vec<usize>,
+        place: Place,
+    ) -> TensorId {
         let count = shape.iter().product();
         self.tensors.push(DeviceTensor { name, scalar, shape, count, place });
         TensorId(self.tensors.len() as u32 - 1)

@@ -98,7 +98,12 @@ impl Array {
     }
 
     /// New array whose element `i` is this one's element `source(i)`; `None` takes `fill` (0 of the type by default).
-    pub(crate) fn gather(&self, shape: &[usize], source: impl Fn(usize) -> Option<usize>, fill: Option<&Array>) -> Array {
+    pub(crate) fn gather(
+        &self,
+        shape: &[usize],
+        source: impl Fn(usize) -> Option<usize>,
+        fill: Option<&Array>,
+    ) -> Array {
         let count = checked_count(shape).unwrap_or(0);
         let data = match (&self.data, fill.map(|f| &f.data)) {
             (Numbers::Float(v), f) => {

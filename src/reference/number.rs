@@ -77,3 +77,17 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
     };
     Tensor::from_raw(array.dtype, &array.shape, raw).map_err(|e| Why(e.to_string()))
 }
+
+/// ONNX's `Cast` between number types: floats truncate toward zero and wrap, "not zero" is true; a float8 saturates if
+/// `saturate`.
+pub(crate) fn cast(array: &Array, to: DType, _saturate: bool) -> Result<Array, Why> {
+    let (shape, float) = (&array.shape, to.is_float());
+    Ok(match &array.data {
+        Numbers::Float(v) if float => Array::float(to, shape, v.clone()),
+        Numbers::Float(v) if to == DType::Bool => Array::bools(shape, v.iter().map(|&x| x != 0.0).collect()),
+        Numbers::Float(v) => Array::int(to, shape, v.iter().map(|&x| x.trunc() as i128).collect()),
+        Numbers::Int(v) if float => Array::float(to, shape, v.iter().map(|&x| x as f64).collect()),
+        Numbers::Int(v) => Array::int(to, shape, v.clone()),
+        Numbers::Text(_) => refuse!("a cast from strings is not supported"),
+    })
+}

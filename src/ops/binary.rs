@@ -1,0 +1,331 @@
+//! Binary arithmetic, comparison, logic and bits with multidirectional broadcasting, and the variadic Max, Min, Sum, Mean.
+//! One row each.
+//!
+//! History: Add, Sub, Mul, Div 7, 13, 14; Pow 7, 12, 13, 15; And, Or, Xor 7; Equal 7, 11, 13, 19; Greater, Less 7, 9, 13;
+//! GreaterOrEqual, LessOrEqual 12, 16; Mod 10, 13; BitShift 11; BitwiseAnd, -Or, -Xor 18; Max, Min, Mean, Sum 8, 12, 13.
+
+use super::broadcast::broadcast;
+use super::case::{self, Case, Tolerance};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
+use crate::plan::Fact;
+use crate::reference::array::{Numbers, broadcast_index, unravel};
+
+/// A binary or variadic operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Binary {
+    function: Function,
+    /// Mod with `fmod`: the result has the sign of the dividend.
+    truncate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[rustfmt::skip]
+enum Function {
+    Add, Sub, Mul, Div, Pow, Mod, And, Or, Xor, BitwiseAnd, BitwiseOr, BitwiseXor, ShiftLeft, ShiftRight, Equal, Greater,
+    GreaterOrEqual, Less, LessOrEqual, Max, Min, Mean, Sum,
+}
+
+use Function::*;
+
+const NAMES: &[(&str, Function)] = &[
+    ("Add", Add),
+    ("Sub", Sub),
+    ("Mul", Mul),
+    ("Div", Div),
+    ("Pow", Pow),
+    ("Mod", Mod),
+    ("And", And),
+    ("Or", Or),
+    ("Xor", Xor),
+    ("BitwiseAnd", BitwiseAnd),
+    ("BitwiseOr", BitwiseOr),
+    ("BitwiseXor", BitwiseXor),
+    ("Equal", Equal),
+    ("Greater", Greater),
+    ("GreaterOrEqual", GreaterOrEqual),
+    ("Less", Less),
+    ("LessOrEqual", LessOrEqual),
+    ("Max", Max),
+    ("Min", Min),
+    ("Mean", Mean),
+    ("Sum", Sum),
+];
+
+macro_rules! rows {
+    ($($name:literal: $since:literal),* $(,)?) => {
+        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, parse, || cases($name))),*];
+    };
+}
+
+rows!("Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7, "Mod": 10, "And": 7, "Or": 7, "Xor": 7, "BitwiseAnd": 18,
+    "BitwiseOr": 18, "BitwiseXor": 18, "BitShift": 11, "Equal": 7, "Greater": 7, "GreaterOrEqual": 12, "Less": 7,
+    "LessOrEqual": 12, "Max": 8, "Min": 8, "Mean": 8, "Sum": 8);
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let function = match def.op_type {
+        "BitShift" => match def.attributes.string_or("direction", "")?.as_str() {
+            "LEFT" => ShiftLeft,
+            "RIGHT" => ShiftRight,
+            other => refuse!("direction '{other}' is neither LEFT nor RIGHT"),
+        },
+        name => match NAMES.iter().find(|row| row.0 == name) {
+            Some(row) => row.1,
+            None => refuse!("no such operator here"),
+        },
+    };
+    Ok(Binary { function, truncate: def.attributes.flag("fmod", false)? }.into())
+}
+
+impl Function {
+    fn is_comparison(self) -> bool {
+        matches!(self, Equal | Greater | GreaterOrEqual | Less | LessOrEqual)
+    }
+}
+
+impl Operator for Binary {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let first = required(inputs, 0)?;
+        // Pow's exponent and BitShift's may be of another type; the result has the base's.
+        if self.function != Pow && inputs.iter().flatten().any(|fact| fact.dtype != first.dtype) {
+            refuse!("the inputs have different dtypes");
+        }
+        let dtype = if self.function.is_comparison() { DType::Bool } else { first.dtype };
+        let shape = broadcast(inputs.iter().flatten().map(|fact| fact.shape.as_slice()))?;
+        Ok(vec![Fact::new(dtype, shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let first = required(inputs, 0)?;
+        let shape = broadcast(inputs.iter().flatten().map(|array| array.shape.as_slice()))?;
+        let count: usize = shape.iter().product();
+        let mut floats = Vec::new();
+        let mut ints = Vec::new();
+        let mut equal = Vec::new();
+        for index in 0..count {
+            let at = unravel(index, &shape);
+            let operands = inputs.iter().flatten().map(|array| (&array.data, broadcast_index(&at, &array.shape)));
+            let operands: Vec<_> = operands.collect();
+            match operands[0] {
+                (Numbers::Text(a), i) => match operands.get(1) {
+                    Some((Numbers::Text(b), j)) if self.function == Equal => equal.push(a[i] == b[*j]),
+                    _ => refuse!("strings can only be compared for equality"),
+                },
+                (Numbers::Float(_), _) => {
+                    let values = operands.iter().map(|(data, i)| float_at(data, *i));
+                    floats.push(self.float(&values.collect::<Vec<f64>>()));
+                }
+                (Numbers::Int(a), i) => match operands.get(1) {
+                    // An integer base with a float exponent.
+                    Some((Numbers::Float(b), j)) => ints.push((a[i] as f64).powf(b[*j]) as i128),
+                    _ => {
+                        let values = operands.iter().map(|(data, i)| int_at(data, *i));
+                        ints.push(self.int(&values.collect::<Vec<i128>>(), first.dtype)?);
+                    }
+                },
+            }
+        }
+        let comparison = self.function.is_comparison();
+        Ok(vec![match &first.data {
+            Numbers::Text(_) => Array::bools(&shape, equal),
+            Numbers::Float(_) if comparison => Array::bools(&shape, floats.iter().map(|&v| v != 0.0).collect()),
+            Numbers::Float(_) => Array::float(first.dtype, &shape, floats),
+            Numbers::Int(_) if comparison => Array::int(DType::Bool, &shape, ints),
+            Numbers::Int(_) => Array::int(first.dtype, &shape, ints),
+        }])
+    }
+
+    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {
+        let mut inputs = inputs.iter().copied().flatten();
+        let first = inputs.next()?;
+        let mut result = first;
+        let mut count = 1;
+        for mut input in inputs {
+            if self.function == Pow {
+                // Only whole exponents of whole bases are exact in integers.
+                if e.scalar(result) != Scalar::F32 && e.scalar(input) == Scalar::F32 {
+                    let base = e.convert(result, Scalar::F32);
+                    let power = e.two(Fn2::Pow, base, input);
+                    let rounded = e.one(crate::kernels::expr::Fn1::Round, power);
+                    return Some(e.convert(rounded, e.scalar(first)));
+                }
+                input = e.convert(input, e.scalar(result));
+            }
+            let function = self.device(e.scalar(result))?;
+            result = e.two(function, result, input);
+            count += 1;
+        }
+        if self.function == Mean {
+            let divisor = e.f32(count as f32);
+            result = e.two(Fn2::Div, result, divisor);
+        }
+        Some(result)
+    }
+}
+
+fn float_at(data: &Numbers, i: usize) -> f64 {
+    match data {
+        Numbers::Float(v) => v[i],
+        Numbers::Int(v) => v[i] as f64,
+        Numbers::Text(_) => f64::NAN,
+    }
+}
+
+fn int_at(data: &Numbers, i: usize) -> i128 {
+    if let Numbers::Int(v) = data { v[i] } else { 0 }
+}
+
+impl Binary {
+    fn device(&self, scalar: Scalar) -> Option<Fn2> {
+        Some(match self.function {
+            Add | Sum | Mean => Fn2::Add,
+            Sub => Fn2::Sub,
+            Mul => Fn2::Mul,
+            Div => Fn2::Div,
+            Pow => Fn2::Pow,
+            Mod if self.truncate => Fn2::FMod,
+            Mod => Fn2::Rem,
+            And => Fn2::And,
+            Or => Fn2::Or,
+            Xor => Fn2::Xor,
+            BitwiseAnd => Fn2::BitAnd,
+            BitwiseOr => Fn2::BitOr,
+            BitwiseXor => Fn2::BitXor,
+            ShiftLeft if scalar == Scalar::U32 => Fn2::ShiftLeft,
+            ShiftRight if scalar == Scalar::U32 => Fn2::ShiftRight,
+            ShiftLeft | ShiftRight => return None,
+            Equal => Fn2::Equal,
+            Greater => Fn2::Greater,
+            GreaterOrEqual => Fn2::GreaterOrEqual,
+            Less => Fn2::Less,
+            LessOrEqual => Fn2::LessOrEqual,
+            Max => Fn2::Max,
+            Min => Fn2::Min,
+        })
+    }
+
+    fn float(&self, x: &[f64]) -> f64 {
+        let test = |b: bool| f64::from(u8::from(b));
+        let (a, b) = (x[0], x.get(1).copied().unwrap_or(x[0]));
+        match self.function {
+            Add => a + b,
+            Sub => a - b,
+            Mul => a * b,
+            Div => a / b,
+            Pow => a.powf(b),
+            Mod if self.truncate => a % b,
+            Mod => a - b * (a / b).floor(),
+            Equal => test(a == b),
+            Greater => test(a > b),
+            GreaterOrEqual => test(a >= b),
+            Less => test(a < b),
+            LessOrEqual => test(a <= b),
+            Max => x.iter().copied().reduce(|a, b| if a.is_nan() || a > b { a } else { b }).unwrap_or(a),
+            Min => x.iter().copied().reduce(|a, b| if a.is_nan() || a < b { a } else { b }).unwrap_or(a),
+            Sum => x.iter().sum(),
+            Mean => x.iter().sum::<f64>() / x.len() as f64,
+            _ => f64::NAN,
+        }
+    }
+
+    fn int(&self, x: &[i128], dtype: DType) -> Result<i128, Why> {
+        let (a, b) = (x[0], x.get(1).copied().unwrap_or(x[0]));
+        if b == 0 && matches!(self.function, Div | Mod) {
+            refuse!("integer division by zero");
+        }
+        Ok(match self.function {
+            Add => a + b,
+            Sub => a - b,
+            Mul => a * b,
+            Div => a / b,
+            // Wraps like repeated multiplication in the dtype.
+            Pow if b >= 0 => (0..b).fold(1, |p, _| crate::reference::number::wrap_int(dtype, p * a)),
+            Pow => (a as f64).powf(b as f64) as i128,
+            Mod if self.truncate => a % b,
+            Mod => a - b * a.div_euclid(b) - if a.rem_euclid(b) != 0 && b < 0 { -b } else { 0 },
+            And | BitwiseAnd => a & b,
+            Or | BitwiseOr => a | b,
+            Xor | BitwiseXor => a ^ b,
+            ShiftLeft => if b < 64 { a << b } else { 0 },
+            ShiftRight => if b < 64 { a >> b } else { 0 },
+            Equal => i128::from(a == b),
+            Greater => i128::from(a > b),
+            GreaterOrEqual => i128::from(a >= b),
+            Less => i128::from(a < b),
+            LessOrEqual => i128::from(a <= b),
+            Max => x.iter().copied().max().unwrap_or(a),
+            Min => x.iter().copied().min().unwrap_or(a),
+            Sum => x.iter().sum(),
+            Mean => x.iter().sum::<i128>() / x.len() as i128,
+        })
+    }
+}
+
+fn cases(name: &'static str) -> Vec<Case> {
+    let new = |case: &str| Case::new(name, case);
+    match name {
+        "And" | "Or" | "Xor" => {
+            let (a, b) = (case::bools(&[4], &[true, true, false, false]), case::bools(&[4], &[true, false, true, false]));
+            return vec![new("all").tolerance(Tolerance::EXACT).input(a).input(b)];
+        }
+        "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => {
+            let (a, b) = (case::values(&[3], &[12i32, -1, 7]), case::values(&[1], &[10i32]));
+            return vec![new("int32").tolerance(Tolerance::EXACT).input(a).input(b)];
+        }
+        "BitShift" => {
+            let shift = |direction: &str| {
+                let (a, b) = (case::values(&[4], &[16u32, 4, 1, 7]), case::values(&[4], &[1u32, 2, 31, 32]));
+                new(direction).string("direction", direction).tolerance(Tolerance::EXACT).input(a).input(b)
+            };
+            return vec![shift("LEFT"), shift("RIGHT")];
+        }
+        _ => {}
+    }
+    let low = if name == "Pow" { 0.1 } else { -3.0 };
+    let tolerance = if name == "Pow" { Tolerance::TRANSCENDENTAL } else { Tolerance::ARITHMETIC };
+    let pair = |case: &str, a: &[usize], b: &[usize]| {
+        let inputs = (case::uniform(a, low, 3.0), case::uniform(b, 0.5, 2.5));
+        let new = new(case).tolerance(tolerance).input(inputs.0).input(inputs.1);
+        if name == "Mod" { new.int("fmod", 1) } else { new }
+    };
+    let mut cases = vec![
+        pair("same", &[3, 5], &[3, 5]),
+        pair("row", &[3, 5], &[5]),
+        pair("column", &[3, 5], &[3, 1]),
+        pair("both", &[3, 1, 4], &[2, 1]),
+        pair("scalar", &[3, 5], &[]),
+        pair("scalars", &[], &[]),
+        pair("empty", &[0, 5], &[1]),
+        pair("rank6", &[2, 1, 3, 1, 2, 1], &[1, 2, 1, 3, 1, 2]),
+    ];
+    if matches!(name, "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Max" | "Min" | "Equal" | "Less") {
+        let (a, b) = (case::values(&[4], &[-7i32, 7, 9, -9]), case::values(&[4], &[3i32, -3, 9, -4]));
+        cases.push(new("int32").tolerance(Tolerance::EXACT).input(a).input(b));
+        let (a, b) = (case::values(&[3], &[200u8, 7, 9]), case::values(&[3], &[100u8, 7, 2]));
+        cases.push(new("uint8").tolerance(Tolerance::EXACT).input(a).input(b));
+    }
+    if matches!(name, "Max" | "Min") {
+        let nan = case::values(&[4], &[f32::NAN, 1.0, f32::INFINITY, -0.5]);
+        let other = case::values(&[4], &[1.0, f32::NAN, 3.0, f32::NEG_INFINITY]);
+        cases.push(new("nan").tolerance(Tolerance::EXACT).input(nan).input(other));
+    }
+    if matches!(name, "Max" | "Min" | "Sum" | "Mean") {
+        let input = |n: usize| case::uniform(&[2, n], -1.0, 1.0);
+        cases.push(new("three").input(input(3)).input(input(1)).input(input(3)));
+        cases.push(new("one").input(input(3)));
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mod_has_the_sign_of_the_divisor() {
+        let modulo = Binary { function: Mod, truncate: false };
+        for (a, b, expected) in [(-7, 3, 2), (7, -3, -2), (-7, -3, -1), (7, 3, 1), (6, -3, 0)] {
+            assert_eq!(modulo.int(&[a, b], DType::I32).unwrap(), expected, "{a} mod {b}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The CPU reference: runs a graph node by node with the operators' `eval`. Obvious before fast; the GPU is checked
+//! against it, so it shares nothing with lowering beyond shapes.
+
+pub(crate) mod array;
+pub(crate) mod number;
+
+pub(crate) use array::Array;
+
+use std::sync::Arc;
+
+use crate::graph::{Graph, ValueId};
+use crate::{Error, Result, Tensor};
+
+/// The values of a finished run, by [`ValueId`].
+pub(crate) struct Values(Vec<Option<Arc<Array>>>);
+
+impl Values {
+    pub(crate) fn get(&self, id: ValueId) -> Option<&Array> {
+        self.0.get(id.index()).and_then(|array| array.as_deref())
+    }
+}
+
+/// Runs `graph` on `inputs`, in the order of the graph's inputs. Every value is kept if `keep_all`, else the outputs.
+pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Values> {
+    let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
+    let mut uses = graph.use_counts();
+    for (id, tensor) in graph.inputs.iter().zip(inputs) {
+        let array = Array::from_tensor(tensor)
+            .map_err(|why| Error::Input { name: graph.value(*id).name.clone(), reason: why.0 })?;
+        values[id.index()] = Some(Arc::new(array));
+    }
+    for (i, value) in graph.values.iter().enumerate() {
+        if let (Some(tensor), true) = (&value.constant, uses[i] > 0) {
+            let array = Array::from_tensor(tensor)
+                .map_err(|why| Error::Tensor(format!("'{}': {why}", value.name)))?;
+            values[i] = Some(Arc::new(array));
+        }
+    }
+    for node in &graph.nodes {
+        let held: Vec<Option<Arc<Array>>> =
+            node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
+        let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
+        let outputs = node.op.operator().eval(&inputs).map_err(|why| {
+            let shapes: Vec<String> = inputs
+                .iter()
+                .map(|a| a.map_or("-".to_string(), |a| format!("{}{:?}", a.dtype, a.shape)))
+                .collect();
+            Error::Node {
+                node: node.name.clone(),
+                op: node.op_type.clone(),
+                opset: node.opset,
+                inputs: shapes.join(", "),
+                reason: why.0,
+            }
+        })?;
+        for (id, array) in node.outputs.iter().zip(outputs) {
+            if let Some(id) = id {
+                values[id.index()] = Some(Arc::new(array));
+            }
+        }
+        for id in node.inputs.iter().flatten() {
+            uses[id.index()] = uses[id.index()].saturating_sub(1);
+            if uses[id.index()] == 0 && !keep_all {
+                values[id.index()] = None;
+            }
+        }
+    }
+    Ok(Values(values))
+}
+
+/// The graph's outputs of a finished run, as host tensors.
+pub(crate) fn outputs(graph: &Graph, values: &Values) -> Result<Vec<Tensor>> {
+    let tensor = |id: &ValueId| {
+        let name = &graph.value(*id).name;
+        let array = values.get(*id).ok_or_else(|| Error::InvalidModel(format!("nothing makes '{name}'")))?;
+        array.to_tensor().map_err(|why| Error::Tensor(format!("output '{name}': {why}")))
+    };
+    graph.outputs.iter().map(tensor).collect()
+}
