@@ -87,6 +87,14 @@ pub(crate) struct Node {
     pub(crate) outputs: Vec<Option<ValueId>>,
 }
 
+impl Node {
+    /// The inputs whose data the device reads, by input number; `None` for the others.
+    pub(crate) fn data_inputs(&self) -> impl Iterator<Item = Option<ValueId>> {
+        let operator = self.op.operator();
+        self.inputs.iter().enumerate().map(move |(i, input)| input.filter(|_| operator.reads_data(i)))
+    }
+}
+
 /// A model's computation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {

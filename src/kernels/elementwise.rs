@@ -70,7 +70,7 @@ impl Spec for Elementwise {
                     Index::Linear => format!("v{i}.{component}"),
                     _ => format!("x{i}[{}]", self.fused.index("x", i, &at)),
                 };
-                let (lines, outputs) = self.fused.expr.wgsl(load, |i| format!("p.x_c{i}"), used);
+                let (lines, outputs) = self.fused.expr.wgsl(load, |i| format!("p.x_c{i}"), &at, used);
                 context!(component, lines, outputs)
             })
             .collect();

@@ -73,6 +73,8 @@ enum Instr {
     /// Parameter `i` of the expression.
     Param(u16),
     Literal(Scalar, u32),
+    /// The result's own linear index.
+    Index,
     One(Fn1, Reg),
     Two(Fn2, Reg, Reg),
     Select {
@@ -98,9 +100,15 @@ pub(crate) struct Expr {
 pub(crate) struct Builder {
     code: Vec<(Instr, Scalar)>,
     params: Vec<u32>,
+    shape: Vec<usize>,
 }
 
 impl Builder {
+    /// An expression for each element of a result of this shape.
+    pub(crate) fn of_shape(shape: &[usize]) -> Builder {
+        Builder { shape: shape.to_vec(), ..Builder::default() }
+    }
+
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
         // Equal instructions are one: a DAG with shared parts stays one.
         if let Some(at) = self.code.iter().position(|(i, _)| *i == instr) {
@@ -142,6 +150,22 @@ impl Builder {
             Scalar::U32 => self.param(scalar, value as u32),
             Scalar::Bool => self.push(Instr::Literal(scalar, u32::from(value != 0.0)), scalar),
         }
+    }
+
+    /// The element's linear index in the result, as u32.
+    pub(crate) fn index(&mut self) -> Reg {
+        self.push(Instr::Index, Scalar::U32)
+    }
+
+    /// The element's coordinate along `axis` of the result, as u32.
+    pub(crate) fn coordinate(&mut self, axis: usize) -> Reg {
+        let size = |axis: usize| self.shape.get(axis).copied().unwrap_or(1).max(1);
+        let (length, inner) = (size(axis), (axis + 1..self.shape.len()).map(size).product::<usize>());
+        let index = self.index();
+        let inner = self.param(Scalar::U32, inner as u32);
+        let length = self.param(Scalar::U32, length as u32);
+        let outer = self.two(Fn2::Div, index, inner);
+        self.two(Fn2::Rem, outer, length)
     }
 
     pub(crate) fn one(&mut self, f: Fn1, x: Reg) -> Reg {
@@ -223,12 +247,13 @@ impl Expr {
     }
 
     /// WGSL statements that compute the outputs, and the outputs as words. `load(i)` is operand `i`'s value,
-    /// `param(i)` parameter `i` as u32; both are WGSL expressions. `used` collects the functions of
+    /// `param(i)` parameter `i` as u32, `index` the element's linear index; all are WGSL expressions. `used` collects the functions of
     /// `shaders/math.wgsl` that the statements call.
     pub(crate) fn wgsl(
         &self,
         load: impl Fn(usize) -> String,
         param: impl Fn(usize) -> String,
+        index: &str,
         used: &mut BTreeSet<&'static str>,
     ) -> (Vec<String>, Vec<String>) {
         let mut lines = Vec::new();
@@ -242,6 +267,7 @@ impl Expr {
                 Instr::Literal(Scalar::F32, bits) => format!("f32({:?})", f32::from_bits(*bits)),
                 Instr::Literal(Scalar::Bool, bits) => format!("{}", *bits != 0),
                 Instr::Literal(scalar, bits) => format!("bitcast<{}>({bits}u)", scalar.wgsl()),
+                Instr::Index => index.into(),
                 Instr::One(f, x) => one(*f, of(x), used),
                 Instr::Two(f, a, b) => two(*f, of(a), of(b).0, used),
                 Instr::Select { condition, yes, no } => {

@@ -135,7 +135,7 @@ impl Fused {
             Index::Anchor => "value".into(),
             _ => format!("{prefix}{i}[{}]", self.index(prefix, i, "o")),
         };
-        let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), used);
+        let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), "o", used);
         let anchor =
             self.operands.iter().find(|o| o.index == Index::Anchor).map_or("f32", |o| o.scalar.word());
         let result = self.expr.output_scalars().first().map_or("f32", |s| s.word());

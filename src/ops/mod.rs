@@ -33,13 +33,19 @@ pub(crate) trait Operator: Debug + Send + Sync {
         &[]
     }
 
+    /// Whether the device reads input `i`: not if only its value while planning, or its dtype or shape, matters.
+    fn reads_data(&self, i: usize) -> bool {
+        !self.shape_operands().contains(&i)
+    }
+
     /// Whether the outputs depend on the inputs' shapes alone (`Shape`, `Size`).
     fn reads_shapes_only(&self) -> bool {
         false
     }
 
     /// Emits the operator's scalar expression, if each output element depends only on the input elements that
-    /// broadcasting pairs with it. Such operators fuse, and need no `lower`.
+    /// broadcasting pairs with it, and on its place. Such operators fuse, and need no `lower`. Inputs whose data are not
+    /// read are `None`.
     fn pointwise(&self, _e: &mut Builder, _inputs: &[Option<Reg>], _out: DType) -> Option<Reg> {
         None
     }

@@ -35,8 +35,8 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
     let Some(output) = facts.get(output) else { return false };
     let mut builder = Builder::default();
     let mut inputs = Vec::new();
-    for (i, fact) in facts.of_inputs(node).iter().enumerate() {
-        match fact.map(|fact| Scalar::of(fact.dtype)) {
+    for (i, input) in node.data_inputs().enumerate() {
+        match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
             None => inputs.push(None),
             Some(None) => return false,
             Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
@@ -69,11 +69,8 @@ fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
         }
         let id = NodeId(n as u32);
         nodes.push(id);
-        let operands = node.op.operator().shape_operands();
-        for (i, input) in node.inputs.iter().enumerate() {
-            if let (Some(input), false) = (input, operands.contains(&i)) {
-                readers[input.index()].push(id);
-            }
+        for input in node.data_inputs().flatten() {
+            readers[input.index()].push(id);
         }
     }
     nodes.reverse();
@@ -123,9 +120,7 @@ struct Fuser<'a> {
 impl Fuser<'_> {
     /// Units that make the data inputs of `node`, with the values.
     fn inputs(&self, node: NodeId) -> Vec<(usize, ValueId)> {
-        let operands = self.graph.nodes[node.index()].op.operator().shape_operands();
-        let inputs = self.graph.nodes[node.index()].inputs.iter().enumerate();
-        let data = inputs.filter(|(i, _)| !operands.contains(i)).filter_map(|(_, id)| *id);
+        let data = self.graph.nodes[node.index()].data_inputs().flatten();
         data.filter_map(|id| {
             let made = self.producer[id.index()].filter(|_| self.needs_kernel(id))?;
             Some((self.unit_of[made.index()], id))
@@ -209,11 +204,11 @@ impl Fuser<'_> {
     fn operands(&self, unit: &Unit, number: usize) -> Vec<ValueId> {
         let mut operands = Vec::new();
         for node in &unit.pointwise {
-            for id in self.graph.nodes[node.index()].inputs.iter().flatten() {
+            for id in self.graph.nodes[node.index()].data_inputs().flatten() {
                 let inside = self.producer[id.index()].is_some_and(|n| self.unit_of[n.index()] == number);
-                let scalar = self.facts.get(*id).is_some_and(|f| f.constant().is_some() && f.count() == 1);
-                if !inside && !scalar && !operands.contains(id) {
-                    operands.push(*id);
+                let scalar = self.facts.get(id).is_some_and(|f| f.constant().is_some() && f.count() == 1);
+                if !inside && !scalar && !operands.contains(&id) {
+                    operands.push(id);
                 }
             }
         }

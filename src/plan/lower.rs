@@ -232,6 +232,34 @@ impl<'a> Lower<'a> {
         self.program.steps.push(Step::Call(Call { kernel: kernel.into(), tensors, params, grid, node }));
     }
 
+    /// Emits one kernel that computes output `i`, an element at a time, from operands that broadcast to it from the given
+    /// shapes.
+    pub(crate) fn elementwise(
+        &mut self,
+        i: usize,
+        operands: &[(TensorId, &[usize])],
+        build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
+    ) -> Result<(), Why> {
+        let out = self.out(i)?;
+        let mut builder = Builder::of_shape(&out.shape);
+        let (mut specs, mut params, mut regs) = (vec![], vec![out.count() as u32], vec![]);
+        for (n, &(tensor, shape)) in operands.iter().enumerate() {
+            let (index, words) = index_of(shape, &out.shape);
+            specs.push(Operand { scalar: self.scalar(tensor), index });
+            params.extend(words);
+            regs.push(builder.load(n, self.scalar(tensor)));
+        }
+        let value = build(&mut builder, &regs);
+        let value = builder.narrow(value, out.dtype);
+        let (expr, constants) = builder.finish(vec![value]);
+        params.extend(constants);
+        let output = self.output(i)?;
+        let tensors = operands.iter().map(|operand| operand.0).chain([output]).collect();
+        let kernel = Elementwise { fused: Fused { expr, operands: specs }, in_place: None };
+        self.call(kernel, tensors, params, elementwise::groups(out.count()));
+        Ok(())
+    }
+
     /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
     pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
         let output = self.output(i)?;
@@ -393,7 +421,7 @@ impl<'c, 'a> Code<'c, 'a> {
         let anchored = cx.unit.anchor.is_some();
         let mut code = Code {
             cx,
-            builder: Builder::default(),
+            builder: Builder::of_shape(&shape),
             operands: vec![],
             tensors: vec![],
             index_params: vec![],
@@ -416,7 +444,7 @@ impl<'c, 'a> Code<'c, 'a> {
         for node in nodes {
             let node = &self.cx.graph.nodes[node.index()];
             let mut inputs = Vec::new();
-            for input in &node.inputs {
+            for input in node.data_inputs() {
                 inputs.push(input.map(|id| self.value(id)).transpose()?);
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
