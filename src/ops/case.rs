@@ -1,8 +1,8 @@
 //! Cases: a node with its inputs, on which the GPU is held against the reference. An operator's file lists those that
 //! matter; tests, shader validation and kernel benchmarks use the same list.
 
-use super::{DType, Tensor};
-use crate::graph::Attr;
+use super::{Attributes, DType, NodeDef, Tensor, Why};
+use crate::graph::{Attr, Graph, Node, Value};
 
 /// How far a device's result may be from the reference's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,4 +170,40 @@ fn splitmix(state: &mut u64) -> u64 {
 fn raw(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
     // A case whose shape and values disagree is a mistake in this crate's source, and a test finds it.
     Tensor::from_raw(dtype, shape, bytes.to_vec()).unwrap_or_else(|e| unreachable!("case: {e}"))
+}
+
+/// The graph of a case: one node.
+pub(crate) fn graph_of_case(case: &Case) -> Result<Graph, Why> {
+    let mut graph = Graph { name: case.name.clone(), ..Graph::default() };
+    let mut inputs = Vec::new();
+    for (i, input) in case.inputs.iter().enumerate() {
+        inputs.push(match input {
+            None => None,
+            Some(tensor) if case.constants.contains(&i) => {
+                Some(graph.add_constant(format!("in{i}"), tensor.clone()))
+            }
+            Some(tensor) => {
+                let value = Value { name: format!("in{i}"), dtype: Some(tensor.dtype()), ..Value::default() };
+                let id = graph.add_value(value);
+                graph.inputs.push(id);
+                Some(id)
+            }
+        });
+    }
+    let outputs: Vec<_> = (0..case.outputs)
+        .map(|i| Some(graph.add_value(Value { name: format!("out{i}"), ..Value::default() })))
+        .collect();
+    graph.outputs = outputs.iter().copied().flatten().collect();
+    let attributes = Attributes(case.attributes.iter().cloned().collect());
+    let def = NodeDef {
+        op_type: &case.op_type,
+        opset: case.opset,
+        attributes: &attributes,
+        inputs: &inputs.iter().map(Option::is_some).collect::<Vec<_>>(),
+        outputs: &vec![true; case.outputs],
+    };
+    let op = super::parse(&case.domain, &def)?;
+    let op_type = case.op_type.clone();
+    graph.nodes.push(Node { name: case.name.clone(), op_type, opset: case.opset, op, inputs, outputs });
+    Ok(graph)
 }
