@@ -2,20 +2,19 @@
 
 mod dtype;
 mod error;
-mod gpu;
 mod graph;
 mod kernels;
+mod model;
+mod onnx;
 mod ops;
 mod plan;
 mod reference;
-mod session;
 mod tensor;
 
 pub use dtype::DType;
 pub use error::{Error, Result, UnsupportedNode};
-pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
 pub use graph::Dim;
-pub use session::{Outputs, Session, SessionOptions};
+pub use model::{Model, ValueInfo};
 pub use tensor::{Element, Tensor};
 
 pub use wgpu;

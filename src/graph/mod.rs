@@ -104,6 +104,10 @@ pub(crate) struct Graph {
     /// Inputs that the caller gives; an initializer that is listed as an input too is a constant here.
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
+    /// In a subgraph (the body of `If`, `Loop`, `Scan`): values of the graph around it. The node that holds subgraphs
+    /// takes them as inputs behind its own: for each subgraph, in the order of the attributes' names, its captures in
+    /// this order. Constants are not captured but repeated, their elements shared.
+    pub(crate) captures: Vec<ValueId>,
 }
 
 impl Graph {
@@ -152,7 +156,7 @@ impl Graph {
         let invalid = |what: String| Err(Error::InvalidModel(what));
         let in_range = |id: &ValueId| id.index() < self.values.len();
         let mut defined: Vec<bool> = self.values.iter().map(|v| v.constant.is_some()).collect();
-        for input in &self.inputs {
+        for input in self.inputs.iter().chain(&self.captures) {
             if !in_range(input) || std::mem::replace(&mut defined[input.index()], true) {
                 return invalid("a graph input is defined twice".into());
             }

@@ -1,8 +1,9 @@
 //! Cases: a node with its inputs, on which the GPU is held against the reference. An operator's file lists those that
 //! matter; tests, shader validation and kernel benchmarks use the same list.
 
-use super::{Attributes, DType, NodeDef, Tensor, Why};
+use super::{Attributes, DType, NodeDef, Op, Tensor, parse};
 use crate::graph::{Attr, Graph, Node, Value};
+use crate::{Dim, Error, Result, UnsupportedNode};
 
 /// How far a device's result may be from the reference's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,6 +113,67 @@ impl Case {
     }
 }
 
+/// The graph of the case's one node. Inputs are called `input_0`, `input_1`, ..., outputs likewise.
+pub(crate) fn graph_of_case(case: &Case) -> Result<Graph> {
+    let mut graph = Graph { name: case.name.clone(), ..Graph::default() };
+    let mut inputs = Vec::with_capacity(case.inputs.len());
+    for (i, tensor) in case.inputs.iter().enumerate() {
+        inputs.push(tensor.as_ref().map(|tensor| {
+            let id = graph.add_constant(format!("input_{i}"), tensor.clone());
+            if !case.constants.contains(&i) {
+                graph.values[id.index()].constant = None;
+                graph.inputs.push(id);
+            }
+            id
+        }));
+    }
+    let output = |i| Value { name: format!("output_{i}"), ..Value::default() };
+    graph.outputs = (0..case.outputs).map(|i| graph.add_value(output(i))).collect();
+    let (name, opset) = (case.name.clone(), case.opset);
+    let op_type = if case.domain.is_empty() {
+        case.op_type.clone()
+    } else {
+        format!("{}.{}", case.domain, case.op_type)
+    };
+    let op = match operator(case) {
+        Ok(Op::Unsupported(reason)) => {
+            return Err(Error::Unsupported(vec![UnsupportedNode { node: name, op: op_type, opset, reason }]));
+        }
+        Ok(op) => op,
+        Err(why) => {
+            return Err(Error::Node { node: name, op: op_type, opset, inputs: types(&graph), reason: why.0 });
+        }
+    };
+    let outputs = graph.outputs.iter().copied().map(Some).collect();
+    graph.nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+    graph.verify()?;
+    Ok(graph)
+}
+
+fn operator(case: &Case) -> Result<Op, super::Why> {
+    let attributes = Attributes(case.attributes.iter().cloned().collect());
+    // A subgraph's captures are the last inputs, and no concern of the parser.
+    let captures: usize =
+        attributes.0.values().map(|a| if let Attr::Graph(g) = a { g.captures.len() } else { 0 }).sum();
+    let formal = case.inputs.len().saturating_sub(captures);
+    let inputs: Vec<bool> = case.inputs.iter().take(formal).map(Option::is_some).collect();
+    let outputs = vec![true; case.outputs];
+    let (op_type, opset) = (case.op_type.as_str(), case.opset);
+    parse(
+        &case.domain,
+        &NodeDef { op_type, opset, attributes: &attributes, inputs: &inputs, outputs: &outputs },
+    )
+}
+
+fn types(graph: &Graph) -> String {
+    let text = |value: &Value| {
+        let shape = value.shape.iter().flatten().map(Dim::to_string).collect::<Vec<_>>().join(", ");
+        format!("{}[{shape}]", value.dtype.map_or("?", DType::name))
+    };
+    let inputs = graph.values.iter().filter(|value| value.name.starts_with("input_"));
+    inputs.map(text).collect::<Vec<_>>().join(", ")
+}
+
 /// f32 values spread over `low..high` by a fixed generator (SplitMix64), different for each shape.
 pub(crate) fn uniform(shape: &[usize], low: f32, high: f32) -> Tensor {
     let count: usize = shape.iter().product();
@@ -170,40 +232,4 @@ fn splitmix(state: &mut u64) -> u64 {
 fn raw(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
     // A case whose shape and values disagree is a mistake in this crate's source, and a test finds it.
     Tensor::from_raw(dtype, shape, bytes.to_vec()).unwrap_or_else(|e| unreachable!("case: {e}"))
-}
-
-/// The graph of a case: one node.
-pub(crate) fn graph_of_case(case: &Case) -> Result<Graph, Why> {
-    let mut graph = Graph { name: case.name.clone(), ..Graph::default() };
-    let mut inputs = Vec::new();
-    for (i, input) in case.inputs.iter().enumerate() {
-        inputs.push(match input {
-            None => None,
-            Some(tensor) if case.constants.contains(&i) => {
-                Some(graph.add_constant(format!("in{i}"), tensor.clone()))
-            }
-            Some(tensor) => {
-                let value = Value { name: format!("in{i}"), dtype: Some(tensor.dtype()), ..Value::default() };
-                let id = graph.add_value(value);
-                graph.inputs.push(id);
-                Some(id)
-            }
-        });
-    }
-    let outputs: Vec<_> = (0..case.outputs)
-        .map(|i| Some(graph.add_value(Value { name: format!("out{i}"), ..Value::default() })))
-        .collect();
-    graph.outputs = outputs.iter().copied().flatten().collect();
-    let attributes = Attributes(case.attributes.iter().cloned().collect());
-    let def = NodeDef {
-        op_type: &case.op_type,
-        opset: case.opset,
-        attributes: &attributes,
-        inputs: &inputs.iter().map(Option::is_some).collect::<Vec<_>>(),
-        outputs: &vec![true; case.outputs],
-    };
-    let op = super::parse(&case.domain, &def)?;
-    let op_type = case.op_type.clone();
-    graph.nodes.push(Node { name: case.name.clone(), op_type, opset: case.opset, op, inputs, outputs });
-    Ok(graph)
 }

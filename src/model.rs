@@ -1,0 +1,163 @@
+//! `Model`: an imported file, ready for any number of sessions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::graph::{Graph, ValueId};
+use crate::onnx::{self, Imported};
+use crate::{DType, Dim, Result, UnsupportedNode};
+
+/// An ONNX model: what a file says, checked. Cloning shares it.
+///
+/// ```
+/// # let folder = std::env::temp_dir().join("sardonyx-doc-model");
+/// # std::fs::create_dir_all(&folder)?;
+/// # let path = folder.join("model.onnx");
+/// # std::fs::write(&path, b"\x08\x08\x42\x02\x10\x15\x3a\x16\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y")?;
+/// let model = sardonyx::Model::load(&path)?;
+/// assert_eq!(model.inputs()[0].name, "x");
+/// assert_eq!(model.opsets(), [(String::new(), 21)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model {
+    contents: Arc<Contents>,
+}
+
+#[derive(Debug)]
+struct Contents {
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    imported: Imported,
+}
+
+/// What a model declares of one of its inputs or outputs.
+///
+/// ```
+/// use sardonyx::{DType, Dim, ValueInfo};
+/// let info = ValueInfo {
+///     name: "pixels".into(),
+///     dtype: Some(DType::F32),
+///     shape: Some(vec![Dim::Symbol("batch".into()), Dim::Known(3)]),
+/// };
+/// assert_eq!(info.to_string(), "pixels: float32[batch, 3]");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ValueInfo {
+    /// The name that the model gives it.
+    pub name: String,
+    /// The element type, if it is declared and the value is a tensor.
+    pub dtype: Option<DType>,
+    /// The dimensions, if at least their number is declared.
+    pub shape: Option<Vec<Dim>>,
+}
+
+impl fmt::Display for ValueInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.dtype.map_or("?", DType::name))?;
+        match &self.shape {
+            Some(shape) => write!(f, "[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ")),
+            None => f.write_str("[...]"),
+        }
+    }
+}
+
+impl Model {
+    /// Reads an `.onnx` file. Initializers in other files are looked for in the same folder, and nowhere else.
+    ///
+    /// The files are mapped into memory: they must not be changed while the model, or a tensor from it, is in use.
+    ///
+    /// A model with operators that Sardonyx does not have loads nevertheless: see [`Model::unsupported`].
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Decode`](crate::Error::Decode) if it is no
+    /// ONNX file, [`Error::InvalidModel`](crate::Error::InvalidModel) if it contradicts itself,
+    /// [`Error::ExternalData`](crate::Error::ExternalData) if an initializer's file is missing, too short, or elsewhere.
+    ///
+    /// ```
+    /// let error = sardonyx::Model::load("no/such/file.onnx").unwrap_err();
+    /// assert!(error.to_string().starts_with("no/such/file.onnx: "));
+    /// ```
+    pub fn load(path: impl AsRef<Path>) -> Result<Model> {
+        Ok(Model::new(onnx::load(path.as_ref())?))
+    }
+
+    /// Reads a model from memory. Its tensors share that memory. There can be no external data, for want of a folder.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    ///
+    /// ```
+    /// let error = sardonyx::Model::from_bytes(Vec::new()).unwrap_err();
+    /// assert_eq!(error.to_string(), "not an ONNX model: it is empty");
+    /// ```
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Model> {
+        Ok(Model::new(onnx::from_bytes(bytes.into())?))
+    }
+
+    fn new(imported: Imported) -> Model {
+        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&imported.graph, id)).collect();
+        let (inputs, outputs) = (infos(&imported.graph.inputs), infos(&imported.graph.outputs));
+        Model { contents: Arc::new(Contents { inputs, outputs, imported }) }
+    }
+
+    /// What a run takes, in the model's order. Inputs with an initializer are constants, and not listed.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.contents.inputs
+    }
+
+    /// What a run gives, in the model's order.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.contents.outputs
+    }
+
+    /// The model's own key-value pairs: labels, preprocessing, licences.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.contents.imported.metadata
+    }
+
+    /// The program that wrote the file, and its version; empty if the file does not say.
+    pub fn producer(&self) -> &str {
+        &self.contents.imported.producer
+    }
+
+    /// The version of the file format.
+    pub fn ir_version(&self) -> i64 {
+        self.contents.imported.ir_version
+    }
+
+    /// The operator sets that the model uses: domain (empty for ONNX's own) and version.
+    pub fn opsets(&self) -> &[(String, i64)] {
+        &self.contents.imported.opsets
+    }
+
+    /// All nodes that Sardonyx cannot compute, those in subgraphs included; a session refuses the model unless this is
+    /// empty.
+    pub fn unsupported(&self) -> &[UnsupportedNode] {
+        &self.contents.imported.unsupported
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.contents.imported.graph
+    }
+}
+
+fn info(graph: &Graph, id: ValueId) -> ValueInfo {
+    let value = graph.value(id);
+    ValueInfo { name: value.name.clone(), dtype: value.dtype, shape: value.shape.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_go_between_threads() {
+        fn shared<T: Send + Sync + Clone>() {}
+        shared::<Model>();
+    }
+}

@@ -1,0 +1,146 @@
+//! External data: initializers whose bytes stand in files beside the model.
+//!
+//! A model from a stranger must not read files that its user did not give away: data is looked for in the model's own
+//! folder alone, whichever way the path, a symbolic link or a hard link may point.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::proto::{StringStringEntryProto, TensorProto};
+use crate::error::{Why, refuse};
+use crate::{Error, Result};
+
+/// The files that a model's initializers refer to, each mapped once.
+pub(super) struct External {
+    /// Where the model lies; `None` for a model that was given as bytes.
+    folder: Option<PathBuf>,
+    /// Folders that data may lie in: the model's as named, and the one that it is linked from (a download cache keeps
+    /// a model's files elsewhere, all in one folder, and links to them).
+    allowed: Vec<PathBuf>,
+    files: HashMap<String, Bytes>,
+}
+
+/// Where in a file a tensor stands.
+struct Place<'a> {
+    location: &'a str,
+    offset: usize,
+    length: Option<usize>,
+}
+
+impl External {
+    pub(super) fn none() -> External {
+        External { folder: None, allowed: Vec::new(), files: HashMap::new() }
+    }
+
+    pub(super) fn beside(model: &Path) -> Result<External> {
+        let io = |source| Error::Io { path: model.to_path_buf(), source };
+        let folder = match model.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let mut allowed = vec![folder.canonicalize().map_err(io)?];
+        allowed.extend(model.canonicalize().map_err(io)?.parent().map(Path::to_path_buf));
+        Ok(External { folder: Some(folder), allowed, files: HashMap::new() })
+    }
+
+    /// The `wanted` bytes of a tensor.
+    pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes> {
+        self.slice(tensor, wanted)
+            .map_err(|why| Error::ExternalData { tensor: tensor.name.clone(), reason: why.to_string() })
+    }
+
+    fn slice(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes, Why> {
+        let place = place(&tensor.external_data)?;
+        if let Some(length) = place.length.filter(|&length| length != wanted) {
+            refuse!("its length is {length} bytes, and the tensor's shape takes {wanted}");
+        }
+        let file = self.file(place.location)?;
+        match place.offset.checked_add(wanted) {
+            Some(end) if end <= file.len() => Ok(file.slice(place.offset..end)),
+            _ => refuse!(
+                "'{}' is too short: it has {} bytes, and the tensor takes {wanted} from {} on",
+                place.location,
+                file.len(),
+                place.offset
+            ),
+        }
+    }
+
+    fn file(&mut self, location: &str) -> Result<Bytes, Why> {
+        if let Some(file) = self.files.get(location) {
+            return Ok(file.clone());
+        }
+        let file = self.open(location)?;
+        self.files.insert(location.to_string(), file.clone());
+        Ok(file)
+    }
+
+    fn open(&self, location: &str) -> Result<Bytes, Why> {
+        let Some(folder) = &self.folder else {
+            refuse!(
+                "'{location}' lies beside the model, and a model given as bytes has no folder: use Model::load"
+            );
+        };
+        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if location.is_empty() || !Path::new(location).components().all(inside) {
+            refuse!("'{location}' is not a path inside the model's folder");
+        }
+        let unreadable = |e: std::io::Error| Why(format!("'{location}' cannot be read: {e}"));
+        let path = folder.join(location).canonicalize().map_err(unreadable)?;
+        if !self.allowed.iter().any(|folder| path.starts_with(folder)) {
+            refuse!("'{location}' is a link out of the model's folder");
+        }
+        // Asked before opening: opening a pipe would wait for its other end.
+        let metadata = fs::metadata(&path).map_err(unreadable)?;
+        if !metadata.is_file() {
+            refuse!("'{location}' is not a file");
+        }
+        if links(&metadata) > 1 {
+            refuse!("'{location}' is a hard link, which may be a file from elsewhere: copy it");
+        }
+        map(&path).map_err(unreadable)
+    }
+}
+
+fn place(entries: &[StringStringEntryProto]) -> Result<Place<'_>, Why> {
+    let get = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+    let number = |key: &str| match get(key) {
+        None => Ok(None),
+        Some(text) => {
+            text.parse::<usize>().map(Some).map_err(|_| Why(format!("its {key} '{text}' is no byte count")))
+        }
+    };
+    let Some(location) = get("location") else { refuse!("it has no location") };
+    Ok(Place { location, offset: number("offset")?.unwrap_or(0), length: number("length")? })
+}
+
+#[cfg(unix)]
+fn links(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+#[cfg(not(unix))]
+fn links(_: &fs::Metadata) -> u64 {
+    1
+}
+
+/// The file's bytes, mapped and not read.
+pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the mapping is read-only and private to this process. Its bytes change only if somebody writes to the
+    // file while the model is in use, which `Model::load` documents as forbidden; nothing here relies on the bytes
+    // staying the same between two reads (the decoder copies every length that it checks).
+    #[allow(unsafe_code)]
+    let mapping = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(Bytes::from_owner(mapping))
+}

@@ -1,0 +1,114 @@
+//! Local functions: each call is replaced by the function's nodes.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use prost::Message;
+
+use super::import::{Context, FunctionId, Importer, Kind, invalid, opsets};
+use super::order::{order, title};
+use super::proto::{FunctionProto, NodeProto};
+use crate::Result;
+use crate::graph::ValueId;
+
+/// Functions that call functions can make a small file describe an enormous graph. What inlining copies is counted
+/// in bytes of the file, shared tensor data left out.
+const MAX_INLINED: usize = 1 << 28;
+const NODE_BYTES: usize = 256;
+
+impl<'m> Importer<'m> {
+    /// Counts a node that stands in a function.
+    pub(super) fn charge(&mut self, node: &NodeProto) -> Result<()> {
+        if self.calls.is_empty() {
+            return Ok(());
+        }
+        let shared = node.attribute.iter().filter_map(|a| a.t.as_ref()?.raw_data.as_ref());
+        let shared: usize = shared.map(|raw| raw.len()).sum();
+        self.inlined = self.inlined.saturating_add(NODE_BYTES + node.encoded_len().saturating_sub(shared));
+        if self.inlined > MAX_INLINED {
+            return invalid("its functions expand to an absurd size".into());
+        }
+        Ok(())
+    }
+
+    /// Puts the nodes of `function` in place of `call`.
+    pub(super) fn inline(
+        &mut self,
+        call: &'m NodeProto,
+        id: FunctionId<'m>,
+        function: &'m FunctionProto,
+    ) -> Result<()> {
+        if self.calls.contains(&id) {
+            return invalid(format!("function '{}' calls itself", id.1));
+        }
+        if call.input.len() > function.input.len() || call.output.len() > function.output.len() {
+            return invalid(format!(
+                "node '{}' calls function '{}' with {} inputs and {} outputs, and it has {} and {}",
+                title(call),
+                id.1,
+                call.input.len(),
+                call.output.len(),
+                function.input.len(),
+                function.output.len()
+            ));
+        }
+        let arguments = self.node_inputs(call)?;
+        let context = self.context(call, function)?;
+        let first_own = self.graph().values.len();
+        self.calls.push(id);
+        self.push(Kind::Function, Rc::new(context))?;
+        let results = self.body(function, arguments)?;
+        self.scopes.pop();
+        self.calls.pop();
+        for (name, result) in call.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
+            self.bind(name, result, "a function's output")?;
+            if let Some(result) = result.filter(|id| id.index() >= first_own) {
+                self.rename(result, name);
+            }
+        }
+        Ok(())
+    }
+
+    fn context(&mut self, call: &'m NodeProto, function: &'m FunctionProto) -> Result<Context<'m>> {
+        let mut attributes: HashMap<&str, _> =
+            function.attribute_proto.iter().map(|default| (default.name.as_str(), default)).collect();
+        for attribute in &call.attribute {
+            let Some(given) = self.resolve(call, attribute)? else { continue };
+            if given.g.is_some() || !given.graphs.is_empty() {
+                return invalid(format!("node '{}' hands a graph to a function", title(call)));
+            }
+            attributes.insert(&attribute.name, given);
+        }
+        let prefix = format!("{}{}/", self.scope().context.prefix, title(call));
+        Ok(Context { prefix, opsets: opsets(&function.opset_import)?, attributes: Some(attributes) })
+    }
+
+    fn body(
+        &mut self,
+        function: &'m FunctionProto,
+        arguments: Vec<Option<ValueId>>,
+    ) -> Result<Vec<Option<ValueId>>> {
+        self.scope().infos = function.value_info.iter().map(|info| (info.name.as_str(), info)).collect();
+        let absent = std::iter::repeat(None);
+        for (name, argument) in function.input.iter().zip(arguments.into_iter().chain(absent)) {
+            self.bind(name, argument, "a function's input")?;
+        }
+        for i in order(&function.node)? {
+            self.node(&function.node[i])?;
+        }
+        let level = self.scopes.len() - 1;
+        let mut results = Vec::with_capacity(function.output.len());
+        for name in &function.output {
+            match self.lookup(level, name) {
+                Some(result) => results.push(result),
+                None => {
+                    return invalid(format!(
+                        "nothing in function '{}' makes its output '{name}'",
+                        function.name
+                    ));
+                }
+            }
+        }
+        Ok(results)
+    }
+}

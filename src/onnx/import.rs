@@ -1,0 +1,423 @@
+//! `GraphProto` to `Graph`: names to ids, scopes of subgraphs and functions, constants.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use super::external::External;
+use super::order::{order, title};
+use super::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+};
+use super::{sparse, tensor, types};
+use crate::graph::{Attr, Attributes, Graph, Node, Value, ValueId};
+use crate::ops::{self, NodeDef, Op};
+use crate::{Error, Result, Tensor, UnsupportedNode};
+
+/// Graphs in graphs and functions in functions; a real model has a handful.
+const MAX_DEPTH: usize = 48;
+
+/// Walks over a model and builds its graph.
+pub(super) struct Importer<'m> {
+    pub(super) external: External,
+    pub(super) functions: HashMap<FunctionId<'m>, &'m FunctionProto>,
+    /// Functions that are being inlined, the outermost first.
+    pub(super) calls: Vec<FunctionId<'m>>,
+    /// What inlining has produced so far, in bytes of the file.
+    pub(super) inlined: usize,
+    /// Graphs being built: the model's, and the subgraphs around the current node.
+    graphs: Vec<Building>,
+    pub(super) scopes: Vec<Scope<'m>>,
+    unsupported: Vec<UnsupportedNode>,
+}
+
+/// Domain, name, overload.
+pub(super) type FunctionId<'m> = (&'m str, &'m str, &'m str);
+
+#[derive(Default)]
+struct Building {
+    graph: Graph,
+    /// The enclosing graph's values that `graph.captures` are.
+    captured: Vec<ValueId>,
+    /// Names of values, kept where inlined functions may clash with them.
+    taken: HashSet<String>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Main,
+    /// Sees the names of the scope around it.
+    Subgraph,
+    /// Sees its inputs only.
+    Function,
+}
+
+/// What names mean at one place of the model.
+pub(super) struct Scope<'m> {
+    pub(super) kind: Kind,
+    /// Index in `Importer::graphs`.
+    pub(super) graph: usize,
+    /// `None` for a function's input that its caller leaves out.
+    pub(super) names: HashMap<&'m str, Option<ValueId>>,
+    pub(super) infos: HashMap<&'m str, &'m ValueInfoProto>,
+    pub(super) context: Rc<Context<'m>>,
+}
+
+/// What a function fixes for its nodes and the subgraphs in them.
+#[derive(Default)]
+pub(super) struct Context<'m> {
+    /// Put before names of nodes and values.
+    pub(super) prefix: String,
+    pub(super) opsets: HashMap<&'m str, i64>,
+    /// What attribute references mean; `None` outside functions.
+    pub(super) attributes: Option<HashMap<&'m str, &'m AttributeProto>>,
+}
+
+pub(super) fn invalid<T>(what: String) -> Result<T> {
+    Err(Error::InvalidModel(what))
+}
+
+/// ONNX's own domain has two names.
+pub(super) fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { "" } else { name }
+}
+
+pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<HashMap<&str, i64>> {
+    let mut opsets = HashMap::new();
+    for import in imports {
+        let other = opsets.insert(domain(&import.domain), import.version);
+        if other.is_some_and(|version| version != import.version) {
+            return invalid(format!("domain '{}' is imported in two versions", import.domain));
+        }
+    }
+    Ok(opsets)
+}
+
+impl<'m> Importer<'m> {
+    pub(super) fn new(model: &'m ModelProto, external: External) -> Result<Importer<'m>> {
+        let mut functions = HashMap::new();
+        for f in &model.functions {
+            let id = (domain(&f.domain), f.name.as_str(), f.overload.as_str());
+            if functions.insert(id, f).is_some() {
+                return invalid(format!("function '{}' is defined twice", f.name));
+            }
+        }
+        let context = Context { opsets: opsets(&model.opset_import)?, ..Context::default() };
+        let mut importer = Importer {
+            external,
+            functions,
+            calls: Vec::new(),
+            inlined: 0,
+            graphs: Vec::new(),
+            scopes: Vec::new(),
+            unsupported: Vec::new(),
+        };
+        importer.push(Kind::Main, Rc::new(context))?;
+        Ok(importer)
+    }
+
+    /// Imports the model's own graph.
+    pub(super) fn main(&mut self, proto: &'m GraphProto) -> Result<Graph> {
+        self.fill(proto)?;
+        let graph = self.graphs.pop().unwrap_or_default().graph;
+        graph.verify()?;
+        Ok(graph)
+    }
+
+    pub(super) fn unsupported(self) -> Vec<UnsupportedNode> {
+        self.unsupported
+    }
+
+    /// A subgraph, and the values around it that it uses.
+    pub(super) fn subgraph(&mut self, proto: &'m GraphProto) -> Result<(Graph, Vec<ValueId>)> {
+        let context = self.scope().context.clone();
+        self.push(Kind::Subgraph, context)?;
+        self.fill(proto)?;
+        self.scopes.pop();
+        let done = self.graphs.pop().unwrap_or_default();
+        done.graph.verify()?;
+        Ok((done.graph, done.captured))
+    }
+
+    pub(super) fn push(&mut self, kind: Kind, context: Rc<Context<'m>>) -> Result<()> {
+        if self.scopes.len() >= MAX_DEPTH {
+            return invalid(format!("graphs or functions are nested deeper than {MAX_DEPTH}"));
+        }
+        if kind != Kind::Function {
+            self.graphs.push(Building::default());
+        }
+        let graph = self.graphs.len() - 1;
+        self.scopes.push(Scope { kind, graph, names: HashMap::new(), infos: HashMap::new(), context });
+        Ok(())
+    }
+
+    // The stacks are never empty while something is imported: `new` and `push` see to that.
+
+    pub(super) fn scope(&mut self) -> &mut Scope<'m> {
+        let last = self.scopes.len() - 1;
+        &mut self.scopes[last]
+    }
+
+    fn building(&mut self) -> &mut Building {
+        let last = self.graphs.len() - 1;
+        &mut self.graphs[last]
+    }
+
+    pub(super) fn graph(&mut self) -> &mut Graph {
+        &mut self.building().graph
+    }
+
+    fn fill(&mut self, proto: &'m GraphProto) -> Result<()> {
+        self.graph().name = proto.name.clone();
+        if !self.functions.is_empty() {
+            let made = proto.node.iter().flat_map(|node| node.output.iter().cloned());
+            self.building().taken.extend(made);
+        }
+        let infos = proto.value_info.iter().chain(&proto.input).chain(&proto.output);
+        self.scope().infos = infos.map(|info| (info.name.as_str(), info)).collect();
+        self.initializers(proto)?;
+        self.inputs(proto)?;
+        for i in order(&proto.node)? {
+            self.node(&proto.node[i])?;
+        }
+        self.outputs(proto)
+    }
+
+    fn initializers(&mut self, proto: &'m GraphProto) -> Result<()> {
+        for initializer in &proto.initializer {
+            let tensor = tensor::import(initializer, &mut self.external)?;
+            self.define_constant(&initializer.name, tensor, "an initializer")?;
+        }
+        for initializer in &proto.sparse_initializer {
+            let (name, tensor) = sparse::import(initializer, &mut self.external)?;
+            self.define_constant(name, tensor, "a sparse initializer")?;
+        }
+        Ok(())
+    }
+
+    fn inputs(&mut self, proto: &'m GraphProto) -> Result<()> {
+        let mut seen = HashSet::new();
+        for input in &proto.input {
+            if !seen.insert(input.name.as_str()) {
+                return invalid(format!("the graph input '{}' is listed twice", input.name));
+            }
+            // Up to IR version 3 initializers had to be listed; later, a listed one is a default.
+            if self.scope().names.contains_key(input.name.as_str()) {
+                continue;
+            }
+            let id = self.define(&input.name, "a graph input")?;
+            self.graph().inputs.push(id);
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, proto: &'m GraphProto) -> Result<()> {
+        let mut seen = HashSet::new();
+        for output in &proto.output {
+            let name = output.name.as_str();
+            if !seen.insert(name) {
+                return invalid(format!("the graph output '{name}' is listed twice"));
+            }
+            let Some(Some(id)) = self.lookup(self.scopes.len() - 1, name) else {
+                return invalid(format!("nothing makes the graph output '{name}'"));
+            };
+            let id = if self.scope().kind == Kind::Main { self.named(id, name)? } else { id };
+            self.graph().outputs.push(id);
+        }
+        Ok(())
+    }
+
+    /// A graph output under its own name: a function may hand on a value that has another.
+    fn named(&mut self, id: ValueId, name: &str) -> Result<ValueId> {
+        let value = self.graph().value(id);
+        if value.name == name {
+            return Ok(id);
+        }
+        let renamed = Value { name: name.into(), constant: None, ..value.clone() };
+        let output = self.graph().add_value(renamed);
+        self.apply(
+            "Identity",
+            "",
+            name.into(),
+            Attributes::default(),
+            vec![Some(id)],
+            vec![Some(output)],
+            0,
+        )?;
+        Ok(output)
+    }
+
+    /// What a name means in scope `level`. A name from around a subgraph becomes one of its captures; a constant from
+    /// around it becomes a constant in it.
+    pub(super) fn lookup(&mut self, level: usize, name: &'m str) -> Option<Option<ValueId>> {
+        let scope = self.scopes.get(level)?;
+        if let Some(found) = scope.names.get(name) {
+            return Some(*found);
+        }
+        if scope.kind != Kind::Subgraph {
+            return None;
+        }
+        let around = level.checked_sub(1)?;
+        let found = self.lookup(around, name)?.map(|outer| {
+            let value = self.graphs[self.scopes[around].graph].graph.value(outer).clone();
+            let inner = &mut self.graphs[self.scopes[level].graph];
+            let is_constant = value.constant.is_some();
+            let id = inner.graph.add_value(value);
+            if !is_constant {
+                inner.graph.captures.push(id);
+                inner.captured.push(outer);
+            }
+            id
+        });
+        self.scopes[level].names.insert(name, found);
+        Some(found)
+    }
+
+    /// Gives a name its meaning in the current scope.
+    pub(super) fn bind(&mut self, name: &'m str, id: Option<ValueId>, what: &str) -> Result<()> {
+        if name.is_empty() {
+            return invalid(format!("{what} has no name"));
+        }
+        if self.scope().names.insert(name, id).is_some() {
+            return invalid(format!("{what} is called '{name}', and so is another value"));
+        }
+        Ok(())
+    }
+
+    /// A new value of the current scope, with its declared type.
+    fn define(&mut self, name: &'m str, what: &str) -> Result<ValueId> {
+        let (dtype, shape) = self.scope().infos.get(name).map_or((None, None), |info| types::declared(info));
+        let value = Value { name: self.value_name(name), dtype, shape, constant: None };
+        let id = self.graph().add_value(value);
+        self.bind(name, Some(id), what)?;
+        Ok(id)
+    }
+
+    fn define_constant(&mut self, name: &'m str, tensor: Tensor, what: &str) -> Result<()> {
+        let own_name = self.value_name(name);
+        let id = self.graph().add_constant(own_name, tensor);
+        self.bind(name, Some(id), what)
+    }
+
+    /// A value's name in the graph: the file's, or one that says which call of a function it belongs to.
+    fn value_name(&mut self, name: &str) -> String {
+        if self.scope().kind != Kind::Function {
+            return name.to_string();
+        }
+        let own_name = format!("{}{name}", self.scope().context.prefix);
+        let taken = &mut self.building().taken;
+        let free = (1..).map(|n| format!("{own_name}_{n}"));
+        let name = std::iter::once(own_name.clone()).chain(free).find(|name| !taken.contains(name));
+        let name = name.unwrap_or(own_name);
+        taken.insert(name.clone());
+        name
+    }
+
+    /// Gives a value that an inlined function made the name and the declared type that its caller has for it.
+    pub(super) fn rename(&mut self, id: ValueId, name: &'m str) {
+        let (dtype, shape) = self.scope().infos.get(name).map_or((None, None), |info| types::declared(info));
+        let name = self.value_name(name);
+        let value = &mut self.graph().values[id.index()];
+        value.name = name;
+        value.dtype = value.dtype.or(dtype);
+        value.shape = value.shape.take().or(shape);
+    }
+
+    pub(super) fn node(&mut self, node: &'m NodeProto) -> Result<()> {
+        self.charge(node)?;
+        let id = (domain(&node.domain), node.op_type.as_str(), node.overload.as_str());
+        if let Some(function) = self.functions.get(&id).copied() {
+            return self.inline(node, id, function);
+        }
+        let mut inputs = self.node_inputs(node)?;
+        let (attributes, captured) = self.attributes(node)?;
+        if id.0.is_empty() && id.1 == "Constant" {
+            return self.constant(node, &attributes);
+        }
+        let formal = inputs.len();
+        inputs.extend(captured.into_iter().map(Some));
+        let name = format!("{}{}", self.scope().context.prefix, title(node));
+        let mut outputs = Vec::with_capacity(node.output.len());
+        for output in &node.output {
+            let what = || format!("an output of node '{name}'");
+            outputs.push(if output.is_empty() { None } else { Some(self.define(output, &what())?) });
+        }
+        let captures = inputs.len() - formal;
+        self.apply(&node.op_type, &node.domain, name, attributes, inputs, outputs, captures)
+    }
+
+    pub(super) fn node_inputs(&mut self, node: &'m NodeProto) -> Result<Vec<Option<ValueId>>> {
+        let level = self.scopes.len() - 1;
+        let mut inputs = Vec::with_capacity(node.input.len());
+        for name in &node.input {
+            let found = if name.is_empty() { Some(None) } else { self.lookup(level, name) };
+            match found {
+                Some(id) => inputs.push(id),
+                None => return invalid(format!("node '{}' uses '{name}', which nothing makes", title(node))),
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// Adds a node; the last `captures` of its inputs belong to its subgraphs.
+    #[allow(clippy::too_many_arguments)]
+    fn apply(
+        &mut self,
+        op_type: &str,
+        in_domain: &str,
+        name: String,
+        attributes: Attributes,
+        inputs: Vec<Option<ValueId>>,
+        outputs: Vec<Option<ValueId>>,
+        captures: usize,
+    ) -> Result<()> {
+        let in_domain = domain(in_domain);
+        let opset = self.opset(in_domain, op_type, &name)?;
+        let given: Vec<bool> = inputs[..inputs.len() - captures].iter().map(Option::is_some).collect();
+        let wanted: Vec<bool> = outputs.iter().map(Option::is_some).collect();
+        let def = NodeDef { op_type, opset, attributes: &attributes, inputs: &given, outputs: &wanted };
+        let op = ops::parse(in_domain, &def).unwrap_or_else(|why| Op::Unsupported(why.0));
+        let op_type =
+            if in_domain.is_empty() { op_type.to_string() } else { format!("{in_domain}.{op_type}") };
+        if let Op::Unsupported(reason) = &op {
+            let (node, op) = (name.clone(), op_type.clone());
+            self.unsupported.push(UnsupportedNode { node, op, opset, reason: reason.clone() });
+        }
+        self.graph().nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+        Ok(())
+    }
+
+    fn opset(&mut self, in_domain: &str, op_type: &str, name: &str) -> Result<i64> {
+        let here = self.scope().context.opsets.get(in_domain).copied();
+        // A function that forgets an import means the model's.
+        match here.or_else(|| self.scopes.first()?.context.opsets.get(in_domain).copied()) {
+            Some(opset) => Ok(opset),
+            None => invalid(format!(
+                "node '{name}' is a {op_type} of domain '{in_domain}', which the model imports no opset of"
+            )),
+        }
+    }
+
+    /// `Constant` nodes are constants of the graph.
+    fn constant(&mut self, node: &'m NodeProto, attributes: &Attributes) -> Result<()> {
+        let mut entries = attributes.0.iter();
+        let (Some((key, attr)), None) = (entries.next(), entries.next()) else {
+            return invalid(format!("Constant '{}' must have one attribute", title(node)));
+        };
+        let tensor = match (key.as_str(), attr) {
+            ("value" | "sparse_value", Attr::Tensor(tensor)) => tensor.clone(),
+            ("value_int", Attr::Int(v)) => Tensor::from_slice(&[], &[*v])?,
+            ("value_ints", Attr::Ints(v)) => Tensor::from_slice(&[v.len()], v)?,
+            ("value_float", Attr::Float(v)) => Tensor::from_slice(&[], &[*v])?,
+            ("value_floats", Attr::Floats(v)) => Tensor::from_slice(&[v.len()], v)?,
+            ("value_string", Attr::String(v)) => Tensor::from_strings(&[], vec![v.clone()])?,
+            ("value_strings", Attr::Strings(v)) => Tensor::from_strings(&[v.len()], v.clone())?,
+            (key, _) => {
+                return invalid(format!("Constant '{}' cannot have a '{key}' like this", title(node)));
+            }
+        };
+        match node.output.as_slice() {
+            [output] => self.define_constant(output, tensor, "a Constant's output"),
+            outputs => invalid(format!("Constant '{}' has {} outputs", title(node), outputs.len())),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! ONNX files: decoding, limits, external data, and the way from protobuf to [`Graph`].
+//!
+//! Nothing else knows protobuf. Bytes come from strangers: whatever they say ends in a graph or in an error that
+//! names the place, and sizes are checked before memory is taken.
+
+mod attributes;
+mod external;
+mod function;
+mod import;
+mod order;
+mod sparse;
+mod tensor;
+mod types;
+
+/// The messages of `proto/onnx.proto`.
+mod proto {
+    #![allow(missing_docs, clippy::all)]
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::graph::Graph;
+use crate::{Error, Result, Tensor, UnsupportedNode};
+use external::External;
+use import::Importer;
+use proto::{ModelProto, TensorProto};
+
+/// A model file's contents.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) graph: Graph,
+    pub(crate) unsupported: Vec<UnsupportedNode>,
+    pub(crate) ir_version: i64,
+    pub(crate) producer: String,
+    pub(crate) opsets: Vec<(String, i64)>,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+/// Imports the file at `path`, which is mapped into memory, and stays so as long as a tensor needs it.
+pub(crate) fn load(path: &Path) -> Result<Imported> {
+    let bytes = external::map(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    import(bytes, External::beside(path)?)
+}
+
+/// Imports a model that is in memory; it cannot have external data.
+pub(crate) fn from_bytes(bytes: Bytes) -> Result<Imported> {
+    import(bytes, External::none())
+}
+
+fn import(bytes: Bytes, external: External) -> Result<Imported> {
+    if bytes.is_empty() {
+        return Err(Error::Decode("it is empty".into()));
+    }
+    let model = ModelProto::decode(bytes).map_err(undecodable)?;
+    let Some(main) = &model.graph else {
+        return Err(Error::Decode("it holds no graph".into()));
+    };
+    let mut importer = Importer::new(&model, external)?;
+    let graph = importer.main(main)?;
+    Ok(Imported {
+        unsupported: importer.unsupported(),
+        graph,
+        ir_version: model.ir_version,
+        producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_string(),
+        opsets: opsets(&model),
+        metadata: model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect(),
+    })
+}
+
+/// The imports in the file's order; some exporters repeat them.
+fn opsets(model: &ModelProto) -> Vec<(String, i64)> {
+    let mut opsets: Vec<(String, i64)> = Vec::new();
+    for set in &model.opset_import {
+        if !opsets.iter().any(|(domain, _)| *domain == set.domain) {
+            opsets.push((set.domain.clone(), set.version));
+        }
+    }
+    opsets
+}
+
+fn undecodable(error: prost::DecodeError) -> Error {
+    Error::Decode(format!("{error}; the file is damaged, cut short, or something else"))
+}
+
+/// A tensor that stands alone in a file, as in ONNX's conformance suite.
+pub(crate) fn decode_tensor(bytes: &[u8]) -> Result<Tensor> {
+    let proto = TensorProto::decode(Bytes::copy_from_slice(bytes)).map_err(undecodable)?;
+    tensor::import(&proto, &mut External::none())
+}
+
+/// The file of one tensor.
+pub(crate) fn encode_tensor(tensor: &Tensor, name: &str) -> Vec<u8> {
+    tensor::export(tensor, name).encode_to_vec()
+}

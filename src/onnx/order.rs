@@ -1,0 +1,107 @@
+//! Topological order of a list of nodes, as they name their values.
+
+use std::collections::{HashMap, HashSet};
+
+use super::proto::{GraphProto, NodeProto};
+use crate::{Error, Result};
+
+/// Indices of `nodes` such that each stands behind those that make its inputs; a file's own order is kept where it is
+/// right.
+pub(super) fn order(nodes: &[NodeProto]) -> Result<Vec<usize>> {
+    let producers = producers(nodes)?;
+    let mut state = vec![State::New; nodes.len()];
+    let mut order = Vec::with_capacity(nodes.len());
+    // Nodes that wait for others, each with the producers still to be looked at. No recursion: a chain may be long.
+    let mut waiting: Vec<(usize, Vec<usize>)> = Vec::new();
+    for start in 0..nodes.len() {
+        if state[start] == State::New {
+            state[start] = State::Waiting;
+            waiting.push((start, needs(&nodes[start], &producers)));
+        }
+        while let Some((node, needs_left)) = waiting.last_mut() {
+            let Some(next) = needs_left.pop() else {
+                state[*node] = State::Done;
+                order.push(*node);
+                waiting.pop();
+                continue;
+            };
+            match state[next] {
+                State::Done => {}
+                State::New => {
+                    state[next] = State::Waiting;
+                    waiting.push((next, needs(&nodes[next], &producers)));
+                }
+                State::Waiting => return Err(cycle(nodes, &waiting, next)),
+            }
+        }
+    }
+    Ok(order)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    Waiting,
+    Done,
+}
+
+/// A node's name, or that of its first output, or its operator.
+pub(super) fn title(node: &NodeProto) -> &str {
+    let first = node.output.iter().find(|name| !name.is_empty());
+    match (node.name.is_empty(), first) {
+        (false, _) => &node.name,
+        (true, Some(output)) => output,
+        (true, None) => &node.op_type,
+    }
+}
+
+fn producers(nodes: &[NodeProto]) -> Result<HashMap<&str, usize>> {
+    let mut producers = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        for output in node.output.iter().filter(|name| !name.is_empty()) {
+            if let Some(other) = producers.insert(output.as_str(), i) {
+                let (a, b) = (title(&nodes[other]), title(node));
+                return Err(Error::InvalidModel(format!(
+                    "both node '{a}' and node '{b}' make the value '{output}'"
+                )));
+            }
+        }
+    }
+    Ok(producers)
+}
+
+/// The nodes that `node` needs, the last first.
+fn needs(node: &NodeProto, producers: &HashMap<&str, usize>) -> Vec<usize> {
+    let mut needs: Vec<usize> =
+        used(node).iter().rev().filter_map(|name| producers.get(name).copied()).collect();
+    needs.dedup();
+    needs
+}
+
+/// Names that a node takes from around it: its inputs, and what its subgraphs do not define themselves.
+fn used(node: &NodeProto) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    for graph in node.attribute.iter().filter_map(|a| a.g.as_ref()) {
+        names.extend(free_names(graph));
+    }
+    names
+}
+
+fn free_names(graph: &GraphProto) -> Vec<&str> {
+    let initializers = graph.initializer.iter().map(|t| t.name.as_str());
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let made = graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str));
+    let defined: HashSet<&str> = initializers.chain(inputs).chain(made).collect();
+    let outputs = graph.output.iter().map(|output| output.name.as_str());
+    graph.node.iter().flat_map(used).chain(outputs).filter(|name| !defined.contains(name)).collect()
+}
+
+fn cycle(nodes: &[NodeProto], waiting: &[(usize, Vec<usize>)], back_to: usize) -> Error {
+    let from = waiting.iter().position(|(node, _)| *node == back_to).unwrap_or(0);
+    let names: Vec<String> =
+        waiting[from..].iter().map(|(node, _)| format!("'{}'", title(&nodes[*node]))).collect();
+    let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() };
+    Error::InvalidModel(format!("nodes need each other in a circle: {shown}{more}"))
+}

@@ -1,0 +1,68 @@
+//! Sparse tensors become dense ones: no operator computes with the sparse form.
+
+use super::external::External;
+use super::proto::SparseTensorProto;
+use super::tensor;
+use crate::error::{Why, refuse};
+use crate::tensor::checked_count;
+use crate::{DType, Error, Result, Tensor};
+
+/// A few bytes can describe a dense tensor of any size.
+const MAX_DENSE: usize = 1 << 28;
+
+/// The tensor and its name.
+pub(super) fn import<'m>(proto: &'m SparseTensorProto, external: &mut External) -> Result<(&'m str, Tensor)> {
+    let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
+        return Err(Error::InvalidModel("a sparse tensor has no values or no indices".into()));
+    };
+    let name = values.name.as_str();
+    let dense = dense(&tensor::import(values, external)?, &tensor::import(indices, external)?, &proto.dims);
+    let tensor = dense.map_err(|why| Error::InvalidModel(format!("sparse tensor '{name}' {why}")))?;
+    Ok((name, tensor))
+}
+
+fn dense(values: &Tensor, indices: &Tensor, dims: &[i64]) -> Result<Tensor, Why> {
+    let dtype = values.dtype();
+    if dtype == DType::String || dtype.bits() < 8 {
+        refuse!("holds {dtype}, which is not supported");
+    }
+    let width = dtype.bits() / 8;
+    let Some(shape) = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<usize>>>() else {
+        refuse!("has the impossible shape {dims:?}");
+    };
+    let size = checked_count(&shape).and_then(|count| count.checked_mul(width));
+    let Some(size) = size.filter(|&size| size <= MAX_DENSE) else {
+        refuse!("is too large to be made dense: {dtype}{dims:?}");
+    };
+    let mut data = vec![0; size];
+    let places = places(indices, &shape, values.len())?;
+    for (place, element) in places.into_iter().zip(values.bytes().chunks_exact(width)) {
+        let start = place * width;
+        match data.get_mut(start..start + width) {
+            Some(target) => target.copy_from_slice(element),
+            None => refuse!("has a value outside its shape {dims:?}"),
+        }
+    }
+    Tensor::from_raw(dtype, &shape, data).map_err(|e| Why(e.to_string()))
+}
+
+/// Where each value stands, counted in elements: indices are such counts, or one coordinate for each dimension.
+fn places(indices: &Tensor, shape: &[usize], count: usize) -> Result<Vec<usize>, Why> {
+    let flat: Vec<i64> = indices.to_vec().map_err(|e| Why(format!("has wrong indices: {e}")))?;
+    let per_value = match indices.shape() {
+        [n] if *n == count => 1,
+        [n, rank] if *n == count && *rank == shape.len() => *rank,
+        other => refuse!("has {count} values, and indices of shape {other:?}"),
+    };
+    let sizes = if per_value == 1 { &[checked_count(shape).unwrap_or(0)][..] } else { shape };
+    let place = |index: &[i64]| {
+        index.iter().zip(sizes).try_fold(0usize, |place, (&i, &size)| {
+            let i = usize::try_from(i).ok().filter(|&i| i < size)?;
+            place.checked_mul(size)?.checked_add(i)
+        })
+    };
+    match flat.chunks_exact(per_value.max(1)).map(place).collect() {
+        Some(places) => Ok(places),
+        None => refuse!("has an index outside its shape {shape:?}"),
+    }
+}
