@@ -54,7 +54,7 @@ pub(crate) struct Reg(u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(crate) enum Fn1 {
-    Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
+    Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, ExpM1, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
     Acosh, Atanh, Erf, Floor, Ceil, Round, IsNan, IsPosInf, IsNegInf, Sigmoid, Softplus,
 }
 
@@ -314,6 +314,7 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
         Fn1::Floor => "floor",
         Fn1::Ceil => "ceil",
         Fn1::Round => "round",
+        Fn1::ExpM1 => return call("exp_m1", &x, used),
         Fn1::Log => return call("log_full", &x, used),
         Fn1::Atan => "atan",
         Fn1::Sinh => return call("sinh_full", &x, used),

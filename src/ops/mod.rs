@@ -16,7 +16,7 @@ pub(crate) use crate::reference::Array;
 pub(crate) use crate::{DType, Tensor};
 
 use crate::kernels::expr::{Builder, Reg};
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Pairing};
 
 /// An operator with its attributes parsed.
 pub(crate) trait Operator: Debug + Send + Sync {
@@ -48,6 +48,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// read are `None`.
     fn pointwise(&self, _e: &mut Builder, _inputs: &[Option<Reg>], _out: DType) -> Option<Reg> {
         None
+    }
+
+    /// How `pointwise` pairs input `i` with the outputs where broadcasting the input's own shape does not say it.
+    fn pairing(&self, _i: usize, _inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {
+        Ok(None)
     }
 
     /// Whether `lower` puts [`Lower::epilogue`] into its last kernel.
@@ -144,7 +149,13 @@ macro_rules! operators {
 
 // One line for each operator file: `file: StructOfParsedAttributes`.
 operators! {
+    activation: Activation,
     binary: Binary,
+    clip: Clip,
+    dequantize: Dequantize,
+    is_inf: IsInf,
+    prelu: PRelu,
+    quantize: Quantize,
     unary: Unary,
 }
 

@@ -200,19 +200,22 @@ impl Fuser<'_> {
         values.filter(|id| self.needs_kernel(*id) && outside(id)).collect()
     }
 
-    /// Tensors that the unit's pointwise part reads from memory; scalars known while planning are not among them.
-    fn operands(&self, unit: &Unit, number: usize) -> Vec<ValueId> {
+    /// How many bindings the unit's pointwise part reads; scalars known while planning are not among them.
+    fn operands(&self, unit: &Unit, number: usize) -> usize {
         let mut operands = Vec::new();
         for node in &unit.pointwise {
-            for id in self.graph.nodes[node.index()].data_inputs().flatten() {
+            let node = &self.graph.nodes[node.index()];
+            let facts = self.facts.of_inputs(node);
+            for (i, id) in node.data_inputs().enumerate().filter_map(|(i, id)| Some((i, id?))) {
                 let inside = self.producer[id.index()].is_some_and(|n| self.unit_of[n.index()] == number);
                 let scalar = self.facts.get(id).is_some_and(|f| f.constant().is_some() && f.count() == 1);
-                if !inside && !scalar && !operands.contains(&id) {
-                    operands.push(id);
+                let operand = (id, node.op.operator().pairing(i, &facts).ok().flatten());
+                if !inside && !scalar && !operands.contains(&operand) {
+                    operands.push(operand);
                 }
             }
         }
-        operands
+        operands.len()
     }
 
     fn shape(&self, id: ValueId) -> Option<&[usize]> {
@@ -236,7 +239,7 @@ impl Fuser<'_> {
         // Count bindings as if the units were one already.
         let saved: Vec<NodeId> = b.pointwise.clone();
         saved.iter().for_each(|n| self.unit_of[n.index()] = from);
-        let bindings = self.operands(&both, from).len() + self.outputs(&both, from).len();
+        let bindings = self.operands(&both, from) + self.outputs(&both, from).len();
         saved.iter().for_each(|n| self.unit_of[n.index()] = to);
         if bindings <= MAX_BINDINGS {
             self.merge(from, to);
@@ -247,7 +250,7 @@ impl Fuser<'_> {
     fn join_anchor(&mut self, number: usize) {
         let Some(unit) = self.units[number].clone() else { return };
         let [output] = self.outputs(&unit, number)[..] else { return };
-        if unit.anchor.is_some() || self.operands(&unit, number).len() > MAX_EPILOGUE_OPERANDS + 1 {
+        if unit.anchor.is_some() || self.operands(&unit, number) > MAX_EPILOGUE_OPERANDS + 1 {
             return;
         }
         let mut candidates: Vec<(usize, ValueId)> =

@@ -34,6 +34,15 @@ pub(crate) struct Epilogue {
     pub(crate) params: Vec<u32>,
 }
 
+/// Shapes, of as many elements as an operand and the result have, under which broadcasting pairs their elements: a scale for
+/// each channel is `[c, 1, 1]` against `[n, c, h, w]`, one for each pair of columns `[rows, pairs, 1]` against
+/// `[rows, pairs, 2]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pairing {
+    pub(crate) operand: Vec<usize>,
+    pub(crate) result: Vec<usize>,
+}
+
 /// Lowers units in order. All nodes that cannot be lowered are reported in one error.
 pub(crate) fn lower(
     graph: &Graph,
@@ -409,7 +418,10 @@ struct Code<'c, 'a> {
     operands: Vec<Operand>,
     tensors: Vec<TensorId>,
     index_params: Vec<u32>,
+    /// Values computed here.
     regs: HashMap<ValueId, Reg>,
+    /// Values from elsewhere.
+    loads: HashMap<(ValueId, Option<Pairing>), Reg>,
     /// The value whose shape all have: an anchor's own output, or the first output of a pointwise unit.
     shape: Vec<usize>,
 }
@@ -426,6 +438,7 @@ impl<'c, 'a> Code<'c, 'a> {
             tensors: vec![],
             index_params: vec![],
             regs: HashMap::new(),
+            loads: HashMap::new(),
             shape,
         };
         if anchored {
@@ -444,8 +457,9 @@ impl<'c, 'a> Code<'c, 'a> {
         for node in nodes {
             let node = &self.cx.graph.nodes[node.index()];
             let mut inputs = Vec::new();
-            for input in node.data_inputs() {
-                inputs.push(input.map(|id| self.value(id)).transpose()?);
+            for (i, input) in node.data_inputs().enumerate() {
+                let pairing = node.op.operator().pairing(i, &self.cx.facts.of_inputs(node))?;
+                inputs.push(input.map(|id| self.value(id, pairing)).transpose()?);
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
             let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
@@ -458,8 +472,11 @@ impl<'c, 'a> Code<'c, 'a> {
         Ok(())
     }
 
-    fn value(&mut self, id: ValueId) -> Result<Reg, Why> {
+    fn value(&mut self, id: ValueId, pairing: Option<Pairing>) -> Result<Reg, Why> {
         if let Some(&reg) = self.regs.get(&id) {
+            return Ok(reg);
+        }
+        if let Some(&reg) = self.loads.get(&(id, pairing.clone())) {
             return Ok(reg);
         }
         let Some(fact) = self.cx.facts.get(id) else { refuse!("nothing is known of an input") };
@@ -470,7 +487,10 @@ impl<'c, 'a> Code<'c, 'a> {
             Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
             Some(Numbers::Int(values)) => self.builder.constant(scalar, values[0] as f64),
             _ => {
-                let (index, params) = index_of(&fact.shape, &self.shape);
+                let (index, params) = match &pairing {
+                    Some(Pairing { operand, result }) => index_of(operand, result),
+                    None => index_of(&fact.shape, &self.shape),
+                };
                 let tensor = self.cx.tensor(id)?;
                 self.tensors.push(tensor);
                 self.index_params.extend(params);
@@ -478,7 +498,7 @@ impl<'c, 'a> Code<'c, 'a> {
                 self.builder.load(self.operands.len() - 1, scalar)
             }
         };
-        self.regs.insert(id, reg);
+        self.loads.insert((id, pairing), reg);
         Ok(reg)
     }
 

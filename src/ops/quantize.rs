@@ -1,0 +1,239 @@
+//! QuantizeLinear: floats (or int32) divided by a scale, rounded half to even, moved by a zero point, and saturated.
+//!
+//! History: 10 (one scale), 13 (a scale for each index of an axis), 19 (float16, float8, `saturate`), 21 (blocks,
+//! `output_dtype`, 16- and 4-bit types), 23 (`precision`), 24, 25 (2-bit types), 28.
+
+use super::axes::axis;
+use super::case::{self, Case, Tolerance};
+use super::{Array, Attributes, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
+use crate::plan::{Fact, Pairing};
+use crate::reference::array::{ravel, unravel};
+use crate::reference::number;
+
+/// What the node's attributes say; a missing zero point is 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Quantize {
+    granularity: Granularity,
+    saturate: bool,
+    output: Option<DType>,
+    /// The type in which the division is rounded.
+    precision: DType,
+}
+
+/// How many elements share a scale: all, those of one index of `axis`, or `block` neighbours along it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granularity {
+    axis: i64,
+    block: usize,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("QuantizeLinear", 10, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let precision = dtype_attribute(def.attributes, "precision")?.unwrap_or(DType::F32);
+    Ok(Quantize {
+        granularity: Granularity::parse(def.attributes)?,
+        saturate: def.attributes.flag("saturate", true)?,
+        output: dtype_attribute(def.attributes, "output_dtype")?,
+        precision,
+    }
+    .into())
+}
+
+/// An attribute that is one of ONNX's numbers of element types; 0 is the same as none.
+pub(crate) fn dtype_attribute(attributes: &Attributes, name: &str) -> Result<Option<DType>, Why> {
+    let code = attributes.int_or(name, 0)?;
+    match i32::try_from(code).ok().and_then(DType::from_onnx) {
+        _ if code == 0 => Ok(None),
+        Some(dtype) => Ok(Some(dtype)),
+        None => refuse!("{name} {code} is no element type"),
+    }
+}
+
+impl Granularity {
+    pub(crate) fn parse(attributes: &Attributes) -> Result<Granularity, Why> {
+        let block = attributes.int_or("block_size", 0)?;
+        let Ok(block) = usize::try_from(block) else { refuse!("block_size {block} is negative") };
+        Ok(Granularity { axis: attributes.int_or("axis", 1)?, block })
+    }
+
+    /// The axis along which the scale varies, or `None` if there is one scale; refuses a scale that does not fit.
+    pub(crate) fn axis(&self, x: &[usize], scale: &[usize]) -> Result<Option<usize>, Why> {
+        if scale.is_empty() || (scale == [1] && self.block == 0) {
+            return Ok(None);
+        }
+        let axis = axis(self.axis, x.len())?;
+        let blocks = if self.block == 0 { x[axis] } else { x[axis].div_ceil(self.block) };
+        let mut expected = if self.block == 0 { vec![1; x.len()] } else { x.to_vec() };
+        expected[axis] = blocks;
+        if self.block == 0 {
+            expected = vec![blocks];
+        }
+        if scale != expected {
+            refuse!("the scale has shape {scale:?}, where {expected:?} fits the input {x:?}");
+        }
+        Ok(Some(axis))
+    }
+
+    /// The scale of element `i`.
+    pub(crate) fn index(&self, i: usize, x: &[usize], scale: &[usize]) -> Result<usize, Why> {
+        let Some(axis) = self.axis(x, scale)? else { return Ok(0) };
+        let mut at = unravel(i, x);
+        Ok(if self.block == 0 {
+            at[axis]
+        } else {
+            at[axis] /= self.block;
+            ravel(&at, scale)
+        })
+    }
+
+    /// Shapes of the scale and of the input under which broadcasting pairs their elements.
+    pub(crate) fn pairing(&self, x: &[usize], scale: &[usize]) -> Result<Option<Pairing>, Why> {
+        let Some(axis) = self.axis(x, scale)? else { return Ok(None) };
+        let (before, after) = (&x[..axis], &x[axis + 1..]);
+        if self.block == 0 {
+            let mut operand = vec![1; x.len() - axis];
+            operand[0] = x[axis];
+            return Ok(Some(Pairing { operand, result: x.to_vec() }));
+        }
+        let blocks = scale[axis];
+        if blocks <= 1 {
+            return Ok(Some(Pairing { operand: scale.to_vec(), result: x.to_vec() }));
+        }
+        if x[axis] != blocks * self.block {
+            refuse!("the device has no blocks of {} that do not divide axis {axis} of {x:?}", self.block);
+        }
+        let split = |last| [before, &[blocks, last], after].concat();
+        Ok(Some(Pairing { operand: split(1), result: split(self.block) }))
+    }
+}
+
+impl Quantize {
+    fn output(&self, zero_point: Option<DType>) -> Result<DType, Why> {
+        match (zero_point, self.output) {
+            (Some(zero), Some(output)) if zero != output => {
+                refuse!("output_dtype is {output}, but the zero point is {zero}")
+            }
+            (Some(dtype), _) | (_, Some(dtype)) => Ok(dtype),
+            _ => Ok(DType::U8),
+        }
+    }
+}
+
+impl Operator for Quantize {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (x, scale, zero_point) = (required(inputs, 0)?, required(inputs, 1)?, optional(inputs, 2));
+        for operand in [Some(scale), zero_point].into_iter().flatten() {
+            self.granularity.axis(&x.shape, &operand.shape)?;
+        }
+        Ok(vec![Fact::new(self.output(zero_point.map(|fact| fact.dtype))?, x.shape.clone())])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (x, scale, zero_point) = (required(inputs, 0)?, required(inputs, 1)?, optional(inputs, 2));
+        let output = self.output(zero_point.map(|array| array.dtype))?;
+        let (scales, zeros) = (scale.to_f64()?, zero_point.map(|zero| zero.to_f64()).transpose()?);
+        let mut quotients = Vec::with_capacity(x.len());
+        let mut offsets = Vec::with_capacity(x.len());
+        for (i, value) in x.to_f64()?.into_iter().enumerate() {
+            let divisor = scales[self.granularity.index(i, &x.shape, &scale.shape)?];
+            quotients.push(number::round_float(self.precision, value / divisor));
+            offsets.push(match (zero_point, &zeros) {
+                (Some(zero), Some(values)) => values[self.granularity.index(i, &x.shape, &zero.shape)?],
+                _ => 0.0,
+            });
+        }
+        let sums = quotients.iter().zip(offsets);
+        Ok(vec![match output.int_range() {
+            Some((low, high)) => {
+                let rounded = sums.map(|(q, offset)| (q.round_ties_even() + offset) as i128);
+                Array::int(output, &x.shape, rounded.map(|v| v.clamp(low, high)).collect())
+            }
+            None => {
+                let sums = Array::float(DType::F32, &x.shape, sums.map(|(q, offset)| q + offset).collect());
+                number::cast(&sums, output, self.saturate)?
+            }
+        }])
+    }
+
+    fn pairing(&self, i: usize, inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {
+        if i == 0 {
+            return Ok(None);
+        }
+        self.granularity.pairing(&required(inputs, 0)?.shape, &required(inputs, i)?.shape)
+    }
+
+    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
+        let (x, scale) = (required(inputs, 0).ok()?, required(inputs, 1).ok()?);
+        let (low, high) = out.int_range().filter(|_| out.bits() <= 16)?;
+        let (x, scale) = (e.convert(x, Scalar::F32), e.convert(scale, Scalar::F32));
+        let quotient = e.two(Fn2::Div, x, scale);
+        let quotient = e.narrow(quotient, self.precision);
+        let rounded = e.one(Fn1::Round, quotient);
+        // Beyond, every 16-bit zero point saturates, and the conversion to an integer is not yet out of range.
+        let (least, most) = (e.f32(-131_072.0), e.f32(131_072.0));
+        let raised = e.two(Fn2::Max, rounded, least);
+        let bounded = e.two(Fn2::Min, raised, most);
+        let mut value = e.convert(bounded, Scalar::I32);
+        if let Some(zero) = optional(inputs, 2) {
+            let zero = e.convert(zero, Scalar::I32);
+            value = e.add(value, zero);
+        }
+        let (low, high) = (e.constant(Scalar::I32, low as f64), e.constant(Scalar::I32, high as f64));
+        let raised = e.two(Fn2::Max, value, low);
+        let saturated = e.two(Fn2::Min, raised, high);
+        Some(e.convert(saturated, Scalar::of(out)?))
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let new = |case: &str| Case::new("QuantizeLinear", case).tolerance(Tolerance::EXACT);
+    let x = |shape: &[usize]| case::uniform(shape, -200.0, 300.0);
+    let scale = |shape: &[usize]| case::uniform(shape, 0.7, 1.9);
+    let half = case::values(&[], &[0.5f32]);
+    vec![
+        new("uint8").input(x(&[3, 7])).input(half.clone()).input(case::values(&[], &[128u8])),
+        new("int8").input(x(&[3, 7])).constant(half.clone()).constant(case::values(&[], &[-3i8])),
+        new("int16").input(x(&[9])).input(half.clone()).input(case::values(&[], &[-300i16])),
+        new("uint16").input(x(&[9])).input(half.clone()).input(case::values(&[], &[32767u16])),
+        new("default").opset(10).input(x(&[3, 7])).input(half.clone()),
+        new("ties")
+            .input(case::values(&[6], &[0.25f32, 0.75, 1.25, -0.25, -0.75, 1e30]))
+            .input(half.clone())
+            .input(case::values(&[1], &[0i8])),
+        new("one").input(x(&[2, 3])).input(case::values(&[1], &[2.0f32])),
+        new("scalar").input(x(&[])).input(half.clone()),
+        new("empty").input(x(&[0, 3])).input(half.clone()),
+        new("axis").opset(13).input(x(&[2, 3, 5])).input(scale(&[3])).input(case::values(&[3], &[1u8, 2, 200])),
+        new("last axis").int("axis", -1).input(x(&[2, 3, 5])).constant(scale(&[5])),
+        new("blocks").int("axis", 1).int("block_size", 2).input(x(&[2, 6, 3])).input(scale(&[2, 3, 3])),
+        new("last blocks")
+            .int("axis", -1)
+            .int("block_size", 4)
+            .int("output_dtype", i64::from(DType::I8.onnx()))
+            .input(x(&[3, 8]))
+            .input(scale(&[3, 2]))
+            .input(case::values(&[3, 2], &[1i8, 2, 3, -4, -5, -6])),
+        new("one block").int("axis", 0).int("block_size", 8).input(x(&[5, 2])).input(scale(&[1, 2])),
+        new("int32").input(case::values(&[3], &[-1000i32, 7, 90])).input(case::values(&[], &[3.0f32])),
+        new("precision")
+            .int("precision", i64::from(DType::F16.onnx()))
+            .input(case::uniform(&[17], -100.0, 100.0))
+            .input(half),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_block_may_be_short() {
+        let granularity = Granularity { axis: 1, block: 2 };
+        let scales: Vec<usize> = (0..6).map(|i| granularity.index(i, &[2, 3], &[2, 2]).unwrap()).collect();
+        assert_eq!(scales, [0, 0, 1, 2, 2, 3]);
+        assert!(granularity.pairing(&[2, 3], &[2, 2]).is_err());
+        assert!(granularity.axis(&[2, 3], &[2, 1]).is_err());
+    }
+}
