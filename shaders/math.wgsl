@@ -43,6 +43,19 @@ fn log_1p(x: f32) -> f32 {
   return select(log_full(u) * (x / (u - 1.0)), x, u == 1.0);
 }
 
+fn sign_full(x: f32) -> f32 {
+  return select(sign(x), x, is_nan(x));
+}
+
+fn asin_full(x: f32) -> f32 {
+  // lavapipe's asin is off by 3e-4.
+  return atan2(x, sqrt((1.0 - x) * (1.0 + x)));
+}
+
+fn acos_full(x: f32) -> f32 {
+  return atan2(sqrt((1.0 - x) * (1.0 + x)), x);
+}
+
 fn tanh_full(x: f32) -> f32 {
   // SwiftShader: tanh(1e30) is NaN.
   let e = exp_m1(-2.0 * min(abs(x), 20.0));

@@ -2,6 +2,7 @@
 
 mod dtype;
 mod error;
+mod gpu;
 mod graph;
 mod kernels;
 mod model;
@@ -9,12 +10,15 @@ mod onnx;
 mod ops;
 mod plan;
 mod reference;
+mod session;
 mod tensor;
 
 pub use dtype::DType;
 pub use error::{Error, Result, UnsupportedNode};
+pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
 pub use graph::Dim;
 pub use model::{Model, ValueInfo};
+pub use session::{Outputs, Session, SessionOptions};
 pub use tensor::{Element, Tensor};
 
 pub use wgpu;

@@ -6,6 +6,8 @@
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 pub(crate) mod case;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,15 +1,17 @@
-//! Static arena planner: gives every temporary tensor of a compiled graph its offset in one block of device memory.
+//! Static arena planner: gives every temporary tensor of a compiled graph its offset in one block of device
+//! memory.
 //!
-//! The room exists because the lifetimes of all tensors are known before the first step runs. Packing them once at
-//! compile time leaves the runtime one allocation, fixed addresses (which graph capture needs), and a footprint
-//! close to the most bytes ever alive together.
+//! The room exists because the lifetimes of all tensors are known before the first step runs. Packing them
+//! once at compile time leaves the runtime one allocation, fixed addresses (which graph capture needs), and a
+//! footprint close to the most bytes ever alive together.
 //!
-//! It never allocates or touches memory, never reads a clock, and never draws on outside randomness: the same blocks
-//! always get the same plan, and the work is bounded by a count of steps. It never moves a block within its lifetime,
-//! never reorders the graph, and never panics.
+//! It never allocates or touches memory, never reads a clock, and never draws on outside randomness: the same
+//! blocks always get the same plan, and the work is bounded by a count of steps. It never moves a block
+//! within its lifetime, never reorders the graph, and never panics.
 //!
-//! Greedy orders run first and nearly always reach the lower bound on real graphs. Where they do not, a bounded search
-//! fills the valleys of the skyline, backtracking as soon as some section can no longer stay within the limit.
+//! Greedy orders run first and nearly always reach the lower bound on real graphs. Where they do not, a
+//! bounded search fills the valleys of the skyline, backtracking as soon as some section can no longer stay
+//! within the limit.
 
 use std::cmp::Reverse;
 
@@ -31,13 +33,15 @@ pub struct Lifetime {
 pub struct Placement {
     /// Byte offset of each block, in the order given; a multiple of the alignment.
     pub offsets: Vec<u64>,
-    /// Bytes the arena needs. `u64::MAX` means that the blocks fit no address space; the offsets then mean nothing.
+    /// Bytes the arena needs. `u64::MAX` means that the blocks fit no address space; the offsets then mean
+    /// nothing.
     pub height: u64,
     /// Most bytes alive at one step, with sizes rounded up: no placement can be lower.
     pub max_live: u64,
 }
 
-/// Places `blocks` so that no two alive at the same step overlap, every offset a multiple of `align` (0 counts as 1).
+/// Places `blocks` so that no two alive at the same step overlap, every offset a multiple of `align` (0
+/// counts as 1).
 pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
     let unit = align.max(1);
     let spans = spans(blocks, unit);
@@ -54,7 +58,8 @@ pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
     Placement { offsets, height: best.height.saturating_mul(unit), max_live: bound.saturating_mul(unit) }
 }
 
-/// A block of non-zero size over compressed time: alive in the sections `first..=last`, its size in units of alignment.
+/// A block of non-zero size over compressed time: alive in the sections `first..=last`, its size in units of
+/// alignment.
 #[derive(Clone, Copy)]
 struct Span {
     block: usize,
@@ -75,8 +80,8 @@ struct Packing {
     height: u64,
 }
 
-/// Compresses time into sections, one for each maximal set of blocks alive together: a section ends only where a start
-/// follows an end. Two blocks overlap in time exactly when they share a section.
+/// Compresses time into sections, one for each maximal set of blocks alive together: a section ends only
+/// where a start follows an end. Two blocks overlap in time exactly when they share a section.
 fn spans(blocks: &[Lifetime], unit: u64) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut events = Vec::new();
@@ -111,21 +116,24 @@ fn live_sizes(spans: &[Span]) -> Vec<u64> {
     live
 }
 
-/// The lowest of the greedy placements, stopping at the first that reaches `bound`.
+/// The lowest of the greedy placements by size, breadth, start, area and length, up to the first that reaches
+/// `bound`.
 fn greedy(spans: &[Span], live: &[u64], bound: u64) -> Packing {
-    let area = |span: &Span| u128::from(span.size) * span.length() as u128;
-    let breadth = |span: &Span| live[span.first..=span.last].iter().copied().max();
-    let rules: [&dyn Fn(&mut [usize]); 5] = [
-        &|order| order.sort_by_cached_key(|&i| Reverse(spans[i].size)),
-        &|order| order.sort_by_cached_key(|&i| Reverse((breadth(&spans[i]), spans[i].size))),
-        &|order| order.sort_by_cached_key(|&i| (spans[i].first, Reverse(spans[i].length()))),
-        &|order| order.sort_by_cached_key(|&i| Reverse(area(&spans[i]))),
-        &|order| order.sort_by_cached_key(|&i| Reverse((spans[i].length(), spans[i].size))),
-    ];
+    let breadth = |span: &Span| live[span.first..=span.last].iter().copied().max().unwrap_or(0);
+    let rank = |rule: usize, span: &Span| {
+        let (size, length) = (u128::from(span.size), span.length() as u128);
+        match rule {
+            0 => (size, length),
+            1 => (u128::from(breadth(span)), size),
+            2 => (u128::MAX - span.first as u128, length),
+            3 => (size * length, size),
+            _ => (length, size),
+        }
+    };
     let mut best = Packing { offsets: Vec::new(), height: u64::MAX };
-    for rule in rules {
+    for rule in 0..5 {
         let mut order: Vec<usize> = (0..spans.len()).collect();
-        rule(&mut order);
+        order.sort_by_cached_key(|&i| Reverse(rank(rule, &spans[i])));
         let packing = best_fit(spans, &order);
         if best.offsets.is_empty() || packing.height < best.height {
             best = packing;
@@ -137,7 +145,8 @@ fn greedy(spans: &[Span], live: &[u64], bound: u64) -> Packing {
     best
 }
 
-/// Places the spans in `order`, each in the tightest gap that holds it, or else on top of those it overlaps in time.
+/// Places the spans in `order`, each in the tightest gap that holds it, or else on top of those it overlaps
+/// in time.
 fn best_fit(spans: &[Span], order: &[usize]) -> Packing {
     let mut packing = Packing { offsets: vec![0; spans.len()], height: 0 };
     let mut placed: Vec<(u64, Span)> = Vec::with_capacity(order.len());
@@ -164,18 +173,21 @@ fn best_fit(spans: &[Span], order: &[usize]) -> Packing {
 
 /// Bound of the whole search, in sections and spans looked at.
 const SEARCH_WORK: usize = 40_000_000;
+/// Bound of the dives, for the small instances that cannot reach `bound`.
+const SEARCH_ROUNDS: usize = 128;
 /// What a search step costs beside the sections it looks at.
 const STEP_WORK: usize = 200;
 /// Steps per span after which a dive gives up, by round: most restart early, some go deep.
 const DIVE_STEPS: [usize; 5] = [5, 10, 20, 5, 10];
 
-/// Dives below `best` at limits that start at `bound` and at fractions of the distance to it, until one reaches `bound`
-/// or the work is spent.
+/// Dives below `best` at limits that start at `bound` and at fractions of the distance to it, until one
+/// reaches `bound` or the work is spent.
 fn search(spans: &[Span], live: &[u64], bound: u64, mut best: Packing) -> Packing {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut work = SEARCH_WORK;
     let mut round = 0;
-    while best.height > bound && work > 0 {
+    while best.height > bound && work > 0 && round < SEARCH_ROUNDS {
+        work = work.saturating_sub(STEP_WORK.saturating_mul(spans.len()));
         let room = best.height - 1 - bound;
         let limit = bound + [0, room / 4, room / 2, room / 4 * 3][round % 4];
         let order = preference(spans, round, &mut noise);
@@ -188,9 +200,10 @@ fn search(spans: &[Span], live: &[u64], bound: u64, mut best: Packing) -> Packin
     best
 }
 
-/// Which spans a dive tries first: the long, the large or the broad, blurred by noise once all have had a round.
+/// Which spans a dive tries first: the long, the large or the broad, blurred by noise once each has met every
+/// limit.
 fn preference(spans: &[Span], round: usize, noise: &mut Noise) -> Vec<usize> {
-    let blur = if round < 3 { 0.0 } else { 0.5 };
+    let blur = if round < 12 { 0.0 } else { 0.5 };
     let mut order: Vec<usize> = (0..spans.len()).collect();
     order.sort_by_cached_key(|&i| {
         let (length, size) = (spans[i].length() as f64, spans[i].size as f64);
@@ -234,8 +247,9 @@ impl Step {
 /// Floor of a section in which every span is placed.
 const CLOSED: u64 = u64::MAX;
 
-/// A depth-first search for a packing no higher than `limit`. The skyline is kept by section: `floors` is where the next
-/// span would lie and `unplaced` the sizes still to come, and `floors + unplaced <= limit` always holds where open.
+/// A depth-first search for a packing no higher than `limit`. The skyline is kept by section: `floors` is
+/// where the next span would lie and `unplaced` the sizes still to come, and `floors + unplaced <= limit`
+/// always holds where open.
 struct Dive<'a> {
     spans: &'a [Span],
     limit: u64,
@@ -284,23 +298,22 @@ impl<'a> Dive<'a> {
         None
     }
 
-    /// Pushes the ways to fill one end of the lowest valley, a stretch of sections at the lowest floor: a span that
-    /// starts at that end and fits within the valley, or as the last resort waste up to the lower wall. It takes the
-    /// end with fewer ways.
+    /// Pushes the ways to fill one end of the lowest valley, a stretch of sections at the lowest floor: a
+    /// span that starts at that end and fits within the valley, or as the last resort waste up to the lower
+    /// wall. It takes the end with fewer ways.
     fn expand(&mut self, work: &mut usize) {
         *work = work.saturating_sub(self.floors.len() + STEP_WORK);
         let floor = self.floors.iter().copied().min().unwrap_or(CLOSED);
         let left = self.floors.iter().position(|&at| at == floor).unwrap_or(0);
         let right = left + self.floors[left..].iter().take_while(|&&at| at == floor).count() - 1;
-        let wall =
-            |section: Option<usize>| section.and_then(|at| self.floors.get(at)).copied().unwrap_or(CLOSED);
-        let top = wall(left.checked_sub(1)).min(wall(right.checked_add(1)));
+        let wall = |at: usize| self.floors.get(at).copied().unwrap_or(CLOSED);
+        let top = wall(left.wrapping_sub(1)).min(wall(right + 1));
         let fits = |&i: &usize| {
             self.offsets[i].is_none() && left <= self.spans[i].first && self.spans[i].last <= right
         };
         let wastes = |at: usize| top <= self.limit - self.unplaced[at];
         let ways =
-            |list: &[usize], at: usize| list.iter().copied().filter(fits).count() + usize::from(wastes(at));
+            |list: &[usize], at: usize| list.iter().filter(|i| fits(i)).count() + usize::from(wastes(at));
         let from_right = ways(&self.ending[right], right) < ways(&self.starting[left], left);
         let (list, at) = if from_right { (&self.ending[right], right) } else { (&self.starting[left], left) };
         *work = work.saturating_sub(list.len());
@@ -372,21 +385,21 @@ mod tests {
 
     fn ratio(blocks: &[Lifetime], align: u64) -> f64 {
         let placement = place(blocks, align);
+        assert_eq!(placement.offsets, place(blocks, align).offsets);
         check(blocks, align, &placement);
         placement.height as f64 / placement.max_live as f64
     }
 
-    /// Cuts a full rectangle of `4 * count` steps by 1 MiB into `count` blocks, so that a perfect packing exists.
+    /// Cuts a full rectangle of `4 * count` steps by 1 MiB into `count` blocks, so that a perfect packing
+    /// exists.
     fn guillotine(count: usize, seed: u64) -> Vec<Lifetime> {
         let mut noise = Noise(seed);
         let mut pick = |below: u64| (noise.next() * below as f64) as u64;
         let mut blocks = vec![life(0, 4 * count as u32, 1 << 20)];
         while blocks.len() < count {
-            let area = |life: &Lifetime| u64::from(life.end - life.start) * life.size;
+            let area = |&at: &usize| u64::from(blocks[at].end - blocks[at].start) * blocks[at].size;
             let tries = [(); 4].map(|()| pick(blocks.len() as u64) as usize);
-            let cut = tries
-                .into_iter()
-                .fold(tries[0], |a, b| if area(&blocks[b]) > area(&blocks[a]) { b } else { a });
+            let cut = tries.into_iter().max_by_key(area).unwrap_or(0);
             let Lifetime { start, end, size } = blocks[cut];
             if pick(2) == 0 && end - start > 1 {
                 let middle = start + 1 + pick(u64::from(end - start - 1)) as u32;
@@ -404,7 +417,7 @@ mod tests {
         let step = prop_oneof![9 => 0..40u32, 1 => u32::MAX - 2..=u32::MAX];
         let length = prop_oneof![9 => 0..12u32, 1 => Just(u32::MAX)];
         let size =
-            prop_oneof![20 => 0..5000u64, 1 => u64::MAX / 9..u64::MAX / 4, 1 => u64::MAX - 300..=u64::MAX];
+            prop_oneof![60 => 0..5000u64, 1 => u64::MAX / 9..u64::MAX / 4, 1 => u64::MAX - 300..=u64::MAX];
         let block = (step, length, size)
             .prop_map(|(start, length, size)| life(start, start.saturating_add(length), size));
         prop::collection::vec(block, 0..40)
@@ -413,7 +426,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn any_blocks_are_placed_validly_and_always_alike(blocks in blocks(), align in prop::sample::select(vec![1u64, 32, 256])) {
+        fn any_blocks_are_placed_validly_and_always_alike(
+            (blocks, align) in (blocks(), prop::sample::select(vec![1u64, 32, 256])),
+        ) {
             let placement = place(&blocks, align);
             check(&blocks, align, &placement);
             prop_assert_eq!(placement.offsets, place(&blocks, align).offsets);
@@ -433,11 +448,8 @@ mod tests {
     fn inference_graphs_reach_the_bound() {
         let resnet = (0..300u32).flat_map(|k| {
             let size = (1 << 20) >> (k / 75);
-            [
-                life(3 * k, 3 * k + 4, size),
-                life(3 * k + 1, 3 * k + 3, size / 4),
-                life(3 * k + 2, 3 * k + 4, size),
-            ]
+            let (step, end) = (3 * k, 3 * k + 4);
+            [life(step, end, size), life(step + 1, end - 1, size / 4), life(step + 2, end, size)]
         });
         let unet = (0..100u32).flat_map(|k| {
             let size = 1000 * u64::from(k * k % 97 + 1);
@@ -445,11 +457,8 @@ mod tests {
         });
         let densenet = (0..120u32).flat_map(|k| {
             let (step, channels) = (2 * k, u64::from(64 + 32 * (k % 12)));
-            [
-                life(step, 24 * (k / 12 + 1), 32 << 10),
-                life(step, step + 2, channels << 10),
-                life(step + 1, step + 3, 128 << 10),
-            ]
+            let feature = life(step, 24 * (k / 12 + 1), 32 << 10);
+            [feature, life(step, step + 2, channels << 10), life(step + 1, step + 3, 128 << 10)]
         });
         for graph in [resnet.collect::<Vec<_>>(), unet.collect(), densenet.collect()] {
             assert_eq!(ratio(&graph, 256), 1.0);
@@ -467,9 +476,10 @@ mod tests {
 
     #[test]
     fn guillotine_cuts_are_packed_closely() {
-        for (count, limit) in [(20, 1.0), (50, 1.0), (100, 1.0), (200, 1.25)] {
+        for (count, limit) in [(20, 1.0), (50, 1.0), (100, 1.0), (200, 1.25), (400, 1.2)] {
             for seed in 1..6u64 {
-                let reached = ratio(&guillotine(count, seed * 0x9e37_79b9_7f4a_7c15), 1);
+                let reached = ratio(&guillotine(count, (seed << 40) + 1), 1);
+
                 assert!(reached <= limit, "{count} blocks of seed {seed}: {reached}");
             }
         }

@@ -1,0 +1,436 @@
+//! `Executable`: a plan made ready on a device. All objects are created before the first run; a run writes its inputs,
+//! records one pass, submits once and reads its outputs back.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::task::{Poll, Waker};
+
+use super::device::{Gpu, Pipeline};
+use super::weights::{Range, Weights};
+use super::words;
+use crate::graph::Graph;
+use crate::plan::{OutputSource, Place, Plan, TensorId};
+use crate::{Error, Result, Tensor};
+
+/// A plan with its pipelines, constants and memory on one device.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    gpu: Arc<Gpu>,
+    pub(crate) plan: Plan,
+    steps: Vec<Step>,
+    weights: Vec<Range>,
+    constants: Vec<Range>,
+    params: wgpu::Buffer,
+    /// Frames that no run uses at the moment.
+    frames: Mutex<Vec<Frame>>,
+}
+
+#[derive(Debug)]
+struct Step {
+    pipeline: Arc<Pipeline>,
+    grid: [u32; 3],
+    /// Offset and size of the call's params.
+    params: (u64, u64),
+}
+
+/// What one run in flight needs for itself.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    arena: wgpu::Buffer,
+    inputs: Vec<Option<wgpu::Buffer>>,
+    outputs: Vec<Option<wgpu::Buffer>>,
+    /// All outputs that are read back, one after the other.
+    staging: wgpu::Buffer,
+    /// For each output, offset and size in `staging`; `None` where the caller has bound its own buffer.
+    read_back: Vec<Option<(u64, u64)>>,
+    bind_groups: Vec<wgpu::BindGroup>,
+}
+
+/// GPU time of one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing {
+    pub(crate) kernel: String,
+    pub(crate) node: String,
+    pub(crate) nanoseconds: f64,
+}
+
+/// Buffers that the caller has bound, by input and output number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bound {
+    pub(crate) inputs: Vec<Option<wgpu::Buffer>>,
+    pub(crate) outputs: Vec<Option<wgpu::Buffer>>,
+}
+
+impl Executable {
+    pub(crate) fn new(gpu: &Arc<Gpu>, graph: &Graph, plan: Plan, weights: &Weights) -> Result<Executable> {
+        let program = &plan.program;
+        let mut steps = Vec::with_capacity(program.calls.len());
+        let align = u64::from(gpu.device.limits().min_uniform_buffer_offset_alignment);
+        let mut params_size = 0u64;
+        for call in &program.calls {
+            let slots = call.kernel.spec().slots();
+            debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
+            debug_assert_eq!(
+                call.kernel.spec().params().len(),
+                call.params.len(),
+                "{}",
+                call.kernel.spec().label()
+            );
+            let read_write: Vec<bool> = call.tensors.iter().map(|&t| is_written(&plan, t)).collect();
+            let pipeline = gpu.pipeline(&call.kernel, &read_write)?;
+            let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
+            steps.push(Step { pipeline, grid: call.grid, params: (params_size, size) });
+            params_size = (params_size + size).next_multiple_of(align);
+        }
+        let params = gpu.filled_buffer("parameters", params_size, wgpu::BufferUsages::UNIFORM, |sink| {
+            for (call, step) in program.calls.iter().zip(&steps) {
+                sink(step.params.0, bytemuck::cast_slice(&call.params));
+            }
+            Ok(())
+        })?;
+        let weights = weights.ranges(gpu, graph, &program.weights)?;
+        let constants = constants(gpu, &program.constants)?;
+        let executable = Executable {
+            gpu: gpu.clone(),
+            plan,
+            steps,
+            weights,
+            constants,
+            params,
+            frames: Mutex::default(),
+        };
+        let frame = executable.new_frame(&Bound::default())?;
+        executable.give_back(frame);
+        Ok(executable)
+    }
+
+    /// Memory and bind groups for one more run in flight.
+    pub(crate) fn new_frame(&self, bound: &Bound) -> Result<Frame> {
+        let program = &self.plan.program;
+        let storage = wgpu::BufferUsages::STORAGE;
+        let arena = self.gpu.buffer("the arena", self.plan.memory.height, storage, false)?;
+        let mut inputs = Vec::new();
+        for (i, tensor) in program.inputs.iter().enumerate() {
+            inputs.push(match (bound.inputs.get(i).cloned().flatten(), tensor) {
+                (Some(buffer), _) => Some(buffer),
+                (None, Some(tensor)) => {
+                    let usage = storage | wgpu::BufferUsages::COPY_DST;
+                    Some(self.gpu.buffer("an input", program.tensor(*tensor).bytes(), usage, false)?)
+                }
+                (None, None) => None,
+            });
+        }
+        let mut outputs = Vec::new();
+        let mut read_back = Vec::new();
+        let mut staging_size = 0u64;
+        for (i, output) in program.outputs.iter().enumerate() {
+            let OutputSource::Device { tensor, .. } = output else {
+                outputs.push(None);
+                read_back.push(None);
+                continue;
+            };
+            let bytes = program.tensor(*tensor).bytes();
+            if let Some(buffer) = bound.outputs.get(i).cloned().flatten() {
+                outputs.push(Some(buffer));
+                read_back.push(None);
+                continue;
+            }
+            let usage = storage | wgpu::BufferUsages::COPY_SRC;
+            outputs.push(Some(self.gpu.buffer("an output", bytes, usage, false)?));
+            read_back.push(Some((staging_size, bytes)));
+            staging_size += bytes;
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.gpu.buffer("read-back", staging_size, usage, false)?;
+        let mut frame = Frame { arena, inputs, outputs, staging, read_back, bind_groups: Vec::new() };
+        let groups = self.gpu.scoped(|| self.bind_groups(&frame));
+        frame.bind_groups = groups.map_err(|error| Error::Gpu(format!("bind groups: {error}")))??;
+        self.gpu.counters.bind_groups.fetch_add(frame.bind_groups.len() as u64, Ordering::Relaxed);
+        Ok(frame)
+    }
+
+    fn bind_groups(&self, frame: &Frame) -> Result<Vec<wgpu::BindGroup>> {
+        let mut groups = Vec::with_capacity(self.steps.len());
+        for (call, step) in self.plan.program.calls.iter().zip(&self.steps) {
+            let mut entries = Vec::with_capacity(call.tensors.len() + 1);
+            let ranges: Vec<Range> =
+                call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
+            let params = Range { buffer: self.params.clone(), offset: step.params.0, size: step.params.1 };
+            for (binding, range) in ranges.iter().chain([&params]).enumerate() {
+                entries.push(wgpu::BindGroupEntry { binding: binding as u32, resource: range.binding() });
+            }
+            groups.push(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &step.pipeline.layout,
+                entries: &entries,
+            }));
+        }
+        Ok(groups)
+    }
+
+    /// Where a tensor lies.
+    fn range(&self, frame: &Frame, tensor: TensorId) -> Result<Range> {
+        let program = &self.plan.program;
+        let (root, skip) = program.root(tensor);
+        let size = program.tensor(tensor).bytes();
+        let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
+        let at = |range: &Range| Range { offset: range.offset + skip as u64 * 4, size, ..range.clone() };
+        let whole = |buffer: &wgpu::Buffer| Range { buffer: buffer.clone(), offset: skip as u64 * 4, size };
+        match program.tensor(root).place {
+            Place::Arena | Place::View(..) => {
+                let offset = self.plan.memory.offset(root).ok_or_else(lost)? + skip as u64 * 4;
+                Ok(Range { buffer: frame.arena.clone(), offset, size })
+            }
+            Place::Input(i) => frame.inputs.get(i).and_then(|b| b.as_ref()).map(whole).ok_or_else(lost),
+            Place::Output(i) => frame.outputs.get(i).and_then(|b| b.as_ref()).map(whole).ok_or_else(lost),
+            Place::Weight(i) => self.weights.get(i).map(at).ok_or_else(lost),
+            Place::Constant(i) => self.constants.get(i).map(at).ok_or_else(lost),
+        }
+    }
+
+    fn take_frame(&self) -> Result<Frame> {
+        let free = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.map_or_else(|| self.new_frame(&Bound::default()), Ok)
+    }
+
+    fn give_back(&self, frame: Frame) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+
+    /// Uploads inputs, in the order of the graph's inputs.
+    fn write_inputs(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<()> {
+        for (i, (tensor, slot)) in inputs.iter().zip(&self.plan.program.inputs).enumerate() {
+            let (Some(_), Some(buffer)) = (slot, &frame.inputs[i]) else { continue };
+            if tensor.is_empty() {
+                continue;
+            }
+            if matches!(tensor.dtype(), crate::DType::F32 | crate::DType::I32 | crate::DType::U32) {
+                self.gpu.queue.write_buffer(buffer, 0, tensor.bytes());
+                continue;
+            }
+            let words = words::to_words(tensor).map_err(|why| {
+                let name = graph.inputs.get(i).map_or("?".into(), |id| graph.value(*id).name.clone());
+                Error::Input { name, reason: why.0 }
+            })?;
+            self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
+        }
+        Ok(())
+    }
+
+    /// Records and submits one run over `frame`.
+    fn submit(&self, frame: &Frame) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
+                pass.set_pipeline(&step.pipeline.pipeline);
+                pass.set_bind_group(0, group, &[]);
+                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            }
+        }
+        self.copy_outputs(&mut encoder, frame);
+        let counters = &self.gpu.counters;
+        counters.passes.fetch_add(1, Ordering::Relaxed);
+        counters.submits.fetch_add(1, Ordering::Relaxed);
+        counters.dispatches.fetch_add(self.steps.len() as u64, Ordering::Relaxed);
+        self.gpu.queue.submit([encoder.finish()])
+    }
+
+    fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame) {
+        for (buffer, place) in frame.outputs.iter().zip(&frame.read_back) {
+            if let (Some(buffer), Some((offset, size))) = (buffer, place) {
+                encoder.copy_buffer_to_buffer(buffer, 0, &frame.staging, *offset, *size);
+            }
+        }
+    }
+
+    /// Records one run over the caller's buffers into the caller's encoder.
+    pub(crate) fn record(&self, frame: &Frame, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
+            pass.set_pipeline(&step.pipeline.pipeline);
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+        }
+    }
+
+    /// Runs and waits, blocking this thread.
+    pub(crate) fn run(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let frame = self.take_frame()?;
+        self.run_frame(&frame, graph, inputs).inspect(|_| self.give_back(frame))
+    }
+
+    /// Runs over a frame of the caller's.
+    pub(crate) fn run_frame(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.write_inputs(frame, graph, inputs)?;
+        let submission = self.submit(frame);
+        let (sender, receiver) = mpsc::channel();
+        frame.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            // The receiver is gone only if this run has failed already.
+            let _ = sender.send(result);
+        });
+        self.wait(submission)?;
+        let mapped = receiver.try_recv().map_err(|_| self.failure("the read-back was never mapped"))?;
+        mapped.map_err(|error| self.failure(error))?;
+        self.read(frame)
+    }
+
+    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        self.gpu.device.poll(wait).map_err(|error| self.failure(error))?;
+        self.gpu.check()
+    }
+
+    fn failure(&self, error: impl std::fmt::Display) -> Error {
+        self.gpu.check().err().unwrap_or_else(|| Error::Gpu(error.to_string()))
+    }
+
+    /// Runs without blocking: another thread waits for the device and wakes the task.
+    pub(crate) async fn run_async(self: Arc<Self>, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let frame = self.take_frame()?;
+        self.write_inputs(&frame, graph, inputs)?;
+        let submission = self.submit(&frame);
+        type Done = (Option<Result<(), wgpu::BufferAsyncError>>, Option<Waker>);
+        let state: Arc<Mutex<Done>> = Arc::default();
+        let shared = state.clone();
+        frame.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = Some(result);
+            if let Some(waker) = state.1.take() {
+                waker.wake();
+            }
+        });
+        let gpu = self.gpu.clone();
+        std::thread::spawn(move || {
+            let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+            // An error comes to the task through the map callback.
+            let _ = gpu.device.poll(wait);
+        });
+        let mapped = std::future::poll_fn(|cx| {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            match state.0.take() {
+                Some(result) => Poll::Ready(result),
+                None => {
+                    state.1 = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        mapped.map_err(|error| self.failure(error))?;
+        self.gpu.check()?;
+        let outputs = self.read(&frame)?;
+        self.give_back(frame);
+        Ok(outputs)
+    }
+
+    /// The outputs out of the mapped staging buffer, which is unmapped. Outputs in the caller's buffers are left out.
+    fn read(&self, frame: &Frame) -> Result<Vec<Tensor>> {
+        let outputs = {
+            let range = frame.staging.slice(..).get_mapped_range();
+            let bytes = range.map_err(|error| self.failure(error))?;
+            let mut outputs = Vec::new();
+            for (source, place) in self.plan.program.outputs.iter().zip(&frame.read_back) {
+                match (source, place) {
+                    (OutputSource::Known(tensor), _) => outputs.push(tensor.clone()),
+                    (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
+                        let start = *offset as usize;
+                        let end = start + self.plan.program.tensor(*tensor).count * 4;
+                        let words = words::from_words(&bytes[start..end], *dtype, shape);
+                        outputs.push(words.map_err(|why| Error::Tensor(why.0))?);
+                    }
+                    (OutputSource::Device { .. }, None) => {}
+                }
+            }
+            outputs
+        };
+        frame.staging.unmap();
+        Ok(outputs)
+    }
+
+    /// Runs with one pass per call, and measures each with timestamps.
+    pub(crate) fn profile(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Timing>> {
+        if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(Error::Gpu("the device has no timestamp queries".into()));
+        }
+        let frame = self.take_frame()?;
+        self.write_inputs(&frame, graph, inputs)?;
+        let mut timings = Vec::new();
+        // A query set holds at most 4096 queries, two for each call.
+        for (chunk, steps) in self.steps.chunks(2048).enumerate() {
+            let nanoseconds = self.profile_chunk(&frame, chunk * 2048, steps)?;
+            let calls = self.plan.program.calls.iter().skip(chunk * 2048);
+            timings.extend(calls.zip(nanoseconds).map(|(call, nanoseconds)| Timing {
+                kernel: call.kernel.spec().label(),
+                node: call.node.clone(),
+                nanoseconds,
+            }));
+        }
+        self.give_back(frame);
+        Ok(timings)
+    }
+
+    fn profile_chunk(&self, frame: &Frame, first: usize, steps: &[Step]) -> Result<Vec<f64>> {
+        let count = steps.len() as u32 * 2;
+        let device = &self.gpu.device;
+        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: None,
+            ty: wgpu::QueryType::Timestamp,
+            count: count.max(2),
+        });
+        let size = u64::from(count) * 8;
+        let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = self.gpu.buffer("timestamps", size, resolve, false)?;
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.gpu.buffer("timestamps", size, usage, false)?;
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (i, step) in steps.iter().enumerate() {
+            let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
+                query_set: &queries,
+                beginning_of_pass_write_index: Some(i as u32 * 2),
+                end_of_pass_write_index: Some(i as u32 * 2 + 1),
+            });
+            let mut pass =
+                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            pass.set_pipeline(&step.pipeline.pipeline);
+            pass.set_bind_group(0, &frame.bind_groups[first + i], &[]);
+            pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+        }
+        encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+        encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
+        self.wait(submission)?;
+        let bytes = staging.slice(..).get_mapped_range().map_err(|error| self.failure(error))?;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes[..size as usize]);
+        let period = f64::from(self.gpu.queue.get_timestamp_period());
+        Ok(ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period).collect())
+    }
+}
+
+/// Whether a tensor lies in memory that kernels write, so that every binding of it is `read_write`: wgpu counts the use
+/// of a whole buffer per dispatch.
+fn is_written(plan: &Plan, tensor: TensorId) -> bool {
+    let (root, _) = plan.program.root(tensor);
+    matches!(plan.program.tensor(root).place, Place::Arena | Place::Output(_))
+}
+
+fn constants(gpu: &Gpu, tensors: &[Tensor]) -> Result<Vec<Range>> {
+    let align = gpu.target.offset_alignment.max(16);
+    let mut places = Vec::new();
+    let mut end = 0u64;
+    for tensor in tensors {
+        let words = words::to_words(tensor).map_err(|why| Error::Tensor(why.0))?;
+        let size = (words.len().max(1) as u64).div_ceil(4) * 16;
+        places.push((end, size, words));
+        end = (end + size).next_multiple_of(align);
+    }
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let buffer = gpu.filled_buffer("constants", end, wgpu::BufferUsages::STORAGE, |sink| {
+        places.iter().for_each(|(offset, _, words)| sink(*offset, bytemuck::cast_slice(words)));
+        Ok(())
+    })?;
+    Ok(places.iter().map(|&(offset, size, _)| Range { buffer: buffer.clone(), offset, size }).collect())
+}

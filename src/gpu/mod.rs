@@ -1,0 +1,11 @@
+//! The device: the only room that names wgpu. Buffers, pipelines, bind groups and submissions; no ONNX, no shapes.
+
+mod allocate;
+mod device;
+mod executable;
+mod weights;
+pub(crate) mod words;
+
+pub use device::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
+pub(crate) use executable::{Executable, Timing};
+pub(crate) use weights::Weights;

@@ -1,0 +1,103 @@
+//! Weights: constants packed into read-only buffers when first needed, shared by all plans of a session.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::device::Gpu;
+use super::words;
+use crate::graph::Graph;
+use crate::plan::WeightKey;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// A range of a buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Range {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+impl Range {
+    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: std::num::NonZeroU64::new(self.size),
+        })
+    }
+}
+
+/// The constants of one session that are on the device.
+#[derive(Debug, Default)]
+pub(crate) struct Weights {
+    uploaded: Mutex<HashMap<WeightKey, Range>>,
+}
+
+fn device_bytes(count: usize) -> u64 {
+    (count.max(1) as u64).div_ceil(4) * 16
+}
+
+fn count(graph: &Graph, key: &WeightKey) -> usize {
+    let plain = || graph.value(key.value).constant.as_ref().map_or(0, Tensor::len);
+    key.packing.as_ref().map_or_else(plain, |packing| packing.count())
+}
+
+impl Weights {
+    /// Bytes on the device.
+    pub(crate) fn bytes(&self) -> u64 {
+        let uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
+        uploaded.values().map(|range| range.size).sum()
+    }
+
+    /// The ranges of `keys`; those not yet on the device are packed and uploaded.
+    pub(super) fn ranges(&self, gpu: &Gpu, graph: &Graph, keys: &[WeightKey]) -> Result<Vec<Range>> {
+        let mut uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing: Vec<&WeightKey> = keys.iter().filter(|key| !uploaded.contains_key(*key)).collect();
+        let align = gpu.target.offset_alignment.max(16);
+        let limit = gpu.device.limits().max_buffer_size.min(256 << 20);
+        let mut rest = &missing[..];
+        while !rest.is_empty() {
+            let mut end = 0;
+            let mut taken = Vec::new();
+            for key in rest {
+                let size = device_bytes(count(graph, key));
+                if size > gpu.target.max_binding {
+                    let what = format!("weight '{}', in bytes,", graph.value(key.value).name);
+                    return Err(Error::Limit { what, value: size, limit: gpu.target.max_binding });
+                }
+                if !taken.is_empty() && end + size > limit {
+                    break;
+                }
+                taken.push((*key, end, size));
+                end = (end + size).next_multiple_of(align);
+            }
+            rest = &rest[taken.len()..];
+            let buffer = gpu.filled_buffer("weights", end, wgpu::BufferUsages::STORAGE, |sink| {
+                taken.iter().try_for_each(|(key, offset, _)| upload(graph, key, *offset, sink))
+            })?;
+            for (key, offset, size) in taken {
+                uploaded.insert(key.clone(), Range { buffer: buffer.clone(), offset, size });
+            }
+        }
+        Ok(keys.iter().filter_map(|key| uploaded.get(key).cloned()).collect())
+    }
+}
+
+fn upload(graph: &Graph, key: &WeightKey, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+    let value = graph.value(key.value);
+    let Some(tensor) = &value.constant else { return Ok(()) };
+    let is_word = matches!(tensor.dtype(), crate::DType::F32 | crate::DType::I32 | crate::DType::U32);
+    if let (true, None) = (is_word, &key.packing) {
+        // As it lies in the file: one copy, from the mapped file to the mapped buffer.
+        sink(offset, tensor.bytes());
+        return Ok(());
+    }
+    let mut words =
+        words::to_words(tensor).map_err(|why| Error::Tensor(format!("weight '{}': {why}", value.name)))?;
+    if let Some(packing) = &key.packing {
+        words = words::packed(&words, packing);
+    }
+    sink(offset, bytemuck::cast_slice(&words));
+    Ok(())
+}

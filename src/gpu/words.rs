@@ -1,0 +1,94 @@
+//! The device's form of a tensor: one 32-bit word per element. f16 and bf16 become f32, integers i32 or u32, bool 0 or 1;
+//! a 64-bit integer that does not fit 32 bits is an error, never a wrap.
+
+use bytemuck::pod_collect_to_vec;
+use half::{bf16, f16};
+
+use crate::error::{Why, refuse};
+use crate::plan::Packing;
+use crate::{DType, Tensor};
+
+/// The device words of a host tensor.
+pub(crate) fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
+    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Vec<u32> {
+        pod_collect_to_vec::<u8, T>(bytes).into_iter().map(to).collect()
+    }
+    let bytes = tensor.bytes();
+    Ok(match tensor.dtype() {
+        DType::F32 | DType::I32 | DType::U32 => pod_collect_to_vec(bytes),
+        DType::F16 => all::<f16>(bytes, |v| v.to_f32().to_bits()),
+        DType::BF16 => all::<bf16>(bytes, |v| v.to_f32().to_bits()),
+        DType::I8 => bytes.iter().map(|&v| v as i8 as i32 as u32).collect(),
+        DType::U8 => bytes.iter().map(|&v| v.into()).collect(),
+        DType::Bool => bytes.iter().map(|&v| (v != 0).into()).collect(),
+        DType::I16 => all::<i16>(bytes, |v| i32::from(v) as u32),
+        DType::U16 => all::<u16>(bytes, u32::from),
+        DType::I64 => {
+            let values: Vec<i64> = pod_collect_to_vec(bytes);
+            let words = values.iter().map(|&v| i32::try_from(v).map(|v| v as u32).map_err(|_| too_wide(v)));
+            words.collect::<Result<_, _>>()?
+        }
+        DType::U64 => {
+            let values: Vec<u64> = pod_collect_to_vec(bytes);
+            values.iter().map(|&v| u32::try_from(v).map_err(|_| too_wide(v))).collect::<Result<_, _>>()?
+        }
+        other => refuse!("the device does not compute with {other}"),
+    })
+}
+
+fn too_wide(value: impl std::fmt::Display) -> Why {
+    Why(format!(
+        "{value} does not fit the 32 bits that the device computes with; run it on the CPU reference"
+    ))
+}
+
+/// The host tensor of device words.
+pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
+    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(u32) -> T) -> Vec<u8> {
+        let values: Vec<T> = pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect();
+        bytemuck::cast_slice(&values).to_vec()
+    }
+    let raw = match dtype {
+        DType::F32 | DType::I32 | DType::U32 => bytes.to_vec(),
+        DType::F16 => all(bytes, |v| f16::from_f32(f32::from_bits(v))),
+        DType::BF16 => all(bytes, |v| bf16::from_f32(f32::from_bits(v))),
+        DType::I8 | DType::U8 => all(bytes, |v| v as u8),
+        DType::Bool => all(bytes, |v| u8::from(v != 0)),
+        DType::I16 | DType::U16 => all(bytes, |v| v as u16),
+        DType::I64 => all(bytes, |v| i64::from(v as i32)),
+        DType::U64 => all(bytes, u64::from),
+        other => refuse!("the device does not compute with {other}"),
+    };
+    Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()))
+}
+
+/// Words in the order of `packing`; padding is 0.
+pub(crate) fn packed(words: &[u32], packing: &Packing) -> Vec<u32> {
+    packing.sources().map(|source| source.and_then(|i| words.get(i)).copied().unwrap_or(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_integers_are_refused() {
+        let tensor = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
+        assert!(to_words(&tensor).unwrap_err().0.contains("1099511627776 does not fit"));
+    }
+
+    #[test]
+    fn words_round_trip() {
+        for tensor in [
+            Tensor::from_slice(&[2], &[-1i64, 7]).unwrap(),
+            Tensor::from_slice(&[2], &[-1i8, 7]).unwrap(),
+            Tensor::from_slice(&[2], &[f16::from_f32(0.1), f16::NEG_INFINITY]).unwrap(),
+            Tensor::from_bools(&[2], &[true, false]).unwrap(),
+            Tensor::from_slice(&[2], &[u32::MAX, 7]).unwrap(),
+        ] {
+            let words = to_words(&tensor).unwrap();
+            let back = from_words(bytemuck::cast_slice(&words), tensor.dtype(), tensor.shape()).unwrap();
+            assert_eq!(back, tensor);
+        }
+    }
+}

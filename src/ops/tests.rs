@@ -1,0 +1,140 @@
+//! Every case of every operator: the reference against the facts, each adapter present against the reference, and each
+//! kernel through wgpu's validation without a device.
+
+use std::sync::Arc;
+
+use super::case::{Case, Tolerance, graph_of_case};
+use super::{Array, Op, rows};
+use crate::plan::FactBase;
+use crate::reference::array::Numbers;
+use crate::{
+    Device, DeviceOptions, Error, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
+};
+
+fn all_cases() -> Vec<Case> {
+    rows().flat_map(|row| (row.cases)()).collect()
+}
+
+/// Why two arrays differ, if they do by more than the tolerance.
+pub(crate) fn difference(expected: &Array, actual: &Array, tolerance: Tolerance) -> Option<String> {
+    if (expected.dtype, &expected.shape) != (actual.dtype, &actual.shape) {
+        let text = |a: &Array| format!("{}{:?}", a.dtype, a.shape);
+        return Some(format!("expected {}, got {}", text(expected), text(actual)));
+    }
+    // A dtype with fewer bits than f32 may round either way.
+    let unit = match expected.dtype {
+        crate::DType::F16 => 1.0 / 1024.0,
+        crate::DType::BF16 => 1.0 / 128.0,
+        _ => 0.0,
+    };
+    let far = |e: f64, a: f64| {
+        let same = e == a || (e.is_nan() && a.is_nan());
+        let limit = tolerance.absolute + (tolerance.relative + unit) * e.abs();
+        !same && (!e.is_finite() || !a.is_finite() || (e - a).abs() > limit)
+    };
+    match (&expected.data, &actual.data) {
+        (Numbers::Float(e), Numbers::Float(a)) => {
+            let at = (0..e.len()).find(|&i| far(e[i], a[i]))?;
+            Some(format!("element {at}: expected {}, got {}", e[at], a[at]))
+        }
+        (Numbers::Int(e), Numbers::Int(a)) => {
+            let at = (0..e.len()).find(|&i| (e[i] - a[i]).unsigned_abs() as f64 > tolerance.absolute)?;
+            Some(format!("element {at}: expected {}, got {}", e[at], a[at]))
+        }
+        (e, a) => (e != a).then(|| "strings differ".into()),
+    }
+}
+
+fn inputs_of(case: &Case) -> Vec<Tensor> {
+    let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
+    given.filter_map(|(_, tensor)| tensor.clone()).collect()
+}
+
+fn expected(case: &Case) -> Result<Vec<Tensor>> {
+    let graph = graph_of_case(case)?;
+    let values = reference::run(&graph, &inputs_of(case), false)?;
+    reference::outputs(&graph, &values)
+}
+
+fn on_device(case: &Case, device: &Device) -> Result<Vec<Tensor>> {
+    let graph = graph_of_case(case)?;
+    let session = Session::of_graph(device, Arc::new(graph), SessionOptions::default(), Vec::new())?;
+    let inputs = inputs_of(case);
+    let names: Vec<String> =
+        session.graph().inputs.iter().map(|id| session.graph().value(*id).name.clone()).collect();
+    let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&inputs).collect();
+    Ok(session.run(&named)?.into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+fn report(failures: Vec<String>, total: usize) {
+    assert!(failures.is_empty(), "{} of {total} cases:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// `SARDONYX_CASES=Softmax` runs only cases whose names contain that.
+fn wanted(case: &Case) -> bool {
+    std::env::var("SARDONYX_CASES").map_or(true, |text| case.name.contains(&text))
+}
+
+#[test]
+fn reference_agrees_with_inference() {
+    let mut failures = Vec::new();
+    let cases = all_cases();
+    for case in cases.iter().filter(|case| wanted(case)) {
+        let check = || -> Result<(), String> {
+            let graph = graph_of_case(case).map_err(|e| e.to_string())?;
+            if let Op::Unsupported(reason) = &graph.nodes[0].op {
+                return Err(format!("unsupported: {reason}"));
+            }
+            let outputs = expected(case).map_err(|e| e.to_string())?;
+            let inputs: Vec<_> =
+                inputs_of(case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
+            let base = FactBase::new(&graph).map_err(|e| e.to_string())?;
+            let facts = base.bind(&graph, &inputs).map_err(|e| e.to_string())?;
+            for (id, tensor) in graph.outputs.iter().zip(&outputs) {
+                let fact = facts.get(*id).ok_or("no fact")?;
+                if (fact.dtype, fact.shape.as_slice()) != (tensor.dtype(), tensor.shape()) {
+                    return Err(format!("inferred {fact}, computed {}{:?}", tensor.dtype(), tensor.shape()));
+                }
+            }
+            Ok(())
+        };
+        if let Err(reason) = check() {
+            failures.push(format!("{}: {reason}", case.name));
+        }
+    }
+    report(failures, cases.len());
+}
+
+#[test]
+fn every_adapter_agrees_with_the_reference() {
+    let cases = all_cases();
+    let mut failures = Vec::new();
+    let mut names: Vec<String> = adapters().into_iter().map(|adapter| adapter.name).collect();
+    names.dedup();
+    for name in &names {
+        let device = match Device::new(DeviceOptions { select: Select::Name(name.clone()) }) {
+            Ok(device) => device,
+            Err(Error::BelowFloor { .. }) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        for case in cases.iter().filter(|case| wanted(case)) {
+            let check = || -> Result<Option<String>> {
+                for (e, a) in expected(case)?.iter().zip(on_device(case, &device)?) {
+                    let arrays = (Array::from_tensor(e), Array::from_tensor(&a));
+                    if let (Ok(e), Ok(a)) = arrays
+                        && let Some(difference) = difference(&e, &a, case.tolerance)
+                    {
+                        return Ok(Some(difference));
+                    }
+                }
+                Ok(None)
+            };
+            match check() {
+                Ok(None) => {}
+                Ok(Some(reason)) => failures.push(format!("{} on {name}: {reason}", case.name)),
+                Err(error) => failures.push(format!("{} on {name}: {error}", case.name)),
+            }
+        }
+    }
+    report(failures, cases.len() * names.len());
+}

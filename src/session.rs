@@ -1,0 +1,202 @@
+//! `Session`: a model on a device. Plans are made per signature of input shapes, kept in a bounded cache, and run.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::gpu::{Executable, Weights};
+use crate::graph::{Graph, ValueId};
+use crate::ops::Op;
+use crate::plan::{self, FactBase, Options, Plan, Signature};
+use crate::{DType, Device, Dim, Error, Result, Tensor, UnsupportedNode, reference};
+
+/// How a [`Session`] is to run.
+///
+/// ```
+/// let options = sardonyx::SessionOptions { plan_cache: 4, ..Default::default() };
+/// ```
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// How many plans are kept, one for each signature of input shapes; the least recently used is dropped.
+    pub plan_cache: usize,
+    /// Whether operators may be fused.
+    pub fusion: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        SessionOptions { plan_cache: 16, fusion: true }
+    }
+}
+
+/// A model made ready on a device. `Send + Sync`; several threads may run it at once.
+///
+/// ```ignore
+/// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
+/// let model = Model::load("model.onnx")?;
+/// let device = Device::new(DeviceOptions::default())?;
+/// let session = Session::new(&device, &model, Default::default())?;
+/// let image = Tensor::from_slice(&[1, 3, 2, 2], &[0.5f32; 12])?;
+/// let outputs = session.run(&[("image", &image)])?;
+/// println!("{:?}", outputs[0].1.shape());
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    device: Device,
+    graph: Arc<Graph>,
+    base: FactBase,
+    options: SessionOptions,
+    keep: Vec<ValueId>,
+    weights: Weights,
+    plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
+}
+
+/// A model's outputs by name, in the model's order.
+pub type Outputs = Vec<(String, Tensor)>;
+
+impl Session {
+    pub(crate) fn of_graph(
+        device: &Device,
+        graph: Arc<Graph>,
+        options: SessionOptions,
+        keep: Vec<ValueId>,
+    ) -> Result<Session> {
+        let unsupported = unsupported(&graph);
+        if !unsupported.is_empty() {
+            return Err(Error::Unsupported(unsupported));
+        }
+        let base = FactBase::new(&graph)?;
+        Ok(Session {
+            device: device.clone(),
+            graph,
+            base,
+            options,
+            keep,
+            weights: Weights::default(),
+            plans: Mutex::default(),
+        })
+    }
+
+    /// Runs the model on inputs by name and waits for the outputs.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if an input is missing, unknown, or of another dtype or shape than the model's; [`Error::Node`]
+    /// if the shapes do not fit an operator; device errors.
+    pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
+        let inputs = self.ordered(inputs)?;
+        let tensors = match self.device.gpu() {
+            None => reference::outputs(&self.graph, &reference::run(&self.graph, &inputs, false)?)?,
+            Some(_) => self.executable(&inputs)?.run(&self.graph, &inputs)?,
+        };
+        Ok(self.named(tensors))
+    }
+
+    /// Runs the model without blocking the calling task.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_async(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
+        let inputs = self.ordered(inputs)?;
+        let tensors = match self.device.gpu() {
+            None => reference::outputs(&self.graph, &reference::run(&self.graph, &inputs, false)?)?,
+            Some(_) => self.executable(&inputs)?.run_async(&self.graph, &inputs).await?,
+        };
+        Ok(self.named(tensors))
+    }
+
+    fn named(&self, tensors: Vec<Tensor>) -> Outputs {
+        let names = self.graph.outputs.iter().map(|id| self.graph.value(*id).name.clone());
+        names.zip(tensors).collect()
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The inputs in the model's order, checked against what it declares.
+    pub(crate) fn ordered(&self, given: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
+        let names: Vec<&str> =
+            self.graph.inputs.iter().map(|id| self.graph.value(*id).name.as_str()).collect();
+        if let Some((name, _)) = given.iter().find(|(name, _)| !names.contains(name)) {
+            return Err(fail(name, format!("the model has no such input; it has {}", names.join(", "))));
+        }
+        let mut ordered = Vec::new();
+        for (id, name) in self.graph.inputs.iter().zip(names) {
+            let Some((_, tensor)) = given.iter().find(|(given, _)| *given == name) else {
+                return Err(fail(name, "is missing".into()));
+            };
+            check(tensor, self.graph.value(*id)).map_err(|reason| fail(name, reason))?;
+            ordered.push((*tensor).clone());
+        }
+        Ok(ordered)
+    }
+
+    fn signature(&self, inputs: &[Tensor]) -> Signature {
+        let values = self.base.shape_inputs(&self.graph);
+        Signature {
+            shapes: inputs.iter().map(|tensor| tensor.shape().to_vec()).collect(),
+            values: values.filter_map(|i| Some((i, inputs.get(i)?.bytes().to_vec()))).collect(),
+        }
+    }
+
+    /// The executable for inputs of these shapes, from the cache or made now.
+    pub(crate) fn executable(&self, inputs: &[Tensor]) -> Result<Arc<Executable>> {
+        let Some(gpu) = self.device.gpu() else {
+            return Err(Error::Gpu("the CPU reference has no plans".into()));
+        };
+        let signature = self.signature(inputs);
+        {
+            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = plans.iter().position(|(s, _)| *s == signature)
+                && let Some(found) = plans.remove(at)
+            {
+                let executable = found.1.clone();
+                plans.push_front(found);
+                return Ok(executable);
+            }
+        }
+        let plan = self.make_plan(inputs, &gpu.target)?;
+        let executable = Arc::new(Executable::new(gpu, &self.graph, plan, &self.weights)?);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.push_front((signature, executable.clone()));
+        plans.truncate(self.options.plan_cache.max(1));
+        Ok(executable)
+    }
+
+    pub(crate) fn make_plan(&self, inputs: &[Tensor], target: &crate::kernels::Target) -> Result<Plan> {
+        let shapes: Vec<(DType, Vec<usize>, Option<Tensor>)> =
+            inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
+        let facts = self.base.bind(&self.graph, &shapes)?;
+        let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
+        plan::plan(&self.graph, facts, target, &options)
+    }
+}
+
+fn check(tensor: &Tensor, value: &crate::graph::Value) -> Result<(), String> {
+    if value.dtype.is_some_and(|dtype| dtype != tensor.dtype()) {
+        let wanted = value.dtype.map_or("?", DType::name);
+        return Err(format!("is {}, and the model takes {wanted}", tensor.dtype()));
+    }
+    let Some(dims) = &value.shape else { return Ok(()) };
+    let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
+    if dims.len() != tensor.shape().len() || !dims.iter().zip(tensor.shape()).all(fits) {
+        let wanted: Vec<String> = dims.iter().map(|dim| dim.to_string()).collect();
+        return Err(format!("has shape {:?}, and the model takes [{}]", tensor.shape(), wanted.join(", ")));
+    }
+    Ok(())
+}
+
+/// Every node whose operator Sardonyx does not have.
+pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
+    let node = |node: &crate::graph::Node| match &node.op {
+        Op::Unsupported(reason) => Some(UnsupportedNode {
+            node: node.name.clone(),
+            op: node.op_type.clone(),
+            opset: node.opset,
+            reason: reason.clone(),
+        }),
+        _ => None,
+    };
+    graph.nodes.iter().filter_map(node).collect()
+}
