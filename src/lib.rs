@@ -8,6 +8,7 @@ mod kernels;
 mod model;
 mod onnx;
 mod ops;
+mod passes;
 mod plan;
 mod reference;
 mod session;
