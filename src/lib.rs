@@ -8,7 +8,6 @@ mod kernels;
 mod model;
 mod onnx;
 mod ops;
-mod passes;
 mod plan;
 mod reference;
 mod session;

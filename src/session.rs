@@ -7,7 +7,7 @@ use crate::gpu::{Executable, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
 use crate::plan::{self, FactBase, Options, Plan, Signature};
-use crate::{DType, Device, Dim, Error, Model, Result, Tensor, UnsupportedNode, reference};
+use crate::{DType, Device, Dim, Error, Result, Tensor, UnsupportedNode, reference};
 
 /// How a [`Session`] is to run.
 ///
@@ -30,7 +30,7 @@ impl Default for SessionOptions {
 
 /// A model made ready on a device. `Send + Sync`; several threads may run it at once.
 ///
-/// ```no_run
+/// ```ignore
 /// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
 /// let model = Model::load("model.onnx")?;
 /// let device = Device::new(DeviceOptions::default())?;
@@ -46,7 +46,6 @@ pub struct Session {
     graph: Arc<Graph>,
     base: FactBase,
     options: SessionOptions,
-    output_names: Vec<String>,
     keep: Vec<ValueId>,
     weights: Weights,
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
@@ -56,17 +55,6 @@ pub struct Session {
 pub type Outputs = Vec<(String, Tensor)>;
 
 impl Session {
-    /// Makes `model` ready on `device`.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] with every node that Sardonyx has no operator for.
-    pub fn new(device: &Device, model: &Model, options: SessionOptions) -> Result<Session> {
-        let session = Session::of_graph(device, graph_for(device, model)?, options, Vec::new())?;
-        // A pass may have replaced an output by an equal value of another name.
-        let output_names = model.outputs().iter().map(|output| output.name.clone()).collect();
-        Ok(Session { output_names, ..session })
-    }
-
     pub(crate) fn of_graph(
         device: &Device,
         graph: Arc<Graph>,
@@ -78,13 +66,11 @@ impl Session {
             return Err(Error::Unsupported(unsupported));
         }
         let base = FactBase::new(&graph)?;
-        let names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
         Ok(Session {
             device: device.clone(),
             graph,
             base,
             options,
-            output_names: names,
             keep,
             weights: Weights::default(),
             plans: Mutex::default(),
@@ -119,7 +105,8 @@ impl Session {
     }
 
     fn named(&self, tensors: Vec<Tensor>) -> Outputs {
-        self.output_names.iter().cloned().zip(tensors).collect()
+        let names = self.graph.outputs.iter().map(|id| self.graph.value(*id).name.clone());
+        names.zip(tensors).collect()
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -183,14 +170,6 @@ impl Session {
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         plan::plan(&self.graph, facts, target, &options)
-    }
-}
-
-/// The reference runs the model as it is; a GPU runs what the passes made of it.
-fn graph_for(device: &Device, model: &Model) -> Result<Arc<Graph>> {
-    match device.gpu() {
-        None => Ok(model.graph().clone()),
-        Some(_) => model.optimized(),
     }
 }
 

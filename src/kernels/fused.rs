@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::expr::{Expr, Scalar};
+use super::{Slot, element};
 
 /// How an operand's element index follows from the result's linear index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +88,16 @@ impl Fused {
     /// Operands that lie in memory, with their place in `operands`.
     pub(crate) fn bound(&self) -> impl Iterator<Item = (usize, &Operand)> {
         self.operands.iter().enumerate().filter(|(_, o)| o.index != Index::Anchor)
+    }
+
+    /// The bindings of the operands that lie in memory, for a kernel whose epilogue this is.
+    pub(crate) fn slots(&self, prefix: &str) -> Vec<Slot> {
+        self.bound().map(|(i, o)| Slot::read(format!("{prefix}{i}"), element(o.scalar, false))).collect()
+    }
+
+    /// The register type of the one output of an epilogue.
+    pub(crate) fn output(&self) -> Scalar {
+        self.expr.output_scalars().first().copied().unwrap_or(Scalar::F32)
     }
 
     /// Names of the parameters, in the order in which a call gives them: first each operand's, then the expression's.

@@ -128,7 +128,9 @@ macro_rules! kernels {
 
 // One line for each kernel family: `file: Spec`.
 kernels! {
+    conv: Conv,
     elementwise: Elementwise,
+    gemm: Gemm,
     strided: Strided,
 }
 

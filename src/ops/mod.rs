@@ -6,8 +6,10 @@
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 pub(crate) mod case;
+pub(crate) mod product;
 #[cfg(test)]
 mod tests;
+pub(crate) mod window;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -55,11 +57,6 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// How `pointwise` pairs input `i` with the outputs where broadcasting the input's own shape does not say it.
     fn pairing(&self, _i: usize, _inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {
         Ok(None)
-    }
-
-    /// Whether output 0 is always input 0, unchanged.
-    fn passes_input_on(&self) -> bool {
-        false
     }
 
     /// Whether `lower` puts [`Lower::epilogue`] into its last kernel.
@@ -159,8 +156,11 @@ operators! {
     activation: Activation,
     binary: Binary,
     clip: Clip,
+    conv: Conv,
     dequantize: Dequantize,
+    gemm: Gemm,
     is_inf: IsInf,
+    matmul: MatMul,
     prelu: PRelu,
     quantize: Quantize,
     unary: Unary,

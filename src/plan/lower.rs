@@ -289,8 +289,25 @@ impl<'a> Lower<'a> {
     /// The epilogue to put after this operator's value; the value itself, rounded to its dtype, where nothing is fused.
     /// `matrix` is (rows, columns) of the kernel's result: vectors along either are then indexed without a division.
     pub(crate) fn epilogue(&mut self, matrix: Option<(usize, usize)>) -> Result<Epilogue, Why> {
+        let scalar = Scalar::of(self.out(0)?.dtype).unwrap_or(Scalar::F32);
+        self.epilogue_after(matrix, scalar, |_, value| Ok(value))
+    }
+
+    /// As [`Lower::epilogue`], where `finish` makes the operator's value out of what its kernel accumulated in a register
+    /// of type `scalar`: bias, scale and quantisation are written there.
+    pub(crate) fn epilogue_after(
+        &mut self,
+        matrix: Option<(usize, usize)>,
+        scalar: Scalar,
+        finish: impl FnOnce(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why>,
+    ) -> Result<Epilogue, Why> {
         let Some(&Some(own)) = self.node.outputs.first() else { refuse!("output 0 is missing") };
         let mut code = Code::new(self, own)?;
+        code.operands.push(Operand { scalar, index: Index::Anchor });
+        let value = code.builder.load(0, scalar);
+        let value = finish(&mut code, value)?;
+        let value = code.builder.narrow(value, code.cx.out(0)?.dtype);
+        code.regs.insert(own, value);
         let unit = code.cx.unit;
         let result = match unit.outputs.first() {
             Some(&result) if !unit.pointwise.is_empty() => result,
@@ -302,6 +319,20 @@ impl<'a> Lower<'a> {
             epilogue.use_matrix(rows, columns);
         }
         Ok(epilogue)
+    }
+
+    /// The epilogue of a kernel that computes a part of a sum: adds what `before` holds.
+    pub(crate) fn partial(&mut self, scalar: Scalar, before: Option<TensorId>) -> Epilogue {
+        let mut builder = Builder::default();
+        let mut operands = vec![Operand { scalar, index: Index::Anchor }];
+        let mut value = builder.load(0, scalar);
+        if before.is_some() {
+            operands.push(Operand { scalar, index: Index::Linear });
+            let sum = builder.load(1, scalar);
+            value = builder.add(value, sum);
+        }
+        let (expr, params) = builder.finish(vec![value]);
+        Epilogue { fused: Fused { expr, operands }, tensors: before.into_iter().collect(), params }
     }
 
     fn label(&self) -> String {
@@ -412,9 +443,9 @@ impl Epilogue {
 }
 
 /// Builds the fused code of a unit.
-struct Code<'c, 'a> {
+pub(crate) struct Code<'c, 'a> {
     cx: &'c mut Lower<'a>,
-    builder: Builder,
+    pub(crate) builder: Builder,
     operands: Vec<Operand>,
     tensors: Vec<TensorId>,
     index_params: Vec<u32>,
@@ -430,8 +461,7 @@ impl<'c, 'a> Code<'c, 'a> {
     fn new(cx: &'c mut Lower<'a>, of: ValueId) -> Result<Self, Why> {
         let Some(fact) = cx.facts.get(of) else { refuse!("nothing is known of the output") };
         let shape = fact.shape.clone();
-        let anchored = cx.unit.anchor.is_some();
-        let mut code = Code {
+        Ok(Code {
             cx,
             builder: Builder::of_shape(&shape),
             operands: vec![],
@@ -440,17 +470,26 @@ impl<'c, 'a> Code<'c, 'a> {
             regs: HashMap::new(),
             loads: HashMap::new(),
             shape,
-        };
-        if anchored {
-            let Some(scalar) = Scalar::of(fact.dtype) else {
-                refuse!("the device does not compute with {}", fact.dtype)
-            };
-            code.operands.push(Operand { scalar, index: Index::Anchor });
-            let value = code.builder.load(0, scalar);
-            let value = code.builder.narrow(value, fact.dtype);
-            code.regs.insert(of, value);
+        })
+    }
+
+    /// The operator's input `i`, whose elements are read as if its shape were `shape`, broadcast to the result's.
+    pub(crate) fn input(&mut self, i: usize, shape: &[usize]) -> Result<Reg, Why> {
+        match self.cx.node.inputs.get(i).copied().flatten() {
+            Some(id) => {
+                let pairing = Pairing { operand: shape.to_vec(), result: self.shape.clone() };
+                self.value(id, Some(pairing))
+            }
+            None => refuse!("input {i} is required"),
         }
-        Ok(code)
+    }
+
+    /// The element of `tensor`, which has the result's shape.
+    pub(crate) fn tensor(&mut self, tensor: TensorId) -> Reg {
+        let scalar = self.cx.scalar(tensor);
+        self.tensors.push(tensor);
+        self.operands.push(Operand { scalar, index: Index::Linear });
+        self.builder.load(self.operands.len() - 1, scalar)
     }
 
     fn run(&mut self, nodes: &[NodeId]) -> Result<(), Why> {

@@ -9,7 +9,7 @@ mod memory;
 mod program;
 
 pub(crate) use facts::{Fact, FactBase, Facts, Signature};
-pub(crate) use lower::{Epilogue, Lower, Pairing};
+pub(crate) use lower::{Code, Epilogue, Lower, Pairing};
 pub(crate) use memory::Memory;
 pub(crate) use program::{Call, OutputSource, Packing, Place, Program, TensorId, WeightKey};
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod array;
 pub(crate) mod number;
+pub(crate) mod product;
 
 pub(crate) use array::Array;
 

@@ -1,0 +1,67 @@
+// Operands of any strides. An invocation computes {{ rows }} rows of {{ columns }} columns that lie a workgroup's width apart.
+@compute @workgroup_size({{ workgroup }})
+fn main(
+  @builtin(local_invocation_id) local: vec3<u32>,
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+) {
+  let tile = group.x + group.y * groups.x;
+  let tiles_n = (p.n + {{ columns * workgroup - 1 }}u) / {{ columns * workgroup }}u;
+  let tiles_m = (p.m + {{ rows - 1 }}u) / {{ rows }}u;
+  let batch = tile / (tiles_n * tiles_m);
+  if batch < p.batches {
+    let top = (tile / tiles_n % tiles_m) * {{ rows }}u;
+    let left = (tile % tiles_n) * {{ columns * workgroup }}u + local.x;
+{% if batch %}
+    var rest = batch;
+    var a_at = 0u;
+    var b_at = 0u;
+{% for d in range(batch) | reverse %}
+    a_at += {{ "rest" if loop.last else "(rest % p.size" ~ d ~ ")" }} * p.a_batch{{ d }};
+    b_at += {{ "rest" if loop.last else "(rest % p.size" ~ d ~ ")" }} * p.b_batch{{ d }};
+{% if not loop.last %}
+    rest /= p.size{{ d }};
+{% endif %}
+{% endfor %}
+{% else %}
+    var a_at = 0u;
+    var b_at = 0u;
+{% endif %}
+    a_at += p.first * p.a_k;
+    b_at += p.first * p.b_k;
+    // Rows and columns beyond the last are computed from the last, and not stored.
+{% for i in range(rows) %}
+    let a{{ i }} = min(top + {{ i }}u, p.m - 1u) * p.a_row;
+{% endfor %}
+{% for j in range(columns) %}
+    let n{{ j }} = left + {{ j * workgroup }}u;
+    let b{{ j }} = min(n{{ j }}, p.n - 1u) * p.b_column;
+{% endfor %}
+{% for i in range(rows) %}{% for j in range(columns) %}
+    var c{{ i }}_{{ j }} = {{ word }}(0);
+{% endfor %}{% endfor %}
+    for (var k = p.first; k < p.last; k++) {
+{% for j in range(columns) %}
+      let v{{ j }} = b[b_at + b{{ j }}];
+{% endfor %}
+{% for i in range(rows) %}
+      let u{{ i }} = a[a_at + a{{ i }}];
+{% for j in range(columns) %}
+      c{{ i }}_{{ j }} += u{{ i }} * v{{ j }};
+{% endfor %}
+{% endfor %}
+      a_at += p.a_k;
+      b_at += p.b_k;
+    }
+{% for i in range(rows) %}
+    if top + {{ i }}u < p.m {
+      let o = (batch * p.m + top + {{ i }}u) * p.n;
+{% for j in range(columns) %}
+      if n{{ j }} < p.n {
+        y[o + n{{ j }}] = epilogue(c{{ i }}_{{ j }}, o + n{{ j }}, top + {{ i }}u, n{{ j }});
+      }
+{% endfor %}
+    }
+{% endfor %}
+  }
+}

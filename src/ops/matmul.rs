@@ -1,0 +1,178 @@
+//! MatMul: numpy's matrix product, batched and broadcast.
+//!
+//! History: 1, 9 (integers), 13 (bfloat16).
+
+use super::broadcast::broadcast;
+use super::case::{self, Case, Tolerance};
+use super::product::{Batch, Matrix, Product, Source};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::kernels::expr::Scalar;
+use crate::plan::{Fact, Lower};
+use crate::reference::array::{Numbers, broadcast_index, unravel};
+use crate::reference::product::{Number, matmul};
+
+#[derive(Clone, Debug)]
+pub(crate) struct MatMul;
+
+pub(crate) const ROWS: &[Row] = &[onnx("MatMul", 7, parse, cases)];
+
+fn parse(_: &NodeDef) -> Result<Op, Why> {
+    Ok(MatMul.into())
+}
+
+/// How two tensors multiply: the batch dimensions of each and of the result, and the matrices' sizes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shapes {
+    a_batch: Vec<usize>,
+    b_batch: Vec<usize>,
+    pub(crate) batch: Vec<usize>,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    /// The result's.
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Shapes {
+    /// A vector on the left is a row, one on the right a column, and the result loses that axis again.
+    pub(crate) fn of(a: &[usize], b: &[usize]) -> Result<Shapes, Why> {
+        let (Some((&k, a_outer)), Some(&b_last)) = (a.split_last(), b.last()) else {
+            refuse!("a scalar has no matrix product; use Mul");
+        };
+        let (m, a_batch) = a_outer.split_last().map_or((None, a_outer), |(&m, batch)| (Some(m), batch));
+        let (b_k, n, b_batch) = match b.split_last_chunk::<2>() {
+            Some((batch, &[k, n])) => (k, Some(n), batch),
+            None => (b_last, None, &b[..0]),
+        };
+        if k != b_k {
+            refuse!("{k} columns on the left do not match {b_k} rows on the right");
+        }
+        let batch = broadcast([a_batch, b_batch])?;
+        let shape = batch.iter().copied().chain(m).chain(n).collect();
+        let (m, n) = (m.unwrap_or(1), n.unwrap_or(1));
+        Ok(Shapes { a_batch: a_batch.to_vec(), b_batch: b_batch.to_vec(), batch, m, k, n, shape })
+    }
+
+    /// The reference's product of all matrices.
+    pub(crate) fn eval<T: Number>(&self, a: &[T], b: &[T]) -> Vec<T> {
+        let (a_size, b_size) = (self.m * self.k, self.k * self.n);
+        let batches: usize = self.batch.iter().product();
+        let matrices = (0..batches).flat_map(|i| {
+            let at = unravel(i, &self.batch);
+            let (i, j) = (broadcast_index(&at, &self.a_batch), broadcast_index(&at, &self.b_batch));
+            matmul(&a[i * a_size..], &b[j * b_size..], (self.m, self.k, self.n))
+        });
+        matrices.collect()
+    }
+
+    /// The product on the device, of dense operands.
+    pub(crate) fn product(&self, a: Source, b: Source) -> Product {
+        let strides = |own: &[usize], size: usize| {
+            let skip = self.batch.len() - own.len();
+            let mut stride = size;
+            let mut strides = vec![0; self.batch.len()];
+            for (d, &own) in own.iter().enumerate().rev() {
+                strides[skip + d] = if own == 1 { 0 } else { stride };
+                stride *= own;
+            }
+            strides
+        };
+        let (a_strides, b_strides) = (strides(&self.a_batch, self.m * self.k), strides(&self.b_batch, self.k * self.n));
+        let batch = self.batch.iter().zip(a_strides).zip(b_strides);
+        Product {
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            batch: batch.map(|((&size, a), b)| Batch { size, a, b }).collect(),
+            a: Matrix { source: a, row: self.k, column: 1 },
+            b: Matrix { source: b, row: self.n, column: 1 },
+        }
+    }
+}
+
+impl Operator for MatMul {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
+        if a.dtype != b.dtype {
+            refuse!("the inputs have different dtypes");
+        }
+        Ok(vec![Fact::new(a.dtype, Shapes::of(&a.shape, &b.shape)?.shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
+        let shapes = Shapes::of(&a.shape, &b.shape)?;
+        Ok(vec![match &a.data {
+            Numbers::Int(values) => Array::int(a.dtype, &shapes.shape, shapes.eval(values, b.ints()?)),
+            _ => Array::float(a.dtype, &shapes.shape, shapes.eval(a.floats()?, b.floats()?)),
+        }])
+    }
+
+    fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let (a, b) = (cx.fact(0)?, cx.fact(1)?);
+        let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
+        let product = Shapes::of(&a.shape, &b.shape)?.product(Source::Input(0), Source::Input(1));
+        product.lower(cx, scalar, |_, value| Ok(value))
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let new = |name: &str| Case::new("MatMul", name).tolerance(Tolerance::ACCUMULATION);
+    let float = |name: &str, a: &[usize], b: &[usize]| new(name).input(case::random(a)).input(case::random(b));
+    let constant = |name: &str, a: &[usize], b: &[usize]| new(name).input(case::random(a)).constant(case::random(b));
+    let cast = |name: &str, dtype: DType| {
+        let small = |shape: &[usize]| case::converted(&case::integers(shape, 0, 9), dtype);
+        new(name).tolerance(Tolerance::EXACT).input(small(&[3, 5])).input(small(&[5, 4]))
+    };
+    vec![
+        float("matrices", &[3, 5], &[5, 4]),
+        float("square", &[64, 64], &[64, 64]),
+        float("aligned", &[40, 36], &[36, 72]),
+        float("odd", &[67, 33], &[33, 131]),
+        float("row", &[1, 70], &[70, 33]),
+        float("few_rows", &[5, 70], &[70, 300]),
+        float("one_column", &[9, 70], &[70, 1]),
+        float("vectors", &[7], &[7]),
+        float("vector_left", &[5], &[2, 5, 4]),
+        float("vector_right", &[2, 3, 5], &[5]),
+        float("batch", &[2, 3, 9, 5], &[2, 3, 5, 12]),
+        float("batch_right", &[17, 8], &[3, 8, 12]),
+        float("batch_left", &[3, 17, 8], &[8, 12]),
+        float("batch_both", &[2, 1, 9, 5], &[3, 5, 12]),
+        float("batch_rank6", &[2, 1, 2, 1, 3, 5], &[1, 3, 2, 2, 5, 4]),
+        float("empty_sum", &[3, 0], &[0, 4]),
+        float("empty", &[0, 3], &[3, 4]),
+        float("long", &[2, 70_001], &[70_001, 3]).tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
+        constant("constant", &[20, 36], &[36, 72]),
+        constant("constant_odd", &[21, 35], &[35, 71]),
+        constant("constant_batch", &[2, 10, 30], &[2, 30, 20]),
+        constant("constant_row", &[1, 100], &[100, 50]),
+        new("constant_left").constant(case::random(&[20, 36])).input(case::random(&[36, 72])),
+        new("constant_left_odd").constant(case::random(&[70, 35])).input(case::random(&[2, 35, 71])),
+        cast("int32", DType::I32),
+        cast("int64", DType::I64),
+        cast("uint32", DType::U32),
+        cast("float16", DType::F16),
+        cast("bfloat16", DType::BF16),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_follow_numpy() {
+        let shape = |a: &[usize], b: &[usize]| Shapes::of(a, b).map(|s| s.shape);
+        assert_eq!(shape(&[3], &[3]), Ok(vec![]));
+        assert_eq!(shape(&[3], &[2, 3, 4]), Ok(vec![2, 4]));
+        assert_eq!(shape(&[5, 1, 2, 3], &[4, 3, 1]), Ok(vec![5, 4, 2, 1]));
+        assert!(shape(&[], &[3]).is_err());
+        assert!(shape(&[2, 3], &[2, 3]).is_err());
+        assert!(shape(&[2, 2, 3], &[3, 3, 3]).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! Sliding windows: the strides, dilations, padding and `auto_pad` of convolutions.
+
+use super::{NodeDef, Why, refuse};
+
+/// Sizes beyond this are refused: every index computation of the device is in 32 bits.
+const LIMIT: i64 = 1 << 30;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum AutoPad {
+    NotSet,
+    Valid,
+    SameUpper,
+    SameLower,
+}
+
+/// The attributes that describe a sliding window.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    kernel: Option<Vec<i64>>,
+    strides: Option<Vec<i64>>,
+    dilations: Option<Vec<i64>>,
+    pads: Option<Vec<i64>>,
+    auto_pad: AutoPad,
+    output_padding: Option<Vec<i64>>,
+    output_shape: Option<Vec<i64>>,
+}
+
+/// A window along one spatial axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) dilation: usize,
+    /// Padding before the first element.
+    pub(crate) begin: usize,
+}
+
+impl Span {
+    /// The element that tap `t` of the window at `o` reads; `None` in the padding.
+    pub(crate) fn source(&self, o: usize, t: usize) -> Option<usize> {
+        (o * self.stride + t * self.dilation).checked_sub(self.begin).filter(|&i| i < self.input)
+    }
+
+    /// The windows `first..last` of which tap `t` is not in the padding.
+    pub(crate) fn inside(&self, t: usize) -> (usize, usize) {
+        let at = t * self.dilation;
+        let first = self.begin.saturating_sub(at).div_ceil(self.stride).min(self.output);
+        let last = (self.input + self.begin).saturating_sub(at).div_ceil(self.stride);
+        (first, last.clamp(first, self.output))
+    }
+
+    fn reach(&self) -> usize {
+        (self.kernel - 1) * self.dilation + 1
+    }
+}
+
+impl Window {
+    pub(crate) fn parse(def: &NodeDef) -> Result<Window, Why> {
+        let ints = |name: &str, least: i64| match def.attributes.ints(name)? {
+            Some(list) if list.iter().any(|v| !(least..LIMIT).contains(v)) => {
+                refuse!("{name} {list:?} has a value below {least} or too large")
+            }
+            list => Ok(list),
+        };
+        let auto_pad = match def.attributes.string_or("auto_pad", "NOTSET")?.as_str() {
+            "NOTSET" | "" => AutoPad::NotSet,
+            "VALID" => AutoPad::Valid,
+            "SAME_UPPER" => AutoPad::SameUpper,
+            "SAME_LOWER" => AutoPad::SameLower,
+            other => refuse!("auto_pad '{other}' is not one of NOTSET, VALID, SAME_UPPER, SAME_LOWER"),
+        };
+        Ok(Window {
+            kernel: ints("kernel_shape", 1)?,
+            strides: ints("strides", 1)?,
+            dilations: ints("dilations", 1)?,
+            pads: ints("pads", 0)?,
+            auto_pad,
+            output_padding: ints("output_padding", 0)?,
+            output_shape: ints("output_shape", 0)?,
+        })
+    }
+
+    /// The windows over `input` (spatial axes alone) of a kernel of shape `kernel`.
+    pub(crate) fn spans(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
+        let mut spans = self.bare(input, kernel)?;
+        for (d, span) in spans.iter_mut().enumerate() {
+            let (begin, end) = match self.auto_pad {
+                AutoPad::NotSet => self.pads(d, input.len())?,
+                AutoPad::Valid => (0, 0),
+                _ => {
+                    let windows = span.input.div_ceil(span.stride);
+                    let reach = windows.saturating_sub(1) * span.stride + span.reach();
+                    self.split(reach.saturating_sub(span.input))
+                }
+            };
+            span.begin = begin;
+            let padded = span.input + begin + end;
+            span.output = (padded + span.stride).saturating_sub(span.reach()) / span.stride;
+        }
+        Ok(spans)
+    }
+
+    /// The spans of a transposed convolution: those of the convolution that it is the gradient of, so `output` is the size
+    /// of the transposed convolution's input.
+    pub(crate) fn transposed(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
+        let mut spans = self.bare(input, kernel)?;
+        for (d, span) in spans.iter_mut().enumerate() {
+            let extra = entry(&self.output_padding, d, input.len(), 0, "output_padding")?;
+            let full = span.input.saturating_sub(1) * span.stride + span.reach() + extra;
+            let wanted = match &self.output_shape {
+                // Some models give the whole shape, batch and channels first.
+                Some(shape) if shape.len() == input.len() + 2 => Some(shape[d + 2] as usize),
+                Some(_) => Some(entry(&self.output_shape, d, input.len(), 0, "output_shape")?),
+                None if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) => {
+                    Some(span.input * span.stride)
+                }
+                None => None,
+            };
+            let (begin, size) = match wanted {
+                Some(size) => {
+                    let total = full.saturating_sub(size);
+                    let half =
+                        if self.auto_pad == AutoPad::SameUpper { total / 2 } else { total - total / 2 };
+                    (half, size)
+                }
+                None if self.auto_pad == AutoPad::Valid => (0, full),
+                None => {
+                    let (begin, end) = self.pads(d, input.len())?;
+                    (begin, full.saturating_sub(begin + end))
+                }
+            };
+            (span.begin, span.output, span.input) = (begin, span.input, size);
+        }
+        Ok(spans)
+    }
+
+    /// Spans with everything but padding and output size.
+    fn bare(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
+        if input.len() != kernel.len() || input.is_empty() {
+            refuse!("a kernel of {} spatial axes slides over {} axes", kernel.len(), input.len());
+        }
+        let mut spans = Vec::new();
+        for (d, (&input, &size)) in input.iter().zip(kernel).enumerate() {
+            let rank = kernel.len();
+            if entry(&self.kernel, d, rank, size, "kernel_shape")? != size || size == 0 {
+                refuse!("kernel_shape {:?} is not the shape {kernel:?} of the weights", self.kernel);
+            }
+            let stride = entry(&self.strides, d, rank, 1, "strides")?;
+            let dilation = entry(&self.dilations, d, rank, 1, "dilations")?;
+            let large = (input.max(1) as u64).saturating_mul(stride as u64) > LIMIT as u64
+                || (size as u64).saturating_mul(dilation as u64) > LIMIT as u64;
+            if large {
+                refuse!("a window of {size} taps of dilation {dilation} over {input} is too large");
+            }
+            spans.push(Span { input, output: 0, kernel: size, stride, dilation, begin: 0 });
+        }
+        Ok(spans)
+    }
+
+    fn pads(&self, d: usize, rank: usize) -> Result<(usize, usize), Why> {
+        match &self.pads {
+            None => Ok((0, 0)),
+            Some(pads) if pads.len() == 2 * rank => Ok((pads[d] as usize, pads[d + rank] as usize)),
+            Some(pads) => refuse!("pads {pads:?} is not a begin and an end for each of {rank} axes"),
+        }
+    }
+
+    /// `total` padding before and after; the odd one goes where `auto_pad` says.
+    fn split(&self, total: usize) -> (usize, usize) {
+        match self.auto_pad {
+            AutoPad::SameLower => (total - total / 2, total / 2),
+            _ => (total / 2, total - total / 2),
+        }
+    }
+}
+
+/// Entry `d` of an attribute with one value for each of `rank` axes.
+fn entry(list: &Option<Vec<i64>>, d: usize, rank: usize, default: usize, name: &str) -> Result<usize, Why> {
+    match list {
+        None => Ok(default),
+        Some(list) if list.len() == rank => Ok(list[d] as usize),
+        Some(list) => refuse!("{name} {list:?} is not one value for each of {rank} axes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inside_agrees_with_source() {
+        for (input, kernel, stride, dilation, begin) in
+            [(5, 3, 1, 1, 1), (7, 3, 2, 2, 3), (4, 5, 3, 1, 4), (1, 1, 2, 1, 0)]
+        {
+            let output = (input + 2 * begin - (kernel - 1) * dilation - 1) / stride + 1;
+            let span = Span { input, output, kernel, stride, dilation, begin };
+            for t in 0..kernel {
+                let inside: Vec<usize> = (0..output).filter(|&o| span.source(o, t).is_some()).collect();
+                let (first, last) = span.inside(t);
+                assert_eq!(inside, (first..last).collect::<Vec<_>>(), "{span:?} tap {t}");
+            }
+        }
+    }
+}
