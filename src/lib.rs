@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod binding;
 mod dtype;
 mod error;
 mod gpu;
@@ -8,17 +9,21 @@ mod kernels;
 mod model;
 mod onnx;
 mod ops;
+mod passes;
 mod plan;
 mod reference;
 mod session;
+mod summary;
 mod tensor;
 
+pub use binding::{Binder, Binding, device_bytes};
 pub use dtype::DType;
 pub use error::{Error, Result, UnsupportedNode};
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
 pub use graph::Dim;
 pub use model::{Model, ValueInfo};
 pub use session::{Outputs, Session, SessionOptions};
+pub use summary::{KernelTime, PlanSummary};
 pub use tensor::{Element, Tensor};
 
 pub use wgpu;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::graph::{Graph, ValueId};
 use crate::onnx::{self, Imported};
-use crate::{DType, Dim, Result, UnsupportedNode};
+use crate::{DType, Dim, Result, UnsupportedNode, passes};
 
 /// An ONNX model: what a file says, checked. Cloning shares it.
 ///
@@ -33,6 +33,7 @@ struct Contents {
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     imported: Imported,
+    optimized: OnceLock<Arc<Graph>>,
 }
 
 /// What a model declares of one of its inputs or outputs.
@@ -102,7 +103,7 @@ impl Model {
     fn new(imported: Imported) -> Model {
         let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&imported.graph, id)).collect();
         let (inputs, outputs) = (infos(&imported.graph.inputs), infos(&imported.graph.outputs));
-        Model { contents: Arc::new(Contents { inputs, outputs, imported }) }
+        Model { contents: Arc::new(Contents { inputs, outputs, imported, optimized: OnceLock::new() }) }
     }
 
     /// What a run takes, in the model's order. Inputs with an initializer are constants, and not listed.
@@ -141,8 +142,17 @@ impl Model {
         &self.contents.imported.unsupported
     }
 
-    pub(crate) fn graph(&self) -> &Graph {
+    pub(crate) fn graph(&self) -> &Arc<Graph> {
         &self.contents.imported.graph
+    }
+
+    /// The graph that the passes made of it, for devices; made when first asked for.
+    pub(crate) fn optimized(&self) -> Result<Arc<Graph>> {
+        if let Some(graph) = self.contents.optimized.get() {
+            return Ok(graph.clone());
+        }
+        let graph = Arc::new(passes::run(self.graph().as_ref().clone())?);
+        Ok(self.contents.optimized.get_or_init(|| graph).clone())
     }
 }
 

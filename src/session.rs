@@ -7,7 +7,9 @@ use crate::gpu::{Executable, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
 use crate::plan::{self, FactBase, Options, Plan, Signature};
-use crate::{DType, Device, Dim, Error, Result, Tensor, UnsupportedNode, reference};
+use crate::{
+    DType, Device, Dim, Error, KernelTime, Model, PlanSummary, Result, Tensor, UnsupportedNode, reference,
+};
 
 /// How a [`Session`] is to run.
 ///
@@ -30,7 +32,7 @@ impl Default for SessionOptions {
 
 /// A model made ready on a device. `Send + Sync`; several threads may run it at once.
 ///
-/// ```ignore
+/// ```no_run
 /// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
 /// let model = Model::load("model.onnx")?;
 /// let device = Device::new(DeviceOptions::default())?;
@@ -46,6 +48,7 @@ pub struct Session {
     graph: Arc<Graph>,
     base: FactBase,
     options: SessionOptions,
+    output_names: Vec<String>,
     keep: Vec<ValueId>,
     weights: Weights,
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
@@ -55,6 +58,17 @@ pub struct Session {
 pub type Outputs = Vec<(String, Tensor)>;
 
 impl Session {
+    /// Makes `model` ready on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with every node that Sardonyx has no operator for.
+    pub fn new(device: &Device, model: &Model, options: SessionOptions) -> Result<Session> {
+        let session = Session::of_graph(device, graph_for(device, model)?, options, Vec::new())?;
+        // A pass may have replaced an output by an equal value of another name.
+        let output_names = model.outputs().iter().map(|output| output.name.clone()).collect();
+        Ok(Session { output_names, ..session })
+    }
+
     pub(crate) fn of_graph(
         device: &Device,
         graph: Arc<Graph>,
@@ -66,11 +80,13 @@ impl Session {
             return Err(Error::Unsupported(unsupported));
         }
         let base = FactBase::new(&graph)?;
+        let names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
         Ok(Session {
             device: device.clone(),
             graph,
             base,
             options,
+            output_names: names,
             keep,
             weights: Weights::default(),
             plans: Mutex::default(),
@@ -105,8 +121,34 @@ impl Session {
     }
 
     fn named(&self, tensors: Vec<Tensor>) -> Outputs {
-        let names = self.graph.outputs.iter().map(|id| self.graph.value(*id).name.clone());
-        names.zip(tensors).collect()
+        self.output_names.iter().cloned().zip(tensors).collect()
+    }
+
+    /// What a run on inputs of these shapes dispatches, and where its tensors lie.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
+        let executable = self.executable(&self.ordered(inputs)?)?;
+        Ok(PlanSummary::new(&self.graph, &executable.plan, self.weights.bytes()))
+    }
+
+    /// Runs once, one pass for each kernel, and measures each on the device.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`Error::Gpu`] if the device has no timestamp queries.
+    pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
+        let inputs = self.ordered(inputs)?;
+        self.executable(&inputs)?.profile(&self.graph, &inputs)
+    }
+
+    pub(crate) fn output_names(&self) -> &[String] {
+        &self.output_names
+    }
+
+    /// Whether the value of input `i` is part of a plan's signature.
+    pub(crate) fn decides_shapes(&self, i: usize) -> bool {
+        self.base.shape_inputs(&self.graph).any(|input| input == i)
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -170,6 +212,14 @@ impl Session {
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         plan::plan(&self.graph, facts, target, &options)
+    }
+}
+
+/// The reference runs the model as it is; a GPU runs what the passes made of it.
+fn graph_for(device: &Device, model: &Model) -> Result<Arc<Graph>> {
+    match device.gpu() {
+        None => Ok(model.graph().clone()),
+        Some(_) => model.optimized(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::weights::{Range, Weights};
 use super::words;
 use crate::graph::Graph;
 use crate::plan::{OutputSource, Place, Plan, TensorId};
-use crate::{Error, Result, Tensor};
+use crate::{Error, KernelTime, Result, Tensor};
 
 /// A plan with its pipelines, constants and memory on one device.
 #[derive(Debug)]
@@ -44,14 +44,6 @@ pub(crate) struct Frame {
     /// For each output, offset and size in `staging`; `None` where the caller has bound its own buffer.
     read_back: Vec<Option<(u64, u64)>>,
     bind_groups: Vec<wgpu::BindGroup>,
-}
-
-/// GPU time of one call.
-#[derive(Clone, Debug)]
-pub(crate) struct Timing {
-    pub(crate) kernel: String,
-    pub(crate) node: String,
-    pub(crate) nanoseconds: f64,
 }
 
 /// Buffers that the caller has bound, by input and output number.
@@ -199,8 +191,22 @@ impl Executable {
 
     /// Uploads inputs, in the order of the graph's inputs.
     fn write_inputs(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<()> {
+        self.write_unbound(frame, graph, inputs, &Bound::default())
+    }
+
+    /// Uploads inputs that the caller has not bound to buffers.
+    pub(crate) fn write_unbound(
+        &self,
+        frame: &Frame,
+        graph: &Graph,
+        inputs: &[Tensor],
+        bound: &Bound,
+    ) -> Result<()> {
         for (i, (tensor, slot)) in inputs.iter().zip(&self.plan.program.inputs).enumerate() {
             let (Some(_), Some(buffer)) = (slot, &frame.inputs[i]) else { continue };
+            if matches!(bound.inputs.get(i), Some(Some(_))) {
+                continue;
+            }
             if tensor.is_empty() {
                 continue;
             }
@@ -349,7 +355,7 @@ impl Executable {
     }
 
     /// Runs with one pass per call, and measures each with timestamps.
-    pub(crate) fn profile(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Timing>> {
+    pub(crate) fn profile(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<KernelTime>> {
         if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(Error::Gpu("the device has no timestamp queries".into()));
         }
@@ -360,7 +366,7 @@ impl Executable {
         for (chunk, steps) in self.steps.chunks(2048).enumerate() {
             let nanoseconds = self.profile_chunk(&frame, chunk * 2048, steps)?;
             let calls = self.plan.program.calls.iter().skip(chunk * 2048);
-            timings.extend(calls.zip(nanoseconds).map(|(call, nanoseconds)| Timing {
+            timings.extend(calls.zip(nanoseconds).map(|(call, nanoseconds)| KernelTime {
                 kernel: call.kernel.spec().label(),
                 node: call.node.clone(),
                 nanoseconds,

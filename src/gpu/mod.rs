@@ -7,5 +7,5 @@ mod weights;
 pub(crate) mod words;
 
 pub use device::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
-pub(crate) use executable::{Executable, Timing};
+pub(crate) use executable::{Bound, Executable, Frame};
 pub(crate) use weights::Weights;

@@ -20,6 +20,7 @@ mod proto {
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -33,7 +34,7 @@ use proto::{ModelProto, TensorProto};
 /// A model file's contents.
 #[derive(Debug)]
 pub(crate) struct Imported {
-    pub(crate) graph: Graph,
+    pub(crate) graph: Arc<Graph>,
     pub(crate) unsupported: Vec<UnsupportedNode>,
     pub(crate) ir_version: i64,
     pub(crate) producer: String,
@@ -64,7 +65,7 @@ fn import(bytes: Bytes, external: External) -> Result<Imported> {
     let graph = importer.main(main)?;
     Ok(Imported {
         unsupported: importer.unsupported(),
-        graph,
+        graph: Arc::new(graph),
         ir_version: model.ir_version,
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_string(),
         opsets: opsets(&model),

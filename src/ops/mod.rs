@@ -59,6 +59,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether output 0 is always input 0, unchanged.
+    fn passes_input_on(&self) -> bool {
+        false
+    }
+
     /// Whether `lower` puts [`Lower::epilogue`] into its last kernel.
     fn takes_epilogue(&self) -> bool {
         false

@@ -147,6 +147,8 @@ pub(crate) struct Program {
     pub(crate) outputs: Vec<OutputSource>,
     pub(crate) weights: Vec<WeightKey>,
     pub(crate) constants: Vec<Tensor>,
+    /// Nodes of the graph that the calls compute.
+    pub(crate) device_nodes: usize,
 }
 
 impl Program {

@@ -1,0 +1,160 @@
+//! `Binding`: runs over the caller's own GPU buffers, without a copy and without a read-back.
+
+use std::sync::Arc;
+
+use crate::gpu::{Bound, Executable, Frame};
+use crate::plan::OutputSource;
+use crate::{Error, Result, Session, Tensor};
+
+/// Bytes of a buffer that holds a tensor of `shape` on the device: a 32-bit word for each element, in whole 16-byte
+/// vectors.
+///
+/// ```
+/// assert_eq!(sardonyx::device_bytes(&[1, 3, 5]), 64);
+/// ```
+pub fn device_bytes(shape: &[usize]) -> u64 {
+    let count = crate::tensor::checked_count(shape).unwrap_or(usize::MAX).max(1) as u64;
+    count.div_ceil(4).saturating_mul(16)
+}
+
+/// Collects what a [`Binding`] reads and writes; made by [`Session::bind`].
+#[derive(Debug)]
+pub struct Binder<'s> {
+    session: &'s Session,
+    inputs: Vec<(String, Source)>,
+    outputs: Vec<(String, wgpu::Buffer)>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Host(Tensor),
+    Buffer(wgpu::Buffer, Vec<usize>),
+}
+
+/// A plan over fixed buffers. `record` it into your own encoder as often as you like: nothing is created for a run.
+///
+/// ```no_run
+/// # fn f(session: &sardonyx::Session, device: &wgpu::Device, queue: &wgpu::Queue, x: wgpu::Buffer, y: wgpu::Buffer) -> sardonyx::Result<()> {
+/// let binding = session.bind().input_buffer("x", &x, &[1, 4]).output_buffer("y", &y).build()?;
+/// let mut encoder = device.create_command_encoder(&Default::default());
+/// // ... a pass of yours that writes `x` ...
+/// binding.record(&mut encoder);
+/// // ... a pass of yours that reads `y` ...
+/// queue.submit([encoder.finish()]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Binding {
+    executable: Arc<Executable>,
+    frame: Frame,
+}
+
+impl Session {
+    /// Begins a binding of this session to buffers of the device that it runs on.
+    ///
+    /// Elements lie in the buffers as 32-bit words: f32, f16 and bf16 as f32, signed integers as i32, unsigned ones as
+    /// u32, bool as 0 or 1. See [`Binding`] for an example.
+    pub fn bind(&self) -> Binder<'_> {
+        Binder { session: self, inputs: Vec::new(), outputs: Vec::new() }
+    }
+}
+
+impl Binder<'_> {
+    /// Reads input `name`, of this shape, from `buffer` (usage `STORAGE`, at least [`device_bytes`] long).
+    pub fn input_buffer(mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Self {
+        self.inputs.push((name.into(), Source::Buffer(buffer.clone(), shape.to_vec())));
+        self
+    }
+
+    /// Gives input `name` a fixed value, uploaded once.
+    pub fn input(mut self, name: &str, tensor: &Tensor) -> Self {
+        self.inputs.push((name.into(), Source::Host(tensor.clone())));
+        self
+    }
+
+    /// Writes output `name` into `buffer` (usage `STORAGE`, at least [`device_bytes`] long).
+    pub fn output_buffer(mut self, name: &str, buffer: &wgpu::Buffer) -> Self {
+        self.outputs.push((name.into(), buffer.clone()));
+        self
+    }
+
+    /// Plans the run and creates all that it needs.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a name is unknown, a buffer too small or without `STORAGE`, an input missing, or an input in a
+    /// buffer decides a shape; those of [`Session::run`]; [`Error::Gpu`] on the CPU reference.
+    pub fn build(self) -> Result<Binding> {
+        let graph = self.session.graph();
+        let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
+        let names: Vec<&str> = graph.inputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
+        let mut bound = Bound { inputs: vec![None; names.len()], outputs: vec![None; graph.outputs.len()] };
+        let mut hosts: Vec<(&str, Tensor)> = Vec::new();
+        for (name, source) in &self.inputs {
+            let Some(i) = names.iter().position(|n| n == name) else {
+                return Err(fail(name, "the model has no such input".into()));
+            };
+            match source {
+                Source::Host(tensor) => hosts.push((name, tensor.clone())),
+                Source::Buffer(buffer, shape) => {
+                    check(buffer, shape).map_err(|reason| fail(name, reason))?;
+                    if self.session.decides_shapes(i) {
+                        return Err(fail(
+                            name,
+                            "its value decides shapes, so it must be given by `input`".into(),
+                        ));
+                    }
+                    let dtype = graph.value(graph.inputs[i]).dtype.unwrap_or(crate::DType::F32);
+                    let bytes = dtype.bytes_of(crate::tensor::checked_count(shape).unwrap_or(usize::MAX));
+                    // Stands for the buffer's contents while shapes are checked; its elements are never read.
+                    let zeros = bytes::Bytes::from(vec![0u8; bytes.unwrap_or(0)]);
+                    hosts.push((name, Tensor::from_raw(dtype, shape, zeros)?));
+                    bound.inputs[i] = Some(buffer.clone());
+                }
+            }
+        }
+        let given: Vec<(&str, &Tensor)> = hosts.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let tensors = self.session.ordered(&given)?;
+        let executable = self.session.executable(&tensors)?;
+        for (name, buffer) in &self.outputs {
+            let Some(i) = self.session.output_names().iter().position(|n| n == name) else {
+                return Err(fail(name, "the model has no such output".into()));
+            };
+            match executable.plan.program.outputs.get(i) {
+                Some(OutputSource::Device { shape, .. }) => {
+                    check(buffer, shape).map_err(|reason| fail(name, reason))?
+                }
+                _ => return Err(fail(name, "is known while planning, so no kernel writes it".into())),
+            }
+            bound.outputs[i] = Some(buffer.clone());
+        }
+        let frame = executable.new_frame(&bound)?;
+        executable.write_unbound(&frame, graph, &tensors, &bound)?;
+        Ok(Binding { executable, frame })
+    }
+}
+
+fn check(buffer: &wgpu::Buffer, shape: &[usize]) -> Result<(), String> {
+    let needed = device_bytes(shape);
+    if buffer.size() < needed {
+        return Err(format!("its buffer has {} bytes, and shape {shape:?} takes {needed}", buffer.size()));
+    }
+    if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        return Err("its buffer lacks the usage STORAGE".into());
+    }
+    Ok(())
+}
+
+impl Binding {
+    /// Records the run's one compute pass.
+    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.executable.record(&self.frame, encoder);
+    }
+
+    /// The shape of output `i` of the model.
+    pub fn output_shape(&self, i: usize) -> Option<&[usize]> {
+        match self.executable.plan.program.outputs.get(i)? {
+            OutputSource::Device { shape, .. } => Some(shape),
+            OutputSource::Known(tensor) => Some(tensor.shape()),
+        }
+    }
+}
