@@ -131,6 +131,7 @@ kernels! {
     conv: Conv,
     elementwise: Elementwise,
     gemm: Gemm,
+    pad: Pad,
     strided: Strided,
 }
 

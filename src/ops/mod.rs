@@ -7,6 +7,7 @@ pub(crate) mod axes;
 pub(crate) mod broadcast;
 pub(crate) mod case;
 pub(crate) mod product;
+pub(crate) mod strides;
 #[cfg(test)]
 mod tests;
 pub(crate) mod window;
@@ -160,14 +161,29 @@ macro_rules! operators {
 operators! {
     activation: Activation,
     binary: Binary,
+    cast: Cast,
     clip: Clip,
+    concat: Concat,
+    constant_of_shape: ConstantOfShape,
     conv: Conv,
+    depth_to_space: DepthToSpace,
     dequantize: Dequantize,
+    dropout: Dropout,
+    expand: Expand,
     gemm: Gemm,
     is_inf: IsInf,
     matmul: MatMul,
+    pad: Pad,
     prelu: PRelu,
     quantize: Quantize,
+    range: Range,
+    reshape: Reshape,
+    select: Select,
+    shape: Shape,
+    slice: Slice,
+    split: Split,
+    tile: Tile,
+    transpose: Transpose,
     unary: Unary,
 }
 

@@ -170,3 +170,21 @@ impl Array {
         super::number::encode(self)
     }
 }
+
+impl Array {
+    /// The elements of all `arrays`, one after another, as a vector. They must be of one dtype.
+    pub(crate) fn joined(arrays: &[&Array]) -> Result<Array, Why> {
+        let Some((first, rest)) = arrays.split_first() else { refuse!("there is nothing to join") };
+        let mut data = first.data.clone();
+        for array in rest {
+            match (&mut data, &array.data) {
+                (Numbers::Float(all), Numbers::Float(more)) => all.extend(more),
+                (Numbers::Int(all), Numbers::Int(more)) => all.extend(more),
+                (Numbers::Text(all), Numbers::Text(more)) => all.extend(more.iter().cloned()),
+                _ => refuse!("expected {} tensors, got {}", first.dtype, array.dtype),
+            }
+        }
+        let count = arrays.iter().map(|array| array.len()).sum();
+        Ok(Array { dtype: first.dtype, shape: vec![count], data })
+    }
+}

@@ -1,0 +1,111 @@
+//! Padding and cropping: a constant, the edge, or the tensor itself beyond its borders.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::{Slot, Spec, template};
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// What lies beyond the borders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Border {
+    /// A value: a tensor's first element if `bound`, else the parameter `value`.
+    Constant { bound: bool },
+    Edge,
+    Reflect,
+    Wrap,
+}
+
+impl Border {
+    fn name(self) -> &'static str {
+        match self {
+            Border::Constant { .. } => "constant",
+            Border::Edge => "edge",
+            Border::Reflect => "reflect",
+            Border::Wrap => "wrap",
+        }
+    }
+}
+
+/// Moves words to a larger or smaller tensor. Tensors: source, the value if bound, destination. Params: `count` (of the
+/// destination), `value`, then each dimension's four numbers ([`Dim`]), outermost first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pad {
+    pub(crate) rank: usize,
+    pub(crate) border: Border,
+}
+
+/// One dimension of a padding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Dim {
+    pub(crate) size: usize,
+    /// Elements before the source's first; cut off if negative.
+    pub(crate) begin: i64,
+    /// The size of the result.
+    pub(crate) out: usize,
+}
+
+impl Dim {
+    fn is_kept(self) -> bool {
+        self.begin == 0 && self.size == self.out
+    }
+}
+
+/// Neighbours that keep their size, as one.
+pub(crate) fn merge(dims: &[Dim]) -> Vec<Dim> {
+    let mut merged: Vec<Dim> = Vec::new();
+    for &dim in dims {
+        match merged.last_mut() {
+            Some(outer) if outer.is_kept() && dim.is_kept() => {
+                let size = outer.size * dim.size;
+                *outer = Dim { size, begin: 0, out: size };
+            }
+            _ => merged.push(dim),
+        }
+    }
+    merged
+}
+
+/// Params of a call over merged `dims`.
+pub(crate) fn params(value: u32, dims: &[Dim]) -> Vec<u32> {
+    let count: usize = dims.iter().map(|dim| dim.out).product();
+    let mut words = Vec::new();
+    let mut stride = 1;
+    for dim in dims.iter().rev() {
+        words.splice(0..0, [dim.size as u32, dim.begin as u32, dim.out as u32, stride as u32]);
+        stride *= dim.size;
+    }
+    words.splice(0..0, [count as u32, value]);
+    words
+}
+
+/// Workgroups for `count` elements.
+pub(crate) fn groups(count: usize) -> usize {
+    count.div_ceil(WORKGROUP)
+}
+
+impl Spec for Pad {
+    fn label(&self) -> String {
+        format!("pad{}d {}", self.rank, self.border.name())
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let value = (self.border == Border::Constant { bound: true }).then(|| Slot::read("v", "u32"));
+        [Slot::read("x", "u32")].into_iter().chain(value).chain([Slot::write("y", "u32")]).collect()
+    }
+
+    fn params(&self) -> Vec<String> {
+        let dims = (0..self.rank)
+            .flat_map(|d| ["size", "begin", "out", "stride"].map(|name| format!("{name}{d}")));
+        ["count".to_string(), "value".to_string()].into_iter().chain(dims).collect()
+    }
+
+    fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
+        let bound = self.border == Border::Constant { bound: true };
+        let context = context!(workgroup => WORKGROUP, rank => self.rank, mode => self.border.name(), bound);
+        template::render("pad", context)
+    }
+}

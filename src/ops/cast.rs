@@ -1,0 +1,94 @@
+//! Cast and CastLike: the same values in another dtype.
+//!
+//! History: Cast 6, 9 (strings), 13, 19 (float8, saturate), 21, 23 (float4), 24 (float8e8m0, round_mode), 25, 28; CastLike
+//! 15, 19, 21, 23, 24, 25.
+
+use super::case::{self, Case, Tolerance};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use crate::kernels::expr::{Builder, Reg, Scalar};
+use crate::plan::Fact;
+use crate::reference::number;
+
+/// A conversion.
+#[derive(Clone, Debug)]
+pub(crate) struct Cast {
+    /// `None`: to the second input's dtype.
+    to: Option<DType>,
+    /// Whether values beyond a float8's range become its greatest value.
+    saturate: bool,
+}
+
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Cast", 6, parse, || cases("Cast")), onnx("CastLike", 15, parse, || cases("CastLike"))];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let to = match def.attributes.int("to")? {
+        _ if def.op_type == "CastLike" => None,
+        Some(code) => match i32::try_from(code).ok().and_then(DType::from_onnx) {
+            Some(dtype) => Some(dtype),
+            None => refuse!("attribute 'to' is {code}, which is no data type"),
+        },
+        None => refuse!("attribute 'to' is required"),
+    };
+    Ok(Cast { to, saturate: def.attributes.flag("saturate", true)? }.into())
+}
+
+impl Operator for Cast {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let x = required(inputs, 0)?;
+        let to = self.to.map_or_else(|| required(inputs, 1).map(|like| like.dtype), Ok)?;
+        Ok(vec![Fact::new(to, x.shape.clone())])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let to = self.to.map_or_else(|| required(inputs, 1).map(|like| like.dtype), Ok)?;
+        Ok(vec![number::cast(required(inputs, 0)?, to, self.saturate)?])
+    }
+
+    fn reads_data(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
+        // Rounding and wrapping to narrower dtypes follows by itself.
+        Some(e.convert(required(inputs, 0).ok()?, Scalar::of(out)?))
+    }
+}
+
+fn cases(op: &'static str) -> Vec<Case> {
+    let cast = |case: &str, from: Tensor, to: DType| {
+        let case = Case::new(op, case).tolerance(Tolerance::EXACT).input(from);
+        match op {
+            "Cast" => case.int("to", i64::from(to.onnx())),
+            _ => case.input(case::converted(&case::random(&[2]), to)),
+        }
+    };
+    let floats = || case::values(&[8], &[0.0f32, -0.0, 0.5, -0.9, 1.5, -2.5, 100.7, -100.2]);
+    let specials = case::values(&[5], &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, 1e-40]);
+    let ints = || case::integers(&[3, 7], -1000, 1000);
+    let halves = || case::converted(&case::uniform(&[9], -70000.0, 70000.0), DType::F16);
+    let mut cases = vec![
+        cast("scalar", case::random(&[]), DType::I64),
+        cast("empty", case::random(&[0, 3]), DType::I64),
+        cast("nan_to_bool", specials, DType::Bool),
+        cast("rank5", case::uniform(&[2, 1, 3, 1, 2], -9.0, 9.0), DType::I32),
+        cast("rounds_to_float16", case::uniform(&[33], -1e5, 1e5), DType::F16),
+        cast("tiny_to_float16", case::uniform(&[33], -1e-6, 1e-6), DType::F16),
+        cast("float16_to_bfloat16", halves(), DType::BF16),
+        cast("large_to_uint32", case::values(&[2], &[3e9f32, 4294967040.0]), DType::U32),
+        cast("bool_to_float16", case::bools(&[2], &[true, false]), DType::F16),
+        cast("bool_to_int8", case::bools(&[2], &[true, false]), DType::I8),
+    ];
+    for to in [DType::F16, DType::BF16, DType::I64, DType::I32, DType::I16, DType::I8, DType::Bool] {
+        cases.push(cast(&format!("float32_to_{to}"), floats(), to));
+    }
+    for to in [DType::F32, DType::I32, DType::I16, DType::U16, DType::I8, DType::U8, DType::Bool] {
+        cases.push(cast(&format!("int64_to_{to}"), ints(), to));
+    }
+    for from in [DType::I32, DType::I16, DType::U16, DType::I8, DType::U8, DType::U32, DType::U64] {
+        let positive = case::converted(&case::integers(&[9], 0, 100), from);
+        cases.push(cast(&format!("{from}_to_float32"), positive.clone(), DType::F32));
+        cases.push(cast(&format!("{from}_to_int64"), positive, DType::I64));
+    }
+    cases
+}

@@ -1,0 +1,73 @@
+//! ConstantOfShape: one value everywhere.
+//!
+//! History: 9, 20, 21, 23, 24, 25; later versions only add types.
+
+use super::case::{self, Case, Tolerance};
+use super::expand::dims;
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use crate::graph::Attr;
+use crate::kernels::expr::{Builder, Reg, Scalar};
+use crate::plan::Fact;
+use crate::reference::array::Numbers;
+use crate::tensor::checked_count;
+
+/// A tensor of one value.
+#[derive(Clone, Debug)]
+pub(crate) struct ConstantOfShape {
+    /// One element.
+    value: Array,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("ConstantOfShape", 9, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let value = match def.attributes.tensor("value")? {
+        Some(tensor) if tensor.len() == 1 => Array::from_tensor(&tensor)?,
+        Some(tensor) => refuse!("attribute 'value' has {} elements, and must have one", tensor.len()),
+        None => Array::float(DType::F32, &[1], vec![0.0]),
+    };
+    Ok(ConstantOfShape { value }.into())
+}
+
+impl Operator for ConstantOfShape {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        Ok(vec![Fact::new(self.value.dtype, dims(&required(inputs, 0)?.i64s()?)?)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let shape = dims(&required(inputs, 0)?.i64s()?)?;
+        if checked_count(&shape).is_none() {
+            refuse!("the shape {shape:?} is too large");
+        }
+        Ok(vec![self.value.gather(&shape, |_| Some(0), None)])
+    }
+
+    fn shape_operands(&self) -> &[usize] {
+        &[0]
+    }
+
+    fn pointwise(&self, e: &mut Builder, _: &[Option<Reg>], out: DType) -> Option<Reg> {
+        let scalar = Scalar::of(out)?;
+        match &self.value.data {
+            Numbers::Float(v) => Some(e.constant(scalar, *v.first()?)),
+            Numbers::Int(v) => Some(e.constant(scalar, *v.first()? as f64)),
+            Numbers::Text(_) => None,
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let of = |case: &str, shape: &[i64], value: Option<Tensor>| {
+        let case = Case::new("ConstantOfShape", case).tolerance(Tolerance::EXACT).input(case::list(shape));
+        value.into_iter().fold(case, |case, value| case.attr("value", Attr::Tensor(value)))
+    };
+    vec![
+        of("default", &[2, 3], None),
+        of("float", &[3, 1, 5], Some(case::values(&[1], &[0.25f32]))),
+        of("int64", &[7], Some(case::values(&[1], &[-3i64]))),
+        of("uint8", &[7], Some(case::values(&[1], &[200u8]))),
+        of("bool", &[5], Some(case::bools(&[1], &[true]))),
+        of("scalar", &[], Some(case::values(&[1], &[2.0f32]))),
+        of("empty", &[2, 0], None),
+    ]
+}

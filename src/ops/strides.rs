@@ -1,0 +1,29 @@
+//! Outputs whose elements are input 0's under other strides: a view where they lie together, else one strided copy.
+
+use super::Why;
+use crate::kernels::expr::Scalar;
+use crate::kernels::strided::{self, Strided};
+use crate::plan::Lower;
+use crate::reference::array;
+
+/// Row-major strides of `shape`, signed as walks over it are.
+pub(crate) fn of(shape: &[usize]) -> Vec<i64> {
+    array::strides(shape).into_iter().map(|stride| stride as i64).collect()
+}
+
+/// Output `i` is the elements of input 0 at `base + i0 * stride0 + ...`, over `dims` (size, stride), outermost first.
+pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)]) -> Result<(), Why> {
+    if dims.iter().any(|dim| dim.0 == 0) {
+        return cx.output(i).map(|_| ());
+    }
+    let input = cx.input(0)?;
+    if let [] | [(_, 1)] = strided::merge(dims)[..] {
+        return cx.view(i, input, base as usize);
+    }
+    let output = cx.output(i)?;
+    let (rank, params) = strided::params(base, dims);
+    // Words are moved as they are, whatever they mean.
+    let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
+    cx.call(kernel, vec![input, output], params.clone(), strided::groups(params[0] as usize));
+    Ok(())
+}
