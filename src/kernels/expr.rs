@@ -142,6 +142,11 @@ impl Builder {
         }
     }
 
+    /// A float that follows from shapes: always a parameter.
+    pub(crate) fn shape_f32(&mut self, value: f32) -> Reg {
+        self.param(Scalar::F32, value.to_bits())
+    }
+
     /// A constant of register type `scalar`: `value` rounded to it.
     pub(crate) fn constant(&mut self, scalar: Scalar, value: f64) -> Reg {
         match scalar {
@@ -239,6 +244,11 @@ impl Expr {
     /// The register types of the outputs.
     pub(crate) fn output_scalars(&self) -> Vec<Scalar> {
         self.outputs.iter().map(|r| self.code[r.0 as usize].1).collect()
+    }
+
+    /// Whether the code reads operand `i`.
+    pub(crate) fn reads(&self, i: usize) -> bool {
+        self.code.iter().any(|(instr, _)| *instr == Instr::Load(i as u16))
     }
 
     /// How many parameters the code reads.

@@ -132,6 +132,7 @@ kernels! {
     elementwise: Elementwise,
     gemm: Gemm,
     pad: Pad,
+    reduce: Reduce,
     strided: Strided,
 }
 

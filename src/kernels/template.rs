@@ -23,7 +23,7 @@ macro_rules! templates {
     };
 }
 
-templates!("conv", "elementwise", "gemm_strided", "pad", "strided");
+templates!("conv", "elementwise", "gemm_strided", "pad", "reduce", "strided");
 
 /// Renders `shaders/{name}.wgsl`.
 pub(crate) fn render(name: &str, context: Value) -> String {

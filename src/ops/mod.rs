@@ -7,6 +7,7 @@ pub(crate) mod axes;
 pub(crate) mod broadcast;
 pub(crate) mod case;
 pub(crate) mod product;
+pub(crate) mod rows;
 pub(crate) mod strides;
 #[cfg(test)]
 mod tests;
@@ -160,6 +161,7 @@ macro_rules! operators {
 // One line for each operator file: `file: StructOfParsedAttributes`.
 operators! {
     activation: Activation,
+    arg: Arg,
     binary: Binary,
     cast: Cast,
     clip: Clip,
@@ -177,10 +179,12 @@ operators! {
     prelu: PRelu,
     quantize: Quantize,
     range: Range,
+    reduce: Reduce,
     reshape: Reshape,
     select: Select,
     shape: Shape,
     slice: Slice,
+    softmax: Softmax,
     split: Split,
     tile: Tile,
     transpose: Transpose,

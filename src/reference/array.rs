@@ -138,6 +138,23 @@ pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
+/// The rows of a tensor of `shape` along `axes`, one for each coordinate of the other axes, in row-major order: the
+/// elements' indices, in row-major order too.
+pub(crate) fn rows(shape: &[usize], axes: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<> {
+    let strides = strides(shape);
+    let places = |reduced: bool| {
+        let mut places = vec![0];
+        for (axis, (&size, &stride)) in shape.iter().zip(&strides).enumerate() {
+            if axes.contains(&axis) == reduced {
+                places = places.iter().flat_map(|&at| (0..size).map(move |i| at + i * stride)).collect();
+            }
+        }
+        places
+    };
+    let (starts, steps) = (places(false), places(true));
+    starts.into_iter().map(move |start| steps.iter().map(|step| start + step).collect())
+}
+
 /// The coordinates of element `index` of `shape`.
 pub(crate) fn unravel(mut index: usize, shape: &[usize]) -> Vec<usize> {
     let mut at = vec![0; shape.len()];

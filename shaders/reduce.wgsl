@@ -1,0 +1,102 @@
+{% if together %}
+{% for fold in folds %}
+var<workgroup> shared{{ fold.k }}: array<{{ fold.word }}, {{ workgroup }}>;
+{% endfor %}
+{% endif %}
+@compute @workgroup_size({{ workgroup }})
+fn main(
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+) {
+{% if together %}
+  let g = group.x + group.y * groups.x;
+{% else %}
+  let g = (group.x + group.y * groups.x) * {{ workgroup }}u + lane;
+{% endif %}
+  if g < p.count {
+{% if across %}
+    let row = g % p.rows;
+    let part = g / p.rows;
+{% else %}
+    let row = g / p.parts;
+    let part = g % p.parts;
+{% endif %}
+    let base = kept_at(row);
+{% if together %}
+    let span = (p.length + p.parts - 1u) / p.parts;
+    let first = part * span + lane;
+    let end = min(p.length, (part + 1u) * span);
+    const step = {{ workgroup }}u;
+{% else %}
+    let first = part;
+    let end = p.length;
+    let step = p.parts;
+{% endif %}
+{% for side in sides %}
+    let q{{ side.operand }} = s{{ side.operand }}[{{ side.index }}];
+{% endfor %}
+{% for k in given %}
+    let v{{ k }} = g{{ k }}[row];
+{% endfor %}
+    var at = 0u;
+    var j = 0u;
+{% for fold in folds %}
+{% set k = fold.k %}
+{% for i in range(4) %}
+    var a{{ k }}_{{ i }} = {{ fold.identity }};
+{% endfor %}
+    // Four accumulators: a chain of dependent operations would wait for each.
+    for (j = first; j + 3u * step < end; j += 4u * step) {
+{% for i in range(4) %}
+      at = base + reduced_at(j + {{ i }}u * step);
+      a{{ k }}_{{ i }} = combine{{ k }}(a{{ k }}_{{ i }}, map{{ k }}(x[at], at, j + {{ i }}u * step, row{{ fold.arguments }}));
+{% endfor %}
+    }
+    for (; j < end; j += step) {
+      at = base + reduced_at(j);
+      a{{ k }}_0 = combine{{ k }}(a{{ k }}_0, map{{ k }}(x[at], at, j, row{{ fold.arguments }}));
+    }
+    let a{{ k }} = combine{{ k }}(combine{{ k }}(a{{ k }}_0, a{{ k }}_1), combine{{ k }}(a{{ k }}_2, a{{ k }}_3));
+{% if together %}
+    shared{{ k }}[lane] = a{{ k }};
+    workgroupBarrier();
+    for (var s = {{ workgroup // 2 }}u; s > 0u; s /= 2u) {
+      if lane < s {
+        shared{{ k }}[lane] = combine{{ k }}(shared{{ k }}[lane], shared{{ k }}[lane + s]);
+      }
+      workgroupBarrier();
+    }
+    let v{{ k }} = finish{{ k }}(shared{{ k }}[0], 0u, 0u, row{{ fold.arguments }});
+{% else %}
+    let v{{ k }} = finish{{ k }}(a{{ k }}, 0u, 0u, row{{ fold.arguments }});
+{% endif %}
+{% endfor %}
+{% if by_row %}
+{% set place = "g" if folds else "row" %}
+    if {{ "lane == 0u" if together else "true" }}{{ "" if folds else " && part == 0u" }} {
+{% for result in by_row %}
+      let r{{ result.k }} = result{{ result.k }}({{ zero }}, 0u, 0u, row{{ arguments }});
+{% if result.k == 0 %}
+      {{ result.name }}[{{ place }}] = epilogue(r0, {{ place }}, 0u, 0u);
+{% else %}
+      {{ result.name }}[{{ place }}] = r{{ result.k }};
+{% endif %}
+{% endfor %}
+    }
+{% endif %}
+{% if by_element %}
+    for (j = first; j < end; j += step) {
+      at = base + reduced_at(j);
+{% for result in by_element %}
+      let r{{ result.k }} = result{{ result.k }}(x[at], at, j, row{{ arguments }});
+{% if result.k == 0 %}
+      {{ result.name }}[at] = epilogue(r0, at, row, j);
+{% else %}
+      {{ result.name }}[at] = r{{ result.k }};
+{% endif %}
+{% endfor %}
+    }
+{% endif %}
+  }
+}

@@ -1,0 +1,321 @@
+//! Reductions: the rows of a strided view, each folded once or twice to a value, and what is computed from the values.
+//!
+//! Everything that an operator says is an expression: what is folded of each element, what becomes of a folded value, and
+//! the results, one per row or one per element. Softmax is a maximum, a sum, and a result per element; `ArgMax` is a
+//! maximum and the minimum of the positions that hold it.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::{Expr, Scalar};
+use super::fused::{Fused, Index, Operand};
+use super::{Kernel, Slot, Spec, element, template};
+
+/// Operands of the expressions: the element in [`Pass::Fold::map`] and in results per element, and the folded value in
+/// [`Pass::Fold::finish`].
+pub(crate) const ELEMENT: usize = 0;
+/// The value of the first, respectively second, pass.
+pub(crate) const VALUES: [usize; 2] = [1, 2];
+/// The element's position in its row, an i32.
+pub(crate) const POSITION: usize = 3;
+/// The first operand that is a further tensor ([`Side`]).
+pub(crate) const FIRST_SIDE: usize = 4;
+
+/// Invocations per workgroup where each takes a row of its own.
+pub(crate) const ALONE: usize = 64;
+/// Invocations per workgroup that share a row.
+pub(crate) const TOGETHER: usize = 128;
+
+/// How two values become one. The order is fixed by the row's length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Combine {
+    Sum,
+    Product,
+    /// Greatest and least; NaN wins.
+    Max,
+    Min,
+    /// Greatest, whatever that makes of NaN.
+    MaxNumber,
+}
+
+impl Combine {
+    fn identity(self, scalar: Scalar) -> &'static str {
+        use Combine::*;
+        match (self, scalar) {
+            (Sum, Scalar::F32) => "0.0",
+            (Sum, Scalar::I32) => "0i",
+            (Sum, _) => "0u",
+            (Product, Scalar::F32) => "1.0",
+            (Product, Scalar::I32) => "1i",
+            (Product, _) => "1u",
+            (Max | MaxNumber, Scalar::F32) => "-infinity()",
+            (Max | MaxNumber, Scalar::I32) => "i32(-2147483647 - 1)",
+            (Max | MaxNumber, _) => "0u",
+            (Min, Scalar::F32) => "infinity()",
+            (Min, Scalar::I32) => "2147483647i",
+            (Min, _) => "4294967295u",
+        }
+    }
+
+    fn wgsl(self, scalar: Scalar) -> &'static str {
+        use Combine::*;
+        match self {
+            Sum => "a + b",
+            Product => "a * b",
+            Max if scalar == Scalar::F32 => "max_full(a, b)",
+            Min if scalar == Scalar::F32 => "min_full(a, b)",
+            Max | MaxNumber => "max(a, b)",
+            Min => "min(a, b)",
+        }
+    }
+}
+
+/// Where a row's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Pass {
+    /// A tensor of one value per row, computed by earlier calls.
+    Given(Scalar),
+    /// All elements: `map` of each, combined, and `finish` of the result.
+    Fold { combine: Combine, map: Expr, finish: Expr },
+}
+
+impl Pass {
+    fn scalar(&self) -> Scalar {
+        match self {
+            Pass::Given(scalar) => *scalar,
+            Pass::Fold { finish, .. } => scalar_of(finish),
+        }
+    }
+}
+
+/// What there is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Each {
+    Row,
+    Element,
+}
+
+/// A further tensor that expressions read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Side {
+    /// The operand's number in the expressions.
+    pub(crate) operand: usize,
+    pub(crate) scalar: Scalar,
+    /// The element's index, from the row's number or from the index of the row's element.
+    pub(crate) index: Index,
+    pub(crate) each: Each,
+}
+
+/// One reduction. Tensors: the input, the sides, the given values, the epilogue's, the results. Params: `count` (rows x
+/// parts), `length` (of a row), `parts` (into which a row is cut), `rows`, then size and stride of each kept and of each
+/// reduced dimension, outermost first; the sides' index params; the constants of maps, finishes and results, in that order
+/// pass by pass; the epilogue's.
+///
+/// Result 0 goes through the epilogue. A result per row of a row cut into parts is one per part: of part `i` of row `r` at
+/// `r * parts + i`, or with `across` at `i * rows + r`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reduce {
+    /// Whether a workgroup shares a row (or a part of one), rather than each invocation taking its own.
+    pub(crate) together: bool,
+    /// Whether neighbouring invocations take neighbouring rows rather than neighbouring parts of one.
+    pub(crate) across: bool,
+    pub(crate) scalar: Scalar,
+    /// Numbers of dimensions.
+    pub(crate) kept: usize,
+    pub(crate) reduced: usize,
+    pub(crate) sides: Vec<Side>,
+    pub(crate) passes: Vec<Pass>,
+    pub(crate) results: Vec<(Each, Expr)>,
+    pub(crate) epilogue: Fused,
+    /// Whether result 0 lies in the input's memory.
+    pub(crate) in_place: bool,
+}
+
+fn scalar_of(expr: &Expr) -> Scalar {
+    expr.output_scalars().first().copied().unwrap_or(Scalar::F32)
+}
+
+/// Names of the size and stride parameters of `rank` dimensions.
+fn dims(name: &str, rank: usize) -> impl Iterator<Item = String> {
+    (0..rank).flat_map(move |d| [format!("{name}_size{d}"), format!("{name}_stride{d}")])
+}
+
+/// A WGSL function from the number of a row, or of an element in it, to its place.
+fn place_function(name: &str, rank: usize) -> String {
+    let mut text = format!("fn {name}_at(n: u32) -> u32 {{\n");
+    text += match rank {
+        0 => "  return 0u;\n",
+        _ => "  var i = n;\n  var at = 0u;\n",
+    };
+    for d in (1..rank).rev() {
+        text += &format!("  at += (i % p.{name}_size{d}) * p.{name}_stride{d};\n  i /= p.{name}_size{d};\n");
+    }
+    if rank > 0 {
+        text += &format!("  return at + i * p.{name}_stride0;\n");
+    }
+    text + "}\n"
+}
+
+impl Reduce {
+    /// The expressions in the order of their constants, each with the prefix of the constants' names.
+    fn exprs(&self) -> Vec<(String, &Expr)> {
+        let mut exprs = Vec::new();
+        for (k, pass) in self.passes.iter().enumerate() {
+            if let Pass::Fold { map, finish, .. } = pass {
+                exprs.push((format!("map{k}"), map));
+                exprs.push((format!("finish{k}"), finish));
+            }
+        }
+        exprs.extend(self.results.iter().enumerate().map(|(k, (_, expr))| (format!("result{k}"), expr)));
+        exprs
+    }
+
+    /// Sides as operands of fused code, for their index computations.
+    fn indexed(&self, side: &Side) -> Fused {
+        Fused { expr: Expr::default(), operands: vec![Operand { scalar: side.scalar, index: side.index }] }
+    }
+
+    fn prefix(side: &Side) -> String {
+        format!("s{}_", side.operand)
+    }
+
+    fn side_index(&self, side: &Side) -> String {
+        let o = if side.each == Each::Row { "row" } else { "at" };
+        self.indexed(side).index(&Self::prefix(side), 0, o)
+    }
+
+    /// A WGSL function of one expression, where the values of `passes` passes are known.
+    fn function(&self, name: &str, expr: &Expr, input: Scalar, passes: usize, used: &mut BTreeSet<&'static str>) -> String {
+        let load = |operand: usize| match operand {
+            ELEMENT => "e".into(),
+            POSITION => "i32(column)".into(),
+            operand if operand < FIRST_SIDE => format!("v{}", operand - VALUES[0]),
+            operand => match self.sides.iter().find(|side| side.operand == operand) {
+                Some(Side { each: Each::Row, .. }) => format!("q{operand}"),
+                Some(side) => format!("s{operand}[{}]", self.side_index(side)),
+                None => "0".into(),
+            },
+        };
+        let (lines, outputs) = expr.wgsl(load, |i| format!("p.{name}_c{i}"), "at", used);
+        let mut parameters = format!("e: {}, at: u32, column: u32, row: u32", input.word());
+        for (k, pass) in self.passes.iter().enumerate().take(passes) {
+            parameters += &format!(", v{k}: {}", pass.scalar().word());
+        }
+        for side in self.sides.iter().filter(|side| side.each == Each::Row) {
+            parameters += &format!(", q{}: {}", side.operand, side.scalar.word());
+        }
+        format!(
+            "fn {name}({parameters}) -> {} {{\n  {}\n  return {};\n}}\n",
+            scalar_of(expr).word(),
+            lines.join("\n  "),
+            outputs.first().cloned().unwrap_or_default()
+        )
+    }
+
+    /// The arguments after the first for a function that knows the values of `passes` passes.
+    fn arguments(&self, passes: usize) -> String {
+        let values = (0..passes).map(|k| format!(", v{k}"));
+        let sides = self.sides.iter().filter(|side| side.each == Each::Row);
+        values.chain(sides.map(|side| format!(", q{}", side.operand))).collect()
+    }
+
+    fn result_name(&self, k: usize) -> String {
+        if k == 0 && self.in_place { "x".into() } else { format!("y{k}") }
+    }
+
+    /// The dtype of result `k` in memory.
+    fn result_scalar(&self, k: usize) -> Scalar {
+        match self.results.get(k) {
+            Some(_) if k == 0 => scalar_of(&self.epilogue.expr),
+            Some((_, expr)) => scalar_of(expr),
+            None => Scalar::F32,
+        }
+    }
+}
+
+impl Spec for Reduce {
+    fn label(&self) -> String {
+        let folds = self.passes.iter().filter_map(|pass| match pass {
+            Pass::Fold { combine, .. } => Some(format!("_{combine:?}").to_lowercase()),
+            Pass::Given(_) => None,
+        });
+        let kind = if self.together { "reduce_group" } else { "reduce" };
+        let each = if self.results.iter().any(|r| r.0 == Each::Element) { "_each" } else { "" };
+        format!("{kind}{}{each}", folds.collect::<String>())
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let word = |scalar| element(scalar, false);
+        let mut slots = vec![Slot { name: "x".into(), element: word(self.scalar), written: self.in_place }];
+        slots.extend(self.sides.iter().map(|s| Slot::read(format!("s{}", s.operand), word(s.scalar))));
+        for (k, pass) in self.passes.iter().enumerate() {
+            if let Pass::Given(scalar) = pass {
+                slots.push(Slot::read(format!("g{k}"), word(*scalar)));
+            }
+        }
+        slots.extend(self.epilogue.bound().map(|(i, o)| Slot::read(format!("e{i}"), word(o.scalar))));
+        for k in usize::from(self.in_place)..self.results.len() {
+            slots.push(Slot::write(self.result_name(k), word(self.result_scalar(k))));
+        }
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let mut names: Vec<String> = ["count", "length", "parts", "rows"].map(String::from).into();
+        names.extend(dims("kept", self.kept));
+        names.extend(dims("reduced", self.reduced));
+        names.extend(self.sides.iter().flat_map(|side| self.indexed(side).params(&Self::prefix(side))));
+        for (name, expr) in self.exprs() {
+            names.extend((0..expr.param_count()).map(|i| format!("{name}_c{i}")));
+        }
+        names.extend(self.epilogue.params("e"));
+        names
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let mut functions = place_function("kept", self.kept) + &place_function("reduced", self.reduced);
+        for side in &self.sides {
+            functions += &self.indexed(side).index_functions(&Self::prefix(side));
+        }
+        let mut folds = Vec::new();
+        let mut given = Vec::new();
+        for (k, pass) in self.passes.iter().enumerate() {
+            let Pass::Fold { combine, map, finish } = pass else {
+                given.push(k);
+                continue;
+            };
+            let scalar = scalar_of(map);
+            functions += &self.function(&format!("map{k}"), map, self.scalar, k, used);
+            functions += &self.function(&format!("finish{k}"), finish, scalar, k, used);
+            let (word, value, identity) = (scalar.word(), combine.wgsl(scalar), combine.identity(scalar));
+            functions += &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
+            let called = |name: &&str| value.contains(*name) || identity.contains(*name);
+            used.extend(["infinity", "max_full", "min_full"].into_iter().filter(called));
+            folds.push(context!(k, word, identity, arguments => self.arguments(k)));
+        }
+        let (mut by_row, mut by_element) = (Vec::new(), Vec::new());
+        for (k, (each, expr)) in self.results.iter().enumerate() {
+            functions += &self.function(&format!("result{k}"), expr, self.scalar, self.passes.len(), used);
+            let result = context!(k, name => self.result_name(k));
+            if *each == Each::Row { by_row.push(result) } else { by_element.push(result) }
+        }
+        functions += &self.epilogue.function("epilogue", "e", used);
+        let sides = self.sides.iter().filter(|side| side.each == Each::Row);
+        let sides: Vec<_> =
+            sides.map(|side| context!(operand => side.operand, index => self.side_index(side))).collect();
+        let workgroup = if self.together { TOGETHER } else { ALONE };
+        let zero = format!("{}(0)", self.scalar.word());
+        let context = context!(
+            workgroup, zero, given, sides, folds, by_row, by_element,
+            together => self.together, across => self.across, arguments => self.arguments(self.passes.len()),
+        );
+        functions + "\n" + &template::render("reduce", context)
+    }
+
+    fn in_place(&self, slot: usize) -> Option<Kernel> {
+        let elements = self.results.len() == 1 && self.results[0].0 == Each::Element;
+        let fits = slot == 0 && !self.in_place && elements && self.result_scalar(0).word() == self.scalar.word();
+        fits.then(|| Reduce { in_place: true, ..self.clone() }.into())
+    }
+}

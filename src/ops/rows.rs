@@ -1,0 +1,324 @@
+//! Reductions on the device: how an operator that folds rows becomes calls of the reduce kernel. Rows that are too long
+//! for one invocation, or too few for the device, are cut into parts and folded in stages.
+
+use super::{Why, refuse};
+use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
+use crate::kernels::fused::{Fused, Index, Operand, index_of};
+use crate::kernels::reduce::{
+    ALONE, Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Side, TOGETHER, VALUES,
+};
+use crate::kernels::strided::merge;
+use crate::kernels::{Class, Target};
+use crate::plan::{Epilogue, Lower, TensorId};
+use crate::reference::array::strides;
+
+/// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
+#[derive(Clone, Debug)]
+struct View {
+    kept: Vec<(usize, i64)>,
+    reduced: Vec<(usize, i64)>,
+    rows: usize,
+    length: usize,
+}
+
+impl View {
+    fn new(shape: &[usize], axes: &[usize]) -> View {
+        let dims: Vec<(usize, i64)> =
+            shape.iter().zip(strides(shape)).map(|(&size, s)| (size, s as i64)).collect();
+        let part = |reduced: bool| {
+            let dims = dims.iter().enumerate().filter(|(axis, _)| axes.contains(axis) == reduced);
+            dims.map(|(_, &dim)| dim).collect::<Vec<_>>()
+        };
+        let (kept, reduced) = (part(false), part(true));
+        let count = |dims: &[(usize, i64)]| dims.iter().map(|dim| dim.0).product();
+        let (rows, length) = (count(&kept), count(&reduced));
+        View { kept: merge(&kept), reduced: merge(&reduced), rows, length }
+    }
+
+    /// Whether the elements of a row are neighbours in memory.
+    fn is_contiguous(&self) -> bool {
+        self.reduced.last().is_none_or(|dim| dim.1 == 1)
+    }
+
+    /// Whether it is a row-major matrix.
+    fn is_matrix(&self) -> bool {
+        self.reduced.len() <= 1 && self.kept.len() <= 1 && self.is_contiguous()
+    }
+}
+
+/// An expression with its constants.
+type Code = (Expr, Vec<u32>);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Given(TensorId, Scalar),
+    Fold { combine: Combine, map: Code, finish: Code },
+}
+
+impl Step {
+    fn pass(&self) -> Pass {
+        match self {
+            Step::Given(_, scalar) => Pass::Given(*scalar),
+            Step::Fold { combine, map, finish } => {
+                Pass::Fold { combine: *combine, map: map.0.clone(), finish: finish.0.clone() }
+            }
+        }
+    }
+}
+
+/// A reduction under construction.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    input: TensorId,
+    scalar: Scalar,
+    shape: Vec<usize>,
+    kept_shape: Vec<usize>,
+    view: View,
+    sides: Vec<(Side, TensorId, Vec<u32>)>,
+    steps: Vec<Step>,
+    results: Vec<(Each, Code, TensorId)>,
+}
+
+/// The element, or the folded value.
+pub(crate) fn element(e: &mut Builder, scalar: Scalar) -> Reg {
+    e.load(ELEMENT, scalar)
+}
+
+/// The value of pass `k`.
+pub(crate) fn value(e: &mut Builder, k: usize, scalar: Scalar) -> Reg {
+    e.load(VALUES[k], scalar)
+}
+
+/// The element's position in its row.
+pub(crate) fn position(e: &mut Builder) -> Reg {
+    e.load(POSITION, Scalar::I32)
+}
+
+fn code(build: impl FnOnce(&mut Builder) -> Reg) -> Code {
+    let mut builder = Builder::default();
+    let result = build(&mut builder);
+    builder.finish(vec![result])
+}
+
+fn scalar_of(code: &Code) -> Scalar {
+    code.0.output_scalars().first().copied().unwrap_or(Scalar::F32)
+}
+
+/// How much of a row one workgroup or invocation takes.
+struct Cut {
+    together: bool,
+    parts: usize,
+}
+
+impl Cut {
+    fn of(view: &View, target: &Target) -> Cut {
+        let (rows, length) = (view.rows.max(1), view.length.max(1));
+        let together = target.class == Class::Gpu
+            && (view.is_contiguous() && length >= 32 || length >= 8 * rows && length >= TOGETHER);
+        let lanes = if together { TOGETHER } else { 1 };
+        // The loops of all passes together stay below the limit, also where little is unrolled.
+        let longest = lanes * (target.max_iterations as usize / 2);
+        // Parts so that the device is busy, but no smaller than is worth another dispatch.
+        let (wanted, least) = match (target.class, together) {
+            (Class::Cpu, _) => (64, 2048),
+            (Class::Gpu, true) => (256, 16 * TOGETHER),
+            (Class::Gpu, false) => (16384, 128),
+        };
+        let parts = (wanted / rows).min(length / least);
+        Cut { together, parts: parts.max(length.div_ceil(longest)).max(1) }
+    }
+}
+
+impl Rows {
+    /// Rows along `axes` of input `i`, read under `shape`.
+    pub(crate) fn new(cx: &mut Lower, i: usize, shape: &[usize], axes: &[usize]) -> Result<Rows, Why> {
+        let input = cx.input(i)?;
+        let kept = shape.iter().enumerate().map(|(axis, &size)| if axes.contains(&axis) { 1 } else { size });
+        Ok(Rows {
+            input,
+            scalar: cx.scalar(input),
+            shape: shape.to_vec(),
+            kept_shape: kept.collect(),
+            view: View::new(shape, axes),
+            sides: vec![],
+            steps: vec![],
+            results: vec![],
+        })
+    }
+
+    /// Elements of a row.
+    pub(crate) fn length(&self) -> usize {
+        self.view.length
+    }
+
+    /// The register type of the input.
+    pub(crate) fn scalar(&self) -> Scalar {
+        self.scalar
+    }
+
+    fn side(&mut self, tensor: TensorId, scalar: Scalar, shape: &[usize], each: Each) -> usize {
+        let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
+        let (mut index, mut params) = index_of(shape, whole);
+        if index == Index::Axis
+            && each == Each::Element
+            && self.view.is_matrix()
+            && params == [1, self.view.length as u32]
+        {
+            (index, params) = (Index::Column, vec![]);
+        }
+        let operand = FIRST_SIDE + self.sides.len();
+        self.sides.push((Side { operand, scalar, index, each }, tensor, params));
+        operand
+    }
+
+    /// The operand number of input `i`, which broadcasts from `shape` to the rows' values: to the input's shape with 1 on
+    /// the reduced axes.
+    pub(crate) fn row_side(&mut self, cx: &mut Lower, i: usize, shape: &[usize]) -> Result<usize, Why> {
+        let tensor = cx.input(i)?;
+        Ok(self.side(tensor, cx.scalar(tensor), shape, Each::Row))
+    }
+
+    /// The operand number of input `i`, which broadcasts from `shape` to the elements. Row results cannot read it.
+    pub(crate) fn element_side(&mut self, cx: &mut Lower, i: usize, shape: &[usize]) -> Result<usize, Why> {
+        let tensor = cx.input(i)?;
+        Ok(self.side(tensor, cx.scalar(tensor), shape, Each::Element))
+    }
+
+    /// One more value per row: `map` of each element, combined, and `finish` of that.
+    pub(crate) fn fold(
+        &mut self,
+        combine: Combine,
+        map: impl FnOnce(&mut Builder) -> Reg,
+        finish: impl FnOnce(&mut Builder, Reg) -> Reg,
+    ) {
+        let map = code(map);
+        let scalar = scalar_of(&map);
+        let finish = code(|e| {
+            let folded = e.load(ELEMENT, scalar);
+            finish(e, folded)
+        });
+        self.steps.push(Step::Fold { combine, map, finish });
+    }
+
+    /// One more result with an element for each row, into `output`.
+    pub(crate) fn row_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
+        self.results.push((Each::Row, code(build), output));
+    }
+
+    /// One more result with an element for each element of the input, into `output`.
+    pub(crate) fn element_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
+        self.results.push((Each::Element, code(build), output));
+    }
+
+    /// Emits the calls; result 0 is the node's output 0 and goes through the epilogue of the unit.
+    pub(crate) fn emit(self, cx: &mut Lower) -> Result<(), Why> {
+        let elements = self.results.first().is_some_and(|result| result.0 == Each::Element);
+        let matrix = (elements && self.view.is_matrix()).then_some((self.view.rows, self.view.length));
+        let epilogue = cx.epilogue(matrix)?;
+        self.emit_with(cx, &epilogue)
+    }
+
+    /// Emits the calls, with `epilogue` on result 0.
+    pub(crate) fn emit_with(self, cx: &mut Lower, epilogue: &Epilogue) -> Result<(), Why> {
+        if self.steps.len() > VALUES.len() {
+            refuse!("a reduction has at most {} passes", VALUES.len());
+        }
+        let cut = Cut::of(&self.view, cx.target);
+        let folds = self.steps.iter().any(|step| matches!(step, Step::Fold { .. }));
+        if cut.parts == 1 || !folds {
+            self.call(cx, &cut, epilogue);
+            return Ok(());
+        }
+        let by_element = self.results.iter().any(|result| result.0 == Each::Element);
+        let mut given: Vec<Step> = Vec::new();
+        for (k, step) in self.steps.iter().enumerate() {
+            let Step::Fold { combine, map, finish } = step else {
+                given.push(step.clone());
+                continue;
+            };
+            let partial = self.partial(cx, &cut, &given, *combine, map);
+            let identity = code(|e| e.load(ELEMENT, scalar_of(map)));
+            let mut whole = Rows { steps: given.clone(), results: vec![], ..partial };
+            whole.steps.push(Step::Fold { combine: *combine, map: identity, finish: finish.clone() });
+            if k + 1 == self.steps.len() && !by_element {
+                whole.results = self.results.clone();
+                return whole.emit_with(cx, epilogue);
+            }
+            let scalar = scalar_of(finish);
+            let value = cx.temporary(scalar, &[self.view.rows]);
+            whole.row_result(value, |e| e.load(VALUES[k], scalar));
+            whole.emit_with(cx, &plain(scalar))?;
+            given.push(Step::Given(value, scalar));
+        }
+        Rows { steps: given, ..self }.call(cx, &cut, epilogue);
+        Ok(())
+    }
+
+    /// Folds the parts of each row; returns the rows of what they give.
+    fn partial(&self, cx: &mut Lower, cut: &Cut, given: &[Step], combine: Combine, map: &Code) -> Rows {
+        let (scalar, k) = (scalar_of(map), given.len());
+        let across = self.across(cut);
+        let (shape, axis) = match across {
+            true => ([cut.parts, self.view.rows], 0),
+            false => ([self.view.rows, cut.parts], 1),
+        };
+        let output = cx.temporary(scalar, &shape);
+        let mut parts = Rows { steps: given.to_vec(), results: vec![], ..self.clone() };
+        let identity = code(|e| e.load(ELEMENT, scalar));
+        parts.steps.push(Step::Fold { combine, map: map.clone(), finish: identity });
+        parts.row_result(output, |e| e.load(VALUES[k], scalar));
+        parts.call(cx, cut, &plain(scalar));
+        let sides = self.sides.iter().filter(|side| side.0.each == Each::Row).cloned().collect();
+        Rows { input: output, scalar, view: View::new(&shape, &[axis]), sides, ..self.clone() }
+    }
+
+    fn across(&self, cut: &Cut) -> bool {
+        !cut.together && cut.parts > 1 && !self.view.is_contiguous()
+    }
+
+    fn call(mut self, cx: &mut Lower, cut: &Cut, epilogue: &Epilogue) {
+        let steps = self.steps.iter().filter_map(|step| match step {
+            Step::Fold { map, finish, .. } => Some([map, finish]),
+            Step::Given(..) => None,
+        });
+        let codes: Vec<&Code> = steps.flatten().chain(self.results.iter().map(|result| &result.1)).collect();
+        self.sides.retain(|side| codes.iter().any(|code| code.0.reads(side.0.operand)));
+        let count = self.view.rows * cut.parts;
+        let mut params = vec![count as u32, self.view.length as u32, cut.parts as u32, self.view.rows as u32];
+        for &(size, stride) in self.view.kept.iter().chain(&self.view.reduced) {
+            params.extend([size as u32, stride as u32]);
+        }
+        params.extend(self.sides.iter().flat_map(|side| &side.2));
+        params.extend(codes.iter().flat_map(|code| &code.1));
+        params.extend(&epilogue.params);
+        let mut tensors = vec![self.input];
+        tensors.extend(self.sides.iter().map(|side| side.1));
+        tensors.extend(self.steps.iter().filter_map(|step| match step {
+            Step::Given(tensor, _) => Some(*tensor),
+            Step::Fold { .. } => None,
+        }));
+        tensors.extend(&epilogue.tensors);
+        tensors.extend(self.results.iter().map(|result| result.2));
+        let kernel = Reduce {
+            together: cut.together,
+            across: self.across(cut),
+            scalar: self.scalar,
+            kept: self.view.kept.len(),
+            reduced: self.view.reduced.len(),
+            sides: self.sides.iter().map(|side| side.0).collect(),
+            passes: self.steps.iter().map(Step::pass).collect(),
+            results: self.results.iter().map(|(each, code, _)| (*each, code.0.clone())).collect(),
+            epilogue: epilogue.fused.clone(),
+            in_place: false,
+        };
+        let groups = if cut.together { count } else { count.div_ceil(ALONE) };
+        cx.call(kernel, tensors, params, groups);
+    }
+}
+
+/// The epilogue that leaves a value as it is.
+pub(crate) fn plain(scalar: Scalar) -> Epilogue {
+    let (expr, params) = code(|e| e.load(0, scalar));
+    let operands = vec![Operand { scalar, index: Index::Anchor }];
+    Epilogue { fused: Fused { expr, operands }, tensors: vec![], params }
+}

@@ -1,0 +1,159 @@
+//! Softmax, LogSoftmax, Hardmax.
+//!
+//! History: 1, 11 (negative axes; default axis 1; the input is flattened to a matrix at the axis), 13 (along one axis, by
+//! default the last).
+
+use super::axes;
+use super::case::{self, Case, Tolerance};
+use super::rows::{Rows, element, position, value};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::kernels::expr::{Fn1, Fn2, Scalar};
+use crate::kernels::reduce::Combine;
+use crate::plan::{Fact, Lower};
+use crate::reference::array::rows;
+
+/// One of the three.
+#[derive(Clone, Debug)]
+pub(crate) struct Softmax {
+    kind: Kind,
+    axis: i64,
+    /// Whether all axes from `axis` on are one.
+    flatten: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Soft,
+    Log,
+    Hard,
+}
+
+pub(crate) const ROWS: &[Row] = &[
+    onnx("Softmax", 1, parse, || cases("Softmax")),
+    onnx("LogSoftmax", 1, parse, || cases("LogSoftmax")),
+    onnx("Hardmax", 1, parse, || cases("Hardmax")),
+];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let kind = match def.op_type {
+        "Softmax" => Kind::Soft,
+        "LogSoftmax" => Kind::Log,
+        _ => Kind::Hard,
+    };
+    let flatten = def.opset < 13;
+    let axis = def.attributes.int_or("axis", if flatten { 1 } else { -1 })?;
+    Ok(Softmax { kind, axis, flatten }.into())
+}
+
+impl Softmax {
+    fn axes(&self, rank: usize) -> Result<Vec<usize>, Why> {
+        match self.flatten {
+            true if self.axis == rank as i64 => Ok(vec![]),
+            true => Ok((axes::axis(self.axis, rank)?..rank).collect()),
+            false if rank == 0 && matches!(self.axis, 0 | -1) => Ok(vec![]),
+            false => Ok(vec![axes::axis(self.axis, rank)?]),
+        }
+    }
+}
+
+impl Operator for Softmax {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let x = required(inputs, 0)?;
+        if !x.dtype.is_float() {
+            refuse!("expected floats, got {}", x.dtype);
+        }
+        self.axes(x.rank())?;
+        Ok(vec![Fact::new(x.dtype, x.shape.clone())])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let x = required(inputs, 0)?;
+        let data = x.floats()?;
+        let mut y = vec![0.0; data.len()];
+        for row in rows(&x.shape, &self.axes(x.shape.len())?) {
+            let max = row.iter().map(|&i| data[i]).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|&i| (data[i] - max).exp()).sum();
+            let nan = row.iter().position(|&i| data[i].is_nan());
+            let first = nan.or_else(|| row.iter().position(|&i| data[i] == max));
+            for (place, &i) in row.iter().enumerate() {
+                y[i] = match self.kind {
+                    Kind::Soft => (data[i] - max).exp() / sum,
+                    Kind::Log => data[i] - max - sum.ln(),
+                    Kind::Hard => f64::from(u8::from(first == Some(place))),
+                };
+            }
+        }
+        Ok(vec![Array::float(x.dtype, &x.shape, y)])
+    }
+
+    fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        const F32: Scalar = Scalar::F32;
+        let x = cx.fact(0)?;
+        let mut rows = Rows::new(cx, 0, &x.shape, &self.axes(x.rank())?)?;
+        let output = cx.output(0)?;
+        if self.kind == Kind::Hard {
+            super::arg::fold_position(&mut rows, Combine::Max, false);
+            rows.element_result(output, |e| {
+                let (here, first) = (position(e), value(e, 1, Scalar::I32));
+                let found = e.two(Fn2::Equal, here, first);
+                e.convert(found, F32)
+            });
+            return rows.emit(cx);
+        }
+        // A NaN in the row makes the sum NaN, and so the whole row.
+        rows.fold(Combine::MaxNumber, |e| element(e, F32), |_, max| max);
+        let log = self.kind == Kind::Log;
+        let exp = |e: &mut _| {
+            let (x, max) = (element(e, F32), value(e, 0, F32));
+            let below = e.sub(x, max);
+            e.one(Fn1::Exp, below)
+        };
+        rows.fold(Combine::Sum, exp, |e, sum| if log { e.one(Fn1::Log, sum) } else { sum });
+        rows.element_result(output, |e| {
+            let sum = value(e, 1, F32);
+            match log {
+                true => {
+                    let (x, max) = (element(e, F32), value(e, 0, F32));
+                    let below = e.sub(x, max);
+                    e.sub(below, sum)
+                }
+                false => {
+                    let exp = exp(e);
+                    e.two(Fn2::Div, exp, sum)
+                }
+            }
+        });
+        rows.emit(cx)
+    }
+}
+
+fn cases(name: &'static str) -> Vec<Case> {
+    let new = |case: &str| {
+        let tolerance = if name == "Hardmax" { Tolerance::EXACT } else { Tolerance::TRANSCENDENTAL };
+        Case::new(name, case).tolerance(tolerance)
+    };
+    let x = |shape: &[usize]| case::uniform(shape, -6.0, 6.0);
+    let special = [1000.0, 999.0, f32::NEG_INFINITY, -1000.0, f32::NAN, 1.0, 3.0, 3.0];
+    vec![
+        new("last").input(x(&[3, 7])),
+        new("first").int("axis", 0).input(x(&[5, 3])),
+        new("middle").int("axis", -2).input(x(&[2, 9, 3])),
+        new("rank5").int("axis", 3).input(x(&[2, 1, 2, 5, 3])),
+        new("vector").input(x(&[130])),
+        new("one").input(x(&[4, 1])),
+        new("long").input(x(&[2, 3000])),
+        new("longest").input(x(&[1, 70_000])),
+        new("long_columns").int("axis", 0).input(x(&[9000, 3])),
+        new("empty_rows").input(x(&[3, 0])),
+        new("no_rows").input(x(&[0, 3])),
+        new("special").input(case::values(&[4, 2], &special)),
+        new("flattened").opset(11).input(x(&[2, 3, 4])),
+        new("flattened_at_2").opset(11).int("axis", 2).input(x(&[2, 3, 4])),
+        new("float16").input(case::converted(&x(&[3, 9]), DType::F16)),
+        new("bfloat16").input(case::converted(&x(&[3, 9]), DType::BF16)),
+    ]
+}
