@@ -128,6 +128,7 @@ macro_rules! kernels {
 
 // One line for each kernel family: `file: Spec`.
 kernels! {
+    attention: Attention,
     conv: Conv,
     elementwise: Elementwise,
     gemm: Gemm,

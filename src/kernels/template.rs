@@ -23,7 +23,16 @@ macro_rules! templates {
     };
 }
 
-templates!("conv", "elementwise", "gemm_strided", "pad", "reduce", "strided");
+// One line for each file in `shaders/`, but math.wgsl.
+templates! {
+    "attention",
+    "conv",
+    "elementwise",
+    "gemm_strided",
+    "pad",
+    "reduce",
+    "strided",
+}
 
 /// Renders `shaders/{name}.wgsl`.
 pub(crate) fn render(name: &str, context: Value) -> String {

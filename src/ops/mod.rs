@@ -162,6 +162,7 @@ macro_rules! operators {
 operators! {
     activation: Activation,
     arg: Arg,
+    attention: Attention,
     binary: Binary,
     cast: Cast,
     clip: Clip,

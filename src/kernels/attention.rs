@@ -1,0 +1,186 @@
+//! Attention: scores, softmax and weighted values of a query row in one kernel, without the matrix of scores; and that
+//! matrix where a model asks for it.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::{Slot, Spec, template};
+use crate::DType;
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// Keys per step: as many values share one load of the query and of the accumulator.
+const BLOCK: usize = 8;
+
+/// What is computed. Tensors: queries, keys, values (not for scores), mask and lengths if there are any, `stats` (not for
+/// scores before the softmax), the result. `stats` holds each row's greatest score and sum of exponentials.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Attention {
+    pub(crate) mask: Mask,
+    /// Whether each batch has its own number of keys.
+    pub(crate) lengths: bool,
+    pub(crate) softcap: bool,
+    /// Rows are whole vec4s; depths and strides count those.
+    pub(crate) vector: bool,
+    /// The result's dtype, to which it is rounded.
+    pub(crate) dtype: DType,
+    /// The matrix of scores is the result.
+    pub(crate) scores: Option<Scores>,
+}
+
+/// What the mask holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Mask {
+    None,
+    /// Whether the key counts.
+    Bool,
+    /// A number to be added to the score.
+    Float,
+}
+
+/// A stage of the matrix of scores, in the order of ONNX's `qk_matmul_output_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scores {
+    Raw,
+    Capped,
+    Biased,
+    Softmax,
+}
+
+/// The params of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Params {
+    pub(crate) batches: usize,
+    pub(crate) heads: usize,
+    /// Query heads per key head.
+    pub(crate) group: usize,
+    pub(crate) rows: usize,
+    pub(crate) keys: usize,
+    /// Elements (vec4s, if the kernel is of that kind) of a key and of a value.
+    pub(crate) depth: usize,
+    pub(crate) depth_v: usize,
+    /// Strides of batch, head and row, in the same unit.
+    pub(crate) q: [usize; 3],
+    pub(crate) k: [usize; 3],
+    pub(crate) v: [usize; 3],
+    pub(crate) y: [usize; 3],
+    /// Strides of batch, head and row in elements, 0 where the mask broadcasts, and the length of a row.
+    pub(crate) mask: [usize; 4],
+    pub(crate) scale: f32,
+    pub(crate) softcap: f32,
+    /// Keys before the first query's own.
+    pub(crate) past: usize,
+    /// How many keys before and after its own a query sees.
+    pub(crate) left: usize,
+    pub(crate) right: usize,
+    /// The keys of this call; calls that cover the keys in order carry `stats` and the result from one to the next.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// Names of [`Params::words`].
+#[rustfmt::skip]
+const NAMES: &[&str] = &[
+    "batches", "heads", "group", "rows", "keys", "depth", "depth_v", "q_batch", "q_head", "q_row", "k_batch", "k_head",
+    "k_row", "v_batch", "v_head", "v_row", "y_batch", "y_head", "y_row", "mask_batch", "mask_head", "mask_row",
+    "mask_keys", "scale", "softcap", "past", "left", "right", "start", "end",
+];
+
+impl Params {
+    /// A reach without bound.
+    pub(crate) const UNBOUNDED: usize = 1 << 30;
+
+    pub(crate) fn words(&self) -> Vec<u32> {
+        let sizes = [self.batches, self.heads, self.group, self.rows, self.keys, self.depth, self.depth_v];
+        let mut words: Vec<u32> = sizes.iter().map(|&n| n as u32).collect();
+        words.extend([self.q, self.k, self.v, self.y].concat().iter().map(|&n| n as u32));
+        words.extend(self.mask.iter().map(|&n| n as u32));
+        words.extend([self.scale.to_bits(), self.softcap.to_bits()]);
+        words.extend([self.past, self.left, self.right, self.start, self.end].map(|n| n as u32));
+        words
+    }
+
+    /// Workgroups of a call for the values.
+    pub(crate) fn groups(&self) -> usize {
+        self.batches * self.heads * self.rows.div_ceil(WORKGROUP)
+    }
+
+    /// Workgroups of a call for the matrix of scores.
+    pub(crate) fn score_groups(&self) -> usize {
+        (self.batches * self.heads * self.rows * self.keys).div_ceil(WORKGROUP)
+    }
+
+    /// Keys that one call may cover without any invocation looping more often than `iterations`.
+    pub(crate) fn keys_per_call(&self, iterations: usize) -> usize {
+        let per_block = 1 + self.depth + self.depth_v;
+        (iterations.saturating_sub(self.depth_v) / per_block).max(1) * BLOCK
+    }
+}
+
+impl Spec for Attention {
+    fn label(&self) -> String {
+        if self.scores.is_some() { "attention-scores".into() } else { "attention".into() }
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let element = self.element();
+        let mut slots = vec![Slot::read("q", element), Slot::read("k", element)];
+        if self.scores.is_none() {
+            slots.push(Slot::read("v", element));
+        }
+        match self.mask {
+            Mask::None => {}
+            Mask::Bool => slots.push(Slot::read("mask", "u32")),
+            Mask::Float => slots.push(Slot::read("mask", "f32")),
+        }
+        if self.lengths {
+            slots.push(Slot::read("lengths", "i32"));
+        }
+        match self.scores {
+            None => slots.extend([Slot::write("stats", "f32"), Slot::write("y", element)]),
+            Some(Scores::Softmax) => slots.extend([Slot::read("stats", "f32"), Slot::write("y", "f32")]),
+            Some(_) => slots.push(Slot::write("y", "f32")),
+        }
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        NAMES.iter().map(|name| name.to_string()).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.insert("infinity");
+        if self.softcap {
+            used.insert("tanh_full");
+        }
+        let round = match self.dtype {
+            DType::F16 => "round_f16",
+            DType::BF16 => "round_bf16",
+            _ => "none",
+        };
+        used.insert(round);
+        let mask = match self.mask {
+            Mask::None => "none",
+            Mask::Bool => "bool",
+            Mask::Float => "float",
+        };
+        let scores = match self.scores {
+            None => "none",
+            Some(Scores::Raw) => "raw",
+            Some(Scores::Capped) => "capped",
+            Some(Scores::Biased) => "biased",
+            Some(Scores::Softmax) => "softmax",
+        };
+        let context = context!(workgroup => WORKGROUP, block => BLOCK, mask, lengths => self.lengths, softcap => self.softcap,
+            vector => self.vector, element => self.element(), round, scores);
+        template::render("attention", context)
+    }
+}
+
+impl Attention {
+    fn element(&self) -> &'static str {
+        if self.vector { "vec4<f32>" } else { "f32" }
+    }
+}
