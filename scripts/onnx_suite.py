@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""The official ONNX backend suite, out of the installed `onnx` package.
+
+onnx_suite.py make CASES                          writes every case as files (nothing, if that is done already)
+onnx_suite.py run CASES --device NAME [--expected FILE] [--only RE] -- sardonyx
+    runs `sardonyx suite`, judges its outputs with the suite's own code, and compares with what is expected.
+
+FILE lists, for each device, the cases that do not pass, with the reason: `DEVICE|* CASE REASON...`. A case that fails and
+is not listed, or passes and is listed, fails the run. Outcomes: pass, skip (unsupported), wrong, crash, hang; only skips
+may be listed by pattern (a trailing `*`).
+"""
+import argparse
+import collections
+import glob
+import json
+import os
+import queue
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+
+warnings.simplefilter("ignore")
+import numpy as np
+
+# Before onnx makes its cases: it does not seed all of its generators.
+np.random.seed(0)
+random.seed(0)
+import onnx
+from onnx import TensorProto, numpy_helper
+from onnx.backend.test.loader import load_model_tests
+from onnx.backend.test.runner import Runner
+
+KINDS = ["node", "real", "simple", "pytorch-converted", "pytorch-operator"]
+# Seconds without an answer that make a hang.
+PATIENCE = 180
+
+
+def serialize(value, info):
+    kind = info.type
+    if kind.HasField("map_type"):
+        return numpy_helper.from_dict(value, info.name).SerializeToString()
+    if kind.HasField("sequence_type"):
+        return numpy_helper.from_list(value, info.name).SerializeToString()
+    if kind.HasField("optional_type"):
+        return numpy_helper.from_optional(value, info.name).SerializeToString()
+    if isinstance(value, TensorProto):
+        return value.SerializeToString()
+    return numpy_helper.from_array(np.asarray(value), info.name).SerializeToString()
+
+
+def write(path, data):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def make_case(case, kind, folder):
+    if kind == "node":
+        write(os.path.join(folder, "model.onnx"), case.model.SerializeToString())
+        for k, (ins, outs) in enumerate(case.data_sets):
+            for side, values, infos in (("input", ins, case.model.graph.input), ("output", outs, case.model.graph.output)):
+                for j, (value, info) in enumerate(zip(values, infos)):
+                    write(os.path.join(folder, f"test_data_set_{k}", f"{side}_{j}.pb"), serialize(value, info))
+    elif kind == "real":
+        # The "light" models: weights are computed by the graph, and the input is the suite's dummy data.
+        source = os.path.join(os.path.dirname(onnx.__file__), "..", case.url)
+        model = onnx.load(source)
+        write(os.path.join(folder, "model.onnx"), open(source, "rb").read())
+        constants = {i.name for i in model.graph.initializer}
+        given = [i for i in model.graph.input if i.name not in constants]
+        for j, info in enumerate(given):
+            value = Runner.generate_dummy_data(info, seed=0, name=case.model_name, random=False)
+            write(os.path.join(folder, "test_data_set_0", f"input_{j}.pb"), serialize(value, info))
+        for j in range(len(model.graph.output)):
+            expected = os.path.splitext(source)[0] + f"_output_{j}.pb"
+            write(os.path.join(folder, "test_data_set_0", f"output_{j}.pb"), open(expected, "rb").read())
+    else:
+        shutil.copytree(case.model_dir, folder, dirs_exist_ok=True)
+
+
+def make(out):
+    manifest = os.path.join(out, "manifest.jsonl")
+    if os.path.exists(manifest):
+        return
+    lines = []
+    for kind in KINDS:
+        for case in sorted(load_model_tests(kind=kind), key=lambda c: c.name):
+            folder = os.path.join(out, kind, case.name)
+            make_case(case, kind, folder)
+            lines.append(json.dumps(dict(name=case.name, kind=kind, dir=f"{kind}/{case.name}", rtol=case.rtol, atol=case.atol)))
+    write(manifest, "\n".join(lines).encode())
+    print(f"made {len(lines)} cases")
+
+
+def load(path, kind):
+    data = open(path, "rb").read()
+    if kind.HasField("sequence_type"):
+        value = onnx.SequenceProto()
+        value.ParseFromString(data)
+        return numpy_helper.to_list(value)
+    if kind.HasField("optional_type"):
+        value = onnx.OptionalProto()
+        value.ParseFromString(data)
+        return numpy_helper.to_optional(value)
+    value = TensorProto()
+    value.ParseFromString(data)
+    return numpy_helper.to_array(value)
+
+
+def judge(cases, case, outputs):
+    """'' if the outputs are the expected ones by the suite's own comparison, else why not."""
+    folder = os.path.join(cases, case["dir"])
+    graph = onnx.load(os.path.join(folder, "model.onnx")).graph
+    try:
+        for data in sorted(glob.glob(os.path.join(folder, "test_data_set_*"))):
+            mine = os.path.join(outputs, case["name"], os.path.basename(data))
+            pairs = []
+            for j, info in enumerate(graph.output):
+                if os.path.exists(os.path.join(data, f"output_{j}.pb")):
+                    pairs.append((load(os.path.join(data, f"output_{j}.pb"), info.type), load(os.path.join(mine, f"output_{j}.pb"), info.type)))
+            for expected, actual in pairs:
+                if expected is None or actual is None:
+                    assert expected is None and actual is None, "an optional is empty on one side only"
+            pairs = [p for p in pairs if p[0] is not None]
+            Runner.assert_similar_outputs([p[0] for p in pairs], [p[1] for p in pairs], rtol=case["rtol"], atol=case["atol"])
+        return ""
+    except Exception as error:
+        return " ".join(str(error).split())[:300]
+
+
+def answers(command, todo, outputs):
+    """Yields (case, outcome, reason); restarts the program behind a case that killed it."""
+    environment = dict(os.environ, CONFORMANCE_OUT=os.path.abspath(outputs))
+    while todo:
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
+            file.write("\n".join(json.dumps(c) for c in todo) + "\n")
+        program = subprocess.Popen(command + [file.name], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+        lines = queue.Queue()
+
+        def read(stream=program.stdout, lines=lines):
+            for line in stream:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        while todo:
+            try:
+                line = lines.get(timeout=PATIENCE)
+            except queue.Empty:
+                os.killpg(program.pid, signal.SIGKILL)
+                yield todo.pop(0), "hang", f"no answer in {PATIENCE} s"
+                break
+            if line is None:
+                yield todo.pop(0), "crash", f"exit status {program.wait()}"
+                break
+            words = line.rstrip("\n").split(None, 2)
+            if len(words) >= 2 and words[0] == todo[0]["name"]:
+                yield todo.pop(0), words[1], words[2] if len(words) > 2 else ""
+        os.unlink(file.name)
+
+
+def expectations(path, device):
+    listed = {}
+    for line in open(path) if path else []:
+        line = line.split("#")[0].strip()
+        if line:
+            where, name, reason = line.split(None, 2)
+            if where in ("*", device):
+                listed[name] = reason
+    return listed
+
+
+def run(arguments, program):
+    cases = [json.loads(line) for line in open(os.path.join(arguments.cases, "manifest.jsonl"))]
+    if arguments.only:
+        cases = [c for c in cases if re.search(arguments.only, c["name"])]
+    listed = expectations(arguments.expected, arguments.device)
+    patterns = [name[:-1] for name in listed if name.endswith("*")]
+    placed = [] if arguments.device == "cpu" else ["--require-gpu"]
+    command = program + ["suite", "--device", arguments.device] + placed + [os.path.abspath(arguments.cases)]
+    counts, surprises = collections.Counter(), []
+    with tempfile.TemporaryDirectory() as outputs:
+        for case, outcome, reason in answers(command, list(cases), outputs):
+            name = case["name"]
+            if outcome == "done":
+                reason = judge(arguments.cases, case, outputs)
+                outcome = "wrong" if reason else "pass"
+            counts[outcome] += 1
+            shutil.rmtree(os.path.join(outputs, name), ignore_errors=True)
+            by_pattern = outcome == "skip" and any(name.startswith(p) for p in patterns)
+            if outcome == "pass" and name in listed:
+                surprises.append(f"{name} passes, and is listed as: {listed[name]}")
+            if outcome != "pass" and name not in listed and not by_pattern:
+                surprises.append(f"{name} {outcome}: {reason}")
+    print(f"{arguments.device}: " + ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) + f" of {len(cases)}")
+    for surprise in surprises:
+        print("  unexpected:", surprise)
+    return 1 if surprises else 0
+
+
+def main():
+    arguments = sys.argv[1:]
+    program = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, program = arguments[:at], arguments[at + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["make", "run"])
+    parser.add_argument("cases")
+    parser.add_argument("--device")
+    parser.add_argument("--expected")
+    parser.add_argument("--only")
+    parsed = parser.parse_args(arguments)
+    if parsed.what == "make":
+        return make(parsed.cases)
+    return run(parsed, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

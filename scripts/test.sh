@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Passes all tests: format, lints, documentation, unit and integration tests on every adapter present, real models, and
+# the ONNX suite. Installs what is missing and says so. Needs cargo, python3, and a network of package registries.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/vulkan.sh
+. scripts/python.sh
+
+step() { printf '\n== %s (after %s s)\n' "$1" "$SECONDS"; }
+
+step "devices"
+ensure_vulkan
+devices=(llvmpipe cpu)
+if [ "$(uname -s)" = Linux ]; then
+  if add_swiftshader; then devices+=(SwiftShader); else echo "SwiftShader is not to be had: tests run without it" >&2; fi
+fi
+
+step "format and lints"
+cargo fmt --check
+cargo clippy --quiet --all-targets --features test-data -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+
+step "test data"
+ensure_python onnx==1.23.2 onnxruntime==1.31.1
+data/venv/bin/python scripts/models.py data/models
+data/venv/bin/python scripts/onnx_suite.py make data/onnx
+
+step "tests"
+cargo test --quiet --features test-data
+
+for device in "${devices[@]}"; do
+  step "ONNX suite on $device"
+  data/venv/bin/python scripts/onnx_suite.py run data/onnx --device "$device" --expected tests/onnx_suite.txt -- target/debug/sardonyx
+done
+step "all passed"
