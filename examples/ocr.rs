@@ -77,7 +77,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         spent += start.elapsed();
         println!("  {confidence:.2}  {text}");
     }
-    println!("\nlatency     recogniser {:.1} ms for each line, first runs included", millis(spent) / lines.len().max(1) as f64);
+    println!(
+        "\nlatency     recogniser {:.1} ms for each line, first runs included",
+        millis(spent) / lines.len().max(1) as f64
+    );
 
     let annotated = folder.join("annotated.png");
     draw(&page, &lines, &annotated)?;
@@ -157,7 +160,11 @@ fn detect(detector: &Reader, page: &RgbImage) -> Result<Vec<Line>, Box<dyn Error
     let first = start.elapsed();
     let start = Instant::now();
     let probabilities = detector.run(&x)?.to_vec::<f32>()?;
-    println!("latency     detector {:.1} ms at {width}x{height}, first run {:.1} ms", millis(start.elapsed()), millis(first));
+    println!(
+        "latency     detector {:.1} ms at {width}x{height}, first run {:.1} ms",
+        millis(start.elapsed()),
+        millis(first)
+    );
     detector.report(&x)?;
     let to_page = (page.width() as f32 / width as f32, page.height() as f32 / height as f32);
     let mut lines: Vec<Line> = regions(&probabilities, width as usize, height as usize)
@@ -230,7 +237,8 @@ fn regions(map: &[f32], width: usize, height: usize) -> Vec<Region> {
 
 /// The recogniser's classes: blank, the characters in the model's metadata, and the space.
 fn characters(model: &Model) -> Result<Vec<String>, Box<dyn Error>> {
-    let listed = model.metadata().get("character").ok_or("the recogniser has no characters in its metadata")?;
+    let listed =
+        model.metadata().get("character").ok_or("the recogniser has no characters in its metadata")?;
     let mut characters = vec![String::new()];
     characters.extend(listed.lines().map(str::to_string));
     characters.push(" ".into());

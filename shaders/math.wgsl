@@ -196,3 +196,9 @@ fn round_f16(x: f32) -> f32 {
   let result = select(finite, 0x7f800000u, size >= 0x477ff000u && size <= 0x7f800000u);
   return bitcast<f32>(select(result, size, size > 0x7f800000u) | (bits & 0x80000000u));
 }
+
+fn clamp_index(index: i32, size: u32) -> u32 {
+  // Below zero counts from the back; out of range becomes the nearest index that is not.
+  let at = select(index, index + i32(size), index < 0);
+  return u32(max(min(at, i32(size) - 1), 0));
+}

@@ -47,7 +47,10 @@ fn error(expected: &Tensor, actual: &Tensor) -> f64 {
     assert_eq!(expected.dtype(), DType::F32);
     let (e, a) = (expected.to_vec::<f32>().unwrap(), actual.to_vec::<f32>().unwrap());
     let largest = e.iter().fold(0f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE);
-    let worst = e.iter().zip(&a).fold(0f32, |m, (e, a)| if (e - a).is_nan() { f32::NAN } else { m.max((e - a).abs()) });
+    let worst = e
+        .iter()
+        .zip(&a)
+        .fold(0f32, |m, (e, a)| if (e - a).is_nan() { f32::NAN } else { m.max((e - a).abs()) });
     f64::from(worst / largest)
 }
 

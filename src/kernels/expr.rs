@@ -395,10 +395,17 @@ fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static
     }
 }
 
-fn narrow(dtype: DType, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
+/// WGSL of `x`, of register type `scalar`, rounded or wrapped to `dtype`.
+pub(crate) fn narrow(
+    dtype: DType,
+    (x, scalar): (String, Scalar),
+    used: &mut BTreeSet<&'static str>,
+) -> String {
     match (dtype, scalar) {
         (DType::F16, _) => call("round_f16", &x, used),
         (DType::BF16, _) => call("round_bf16", &x, used),
+        (_, Scalar::F32 | Scalar::Bool) => x,
+        _ if dtype.bits() >= 32 => x,
         (_, Scalar::U32) => format!("({x} & {}u)", (1u32 << dtype.bits()) - 1),
         _ => format!("(({x} << {0}u) >> {0}u)", 32 - dtype.bits()),
     }

@@ -131,9 +131,14 @@ kernels! {
     attention: Attention,
     conv: Conv,
     elementwise: Elementwise,
+    gather: Gather,
+    gather_elements: GatherElements,
     gemm: Gemm,
     pad: Pad,
+    pool: Pool,
     reduce: Reduce,
+    scatter: Scatter,
+    scatter_reduce: ScatterReduce,
     strided: Strided,
 }
 

@@ -23,16 +23,18 @@ macro_rules! templates {
     };
 }
 
-// One line for each file in `shaders/`, but math.wgsl.
-templates! {
     "attention",
     "conv",
     "elementwise",
+    "gather",
+    "gather_elements",
     "gemm_strided",
     "pad",
+    "pool",
     "reduce",
+    "scatter",
+    "scatter_reduce",
     "strided",
-}
 
 /// Renders `shaders/{name}.wgsl`.
 pub(crate) fn render(name: &str, context: Value) -> String {

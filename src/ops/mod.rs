@@ -6,9 +6,11 @@
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 pub(crate) mod case;
+pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod rows;
 pub(crate) mod strides;
+pub(crate) mod scatter;
 #[cfg(test)]
 mod tests;
 pub(crate) mod window;
@@ -173,15 +175,21 @@ operators! {
     dequantize: Dequantize,
     dropout: Dropout,
     expand: Expand,
+    gather: Gather,
+    gather_elements: GatherElements,
+    gather_nd: GatherNd,
     gemm: Gemm,
     is_inf: IsInf,
     matmul: MatMul,
     pad: Pad,
+    pool: Pool,
     prelu: PRelu,
     quantize: Quantize,
     range: Range,
     reduce: Reduce,
     reshape: Reshape,
+    scatter_elements: ScatterElements,
+    scatter_nd: ScatterNd,
     select: Select,
     shape: Shape,
     slice: Slice,

@@ -1,4 +1,4 @@
-//! Sliding windows: the strides, dilations, padding and `auto_pad` of convolutions.
+//! Sliding windows: the strides, dilations, padding and `auto_pad` of convolutions and pools.
 
 use super::{NodeDef, Why, refuse};
 
@@ -23,6 +23,8 @@ pub(crate) struct Window {
     auto_pad: AutoPad,
     output_padding: Option<Vec<i64>>,
     output_shape: Option<Vec<i64>>,
+    /// Whether a last window that hangs over the end counts.
+    ceil: bool,
 }
 
 /// A window along one spatial axis.
@@ -33,11 +35,17 @@ pub(crate) struct Span {
     pub(crate) kernel: usize,
     pub(crate) stride: usize,
     pub(crate) dilation: usize,
-    /// Padding before the first element.
+    /// Padding before the first element, and behind the last.
     pub(crate) begin: usize,
+    pub(crate) end: usize,
 }
 
 impl Span {
+    /// An axis along which nothing slides.
+    pub(crate) fn whole(size: usize) -> Span {
+        Span { input: size, output: size, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 }
+    }
+
     /// The element that tap `t` of the window at `o` reads; `None` in the padding.
     pub(crate) fn source(&self, o: usize, t: usize) -> Option<usize> {
         (o * self.stride + t * self.dilation).checked_sub(self.begin).filter(|&i| i < self.input)
@@ -79,6 +87,7 @@ impl Window {
             auto_pad,
             output_padding: ints("output_padding", 0)?,
             output_shape: ints("output_shape", 0)?,
+            ceil: def.attributes.flag("ceil_mode", false)?,
         })
     }
 
@@ -95,9 +104,29 @@ impl Window {
                     self.split(reach.saturating_sub(span.input))
                 }
             };
-            span.begin = begin;
+            (span.begin, span.end) = (begin, end);
             let padded = span.input + begin + end;
             span.output = (padded + span.stride).saturating_sub(span.reach()) / span.stride;
+        }
+        Ok(spans)
+    }
+
+    /// The windows of a pool over `input` (spatial axes alone).
+    pub(crate) fn pools(&self, input: &[usize]) -> Result<Vec<Span>, Why> {
+        let kernel: Vec<usize> = self.kernel.iter().flatten().map(|&k| k as usize).collect();
+        let mut spans = self.spans(input, &kernel)?;
+        let same = matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
+        for span in &mut spans {
+            let padded = span.input + span.begin + span.end;
+            if self.ceil && !same {
+                span.output = (padded + 2 * span.stride - 1).saturating_sub(span.reach()) / span.stride;
+                // A window that would begin in the padding behind the input is none.
+                let last = span.output.saturating_sub(1) * span.stride;
+                span.output -= usize::from(span.output > 0 && last >= span.input + span.begin);
+            }
+            if span.output == 0 && span.input > 0 {
+                refuse!("a window of {} does not fit an axis of {padded}, padding included", span.reach());
+            }
         }
         Ok(spans)
     }
@@ -154,7 +183,7 @@ impl Window {
             if large {
                 refuse!("a window of {size} taps of dilation {dilation} over {input} is too large");
             }
-            spans.push(Span { input, output: 0, kernel: size, stride, dilation, begin: 0 });
+            spans.push(Span { input, output: 0, kernel: size, stride, dilation, begin: 0, end: 0 });
         }
         Ok(spans)
     }
@@ -190,12 +219,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pools_have_the_sizes_of_the_specification() {
+        use AutoPad::*;
+        let window = |kernel: i64, stride: i64, dilation: i64, pads: [i64; 2], auto_pad, ceil| Window {
+            kernel: Some(vec![kernel]),
+            strides: Some(vec![stride]),
+            dilations: Some(vec![dilation]),
+            pads: Some(pads.to_vec()),
+            auto_pad,
+            output_padding: None,
+            output_shape: None,
+            ceil,
+        };
+        for (window, input, output, begin) in [
+            (window(3, 2, 1, [0, 0], NotSet, false), 32, 15, 0),
+            (window(3, 2, 1, [0, 0], NotSet, true), 4, 2, 0),
+            (window(2, 2, 1, [0, 1], NotSet, true), 4, 2, 0),
+            (window(3, 1, 2, [1, 1], NotSet, false), 8, 6, 1),
+            (window(2, 1, 1, [0, 0], SameUpper, false), 32, 32, 0),
+            (window(2, 1, 1, [0, 0], SameLower, false), 32, 32, 1),
+            (window(3, 2, 1, [0, 0], Valid, false), 6, 2, 0),
+        ] {
+            let span = window.pools(&[input]).unwrap()[0];
+            assert_eq!((span.output, span.begin), (output, begin), "{window:?} over {input}");
+        }
+        assert!(window(5, 1, 1, [0, 0], NotSet, false).pools(&[4]).is_err());
+    }
+
+    #[test]
     fn inside_agrees_with_source() {
         for (input, kernel, stride, dilation, begin) in
             [(5, 3, 1, 1, 1), (7, 3, 2, 2, 3), (4, 5, 3, 1, 4), (1, 1, 2, 1, 0)]
         {
             let output = (input + 2 * begin - (kernel - 1) * dilation - 1) / stride + 1;
-            let span = Span { input, output, kernel, stride, dilation, begin };
+            let span = Span { input, output, kernel, stride, dilation, begin, end: begin };
             for t in 0..kernel {
                 let inside: Vec<usize> = (0..output).filter(|&o| span.source(o, t).is_some()).collect();
                 let (first, last) = span.inside(t);

@@ -270,6 +270,28 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
+    /// Output `i` becomes a copy of input `input`, for calls that then write parts of it.
+    pub(crate) fn copy_input(&mut self, i: usize, input: usize) -> Result<(), Why> {
+        let (from, to) = (self.input(input)?, self.output(i)?);
+        let count = self.out(i)?.count();
+        if count > 0 {
+            let call = copy(self.scalar(from), from, to, count, self.target, self.label());
+            self.program.steps.push(Step::Call(call));
+        }
+        Ok(())
+    }
+
+    /// Every word of `tensor` becomes `word`.
+    pub(crate) fn fill(&mut self, tensor: TensorId, word: u32) {
+        let mut builder = Builder::default();
+        let value = builder.constant(Scalar::U32, f64::from(word));
+        let (expr, constants) = builder.finish(vec![value]);
+        let count = self.program.tensor(tensor).count;
+        let params = std::iter::once(count as u32).chain(constants).collect();
+        let kernel = Elementwise { fused: Fused { expr, operands: vec![] }, in_place: None };
+        self.call(kernel, vec![tensor], params, elementwise::groups(count));
+    }
+
     /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
     pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
         let output = self.output(i)?;

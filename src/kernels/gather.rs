@@ -1,0 +1,47 @@
+//! Gathers: elements and slices picked by indices that lie in memory. Indices below zero count from the back; one that is
+//! out of range is taken for the nearest that is not.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::{Slot, Spec, template};
+
+/// Invocations per workgroup.
+pub(crate) const WORKGROUP: usize = 64;
+
+/// Workgroups for `count` elements.
+pub(crate) fn groups(count: usize) -> usize {
+    count.div_ceil(WORKGROUP)
+}
+
+/// Copies slices of `inner` words that tuples of indices name: `y[b][n] = x[b][tuple n]`. Tensors: data, indices, output.
+/// Params: `count` (words written), `inner`, `entries` (tuples per `b`), then the size of each axis that is indexed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Gather {
+    /// Indices in a tuple.
+    pub(crate) tuple: usize,
+    /// Whether each `b` has tuples of its own.
+    pub(crate) batched: bool,
+}
+
+impl Spec for Gather {
+    fn label(&self) -> String {
+        format!("gather{}", self.tuple)
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        vec![Slot::read("x", "u32"), Slot::read("indices", "i32"), Slot::write("y", "u32")]
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["count", "inner", "entries"].map(String::from);
+        own.into_iter().chain((0..self.tuple).map(|j| format!("size{j}"))).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.insert("clamp_index");
+        let context = context!(workgroup => WORKGROUP, tuple => self.tuple, batched => self.batched);
+        template::render("gather", context)
+    }
+}

@@ -1,0 +1,38 @@
+//! GatherElements: every element has an index of its own along one axis.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, template};
+
+/// Copies words: result element `(i0, i1, ...)` is the data's at the same coordinates, the one along `axis` replaced by
+/// the element's index. Tensors: data, indices, output. Params: `count`, `length` (the data's size along `axis`), then
+/// the result's `size` and the data's `stride` of each dimension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GatherElements {
+    pub(crate) rank: usize,
+    pub(crate) axis: usize,
+}
+
+impl Spec for GatherElements {
+    fn label(&self) -> String {
+        format!("gather_elements{}d", self.rank)
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        vec![Slot::read("x", "u32"), Slot::read("indices", "i32"), Slot::write("y", "u32")]
+    }
+
+    fn params(&self) -> Vec<String> {
+        let dims = (0..self.rank).flat_map(|d| [format!("size{d}"), format!("stride{d}")]);
+        ["count", "length"].map(String::from).into_iter().chain(dims).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.insert("clamp_index");
+        let context = context!(workgroup => WORKGROUP, rank => self.rank, axis => self.axis);
+        template::render("gather_elements", context)
+    }
+}

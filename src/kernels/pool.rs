@@ -1,0 +1,96 @@
+//! Pools: maximum, mean or norm over a sliding window, one window per invocation.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::Scalar;
+use super::fused::Fused;
+use super::{Slot, Spec, element, template};
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// What becomes of the elements under a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Function {
+    Max,
+    /// The mean; of pads too, as zeros, if `with_pads`.
+    Average { with_pads: bool },
+    /// The norm of this order.
+    Lp(u32),
+}
+
+/// Pools over `rank` axes behind any number of planes. Tensors: input, the epilogue's, indices if wanted, output.
+/// Params: `count`, the number of output elements; `lowest`, the maximum of an empty window; per axis the sizes of
+/// input, output, window, stride, dilation and pads; the epilogue's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pool {
+    pub(crate) op: Function,
+    pub(crate) scalar: Scalar,
+    pub(crate) rank: usize,
+    /// Whether the places of the maxima are written too, and whether those count the first axis fastest.
+    pub(crate) indices: Option<bool>,
+    pub(crate) epilogue: Option<Fused>,
+}
+
+/// Workgroups for `count` output elements.
+pub(crate) fn groups(count: usize) -> usize {
+    count.div_ceil(WORKGROUP)
+}
+
+impl Spec for Pool {
+    fn label(&self) -> String {
+        let name = match self.op {
+            Function::Max => "max".into(),
+            Function::Average { .. } => "average".into(),
+            Function::Lp(p) => format!("l{p}"),
+        };
+        format!("{name}pool{}d", self.rank)
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", element(self.scalar, false))];
+        let result = self.epilogue.as_ref().map_or(self.scalar, |e| e.output());
+        slots.extend(self.epilogue.iter().flat_map(|e| e.slots("e")));
+        slots.extend(self.indices.map(|_| Slot::write("places", "i32")));
+        slots.push(Slot::write("y", element(result, false)));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let names = ["input", "output", "kernel", "stride", "dilation", "begin", "end"];
+        let axes = (0..self.rank).flat_map(|d| names.map(|name| format!("{name}{d}")));
+        let own = ["count".to_string(), "lowest".to_string()].into_iter().chain(axes);
+        own.chain(self.epilogue.iter().flat_map(|e| e.params("e"))).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let float = self.scalar == Scalar::F32;
+        if self.op == Function::Max && float {
+            used.insert(if self.indices.is_some() { "is_nan" } else { "max_full" });
+        }
+        let (order, with_pads) = match self.op {
+            Function::Lp(p) => (p, false),
+            Function::Average { with_pads } => (0, with_pads),
+            Function::Max => (0, false),
+        };
+        if order > 2 {
+            used.insert("pow_full");
+        }
+        let function = self.epilogue.as_ref().map(|e| e.function("finish", "e", used)).unwrap_or_default();
+        let context = context!(
+            workgroup => WORKGROUP,
+            rank => self.rank,
+            word => self.scalar.word(),
+            float,
+            max => self.op == Function::Max,
+            order,
+            with_pads,
+            indices => self.indices.is_some(),
+            column_major => self.indices == Some(true),
+            epilogue => self.epilogue.is_some(),
+        );
+        function + &template::render("pool", context)
+    }
+}

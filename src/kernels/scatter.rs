@@ -1,0 +1,84 @@
+//! Scatters: slices written where indices in memory say. Deterministic whatever the order of invocations: of several
+//! updates of one place the last wins. Updates whose index is out of range are left out.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, template};
+
+/// How a row of indices names a place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Destination {
+    /// By a tuple of this many indices. Params: the size of each axis that they index.
+    Tuple(usize),
+    /// By its own coordinates, the one along `axis` replaced by the index. Params: `length` of the data along the axis,
+    /// then the indices' `size` and the data's `stride` of each dimension.
+    Elements { rank: usize, axis: usize },
+}
+
+/// One step of a scatter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    /// Notes for each place the last row that names it, counted from 1. Tensors: indices, places (zeros before).
+    Mark,
+    /// Writes the updates of the rows that were noted. Tensors: indices, places, updates, output.
+    Apply,
+    /// Writes each row's place, or the least i32. Tensors: indices, places.
+    Locate,
+}
+
+/// Params: `count` (rows; for `Apply` updates), `inner` (words that a row names), then the destination's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Scatter {
+    pub(crate) step: Step,
+    pub(crate) destination: Destination,
+}
+
+impl Spec for Scatter {
+    fn label(&self) -> String {
+        let step = match self.step {
+            Step::Mark => "mark",
+            Step::Apply => "apply",
+            Step::Locate => "locate",
+        };
+        format!("scatter_{step}")
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let indices = Slot::read("indices", "i32");
+        match self.step {
+            Step::Mark => vec![indices, Slot::write("places", "atomic<u32>")],
+            Step::Locate => vec![indices, Slot::write("places", "i32")],
+            Step::Apply => {
+                vec![indices, Slot::read("places", "u32"), Slot::read("updates", "u32"), Slot::write("y", "u32")]
+            }
+        }
+    }
+
+    fn params(&self) -> Vec<String> {
+        let mut names = vec!["count".to_string(), "inner".to_string()];
+        match self.destination {
+            Destination::Tuple(tuple) => names.extend((0..tuple).map(|j| format!("size{j}"))),
+            Destination::Elements { rank, .. } => {
+                names.push("length".into());
+                names.extend((0..rank).flat_map(|d| [format!("size{d}"), format!("stride{d}")]));
+            }
+        }
+        names
+    }
+
+    fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
+        let (tuple, rank, axis) = match self.destination {
+            Destination::Tuple(tuple) => (Some(tuple), 0, 0),
+            Destination::Elements { rank, axis } => (None, rank, axis),
+        };
+        let step = match self.step {
+            Step::Mark => "mark",
+            Step::Apply => "apply",
+            Step::Locate => "locate",
+        };
+        template::render("scatter", context!(workgroup => WORKGROUP, step, tuple, rank, axis))
+    }
+}

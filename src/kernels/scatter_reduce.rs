@@ -1,0 +1,70 @@
+//! Scatters that add, multiply or compare: one place of the result per invocation, which looks at every update that might
+//! name it, in order. No float atomics: the same input gives the same bits.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::{Scalar, narrow};
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, element, template};
+use crate::DType;
+
+/// What updates of one place do together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Function {
+    Add,
+    Mul,
+    Min,
+    Max,
+}
+
+/// Reduces updates into `y`, one place per invocation, which looks at all rows that might name it. Tensors: indices,
+/// updates, `y`. Params: `count` (elements of `y`), `from` and `to` (the rows), `length` (of `y` along the axis),
+/// `index_step` and `update_step` (from row to row), then for each dimension of `y` its `size`, the `limit` beyond which
+/// no row lies, and the strides of indices and updates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScatterReduce {
+    pub(crate) function: Function,
+    pub(crate) scalar: Scalar,
+    /// The dtype to round or wrap to.
+    pub(crate) dtype: DType,
+    pub(crate) rank: usize,
+    pub(crate) axis: usize,
+}
+
+impl Spec for ScatterReduce {
+    fn label(&self) -> String {
+        format!("scatter_{:?}", self.function).to_lowercase()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let word = element(self.scalar, false);
+        vec![Slot::read("indices", "i32"), Slot::read("updates", word.clone()), Slot::write("y", word)]
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["count", "from", "to", "length", "index_step", "update_step"].map(String::from);
+        let names = ["size", "limit", "index_stride", "update_stride"];
+        own.into_iter().chain((0..self.rank).flat_map(|d| names.map(|name| format!("{name}{d}")))).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let float = self.scalar == Scalar::F32;
+        let combined = match self.function {
+            Function::Add => "result + update",
+            Function::Mul => "result * update",
+            Function::Min if float => "min_full(result, update)",
+            Function::Max if float => "max_full(result, update)",
+            Function::Min => "min(result, update)",
+            Function::Max => "max(result, update)",
+        };
+        if float && matches!(self.function, Function::Min | Function::Max) {
+            used.insert(if self.function == Function::Min { "min_full" } else { "max_full" });
+        }
+        let result = narrow(self.dtype, ("result".into(), self.scalar), used);
+        let context =
+            context!(workgroup => WORKGROUP, rank => self.rank, axis => self.axis, combined, result);
+        template::render("scatter_reduce", context)
+    }
+}

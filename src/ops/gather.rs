@@ -1,0 +1,94 @@
+//! Gather: slices along one axis, picked by a tensor of indices.
+//!
+//! History: 1, 11 (negative indices), 13.
+
+use super::case::{self, Case, Tolerance};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, required};
+use crate::kernels::gather as kernel;
+use crate::plan::{Fact, Lower};
+
+/// Gather along `axis`.
+#[derive(Clone, Debug)]
+pub(crate) struct Gather {
+    axis: i64,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("Gather", 1, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    Ok(Gather { axis: def.attributes.int_or("axis", 0)? }.into())
+}
+
+impl Gather {
+    /// The axis, and the result's shape.
+    fn geometry(&self, data: &[usize], indices: &[usize]) -> Result<(usize, Vec<usize>), Why> {
+        let axis = axes::axis(self.axis, data.len())?;
+        Ok((axis, [&data[..axis], indices, &data[axis + 1..]].concat()))
+    }
+}
+
+impl Operator for Gather {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
+        indices::check_dtype(places.dtype)?;
+        let (_, shape) = self.geometry(&data.shape, &places.shape)?;
+        Ok(vec![Fact::new(data.dtype, shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
+        let (axis, shape) = self.geometry(&data.shape, &places.shape)?;
+        let size = data.shape[axis];
+        let inner: usize = data.shape[axis + 1..].iter().product();
+        let picked = places.ints()?.iter().map(|&i| indices::wrap(i, size)).collect::<Result<Vec<_>, _>>()?;
+        let source = |i: usize| {
+            let (row, within) = (i / inner, i % inner);
+            let (outer, n) = (row / picked.len(), row % picked.len());
+            Some((outer * size + picked[n]) * inner + within)
+        };
+        Ok(vec![data.gather(&shape, source, None)])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let (data, places, out) = (cx.fact(0)?, cx.fact(1)?, cx.out(0)?);
+        let (axis, _) = self.geometry(&data.shape, &places.shape)?;
+        let outer: usize = data.shape[..axis].iter().product();
+        let inner: usize = data.shape[axis + 1..].iter().product();
+        let x = cx.input(0)?;
+        if let (Some(known), 1, 1) = (places.constant(), places.count(), outer) {
+            let at = indices::wrap(known.ints()?[0], data.shape[axis])?;
+            return cx.view(0, x, at * inner);
+        }
+        let tensors = vec![x, cx.input(1)?, cx.output(0)?];
+        let params = [out.count(), inner, places.count(), data.shape[axis]].map(|v| v as u32).to_vec();
+        cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(out.count()));
+        Ok(())
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let new = |case: &str| Case::new("Gather", case).tolerance(Tolerance::EXACT);
+    let numbers = case::integers(&[4, 3], -100, 100);
+    let typed = |dtype: DType| {
+        let case = new(&dtype.to_string()).input(case::converted(&numbers, dtype));
+        case.input(case::list(&[3, 0, -1]))
+    };
+    vec![
+        new("rows").input(case::random(&[5, 4])).input(case::values(&[2, 2], &[0i64, -1, 4, 2])),
+        new("axis 1").int("axis", 1).input(case::random(&[3, 5, 2])).input(case::list(&[4, 1, 1])),
+        new("last axis").int("axis", -1).input(case::random(&[2, 3, 5])).input(case::values(&[3], &[0i32, -5, 4])),
+        new("scalar").input(case::random(&[3, 4])).input(case::values(&[], &[1i64])),
+        new("constant scalar").input(case::random(&[3, 64])).constant(case::values(&[], &[-2i64])),
+        new("unaligned scalar").input(case::random(&[3, 5])).constant(case::values(&[], &[1i64])),
+        new("constant").int("axis", 1).input(case::random(&[3, 5])).constant(case::list(&[-1, 0])),
+        new("vector").input(case::random(&[7])).input(case::values(&[], &[-7i64])),
+        new("rank 6").int("axis", 3).input(case::random(&[2, 1, 2, 3, 2, 2])).input(case::list(&[2, 0])),
+        new("no indices").input(case::random(&[3, 4])).input(case::list(&[])),
+        new("no slices").input(case::random(&[3, 0])).input(case::list(&[1])),
+        typed(DType::F16),
+        typed(DType::I64),
+        typed(DType::I8),
+        typed(DType::U8),
+        new("bool").input(case::bools(&[3], &[true, false, true])).input(case::list(&[2, 1])),
+    ]
+}
