@@ -5,8 +5,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   if o < p.count {
     var i = o;
     var inside = true;
-    var index_at = p.from * p.index_step;
-    var update_at = p.from * p.update_step;
+    var index_at = p.first * p.index_step;
+    var update_at = p.first * p.update_step;
 {% for d in range(rank) | reverse %}
     let c{{ d }} = i % p.size{{ d }};
     i /= p.size{{ d }};
@@ -20,7 +20,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       let own = i32(c{{ axis }});
       let from_back = own - i32(p.length);
       var result = y[o];
-      for (var row = p.from; row < p.to; row++) {
+      for (var row = p.first; row < p.last; row++) {
         let index = indices[index_at];
         if index == own || index == from_back {
           let update = updates[update_at];

@@ -20,7 +20,7 @@ pub(crate) enum Function {
 }
 
 /// Reduces updates into `y`, one place per invocation, which looks at all rows that might name it. Tensors: indices,
-/// updates, `y`. Params: `count` (elements of `y`), `from` and `to` (the rows), `length` (of `y` along the axis),
+/// updates, `y`. Params: `count` (elements of `y`), `first` and `last` (the rows `first..last`), `length` (of `y` along the axis),
 /// `index_step` and `update_step` (from row to row), then for each dimension of `y` its `size`, the `limit` beyond which
 /// no row lies, and the strides of indices and updates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl Spec for ScatterReduce {
     }
 
     fn params(&self) -> Vec<String> {
-        let own = ["count", "from", "to", "length", "index_step", "update_step"].map(String::from);
+        let own = ["count", "first", "last", "length", "index_step", "update_step"].map(String::from);
         let names = ["size", "limit", "index_stride", "update_stride"];
         own.into_iter().chain((0..self.rank).flat_map(|d| names.map(|name| format!("{name}{d}")))).collect()
     }

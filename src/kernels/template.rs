@@ -23,6 +23,7 @@ macro_rules! templates {
     };
 }
 
+templates!(
     "attention",
     "conv",
     "elementwise",
@@ -35,6 +36,7 @@ macro_rules! templates {
     "scatter",
     "scatter_reduce",
     "strided",
+);
 
 /// Renders `shaders/{name}.wgsl`.
 pub(crate) fn render(name: &str, context: Value) -> String {
