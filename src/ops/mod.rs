@@ -174,6 +174,7 @@ operators! {
     depth_to_space: DepthToSpace,
     dequantize: Dequantize,
     dropout: Dropout,
+    dynamic_quantize: DynamicQuantize,
     expand: Expand,
     gather: Gather,
     gather_elements: GatherElements,

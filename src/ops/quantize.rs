@@ -166,25 +166,31 @@ impl Operator for Quantize {
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
         let (x, scale) = (required(inputs, 0).ok()?, required(inputs, 1).ok()?);
-        let (low, high) = out.int_range().filter(|_| out.bits() <= 16)?;
+        out.int_range().filter(|_| out.bits() <= 16)?;
         let (x, scale) = (e.convert(x, Scalar::F32), e.convert(scale, Scalar::F32));
         let quotient = e.two(Fn2::Div, x, scale);
         let quotient = e.narrow(quotient, self.precision);
-        let rounded = e.one(Fn1::Round, quotient);
-        // Beyond, every 16-bit zero point saturates, and the conversion to an integer is not yet out of range.
-        let (least, most) = (e.f32(-131_072.0), e.f32(131_072.0));
-        let raised = e.two(Fn2::Max, rounded, least);
-        let bounded = e.two(Fn2::Min, raised, most);
-        let mut value = e.convert(bounded, Scalar::I32);
-        if let Some(zero) = optional(inputs, 2) {
-            let zero = e.convert(zero, Scalar::I32);
-            value = e.add(value, zero);
-        }
-        let (low, high) = (e.constant(Scalar::I32, low as f64), e.constant(Scalar::I32, high as f64));
-        let raised = e.two(Fn2::Max, value, low);
-        let saturated = e.two(Fn2::Min, raised, high);
-        Some(e.convert(saturated, Scalar::of(out)?))
+        Some(saturated(e, quotient, optional(inputs, 2), out))
     }
+}
+
+/// `quotient` rounded, moved by the zero point, and brought into the range of `out`, an integer type of at most 16 bits.
+pub(crate) fn saturated(e: &mut Builder, quotient: Reg, zero_point: Option<Reg>, out: DType) -> Reg {
+    let rounded = e.one(Fn1::Round, quotient);
+    // Beyond, every 16-bit zero point saturates, and the conversion to an integer is not yet out of range.
+    let (least, most) = (e.f32(-131_072.0), e.f32(131_072.0));
+    let raised = e.two(Fn2::Max, rounded, least);
+    let bounded = e.two(Fn2::Min, raised, most);
+    let mut value = e.convert(bounded, Scalar::I32);
+    if let Some(zero) = zero_point {
+        let zero = e.convert(zero, Scalar::I32);
+        value = e.add(value, zero);
+    }
+    let (low, high) = out.int_range().unwrap_or_default();
+    let (low, high) = (e.constant(Scalar::I32, low as f64), e.constant(Scalar::I32, high as f64));
+    let raised = e.two(Fn2::Max, value, low);
+    let saturated = e.two(Fn2::Min, raised, high);
+    e.convert(saturated, Scalar::of(out).unwrap_or(Scalar::I32))
 }
 
 fn cases() -> Vec<Case> {
