@@ -157,6 +157,11 @@ impl Builder {
         }
     }
 
+    /// The result's shape.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
     /// The element's linear index in the result, as u32.
     pub(crate) fn index(&mut self) -> Reg {
         self.push(Instr::Index, Scalar::U32)

@@ -137,6 +137,7 @@ kernels! {
     pad: Pad,
     pool: Pool,
     reduce: Reduce,
+    reverse_sequence: ReverseSequence,
     scatter: Scatter,
     scatter_reduce: ScatterReduce,
     strided: Strided,

@@ -33,6 +33,7 @@ templates!(
     "pad",
     "pool",
     "reduce",
+    "reverse_sequence",
     "scatter",
     "scatter_reduce",
     "strided",

@@ -9,8 +9,8 @@ pub(crate) mod case;
 pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod rows;
-pub(crate) mod strides;
 pub(crate) mod scatter;
+pub(crate) mod strides;
 #[cfg(test)]
 mod tests;
 pub(crate) mod window;
@@ -166,6 +166,7 @@ operators! {
     arg: Arg,
     attention: Attention,
     binary: Binary,
+    bit_cast: BitCast,
     cast: Cast,
     clip: Clip,
     concat: Concat,
@@ -176,12 +177,14 @@ operators! {
     dropout: Dropout,
     dynamic_quantize: DynamicQuantize,
     expand: Expand,
+    eye_like: EyeLike,
     gather: Gather,
     gather_elements: GatherElements,
     gather_nd: GatherNd,
     gemm: Gemm,
     is_inf: IsInf,
     matmul: MatMul,
+    one_hot: OneHot,
     pad: Pad,
     pool: Pool,
     prelu: PRelu,
@@ -189,6 +192,7 @@ operators! {
     range: Range,
     reduce: Reduce,
     reshape: Reshape,
+    reverse_sequence: ReverseSequence,
     scatter_elements: ScatterElements,
     scatter_nd: ScatterNd,
     select: Select,
@@ -198,6 +202,7 @@ operators! {
     split: Split,
     tile: Tile,
     transpose: Transpose,
+    trilu: Trilu,
     unary: Unary,
 }
 

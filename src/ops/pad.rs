@@ -5,7 +5,7 @@
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::kernels::pad::{self, Border, Dim};
 use crate::plan::{Fact, Lower};

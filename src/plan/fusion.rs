@@ -33,7 +33,7 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return false };
     let Some(output) = facts.get(output) else { return false };
-    let mut builder = Builder::default();
+    let mut builder = Builder::of_shape(&output.shape);
     let mut inputs = Vec::new();
     for (i, input) in node.data_inputs().enumerate() {
         match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {

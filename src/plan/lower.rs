@@ -215,6 +215,13 @@ impl<'a> Lower<'a> {
         self.program.add_tensor(format!("{}.temporary", self.node.name), scalar, shape.to_vec(), Place::Arena)
     }
 
+    /// Elements of `of` from `offset` on, as a tensor of their own.
+    pub(crate) fn window(&mut self, of: TensorId, offset: usize, shape: &[usize]) -> TensorId {
+        let output = self.temporary(self.scalar(of), shape);
+        self.program.steps.push(Step::View { output, of, offset });
+        output
+    }
+
     /// Emits one dispatch of `groups` workgroups; nothing if there are none.
     pub(crate) fn call(
         &mut self,

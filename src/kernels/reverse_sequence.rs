@@ -1,0 +1,41 @@
+//! The first elements of each sequence of a batch, backward.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::{Slot, Spec, template};
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// Tensors: source, lengths, destination. Params: `count`, `rows` and `columns` (the two outermost axes), `inner` (elements
+/// at each of their places).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReverseSequence {
+    /// Whether the outermost axis is time; else it is the second.
+    pub(crate) time_first: bool,
+}
+
+/// Workgroups for `count` elements.
+pub(crate) fn groups(count: usize) -> usize {
+    count.div_ceil(WORKGROUP)
+}
+
+impl Spec for ReverseSequence {
+    fn label(&self) -> String {
+        "reverse_sequence".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        vec![Slot::read("x", "u32"), Slot::read("lengths", "i32"), Slot::write("y", "u32")]
+    }
+
+    fn params(&self) -> Vec<String> {
+        ["count", "rows", "columns", "inner"].map(String::from).to_vec()
+    }
+
+    fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
+        template::render("reverse_sequence", context!(workgroup => WORKGROUP, time_first => self.time_first))
+    }
+}

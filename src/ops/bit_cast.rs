@@ -1,0 +1,98 @@
+//! BitCast: the same bits read as another dtype of the same width.
+//!
+//! History: 26.
+
+use super::case::{self, Case, Tolerance};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use crate::kernels::expr::{Fn2, Scalar};
+use crate::plan::{Fact, Lower};
+
+/// The new dtype.
+#[derive(Clone, Debug)]
+pub(crate) struct BitCast {
+    to: DType,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("BitCast", 26, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let code = def.attributes.int_or("to", 0)?;
+    match i32::try_from(code).ok().and_then(DType::from_onnx) {
+        Some(to) if to != DType::String => Ok(BitCast { to }.into()),
+        _ => refuse!("attribute 'to' is {code}, which is no data type with bits"),
+    }
+}
+
+impl Operator for BitCast {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let x = required(inputs, 0)?;
+        if x.dtype.bits() != self.to.bits() {
+            refuse!("{} and {} have different widths", x.dtype, self.to);
+        }
+        Ok(vec![Fact::new(self.to, x.shape.clone())])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let x = required(inputs, 0)?.to_tensor()?;
+        let bits = Tensor::from_raw(self.to, x.shape(), x.bytes().to_vec()).map_err(|e| Why(e.to_string()))?;
+        Ok(vec![Array::from_tensor(&bits)?])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let x = cx.fact(0)?;
+        let input = cx.input(0)?;
+        if x.dtype == self.to {
+            return cx.view(0, input, 0);
+        }
+        let (from, to) = (x.dtype, self.to);
+        let Some(scalar) = Scalar::of(to) else { refuse!("the device does not compute with {to}") };
+        let half = |dtype| dtype == DType::F16;
+        if from.bits() == 64 || half(from) || half(to) || (from.bits() < 16 && (from.is_float() || to.is_float())) {
+            refuse!("the device does not keep the bits of {from} and {to}");
+        }
+        cx.elementwise(0, &[(input, &x.shape)], |e, regs| {
+            // A bfloat16 is the upper half of its word.
+            let half_word = e.constant(Scalar::U32, 16.0);
+            let mut bits = match e.scalar(regs[0]) {
+                Scalar::Bool => e.convert(regs[0], Scalar::U32),
+                _ => e.bitcast(regs[0], Scalar::U32),
+            };
+            if from == DType::BF16 {
+                bits = e.two(Fn2::ShiftRight, bits, half_word);
+            }
+            if to == DType::BF16 {
+                bits = e.two(Fn2::ShiftLeft, bits, half_word);
+            }
+            match scalar {
+                Scalar::Bool => e.convert(bits, scalar),
+                _ => e.bitcast(bits, scalar),
+            }
+        })
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let cast = |case: &str, from: Tensor, to: DType| {
+        let case = Case::new("BitCast", case).tolerance(Tolerance::EXACT);
+        case.input(from).int("to", i64::from(to.onnx()))
+    };
+    let floats = || case::values(&[5], &[0.0f32, -0.0, 1.5, -3e38, f32::INFINITY]);
+    let shorts = || case::converted(&case::integers(&[7], -30000, 30000), DType::I16);
+    vec![
+        cast("float32_to_int32", floats(), DType::I32),
+        cast("float32_to_uint32", case::random(&[2, 3]), DType::U32),
+        cast("int32_to_float32", case::values(&[3], &[0i32, 0x3f80_0000, -0x3f80_0000]), DType::F32),
+        cast("int32_to_uint32", case::values(&[2], &[-1i32, 7]), DType::U32),
+        cast("int16_to_uint16", shorts(), DType::U16),
+        cast("uint16_to_int16", case::converted(&shorts(), DType::U16), DType::I16),
+        cast("int16_to_bfloat16", shorts(), DType::BF16),
+        cast("bfloat16_to_uint16", case::converted(&floats(), DType::BF16), DType::U16),
+        cast("int8_to_uint8", case::values(&[2], &[-1i8, 7]), DType::U8),
+        cast("uint8_to_int8", case::values(&[2], &[200u8, 7]), DType::I8),
+        cast("bool_to_uint8", case::bools(&[2], &[true, false]), DType::U8),
+        cast("uint8_to_bool", case::values(&[2], &[0u8, 1]), DType::Bool),
+        cast("same", floats(), DType::F32),
+        cast("scalar", case::random(&[]), DType::I32),
+        cast("empty", case::random(&[0]), DType::I32),
+    ]
+}
