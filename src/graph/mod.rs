@@ -4,6 +4,8 @@
 //! topological order; `verify` checks both, and runs between passes.
 
 mod attributes;
+#[cfg(test)]
+pub(crate) mod random;
 mod text;
 
 pub(crate) use attributes::{Attr, Attributes};

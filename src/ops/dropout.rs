@@ -57,6 +57,10 @@ impl Operator for Dropout {
         i == 0
     }
 
+    fn passes_input_on(&self) -> bool {
+        !self.may_train
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         if cx.optional_out(1).is_some() {
             cx.elementwise(1, &[], |e, _| e.constant(crate::kernels::expr::Scalar::Bool, 1.0))?;

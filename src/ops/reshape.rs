@@ -150,6 +150,10 @@ impl Operator for Reshape {
         if let IntList::Input(_) = self.operand() { &[1] } else { &[] }
     }
 
+    fn passes_input_on(&self) -> bool {
+        matches!(self, Reshape::Identity)
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let input = cx.input(0)?;
         cx.view(0, input, 0)

@@ -7,6 +7,8 @@ mod batch_norm;
 mod dead_code;
 mod fold;
 mod identity;
+#[cfg(test)]
+mod tests;
 mod transpose;
 
 use crate::Result;

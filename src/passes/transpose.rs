@@ -1,8 +1,39 @@
-//! Merges transposes that follow each other.
+//! Merges a transpose with the one before it, and drops those that change nothing.
 
+use super::replace_uses;
 use crate::Result;
 use crate::graph::Graph;
+use crate::ops::Op;
+use crate::ops::transpose::Transpose;
 
-pub(super) fn run(_graph: &mut Graph) -> Result<bool> {
-    Ok(false)
+pub(super) fn run(graph: &mut Graph) -> Result<bool> {
+    let mut changed = false;
+    let producers = graph.producers();
+    for n in 0..graph.nodes.len() {
+        let node = &graph.nodes[n];
+        let (Op::Transpose(op), [Some(input)], [Some(output)]) =
+            (&node.op, &node.inputs[..], &node.outputs[..])
+        else {
+            continue;
+        };
+        let (input, output) = (*input, *output);
+        let Some(perm) = op.fixed_perm() else { continue };
+        if perm.iter().enumerate().all(|(i, &axis)| i == axis) {
+            changed |= graph.use_counts()[output.index()] > 0;
+            replace_uses(graph, output, input);
+            continue;
+        }
+        let before = producers[input.index()].map(|id| &graph.nodes[id.index()]);
+        let Some((Op::Transpose(first), [Some(source)])) = before.map(|node| (&node.op, &node.inputs[..]))
+        else {
+            continue;
+        };
+        let Some(first) = first.fixed_perm().filter(|first| first.len() == perm.len()) else { continue };
+        let source = *source;
+        let merged = perm.iter().map(|&axis| first[axis]).collect();
+        graph.nodes[n].op = Transpose::new(merged).into();
+        graph.nodes[n].inputs = vec![Some(source)];
+        changed = true;
+    }
+    Ok(changed)
 }

@@ -7,6 +7,8 @@ mod fusion;
 mod lower;
 mod memory;
 mod program;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use facts::{Fact, FactBase, Facts, Signature};
 pub(crate) use lower::{Code, Epilogue, Lower, Pairing};
