@@ -36,7 +36,7 @@ templates!(
     "reverse_sequence",
     "scatter",
     "scatter_reduce",
-    "strided",
+    "strided"
 );
 
 /// Renders `shaders/{name}.wgsl`.

@@ -156,32 +156,25 @@ impl Rows {
         self.scalar
     }
 
-    fn side(&mut self, tensor: TensorId, scalar: Scalar, shape: &[usize], each: Each) -> usize {
+    /// The operand number of input `i`, which broadcasts from `shape` to the elements, or to the rows' values (the input's
+    /// shape with 1 on the reduced axes). One for each element is not to be read by folded values and results of rows.
+    pub(crate) fn side(
+        &mut self,
+        cx: &mut Lower,
+        i: usize,
+        shape: &[usize],
+        each: Each,
+    ) -> Result<usize, Why> {
+        let tensor = cx.input(i)?;
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
         let (mut index, mut params) = index_of(shape, whole);
-        if index == Index::Axis
-            && each == Each::Element
-            && self.view.is_matrix()
-            && params == [1, self.view.length as u32]
-        {
+        let vector = index == Index::Axis && params == [1, self.view.length as u32];
+        if vector && each == Each::Element && self.view.is_matrix() {
             (index, params) = (Index::Column, vec![]);
         }
         let operand = FIRST_SIDE + self.sides.len();
-        self.sides.push((Side { operand, scalar, index, each }, tensor, params));
-        operand
-    }
-
-    /// The operand number of input `i`, which broadcasts from `shape` to the rows' values: to the input's shape with 1 on
-    /// the reduced axes.
-    pub(crate) fn row_side(&mut self, cx: &mut Lower, i: usize, shape: &[usize]) -> Result<usize, Why> {
-        let tensor = cx.input(i)?;
-        Ok(self.side(tensor, cx.scalar(tensor), shape, Each::Row))
-    }
-
-    /// The operand number of input `i`, which broadcasts from `shape` to the elements. Row results cannot read it.
-    pub(crate) fn element_side(&mut self, cx: &mut Lower, i: usize, shape: &[usize]) -> Result<usize, Why> {
-        let tensor = cx.input(i)?;
-        Ok(self.side(tensor, cx.scalar(tensor), shape, Each::Element))
+        self.sides.push((Side { operand, scalar: cx.scalar(tensor), index, each }, tensor, params));
+        Ok(operand)
     }
 
     /// One more value per row: `map` of each element, combined, and `finish` of that.

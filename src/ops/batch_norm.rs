@@ -1,0 +1,203 @@
+//! BatchNormalization: per channel, by given statistics, or in training by those of the batch.
+//!
+//! History: 1, 6, 7 (`spatial`), 9, 14 (`training_mode`; the outputs became Y, running mean, running variance), 15. Before
+//! 14, more than one output means training, with two more outputs that nobody defined.
+
+use super::case::{self, Case, Tolerance};
+use super::rows::{Rows, element, value};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
+use crate::kernels::reduce::{Combine, Each};
+use crate::plan::{Fact, Lower, Pairing};
+use crate::reference::array::rows;
+
+/// Parsed attributes.
+#[derive(Clone, Debug)]
+pub(crate) struct BatchNorm {
+    epsilon: f32,
+    momentum: f32,
+    training: bool,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 7, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let training = def.attributes.flag("training_mode", false)?;
+    if def.opset < 9 && !def.attributes.flag("spatial", true)? {
+        refuse!("spatial=0 is not supported; flatten the input to (N, C*D1*D2...) before the node");
+    }
+    if !training && def.output_count() > 1 {
+        refuse!("training outputs of opsets before 14 are not supported; remove all outputs but the first");
+    }
+    let (epsilon, momentum) = (def.attributes.float_or("epsilon", 1e-5)?, def.attributes.float_or("momentum", 0.9)?);
+    Ok(BatchNorm { epsilon, momentum, training }.into())
+}
+
+/// The shape with a channel axis: a vector is a batch of one channel.
+fn with_channel(shape: &[usize]) -> Vec<usize> {
+    if shape.len() == 1 { vec![shape[0], 1] } else { shape.to_vec() }
+}
+
+/// All axes but the channel's.
+fn statistics_axes(shape: &[usize]) -> Vec<usize> {
+    (0..shape.len()).filter(|&axis| axis != 1).collect()
+}
+
+/// The shape from which a vector over channels broadcasts to `shape`.
+fn by_channel(shape: &[usize]) -> Vec<usize> {
+    let mut own = vec![1; shape.len() - 1];
+    own[0] = shape[1];
+    own
+}
+
+impl Operator for BatchNorm {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let x = required(inputs, 0)?;
+        if x.shape.is_empty() {
+            refuse!("needs a batch axis, and the rank is 0");
+        }
+        let channels = with_channel(&x.shape)[1];
+        for i in 1..5 {
+            let given = required(inputs, i)?;
+            if given.shape != [channels] || !given.dtype.is_float() {
+                refuse!("input {i} is {given}, and there are {channels} channels");
+            }
+        }
+        let mut facts = vec![Fact::new(x.dtype, x.shape.clone())];
+        if self.training {
+            let dtype = required(inputs, 3)?.dtype;
+            facts.extend([Fact::new(dtype, vec![channels]), Fact::new(dtype, vec![channels])]);
+        }
+        Ok(facts)
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (x, given) = (required(inputs, 0)?, |i: usize| required(inputs, i)?.floats());
+        let (scale, bias, means, variances) = (given(1)?, given(2)?, given(3)?, given(4)?);
+        let shape = with_channel(&x.shape);
+        let data = x.floats()?;
+        let mut y = vec![0.0; data.len()];
+        let (mut running_means, mut running_variances) = (Vec::new(), Vec::new());
+        for (c, row) in rows(&shape, &statistics_axes(&shape)).enumerate() {
+            let (mut mean, mut variance) = (means[c], variances[c]);
+            if self.training {
+                mean = row.iter().map(|&i| data[i]).sum::<f64>() / row.len() as f64;
+                variance = row.iter().map(|&i| (data[i] - mean).powi(2)).sum::<f64>() / row.len() as f64;
+            }
+            for i in row {
+                y[i] = (data[i] - mean) / (variance + f64::from(self.epsilon)).sqrt() * scale[c] + bias[c];
+            }
+            let momentum = f64::from(self.momentum);
+            running_means.push(means[c] * momentum + mean * (1.0 - momentum));
+            running_variances.push(variances[c] * momentum + variance * (1.0 - momentum));
+        }
+        let mut results = vec![Array::float(x.dtype, &x.shape, y)];
+        if self.training {
+            let dtype = required(inputs, 3)?.dtype;
+            results.push(Array::float(dtype, &[means.len()], running_means));
+            results.push(Array::float(dtype, &[means.len()], running_variances));
+        }
+        Ok(results)
+    }
+
+    fn pairing(&self, i: usize, inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {
+        let shape = with_channel(&required(inputs, 0)?.shape);
+        Ok((i > 0).then(|| Pairing { operand: by_channel(&shape), result: shape }))
+    }
+
+    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {
+        let input = |i: usize| required(inputs, i).ok();
+        let (x, scale, bias, mean, variance) = (input(0)?, input(1)?, input(2)?, input(3)?, input(4)?);
+        if self.training {
+            return None;
+        }
+        let centered = e.sub(x, mean);
+        let deviation = self.deviation(e, variance);
+        let factor = e.two(Fn2::Div, scale, deviation);
+        let scaled = e.mul(centered, factor);
+        Some(e.add(scaled, bias))
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        const F32: Scalar = Scalar::F32;
+        let shape = with_channel(&cx.fact(0)?.shape);
+        let mut rows = Rows::new(cx, 0, &shape, &statistics_axes(&shape))?;
+        let length = rows.length() as f32;
+        let mean = |e: &mut Builder, sum: Reg| {
+            let length = e.shape_f32(length);
+            e.two(Fn2::Div, sum, length)
+        };
+        let centered = |e: &mut Builder| {
+            let (x, mean) = (element(e, F32), value(e, 0, F32));
+            e.sub(x, mean)
+        };
+        rows.fold(Combine::Sum, |e| element(e, F32), mean);
+        let square = |e: &mut Builder| {
+            let difference = centered(e);
+            e.mul(difference, difference)
+        };
+        rows.fold(Combine::Sum, square, mean);
+        let own = by_channel(&shape);
+        let (scale, bias) = (rows.side(cx, 1, &own, Each::Row)?, rows.side(cx, 2, &own, Each::Row)?);
+        let output = cx.output(0)?;
+        rows.element_result(output, |e| {
+            let (scale, bias, variance) = (e.load(scale, F32), e.load(bias, F32), value(e, 1, F32));
+            let (centered, deviation) = (centered(e), self.deviation(e, variance));
+            let factor = e.two(Fn2::Div, scale, deviation);
+            let scaled = e.mul(centered, factor);
+            e.add(scaled, bias)
+        });
+        for k in 0..2 {
+            if let Some(fact) = cx.optional_out(k + 1) {
+                let running = rows.side(cx, k + 3, &own, Each::Row)?;
+                let output = cx.output(k + 1)?;
+                rows.row_result(output, |e| {
+                    let (old, new) = (e.load(running, F32), value(e, k, F32));
+                    let (momentum, rest) = (e.f32(self.momentum), e.f32(1.0 - self.momentum));
+                    let (old, new) = (e.mul(old, momentum), e.mul(new, rest));
+                    let sum = e.add(old, new);
+                    e.narrow(sum, fact.dtype)
+                });
+            }
+        }
+        rows.emit(cx)
+    }
+}
+
+impl BatchNorm {
+    fn deviation(&self, e: &mut Builder, variance: Reg) -> Reg {
+        let epsilon = e.f32(self.epsilon);
+        let sum = e.add(variance, epsilon);
+        e.one(Fn1::Sqrt, sum)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let new = |name: &str, shape: &[usize], channels: usize| {
+        Case::new("BatchNormalization", name)
+            .tolerance(Tolerance::ACCUMULATION)
+            .input(case::uniform(shape, -2.0, 3.0))
+            .input(case::uniform(&[channels], 0.5, 1.5))
+            .input(case::random(&[channels]))
+            .input(case::random(&[channels]))
+            .input(case::uniform(&[channels], 0.2, 2.0))
+    };
+    let half = |shape: &[usize]| case::converted(&case::uniform(shape, 0.5, 2.0), DType::F16);
+    vec![
+        new("image", &[2, 3, 4, 5], 3),
+        new("matrix", &[4, 7], 7).opset(9),
+        new("sequence", &[2, 3, 5], 3).float("epsilon", 0.1),
+        new("volume", &[1, 2, 3, 4, 2], 2),
+        new("vector", &[6], 1),
+        new("empty", &[0, 3, 2], 3),
+        Case::new("BatchNormalization", "float16")
+            .input(half(&[2, 3, 4]))
+            .input(half(&[3]))
+            .input(half(&[3]))
+            .input(half(&[3]))
+            .input(half(&[3])),
+        new("training", &[2, 3, 4, 5], 3).int("training_mode", 1).float("momentum", 0.7).outputs(3),
+        new("training_large", &[2, 2, 90, 80], 2).int("training_mode", 1).outputs(3),
+        new("training_one_output", &[2, 3, 4], 3).int("training_mode", 1),
+    ]
+}
