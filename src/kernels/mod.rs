@@ -130,6 +130,7 @@ macro_rules! kernels {
 kernels! {
     attention: Attention,
     conv: Conv,
+    conv_transpose: ConvTranspose,
     elementwise: Elementwise,
     gather: Gather,
     gather_elements: GatherElements,

@@ -26,6 +26,7 @@ macro_rules! templates {
 templates!(
     "attention",
     "conv",
+    "conv_transpose",
     "elementwise",
     "gather",
     "gather_elements",

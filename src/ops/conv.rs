@@ -3,12 +3,12 @@
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::in_parts;
+use super::product::{Sink, Source, in_parts};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::conv;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Code, Fact, Lower};
 use crate::reference::product;
 
 #[derive(Clone, Debug)]
@@ -71,6 +71,38 @@ impl Sizes {
         let (batch, groups, channels) = (self.batch, self.group, self.channels);
         product::Conv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }.run(x, w)
     }
+
+    /// Emits the convolution.
+    pub(crate) fn lower<'a>(
+        &self,
+        cx: &mut Lower<'a>,
+        x: Source,
+        w: Source,
+        scalar: Scalar,
+        sink: Sink<'_, 'a>,
+    ) -> Result<(), Why> {
+        let rank = self.spans.len();
+        if rank > 3 {
+            refuse!("a convolution over {rank} axes is not supported on the device; at most 3 are");
+        }
+        let size = |size: fn(&Span) -> usize| self.spans.iter().map(size).product::<usize>();
+        let (input, output, taps) = (size(|s| s.input), size(|s| s.output), size(|s| s.kernel));
+        let planes = self.batch * self.group;
+        let filters = if self.filters < 8 { 1 } else { 8 };
+        let groups = planes * self.filters.div_ceil(filters) * output.div_ceil(conv::Conv::PLACES);
+        let (x, w) = (x.tensor(cx)?, w.tensor(cx)?);
+        let terms = (self.channels * taps, cx.target.max_iterations as usize);
+        let matrix = (self.group * self.filters, output);
+        in_parts(cx, terms, matrix, scalar, sink, |cx, (first, last), epilogue, y| {
+            let fixed = [planes, self.group, self.filters, self.channels, first, last, input, output, taps];
+            let axes = self.spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]);
+            let params = fixed.into_iter().chain(axes).map(|v| v as u32).chain(epilogue.params).collect();
+            let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
+            let kernel = conv::Conv { scalar, rank, filters, epilogue: epilogue.fused };
+            cx.call(kernel, tensors, params, groups);
+            Ok(())
+        })
+    }
 }
 
 /// Adds to each element of channel `c` (axis 1) `bias[c]`.
@@ -111,35 +143,9 @@ impl Operator for Conv {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, w, bias) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
         let sizes = Sizes::of(&self.window, self.group, &x.shape, &w.shape)?;
-        let rank = sizes.spans.len();
-        if rank > 3 {
-            refuse!("a convolution over {rank} axes is not supported on the device; at most 3 are");
-        }
-        let size = |size: fn(&Span) -> usize| sizes.spans.iter().map(size).product::<usize>();
-        let (input, output, taps) = (size(|s| s.input), size(|s| s.output), size(|s| s.kernel));
-        let planes = sizes.batch * sizes.group;
-        let filters = if sizes.filters < 8 { 1 } else { 8 };
-        let groups = planes * sizes.filters.div_ceil(filters) * output.div_ceil(conv::Conv::PLACES);
-        let (x, w) = (cx.input(0)?, cx.input(1)?);
-        let terms = (sizes.channels * taps, cx.target.max_iterations as usize);
-        let matrix = (sizes.group * sizes.filters, output);
-        let finish = |code: &mut crate::plan::Code, value| {
-            if bias.is_none() {
-                return Ok(value);
-            }
-            let bias = code.input(2, &sizes.bias_shape())?;
-            Ok(code.builder.add(value, bias))
-        };
-        in_parts(cx, terms, matrix, Scalar::F32, finish, |cx, (first, last), epilogue, y| {
-            let fixed =
-                [planes, sizes.group, sizes.filters, sizes.channels, first, last, input, output, taps];
-            let axes = sizes.spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]);
-            let params = fixed.into_iter().chain(axes).map(|v| v as u32).chain(epilogue.params).collect();
-            let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
-            let kernel = conv::Conv { scalar: Scalar::F32, rank, filters, epilogue: epilogue.fused };
-            cx.call(kernel, tensors, params, groups);
-            Ok(())
-        })
+        let shape = sizes.bias_shape();
+        let finish = |code: &mut Code, value| if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) };
+        sizes.lower(cx, Source::Input(0), Source::Input(1), Scalar::F32, Sink::Finished(&finish))
     }
 }
 

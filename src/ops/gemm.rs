@@ -4,7 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::product::{Matrix, Product, Source};
+use super::product::{Matrix, Product, Sink, Source};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Reg, Scalar};
 use crate::plan::{Code, Fact, Lower};
@@ -125,7 +125,7 @@ impl Operator for Gemm {
             a: matrix(0, a.shape[1], self.transpose_a),
             b: matrix(1, b.shape[1], self.transpose_b),
         };
-        product.lower(cx, scalar, |code, value| self.finish(code, value, c))
+        product.lower(cx, scalar, Sink::Finished(&|code, value| self.finish(code, value, c)))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Matrix, Product, Source};
+use super::product::{Batch, Matrix, Product, Sink, Source};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};
@@ -116,7 +116,7 @@ impl Operator for MatMul {
         let (a, b) = (cx.fact(0)?, cx.fact(1)?);
         let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
         let product = Shapes::of(&a.shape, &b.shape)?.product(Source::Input(0), Source::Input(1));
-        product.lower(cx, scalar, |_, value| Ok(value))
+        product.lower(cx, scalar, Sink::Sum)
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod broadcast;
 pub(crate) mod case;
 pub(crate) mod indices;
 pub(crate) mod product;
+pub(crate) mod quantized;
 pub(crate) mod rows;
 pub(crate) mod scatter;
 pub(crate) mod strides;
@@ -173,6 +174,8 @@ operators! {
     concat: Concat,
     constant_of_shape: ConstantOfShape,
     conv: Conv,
+    conv_integer: ConvInteger,
+    conv_transpose: ConvTranspose,
     depth_to_space: DepthToSpace,
     dequantize: Dequantize,
     dropout: Dropout,
@@ -186,11 +189,14 @@ operators! {
     is_inf: IsInf,
     lp_normalization: LpNormalization,
     matmul: MatMul,
+    matmul_integer: MatMulInteger,
     normalization: Normalization,
     one_hot: OneHot,
     pad: Pad,
     pool: Pool,
     prelu: PRelu,
+    qlinear_conv: QLinearConv,
+    qlinear_matmul: QLinearMatMul,
     quantize: Quantize,
     range: Range,
     reduce: Reduce,

@@ -43,7 +43,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    fn tensor(self, cx: &mut Lower) -> Result<TensorId, Why> {
+    pub(crate) fn tensor(self, cx: &mut Lower) -> Result<TensorId, Why> {
         match self {
             Source::Input(i) => cx.input(i),
             Source::Tensor(tensor) => Ok(tensor),
@@ -65,6 +65,20 @@ pub(crate) fn merge(batch: &[Batch]) -> Vec<Batch> {
     merged
 }
 
+/// Where the result of a product or a convolution goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Sink<'f, 'a> {
+    /// To the operator's output 0, through its epilogue.
+    Sum,
+    /// The same, where the function makes the operator's value out of the sum.
+    Finished(&'f Finish<'f, 'a>),
+    /// To a temporary tensor, as it is.
+    Tensor(TensorId),
+}
+
+/// What becomes of a sum.
+pub(crate) type Finish<'f, 'a> = dyn Fn(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why> + 'f;
+
 /// Splits a sum of `terms` into dispatches of at most `limit`: calls `dispatch` with the first and last term of each, its
 /// epilogue and its output. All but the last hand on what they accumulated.
 pub(crate) fn in_parts<'a>(
@@ -72,40 +86,44 @@ pub(crate) fn in_parts<'a>(
     (terms, limit): (usize, usize),
     matrix: (usize, usize),
     scalar: Scalar,
-    finish: impl FnOnce(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why>,
+    sink: Sink<'_, 'a>,
     mut dispatch: impl FnMut(&mut Lower<'a>, (usize, usize), Epilogue, TensorId) -> Result<(), Why>,
 ) -> Result<(), Why> {
-    let shape = cx.out(0)?.shape.clone();
     let mut before: Option<TensorId> = None;
     let mut first = 0;
     while terms - first > limit {
+        let shape = match sink {
+            Sink::Tensor(tensor) => cx.shape(tensor).to_vec(),
+            _ => cx.out(0)?.shape.clone(),
+        };
         let partial = cx.temporary(scalar, &shape);
         let epilogue = cx.partial(scalar, before);
         dispatch(cx, (first, first + limit), epilogue, partial)?;
         before = Some(partial);
         first += limit;
     }
-    let epilogue = cx.epilogue_after(Some(matrix), scalar, |code, value| {
-        let value = match before {
-            Some(before) => {
-                let before = code.tensor(before);
-                code.builder.add(value, before)
-            }
-            None => value,
-        };
-        finish(code, value)
+    if let Sink::Tensor(tensor) = sink {
+        let epilogue = cx.partial(scalar, before);
+        return dispatch(cx, (first, terms), epilogue, tensor);
+    }
+    let epilogue = cx.epilogue_after(Some(matrix), scalar, |code, mut value| {
+        if let Some(before) = before {
+            let before = code.tensor(before);
+            value = code.builder.add(value, before);
+        }
+        if let Sink::Finished(finish) = sink { finish(code, value) } else { Ok(value) }
     })?;
     let output = cx.output(0)?;
     dispatch(cx, (first, terms), epilogue, output)
 }
 
 impl Product {
-    /// Emits the product; `finish` makes the operator's value out of the sum.
+    /// Emits the product.
     pub(crate) fn lower<'a>(
         &self,
         cx: &mut Lower<'a>,
         scalar: Scalar,
-        finish: impl FnOnce(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why>,
+        sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let batch = merge(&self.batch);
         let batches: usize = self.batch.iter().map(|dim| dim.size).product();
@@ -120,7 +138,7 @@ impl Product {
             (self.k, limit),
             (self.m, self.n),
             scalar,
-            finish,
+            sink,
             |cx, (first, last), epilogue, output| {
                 let strides = [self.a.row, self.a.column, self.b.row, self.b.column];
                 let mut params: Vec<usize> = vec![self.m, self.n, first, last, batches];

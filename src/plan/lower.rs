@@ -13,7 +13,7 @@ use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::{Kernel, Target};
 use crate::reference::array::Numbers;
-use crate::{Error, Result, UnsupportedNode};
+use crate::{DType, Error, Result, UnsupportedNode};
 
 /// What an operator's `lower` sees and writes to.
 pub(crate) struct Lower<'a> {
@@ -258,23 +258,35 @@ impl<'a> Lower<'a> {
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> Result<(), Why> {
         let out = self.out(i)?;
-        let mut builder = Builder::of_shape(&out.shape);
-        let (mut specs, mut params, mut regs) = (vec![], vec![out.count() as u32], vec![]);
-        for (n, &(tensor, shape)) in operands.iter().enumerate() {
-            let (index, words) = index_of(shape, &out.shape);
+        let output = self.output(i)?;
+        self.elementwise_to(output, (out.dtype, &out.shape), operands, build);
+        Ok(())
+    }
+
+    /// As [`Lower::elementwise`], into a tensor of the given dtype and shape.
+    pub(crate) fn elementwise_to(
+        &mut self,
+        output: TensorId,
+        (dtype, shape): (DType, &[usize]),
+        operands: &[(TensorId, &[usize])],
+        build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
+    ) {
+        let count: usize = shape.iter().product();
+        let mut builder = Builder::of_shape(shape);
+        let (mut specs, mut params, mut regs) = (vec![], vec![count as u32], vec![]);
+        for (n, &(tensor, from)) in operands.iter().enumerate() {
+            let (index, words) = index_of(from, shape);
             specs.push(Operand { scalar: self.scalar(tensor), index });
             params.extend(words);
             regs.push(builder.load(n, self.scalar(tensor)));
         }
         let value = build(&mut builder, &regs);
-        let value = builder.narrow(value, out.dtype);
+        let value = builder.narrow(value, dtype);
         let (expr, constants) = builder.finish(vec![value]);
         params.extend(constants);
-        let output = self.output(i)?;
         let tensors = operands.iter().map(|operand| operand.0).chain([output]).collect();
         let kernel = Elementwise { fused: Fused { expr, operands: specs }, in_place: None };
-        self.call(kernel, tensors, params, elementwise::groups(out.count()));
-        Ok(())
+        self.call(kernel, tensors, params, elementwise::groups(count));
     }
 
     /// Output `i` becomes a copy of input `input`, for calls that then write parts of it.
@@ -314,6 +326,11 @@ impl<'a> Lower<'a> {
     /// How the device holds a tensor.
     pub(crate) fn scalar(&self, tensor: TensorId) -> Scalar {
         self.program.tensor(tensor).scalar
+    }
+
+    /// The shape of a tensor.
+    pub(crate) fn shape(&self, tensor: TensorId) -> &[usize] {
+        &self.program.tensor(tensor).shape
     }
 
     /// The epilogue to put after this operator's value; the value itself, rounded to its dtype, where nothing is fused.
@@ -512,6 +529,12 @@ impl<'c, 'a> Code<'c, 'a> {
             }
             None => refuse!("input {i} is required"),
         }
+    }
+
+    /// `value` plus the operator's input `i`, read under `shape`.
+    pub(crate) fn add_input(&mut self, value: Reg, i: usize, shape: &[usize]) -> Result<Reg, Why> {
+        let other = self.input(i, shape)?;
+        Ok(self.builder.add(value, other))
     }
 
     /// The element of `tensor`, which has the result's shape.

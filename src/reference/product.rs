@@ -1,6 +1,6 @@
 //! Matrix products and sliding-window sums of the reference, over f64 and i128 alike, spread over the machine's cores.
 
-use std::ops::{AddAssign, Mul};
+use std::ops::{AddAssign, Mul, Range};
 
 use crate::ops::window::Span;
 
@@ -68,7 +68,34 @@ impl Conv<'_> {
             for c in 0..self.channels {
                 let x = &x[((n * self.groups + group) * self.channels + c) * input..][..input];
                 for (t, tap) in taps.iter().enumerate() {
-                    self.add_tap(x, w[(f * self.channels + c) * taps.len() + t], tap, y);
+                    let weight = w[(f * self.channels + c) * taps.len() + t];
+                    self.lines(tap, |y_line, x_line, stride| {
+                        let x = x[x_line].iter().step_by(stride);
+                        y[y_line].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
+                    });
+                }
+            }
+        });
+        y
+    }
+
+    /// The transposed convolution, whose windows the spans describe from the other side: `x` has their `output` places, the
+    /// result their `input` places, and `w` is `[groups * channels, filters / groups, ...]`.
+    pub(crate) fn run_transposed<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
+        let (input, output) = (self.size(|s| s.output), self.size(|s| s.input));
+        let (taps, each) = (grid(self.spans, |s| s.kernel), self.filters / self.groups);
+        let mut y = vec![T::default(); self.batch * self.filters * output];
+        for_chunks(&mut y, output, |plane, y| {
+            let (n, f) = (plane / self.filters, plane % self.filters);
+            let group = f / each;
+            for c in group * self.channels..(group + 1) * self.channels {
+                let x = &x[(n * self.groups * self.channels + c) * input..][..input];
+                for (t, tap) in taps.iter().enumerate() {
+                    let weight = w[(c * each + f % each) * taps.len() + t];
+                    self.lines(tap, |x_line, y_line, stride| {
+                        let y = y[y_line].iter_mut().step_by(stride);
+                        y.zip(&x[x_line]).for_each(|(y, &x)| *y += weight * x);
+                    });
                 }
             }
         });
@@ -79,8 +106,9 @@ impl Conv<'_> {
         self.spans.iter().map(size).product()
     }
 
-    /// Adds to each output place of one plane its input under one tap, times the tap's weight.
-    fn add_tap<T: Number>(&self, x: &[T], weight: T, tap: &[usize], y: &mut [T]) {
+    /// Calls `visit` for each line of windows of which `tap` is not in the padding: with the range of windows, the range
+    /// of places that the tap reads, and the stride in the latter.
+    fn lines(&self, tap: &[usize], mut visit: impl FnMut(Range<usize>, Range<usize>, usize)) {
         let Some((inner, outer)) = self.spans.split_last() else { return };
         let Some((inner_tap, outer_tap)) = tap.split_last() else { return };
         let (first, last) = inner.inside(*inner_tap);
@@ -89,10 +117,10 @@ impl Conv<'_> {
             for ((span, &o), &t) in outer.iter().zip(at).zip(outer_tap) {
                 line = span.source(o, t).and_then(|i| line.map(|line| line * span.input + i));
             }
-            let (Some(line), Some(start)) = (line, inner.source(first, *inner_tap)) else { continue };
-            let x = x[line * inner.input + start..].iter().step_by(inner.stride);
-            let y = &mut y[row * inner.output + first..row * inner.output + last];
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
+            if let (Some(line), Some(start)) = (line, inner.source(first, *inner_tap)) {
+                let windows = row * inner.output + first..row * inner.output + last;
+                visit(windows, line * inner.input + start..(line + 1) * inner.input, inner.stride);
+            }
         }
     }
 }

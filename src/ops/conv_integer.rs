@@ -1,0 +1,76 @@
+//! ConvInteger: the convolution of 8-bit integers less their zero points, in 32 bits.
+//!
+//! History: 10.
+
+use super::case::{self, Case, Tolerance};
+use super::conv::{Sizes, group};
+use super::product::Sink;
+use super::quantized::{centred, channel_shape, check, lower_centred};
+use super::window::Window;
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
+use crate::kernels::expr::Scalar;
+use crate::plan::{Fact, Lower};
+
+#[derive(Clone, Debug)]
+pub(crate) struct ConvInteger {
+    window: Window,
+    group: usize,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("ConvInteger", 10, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    Ok(ConvInteger { window: Window::parse(def)?, group: group(def)? }.into())
+}
+
+impl ConvInteger {
+    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
+        Sizes::of(&self.window, self.group, x, w)
+    }
+}
+
+impl Operator for ConvInteger {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
+        check(x, optional(inputs, 2), |shape| shape.to_vec())?;
+        check(w, optional(inputs, 3), |shape| channel_shape(shape, w.rank(), 0))?;
+        Ok(vec![Fact::new(DType::I32, self.sizes(&x.shape, &w.shape)?.shape())])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
+        let sizes = self.sizes(&x.shape, &w.shape)?;
+        let data = centred(x, optional(inputs, 2), |shape| shape.to_vec())?;
+        let weights = centred(w, optional(inputs, 3), |shape| channel_shape(shape, w.shape.len(), 0))?;
+        Ok(vec![Array::int(DType::I32, &sizes.shape(), sizes.eval(&data, &weights))])
+    }
+
+    fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let (x, w) = (cx.fact(0)?, cx.fact(1)?);
+        let sizes = self.sizes(&x.shape, &w.shape)?;
+        let data = lower_centred(cx, 0, 2, |shape| shape.to_vec())?;
+        let weights = lower_centred(cx, 1, 3, |shape| channel_shape(shape, w.rank(), 0))?;
+        sizes.lower(cx, data, weights, Scalar::I32, Sink::Sum)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let unsigned = |shape: &[usize]| case::converted(&case::integers(shape, 0, 256), DType::U8);
+    let signed = |shape: &[usize]| case::converted(&case::integers(shape, -128, 128), DType::I8);
+    let new = |name: &str| {
+        Case::new("ConvInteger", name)
+            .tolerance(Tolerance::EXACT)
+            .input(unsigned(&[2, 4, 6, 7]))
+            .ints("pads", &[1, 1, 1, 1])
+            .int("group", 2)
+    };
+    vec![
+        new("no_zero_point").constant(signed(&[6, 2, 3, 3])),
+        new("scalar").constant(signed(&[6, 2, 3, 3])).input(unsigned(&[])),
+        new("channels").input(signed(&[6, 2, 3, 3])).input(unsigned(&[1])).input(signed(&[6])),
+    ]
+}

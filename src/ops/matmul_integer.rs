@@ -1,0 +1,76 @@
+//! MatMulInteger: the product of 8-bit matrices less their zero points, in 32 bits.
+//!
+//! History: 10.
+
+use super::case::{self, Case, Tolerance};
+use super::matmul::Shapes;
+use super::product::Sink;
+use super::quantized::{centred, check, lower_centred, matrix_shape};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
+use crate::kernels::expr::Scalar;
+use crate::plan::{Fact, Lower};
+
+#[derive(Clone, Debug)]
+pub(crate) struct MatMulInteger;
+
+pub(crate) const ROWS: &[Row] = &[onnx("MatMulInteger", 10, parse, cases)];
+
+fn parse(_: &NodeDef) -> Result<Op, Why> {
+    Ok(MatMulInteger.into())
+}
+
+fn rows(shape: &[usize]) -> Vec<usize> {
+    matrix_shape(shape, true)
+}
+
+fn columns(shape: &[usize]) -> Vec<usize> {
+    matrix_shape(shape, false)
+}
+
+impl Operator for MatMulInteger {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
+        check(a, optional(inputs, 2), rows)?;
+        check(b, optional(inputs, 3), columns)?;
+        Ok(vec![Fact::new(DType::I32, Shapes::of(&a.shape, &b.shape)?.shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
+        let shapes = Shapes::of(&a.shape, &b.shape)?;
+        let (left, right) = (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 3), columns)?);
+        Ok(vec![Array::int(DType::I32, &shapes.shape, shapes.eval(&left, &right))])
+    }
+
+    fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let shapes = Shapes::of(&cx.fact(0)?.shape, &cx.fact(1)?.shape)?;
+        let (a, b) = (lower_centred(cx, 0, 2, rows)?, lower_centred(cx, 1, 3, columns)?);
+        shapes.product(a, b).lower(cx, Scalar::I32, Sink::Sum)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let bytes = |shape: &[usize], dtype: DType| {
+        let (low, high) = if dtype == DType::I8 { (-128, 128) } else { (0, 256) };
+        case::converted(&case::integers(shape, low, high), dtype)
+    };
+    let new = |name: &str, a: DType, b: DType| {
+        Case::new("MatMulInteger", name)
+            .tolerance(Tolerance::EXACT)
+            .input(bytes(&[2, 5, 9], a))
+            .input(bytes(&[9, 6], b))
+    };
+    vec![
+        new("no_zero_point", DType::U8, DType::I8),
+        new("scalars", DType::U8, DType::U8).input(bytes(&[], DType::U8)).input(bytes(&[1], DType::U8)),
+        new("rows_and_columns", DType::I8, DType::U8).input(bytes(&[5], DType::I8)).input(bytes(&[6], DType::U8)),
+        new("constants", DType::U8, DType::I8)
+            .constant(case::values(&[], &[128u8]))
+            .constant(case::values(&[], &[0i8])),
+        new("only_right", DType::U8, DType::I8).absent().input(bytes(&[1, 6], DType::I8)),
+    ]
+}

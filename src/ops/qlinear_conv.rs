@@ -1,0 +1,128 @@
+//! QLinearConv: a convolution of quantised operands with a quantised result.
+//!
+//! History: 10.
+
+use super::case::{self, Case, Tolerance};
+use super::conv::{Sizes, add_bias, group};
+use super::product::Sink;
+use super::quantized::{
+    Spread, centred, channel_shape, check, lower_centred, lower_requantized, requantized,
+};
+use super::window::Window;
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::kernels::expr::{Fn2, Scalar};
+use crate::plan::{Fact, Lower};
+use crate::reference::array::unravel;
+
+/// Inputs: x, its scale and zero point, w, its scale and zero point, the result's scale and zero point, bias.
+#[derive(Clone, Debug)]
+pub(crate) struct QLinearConv {
+    window: Window,
+    group: usize,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("QLinearConv", 10, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    Ok(QLinearConv { window: Window::parse(def)?, group: group(def)? }.into())
+}
+
+impl QLinearConv {
+    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
+        Sizes::of(&self.window, self.group, x, w)
+    }
+}
+
+impl Operator for QLinearConv {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (x, w, zero) = (required(inputs, 0)?, required(inputs, 3)?, required(inputs, 7)?);
+        check(x, optional(inputs, 2), |shape| shape.to_vec())?;
+        check(w, optional(inputs, 5), |shape| channel_shape(shape, w.rank(), 0))?;
+        if !matches!(zero.dtype, DType::I8 | DType::U8) {
+            refuse!("a result of {} is not supported; only 8-bit integers are", zero.dtype);
+        }
+        let shape = self.sizes(&x.shape, &w.shape)?.shape();
+        for i in [1, 4, 6, 7] {
+            let count = required(inputs, i)?.count();
+            if count != 1 && count != shape[1] {
+                refuse!("input {i} has neither one value nor one for each of {} output channels", shape[1]);
+            }
+        }
+        if optional(inputs, 8).is_some_and(|bias| bias.dtype != DType::I32 || bias.shape != shape[1..2]) {
+            refuse!("the bias is not an int32 for each of {} output channels", shape[1]);
+        }
+        Ok(vec![Fact::new(zero.dtype, shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (x, w, zero) = (required(inputs, 0)?, required(inputs, 3)?, required(inputs, 7)?);
+        let sizes = self.sizes(&x.shape, &w.shape)?;
+        let data = centred(x, optional(inputs, 2), |shape| shape.to_vec())?;
+        let weights = centred(w, optional(inputs, 5), |shape| channel_shape(shape, w.shape.len(), 0))?;
+        let mut sums = sizes.eval(&data, &weights);
+        if let Some(bias) = optional(inputs, 8) {
+            add_bias(&mut sums, &sizes.shape(), bias.ints()?);
+        }
+        let shape = sizes.shape();
+        let spread = |i: usize| Spread::of(inputs, i, |own| channel_shape(own, shape.len(), 1));
+        let (x_scale, w_scale, y_scale, y_zero) = (spread(1)?, spread(4)?, spread(6)?, spread(7)?);
+        let values = sums.into_iter().enumerate().map(|(i, sum)| {
+            let at = unravel(i, &shape);
+            let scale = x_scale.at(&at) * w_scale.at(&at) / y_scale.at(&at);
+            requantized(sum as f64, scale, y_zero.at(&at) as i128, zero.dtype)
+        });
+        Ok(vec![Array::int(zero.dtype, &shape, values.collect())])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let (x, w, bias) = (cx.fact(0)?, cx.fact(3)?, cx.optional_fact(8));
+        let (dtype, shape) = (cx.out(0)?.dtype, &cx.out(0)?.shape);
+        let sizes = self.sizes(&x.shape, &w.shape)?;
+        let data = lower_centred(cx, 0, 2, |shape| shape.to_vec())?;
+        let weights = lower_centred(cx, 3, 5, |shape| channel_shape(shape, w.rank(), 0))?;
+        let sums = cx.temporary(Scalar::I32, shape);
+        sizes.lower(cx, data, weights, Scalar::I32, Sink::Tensor(sums))?;
+        let mut operands = vec![(sums, shape.clone())];
+        for i in [1, 4, 6, 7] {
+            operands.push((cx.input(i)?, channel_shape(&cx.fact(i)?.shape, shape.len(), 1)));
+        }
+        if bias.is_some() {
+            operands.push((cx.input(8)?, sizes.bias_shape()));
+        }
+        let operands: Vec<_> = operands.iter().map(|(tensor, shape)| (*tensor, shape.as_slice())).collect();
+        cx.elementwise(0, &operands, |e, regs| {
+            let scales = e.mul(regs[1], regs[2]);
+            let scale = e.two(Fn2::Div, scales, regs[3]);
+            let sum = regs.get(5).map_or(regs[0], |&bias| e.add(regs[0], bias));
+            let sum = e.convert(sum, Scalar::F32);
+            lower_requantized(e, sum, scale, regs[4], dtype)
+        })
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let bytes = |shape: &[usize], dtype: DType| {
+        let (low, high) = if dtype == DType::I8 { (-128, 128) } else { (0, 256) };
+        case::converted(&case::integers(shape, low, high), dtype)
+    };
+    // A sum that lies between two steps of the result may be rounded to either.
+    let step = Tolerance { relative: 0.0, absolute: 1.0 };
+    let new = |name: &str, w: DType, channels: &[usize]| {
+        Case::new("QLinearConv", name)
+            .tolerance(step)
+            .input(bytes(&[1, 4, 7, 6], DType::U8))
+            .input(case::uniform(&[], 0.01, 0.02))
+            .input(bytes(&[], DType::U8))
+            .constant(bytes(&[6, 2, 3, 3], w))
+            .constant(case::uniform(channels, 0.01, 0.02))
+            .constant(bytes(channels, w))
+            .input(case::uniform(&[], 0.1, 0.2))
+            .input(bytes(&[], DType::U8))
+            .int("group", 2)
+    };
+    vec![
+        new("uint8", DType::U8, &[]),
+        new("channels", DType::I8, &[6]).ints("pads", &[1, 1, 1, 1]).ints("strides", &[2, 2]),
+        new("bias", DType::I8, &[6]).constant(case::values(&[6], &[-4000i32, 3000, 0, 1, 1_000_000, -5])),
+    ]
+}

@@ -1,0 +1,103 @@
+//! QLinearMatMul: a matrix product of quantised operands with a quantised result.
+//!
+//! History: 10, 21 (float8, float16 scales).
+
+use super::case::{self, Case, Tolerance};
+use super::matmul::Shapes;
+use super::product::Sink;
+use super::quantized::{Spread, centred, check, lower_centred, lower_requantized, matrix_shape, requantized};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::kernels::expr::{Fn2, Scalar};
+use crate::plan::{Fact, Lower};
+use crate::reference::array::unravel;
+
+/// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point.
+#[derive(Clone, Debug)]
+pub(crate) struct QLinearMatMul;
+
+pub(crate) const ROWS: &[Row] = &[onnx("QLinearMatMul", 10, parse, cases)];
+
+fn parse(_: &NodeDef) -> Result<Op, Why> {
+    Ok(QLinearMatMul.into())
+}
+
+fn rows(shape: &[usize]) -> Vec<usize> {
+    matrix_shape(shape, true)
+}
+
+fn columns(shape: &[usize]) -> Vec<usize> {
+    matrix_shape(shape, false)
+}
+
+impl Operator for QLinearMatMul {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (a, b, zero) = (required(inputs, 0)?, required(inputs, 3)?, required(inputs, 7)?);
+        check(a, optional(inputs, 2), rows)?;
+        check(b, optional(inputs, 5), columns)?;
+        if !matches!(zero.dtype, DType::I8 | DType::U8) {
+            refuse!("a result of {} is not supported; only 8-bit integers are", zero.dtype);
+        }
+        Ok(vec![Fact::new(zero.dtype, Shapes::of(&a.shape, &b.shape)?.shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (a, b, zero) = (required(inputs, 0)?, required(inputs, 3)?, required(inputs, 7)?);
+        let shapes = Shapes::of(&a.shape, &b.shape)?;
+        let (left, right) = (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 5), columns)?);
+        let (a_scale, b_scale) = (Spread::of(inputs, 1, rows)?, Spread::of(inputs, 4, columns)?);
+        let (y_scale, y_zero) = (Spread::of(inputs, 6, rows)?, Spread::of(inputs, 7, rows)?);
+        let sums = shapes.eval(&left, &right).into_iter().enumerate();
+        let values = sums.map(|(i, sum)| {
+            let at = unravel(i, &shapes.shape);
+            let scale = a_scale.at(&at) * b_scale.at(&at) / y_scale.at(&at);
+            requantized(sum as f64, scale, y_zero.at(&at) as i128, zero.dtype)
+        });
+        Ok(vec![Array::int(zero.dtype, &shapes.shape, values.collect())])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let (dtype, shape) = (cx.out(0)?.dtype, &cx.out(0)?.shape);
+        let shapes = Shapes::of(&cx.fact(0)?.shape, &cx.fact(3)?.shape)?;
+        let (a, b) = (lower_centred(cx, 0, 2, rows)?, lower_centred(cx, 3, 5, columns)?);
+        let sums = cx.temporary(Scalar::I32, shape);
+        shapes.product(a, b).lower(cx, Scalar::I32, Sink::Tensor(sums))?;
+        let mut operands = vec![(sums, shape.clone())];
+        for (i, under) in [(1, rows as fn(&[usize]) -> Vec<usize>), (4, columns), (6, rows), (7, rows)] {
+            operands.push((cx.input(i)?, under(&cx.fact(i)?.shape)));
+        }
+        let operands: Vec<_> = operands.iter().map(|(tensor, shape)| (*tensor, shape.as_slice())).collect();
+        cx.elementwise(0, &operands, |e, regs| {
+            let scales = e.mul(regs[1], regs[2]);
+            let scale = e.two(Fn2::Div, scales, regs[3]);
+            let sum = e.convert(regs[0], Scalar::F32);
+            lower_requantized(e, sum, scale, regs[4], dtype)
+        })
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let bytes = |shape: &[usize], dtype: DType| {
+        let (low, high) = if dtype == DType::I8 { (-128, 128) } else { (0, 256) };
+        case::converted(&case::integers(shape, low, high), dtype)
+    };
+    // A sum that lies between two steps of the result may be rounded to either.
+    let step = Tolerance { relative: 0.0, absolute: 1.0 };
+    let new = |name: &str, dtype: DType, a_scale: &[usize], b_scale: &[usize]| {
+        Case::new("QLinearMatMul", name)
+            .tolerance(step)
+            .input(bytes(&[2, 5, 9], dtype))
+            .input(case::uniform(a_scale, 0.01, 0.02))
+            .input(bytes(a_scale, dtype))
+            .input(bytes(&[2, 9, 6], dtype))
+            .input(case::uniform(b_scale, 0.01, 0.02))
+            .input(bytes(b_scale, dtype))
+            .input(case::uniform(&[], 0.05, 0.06))
+            .input(bytes(&[], dtype))
+    };
+    vec![
+        new("uint8", DType::U8, &[], &[]),
+        new("int8", DType::I8, &[1], &[1]),
+        new("rows_and_columns", DType::I8, &[2, 5, 1], &[2, 1, 6]),
+        new("vectors", DType::U8, &[5], &[6]),
+    ]
+}
