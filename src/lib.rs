@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod binding;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod dtype;
 mod error;
 mod gpu;

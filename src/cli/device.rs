@@ -1,0 +1,35 @@
+//! `--device` and `--require-gpu`.
+
+use super::Failure;
+use crate::{Device, DeviceOptions, Select};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DeviceArgs {
+    /// auto, gpu, cpu (the reference), or a part of an adapter's name, driver or backend.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: Select,
+    /// Fail unless every node runs on a GPU.
+    #[arg(long)]
+    pub(super) require_gpu: bool,
+}
+
+impl DeviceArgs {
+    /// Opens the device; falling back to the reference is said, in one line.
+    pub(super) fn open(&self) -> Result<Device, Failure> {
+        let select = match &self.device {
+            Select::Cpu if self.require_gpu => {
+                return Err("--require-gpu and --device cpu exclude each other".into());
+            }
+            Select::Auto if self.require_gpu => Select::Gpu,
+            select => select.clone(),
+        };
+        let device = Device::new(DeviceOptions { select })?;
+        if device.is_reference() && self.device == Select::Auto {
+            eprintln!(
+                "no GPU adapter was found: running on the CPU reference, which is slow \
+                 (a software Vulkan is in the Debian/Ubuntu package mesa-vulkan-drivers)"
+            );
+        }
+        Ok(device)
+    }
+}

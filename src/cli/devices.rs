@@ -1,0 +1,41 @@
+//! `sardonyx devices`: every adapter of the machine.
+
+use super::{Outcome, bytes, print, print_json};
+use crate::AdapterSummary;
+
+pub(super) fn main(json: bool) -> Outcome {
+    let adapters = crate::adapters();
+    if json {
+        print_json(&serde_json::json!({ "adapters": adapters }))?;
+    } else if adapters.is_empty() {
+        print("no adapters; models run on the CPU reference (--device cpu)\n")?;
+    } else {
+        print(&adapters.iter().map(text).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(true)
+}
+
+fn text(adapter: &AdapterSummary) -> String {
+    let software = if adapter.software { ", software" } else { "" };
+    let (low, high) = adapter.subgroup_sizes;
+    let usable = match &adapter.below_floor {
+        Some(reason) => format!("\n  cannot be used: {reason}"),
+        None => String::new(),
+    };
+    format!(
+        "{}\n  backend {}, {}{software}\n  driver {}\n  features {}\n  subgroups of {low} to {high}\n  \
+         {} per binding, {} per buffer, {} storage buffers, {} of workgroup memory, {} invocations, \
+         offsets in multiples of {}{usable}\n",
+        adapter.name,
+        adapter.backend,
+        adapter.kind,
+        adapter.driver,
+        adapter.features.join(" "),
+        bytes(adapter.max_storage_buffer_binding_size),
+        bytes(adapter.max_buffer_size),
+        adapter.max_storage_buffers_per_shader_stage,
+        bytes(adapter.max_compute_workgroup_storage_size.into()),
+        adapter.max_compute_invocations_per_workgroup,
+        adapter.min_storage_buffer_offset_alignment,
+    )
+}

@@ -1,0 +1,99 @@
+//! The command line: one file each for its commands, and what they share.
+//!
+//! Text and JSON go to standard output, progress and complaints to standard error.
+
+mod completions;
+mod device;
+mod devices;
+mod inputs;
+mod numpy;
+mod run;
+mod suite;
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed), 2 an error.";
+
+/// Runs ONNX models on the GPU.
+#[derive(Debug, Parser)]
+#[command(name = "sardonyx", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List every adapter, with the features and limits that matter.
+    Devices,
+    /// Run a model once.
+    Run(run::Args),
+    /// Run cases of ONNX's conformance suite.
+    Suite(suite::Args),
+    /// Print a completion script.
+    Completions(completions::Args),
+}
+
+/// Whether everything that was to be checked is in order.
+type Outcome = Result<bool, Failure>;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+/// The program: parses the arguments, runs the command, and turns its outcome into an exit code.
+pub fn main() -> ExitCode {
+    let Cli { command, json } = Cli::parse();
+    let outcome = match command {
+        Command::Devices => devices::main(json),
+        Command::Run(args) => run::main(&args, json),
+        Command::Suite(args) => suite::main(&args, json),
+        Command::Completions(args) => completions::main(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Failure(reason)) => {
+            eprintln!("error: {reason}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("standard output: {error}").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// `1.5 MiB`.
+fn bytes(count: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, size)| count >= *size) {
+        Some((unit, size)) => format!("{:.1} {unit}", count as f64 / *size as f64),
+        None => format!("{count} B"),
+    }
+}

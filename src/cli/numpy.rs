@@ -1,0 +1,303 @@
+//! numpy's `.npy` and `.npz` files. Big-endian and Fortran-ordered arrays are converted. Types that numpy has not are
+//! written as ml_dtypes does: bfloat16 and 8-bit floats as void, 4- and 2-bit integers one to a byte.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use super::Failure;
+use crate::reference::Array;
+use crate::tensor::checked_count;
+use crate::{DType, Tensor};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Which dtype an array is to have, by name: decides between those that numpy cannot tell apart.
+type Wanted<'a> = &'a dyn Fn(&str) -> Option<DType>;
+
+/// The array of an `.npy` file.
+pub(super) fn read_npy(path: &Path, wanted: Option<DType>) -> Result<Tensor, Failure> {
+    let tensor = File::open(path)
+        .map_err(|e| e.to_string())
+        .and_then(|file| decode(&mut BufReader::new(file), wanted));
+    tensor.map_err(|reason| format!("{}: {reason}", path.display()).into())
+}
+
+/// The arrays of an `.npz` file, by name.
+pub(super) fn read_npz(path: &Path, wanted: Wanted) -> Result<Vec<(String, Tensor)>, Failure> {
+    let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
+    let file = File::open(path).map_err(|e| in_file(&e))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| in_file(&e))?;
+    let mut arrays = Vec::new();
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).map_err(|e| in_file(&e))?;
+        let file = entry.name().map_err(|e| in_file(&e))?.into_owned();
+        let Some(name) = file.strip_suffix(".npy").map(String::from) else { continue };
+        let tensor = decode(&mut entry, wanted(&name)).map_err(|e| in_file(&format!("'{name}': {e}")))?;
+        arrays.push((name, tensor));
+    }
+    Ok(arrays)
+}
+
+/// Writes an `.npz` file, not compressed.
+pub(super) fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), Failure> {
+    let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
+    let file = File::create(path).map_err(|e| in_file(&e))?;
+    let mut archive = ZipWriter::new(BufWriter::new(file));
+    for (name, tensor) in arrays {
+        let encoded = encode(tensor).map_err(|e| in_file(&format!("'{name}': {e}")))?;
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(u32::try_from(encoded.len()).is_err());
+        archive.start_file(format!("{name}.npy"), options).map_err(|e| in_file(&e))?;
+        archive.write_all(&encoded).map_err(|e| in_file(&e))?;
+    }
+    let mut file = archive.finish().map_err(|e| in_file(&e))?;
+    file.flush().map_err(|e| in_file(&e))
+}
+
+/// Writes an `.npy` file.
+pub(super) fn write_npy(path: &Path, tensor: &Tensor) -> Result<(), Failure> {
+    let written = encode(tensor).and_then(|bytes| std::fs::write(path, bytes).map_err(|e| e.to_string()));
+    written.map_err(|reason| format!("{}: {reason}", path.display()).into())
+}
+
+/// What stands before an array's elements.
+struct Header {
+    big_endian: bool,
+    /// numpy's letter for the kind of type.
+    kind: char,
+    /// The number behind the letter: bytes, or characters of a unicode string.
+    size: usize,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    fn read(source: &mut dyn Read) -> Result<Header, String> {
+        let mut start = [0; 8];
+        source.read_exact(&mut start).map_err(|_| "it is no .npy file: too short")?;
+        if !start.starts_with(MAGIC) {
+            return Err("it is no .npy file: its first bytes are not numpy's".into());
+        }
+        let mut length = vec![0; if start[6] == 1 { 2 } else { 4 }];
+        source.read_exact(&mut length).map_err(|_| "it is cut short")?;
+        let length = length.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+        let mut text = Vec::new();
+        source.take(length).read_to_end(&mut text).map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&text);
+        Header::parse(&text).ok_or_else(|| format!("its header cannot be read: {}", text.trim()))
+    }
+
+    /// Parses `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
+    fn parse(text: &str) -> Option<Header> {
+        let field = |key: &str| {
+            let (_, rest) = text.split_once(key)?;
+            Some(rest.trim_start().strip_prefix(':')?.trim_start())
+        };
+        let descr = field("'descr'")?.strip_prefix('\'')?.split_once('\'')?.0;
+        let mut letters = descr.chars();
+        let (endian, kind) = (letters.next()?, letters.next()?);
+        let shape = field("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
+        let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
+        Some(Header {
+            big_endian: endian == '>',
+            kind,
+            size: letters.as_str().parse().ok()?,
+            fortran_order: field("'fortran_order'")?.starts_with("True"),
+            shape: dims.map(|dim| dim.trim_end_matches('L').parse().ok()).collect::<Option<_>>()?,
+        })
+    }
+
+    /// Bytes of one element.
+    fn item(&self) -> Option<usize> {
+        if self.kind == 'U' { self.size.checked_mul(4) } else { Some(self.size) }
+    }
+
+    /// Bytes that a change of byte order reverses.
+    fn unit(&self) -> usize {
+        match self.kind {
+            'U' => 4,
+            'c' => self.size / 2,
+            'S' | 'V' => 1,
+            _ => self.size,
+        }
+    }
+
+    fn dtype(&self, wanted: Option<DType>) -> Result<DType, String> {
+        use DType::*;
+        Ok(match (self.kind, self.size) {
+            ('b', 1) => Bool,
+            ('i', 1) => I8,
+            ('i', 2) => I16,
+            ('i', 4) => I32,
+            ('i', 8) => I64,
+            ('u', 1) => U8,
+            ('u', 2) => U16,
+            ('u', 4) => U32,
+            ('u', 8) => U64,
+            ('f', 2) => F16,
+            ('f', 4) => F32,
+            ('f', 8) => F64,
+            ('c', 8) => C64,
+            ('c', 16) => C128,
+            ('U' | 'S', _) => String,
+            ('V', size) => match wanted {
+                Some(dtype) if dtype.bits().div_ceil(8) == size => dtype,
+                _ => return Err(format!("which {size}-byte type its void elements are cannot be known")),
+            },
+            ('O', _) => return Err("it holds Python objects; store strings with dtype '<U'".into()),
+            (kind, size) => return Err(format!("it has the element type {kind}{size}, which ONNX has not")),
+        })
+    }
+}
+
+fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String> {
+    let header = Header::read(source)?;
+    let dtype = header.dtype(wanted)?;
+    let (count, item) = (checked_count(&header.shape), header.item());
+    let size = count.zip(item).and_then(|(count, item)| count.checked_mul(item));
+    let (Some(count), Some(item), Some(size)) = (count, item, size) else {
+        return Err(format!("its shape {:?} is too large", header.shape));
+    };
+    let mut raw = Vec::new();
+    source.take(size as u64).read_to_end(&mut raw).map_err(|e| e.to_string())?;
+    if raw.len() != size || (item == 0 && count > 0) {
+        return Err(format!("it is cut short: {count} elements take {size} bytes, and it has {}", raw.len()));
+    }
+    if header.fortran_order {
+        raw = row_major(&raw, item, &header.shape);
+    }
+    if header.big_endian {
+        raw.chunks_exact_mut(header.unit().max(1)).for_each(<[u8]>::reverse);
+    }
+    tensor(&header, dtype, wanted, raw)
+}
+
+fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) -> Result<Tensor, String> {
+    let shape = &header.shape;
+    let made = match (dtype, header.kind) {
+        (DType::String, 'U') => {
+            let texts = raw.chunks_exact(header.size.max(1) * 4).map(unicode);
+            Tensor::from_strings(
+                shape,
+                texts.collect::<Option<_>>().ok_or("it has a string that is no text")?,
+            )
+        }
+        (DType::String, _) => {
+            let texts = raw.chunks_exact(header.size.max(1)).map(|text| {
+                let end = text.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+                String::from_utf8(text[..end].to_vec())
+            });
+            Tensor::from_strings(shape, texts.collect::<Result<_, _>>().map_err(|e| e.to_string())?)
+        }
+        (DType::Bool, _) => Tensor::from_bools(shape, &raw.iter().map(|&byte| byte != 0).collect::<Vec<_>>()),
+        (_, 'V') if dtype.bits() < 8 => {
+            let codes = raw.iter().map(|&byte| i128::from(byte)).collect();
+            // A 4-bit float is repacked by its code, as the integer of the same width is.
+            let packed = Array::int(DType::U4, shape, codes).to_tensor().map_err(|why| why.0)?;
+            Tensor::from_raw(dtype, shape, packed.bytes().to_vec())
+        }
+        _ => Tensor::from_raw(dtype, shape, raw),
+    };
+    let made = made.map_err(|e| e.to_string())?;
+    match wanted {
+        Some(small) if small.is_int() && small.bits() < 8 && dtype.is_int() => narrow(&made, small),
+        _ => Ok(made),
+    }
+}
+
+/// Integers of 8 bits and more as a 4- or 2-bit type; none may be lost.
+fn narrow(tensor: &Tensor, dtype: DType) -> Result<Tensor, String> {
+    let array = Array::from_tensor(tensor).map_err(|why| why.0)?;
+    let values = array.ints().map_err(|why| why.0)?;
+    let (low, high) = dtype.int_range().unwrap_or_default();
+    if let Some(value) = values.iter().find(|value| !(low..=high).contains(*value)) {
+        return Err(format!("it holds {value}, which is no {dtype}"));
+    }
+    Array::int(dtype, tensor.shape(), values.to_vec()).to_tensor().map_err(|why| why.0)
+}
+
+/// The text of code points padded with zeros.
+fn unicode(units: &[u8]) -> Option<String> {
+    let codes: Vec<u32> =
+        units.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+    let end = codes.iter().rposition(|&code| code != 0).map_or(0, |last| last + 1);
+    codes[..end].iter().map(|&code| char::from_u32(code)).collect()
+}
+
+/// Elements of `item` bytes, first axis fastest, in the order of last axis fastest.
+fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Vec<u8> {
+    let reversed: Vec<usize> = shape.iter().rev().copied().collect();
+    let mut ordered = Vec::with_capacity(raw.len());
+    for index in 0..checked_count(shape).unwrap_or(0) {
+        let mut at = crate::reference::array::unravel(index, shape);
+        at.reverse();
+        let source = crate::reference::array::ravel(&at, &reversed) * item;
+        ordered.extend_from_slice(&raw[source..source + item]);
+    }
+    ordered
+}
+
+fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
+    use DType::*;
+    let small =
+        || Array::from_tensor(tensor).and_then(|a| a.ints().map(<[i128]>::to_vec)).map_err(|why| why.0);
+    let bytes_of = |values: Vec<i128>| values.into_iter().map(|v| v as u8).collect();
+    let (descr, raw): (std::borrow::Cow<str>, Vec<u8>) = match tensor.dtype() {
+        Bool => ("|b1".into(), tensor.bytes().to_vec()),
+        I8 => ("|i1".into(), tensor.bytes().to_vec()),
+        U8 => ("|u1".into(), tensor.bytes().to_vec()),
+        I16 => ("<i2".into(), tensor.bytes().to_vec()),
+        U16 => ("<u2".into(), tensor.bytes().to_vec()),
+        I32 => ("<i4".into(), tensor.bytes().to_vec()),
+        U32 => ("<u4".into(), tensor.bytes().to_vec()),
+        I64 => ("<i8".into(), tensor.bytes().to_vec()),
+        U64 => ("<u8".into(), tensor.bytes().to_vec()),
+        F16 => ("<f2".into(), tensor.bytes().to_vec()),
+        F32 => ("<f4".into(), tensor.bytes().to_vec()),
+        F64 => ("<f8".into(), tensor.bytes().to_vec()),
+        C64 => ("<c8".into(), tensor.bytes().to_vec()),
+        C128 => ("<c16".into(), tensor.bytes().to_vec()),
+        BF16 => ("<V2".into(), tensor.bytes().to_vec()),
+        String => {
+            let texts = tensor.strings().unwrap_or_default();
+            let width = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
+            let padded = |text: &std::string::String| {
+                let codes: Vec<u32> = text.chars().map(u32::from).collect();
+                (0..width).map(move |i| codes.get(i).copied().unwrap_or(0)).collect::<Vec<u32>>()
+            };
+            let units = texts.iter().flat_map(padded).flat_map(u32::to_le_bytes);
+            (format!("<U{width}").into(), units.collect())
+        }
+        I4 | I2 => ("|i1".into(), bytes_of(small()?)),
+        U4 | U2 => ("|u1".into(), bytes_of(small()?)),
+        F4E2M1 => {
+            let codes =
+                Tensor::from_raw(U4, tensor.shape(), tensor.bytes().to_vec()).map_err(|e| e.to_string())?;
+            let codes = Array::from_tensor(&codes).and_then(|a| a.ints().map(<[i128]>::to_vec));
+            ("|V1".into(), bytes_of(codes.map_err(|why| why.0)?))
+        }
+        F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => ("|V1".into(), tensor.bytes().to_vec()),
+    };
+    let mut encoded = header(&descr, tensor.shape());
+    encoded.extend(raw);
+    Ok(encoded)
+}
+
+fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let dims: String = shape.iter().map(|dim| format!("{dim}, ")).collect();
+    let dims = if shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
+    // Elements begin at a multiple of 64 bytes.
+    let start = MAGIC.len() + 4;
+    let padding = (start + text.len() + 1).next_multiple_of(64) - (start + text.len() + 1);
+    text.extend(std::iter::repeat_n(' ', padding));
+    text.push('\n');
+    // A shape long enough to overflow the 16-bit length has no file.
+    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    [MAGIC, &[1, 0], &length.to_le_bytes(), text.as_bytes()].concat()
+}

@@ -1,0 +1,107 @@
+//! `sardonyx run`: one run of a model, arrays in and out.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::device::DeviceArgs;
+use super::inputs::{Input, InputArgs, Unknown, named};
+use super::{Outcome, numpy, print, print_json};
+use crate::reference::Array;
+use crate::{Model, Session, SessionOptions, Tensor};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The .onnx file.
+    model: PathBuf,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// Write the outputs, by name, to an .npz file.
+    #[arg(long, value_name = "F.npz")]
+    outputs: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn main(args: &Args, json: bool) -> Outcome {
+    let model = Model::load(&args.model)?;
+    let inputs = args.inputs.load(&model, Unknown::Refuse)?;
+    let device = args.device.open()?;
+    let session = Session::new(&device, &model, SessionOptions::default())?;
+    let start = Instant::now();
+    let outputs = session.run(&named(&inputs))?;
+    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+    if let Some(path) = &args.outputs {
+        numpy::write_npz(path, &outputs)?;
+    }
+    if json {
+        print_json(&json!({
+            "device": device.name(),
+            "inputs": inputs.iter().map(|input| with_random(input)).collect::<Vec<_>>(),
+            "outputs": outputs.iter().map(|(name, tensor)| json_of(name, tensor)).collect::<Vec<_>>(),
+            "first_run_ms": milliseconds,
+        }))?;
+        return Ok(true);
+    }
+    let mut text = format!("device  {}\n", device.name());
+    for Input { name, tensor, random } in &inputs {
+        text += &format!("input   {}{}\n", line(name, tensor), if *random { " (random)" } else { "" });
+    }
+    for (name, tensor) in &outputs {
+        text += &format!("output  {}\n", line(name, tensor));
+    }
+    print(&format!("{text}latency {milliseconds:.2} ms, planning and compilation of kernels included\n"))?;
+    Ok(true)
+}
+
+/// Least, greatest and mean of the numbers, NaN left out, and how many are NaN.
+struct Statistics {
+    min: f64,
+    max: f64,
+    mean: f64,
+    nan: usize,
+}
+
+fn statistics(tensor: &Tensor) -> Option<Statistics> {
+    let values = Array::from_tensor(tensor).ok()?.to_f64().ok()?;
+    let numbers = || values.iter().copied().filter(|v| !v.is_nan());
+    let count = numbers().count();
+    (count > 0).then(|| Statistics {
+        min: numbers().fold(f64::INFINITY, f64::min),
+        max: numbers().fold(f64::NEG_INFINITY, f64::max),
+        mean: numbers().sum::<f64>() / count as f64,
+        nan: values.len() - count,
+    })
+}
+
+fn line(name: &str, tensor: &Tensor) -> String {
+    let head = format!("{name}: {}{:?}", tensor.dtype(), tensor.shape());
+    match (statistics(tensor), tensor.strings()) {
+        (Some(Statistics { min, max, mean, nan }), _) => {
+            let nan = if nan > 0 { format!(", {nan} are NaN") } else { String::new() };
+            format!("{head} min {min:.6} max {max:.6} mean {mean:.6}{nan}")
+        }
+        (None, Some([first, ..])) => format!("{head} \"{first}\" ..."),
+        (None, _) => head,
+    }
+}
+
+fn json_of(name: &str, tensor: &Tensor) -> Value {
+    let statistics = statistics(tensor);
+    json!({
+        "name": name,
+        "dtype": tensor.dtype().name(),
+        "shape": tensor.shape(),
+        "min": statistics.as_ref().map(|s| s.min),
+        "max": statistics.as_ref().map(|s| s.max),
+        "mean": statistics.as_ref().map(|s| s.mean),
+        "nan": statistics.as_ref().map(|s| s.nan),
+    })
+}
+
+fn with_random(input: &Input) -> Value {
+    let mut value = json_of(&input.name, &input.tensor);
+    value["random"] = input.random.into();
+    value
+}

@@ -1,0 +1,219 @@
+//! `sardonyx suite`: cases of ONNX's conformance suite, as many as there are, in one process.
+//!
+//! `LIST_FILE` has one JSON object a line, with `name`, `dir` (in `CASES_DIR`: `model.onnx` and
+//! `test_data_set_K/{input,output}_I.pb`), `rtol` and `atol`. For each case, in order, one line is printed:
+//!
+//! - `NAME done` where the environment names a folder in `CONFORMANCE_OUT`: the outputs are there, in
+//!   `NAME/test_data_set_K/output_I.pb`, for another program to judge;
+//! - else `NAME pass` or `NAME fail REASON`, after a comparison with the expected outputs;
+//! - `NAME skip REASON` where an operator or type is not supported on the device: never a pass.
+
+use std::any::Any;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::device::DeviceArgs;
+use super::{Failure, Outcome, print};
+use crate::reference::Array;
+use crate::reference::array::Numbers;
+use crate::{Device, Error, Model, Session, SessionOptions, Tensor, onnx};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The folder of the cases.
+    #[arg(value_name = "CASES_DIR")]
+    cases: PathBuf,
+    /// Which cases, one JSON object a line.
+    #[arg(value_name = "LIST_FILE")]
+    list: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+struct Case {
+    name: String,
+    folder: PathBuf,
+    rtol: f64,
+    atol: f64,
+}
+
+/// How a case ended.
+enum End {
+    Done,
+    Pass,
+    Skip(String),
+    Fail(String),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> End {
+        match error {
+            Error::Unsupported(nodes) => {
+                let mut reasons: Vec<String> =
+                    nodes.iter().map(|node| format!("{}-{} {}", node.op, node.opset, node.reason)).collect();
+                reasons.sort();
+                reasons.dedup();
+                End::Skip(format!("unsupported: {}", reasons.join("; ")))
+            }
+            Error::Node { .. } | Error::Limit { .. } => End::Skip(error.to_string()),
+            _ => End::Fail(error.to_string()),
+        }
+    }
+}
+
+impl End {
+    fn status(&self) -> (&'static str, &str) {
+        match self {
+            End::Done => ("done", ""),
+            End::Pass => ("pass", ""),
+            End::Skip(reason) => ("skip", reason),
+            End::Fail(reason) => ("fail", reason),
+        }
+    }
+}
+
+pub(super) fn main(args: &Args, json: bool) -> Outcome {
+    let list = fs::read_to_string(&args.list).map_err(|e| format!("{}: {e}", args.list.display()))?;
+    let cases = list.lines().filter(|line| !line.trim().is_empty()).map(|line| case(line, &args.cases));
+    let cases = cases.collect::<Result<Vec<Case>, Failure>>()?;
+    let out = std::env::var_os("CONFORMANCE_OUT").map(PathBuf::from);
+    let mut device = args.device.open()?;
+    let bar = ProgressBar::new(cases.len() as u64);
+    let mut counts = [("done", 0u64), ("pass", 0), ("skip", 0), ("fail", 0)];
+    for case in &cases {
+        bar.set_message(case.name.clone());
+        let out = out.as_ref().map(|out| out.join(&case.name));
+        let end = match catch_unwind(AssertUnwindSafe(|| run(case, &device, out.as_deref()))) {
+            Ok(end) => end.unwrap_or_else(|end| end),
+            Err(panic) => {
+                // What the panic left of the device is not to be trusted.
+                device = args.device.open()?;
+                End::Fail(format!("panic: {}", message(&*panic)))
+            }
+        };
+        let (status, reason) = end.status();
+        counts.iter_mut().filter(|count| count.0 == status).for_each(|count| count.1 += 1);
+        bar.suspend(|| print(&line(case, status, reason, json)))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let summary: Vec<String> = counts
+        .iter()
+        .filter(|count| count.1 > 0)
+        .map(|(status, count)| format!("{count} {status}"))
+        .collect();
+    eprintln!("{} cases on {}: {}", cases.len(), device.name(), summary.join(", "));
+    Ok(counts[3].1 == 0)
+}
+
+fn line(case: &Case, status: &str, reason: &str, json: bool) -> String {
+    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    if json {
+        format!("{}\n", json!({ "name": case.name, "status": status, "reason": reason }))
+    } else {
+        format!("{} {status} {reason}", case.name).trim_end().to_string() + "\n"
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of an unknown kind")
+}
+
+fn case(line: &str, cases: &Path) -> Result<Case, Failure> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("'{line}': {e}"))?;
+    let text = |key: &str| value[key].as_str().ok_or_else(|| format!("'{line}' has no {key}"));
+    Ok(Case {
+        name: text("name")?.into(),
+        folder: cases.join(text("dir")?),
+        rtol: value["rtol"].as_f64().unwrap_or(1e-3),
+        atol: value["atol"].as_f64().unwrap_or(1e-7),
+    })
+}
+
+fn run(case: &Case, device: &Device, out: Option<&Path>) -> Result<End, End> {
+    let model = Model::load(case.folder.join("model.onnx"))?;
+    if let Some(value) = model.inputs().iter().chain(model.outputs()).find(|value| value.dtype.is_none()) {
+        return Err(End::Skip(format!("'{}' is no tensor", value.name)));
+    }
+    let session = Session::new(device, &model, SessionOptions::default())?;
+    let mut ended = if out.is_some() { End::Done } else { End::Pass };
+    for set in 0.. {
+        let set = format!("test_data_set_{set}");
+        let folder = case.folder.join(&set);
+        if !folder.is_dir() {
+            break;
+        }
+        let inputs = tensors(&folder, "input")?;
+        if inputs.len() != model.inputs().len() {
+            let reason =
+                format!("{} inputs are given, and the model has {}", inputs.len(), model.inputs().len());
+            return Err(End::Skip(reason));
+        }
+        let names = model.inputs().iter().map(|info| info.name.as_str());
+        let outputs = session.run(&names.zip(&inputs).collect::<Vec<_>>())?;
+        match out {
+            Some(out) => write(&out.join(&set), &outputs)?,
+            None => {
+                for (i, (expected, (name, actual))) in
+                    tensors(&folder, "output")?.iter().zip(&outputs).enumerate()
+                {
+                    if let Some(reason) = difference(expected, actual, case) {
+                        ended = End::Fail(format!("{set}, output {i} '{name}': {reason}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(ended)
+}
+
+/// The tensors of `folder/KIND_0.pb`, `folder/KIND_1.pb`, ...
+fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, End> {
+    let mut tensors = Vec::new();
+    for i in 0.. {
+        let path = folder.join(format!("{kind}_{i}.pb"));
+        if !path.exists() {
+            break;
+        }
+        let bytes = fs::read(&path).map_err(|source| Error::Io { path, source })?;
+        tensors.push(onnx::decode_tensor(&bytes)?);
+    }
+    Ok(tensors)
+}
+
+fn write(folder: &Path, outputs: &[(String, Tensor)]) -> Result<(), End> {
+    let failed = |source| End::from(Error::Io { path: folder.to_path_buf(), source });
+    fs::create_dir_all(folder).map_err(failed)?;
+    for (i, (name, tensor)) in outputs.iter().enumerate() {
+        let path = folder.join(format!("output_{i}.pb"));
+        fs::write(path, onnx::encode_tensor(tensor, name)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Why the suite would not take `actual`, if so: dtype and shape are exact, numbers within the case's tolerance.
+fn difference(expected: &Tensor, actual: &Tensor, case: &Case) -> Option<String> {
+    if (expected.dtype(), expected.shape()) != (actual.dtype(), actual.shape()) {
+        let text = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
+        return Some(format!("expected {}, got {}", text(expected), text(actual)));
+    }
+    let (expected, actual) = match (Array::from_tensor(expected), Array::from_tensor(actual)) {
+        (Ok(expected), Ok(actual)) => (expected, actual),
+        (Err(why), _) | (_, Err(why)) => return Some(why.0),
+    };
+    if let (Numbers::Text(e), Numbers::Text(a)) = (&expected.data, &actual.data) {
+        return (e != a).then(|| "strings differ".into());
+    }
+    let (Ok(expected), Ok(actual)) = (expected.to_f64(), actual.to_f64()) else { return None };
+    let close = |e: f64, a: f64| {
+        e == a || (e.is_nan() && a.is_nan()) || (e - a).abs() <= case.atol + case.rtol * e.abs()
+    };
+    let mut pairs = expected.iter().zip(&actual).enumerate();
+    let (at, (e, a)) = pairs.find(|(_, (e, a))| !close(**e, **a))?;
+    Some(format!("element {at}: expected {e}, got {a}"))
+}
