@@ -139,6 +139,7 @@ kernels! {
     pool: Pool,
     reduce: Reduce,
     reverse_sequence: ReverseSequence,
+    rotary: Rotary,
     scatter: Scatter,
     scatter_reduce: ScatterReduce,
     strided: Strided,

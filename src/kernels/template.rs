@@ -35,6 +35,7 @@ templates!(
     "pool",
     "reduce",
     "reverse_sequence",
+    "rotary",
     "scatter",
     "scatter_reduce",
     "strided"

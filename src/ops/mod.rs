@@ -202,6 +202,7 @@ operators! {
     reduce: Reduce,
     reshape: Reshape,
     reverse_sequence: ReverseSequence,
+    rotary_embedding: RotaryEmbedding,
     scatter_elements: ScatterElements,
     scatter_nd: ScatterNd,
     select: Select,

@@ -1,0 +1,75 @@
+//! Rotary embedding: pairs of channels of each head turned by the angle of their position.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::fused::Fused;
+use super::{Slot, Spec, template};
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// Tensors: the input, cosines, sines, the positions' numbers (i32) if `ids`, the epilogue's, the result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rotary {
+    /// Pairs are neighbours; else a channel of the first half goes with one of the second.
+    pub(crate) interleaved: bool,
+    /// The caches' row is looked up; else there is one for each position of each batch.
+    pub(crate) ids: bool,
+    pub(crate) epilogue: Fused,
+}
+
+/// The params of a call, before the epilogue's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Params {
+    /// Elements of the input, of one batch, and of what lies within one position of the innermost axes.
+    pub(crate) count: usize,
+    pub(crate) batch: usize,
+    pub(crate) inner: usize,
+    pub(crate) positions: usize,
+    /// Channels of a head, and pairs of them that are turned.
+    pub(crate) depth: usize,
+    pub(crate) half: usize,
+}
+
+impl Params {
+    pub(crate) fn words(&self) -> Vec<u32> {
+        let words = [self.count, self.batch, self.inner, self.positions, self.depth, self.half];
+        words.map(|n| n as u32).to_vec()
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.count.div_ceil(WORKGROUP)
+    }
+}
+
+impl Spec for Rotary {
+    fn label(&self) -> String {
+        "rotary".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", "f32"), Slot::read("cosines", "f32"), Slot::read("sines", "f32")];
+        if self.ids {
+            slots.push(Slot::read("ids", "i32"));
+        }
+        let side = |(i, operand): (usize, &super::fused::Operand)| {
+            Slot::read(format!("e{i}"), operand.scalar.word())
+        };
+        slots.extend(self.epilogue.bound().map(side));
+        let result = self.epilogue.expr.output_scalars().first().map_or("f32", |scalar| scalar.word());
+        slots.push(Slot::write("y", result));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["count", "batch", "inner", "positions", "depth", "half"].map(String::from);
+        own.into_iter().chain(self.epilogue.params("e")).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let context = context!(workgroup => WORKGROUP, interleaved => self.interleaved, ids => self.ids);
+        self.epilogue.function("epilogue", "e", used) + "\n" + &template::render("rotary", context)
+    }
+}
