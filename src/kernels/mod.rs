@@ -138,6 +138,7 @@ kernels! {
     pad: Pad,
     pool: Pool,
     reduce: Reduce,
+    resize: Resize,
     reverse_sequence: ReverseSequence,
     rotary: Rotary,
     scatter: Scatter,

@@ -34,11 +34,12 @@ templates!(
     "pad",
     "pool",
     "reduce",
+    "resize",
     "reverse_sequence",
     "rotary",
     "scatter",
     "scatter_reduce",
-    "strided"
+    "strided",
 );
 
 /// Renders `shaders/{name}.wgsl`.

@@ -9,6 +9,7 @@ pub(crate) mod case;
 pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod quantized;
+pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;
 pub(crate) mod strides;
@@ -201,6 +202,7 @@ operators! {
     range: Range,
     reduce: Reduce,
     reshape: Reshape,
+    resize: Resize,
     reverse_sequence: ReverseSequence,
     rotary_embedding: RotaryEmbedding,
     scatter_elements: ScatterElements,

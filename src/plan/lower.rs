@@ -13,7 +13,7 @@ use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::{Kernel, Target};
 use crate::reference::array::Numbers;
-use crate::{DType, Error, Result, UnsupportedNode};
+use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// What an operator's `lower` sees and writes to.
 pub(crate) struct Lower<'a> {
@@ -298,6 +298,15 @@ impl<'a> Lower<'a> {
             self.program.steps.push(Step::Call(call));
         }
         Ok(())
+    }
+
+    /// A table of words that the host has computed for this plan.
+    pub(crate) fn words(&mut self, words: Vec<u32>) -> Result<TensorId, Why> {
+        let shape = [words.len()];
+        let table = Tensor::from_slice(&shape, &words).map_err(|error| Why(error.to_string()))?;
+        let place = Place::Constant(self.program.constants.len());
+        self.program.constants.push(table);
+        Ok(self.program.add_tensor(format!("{}.table", self.node.name), Scalar::U32, shape.to_vec(), place))
     }
 
     /// Every word of `tensor` becomes `word`.

@@ -1,0 +1,78 @@
+//! Resize: each result element is a weighted sum of input elements that a table names, axis by axis.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::Scalar;
+use super::fused::Fused;
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, element, template};
+
+/// Tensors: input, table, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and `high` (the range of
+/// an integer result, as f32), then for each dimension its `size` in the result and `stride` in the input, and, if it is
+/// resized, the `base` and length (`row`) of its rows in the table; then the epilogue's. A row is the source's
+/// coordinate, or, if `weighted`, a number of taps and for each its coordinate and weight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resize {
+    pub(crate) from: Scalar,
+    pub(crate) to: Scalar,
+    pub(crate) weighted: bool,
+    /// Whether elements without a source take the extrapolation value.
+    pub(crate) crop: bool,
+    /// For each dimension, whether it is resized.
+    pub(crate) resized: Vec<bool>,
+    pub(crate) epilogue: Option<Fused>,
+}
+
+impl Spec for Resize {
+    fn label(&self) -> String {
+        let axes = self.resized.iter().filter(|&&resized| resized).count();
+        format!("{}{axes}d", if self.weighted { "resize" } else { "resize_nearest" })
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", element(self.from, false)), Slot::read("table", "u32")];
+        slots.extend(self.epilogue.iter().flat_map(|e| e.slots("e")));
+        let result = self.epilogue.as_ref().map_or(self.to, |e| e.output());
+        slots.push(Slot::write("y", element(result, false)));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let mut names = ["count", "extrapolation", "low", "high"].map(String::from).to_vec();
+        for (d, &resized) in self.resized.iter().enumerate() {
+            names.extend([format!("size{d}"), format!("stride{d}")]);
+            if resized {
+                names.extend([format!("base{d}"), format!("row{d}")]);
+            }
+        }
+        names.extend(self.epilogue.iter().flat_map(|e| e.params("e")));
+        names
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let function = self.epilogue.as_ref().map(|e| e.function("finish", "e", used)).unwrap_or_default();
+        let whole = "clamp(round(result), bitcast<f32>(p.low), bitcast<f32>(p.high))";
+        let result = match (self.weighted, self.to) {
+            (true, Scalar::I32) => {
+                used.insert("f32_to_i32");
+                format!("f32_to_i32({whole})")
+            }
+            (true, Scalar::U32 | Scalar::Bool) => {
+                used.insert("f32_to_u32");
+                format!("f32_to_u32({whole})")
+            }
+            _ => "result".into(),
+        };
+        let context = context!(
+            workgroup => WORKGROUP,
+            resized => self.resized,
+            weighted => self.weighted,
+            crop => self.crop,
+            word => if self.weighted { "f32" } else { self.from.word() },
+            result => if self.epilogue.is_some() { format!("finish({result}, o, 0u, 0u)") } else { result },
+        );
+        function + &template::render("resize", context)
+    }
+}

@@ -1,0 +1,224 @@
+//! Resampling along one axis, as Resize defines it: which input elements make an output element, with which weights.
+//! It follows from sizes and attributes alone, so the host computes it, in f64.
+
+use super::{NodeDef, Why, refuse};
+
+/// One axis that is resized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Axis {
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    /// Output elements per input element, as given; the sizes' ratio only approximates it.
+    pub(crate) scale: f64,
+    /// The part of the input that `tf_crop_and_resize` takes.
+    pub(crate) roi: (f64, f64),
+}
+
+/// Where an output element lies in the input: `coordinate_transformation_mode`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Transform {
+    HalfPixel,
+    HalfPixelSymmetric,
+    PytorchHalfPixel,
+    AlignCorners,
+    Asymmetric,
+    TfHalfPixelForNn,
+    TfCropAndResize,
+}
+
+/// How a coordinate becomes the nearest element: `nearest_mode`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rounding {
+    PreferFloor,
+    PreferCeil,
+    Floor,
+    Ceil,
+}
+
+/// The interpolation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Filter {
+    Nearest(Rounding),
+    Linear,
+    /// With coefficient `a`.
+    Cubic(f64),
+}
+
+/// Everything that decides the weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Resample {
+    pub(crate) filter: Filter,
+    pub(crate) transform: Transform,
+    /// Whether elements outside the input weigh nothing, rather than repeating the edge.
+    pub(crate) exclude_outside: bool,
+    /// Whether the filter widens to cover all of a shrinking input.
+    pub(crate) antialias: bool,
+}
+
+impl Resample {
+    /// Reads the attributes of Resize from opset 11 on.
+    pub(crate) fn parse(def: &NodeDef) -> Result<Resample, Why> {
+        let rounding = match def.attributes.string_or("nearest_mode", "round_prefer_floor")?.as_str() {
+            "round_prefer_floor" | "" => Rounding::PreferFloor,
+            "round_prefer_ceil" => Rounding::PreferCeil,
+            "floor" => Rounding::Floor,
+            "ceil" => Rounding::Ceil,
+            other => refuse!("nearest_mode '{other}' is not supported"),
+        };
+        let transform =
+            match def.attributes.string_or("coordinate_transformation_mode", "half_pixel")?.as_str() {
+                "half_pixel" => Transform::HalfPixel,
+                "half_pixel_symmetric" => Transform::HalfPixelSymmetric,
+                "pytorch_half_pixel" => Transform::PytorchHalfPixel,
+                "align_corners" => Transform::AlignCorners,
+                "asymmetric" => Transform::Asymmetric,
+                "tf_half_pixel_for_nn" => Transform::TfHalfPixelForNn,
+                "tf_crop_and_resize" => Transform::TfCropAndResize,
+                other => refuse!("coordinate_transformation_mode '{other}' is not supported"),
+            };
+        let coefficient = f64::from(def.attributes.float_or("cubic_coeff_a", -0.75)?);
+        Ok(Resample {
+            filter: Filter::parse(def, rounding, coefficient)?,
+            transform,
+            exclude_outside: def.attributes.flag("exclude_outside", false)?,
+            antialias: def.attributes.flag("antialias", false)?,
+        })
+    }
+
+    /// Upsample, and Resize before opset 11.
+    pub(crate) fn parse_old(def: &NodeDef) -> Result<Resample, Why> {
+        let filter = Filter::parse(def, Rounding::Floor, -0.75)?;
+        Ok(Resample { filter, transform: Transform::Asymmetric, exclude_outside: false, antialias: false })
+    }
+
+    /// The input elements that make output element `at`, with weights that add up to 1; none if it lies outside the input
+    /// and takes the extrapolation value.
+    pub(crate) fn taps(&self, axis: &Axis, at: usize) -> Vec<(usize, f64)> {
+        let x = self.transform.source(at, axis);
+        let last = axis.input as f64 - 1.0;
+        if self.transform == Transform::TfCropAndResize && !(0.0..=last).contains(&x) {
+            return Vec::new();
+        }
+        let inside = |i: f64| i.clamp(0.0, last) as usize;
+        let (radius, weight): (f64, fn(f64, f64) -> f64) = match self.filter {
+            Filter::Nearest(rounding) => return vec![(inside(rounding.round(x)), 1.0)],
+            Filter::Linear => (1.0, |x, _| (1.0 - x.abs()).max(0.0)),
+            Filter::Cubic(_) => (2.0, cubic),
+        };
+        let coefficient = if let Filter::Cubic(a) = self.filter { a } else { 0.0 };
+        let stretch = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
+        let reach = radius / stretch;
+        let mut taps: Vec<(usize, f64)> = Vec::new();
+        let mut total = 0.0;
+        for i in ((x - reach).floor() as i64)..=((x + reach).ceil() as i64) {
+            let i = i as f64;
+            let weight = weight((i - x) * stretch, coefficient);
+            if weight == 0.0 || (self.exclude_outside && !(0.0..=last).contains(&i)) {
+                continue;
+            }
+            total += weight;
+            match taps.last_mut() {
+                Some(tap) if tap.0 == inside(i) => tap.1 += weight,
+                _ => taps.push((inside(i), weight)),
+            }
+        }
+        taps.iter_mut().for_each(|tap| tap.1 /= total);
+        taps
+    }
+}
+
+impl Filter {
+    fn parse(def: &NodeDef, rounding: Rounding, coefficient: f64) -> Result<Filter, Why> {
+        Ok(match def.attributes.string_or("mode", "nearest")?.as_str() {
+            "nearest" => Filter::Nearest(rounding),
+            "linear" | "bilinear" => Filter::Linear,
+            "cubic" => Filter::Cubic(coefficient),
+            other => refuse!("mode '{other}' is none of nearest, linear and cubic"),
+        })
+    }
+}
+
+impl Transform {
+    /// The place of output element `at` in the input, in elements. Rounded to f32: products with a scale that f32 cannot
+    /// hold exactly then meet the whole number that was meant.
+    pub(crate) fn source(self, at: usize, axis: &Axis) -> f64 {
+        let x = at as f64;
+        let (input, scale) = (axis.input as f64, axis.scale);
+        let resized = scale * input;
+        let place = match self {
+            Transform::HalfPixel => (x + 0.5) / scale - 0.5,
+            Transform::HalfPixelSymmetric => {
+                input / 2.0 * (1.0 - axis.output as f64 / resized) + (x + 0.5) / scale - 0.5
+            }
+            Transform::PytorchHalfPixel if axis.output > 1 => (x + 0.5) / scale - 0.5,
+            Transform::PytorchHalfPixel => 0.0,
+            Transform::AlignCorners if resized == 1.0 => 0.0,
+            Transform::AlignCorners => x * (input - 1.0) / (resized - 1.0),
+            Transform::Asymmetric => x / scale,
+            Transform::TfHalfPixelForNn => (x + 0.5) / scale,
+            Transform::TfCropAndResize => {
+                let (start, end) = axis.roi;
+                match axis.output > 1 {
+                    true => start * (input - 1.0) + x * (end - start) * (input - 1.0) / (resized - 1.0),
+                    false => 0.5 * (start + end) * (input - 1.0),
+                }
+            }
+        };
+        f64::from(place as f32)
+    }
+}
+
+impl Rounding {
+    fn round(self, x: f64) -> f64 {
+        match self {
+            Rounding::PreferFloor => (x - 0.5).ceil(),
+            Rounding::PreferCeil => (x + 0.5).floor(),
+            Rounding::Floor => x.floor(),
+            Rounding::Ceil => x.ceil(),
+        }
+    }
+}
+
+/// Keys' cubic convolution kernel.
+pub(crate) fn cubic(x: f64, a: f64) -> f64 {
+    match x.abs() {
+        x if x < 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
+        x if x < 2.0 => ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a,
+        _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEAREST: Resample = Resample {
+        filter: Filter::Nearest(Rounding::Floor),
+        transform: Transform::Asymmetric,
+        exclude_outside: false,
+        antialias: false,
+    };
+
+    #[test]
+    fn scales_that_f32_cannot_hold_meet_whole_elements() {
+        let axis = Axis { input: 10, output: 1, scale: f64::from(0.1f32), roi: (0.0, 1.0) };
+        assert_eq!(NEAREST.taps(&Axis { output: 2, input: 20, ..axis }, 1), [(10, 1.0)]);
+    }
+
+    #[test]
+    fn weights_add_up_to_one() {
+        let axis = Axis { input: 7, output: 3, scale: 3.0 / 7.0, roi: (0.0, 1.0) };
+        for filter in [Filter::Linear, Filter::Cubic(-0.75)] {
+            for (antialias, exclude_outside) in [(false, false), (true, false), (false, true), (true, true)] {
+                let resample =
+                    Resample { filter, transform: Transform::HalfPixel, exclude_outside, antialias };
+                for at in 0..3 {
+                    let taps = resample.taps(&axis, at);
+                    let total: f64 = taps.iter().map(|tap| tap.1).sum();
+                    assert!((total - 1.0).abs() < 1e-12, "{resample:?}");
+                    assert!(taps.windows(2).all(|pair| pair[0].0 < pair[1].0), "{resample:?} {taps:?}");
+                }
+            }
+        }
+    }
+}
