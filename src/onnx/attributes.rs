@@ -21,6 +21,9 @@ impl<'m> Importer<'m> {
         for attribute in &node.attribute {
             let Some(source) = self.resolve(node, attribute)? else { continue };
             let name = attribute.name.clone();
+            if attributes.contains_key(&name) {
+                return twice(node, &name);
+            }
             if let Some(graph) = source.g.as_ref().filter(|_| kind(source) == AttributeType::Graph) {
                 let (graph, captured) = self.subgraph(graph)?;
                 captures.insert(name.clone(), captured);
@@ -43,9 +46,6 @@ impl<'m> Importer<'m> {
         let name = attribute.name.as_str();
         if name.is_empty() {
             return invalid(format!("node '{}' has an attribute without a name", title(node)));
-        }
-        if node.attribute.iter().filter(|other| other.name == name).count() > 1 {
-            return invalid(format!("node '{}' has the attribute '{name}' twice", title(node)));
         }
         if attribute.ref_attr_name.is_empty() {
             return Ok(Some(attribute));
@@ -89,6 +89,10 @@ impl<'m> Importer<'m> {
             Undefined => Attr::Other("nothing that is known"),
         })
     }
+}
+
+pub(super) fn twice<T>(node: &NodeProto, name: &str) -> Result<T> {
+    invalid(format!("node '{}' has the attribute '{name}' twice", title(node)))
 }
 
 const NOT_TEXT: Attr = Attr::Other("string that is not UTF-8");

@@ -1,10 +1,11 @@
 //! Local functions: each call is replaced by the function's nodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use prost::Message;
 
+use super::attributes::twice;
 use super::import::{Context, FunctionId, Importer, Kind, invalid, opsets};
 use super::order::{order, title};
 use super::proto::{FunctionProto, NodeProto};
@@ -13,7 +14,7 @@ use crate::graph::ValueId;
 
 /// Functions that call functions can make a small file describe an enormous graph. What inlining copies is counted
 /// in bytes of the file, shared tensor data left out.
-const MAX_INLINED: usize = 1 << 28;
+const MAX_INLINED: usize = 1 << 26;
 const NODE_BYTES: usize = 256;
 
 impl<'m> Importer<'m> {
@@ -72,7 +73,11 @@ impl<'m> Importer<'m> {
     fn context(&mut self, call: &'m NodeProto, function: &'m FunctionProto) -> Result<Context<'m>> {
         let mut attributes: HashMap<&str, _> =
             function.attribute_proto.iter().map(|default| (default.name.as_str(), default)).collect();
+        let mut seen = HashSet::new();
         for attribute in &call.attribute {
+            if !seen.insert(attribute.name.as_str()) {
+                return twice(call, &attribute.name);
+            }
             let Some(given) = self.resolve(call, attribute)? else { continue };
             if given.g.is_some() || !given.graphs.is_empty() {
                 return invalid(format!("node '{}' hands a graph to a function", title(call)));

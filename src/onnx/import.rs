@@ -40,6 +40,7 @@ struct Building {
     captured: Vec<ValueId>,
     /// Names of values, kept where inlined functions may clash with them.
     taken: HashSet<String>,
+    clashes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -169,8 +170,10 @@ impl<'m> Importer<'m> {
     fn fill(&mut self, proto: &'m GraphProto) -> Result<()> {
         self.graph().name = proto.name.clone();
         if !self.functions.is_empty() {
-            let made = proto.node.iter().flat_map(|node| node.output.iter().cloned());
-            self.building().taken.extend(made);
+            let made = proto.node.iter().flat_map(|node| &node.output);
+            let given = proto.input.iter().map(|input| &input.name);
+            let held = proto.initializer.iter().map(|tensor| &tensor.name);
+            self.building().taken.extend(made.chain(given).chain(held).cloned());
         }
         let infos = proto.value_info.iter().chain(&proto.input).chain(&proto.output);
         self.scope().infos = infos.map(|info| (info.name.as_str(), info)).collect();
@@ -304,11 +307,12 @@ impl<'m> Importer<'m> {
             return name.to_string();
         }
         let own_name = format!("{}{name}", self.scope().context.prefix);
-        let taken = &mut self.building().taken;
-        let free = (1..).map(|n| format!("{own_name}_{n}"));
-        let name = std::iter::once(own_name.clone()).chain(free).find(|name| !taken.contains(name));
-        let name = name.unwrap_or(own_name);
-        taken.insert(name.clone());
+        let building = self.building();
+        let mut name = own_name.clone();
+        while !building.taken.insert(name.clone()) {
+            building.clashes += 1;
+            name = format!("{own_name}_{}", building.clashes);
+        }
         name
     }
 

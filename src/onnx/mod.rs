@@ -12,13 +12,18 @@ mod sparse;
 mod tensor;
 mod types;
 
+#[cfg(test)]
+mod build;
+#[cfg(test)]
+mod tests;
+
 /// The messages of `proto/onnx.proto`.
 mod proto {
     #![allow(missing_docs, clippy::all)]
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,13 +80,9 @@ fn import(bytes: Bytes, external: External) -> Result<Imported> {
 
 /// The imports in the file's order; some exporters repeat them.
 fn opsets(model: &ModelProto) -> Vec<(String, i64)> {
-    let mut opsets: Vec<(String, i64)> = Vec::new();
-    for set in &model.opset_import {
-        if !opsets.iter().any(|(domain, _)| *domain == set.domain) {
-            opsets.push((set.domain.clone(), set.version));
-        }
-    }
-    opsets
+    let mut seen = HashSet::new();
+    let new = model.opset_import.iter().filter(|set| seen.insert(set.domain.as_str()));
+    new.map(|set| (set.domain.clone(), set.version)).collect()
 }
 
 fn undecodable(error: prost::DecodeError) -> Error {
@@ -97,4 +98,32 @@ pub(crate) fn decode_tensor(bytes: &[u8]) -> Result<Tensor> {
 /// The file of one tensor.
 pub(crate) fn encode_tensor(tensor: &Tensor, name: &str) -> Vec<u8> {
     tensor::export(tensor, name).encode_to_vec()
+}
+
+impl Tensor {
+    /// Reads the bytes of a protobuf-encoded `TensorProto`, such as the test data beside a published model.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the bytes are no such protobuf, [`Error::InvalidModel`] if data and shape do not agree.
+    ///
+    /// ```
+    /// use sardonyx::Tensor;
+    /// let t = Tensor::from_slice(&[2], &[1.0f32, 2.0])?;
+    /// assert_eq!(Tensor::from_onnx(&t.to_onnx("t"))?, t);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn from_onnx(bytes: &[u8]) -> Result<Tensor> {
+        decode_tensor(bytes)
+    }
+
+    /// The tensor as a protobuf-encoded `TensorProto` called `name`.
+    ///
+    /// ```
+    /// let t = sardonyx::Tensor::from_slice(&[1], &[7u8])?;
+    /// assert!(t.to_onnx("seven").windows(5).any(|w| w == b"seven"));
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn to_onnx(&self, name: &str) -> Vec<u8> {
+        encode_tensor(self, name)
+    }
 }
