@@ -17,7 +17,7 @@ use crate::{DType, Dim, Result, UnsupportedNode, passes};
 /// # let folder = std::env::temp_dir().join("sardonyx-doc-model");
 /// # std::fs::create_dir_all(&folder)?;
 /// # let path = folder.join("model.onnx");
-/// # std::fs::write(&path, b"\x08\x08\x42\x02\x10\x15\x3a\x16\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y")?;
+/// # std::fs::write(&path, b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y")?;
 /// let model = sardonyx::Model::load(&path)?;
 /// assert_eq!(model.inputs()[0].name, "x");
 /// assert_eq!(model.opsets(), [(String::new(), 21)]);

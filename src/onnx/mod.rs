@@ -19,7 +19,7 @@ mod tests;
 
 /// The messages of `proto/onnx.proto`.
 mod proto {
-    #![allow(missing_docs, clippy::all)]
+    #![allow(missing_docs, dead_code, clippy::all)]
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
