@@ -16,6 +16,7 @@ mod passes;
 mod plan;
 mod reference;
 mod session;
+mod small;
 mod summary;
 mod tensor;
 

@@ -8,6 +8,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse,
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::plan::Fact;
 use crate::reference::number;
+use crate::small::RoundMode;
 
 /// A conversion.
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Cast {
     to: Option<DType>,
     /// Whether values beyond a float8's range become its greatest value.
     saturate: bool,
+    mode: RoundMode,
 }
 
 pub(crate) const ROWS: &[Row] =
@@ -30,7 +32,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         },
         None => refuse!("attribute 'to' is required"),
     };
-    Ok(Cast { to, saturate: def.attributes.flag("saturate", true)? }.into())
+    let mode = match def.attributes.string_or("round_mode", "up")?.as_str() {
+        "up" => RoundMode::Up,
+        "down" => RoundMode::Down,
+        "nearest" => RoundMode::Nearest,
+        other => refuse!("round_mode '{other}' is none of up, down, nearest"),
+    };
+    Ok(Cast { to, saturate: def.attributes.flag("saturate", true)?, mode }.into())
 }
 
 impl Operator for Cast {
@@ -42,7 +50,7 @@ impl Operator for Cast {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let to = self.to.map_or_else(|| required(inputs, 1).map(|like| like.dtype), Ok)?;
-        Ok(vec![number::cast(required(inputs, 0)?, to, self.saturate)?])
+        Ok(vec![number::cast_rounded(required(inputs, 0)?, to, self.saturate, self.mode)?])
     }
 
     fn reads_data(&self, i: usize) -> bool {

@@ -1,0 +1,254 @@
+//! Elements of 8 bits and fewer: the small float formats, and the packing of 4- and 2-bit elements into bytes.
+//!
+//! ONNX names them after sign-exponent-mantissa: E4M3FN (finite: no infinities), the FNUZ variants (and no negative zero, whose
+//! code is NaN), E5M2 (as IEEE 754), E2M1 (numbers only) and E8M0 (powers of two only).
+
+use crate::DType;
+
+/// What the codes beyond the largest number mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Special {
+    /// The topmost exponent is infinity and NaN.
+    Ieee,
+    /// The topmost code is NaN.
+    Top,
+    /// The code of negative zero is NaN.
+    NegativeZero,
+    /// There is neither infinity nor NaN.
+    None,
+}
+
+/// A small float format with a sign.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Format {
+    bits: u32,
+    pub(crate) mantissa: i32,
+    bias: i32,
+    /// The largest number.
+    pub(crate) most: f64,
+    special: Special,
+}
+
+impl Format {
+    pub(crate) fn of(dtype: DType) -> Option<Format> {
+        let format =
+            |bits, mantissa, bias, most, special| Some(Format { bits, mantissa, bias, most, special });
+        match dtype {
+            DType::F8E4M3FN => format(8, 3, 7, 448.0, Special::Top),
+            DType::F8E4M3FNUZ => format(8, 3, 8, 240.0, Special::NegativeZero),
+            DType::F8E5M2 => format(8, 2, 15, 57344.0, Special::Ieee),
+            DType::F8E5M2FNUZ => format(8, 2, 16, 57344.0, Special::NegativeZero),
+            DType::F4E2M1 => format(4, 1, 1, 6.0, Special::None),
+            _ => None,
+        }
+    }
+
+    /// The exponent of the least normal number.
+    pub(crate) fn least(self) -> i32 {
+        1 - self.bias
+    }
+
+    /// Whether there is a negative zero.
+    pub(crate) fn has_negative_zero(self) -> bool {
+        self.special != Special::NegativeZero
+    }
+
+    /// What a number beyond the largest rounds to.
+    pub(crate) fn beyond(self) -> f64 {
+        match self.special {
+            Special::Ieee => f64::INFINITY,
+            Special::Top | Special::NegativeZero => f64::NAN,
+            Special::None => self.most,
+        }
+    }
+
+    /// The nearest number of the format, ties to even.
+    pub(crate) fn round(self, value: f64) -> f64 {
+        if value.is_nan() {
+            // A format without NaN has to take some number.
+            return if self.special == Special::None { self.most } else { value };
+        }
+        let size = value.abs();
+        let step = power_of_two(exponent(size).max(self.least()) - self.mantissa);
+        let rounded = (size / step).round_ties_even() * step;
+        let rounded = if rounded > self.most { self.beyond() } else { rounded };
+        if rounded == 0.0 && !self.has_negative_zero() { 0.0 } else { rounded.copysign(value) }
+    }
+
+    /// The code of a number of the format, in the low bits.
+    pub(crate) fn encode(self, value: f64) -> u8 {
+        let sign = 1u32 << (self.bits - 1);
+        if value.is_nan() {
+            return match self.special {
+                Special::NegativeZero => sign as u8,
+                _ => (sign - 1) as u8,
+            };
+        }
+        let size = value.abs();
+        let code = if size.is_infinite() {
+            (sign - 1) >> self.mantissa << self.mantissa
+        } else {
+            // The exponent's field continues the mantissa's: a normal number's hidden bit is one step of it.
+            let exponent = exponent(size).max(self.least());
+            let steps = (size / power_of_two(exponent - self.mantissa)) as u32;
+            (((exponent - self.least()) as u32) << self.mantissa) + steps
+        };
+        let negative = value.is_sign_negative() && (code != 0 || self.has_negative_zero());
+        (code | if negative { sign } else { 0 }) as u8
+    }
+
+    /// The number of a code.
+    pub(crate) fn decode(self, code: u8) -> f64 {
+        let sign = 1u32 << (self.bits - 1);
+        let negative = u32::from(code) & sign != 0;
+        let code = u32::from(code) & (sign - 1);
+        let field = (code >> self.mantissa) as i32;
+        let mantissa = f64::from(code & ((1 << self.mantissa) - 1));
+        let hidden = if field == 0 { 0.0 } else { power_of_two(self.mantissa) };
+        let size = (hidden + mantissa) * power_of_two(field.max(1) - self.bias - self.mantissa);
+        let size = match self.special {
+            Special::NegativeZero if negative && code == 0 => f64::NAN,
+            Special::Top | Special::Ieee if size > self.most => {
+                let infinite = self.special == Special::Ieee && mantissa == 0.0;
+                if infinite { f64::INFINITY } else { f64::NAN }
+            }
+            _ => size,
+        };
+        if negative { -size } else { size }
+    }
+}
+
+/// How a number that is no power of two becomes an E8M0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum RoundMode {
+    Up,
+    Down,
+    /// Ties up.
+    Nearest,
+}
+
+/// A number as a power of two from 2^-127 to 2^127. What is beyond becomes the nearest of them if `saturate`, else NaN.
+pub(crate) fn round_e8m0(value: f64, mode: RoundMode, saturate: bool) -> f64 {
+    let (least, most) = (power_of_two(-127), power_of_two(127));
+    if value.is_nan() {
+        return f64::NAN;
+    }
+    let size = value.abs();
+    let below = power_of_two(exponent(size));
+    let rounded = match mode {
+        _ if size == below || !size.is_finite() => size,
+        RoundMode::Down => below,
+        RoundMode::Nearest if size < 1.5 * below => below,
+        RoundMode::Up | RoundMode::Nearest => 2.0 * below,
+    };
+    match (least..=most).contains(&rounded) {
+        true => rounded,
+        false if saturate => rounded.clamp(least, most),
+        false => f64::NAN,
+    }
+}
+
+/// The code of an E8M0.
+pub(crate) fn encode_e8m0(value: f64) -> u8 {
+    if value.is_nan() { 255 } else { (exponent(value) + 127).clamp(0, 254) as u8 }
+}
+
+/// The number of an E8M0's code.
+pub(crate) fn decode_e8m0(code: u8) -> f64 {
+    if code == 255 { f64::NAN } else { power_of_two(i32::from(code) - 127) }
+}
+
+/// The codes of `count` elements of `bits` each, packed low bits first.
+pub(crate) fn unpack(bytes: &[u8], bits: usize, count: usize) -> Vec<u8> {
+    let per_byte = 8 / bits;
+    let mask = (1u16 << bits) as u8;
+    let code = |i: usize| bytes[i / per_byte] >> (i % per_byte * bits) & mask.wrapping_sub(1);
+    (0..count.min(bytes.len() * per_byte)).map(code).collect()
+}
+
+/// Codes of `bits` each, packed low bits first.
+pub(crate) fn pack(codes: &[u8], bits: usize) -> Vec<u8> {
+    let per_byte = 8 / bits;
+    let mask = ((1u16 << bits) - 1) as u8;
+    let byte = |codes: &[u8]| {
+        codes.iter().rev().fold(0u16, |byte, &code| byte << bits | u16::from(code & mask)) as u8
+    };
+    codes.chunks(per_byte).map(byte).collect()
+}
+
+/// The exponent of the greatest power of two that is not above a positive number; the least there is for 0.
+fn exponent(size: f64) -> i32 {
+    ((size.to_bits() >> 52) as i32 & 0x7ff) - 1023
+}
+
+fn power_of_two(exponent: i32) -> f64 {
+    2f64.powi(exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORMATS: [DType; 5] =
+        [DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F4E2M1];
+
+    #[test]
+    fn every_code_is_its_own() {
+        for dtype in FORMATS {
+            let format = Format::of(dtype).unwrap();
+            for code in 0..=(u8::MAX >> (8 - dtype.bits())) {
+                let value = format.decode(code);
+                if value.is_nan() {
+                    assert!(format.decode(format.encode(value)).is_nan(), "{dtype} {code}");
+                } else {
+                    assert_eq!(format.encode(value), code, "{dtype} {value}");
+                    assert_eq!(format.round(value).to_bits(), value.to_bits(), "{dtype} {code}");
+                }
+            }
+        }
+        assert!((0..=255).all(|code| encode_e8m0(decode_e8m0(code)) == code));
+    }
+
+    #[test]
+    fn numbers_of_the_specification() {
+        // OCP 8-bit floating point specification, table 1, and ONNX's float8 page.
+        let ends = |dtype: DType| {
+            let format = Format::of(dtype).unwrap();
+            (format.decode(0x7e), format.decode(0x08), format.decode(0x01))
+        };
+        assert_eq!(ends(DType::F8E4M3FN), (448.0, 2f64.powi(-6), 2f64.powi(-9)));
+        assert_eq!(Format::of(DType::F8E5M2).unwrap().decode(0x7b), 57344.0);
+        assert_eq!(Format::of(DType::F8E4M3FNUZ).unwrap().decode(0x7f), 240.0);
+        assert_eq!(Format::of(DType::F8E5M2FNUZ).unwrap().decode(0x7f), 57344.0);
+        let fours: Vec<f64> = (0..8).map(|code| Format::of(DType::F4E2M1).unwrap().decode(code)).collect();
+        assert_eq!(fours, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]);
+    }
+
+    #[test]
+    fn rounds_to_nearest_even() {
+        let format = Format::of(DType::F8E4M3FN).unwrap();
+        assert_eq!([1.0625, 1.1875, 464.0, 0.0009].map(|v| format.round(v)), [1.0, 1.25, 448.0, 0.0]);
+        assert!(format.round(465.0).is_nan());
+        assert_eq!(Format::of(DType::F8E5M2).unwrap().round(-1e9), f64::NEG_INFINITY);
+        assert_eq!(Format::of(DType::F4E2M1).unwrap().round(-1e9), -6.0);
+        assert!(Format::of(DType::F8E5M2FNUZ).unwrap().round(-1e-9).is_sign_positive());
+    }
+
+    #[test]
+    fn powers_of_two() {
+        let up = |value| round_e8m0(value, RoundMode::Up, true);
+        assert_eq!([up(0.0), up(3.0), up(f64::INFINITY)], [2f64.powi(-127), 4.0, 2f64.powi(127)]);
+        assert_eq!(round_e8m0(3.0, RoundMode::Down, true), 2.0);
+        assert_eq!(round_e8m0(3.0, RoundMode::Nearest, true), 4.0);
+        assert_eq!(round_e8m0(2.9, RoundMode::Nearest, true), 2.0);
+        assert!(round_e8m0(0.0, RoundMode::Nearest, false).is_nan());
+    }
+
+    #[test]
+    fn packs_low_bits_first() {
+        assert_eq!(pack(&[1, 2, 3], 4), [0x21, 0x03]);
+        assert_eq!(pack(&[1, 2, 3, 0, 1], 2), [0b00_11_10_01, 1]);
+        assert_eq!(unpack(&[0x21, 0x03], 4, 3), [1, 2, 3]);
+        assert_eq!(unpack(&[0xff], 8, 1), [0xff]);
+    }
+}
