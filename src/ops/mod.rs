@@ -9,6 +9,8 @@ pub(crate) mod case;
 pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod quantized;
+#[cfg(test)]
+mod readme;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;

@@ -1,0 +1,61 @@
+//! The README's table of operators is made from the operator table, and a test holds the two together.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::case::{Case, graph_of_case};
+use super::{NEWEST_OPSET, rows};
+use crate::kernels::Target;
+use crate::plan::{FactBase, Options, plan};
+
+const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";
+const END: &str = "<!-- /operators -->\n";
+
+/// Whether the case can be planned for a device of the floor.
+fn runs_on_device(case: &Case) -> bool {
+    let Ok(graph) = graph_of_case(case) else { return false };
+    let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
+    let inputs: Vec<_> =
+        given.filter_map(|(_, t)| t.clone()).map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
+    let facts = FactBase::new(&graph).and_then(|base| base.bind(&graph, &inputs));
+    facts.and_then(|facts| plan(&graph, facts, &Target::FLOOR, &Options::default())).is_ok()
+}
+
+fn table() -> String {
+    let mut operators: BTreeMap<String, (i64, bool)> = BTreeMap::new();
+    for row in rows() {
+        let name =
+            if row.domain.is_empty() { row.name.into() } else { format!("{}.{}", row.domain, row.name) };
+        let device = (row.cases)().iter().any(runs_on_device);
+        let entry = operators.entry(name).or_insert((row.opsets.0, false));
+        *entry = (entry.0.min(row.opsets.0), entry.1 || device);
+    }
+    let list = |device: bool| {
+        let chosen = operators.iter().filter(|(_, (_, on_device))| *on_device == device);
+        chosen.map(|(name, (since, _))| format!("{name} {}", (*since).max(7))).collect::<Vec<_>>()
+    };
+    let (device, reference) = (list(true), list(false));
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} operators; the number is the first opset, the last is {NEWEST_OPSET}.\n",
+        operators.len()
+    );
+    let _ = writeln!(text, "On the device ({}): {}.\n", device.len(), device.join(", "));
+    let _ = writeln!(text, "On the CPU reference only ({}): {}.", reference.len(), reference.join(", "));
+    text
+}
+
+#[test]
+fn readme_lists_the_operators() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let start = readme.find(START).unwrap() + START.len();
+    let end = readme.find(END).unwrap();
+    let expected = table();
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(path, format!("{}{expected}{}", &readme[..start], &readme[end..])).unwrap();
+        return;
+    }
+    assert!(readme[start..end] == expected, "UPDATE_README=1 cargo test --lib readme writes the table anew");
+}
