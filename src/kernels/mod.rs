@@ -135,15 +135,18 @@ kernels! {
     gather: Gather,
     gather_elements: GatherElements,
     gemm: Gemm,
+    lrn: Lrn,
     pad: Pad,
     pool: Pool,
     reduce: Reduce,
     resize: Resize,
     reverse_sequence: ReverseSequence,
     rotary: Rotary,
+    scan: Scan,
     scatter: Scatter,
     scatter_reduce: ScatterReduce,
     strided: Strided,
+    top_k: TopK,
 }
 
 impl Kernel {

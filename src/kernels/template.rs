@@ -31,15 +31,18 @@ templates!(
     "gather",
     "gather_elements",
     "gemm_strided",
+    "lrn",
     "pad",
     "pool",
     "reduce",
     "resize",
     "reverse_sequence",
     "rotary",
+    "scan",
     "scatter",
     "scatter_reduce",
     "strided",
+    "top_k"
 );
 
 /// Renders `shaders/{name}.wgsl`.

@@ -133,8 +133,13 @@ impl Rows {
     /// Rows along `axes` of input `i`, read under `shape`.
     pub(crate) fn new(cx: &mut Lower, i: usize, shape: &[usize], axes: &[usize]) -> Result<Rows, Why> {
         let input = cx.input(i)?;
+        Ok(Rows::of(cx, input, shape, axes))
+    }
+
+    /// Rows along `axes` of a tensor, read under `shape`.
+    pub(crate) fn of(cx: &Lower, input: TensorId, shape: &[usize], axes: &[usize]) -> Rows {
         let kept = shape.iter().enumerate().map(|(axis, &size)| if axes.contains(&axis) { 1 } else { size });
-        Ok(Rows {
+        Rows {
             input,
             scalar: cx.scalar(input),
             shape: shape.to_vec(),
@@ -143,7 +148,7 @@ impl Rows {
             sides: vec![],
             steps: vec![],
             results: vec![],
-        })
+        }
     }
 
     /// Elements of a row.
@@ -166,6 +171,11 @@ impl Rows {
         each: Each,
     ) -> Result<usize, Why> {
         let tensor = cx.input(i)?;
+        Ok(self.side_of(cx, tensor, shape, each))
+    }
+
+    /// The same for a tensor that is no input.
+    pub(crate) fn side_of(&mut self, cx: &Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
         let (mut index, mut params) = index_of(shape, whole);
         let vector = index == Index::Axis && params == [1, self.view.length as u32];
@@ -174,7 +184,7 @@ impl Rows {
         }
         let operand = FIRST_SIDE + self.sides.len();
         self.sides.push((Side { operand, scalar: cx.scalar(tensor), index, each }, tensor, params));
-        Ok(operand)
+        operand
     }
 
     /// One more value per row: `map` of each element, combined, and `finish` of that.

@@ -1,0 +1,85 @@
+//! Scans along one axis: running sums and products, one invocation per row or part of a row.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::Scalar;
+use super::fused::Fused;
+use super::{Kernel, Slot, Spec, element, template};
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// One scan of a tensor seen as (outer, length, inner), each row along the middle cut into parts. Tensors: the input; with
+/// `carry` what comes before each part, (outer, parts, inner); the epilogue's; the result. Params: `count` (outer x parts
+/// x inner), `length`, `inner`, `parts`, `span` (elements of a part), then the epilogue's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Scan {
+    pub(crate) scalar: Scalar,
+    pub(crate) product: bool,
+    /// From the last element to the first.
+    pub(crate) reverse: bool,
+    /// Whether an element's result leaves the element itself out.
+    pub(crate) exclusive: bool,
+    pub(crate) carry: bool,
+    /// `None`: the result is each part's total, (outer, parts, inner).
+    pub(crate) epilogue: Option<Fused>,
+    /// Whether the result lies in the input's memory.
+    pub(crate) in_place: bool,
+}
+
+/// Workgroups for `count` parts of rows.
+pub(crate) fn groups(count: usize) -> usize {
+    count.div_ceil(WORKGROUP)
+}
+
+impl Scan {
+    fn result(&self) -> Scalar {
+        let scalars = self.epilogue.as_ref().map(|epilogue| epilogue.expr.output_scalars());
+        scalars.and_then(|scalars| scalars.first().copied()).unwrap_or(self.scalar)
+    }
+}
+
+impl Spec for Scan {
+    fn label(&self) -> String {
+        format!("scan_{}", if self.product { "product" } else { "sum" })
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let word = |scalar| element(scalar, false);
+        let mut slots = vec![Slot { name: "x".into(), element: word(self.scalar), written: self.in_place }];
+        slots.extend(self.carry.then(|| Slot::read("before", word(self.scalar))));
+        let operands = self.epilogue.iter().flat_map(|epilogue| epilogue.bound());
+        slots.extend(operands.map(|(i, o)| Slot::read(format!("e{i}"), word(o.scalar))));
+        slots.extend((!self.in_place).then(|| Slot::write("y", word(self.result()))));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let mut names: Vec<String> = ["count", "length", "inner", "parts", "span"].map(String::from).into();
+        names.extend(self.epilogue.iter().flat_map(|epilogue| epilogue.params("e")));
+        names
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let epilogue = self.epilogue.as_ref().map(|epilogue| epilogue.function("epilogue", "e", used));
+        let context = context!(
+            workgroup => WORKGROUP,
+            identity => format!("{}({})", self.scalar.word(), u8::from(self.product)),
+            operator => if self.product { "*" } else { "+" },
+            reverse => self.reverse,
+            exclusive => self.exclusive,
+            carry => self.carry,
+            totals => self.epilogue.is_none(),
+            output => if self.in_place { "x" } else { "y" },
+        );
+        epilogue.unwrap_or_default() + &template::render("scan", context)
+    }
+
+    fn in_place(&self, slot: usize) -> Option<Kernel> {
+        let same = self.epilogue.is_some() && self.result().word() == self.scalar.word();
+        let fits = slot == 0 && !self.in_place && same;
+        fits.then(|| Scan { in_place: true, ..self.clone() }.into())
+    }
+}

@@ -1,0 +1,87 @@
+//! Sorting by ranks: an element's place is the number of elements that come before it. Blocks are sorted by comparing all
+//! pairs, then sorted runs are merged two by two, each cut to the `k` that can still matter. No barriers, no workgroup
+//! memory, and stable: equal elements keep their order.
+//!
+//! Elements are compared by keys, u32 words that grow as the sort wants them to come earlier. NaN is the greatest number.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::Scalar;
+use super::{Slot, Spec, element, template};
+
+/// Elements of a block, and invocations per workgroup.
+pub(crate) const BLOCK: usize = 64;
+
+/// One step of a sort of rows, each a tensor's elements along one axis. Kernels keep at most `k` elements of each run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TopK {
+    /// Sorts blocks, one workgroup each. Tensors: the input, keys, positions. Params: `count` (rows x blocks), `blocks` (of
+    /// a row), `length`, `inner` (the axis' stride), `k`, `pitch` (of a row of keys and positions).
+    Block { scalar: Scalar, largest: bool },
+    /// Merges neighbouring runs, one element per invocation. Tensors: keys, positions, merged keys, merged positions.
+    /// Params: `count` (rows x pitch), `pitch`, `run` (elements of each run but the last), `merged_pitch`, `merged_run`.
+    Merge,
+    /// Fetches what the first positions of each row say. Tensors: the input, positions, and the results that are wanted.
+    /// Params: `count` (rows x k), `k`, `length`, `inner`, `pitch`.
+    Fetch { scalar: Scalar, values: bool, positions: bool },
+}
+
+impl Spec for TopK {
+    fn label(&self) -> String {
+        match self {
+            TopK::Block { .. } => "sort_block".into(),
+            TopK::Merge => "sort_merge".into(),
+            TopK::Fetch { .. } => "sort_fetch".into(),
+        }
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        match self {
+            TopK::Block { scalar, .. } => vec![
+                Slot::read("x", element(*scalar, false)),
+                Slot::write("keys", "u32"),
+                Slot::write("positions", "u32"),
+            ],
+            TopK::Merge => vec![
+                Slot::read("keys", "u32"),
+                Slot::read("positions", "u32"),
+                Slot::write("merged_keys", "u32"),
+                Slot::write("merged_positions", "u32"),
+            ],
+            TopK::Fetch { scalar, values, positions } => {
+                let mut slots =
+                    vec![Slot::read("x", element(*scalar, false)), Slot::read("positions", "u32")];
+                slots.extend(values.then(|| Slot::write("y", element(*scalar, false))));
+                slots.extend(positions.then(|| Slot::write("places", "i32")));
+                slots
+            }
+        }
+    }
+
+    fn params(&self) -> Vec<String> {
+        let names: &[&str] = match self {
+            TopK::Block { .. } => &["count", "blocks", "length", "inner", "k", "pitch"],
+            TopK::Merge => &["count", "pitch", "run", "merged_pitch", "merged_run"],
+            TopK::Fetch { .. } => &["count", "k", "length", "inner", "pitch"],
+        };
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let (step, scalar, largest) = match self {
+            TopK::Block { scalar, largest } => ("block", *scalar, *largest),
+            TopK::Merge => ("merge", Scalar::U32, true),
+            TopK::Fetch { scalar, .. } => ("fetch", *scalar, true),
+        };
+        if step == "block" && scalar == Scalar::F32 {
+            used.insert("is_nan");
+        }
+        let (values, places) = match self {
+            TopK::Fetch { values, positions, .. } => (*values, *positions),
+            _ => (false, false),
+        };
+        template::render("top_k", context!(step, block => BLOCK, word => scalar.word(), largest, values, places))
+    }
+}
