@@ -20,7 +20,7 @@ use super::device::DeviceArgs;
 use super::{Failure, Outcome, print};
 use crate::reference::Array;
 use crate::reference::array::Numbers;
-use crate::{Device, Error, Model, Session, SessionOptions, Tensor, onnx};
+use crate::{DType, Device, Error, Model, Session, SessionOptions, Tensor, onnx};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -202,6 +202,7 @@ fn difference(expected: &Tensor, actual: &Tensor, case: &Case) -> Option<String>
         let text = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
         return Some(format!("expected {}, got {}", text(expected), text(actual)));
     }
+    let dtype = expected.dtype();
     let (expected, actual) = match (Array::from_tensor(expected), Array::from_tensor(actual)) {
         (Ok(expected), Ok(actual)) => (expected, actual),
         (Err(why), _) | (_, Err(why)) => return Some(why.0),
@@ -210,9 +211,10 @@ fn difference(expected: &Tensor, actual: &Tensor, case: &Case) -> Option<String>
         return (e != a).then(|| "strings differ".into());
     }
     let (Ok(expected), Ok(actual)) = (expected.to_f64(), actual.to_f64()) else { return None };
-    let close = |e: f64, a: f64| {
-        e == a || (e.is_nan() && a.is_nan()) || (e - a).abs() <= case.atol + case.rtol * e.abs()
-    };
+    // As the suite's own comparison: two units of bfloat16.
+    let rtol = if dtype == DType::BF16 { case.rtol.max(1.0 / 64.0) } else { case.rtol };
+    let close =
+        |e: f64, a: f64| e == a || (e.is_nan() && a.is_nan()) || (e - a).abs() <= case.atol + rtol * e.abs();
     let mut pairs = expected.iter().zip(&actual).enumerate();
     let (at, (e, a)) = pairs.find(|(_, (e, a))| !close(**e, **a))?;
     Some(format!("element {at}: expected {e}, got {a}"))

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use crate::error::{Why, refuse};
 use crate::plan::Packing;
+use crate::reference::Array;
 use crate::{DType, Tensor};
 
 /// The device words of a host tensor.
@@ -32,6 +33,9 @@ pub(crate) fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
             let values: Vec<u64> = pod_collect_to_vec(bytes);
             values.iter().map(|&v| u32::try_from(v).map_err(|_| too_wide(v))).collect::<Result<_, _>>()?
         }
+        DType::I4 | DType::I2 | DType::U4 | DType::U2 => {
+            Array::from_tensor(tensor)?.ints()?.iter().map(|&v| v as i32 as u32).collect()
+        }
         other => refuse!("the device does not compute with {other}"),
     })
 }
@@ -57,6 +61,10 @@ pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<
         DType::I16 | DType::U16 => all(bytes, |v| v as u16),
         DType::I64 => all(bytes, |v| i64::from(v as i32)),
         DType::U64 => all(bytes, u64::from),
+        DType::I4 | DType::I2 | DType::U4 | DType::U2 => {
+            let words: Vec<i32> = pod_collect_to_vec(bytes);
+            return Array::int(dtype, shape, words.into_iter().map(i128::from).collect()).to_tensor();
+        }
         other => refuse!("the device does not compute with {other}"),
     };
     Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()))
@@ -85,6 +93,8 @@ mod tests {
             Tensor::from_slice(&[2], &[f16::from_f32(0.1), f16::NEG_INFINITY]).unwrap(),
             Tensor::from_bools(&[2], &[true, false]).unwrap(),
             Tensor::from_slice(&[2], &[u32::MAX, 7]).unwrap(),
+            Tensor::from_raw(DType::I4, &[3], vec![0x7f, 0x08]).unwrap(),
+            Tensor::from_raw(DType::U2, &[5], vec![0b11100100, 0b10]).unwrap(),
         ] {
             let words = to_words(&tensor).unwrap();
             let back = from_words(bytemuck::cast_slice(&words), tensor.dtype(), tensor.shape()).unwrap();

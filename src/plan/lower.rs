@@ -12,6 +12,7 @@ use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::{Kernel, Target};
+use crate::ops::Op;
 use crate::reference::array::Numbers;
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
@@ -113,10 +114,15 @@ fn output(
     if let Some(array) = fact.constant() {
         return Ok(OutputSource::Known(array.to_tensor().map_err(|why| Error::Tensor(why.0))?));
     }
-    let Some(node) = graph.nodes.first() else {
-        return Err(Error::InvalidModel("a graph without nodes has nothing to run".into()));
+    let node = Node {
+        name: name.clone(),
+        op_type: "Identity".into(),
+        opset: 1,
+        op: Op::Unsupported(String::new()),
+        inputs: vec![Some(id)],
+        outputs: vec![],
     };
-    let mut cx = Lower { target, graph, facts, program, tensors, weights, unit, node };
+    let mut cx = Lower { target, graph, facts, program, tensors, weights, unit, node: &node };
     let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
     let place = cx.program.tensor(tensor).place;
