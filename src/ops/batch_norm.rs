@@ -33,6 +33,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(BatchNorm { epsilon, momentum, training }.into())
 }
 
+impl BatchNorm {
+    /// The epsilon of a node that normalises by given statistics.
+    pub(crate) fn inference_epsilon(&self) -> Option<f32> {
+        (!self.training).then_some(self.epsilon)
+    }
+}
+
 /// The shape with a channel axis: a vector is a batch of one channel.
 fn with_channel(shape: &[usize]) -> Vec<usize> {
     if shape.len() == 1 { vec![shape[0], 1] } else { shape.to_vec() }

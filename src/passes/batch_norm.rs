@@ -1,8 +1,84 @@
-//! Scales a convolution's weights by the batch normalisation behind it.
+//! Scales a convolution's weights and bias by the batch normalisation behind it: with `s = scale / sqrt(var + epsilon)`,
+//! `W' = W * s` and `b' = (b - mean) * s + shift`, each per output channel.
 
-use crate::Result;
-use crate::graph::Graph;
+use super::replace_uses;
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::ops::Op;
+use crate::{Result, Tensor};
 
-pub(super) fn run(_graph: &mut Graph) -> Result<bool> {
-    Ok(false)
+pub(super) fn run(graph: &mut Graph) -> Result<bool> {
+    let producers = graph.producers();
+    let mut merged = vec![false; graph.nodes.len()];
+    for (n, merged) in merged.iter_mut().enumerate() {
+        if let Some(folded) = folded(graph, &producers, n) {
+            apply(graph, n, folded)?;
+            *merged = true;
+        }
+    }
+    let changed = merged.contains(&true);
+    let mut merged = merged.into_iter();
+    graph.nodes.retain(|_| !merged.next().unwrap_or(false));
+    Ok(changed)
+}
+
+struct Folded {
+    conv: NodeId,
+    weights: (Vec<usize>, Vec<f32>),
+    bias: Vec<f32>,
+}
+
+fn constant(graph: &Graph, id: Option<ValueId>) -> Option<(Vec<usize>, Vec<f32>)> {
+    let tensor = graph.value(id?).constant.as_ref()?;
+    Some((tensor.shape().to_vec(), tensor.to_vec::<f32>().ok()?))
+}
+
+/// The weights and bias of the convolution before node `n`, if `n` normalises its only use with constants.
+fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folded> {
+    let node = &graph.nodes[n];
+    let Op::BatchNorm(norm) = &node.op else { return None };
+    let epsilon = norm.inference_epsilon()?;
+    let &[Some(x), scale, shift, mean, variance] = &node.inputs[..] else { return None };
+    let conv = producers[x.index()]?;
+    let before = &graph.nodes[conv.index()];
+    let uses = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&graph.outputs);
+    if !matches!(before.op, Op::Conv(_)) || uses.filter(|id| **id == x).count() != 1 {
+        return None;
+    }
+    let weights = constant(graph, before.inputs.get(1).copied().flatten())?;
+    let channels = *weights.0.first()?;
+    let vector = |id| constant(graph, id).map(|(_, v)| v).filter(|v| v.len() == channels);
+    let (scale, shift, mean, variance) = (vector(scale)?, vector(shift)?, vector(mean)?, vector(variance)?);
+    let bias = match before.inputs.get(2).copied().flatten() {
+        Some(id) => vector(Some(id))?,
+        None => vec![0.0; channels],
+    };
+    let factors: Vec<f64> = scale
+        .iter()
+        .zip(&variance)
+        .map(|(s, v)| f64::from(*s) / (f64::from(*v) + f64::from(epsilon)).sqrt())
+        .collect();
+    let (shape, values) = weights;
+    let filter = values.len().checked_div(channels)?.max(1);
+    let values =
+        values.iter().enumerate().map(|(i, w)| (f64::from(*w) * factors[i / filter]) as f32).collect();
+    let bias = (0..channels)
+        .map(|c| ((f64::from(bias[c]) - f64::from(mean[c])) * factors[c] + f64::from(shift[c])) as f32)
+        .collect();
+    Some(Folded { conv, weights: (shape, values), bias })
+}
+
+fn apply(graph: &mut Graph, n: usize, folded: Folded) -> Result<()> {
+    let channels = folded.bias.len();
+    let weights = Tensor::from_slice(&folded.weights.0, &folded.weights.1)?;
+    let bias = Tensor::from_slice(&[channels], &folded.bias)?;
+    let name = graph.nodes[n].name.clone();
+    let weights = graph.add_constant(format!("{name}.weights"), weights);
+    let bias = graph.add_constant(format!("{name}.bias"), bias);
+    let (Some(x), Some(y)) = (graph.nodes[n].inputs[0], graph.nodes[n].outputs[0]) else { return Ok(()) };
+    let conv = &mut graph.nodes[folded.conv.index()];
+    conv.inputs.resize(3, None);
+    conv.inputs[1] = Some(weights);
+    conv.inputs[2] = Some(bias);
+    replace_uses(graph, y, x);
+    Ok(())
 }
