@@ -12,23 +12,9 @@ fn main(
   if batch < p.batches {
     let top = (tile / tiles_n % tiles_m) * {{ rows }}u;
     let left = (tile % tiles_n) * {{ columns * workgroup }}u + local.x;
-{% if batch %}
-    var rest = batch;
-    var a_at = 0u;
-    var b_at = 0u;
-{% for d in range(batch) | reverse %}
-    a_at += {{ "rest" if loop.last else "(rest % p.size" ~ d ~ ")" }} * p.a_batch{{ d }};
-    b_at += {{ "rest" if loop.last else "(rest % p.size" ~ d ~ ")" }} * p.b_batch{{ d }};
-{% if not loop.last %}
-    rest /= p.size{{ d }};
-{% endif %}
-{% endfor %}
-{% else %}
-    var a_at = 0u;
-    var b_at = 0u;
-{% endif %}
-    a_at += p.first * p.a_k;
-    b_at += p.first * p.b_k;
+    let at = batch_offsets(batch);
+    var a_at = at.x + p.first * p.a_k;
+    var b_at = at.y + p.first * p.b_k;
     // Rows and columns beyond the last are computed from the last, and not stored.
 {% for i in range(rows) %}
     let a{{ i }} = min(top + {{ i }}u, p.m - 1u) * p.a_row;

@@ -6,53 +6,139 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::Fused;
-use super::{Slot, Spec, element, template};
+use super::{Slot, Spec, element, stored_rows, template};
 
-/// Invocations per workgroup.
-const WORKGROUP: usize = 64;
+/// Invocations per workgroup of the forms that are not bound to a subgroup.
+pub(crate) const WORKGROUP: usize = 64;
 
-/// A convolution of any window. An invocation computes `filters` output channels of one place. Tensors: x, w
-/// (`[filters, channels, taps...]`), the epilogue's, y. Params: [`Conv::params`].
+/// A convolution. Tensors: x, w, the epilogue's, y. Params: [`Conv::params`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Conv {
     pub(crate) scalar: Scalar,
-    /// Spatial axes.
-    pub(crate) rank: usize,
-    pub(crate) filters: usize,
+    pub(crate) form: Form,
     pub(crate) epilogue: Fused,
 }
 
-impl Conv {
-    /// Places of one output channel that one workgroup computes.
-    pub(crate) const PLACES: usize = WORKGROUP;
+/// What an invocation computes, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Any window over `rank` axes: `filters` output channels of one place. Weights: `[filters, channels, taps...]`.
+    Any { rank: usize, filters: usize },
+    /// Two axes, for software devices with a known subgroup size.
+    Lanes(Lanes),
+    /// Two axes, groups of one input channel. Weights: `[filters, taps padded to whole vectors]`.
+    Depthwise(Depthwise),
+}
+
+/// A subgroup computes `rows` output channels; each lane `places` neighbours of one output row. The other numbers are those
+/// of the inner axis. Weights: `[group][filter tile][channel][kernel row][vector][lane][4]`: a lane's vectors hold the
+/// taps of filters `lane`, `lane + lanes`, ..., a tap's filters side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lanes {
+    pub(crate) lanes: usize,
+    /// 1, 2, 4 or more times `lanes`.
+    pub(crate) rows: usize,
+    pub(crate) places: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) dilation: usize,
+    /// Whether a window may reach beyond the input.
+    pub(crate) padded: bool,
+}
+
+/// An invocation computes `rows` by `places` results of one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Depthwise {
+    pub(crate) rows: usize,
+    pub(crate) places: usize,
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) padded: bool,
+}
+
+impl Lanes {
+    /// How many of a lane's filters stand in one vector.
+    pub(crate) fn low_rows(&self) -> usize {
+        (self.rows / self.lanes).min(4)
+    }
+
+    /// Vectors of weights that a lane loads for each kernel row.
+    fn weights(&self) -> usize {
+        self.rows / self.lanes / self.low_rows() * self.kernel.div_ceil(4 / self.low_rows())
+    }
+
+    /// Estimated cycles, as for `gemm::Lanes`. `size`: filters, terms of the sum but for the kernel's columns, output
+    /// rows and columns.
+    pub(crate) fn cost(&self, (filters, terms, height, width): (usize, usize, usize, usize)) -> f64 {
+        let reach = (self.places - 1) * self.stride + (self.kernel - 1) * self.dilation + 1;
+        let products = (self.rows * self.places * self.kernel) as f64;
+        let penalty = if products > 1400.0 { 1.4 } else { 1.16 };
+        let loads = (11 * self.lanes * (self.weights() + (reach + 6) / 4) + 4 * reach) as f64;
+        let tiles = filters.div_ceil(self.rows) * (height * width.div_ceil(self.places)).div_ceil(self.lanes);
+        // Stores to many output planes at once miss the translation buffer.
+        let scattered = self.rows > 4 * self.lanes && terms * self.kernel < 512 && height * width > 1024;
+        let stores = (70 * self.rows * self.places) as f64 * if scattered { 4.0 } else { 1.0 };
+        tiles as f64 * (terms as f64 * (loads + penalty * products) + stores + 500.0)
+    }
 }
 
 impl Spec for Conv {
     fn label(&self) -> String {
-        format!("conv{}d", self.rank)
+        match self.form {
+            Form::Any { rank, .. } => format!("conv{rank}d"),
+            Form::Lanes(form) => format!("conv{}x{}", form.rows, form.places),
+            Form::Depthwise(form) => format!("depthwise{}x{}", form.rows, form.places),
+        }
     }
 
     fn slots(&self) -> Vec<Slot> {
+        let vectors = !matches!(self.form, Form::Any { .. });
         let mut slots: Vec<Slot> =
-            ["x", "w"].iter().map(|name| Slot::read(*name, element(self.scalar, false))).collect();
+            ["x", "w"].iter().map(|name| Slot::read(*name, element(self.scalar, vectors))).collect();
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
     }
 
     fn params(&self) -> Vec<String> {
-        // `filters` and `channels` are those of one group; `first..last` are terms of the sum over channels and taps.
-        let fixed = ["planes", "groups", "filters", "channels", "first", "last", "in_size", "out_size", "taps"];
-        let axes = (0..self.rank).flat_map(|d| {
+        // `planes` is batch * groups, `filters` and `channels` are those of one group; `first..last` are terms of the sum
+        // over channels and taps.
+        let (rank, own): (usize, &[&str]) = match self.form {
+            Form::Any { rank, .. } => (rank, &["first", "last", "in_size", "out_size", "taps"]),
+            Form::Lanes(_) => (2, &["rows"]),
+            Form::Depthwise(_) => (2, &[]),
+        };
+        let fixed = ["planes", "groups", "filters", "channels"].iter().chain(own);
+        let axes = (0..rank).flat_map(|d| {
             ["input", "output", "kernel", "stride", "dilation", "begin"].map(|name| format!("{name}{d}"))
         });
-        fixed.iter().map(|name| name.to_string()).chain(axes).chain(self.epilogue.params("e")).collect()
+        fixed.map(|name| name.to_string()).chain(axes).chain(self.epilogue.params("e")).collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let context = context!(
-            workgroup => WORKGROUP, rank => self.rank, filters => self.filters, word => self.scalar.word(),
-        );
-        self.epilogue.function("epilogue", "e", used) + &template::render("conv", context)
+        let word = self.scalar.word();
+        let main = match self.form {
+            Form::Any { rank, filters } => {
+                template::render("conv", context!(workgroup => WORKGROUP, rank, filters, word))
+            }
+            Form::Lanes(form) => {
+                let Lanes { lanes, rows, places, kernel, stride, dilation, padded } = form;
+                let stored = stored_rows(rows, &self.epilogue);
+                let context = context!(
+ lanes, rows, places, kernel, stride, dilation, padded, stored, word, low_rows => form.low_rows(), weights => form.weights()
+);
+                template::render("conv_lanes", context)
+            }
+            Form::Depthwise(Depthwise { rows, places, kernel, stride, dilation, padded }) => {
+                let ([kernel0, kernel1], [stride0, stride1], [dilation0, dilation1]) = (kernel, stride, dilation);
+                let context = context!(
+                    workgroup => WORKGROUP, rows, places, kernel0, kernel1, stride0, stride1, dilation0, dilation1,
+                    padded, word,
+                );
+                template::render("conv_depthwise", context)
+            }
+        };
+        self.epilogue.function("epilogue", "e", used) + &main
     }
 }

@@ -246,6 +246,11 @@ impl Builder {
 }
 
 impl Expr {
+    /// How many instructions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.code.len()
+    }
+
     /// The register types of the outputs.
     pub(crate) fn output_scalars(&self) -> Vec<Scalar> {
         self.outputs.iter().map(|r| self.code[r.0 as usize].1).collect()

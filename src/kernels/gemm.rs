@@ -6,9 +6,9 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::Fused;
-use super::{Slot, Spec, element, template};
+use super::{Slot, Spec, element, stored_rows, template};
 
-/// Invocations per workgroup.
+/// Invocations per workgroup of [`Tile::Strided`].
 const WORKGROUP: usize = 64;
 
 /// A batched matrix product. Tensors: a, b, the epilogue's, y. Params: [`Gemm::params`].
@@ -21,11 +21,84 @@ pub(crate) struct Gemm {
     pub(crate) epilogue: Fused,
 }
 
-/// What one invocation or workgroup computes.
+/// What a workgroup computes, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tile {
     /// Any strides; an invocation computes `rows` rows of `columns` columns that lie a workgroup's width apart.
     Strided { rows: usize, columns: usize },
+    /// For software devices with a known subgroup size.
+    Lanes(Lanes),
+}
+
+/// A subgroup computes `rows` rows of `lanes * 4 * vectors` columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lanes {
+    pub(crate) lanes: usize,
+    /// At most `lanes`, or a multiple of it.
+    pub(crate) rows: usize,
+    pub(crate) vectors: usize,
+    pub(crate) left: Left,
+    pub(crate) right: Right,
+    /// Whether `k` is no multiple of 4.
+    pub(crate) tail: bool,
+}
+
+/// How the rows of `a` lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Left {
+    /// `[row tile][k / 4][row][k % 4]`, padded with zeros.
+    Packed,
+    /// Row-major; rows begin at vectors and are whole vectors.
+    Vectors,
+    /// Row-major.
+    Scalars,
+}
+
+/// How `b` lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Right {
+    /// `[column tile][k][column]`, padded with zeros.
+    Packed,
+    /// Row-major; row 0 begins at a vector, and row k `k * shift % 4` elements after one.
+    Rows { shift: usize },
+    /// Row-major.
+    RowScalars,
+    /// Column-major; columns begin at vectors and are whole vectors.
+    Columns,
+    /// Column-major.
+    ColumnScalars,
+}
+
+impl Lanes {
+    pub(crate) fn columns(&self) -> usize {
+        let lost = if matches!(self.right, Right::Rows { shift } if shift > 0) { 4 } else { 0 };
+        self.lanes * 4 * self.vectors - lost
+    }
+
+    /// Estimated cycles of one product; from the code that lavapipe makes: 11 cycles for a lane's vector load, 70 for a
+    /// register's store, and code beyond the instruction cache.
+    fn cost(&self, (m, n, k): (usize, usize, usize)) -> f64 {
+        let products = (self.rows * self.vectors * 16) as f64;
+        let penalty = if products > 1100.0 { 1.6 } else { 1.16 };
+        let loads = (11 * self.lanes * (self.rows.div_ceil(self.lanes) + 4 * self.vectors)) as f64;
+        let step = loads + penalty * products;
+        let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.columns())) as f64;
+        tiles * (k.div_ceil(4) as f64 * step + (self.rows * self.vectors * 4 * 70) as f64 + 500.0)
+    }
+
+    /// The tile for operands that lie so.
+    pub(crate) fn choose(lanes: usize, left: Left, right: Right, size: (usize, usize, usize)) -> Lanes {
+        let (m, _, k) = size;
+        let tile = |rows, vectors| Lanes { lanes, rows, vectors, left, right, tail: k % 4 != 0 };
+        if m <= lanes {
+            return tile(m.max(1).next_power_of_two(), 2);
+        }
+        // Another tile than the first is another pipeline: it must be worth it.
+        let first = tile(4 * lanes, 2);
+        let others = [(2, 2), (3, 2), (4, 1), (8, 1)].map(|(rows, vectors)| tile(rows * lanes, vectors));
+        let best = others.into_iter().min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)));
+        best.filter(|tile| tile.cost(size) < 0.92 * first.cost(size)).unwrap_or(first)
+    }
 }
 
 impl Tile {
@@ -33,7 +106,13 @@ impl Tile {
     pub(crate) fn size(self) -> (usize, usize) {
         match self {
             Tile::Strided { rows, columns } => (rows, columns * WORKGROUP),
+            Tile::Lanes(tile) => (tile.rows, tile.columns()),
         }
+    }
+
+    /// Rows that the store loop moves at a time.
+    pub(crate) fn rows(self) -> usize {
+        self.size().0
     }
 }
 
@@ -44,24 +123,56 @@ impl Spec for Gemm {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots: Vec<Slot> =
-            ["a", "b"].iter().map(|name| Slot::read(*name, element(self.scalar, false))).collect();
+        let (a, b) = match self.tile {
+            Tile::Strided { .. } => (false, false),
+            Tile::Lanes(tile) => (
+                tile.left != Left::Scalars,
+                !matches!(tile.right, Right::RowScalars | Right::ColumnScalars),
+            ),
+        };
+        let mut slots = vec![Slot::read("a", element(self.scalar, a)), Slot::read("b", element(self.scalar, b))];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
     }
 
     fn params(&self) -> Vec<String> {
-        let fixed = ["m", "n", "first", "last", "batches", "a_row", "a_k", "b_k", "b_column"];
-        let batch = (0..self.batch).flat_map(|d| [format!("size{d}"), format!("a_batch{d}"), format!("b_batch{d}")]);
-        fixed.iter().map(|name| name.to_string()).chain(batch).chain(self.epilogue.params("e")).collect()
+        let own: &[&str] = match self.tile {
+            Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
+            Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step"],
+        };
+        let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
+        let batch = (0..self.batch)
+            .flat_map(|d| [format!("size{d}"), format!("a_batch{d}"), format!("b_batch{d}")]);
+        fixed.chain(batch).chain(self.epilogue.params("e")).collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let Tile::Strided { rows, columns } = self.tile;
-        let context = context!(
-            workgroup => WORKGROUP, rows, columns, batch => self.batch, word => self.scalar.word(),
-        );
-        self.epilogue.function("epilogue", "e", used) + &template::render("gemm_strided", context)
+        let word = self.scalar.word();
+        let main = match self.tile {
+            Tile::Strided { rows, columns } => {
+                template::render("gemm_strided", context!(workgroup => WORKGROUP, rows, columns, word))
+            }
+            Tile::Lanes(Lanes { lanes, rows, vectors, left, right, tail }) => {
+                let left = match left {
+                    Left::Packed => "packed",
+                    Left::Vectors => "vectors",
+                    Left::Scalars => "scalars",
+                };
+                let (right, shift) = match right {
+                    Right::Packed => ("packed", 0),
+                    Right::Rows { shift } => ("rows", shift),
+                    Right::RowScalars => ("row_scalars", 0),
+                    Right::Columns => ("columns", 0),
+                    Right::ColumnScalars => ("column_scalars", 0),
+                };
+                let stored = stored_rows(rows, &self.epilogue);
+                let context = context!(lanes, rows, vectors, a_form => left, right, shift, tail, stored, word);
+                template::render("gemm_lanes", context)
+            }
+        };
+        self.epilogue.function("epilogue", "e", used)
+            + &template::render("gemm_batch", context!(batch => self.batch))
+            + &main
     }
 }

@@ -175,6 +175,13 @@ impl Kernel {
     }
 }
 
+/// How many of a register tile's `rows` to store at a time: the store's code, with the epilogue in it, is most of what a
+/// driver has to compile.
+pub(crate) fn stored_rows(rows: usize, epilogue: &fused::Fused) -> usize {
+    let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
+    if rows % most == 0 { most } else { 1 }
+}
+
 /// `array<word>` or `array<vec4<word>>` element text.
 pub(crate) fn element(scalar: Scalar, vector: bool) -> String {
     if vector { format!("vec4<{}>", scalar.word()) } else { scalar.word().into() }

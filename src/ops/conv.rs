@@ -3,12 +3,13 @@
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::{Sink, Source, in_parts};
+use super::product::{Batch, Matrix, Product, Sink, Source, in_parts};
 use super::window::{Span, Window};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
-use crate::kernels::conv;
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
+use crate::kernels::Class;
+use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
-use crate::plan::{Code, Fact, Lower};
+use crate::plan::{Code, Fact, Lower, PackedDim, Packing, TensorId};
 use crate::reference::product;
 
 #[derive(Clone, Debug)]
@@ -81,28 +82,215 @@ impl Sizes {
         scalar: Scalar,
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
-        let rank = self.spans.len();
-        if rank > 3 {
-            refuse!("a convolution over {rank} axes is not supported on the device; at most 3 are");
+        if self.spans.len() > 3 {
+            refuse!("a convolution over {} axes is not supported on the device; at most 3 are", self.spans.len());
         }
-        let size = |size: fn(&Span) -> usize| self.spans.iter().map(size).product::<usize>();
-        let (input, output, taps) = (size(|s| s.input), size(|s| s.output), size(|s| s.kernel));
-        let planes = self.batch * self.group;
-        let filters = if self.filters < 8 { 1 } else { 8 };
-        let groups = planes * self.filters.div_ceil(filters) * output.div_ceil(conv::Conv::PLACES);
-        let (x, w) = (x.tensor(cx)?, w.tensor(cx)?);
-        let terms = (self.channels * taps, cx.target.max_iterations as usize);
-        let matrix = (self.group * self.filters, output);
-        in_parts(cx, terms, matrix, scalar, sink, |cx, (first, last), epilogue, y| {
-            let fixed = [planes, self.group, self.filters, self.channels, first, last, input, output, taps];
-            let axes = self.spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]);
-            let params = fixed.into_iter().chain(axes).map(|v| v as u32).chain(epilogue.params).collect();
+        if let Some(product) = self.product(cx, x, w)? {
+            return product.lower(cx, scalar, sink);
+        }
+        let Chosen { form, w, own, spans, grid, limit } = self.choose(cx, w)?;
+        let x = x.tensor(cx)?;
+        let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
+        let (terms, matrix) = (self.channels * self.size(|s| s.kernel), (self.group * self.filters, output));
+        in_parts(cx, (terms, limit), matrix, scalar, sink, |cx, (first, last), epilogue, y| {
+            let mut params = vec![planes, self.group, self.filters, self.channels];
+            if let Form::Any { .. } = form {
+                params.extend([first, last]);
+            }
+            params.extend(&own);
+            params.extend(
+                spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
+            );
+            let params = params.into_iter().map(|v| v as u32).chain(epilogue.params).collect();
             let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
-            let kernel = conv::Conv { scalar, rank, filters, epilogue: epilogue.fused };
-            cx.call(kernel, tensors, params, groups);
+            let kernel = conv::Conv { scalar, form, epilogue: epilogue.fused };
+            cx.call_grid(kernel, tensors, params, grid);
             Ok(())
         })
     }
+
+    fn size(&self, size: impl Fn(&Span) -> usize) -> usize {
+        self.spans.iter().map(size).product()
+    }
+
+    /// The matrix product that this convolution is: of one tap, or of one window that is the whole input.
+    fn product(&self, cx: &mut Lower, x: Source, w: Source) -> Result<Option<Product>, Why> {
+        let inside = self.spans.iter().all(|s| s.begin == 0 && (s.output - 1) * s.stride < s.input);
+        let one_tap = inside && self.size(|s| s.kernel) == 1 && self.size(|s| s.output) > 0;
+        let whole = self.spans.iter().all(|s| s.begin == 0 && s.output == 1 && s.kernel == s.input && s.dilation == 1);
+        if !one_tap && !whole {
+            return Ok(None);
+        }
+        let (n, taps) = (self.size(|s| s.output), self.size(|s| s.kernel));
+        let k = self.channels * taps;
+        let x = if one_tap && self.spans.iter().any(|s| s.output != s.input) {
+            Source::Tensor(self.gathered(cx, x)?)
+        } else {
+            x
+        };
+        Ok(Some(Product {
+            m: self.filters,
+            n,
+            k,
+            batch: vec![
+                Batch { size: self.batch, a: 0, b: self.group * k * n },
+                Batch { size: self.group, a: self.filters * k, b: k * n },
+            ],
+            a: Matrix { source: w, row: k, column: 1 },
+            b: Matrix { source: x, row: n, column: 1 },
+        }))
+    }
+
+    /// The places of the input that windows of one tap read.
+    fn gathered(&self, cx: &mut Lower, x: Source) -> Result<TensorId, Why> {
+        let from = x.tensor(cx)?;
+        let planes = self.batch * self.group * self.channels;
+        let mut dims = vec![(planes, self.size(|s| s.input) as i64)];
+        let inputs: Vec<usize> = self.spans.iter().map(|s| s.input).collect();
+        let strides = strides::of(&inputs);
+        dims.extend(self.spans.iter().zip(strides).map(|(s, stride)| (s.output, stride * s.stride as i64)));
+        let shape: Vec<usize> = dims.iter().map(|dim| dim.0).collect();
+        let to = cx.temporary(cx.scalar(from), &shape);
+        strides::copy(cx, from, to, 0, &dims);
+        Ok(to)
+    }
+
+    fn choose(&self, cx: &mut Lower, w: Source) -> Result<Chosen, Why> {
+        if let Source::Input(i) = w
+            && cx.is_constant(i)
+            && let [.., inner] = self.spans[..]
+            && self.spans.len() <= 2
+            && self.size(|s| s.output) > 0
+        {
+            let outer = Span { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
+            let spans = [if self.spans.len() == 2 { self.spans[0] } else { outer }, inner];
+            let chosen = if self.channels == 1 && self.filters < 8 {
+                self.depthwise(cx, i, spans)
+            } else {
+                self.lanes(cx, i, spans)
+            };
+            if let Some(chosen) = chosen {
+                return Ok(chosen);
+            }
+        }
+        let (taps, output) = (self.size(|s| s.kernel), self.size(|s| s.output));
+        let filters = if self.filters < 8 { 1 } else { 8 };
+        let groups =
+            self.batch * self.group * self.filters.div_ceil(filters) * output.div_ceil(conv::WORKGROUP);
+        Ok(Chosen {
+            form: Form::Any { rank: self.spans.len(), filters },
+            w: w.tensor(cx)?,
+            own: vec![self.size(|s| s.input), output, taps],
+            spans: self.spans.clone(),
+            grid: cx.target.grid(groups),
+            limit: cx.target.max_iterations as usize,
+        })
+    }
+
+    fn depthwise(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
+        let taps = self.size(|s| s.kernel);
+        let filters = self.group * self.filters;
+        let [height, width] = spans.map(|s| s.output);
+        let side = |side: usize| if side.is_multiple_of(8) && !side.is_multiple_of(7) { 8 } else { side.min(7) };
+        let (mut rows, places) = match cx.target.class {
+            Class::Gpu => (2, 4),
+            Class::Cpu => (side(height), side(width)),
+        };
+        // The code has one line for each result and kernel row, and a device's instruction cache an end.
+        while rows > 1 && rows * places * taps > 1400 {
+            rows = rows.div_ceil(2);
+        }
+        if places * taps > 1400 {
+            return None;
+        }
+        let dim = |axis, size| PackedDim { axis, size, step: 1 };
+        let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
+        let w = cx.packed(i, Packing { source: vec![filters, taps], dims })?;
+        let form = Form::Depthwise(Depthwise {
+            rows,
+            places,
+            kernel: spans.map(|s| s.kernel),
+            stride: spans.map(|s| s.stride),
+            dilation: spans.map(|s| s.dilation),
+            padded: spans.iter().any(overhangs),
+        });
+        let tiles = self.batch * filters * height.div_ceil(rows) * width.div_ceil(places);
+        let grid = cx.target.grid(tiles.div_ceil(conv::WORKGROUP));
+        Some(Chosen { form, w, own: vec![], spans: spans.to_vec(), grid, limit: usize::MAX })
+    }
+
+    fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
+        let (lanes, [outer, inner]) = (cx.target.subgroup as usize, spans);
+        if cx.target.class != Class::Cpu || lanes != 8 || inner.kernel > 16 {
+            return None;
+        }
+        let lanes_of = |rows: usize, places: usize| Lanes {
+            lanes,
+            rows,
+            places,
+            kernel: inner.kernel,
+            stride: inner.stride,
+            dilation: inner.dilation,
+            padded: spans.iter().any(overhangs),
+        };
+        let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
+        let tiles = [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
+        let form = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
+        let segments = outer.output * inner.output.div_ceil(form.places);
+        let planes = self.batch * self.group;
+        let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];
+        let iterations = self.channels * (outer.kernel + 1) + form.rows;
+        if groups.iter().any(|&n| n > cx.target.max_groups as usize) || iterations > cx.target.max_iterations as usize
+        {
+            return None;
+        }
+        let w = cx.packed(i, self.lanes_packing(&form, spans))?;
+        Some(Chosen {
+            form: Form::Lanes(form),
+            w,
+            own: vec![form.rows],
+            spans: spans.to_vec(),
+            grid: groups.map(|n| n as u32),
+            limit: usize::MAX,
+        })
+    }
+
+    fn lanes_packing(&self, form: &Lanes, [outer, inner]: [Span; 2]) -> Packing {
+        let dim = |axis, size, step| PackedDim { axis, size, step };
+        let (own, high) = (form.low_rows(), form.rows / form.lanes / form.low_rows());
+        let taps = 4 / own;
+        Packing {
+            source: vec![self.group, self.filters, self.channels, outer.kernel, inner.kernel],
+            dims: vec![
+                dim(0, self.group, 1),
+                dim(1, self.filters.div_ceil(form.rows), form.rows),
+                dim(2, self.channels, 1),
+                dim(3, outer.kernel, 1),
+                dim(4, inner.kernel.div_ceil(taps), taps),
+                dim(1, high, own * form.lanes),
+                dim(1, form.lanes, 1),
+                dim(4, taps, 1),
+                dim(1, own, form.lanes),
+            ],
+        }
+    }
+}
+
+/// Whether some window reaches beyond the input.
+fn overhangs(span: &Span) -> bool {
+    span.begin > 0 || (span.output.max(1) - 1) * span.stride + (span.kernel - 1) * span.dilation >= span.input
+}
+
+/// A kernel for a convolution, with what it is called with.
+struct Chosen {
+    form: Form,
+    w: TensorId,
+    /// The params of this form alone.
+    own: Vec<usize>,
+    spans: Vec<Span>,
+    grid: [u32; 3],
+    /// Terms of the sum that one dispatch may add up.
+    limit: usize,
 }
 
 /// Adds to each element of channel `c` (axis 1) `bias[c]`.

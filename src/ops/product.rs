@@ -1,9 +1,10 @@
 //! Lowering of everything that is a batched matrix product: chooses the kernel, packs constants, splits long sums.
 
-use super::Why;
+use super::{Why, strides};
+use crate::kernels::Class;
 use crate::kernels::expr::{Reg, Scalar};
-use crate::kernels::gemm::{Gemm, Tile};
-use crate::plan::{Code, Epilogue, Lower, TensorId};
+use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Tile};
+use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, TensorId};
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
 #[derive(Clone, Debug)]
@@ -125,33 +126,226 @@ impl Product {
         scalar: Scalar,
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
-        let batch = merge(&self.batch);
-        let batches: usize = self.batch.iter().map(|dim| dim.size).product();
+        let product = self.simplified();
+        let chosen = match product.lanes(cx)? {
+            Some(chosen) => chosen,
+            None => product.strided(cx)?,
+        };
+        let Chosen { tile, a, b, own, batch, grid, limit } = chosen;
+        let matrix = (product.m, product.n);
+        in_parts(cx, (product.k, limit), matrix, scalar, sink, |cx, (first, last), epilogue, output| {
+            let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
+            let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
+            let params = fixed.chain(batches).map(|v| v as u32).chain(epilogue.params).collect();
+            let tensors = [a, b].into_iter().chain(epilogue.tensors).chain([output]).collect();
+            let gemm = Gemm { scalar, batch: batch.len(), tile, epilogue: epilogue.fused };
+            cx.call_grid(gemm, tensors, params, grid);
+            Ok(())
+        })
+    }
+
+    /// The same result, element for element, with as few batch dimensions as can be, and no single column.
+    fn simplified(&self) -> Product {
+        let mut product = Product { batch: merge(&self.batch), ..self.clone() };
+        product.fold();
+        if product.n == 1 && product.m > 1 {
+            let Product { m, n, k, batch, a, b } = product;
+            let transposed = |x: Matrix| Matrix { row: x.column, column: x.row, ..x };
+            let batch = batch.iter().map(|dim| Batch { a: dim.b, b: dim.a, ..*dim }).collect();
+            product = Product { m: n, n: m, k, batch, a: transposed(b), b: transposed(a) };
+            product.fold();
+        }
+        product
+    }
+
+    /// Makes rows of the inner batch dimensions over which `b` repeats.
+    fn fold(&mut self) {
+        while let Some(&Batch { size, a, b: 0 }) = self.batch.last() {
+            if self.m == 1 {
+                self.a.row = a;
+            } else if a != self.m * self.a.row {
+                return;
+            }
+            self.m *= size;
+            self.batch.pop();
+        }
+    }
+
+    fn batches(&self) -> usize {
+        self.batch.iter().map(|dim| dim.size).product()
+    }
+
+    /// The kernel that takes any strides.
+    fn strided(&self, cx: &mut Lower) -> Result<Chosen, Why> {
         let (a, b) = (self.a.source.tensor(cx)?, self.b.source.tensor(cx)?);
-        let tile =
-            Tile::Strided { rows: if self.m < 4 { 1 } else { 8 }, columns: if self.m < 4 { 1 } else { 2 } };
+        let (rows, columns) = if self.m < 4 { (1, 1) } else { (8, 2) };
+        let tile = Tile::Strided { rows, columns };
         let (rows, columns) = tile.size();
-        let groups = self.m.div_ceil(rows) * self.n.div_ceil(columns) * batches;
+        let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
+        let own = vec![self.batches(), self.a.row, self.a.column, self.b.row, self.b.column];
         let limit = cx.target.max_iterations as usize;
-        in_parts(
-            cx,
-            (self.k, limit),
-            (self.m, self.n),
-            scalar,
-            sink,
-            |cx, (first, last), epilogue, output| {
-                let strides = [self.a.row, self.a.column, self.b.row, self.b.column];
-                let mut params: Vec<usize> = vec![self.m, self.n, first, last, batches];
-                params.extend(strides);
-                params.extend(batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]));
-                let mut params: Vec<u32> = params.into_iter().map(|v| v as u32).collect();
-                params.extend(epilogue.params);
-                let tensors = [a, b].into_iter().chain(epilogue.tensors).chain([output]).collect();
-                let gemm = Gemm { scalar, batch: batch.len(), tile, epilogue: epilogue.fused };
-                cx.call(gemm, tensors, params, groups);
-                Ok(())
-            },
-        )
+        Ok(Chosen { tile, a, b, own, batch: self.batch.clone(), grid, limit })
+    }
+
+    /// The kernel for software devices, where it can be.
+    fn lanes(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
+        let lanes = cx.target.subgroup as usize;
+        if cx.target.class != Class::Cpu || lanes != 8 {
+            return Ok(None);
+        }
+        let mut product = self.clone();
+        let left = product.left(cx)?;
+        let right = product.right(cx)?;
+        let tile = Lanes::choose(lanes, left, right, (self.m, self.n, self.k));
+        let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
+        if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
+            return Ok(None);
+        }
+        let (a, b) = (product.pack_left(cx, &tile)?, product.pack_right(cx, &tile)?);
+        let step = if product.b.column == 1 { product.b.row } else { product.b.column };
+        let own = vec![tile.rows, self.k.div_ceil(4), product.a.row, step];
+        // Four terms an iteration, and some iterations for the stores.
+        let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
+        let grid = groups.map(|n| n as u32);
+        Ok(Some(Chosen { tile: Tile::Lanes(tile), a, b, own, batch: product.batch, grid, limit }))
+    }
+
+    /// How the left operand is read; copied to where it lies row by row, if it does not.
+    fn left(&mut self, cx: &mut Lower) -> Result<Left, Why> {
+        if self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a)) {
+            return Ok(Left::Packed);
+        }
+        if self.a.column != 1 && self.k != 1 {
+            let strides =
+                self.a.copy(cx, (self.m, self.k), self.batch.iter().map(|dim| (dim.size, dim.a)))?;
+            self.batch.iter_mut().zip(strides).for_each(|(dim, stride)| dim.a = stride);
+        }
+        let whole = |v: usize| v.is_multiple_of(4);
+        let vectors = whole(self.k) && whole(self.a.row) && self.batch.iter().all(|dim| whole(dim.a));
+        Ok(if vectors { Left::Vectors } else { Left::Scalars })
+    }
+
+    /// How the right operand is read.
+    fn right(&mut self, cx: &mut Lower) -> Result<Right, Why> {
+        if self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b)) {
+            return Ok(Right::Packed);
+        }
+        if self.b.row != 1 && self.b.column != 1 {
+            let strides =
+                self.b.copy(cx, (self.k, self.n), self.batch.iter().map(|dim| (dim.size, dim.b)))?;
+            self.batch.iter_mut().zip(strides).for_each(|(dim, stride)| dim.b = stride);
+        }
+        let whole = |v: usize| v.is_multiple_of(4);
+        let batch = self.batch.iter().all(|dim| whole(dim.b));
+        Ok(match self.b {
+            Matrix { column: 1, row, .. } if batch => Right::Rows { shift: row % 4 },
+            Matrix { column: 1, .. } => Right::RowScalars,
+            Matrix { column, .. } if batch && whole(self.k) && whole(column) => Right::Columns,
+            _ => Right::ColumnScalars,
+        })
+    }
+
+    fn pack_left(&mut self, cx: &mut Lower, tile: &Lanes) -> Result<TensorId, Why> {
+        let (Left::Packed, Source::Input(i)) = (tile.left, self.a.source) else {
+            return self.a.source.tensor(cx);
+        };
+        let blocks = self.m.div_ceil(tile.rows);
+        let dims = [('m', blocks, tile.rows), ('k', self.k.div_ceil(4), 4), ('m', tile.rows, 1), ('k', 4, 1)];
+        let (packing, matrix) = self.a.packing(cx, i, ('m', self.m), ('k', self.k), &dims)?;
+        let own = self.m * self.k;
+        self.batch.iter_mut().for_each(|dim| dim.a = dim.a / own.max(1) * matrix);
+        cx.packed(i, packing).ok_or_else(|| Why("input 0 is no constant".into()))
+    }
+
+    fn pack_right(&mut self, cx: &mut Lower, tile: &Lanes) -> Result<TensorId, Why> {
+        let (Right::Packed, Source::Input(i)) = (tile.right, self.b.source) else {
+            return self.b.source.tensor(cx);
+        };
+        let columns = tile.columns();
+        let dims =
+            [('n', self.n.div_ceil(columns), columns), ('k', self.k.div_ceil(4) * 4, 1), ('n', columns, 1)];
+        let (packing, matrix) = self.b.packing(cx, i, ('k', self.k), ('n', self.n), &dims)?;
+        let own = self.k * self.n;
+        self.batch.iter_mut().for_each(|dim| dim.b = dim.b / own.max(1) * matrix);
+        cx.packed(i, packing).ok_or_else(|| Why("input 1 is no constant".into()))
+    }
+}
+
+/// A kernel for a product, with what it is called with.
+struct Chosen {
+    tile: Tile,
+    a: TensorId,
+    b: TensorId,
+    /// The params of this tile alone.
+    own: Vec<usize>,
+    batch: Vec<Batch>,
+    grid: [u32; 3],
+    /// Terms of the sum that one dispatch may add up.
+    limit: usize,
+}
+
+impl Matrix {
+    /// Whether this is a constant of whole matrices, so that they can be packed.
+    fn packable(
+        &self,
+        cx: &Lower,
+        (rows, columns): (usize, usize),
+        batch: impl Iterator<Item = usize>,
+    ) -> bool {
+        let Source::Input(i) = self.source else { return false };
+        let plain = (self.column == 1 || columns == 1) && self.row == columns;
+        let transposed = (self.row == 1 || rows == 1) && self.column == rows;
+        let whole = |stride: usize| stride.is_multiple_of((rows * columns).max(1));
+        cx.is_constant(i) && (plain || transposed) && batch.into_iter().all(whole)
+    }
+
+    /// The packing of all matrices of input `i`, each into `dims` (axis by name, size, step), and the elements of one.
+    fn packing(
+        &self,
+        cx: &Lower,
+        i: usize,
+        rows: (char, usize),
+        columns: (char, usize),
+        dims: &[(char, usize, usize)],
+    ) -> Result<(Packing, usize), Why> {
+        let plain = (self.column == 1 || columns.1 == 1) && self.row == columns.1;
+        let inner = if plain { [rows, columns] } else { [columns, rows] };
+        let count = cx.fact(i)?.count() / (rows.1 * columns.1).max(1);
+        let mut packing = Packing {
+            source: vec![count, inner[0].1, inner[1].1],
+            dims: vec![PackedDim { axis: 0, size: count, step: 1 }],
+        };
+        for &(name, size, step) in dims {
+            let axis = if name == inner[0].0 { 1 } else { 2 };
+            packing.dims.push(PackedDim { axis, size, step });
+        }
+        Ok((packing, dims.iter().map(|dim| dim.1).product()))
+    }
+
+    /// Copies the matrices to where they lie row by row, and returns the new strides of the batch.
+    fn copy(
+        &mut self,
+        cx: &mut Lower,
+        (rows, columns): (usize, usize),
+        batch: impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator,
+    ) -> Result<Vec<usize>, Why> {
+        let mut dims: Vec<(usize, i64)> = vec![(columns, self.column as i64), (rows, self.row as i64)];
+        let mut stride = rows * columns;
+        let mut strides = Vec::new();
+        for (size, old) in batch.rev() {
+            strides.push(if old == 0 { 0 } else { stride });
+            if old != 0 {
+                dims.push((size, old as i64));
+                stride *= size;
+            }
+        }
+        strides.reverse();
+        dims.reverse();
+        let from = self.source.tensor(cx)?;
+        let to = cx.temporary(cx.scalar(from), &[stride]);
+        strides::copy(cx, from, to, 0, &dims);
+        *self = Matrix { source: Source::Tensor(to), row: columns, column: 1 };
+        Ok(strides)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Why;
 use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{self, Strided};
-use crate::plan::Lower;
+use crate::plan::{Lower, TensorId};
 use crate::reference::array;
 
 /// Row-major strides of `shape`, signed as walks over it are.
@@ -21,9 +21,15 @@ pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)])
         return cx.view(i, input, base as usize);
     }
     let output = cx.output(i)?;
+    copy(cx, input, output, base, dims);
+    Ok(())
+}
+
+/// Copies the elements of `from` at `base + i0 * stride0 + ...`, over `dims` (size, stride), to the dense tensor `to`.
+pub(crate) fn copy(cx: &mut Lower, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
     let (rank, params) = strided::params(base, dims);
+    let groups = strided::groups(params[0] as usize);
     // Words are moved as they are, whatever they mean.
     let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
-    cx.call(kernel, vec![input, output], params.clone(), strided::groups(params[0] as usize));
-    Ok(())
+    cx.call(kernel, vec![from, to], params, groups);
 }

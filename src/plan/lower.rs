@@ -201,6 +201,12 @@ impl<'a> Lower<'a> {
         }
     }
 
+    /// Whether the model holds input `i` as a constant.
+    pub(crate) fn is_constant(&self, i: usize) -> bool {
+        let value = self.node.inputs.get(i).copied().flatten();
+        value.is_some_and(|id| self.graph.value(id).constant.is_some())
+    }
+
     /// Input `i` in the order of `packing`, if the model holds it as a constant.
     pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
         let value = self.node.inputs.get(i).copied().flatten()?;

@@ -13,7 +13,7 @@ mod tests;
 pub(crate) use facts::{Fact, FactBase, Facts, Signature};
 pub(crate) use lower::{Code, Epilogue, Lower, Pairing};
 pub(crate) use memory::Memory;
-pub(crate) use program::{Call, OutputSource, Packing, Place, Program, TensorId, WeightKey};
+pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
 use crate::Result;
 use crate::graph::{Graph, ValueId};

@@ -1,0 +1,93 @@
+{# Register tile for software devices, as in gemm_lanes: a lane owns `places` neighbouring results of one output row, and the
+   weights of {{ rows }} output channels reach it by subgroupBroadcast. An input row is loaded once for each channel and
+   kernel row, as aligned vectors that are shifted into place. #}
+{% set reach = (places - 1) * stride + (kernel - 1) * dilation + 1 %}
+{% set loads = (reach + 6) // 4 %}
+{% set taps = 4 // low_rows %}
+{% set high = rows // lanes // low_rows %}
+@compute @workgroup_size({{ lanes }})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
+  let lane = local.x;
+  // Segments of an output row, numbered through all rows.
+  let segments = (p.output1 + {{ places - 1 }}u) / {{ places }}u;
+  let segment = group.x * {{ lanes }}u + lane;
+  let oy = segment / segments;
+  let ox = (segment % segments) * {{ places }}u;
+  let top = group.y * {{ rows }}u;
+  let ix = i32(ox) * {{ stride }} - i32(p.begin1);
+{% if padded %}
+{% for i in range(reach) %}
+  let inside{{ i }} = u32(ix + {{ i }}) < p.input1;
+{% endfor %}
+{% endif %}
+{% for m in range(rows) %}{% for e in range(places) %}
+  var c{{ m }}_{{ e }} = {{ word }}(0);
+{% endfor %}{% endfor %}
+  // [group][channel tile][channel][kernel row][vector][lane]
+  let blocks = (p.filters + {{ rows - 1 }}u) / {{ rows }}u;
+  var next = ((group.z % p.groups * blocks + group.y) * p.channels * p.kernel0) * {{ weights * lanes }}u + lane;
+  var plane = i32(group.z * p.channels * p.input0 * p.input1) + ix;
+  for (var channel = 0u; channel < p.channels + zero; channel++) {
+    var iy = i32(oy * p.stride0) - i32(p.begin0);
+    for (var ky = 0u; ky < p.kernel0 + zero; ky++) {
+{% for j in range(weights) %}
+      let w{{ j }} = w[next + {{ j * lanes }}u];
+{% endfor %}
+      let at = plane + iy * i32(p.input1);
+      let v = at >> 2u;
+      let odd = (at & 1) != 0;
+      let half = (at & 2) != 0;
+{% for j in range(loads) %}
+      let v{{ j }} = x[u32(v + {{ j }})];
+{% endfor %}
+{% for i in range(reach + 1) %}
+      let h{{ i }} = select(v{{ i // 4 }}[{{ i % 4 }}], v{{ (i + 2) // 4 }}[{{ (i + 2) % 4 }}], half);
+{% endfor %}
+{% if padded %}
+      let inside = u32(iy) < p.input0;
+{% for i in range(reach) %}
+      let b{{ i }} = select({{ word }}(0), select(h{{ i }}, h{{ i + 1 }}, odd), inside{{ i }} && inside);
+{% endfor %}
+{% else %}
+{% for i in range(reach) %}
+      let b{{ i }} = select(h{{ i }}, h{{ i + 1 }}, odd);
+{% endfor %}
+{% endif %}
+{% for m in range(rows) %}
+{% for kx in range(kernel) %}
+{% set own = m // lanes %}
+{% set vector = kx // taps * high + own // low_rows %}
+      let a{{ m }}_{{ kx }} = subgroupBroadcast(w{{ vector }}[{{ kx % taps * low_rows + own % low_rows }}], {{ m % lanes }}u);
+{% endfor %}
+{% for e in range(places) %}
+      c{{ m }}_{{ e }} = c{{ m }}_{{ e }}{% for kx in range(kernel) %} + a{{ m }}_{{ kx }} * b{{ e * stride + kx * dilation }}{% endfor %};
+{% endfor %}
+{% endfor %}
+      next += {{ weights * lanes }}u;
+      iy += i32(p.dilation0);
+    }
+    plane += i32(p.input0 * p.input1);
+  }
+  // Stores are most of what the driver compiles: a few rows are stored, the tile moves up by as many, and again.
+  let size = p.output0 * p.output1;
+  let pixel = oy * p.output1 + ox;
+  for (var r = 0u; r < p.rows + zero; r += {{ stored }}u) {
+{% for m in range(stored) %}
+    let row{{ m }} = top + r + {{ m }}u;
+    if row{{ m }} < p.filters && oy < p.output0 {
+      let o = (group.z * p.filters + row{{ m }}) * size + pixel;
+      let row = group.z % p.groups * p.filters + row{{ m }};
+{% for e in range(places) %}
+      if ox + {{ e }}u < p.output1 {
+        y[o + {{ e }}u] = epilogue(c{{ m }}_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u);
+      }
+{% endfor %}
+    }
+{% endfor %}
+{% for m in range(rows - stored) %}{% for e in range(places) %}
+    c{{ m }}_{{ e }} = c{{ m + stored }}_{{ e }};
+{% endfor %}{% endfor %}
+  }
+}

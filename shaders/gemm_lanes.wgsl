@@ -1,0 +1,157 @@
+{# Register tile for software devices: one workgroup is one subgroup, and no memory is shared. A storage load costs such a
+   device a loop over the lanes, so each lane loads one row of a, which reaches the others by subgroupBroadcast. #}
+{% set columns = lanes * 4 * vectors - (4 if shift else 0) %}
+{% set strips = right == "packed" or right == "rows" %}
+{% set per_lane = vectors * 4 %}
+{% set row_groups = (rows + lanes - 1) // lanes %}
+@compute @workgroup_size({{ lanes }})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
+  let lane = local.x;
+  let top = group.y * {{ rows }}u;
+{% if strips %}
+  let left = group.x * {{ columns }}u + lane * 4u;
+{% else %}
+  let left = group.x * {{ columns }}u + lane;
+{% endif %}
+  let at = batch_offsets(group.z);
+  let a_at = at.x;
+  let b_at = at.y;
+{% for m in range(rows) %}{% for j in range(per_lane) %}
+  var c{{ m }}_{{ j }} = {{ word }}(0);
+{% endfor %}{% endfor %}
+{% if a_form == "packed" %}
+  // [row tile][k / 4][row][k % 4]
+  var a_next = a_at / 4u + (group.y * p.k_blocks + p.first / 4u) * {{ rows }}u + lane;
+{% else %}
+{% for g in range(row_groups) %}
+  let a_row{{ g }} = a_at + min(top + {{ g * lanes }}u + lane{{ " % " ~ rows ~ "u" if rows < lanes }}, p.m - 1u) * p.a_row;
+{% endfor %}
+{% endif %}
+{% if right == "packed" %}
+  // [column tile][k][vector][lane][column]
+  var b_next = b_at / 4u + (group.x * p.k_blocks * 4u + p.first) * {{ vectors * lanes }}u + lane;
+{% elif right == "rows" %}
+{% for u in range(4) %}
+  var b_next{{ u }} = (b_at + (p.first + {{ u }}u) * p.b_step + left) / 4u;
+{% endfor %}
+{% elif right == "row_scalars" %}
+  var b_next = b_at + p.first * p.b_step + left;
+{% else %}
+{% for j in range(per_lane) %}
+  let b_column{{ j }} = b_at + min(left + {{ j * lanes }}u, p.n - 1u) * p.b_step;
+{% endfor %}
+{% endif %}
+  for (var k = p.first; k < p.last + zero; k += 4u) {
+{% if tail %}
+{% for u in range(1, 4) %}
+    let inside{{ u }} = k + {{ u }}u < p.last + zero;
+{% endfor %}
+{% endif %}
+{% for g in range(row_groups) %}
+{% if a_form == "packed" %}
+    let a{{ g }} = a[a_next + {{ g * lanes }}u];
+{% elif a_form == "vectors" %}
+    let a{{ g }} = a[(a_row{{ g }} + k) / 4u];
+{% else %}
+    let a{{ g }} = vec4<{{ word }}>(
+{% for u in range(4) %}
+{% if tail and u %}
+      select({{ word }}(0), a[a_row{{ g }} + k + {{ u }}u], inside{{ u }}),
+{% else %}
+      a[a_row{{ g }} + k + {{ u }}u],
+{% endif %}
+{% endfor %}
+    );
+{% endif %}
+{% endfor %}
+{% if a_form == "packed" %}
+    a_next += {{ rows }}u;
+{% endif %}
+{% if right == "packed" %}
+{% for u in range(4) %}{% for s in range(vectors) %}
+    let b{{ u }}_{{ s }} = b[b_next + {{ (u * vectors + s) * lanes }}u];
+{% endfor %}{% endfor %}
+    b_next += {{ 4 * vectors * lanes }}u;
+{% elif right == "rows" %}
+{% for u in range(4) %}
+{% set offset = (u * shift) % 4 %}
+{% for s in range(vectors) %}
+{% if tail and u %}
+    let v{{ u }}_{{ s }} = select(vec4<{{ word }}>(), b[b_next{{ u }} + {{ s * lanes }}u], inside{{ u }});
+{% else %}
+    let v{{ u }}_{{ s }} = b[b_next{{ u }} + {{ s * lanes }}u];
+{% endif %}
+{% endfor %}
+{% for s in range(vectors) %}
+{% if offset == 0 %}
+    let b{{ u }}_{{ s }} = v{{ u }}_{{ s }};
+{% else %}
+{# A row that begins within a vector: each lane takes its last columns from the next lane. #}
+{% for q in range(offset) %}
+{% if s + 1 < vectors %}
+    let q{{ u }}_{{ s }}_{{ q }} = select(subgroupShuffle(v{{ u }}_{{ s }}[{{ q }}], (lane + 1u) & {{ lanes - 1 }}u), subgroupBroadcast(v{{ u }}_{{ s + 1 }}[{{ q }}], 0u), lane == {{ lanes - 1 }}u);
+{% else %}
+    let q{{ u }}_{{ s }}_{{ q }} = subgroupShuffle(v{{ u }}_{{ s }}[{{ q }}], (lane + 1u) & {{ lanes - 1 }}u);
+{% endif %}
+{% endfor %}
+    let b{{ u }}_{{ s }} = vec4<{{ word }}>({% for e in range(4) %}{% if e + offset < 4 %}v{{ u }}_{{ s }}[{{ e + offset }}]{% else %}q{{ u }}_{{ s }}_{{ e + offset - 4 }}{% endif %}{{ ", " if not loop.last }}{% endfor %});
+{% endif %}
+{% endfor %}
+    b_next{{ u }} += p.b_step;
+{% endfor %}
+{% elif right == "row_scalars" %}
+{% for u in range(4) %}
+{% for j in range(per_lane) %}
+{% if tail and u %}
+    let s{{ u }}_{{ j }} = select({{ word }}(0), b[b_next + {{ j * lanes }}u], inside{{ u }});
+{% else %}
+    let s{{ u }}_{{ j }} = b[b_next + {{ j * lanes }}u];
+{% endif %}
+{% endfor %}
+    b_next += p.b_step;
+{% endfor %}
+{% elif right == "columns" %}
+{% for j in range(per_lane) %}
+    let t{{ j }} = b[(b_column{{ j }} + k) / 4u];
+{% endfor %}
+{% else %}
+{% for j in range(per_lane) %}{% for u in range(4) %}
+{% if tail and u %}
+    let s{{ u }}_{{ j }} = select({{ word }}(0), b[b_column{{ j }} + k + {{ u }}u], inside{{ u }});
+{% else %}
+    let s{{ u }}_{{ j }} = b[b_column{{ j }} + k + {{ u }}u];
+{% endif %}
+{% endfor %}{% endfor %}
+{% endif %}
+{# All products of an accumulator in one expression: a variable assigned in a loop is blended by the execution mask. #}
+{% for m in range(rows) %}
+{% for u in range(4) %}
+    let a{{ m }}_{{ u }} = subgroupBroadcast(a{{ m // lanes }}[{{ u }}], {{ m % lanes }}u);
+{% endfor %}
+{% for j in range(per_lane) %}
+    c{{ m }}_{{ j }} = c{{ m }}_{{ j }}{% for u in range(4) %} + a{{ m }}_{{ u }} * {% if strips %}b{{ u }}_{{ j // 4 }}[{{ j % 4 }}]{% elif right == "columns" %}t{{ j }}[{{ u }}]{% else %}s{{ u }}_{{ j }}{% endif %}{% endfor %};
+{% endfor %}
+{% endfor %}
+  }
+  // Stores are most of what the driver compiles: a few rows are stored, the tile moves up by as many, and again.
+  for (var r = 0u; r < p.rows + zero; r += {{ stored }}u) {
+{% for m in range(stored) %}
+    let row{{ m }} = top + r + {{ m }}u;
+    if row{{ m }} < p.m {
+      let o = (group.z * p.m + row{{ m }}) * p.n;
+{% for j in range(per_lane) %}
+{% set offset = (j // 4 * lanes * 4 + j % 4) if strips else j * lanes %}
+      let n{{ j }} = left + {{ offset }}u;
+      if n{{ j }} < p.n{% if shift and j // 4 + 1 == vectors %} && lane < {{ lanes - 1 }}u{% endif %} {
+        y[o + n{{ j }}] = epilogue(c{{ m }}_{{ j }}, o + n{{ j }}, row{{ m }}, n{{ j }});
+      }
+{% endfor %}
+    }
+{% endfor %}
+{% for m in range(rows - stored) %}{% for j in range(per_lane) %}
+    c{{ m }}_{{ j }} = c{{ m + stored }}_{{ j }};
+{% endfor %}{% endfor %}
+  }
+}
