@@ -357,6 +357,15 @@ impl Device {
     pub(crate) fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.0.as_ref()
     }
+
+    /// The device, before it is shared, with the kernels that are meant for another class.
+    #[cfg(test)]
+    pub(crate) fn with_class(mut self, class: Class) -> Device {
+        if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
+            gpu.target.class = class;
+        }
+        self
+    }
 }
 
 fn open(adapter: &wgpu::Adapter) -> Result<Gpu> {

@@ -1,7 +1,8 @@
 //! BatchNormalization: per channel, by given statistics, or in training by those of the batch.
 //!
-//! History: 1, 6, 7 (`spatial`), 9, 14 (`training_mode`; the outputs became Y, running mean, running variance), 15. Before
-//! 14, more than one output means training, with two more outputs that nobody defined.
+//! History: 1, 6, 7 (`is_test` went: one output means inference), 9 (`spatial` went), 14 (`training_mode`; the outputs
+//! became Y, running mean, running variance), 15. Before 14, more than one output means training, with two more outputs
+//! that nobody defined.
 
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
@@ -19,7 +20,7 @@ pub(crate) struct BatchNorm {
     training: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 7, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 1, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let training = def.attributes.flag("training_mode", false)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::case::{Case, Tolerance, graph_of_case};
 use super::{Array, Op, rows};
+use crate::kernels::Class;
 use crate::plan::FactBase;
 use crate::reference::array::Numbers;
 use crate::{
@@ -105,18 +106,22 @@ fn reference_agrees_with_inference() {
     report(failures, cases.len());
 }
 
-#[test]
-fn every_adapter_agrees_with_the_reference() {
+/// What differs from the reference, or fails, on every adapter present; `class` is that of the kernels, if not the
+/// adapter's own.
+fn failures_on_adapters(class: Option<Class>) -> (Vec<String>, usize) {
     let cases = all_cases();
     let mut failures = Vec::new();
     let mut names: Vec<String> = adapters().into_iter().map(|adapter| adapter.name).collect();
     names.dedup();
     for name in &names {
-        let device = match Device::new(DeviceOptions { select: Select::Name(name.clone()) }) {
+        let mut device = match Device::new(DeviceOptions { select: Select::Name(name.clone()) }) {
             Ok(device) => device,
             Err(Error::BelowFloor { .. }) => continue,
             Err(error) => panic!("{error}"),
         };
+        if let Some(class) = class {
+            device = device.with_class(class);
+        }
         for case in cases.iter().filter(|case| wanted(case)) {
             let check = || -> Result<Option<String>> {
                 for (e, a) in expected(case)?.iter().zip(on_device(case, &device)?) {
@@ -136,5 +141,18 @@ fn every_adapter_agrees_with_the_reference() {
             }
         }
     }
-    report(failures, cases.len() * names.len());
+    (failures, cases.len() * names.len())
+}
+
+#[test]
+fn every_adapter_agrees_with_the_reference() {
+    let (failures, total) = failures_on_adapters(None);
+    report(failures, total);
+}
+
+/// Continuous integration has no GPU: a software device runs the kernels that GPUs would.
+#[test]
+fn kernels_for_gpus_agree_with_the_reference() {
+    let (failures, total) = failures_on_adapters(Some(Class::Gpu));
+    report(failures, total);
 }
