@@ -202,3 +202,36 @@ fn clamp_index(index: i32, size: u32) -> u32 {
   let at = select(index, index + i32(size), index < 0);
   return u32(max(min(at, i32(size) - 1), 0));
 }
+
+fn round_small(x: f32, mantissa: u32, least: i32, most: f32, beyond: u32) -> f32 {
+  // To a float of 8 bits or fewer, ties to even, by integer arithmetic on the bits; `least` is its least normal exponent.
+  let bits = bitcast<u32>(x);
+  let size = bits & 0x7fffffffu;
+  let drop = 23u - mantissa;
+  let normal = (size + (1u << (drop - 1u)) - 1u + ((size >> drop) & 1u)) & ~((1u << drop) - 1u);
+  // Below the normal numbers the grid is even: adding a number whose last bit is the grid's puts it there.
+  let anchor = bitcast<f32>(u32(least - i32(mantissa) + 150) << 23u);
+  let tiny = bitcast<u32>((bitcast<f32>(size) + anchor) - anchor);
+  let finite = select(normal, tiny, size < (u32(least + 127) << 23u));
+  let result = select(finite, beyond, finite > bitcast<u32>(most)) | (bits & 0x80000000u);
+  // A format without NaN makes it negative zero.
+  let none = select(bits, 0x80000000u, beyond < 0x7f800000u);
+  return bitcast<f32>(select(result, none, size > 0x7f800000u));
+}
+
+fn without_negative_zero(x: f32) -> f32 {
+  return select(x, 0.0, (bitcast<u32>(x) & 0x7fffffffu) == 0u);
+}
+
+fn round_e8m0(x: f32, least: u32, saturate: bool) -> f32 {
+  // The exponent's bits are the result, one more where the fraction is `least` or greater. 2^-127 is subnormal.
+  let size = bitcast<u32>(x) & 0x7fffffffu;
+  let subnormal = size < 0x00800000u;
+  let fraction = select(size, size << 1u, subnormal) & 0x7fffffu;
+  let code = (size >> 23u) + select(0u, 1u, fraction >= least);
+  let inside = clamp(select(code, 0u, size < 0x00400000u), 0u, select(code, 254u, size > 0x7f000000u));
+  let result = select(inside << 23u, 0x00400000u, inside == 0u);
+  let beyond = size < 0x00400000u || size > 0x7f000000u;
+  let none = size > 0x7f800000u || (beyond && !saturate);
+  return bitcast<f32>(select(result, 0x7fc00000u, none));
+}

@@ -5,8 +5,10 @@ use bytemuck::pod_collect_to_vec;
 use half::{bf16, f16};
 
 use crate::error::{Why, refuse};
+use crate::kernels::expr::Scalar;
 use crate::plan::Packing;
 use crate::reference::Array;
+use crate::reference::array::Numbers;
 use crate::{DType, Tensor};
 
 /// The device words of a host tensor.
@@ -33,9 +35,11 @@ pub(crate) fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
             let values: Vec<u64> = pod_collect_to_vec(bytes);
             values.iter().map(|&v| u32::try_from(v).map_err(|_| too_wide(v))).collect::<Result<_, _>>()?
         }
-        DType::I4 | DType::I2 | DType::U4 | DType::U2 => {
-            Array::from_tensor(tensor)?.ints()?.iter().map(|&v| v as i32 as u32).collect()
-        }
+        small if Scalar::of(small).is_some() => match Array::from_tensor(tensor)?.data {
+            Numbers::Float(v) => v.into_iter().map(|v| (v as f32).to_bits()).collect(),
+            Numbers::Int(v) => v.into_iter().map(|v| v as i32 as u32).collect(),
+            Numbers::Text(_) => refuse!("the device has no strings"),
+        },
         other => refuse!("the device does not compute with {other}"),
     })
 }
@@ -61,9 +65,13 @@ pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<
         DType::I16 | DType::U16 => all(bytes, |v| v as u16),
         DType::I64 => all(bytes, |v| i64::from(v as i32)),
         DType::U64 => all(bytes, u64::from),
-        DType::I4 | DType::I2 | DType::U4 | DType::U2 => {
+        small if small.is_int() => {
             let words: Vec<i32> = pod_collect_to_vec(bytes);
             return Array::int(dtype, shape, words.into_iter().map(i128::from).collect()).to_tensor();
+        }
+        small if Scalar::of(small).is_some() => {
+            let words: Vec<f32> = pod_collect_to_vec(bytes);
+            return Array::float(dtype, shape, words.into_iter().map(f64::from).collect()).to_tensor();
         }
         other => refuse!("the device does not compute with {other}"),
     };
@@ -95,6 +103,8 @@ mod tests {
             Tensor::from_slice(&[2], &[u32::MAX, 7]).unwrap(),
             Tensor::from_raw(DType::I4, &[3], vec![0x7f, 0x08]).unwrap(),
             Tensor::from_raw(DType::U2, &[5], vec![0b11100100, 0b10]).unwrap(),
+            Tensor::from_raw(DType::F8E4M3FNUZ, &[3], vec![0x80, 0x7f, 0xff]).unwrap(),
+            Tensor::from_raw(DType::F8E8M0, &[3], vec![0, 254, 255]).unwrap(),
         ] {
             let words = to_words(&tensor).unwrap();
             let back = from_words(bytemuck::cast_slice(&words), tensor.dtype(), tensor.shape()).unwrap();

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::DType;
+use crate::small::{Format, RoundMode};
 
 /// The type of a register, and of a 32-bit word in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +23,7 @@ impl Scalar {
     pub(crate) fn of(dtype: DType) -> Option<Scalar> {
         use DType::*;
         Some(match dtype {
-            F32 | F16 | BF16 => Scalar::F32,
+            F32 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1 => Scalar::F32,
             I64 | I32 | I16 | I8 | I4 | I2 => Scalar::I32,
             U64 | U32 | U16 | U8 | U4 | U2 => Scalar::U32,
             Bool => Scalar::Bool,
@@ -56,6 +57,8 @@ pub(crate) struct Reg(u16);
 pub(crate) enum Fn1 {
     Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, ExpM1, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
     Acosh, Atanh, Erf, Floor, Ceil, Round, IsNan, IsPosInf, IsNegInf, Sigmoid, Softplus,
+    /// To a power of two, as a float8e8m0 holds it: the way to round, and whether to saturate.
+    RoundE8m0(RoundMode, bool),
 }
 
 /// Functions of two registers of one type.
@@ -226,7 +229,8 @@ impl Builder {
     pub(crate) fn narrow(&mut self, x: Reg, dtype: DType) -> Reg {
         use DType::*;
         match dtype {
-            F16 | BF16 | I16 | U16 | I8 | U8 | I4 | U4 | I2 | U2 => {
+            F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F4E2M1 | I16 | U16 | I8 | U8 | I4
+            | U4 | I2 | U2 => {
                 let scalar = self.scalar(x);
                 self.push(Instr::Narrow(dtype, x), scalar)
             }
@@ -349,6 +353,15 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
         Fn1::IsPosInf => return format!("(bitcast<u32>({x}) == 0x7f800000u)"),
         Fn1::IsNegInf => return format!("(bitcast<u32>({x}) == 0xff800000u)"),
         Fn1::Sigmoid => return call("sigmoid", &x, used),
+        Fn1::RoundE8m0(mode, saturate) => {
+            // The least fraction that rounds up.
+            let from: u32 = match mode {
+                RoundMode::Up => 1,
+                RoundMode::Nearest => 1 << 22,
+                RoundMode::Down => 1 << 23,
+            };
+            return call("round_e8m0", &format!("{x}, {from}u, {saturate}"), used);
+        }
         Fn1::Softplus => return call("softplus", &x, used),
     };
     format!("{builtin}({x})")
@@ -416,7 +429,18 @@ pub(crate) fn narrow(
         (DType::BF16, _) => call("round_bf16", &x, used),
         (_, Scalar::F32 | Scalar::Bool) => x,
         _ if dtype.bits() >= 32 => x,
+        (_, Scalar::F32) => match Format::of(dtype) {
+            Some(format) => round_small(format, &x, used),
+            None => x,
+        },
         (_, Scalar::U32) => format!("({x} & {}u)", (1u32 << dtype.bits()) - 1),
         _ => format!("(({x} << {0}u) >> {0}u)", 32 - dtype.bits()),
     }
+}
+
+fn round_small(format: Format, x: &str, used: &mut BTreeSet<&'static str>) -> String {
+    let (most, beyond) = (format.most as f32, (format.beyond() as f32).to_bits());
+    let arguments = format!("{x}, {}u, {}, {most:?}, {beyond}u", format.mantissa, format.least());
+    let rounded = call("round_small", &arguments, used);
+    if format.has_negative_zero() { rounded } else { call("without_negative_zero", &rounded, used) }
 }

@@ -5,10 +5,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
-use crate::kernels::expr::{Builder, Reg, Scalar};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::Fact;
 use crate::reference::number;
-use crate::small::RoundMode;
+use crate::small::{Format, RoundMode};
 
 /// A conversion.
 #[derive(Clone, Debug)]
@@ -58,8 +58,17 @@ impl Operator for Cast {
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
-        // Rounding and wrapping to narrower dtypes follows by itself.
-        Some(e.convert(required(inputs, 0).ok()?, Scalar::of(out)?))
+        let value = e.convert(required(inputs, 0).ok()?, Scalar::of(out)?);
+        Some(match Format::of(out) {
+            _ if out == DType::F8E8M0 => e.one(Fn1::RoundE8m0(self.mode, self.saturate), value),
+            Some(format) if self.saturate => {
+                let (least, most) = (e.f32(-format.most as f32), e.f32(format.most as f32));
+                let raised = e.two(Fn2::Max, value, least);
+                e.two(Fn2::Min, raised, most)
+            }
+            // Rounding and wrapping to narrower dtypes follows by itself.
+            _ => value,
+        })
     }
 }
 
@@ -89,6 +98,34 @@ fn cases(op: &'static str) -> Vec<Case> {
     ];
     for to in [DType::F16, DType::BF16, DType::I64, DType::I32, DType::I16, DType::I8, DType::Bool] {
         cases.push(cast(&format!("float32_to_{to}"), floats(), to));
+    }
+    let wide = || case::uniform(&[65], -600.0, 600.0);
+    let edges = || {
+        let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 464.0, 465.0, -0.0, -1e-9, 0.001, 6e4, 6.2e4];
+        case::values(&[10], &values)
+    };
+    for to in [DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F4E2M1] {
+        let numbers = |case: &str, tensor: &Tensor| cast(&format!("{to}_{case}"), case::converted(tensor, to), DType::F32);
+        cases.push(cast(&format!("float32_to_{to}"), wide(), to));
+        cases.push(cast(&format!("small_to_{to}"), case::uniform(&[65], -0.1, 0.1), to));
+        cases.push(cast(&format!("edges_to_{to}"), edges(), to));
+        cases.push(cast(&format!("edges_to_{to}_unsaturated"), edges(), to).int("saturate", 0));
+        cases.push(numbers("to_float32", &wide()));
+    }
+    for mode in ["up", "down", "nearest"] {
+        let values = [0.0f32, 1e-45, 1e-38, 5.9e-39, 8.9e-39, 1.0, 1.5, 1.6, 3.0, 1.8e38, 3e38, f32::INFINITY, f32::NAN];
+        let powers = |case: &str| {
+            let name = format!("float32_to_{}_{mode}{case}", DType::F8E8M0);
+            cast(&name, case::values(&[13], &values), DType::F8E8M0).string("round_mode", mode)
+        };
+        cases.extend([powers(""), powers("_unsaturated").int("saturate", 0)]);
+    }
+    cases.push(cast("float8e8m0_to_float32", case::converted(&wide(), DType::F8E8M0), DType::F32));
+    for to in [DType::I4, DType::U4, DType::I2, DType::U2] {
+        let small = case::converted(&ints(), to);
+        cases.push(cast(&format!("int64_to_{to}"), ints(), to));
+        cases.push(cast(&format!("{to}_to_float32"), small.clone(), DType::F32));
+        cases.push(cast(&format!("{to}_to_int8"), small, DType::I8));
     }
     for to in [DType::F32, DType::I32, DType::I16, DType::U16, DType::I8, DType::U8, DType::Bool] {
         cases.push(cast(&format!("int64_to_{to}"), ints(), to));
