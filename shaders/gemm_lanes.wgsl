@@ -11,9 +11,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let lane = local.x;
   let top = group.y * {{ rows }}u;
 {% if strips %}
-  let left = group.x * {{ columns }}u + lane * 4u;
+  let left = (p.first_tile + group.x) * {{ columns }}u + lane * 4u;
 {% else %}
-  let left = group.x * {{ columns }}u + lane;
+  let left = (p.first_tile + group.x) * {{ columns }}u + lane;
 {% endif %}
   let at = batch_offsets(group.z);
   let a_at = at.x;

@@ -112,11 +112,16 @@ fn erf(x: f32) -> f32 {
 }
 
 fn fmod(a: f32, b: f32) -> f32 {
-  return a - b * trunc(a / b);
+  let finite = (bitcast<u32>(a) & 0x7fffffffu) < 0x7f800000u;
+  let endless = (bitcast<u32>(b) & 0x7fffffffu) == 0x7f800000u;
+  let r = select(a - b * trunc(a / b), a, endless);
+  return select(nan(), r, finite && b != 0.0 && !is_nan(b));
 }
 
 fn rem_floor_f32(a: f32, b: f32) -> f32 {
-  return a - b * floor(a / b);
+  // numpy's: the sign of the divisor.
+  let r = fmod(a, b);
+  return select(r, r + b, r != 0.0 && !is_nan(r) && ((r < 0.0) != (b < 0.0)));
 }
 
 fn rem_floor_i32(a: i32, b: i32) -> i32 {

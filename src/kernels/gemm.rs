@@ -139,7 +139,7 @@ impl Spec for Gemm {
     fn params(&self) -> Vec<String> {
         let own: &[&str] = match self.tile {
             Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
-            Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step"],
+            Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step", "first_tile"],
         };
         let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
         let batch = (0..self.batch)

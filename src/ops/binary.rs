@@ -214,7 +214,10 @@ impl Binary {
             Div => a / b,
             Pow => a.powf(b),
             Mod if self.truncate => a % b,
-            Mod => a - b * (a / b).floor(),
+            Mod => {
+                let r = a % b;
+                if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+            }
             Equal => test(a == b),
             Greater => test(a > b),
             GreaterOrEqual => test(a >= b),
@@ -303,6 +306,13 @@ fn cases(name: &'static str) -> Vec<Case> {
         cases.push(new("int32").tolerance(Tolerance::EXACT).input(a).input(b));
         let (a, b) = (case::values(&[3], &[200u8, 7, 9]), case::values(&[3], &[100u8, 7, 2]));
         cases.push(new("uint8").tolerance(Tolerance::EXACT).input(a).input(b));
+    }
+    if name == "Mod" {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let a = case::values(&[8], &[-3.0f32, 3.0, -1.0, 5.5, inf, 1.0, nan, -7.5]);
+        let b = case::values(&[8], &[inf, -inf, 3.0, -2.0, 3.0, 0.0, 2.0, -2.0]);
+        cases.push(new("floor").input(a.clone()).input(b.clone()));
+        cases.push(new("truncate").int("fmod", 1).input(a).input(b));
     }
     if matches!(name, "Max" | "Min") {
         let nan = case::values(&[4], &[f32::NAN, 1.0, f32::INFINITY, -0.5]);

@@ -18,7 +18,7 @@ pub(crate) struct Conv {
     group: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Conv", 7, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Conv", 1, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Conv { window: Window::parse(def)?, group: group(def)? }.into())
@@ -205,7 +205,7 @@ impl Sizes {
         }
         let dim = |axis, size| PackedDim { axis, size, step: 1 };
         let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
-        let w = cx.packed(i, Packing { source: vec![filters, taps], dims })?;
+        let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
         let form = Form::Depthwise(Depthwise {
             rows,
             places,
@@ -272,6 +272,7 @@ impl Sizes {
                 dim(4, taps, 1),
                 dim(1, own, form.lanes),
             ],
+            ..Packing::default()
         }
     }
 }

@@ -131,15 +131,17 @@ impl Product {
             Some(chosen) => chosen,
             None => product.strided(cx)?,
         };
-        let Chosen { tile, a, b, own, batch, grid, limit } = chosen;
+        let Chosen { tile, a, windows, batch, limit } = chosen;
         let matrix = (product.m, product.n);
         in_parts(cx, (product.k, limit), matrix, scalar, sink, |cx, (first, last), epilogue, output| {
-            let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
-            let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
-            let params = fixed.chain(batches).map(|v| v as u32).chain(epilogue.params).collect();
-            let tensors = [a, b].into_iter().chain(epilogue.tensors).chain([output]).collect();
-            let gemm = Gemm { scalar, batch: batch.len(), tile, epilogue: epilogue.fused };
-            cx.call_grid(gemm, tensors, params, grid);
+            for Window { b, own, grid } in &windows {
+                let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
+                let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
+                let params = fixed.chain(batches).map(|v| v as u32).chain(epilogue.params.clone()).collect();
+                let tensors = [a, *b].into_iter().chain(epilogue.tensors.clone()).chain([output]).collect();
+                let gemm = Gemm { scalar, batch: batch.len(), tile, epilogue: epilogue.fused.clone() };
+                cx.call_grid(gemm, tensors, params, *grid);
+            }
             Ok(())
         })
     }
@@ -184,7 +186,7 @@ impl Product {
         let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
         let own = vec![self.batches(), self.a.row, self.a.column, self.b.row, self.b.column];
         let limit = cx.target.max_iterations as usize;
-        Ok(Chosen { tile, a, b, own, batch: self.batch.clone(), grid, limit })
+        Ok(Chosen { tile, a, windows: vec![Window { b, own, grid }], batch: self.batch.clone(), limit })
     }
 
     /// The kernel for software devices, where it can be.
@@ -201,13 +203,19 @@ impl Product {
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
             return Ok(None);
         }
-        let (a, b) = (product.pack_left(cx, &tile)?, product.pack_right(cx, &tile)?);
+        let a = product.pack_left(cx, &tile)?;
+        let packed = product.pack_right(cx, &tile)?;
         let step = if product.b.column == 1 { product.b.row } else { product.b.column };
-        let own = vec![tile.rows, self.k.div_ceil(4), product.a.row, step];
+        let mut windows = Vec::new();
+        let mut first = 0;
+        for (b, tiles) in packed {
+            let own = vec![tile.rows, self.k.div_ceil(4), product.a.row, step, first];
+            windows.push(Window { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
+            first += tiles;
+        }
         // Four terms an iteration, and some iterations for the stores.
         let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
-        let grid = groups.map(|n| n as u32);
-        Ok(Some(Chosen { tile: Tile::Lanes(tile), a, b, own, batch: product.batch, grid, limit }))
+        Ok(Some(Chosen { tile: Tile::Lanes(tile), a, windows, batch: product.batch, limit }))
     }
 
     /// How the left operand is read; copied to where it lies row by row, if it does not.
@@ -257,17 +265,35 @@ impl Product {
         cx.packed(i, packing).ok_or_else(|| Why("input 0 is no constant".into()))
     }
 
-    fn pack_right(&mut self, cx: &mut Lower, tile: &Lanes) -> Result<TensorId, Why> {
-        let (Right::Packed, Source::Input(i)) = (tile.right, self.b.source) else {
-            return self.b.source.tensor(cx);
-        };
+    /// The right operand, in windows of column tiles that each fit a binding.
+    fn pack_right(&mut self, cx: &mut Lower, tile: &Lanes) -> Result<Vec<(TensorId, usize)>, Why> {
         let columns = tile.columns();
-        let dims =
-            [('n', self.n.div_ceil(columns), columns), ('k', self.k.div_ceil(4) * 4, 1), ('n', columns, 1)];
-        let (packing, matrix) = self.b.packing(cx, i, ('k', self.k), ('n', self.n), &dims)?;
+        let tiles = self.n.div_ceil(columns);
+        let (Right::Packed, Source::Input(i)) = (tile.right, self.b.source) else {
+            return Ok(vec![(self.b.source.tensor(cx)?, tiles)]);
+        };
+        let k = self.k.div_ceil(4) * 4;
+        let tile_bytes = (k * columns * 4) as u64;
+        let fit = (cx.target.max_binding / tile_bytes.max(1)).max(1) as usize;
+        // Several matrices lie one after the other, each whole.
+        let fit = if self.batches() > 1 { tiles } else { fit };
+        let mut windows = Vec::new();
+        let mut matrix = 0;
+        for first in (0..tiles).step_by(fit) {
+            let size = fit.min(tiles - first);
+            let dims = [('n', size, columns), ('k', k, 1), ('n', columns, 1)];
+            let (mut packing, own) = self.b.packing(cx, i, ('k', self.k), ('n', self.n), &dims)?;
+            if first > 0 {
+                packing.start = vec![0, 0, 0];
+                packing.start[packing.dims[1].axis] = first * columns;
+            }
+            matrix = own;
+            let packed = cx.packed(i, packing).ok_or_else(|| Why("input 1 is no constant".into()))?;
+            windows.push((packed, size));
+        }
         let own = self.k * self.n;
         self.batch.iter_mut().for_each(|dim| dim.b = dim.b / own.max(1) * matrix);
-        cx.packed(i, packing).ok_or_else(|| Why("input 1 is no constant".into()))
+        Ok(windows)
     }
 }
 
@@ -275,13 +301,18 @@ impl Product {
 struct Chosen {
     tile: Tile,
     a: TensorId,
+    windows: Vec<Window>,
+    batch: Vec<Batch>,
+    /// Terms of the sum that one dispatch may add up.
+    limit: usize,
+}
+
+/// Columns that one dispatch computes: all, unless the right operand is too large for one binding.
+struct Window {
     b: TensorId,
     /// The params of this tile alone.
     own: Vec<usize>,
-    batch: Vec<Batch>,
     grid: [u32; 3],
-    /// Terms of the sum that one dispatch may add up.
-    limit: usize,
 }
 
 impl Matrix {
@@ -313,6 +344,7 @@ impl Matrix {
         let count = cx.fact(i)?.count() / (rows.1 * columns.1).max(1);
         let mut packing = Packing {
             source: vec![count, inner[0].1, inner[1].1],
+            start: Vec::new(),
             dims: vec![PackedDim { axis: 0, size: count, step: 1 }],
         };
         for &(name, size, step) in dims {

@@ -58,6 +58,8 @@ pub(crate) enum Place {
 pub(crate) struct Packing {
     /// Shape under which the source is read; empty: as it lies.
     pub(crate) source: Vec<usize>,
+    /// The coordinates at which the packed form begins; empty: all 0.
+    pub(crate) start: Vec<usize>,
     pub(crate) dims: Vec<PackedDim>,
 }
 
@@ -78,7 +80,8 @@ impl Packing {
     /// For each packed element, the source's element, or `None` for padding.
     pub(crate) fn sources(&self) -> impl Iterator<Item = Option<usize>> + '_ {
         (0..self.count()).map(|mut index| {
-            let mut at = vec![0; self.source.len()];
+            let mut at = self.start.clone();
+            at.resize(self.source.len(), 0);
             for dim in self.dims.iter().rev() {
                 at[dim.axis] += index % dim.size * dim.step;
                 index /= dim.size;
