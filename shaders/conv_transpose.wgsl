@@ -14,6 +14,8 @@ fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
 ) {
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
   let tile = group.x + group.y * groups.x;
   let tiles = (p.out_size + {{ workgroup - 1 }}u) / {{ workgroup }}u;
   let blocks = (p.filters + {{ filters - 1 }}u) / {{ filters }}u;
@@ -43,7 +45,7 @@ fn main(
     let w{{ f }} = min(f0 + {{ f }}u, p.filters - 1u) * p.taps;
     var sum{{ f }} = 0.0;
 {% endfor %}
-    for (var term = p.first; term < p.last; term++) {
+    for (var term = p.first; term < p.last + zero; term++) {
 {% for d in range(rank) %}
       let t{{ d }} = from{{ d }} + i32(m{{ d }} * p.step{{ d }});
       let at{{ d }} = o{{ d }} - t{{ d }} * i32(p.dilation{{ d }});

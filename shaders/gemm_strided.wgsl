@@ -5,6 +5,8 @@ fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
 ) {
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
   let tile = group.x + group.y * groups.x;
   let tiles_n = (p.n + {{ columns * workgroup - 1 }}u) / {{ columns * workgroup }}u;
   let tiles_m = (p.m + {{ rows - 1 }}u) / {{ rows }}u;
@@ -26,7 +28,7 @@ fn main(
 {% for i in range(rows) %}{% for j in range(columns) %}
     var c{{ i }}_{{ j }} = {{ word }}(0);
 {% endfor %}{% endfor %}
-    for (var k = p.first; k < p.last; k++) {
+    for (var k = p.first; k < p.last + zero; k++) {
 {% for j in range(columns) %}
       let v{{ j }} = b[b_at + b{{ j }}];
 {% endfor %}

@@ -129,6 +129,7 @@ macro_rules! kernels {
 // One line for each kernel family: `file: Spec`.
 kernels! {
     attention: Attention,
+    contract: Contract,
     conv: Conv,
     conv_transpose: ConvTranspose,
     elementwise: Elementwise,

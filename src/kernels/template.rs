@@ -25,6 +25,7 @@ macro_rules! templates {
 
 templates!(
     "attention",
+    "contract",
     "conv",
     "conv_depthwise",
     "conv_lanes",

@@ -184,6 +184,7 @@ operators! {
     dequantize: Dequantize,
     dropout: Dropout,
     dynamic_quantize: DynamicQuantize,
+    einsum: Einsum,
     expand: Expand,
     eye_like: EyeLike,
     gather: Gather,
