@@ -128,25 +128,32 @@ macro_rules! kernels {
 
 // One line for each kernel family: `file: Spec`.
 kernels! {
+    affine_grid: AffineGrid,
     attention: Attention,
+    col2im: Col2Im,
     contract: Contract,
     conv: Conv,
     conv_transpose: ConvTranspose,
+    dft: Dft,
     elementwise: Elementwise,
     gather: Gather,
     gather_elements: GatherElements,
     gemm: Gemm,
+    grid_sample: GridSample,
     lrn: Lrn,
+    max_roi_pool: MaxRoiPool,
     pad: Pad,
     pool: Pool,
     reduce: Reduce,
     resize: Resize,
     reverse_sequence: ReverseSequence,
+    roi_align: RoiAlign,
     rotary: Rotary,
     scan: Scan,
     scatter: Scatter,
     scatter_reduce: ScatterReduce,
     strided: Strided,
+    tensor_scatter: TensorScatter,
     top_k: TopK,
 }
 

@@ -24,30 +24,37 @@ macro_rules! templates {
 }
 
 templates!(
+    "affine_grid",
     "attention",
+    "col2im",
     "contract",
     "conv",
     "conv_depthwise",
     "conv_lanes",
     "conv_transpose",
+    "dft",
     "elementwise",
     "gather",
     "gather_elements",
     "gemm_batch",
     "gemm_lanes",
     "gemm_strided",
+    "grid_sample",
     "lrn",
+    "max_roi_pool",
     "pad",
     "pool",
     "reduce",
     "resize",
     "reverse_sequence",
+    "roi_align",
     "rotary",
     "scan",
     "scatter",
     "scatter_reduce",
     "strided",
-    "top_k"
+    "tensor_scatter",
+    "top_k",
 );
 
 /// Renders `shaders/{name}.wgsl`.

@@ -6,6 +6,7 @@
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 pub(crate) mod case;
+pub(crate) mod fourier;
 pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod quantized;
@@ -167,6 +168,7 @@ macro_rules! operators {
 // One line for each operator file: `file: StructOfParsedAttributes`.
 operators! {
     activation: Activation,
+    affine_grid: AffineGrid,
     arg: Arg,
     attention: Attention,
     batch_norm: BatchNorm,
@@ -174,14 +176,18 @@ operators! {
     bit_cast: BitCast,
     cast: Cast,
     clip: Clip,
+    col2im: Col2Im,
+    compress: Compress,
     concat: Concat,
     constant_of_shape: ConstantOfShape,
     conv: Conv,
     conv_integer: ConvInteger,
     conv_transpose: ConvTranspose,
+    cosine_window: CosineWindow,
     cumulative: Cumulative,
     depth_to_space: DepthToSpace,
     dequantize: Dequantize,
+    dft: Dft,
     dropout: Dropout,
     dynamic_quantize: DynamicQuantize,
     einsum: Einsum,
@@ -191,12 +197,17 @@ operators! {
     gather_elements: GatherElements,
     gather_nd: GatherNd,
     gemm: Gemm,
+    grid_sample: GridSample,
     is_inf: IsInf,
     loss: Loss,
     lp_normalization: LpNormalization,
     lrn: Lrn,
     matmul: MatMul,
     matmul_integer: MatMulInteger,
+    max_roi_pool: MaxRoiPool,
+    max_unpool: MaxUnpool,
+    mel_weight_matrix: MelWeightMatrix,
+    non_zero: NonZero,
     normalization: Normalization,
     one_hot: OneHot,
     pad: Pad,
@@ -210,6 +221,7 @@ operators! {
     reshape: Reshape,
     resize: Resize,
     reverse_sequence: ReverseSequence,
+    roi_align: RoiAlign,
     rotary_embedding: RotaryEmbedding,
     scatter_elements: ScatterElements,
     scatter_nd: ScatterNd,
@@ -218,11 +230,14 @@ operators! {
     slice: Slice,
     softmax: Softmax,
     split: Split,
+    stft: Stft,
+    tensor_scatter: TensorScatter,
     tile: Tile,
     top_k: TopK,
     transpose: Transpose,
     trilu: Trilu,
     unary: Unary,
+    unique: Unique,
 }
 
 /// Stands where a model has an operator that Sardonyx has not.

@@ -10,7 +10,7 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::resize as kernel;
 use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::{Numbers, strides, unravel};
+use crate::reference::array::{Numbers, strides};
 
 /// Resize.
 #[derive(Clone, Debug)]

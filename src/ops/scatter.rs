@@ -86,17 +86,17 @@ impl Reduction {
     }
 }
 
-/// Writes updates into output 0, which holds the data already. `places` places of `inner` elements each; `rows` rows of
+/// Writes updates into `output`, which holds the data already. `places` places of `inner` elements each; `rows` rows of
 /// indices, of which the destination makes places with `words`, its params.
 pub(crate) fn overwrite(
     cx: &mut Lower,
+    output: TensorId,
     (destination, words): (kernel::Destination, &[u32]),
     (indices, updates): (TensorId, TensorId),
     (places, rows, inner): (usize, usize, usize),
-) -> Result<(), Why> {
-    let output = cx.output(0)?;
+) {
     if rows * inner == 0 {
-        return Ok(());
+        return;
     }
     let marks = cx.temporary(Scalar::U32, &[places]);
     cx.fill(marks, 0);
@@ -107,7 +107,6 @@ pub(crate) fn overwrite(
     let apply = kernel::Scatter { step: kernel::Step::Apply, destination };
     let count = rows * inner;
     cx.call(apply, vec![indices, marks, updates, output], params(count), groups(count));
-    Ok(())
 }
 
 /// One dimension of the output of a reducing scatter.

@@ -54,7 +54,7 @@ impl Operator for ScatterElements {
         let (data, places) = (cx.fact(0)?, cx.fact(1)?);
         let axis = checked_axis(self.axis, &data.shape, &places.shape)?;
         cx.copy_input(0, 0)?;
-        let (index, update) = (cx.input(1)?, cx.input(2)?);
+        let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
         if let Reduction::Some(function) = self.reduction {
             let stride = strides(&places.shape);
             let dim = |d: usize| Dim {
@@ -70,7 +70,8 @@ impl Operator for ScatterElements {
         let mut words = vec![data.shape[axis] as u32];
         words.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
         let destination = kernel::Destination::Elements { rank: dims.len(), axis: at };
-        overwrite(cx, (destination, &words), (index, update), (data.count(), places.count(), 1))
+        overwrite(cx, output, (destination, &words), (index, update), (data.count(), places.count(), 1));
+        Ok(())
     }
 }
 

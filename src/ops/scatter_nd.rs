@@ -58,12 +58,13 @@ impl Operator for ScatterNd {
         let (data, places, updates) = (cx.fact(0)?, cx.fact(1)?, cx.fact(2)?);
         let (indexed, rows, inner) = geometry(&data.shape, &places.shape, &updates.shape)?;
         cx.copy_input(0, 0)?;
-        let (index, update) = (cx.input(1)?, cx.input(2)?);
+        let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
         let size: usize = indexed.iter().product();
         let words: Vec<u32> = indexed.iter().map(|&v| v as u32).collect();
         let destination = kernel::Destination::Tuple(indexed.len());
         let Reduction::Some(function) = self.reduction else {
-            return overwrite(cx, (destination, &words), (index, update), (size, rows, inner));
+            overwrite(cx, output, (destination, &words), (index, update), (size, rows, inner));
+            return Ok(());
         };
         let located = cx.temporary(Scalar::I32, &[rows]);
         let params = [rows as u32, inner as u32].into_iter().chain(words).collect();

@@ -13,6 +13,7 @@ use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::{Kernel, Target};
 use crate::ops::Op;
+use crate::reference::Array;
 use crate::reference::array::Numbers;
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
@@ -319,6 +320,16 @@ impl<'a> Lower<'a> {
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(table);
         Ok(self.program.add_tensor(format!("{}.table", self.node.name), Scalar::U32, shape.to_vec(), place))
+    }
+
+    /// Output `i` is an array that the host has computed for this plan, from shapes and shape operands.
+    pub(crate) fn known(&mut self, i: usize, array: &Array) -> Result<(), Why> {
+        let place = Place::Constant(self.program.constants.len());
+        self.program.constants.push(array.to_tensor()?);
+        let output = self.output(i)?;
+        let (name, scalar) = (format!("{}.known", self.node.name), self.scalar(output));
+        let of = self.program.add_tensor(name, scalar, array.shape.clone(), place);
+        self.view(i, of, 0)
     }
 
     /// Every word of `tensor` becomes `word`.

@@ -1,0 +1,82 @@
+//! GridSample: one sample per invocation.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::Scalar;
+use super::fused::Fused;
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, element, template};
+
+/// The interpolation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Mode {
+    Nearest,
+    Linear,
+    Cubic,
+}
+
+/// What lies outside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Padding {
+    Zeros,
+    Border,
+    Reflection,
+}
+
+/// Tensors: image, grid, the epilogue's, output. Params: `count`, `channels`, `points` (of a batch's grid), the image's
+/// `size` along each spatial axis, the epilogue's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GridSample {
+    pub(crate) scalar: Scalar,
+    pub(crate) rank: usize,
+    pub(crate) mode: Mode,
+    pub(crate) padding: Padding,
+    pub(crate) align_corners: bool,
+    pub(crate) epilogue: Fused,
+}
+
+impl Spec for GridSample {
+    fn label(&self) -> String {
+        format!("grid_sample_{:?}{}d", self.mode, self.rank).to_lowercase()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", element(self.scalar, false)), Slot::read("grid", "f32")];
+        slots.extend(self.epilogue.slots("e"));
+        slots.push(Slot::write("y", element(self.epilogue.output(), false)));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["count", "channels", "points"].map(String::from);
+        let sizes = (0..self.rank).map(|d| format!("size{d}"));
+        own.into_iter().chain(sizes).chain(self.epilogue.params("e")).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let result = match (self.mode, self.scalar) {
+            (Mode::Nearest, _) | (_, Scalar::F32) => "result",
+            (_, Scalar::I32) => "f32_to_i32(result)",
+            (_, Scalar::U32) => "f32_to_u32(result)",
+            (_, Scalar::Bool) => "select(0u, 1u, result >= 1.0)",
+        };
+        used.insert("is_nan");
+        match result {
+            "f32_to_i32(result)" => used.insert("f32_to_i32"),
+            "f32_to_u32(result)" => used.insert("f32_to_u32"),
+            _ => false,
+        };
+        let context = context!(
+            workgroup => WORKGROUP,
+            rank => self.rank,
+            word => self.scalar.word(),
+            mode => format!("{:?}", self.mode),
+            padding => format!("{:?}", self.padding),
+            align => self.align_corners,
+            result,
+        );
+        self.epilogue.function("finish", "e", used) + &template::render("grid_sample", context)
+    }
+}

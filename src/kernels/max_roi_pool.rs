@@ -1,0 +1,40 @@
+//! MaxRoiPool: one bin of one region and channel per invocation.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::fused::Fused;
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, element, template};
+
+/// Tensors: image, regions, the epilogue's, output. Params: `count`, the image's sizes (`batches`, `channels`, `height`,
+/// `width`), the output's (`rows`, `columns`), `scale` (bits), the epilogue's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct MaxRoiPool {
+    pub(crate) epilogue: Fused,
+}
+
+impl Spec for MaxRoiPool {
+    fn label(&self) -> String {
+        "max_roi_pool".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", "f32"), Slot::read("regions", "f32")];
+        slots.extend(self.epilogue.slots("e"));
+        slots.push(Slot::write("y", element(self.epilogue.output(), false)));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["count", "batches", "channels", "height", "width", "rows", "columns", "scale"];
+        own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.extend(["clamp_index", "f32_to_i32", "max_full"]);
+        let function = self.epilogue.function("finish", "e", used);
+        function + &template::render("max_roi_pool", context!(workgroup => WORKGROUP))
+    }
+}

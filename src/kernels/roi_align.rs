@@ -1,0 +1,43 @@
+//! RoiAlign: one bin of one region and channel per invocation.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::fused::Fused;
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, element, template};
+
+/// Tensors: image, regions, batch indices, the epilogue's, output. Params: `count`, the image's sizes (`batches`,
+/// `channels`, `height`, `width`), the output's (`rows`, `columns`), `samples` along each side of a bin (0: as many as
+/// it has elements), `most` (their limit), `scale` (bits), the epilogue's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RoiAlign {
+    pub(crate) max: bool,
+    pub(crate) half_pixel: bool,
+    pub(crate) epilogue: Fused,
+}
+
+impl Spec for RoiAlign {
+    fn label(&self) -> String {
+        "roi_align".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", "f32"), Slot::read("regions", "f32"), Slot::read("batch", "i32")];
+        slots.extend(self.epilogue.slots("e"));
+        slots.push(Slot::write("y", element(self.epilogue.output(), false)));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["count", "batches", "channels", "height", "width", "rows", "columns", "samples", "most", "scale"];
+        own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.insert("clamp_index");
+        let context = context!(workgroup => WORKGROUP, max => self.max, half_pixel => self.half_pixel);
+        self.epilogue.function("finish", "e", used) + &template::render("roi_align", context)
+    }
+}

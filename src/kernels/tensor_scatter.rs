@@ -1,0 +1,43 @@
+//! TensorScatter: one word of the update per invocation, written into a cache in place.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, template};
+
+/// Tensors: update, write indices if `indexed`, cache. Params: `count` (words of the update), `inner` (words of an entry),
+/// `entries` (of the update), `length` (entries of the cache), `heads` (rows of entries in a batch).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TensorScatter {
+    pub(crate) indexed: bool,
+    pub(crate) circular: bool,
+}
+
+impl Spec for TensorScatter {
+    fn label(&self) -> String {
+        "tensor_scatter".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", "u32")];
+        slots.extend(self.indexed.then(|| Slot::read("first", "i32")));
+        slots.push(Slot::write("y", "u32"));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        ["count", "inner", "entries", "length", "heads"].map(String::from).to_vec()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        if self.circular {
+            used.insert("rem_floor_i32");
+        }
+        template::render(
+            "tensor_scatter",
+            context!(workgroup => WORKGROUP, indexed => self.indexed, circular => self.circular),
+        )
+    }
+}

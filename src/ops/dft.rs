@@ -1,0 +1,217 @@
+//! DFT: the discrete Fourier transform along one axis, and its inverse.
+//!
+//! History: 17, 20 (the axis as an input, and the inverse of a one-sided transform).
+
+use super::case::{self, Case, Tolerance};
+use super::fourier::{root, table};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
+use crate::kernels::dft as kernel;
+use crate::kernels::gather::groups;
+use crate::plan::{Fact, Lower};
+
+/// DFT.
+#[derive(Clone, Debug)]
+pub(crate) struct Dft {
+    inverse: bool,
+    onesided: bool,
+    /// `None`: input 2, or the last axis before the complex one.
+    axis: Option<i64>,
+}
+
+pub(crate) const ROWS: &[Row] = &[onnx("DFT", 17, parse, cases)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let op = Dft {
+        inverse: def.attributes.flag("inverse", false)?,
+        onesided: def.attributes.flag("onesided", false)?,
+        axis: if def.opset < 20 { Some(def.attributes.int_or("axis", 1)?) } else { None },
+    };
+    Ok(op.into())
+}
+
+/// Sizes of a transform.
+struct Geometry {
+    outer: usize,
+    inner: usize,
+    /// Input elements that count, and those that the axis has.
+    used: usize,
+    size: usize,
+    /// The transform's period.
+    length: usize,
+    /// Output elements along the axis.
+    bins: usize,
+    complex: bool,
+    shape: Vec<usize>,
+}
+
+impl Dft {
+    fn geometry(&self, x: &[usize], length: Option<Vec<i64>>, axis: Option<Vec<i64>>) -> Result<Geometry, Why> {
+        let given = axis.and_then(|list| list.first().copied());
+        let rank = x.len();
+        let axis = axes::axis(self.axis.or(given).unwrap_or(-2), rank)?;
+        let complex = match x.last() {
+            Some(1) => false,
+            Some(2) => true,
+            _ => refuse!("the last axis of {x:?} is neither one (real) nor two (complex)"),
+        };
+        if axis + 1 >= rank {
+            refuse!("axis {axis} is the one of complex numbers");
+        }
+        let back = self.inverse && self.onesided;
+        if back && !complex {
+            refuse!("the inverse of a one-sided transform takes complex input");
+        }
+        let size = x[axis];
+        let length = match length.and_then(|list| list.first().copied()) {
+            Some(length) if (1..=1 << 28).contains(&length) => length as usize,
+            Some(length) => refuse!("dft_length is {length}"),
+            None if back => 2 * size.saturating_sub(1),
+            None => size,
+        };
+        if length == 0 {
+            refuse!("a transform of no elements");
+        }
+        let bins = if self.onesided && !self.inverse { length / 2 + 1 } else { length };
+        let mut shape = x.to_vec();
+        shape[axis] = bins;
+        shape[rank - 1] = if back { 1 } else { 2 };
+        Ok(Geometry {
+            outer: x[..axis].iter().product(),
+            inner: x[axis + 1..rank - 1].iter().product(),
+            used: size.min(if back { length / 2 + 1 } else { length }),
+            size,
+            length,
+            bins,
+            complex,
+            shape,
+        })
+    }
+
+    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Geometry, Why> {
+        let value = |i: usize| optional(inputs, i).map(|fact| fact.i64s()).transpose();
+        self.geometry(&required(inputs, 0)?.shape, value(1)?, value(2)?)
+    }
+}
+
+impl Operator for Dft {
+    fn shape_operands(&self) -> &[usize] {
+        &[1, 2]
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let x = required(inputs, 0)?;
+        if !x.dtype.is_float() {
+            refuse!("expected a float tensor, got {}", x.dtype);
+        }
+        Ok(vec![Fact::new(x.dtype, self.of_facts(inputs)?.shape)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let x = required(inputs, 0)?;
+        let value = |i: usize| optional(inputs, i).map(|array| array.i64s()).transpose();
+        let g = self.geometry(&x.shape, value(1)?, value(2)?)?;
+        let back = self.inverse && self.onesided;
+        let (values, parts) = (x.floats()?, if g.complex { 2 } else { 1 });
+        let roots: Vec<(f64, f64)> = (0..g.length).map(|k| root(k, g.length)).collect();
+        let sign = if self.inverse { 1.0 } else { -1.0 };
+        let scale = if self.inverse { 1.0 / g.length as f64 } else { 1.0 };
+        let mut result = Vec::with_capacity(g.shape.iter().product());
+        for o in 0..g.outer * g.bins * g.inner {
+            let (i, bin, outer) = (o % g.inner, o / g.inner % g.bins, o / g.inner / g.bins);
+            let (mut real, mut imaginary) = (0.0, 0.0);
+            for n in 0..g.used {
+                let at = ((outer * g.size + n) * g.inner + i) * parts;
+                let (re, im) = (values[at], if g.complex { values[at + 1] } else { 0.0 });
+                let (cos, sin) = roots[bin * n % g.length];
+                // The other half of a one-sided transform is its mirror image.
+                let weight = if back && n > 0 && 2 * n != g.length { 2.0 } else { 1.0 };
+                real += weight * (re * cos - sign * im * sin);
+                imaginary += weight * (im * cos + sign * re * sin);
+            }
+            result.push(real * scale);
+            if !back {
+                result.push(imaginary * scale);
+            }
+        }
+        Ok(vec![Array::float(x.dtype, &g.shape, result)])
+    }
+
+    fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let g = self.of_facts(&cx.facts())?;
+        let scale = if self.inverse { 1.0 / g.length as f32 } else { 1.0 };
+        let spec = kernel::Transform {
+            complex: g.complex,
+            real_output: self.inverse && self.onesided,
+            inverse: self.inverse,
+            window: false,
+        };
+        let sizes = kernel::Sizes {
+            count: g.outer * g.bins * g.inner,
+            bins: g.bins,
+            inner: g.inner,
+            used: g.used,
+            length: g.length,
+            frames: 1,
+            signal: g.size * g.inner,
+            step: 0,
+        };
+        transform(cx, spec, sizes, None, scale)
+    }
+}
+
+/// Emits the transform of input 0, each frame weighted by the input `window`.
+pub(crate) fn transform(
+    cx: &mut Lower,
+    transform: kernel::Transform,
+    sizes: kernel::Sizes,
+    window: Option<usize>,
+    scale: f32,
+) -> Result<(), Why> {
+    let limit = cx.target.max_iterations as usize;
+    if sizes.used > limit {
+        refuse!("a transform of more than {limit} elements has no GPU kernel");
+    }
+    let mut tensors = vec![cx.input(0)?, cx.words(table(sizes.length))?];
+    if let Some(window) = window {
+        tensors.push(cx.input(window)?);
+    }
+    let mut params = sizes.words();
+    params.push(scale.to_bits());
+    let epilogue = cx.epilogue(None)?;
+    params.extend(epilogue.params);
+    tensors.extend(epilogue.tensors);
+    tensors.push(cx.output(0)?);
+    cx.call(kernel::Dft { transform, epilogue: epilogue.fused }, tensors, params, groups(sizes.count));
+    Ok(())
+}
+
+fn cases() -> Vec<Case> {
+    let new = |name: &str, shape: &[usize]| {
+        let tolerance = Tolerance { relative: 1e-4, absolute: 2e-5 };
+        Case::new("DFT", name).tolerance(tolerance).input(case::random(shape))
+    };
+    let scalar = |value: i64| case::values(&[], &[value]);
+    vec![
+        new("real", &[2, 10, 1]),
+        new("complex", &[1, 12, 2]),
+        new("inverse", &[1, 12, 2]).int("inverse", 1),
+        new("onesided", &[2, 9, 1]).int("onesided", 1),
+        new("onesided, even", &[1, 8, 1]).int("onesided", 1),
+        new("back", &[1, 6, 2]).int("onesided", 1).int("inverse", 1),
+        new("back, odd", &[1, 6, 2]).int("onesided", 1).int("inverse", 1).input(scalar(11)),
+        new("longer", &[1, 5, 1]).input(scalar(8)),
+        new("shorter", &[1, 7, 2]).input(scalar(4)),
+        new("axis", &[3, 4, 5, 2]).absent().input(scalar(0)),
+        new("negative axis", &[3, 4, 5, 1]).absent().input(scalar(-3)),
+        new("opset 17", &[2, 6, 3, 1]).opset(17).int("axis", 1),
+        new("long", &[1, 300, 1]).tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 }),
+        new("empty", &[0, 4, 1]),
+        Case::new("DFT", "float16")
+            .tolerance(Tolerance { relative: 1e-3, absolute: 1e-2 })
+            .input(case::converted(&case::random(&[1, 6, 1]), DType::F16)),
+    ]
+}
