@@ -19,6 +19,7 @@ mod session;
 mod small;
 mod summary;
 mod tensor;
+mod verify;
 
 pub use binding::{Binder, Binding, device_bytes};
 pub use dtype::DType;
@@ -29,5 +30,6 @@ pub use model::{Model, ValueInfo};
 pub use session::{Outputs, Session, SessionOptions};
 pub use summary::{KernelTime, PlanSummary};
 pub use tensor::{Element, Tensor};
+pub use verify::{ValueError, Verification, verify};
 
 pub use wgpu;

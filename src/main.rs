@@ -1,3 +1,5 @@
+//! The `sardonyx` program: see `sardonyx --help`.
+
 fn main() -> std::process::ExitCode {
     sardonyx::cli::main()
 }

@@ -62,7 +62,7 @@ impl PlanSummary {
         }
         PlanSummary {
             nodes: graph.nodes.len(),
-            planned_nodes: graph.nodes.len() - plan.program.device_nodes,
+            planned_nodes: graph.nodes.len() - plan.program.device_nodes.len(),
             dispatches: plan.program.calls.len(),
             kernels,
             arena_bytes: plan.memory.height,

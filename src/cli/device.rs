@@ -32,4 +32,12 @@ impl DeviceArgs {
         }
         Ok(device)
     }
+
+    /// Opens a device other than the reference.
+    pub(super) fn open_gpu(&self) -> Result<Device, Failure> {
+        match self.device {
+            Select::Cpu => Err("the CPU reference is what a GPU is compared with; name a GPU".into()),
+            _ => DeviceArgs { require_gpu: true, device: self.device.clone() }.open(),
+        }
+    }
 }

@@ -2,19 +2,26 @@
 //!
 //! Text and JSON go to standard output, progress and complaints to standard error.
 
+mod bench;
 mod completions;
 mod device;
 mod devices;
 mod inputs;
+mod inspect;
 mod numpy;
+mod process;
 mod run;
 mod suite;
+mod verify;
+mod worker;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::PlanSummary;
 
 const EXIT_CODES: &str =
     "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed), 2 an error.";
@@ -36,10 +43,19 @@ enum Command {
     Devices,
     /// Run a model once.
     Run(run::Args),
+    /// Show what a model needs and what becomes of it; exits with 1 if it has unsupported nodes.
+    Inspect(inspect::Args),
+    /// Compare every node's result on a GPU with the CPU reference's; exits with 1 if one diverges.
+    Verify(verify::Args),
+    /// Measure latency, memory and GPU time.
+    Bench(bench::Args),
     /// Run cases of ONNX's conformance suite.
     Suite(suite::Args),
     /// Print a completion script.
     Completions(completions::Args),
+    /// Answer timing requests on standard input.
+    #[command(hide = true)]
+    BenchWorker(worker::Args),
 }
 
 /// Whether everything that was to be checked is in order.
@@ -61,6 +77,10 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Devices => devices::main(json),
         Command::Run(args) => run::main(&args, json),
+        Command::Inspect(args) => inspect::main(&args, json),
+        Command::Verify(args) => verify::main(&args, json),
+        Command::Bench(args) => bench::main(&args, json),
+        Command::BenchWorker(args) => worker::main(&args),
         Command::Suite(args) => suite::main(&args, json),
         Command::Completions(args) => completions::main(&args),
     };
@@ -96,4 +116,14 @@ fn bytes(count: u64) -> String {
         Some((unit, size)) => format!("{:.1} {unit}", count as f64 / *size as f64),
         None => format!("{count} B"),
     }
+}
+
+/// Where the nodes run.
+fn placement(plan: &PlanSummary) -> String {
+    let PlanSummary { nodes, planned_nodes, dispatches, .. } = plan;
+    let planned = match planned_nodes {
+        0 => String::new(),
+        n => format!("; {n} computed while planning, as only shapes need them"),
+    };
+    format!("{} nodes on the GPU, in {dispatches} dispatches of one pass{planned}", nodes - planned_nodes)
 }

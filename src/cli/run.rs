@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
 use super::inputs::{Input, InputArgs, Unknown, named};
-use super::{Outcome, numpy, print, print_json};
+use super::{Outcome, bytes, numpy, placement, print, print_json};
 use crate::reference::Array;
 use crate::{Model, Session, SessionOptions, Tensor};
 
@@ -30,29 +30,49 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     let device = args.device.open()?;
     let session = Session::new(&device, &model, SessionOptions::default())?;
     let start = Instant::now();
+    let plan = if device.is_reference() { None } else { Some(session.plan(&named(&inputs))?) };
+    let (plan_ms, start) = (milliseconds(start), Instant::now());
     let outputs = session.run(&named(&inputs))?;
-    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+    let run_ms = milliseconds(start);
     if let Some(path) = &args.outputs {
         numpy::write_npz(path, &outputs)?;
     }
     if json {
         print_json(&json!({
             "device": device.name(),
-            "inputs": inputs.iter().map(|input| with_random(input)).collect::<Vec<_>>(),
+            "inputs": inputs.iter().map(with_random).collect::<Vec<_>>(),
             "outputs": outputs.iter().map(|(name, tensor)| json_of(name, tensor)).collect::<Vec<_>>(),
-            "first_run_ms": milliseconds,
+            "plan_ms": plan_ms,
+            "run_ms": run_ms,
+            "plan": plan,
         }))?;
         return Ok(true);
     }
-    let mut text = format!("device  {}\n", device.name());
+    let mut text = format!("device    {}\n", device.name());
     for Input { name, tensor, random } in &inputs {
-        text += &format!("input   {}{}\n", line(name, tensor), if *random { " (random)" } else { "" });
+        text += &format!("input     {}{}\n", line(name, tensor), if *random { " (random)" } else { "" });
     }
     for (name, tensor) in &outputs {
-        text += &format!("output  {}\n", line(name, tensor));
+        text += &format!("output    {}\n", line(name, tensor));
     }
-    print(&format!("{text}latency {milliseconds:.2} ms, planning and compilation of kernels included\n"))?;
+    match plan {
+        None => text += &format!("latency   {run_ms:.2} ms\nplacement every node on the CPU reference\n"),
+        Some(plan) => {
+            text += &format!(
+                "latency   {run_ms:.2} ms, after {plan_ms:.2} ms to plan, compile and upload weights\n"
+            );
+            text += &format!("placement {}\n", placement(&plan));
+            let (weights, arena, live) = (plan.weight_bytes, plan.arena_bytes, plan.max_live_bytes);
+            let (weights, arena, live) = (bytes(weights), bytes(arena), bytes(live));
+            text += &format!("memory    arena {arena}, max live {live}, weights {weights}\n");
+        }
+    }
+    print(&text)?;
     Ok(true)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
 }
 
 /// Least, greatest and mean of the numbers, NaN left out, and how many are NaN.

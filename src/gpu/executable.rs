@@ -68,7 +68,7 @@ impl Executable {
                 "{}",
                 call.kernel.spec().label()
             );
-            let read_write: Vec<bool> = call.tensors.iter().map(|&t| is_written(&plan, t)).collect();
+            let read_write: Vec<bool> = call.tensors.iter().map(|&t| program.is_written(t)).collect();
             let pipeline = gpu.pipeline(&call.kernel, &read_write)?;
             let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
             steps.push(Step { pipeline, grid: call.grid, params: (params_size, size) });
@@ -412,13 +412,6 @@ impl Executable {
         let period = f64::from(self.gpu.queue.get_timestamp_period());
         Ok(ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period).collect())
     }
-}
-
-/// Whether a tensor lies in memory that kernels write, so that every binding of it is `read_write`: wgpu counts the use
-/// of a whole buffer per dispatch.
-fn is_written(plan: &Plan, tensor: TensorId) -> bool {
-    let (root, _) = plan.program.root(tensor);
-    matches!(plan.program.tensor(root).place, Place::Arena | Place::Output(_))
 }
 
 fn constants(gpu: &Gpu, tensors: &[Tensor]) -> Result<Vec<Range>> {

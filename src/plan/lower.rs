@@ -59,7 +59,7 @@ pub(crate) fn lower(
     let mut unsupported = Vec::new();
     for unit in &units {
         let Some(&first) = unit.anchor.iter().chain(&unit.pointwise).next() else { continue };
-        program.device_nodes += unit.pointwise.len() + usize::from(unit.anchor.is_some());
+        program.device_nodes.extend(unit.anchor.iter().chain(&unit.pointwise));
         let node = &graph.nodes[first.index()];
         let mut cx = Lower {
             target,

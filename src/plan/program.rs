@@ -1,6 +1,6 @@
 //! The program: kernel calls over numbered tensors, in the order of dispatch.
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::Kernel;
 use crate::kernels::expr::Scalar;
 use crate::{DType, Tensor};
@@ -151,7 +151,7 @@ pub(crate) struct Program {
     pub(crate) weights: Vec<WeightKey>,
     pub(crate) constants: Vec<Tensor>,
     /// Nodes of the graph that the calls compute.
-    pub(crate) device_nodes: usize,
+    pub(crate) device_nodes: Vec<NodeId>,
 }
 
 impl Program {
@@ -179,6 +179,28 @@ impl Program {
             offset += at;
         }
         (id, offset)
+    }
+
+    /// Whether a tensor lies in memory that kernels write, so that every binding of it is `read_write`: wgpu counts the
+    /// use of a whole buffer per dispatch.
+    pub(crate) fn is_written(&self, tensor: TensorId) -> bool {
+        let (root, _) = self.root(tensor);
+        matches!(self.tensor(root).place, Place::Arena | Place::Output(_))
+    }
+
+    /// The shader modules, each once, in the order of first use.
+    pub(crate) fn wgsl(&self) -> String {
+        let mut modules: Vec<(String, String, usize)> = Vec::new();
+        for call in &self.calls {
+            let read_write: Vec<bool> = call.tensors.iter().map(|&tensor| self.is_written(tensor)).collect();
+            let module = call.kernel.module(&read_write);
+            match modules.iter_mut().find(|(_, text, _)| *text == module) {
+                Some((_, _, calls)) => *calls += 1,
+                None => modules.push((call.kernel.spec().label(), module, 1)),
+            }
+        }
+        let text = |(label, module, calls)| format!("// {label}: {calls} calls\n{module}\n");
+        modules.into_iter().map(text).collect()
     }
 
     /// The text of the program, a call a line.

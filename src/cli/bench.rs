@@ -1,0 +1,264 @@
+//! `sardonyx bench`: latency, memory, and GPU time by kernel.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde_json::json;
+
+use super::device::DeviceArgs;
+use super::inputs::{InputArgs, Unknown, named};
+use super::{Failure, Outcome, bytes, print, print_json, process};
+use crate::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The .onnx file.
+    model: PathBuf,
+    #[command(flatten)]
+    inputs: InputArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Runs that are not measured.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    warmup: usize,
+    /// Runs that are measured.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    runs: usize,
+    /// Measure the GPU time of each kernel with timestamp queries, in further runs.
+    #[arg(long)]
+    profile: bool,
+}
+
+/// Runs whose kernel times are averaged.
+const PROFILED_RUNS: usize = 5;
+
+/// Everything measured, as `--json` prints it.
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    /// The first run of a model on a device: planning, kernels' compilation (as far as the driver has no cache of its
+    /// own) and the upload of weights.
+    cold_first_run_ms: f64,
+    /// The first run of a second session on the same device, whose pipelines exist.
+    warm_first_run_ms: f64,
+    latency_ms: Latency,
+    runs_per_second: f64,
+    wall_ms: Vec<f64>,
+    /// CPU time of all threads of the process, where the system tells.
+    cpu_ms: Option<Vec<f64>>,
+    cpu_median_ms: Option<f64>,
+    host_peak_bytes: Option<u64>,
+    #[serde(flatten)]
+    device_work: Option<DeviceWork>,
+    profile: Option<Vec<KernelTime>>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    min: f64,
+    median: f64,
+    p90: f64,
+    p99: f64,
+}
+
+/// What a run takes of a device; the reference has none.
+#[derive(Serialize)]
+struct DeviceWork {
+    plan: PlanSummary,
+    /// Created by the first session: all that there is after warm-up.
+    created: Counters,
+    /// By all measured runs together; the objects among them should be 0.
+    during_runs: Counters,
+}
+
+pub(super) fn main(args: &Args, json: bool) -> Outcome {
+    if args.runs == 0 {
+        return Err("--runs must be at least 1".into());
+    }
+    let model = Model::load(&args.model)?;
+    let inputs = args.inputs.load(&model, Unknown::Refuse)?;
+    let device = args.device.open()?;
+    let report = measure(args, &model, &device, &named(&inputs))?;
+    if json {
+        print_json(&json!(report))?;
+    } else {
+        print(&text(&report, args.runs))?;
+    }
+    Ok(true)
+}
+
+fn measure(
+    args: &Args,
+    model: &Model,
+    device: &Device,
+    inputs: &[(&str, &Tensor)],
+) -> Result<Report, Failure> {
+    let before = device.counters();
+    let (cold, cold_first_run_ms) = first_run(device, model, inputs)?;
+    let created = since(&before, device.counters());
+    drop(cold);
+    let (session, warm_first_run_ms) = first_run(device, model, inputs)?;
+    let bar = ProgressBar::new((args.warmup + args.runs) as u64);
+    for _ in 0..args.warmup {
+        session.run(inputs)?;
+        bar.inc(1);
+    }
+    let before = device.counters();
+    let (mut wall_ms, mut cpu_ms) = (Vec::new(), Vec::new());
+    for _ in 0..args.runs {
+        let (wall, cpu) = (Instant::now(), process::cpu_time());
+        session.run(inputs)?;
+        let cpu = process::cpu_time().zip(cpu).map(|(end, start)| end.saturating_sub(start));
+        wall_ms.push(wall.elapsed().as_secs_f64() * 1e3);
+        cpu_ms.extend(cpu.map(|cpu| cpu.as_secs_f64() * 1e3));
+        bar.inc(1);
+    }
+    let during_runs = since(&before, device.counters());
+    bar.finish_and_clear();
+    let host_peak_bytes = process::peak_memory();
+    let device_work = match device.is_reference() {
+        true => None,
+        false => Some(DeviceWork { plan: session.plan(inputs)?, created, during_runs }),
+    };
+    Ok(Report {
+        device: device.name(),
+        cold_first_run_ms,
+        warm_first_run_ms,
+        latency_ms: Latency {
+            min: percentile(&wall_ms, 0.0),
+            median: percentile(&wall_ms, 0.5),
+            p90: percentile(&wall_ms, 0.9),
+            p99: percentile(&wall_ms, 0.99),
+        },
+        runs_per_second: wall_ms.len() as f64 * 1e3 / wall_ms.iter().sum::<f64>(),
+        cpu_median_ms: (cpu_ms.len() == args.runs).then(|| percentile(&cpu_ms, 0.5)),
+        cpu_ms: (cpu_ms.len() == args.runs).then_some(cpu_ms),
+        wall_ms,
+        host_peak_bytes,
+        device_work,
+        profile: if args.profile { Some(profile(&session, inputs)?) } else { None },
+    })
+}
+
+fn first_run(device: &Device, model: &Model, inputs: &[(&str, &Tensor)]) -> Result<(Session, f64), Failure> {
+    let start = Instant::now();
+    let session = Session::new(device, model, SessionOptions::default())?;
+    session.run(inputs)?;
+    Ok((session, start.elapsed().as_secs_f64() * 1e3))
+}
+
+fn since(before: &Counters, after: Counters) -> Counters {
+    Counters {
+        buffers: after.buffers - before.buffers,
+        bind_groups: after.bind_groups - before.bind_groups,
+        pipelines: after.pipelines - before.pipelines,
+        passes: after.passes - before.passes,
+        submits: after.submits - before.submits,
+        dispatches: after.dispatches - before.dispatches,
+        bytes: after.bytes - before.bytes,
+    }
+}
+
+/// The least value that is not below `part` of the values: nearest rank.
+fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+/// Each dispatch's mean time.
+fn profile(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>, Failure> {
+    let mut mean = session.profile(inputs)?;
+    for _ in 1..PROFILED_RUNS {
+        let times = session.profile(inputs)?;
+        mean.iter_mut().zip(times).for_each(|(mean, time)| mean.nanoseconds += time.nanoseconds);
+    }
+    mean.iter_mut().for_each(|time| time.nanoseconds /= PROFILED_RUNS as f64);
+    Ok(mean)
+}
+
+fn text(report: &Report, runs: usize) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_text(&mut text, report, runs);
+    text
+}
+
+fn write_text(out: &mut String, report: &Report, runs: usize) -> std::fmt::Result {
+    let Latency { min, median, p90, p99 } = report.latency_ms;
+    writeln!(out, "device      {}", report.device)?;
+    writeln!(
+        out,
+        "latency     min {min:.3} ms, median {median:.3}, p90 {p90:.3}, p99 {p99:.3} ({runs} runs)"
+    )?;
+    writeln!(out, "throughput  {:.2} runs/s", report.runs_per_second)?;
+    if let Some(cpu) = report.cpu_median_ms {
+        writeln!(out, "cpu time    median {cpu:.3} ms of all threads")?;
+    }
+    let (cold, warm) = (report.cold_first_run_ms, report.warm_first_run_ms);
+    writeln!(out, "first run   cold {cold:.1} ms, warm {warm:.1} ms (pipelines cached)")?;
+    if let Some(work) = &report.device_work {
+        write_work(out, work, runs as u64)?;
+    }
+    if let Some(peak) = report.host_peak_bytes {
+        writeln!(out, "host peak   {}", bytes(peak))?;
+    }
+    report.profile.as_ref().map_or(Ok(()), |times| write_profile(out, times))
+}
+
+fn write_work(out: &mut String, work: &DeviceWork, runs: u64) -> std::fmt::Result {
+    let DeviceWork { plan, created, during_runs: run } = work;
+    let (dispatches, passes, submits) = (run.dispatches / runs, run.passes / runs, run.submits / runs);
+    writeln!(out, "a run       {dispatches} dispatches, {passes} pass(es), {submits} submit(s)")?;
+    let Counters { pipelines, buffers, bind_groups, .. } = created;
+    writeln!(
+        out,
+        "created     {pipelines} pipelines, {buffers} buffers, {bind_groups} bind groups before the first run"
+    )?;
+    let Counters { pipelines, buffers, bind_groups, .. } = run;
+    writeln!(
+        out,
+        "afterwards  {pipelines} pipelines, {buffers} buffers, {bind_groups} bind groups in {runs} runs"
+    )?;
+    let (weights, arena, live) = (plan.weight_bytes, plan.arena_bytes, plan.max_live_bytes);
+    writeln!(out, "memory      weights {}, arena {}, max live {}", bytes(weights), bytes(arena), bytes(live))
+}
+
+fn write_profile(out: &mut String, times: &[KernelTime]) -> std::fmt::Result {
+    let mut kernels: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for time in times {
+        let entry = kernels.entry(&time.kernel).or_default();
+        *entry = (entry.0 + 1, entry.1 + time.nanoseconds);
+    }
+    let total: f64 = times.iter().map(|time| time.nanoseconds).sum();
+    let mut rows: Vec<_> = kernels.into_iter().collect();
+    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    writeln!(
+        out,
+        "\n{:>10} {:>6} {:>6}  kernel (mean of {PROFILED_RUNS} runs, one pass each)",
+        "us", "%", "calls"
+    )?;
+    for (kernel, (calls, nanoseconds)) in rows {
+        let percent = nanoseconds / total.max(1.0) * 100.0;
+        writeln!(out, "{:>10.1} {percent:>6.1} {calls:>6}  {kernel}", nanoseconds / 1e3)?;
+    }
+    writeln!(out, "{:>10.1} {:>6} {:>6}  all", total / 1e3, "", times.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values = [5.0, 1.0, 4.0, 2.0, 3.0];
+        let of = |part| percentile(&values, part);
+        assert_eq!([of(0.0), of(0.5), of(0.9), of(0.99)], [1.0, 3.0, 5.0, 5.0]);
+        assert_eq!(percentile(&[7.0], 0.5), 7.0);
+    }
+}

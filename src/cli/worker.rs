@@ -1,0 +1,86 @@
+//! `sardonyx bench-worker MODEL INPUTS OUTPUTS`: a runtime under the control of a program that compares several, by
+//! lines of text.
+//!
+//! The folder INPUTS has `in_0.npy`, `in_1.npy`, ... in the order of the model's inputs. After the first run `out_0.npy`,
+//! ... are in the folder OUTPUTS as float32, and `READY {"load_s":..,"first_s":..,"rss_mb":..,"note":..}` is printed. Then
+//! `run N` on standard input is answered by `LAT [ms, ...]`, the latency of N runs with upload and read-back each, and
+//! `quit` by `DONE {"rss_mb":..}`. An error is `FAIL "text"`.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::device::DeviceArgs;
+use super::{Failure, Outcome, numpy, print, process};
+use crate::reference::{Array, number};
+use crate::{DType, Model, Session, SessionOptions, Tensor};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    model: PathBuf,
+    inputs: PathBuf,
+    outputs: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn main(args: &Args) -> Outcome {
+    let served = serve(args);
+    if let Err(Failure(reason)) = &served {
+        print(&format!("FAIL {}\n", json!(reason)))?;
+    }
+    served.map(|()| true)
+}
+
+fn serve(args: &Args) -> Result<(), Failure> {
+    let start = Instant::now();
+    let model = Model::load(&args.model)?;
+    let device = args.device.open()?;
+    let session = Session::new(&device, &model, SessionOptions::default())?;
+    let load = start.elapsed().as_secs_f64();
+    let mut tensors = Vec::new();
+    for (i, info) in model.inputs().iter().enumerate() {
+        tensors.push(numpy::read_npy(&args.inputs.join(format!("in_{i}.npy")), info.dtype)?);
+    }
+    let names = model.inputs().iter().map(|info| info.name.as_str());
+    let inputs: Vec<(&str, &Tensor)> = names.zip(&tensors).collect();
+    let start = Instant::now();
+    let outputs = session.run(&inputs)?;
+    let first = start.elapsed().as_secs_f64();
+    write(&args.outputs, &outputs)?;
+    let ready = json!({ "load_s": load, "first_s": first, "rss_mb": megabytes(), "note": device.name() });
+    print(&format!("READY {ready}\n"))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        match line.split_once(' ') {
+            Some(("run", count)) => {
+                let count: usize = count.trim().parse().map_err(|_| format!("'{line}': no number"))?;
+                let mut latencies = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let start = Instant::now();
+                    session.run(&inputs)?;
+                    latencies.push(start.elapsed().as_secs_f64() * 1e3);
+                }
+                print(&format!("LAT {}\n", json!(latencies)))?;
+            }
+            _ if line.trim() == "quit" => break,
+            _ => return Err(format!("'{line}': neither 'run N' nor 'quit'").into()),
+        }
+    }
+    print(&format!("DONE {}\n", json!({ "rss_mb": megabytes() })))
+}
+
+fn megabytes() -> Option<u64> {
+    process::peak_memory().map(|bytes| bytes >> 20)
+}
+
+fn write(folder: &Path, outputs: &[(String, Tensor)]) -> Result<(), Failure> {
+    for (i, (name, tensor)) in outputs.iter().enumerate() {
+        let floats = Array::from_tensor(tensor).and_then(|a| number::cast(&a, DType::F32, true)?.to_tensor());
+        let floats = floats.map_err(|why| format!("output '{name}': {why}"))?;
+        numpy::write_npy(&folder.join(format!("out_{i}.npy")), &floats)?;
+    }
+    Ok(())
+}
