@@ -25,6 +25,11 @@ fn max_full(a: f32, b: f32) -> f32 {
   return select(select(max(a, b), b, is_nan(b)), a, is_nan(a));
 }
 
+fn exp_full(x: f32) -> f32 {
+  // SwiftShader: exp(NaN) is a number.
+  return select(exp(x), x, is_nan(x));
+}
+
 fn log_full(x: f32) -> f32 {
   // SwiftShader: log(0) is -88, log(-1) is 0.
   let positive = select(log(x), infinity(), bitcast<u32>(x) == 0x7f800000u);
@@ -34,7 +39,7 @@ fn log_full(x: f32) -> f32 {
 fn exp_m1(x: f32) -> f32 {
   // The series where exp(x) - 1 would cancel.
   let small = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x / 720.0)))));
-  return select(exp(x) - 1.0, small, abs(x) < 0.5);
+  return select(exp_full(x) - 1.0, small, abs(x) < 0.5);
 }
 
 fn log_1p(x: f32) -> f32 {
@@ -89,12 +94,12 @@ fn atanh_full(x: f32) -> f32 {
 }
 
 fn sigmoid(x: f32) -> f32 {
-  let e = exp(-abs(x));
+  let e = exp_full(-abs(x));
   return select(1.0, e, x < 0.0) / (1.0 + e);
 }
 
 fn softplus(x: f32) -> f32 {
-  return max(x, 0.0) + log_1p(exp(-abs(x)));
+  return max(x, 0.0) + log_1p(exp_full(-abs(x)));
 }
 
 fn erf(x: f32) -> f32 {

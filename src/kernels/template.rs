@@ -54,7 +54,7 @@ templates!(
     "scatter_reduce",
     "strided",
     "tensor_scatter",
-    "top_k",
+    "top_k"
 );
 
 /// Renders `shaders/{name}.wgsl`.

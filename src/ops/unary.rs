@@ -187,7 +187,8 @@ fn cases(name: &'static str) -> Vec<Case> {
         new("empty").input(case::uniform(&[2, 0], low, high)),
         new("rank5").input(case::uniform(&[2, 1, 3, 2, 5], low, high)),
     ];
-    if matches!(name, "IsNaN" | "Relu" | "Sign" | "Floor" | "Round") {
+    let special = ["Abs", "Ceil", "Erf", "Exp", "Floor", "IsNaN", "Log", "Neg", "Reciprocal", "Relu", "Round", "Sigmoid"];
+    if special.contains(&name) || matches!(name, "Sign" | "Softplus" | "Sqrt" | "Tanh") {
         let special = [f32::NAN, 0.0, -0.0, 0.5, 1.5, -2.5, f32::INFINITY, f32::NEG_INFINITY];
         cases.push(new("special").input(case::values(&[8], &special)));
     }
