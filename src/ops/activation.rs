@@ -34,6 +34,14 @@ pub(crate) enum Function {
     GeluTanh,
     Shrink { bias: f32, lambd: f32 },
     Swish { alpha: f32 },
+    // Of recurrent layers only.
+    Affine { alpha: f32, beta: f32 },
+    ScaledTanh { alpha: f32, beta: f32 },
+    Relu,
+    Sigmoid,
+    Softplus,
+    Softsign,
+    Tanh,
 }
 
 use Function::*;
@@ -112,6 +120,30 @@ impl Function {
         })
     }
 
+    /// The function that recurrent operators call `name`, in any case; parameters are taken from the lists as they are needed.
+    pub(crate) fn recurrent(
+        name: &str,
+        alphas: &mut impl Iterator<Item = f32>,
+        betas: &mut impl Iterator<Item = f32>,
+    ) -> Result<Function, Why> {
+        let mut alpha = |default| alphas.next().unwrap_or(default);
+        let mut beta = |default| betas.next().unwrap_or(default);
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "affine" => Affine { alpha: alpha(1.0), beta: beta(0.0) },
+            "scaledtanh" => ScaledTanh { alpha: alpha(1.0), beta: beta(1.0) },
+            "leakyrelu" => LeakyRelu { alpha: alpha(0.01) },
+            "thresholdedrelu" => ThresholdedRelu { alpha: alpha(1.0) },
+            "hardsigmoid" => HardSigmoid { alpha: alpha(0.2), beta: beta(0.5) },
+            "elu" => Elu { alpha: alpha(1.0) },
+            "relu" => Relu,
+            "sigmoid" => Sigmoid,
+            "softplus" => Softplus,
+            "softsign" => Softsign,
+            "tanh" => Tanh,
+            _ => refuse!("'{name}' is no activation function"),
+        })
+    }
+
     /// The function's value, in f64.
     pub(crate) fn value(self, x: f64) -> f64 {
         match self {
@@ -125,7 +157,7 @@ impl Function {
             HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
             HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
             ThresholdedRelu { alpha } => if x > f64::from(alpha) { x } else { 0.0 },
-            Mish => x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh(),
+            Mish => x * Softplus.value(x).tanh(),
             Gelu => 0.5 * x * (1.0 + super::unary::erf(x / SQRT_2)),
             GeluTanh => 0.5 * x * (1.0 + (FRAC_2_PI.sqrt() * (x + 0.044715 * x * x * x)).tanh()),
             Shrink { bias, lambd } => match (f64::from(bias), f64::from(lambd)) {
@@ -134,6 +166,13 @@ impl Function {
                 _ => 0.0,
             },
             Swish { alpha } => x / (1.0 + (-f64::from(alpha) * x).exp()),
+            Affine { alpha, beta } => f64::from(alpha) * x + f64::from(beta),
+            ScaledTanh { alpha, beta } => f64::from(alpha) * (f64::from(beta) * x).tanh(),
+            Relu => LeakyRelu { alpha: 0.0 }.value(x),
+            Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Softsign => x / (1.0 + x.abs()),
+            Tanh => x.tanh(),
         }
     }
 
@@ -204,6 +243,24 @@ impl Function {
                 let gate = e.one(Fn1::Sigmoid, scaled);
                 e.mul(x, gate)
             }
+            Affine { alpha, beta } => {
+                let (scaled, beta) = (scale(e, x, alpha), e.f32(beta));
+                e.add(scaled, beta)
+            }
+            ScaledTanh { alpha, beta } => {
+                let scaled = scale(e, x, beta);
+                let tanh = e.one(Fn1::Tanh, scaled);
+                scale(e, tanh, alpha)
+            }
+            Relu => e.select(below, zero, x),
+            Sigmoid => e.one(Fn1::Sigmoid, x),
+            Softplus => e.one(Fn1::Softplus, x),
+            Softsign => {
+                let size = e.one(Fn1::Abs, x);
+                let divisor = e.add(one, size);
+                e.two(Fn2::Div, x, divisor)
+            }
+            Tanh => e.one(Fn1::Tanh, x),
             Shrink { .. } => return None,
         })
     }

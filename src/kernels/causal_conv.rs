@@ -1,0 +1,52 @@
+//! Causal depthwise convolution that carries its last inputs from one call to the next.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::fused::Fused;
+use super::{Slot, Spec, template};
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// Tensors: the input, weights, bias and earlier inputs if there are any, the new state if it is wanted, the result.
+/// Params: `rows` (of all batches and channels), `channels`, `length`, `taps`, then the epilogue's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CausalConv {
+    pub(crate) bias: bool,
+    pub(crate) past: bool,
+    pub(crate) state: bool,
+    /// Without operands of its own.
+    pub(crate) epilogue: Fused,
+}
+
+/// Workgroups for this many elements of result and state together.
+pub(crate) fn groups(count: usize) -> usize {
+    count.div_ceil(WORKGROUP)
+}
+
+impl Spec for CausalConv {
+    fn label(&self) -> String {
+        "causal-conv".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", "f32"), Slot::read("w", "f32")];
+        slots.extend(self.bias.then(|| Slot::read("bias", "f32")));
+        slots.extend(self.past.then(|| Slot::read("past", "f32")));
+        slots.extend(self.state.then(|| Slot::write("state", "f32")));
+        slots.push(Slot::write("y", "f32"));
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let own = ["rows", "channels", "length", "taps"].map(String::from);
+        own.into_iter().chain(self.epilogue.params("e")).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let context = context!(workgroup => WORKGROUP, bias => self.bias, past => self.past, state => self.state);
+        self.epilogue.function("epilogue", "e", used) + "\n" + &template::render("causal_conv", context)
+    }
+}

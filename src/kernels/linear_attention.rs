@@ -1,0 +1,99 @@
+//! Linear attention: a matrix of state for each head, to which every step adds, and from which every step reads.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::{Slot, Spec, template};
+use crate::DType;
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// Tensors: queries, keys, values, the state before, decay and update rate if there are any, the state, the result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LinearAttention {
+    pub(crate) past: bool,
+    pub(crate) decay: bool,
+    /// What the state knows of a key is taken from its value, and the rest written at the update rate.
+    pub(crate) delta: bool,
+    /// The dtypes to which result and state are rounded.
+    pub(crate) dtype: DType,
+    pub(crate) state: DType,
+}
+
+/// The params of a call. The calls for parts of the steps, in order, carry the state from one to the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Params {
+    pub(crate) batches: usize,
+    pub(crate) steps: usize,
+    pub(crate) heads: usize,
+    /// Query heads per key head.
+    pub(crate) group: usize,
+    pub(crate) depth: usize,
+    pub(crate) depth_v: usize,
+    /// Columns of the decay, and its strides of head and depth.
+    pub(crate) decay: [usize; 3],
+    /// Columns of the update rate, and its stride of head.
+    pub(crate) beta: [usize; 2],
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) scale: f32,
+}
+
+impl Params {
+    pub(crate) fn words(&self) -> Vec<u32> {
+        let mut words = vec![self.batches, self.steps, self.heads, self.group, self.depth, self.depth_v];
+        words.extend(self.decay);
+        words.extend(self.beta);
+        words.extend([self.start, self.end]);
+        words.into_iter().map(|n| n as u32).chain([self.scale.to_bits()]).collect()
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        (self.batches * self.heads * self.depth_v).div_ceil(WORKGROUP)
+    }
+
+    /// Steps that one call may take without any invocation looping more often than `iterations`.
+    pub(crate) fn steps_per_call(&self, iterations: usize) -> usize {
+        let per_step = 2 + self.group + self.depth * (2 + self.group);
+        (iterations.saturating_sub(2 * self.depth) / per_step).max(1)
+    }
+}
+
+impl Spec for LinearAttention {
+    fn label(&self) -> String {
+        "linear-attention".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("q", "f32"), Slot::read("k", "f32"), Slot::read("v", "f32")];
+        slots.extend(self.past.then(|| Slot::read("past", "f32")));
+        slots.extend(self.decay.then(|| Slot::read("decay", "f32")));
+        slots.extend(self.delta.then(|| Slot::read("beta", "f32")));
+        slots.extend([Slot::write("state", "f32"), Slot::write("y", "f32")]);
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let names = [
+            "batches", "steps", "heads", "group", "depth", "depth_v", "decay_columns", "decay_head",
+            "decay_depth", "beta_columns", "beta_head", "start", "end", "scale",
+        ];
+        names.map(String::from).to_vec()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let round = |dtype| match dtype {
+            DType::F16 => "round_f16",
+            DType::BF16 => "round_bf16",
+            _ => "",
+        };
+        let (round_y, round_state) = (round(self.dtype), round(self.state));
+        used.extend([round_y, round_state]);
+        let context = context!(
+            workgroup => WORKGROUP, past => self.past, decay => self.decay, delta => self.delta, round_y, round_state,
+        );
+        template::render("linear_attention", context)
+    }
+}

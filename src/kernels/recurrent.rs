@@ -1,0 +1,176 @@
+//! Recurrent layers: one time step of an LSTM, GRU or plain RNN, after the products with the inputs of all steps.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::fused::Fused;
+use super::{Slot, Spec, template};
+use crate::DType;
+
+/// Invocations per workgroup.
+const WORKGROUP: usize = 64;
+
+/// Tensors: the inputs' products `[step and batch][direction][gate][unit]`, recurrence weights
+/// `[direction][unit before][gate][unit]`, bias, peepholes and lengths if there are any, `gated` (GRU in two kernels),
+/// the cell state (LSTM), all hidden states if they are wanted, the hidden state before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Recurrent {
+    pub(crate) cell: Cell,
+    /// Functions of one number each: f, g, h in ONNX's names.
+    pub(crate) activations: Vec<Fused>,
+    pub(crate) bias: bool,
+    pub(crate) clip: bool,
+    pub(crate) lengths: bool,
+    pub(crate) y: bool,
+    /// The dtype to which states are rounded.
+    pub(crate) dtype: DType,
+}
+
+/// What a unit computes, and what part of that this kernel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Cell {
+    Lstm {
+        /// The forget gate is one less the input gate.
+        coupled: bool,
+        peephole: bool,
+    },
+    /// The reset gate multiplies the product with the hidden state.
+    Gru,
+    /// The reset gate multiplies the hidden state: the gates have to be complete before the candidate begins.
+    GruGates,
+    GruCandidate,
+    Rnn,
+}
+
+/// The params of a call, before the activations'.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Params {
+    pub(crate) steps: usize,
+    pub(crate) step: usize,
+    pub(crate) batches: usize,
+    pub(crate) hidden: usize,
+    /// Columns of the inputs' products.
+    pub(crate) columns: usize,
+    /// The first direction of this call, their number, and for each direction a bit that is set if it runs backward.
+    pub(crate) direction: usize,
+    pub(crate) directions: usize,
+    pub(crate) backward: usize,
+    /// Strides of step and batch in the inputs' products, in rows.
+    pub(crate) x: [usize; 2],
+    /// Strides of step, direction and batch in all hidden states.
+    pub(crate) y: [usize; 3],
+    /// Strides of direction and batch in a state.
+    pub(crate) h: [usize; 2],
+    /// Where the hidden states before and after begin in their tensor.
+    pub(crate) h_in: usize,
+    pub(crate) h_out: usize,
+    /// Whether there are states before the first step.
+    pub(crate) has_h: bool,
+    pub(crate) has_c: bool,
+    /// Where the gated hidden state begins in `gated`.
+    pub(crate) gated: usize,
+    pub(crate) clip: f32,
+}
+
+/// Names of [`Params::words`].
+#[rustfmt::skip]
+const NAMES: &[&str] = &[
+    "steps", "step", "batches", "hidden", "columns", "direction", "directions", "backward", "x_step", "x_batch", "y_step",
+    "y_direction", "y_batch", "h_direction", "h_batch", "h_in", "h_out", "has_h", "has_c", "gated", "clip",
+];
+
+impl Params {
+    pub(crate) fn words(&self) -> Vec<u32> {
+        let mut words = vec![self.steps, self.step, self.batches, self.hidden, self.columns];
+        words.extend([self.direction, self.directions, self.backward]);
+        words.extend(self.x);
+        words.extend(self.y);
+        words.extend(self.h);
+        words.extend([self.h_in, self.h_out, usize::from(self.has_h), usize::from(self.has_c), self.gated]);
+        words.into_iter().map(|n| n as u32).chain([self.clip.to_bits()]).collect()
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.directions * self.batches * self.hidden.div_ceil(WORKGROUP)
+    }
+}
+
+impl Cell {
+    /// Gates in the weights, and those that this kernel computes.
+    fn gates(self) -> (usize, std::ops::Range<usize>) {
+        match self {
+            Cell::Lstm { .. } => (4, 0..4),
+            Cell::Gru => (3, 0..3),
+            Cell::GruGates => (3, 0..2),
+            Cell::GruCandidate => (3, 2..3),
+            Cell::Rnn => (1, 0..1),
+        }
+    }
+}
+
+impl Spec for Recurrent {
+    fn label(&self) -> String {
+        let name = match self.cell {
+            Cell::Lstm { .. } => "lstm-step",
+            Cell::Gru | Cell::GruGates | Cell::GruCandidate => "gru-step",
+            Cell::Rnn => "rnn-step",
+        };
+        name.into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::read("x", "f32"), Slot::read("r", "f32")];
+        let mut add = |wanted: bool, name: &str, element: &str, written: bool| {
+            if wanted {
+                slots.push(Slot { name: name.into(), element: element.into(), written });
+            }
+        };
+        let gates = self.cell == Cell::GruGates;
+        let lstm = matches!(self.cell, Cell::Lstm { .. });
+        add(self.bias, "bias", "f32", false);
+        add(matches!(self.cell, Cell::Lstm { peephole: true, .. }), "peephole", "f32", false);
+        add(self.lengths, "lengths", "i32", false);
+        add(self.cell == Cell::GruCandidate, "gated", "f32", false);
+        add(lstm, "c", "f32", true);
+        add(self.y, "y", "f32", true);
+        add(true, "h", "f32", !gates);
+        add(gates, "gated", "f32", true);
+        slots
+    }
+
+    fn params(&self) -> Vec<String> {
+        let functions = self.activations.iter().enumerate().flat_map(|(k, f)| f.params(&format!("f{k}")));
+        NAMES.iter().map(|name| name.to_string()).chain(functions).collect()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        let functions = self.activations.iter().enumerate();
+        let functions: String =
+            functions.map(|(k, f)| f.function(&format!("f{k}"), &format!("f{k}"), used)).collect();
+        let round = match self.dtype {
+            DType::F16 => "round_f16",
+            DType::BF16 => "round_bf16",
+            _ => "",
+        };
+        used.insert(round);
+        let cell = match self.cell {
+            Cell::Lstm { .. } => "lstm",
+            Cell::Gru => "gru",
+            Cell::GruGates => "gru_gates",
+            Cell::GruCandidate => "gru_candidate",
+            Cell::Rnn => "rnn",
+        };
+        let (coupled, peephole) = match self.cell {
+            Cell::Lstm { coupled, peephole } => (coupled, peephole),
+            _ => (false, false),
+        };
+        let (gates, own) = self.cell.gates();
+        let context = context!(
+            workgroup => WORKGROUP, cell, coupled, peephole, gates, own => own.collect::<Vec<_>>(), round,
+            bias => self.bias, clip => self.clip, lengths => self.lengths, y => self.y,
+            activations => self.activations.len(),
+        );
+        functions + "\n" + &template::render("recurrent", context)
+    }
+}
