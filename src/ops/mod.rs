@@ -37,7 +37,7 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// for others where it happens to be known.
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
-    /// The CPU reference: plain loops, f64 and i128, written to be obviously right.
+    /// The CPU reference: plain loops, f64 and i128, written to be obviously right. It only sees what `infer` accepts.
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why>;
 
     /// Inputs whose values, not only their shapes, decide the outputs' shapes or the choice of kernels. The planner
@@ -79,7 +79,8 @@ pub(crate) trait Operator: Debug + Send + Sync {
     }
 
     /// Emits kernel calls that compute the outputs on the device.
-    fn lower(&self, _cx: &mut Lower) -> Result<(), Why> {
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        cx.check_dtypes()?;
         refuse!("has no GPU kernel")
     }
 }

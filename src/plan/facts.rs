@@ -42,6 +42,12 @@ impl Fact {
         Fact { dtype: array.dtype, shape: array.shape.clone(), value: Some(known(array)) }
     }
 
+    /// The fact of a value that is at hand.
+    pub(crate) fn of_shared(array: &Arc<Array>) -> Fact {
+        let known = Known { array: array.clone(), from_inputs: true };
+        Fact { dtype: array.dtype, shape: array.shape.clone(), value: Some(known) }
+    }
+
     pub(crate) fn rank(&self) -> usize {
         self.shape.len()
     }
@@ -180,11 +186,7 @@ impl FactBase {
         if outputs.len() < node.outputs.len() {
             refuse!("has {} outputs, and {} are wanted", outputs.len(), node.outputs.len());
         }
-        if let Some(fact) =
-            outputs.iter().find(|fact| checked_count(&fact.shape).is_none_or(|n| n > MAX_COUNT))
-        {
-            refuse!("the output {fact} has more than {MAX_COUNT} elements");
-        }
+        check_sizes(&outputs)?;
         let given = || inputs.iter().flatten();
         let known =
             given().all(|fact| fact.value.is_some()) && outputs.iter().all(|fact| fact.value.is_none());
@@ -203,6 +205,14 @@ impl FactBase {
             }
         }
         Ok(outputs)
+    }
+}
+
+/// Refuses outputs that are too large to be computed.
+pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
+    match outputs.iter().find(|fact| checked_count(&fact.shape).is_none_or(|n| n > MAX_COUNT)) {
+        Some(fact) => refuse!("the output {fact} has more than {MAX_COUNT} elements"),
+        None => Ok(()),
     }
 }
 

@@ -176,6 +176,15 @@ impl<'a> Lower<'a> {
         self.node.inputs.get(i).copied().flatten().and_then(|id| self.facts.get(id))
     }
 
+    /// Refuses dtypes that the device does not compute with.
+    pub(crate) fn check_dtypes(&self) -> Result<(), Why> {
+        let ids = self.node.data_inputs().chain(self.node.outputs.iter().copied()).flatten();
+        match ids.filter_map(|id| self.facts.get(id)).find(|fact| Scalar::of(fact.dtype).is_none()) {
+            Some(fact) => refuse!("the device does not compute with {}", fact.dtype),
+            None => Ok(()),
+        }
+    }
+
     /// The facts of all inputs.
     pub(crate) fn facts(&self) -> Vec<Option<&'a Fact>> {
         self.facts.of_inputs(self.node)

@@ -10,7 +10,7 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use facts::{Fact, FactBase, Facts, Signature};
+pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes};
 pub(crate) use lower::{Code, Epilogue, Lower, Pairing};
 pub(crate) use memory::Memory;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};

@@ -9,7 +9,9 @@ pub(crate) use array::Array;
 
 use std::sync::Arc;
 
-use crate::graph::{Graph, ValueId};
+use crate::error::Why;
+use crate::graph::{Graph, Node, ValueId};
+use crate::plan::{Fact, check_sizes};
 use crate::{Error, Result, Tensor};
 
 /// The values of a finished run, by [`ValueId`].
@@ -41,7 +43,8 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
         let held: Vec<Option<Arc<Array>>> =
             node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
         let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
-        let outputs = node.op.operator().eval(&inputs).map_err(|why| {
+        let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
+        let outputs = eval(node, &facts, &inputs).map_err(|why| {
             let shapes: Vec<String> = inputs
                 .iter()
                 .map(|a| a.map_or("-".to_string(), |a| format!("{}{:?}", a.dtype, a.shape)))
@@ -67,6 +70,13 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
         }
     }
     Ok(Values(values))
+}
+
+/// Evaluates a node whose inputs inference accepts: `eval` may rely on what `infer` checks.
+fn eval(node: &Node, facts: &[Option<Fact>], inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+    check_sizes(&node.op.operator().infer(&facts)?)?;
+    node.op.operator().eval(inputs)
 }
 
 /// The graph's outputs of a finished run, as host tensors.
