@@ -82,11 +82,11 @@ pub enum Error {
     #[error("device lost: {0}; make a new Device and a new Session from the same Model")]
     DeviceLost(String),
     /// The device or the host has not the memory.
-    #[error("out of memory: {what} needs {bytes} bytes")]
+    #[error("out of memory: {what}{}", bytes_text(*.bytes))]
     OutOfMemory {
         /// What was to be allocated.
         what: String,
-        /// How many bytes it takes.
+        /// How many bytes it takes; 0 if only the driver knows.
         bytes: u64,
     },
     /// Something is larger than the device allows.
@@ -118,6 +118,10 @@ pub struct UnsupportedNode {
     pub opset: i64,
     /// Why it is not supported.
     pub reason: String,
+}
+
+fn bytes_text(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(" needs {bytes} bytes") }
 }
 
 fn unsupported_text(nodes: &[UnsupportedNode]) -> String {

@@ -188,19 +188,17 @@ impl Session {
             return Err(Error::Gpu("the CPU reference has no plans".into()));
         };
         let signature = self.signature(inputs);
-        {
-            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = plans.iter().position(|(s, _)| *s == signature)
-                && let Some(found) = plans.remove(at)
-            {
-                let executable = found.1.clone();
-                plans.push_front(found);
-                return Ok(executable);
-            }
+        let plans = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(executable) = cached(&mut plans(), &signature) {
+            return Ok(executable);
         }
         let plan = self.make_plan(inputs, &gpu.target)?;
         let executable = Arc::new(Executable::new(gpu, &self.graph, plan, &self.weights)?);
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = plans();
+        // Another thread may have made the same in the meantime.
+        if let Some(executable) = cached(&mut plans, &signature) {
+            return Ok(executable);
+        }
         plans.push_front((signature, executable.clone()));
         plans.truncate(self.options.plan_cache.max(1));
         Ok(executable)
@@ -213,6 +211,18 @@ impl Session {
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         plan::plan(&self.graph, facts, target, &options)
     }
+}
+
+/// The executable in the cache, now the most recently used.
+fn cached(
+    plans: &mut VecDeque<(Signature, Arc<Executable>)>,
+    signature: &Signature,
+) -> Option<Arc<Executable>> {
+    let at = plans.iter().position(|(s, _)| s == signature)?;
+    let found = plans.remove(at)?;
+    let executable = found.1.clone();
+    plans.push_front(found);
+    Some(executable)
 }
 
 /// The reference runs the model as it is; a GPU runs what the passes made of it.

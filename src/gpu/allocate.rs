@@ -19,22 +19,11 @@ impl Gpu {
         if size > limit {
             return Err(Error::Limit { what: format!("{what}, in bytes,"), value: size, limit });
         }
-        let out_of_memory = || Error::OutOfMemory { what: what.to_string(), bytes: size };
-        let left = self.allocations_left.load(Ordering::Relaxed);
-        if left == 0 {
-            return Err(out_of_memory());
-        }
-        if left != usize::MAX {
-            self.allocations_left.store(left - 1, Ordering::Relaxed);
-        }
         let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation };
-        let made = self.scoped(|| self.device.create_buffer(&descriptor));
+        let buffer = self.attempt(what, size, || self.device.create_buffer(&descriptor))?;
         self.counters.buffers.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes.fetch_add(size, Ordering::Relaxed);
-        made.map_err(|error| match error {
-            wgpu::Error::OutOfMemory { .. } => out_of_memory(),
-            other => Error::Gpu(format!("buffer for {what}: {other}")),
-        })
+        Ok(buffer)
     }
 
     /// A read-only buffer filled by `fill`, which gets a sink for consecutive bytes.
@@ -49,14 +38,14 @@ impl Gpu {
         {
             let range = buffer.slice(..).get_mapped_range_mut();
             let mut range =
-                range.map_err(|error| Error::Gpu(format!("mapping the buffer for {what}: {error}")))?;
+                range.map_err(|error| self.failure(format!("mapping the buffer for {what}: {error}")))?;
             let mut sink = |offset: u64, bytes: &[u8]| {
                 let start = offset as usize;
                 range.slice(start..start + bytes.len()).copy_from_slice(bytes);
             };
             fill(&mut sink)?;
         }
-        buffer.unmap();
+        self.attempt(what, size, || buffer.unmap())?;
         Ok(buffer)
     }
 }

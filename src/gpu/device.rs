@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::failure::Failures;
 use crate::kernels::{Class, Kernel, Target};
 use crate::{Error, Result};
 
@@ -157,16 +158,9 @@ pub(crate) struct Gpu {
     pub(crate) target: Target,
     pub(super) counters: AtomicCounters,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
-    /// Why the device is lost, or the first error that no scope caught.
-    failure: Arc<Mutex<Option<Failure>>>,
+    pub(super) failures: Failures,
     /// Tests let the allocation after this many fail; `usize::MAX` is never.
     pub(super) allocations_left: AtomicUsize,
-}
-
-#[derive(Clone, Debug)]
-enum Failure {
-    Lost(String),
-    Other(String),
 }
 
 fn instance() -> wgpu::Instance {
@@ -385,23 +379,8 @@ fn open(adapter: &wgpu::Adapter) -> Result<Gpu> {
     let opened = pollster::block_on(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|error| Error::Gpu(format!("'{}': {error}", info.name)))?;
     let gpu = Gpu::new(device, queue, info);
-    let failure = gpu.failure.clone();
-    gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-        record(&failure, Failure::Other(error.to_string()));
-    }));
-    let failure = gpu.failure.clone();
-    gpu.device.set_device_lost_callback(move |reason, message| {
-        record(&failure, Failure::Lost(format!("{reason:?} {message}")));
-    });
+    gpu.failures.listen(&gpu.device);
     Ok(gpu)
-}
-
-fn record(place: &Mutex<Option<Failure>>, failure: Failure) {
-    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-    // That the device is lost explains every error that follows, and outranks those before.
-    if place.is_none() || matches!(failure, Failure::Lost(_)) {
-        *place = Some(failure);
-    }
 }
 
 impl Gpu {
@@ -414,36 +393,9 @@ impl Gpu {
             target,
             counters: AtomicCounters::default(),
             pipelines: Mutex::default(),
-            failure: Arc::default(),
+            failures: Failures::default(),
             allocations_left: AtomicUsize::new(usize::MAX),
         }
-    }
-
-    /// The error that happened since the last call, if one did; a lost device stays lost.
-    pub(super) fn check(&self) -> Result<()> {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match failure.clone() {
-            None => Ok(()),
-            Some(Failure::Lost(reason)) => Err(Error::DeviceLost(reason)),
-            Some(Failure::Other(text)) => {
-                *failure = None;
-                Err(Error::Gpu(text))
-            }
-        }
-    }
-
-    /// Runs `make` and returns the wgpu error that it caused, if any.
-    pub(super) fn scoped<T>(&self, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = make();
-        let errors = [
-            pollster::block_on(validation.pop()),
-            pollster::block_on(internal.pop()),
-            pollster::block_on(memory.pop()),
-        ];
-        errors.into_iter().flatten().next().map_or(Ok(made), Err)
     }
 
     /// The pipeline of a kernel whose slots have these accesses; made on first use.
@@ -453,9 +405,8 @@ impl Gpu {
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
-        let made = self.scoped(|| self.make_pipeline(kernel, read_write));
-        let label = kernel.spec().label();
-        let pipeline = Arc::new(made.map_err(|error| Error::Gpu(format!("kernel {label}: {error}")))?);
+        let what = format!("kernel {}", kernel.spec().label());
+        let pipeline = Arc::new(self.attempt(&what, 0, || self.make_pipeline(kernel, read_write))?);
         self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         pipelines.insert(key, pipeline.clone());
         Ok(pipeline)

@@ -2,10 +2,10 @@
 //! records one pass, submits once and reads its outputs back.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{Gpu, Pipeline};
+use super::mapping::Mapping;
 use super::weights::{Range, Weights};
 use super::words;
 use crate::graph::Graph;
@@ -31,6 +31,15 @@ struct Step {
     grid: [u32; 3],
     /// Offset and size of the call's params.
     params: (u64, u64),
+}
+
+impl Step {
+    fn record(&self, group: &wgpu::BindGroup, pass: &mut wgpu::ComputePass) {
+        let [x, y, z] = self.grid;
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// What one run in flight needs for itself.
@@ -68,8 +77,7 @@ impl Executable {
                 "{}",
                 call.kernel.spec().label()
             );
-            let read_write: Vec<bool> = call.tensors.iter().map(|&t| program.is_written(t)).collect();
-            let pipeline = gpu.pipeline(&call.kernel, &read_write)?;
+            let pipeline = gpu.pipeline(&call.kernel, &program.read_write(call))?;
             let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
             steps.push(Step { pipeline, grid: call.grid, params: (params_size, size) });
             params_size = (params_size + size).next_multiple_of(align);
@@ -82,18 +90,8 @@ impl Executable {
         })?;
         let weights = weights.ranges(gpu, graph, &program.weights)?;
         let constants = constants(gpu, &program.constants)?;
-        let executable = Executable {
-            gpu: gpu.clone(),
-            plan,
-            steps,
-            weights,
-            constants,
-            params,
-            frames: Mutex::default(),
-        };
-        let frame = executable.new_frame(&Bound::default())?;
-        executable.give_back(frame);
-        Ok(executable)
+        let (gpu, frames) = (gpu.clone(), Mutex::default());
+        Ok(Executable { gpu, plan, steps, weights, constants, params, frames })
     }
 
     /// Memory and bind groups for one more run in flight.
@@ -135,8 +133,7 @@ impl Executable {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.gpu.buffer("read-back", staging_size, usage, false)?;
         let mut frame = Frame { arena, inputs, outputs, staging, read_back, bind_groups: Vec::new() };
-        let groups = self.gpu.scoped(|| self.bind_groups(&frame));
-        frame.bind_groups = groups.map_err(|error| Error::Gpu(format!("bind groups: {error}")))??;
+        frame.bind_groups = self.gpu.attempt("bind groups", 0, || self.bind_groups(&frame))??;
         self.gpu.counters.bind_groups.fetch_add(frame.bind_groups.len() as u64, Ordering::Relaxed);
         Ok(frame)
     }
@@ -210,35 +207,37 @@ impl Executable {
             if tensor.is_empty() {
                 continue;
             }
+            let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());
             if matches!(tensor.dtype(), crate::DType::F32 | crate::DType::I32 | crate::DType::U32) {
-                self.gpu.queue.write_buffer(buffer, 0, tensor.bytes());
+                self.upload(name, buffer, tensor.bytes())?;
                 continue;
             }
-            let words = words::to_words(tensor).map_err(|why| {
-                let name = graph.inputs.get(i).map_or("?".into(), |id| graph.value(*id).name.clone());
-                Error::Input { name, reason: why.0 }
-            })?;
-            self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
+            let words =
+                words::to_words(tensor).map_err(|why| Error::Input { name: name.into(), reason: why.0 })?;
+            self.upload(name, buffer, bytemuck::cast_slice(&words))?;
         }
         Ok(())
     }
 
+    fn upload(&self, name: &str, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+        let what = format!("the upload of input '{name}'");
+        self.gpu.attempt(&what, bytes.len() as u64, || self.gpu.queue.write_buffer(buffer, 0, bytes))
+    }
+
     /// Records and submits one run over `frame`.
-    fn submit(&self, frame: &Frame) -> wgpu::SubmissionIndex {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
-                pass.set_pipeline(&step.pipeline.pipeline);
-                pass.set_bind_group(0, group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
-        }
-        self.copy_outputs(&mut encoder, frame);
+    fn submit(&self, frame: &Frame) -> Result<wgpu::SubmissionIndex> {
+        let submission = self.gpu.attempt("the run", 0, || self.encode_and_submit(frame))?;
         let counters = &self.gpu.counters;
         counters.passes.fetch_add(1, Ordering::Relaxed);
         counters.submits.fetch_add(1, Ordering::Relaxed);
         counters.dispatches.fetch_add(self.steps.len() as u64, Ordering::Relaxed);
+        Ok(submission)
+    }
+
+    fn encode_and_submit(&self, frame: &Frame) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.record(frame, &mut encoder);
+        self.copy_outputs(&mut encoder, frame);
         self.gpu.queue.submit([encoder.finish()])
     }
 
@@ -254,9 +253,7 @@ impl Executable {
     pub(crate) fn record(&self, frame: &Frame, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
-            pass.set_pipeline(&step.pipeline.pipeline);
-            pass.set_bind_group(0, group, &[]);
-            pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            step.record(group, &mut pass);
         }
     }
 
@@ -266,75 +263,44 @@ impl Executable {
         self.run_frame(&frame, graph, inputs).inspect(|_| self.give_back(frame))
     }
 
-    /// Runs over a frame of the caller's.
-    pub(crate) fn run_frame(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run_frame(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         self.write_inputs(frame, graph, inputs)?;
-        let submission = self.submit(frame);
-        let (sender, receiver) = mpsc::channel();
-        frame.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            // The receiver is gone only if this run has failed already.
-            let _ = sender.send(result);
-        });
-        self.wait(submission)?;
-        let mapped = receiver.try_recv().map_err(|_| self.failure("the read-back was never mapped"))?;
-        mapped.map_err(|error| self.failure(error))?;
+        let submission = self.submit(frame)?;
+        let mapped = self.read_back(&frame.staging)?;
+        self.gpu.wait(submission)?;
+        // Another thread's wait may have taken the mapping, and be about to tell.
+        pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
         self.read(frame)
-    }
-
-    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
-        self.gpu.device.poll(wait).map_err(|error| self.failure(error))?;
-        self.gpu.check()
-    }
-
-    fn failure(&self, error: impl std::fmt::Display) -> Error {
-        self.gpu.check().err().unwrap_or_else(|| Error::Gpu(error.to_string()))
     }
 
     /// Runs without blocking: another thread waits for the device and wakes the task.
     pub(crate) async fn run_async(self: Arc<Self>, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let frame = self.take_frame()?;
         self.write_inputs(&frame, graph, inputs)?;
-        let submission = self.submit(&frame);
-        type Done = (Option<Result<(), wgpu::BufferAsyncError>>, Option<Waker>);
-        let state: Arc<Mutex<Done>> = Arc::default();
-        let shared = state.clone();
-        frame.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0 = Some(result);
-            if let Some(waker) = state.1.take() {
-                waker.wake();
+        let submission = self.submit(&frame)?;
+        let mapped = self.read_back(&frame.staging)?;
+        let (gpu, failed) = (self.gpu.clone(), mapped.clone());
+        let waiter = std::thread::Builder::new().name("sardonyx-wait".into()).spawn(move || {
+            if gpu.wait(submission).is_err() {
+                failed.settle(Err(wgpu::BufferAsyncError));
             }
         });
-        let gpu = self.gpu.clone();
-        std::thread::spawn(move || {
-            let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
-            // An error comes to the task through the map callback.
-            let _ = gpu.device.poll(wait);
-        });
-        let mapped = std::future::poll_fn(|cx| {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            match state.0.take() {
-                Some(result) => Poll::Ready(result),
-                None => {
-                    state.1 = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
-        mapped.map_err(|error| self.failure(error))?;
-        self.gpu.check()?;
+        waiter.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
+        mapped.await.map_err(|error| self.gpu.failure(error))?;
         let outputs = self.read(&frame)?;
         self.give_back(frame);
         Ok(outputs)
+    }
+
+    fn read_back(&self, staging: &wgpu::Buffer) -> Result<Mapping> {
+        self.gpu.attempt("the read-back", 0, || Mapping::of(staging))
     }
 
     /// The outputs out of the mapped staging buffer, which is unmapped. Outputs in the caller's buffers are left out.
     fn read(&self, frame: &Frame) -> Result<Vec<Tensor>> {
         let outputs = {
             let range = frame.staging.slice(..).get_mapped_range();
-            let bytes = range.map_err(|error| self.failure(error))?;
+            let bytes = range.map_err(|error| self.gpu.failure(error))?;
             let mut outputs = Vec::new();
             for (source, place) in self.plan.program.outputs.iter().zip(&frame.read_back) {
                 match (source, place) {
@@ -350,7 +316,7 @@ impl Executable {
             }
             outputs
         };
-        frame.staging.unmap();
+        self.gpu.attempt("the read-back", 0, || frame.staging.unmap())?;
         Ok(outputs)
     }
 
@@ -379,35 +345,35 @@ impl Executable {
     fn profile_chunk(&self, frame: &Frame, first: usize, steps: &[Step]) -> Result<Vec<f64>> {
         let count = steps.len() as u32 * 2;
         let device = &self.gpu.device;
-        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: None,
-            ty: wgpu::QueryType::Timestamp,
-            count: count.max(2),
-        });
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: count.max(2) };
+        let queries = self.gpu.attempt("timestamps", 0, || device.create_query_set(&descriptor))?;
         let size = u64::from(count) * 8;
         let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let resolved = self.gpu.buffer("timestamps", size, resolve, false)?;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.gpu.buffer("timestamps", size, usage, false)?;
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for (i, step) in steps.iter().enumerate() {
-            let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
-                query_set: &queries,
-                beginning_of_pass_write_index: Some(i as u32 * 2),
-                end_of_pass_write_index: Some(i as u32 * 2 + 1),
-            });
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-            pass.set_pipeline(&step.pipeline.pipeline);
-            pass.set_bind_group(0, &frame.bind_groups[first + i], &[]);
-            pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-        }
-        encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
-        encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
-        self.wait(submission)?;
-        let bytes = staging.slice(..).get_mapped_range().map_err(|error| self.failure(error))?;
+        let encode_and_submit = || {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for (i, step) in steps.iter().enumerate() {
+                let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
+                    query_set: &queries,
+                    beginning_of_pass_write_index: Some(i as u32 * 2),
+                    end_of_pass_write_index: Some(i as u32 * 2 + 1),
+                });
+                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                let mut pass = encoder.begin_compute_pass(&descriptor);
+                step.record(&frame.bind_groups[first + i], &mut pass);
+            }
+            encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+            encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
+            self.gpu.queue.submit([encoder.finish()])
+        };
+        let submission = self.gpu.attempt("the run", 0, encode_and_submit)?;
+        let mapped = self.read_back(&staging)?;
+        self.gpu.wait(submission)?;
+        pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
+        let bytes = staging.slice(..).get_mapped_range().map_err(|error| self.gpu.failure(error))?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes[..size as usize]);
         let period = f64::from(self.gpu.queue.get_timestamp_period());
         Ok(ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period).collect())

@@ -3,6 +3,8 @@
 mod allocate;
 mod device;
 mod executable;
+mod failure;
+mod mapping;
 mod weights;
 pub(crate) mod words;
 

@@ -7,6 +7,8 @@ pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

@@ -17,7 +17,7 @@ pub(crate) mod rows;
 pub(crate) mod scatter;
 pub(crate) mod strides;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod window;
 
 use std::fmt::Debug;

@@ -12,7 +12,7 @@ use crate::{
     Device, DeviceOptions, Error, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
 };
 
-fn all_cases() -> Vec<Case> {
+pub(crate) fn all_cases() -> Vec<Case> {
     rows().flat_map(|row| (row.cases)()).collect()
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn difference(expected: &Array, actual: &Array, tolerance: Tolerance)
     }
 }
 
-fn inputs_of(case: &Case) -> Vec<Tensor> {
+pub(crate) fn inputs_of(case: &Case) -> Vec<Tensor> {
     let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
     given.filter_map(|(_, tensor)| tensor.clone()).collect()
 }

@@ -46,16 +46,13 @@ impl Memory {
 pub(crate) fn lay_out(program: &mut Program, target: &Target) -> Result<Memory> {
     resolve_views(program, target);
     reuse_in_place(program);
+    check_bindings(program, target)?;
     let lives = lifetimes(program);
     let mut blocks = Vec::new();
     for (i, life) in lives.iter().enumerate() {
         let tensor = TensorId(i as u32);
         let (Some((first, last)), Place::Arena) = (life, program.tensor(tensor).place) else { continue };
         let size = program.tensor(tensor).bytes();
-        if size > target.max_binding {
-            let what = format!("tensor '{}', in bytes,", program.tensor(tensor).name);
-            return Err(Error::Limit { what, value: size, limit: target.max_binding });
-        }
         blocks.push((tensor, Lifetime { start: *first, end: last + 1, size }));
     }
     let align = target.offset_alignment.max(16);
@@ -72,6 +69,17 @@ pub(crate) fn lay_out(program: &mut Program, target: &Target) -> Result<Memory> 
         memory.offsets[tensor.index()] = Some(offset);
     }
     Ok(memory)
+}
+
+fn check_bindings(program: &Program, target: &Target) -> Result<()> {
+    for &tensor in program.calls.iter().flat_map(|call| &call.tensors) {
+        let (tensor, limit) = (program.tensor(tensor), target.max_binding);
+        if tensor.bytes() > limit {
+            let what = format!("tensor '{}', in bytes,", tensor.name);
+            return Err(Error::Limit { what, value: tensor.bytes(), limit });
+        }
+    }
+    Ok(())
 }
 
 fn resolve_views(program: &mut Program, target: &Target) {

@@ -8,7 +8,7 @@ mod lower;
 mod memory;
 mod program;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes};
 pub(crate) use lower::{Code, Epilogue, Lower, Pairing};

@@ -181,19 +181,18 @@ impl Program {
         (id, offset)
     }
 
-    /// Whether a tensor lies in memory that kernels write, so that every binding of it is `read_write`: wgpu counts the
-    /// use of a whole buffer per dispatch.
-    pub(crate) fn is_written(&self, tensor: TensorId) -> bool {
-        let (root, _) = self.root(tensor);
-        matches!(self.tensor(root).place, Place::Arena | Place::Output(_))
+    /// For each tensor of a call, whether it lies in memory that kernels write, so that every binding of it is
+    /// `read_write`: wgpu counts the use of a whole buffer per dispatch.
+    pub(crate) fn read_write(&self, call: &Call) -> Vec<bool> {
+        let place = |&tensor: &TensorId| self.tensor(self.root(tensor).0).place;
+        call.tensors.iter().map(|t| matches!(place(t), Place::Arena | Place::Output(_))).collect()
     }
 
     /// The shader modules, each once, in the order of first use.
     pub(crate) fn wgsl(&self) -> String {
         let mut modules: Vec<(String, String, usize)> = Vec::new();
         for call in &self.calls {
-            let read_write: Vec<bool> = call.tensors.iter().map(|&tensor| self.is_written(tensor)).collect();
-            let module = call.kernel.module(&read_write);
+            let module = call.kernel.module(&self.read_write(call));
             match modules.iter_mut().find(|(_, text, _)| *text == module) {
                 Some((_, _, calls)) => *calls += 1,
                 None => modules.push((call.kernel.spec().label(), module, 1)),

@@ -11,7 +11,7 @@ use crate::graph::random::RandomGraph;
 use crate::kernels::{Class, Target};
 use crate::{Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
 
-fn planned(graph: &Graph, inputs: &[Tensor], target: &Target, options: &Options) -> Plan {
+pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target, options: &Options) -> Plan {
     let facts = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect::<Vec<_>>();
     let facts = FactBase::new(graph).unwrap().bind(graph, &facts).unwrap();
     plan(graph, facts, target, options).unwrap()

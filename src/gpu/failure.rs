@@ -1,0 +1,123 @@
+//! What can fail on a device, as typed errors.
+//!
+//! wgpu tells errors to the scopes of the calling thread, else to a handler that belongs to whoever made the device; the
+//! default one panics. So all that Sardonyx does to a device happens in [`Gpu::attempt`]. A lost device tells only its
+//! callback, which on a caller's device is not ours to set: calls on it quietly come to nothing, and what fails next asks
+//! [`Gpu::failure`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::device::Gpu;
+use crate::{Error, Result};
+
+/// Why the device is lost, or the first error that no scope caught.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failures(Arc<Mutex<Option<Failure>>>);
+
+#[derive(Clone, Debug)]
+enum Failure {
+    Lost(String),
+    Other(String),
+}
+
+impl Failures {
+    /// Listens to a device of Sardonyx's own.
+    pub(super) fn listen(&self, device: &wgpu::Device) {
+        let failures = self.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            failures.record(Failure::Other(error.to_string()));
+        }));
+        let failures = self.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            failures.record(Failure::Lost(format!("{reason:?} {message}").trim().to_lowercase()));
+        });
+    }
+
+    fn record(&self, failure: Failure) {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // That the device is lost explains every error that follows, and outranks those before.
+        if place.is_none() || matches!(failure, Failure::Lost(_)) {
+            *place = Some(failure);
+        }
+    }
+
+    /// The error that happened since the last call, if one did; a lost device stays lost.
+    fn take(&self) -> Option<Error> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match place.clone()? {
+            Failure::Lost(reason) => Some(Error::DeviceLost(reason)),
+            Failure::Other(text) => {
+                *place = None;
+                Some(Error::Gpu(text))
+            }
+        }
+    }
+}
+
+impl Gpu {
+    /// Runs `make`, which may take `bytes` of memory for `what`, and returns the error that it caused, if any.
+    pub(super) fn attempt<T>(&self, what: &str, bytes: u64, make: impl FnOnce() -> T) -> Result<T> {
+        let out_of_memory = || Error::OutOfMemory { what: what.to_string(), bytes };
+        // `usize::MAX` never runs out.
+        let take = |left: usize| if left == usize::MAX { Some(left) } else { left.checked_sub(1) };
+        if self.allocations_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(out_of_memory());
+        }
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = make();
+        let errors = [
+            pollster::block_on(validation.pop()),
+            pollster::block_on(internal.pop()),
+            pollster::block_on(memory.pop()),
+        ];
+        match errors.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(out_of_memory()),
+            Some(error) => Err(Error::Gpu(format!("{what}: {error}"))),
+        }
+    }
+
+    /// Waits until the device has done a submission.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })?;
+        self.failures.take().map_or(Ok(()), Err)
+    }
+
+    fn poll(&self, how: wgpu::PollType) -> Result<()> {
+        // wgpu panics where the driver says that the device is lost.
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.failure(error)),
+            Err(_) => Err(self.failure("waiting for the device")),
+        }
+    }
+
+    /// The error behind something that failed as `symptom` says.
+    pub(super) fn failure(&self, symptom: impl std::fmt::Display) -> Error {
+        if let Some(error) = self.failures.take() {
+            return error;
+        }
+        if self.is_lost() {
+            // A poll lets wgpu tell the reason to a callback of ours.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::Poll)));
+            let unknown = || Error::DeviceLost(symptom.to_string());
+            return self.failures.take().unwrap_or_else(unknown);
+        }
+        Error::Gpu(symptom.to_string())
+    }
+
+    /// A lost device makes no buffer, and reports no error.
+    fn is_lost(&self) -> bool {
+        let usage = wgpu::BufferUsages::COPY_SRC;
+        let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: true };
+        let probe = self.attempt("a probe", 16, || {
+            let buffer = self.device.create_buffer(&descriptor);
+            buffer.slice(..).get_mapped_range_mut().is_err()
+        });
+        matches!(probe, Ok(true))
+    }
+}
