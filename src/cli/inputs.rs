@@ -47,7 +47,7 @@ pub(super) fn named(inputs: &[Input]) -> Vec<(&str, &Tensor)> {
 impl InputArgs {
     /// All inputs of `model`: those of the files, and random ones for the rest.
     pub(super) fn load(&self, model: &Model, unknown: Unknown) -> Result<Vec<Input>, Failure> {
-        let mut inputs = self.from_files(model)?;
+        let mut inputs = self.in_files(model)?;
         let mut shapes = Vec::new();
         for text in &self.shape {
             let (info, dims) = split(text, model)?;
@@ -68,7 +68,7 @@ impl InputArgs {
         Ok(inputs)
     }
 
-    fn from_files(&self, model: &Model) -> Result<Vec<Input>, Failure> {
+    fn in_files(&self, model: &Model) -> Result<Vec<Input>, Failure> {
         let dtype = |name: &str| model.inputs().iter().find(|info| info.name == name)?.dtype;
         let given = |(name, tensor)| Input { name, tensor, random: false };
         let mut inputs = Vec::new();

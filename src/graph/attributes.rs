@@ -7,6 +7,7 @@ use crate::Tensor;
 use crate::error::{Why, refuse};
 
 /// One attribute's value.
+#[allow(dead_code)] // Subgraphs are kept for control flow, which is to come.
 #[derive(Clone, Debug)]
 pub(crate) enum Attr {
     Int(i64),
@@ -44,6 +45,7 @@ pub(crate) struct Attributes(pub(crate) BTreeMap<String, Attr>);
 /// `name(key)`: the attribute, `None` if it is absent, a refusal if it has another kind.
 macro_rules! getters {
     ($($name:ident: $variant:ident -> $t:ty),*) => { $(
+        #[allow(dead_code)] // One getter for each kind, wanted or not.
         pub(crate) fn $name(&self, key: &str) -> Result<Option<$t>, Why> {
             match self.0.get(key) {
                 None => Ok(None),

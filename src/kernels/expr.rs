@@ -238,11 +238,6 @@ impl Builder {
         }
     }
 
-    /// How many instructions there are.
-    pub(crate) fn len(&self) -> usize {
-        self.code.len()
-    }
-
     /// The expression that computes `outputs`, and its parameters as words.
     pub(crate) fn finish(self, outputs: Vec<Reg>) -> (Expr, Vec<u32>) {
         (Expr { code: self.code, outputs }, self.params)
@@ -427,7 +422,7 @@ pub(crate) fn narrow(
     match (dtype, scalar) {
         (DType::F16, _) => call("round_f16", &x, used),
         (DType::BF16, _) => call("round_bf16", &x, used),
-        (_, Scalar::F32 | Scalar::Bool) => x,
+        (_, Scalar::Bool) => x,
         _ if dtype.bits() >= 32 => x,
         (_, Scalar::F32) => match Format::of(dtype) {
             Some(format) => round_small(format, &x, used),

@@ -109,11 +109,6 @@ impl Tile {
             Tile::Lanes(tile) => (tile.rows, tile.columns()),
         }
     }
-
-    /// Rows that the store loop moves at a time.
-    pub(crate) fn rows(self) -> usize {
-        self.size().0
-    }
 }
 
 impl Spec for Gemm {

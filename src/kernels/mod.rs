@@ -192,7 +192,7 @@ impl Kernel {
 /// driver has to compile.
 pub(crate) fn stored_rows(rows: usize, epilogue: &fused::Fused) -> usize {
     let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
-    if rows % most == 0 { most } else { 1 }
+    if rows.is_multiple_of(most) { most } else { 1 }
 }
 
 /// `array<word>` or `array<vec4<word>>` element text.

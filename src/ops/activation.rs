@@ -308,7 +308,8 @@ impl Activation {
 impl Operator for Activation {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let x = required(inputs, 0)?;
-        if !x.dtype.is_float() && !(x.dtype.is_int() && matches!(self.function, Shrink { .. })) {
+        let takes_int = matches!(self.function, Shrink { .. });
+        if !(x.dtype.is_float() || takes_int && x.dtype.is_int()) {
             refuse!("expected a float tensor, got {}", x.dtype);
         }
         if let Some(second) = self.second(inputs) {

@@ -379,7 +379,7 @@ fn lower_present(
     }
     let scalar = cx.scalar(source);
     let whole = if wanted { cx.output(output)? } else { cx.temporary(scalar, &s.present(depth)) };
-    let mut copy = |cx: &mut Lower, scatter, base: usize, dims: &[(usize, usize)], from, to| {
+    let copy = |cx: &mut Lower, scatter, base: usize, dims: &[(usize, usize)], from, to| {
         let dims: Vec<(usize, i64)> = dims.iter().map(|&(size, stride)| (size, stride as i64)).collect();
         let (rank, words) = strided::params(base as i64, &dims);
         let count = dims.iter().map(|dim| dim.0).product();

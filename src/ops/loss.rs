@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, plain, position, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
 use crate::plan::{Fact, Lower, TensorId};

@@ -5,6 +5,7 @@
 
 pub(crate) mod axes;
 pub(crate) mod broadcast;
+#[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
 pub(crate) mod case;
 pub(crate) mod fourier;
 pub(crate) mod indices;
@@ -118,6 +119,7 @@ pub(crate) struct Row {
     /// The first and last opset version that the parser understands.
     pub(crate) opsets: (i64, i64),
     pub(crate) parse: fn(&NodeDef) -> Result<Op, Why>,
+    #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
     pub(crate) cases: fn() -> Vec<case::Case>,
 }
 

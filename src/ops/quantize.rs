@@ -77,6 +77,7 @@ impl Granularity {
     }
 
     /// The scale of element `i`.
+    #[allow(clippy::manual_checked_ops)] // Block 0 has a meaning of its own.
     pub(crate) fn index(&self, i: usize, x: &[usize], scale: &[usize]) -> Result<usize, Why> {
         let Some(axis) = self.axis(x, scale)? else { return Ok(0) };
         let mut at = unravel(i, x);

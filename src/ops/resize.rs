@@ -92,6 +92,7 @@ struct Operands {
 }
 
 impl Resize {
+    #[allow(clippy::field_reassign_with_default)] // Each field has a condition of its own.
     fn operands<'a>(&self, input: impl Fn(usize) -> Result<Option<&'a Array>, Why>) -> Result<Operands, Why> {
         let given = |i: usize| Ok::<_, Why>(input(i)?.filter(|array| array.len() > 0));
         let mut operands = Operands::default();

@@ -40,7 +40,7 @@ impl Split {
     /// The pieces' sizes along the axis, which is `size` long.
     fn sizes(&self, size: usize, list: Option<Vec<i64>>) -> Result<Vec<usize>, Why> {
         let Some(list) = list else {
-            if self.pieces == 0 || !(self.uneven || size % self.pieces == 0) {
+            if self.pieces == 0 || !(self.uneven || size.is_multiple_of(self.pieces)) {
                 refuse!("axis {} of size {size} cannot be cut into {} equal pieces", self.axis, self.pieces);
             }
             let most = size.div_ceil(self.pieces);

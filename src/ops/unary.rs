@@ -5,7 +5,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
 use crate::plan::Fact;
 use crate::reference::array::Numbers;
 

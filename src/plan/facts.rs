@@ -233,8 +233,3 @@ fn demanded(graph: &Graph) -> Vec<bool> {
     }
     demanded
 }
-
-/// The declared shape with every dimension that is not fixed set to 1.
-pub(crate) fn default_shape(shape: &[Dim]) -> Vec<usize> {
-    shape.iter().map(|dim| if let Dim::Known(n) = dim { *n } else { 1 }).collect()
-}

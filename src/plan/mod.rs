@@ -31,7 +31,6 @@ pub(crate) struct Options {
 /// A plan: what to dispatch, and where every tensor lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) facts: Facts,
     pub(crate) program: Program,
     pub(crate) memory: Memory,
 }
@@ -41,5 +40,5 @@ pub(crate) fn plan(graph: &Graph, facts: Facts, target: &Target, options: &Optio
     let units = fusion::units(graph, &facts, options);
     let mut program = lower::lower(graph, &facts, units, target, options)?;
     let memory = memory::lay_out(&mut program, target)?;
-    Ok(Plan { facts, program, memory })
+    Ok(Plan { program, memory })
 }

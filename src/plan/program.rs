@@ -112,6 +112,7 @@ pub(crate) struct Call {
 }
 
 /// A step before memory is laid out.
+#[allow(clippy::large_enum_variant)] // Nearly all steps are calls.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Call(Call),
