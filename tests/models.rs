@@ -1,5 +1,6 @@
 //! Real models against ONNX Runtime's outputs, on every adapter present and on the reference. `scripts/test.sh` makes the
 //! data; the feature `test-data` says that they are there.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 #![cfg(feature = "test-data")]
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
 use crate::reference::Array;
 use crate::tensor::checked_count;
-use crate::{DType, Dim, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Values of up to this many elements are computed while planning where all their inputs are known.
 const SMALL: usize = 4096;
