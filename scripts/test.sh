@@ -10,10 +10,6 @@ step() { printf '\n== %s (after %s s)\n' "$1" "$SECONDS"; }
 
 step "devices"
 ensure_vulkan
-devices=(llvmpipe cpu)
-if [ "$(uname -s)" = Linux ]; then
-  if add_swiftshader; then devices+=(SwiftShader); else echo "SwiftShader is not to be had: tests run without it" >&2; fi
-fi
 
 step "format and lints"
 cargo fmt --check
@@ -30,8 +26,7 @@ data/venv/bin/python scripts/onnx_suite.py make data/onnx
 step "tests"
 cargo test --quiet --features test-data
 
-for device in "${devices[@]}"; do
-  step "ONNX suite on $device"
-  data/venv/bin/python scripts/onnx_suite.py run data/onnx --device "$device" --expected tests/onnx_suite.txt -- target/debug/sardonyx
-done
+step "ONNX suite on the software adapter"
+data/venv/bin/python scripts/onnx_suite.py run data/onnx --device llvmpipe --expected tests/onnx_suite.txt --at-least 1500 -- target/debug/sardonyx
+
 step "all passed"
