@@ -62,7 +62,7 @@ impl Verification {
 /// # Errors
 /// As [`Session::run`]; [`Error::Gpu`] if `device` is the reference itself.
 ///
-/// ```
+/// ```no_run
 /// use sardonyx::{Device, Model, Tensor};
 /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x16\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
 /// let model = Model::from_bytes(bytes)?;

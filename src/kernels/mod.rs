@@ -7,8 +7,6 @@ pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
 mod template;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 

@@ -58,9 +58,11 @@ impl Operator for Dequantize {
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
         let (x, scale) = (required(inputs, 0).ok()?, required(inputs, 1).ok()?);
         Scalar::of(out).filter(|&scalar| scalar == Scalar::F32)?;
-        let mut value = e.convert(x, Scalar::I32);
+        // Integers subtract exactly in 32 bits; float8 and float4 have fractions.
+        let exact = if e.scalar(x) == Scalar::F32 { Scalar::F32 } else { Scalar::I32 };
+        let mut value = e.convert(x, exact);
         if let Some(zero) = optional(inputs, 2) {
-            let zero = e.convert(zero, Scalar::I32);
+            let zero = e.convert(zero, exact);
             value = e.sub(value, zero);
         }
         let value = e.convert(value, Scalar::F32);
