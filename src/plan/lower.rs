@@ -3,46 +3,30 @@
 use std::collections::HashMap;
 
 use super::Options;
+use super::code::{Code, Epilogue};
 use super::facts::{Fact, Facts, node_error};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
 use crate::error::{Why, refuse};
-use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
-use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
+use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::{Kernel, Target};
 use crate::ops::Op;
 use crate::reference::Array;
-use crate::reference::array::Numbers;
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// What an operator's `lower` sees and writes to.
 pub(crate) struct Lower<'a> {
     pub(crate) target: &'a Target,
-    graph: &'a Graph,
-    facts: &'a Facts,
+    pub(super) graph: &'a Graph,
+    pub(super) facts: &'a Facts,
     program: &'a mut Program,
     tensors: &'a mut HashMap<ValueId, TensorId>,
     weights: &'a mut HashMap<WeightKey, TensorId>,
-    unit: &'a Unit,
-    node: &'a Node,
-}
-
-/// Fused code at the end of a kernel: what becomes of each element that the kernel computes.
-pub(crate) struct Epilogue {
-    pub(crate) fused: Fused,
-    pub(crate) tensors: Vec<TensorId>,
-    pub(crate) params: Vec<u32>,
-}
-
-/// Shapes, of as many elements as an operand and the result have, under which broadcasting pairs their elements: a scale for
-/// each channel is `[c, 1, 1]` against `[n, c, h, w]`, one for each pair of columns `[rows, pairs, 1]` against
-/// `[rows, pairs, 2]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Pairing {
-    pub(crate) operand: Vec<usize>,
-    pub(crate) result: Vec<usize>,
+    pub(super) unit: &'a Unit,
+    pub(super) node: &'a Node,
 }
 
 /// Lowers units in order. All nodes that cannot be lowered are reported in one error.
@@ -374,55 +358,6 @@ impl<'a> Lower<'a> {
         &self.program.tensor(tensor).shape
     }
 
-    /// The epilogue to put after this operator's value; the value itself, rounded to its dtype, where nothing is fused.
-    /// `matrix` is (rows, columns) of the kernel's result: vectors along either are then indexed without a division.
-    pub(crate) fn epilogue(&mut self, matrix: Option<(usize, usize)>) -> Result<Epilogue, Why> {
-        let scalar = Scalar::of(self.out(0)?.dtype).unwrap_or(Scalar::F32);
-        self.epilogue_after(matrix, scalar, |_, value| Ok(value))
-    }
-
-    /// As [`Lower::epilogue`], where `finish` makes the operator's value out of what its kernel accumulated in a register
-    /// of type `scalar`: bias, scale and quantisation are written there.
-    pub(crate) fn epilogue_after(
-        &mut self,
-        matrix: Option<(usize, usize)>,
-        scalar: Scalar,
-        finish: impl FnOnce(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why>,
-    ) -> Result<Epilogue, Why> {
-        let Some(&Some(own)) = self.node.outputs.first() else { refuse!("output 0 is missing") };
-        let mut code = Code::new(self, own)?;
-        code.operands.push(Operand { scalar, index: Index::Anchor });
-        let value = code.builder.load(0, scalar);
-        let value = finish(&mut code, value)?;
-        let value = code.builder.narrow(value, code.cx.out(0)?.dtype);
-        code.regs.insert(own, value);
-        let unit = code.cx.unit;
-        let result = match unit.outputs.first() {
-            Some(&result) if !unit.pointwise.is_empty() => result,
-            _ => own,
-        };
-        code.run(&unit.pointwise)?;
-        let mut epilogue = code.finish(&[result])?;
-        if let Some((rows, columns)) = matrix {
-            epilogue.use_matrix(rows, columns);
-        }
-        Ok(epilogue)
-    }
-
-    /// The epilogue of a kernel that computes a part of a sum: adds what `before` holds.
-    pub(crate) fn partial(&mut self, scalar: Scalar, before: Option<TensorId>) -> Epilogue {
-        let mut builder = Builder::default();
-        let mut operands = vec![Operand { scalar, index: Index::Anchor }];
-        let mut value = builder.load(0, scalar);
-        if before.is_some() {
-            operands.push(Operand { scalar, index: Index::Linear });
-            let sum = builder.load(1, scalar);
-            value = builder.add(value, sum);
-        }
-        let (expr, params) = builder.finish(vec![value]);
-        Epilogue { fused: Fused { expr, operands }, tensors: before.into_iter().collect(), params }
-    }
-
     fn label(&self) -> String {
         let nodes = self.unit.anchor.iter().chain(&self.unit.pointwise);
         let names: Vec<&str> = nodes.map(|n| self.graph.nodes[n.index()].name.as_str()).collect();
@@ -463,7 +398,7 @@ impl<'a> Lower<'a> {
     }
 
     /// The device tensor of a value that exists already.
-    fn tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
+    pub(super) fn tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
         if let Some(&tensor) = self.tensors.get(&id) {
             return Ok(tensor);
         }
@@ -501,151 +436,5 @@ impl<'a> Lower<'a> {
         self.program.weights.push(key.clone());
         self.weights.insert(key, id);
         Ok(id)
-    }
-}
-
-impl Epilogue {
-    /// Vectors along the rows or columns of the surrounding kernel's matrix become that.
-    fn use_matrix(&mut self, rows: usize, columns: usize) {
-        let mut params = Vec::new();
-        let mut old = self.params.iter().copied();
-        for operand in self.fused.operands.iter_mut() {
-            match operand.index {
-                Index::Axis => {
-                    let (inner, length) = (old.next().unwrap_or(0), old.next().unwrap_or(0));
-                    if (inner as usize, length as usize) == (columns, rows) {
-                        operand.index = Index::Row;
-                    } else if (inner as usize, length as usize) == (1, columns) {
-                        operand.index = Index::Column;
-                    } else {
-                        params.extend([inner, length]);
-                    }
-                }
-                Index::Strided(rank) => params.extend(old.by_ref().take(2 * rank as usize)),
-                _ => {}
-            }
-        }
-        params.extend(old);
-        self.params = params;
-    }
-}
-
-/// Builds the fused code of a unit.
-pub(crate) struct Code<'c, 'a> {
-    cx: &'c mut Lower<'a>,
-    pub(crate) builder: Builder,
-    operands: Vec<Operand>,
-    tensors: Vec<TensorId>,
-    index_params: Vec<u32>,
-    /// Values computed here.
-    regs: HashMap<ValueId, Reg>,
-    /// Values from elsewhere.
-    loads: HashMap<(ValueId, Option<Pairing>), Reg>,
-    /// The value whose shape all have: an anchor's own output, or the first output of a pointwise unit.
-    shape: Vec<usize>,
-}
-
-impl<'c, 'a> Code<'c, 'a> {
-    fn new(cx: &'c mut Lower<'a>, of: ValueId) -> Result<Self, Why> {
-        let Some(fact) = cx.facts.get(of) else { refuse!("nothing is known of the output") };
-        let shape = fact.shape.clone();
-        Ok(Code {
-            cx,
-            builder: Builder::of_shape(&shape),
-            operands: vec![],
-            tensors: vec![],
-            index_params: vec![],
-            regs: HashMap::new(),
-            loads: HashMap::new(),
-            shape,
-        })
-    }
-
-    /// The operator's input `i`, whose elements are read as if its shape were `shape`, broadcast to the result's.
-    pub(crate) fn input(&mut self, i: usize, shape: &[usize]) -> Result<Reg, Why> {
-        match self.cx.node.inputs.get(i).copied().flatten() {
-            Some(id) => {
-                let pairing = Pairing { operand: shape.to_vec(), result: self.shape.clone() };
-                self.value(id, Some(pairing))
-            }
-            None => refuse!("input {i} is required"),
-        }
-    }
-
-    /// `value` plus the operator's input `i`, read under `shape`.
-    pub(crate) fn add_input(&mut self, value: Reg, i: usize, shape: &[usize]) -> Result<Reg, Why> {
-        let other = self.input(i, shape)?;
-        Ok(self.builder.add(value, other))
-    }
-
-    /// The element of `tensor`, which has the result's shape.
-    pub(crate) fn tensor(&mut self, tensor: TensorId) -> Reg {
-        let scalar = self.cx.scalar(tensor);
-        self.tensors.push(tensor);
-        self.operands.push(Operand { scalar, index: Index::Linear });
-        self.builder.load(self.operands.len() - 1, scalar)
-    }
-
-    fn run(&mut self, nodes: &[NodeId]) -> Result<(), Why> {
-        for node in nodes {
-            let node = &self.cx.graph.nodes[node.index()];
-            let mut inputs = Vec::new();
-            for (i, input) in node.data_inputs().enumerate() {
-                let pairing = node.op.operator().pairing(i, &self.cx.facts.of_inputs(node))?;
-                inputs.push(input.map(|id| self.value(id, pairing)).transpose()?);
-            }
-            let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
-            let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
-            let Some(value) = node.op.operator().pointwise(&mut self.builder, &inputs, fact.dtype) else {
-                refuse!("is not pointwise for {}", fact.dtype)
-            };
-            let value = self.builder.narrow(value, fact.dtype);
-            self.regs.insert(output, value);
-        }
-        Ok(())
-    }
-
-    fn value(&mut self, id: ValueId, pairing: Option<Pairing>) -> Result<Reg, Why> {
-        if let Some(&reg) = self.regs.get(&id) {
-            return Ok(reg);
-        }
-        if let Some(&reg) = self.loads.get(&(id, pairing.clone())) {
-            return Ok(reg);
-        }
-        let Some(fact) = self.cx.facts.get(id) else { refuse!("nothing is known of an input") };
-        let Some(scalar) = Scalar::of(fact.dtype) else {
-            refuse!("the device does not compute with {}", fact.dtype)
-        };
-        let reg = match fact.constant().filter(|array| array.len() == 1).map(|array| &array.data) {
-            Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
-            Some(Numbers::Int(values)) => self.builder.constant(scalar, values[0] as f64),
-            _ => {
-                let (index, params) = match &pairing {
-                    Some(Pairing { operand, result }) => index_of(operand, result),
-                    None => index_of(&fact.shape, &self.shape),
-                };
-                let tensor = self.cx.tensor(id)?;
-                self.tensors.push(tensor);
-                self.index_params.extend(params);
-                self.operands.push(Operand { scalar, index });
-                self.builder.load(self.operands.len() - 1, scalar)
-            }
-        };
-        self.loads.insert((id, pairing), reg);
-        Ok(reg)
-    }
-
-    fn finish(self, outputs: &[ValueId]) -> Result<Epilogue, Why> {
-        let mut regs = Vec::new();
-        for id in outputs {
-            match self.regs.get(id) {
-                Some(&reg) => regs.push(reg),
-                None => refuse!("an output was not computed"),
-            }
-        }
-        let (expr, constants): (Expr, Vec<u32>) = self.builder.finish(regs);
-        let mut params = self.index_params;
-        params.extend(constants);
-        Ok(Epilogue { fused: Fused { expr, operands: self.operands }, tensors: self.tensors, params })
     }
 }

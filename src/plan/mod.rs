@@ -2,6 +2,7 @@
 //! a graph and input shapes to a program; no device is touched.
 
 pub(crate) mod arena;
+mod code;
 mod facts;
 mod fusion;
 mod lower;
@@ -10,8 +11,9 @@ mod program;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use code::{Code, Epilogue, Pairing};
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes};
-pub(crate) use lower::{Code, Epilogue, Lower, Pairing};
+pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
