@@ -1,4 +1,6 @@
-//! Fourier transforms by their definition: one bin per invocation, which adds up the signal times roots from a table.
+//! Fourier transforms, a pass for each factor of their length (decimation in frequency, Stockham's order: no bit
+//! reversal). A pass of radix `r` computes each of its results as a sum of `r` terms; a prime length is one pass, which is
+//! the definition.
 
 use std::collections::BTreeSet;
 
@@ -8,71 +10,147 @@ use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
 
-/// What a transform is of.
+/// What a pass reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Transform {
-    /// Whether the input has imaginary parts.
-    pub(crate) complex: bool,
-    /// Whether the output has none: the inverse of a one-sided transform.
-    pub(crate) real_output: bool,
-    pub(crate) inverse: bool,
-    /// Whether frames are weighted.
-    pub(crate) window: bool,
+pub(crate) enum Signal {
+    Real,
+    Complex,
+    /// The first half of a spectrum whose other half is its mirror image.
+    Half,
 }
 
-/// Sizes of a transform: bin `(outer, bin, inner)` of the output adds up elements `start + n * inner` of the input,
-/// where `start = outer / frames * signal + outer % frames * step + inner`.
+/// What a pass writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Bins {
+    /// Complex numbers for the next pass, turned by its roots.
+    Turned,
+    Complex,
+    Real,
+}
+
+/// Sizes of a pass. Result `(outer, j, inner)` adds up elements `start + n * inner` of the signal, where
+/// `start = outer / frames * signal + outer % frames * step + inner`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
-    /// Bins in all.
+    /// Results in all.
     pub(crate) count: usize,
+    /// Results along the axis.
     pub(crate) bins: usize,
     pub(crate) inner: usize,
-    /// Elements that a bin adds up.
+    /// Elements that there are along the axis; beyond, there are zeros.
     pub(crate) used: usize,
-    /// The period: roots in the table.
+    /// The transform's period: roots in the table.
     pub(crate) length: usize,
     pub(crate) frames: usize,
     pub(crate) signal: usize,
     pub(crate) step: usize,
+    /// Terms of a result; divides `length`.
+    pub(crate) radix: usize,
+    /// The product of the radices before.
+    pub(crate) stride: usize,
 }
 
 impl Sizes {
     pub(crate) fn words(&self) -> Vec<u32> {
-        let Sizes { count, bins, inner, used, length, frames, signal, step } = *self;
-        [count, bins, inner, used, length, frames, signal, step].map(|v| v as u32).to_vec()
+        let Sizes { count, bins, inner, used, length, frames, signal, step, radix, stride } = *self;
+        [count, bins, inner, used, length, frames, signal, step, radix, stride].map(|v| v as u32).to_vec()
     }
 }
 
-/// Tensors: signal, table of roots, window if there is one, the epilogue's, output. Params: those of [`Sizes`], `scale`
-/// (bits), the epilogue's.
+/// The radices of a transform's passes: odd primes, then eights and fours while they divide what is left, then a two. The
+/// inverse takes them in the other order, as undoing the passes would. (Of ten elements, ONNX's suite expects exact zeros
+/// of the transform, and of the inverse the rounding of a pass of radix 2 before one of radix 5: both orders round alike.)
+pub(crate) fn radices(length: usize, inverse: bool) -> Vec<usize> {
+    let mut radices = Vec::new();
+    let mut rest = length.max(1);
+    let even = 1 << rest.trailing_zeros();
+    rest /= even;
+    let mut prime = 3;
+    while prime * prime <= rest {
+        if rest.is_multiple_of(prime) {
+            radices.push(prime);
+            rest /= prime;
+        } else {
+            prime += 2;
+        }
+    }
+    if rest > 1 {
+        radices.push(rest);
+    }
+    rest = even;
+    for radix in [8, 4, 2] {
+        while rest.is_multiple_of(radix) {
+            radices.push(radix);
+            rest /= radix;
+        }
+    }
+    if radices.is_empty() {
+        radices.push(1);
+    }
+    if inverse {
+        radices.reverse();
+    }
+    radices
+}
+
+/// Tensors: signal, table of roots, weights of a frame's elements if there are some, the epilogue's, output. Params: those
+/// of [`Sizes`], `scale` (bits), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Dft {
-    pub(crate) transform: Transform,
+    pub(crate) signal: Signal,
+    pub(crate) weighted: bool,
+    pub(crate) bins: Bins,
+    pub(crate) inverse: bool,
     pub(crate) epilogue: Fused,
 }
 
 impl Spec for Dft {
     fn label(&self) -> String {
-        if self.transform.inverse { "inverse_dft".into() } else { "dft".into() }
+        if self.inverse { "inverse_dft".into() } else { "dft".into() }
     }
 
     fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![Slot::read("x", "f32"), Slot::read("roots", "f32")];
-        slots.extend(self.transform.window.then(|| Slot::read("weights", "f32")));
+        slots.extend(self.weighted.then(|| Slot::read("weights", "f32")));
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
     }
 
     fn params(&self) -> Vec<String> {
-        let own = ["count", "bins", "inner", "used", "length", "frames", "signal", "step", "scale"];
+        let own =
+            ["count", "bins", "inner", "used", "length", "frames", "signal", "step", "radix", "stride", "scale"];
         own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let Transform { complex, real_output, inverse, window } = self.transform;
-        let context = context!(workgroup => WORKGROUP, complex, real_output, inverse, window);
+        let context = context!(
+            workgroup => WORKGROUP,
+            real => self.signal == Signal::Real,
+            half => self.signal == Signal::Half,
+            weighted => self.weighted,
+            turned => self.bins == Bins::Turned,
+            real_output => self.bins == Bins::Real,
+            inverse => self.inverse,
+        );
         self.epilogue.function("finish", "e", used) + &template::render("dft", context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::radices;
+
+    #[test]
+    fn radices_make_the_length() {
+        assert_eq!(radices(1, false), [1]);
+        assert_eq!(radices(10, false), [5, 2]);
+        assert_eq!(radices(10, true), [2, 5]);
+        assert_eq!(radices(400, false), [5, 5, 8, 2]);
+        assert_eq!(radices(512, true), [8, 8, 8]);
+        assert_eq!(radices(251, false), [251]);
+        for length in 1..3000 {
+            assert_eq!(radices(length, length % 2 == 0).iter().product::<usize>(), length);
+        }
     }
 }

@@ -3,10 +3,10 @@
 //! History: 17.
 
 use super::case::{self, Case, Tolerance};
-use super::dft::transform;
+use super::dft::{Frames, transform};
 use super::fourier::root;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
-use crate::kernels::dft as kernel;
+use crate::kernels::dft::Signal;
 use crate::plan::{Fact, Lower};
 
 /// STFT.
@@ -115,19 +115,19 @@ impl Operator for Stft {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let g = self.of_facts(&cx.facts())?;
         let window = cx.optional_fact(2).is_some();
-        let spec = kernel::Transform { complex: g.complex, real_output: false, inverse: false, window };
-        let [batch, frames, bins, _] = g.shape;
-        let sizes = kernel::Sizes {
-            count: batch * frames * bins,
-            bins,
+        let [batch, count, bins, _] = g.shape;
+        let frames = Frames {
+            outer: batch * count,
             inner: 1,
             used: g.length,
             length: g.length,
-            frames,
+            bins,
+            frames: count,
             signal: g.samples,
             step: g.step,
         };
-        transform(cx, spec, sizes, window.then_some(2), 1.0)
+        let signal = if g.complex { Signal::Complex } else { Signal::Real };
+        transform(cx, signal, window.then_some(2), frames, false)
     }
 }
 
