@@ -238,6 +238,11 @@ impl Builder {
         }
     }
 
+    /// The value as an operator's result of type `dtype`: narrowed, but for float16 and bfloat16, which keep f32 precision.
+    pub(crate) fn result(&mut self, x: Reg, dtype: DType) -> Reg {
+        if matches!(dtype, DType::F16 | DType::BF16) { x } else { self.narrow(x, dtype) }
+    }
+
     /// The expression that computes `outputs`, and its parameters as words.
     pub(crate) fn finish(self, outputs: Vec<Reg>) -> (Expr, Vec<u32>) {
         (Expr { code: self.code, outputs }, self.params)

@@ -58,6 +58,8 @@ impl Operator for BitCast {
                 _ => e.bitcast(regs[0], Scalar::U32),
             };
             if from == DType::BF16 {
+                let value = e.narrow(regs[0], from);
+                bits = e.bitcast(value, Scalar::U32);
                 bits = e.two(Fn2::ShiftRight, bits, half_word);
             }
             if to == DType::BF16 {

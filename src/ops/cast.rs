@@ -4,7 +4,7 @@
 //! 15, 19, 21, 23, 24, 25.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::Fact;
 use crate::reference::number;
@@ -55,6 +55,11 @@ impl Operator for Cast {
 
     fn reads_data(&self, i: usize) -> bool {
         i == 0
+    }
+
+    fn rounds(&self, inputs: &[Option<&Fact>]) -> bool {
+        let dtype = |i: usize| optional(inputs, i).map(|fact| fact.dtype);
+        self.to.or(dtype(1)) != dtype(0)
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {

@@ -85,12 +85,10 @@ impl Operator for CausalConv {
         if length == 0 {
             refuse!("the device has no sequences of no steps");
         }
-        let dtype = cx.fact(0)?.dtype;
         let epilogue = cx.epilogue_after(None, Scalar::F32, |code, sum| {
             if !self.swish {
                 return Ok(sum);
             }
-            let sum = code.builder.narrow(sum, dtype);
             match SWISH.device(&mut code.builder, sum) {
                 Some(value) => Ok(value),
                 None => refuse!("expected floats"),

@@ -69,6 +69,12 @@ pub(crate) trait Operator: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether a float16 or bfloat16 result is rounded at once, as that is what the operator is for. Else it keeps the f32
+    /// precision that it was computed with until it leaves the device or meets such an operator.
+    fn rounds(&self, _inputs: &[Option<&Fact>]) -> bool {
+        false
+    }
+
     /// Whether output 0 is always input 0, unchanged.
     fn passes_input_on(&self) -> bool {
         false

@@ -47,7 +47,7 @@ impl<'a> Lower<'a> {
         code.operands.push(Operand { scalar, index: Index::Anchor });
         let value = code.builder.load(0, scalar);
         let value = finish(&mut code, value)?;
-        let value = code.builder.narrow(value, code.cx.out(0)?.dtype);
+        let value = code.builder.result(value, code.cx.out(0)?.dtype);
         code.regs.insert(own, value);
         let unit = code.cx.unit;
         let result = match unit.outputs.first() {
@@ -162,17 +162,21 @@ impl<'c, 'a> Code<'c, 'a> {
     pub(super) fn run(&mut self, nodes: &[NodeId]) -> Result<(), Why> {
         for node in nodes {
             let node = &self.cx.graph.nodes[node.index()];
+            let (operator, facts) = (node.op.operator(), self.cx.facts.of_inputs(node));
             let mut inputs = Vec::new();
             for (i, input) in node.data_inputs().enumerate() {
-                let pairing = node.op.operator().pairing(i, &self.cx.facts.of_inputs(node))?;
+                let pairing = operator.pairing(i, &facts)?;
                 inputs.push(input.map(|id| self.value(id, pairing)).transpose()?);
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
             let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
-            let Some(value) = node.op.operator().pointwise(&mut self.builder, &inputs, fact.dtype) else {
+            let Some(value) = operator.pointwise(&mut self.builder, &inputs, fact.dtype) else {
                 refuse!("is not pointwise for {}", fact.dtype)
             };
-            let value = self.builder.narrow(value, fact.dtype);
+            let value = match operator.rounds(&facts) {
+                true => self.builder.narrow(value, fact.dtype),
+                false => self.builder.result(value, fact.dtype),
+            };
             self.regs.insert(output, value);
         }
         Ok(())

@@ -287,7 +287,7 @@ impl<'a> Lower<'a> {
             regs.push(builder.load(n, self.scalar(tensor)));
         }
         let value = build(&mut builder, &regs);
-        let value = builder.narrow(value, dtype);
+        let value = builder.result(value, dtype);
         let (expr, constants) = builder.finish(vec![value]);
         params.extend(constants);
         let tensors = operands.iter().map(|operand| operand.0).chain([output]).collect();
