@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::expr::{Expr, Scalar};
 use super::{Slot, element};
+use crate::plan::Access;
 
 /// How an operand's element index follows from the result's linear index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,8 +20,10 @@ pub(crate) enum Index {
     /// The row, respectively column, of the surrounding matrix kernel.
     Row,
     Column,
-    /// Any broadcast, over this many collapsed dimensions.
+    /// Any strides, over this many collapsed dimensions.
     Strided(u8),
+    /// The same, from a base on.
+    Offset(u8),
 }
 
 impl Index {
@@ -28,6 +31,10 @@ impl Index {
     fn params(self, name: &str) -> Vec<String> {
         match self {
             Index::Axis => vec![format!("{name}_inner"), format!("{name}_length")],
+            Index::Offset(rank) => {
+                let base = format!("{name}_base");
+                std::iter::once(base).chain(Index::Strided(rank).params(name)).collect()
+            }
             Index::Strided(rank) => {
                 (0..rank).flat_map(|d| [format!("{name}_size{d}"), format!("{name}_stride{d}")]).collect()
             }
@@ -50,37 +57,21 @@ pub(crate) struct Fused {
     pub(crate) operands: Vec<Operand>,
 }
 
-/// How an operand of shape `from` is indexed in a result of shape `to`, and the parameters of that.
-pub(crate) fn index_of(from: &[usize], to: &[usize]) -> (Index, Vec<u32>) {
-    // (size, stride) per dimension of the result, outermost first; dimensions of size 1 dropped, mergeable ones merged.
-    let skip = to.len() - from.len().min(to.len());
-    let mut dims: Vec<(usize, usize)> = Vec::new();
-    let mut stride = 1;
-    for (d, &size) in to.iter().enumerate().rev() {
-        let own = if d >= skip { from[d - skip] } else { 1 };
-        let step = if own == 1 { 0 } else { stride };
-        stride *= own;
-        if size == 1 {
-            continue;
+/// How an operand whose elements lie so is indexed in the result, and the parameters of that.
+pub(crate) fn index_of(access: &Access) -> (Index, Vec<u32>) {
+    let words = |list: &[i64]| list.iter().map(|&v| v as u32).collect();
+    let flat: Vec<i64> = access.dims.iter().flat_map(|&(size, step)| [size as i64, step]).collect();
+    match access.dims[..] {
+        _ if access.base != 0 => {
+            (Index::Offset(access.dims.len() as u8), words(&[&[access.base], &flat[..]].concat()))
         }
-        match dims.last_mut() {
-            Some((s, st)) if (step == 0 && *st == 0) || (*st != 0 && step == *s * *st) => *s *= size,
-            _ => dims.push((size, step)),
-        }
-    }
-    dims.reverse();
-    let words = |list: &[usize]| list.iter().map(|&v| v as u32).collect();
-    match dims[..] {
         [] | [(_, 0)] => (Index::Single, vec![]),
         [(_, 1)] => (Index::Linear, vec![]),
         [(length, 1), (inner, 0)] | [(_, 0), (length, 1), (inner, 0)] => {
-            (Index::Axis, words(&[inner, length]))
+            (Index::Axis, words(&[inner as i64, length as i64]))
         }
-        [(_, 0), (length, 1)] => (Index::Axis, words(&[1, length])),
-        _ => {
-            let flat: Vec<usize> = dims.iter().flat_map(|&(size, step)| [size, step]).collect();
-            (Index::Strided(dims.len() as u8), words(&flat))
-        }
+        [(_, 0), (length, 1)] => (Index::Axis, words(&[1, length as i64])),
+        _ => (Index::Strided(access.dims.len() as u8), words(&flat)),
     }
 }
 
@@ -112,8 +103,12 @@ impl Fused {
     pub(crate) fn index_functions(&self, prefix: &str) -> String {
         let mut text = String::new();
         for (i, operand) in self.bound() {
-            if let Index::Strided(rank) = operand.index {
-                text += &format!("fn {prefix}{i}_at(o: u32) -> u32 {{\n  var i = o;\n  var at = 0u;\n");
+            if let Index::Strided(rank) | Index::Offset(rank) = operand.index {
+                let base = match operand.index {
+                    Index::Offset(_) => format!("p.{prefix}{i}_base"),
+                    _ => "0u".into(),
+                };
+                text += &format!("fn {prefix}{i}_at(o: u32) -> u32 {{\n  var i = o;\n  var at = {base};\n");
                 for d in (0..rank).rev() {
                     let part = if d == 0 { "i".into() } else { format!("(i % p.{prefix}{i}_size{d})") };
                     text += &format!("  at += {part} * p.{prefix}{i}_stride{d};\n");
@@ -135,7 +130,7 @@ impl Fused {
             Index::Axis => format!("({o} / p.{prefix}{i}_inner) % p.{prefix}{i}_length"),
             Index::Row => "row".into(),
             Index::Column => "column".into(),
-            Index::Strided(_) => format!("{prefix}{i}_at({o})"),
+            Index::Strided(_) | Index::Offset(_) => format!("{prefix}{i}_at({o})"),
         }
     }
 
@@ -165,6 +160,7 @@ mod tests {
 
     #[test]
     fn broadcasts_collapse() {
+        let index_of = |from: &[usize], to: &[usize]| super::index_of(&Access::broadcast(from, to));
         assert_eq!(index_of(&[2, 3], &[2, 3]).0, Index::Linear);
         assert_eq!(index_of(&[1, 1], &[2, 3]).0, Index::Single);
         assert_eq!(index_of(&[], &[]).0, Index::Single);

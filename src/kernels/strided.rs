@@ -6,7 +6,7 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::{Slot, Spec, Target, element, template};
-use crate::plan::{Call, TensorId};
+use crate::plan::{Access, Call, TensorId};
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -67,6 +67,15 @@ pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> (usize, Vec<u32>) {
     let mut words = vec![count as u32, base as u32];
     words.extend(merged.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
     (merged.len(), words)
+}
+
+/// The call that copies the elements that `access` names of `from` to the dense tensor `to`.
+pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: String) -> Call {
+    let (rank, params) = params(access.base, &access.dims);
+    let grid = target.grid(groups(params[0] as usize));
+    // Words are moved as they are, whatever they mean.
+    let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
+    Call { kernel: kernel.into(), tensors: vec![from, to], params, grid, node }
 }
 
 /// The call that copies `count` consecutive words between places in two tensors, one of which is whole.

@@ -3,7 +3,7 @@
 //! History: 1, 11 (negative indices), 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, required, strides};
 use crate::kernels::gather as kernel;
 use crate::plan::{Fact, Lower};
 
@@ -54,12 +54,12 @@ impl Operator for Gather {
         let (axis, _) = self.geometry(&data.shape, &places.shape)?;
         let outer: usize = data.shape[..axis].iter().product();
         let inner: usize = data.shape[axis + 1..].iter().product();
-        let x = cx.input(0)?;
-        if let (Some(known), 1, 1) = (places.constant(), places.count(), outer) {
-            let at = indices::wrap(known.ints()?[0], data.shape[axis])?;
-            return cx.view(0, x, at * inner);
+        if let (Some(known), 1) = (places.constant(), places.count()) {
+            let row = data.shape[axis] * inner;
+            let at = indices::wrap(known.ints()?[0], data.shape[axis])? * inner;
+            return strides::gather(cx, 0, at as i64, &[(outer, row as i64), (inner, 1)]);
         }
-        let tensors = vec![x, cx.input(1)?, cx.output(0)?];
+        let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
         let params = [out.count(), inner, places.count(), data.shape[axis]].map(|v| v as u32).to_vec();
         cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(out.count()));
         Ok(())

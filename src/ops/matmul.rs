@@ -8,7 +8,7 @@ use super::product::{Batch, Matrix, Product, Sink, Source};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, broadcast_index, unravel};
+use crate::reference::array::{self, Numbers, broadcast_index, unravel};
 use crate::reference::product::{Number, matmul};
 
 #[derive(Clone, Debug)]
@@ -67,26 +67,53 @@ impl Shapes {
 
     /// The product on the device, of dense operands.
     pub(crate) fn product(&self, a: Source, b: Source) -> Product {
-        let strides = |own: &[usize], size: usize| {
-            let skip = self.batch.len() - own.len();
-            let mut stride = size;
-            let mut strides = vec![0; self.batch.len()];
-            for (d, &own) in own.iter().enumerate().rev() {
-                strides[skip + d] = if own == 1 { 0 } else { stride };
-                stride *= own;
-            }
-            strides
+        let strides = |batch: &[usize], rows, columns| array::strides(&[batch, &[rows, columns]].concat());
+        let (a_strides, b_strides) = (strides(&self.a_batch, self.m, self.k), strides(&self.b_batch, self.k, self.n));
+        self.strided((a, a_strides), (b, b_strides))
+    }
+
+    /// The product of operands with these strides, of which each has as many batch dimensions as it has, and two.
+    fn strided(&self, a: (Source, Vec<usize>), b: (Source, Vec<usize>)) -> Product {
+        let batch_stride = |sizes: &[usize], strides: &[usize], d: usize| {
+            let own = (d + sizes.len()).checked_sub(self.batch.len());
+            own.filter(|&own| sizes[own] != 1).map_or(0, |own| strides[own])
         };
-        let (a_strides, b_strides) = (strides(&self.a_batch, self.m * self.k), strides(&self.b_batch, self.k * self.n));
-        let batch = self.batch.iter().zip(a_strides).zip(b_strides);
+        let batch = self.batch.iter().enumerate().map(|(d, &size)| Batch {
+            size,
+            a: batch_stride(&self.a_batch, &a.1, d),
+            b: batch_stride(&self.b_batch, &b.1, d),
+        });
+        let matrix = |(source, strides): &(Source, Vec<usize>), batch: &[usize]| {
+            Matrix { source: *source, row: strides[batch.len()], column: strides[batch.len() + 1] }
+        };
         Product {
             m: self.m,
             n: self.n,
             k: self.k,
-            batch: batch.map(|((&size, a), b)| Batch { size, a, b }).collect(),
-            a: Matrix { source: a, row: self.k, column: 1 },
-            b: Matrix { source: b, row: self.n, column: 1 },
+            batch: batch.collect(),
+            a: matrix(&a, &self.a_batch),
+            b: matrix(&b, &self.b_batch),
         }
+    }
+
+    /// Input `i` of a product of these shapes, as it lies if the kernels take that.
+    fn operand(&self, cx: &mut Lower, i: usize) -> Result<(Source, Vec<usize>), Why> {
+        let (batch, rows, columns) =
+            if i == 0 { (&self.a_batch, self.m, self.k) } else { (&self.b_batch, self.k, self.n) };
+        let shape = [&batch[..], &[rows, columns]].concat();
+        if cx.is_constant(i) {
+            return Ok((Source::Input(i), array::strides(&shape)));
+        }
+        let (row, column) = (batch.len(), batch.len() + 1);
+        let fits = |strides: &[usize]| columns == 1 || strides[column] == 1 || i == 1 && strides[row] == 1;
+        let (tensor, mut strides) = cx.strided(i, &shape, fits)?;
+        // A stride that is never taken is that of a dense matrix.
+        for (d, size, dense) in [(row, rows, columns), (column, columns, 1)] {
+            if size == 1 {
+                strides[d] = dense;
+            }
+        }
+        Ok((Source::Tensor(tensor), strides))
     }
 }
 
@@ -115,8 +142,9 @@ impl Operator for MatMul {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b) = (cx.fact(0)?, cx.fact(1)?);
         let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
-        let product = Shapes::of(&a.shape, &b.shape)?.product(Source::Input(0), Source::Input(1));
-        product.lower(cx, scalar, Sink::Sum)
+        let shapes = Shapes::of(&a.shape, &b.shape)?;
+        let (a, b) = (shapes.operand(cx, 0)?, shapes.operand(cx, 1)?);
+        shapes.strided(a, b).lower(cx, scalar, Sink::Sum)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::kernels::reduce::{
 };
 use crate::kernels::strided::merge;
 use crate::kernels::{Class, Target};
-use crate::plan::{Epilogue, Lower, TensorId};
+use crate::plan::{Access, Epilogue, Lower, TensorId};
 use crate::reference::array::strides;
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
@@ -177,7 +177,7 @@ impl Rows {
     /// The same for a tensor that is no input.
     pub(crate) fn side_of(&mut self, cx: &Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
-        let (mut index, mut params) = index_of(shape, whole);
+        let (mut index, mut params) = index_of(&Access::broadcast(shape, whole));
         let vector = index == Index::Axis && params == [1, self.view.length as u32];
         if vector && each == Each::Element && self.view.is_matrix() {
             (index, params) = (Index::Column, vec![]);

@@ -1,9 +1,9 @@
-//! Outputs whose elements are input 0's under other strides: a view where they lie together, else one strided copy.
+//! Outputs whose elements are input 0's under other strides.
 
 use super::Why;
 use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{self, Strided};
-use crate::plan::{Lower, TensorId};
+use crate::plan::{Access, Lower, TensorId};
 use crate::reference::array;
 
 /// Row-major strides of `shape`, signed as walks over it are.
@@ -16,13 +16,7 @@ pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)])
     if dims.iter().any(|dim| dim.0 == 0) {
         return cx.output(i).map(|_| ());
     }
-    let input = cx.input(0)?;
-    if let [] | [(_, 1)] = strided::merge(dims)[..] {
-        return cx.view(i, input, base as usize);
-    }
-    let output = cx.output(i)?;
-    copy(cx, input, output, base, dims);
-    Ok(())
+    cx.lies(i, Access::new(base, dims))
 }
 
 /// Copies the elements of `from` at `base + i0 * stride0 + ...`, over `dims` (size, stride), to the dense tensor `to`.

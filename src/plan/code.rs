@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::access::Access;
 use super::lower::Lower;
 use super::program::TensorId;
 use crate::error::{Why, refuse};
@@ -95,6 +96,7 @@ impl Epilogue {
                     }
                 }
                 Index::Strided(rank) => params.extend(old.by_ref().take(2 * rank as usize)),
+                Index::Offset(rank) => params.extend(old.by_ref().take(1 + 2 * rank as usize)),
                 _ => {}
             }
         }
@@ -197,11 +199,12 @@ impl<'c, 'a> Code<'c, 'a> {
             Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
             Some(Numbers::Int(values)) => self.builder.constant(scalar, values[0] as f64),
             _ => {
-                let (index, params) = match &pairing {
-                    Some(Pairing { operand, result }) => index_of(operand, result),
-                    None => index_of(&fact.shape, &self.shape),
+                let broadcast = match &pairing {
+                    Some(Pairing { operand, result }) => Access::broadcast(operand, result),
+                    None => Access::broadcast(&fact.shape, &self.shape),
                 };
-                let tensor = self.cx.tensor(id)?;
+                let (tensor, access) = self.cx.access(id, &broadcast)?;
+                let (index, params) = index_of(&access);
                 self.tensors.push(tensor);
                 self.index_params.extend(params);
                 self.operands.push(Operand { scalar, index });

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Options;
+use super::access::Access;
 use super::code::{Code, Epilogue};
 use super::facts::{Fact, Facts, node_error};
 use super::fusion::Unit;
@@ -12,9 +13,9 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
-use crate::kernels::{Kernel, Target};
+use crate::kernels::{Kernel, Target, strided};
 use crate::ops::Op;
-use crate::reference::Array;
+use crate::reference::{Array, array};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// What an operator's `lower` sees and writes to.
@@ -23,10 +24,28 @@ pub(crate) struct Lower<'a> {
     pub(super) graph: &'a Graph,
     pub(super) facts: &'a Facts,
     program: &'a mut Program,
-    tensors: &'a mut HashMap<ValueId, TensorId>,
-    weights: &'a mut HashMap<WeightKey, TensorId>,
+    values: &'a mut Values,
+    no_fusion: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
+}
+
+/// Where the device has the values so far.
+#[derive(Default)]
+struct Values {
+    /// Row-major in a tensor of their own.
+    tensors: HashMap<ValueId, TensorId>,
+    weights: HashMap<WeightKey, TensorId>,
+    /// Strided in another value's tensor: copied only when a kernel does not read them so.
+    strided: HashMap<ValueId, Strided>,
+}
+
+#[derive(Clone)]
+struct Strided {
+    tensor: TensorId,
+    access: Access,
+    /// The node that a copy is for.
+    label: String,
 }
 
 /// Lowers units in order. All nodes that cannot be lowered are reported in one error.
@@ -38,8 +57,7 @@ pub(crate) fn lower(
     options: &Options,
 ) -> Result<Program> {
     let mut program = Program { inputs: vec![None; graph.inputs.len()], ..Program::default() };
-    let mut tensors = HashMap::new();
-    let mut weights = HashMap::new();
+    let mut values = Values::default();
     let mut unsupported = Vec::new();
     for unit in &units {
         let Some(&first) = unit.anchor.iter().chain(&unit.pointwise).next() else { continue };
@@ -50,8 +68,8 @@ pub(crate) fn lower(
             graph,
             facts,
             program: &mut program,
-            tensors: &mut tensors,
-            weights: &mut weights,
+            values: &mut values,
+            no_fusion: options.no_fusion,
             unit,
             node,
         };
@@ -71,7 +89,7 @@ pub(crate) fn lower(
     }
     let empty = Unit { anchor: None, pointwise: vec![], outputs: vec![] };
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
-        let output = output(graph, facts, &mut program, &mut tensors, &mut weights, target, &empty, i, id)?;
+        let output = output(graph, facts, &mut program, &mut values, target, &empty, i, id)?;
         program.outputs.push(output);
     }
     Ok(program)
@@ -83,8 +101,7 @@ fn output(
     graph: &Graph,
     facts: &Facts,
     program: &mut Program,
-    tensors: &mut HashMap<ValueId, TensorId>,
-    weights: &mut HashMap<WeightKey, TensorId>,
+    values: &mut Values,
     target: &Target,
     unit: &Unit,
     i: usize,
@@ -107,7 +124,7 @@ fn output(
         inputs: vec![Some(id)],
         outputs: vec![],
     };
-    let mut cx = Lower { target, graph, facts, program, tensors, weights, unit, node: &node };
+    let mut cx = Lower { target, graph, facts, program, values, no_fusion: true, unit, node: &node };
     let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
     let place = cx.program.tensor(tensor).place;
@@ -281,7 +298,7 @@ impl<'a> Lower<'a> {
         let mut builder = Builder::of_shape(shape);
         let (mut specs, mut params, mut regs) = (vec![], vec![count as u32], vec![]);
         for (n, &(tensor, from)) in operands.iter().enumerate() {
-            let (index, words) = index_of(from, shape);
+            let (index, words) = index_of(&Access::broadcast(from, shape));
             specs.push(Operand { scalar: self.scalar(tensor), index });
             params.extend(words);
             regs.push(builder.load(n, self.scalar(tensor)));
@@ -336,6 +353,56 @@ impl<'a> Lower<'a> {
         self.call(kernel, vec![tensor], params, elementwise::groups(count));
     }
 
+    /// Output `i` is what `access` names of input 0: no kernel, where memory can be laid out so or the readers take it.
+    pub(crate) fn lies(&mut self, i: usize, access: Access) -> Result<(), Why> {
+        let Some(id) = self.node.inputs.first().copied().flatten() else { refuse!("input 0 is required") };
+        let (of, access) = self.access(id, &access)?;
+        let aligned = (access.base * 4) % self.target.offset_alignment.max(16) as i64 == 0;
+        if access.is_dense() && aligned {
+            return self.view(i, of, access.base as usize);
+        }
+        let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
+        self.values.strided.insert(output, Strided { tensor: of, access, label: self.label() });
+        if self.no_fusion {
+            self.tensor(output)?;
+        }
+        Ok(())
+    }
+
+    /// The tensor in which value `id` lies, and where in it the elements are that `outer` names of the value.
+    pub(super) fn access(&mut self, id: ValueId, outer: &Access) -> Result<(TensorId, Access), Why> {
+        if let (Some(strided), false) = (self.values.strided.get(&id), self.values.tensors.contains_key(&id))
+            && let Some(access) = outer.within(&strided.access)
+        {
+            return Ok((strided.tensor, access));
+        }
+        Ok((self.tensor(id)?, outer.clone()))
+    }
+
+    /// Input `i`, read under `shape`, with the stride of each dimension: as it lies, if that `fits`, else row-major.
+    pub(crate) fn strided(
+        &mut self,
+        i: usize,
+        shape: &[usize],
+        fits: impl Fn(&[usize]) -> bool,
+    ) -> Result<(TensorId, Vec<usize>), Why> {
+        let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
+        let count = shape.iter().product();
+        let (tensor, access) = self.access(id, &Access::new(0, &[(count, 1)]))?;
+        let aligned = (access.base * 4) % self.target.offset_alignment.max(16) as i64 == 0;
+        if let Some(strides) = access.strides(shape).filter(|_| aligned && !access.is_dense()) {
+            let strides: Option<Vec<usize>> = strides.iter().map(|&stride| stride.try_into().ok()).collect();
+            if let Some(strides) = strides.filter(|strides| fits(strides)) {
+                let last = |(&size, stride): (&usize, &usize)| size.saturating_sub(1) * stride;
+                let span = 1 + shape.iter().zip(&strides).map(last).sum::<usize>();
+                let at = access.base as usize;
+                let tensor = if at == 0 { tensor } else { self.window(tensor, at, &[span]) };
+                return Ok((tensor, strides));
+            }
+        }
+        Ok((self.tensor(id)?, array::strides(shape)))
+    }
+
     /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
     pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
         let output = self.output(i)?;
@@ -384,7 +451,7 @@ impl<'a> Lower<'a> {
     }
 
     fn new_tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
-        if let Some(&tensor) = self.tensors.get(&id) {
+        if let Some(&tensor) = self.values.tensors.get(&id) {
             return Ok(tensor);
         }
         let name = self.graph.value(id).name.clone();
@@ -393,13 +460,19 @@ impl<'a> Lower<'a> {
             refuse!("the device does not compute with {}", fact.dtype)
         };
         let tensor = self.program.add_tensor(name, scalar, fact.shape.clone(), Place::Arena);
-        self.tensors.insert(id, tensor);
+        self.values.tensors.insert(id, tensor);
         Ok(tensor)
     }
 
     /// The device tensor of a value that exists already.
     pub(super) fn tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
-        if let Some(&tensor) = self.tensors.get(&id) {
+        if let Some(&tensor) = self.values.tensors.get(&id) {
+            return Ok(tensor);
+        }
+        if let Some(strided) = self.values.strided.get(&id).cloned() {
+            let tensor = self.new_tensor(id)?;
+            let call = strided::gather(strided.tensor, tensor, &strided.access, self.target, strided.label);
+            self.program.steps.push(Step::Call(call));
             return Ok(tensor);
         }
         if self.graph.value(id).constant.is_some() {
@@ -422,7 +495,7 @@ impl<'a> Lower<'a> {
     }
 
     fn weight(&mut self, key: WeightKey) -> Result<TensorId, Why> {
-        if let Some(&tensor) = self.weights.get(&key) {
+        if let Some(&tensor) = self.values.weights.get(&key) {
             return Ok(tensor);
         }
         let value = self.graph.value(key.value);
@@ -434,7 +507,7 @@ impl<'a> Lower<'a> {
         let place = Place::Weight(self.program.weights.len());
         let id = self.program.add_tensor(value.name.clone(), scalar, shape, place);
         self.program.weights.push(key.clone());
-        self.weights.insert(key, id);
+        self.values.weights.insert(key, id);
         Ok(id)
     }
 }

@@ -1,6 +1,7 @@
 //! Planning: symbols bound to numbers, operators fused and lowered to kernel calls, memory laid out. Pure functions from
 //! a graph and input shapes to a program; no device is touched.
 
+mod access;
 pub(crate) mod arena;
 mod code;
 mod facts;
@@ -11,6 +12,7 @@ mod program;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing};
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes};
 pub(crate) use lower::Lower;

@@ -1,0 +1,220 @@
+//! How the elements of a value lie in a tensor: at a base, with a stride per dimension. What a transpose, a slice or a
+//! broadcast does to a value is another access to the same tensor, and no kernel is needed where the reader takes it.
+
+use crate::kernels::strided::merge;
+
+/// Element `n` of a value, in row-major order, is the tensor's element `base + i0 * stride0 + i1 * stride1 + ...`, where
+/// `n` is `(i0, i1, ...)` over `dims` (size, stride), outermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) base: i64,
+    /// Without sizes of 1, and neighbours merged: as few as can be.
+    pub(crate) dims: Vec<(usize, i64)>,
+}
+
+impl Access {
+    pub(crate) fn new(base: i64, dims: &[(usize, i64)]) -> Access {
+        Access { base, dims: merge(dims) }
+    }
+
+    /// Of the elements of shape `from`, as broadcasting repeats them in shape `to`.
+    pub(crate) fn broadcast(from: &[usize], to: &[usize]) -> Access {
+        let skip = to.len() - from.len().min(to.len());
+        let mut dims = Vec::new();
+        let mut stride = 1;
+        for (d, &size) in to.iter().enumerate().rev() {
+            let own = if d >= skip { from[d - skip] } else { 1 };
+            dims.push((size, if own == 1 { 0 } else { stride as i64 }));
+            stride *= own;
+        }
+        dims.reverse();
+        Access::new(0, &dims)
+    }
+
+    /// Whether the elements lie one after the other.
+    pub(crate) fn is_dense(&self) -> bool {
+        matches!(self.dims[..], [] | [(_, 1)])
+    }
+
+    /// The same elements where those that this access names are not in a tensor, but lie in it as `inner` says; `None`
+    /// where that takes more than a stride per dimension.
+    pub(crate) fn within(&self, inner: &Access) -> Option<Access> {
+        if inner.is_dense() {
+            return Some(Access { base: self.base + inner.base, dims: self.dims.clone() });
+        }
+        // For each inner dimension: its stride, its size, how many elements one step in it is, and the range of the
+        // coordinates that are reached.
+        let mut digits = Vec::new();
+        let mut step: i64 = 1;
+        for &(size, stride) in inner.dims.iter().rev() {
+            digits.push(Digit { size: size as i64, stride, step, low: 0, high: 0 });
+            step *= size as i64;
+        }
+        let mut rest = self.base;
+        if !(0..step).contains(&rest) {
+            return None;
+        }
+        let mut base = inner.base;
+        for digit in digits.iter_mut().rev() {
+            let at = rest / digit.step;
+            (digit.low, digit.high) = (at, at);
+            base += at * digit.stride;
+            rest %= digit.step;
+        }
+        let mut dims = Vec::new();
+        for &(size, stride) in self.dims.iter().rev() {
+            let mut left = size as i64;
+            let mut stride = stride;
+            while left > 1 && stride != 0 {
+                let at = digits.iter().rposition(|digit| digit.step <= stride.abs())?;
+                let digit = &mut digits[at];
+                let by = stride / digit.step;
+                if stride % digit.step != 0 {
+                    return None;
+                }
+                // As many steps as there is room for in this dimension; the others are in the next one.
+                let room = digit.size / by.abs();
+                let count = if left <= room || by < 0 { left } else { room };
+                if by > 0 {
+                    digit.high += by * (count - 1)
+                } else {
+                    digit.low += by * (count - 1)
+                }
+                if digit.high >= digit.size || digit.low < 0 || left % count != 0 {
+                    return None;
+                }
+                if count < left && digit.size % by != 0 {
+                    return None;
+                }
+                dims.push((count as usize, by * digit.stride));
+                left /= count;
+                stride *= count;
+            }
+            if left > 1 {
+                dims.push((left as usize, 0));
+            }
+        }
+        dims.reverse();
+        Some(Access::new(base, &dims))
+    }
+
+    /// A stride for each dimension of `shape`, whose row-major elements these are; `None` where there is none.
+    pub(crate) fn strides(&self, shape: &[usize]) -> Option<Vec<i64>> {
+        let mut dims = self.dims.iter().rev().copied();
+        let mut current = (1, 0);
+        let mut strides = Vec::new();
+        for &size in shape.iter().rev() {
+            if size == 1 {
+                strides.push(0);
+                continue;
+            }
+            if current.0 == 1 {
+                current = dims.next()?;
+            }
+            if size == 0 || !current.0.is_multiple_of(size) {
+                return None;
+            }
+            strides.push(current.1);
+            current = (current.0 / size, current.1 * size as i64);
+        }
+        strides.reverse();
+        Some(strides)
+    }
+}
+
+struct Digit {
+    size: i64,
+    stride: i64,
+    step: i64,
+    low: i64,
+    high: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reference::array;
+
+    impl Access {
+        /// The tensor's elements, one by one.
+        fn elements(&self) -> Vec<i64> {
+            let sizes: Vec<usize> = self.dims.iter().map(|dim| dim.0).collect();
+            let count: usize = sizes.iter().product();
+            let of = |n| array::unravel(n, &sizes).into_iter().zip(&self.dims);
+            (0..count).map(|n| self.base + of(n).map(|(at, dim)| at as i64 * dim.1).sum::<i64>()).collect()
+        }
+    }
+
+    fn transposed(shape: &[usize], perm: &[usize]) -> Access {
+        let strides = array::strides(shape);
+        let dims: Vec<_> = perm.iter().map(|&axis| (shape[axis], strides[axis] as i64)).collect();
+        Access::new(0, &dims)
+    }
+
+    #[test]
+    fn a_transpose_of_a_transpose_is_dense() {
+        let once = transposed(&[2, 3, 4, 5], &[0, 2, 1, 3]);
+        let twice = transposed(&[2, 4, 3, 5], &[0, 2, 1, 3]).within(&once).unwrap();
+        assert!(twice.is_dense() && twice.base == 0);
+    }
+
+    #[test]
+    fn heads_are_split_and_transposed_by_strides() {
+        // [batch, row, head, depth] to [batch, head, depth, row], by way of [batch * head, row, depth].
+        let heads = transposed(&[2, 8, 3, 4], &[0, 2, 1, 3]);
+        let keys = transposed(&[6, 8, 4], &[0, 2, 1]).within(&heads).unwrap();
+        assert_eq!(keys.strides(&[2, 3, 4, 8]), Some(vec![96, 4, 1, 12]));
+        // The heads of a row do not adjoin.
+        assert_eq!(heads.strides(&[2, 3, 32]), None);
+    }
+
+    /// Reads shapes, permutations and ranges off `choices`: an access to as many elements as `count`.
+    fn any_access(count: usize, choices: &[u32]) -> Access {
+        let mut shape = Vec::new();
+        let mut rest = count;
+        for choice in choices.iter().take(3) {
+            let factors: Vec<usize> = (1..=rest).filter(|f| rest.is_multiple_of(*f)).collect();
+            let factor = factors[*choice as usize % factors.len()];
+            shape.push(factor);
+            rest /= factor;
+        }
+        shape.push(rest);
+        let strides = array::strides(&shape);
+        let mut base = 0;
+        let mut dims = Vec::new();
+        for (axis, &size) in shape.iter().enumerate() {
+            let choice = choices[3 + axis] as usize;
+            let start = choice % size;
+            let (step, kept) = match choice / 64 % 4 {
+                0 => (1, size - start),
+                1 => (-1, start + 1),
+                2 => (2, (size - start).div_ceil(2)),
+                _ => (1, size),
+            };
+            let start = if kept == size && step == 1 { 0 } else { start };
+            base += (start * strides[axis]) as i64;
+            dims.push((kept, step * strides[axis] as i64));
+        }
+        if choices[7] % 5 == 0 {
+            dims.push((3, 0));
+        }
+        let turn = choices[7] as usize % dims.len();
+        dims.rotate_left(turn);
+        Access::new(base, &dims)
+    }
+
+    proptest! {
+        #[test]
+        fn an_access_within_an_access_names_the_same_elements(choices in prop::collection::vec(any::<u32>(), 16)) {
+            let inner = any_access(48, &choices[..8]);
+            let values = inner.elements();
+            let outer = any_access(values.len(), &choices[8..]);
+            if let Some(access) = outer.within(&inner) {
+                let expected: Vec<i64> = outer.elements().iter().map(|&n| values[n as usize]).collect();
+                prop_assert_eq!(access.elements(), expected, "{:?} in {:?}", outer, inner);
+            }
+        }
+    }
+}
