@@ -51,10 +51,14 @@ impl InputArgs {
         let mut shapes = Vec::new();
         for text in &self.shape {
             let (info, dims) = split(text, model)?;
-            shapes.push((&info.name, dimensions(dims).ok_or_else(|| format!("--shape {text}: no shape"))?));
+            let shape = dimensions(dims);
+            shapes.push((&info.name, shape.ok_or_else(|| format!("--shape {text}: '{dims}' is no shape"))?));
         }
         for info in model.inputs() {
             if inputs.iter().any(|input| input.name == info.name) {
+                if shapes.iter().any(|(name, _)| **name == info.name) {
+                    return Err(format!("--shape '{}': a file gives this input", info.name).into());
+                }
                 continue;
             }
             let given = shapes.iter().find(|(name, _)| **name == info.name).map(|(_, shape)| shape.clone());

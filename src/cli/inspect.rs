@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::inputs::{Input, InputArgs, Unknown, named};
-use super::{Failure, Outcome, bytes, placement, print, print_json};
+use super::{Failure, Outcome, bytes, listed, placement, print, print_json};
 use crate::graph::{Graph, NodeId};
 use crate::kernels::Target;
-use crate::plan::Plan;
+use crate::plan::{Place, Plan};
 use crate::{
     Device, DeviceOptions, Error, Model, PlanSummary, Result, Select, Session, SessionOptions,
     UnsupportedNode, ValueInfo,
@@ -166,7 +166,11 @@ fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
         Planned {
             target: target_name,
             shapes: inputs.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec())).collect(),
-            summary: PlanSummary::new(&graph, &plan, 0),
+            summary: PlanSummary::new(
+                &graph,
+                &plan,
+                plan.program.bytes(|place| matches!(place, Place::Weight(_))),
+            ),
             planned_operators: histogram(hosted.iter().map(|node| node.op_type.as_str())),
             planned: hosted.iter().map(|node| node.name.clone()).collect(),
         }
@@ -179,11 +183,31 @@ fn histogram<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, usize
     counts
 }
 
-/// `Conv 26, Relu 25`, the most frequent first.
-fn frequencies(counts: &BTreeMap<String, usize>) -> String {
+/// `label     Conv 26, Relu 25`, the most frequent first.
+fn frequencies(label: &str, counts: &BTreeMap<String, usize>) -> String {
     let mut rows: Vec<_> = counts.iter().collect();
     rows.sort_by(|a, b| b.1.cmp(a.1));
-    rows.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+    let rows: Vec<String> = rows.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    listed(label, rows.iter().map(String::as_str))
+}
+
+/// Node names listed of one operator and reason; `--json` has all.
+const NAMED: usize = 12;
+
+/// All unsupported nodes, those of one operator, opset and reason together.
+fn unsupported(nodes: &[UnsupportedNode]) -> String {
+    let mut groups: BTreeMap<(&str, i64, &str), Vec<&str>> = BTreeMap::new();
+    for UnsupportedNode { node, op, opset, reason } in nodes {
+        groups.entry((op, *opset, reason)).or_default().push(node);
+    }
+    let mut text = format!("unsupported: {} nodes\n", nodes.len());
+    for ((op, opset, reason), names) in groups {
+        text += &format!("  {op} {} (opset {opset}): {reason}\n", names.len());
+        let more = format!("and {} more", names.len().saturating_sub(NAMED));
+        let more = (names.len() > NAMED).then_some(more.as_str());
+        text += &listed("", names.iter().copied().take(NAMED).chain(more));
+    }
+    text
 }
 
 fn declarations(model: &Model) -> String {
@@ -208,10 +232,11 @@ fn declarations(model: &Model) -> String {
 
 fn text(model: &Model, card: &Card) -> String {
     let mut text = format!("file      {}\n{}", card.file, declarations(model));
-    text += &format!("operators {} nodes: {}\n", card.nodes, frequencies(&card.operators));
+    text += &format!("nodes     {}\n", card.nodes);
+    text += &frequencies("operators", &card.operators);
     text += &format!("constants {}, {}\n", card.constants, bytes(card.constant_bytes));
-    for UnsupportedNode { node, op, opset, reason } in &card.unsupported {
-        text += &format!("unsupported {op} '{node}' (opset {opset}): {reason}\n");
+    if !card.unsupported.is_empty() {
+        text += &unsupported(&card.unsupported);
     }
     if let Some(error) = &card.plan_error {
         text += &format!("no plan   {error}; other shapes: --shape NAME=1x3x224x224\n");
@@ -225,19 +250,26 @@ fn text(model: &Model, card: &Card) -> String {
 fn plan_text(card: &Card, plan: &Planned) -> String {
     let Planned { target, shapes, summary, planned_operators, .. } = plan;
     let shapes: Vec<String> = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
-    let mut text = format!("planned   for {target}, with {}\n", shapes.join(", "));
+    let mut text = listed(
+        "planned",
+        std::iter::once(format!("for {target}").as_str()).chain(shapes.iter().map(String::as_str)),
+    );
     text += &format!("placement {}\n", placement(summary));
     if summary.planned_nodes > 0 {
-        text += &format!("          while planning: {}\n", frequencies(planned_operators));
+        text += &frequencies("on host", planned_operators);
     }
     if card.nodes > summary.nodes {
-        text += &format!("          {} folded, merged or dropped before\n", card.nodes - summary.nodes);
+        text += &format!(
+            "          {} nodes were folded, merged or dropped before\n",
+            card.nodes - summary.nodes
+        );
     }
-    text += &format!("kernels   {}\n", frequencies(&summary.kernels));
+    text += &frequencies("kernels", &summary.kernels);
     let (arena, live) = (summary.arena_bytes, summary.max_live_bytes);
     let ratio = arena as f64 / live.max(1) as f64;
     text + &format!(
-        "memory    arena {} = {ratio:.3} of max live {}; without reuse {}\n",
+        "memory    weights {}, arena {} = {ratio:.3} of max live {}; without reuse {}\n",
+        bytes(summary.weight_bytes),
         bytes(arena),
         bytes(live),
         bytes(summary.without_reuse_bytes)

@@ -277,7 +277,7 @@ pub(crate) fn parse(domain: &str, def: &NodeDef) -> Result<Op, Why> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
     let mut rows = rows().filter(|row| row.domain == domain && row.name == def.op_type).peekable();
     if rows.peek().is_none() {
-        return Ok(Op::Unsupported("no such operator here".into()));
+        return Ok(Op::Unsupported("Sardonyx has no such operator".into()));
     }
     let mut ranges = Vec::new();
     for row in rows {
