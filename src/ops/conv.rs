@@ -221,7 +221,7 @@ impl Sizes {
 
     fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
         let (lanes, [outer, inner]) = (cx.target.subgroup as usize, spans);
-        if cx.target.class != Class::Cpu || lanes != 8 || inner.kernel > 16 {
+        if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) || inner.kernel > 16 {
             return None;
         }
         let lanes_of = |rows: usize, places: usize| Lanes {
