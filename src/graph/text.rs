@@ -58,7 +58,18 @@ impl Graph {
 /// is left out.
 fn attributes(parsed: &str) -> String {
     let Some(start) = parsed.find(" {") else { return String::new() };
-    let mut text = parsed[start..].replace("Some(", "(");
+    let mut text = parsed[start..].to_string();
+    while let Some(open) = text.find("Some(") {
+        let inside = open + "Some(".len();
+        let mut depth = 1;
+        let close = text[inside..].find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        });
+        let Some(close) = close else { break };
+        text.replace_range(inside + close..inside + close + 1, "");
+        text.replace_range(open..inside, "");
+    }
     while let Some(end) = text.find(": None") {
         let name = text[..end].rfind([' ', '(', '{']).map_or(0, |at| at + 1);
         let mut rest = end + ": None".len();
