@@ -153,12 +153,17 @@ impl Reader {
         if self.on_gpu {
             let plan = self.session.plan(&[(&self.input, x)])?;
             println!(
-                "{:11} {} nodes on the GPU in {} dispatches, none on the CPU; {} needed by shapes alone, computed while planning",
+                "{:11} {} nodes on the GPU in {} dispatches, none on the CPU",
                 self.name,
                 plan.nodes - plan.planned_nodes,
-                plan.dispatches,
-                plan.planned_nodes
+                plan.dispatches
             );
+            if plan.planned_nodes > 0 {
+                println!(
+                    "{:11} {} nodes that only shapes need, computed while planning",
+                    "", plan.planned_nodes
+                );
+            }
             println!(
                 "{:11} arena {:.2} MB (most bytes alive at once: {:.2} MB; without reuse: {:.2} MB), weights {:.2} MB",
                 "",

@@ -427,9 +427,19 @@ fn the_card_says_what_becomes_of_a_model() {
     assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([3, 8]));
     assert!(card["plan"]["planned"].as_array().unwrap().iter().any(|name| name == "target"), "{card}");
     assert!(card["plan"]["arena_bytes"].is_u64() && card["plan"]["max_live_bytes"].is_u64());
-    // Sizes that nobody names are 1; where the model cannot do with that, the card says so and how to go on.
-    let text = output(&["inspect", &place.model]);
-    assert!(text.contains("--shape NAME="), "{text}");
+    // A column cannot be halved: the next of the sizes tried is taken.
+    let card = json(&["inspect", &place.model, "--json"]);
+    assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([1, 32]));
+    // Where no size will do, the card says so and how to go on.
+    let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["rows", "columns"])];
+    main.initializer = vec![weights("w", &[3, 1], &[1.0; 3])];
+    let odd = Place::of(&model(17, main));
+    let text = output(&["inspect", &odd.model]);
+    assert!(
+        text.contains("columns on the left do not match 3 rows") && text.contains("--shape NAME="),
+        "{text}"
+    );
     let card = json(&["inspect", &place.model, "--device", &adapter(), "--shape", "x=3x8", "--json"]);
     assert_eq!(card["plan"]["target"], adapter());
     for stage in ["model", "graph", "passes", "program", "memory", "wgsl"] {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -27,7 +28,6 @@ pub(super) struct Args {
     /// Plan for this device; without it, for the least that a GPU must have, and no GPU is touched.
     #[arg(long, value_name = "NAME")]
     device: Option<Select>,
-    /// Dimensions that neither the model nor a --shape says are 1.
     #[command(flatten)]
     inputs: InputArgs,
 }
@@ -63,8 +63,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         Stage::Graph => model.graph().to_string(),
         Stage::Passes => model.optimized()?.to_string(),
         Stage::Program | Stage::Memory | Stage::Wgsl => {
-            let inputs = args.inputs.load(&model, Unknown::One)?;
-            let (graph, plan) = plan(&model, &inputs, &target(args)?.1)?;
+            let (_, graph, plan) = plan(args, &model, &target(args)?.1)??;
             match stage {
                 Stage::Program => plan.program.text(&graph),
                 Stage::Memory => plan.memory.text(&plan.program),
@@ -86,12 +85,30 @@ fn target(args: &Args) -> Result<(String, Target), Failure> {
     Ok(device.gpu().map_or_else(floor, |gpu| (device.name(), gpu.target.clone())))
 }
 
-fn plan(model: &Model, inputs: &[Input], target: &Target) -> Result<(std::sync::Arc<Graph>, Plan)> {
-    let graph = model.optimized()?;
-    let session =
-        Session::of_graph(&Device::reference(), graph.clone(), SessionOptions::default(), Vec::new())?;
-    let plan = session.make_plan(&session.ordered(&named(inputs))?, target)?;
-    Ok((graph, plan))
+/// Sizes that are tried, one after the other, for dimensions that nobody says: many models cannot do with the least.
+const SIZES: [usize; 4] = [1, 32, 224, 1024];
+
+/// The plan for the inputs given, or for the first of the sizes that works.
+fn plan(
+    args: &Args,
+    model: &Model,
+    target: &Target,
+) -> Result<Result<(Vec<Input>, Arc<Graph>, Plan)>, Failure> {
+    let planned = |inputs: Vec<Input>| {
+        let graph = model.optimized()?;
+        let options = SessionOptions::default();
+        let session = Session::of_graph(&Device::reference(), graph.clone(), options, Vec::new())?;
+        let plan = session.make_plan(&session.ordered(&named(&inputs))?, target)?;
+        Ok((inputs, graph, plan))
+    };
+    let mut tried = planned(args.inputs.load(model, Unknown::Are(SIZES[0]))?);
+    for size in &SIZES[1..] {
+        if !matches!(tried, Err(Error::Node { .. } | Error::Limit { .. })) {
+            break;
+        }
+        tried = planned(args.inputs.load(model, Unknown::Are(*size))?);
+    }
+    Ok(tried)
 }
 
 /// The card, as `--json` prints it.
@@ -157,9 +174,8 @@ fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
 }
 
 fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
-    let inputs = args.inputs.load(model, Unknown::One)?;
     let (target_name, target) = target(args)?;
-    Ok(plan(model, &inputs, &target).map(|(graph, plan)| {
+    Ok(plan(args, model, &target)?.map(|(inputs, graph, plan)| {
         let on_device = |n: usize| plan.program.device_nodes.contains(&NodeId(n as u32));
         let hosted: Vec<_> =
             graph.nodes.iter().enumerate().filter(|(n, _)| !on_device(*n)).map(|(_, node)| node).collect();
@@ -239,7 +255,9 @@ fn text(model: &Model, card: &Card) -> String {
         text += &unsupported(&card.unsupported);
     }
     if let Some(error) = &card.plan_error {
-        text += &format!("no plan   {error}; other shapes: --shape NAME=1x3x224x224\n");
+        let tried = SIZES.map(|size| size.to_string()).join(", ");
+        text += &format!("no plan   {error}\n          (sizes that are not said were tried as {tried}; ");
+        text += "others: --shape NAME=1x3x224x224)\n";
     }
     if let Some(plan) = &card.plan {
         text += &plan_text(card, plan);

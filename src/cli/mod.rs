@@ -44,6 +44,8 @@ enum Command {
     /// Run a model once.
     Run(run::Args),
     /// Show what a model needs and what becomes of it; exits with 1 if it has unsupported nodes.
+    ///
+    /// Sizes that neither the model nor --shape says are tried as 1, 32, 224 and 1024.
     Inspect(inspect::Args),
     /// Compare every node's result on a GPU with the CPU reference's; exits with 1 if one diverges.
     Verify(verify::Args),
