@@ -203,6 +203,7 @@ operators! {
     einsum: Einsum,
     expand: Expand,
     eye_like: EyeLike,
+    fused_matmul: FusedMatMul,
     gather: Gather,
     gather_elements: GatherElements,
     gather_nd: GatherNd,
