@@ -227,6 +227,7 @@ operators! {
     prelu: PRelu,
     qlinear_conv: QLinearConv,
     qlinear_matmul: QLinearMatMul,
+    qlinear_binary: QLinearBinary,
     quantize: Quantize,
     range: Range,
     recurrent: Recurrent,
