@@ -28,8 +28,8 @@ pub(super) struct InputArgs {
 pub(super) enum Unknown {
     /// Are an error.
     Refuse,
-    /// Are of this size; the first of several is the batch, and 1.
-    Are(usize),
+    /// Are 1.
+    One,
 }
 
 /// An input, and where it comes from.
@@ -51,14 +51,10 @@ impl InputArgs {
         let mut shapes = Vec::new();
         for text in &self.shape {
             let (info, dims) = split(text, model)?;
-            let shape = dimensions(dims);
-            shapes.push((&info.name, shape.ok_or_else(|| format!("--shape {text}: '{dims}' is no shape"))?));
+            shapes.push((&info.name, dimensions(dims).ok_or_else(|| format!("--shape {text}: no shape"))?));
         }
         for info in model.inputs() {
             if inputs.iter().any(|input| input.name == info.name) {
-                if shapes.iter().any(|(name, _)| **name == info.name) {
-                    return Err(format!("--shape '{}': a file gives this input", info.name).into());
-                }
                 continue;
             }
             let given = shapes.iter().find(|(name, _)| **name == info.name).map(|(_, shape)| shape.clone());
@@ -106,14 +102,11 @@ fn dimensions(text: &str) -> Option<Vec<usize>> {
 }
 
 fn declared(info: &ValueInfo, unknown: Unknown) -> Option<Vec<usize>> {
-    let dims = info.shape.as_ref()?;
-    let size = |(axis, dim): (usize, &Dim)| match (dim, unknown) {
-        (Dim::Known(size), _) => Some(*size),
-        (_, Unknown::Refuse) => None,
-        (_, Unknown::Are(_)) if axis == 0 && dims.len() > 1 => Some(1),
-        (_, Unknown::Are(size)) => Some(size),
+    let size = |dim: &Dim| match dim {
+        Dim::Known(size) => Some(*size),
+        _ => (unknown == Unknown::One).then_some(1),
     };
-    dims.iter().enumerate().map(size).collect()
+    info.shape.as_ref()?.iter().map(size).collect()
 }
 
 fn missing(info: &ValueInfo) -> String {

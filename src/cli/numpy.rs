@@ -1,7 +1,6 @@
 //! numpy's `.npy` and `.npz` files. Big-endian and Fortran-ordered arrays are converted. Types that numpy has not are
 //! written as ml_dtypes does: bfloat16 and 8-bit floats as void, 4- and 2-bit integers one to a byte.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -48,9 +47,7 @@ pub(super) fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), 
     let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
     let file = File::create(path).map_err(|e| in_file(&e))?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
-    // A model may list a value as an output twice.
-    let mut written = HashSet::new();
-    for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(name)) {
+    for (name, tensor) in arrays {
         let encoded = encode(tensor).map_err(|e| in_file(&format!("'{name}': {e}")))?;
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
@@ -104,14 +101,12 @@ impl Header {
         let descr = field("'descr'")?.strip_prefix('\'')?.split_once('\'')?.0;
         let mut letters = descr.chars();
         let (endian, kind) = (letters.next()?, letters.next()?);
-        // `O` has no number, `M8[ns]` a unit behind it.
-        let digits = letters.as_str().split(|c: char| !c.is_ascii_digit()).next()?;
         let shape = field("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
         let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
         Some(Header {
             big_endian: endian == '>',
             kind,
-            size: digits.parse().unwrap_or(0),
+            size: letters.as_str().parse().ok()?,
             fortran_order: field("'fortran_order'")?.starts_with("True"),
             shape: dims.map(|dim| dim.trim_end_matches('L').parse().ok()).collect::<Option<_>>()?,
         })
@@ -170,10 +165,7 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String
     };
     let mut raw = Vec::new();
     source.take(size as u64).read_to_end(&mut raw).map_err(|e| e.to_string())?;
-    if item == 0 && count > 0 {
-        return Err("its strings have no characters; store them with dtype '<U1'".into());
-    }
-    if raw.len() != size {
+    if raw.len() != size || (item == 0 && count > 0) {
         return Err(format!("it is cut short: {count} elements take {size} bytes, and it has {}", raw.len()));
     }
     if header.fortran_order {

@@ -1,110 +1,243 @@
 //! Random graphs for property tests: chains and diamonds of pointwise operators, transposes, reductions, products and
-//! identities over a few shapes, with several outputs.
+//! identities over a few shapes, with several outputs; and normalisations, convolutions and batch normalisations spelled out
+//! as exporters do.
 
 use super::{Graph, Node, Value, ValueId};
 use crate::graph::{Attr, Attributes};
 use crate::ops::{self, NodeDef, case};
 use crate::{DType, Tensor};
 
+/// A graph under construction, of the newest opset.
+#[derive(Default)]
+pub(crate) struct Sketch {
+    pub(crate) graph: Graph,
+}
+
+impl Sketch {
+    pub(crate) fn input(&mut self, name: &str) -> ValueId {
+        let id =
+            self.graph.add_value(Value { name: name.into(), dtype: Some(DType::F32), ..Value::default() });
+        self.graph.inputs.push(id);
+        id
+    }
+
+    pub(crate) fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let name = format!("c{}", self.graph.values.len());
+        self.graph.add_constant(name, tensor)
+    }
+
+    /// A constant without axes.
+    pub(crate) fn scalar(&mut self, number: f32) -> ValueId {
+        self.constant(case::values(&[], &[number]))
+    }
+
+    /// The first of a new node's `outputs`, which follow one another.
+    pub(crate) fn nodes_of(
+        &mut self,
+        op_type: &str,
+        attributes: &[(&str, Attr)],
+        inputs: &[ValueId],
+        outputs: usize,
+    ) -> ValueId {
+        let attributes = Attributes(attributes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect());
+        let opset = ops::NEWEST_OPSET;
+        let (given, wanted) = (vec![true; inputs.len()], vec![true; outputs]);
+        let def = NodeDef { op_type, opset, attributes: &attributes, inputs: &given, outputs: &wanted };
+        let op = ops::parse("", &def).unwrap();
+        let first = self.graph.values.len() as u32;
+        let name = format!("v{first}");
+        let outputs = (first..first + outputs as u32).map(|i| {
+            self.graph.add_value(Value { name: format!("v{i}"), ..Value::default() });
+            Some(ValueId(i))
+        });
+        let outputs = outputs.collect();
+        let inputs = inputs.iter().map(|&id| Some(id)).collect();
+        let op_type = op_type.to_string();
+        self.graph.nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+        ValueId(first)
+    }
+
+    pub(crate) fn node(&mut self, op_type: &str, attributes: &[(&str, Attr)], inputs: &[ValueId]) -> ValueId {
+        self.nodes_of(op_type, attributes, inputs, 1)
+    }
+
+    /// `x` under a constant shape.
+    pub(crate) fn reshape(&mut self, x: ValueId, shape: &[i64]) -> ValueId {
+        let shape = self.constant(case::list(shape));
+        self.node("Reshape", &[], &[x, shape])
+    }
+
+    pub(crate) fn transpose(&mut self, x: ValueId, perm: &[i64]) -> ValueId {
+        self.node("Transpose", &[("perm", Attr::Ints(perm.to_vec()))], &[x])
+    }
+
+    /// `x` by the mean (if `centered`) and the mean square of its last axis, in single steps.
+    pub(crate) fn normalize(&mut self, x: ValueId, centered: bool, power: bool) -> ValueId {
+        let axes = self.constant(case::list(&[-1]));
+        let mut difference = x;
+        if centered {
+            let mean = self.node("ReduceMean", &[], &[x, axes]);
+            difference = self.node("Sub", &[], &[x, mean]);
+        }
+        let square = match power {
+            true => {
+                let two = self.scalar(2.0);
+                self.node("Pow", &[], &[difference, two])
+            }
+            false => self.node("Mul", &[], &[difference, difference]),
+        };
+        let variance = self.node("ReduceMean", &[], &[square, axes]);
+        // Large, so that rounding is not made much of.
+        let epsilon = self.scalar(0.5);
+        let sum = self.node("Add", &[], &[variance, epsilon]);
+        let deviation = self.node("Sqrt", &[], &[sum]);
+        self.node("Div", &[], &[difference, deviation])
+    }
+
+    /// `x` by batch statistics of its `channels`.
+    pub(crate) fn batch_norm(&mut self, x: ValueId, channels: usize) -> ValueId {
+        let mut inputs = vec![x];
+        for low in [0.5, -0.75, -0.125, 0.5] {
+            inputs.push(self.constant(case::uniform(&[channels], low, low + 0.5)));
+        }
+        self.node("BatchNormalization", &[], &inputs)
+    }
+}
+
 /// Makes graphs from a list of numbers, so that a failing one shrinks.
 pub(crate) struct RandomGraph {
     pub(crate) graph: Graph,
-    /// Values so far, with their shapes.
-    values: Vec<(ValueId, Vec<usize>)>,
 }
 
 impl RandomGraph {
     /// A graph with one step for each number of `choices`.
     pub(crate) fn new(choices: &[u32]) -> RandomGraph {
-        let mut random = RandomGraph { graph: Graph::default(), values: Vec::new() };
+        let mut sketch = Sketch::default();
+        // With their shapes.
+        let mut values = Vec::new();
         for (i, shape) in [vec![3, 4], vec![3, 4], vec![1, 4]].into_iter().enumerate() {
-            let value = Value { name: format!("in{i}"), dtype: Some(DType::F32), ..Value::default() };
-            let id = random.graph.add_value(value);
-            random.graph.inputs.push(id);
-            random.values.push((id, shape));
+            values.push((sketch.input(&format!("in{i}")), shape));
         }
         for &choice in choices {
-            random.step(choice);
+            step(&mut sketch, &mut values, choice);
         }
-        let last = random.values.len();
+        let last = values.len();
         // Some inner values are outputs too.
-        for (i, (id, _)) in random.values.iter().enumerate() {
+        for (i, (id, _)) in values.iter().enumerate() {
             if i + 1 == last || i % 7 == 6 {
-                random.graph.outputs.push(*id);
+                sketch.graph.outputs.push(*id);
             }
         }
-        random
+        RandomGraph { graph: sketch.graph }
     }
 
     /// Inputs for the graph.
     pub(crate) fn inputs(&self) -> Vec<Tensor> {
         vec![case::random(&[3, 4]), case::uniform(&[3, 4], 0.1, 1.0), case::random(&[1, 4])]
     }
+}
 
-    fn pick(&self, choice: u32) -> (ValueId, Vec<usize>) {
-        // Mostly recent values, so that there are chains.
-        let back = (choice as usize % 97) % self.values.len().min(6);
-        self.values[self.values.len() - 1 - back].clone()
-    }
-
-    fn step(&mut self, choice: u32) {
-        let (a, shape) = self.pick(choice / 16);
-        let same: Vec<_> = self.values.iter().filter(|(_, s)| *s == shape).cloned().collect();
-        let b = same[(choice / 2048) as usize % same.len()].0;
-        let square = shape[0] == shape[1];
-        match choice % 14 {
-            0 => self.node("Relu", &[], &[a], shape),
-            1 => self.node("Tanh", &[], &[a], shape),
-            2 => self.node("Identity", &[], &[a], shape),
-            3 => self.node("Add", &[], &[a, b], shape),
-            4 => self.node("Mul", &[], &[a, b], shape),
-            5 => self.node("Sub", &[], &[a, b], shape),
-            6 => self.node("Sigmoid", &[], &[a], shape),
-            7 => {
-                let turned = vec![shape[1], shape[0]];
-                self.node("Transpose", &[("perm", Attr::Ints(vec![1, 0]))], &[a], turned)
-            }
-            8 => {
-                let constant = self.graph.add_constant("c", case::random(&[1, shape[1]]));
-                self.node("Add", &[], &[a, constant], shape)
-            }
-            9 => {
-                let constant = self.graph.add_constant("s", case::values(&[], &[0.5f32]));
-                self.node("Mul", &[], &[constant, a], shape)
-            }
-            10 => self.node("Softmax", &[], &[a], shape),
-            11 if square => self.node("MatMul", &[], &[a, b], shape),
-            11 => {
-                let columns = shape[1];
-                let constant = self.graph.add_constant("w", case::random(&[columns, columns]));
-                self.node("MatMul", &[], &[a, constant], shape)
-            }
-            12 => {
-                let flat = self.graph.add_constant("shape", case::list(&[shape[1] as i64, -1]));
-                let turned = vec![shape[1], shape[0]];
-                self.node("Reshape", &[], &[a, flat], turned)
-            }
-            _ => {
-                let constants = (0..2).map(|i| case::uniform(&[2, 2], 0.5, 1.0 + i as f32));
-                let ids: Vec<_> = constants.map(|c| self.graph.add_constant("k", c)).collect();
-                // Only for the folding pass: nothing else reads it.
-                self.node("Add", &[], &ids, vec![2, 2]);
-                self.values.pop();
-            }
+fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u32) {
+    // Mostly recent values, so that there are chains.
+    let pick = choice / 32;
+    let back = (pick as usize % 97) % values.len().min(6);
+    let (a, shape) = values[values.len() - 1 - back].clone();
+    let same: Vec<_> = values.iter().filter(|(_, s)| *s == shape).collect();
+    let b = same[(choice / 4096) as usize % same.len()].0;
+    let flag = choice / 8192 % 2 == 1;
+    let (rows, columns) = (shape[0], shape[1]);
+    let turned = vec![columns, rows];
+    let (rows_i, columns_i) = (rows as i64, columns as i64);
+    let made = match choice % 24 {
+        0 => sketch.node("Relu", &[], &[a]),
+        1 => sketch.node("Tanh", &[], &[a]),
+        2 => sketch.node("Identity", &[], &[a]),
+        3 => sketch.node("Add", &[], &[a, b]),
+        4 => sketch.node("Mul", &[], &[a, b]),
+        5 => sketch.node("Sub", &[], &[a, b]),
+        6 => sketch.node("Sigmoid", &[], &[a]),
+        7 | 14 => {
+            values.push((sketch.transpose(a, &[1, 0]), turned));
+            return;
         }
-    }
-
-    fn node(&mut self, op_type: &str, attributes: &[(&str, Attr)], inputs: &[ValueId], shape: Vec<usize>) {
-        let attributes = Attributes(attributes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect());
-        let opset = ops::NEWEST_OPSET;
-        let given = vec![true; inputs.len()];
-        let def = NodeDef { op_type, opset, attributes: &attributes, inputs: &given, outputs: &[true] };
-        let op = ops::parse("", &def).unwrap();
-        let name = format!("v{}", self.graph.values.len());
-        let output = self.graph.add_value(Value { name: name.clone(), ..Value::default() });
-        let inputs = inputs.iter().map(|&id| Some(id)).collect();
-        let op_type = op_type.to_string();
-        self.graph.nodes.push(Node { name, op_type, opset, op, inputs, outputs: vec![Some(output)] });
-        self.values.push((output, shape));
-    }
+        8 => {
+            let constant = sketch.constant(case::random(&[1, columns]));
+            sketch.node("Add", &[], &[a, constant])
+        }
+        9 => {
+            let constant = match flag {
+                true => sketch.scalar(0.5),
+                false => sketch.constant(case::values(&[1], &[0.75f32])),
+            };
+            sketch.node("Mul", &[], &[constant, a])
+        }
+        10 => sketch.node("Softmax", &[], &[a]),
+        11 if rows == columns => sketch.node("MatMul", &[], &[a, b]),
+        11 => {
+            let constant = sketch.constant(case::random(&[columns, columns]));
+            sketch.node("MatMul", &[], &[a, constant])
+        }
+        12 => {
+            values.push((sketch.reshape(a, &[columns_i, -1]), turned));
+            return;
+        }
+        13 => {
+            let constants = (0..2).map(|i| case::uniform(&[2, 2], 0.5, 1.0 + i as f32));
+            let ids: Vec<_> = constants.map(|c| sketch.constant(c)).collect();
+            // Only for the folding pass: nothing else reads it.
+            sketch.node("Add", &[], &ids);
+            return;
+        }
+        15 => sketch.normalize(a, flag, choice / 16384 % 2 == 1),
+        16 if columns <= 16 => {
+            let joined = sketch.node("Concat", &[("axis", Attr::Int(1))], &[a, b]);
+            values.push((joined, vec![rows, 2 * columns]));
+            return;
+        }
+        16 | 17 if columns > 1 => {
+            // All columns but the first, or every second one from the last.
+            let list = |sketch: &mut Sketch, n| sketch.constant(case::list(&[n]));
+            let (start, end, step) = if flag { (1, i64::MAX, 1) } else { (-1, i64::MIN, -2) };
+            let lists = [start, end, 1, step].map(|n| list(sketch, n));
+            let inputs: Vec<_> = std::iter::once(a).chain(lists).collect();
+            let kept = if flag { columns - 1 } else { columns.div_ceil(2) };
+            values.push((sketch.node("Slice", &[], &inputs), vec![rows, kept]));
+            return;
+        }
+        18 if columns % 2 == 0 => {
+            let halves = [("axis", Attr::Int(1)), ("num_outputs", Attr::Int(2))];
+            let first = sketch.nodes_of("Split", &halves, &[a], 2);
+            values.extend([0, 1].map(|i| (ValueId(first.0 + i), vec![rows, columns / 2])));
+            return;
+        }
+        19 => {
+            // A convolution of one tap, a bias, and a batch normalisation, on rows as channels.
+            let weights = sketch.constant(case::uniform(&[rows, rows, 1], -0.5, 0.5));
+            let image = sketch.reshape(a, &[1, rows_i, columns_i]);
+            let op = if flag { "Conv" } else { "ConvTranspose" };
+            let convolved = sketch.node(op, &[], &[image, weights]);
+            let bias = sketch.constant(case::random(&[rows, 1]));
+            let biased = sketch.node("Add", &[], &[convolved, bias]);
+            let normal = sketch.batch_norm(biased, rows);
+            sketch.reshape(normal, &[rows_i, columns_i])
+        }
+        20 => {
+            let weights = sketch.constant(case::uniform(&[columns, columns], -0.5, 0.5));
+            let product = sketch.node("Gemm", &[("transB", Attr::Int(i64::from(flag)))], &[a, weights]);
+            sketch.batch_norm(product, columns)
+        }
+        21 => {
+            // Heads: rows of several columns each, transposed and multiplied with themselves.
+            let heads = sketch.reshape(a, &[rows_i, 1, columns_i]);
+            let keys = sketch.transpose(heads, &[1, 2, 0]);
+            let queries = sketch.transpose(heads, &[1, 0, 2]);
+            let scores = sketch.node("MatMul", &[], &[queries, keys]);
+            let weights = sketch.node("Softmax", &[], &[scores]);
+            let mixed = sketch.node("MatMul", &[], &[weights, queries]);
+            let back = sketch.transpose(mixed, &[1, 0, 2]);
+            sketch.reshape(back, &[rows_i, columns_i])
+        }
+        _ => sketch.node("Neg", &[], &[a]),
+    };
+    values.push((made, shape));
 }

@@ -25,6 +25,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     }
 }
 
+impl Concat {
+    /// The axis as the model says it.
+    pub(crate) fn axis(&self) -> i64 {
+        self.axis
+    }
+}
+
 /// The axis and the result's shape.
 fn joined(list: i64, shapes: &[&[usize]]) -> Result<(usize, Vec<usize>), Why> {
     let Some(first) = shapes.first() else { refuse!("at least one input is required") };

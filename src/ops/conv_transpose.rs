@@ -35,6 +35,11 @@ struct Sizes {
 }
 
 impl ConvTranspose {
+    /// Into how many groups the channels are divided.
+    pub(crate) fn group(&self) -> usize {
+        self.group
+    }
+
     fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
         let (&[batch, channels, ref space @ ..], &[w_channels, filters, ref kernel @ ..]) = (x, w) else {
             refuse!("input and weights need a batch, a channel and a spatial axis");

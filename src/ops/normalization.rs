@@ -47,6 +47,9 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let axis = def.attributes.int_or("axis", -1)?;
+    if def.op_type != "MeanVarianceNormalization" && !def.has_input(1) {
+        refuse!("input 1 is required");
+    }
     let kind = match def.op_type {
         "LayerNormalization" => Kind::Layer { axis, centered: true },
         "RMSNormalization" => Kind::Layer { axis, centered: false },
@@ -73,6 +76,11 @@ struct Layout {
 }
 
 impl Normalization {
+    /// LayerNormalization (`centered`) or RMSNormalization from `axis` on, without scale and bias.
+    pub(crate) fn of_last_axes(axis: i64, centered: bool, epsilon: f32) -> Normalization {
+        Normalization { kind: Kind::Layer { axis, centered }, epsilon, stages: true, stash: DType::F32 }
+    }
+
     fn layout(&self, x: &[usize]) -> Result<Layout, Why> {
         let shape = x.to_vec();
         Ok(match &self.kind {
@@ -162,9 +170,6 @@ impl Operator for Normalization {
         let layout = self.layout(&x.shape)?;
         if inputs.iter().flatten().any(|input| !input.dtype.is_float()) {
             refuse!("expected floats");
-        }
-        if !matches!(self.kind, Kind::Axes(_)) {
-            required(inputs, 1)?;
         }
         for operand in inputs.iter().skip(1).flatten() {
             self.affine(&operand.shape, &layout)?;

@@ -89,6 +89,20 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Reduce { function: *function, axes: Axes::List { axes, none_means_all }, keepdims }.into())
 }
 
+impl Reduce {
+    /// The axes of a mean that keeps them as ones: `given` is the second input.
+    pub(crate) fn kept_mean(&self, given: Option<Vec<i64>>) -> Option<Vec<i64>> {
+        match &self.axes {
+            Axes::List { axes, .. } if self.function == Mean && self.keepdims => match axes {
+                IntList::Attribute(list) => Some(list.clone()),
+                IntList::Input(_) => given,
+                IntList::Absent => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl Axes {
     fn resolve(&self, given: Option<Vec<i64>>, rank: usize) -> Result<Vec<usize>, Why> {
         match self {

@@ -1,8 +1,9 @@
-//! Scales a convolution's weights and bias by the batch normalisation behind it: with `s = scale / sqrt(var + epsilon)`,
-//! `W' = W * s` and `b' = (b - mean) * s + shift`, each per output channel.
+//! Scales weights and bias of a convolution, or of a matrix product with a bias, by the batch normalisation behind it: with
+//! `s = scale / sqrt(var + epsilon)`, `W' = W * s` and `b' = (b - mean) * s + shift`, each per output channel.
 
+use super::pattern::floats;
 use super::replace_uses;
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
 use crate::{Result, Tensor};
 
@@ -27,12 +28,42 @@ struct Folded {
     bias: Vec<f32>,
 }
 
-fn constant(graph: &Graph, id: Option<ValueId>) -> Option<(Vec<usize>, Vec<f32>)> {
-    let tensor = graph.value(id?).constant.as_ref()?;
-    Some((tensor.shape().to_vec(), tensor.to_vec::<f32>().ok()?))
+/// How an operator's weights are divided among its output channels.
+struct Channels {
+    count: usize,
+    /// Weight `i` belongs to channel `i / inner % own + i / (inner * own * inputs) * own`.
+    own: usize,
+    inner: usize,
+    inputs: usize,
 }
 
-/// The weights and bias of the convolution before node `n`, if `n` normalises its only use with constants.
+impl Channels {
+    fn of(op: &Op, weights: &[usize]) -> Option<Channels> {
+        let size = |axes: &[usize]| axes.iter().product::<usize>();
+        Some(match (op, weights) {
+            (Op::Conv(_), &[count, ref inner @ ..]) => {
+                Channels { count, own: count, inner: size(inner), inputs: 1 }
+            }
+            (Op::ConvTranspose(op), &[channels, own, ref kernel @ ..]) => {
+                let inputs = channels.checked_div(op.group())?;
+                Channels { count: own.checked_mul(op.group())?, own, inner: size(kernel), inputs }
+            }
+            (Op::Gemm(op), &[rows, columns]) => match op.weights_transposed()? {
+                true => Channels { count: rows, own: rows, inner: columns, inputs: 1 },
+                false => Channels { count: columns, own: columns, inner: 1, inputs: rows },
+            },
+            _ => return None,
+        })
+    }
+
+    /// The channel of weight `i`.
+    fn channel(&self, i: usize) -> Option<usize> {
+        let group = i.checked_div(self.inner * self.own * self.inputs)?;
+        Some(i / self.inner % self.own + group * self.own)
+    }
+}
+
+/// The weights and bias of what is before node `n`, if `n` normalises its only use with constants.
 fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folded> {
     let node = &graph.nodes[n];
     let Op::BatchNorm(norm) = &node.op else { return None };
@@ -41,12 +72,15 @@ fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folde
     let conv = producers[x.index()]?;
     let before = &graph.nodes[conv.index()];
     let uses = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&graph.outputs);
-    if !matches!(before.op, Op::Conv(_)) || uses.filter(|id| **id == x).count() != 1 {
+    if uses.filter(|id| **id == x).count() != 1 {
         return None;
     }
-    let weights = constant(graph, before.inputs.get(1).copied().flatten())?;
-    let channels = *weights.0.first()?;
-    let vector = |id| constant(graph, id).map(|(_, v)| v).filter(|v| v.len() == channels);
+    let weights = floats(graph, before.inputs.get(1).copied().flatten())?;
+    let by_channel = Channels::of(&before.op, &weights.0)?;
+    let channels = by_channel.count;
+    let by_column =
+        |(shape, v): &(Vec<usize>, Vec<f32>)| shape.last() == Some(&channels) && v.len() == channels;
+    let vector = |id| floats(graph, id).filter(by_column).map(|(_, v)| v);
     let (scale, shift, mean, variance) = (vector(scale)?, vector(shift)?, vector(mean)?, vector(variance)?);
     let bias = match before.inputs.get(2).copied().flatten() {
         Some(id) => vector(Some(id))?,
@@ -58,9 +92,8 @@ fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folde
         .map(|(s, v)| f64::from(*s) / (f64::from(*v) + f64::from(epsilon)).sqrt())
         .collect();
     let (shape, values) = weights;
-    let filter = values.len().checked_div(channels)?.max(1);
-    let values =
-        values.iter().enumerate().map(|(i, w)| (f64::from(*w) * factors[i / filter]) as f32).collect();
+    let scaled = |(i, w): (usize, &f32)| Some((f64::from(*w) * factors.get(by_channel.channel(i)?)?) as f32);
+    let values = values.iter().enumerate().map(scaled).collect::<Option<_>>()?;
     let bias = (0..channels)
         .map(|c| ((f64::from(bias[c]) - f64::from(mean[c])) * factors[c] + f64::from(shift[c])) as f32)
         .collect();

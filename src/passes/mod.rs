@@ -4,9 +4,14 @@
 //! Fusion into kernels is not here: it needs shapes, and belongs to planning.
 
 mod batch_norm;
+mod bias;
+mod concat;
 mod dead_code;
 mod fold;
 mod identity;
+mod normalize;
+mod pattern;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod transpose;
@@ -20,7 +25,11 @@ type Pass = fn(&mut Graph) -> Result<bool>;
 const PASSES: &[(&str, Pass)] = &[
     ("fold", fold::run),
     ("identity", identity::run),
+    ("bias", bias::run),
     ("batch_norm", batch_norm::run),
+    ("normalize", normalize::run),
+    ("concat", concat::run),
+    ("sink", sink::run),
     ("transpose", transpose::run),
     ("dead_code", dead_code::run),
 ];

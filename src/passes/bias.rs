@@ -1,0 +1,68 @@
+//! Adds a constant per channel to the bias of the convolution before it.
+
+use super::pattern::{Pattern, floats};
+use super::replace_uses;
+use crate::graph::{Graph, ValueId};
+use crate::ops::Op;
+use crate::{Result, Tensor};
+
+pub(super) fn run(graph: &mut Graph) -> Result<bool> {
+    let mut changed = false;
+    let mut from = 0;
+    let next = |graph: &Graph, from: usize| {
+        let pattern = Pattern::of(graph);
+        (from..graph.nodes.len()).find_map(|n| Some((n, constant_after_convolution(&pattern, n)?)))
+    };
+    while let Some((n, Match { convolution, sum, bias, result })) = next(graph, from) {
+        let name = format!("{}.bias", graph.nodes[n].name);
+        let bias = graph.add_constant(name, Tensor::from_slice(&[bias.len()], &bias)?);
+        let convolution = &mut graph.nodes[convolution];
+        convolution.inputs.resize(3, None);
+        convolution.inputs[2] = Some(bias);
+        // The addition stays, of use to nobody.
+        replace_uses(graph, sum, result);
+        (from, changed) = (n + 1, true);
+    }
+    Ok(changed)
+}
+
+struct Match {
+    convolution: usize,
+    sum: ValueId,
+    bias: Vec<f32>,
+    result: ValueId,
+}
+
+/// The convolution before addition `n`, with the bias that the two have together.
+fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<Match> {
+    let node = &pattern.graph.nodes[n];
+    let (&[Some(a), Some(b)], &[Some(sum)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
+    if node.op_type != "Add" || pattern.uses(sum) == 0 {
+        return None;
+    }
+    let constant = |id: ValueId| pattern.graph.value(id).constant.is_some();
+    let (result, added) = if constant(b) { (a, b) } else { (b, a) };
+    let (shape, added) = floats(pattern.graph, Some(added))?;
+    let (convolution, before) = pattern.only(result)?;
+    let (weights, _) = floats(pattern.graph, before.inputs.get(1).copied().flatten())?;
+    let channels = match &before.op {
+        Op::Conv(_) => *weights.first()?,
+        Op::ConvTranspose(op) => weights.get(1)?.checked_mul(op.group())?,
+        _ => return None,
+    };
+    // One for each channel, or one for all: `[..1, channels, 1, 1]`.
+    let spatial = weights.len().checked_sub(2)?;
+    let channel_axis = shape.len().checked_sub(spatial + 1);
+    let elsewhere = shape.iter().enumerate().any(|(axis, &size)| size != 1 && Some(axis) != channel_axis);
+    if elsewhere || shape.len() > weights.len() || added.len() != channels && added.len() != 1 {
+        return None;
+    }
+    let bias = match before.inputs.get(2).copied().flatten() {
+        Some(id) => floats(pattern.graph, Some(id))?.1,
+        None => vec![0.0; channels],
+    };
+    let added = |c: usize| added.get(c).or(added.first()).copied().unwrap_or(0.0);
+    let bias: Vec<f32> =
+        bias.iter().enumerate().map(|(c, b)| (f64::from(*b) + f64::from(added(c))) as f32).collect();
+    (bias.len() == channels).then_some(Match { convolution, sum, bias, result })
+}

@@ -1,0 +1,84 @@
+//! What recognising passes ask of a graph.
+
+use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::reference::Array;
+use crate::reference::array::Numbers;
+
+/// A graph with who makes and who uses each value.
+pub(super) struct Pattern<'g> {
+    pub(super) graph: &'g Graph,
+    producers: Vec<Option<NodeId>>,
+    uses: Vec<usize>,
+    /// Of these uses, those that some output of the graph needs the elements for.
+    data_uses: Vec<usize>,
+}
+
+impl<'g> Pattern<'g> {
+    pub(super) fn of(graph: &'g Graph) -> Pattern<'g> {
+        let mut data_uses = vec![0; graph.values.len()];
+        graph.outputs.iter().for_each(|id| data_uses[id.index()] += 1);
+        for node in graph.nodes.iter().rev().filter(|node| !node.op.operator().reads_shapes_only()) {
+            if node.outputs.iter().flatten().any(|id| data_uses[id.index()] > 0) {
+                node.inputs.iter().flatten().for_each(|id| data_uses[id.index()] += 1);
+            }
+        }
+        Pattern { graph, producers: graph.producers(), uses: graph.use_counts(), data_uses }
+    }
+
+    /// How often a value is used, as a graph output too.
+    pub(super) fn uses(&self, id: ValueId) -> usize {
+        self.uses[id.index()]
+    }
+
+    /// The node that makes the value, and its number.
+    pub(super) fn maker(&self, id: ValueId) -> Option<(usize, &'g Node)> {
+        let id = self.producers[id.index()]?;
+        Some((id.index(), &self.graph.nodes[id.index()]))
+    }
+
+    /// The same, if nothing but the pattern uses the value, so that it goes with it.
+    pub(super) fn only(&self, id: ValueId) -> Option<(usize, &'g Node)> {
+        self.maker(id).filter(|_| self.uses(id) == 1)
+    }
+
+    /// The same, where others may use the value's shape.
+    pub(super) fn only_data(&self, id: ValueId) -> Option<(usize, &'g Node)> {
+        self.maker(id).filter(|_| self.data_uses[id.index()] == 1)
+    }
+
+    /// The inputs of the node that makes the value, if it is an `op_type` and nothing else uses the value.
+    pub(super) fn inputs_of(&self, id: ValueId, op_type: &str) -> Option<&'g [Option<ValueId>]> {
+        self.only(id).filter(|(_, node)| node.op_type == op_type).map(|(_, node)| &node.inputs[..])
+    }
+
+    /// The number of a constant of one element.
+    pub(super) fn scalar(&self, id: ValueId) -> Option<f64> {
+        let tensor = self.graph.value(id).constant.as_ref().filter(|tensor| tensor.len() == 1)?;
+        match Array::from_tensor(tensor).ok()?.data {
+            Numbers::Float(values) => values.first().copied(),
+            Numbers::Int(values) => values.first().map(|&value| value as f64),
+            Numbers::Text(_) => None,
+        }
+    }
+
+    /// The integers of a constant.
+    pub(super) fn integers(&self, id: ValueId) -> Option<Vec<i64>> {
+        Array::from_tensor(self.graph.value(id).constant.as_ref()?).ok()?.i64s().ok()
+    }
+
+    /// The other operand of a node with two, one of which is a constant of one element; and that one's number.
+    pub(super) fn with_scalar(&self, inputs: &[Option<ValueId>]) -> Option<(ValueId, f64)> {
+        let &[Some(a), Some(b)] = inputs else { return None };
+        match (self.scalar(a), self.scalar(b)) {
+            (None, Some(number)) => Some((a, number)),
+            (Some(number), None) => Some((b, number)),
+            _ => None,
+        }
+    }
+}
+
+/// The elements and the shape of a constant of f32.
+pub(super) fn floats(graph: &Graph, id: Option<ValueId>) -> Option<(Vec<usize>, Vec<f32>)> {
+    let tensor = graph.value(id?).constant.as_ref()?;
+    Some((tensor.shape().to_vec(), tensor.to_vec::<f32>().ok()?))
+}
