@@ -21,6 +21,10 @@ const LINE_HEIGHT: u32 = 48;
 const WIDTH_STEP: u32 = 80;
 /// Small print is enlarged to about this length before detection.
 const LONG_SIDE: u32 = 960;
+/// The same on the CPU reference, which is slow.
+const LONG_SIDE_OF_REFERENCE: u32 = 480;
+/// Lines whose characters have a lower mean probability were not read.
+const READ: f32 = 0.5;
 
 struct Arguments {
     folder: PathBuf,
@@ -45,12 +49,33 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     Ok(Arguments { folder, picture, device })
 }
 
-/// A line of text on the page, in pixels of the picture.
+/// A line of text on the page: a rectangle, in pixels of the picture, that is turned as the line is.
+#[derive(Clone, Copy)]
 struct Line {
-    x: u32,
-    y: u32,
-    width: u32,
-    height: u32,
+    /// Where the first character's upper left corner is.
+    corner: (f32, f32),
+    /// The direction of reading, of length 1.
+    along: (f32, f32),
+    width: f32,
+    height: f32,
+}
+
+impl Line {
+    /// The point of the page that is at `x` of the width and `y` of the height.
+    fn at(&self, x: f32, y: f32) -> (f32, f32) {
+        let ((left, top), (ax, ay)) = (self.corner, self.along);
+        (left + x * ax - y * ay, top + x * ay + y * ax)
+    }
+
+    /// The line's pixels, upright, `height` of them in each column. White where the page ends.
+    fn cut(&self, page: &RgbImage, height: u32) -> RgbImage {
+        let width = (self.width * height as f32 / self.height).ceil().max(16.0) as u32;
+        RgbImage::from_fn(width, height, |x, y| {
+            let part = |i: u32, of: u32| (i as f32 + 0.5) / of as f32;
+            let (x, y) = self.at(part(x, width) * self.width, part(y, height) * self.height);
+            imageops::interpolate_bilinear(page, x - 0.5, y - 0.5).unwrap_or(Rgb([255; 3]))
+        })
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -58,9 +83,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::new(DeviceOptions { select: device })?;
     println!("device      {}", device.name());
     if device.is_reference() {
-        println!("            no GPU adapter was found: everything runs on the CPU reference, slowly");
+        println!(
+            "            everything runs on the CPU reference, slowly: the page is read at half the size"
+        );
     }
     let page = image::open(&picture)?.to_rgb8();
+    println!("page        {}, {}x{} pixels", picture.display(), page.width(), page.height());
 
     let detector = Model::load(folder.join("det.onnx"))?;
     let detector = Reader::new(&device, &detector, "detector")?;
@@ -69,21 +97,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::load(folder.join("rec.onnx"))?;
     let characters = characters(&model)?;
     let recogniser = Reader::new(&device, &model, "recogniser")?;
-    println!("\n{} lines:", lines.len());
-    let mut spent = Duration::ZERO;
+    println!("\nprobability and text of each line:");
+    let (mut spent, mut read) = (Duration::ZERO, Vec::new());
     for line in &lines {
         let start = Instant::now();
-        let (text, confidence) = recognise(&recogniser, &page, line, &characters)?;
+        let (text, probability) = recognise(&recogniser, &page, line, &characters)?;
         spent += start.elapsed();
-        println!("  {confidence:.2}  {text}");
+        read.push(probability >= READ);
+        if probability >= READ {
+            println!("  {probability:.2}  {text}");
+        }
     }
+    let missed = read.iter().filter(|read| !**read).count();
+    println!("{} lines read; {missed} more below {READ} (grey in the picture)", lines.len() - missed);
     println!(
-        "\nlatency     recogniser {:.1} ms for each line, first runs included",
+        "\nlatency     recogniser {:.1} ms for each line, the first run of each width included",
         millis(spent) / lines.len().max(1) as f64
     );
+    if let Some(line) = lines.first() {
+        recogniser.report(&input_of(&page, line)?)?;
+    }
 
     let annotated = folder.join("annotated.png");
-    draw(&page, &lines, &annotated)?;
+    draw(&page, lines.iter().zip(&read), &annotated)?;
     println!("picture     {}", annotated.display());
     Ok(())
 }
@@ -117,14 +153,19 @@ impl Reader {
         if self.on_gpu {
             let plan = self.session.plan(&[(&self.input, x)])?;
             println!(
-                "{:11} {} nodes on the GPU in {} dispatches, {} computed while planning, 0 on the CPU",
+                "{:11} {} nodes on the GPU in {} dispatches, none on the CPU",
                 self.name,
                 plan.nodes - plan.planned_nodes,
-                plan.dispatches,
-                plan.planned_nodes
+                plan.dispatches
             );
+            if plan.planned_nodes > 0 {
+                println!(
+                    "{:11} {} nodes that only shapes need, computed while planning",
+                    "", plan.planned_nodes
+                );
+            }
             println!(
-                "{:11} arena {:.2} MB, bound {:.2} MB, without reuse {:.2} MB; weights {:.2} MB",
+                "{:11} arena {:.2} MB (most bytes alive at once: {:.2} MB; without reuse: {:.2} MB), weights {:.2} MB",
                 "",
                 plan.arena_bytes as f64 / 1e6,
                 plan.max_live_bytes as f64 / 1e6,
@@ -149,54 +190,78 @@ fn tensor(picture: &RgbImage, mean: [f32; 3], deviation: [f32; 3]) -> Result<Ten
 }
 
 fn detect(detector: &Reader, page: &RgbImage) -> Result<Vec<Line>, Box<dyn Error>> {
-    let scale = LONG_SIDE as f32 / page.width().max(page.height()) as f32;
+    let long_side = if detector.on_gpu { LONG_SIDE } else { LONG_SIDE_OF_REFERENCE };
+    let scale = long_side as f32 / page.width().max(page.height()) as f32;
     // The detector halves its input five times.
     let side = |length: u32| (((length as f32 * scale) / 32.0).round() as u32).max(1) * 32;
     let (width, height) = (side(page.width()), side(page.height()));
     let resized = imageops::resize(page, width, height, FilterType::Triangle);
     let x = tensor(&resized, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])?;
     let start = Instant::now();
-    detector.run(&x)?;
-    let first = start.elapsed();
-    let start = Instant::now();
-    let probabilities = detector.run(&x)?.to_vec::<f32>()?;
-    println!(
-        "latency     detector {:.1} ms at {width}x{height}, first run {:.1} ms",
-        millis(start.elapsed()),
-        millis(first)
-    );
+    let mut probabilities = detector.run(&x)?;
+    let first = millis(start.elapsed());
+    if detector.on_gpu {
+        let start = Instant::now();
+        probabilities = detector.run(&x)?;
+        let again = millis(start.elapsed());
+        println!(
+            "latency     detector {again:.1} ms at {width}x{height}; the first run, with compilation, {first:.1} ms"
+        );
+    } else {
+        println!("latency     detector {first:.1} ms at {width}x{height}");
+    }
+    let probabilities = probabilities.to_vec::<f32>()?;
     detector.report(&x)?;
     let to_page = (page.width() as f32 / width as f32, page.height() as f32 / height as f32);
     let mut lines: Vec<Line> = regions(&probabilities, width as usize, height as usize)
         .into_iter()
-        .filter_map(|region| region.line(to_page, page))
+        .filter_map(|region| region.line(to_page))
         .collect();
-    lines.sort_by_key(|line| (line.y + line.height / 2, line.x));
+    lines.sort_by(|a, b| {
+        let middle = |line: &Line| line.at(line.width / 2.0, line.height / 2.0).1;
+        middle(a).total_cmp(&middle(b))
+    });
     Ok(lines)
 }
 
 /// A connected region of text pixels.
+#[derive(Default)]
 struct Region {
-    left: usize,
-    top: usize,
-    right: usize,
-    bottom: usize,
+    pixels: Vec<(usize, usize)>,
+    /// Of the pixels' probabilities.
     sum: f32,
-    count: usize,
 }
 
 impl Region {
-    fn line(&self, (sx, sy): (f32, f32), page: &RgbImage) -> Option<Line> {
-        let (width, height) = ((self.right - self.left + 1) as f32, (self.bottom - self.top + 1) as f32);
-        if self.sum / (self.count as f32) < BOX || width.min(height) < 3.0 {
+    /// The rectangle around the region along its longer axis, grown; on the page, which is larger by the two factors.
+    fn line(&self, (sx, sy): (f32, f32)) -> Option<Line> {
+        let count = self.pixels.len() as f32;
+        if self.sum / count < BOX {
+            return None;
+        }
+        let points: Vec<(f32, f32)> =
+            self.pixels.iter().map(|&(x, y)| ((x as f32 + 0.5) * sx, (y as f32 + 0.5) * sy)).collect();
+        let mean = |f: &dyn Fn(&(f32, f32)) -> f32| points.iter().map(f).sum::<f32>() / count;
+        let (mx, my) = (mean(&|p| p.0), mean(&|p| p.1));
+        let (xx, yy) = (mean(&|p| (p.0 - mx).powi(2)), mean(&|p| (p.1 - my).powi(2)));
+        let xy = mean(&|p| (p.0 - mx) * (p.1 - my));
+        // The principal axis; what is about as high as wide has none.
+        let angle = if xx > 4.0 * yy { (2.0 * xy).atan2(xx - yy) / 2.0 } else { 0.0 };
+        let (ax, ay) = (angle.cos(), angle.sin());
+        let range = |f: &dyn Fn(f32, f32) -> f32| {
+            let values = || points.iter().map(|&(x, y)| f(x - mx, y - my));
+            (values().fold(f32::INFINITY, f32::min), values().fold(f32::NEG_INFINITY, f32::max))
+        };
+        let (left, right) = range(&|x, y| x * ax + y * ay);
+        let (top, bottom) = range(&|x, y| y * ax - x * ay);
+        let (width, height) = (right - left + sx, bottom - top + sy);
+        if (width / sx).min(height / sy) < 3.0 {
             return None;
         }
         let grow = width * height * UNCLIP / (2.0 * (width + height));
-        let x = ((self.left as f32 - grow).max(0.0) * sx) as u32;
-        let y = ((self.top as f32 - grow).max(0.0) * sy) as u32;
-        let right = (((self.right as f32 + 1.0 + grow) * sx) as u32).min(page.width());
-        let bottom = (((self.bottom as f32 + 1.0 + grow) * sy) as u32).min(page.height());
-        (right > x && bottom > y).then(|| Line { x, y, width: right - x, height: bottom - y })
+        let (left, top) = (left - sx / 2.0 - grow, top - sy / 2.0 - grow);
+        let corner = (mx + left * ax - top * ay, my + left * ay + top * ax);
+        Some(Line { corner, along: (ax, ay), width: width + 2.0 * grow, height: height + 2.0 * grow })
     }
 }
 
@@ -208,17 +273,13 @@ fn regions(map: &[f32], width: usize, height: usize) -> Vec<Region> {
         if seen[start] || map[start] < PIXEL {
             continue;
         }
-        let mut region = Region { left: width, top: height, right: 0, bottom: 0, sum: 0.0, count: 0 };
+        let mut region = Region::default();
         let mut waiting = vec![start];
         seen[start] = true;
         while let Some(at) = waiting.pop() {
             let (x, y) = (at % width, at / width);
-            region.left = region.left.min(x);
-            region.right = region.right.max(x);
-            region.top = region.top.min(y);
-            region.bottom = region.bottom.max(y);
+            region.pixels.push((x, y));
             region.sum += map[at];
-            region.count += 1;
             let mut visit = |inside: bool, next: usize| {
                 if inside && !seen[next] && map[next] >= PIXEL {
                     seen[next] = true;
@@ -245,19 +306,23 @@ fn characters(model: &Model) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(characters)
 }
 
+/// A line as the recogniser takes it.
+fn input_of(page: &RgbImage, line: &Line) -> Result<Tensor, sardonyx::Error> {
+    let cut = line.cut(page, LINE_HEIGHT);
+    // The normalised value of the padding is 0: grey.
+    let mut padded =
+        RgbImage::from_pixel(cut.width().next_multiple_of(WIDTH_STEP), LINE_HEIGHT, Rgb([128; 3]));
+    imageops::replace(&mut padded, &cut, 0, 0);
+    tensor(&padded, [0.5; 3], [0.5; 3])
+}
+
 fn recognise(
     recogniser: &Reader,
     page: &RgbImage,
     line: &Line,
     characters: &[String],
 ) -> Result<(String, f32), Box<dyn Error>> {
-    let crop = imageops::crop_imm(page, line.x, line.y, line.width, line.height).to_image();
-    let width = (line.width * LINE_HEIGHT).div_ceil(line.height).max(16);
-    let resized = imageops::resize(&crop, width, LINE_HEIGHT, FilterType::CatmullRom);
-    // The normalised value of the padding is 0: grey.
-    let mut padded = RgbImage::from_pixel(width.next_multiple_of(WIDTH_STEP), LINE_HEIGHT, Rgb([128; 3]));
-    imageops::replace(&mut padded, &resized, 0, 0);
-    let x = tensor(&padded, [0.5; 3], [0.5; 3])?;
+    let x = input_of(page, line)?;
     let output = recogniser.run(&x)?;
     let classes = *output.shape().last().ok_or("the recogniser's output has no axes")?;
     Ok(decode(&output.to_vec::<f32>()?, classes, characters))
@@ -280,18 +345,29 @@ fn decode(probabilities: &[f32], classes: usize, characters: &[String]) -> (Stri
     (text, if count == 0 { 0.0 } else { sum / count as f32 })
 }
 
-fn draw(page: &RgbImage, lines: &[Line], to: &Path) -> Result<(), Box<dyn Error>> {
+/// Writes the page with a frame around each line: red, or grey where it could not be read.
+fn draw<'a>(
+    page: &RgbImage,
+    lines: impl Iterator<Item = (&'a Line, &'a bool)>,
+    to: &Path,
+) -> Result<(), Box<dyn Error>> {
     let mut picture = page.clone();
-    let red = Rgb([220, 30, 30]);
-    for line in lines {
-        let (right, bottom) = (line.x + line.width - 1, line.y + line.height - 1);
-        for x in line.x..=right {
-            picture.put_pixel(x, line.y, red);
-            picture.put_pixel(x, bottom, red);
-        }
-        for y in line.y..=bottom {
-            picture.put_pixel(line.x, y, red);
-            picture.put_pixel(right, y, red);
+    for (line, &read) in lines {
+        let colour = if read { Rgb([220, 30, 30]) } else { Rgb([128; 3]) };
+        let (width, height) = (line.width, line.height);
+        let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)].map(|(x, y)| line.at(x, y));
+        for (i, (x0, y0)) in corners.into_iter().enumerate() {
+            let (x1, y1) = corners[(i + 1) % 4];
+            let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0);
+            for step in 0..=steps as u32 {
+                let part = step as f32 / steps;
+                let (x, y) = (x0 + part * (x1 - x0), y0 + part * (y1 - y0));
+                if x >= 0.0 && y >= 0.0 {
+                    if let Some(pixel) = picture.get_pixel_mut_checked(x as u32, y as u32) {
+                        *pixel = colour;
+                    }
+                }
+            }
         }
     }
     picture.save(to)?;

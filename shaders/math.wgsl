@@ -178,6 +178,15 @@ fn shift_right(a: u32, b: u32) -> u32 {
   return select(a >> (b & 31u), 0u, b > 31u);
 }
 
+// A negative count is a large one.
+fn shift_left_i32(a: i32, b: i32) -> i32 {
+  return select(a << (u32(b) & 31u), 0, u32(b) > 31u);
+}
+
+fn shift_right_i32(a: i32, b: i32) -> i32 {
+  return a >> min(u32(b), 31u);
+}
+
 fn f32_to_i32(x: f32) -> i32 {
   // Out of range is undefined in ONNX; the greatest float below 2^31 keeps drivers agreeing.
   return select(i32(clamp(x, -2147483648.0, 2147483520.0)), 0, is_nan(x));

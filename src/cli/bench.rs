@@ -201,7 +201,8 @@ fn write_text(out: &mut String, report: &Report, runs: usize) -> std::fmt::Resul
         writeln!(out, "cpu time    median {cpu:.3} ms of all threads")?;
     }
     let (cold, warm) = (report.cold_first_run_ms, report.warm_first_run_ms);
-    writeln!(out, "first run   cold {cold:.1} ms, warm {warm:.1} ms (pipelines cached)")?;
+    let cached = if report.device_work.is_some() { " (pipelines exist)" } else { "" };
+    writeln!(out, "first run   cold {cold:.1} ms, warm {warm:.1} ms{cached}")?;
     if let Some(work) = &report.device_work {
         write_work(out, work, runs as u64)?;
     }
@@ -214,16 +215,16 @@ fn write_text(out: &mut String, report: &Report, runs: usize) -> std::fmt::Resul
 fn write_work(out: &mut String, work: &DeviceWork, runs: u64) -> std::fmt::Result {
     let DeviceWork { plan, created, during_runs: run } = work;
     let (dispatches, passes, submits) = (run.dispatches / runs, run.passes / runs, run.submits / runs);
-    writeln!(out, "a run       {dispatches} dispatches, {passes} pass(es), {submits} submit(s)")?;
+    writeln!(out, "each run    dispatches {dispatches}, passes {passes}, submits {submits}")?;
     let Counters { pipelines, buffers, bind_groups, .. } = created;
     writeln!(
         out,
-        "created     {pipelines} pipelines, {buffers} buffers, {bind_groups} bind groups before the first run"
+        "created     pipelines {pipelines}, buffers {buffers}, bind groups {bind_groups} for the first run"
     )?;
     let Counters { pipelines, buffers, bind_groups, .. } = run;
     writeln!(
         out,
-        "afterwards  {pipelines} pipelines, {buffers} buffers, {bind_groups} bind groups in {runs} runs"
+        "afterwards  pipelines {pipelines}, buffers {buffers}, bind groups {bind_groups} in {runs} runs after warm-up"
     )?;
     let (weights, arena, live) = (plan.weight_bytes, plan.arena_bytes, plan.max_live_bytes);
     writeln!(out, "memory      weights {}, arena {}, max live {}", bytes(weights), bytes(arena), bytes(live))

@@ -28,8 +28,8 @@ pub(super) struct InputArgs {
 pub(super) enum Unknown {
     /// Are an error.
     Refuse,
-    /// Are 1.
-    One,
+    /// Are of this size; the first of several is the batch, and 1.
+    Are(usize),
 }
 
 /// An input, and where it comes from.
@@ -51,10 +51,14 @@ impl InputArgs {
         let mut shapes = Vec::new();
         for text in &self.shape {
             let (info, dims) = split(text, model)?;
-            shapes.push((&info.name, dimensions(dims).ok_or_else(|| format!("--shape {text}: no shape"))?));
+            let shape = dimensions(dims);
+            shapes.push((&info.name, shape.ok_or_else(|| format!("--shape {text}: '{dims}' is no shape"))?));
         }
         for info in model.inputs() {
             if inputs.iter().any(|input| input.name == info.name) {
+                if shapes.iter().any(|(name, _)| **name == info.name) {
+                    return Err(format!("--shape '{}': a file gives this input", info.name).into());
+                }
                 continue;
             }
             let given = shapes.iter().find(|(name, _)| **name == info.name).map(|(_, shape)| shape.clone());
@@ -102,11 +106,14 @@ fn dimensions(text: &str) -> Option<Vec<usize>> {
 }
 
 fn declared(info: &ValueInfo, unknown: Unknown) -> Option<Vec<usize>> {
-    let size = |dim: &Dim| match dim {
-        Dim::Known(size) => Some(*size),
-        _ => (unknown == Unknown::One).then_some(1),
+    let dims = info.shape.as_ref()?;
+    let size = |(axis, dim): (usize, &Dim)| match (dim, unknown) {
+        (Dim::Known(size), _) => Some(*size),
+        (_, Unknown::Refuse) => None,
+        (_, Unknown::Are(_)) if axis == 0 && dims.len() > 1 => Some(1),
+        (_, Unknown::Are(size)) => Some(size),
     };
-    info.shape.as_ref()?.iter().map(size).collect()
+    dims.iter().enumerate().map(size).collect()
 }
 
 fn missing(info: &ValueInfo) -> String {

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 
 use super::inputs::{Input, InputArgs, Unknown, named};
-use super::{Failure, Outcome, bytes, placement, print, print_json};
+use super::{Failure, Outcome, bytes, listed, placement, print, print_json};
 use crate::graph::{Graph, NodeId};
 use crate::kernels::Target;
-use crate::plan::Plan;
+use crate::plan::{Place, Plan};
 use crate::{
     Device, DeviceOptions, Error, Model, PlanSummary, Result, Select, Session, SessionOptions,
     UnsupportedNode, ValueInfo,
@@ -27,7 +28,6 @@ pub(super) struct Args {
     /// Plan for this device; without it, for the least that a GPU must have, and no GPU is touched.
     #[arg(long, value_name = "NAME")]
     device: Option<Select>,
-    /// Dimensions that neither the model nor a --shape says are 1.
     #[command(flatten)]
     inputs: InputArgs,
 }
@@ -63,8 +63,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         Stage::Graph => model.graph().to_string(),
         Stage::Passes => model.optimized()?.to_string(),
         Stage::Program | Stage::Memory | Stage::Wgsl => {
-            let inputs = args.inputs.load(&model, Unknown::One)?;
-            let (graph, plan) = plan(&model, &inputs, &target(args)?.1)?;
+            let (_, graph, plan) = plan(args, &model, &target(args)?.1)??;
             match stage {
                 Stage::Program => plan.program.text(&graph),
                 Stage::Memory => plan.memory.text(&plan.program),
@@ -86,12 +85,30 @@ fn target(args: &Args) -> Result<(String, Target), Failure> {
     Ok(device.gpu().map_or_else(floor, |gpu| (device.name(), gpu.target.clone())))
 }
 
-fn plan(model: &Model, inputs: &[Input], target: &Target) -> Result<(std::sync::Arc<Graph>, Plan)> {
-    let graph = model.optimized()?;
-    let session =
-        Session::of_graph(&Device::reference(), graph.clone(), SessionOptions::default(), Vec::new())?;
-    let plan = session.make_plan(&session.ordered(&named(inputs))?, target)?;
-    Ok((graph, plan))
+/// Sizes that are tried, one after the other, for dimensions that nobody says: many models cannot do with the least.
+const SIZES: [usize; 4] = [1, 32, 224, 1024];
+
+/// The plan for the inputs given, or for the first of the sizes that works.
+fn plan(
+    args: &Args,
+    model: &Model,
+    target: &Target,
+) -> Result<Result<(Vec<Input>, Arc<Graph>, Plan)>, Failure> {
+    let planned = |inputs: Vec<Input>| {
+        let graph = model.optimized()?;
+        let options = SessionOptions::default();
+        let session = Session::of_graph(&Device::reference(), graph.clone(), options, Vec::new())?;
+        let plan = session.make_plan(&session.ordered(&named(&inputs))?, target)?;
+        Ok((inputs, graph, plan))
+    };
+    let mut tried = planned(args.inputs.load(model, Unknown::Are(SIZES[0]))?);
+    for size in &SIZES[1..] {
+        if !matches!(tried, Err(Error::Node { .. } | Error::Limit { .. })) {
+            break;
+        }
+        tried = planned(args.inputs.load(model, Unknown::Are(*size))?);
+    }
+    Ok(tried)
 }
 
 /// The card, as `--json` prints it.
@@ -157,16 +174,19 @@ fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
 }
 
 fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
-    let inputs = args.inputs.load(model, Unknown::One)?;
     let (target_name, target) = target(args)?;
-    Ok(plan(model, &inputs, &target).map(|(graph, plan)| {
+    Ok(plan(args, model, &target)?.map(|(inputs, graph, plan)| {
         let on_device = |n: usize| plan.program.device_nodes.contains(&NodeId(n as u32));
         let hosted: Vec<_> =
             graph.nodes.iter().enumerate().filter(|(n, _)| !on_device(*n)).map(|(_, node)| node).collect();
         Planned {
             target: target_name,
             shapes: inputs.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec())).collect(),
-            summary: PlanSummary::new(&graph, &plan, 0),
+            summary: PlanSummary::new(
+                &graph,
+                &plan,
+                plan.program.bytes(|place| matches!(place, Place::Weight(_))),
+            ),
             planned_operators: histogram(hosted.iter().map(|node| node.op_type.as_str())),
             planned: hosted.iter().map(|node| node.name.clone()).collect(),
         }
@@ -179,11 +199,31 @@ fn histogram<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, usize
     counts
 }
 
-/// `Conv 26, Relu 25`, the most frequent first.
-fn frequencies(counts: &BTreeMap<String, usize>) -> String {
+/// `label     Conv 26, Relu 25`, the most frequent first.
+fn frequencies(label: &str, counts: &BTreeMap<String, usize>) -> String {
     let mut rows: Vec<_> = counts.iter().collect();
     rows.sort_by(|a, b| b.1.cmp(a.1));
-    rows.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+    let rows: Vec<String> = rows.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    listed(label, rows.iter().map(String::as_str))
+}
+
+/// Node names listed of one operator and reason; `--json` has all.
+const NAMED: usize = 12;
+
+/// All unsupported nodes, those of one operator, opset and reason together.
+fn unsupported(nodes: &[UnsupportedNode]) -> String {
+    let mut groups: BTreeMap<(&str, i64, &str), Vec<&str>> = BTreeMap::new();
+    for UnsupportedNode { node, op, opset, reason } in nodes {
+        groups.entry((op, *opset, reason)).or_default().push(node);
+    }
+    let mut text = format!("unsupported: {} nodes\n", nodes.len());
+    for ((op, opset, reason), names) in groups {
+        text += &format!("  {op} {} (opset {opset}): {reason}\n", names.len());
+        let more = format!("and {} more", names.len().saturating_sub(NAMED));
+        let more = (names.len() > NAMED).then_some(more.as_str());
+        text += &listed("", names.iter().copied().take(NAMED).chain(more));
+    }
+    text
 }
 
 fn declarations(model: &Model) -> String {
@@ -208,13 +248,16 @@ fn declarations(model: &Model) -> String {
 
 fn text(model: &Model, card: &Card) -> String {
     let mut text = format!("file      {}\n{}", card.file, declarations(model));
-    text += &format!("operators {} nodes: {}\n", card.nodes, frequencies(&card.operators));
+    text += &format!("nodes     {}\n", card.nodes);
+    text += &frequencies("operators", &card.operators);
     text += &format!("constants {}, {}\n", card.constants, bytes(card.constant_bytes));
-    for UnsupportedNode { node, op, opset, reason } in &card.unsupported {
-        text += &format!("unsupported {op} '{node}' (opset {opset}): {reason}\n");
+    if !card.unsupported.is_empty() {
+        text += &unsupported(&card.unsupported);
     }
     if let Some(error) = &card.plan_error {
-        text += &format!("no plan   {error}; other shapes: --shape NAME=1x3x224x224\n");
+        let tried = SIZES.map(|size| size.to_string()).join(", ");
+        text += &format!("no plan   {error}\n          (sizes that are not said were tried as {tried}; ");
+        text += "others: --shape NAME=1x3x224x224)\n";
     }
     if let Some(plan) = &card.plan {
         text += &plan_text(card, plan);
@@ -225,19 +268,26 @@ fn text(model: &Model, card: &Card) -> String {
 fn plan_text(card: &Card, plan: &Planned) -> String {
     let Planned { target, shapes, summary, planned_operators, .. } = plan;
     let shapes: Vec<String> = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
-    let mut text = format!("planned   for {target}, with {}\n", shapes.join(", "));
+    let mut text = listed(
+        "planned",
+        std::iter::once(format!("for {target}").as_str()).chain(shapes.iter().map(String::as_str)),
+    );
     text += &format!("placement {}\n", placement(summary));
     if summary.planned_nodes > 0 {
-        text += &format!("          while planning: {}\n", frequencies(planned_operators));
+        text += &frequencies("on host", planned_operators);
     }
     if card.nodes > summary.nodes {
-        text += &format!("          {} folded, merged or dropped before\n", card.nodes - summary.nodes);
+        text += &format!(
+            "          {} nodes were folded, merged or dropped before\n",
+            card.nodes - summary.nodes
+        );
     }
-    text += &format!("kernels   {}\n", frequencies(&summary.kernels));
+    text += &frequencies("kernels", &summary.kernels);
     let (arena, live) = (summary.arena_bytes, summary.max_live_bytes);
     let ratio = arena as f64 / live.max(1) as f64;
     text + &format!(
-        "memory    arena {} = {ratio:.3} of max live {}; without reuse {}\n",
+        "memory    weights {}, arena {} = {ratio:.3} of max live {}; without reuse {}\n",
+        bytes(summary.weight_bytes),
         bytes(arena),
         bytes(live),
         bytes(summary.without_reuse_bytes)

@@ -44,6 +44,8 @@ enum Command {
     /// Run a model once.
     Run(run::Args),
     /// Show what a model needs and what becomes of it; exits with 1 if it has unsupported nodes.
+    ///
+    /// Sizes that neither the model nor --shape says are tried as 1, 32, 224 and 1024.
     Inspect(inspect::Args),
     /// Compare every node's result on a GPU with the CPU reference's; exits with 1 if one diverges.
     Verify(verify::Args),
@@ -94,14 +96,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints to standard output. A reader that went away (`| head`) is no error.
+/// Prints to standard output. A reader that went away (`| head`) wants no more: the program ends, and that is no error.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(format!("standard output: {error}").into())
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(format!("standard output: {error}").into()),
     }
 }
 
@@ -118,6 +119,26 @@ fn bytes(count: u64) -> String {
     }
 }
 
+/// `label     first, second, ...` in lines of at most 110 characters, as far as the parts allow; those behind the first are
+/// indented.
+fn listed<'a>(label: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = format!("{label:<9}");
+    let mut width = text.len();
+    for (i, part) in parts.into_iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        if i > 0 && width + part.chars().count() > 107 {
+            text += &format!("\n{:9}", "");
+            width = 9;
+        }
+        text += &format!(" {part}");
+        width += part.chars().count() + 2;
+    }
+    text.push('\n');
+    text
+}
+
 /// Where the nodes run.
 fn placement(plan: &PlanSummary) -> String {
     let PlanSummary { nodes, planned_nodes, dispatches, .. } = plan;
@@ -126,4 +147,28 @@ fn placement(plan: &PlanSummary) -> String {
         n => format!("; {n} computed while planning, as only shapes need them"),
     };
     format!("{} nodes on the GPU, in {dispatches} dispatches of one pass{planned}", nodes - planned_nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_wrapped() {
+        assert_eq!(listed("few", ["a", "b"]), "few       a, b\n");
+        let long = "x".repeat(60);
+        let text = listed("long", [long.as_str(), &long, "y"]);
+        assert_eq!(text, format!("long      {long},\n          {long}, y\n"));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!([0, 1023, 1536, 3 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! numpy's `.npy` and `.npz` files. Big-endian and Fortran-ordered arrays are converted. Types that numpy has not are
 //! written as ml_dtypes does: bfloat16 and 8-bit floats as void, 4- and 2-bit integers one to a byte.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -47,7 +48,9 @@ pub(super) fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), 
     let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
     let file = File::create(path).map_err(|e| in_file(&e))?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
-    for (name, tensor) in arrays {
+    // A model may list a value as an output twice.
+    let mut written = HashSet::new();
+    for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(name)) {
         let encoded = encode(tensor).map_err(|e| in_file(&format!("'{name}': {e}")))?;
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
@@ -101,12 +104,14 @@ impl Header {
         let descr = field("'descr'")?.strip_prefix('\'')?.split_once('\'')?.0;
         let mut letters = descr.chars();
         let (endian, kind) = (letters.next()?, letters.next()?);
+        // `O` has no number, `M8[ns]` a unit behind it.
+        let digits = letters.as_str().split(|c: char| !c.is_ascii_digit()).next()?;
         let shape = field("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
         let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
         Some(Header {
             big_endian: endian == '>',
             kind,
-            size: letters.as_str().parse().ok()?,
+            size: digits.parse().unwrap_or(0),
             fortran_order: field("'fortran_order'")?.starts_with("True"),
             shape: dims.map(|dim| dim.trim_end_matches('L').parse().ok()).collect::<Option<_>>()?,
         })
@@ -165,7 +170,10 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String
     };
     let mut raw = Vec::new();
     source.take(size as u64).read_to_end(&mut raw).map_err(|e| e.to_string())?;
-    if raw.len() != size || (item == 0 && count > 0) {
+    if item == 0 && count > 0 {
+        return Err("its strings have no characters; store them with dtype '<U1'".into());
+    }
+    if raw.len() != size {
         return Err(format!("it is cut short: {count} elements take {size} bytes, and it has {}", raw.len()));
     }
     if header.fortran_order {

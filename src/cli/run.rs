@@ -28,8 +28,8 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     let model = Model::load(&args.model)?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open()?;
-    let session = Session::new(&device, &model, SessionOptions::default())?;
     let start = Instant::now();
+    let session = Session::new(&device, &model, SessionOptions::default())?;
     let plan = if device.is_reference() { None } else { Some(session.plan(&named(&inputs))?) };
     let (plan_ms, start) = (milliseconds(start), Instant::now());
     let outputs = session.run(&named(&inputs))?;
@@ -75,11 +75,11 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Least, greatest and mean of the numbers, NaN left out, and how many are NaN.
+/// Least, greatest and mean of the numbers, NaN left out, and how many are NaN. Nothing where no number is left.
 struct Statistics {
-    min: f64,
-    max: f64,
-    mean: f64,
+    min: Option<f64>,
+    max: Option<f64>,
+    mean: Option<f64>,
     nan: usize,
 }
 
@@ -87,22 +87,28 @@ fn statistics(tensor: &Tensor) -> Option<Statistics> {
     let values = Array::from_tensor(tensor).ok()?.to_f64().ok()?;
     let numbers = || values.iter().copied().filter(|v| !v.is_nan());
     let count = numbers().count();
-    (count > 0).then(|| Statistics {
-        min: numbers().fold(f64::INFINITY, f64::min),
-        max: numbers().fold(f64::NEG_INFINITY, f64::max),
-        mean: numbers().sum::<f64>() / count as f64,
+    Some(Statistics {
+        min: numbers().reduce(f64::min),
+        max: numbers().reduce(f64::max),
+        mean: (count > 0).then(|| numbers().sum::<f64>() / count as f64),
         nan: values.len() - count,
     })
 }
 
 fn line(name: &str, tensor: &Tensor) -> String {
     let head = format!("{name}: {}{:?}", tensor.dtype(), tensor.shape());
+    let nan = |nan: usize| if nan > 0 { format!(" NaN {nan}") } else { String::new() };
     match (statistics(tensor), tensor.strings()) {
-        (Some(Statistics { min, max, mean, nan }), _) => {
-            let nan = if nan > 0 { format!(", {nan} are NaN") } else { String::new() };
-            format!("{head} min {min:.6} max {max:.6} mean {mean:.6}{nan}")
+        (_, Some(strings)) => format!("{head} {:?}", strings.iter().take(3).collect::<Vec<_>>()),
+        (Some(Statistics { min: Some(min), max: Some(max), mean: Some(mean), nan: count }), _) => {
+            // Whole numbers are written as such.
+            let (min, max) = match tensor.dtype().is_float() {
+                true => (format!("{min:.6}"), format!("{max:.6}")),
+                false => (min.to_string(), max.to_string()),
+            };
+            format!("{head} min {min} max {max} mean {mean:.6}{}", nan(count))
         }
-        (None, Some([first, ..])) => format!("{head} \"{first}\" ..."),
+        (Some(Statistics { nan: count, .. }), _) => format!("{head}{}", nan(count)),
         (None, _) => head,
     }
 }
@@ -113,9 +119,9 @@ fn json_of(name: &str, tensor: &Tensor) -> Value {
         "name": name,
         "dtype": tensor.dtype().name(),
         "shape": tensor.shape(),
-        "min": statistics.as_ref().map(|s| s.min),
-        "max": statistics.as_ref().map(|s| s.max),
-        "mean": statistics.as_ref().map(|s| s.mean),
+        "min": statistics.as_ref().and_then(|s| s.min),
+        "max": statistics.as_ref().and_then(|s| s.max),
+        "mean": statistics.as_ref().and_then(|s| s.mean),
         "nan": statistics.as_ref().map(|s| s.nan),
     })
 }

@@ -47,6 +47,8 @@ enum End {
     Pass,
     Skip(String),
     Fail(String),
+    /// A failure after which the device is gone, or not to be trusted.
+    Lost(String),
 }
 
 impl From<Error> for End {
@@ -60,6 +62,7 @@ impl From<Error> for End {
                 End::Skip(format!("unsupported: {}", reasons.join("; ")))
             }
             Error::Node { .. } | Error::Limit { .. } => End::Skip(error.to_string()),
+            Error::DeviceLost(_) | Error::OutOfMemory { .. } => End::Lost(error.to_string()),
             _ => End::Fail(error.to_string()),
         }
     }
@@ -71,7 +74,7 @@ impl End {
             End::Done => ("done", ""),
             End::Pass => ("pass", ""),
             End::Skip(reason) => ("skip", reason),
-            End::Fail(reason) => ("fail", reason),
+            End::Fail(reason) | End::Lost(reason) => ("fail", reason),
         }
     }
 }
@@ -89,12 +92,11 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         let out = out.as_ref().map(|out| out.join(&case.name));
         let end = match catch_unwind(AssertUnwindSafe(|| run(case, &device, out.as_deref()))) {
             Ok(end) => end.unwrap_or_else(|end| end),
-            Err(panic) => {
-                // What the panic left of the device is not to be trusted.
-                device = args.device.open()?;
-                End::Fail(format!("panic: {}", message(&*panic)))
-            }
+            Err(panic) => End::Lost(format!("panic: {}", message(&*panic))),
         };
+        if let End::Lost(_) = end {
+            device = args.device.open()?;
+        }
         let (status, reason) = end.status();
         counts.iter_mut().filter(|count| count.0 == status).for_each(|count| count.1 += 1);
         bar.suspend(|| print(&line(case, status, reason, json)))?;

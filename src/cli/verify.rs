@@ -1,4 +1,5 @@
-//! `sardonyx verify`: every node's result on a GPU against the CPU reference's.
+//! `sardonyx verify`: every node's result on a GPU against the CPU reference's. `relative` and `absolute` are a node's own
+//! error, on the inputs that the GPU gave it; `accumulated` is what the errors of all nodes up to there have become.
 
 use std::path::PathBuf;
 
@@ -44,7 +45,12 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         }))?;
     } else {
         let verdict = match first {
-            None => format!("every value is within {} of its greatest magnitude", found.tolerance),
+            None => {
+                format!("no divergence: every node is within {} of its greatest magnitude", found.tolerance)
+            }
+            Some(value) if value.node.is_empty() => {
+                format!("no node diverges, but an output of a normal run does: {}", row(value).trim_start())
+            }
             Some(value) => format!("first divergence: {}", row(value).trim_start()),
         };
         print(&format!("device {}\n{}\n{verdict}\n", device.name(), table(&found, args.all)))?;
@@ -58,7 +64,7 @@ fn table(found: &Verification, all: bool) -> String {
         rows.sort_by(|a, b| b.relative_error.total_cmp(&a.relative_error));
         rows.truncate(WORST);
     }
-    let mut text = format!("{:>10} {:>10}  value\n", "relative", "absolute");
+    let mut text = format!("{:>10} {:>10} {:>11}  value\n", "relative", "absolute", "accumulated");
     rows.into_iter().chain(&found.outputs).for_each(|value| text += &(row(value) + "\n"));
     if !all && found.values.len() > WORST {
         text += &format!(
@@ -70,7 +76,11 @@ fn table(found: &Verification, all: bool) -> String {
 }
 
 fn row(value: &ValueError) -> String {
-    let ValueError { node, op, name, dtype, shape, absolute_error, relative_error } = value;
+    let ValueError {
+        node, op, name, dtype, shape, absolute_error, relative_error, accumulated_error, ..
+    } = value;
     let maker = if node.is_empty() { "as a normal run gives it".into() } else { format!("of {op} '{node}'") };
-    format!("{relative_error:>10.2e} {absolute_error:>10.2e}  {name}: {dtype}{shape:?} {maker}")
+    format!(
+        "{relative_error:>10.2e} {absolute_error:>10.2e} {accumulated_error:>11.2e}  {name}: {dtype}{shape:?} {maker}"
+    )
 }

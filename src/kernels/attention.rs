@@ -5,17 +5,14 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
-use super::{Class, Slot, Spec, Target, template};
+use super::{Slot, Spec, template};
 use crate::DType;
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Keys per step: as many values share one load of the query and of the accumulator. SwiftShader takes minutes to compile
-/// eight.
-pub(crate) fn block(target: &Target) -> usize {
-    if target.class == Class::Cpu && target.subgroup != 8 { 1 } else { 8 }
-}
+/// Keys per step: as many values share one load of the query and of the accumulator.
+const BLOCK: usize = 8;
 
 /// What is computed. Tensors: queries, keys, values (not for scores), mask and lengths if there are any, `stats` (not for
 /// scores before the softmax), the result. `stats` holds each row's greatest score and sum of exponentials.
@@ -31,8 +28,6 @@ pub(crate) struct Attention {
     pub(crate) dtype: DType,
     /// The matrix of scores is the result.
     pub(crate) scores: Option<Scores>,
-    /// Keys per step.
-    pub(crate) block: usize,
 }
 
 /// What the mask holds.
@@ -118,9 +113,9 @@ impl Params {
     }
 
     /// Keys that one call may cover without any invocation looping more often than `iterations`.
-    pub(crate) fn keys_per_call(&self, block: usize, iterations: usize) -> usize {
+    pub(crate) fn keys_per_call(&self, iterations: usize) -> usize {
         let per_block = 1 + self.depth + self.depth_v;
-        (iterations.saturating_sub(self.depth_v) / per_block).max(1) * block
+        (iterations.saturating_sub(self.depth_v) / per_block).max(1) * BLOCK
     }
 }
 
@@ -178,7 +173,7 @@ impl Spec for Attention {
             Some(Scores::Biased) => "biased",
             Some(Scores::Softmax) => "softmax",
         };
-        let context = context!(workgroup => WORKGROUP, block => self.block, mask, lengths => self.lengths, softcap => self.softcap,
+        let context = context!(workgroup => WORKGROUP, block => BLOCK, mask, lengths => self.lengths, softcap => self.softcap,
             vector => self.vector, element => self.element(), round, scores);
         template::render("attention", context)
     }

@@ -389,6 +389,10 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::BitAnd => "&",
         Fn2::BitOr => "|",
         Fn2::BitXor => "^",
+        Fn2::ShiftLeft if scalar == Scalar::I32 => return call("shift_left_i32", &format!("{a}, {b}"), used),
+        Fn2::ShiftRight if scalar == Scalar::I32 => {
+            return call("shift_right_i32", &format!("{a}, {b}"), used);
+        }
         Fn2::ShiftLeft => return call("shift_left", &format!("{a}, {b}"), used),
         Fn2::ShiftRight => return call("shift_right", &format!("{a}, {b}"), used),
         Fn2::Rem if float => return call("rem_floor_f32", &format!("{a}, {b}"), used),

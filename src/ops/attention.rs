@@ -277,11 +277,10 @@ impl Operator for Attention {
         };
         let lengths = cx.optional_fact(LENGTHS).is_some();
         let (softcap, dtype) = (self.softcap > 0.0, cx.out(0)?.dtype);
-        let block = attention::block(cx.target);
-        let kernel = attention::Attention { mask, lengths, softcap, vector, dtype, scores: None, block };
+        let kernel = attention::Attention { mask, lengths, softcap, vector, dtype, scores: None };
         let stats = cx.temporary(Scalar::F32, &[s.batches, s.heads, s.rows, 2]);
         let y = cx.output(0)?;
-        let step = params.keys_per_call(block, cx.target.max_iterations as usize);
+        let step = params.keys_per_call(cx.target.max_iterations as usize);
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = Params { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();

@@ -151,7 +151,7 @@ impl Operator for Binary {
                 }
                 input = e.convert(input, e.scalar(result));
             }
-            let function = self.device(e.scalar(result))?;
+            let function = self.device();
             result = e.two(function, result, input);
             count += 1;
         }
@@ -176,8 +176,8 @@ fn int_at(data: &Numbers, i: usize) -> i128 {
 }
 
 impl Binary {
-    fn device(&self, scalar: Scalar) -> Option<Fn2> {
-        Some(match self.function {
+    fn device(&self) -> Fn2 {
+        match self.function {
             Add | Sum | Mean => Fn2::Add,
             Sub => Fn2::Sub,
             Mul => Fn2::Mul,
@@ -191,9 +191,8 @@ impl Binary {
             BitwiseAnd => Fn2::BitAnd,
             BitwiseOr => Fn2::BitOr,
             BitwiseXor => Fn2::BitXor,
-            ShiftLeft if scalar == Scalar::U32 => Fn2::ShiftLeft,
-            ShiftRight if scalar == Scalar::U32 => Fn2::ShiftRight,
-            ShiftLeft | ShiftRight => return None,
+            ShiftLeft => Fn2::ShiftLeft,
+            ShiftRight => Fn2::ShiftRight,
             Equal => Fn2::Equal,
             Greater => Fn2::Greater,
             GreaterOrEqual => Fn2::GreaterOrEqual,
@@ -201,7 +200,7 @@ impl Binary {
             LessOrEqual => Fn2::LessOrEqual,
             Max => Fn2::Max,
             Min => Fn2::Min,
-        })
+        }
     }
 
     fn float(&self, x: &[f64]) -> f64 {
@@ -249,8 +248,9 @@ impl Binary {
             And | BitwiseAnd => a & b,
             Or | BitwiseOr => a | b,
             Xor | BitwiseXor => a ^ b,
+            // A count that is negative or beyond the width shifts all bits out; the sign stays.
             ShiftLeft => if (0..64).contains(&b) { a << b } else { 0 },
-            ShiftRight => if (0..64).contains(&b) { a >> b } else { 0 },
+            ShiftRight => a >> if (0..64).contains(&b) { b } else { 64 },
             Equal => i128::from(a == b),
             Greater => i128::from(a > b),
             GreaterOrEqual => i128::from(a >= b),
@@ -280,7 +280,20 @@ fn cases(name: &'static str) -> Vec<Case> {
                 let (a, b) = (case::values(&[4], &[16u32, 4, 1, 7]), case::values(&[4], &[1u32, 2, 31, 32]));
                 new(direction).string("direction", direction).tolerance(Tolerance::EXACT).input(a).input(b)
             };
-            return vec![shift("LEFT"), shift("RIGHT")];
+            let signed = |direction: &str, dtype: DType| {
+                let (a, b) = (case::list(&[-16, 5, -1, 100, -7]), case::list(&[1, 2, -3, 40, 8]));
+                let new = new(&format!("{direction} {dtype}")).string("direction", direction);
+                new.tolerance(Tolerance::EXACT).input(case::converted(&a, dtype)).input(case::converted(&b, dtype))
+            };
+            return vec![
+                shift("LEFT"),
+                shift("RIGHT"),
+                signed("LEFT", DType::I32),
+                signed("LEFT", DType::I8),
+                signed("RIGHT", DType::I32),
+                signed("RIGHT", DType::I16),
+                signed("RIGHT", DType::I64),
+            ];
         }
         _ => {}
     }

@@ -115,7 +115,7 @@ impl Sizes {
 
     /// The matrix product that this convolution is: of one tap, or of one window that is the whole input.
     fn product(&self, cx: &mut Lower, x: Source, w: Source) -> Result<Option<Product>, Why> {
-        let inside = self.spans.iter().all(|s| s.begin == 0 && (s.output - 1) * s.stride < s.input);
+        let inside = self.spans.iter().all(|s| s.begin == 0 && s.output > 0 && (s.output - 1) * s.stride < s.input);
         let one_tap = inside && self.size(|s| s.kernel) == 1 && self.size(|s| s.output) > 0;
         let whole = self.spans.iter().all(|s| s.begin == 0 && s.output == 1 && s.kernel == s.input && s.dilation == 1);
         if !one_tap && !whole {
@@ -221,7 +221,7 @@ impl Sizes {
 
     fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
         let (lanes, [outer, inner]) = (cx.target.subgroup as usize, spans);
-        if cx.target.class != Class::Cpu || lanes != 8 || inner.kernel > 16 {
+        if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) || inner.kernel > 16 {
             return None;
         }
         let lanes_of = |rows: usize, places: usize| Lanes {
@@ -355,6 +355,7 @@ fn cases() -> Vec<Case> {
         conv("dilated", &[1, 4, 12, 12], &[8, 4, 3, 3]).ints("dilations", &[2, 3]).ints("pads", &[2, 3, 2, 3]),
         conv("asymmetric", &[1, 2, 7, 5], &[3, 2, 3, 2]).ints("pads", &[1, 0, 2, 3]).ints("strides", &[2, 1]),
         conv("beyond", &[1, 1, 3, 3], &[1, 1, 3, 3]).ints("pads", &[4, 4, 4, 4]),
+        conv("too_small", &[1, 2, 3, 3], &[4, 2, 4, 4]),
         bias(conv("1x1", &[1, 24, 14, 14], &[40, 24, 1, 1]), 40),
         bias(conv("1x1_odd", &[2, 23, 7, 7], &[70, 23, 1, 1]), 70),
         conv("1x1_stride2", &[1, 8, 9, 9], &[12, 8, 1, 1]).ints("strides", &[2, 2]),

@@ -203,6 +203,7 @@ operators! {
     einsum: Einsum,
     expand: Expand,
     eye_like: EyeLike,
+    fused_matmul: FusedMatMul,
     gather: Gather,
     gather_elements: GatherElements,
     gather_nd: GatherNd,
@@ -226,6 +227,7 @@ operators! {
     prelu: PRelu,
     qlinear_conv: QLinearConv,
     qlinear_matmul: QLinearMatMul,
+    qlinear_binary: QLinearBinary,
     quantize: Quantize,
     range: Range,
     recurrent: Recurrent,
@@ -277,7 +279,7 @@ pub(crate) fn parse(domain: &str, def: &NodeDef) -> Result<Op, Why> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
     let mut rows = rows().filter(|row| row.domain == domain && row.name == def.op_type).peekable();
     if rows.peek().is_none() {
-        return Ok(Op::Unsupported("no such operator here".into()));
+        return Ok(Op::Unsupported("Sardonyx has no such operator".into()));
     }
     let mut ranges = Vec::new();
     for row in rows {

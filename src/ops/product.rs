@@ -192,7 +192,7 @@ impl Product {
     /// The kernel for software devices, where it can be.
     fn lanes(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
         let lanes = cx.target.subgroup as usize;
-        if cx.target.class != Class::Cpu || lanes != 8 {
+        if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) {
             return Ok(None);
         }
         let mut product = self.clone();

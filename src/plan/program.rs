@@ -1,5 +1,7 @@
 //! The program: kernel calls over numbered tensors, in the order of dispatch.
 
+use std::collections::HashMap;
+
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::Kernel;
 use crate::kernels::expr::Scalar;
@@ -172,6 +174,11 @@ impl Program {
         TensorId(self.tensors.len() as u32 - 1)
     }
 
+    /// Bytes of all tensors whose place is such a one.
+    pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
+        self.tensors.iter().filter(|tensor| of(tensor.place)).map(DeviceTensor::bytes).sum()
+    }
+
     /// The tensor in whose memory `id` lies, and the element at which it begins there.
     pub(crate) fn root(&self, mut id: TensorId) -> (TensorId, usize) {
         let mut offset = 0;
@@ -203,26 +210,113 @@ impl Program {
         modules.into_iter().map(text).collect()
     }
 
-    /// The text of the program, a call a line.
-    pub(crate) fn text(&self, _graph: &Graph) -> String {
-        let mut text = String::new();
+    /// The program's text: the tensors that its calls touch, then the calls in the order of dispatch, each with its
+    /// kernel, its tensors by slot, its grid in workgroups, its params, and the nodes that it computes.
+    pub(crate) fn text(&self, graph: &Graph) -> String {
+        let names = self.names();
+        let mut touched = vec![false; self.tensors.len()];
+        self.calls.iter().flat_map(|call| &call.tensors).for_each(|id| touched[id.index()] = true);
+        let mut text = format!("{} calls\n", self.calls.len());
+        for (i, tensor) in self.tensors.iter().enumerate().filter(|(i, _)| touched[*i]) {
+            let DeviceTensor { scalar, shape, .. } = tensor;
+            let place = self.place_text(TensorId(i as u32), graph, &names);
+            text += &format!("{}: {}{shape:?} {place}\n", names[i], scalar.word());
+        }
+        for (i, source) in self.outputs.iter().enumerate() {
+            let name = graph.outputs.get(i).map_or("kept", |id| graph.value(*id).name.as_str());
+            if let OutputSource::Known(tensor) = source {
+                text +=
+                    &format!("output %{name}: {}{:?} known while planning\n", tensor.dtype(), tensor.shape());
+            }
+        }
         for (i, call) in self.calls.iter().enumerate() {
-            let tensors: Vec<String> = call
-                .tensors
-                .iter()
-                .map(|&id| {
-                    let t = self.tensor(id);
-                    format!("%{}:{}{:?}", id.0, t.scalar.word(), t.shape)
-                })
-                .collect();
-            text += &format!(
-                "{i:4} {} ({}) grid {:?} // {}\n",
-                call.kernel.spec().label(),
-                tensors.join(", "),
-                call.grid,
-                call.node
-            );
+            text += &call.text(i, &names);
         }
         text
+    }
+
+    /// A name for each tensor: its own, with a number behind it where others have the same.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut names = Vec::with_capacity(self.tensors.len());
+        for tensor in &self.tensors {
+            let count = counts.entry(&tensor.name).or_insert(0);
+            *count += 1;
+            names.push(if *count == 1 {
+                format!("%{}", tensor.name)
+            } else {
+                format!("%{}~{count}", tensor.name)
+            });
+        }
+        names
+    }
+
+    fn place_text(&self, id: TensorId, graph: &Graph, names: &[String]) -> String {
+        match self.tensor(id).place {
+            Place::Arena => "in the arena".into(),
+            Place::View(of, 0) => format!("lies in {}", names[of.index()]),
+            Place::View(of, at) => format!("lies in {} from element {at}", names[of.index()]),
+            Place::Input(i) => format!("input {i}"),
+            Place::Output(i) => format!("output {i}"),
+            Place::Constant(i) => format!("table {i}"),
+            Place::Weight(i) => match self.weights.get(i) {
+                Some(WeightKey { value, packing: Some(packing) }) => {
+                    format!("weight %{} packed: {}", graph.value(*value).name, packing.text())
+                }
+                _ => "weight".into(),
+            },
+        }
+    }
+}
+
+impl Packing {
+    /// `axis 0 by 16 x axis 1 by 1, of [30, 40]`: each dimension's size, axis and step.
+    fn text(&self) -> String {
+        let dim = |dim: &PackedDim| match dim.step {
+            1 => format!("{} of axis {}", dim.size, dim.axis),
+            step => format!("{} of axis {} by {step}", dim.size, dim.axis),
+        };
+        let start = if self.start.is_empty() { String::new() } else { format!(" from {:?}", self.start) };
+        let dims: Vec<String> = self.dims.iter().map(dim).collect();
+        format!("{:?}{start} as {}", self.source, dims.join(", "))
+    }
+}
+
+impl Call {
+    fn text(&self, i: usize, names: &[String]) -> String {
+        let spec = self.kernel.spec();
+        let slots: Vec<String> = spec
+            .slots()
+            .iter()
+            .zip(&self.tensors)
+            .map(|(slot, id)| {
+                format!("{}{}={}", if slot.written { "&" } else { "" }, slot.name, names[id.index()])
+            })
+            .collect();
+        let params: Vec<String> = spec
+            .params()
+            .iter()
+            .zip(&self.params)
+            .map(|(name, word)| format!("{name}={}", word_text(*word)))
+            .collect();
+        let [x, y, z] = self.grid;
+        format!(
+            "{i}: {} on {x}x{y}x{z}  // {}\n    {}\n    {}\n",
+            spec.label(),
+            self.node,
+            slots.join(" "),
+            params.join(" ")
+        )
+    }
+}
+
+/// A parameter's word: a count, or what only a float or a negative number can be.
+fn word_text(word: u32) -> String {
+    let float = f32::from_bits(word);
+    match word {
+        // Sizes, strides and counts stay below 2^29; floats of that pattern are below 1e-19.
+        ..0x2000_0000 => word.to_string(),
+        _ if float.is_nan() => (word as i32).to_string(),
+        _ => format!("{float:?}"),
     }
 }

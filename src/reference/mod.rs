@@ -21,6 +21,10 @@ impl Values {
     pub(crate) fn get(&self, id: ValueId) -> Option<&Array> {
         self.0.get(id.index()).and_then(|array| array.as_deref())
     }
+
+    pub(crate) fn shared(&self, id: ValueId) -> Option<Arc<Array>> {
+        self.0.get(id.index()).cloned().flatten()
+    }
 }
 
 /// Runs `graph` on `inputs`, in the order of the graph's inputs. Every value is kept if `keep_all`, else the outputs.
@@ -42,22 +46,7 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
     for node in &graph.nodes {
         let held: Vec<Option<Arc<Array>>> =
             node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
-        let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
-        let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
-        let outputs = eval(node, &facts, &inputs).map_err(|why| {
-            let shapes: Vec<String> = inputs
-                .iter()
-                .map(|a| a.map_or("-".to_string(), |a| format!("{}{:?}", a.dtype, a.shape)))
-                .collect();
-            Error::Node {
-                node: node.name.clone(),
-                op: node.op_type.clone(),
-                opset: node.opset,
-                inputs: shapes.join(", "),
-                reason: why.0,
-            }
-        })?;
-        for (id, array) in node.outputs.iter().zip(outputs) {
+        for (id, array) in node.outputs.iter().zip(self::node(node, &held)?) {
             if let Some(id) = id {
                 values[id.index()] = Some(Arc::new(array));
             }
@@ -70,6 +59,25 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
         }
     }
     Ok(Values(values))
+}
+
+/// A node's outputs for these inputs.
+pub(crate) fn node(node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Array>> {
+    let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
+    let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
+    eval(node, &facts, &inputs).map_err(|why| {
+        let shapes: Vec<String> = inputs
+            .iter()
+            .map(|a| a.map_or("-".to_string(), |a| format!("{}{:?}", a.dtype, a.shape)))
+            .collect();
+        Error::Node {
+            node: node.name.clone(),
+            op: node.op_type.clone(),
+            opset: node.opset,
+            inputs: shapes.join(", "),
+            reason: why.0,
+        }
+    })
 }
 
 /// Evaluates a node whose inputs inference accepts: `eval` may rely on what `infer` checks.

@@ -56,23 +56,32 @@ fn grid(spans: &[Span], size: impl Fn(&Span) -> usize) -> Vec<Vec<usize>> {
     (0..sizes.iter().product()).map(|i| super::array::unravel(i, &sizes)).collect()
 }
 
+/// What one tap multiplies in one line of windows.
+struct Line {
+    /// The windows of which the tap is not in the padding.
+    windows: Range<usize>,
+    /// The places that it reads, `stride` apart.
+    places: Range<usize>,
+    stride: usize,
+}
+
 impl Conv<'_> {
     /// `y[n][f][o] = sum over channels c and taps t of x[n][c][o * stride + t * dilation - begin] * w[f][c][t]`.
     pub(crate) fn run<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (input, output) = (self.size(|s| s.input), self.size(|s| s.output));
-        let taps = grid(self.spans, |s| s.kernel);
+        let taps = self.taps();
         let mut y = vec![T::default(); self.batch * self.filters * output];
         for_chunks(&mut y, output, |plane, y| {
             let (n, f) = (plane / self.filters, plane % self.filters);
             let group = f / (self.filters / self.groups);
             for c in 0..self.channels {
                 let x = &x[((n * self.groups + group) * self.channels + c) * input..][..input];
-                for (t, tap) in taps.iter().enumerate() {
+                for (t, lines) in taps.iter().enumerate() {
                     let weight = w[(f * self.channels + c) * taps.len() + t];
-                    self.lines(tap, |y_line, x_line, stride| {
-                        let x = x[x_line].iter().step_by(stride);
-                        y[y_line].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
-                    });
+                    for Line { windows, places, stride } in lines {
+                        let x = x[places.clone()].iter().step_by(*stride);
+                        y[windows.clone()].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
+                    }
                 }
             }
         });
@@ -83,19 +92,19 @@ impl Conv<'_> {
     /// result their `input` places, and `w` is `[groups * channels, filters / groups, ...]`.
     pub(crate) fn run_transposed<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (input, output) = (self.size(|s| s.output), self.size(|s| s.input));
-        let (taps, each) = (grid(self.spans, |s| s.kernel), self.filters / self.groups);
+        let (taps, each) = (self.taps(), self.filters / self.groups);
         let mut y = vec![T::default(); self.batch * self.filters * output];
         for_chunks(&mut y, output, |plane, y| {
             let (n, f) = (plane / self.filters, plane % self.filters);
             let group = f / each;
             for c in group * self.channels..(group + 1) * self.channels {
                 let x = &x[(n * self.groups * self.channels + c) * input..][..input];
-                for (t, tap) in taps.iter().enumerate() {
+                for (t, lines) in taps.iter().enumerate() {
                     let weight = w[(c * each + f % each) * taps.len() + t];
-                    self.lines(tap, |x_line, y_line, stride| {
-                        let y = y[y_line].iter_mut().step_by(stride);
-                        y.zip(&x[x_line]).for_each(|(y, &x)| *y += weight * x);
-                    });
+                    for Line { windows, places, stride } in lines {
+                        let y = y[places.clone()].iter_mut().step_by(*stride);
+                        y.zip(&x[windows.clone()]).for_each(|(y, &x)| *y += weight * x);
+                    }
                 }
             }
         });
@@ -106,21 +115,30 @@ impl Conv<'_> {
         self.spans.iter().map(size).product()
     }
 
-    /// Calls `visit` for each line of windows of which `tap` is not in the padding: with the range of windows, the range
-    /// of places that the tap reads, and the stride in the latter.
-    fn lines(&self, tap: &[usize], mut visit: impl FnMut(Range<usize>, Range<usize>, usize)) {
-        let Some((inner, outer)) = self.spans.split_last() else { return };
-        let Some((inner_tap, outer_tap)) = tap.split_last() else { return };
+    /// The lines of windows of every tap.
+    fn taps(&self) -> Vec<Vec<Line>> {
+        grid(self.spans, |s| s.kernel).iter().map(|tap| self.lines(tap)).collect()
+    }
+
+    fn lines(&self, tap: &[usize]) -> Vec<Line> {
+        let (Some((inner, outer)), Some((inner_tap, outer_tap))) =
+            (self.spans.split_last(), tap.split_last())
+        else {
+            return Vec::new();
+        };
         let (first, last) = inner.inside(*inner_tap);
-        for (row, at) in grid(outer, |s| s.output).iter().enumerate() {
+        let line = |(row, at): (usize, Vec<usize>)| {
             let mut line = Some(0);
-            for ((span, &o), &t) in outer.iter().zip(at).zip(outer_tap) {
+            for ((span, &o), &t) in outer.iter().zip(&at).zip(outer_tap) {
                 line = span.source(o, t).and_then(|i| line.map(|line| line * span.input + i));
             }
-            if let (Some(line), Some(start)) = (line, inner.source(first, *inner_tap)) {
-                let windows = row * inner.output + first..row * inner.output + last;
-                visit(windows, line * inner.input + start..(line + 1) * inner.input, inner.stride);
-            }
-        }
+            let (line, start) = (line?, inner.source(first, *inner_tap)?);
+            Some(Line {
+                windows: row * inner.output + first..row * inner.output + last,
+                places: line * inner.input + start..(line + 1) * inner.input,
+                stride: inner.stride,
+            })
+        };
+        grid(outer, |s| s.output).into_iter().enumerate().filter_map(line).collect()
     }
 }

@@ -226,10 +226,10 @@ fn every_unsupported_node_is_listed() {
     assert_eq!(
         error,
         "4 unsupported node(s):
-  Frobnicate 'a' (opset 21): no such operator here
-  com.acme.Gizmo 'b' (opset 1): no such operator here
-  Inner 'i' (opset 21): no such operator here
-  Outer 'y' (opset 21): no such operator here"
+  Frobnicate 'a' (opset 21): Sardonyx has no such operator
+  com.acme.Gizmo 'b' (opset 1): Sardonyx has no such operator
+  Inner 'i' (opset 21): Sardonyx has no such operator
+  Outer 'y' (opset 21): Sardonyx has no such operator"
     );
 }
 

@@ -1,0 +1,116 @@
+//! com.microsoft.QLinearAdd and QLinearMul: the sum, respectively the product, of two quantised operands, quantised.
+//!
+//! History: com.microsoft 1.
+
+use super::broadcast::broadcast;
+use super::case::{self, Case, Tolerance};
+use super::quantized::{lower_requantized, requantized};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, refuse, required};
+use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
+use crate::plan::Fact;
+use crate::reference::array::{broadcast_index, unravel};
+
+/// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point. Scales and zero
+/// points are one number each; a zero point may be absent.
+#[derive(Clone, Debug)]
+pub(crate) struct QLinearBinary {
+    multiplies: bool,
+}
+
+const fn row(name: &'static str, cases: fn() -> Vec<Case>) -> Row {
+    Row { domain: "com.microsoft", name, opsets: (1, 1), parse, cases }
+}
+
+pub(crate) const ROWS: &[Row] =
+    &[row("QLinearAdd", || cases("QLinearAdd")), row("QLinearMul", || cases("QLinearMul"))];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    Ok(QLinearBinary { multiplies: def.op_type == "QLinearMul" }.into())
+}
+
+/// A zero point's value.
+fn zero(inputs: &[Option<&Array>], i: usize) -> Result<i128, Why> {
+    optional(inputs, i).map_or(Ok(0), |zero| Ok(zero.ints()?.first().copied().unwrap_or(0)))
+}
+
+impl Operator for QLinearBinary {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 3)?);
+        let zeros = [2, 5, 7].into_iter().filter_map(|i| optional(inputs, i));
+        if !matches!(a.dtype, DType::I8 | DType::U8) || zeros.chain([b]).any(|fact| fact.dtype != a.dtype) {
+            refuse!("the operands and zero points are not of one 8-bit integer type");
+        }
+        for i in [1, 4, 6] {
+            if required(inputs, i)?.dtype != DType::F32 {
+                refuse!("the scale of input {i} is not float32");
+            }
+        }
+        if let Some(several) = [1, 2, 4, 5, 6, 7].into_iter().find(|&i| optional(inputs, i).is_some_and(|f| f.count() != 1)) {
+            refuse!("input {several} is a scale or zero point, and not one number");
+        }
+        Ok(vec![Fact::new(a.dtype, broadcast([&a.shape[..], &b.shape])?)])
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 3)?);
+        let scale = |i: usize| Ok::<f64, Why>(required(inputs, i)?.floats()?.first().copied().unwrap_or(1.0));
+        let (a_scale, b_scale, y_scale) = (scale(1)?, scale(4)?, scale(6)?);
+        let (a_zero, b_zero, y_zero) = (zero(inputs, 2)?, zero(inputs, 5)?, zero(inputs, 7)?);
+        let (a_values, b_values) = (a.ints()?, b.ints()?);
+        let shape = broadcast([&a.shape[..], &b.shape])?;
+        let value = |i: usize| {
+            let at = unravel(i, &shape);
+            let x = (a_values[broadcast_index(&at, &a.shape)] - a_zero) as f64 * a_scale;
+            let y = (b_values[broadcast_index(&at, &b.shape)] - b_zero) as f64 * b_scale;
+            requantized(if self.multiplies { x * y } else { x + y }, 1.0 / y_scale, y_zero, a.dtype)
+        };
+        let values = (0..shape.iter().product()).map(value).collect();
+        Ok(vec![Array::int(a.dtype, &shape, values)])
+    }
+
+    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
+        let given = |i: usize| inputs.get(i).copied().flatten();
+        let mut real = |i: usize| {
+            let mut x = e.convert(given(i)?, Scalar::F32);
+            if let Some(zero) = given(i + 2) {
+                let zero = e.convert(zero, Scalar::F32);
+                x = e.sub(x, zero);
+            }
+            Some(e.mul(x, given(i + 1)?))
+        };
+        let (x, y) = (real(0)?, real(3)?);
+        let value = if self.multiplies { e.mul(x, y) } else { e.add(x, y) };
+        let one = e.f32(1.0);
+        let scale = e.two(Fn2::Div, one, given(6)?);
+        let zero = match given(7) {
+            Some(zero) => zero,
+            None => e.f32(0.0),
+        };
+        Some(lower_requantized(e, value, scale, zero, out))
+    }
+}
+
+fn cases(op_type: &str) -> Vec<Case> {
+    let bytes = |shape: &[usize], dtype: DType| {
+        let (low, high) = if dtype == DType::I8 { (-128, 128) } else { (0, 256) };
+        case::converted(&case::integers(shape, low, high), dtype)
+    };
+    let scale = |scale: f32| case::values(&[], &[scale]);
+    // A value that lies between two steps of the result may be rounded to either.
+    let step = Tolerance { relative: 0.0, absolute: 1.0 };
+    let new = |name: &str, dtype: DType, a: &[usize], b: &[usize], zeros: bool| {
+        let zero = |case: Case, shape: &[usize]| if zeros { case.input(bytes(shape, dtype)) } else { case.absent() };
+        let case = Case::new(op_type, name).domain("com.microsoft").opset(1).tolerance(step);
+        let case = zero(case.input(bytes(a, dtype)).input(scale(0.02)), &[]);
+        let case = zero(case.input(bytes(b, dtype)).input(scale(0.03)), &[1]);
+        let case = case.input(scale(0.05));
+        if zeros { case.input(bytes(&[1], dtype)) } else { case }
+    };
+    vec![
+        new("uint8", DType::U8, &[2, 5, 9], &[2, 5, 9], true),
+        new("int8", DType::I8, &[2, 5, 9], &[2, 5, 9], true),
+        new("broadcast", DType::U8, &[2, 5, 9], &[5, 1], true),
+        new("no_zero_points", DType::I8, &[7], &[3, 7], false),
+        new("empty", DType::U8, &[0, 3], &[3], true),
+    ]
+}

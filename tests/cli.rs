@@ -1,0 +1,701 @@
+//! The command line, as a user meets it: what it prints, its exit codes, its files.
+//!
+//! Commands that need an adapter need a Vulkan, Metal or DX12 one here; `scripts/test.sh` installs a software Vulkan.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+#![cfg(feature = "cli")]
+
+#[path = "common/models.rs"]
+mod models;
+#[path = "common/npy.rs"]
+mod npy;
+#[path = "common/onnx.rs"]
+mod onnx;
+#[path = "common/program.rs"]
+mod program;
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
+use npy::{array, entries, save_npz};
+use onnx::build::*;
+use onnx::proto::{ModelProto, TensorProto};
+use program::{Ended, output, program, run, save};
+use serde_json::Value;
+
+/// A folder that goes with the test, and the path of a model in it.
+struct Place {
+    folder: tempfile::TempDir,
+    model: String,
+}
+
+impl Place {
+    fn of(model: &ModelProto) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let model = save(folder.path(), "model", model).to_str().unwrap().to_string();
+        Place { folder, model }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_string()
+    }
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&output(arguments)).unwrap()
+}
+
+fn adapter() -> String {
+    let devices = json(&["devices", "--json"]);
+    let name = devices["adapters"][0]["name"].as_str();
+    name.expect("these tests need an adapter: scripts/test.sh installs a software Vulkan").to_string()
+}
+
+/// Runs the program where no driver is to be found. On Linux only: elsewhere drivers are part of the system.
+#[cfg(target_os = "linux")]
+fn without_adapter(arguments: &[&str]) -> Ended {
+    let nothing = [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
+    program().args(arguments).envs(nothing).env_remove("VK_ADD_DRIVER_FILES").output().unwrap().into()
+}
+
+fn unary(op_type: &str, dims: &[&str]) -> ModelProto {
+    let mut main = graph(&[], vec![node(op_type, &["x"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, dims)];
+    model(17, main)
+}
+
+#[test]
+fn exit_codes_and_help() {
+    assert_eq!(run(&["--help"]).code, 0);
+    let version = format!("sardonyx {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(output(&["--version"]), version);
+    for wrong in [&["frobnicate"][..], &[], &["run"], &["bench", "no-such.onnx", "--runs", "x"]] {
+        assert_eq!(run(wrong).code, 2, "{wrong:?}");
+    }
+    let ended = run(&["run", "no-such.onnx"]);
+    assert_eq!((ended.code, ended.out.as_str()), (2, ""));
+    assert!(ended.err.starts_with("error: no-such.onnx: "), "{ended:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.onnx");
+    std::fs::write(&text, "this is no model").unwrap();
+    let ended = run(&["inspect", text.to_str().unwrap()]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("not an ONNX model"), "{ended:?}");
+}
+
+#[test]
+fn devices_say_what_matters() {
+    let name = adapter();
+    let devices = json(&["devices", "--json"]);
+    let first = &devices["adapters"][0];
+    for key in ["name", "backend", "driver", "kind"] {
+        assert!(first[key].is_string(), "{key}: {first}");
+    }
+    for key in ["max_storage_buffer_binding_size", "max_buffer_size", "min_storage_buffer_offset_alignment"] {
+        assert!(first[key].as_u64().unwrap() > 0, "{key}");
+    }
+    assert!(
+        first["software"].is_boolean() && first["features"].is_array() && first["subgroup_sizes"].is_array()
+    );
+    let text = output(&["devices"]);
+    for word in [name.as_str(), "backend", "driver", "features", "subgroups", "per binding"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_device_is_named_by_a_part_of_its_name_or_by_its_backend() {
+    let name = adapter();
+    let backend = json(&["devices", "--json"])["adapters"][0]["backend"].as_str().unwrap().to_string();
+    let place = Place::of(&unary("Relu", &["2"]));
+    let part: String = name.chars().take(5).collect();
+    for device in [name.as_str(), &part.to_uppercase(), &part.to_lowercase(), &backend, "gpu", "auto"] {
+        let ran = json(&["run", &place.model, "--device", device, "--json"]);
+        assert_ne!(ran["device"], "CPU reference", "{device}");
+        assert_eq!(ran["plan"]["dispatches"], 1);
+    }
+    let ran = json(&["run", &place.model, "--device", "cpu", "--json"]);
+    assert_eq!((ran["device"].as_str(), &ran["plan"]), (Some("CPU reference"), &Value::Null));
+    let ended = run(&["run", &place.model, "--device", "no such device"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("no GPU adapter matches 'no such device'"), "{ended:?}");
+    let ended = run(&["run", &place.model, "--device", "cpu", "--require-gpu"]);
+    assert_eq!(ended.code, 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_an_adapter_auto_says_so_in_one_line_and_gpu_says_what_to_install() {
+    let place = Place::of(&unary("Relu", &["2"]));
+    let ended = without_adapter(&["run", &place.model]);
+    assert_eq!((ended.code, ended.err.lines().count()), (0, 1), "{ended:?}");
+    assert!(ended.err.contains("CPU reference") && ended.err.contains("mesa-vulkan-drivers"), "{ended:?}");
+    assert!(ended.out.contains("every node on the CPU reference"), "{ended:?}");
+    let ended = without_adapter(&["run", &place.model, "--device", "cpu"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "who asks for the reference needs no notice");
+    for refused in [&["--device", "gpu"][..], &["--require-gpu"], &["--device", "vulkan"]] {
+        for command in ["run", "bench", "verify"] {
+            let ended = without_adapter(&[&[command, &place.model], refused].concat());
+            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{command} {refused:?}");
+            assert!(ended.err.contains("mesa-vulkan-drivers"), "{ended:?}");
+        }
+    }
+    assert_eq!(without_adapter(&["verify", &place.model]).code, 2);
+    let devices = without_adapter(&["devices", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&devices.out).unwrap()["adapters"], Value::Array(vec![]));
+    assert!(without_adapter(&["devices"]).out.contains("no adapters"));
+}
+
+/// A model that gives back each of its inputs: `out NAME` for `NAME`.
+fn identities(inputs: &[(&str, i32, &[&str])]) -> ModelProto {
+    let outputs: Vec<String> = inputs.iter().map(|(name, ..)| format!("{name}.out")).collect();
+    let nodes = inputs.iter().zip(&outputs).map(|((name, ..), output)| node("Identity", &[name], &[output]));
+    let mut main = graph(&[], nodes.collect(), &[]);
+    main.input = inputs.iter().map(|(name, dtype, dims)| value(name, *dtype, dims)).collect();
+    main.output =
+        inputs.iter().zip(&outputs).map(|((_, dtype, dims), output)| value(output, *dtype, dims)).collect();
+    model(21, main)
+}
+
+/// numpy's description, ONNX's number, and three elements as numpy stores them.
+fn dtypes() -> Vec<(&'static str, i32, Vec<u8>)> {
+    macro_rules! bytes {
+        ($($value:expr),*) => { [$($value.to_le_bytes().to_vec()),*].concat() };
+    }
+    let text = |words: [&str; 3]| -> Vec<u8> {
+        let padded =
+            words.map(|word| word.chars().chain("\0".repeat(4).chars()).take(4).collect::<Vec<char>>());
+        padded.concat().into_iter().flat_map(|c| u32::from(c).to_le_bytes()).collect()
+    };
+    vec![
+        ("<f4", 1, bytes![1.5f32, f32::NAN, -0.0f32]),
+        ("|u1", 2, vec![0, 128, 255]),
+        ("|i1", 3, vec![0, 128, 127]),
+        ("<u2", 4, bytes![0u16, 65_535u16, 1u16]),
+        ("<i2", 5, bytes![i16::MIN, 0i16, i16::MAX]),
+        ("<i4", 6, bytes![i32::MIN, 0i32, i32::MAX]),
+        ("<i8", 7, bytes![i64::MIN, 0i64, i64::MAX]),
+        ("<U4", 8, text(["onyx", "", "ß水🎉"])),
+        ("|b1", 9, vec![0, 1, 1]),
+        ("<f2", 10, bytes![0x3c00u16, 0x7c00u16, 0x0001u16]),
+        ("<f8", 11, bytes![0.1f64, f64::NEG_INFINITY, 5e-324f64]),
+        ("<u4", 12, bytes![0u32, u32::MAX, 1u32]),
+        ("<u8", 13, bytes![0u64, u64::MAX, 1u64]),
+        ("<c8", 14, bytes![1f32, 2f32, 3f32, 4f32, 5f32, 6f32]),
+        ("<c16", 15, bytes![1f64, 2f64, 3f64, 4f64, 5f64, 6f64]),
+    ]
+}
+
+#[test]
+fn arrays_of_every_dtype_come_back_as_they_went() {
+    let dtypes = dtypes();
+    // Complex numbers are read and written, and the reference has no arithmetic for them.
+    let real = || dtypes.iter().filter(|(descr, ..)| !descr.contains('c'));
+    let inputs: Vec<(&str, i32, &[&str])> =
+        real().map(|(descr, onnx, _)| (*descr, *onnx, &["3"] as &[&str])).collect();
+    let place = Place::of(&identities(&inputs));
+    let arrays: Vec<(String, Vec<u8>)> =
+        real().map(|(descr, _, raw)| (descr.to_string(), array(descr, false, "(3,)", raw))).collect();
+    save_npz(&place.path("in.npz"), &arrays);
+    let files = ["--inputs", &place.path("in.npz"), "--outputs", &place.path("out.npz")];
+    output(&[&["run", &place.model, "--device", "cpu"], &files[..]].concat());
+    let written = entries(Path::new(&place.path("out.npz")));
+    assert_eq!(written.len(), inputs.len());
+    for ((name, entry), (descr, _, raw)) in written.iter().zip(real()) {
+        assert_eq!(name, &format!("{descr}.out.npy"));
+        assert_eq!(entry.descr, *descr);
+        assert_eq!((entry.shape.as_str(), entry.fortran), ("(3,)", false));
+        assert_eq!(&entry.raw, raw, "{descr}");
+    }
+}
+
+#[test]
+fn arrays_in_other_orders_are_converted() {
+    let place = Place::of(&identities(&[
+        ("f", FLOAT, &["2", "3"]),
+        ("b", INT64, &["2"]),
+        ("z", FLOAT, &["0", "4"]),
+        ("s", FLOAT, &[]),
+    ]));
+    let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let arrays = [
+        ("f", array("<f4", true, "(2, 3)", &floats(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]))),
+        ("b", array(">i8", false, "(2,)", &[0, 0, 0, 0, 0, 0, 1, 2, 255, 255, 255, 255, 255, 255, 255, 254])),
+        ("z", array("<f4", false, "(0, 4)", &[])),
+        ("s", array("<f4", false, "()", &floats(&[7.5]))),
+    ];
+    save_npz(&place.path("in.npz"), &arrays.map(|(name, bytes)| (name.to_string(), bytes)));
+    let files = ["--inputs", &place.path("in.npz"), "--outputs", &place.path("out.npz")];
+    for device in ["cpu", &adapter()] {
+        output(&[&["run", &place.model, "--device", device], &files[..]].concat());
+        let written: Vec<_> =
+            entries(Path::new(&place.path("out.npz"))).into_iter().map(|(_, e)| e).collect();
+        assert_eq!(written[0].raw, floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        assert_eq!(written[1].raw, [258i64, -2].map(i64::to_le_bytes).concat());
+        assert_eq!((written[2].shape.as_str(), written[2].raw.len()), ("(0, 4)", 0));
+        assert_eq!((written[3].shape.as_str(), &written[3].raw), ("()", &floats(&[7.5])));
+    }
+}
+
+#[test]
+fn arrays_that_cannot_be_are_refused_by_name() {
+    let place = Place::of(&identities(&[("x", FLOAT, &["2"])]));
+    let refused = |bytes: Vec<u8>, why: &str| {
+        let file = place.path("x.npy");
+        std::fs::write(&file, bytes).unwrap();
+        let ended = run(&["run", &place.model, "-i", &format!("x={file}")]);
+        assert_eq!(ended.code, 2);
+        assert!(ended.err.contains(&file) && ended.err.contains(why), "{why}: {}", ended.err);
+    };
+    refused(vec![], "too short");
+    refused(b"no numpy at all".to_vec(), "numpy's");
+    refused(array("<f4", false, "(2,)", &[0; 7]), "cut short");
+    refused(array("<f4", false, "(4294967296, 4294967296)", &[0; 8]), "too large");
+    refused(array("|O", false, "(2,)", &[0; 8]), "Python objects");
+    refused(array("<M8[ns]", false, "(2,)", &[0; 16]), "M8");
+    refused(array("<f16", false, "(2,)", &[0; 32]), "f16");
+    refused(array("<U1", false, "(2,)", &[0, 0xd8, 0, 0, 0, 0, 0, 0]), "no text");
+    refused(array("<V2", false, "(2,)", &[0; 4]), "void");
+    let file = place.path("x.npy");
+    std::fs::write(&file, array("<f8", false, "(2,)", &[0; 16])).unwrap();
+    let ended = run(&["run", &place.model, "-i", &format!("x={file}")]);
+    assert!(ended.err.contains("input 'x': is float64, and the model takes float32"), "{ended:?}");
+}
+
+#[test]
+fn names_may_have_any_characters() {
+    let names = [
+        "a/b",
+        "serving:0",
+        "x=1",
+        "../up",
+        "/root",
+        "back\\slash",
+        "two words",
+        "ß水",
+        "x.npy",
+        "tab\t",
+        "C:",
+    ];
+    let inputs: Vec<(&str, i32, &[&str])> =
+        names.iter().map(|name| (*name, FLOAT, &["1"] as &[&str])).collect();
+    let place = Place::of(&identities(&inputs));
+    let one = |i: usize| array("<f4", false, "(1,)", &(i as f32).to_le_bytes());
+    let arrays: Vec<(String, Vec<u8>)> =
+        names.iter().enumerate().map(|(i, name)| (name.to_string(), one(i))).collect();
+    save_npz(&place.path("in.npz"), &arrays);
+    output(&[
+        "run",
+        &place.model,
+        "--device",
+        "cpu",
+        "--inputs",
+        &place.path("in.npz"),
+        "--outputs",
+        &place.path("out.npz"),
+    ]);
+    let written = entries(Path::new(&place.path("out.npz")));
+    let found: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(found, names.map(|name| format!("{name}.out.npy")));
+    for (i, (_, entry)) in written.iter().enumerate() {
+        assert_eq!(entry.raw, (i as f32).to_le_bytes());
+    }
+    // One by one, too: the first '=' that ends a name is the one that counts.
+    std::fs::write(place.path("one.npy"), one(1)).unwrap();
+    let mut arguments = vec!["run".to_string(), place.model.clone(), "--device".into(), "cpu".into()];
+    names
+        .iter()
+        .for_each(|name| arguments.extend(["-i".into(), format!("{name}={}", place.path("one.npy"))]));
+    output(&arguments);
+    let ended = run(&["run", &place.model, "-i", "y=z"]);
+    assert!(ended.code == 2 && ended.err.contains("the inputs are a/b, serving:0"), "{ended:?}");
+}
+
+#[test]
+fn random_inputs_follow_from_the_seed() {
+    let place = Place::of(&unary("Identity", &["rows", "3"]));
+    let y = |seed: &str, shape: &str| {
+        output(&[
+            "run",
+            &place.model,
+            "--device",
+            "cpu",
+            "--shape",
+            shape,
+            "--seed",
+            seed,
+            "--outputs",
+            &place.path("y.npz"),
+        ]);
+        entries(Path::new(&place.path("y.npz"))).remove(0).1
+    };
+    let (first, again, other) = (y("1", "x=2x3"), y("1", "x=2x3"), y("2", "x=2x3"));
+    assert_eq!(first.shape, "(2, 3)");
+    assert_eq!(first.raw, again.raw);
+    assert_ne!(first.raw, other.raw);
+    let ended = run(&["run", &place.model]);
+    assert!(ended.code == 2 && ended.err.contains("--shape 'x=1x3'"), "{ended:?}");
+    for (shape, why) in
+        [("x=2x4", "the model takes [rows, 3]"), ("x=2xthree", "is no shape"), ("z=1", "the inputs are x")]
+    {
+        let ended = run(&["run", &place.model, "--device", "cpu", "--shape", shape]);
+        assert!(ended.code == 2 && ended.err.contains(why), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_run_says_what_ran_where() {
+    let place = Place::of(&models::residual());
+    let shape = ["--shape", "image=2x4x8x8", "--require-gpu"];
+    let text = output(&[&["run", &place.model][..], &shape].concat());
+    for word in [
+        "device",
+        "image: float32[2, 4, 8, 8]",
+        "(random)",
+        "scores: float32[2, 8, 8, 8]",
+        "on the GPU",
+        "arena",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let ran = json(&[&["run", &place.model, "--json"][..], &shape].concat());
+    assert_eq!(ran["outputs"][0]["shape"], serde_json::json!([2, 8, 8, 8]));
+    assert_eq!(ran["inputs"][0]["random"], true);
+    assert_eq!(ran["plan"]["planned_nodes"], 0);
+    assert!(ran["run_ms"].as_f64().unwrap() > 0.0);
+}
+
+/// A model with `count` nodes of operators that do not exist, two kinds of them, and hundreds that do.
+fn unsupported(count: usize) -> ModelProto {
+    let mut nodes = vec![node("Relu", &["x"], &["v0"])];
+    for i in 0..count {
+        let op = if i % 2 == 0 { "Frobnicate" } else { "Gizmo" };
+        let made = node(op, &[&format!("v{i}")], &[&format!("v{}", i + 1)]);
+        nodes.push(if i % 2 == 0 { made } else { made.of("com.acme") });
+    }
+    for i in 0..400 {
+        nodes.push(node("Relu", &[&format!("v{}", count + i)], &[&format!("v{}", count + i + 1)]));
+    }
+    let mut made = model(17, graph(&["x"], nodes, &[&format!("v{}", count + 400)]));
+    made.opset_import.push(import("com.acme", 3));
+    made
+}
+
+#[test]
+fn the_card_lists_all_unsupported_nodes_on_one_page() {
+    let place = Place::of(&unsupported(3));
+    let ended = run(&["inspect", &place.model]);
+    assert_eq!(ended.code, 1);
+    for word in [
+        "unsupported: 3 nodes",
+        "Frobnicate 2 (opset 17)",
+        "com.acme.Gizmo 1 (opset 3)",
+        "v1, v3",
+        "Relu 401",
+    ] {
+        assert!(ended.out.contains(word), "{word}: {}", ended.out);
+    }
+    let place = Place::of(&unsupported(300));
+    let ended = run(&["inspect", &place.model]);
+    assert!(ended.out.contains("and 138 more") && ended.out.lines().count() <= 40, "{}", ended.out);
+    let ended = run(&["inspect", &place.model, "--json"]);
+    let card: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((ended.code, card["unsupported"].as_array().unwrap().len()), (1, 300));
+    assert_eq!((card["nodes"].as_u64(), &card["plan"]), (Some(701), &Value::Null));
+    // A run says the same, before it asks for inputs' files or a device.
+    let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=1"]);
+    assert!(ended.code == 2 && ended.err.starts_with("error: 300 unsupported node(s):"), "{}", ended.err);
+}
+
+#[test]
+fn the_card_says_what_becomes_of_a_model() {
+    let place = Place::of(&models::shapes());
+    let text = output(&["inspect", &place.model, "--shape", "x=3x8"]);
+    for word in [
+        "opsets ai.onnx 17",
+        "x: float32[batch, columns]",
+        "Gather 2",
+        "on the GPU",
+        "computed while planning",
+        "weights",
+        "max live",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let card = json(&["inspect", &place.model, "--shape", "x=3x8", "--json"]);
+    assert_eq!(card["operators"]["Gather"], 2);
+    assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([3, 8]));
+    assert!(card["plan"]["planned"].as_array().unwrap().iter().any(|name| name == "target"), "{card}");
+    assert!(card["plan"]["arena_bytes"].is_u64() && card["plan"]["max_live_bytes"].is_u64());
+    // A column cannot be halved: the next of the sizes tried is taken.
+    let card = json(&["inspect", &place.model, "--json"]);
+    assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([1, 32]));
+    // Where no size will do, the card says so and how to go on.
+    let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["rows", "columns"])];
+    main.initializer = vec![weights("w", &[3, 1], &[1.0; 3])];
+    let odd = Place::of(&model(17, main));
+    let text = output(&["inspect", &odd.model]);
+    assert!(
+        text.contains("columns on the left do not match 3 rows") && text.contains("--shape NAME="),
+        "{text}"
+    );
+    let card = json(&["inspect", &place.model, "--device", &adapter(), "--shape", "x=3x8", "--json"]);
+    assert_eq!(card["plan"]["target"], adapter());
+    for stage in ["model", "graph", "passes", "program", "memory", "wgsl"] {
+        let arguments = ["inspect", &place.model, "--stage", stage, "--shape", "x=3x8"];
+        let text = json(&[&arguments[..], &["--json"]].concat())["text"].as_str().unwrap().to_string();
+        assert_eq!(text, output(&arguments));
+        assert!(text.lines().count() > 1, "{stage}");
+    }
+}
+
+#[test]
+fn verify_holds_every_node_against_the_reference() {
+    adapter();
+    let place = Place::of(&models::attention());
+    let arguments = ["verify", &place.model, "--shape", "tokens=1x6x16"];
+    let text = output(&arguments);
+    assert!(text.contains("no divergence") && text.contains("LayerNormalization"), "{text}");
+    let found = json(&[&arguments[..], &["--json"]].concat());
+    let values = found["values"].as_array().unwrap();
+    assert_eq!(values.len(), 11);
+    assert!(values.iter().all(|value| value["relative_error"].as_f64().unwrap() <= 1e-3));
+    assert_eq!(found["first_divergence"], Value::Null);
+    // f32 is no f64: nothing but exact equality is asked for, and the first node that rounds is named.
+    let ended = run(&[&arguments[..], &["--tolerance", "0"]].concat());
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.out.contains("first divergence: ") && ended.out.contains("LayerNormalization 'normed'"),
+        "{}",
+        ended.out
+    );
+    let ended = run(&[&arguments[..], &["--tolerance", "0", "--json"]].concat());
+    let found: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((ended.code, found["first_divergence"]["node"].as_str()), (1, Some("normed")));
+    assert_eq!(
+        run(&[&arguments[..], &["--device", "cpu"]].concat()).code,
+        2,
+        "the reference is not held against itself"
+    );
+}
+
+#[test]
+fn bench_measures_and_nothing_is_created_after_warm_up() {
+    adapter();
+    let place = Place::of(&models::residual());
+    let arguments = ["bench", &place.model, "--shape", "image=2x4x8x8", "--warmup", "2", "--runs", "7"];
+    let ended = run(&arguments);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "a progress bar is for terminals");
+    for word in [
+        "min",
+        "median",
+        "p90",
+        "p99",
+        "runs/s",
+        "cold",
+        "warm",
+        "dispatches",
+        "passes 1",
+        "submits 1",
+        "pipelines",
+        "weights",
+        "arena",
+        "max live",
+    ] {
+        assert!(ended.out.contains(word), "{word}: {}", ended.out);
+    }
+    let report = json(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(report["wall_ms"].as_array().unwrap().len(), 7);
+    for key in ["min", "median", "p90", "p99"] {
+        assert!(report["latency_ms"][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    let during = &report["during_runs"];
+    for key in ["buffers", "bind_groups", "pipelines", "bytes"] {
+        assert_eq!(during[key], 0, "{key}");
+    }
+    assert_eq!((&during["passes"], &during["submits"]), (&7.into(), &7.into()));
+    let dispatches = report["plan"]["dispatches"].as_u64().unwrap();
+    assert_eq!(during["dispatches"], 7 * dispatches);
+    for key in ["weight_bytes", "arena_bytes", "max_live_bytes"] {
+        assert!(report["plan"][key].as_u64().unwrap() > 0, "{key}");
+    }
+    for key in ["cold_first_run_ms", "warm_first_run_ms", "runs_per_second"] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    if cfg!(target_os = "linux") {
+        assert_eq!(report["cpu_ms"].as_array().unwrap().len(), 7);
+        assert!(report["host_peak_bytes"].as_u64().unwrap() > 1 << 20);
+    }
+    assert_eq!(run(&["bench", &place.model, "--shape", "image=2x4x8x8", "--runs", "0"]).code, 2);
+    let features = json(&["devices", "--json"])["adapters"][0]["features"].to_string();
+    if features.contains("TIMESTAMP_QUERY") {
+        let profile = json(&[&arguments[..], &["--json", "--profile"]].concat());
+        assert_eq!(profile["profile"].as_array().unwrap().len() as u64, dispatches);
+        assert!(output(&[&arguments[..], &["--profile"]].concat()).contains("kernel"));
+    }
+}
+
+#[test]
+fn the_reference_can_be_measured_too() {
+    let place = Place::of(&unary("Relu", &["4"]));
+    let report = json(&["bench", &place.model, "--device", "cpu", "--runs", "3", "--json"]);
+    assert_eq!(report["wall_ms"].as_array().unwrap().len(), 3);
+    assert_eq!(report.get("plan"), None);
+}
+
+/// The file of one tensor, as ONNX's suite has it.
+fn tensor_file(values: &[f32]) -> Vec<u8> {
+    use prost::Message;
+    TensorProto::encode_to_vec(&weights("t", &[values.len() as i64], values))
+}
+
+/// A folder of cases, and a list of them: `pass` is right, `wrong` expects what is not so, `unknown` has an operator that
+/// is none, `several` has two sets of data.
+struct Suite {
+    place: Place,
+    list: String,
+}
+
+impl Suite {
+    fn new() -> Suite {
+        let place = Place::of(&unary("Relu", &["2"]));
+        let case = |name: &str, op_type: &str, sets: &[[f32; 2]]| {
+            let folder = place.folder.path().join("node").join(name);
+            for (i, expected) in sets.iter().enumerate() {
+                let set = folder.join(format!("test_data_set_{i}"));
+                std::fs::create_dir_all(&set).unwrap();
+                std::fs::write(set.join("input_0.pb"), tensor_file(&[-1.0, 2.0])).unwrap();
+                std::fs::write(set.join("output_0.pb"), tensor_file(expected)).unwrap();
+            }
+            save(&folder, "model", &unary(op_type, &["2"]));
+            format!("{{\"name\": \"{name}\", \"dir\": \"node/{name}\", \"rtol\": 1e-3, \"atol\": 1e-7}}\n")
+        };
+        let list: String = [
+            case("pass", "Relu", &[[0.0, 2.0]]),
+            case("unknown", "Frobnicate", &[[0.0, 2.0]]),
+            case("wrong", "Relu", &[[0.0, 3.0]]),
+            case("several", "Neg", &[[1.0, -2.0], [1.0, -2.0]]),
+        ]
+        .concat();
+        std::fs::write(place.path("list.jsonl"), &list).unwrap();
+        let list = place.path("list.jsonl");
+        Suite { place, list }
+    }
+
+    fn run(&self, arguments: &[&str], out: Option<&str>) -> Ended {
+        let mut program = program();
+        program.arg("suite").arg(self.place.folder.path()).arg(&self.list).args(arguments);
+        match out {
+            Some(out) => program.env("CONFORMANCE_OUT", out),
+            None => program.env_remove("CONFORMANCE_OUT"),
+        };
+        program.output().unwrap().into()
+    }
+}
+
+#[test]
+fn the_suite_judges_cases_in_the_lists_order() {
+    let suite = Suite::new();
+    let device = adapter();
+    for device in [&["--device", "cpu"][..], &["--device", &device], &["--require-gpu"]] {
+        let ended = suite.run(device, None);
+        assert_eq!(ended.code, 1, "a case fails: {ended:?}");
+        let lines: Vec<&str> = ended.out.lines().collect();
+        assert_eq!(lines[0], "pass pass");
+        assert!(lines[1].starts_with("unknown skip unsupported: Frobnicate-17"), "{lines:?}");
+        assert!(
+            lines[2].starts_with("wrong fail test_data_set_0, output 0 'y': element 1: expected 3, got 2"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[3..], ["several pass"]);
+        assert!(ended.err.contains("4 cases") && ended.err.contains("2 pass, 1 skip, 1 fail"), "{ended:?}");
+    }
+    let ended = suite.run(&["--device", "cpu", "--json"], None);
+    let lines: Vec<Value> = ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[1]["name"].as_str(), lines[1]["status"].as_str()), (Some("unknown"), Some("skip")));
+}
+
+#[test]
+fn the_suite_leaves_judgement_to_another_where_it_is_told_a_folder() {
+    let suite = Suite::new();
+    let out = suite.place.path("out");
+    let ended = suite.run(&["--device", "cpu"], Some(&out));
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let statuses: Vec<&str> = ended.out.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(statuses, ["done", "skip", "done", "done"]);
+    for (file, values) in [
+        ("pass/test_data_set_0", [0.0f32, 2.0]),
+        ("wrong/test_data_set_0", [0.0, 2.0]),
+        ("several/test_data_set_1", [1.0, -2.0]),
+    ] {
+        let bytes = std::fs::read(format!("{out}/{file}/output_0.pb")).unwrap();
+        let tensor = sardonyx::Tensor::from_onnx(&bytes).unwrap();
+        assert_eq!(tensor.to_vec::<f32>().unwrap(), values);
+    }
+}
+
+#[test]
+fn the_suites_lines_are_flushed_one_by_one() {
+    let suite = Suite::new();
+    // Far more cases than a pipe's buffer holds lines: the reader sees the first long before the last is run.
+    let many: String = std::fs::read_to_string(&suite.list).unwrap().repeat(3000);
+    std::fs::write(&suite.list, many).unwrap();
+    let mut child = program()
+        .args(["suite", suite.place.folder.path().to_str().unwrap(), &suite.list, "--device", "cpu"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 10];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"pass pass\n");
+    assert!(child.try_wait().unwrap().is_none(), "the first line came before the end");
+    // The reader goes away: so does the program, without a complaint.
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_suites_list_that_is_none_is_an_error() {
+    let suite = Suite::new();
+    for text in ["no json", "{\"name\": \"x\"}"] {
+        std::fs::write(&suite.list, text).unwrap();
+        let ended = suite.run(&["--device", "cpu"], None);
+        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{ended:?}");
+    }
+    // A case that is not there fails, and the others go on.
+    std::fs::write(
+        &suite.list,
+        "{\"name\": \"gone\", \"dir\": \"gone\"}\n{\"name\": \"pass\", \"dir\": \"node/pass\"}\n",
+    )
+    .unwrap();
+    let ended = suite.run(&["--device", "cpu"], None);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.starts_with("gone fail ") && ended.out.ends_with("pass pass\n"), "{ended:?}");
+}
+
+#[test]
+fn completions_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(&["completions", shell]);
+        for word in ["inspect", "verify", "suite", "require-gpu"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(run(&["completions", "no-shell"]).code, 2);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let place = Place::of(&models::residual());
+    let mut child = program()
+        .args(["inspect", &place.model, "--stage", "wgsl"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+}
