@@ -6,6 +6,7 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::Fused;
+use super::shared::Shared;
 use super::{Slot, Spec, element, stored_rows, template};
 
 /// Invocations per workgroup of [`Tile::Strided`].
@@ -28,6 +29,55 @@ pub(crate) enum Tile {
     Strided { rows: usize, columns: usize },
     /// For software devices with a known subgroup size.
     Lanes(Lanes),
+    /// For GPUs.
+    Shared(Shared),
+    /// For GPUs, where there are few rows.
+    Split(Split),
+}
+
+/// A workgroup computes up to `rows` rows of [`Split::COLUMNS`] columns. Its invocations share the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Split {
+    /// 1, 2, 4 or 8.
+    pub(crate) rows: usize,
+    /// Whether the rows of `a` begin at vectors and are whole vectors.
+    pub(crate) left_vectors: bool,
+    pub(crate) right: SplitRight,
+}
+
+/// How `b` lies, for [`Split`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SplitRight {
+    /// `[column tile][k][column]`, padded with zeros.
+    Packed,
+    /// Row-major; rows begin at vectors and are whole vectors.
+    Vectors,
+    /// Any strides; neighbouring invocations take neighbouring columns.
+    Columns,
+    /// Column-major; columns begin at vectors and are whole vectors.
+    TermVectors,
+    /// Any strides; neighbouring invocations take neighbouring terms.
+    Terms,
+}
+
+impl Split {
+    pub(crate) const COLUMNS: usize = 32;
+
+    /// The rows of the kernel for `m` rows, if there is one.
+    pub(crate) fn rows(m: usize) -> Option<usize> {
+        (1..=8).contains(&m).then(|| m.next_power_of_two())
+    }
+
+    /// Into how many parts a sum is split: 128 invocations in all, 64 where they hold 8 rows.
+    pub(crate) fn slices(&self) -> usize {
+        if self.rows > 4 { 8 } else { 16 }
+    }
+
+    /// Terms that one dispatch may add up.
+    pub(crate) fn limit(&self, max_iterations: u32) -> usize {
+        let slices = self.slices();
+        4 * slices * (max_iterations as usize).saturating_sub(slices + 4).max(1)
+    }
 }
 
 /// A subgroup computes `rows` rows of `lanes * 4 * vectors` columns.
@@ -107,6 +157,8 @@ impl Tile {
         match self {
             Tile::Strided { rows, columns } => (rows, columns * WORKGROUP),
             Tile::Lanes(tile) => (tile.rows, tile.columns()),
+            Tile::Shared(tile) => (tile.block.bm, tile.block.bn),
+            Tile::Split(tile) => (tile.rows, Split::COLUMNS),
         }
     }
 }
@@ -114,7 +166,12 @@ impl Tile {
 impl Spec for Gemm {
     fn label(&self) -> String {
         let (rows, columns) = self.tile.size();
-        format!("gemm{rows}x{columns}")
+        let kind = match self.tile {
+            Tile::Strided { .. } | Tile::Lanes(_) => "gemm",
+            Tile::Shared(_) => "gemm_shared",
+            Tile::Split(_) => "gemm_split",
+        };
+        format!("{kind}{rows}x{columns}")
     }
 
     fn slots(&self) -> Vec<Slot> {
@@ -123,6 +180,11 @@ impl Spec for Gemm {
             Tile::Lanes(tile) => (
                 tile.left != Left::Scalars,
                 !matches!(tile.right, Right::RowScalars | Right::ColumnScalars),
+            ),
+            Tile::Shared(tile) => (tile.left.is_vector(), tile.right.is_vector()),
+            Tile::Split(tile) => (
+                tile.left_vectors,
+                !matches!(tile.right, SplitRight::Columns | SplitRight::Terms),
             ),
         };
         let mut slots = vec![Slot::read("a", element(self.scalar, a)), Slot::read("b", element(self.scalar, b))];
@@ -135,6 +197,9 @@ impl Spec for Gemm {
         let own: &[&str] = match self.tile {
             Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
             Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step", "first_tile"],
+            Tile::Shared(_) | Tile::Split(_) => {
+                &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"]
+            }
         };
         let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
         let batch = (0..self.batch)
@@ -164,6 +229,19 @@ impl Spec for Gemm {
                 let stored = stored_rows(rows, &self.epilogue);
                 let context = context!(lanes, rows, vectors, a_form => left, right, shift, tail, stored, word);
                 template::render("gemm_lanes", context)
+            }
+            Tile::Shared(tile) => tile.main(self.scalar, &self.epilogue, ["p.m", "p.batches", "p.a_k"]),
+            Tile::Split(tile) => {
+                let b_form = match tile.right {
+                    SplitRight::Packed => "packed",
+                    SplitRight::Vectors => "vectors",
+                    SplitRight::Columns => "columns",
+                    SplitRight::TermVectors => "term_vectors",
+                    SplitRight::Terms => "terms",
+                };
+                let a_form = if tile.left_vectors { "vectors" } else { "terms" };
+                let (rows, slices, columns) = (tile.rows, tile.slices(), Split::COLUMNS);
+                template::render("gemm_split", context!(rows, slices, columns, a_form, b_form, word))
             }
         };
         self.epilogue.function("epilogue", "e", used)

@@ -6,6 +6,7 @@
 pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
+pub(crate) mod shared;
 mod template;
 
 use std::collections::BTreeSet;

@@ -39,6 +39,8 @@ templates!(
     "gather_elements",
     "gemm_batch",
     "gemm_lanes",
+    "gemm_shared",
+    "gemm_split",
     "gemm_strided",
     "grid_sample",
     "linear_attention",

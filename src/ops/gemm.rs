@@ -154,6 +154,12 @@ fn cases() -> Vec<Case> {
         new("no_bias").input(case::random(&[33, 40])).input(case::random(&[40, 65])),
         transposes(three("transposed", &[36, 20], &[70, 36], &[70]), 1, 1),
         transposes(three("transposed_left", &[36, 20], &[36, 70], &[70]), 1, 0),
+        transposes(three("transposed_tiles", &[33, 65], &[70, 33], &[70]), 1, 1),
+        transposes(three("transposed_many_tiles", &[40, 520], &[516, 40], &[516]), 1, 1),
+        transposes(three("transposed_right_odd", &[66, 35], &[67, 35], &[67]), 0, 1),
+        transposes(three("transposed_row", &[3, 128], &[67, 128], &[67]), 0, 1),
+        transposes(three("transposed_row_odd", &[3, 131], &[33, 131], &[33]), 0, 1),
+        transposes(three("transposed_few_rows", &[100, 5], &[100, 40], &[40]), 1, 0),
         transposes(three("transposed_right", &[20, 36], &[68, 36], &[68]), 0, 1),
         three("scaled", &[5, 6], &[6, 7], &[7]).float("alpha", 0.5).float("beta", -0.35),
         transposes(new("constant").input(case::random(&[1, 64])), 0, 1)

@@ -156,6 +156,10 @@ fn cases() -> Vec<Case> {
         let small = |shape: &[usize]| case::converted(&case::integers(shape, 0, 9), dtype);
         new(name).tolerance(Tolerance::EXACT).input(small(&[3, 5])).input(small(&[5, 4]))
     };
+    let whole = |name: &str, a: &[usize], b: &[usize]| {
+        let int32 = |shape: &[usize]| case::converted(&case::integers(shape, -9, 9), DType::I32);
+        new(name).tolerance(Tolerance::EXACT).input(int32(a)).input(int32(b))
+    };
     vec![
         float("matrices", &[3, 5], &[5, 4]),
         float("square", &[64, 64], &[64, 64]),
@@ -181,7 +185,33 @@ fn cases() -> Vec<Case> {
         constant("constant_row", &[1, 100], &[100, 50]),
         new("constant_left").constant(case::random(&[20, 36])).input(case::random(&[36, 72])),
         new("constant_left_odd").constant(case::random(&[70, 35])).input(case::random(&[2, 35, 71])),
+        // Around the edges of the tiles of GPUs.
+        float("tile", &[64, 48], &[48, 64]),
+        float("below_tile", &[63, 47], &[47, 63]),
+        float("beyond_tile", &[65, 49], &[49, 65]),
+        float("many_tiles", &[300, 40], &[40, 520]),
+        float("many_tiles_odd", &[515, 33], &[33, 518]),
+        float("narrow", &[200, 36], &[36, 10]),
+        float("narrow_odd", &[129, 17], &[17, 15]),
+        float("few_rows_aligned", &[8, 128], &[128, 64]),
+        float("few_rows_odd", &[3, 131], &[131, 35]),
+        float("nine_rows", &[9, 100], &[100, 20]),
+        float("one_term", &[70, 1], &[1, 90]),
+        float("one_term_row", &[1, 1], &[1, 90]),
+        float("batch_tiles", &[3, 65, 20], &[3, 20, 68]),
+        float("batch_broadcast", &[2, 1, 33, 16], &[1, 3, 16, 36]),
+        float("batch_rows", &[6, 2, 80], &[6, 80, 40]),
+        float("long_tile", &[18, 70_003], &[70_003, 5]).tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
+        constant("constant_tiles", &[67, 36], &[36, 130]),
+        constant("constant_tiles_odd", &[515, 33], &[33, 518]),
+        constant("constant_narrow", &[150, 40], &[40, 9]),
+        constant("constant_few_rows", &[7, 99], &[99, 70]),
+        constant("constant_row_aligned", &[1, 128], &[128, 96]),
+        constant("constant_long", &[18, 70_003], &[70_003, 5]).tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
+        new("constant_left_tiles").constant(case::random(&[70, 50])).input(case::random(&[2, 50, 71])),
         cast("int32", DType::I32),
+        whole("int32_tiles", &[35, 70], &[70, 66]),
+        whole("int32_row", &[2, 130], &[130, 37]),
         cast("int64", DType::I64),
         cast("uint32", DType::U32),
         cast("float16", DType::F16),

@@ -1,9 +1,10 @@
 //! Lowering of everything that is a batched matrix product: chooses the kernel, packs constants, splits long sums.
 
-use super::{Why, strides};
+use super::{Why, refuse, strides};
 use crate::kernels::Class;
 use crate::kernels::expr::{Reg, Scalar};
-use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Tile};
+use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
+use crate::kernels::shared::{self, Block, Shared};
 use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, TensorId};
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
@@ -127,7 +128,11 @@ impl Product {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let product = self.simplified();
-        let chosen = match product.lanes(cx)? {
+        let chosen = match cx.target.class {
+            Class::Cpu => product.lanes(cx)?,
+            Class::Gpu => product.shared(cx)?,
+        };
+        let chosen = match chosen {
             Some(chosen) => chosen,
             None => product.strided(cx)?,
         };
@@ -192,7 +197,7 @@ impl Product {
     /// The kernel for software devices, where it can be.
     fn lanes(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
         let lanes = cx.target.subgroup as usize;
-        if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) {
+        if !matches!(lanes, 4 | 8) {
             return Ok(None);
         }
         let mut product = self.clone();
@@ -203,8 +208,14 @@ impl Product {
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
             return Ok(None);
         }
-        let a = product.pack_left(cx, &tile)?;
-        let packed = product.pack_right(cx, &tile)?;
+        let a = match left {
+            Left::Packed => product.pack_left(cx, tile.rows, 4)?,
+            _ => product.a.source.tensor(cx)?,
+        };
+        let packed = match right {
+            Right::Packed => product.pack_right(cx, Columns { tile: tile.columns(), terms: 4, apart: 1 })?,
+            _ => vec![(product.b.source.tensor(cx)?, groups[0])],
+        };
         let step = if product.b.column == 1 { product.b.row } else { product.b.column };
         let mut windows = Vec::new();
         let mut first = 0;
@@ -253,27 +264,104 @@ impl Product {
         })
     }
 
-    fn pack_left(&mut self, cx: &mut Lower, tile: &Lanes) -> Result<TensorId, Why> {
-        let (Left::Packed, Source::Input(i)) = (tile.left, self.a.source) else {
-            return self.a.source.tensor(cx);
+    /// The kernels for GPUs, where there is something to share.
+    fn shared(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
+        if self.k < 8 {
+            return Ok(None);
+        }
+        let mut product = self.clone();
+        let (mut a, mut b) = (None, None);
+        let split = Split::rows(self.m).filter(|_| self.k >= 64);
+        let left_packed =
+            split.is_none() && self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a));
+        let right_packed = self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b));
+        let whole = |v: usize| v.is_multiple_of(4);
+        let a_whole = whole(self.k) && whole(self.a.row) && self.batch.iter().all(|dim| whole(dim.a));
+        let left_vectors = self.a.column == 1 && a_whole;
+        let b_whole = self.batch.iter().all(|dim| whole(dim.b));
+        let right_vectors = self.b.column == 1 && b_whole && whole(self.b.row);
+        let (tile, terms, limit) = match split {
+            Some(rows) => {
+                let right = match self.b {
+                    _ if right_packed => SplitRight::Packed,
+                    _ if right_vectors => SplitRight::Vectors,
+                    Matrix { row: 1, column, .. } if b_whole && whole(self.k) && whole(column) => {
+                        SplitRight::TermVectors
+                    }
+                    Matrix { row: 1, .. } => SplitRight::Terms,
+                    _ => SplitRight::Columns,
+                };
+                let tile = Split { rows, left_vectors, right };
+                if right_packed {
+                    b = Some(product.pack_right(cx, Columns { tile: Split::COLUMNS, terms: 4, apart: 1 })?);
+                }
+                (Tile::Split(tile), 4, tile.limit(cx.target.max_iterations))
+            }
+            None => {
+                let block = Block::choose(self.m, self.n, self.batches());
+                let left = match self.a {
+                    _ if left_packed => shared::Left::Packed,
+                    _ if left_vectors => shared::Left::Vectors,
+                    Matrix { row: 1, .. } => shared::Left::Rows,
+                    _ => shared::Left::Terms,
+                };
+                let right = match self.b {
+                    _ if right_packed => shared::Right::Packed,
+                    _ if right_vectors => shared::Right::Vectors,
+                    Matrix { row: 1, .. } => shared::Right::Terms,
+                    _ => shared::Right::Columns,
+                };
+                if left_packed {
+                    a = Some(product.pack_left(cx, block.bm, block.bk)?);
+                }
+                if right_packed {
+                    let columns = Columns { tile: block.bn, terms: block.bk, apart: block.bn / 4 };
+                    b = Some(product.pack_right(cx, columns)?);
+                }
+                (Tile::Shared(Shared { block, left, right }), block.bk, block.limit(cx.target.max_iterations))
+            }
         };
-        let blocks = self.m.div_ceil(tile.rows);
-        let dims = [('m', blocks, tile.rows), ('k', self.k.div_ceil(4), 4), ('m', tile.rows, 1), ('k', 4, 1)];
+        let a = match a {
+            Some(packed) => packed,
+            None => product.a.source.tensor(cx)?,
+        };
+        let (rows, columns) = tile.size();
+        let tiles = self.n.div_ceil(columns);
+        let b = match b {
+            Some(windows) => windows,
+            None => vec![(product.b.source.tensor(cx)?, tiles)],
+        };
+        let mut windows = Vec::new();
+        let mut first = 0;
+        for (b, tiles) in b {
+            let strides = [product.a.row, product.a.column, product.b.row, product.b.column];
+            let own =
+                [self.batches(), tiles, first, self.k.div_ceil(terms)].into_iter().chain(strides).collect();
+            let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * self.batches());
+            windows.push(Window { b, own, grid });
+            first += tiles;
+        }
+        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit }))
+    }
+
+    /// The left operand as `[row tile][k / terms][row][k % terms]`.
+    fn pack_left(&mut self, cx: &mut Lower, rows: usize, terms: usize) -> Result<TensorId, Why> {
+        let Source::Input(i) = self.a.source else { refuse!("input 0 is no constant") };
+        let (tiles, blocks) = (self.m.div_ceil(rows), self.k.div_ceil(terms));
+        let dims = [('m', tiles, rows), ('k', blocks, terms), ('m', rows, 1), ('k', terms, 1)];
         let (packing, matrix) = self.a.packing(cx, i, ('m', self.m), ('k', self.k), &dims)?;
         let own = self.m * self.k;
         self.batch.iter_mut().for_each(|dim| dim.a = dim.a / own.max(1) * matrix);
         cx.packed(i, packing).ok_or_else(|| Why("input 0 is no constant".into()))
     }
 
-    /// The right operand, in windows of column tiles that each fit a binding.
-    fn pack_right(&mut self, cx: &mut Lower, tile: &Lanes) -> Result<Vec<(TensorId, usize)>, Why> {
-        let columns = tile.columns();
-        let tiles = self.n.div_ceil(columns);
-        let (Right::Packed, Source::Input(i)) = (tile.right, self.b.source) else {
-            return Ok(vec![(self.b.source.tensor(cx)?, tiles)]);
-        };
-        let k = self.k.div_ceil(4) * 4;
-        let tile_bytes = (k * columns * 4) as u64;
+    /// The right operand, in windows of column tiles that each fit a binding, with the number of tiles of each.
+    fn pack_right(&mut self, cx: &mut Lower, columns: Columns) -> Result<Vec<(TensorId, usize)>, Why> {
+        let Columns { tile, terms, apart } = columns;
+        let Source::Input(i) = self.b.source else { refuse!("input 1 is no constant") };
+        let tiles = self.n.div_ceil(tile);
+        let k = self.k.next_multiple_of(terms);
+        let tile_bytes = (k * tile * 4) as u64;
         let fit = (cx.target.max_binding / tile_bytes.max(1)).max(1) as usize;
         // Several matrices lie one after the other, each whole.
         let fit = if self.batches() > 1 { tiles } else { fit };
@@ -281,11 +369,16 @@ impl Product {
         let mut matrix = 0;
         for first in (0..tiles).step_by(fit) {
             let size = fit.min(tiles - first);
-            let dims = [('n', size, columns), ('k', k, 1), ('n', columns, 1)];
+            let within = if apart == 1 {
+                [('n', tile, 1), ('n', 1, 1)]
+            } else {
+                [('n', apart, 1), ('n', tile / apart, apart)]
+            };
+            let dims = [('n', size, tile), ('k', k, 1), within[0], within[1]];
             let (mut packing, own) = self.b.packing(cx, i, ('k', self.k), ('n', self.n), &dims)?;
             if first > 0 {
                 packing.start = vec![0, 0, 0];
-                packing.start[packing.dims[1].axis] = first * columns;
+                packing.start[packing.dims[1].axis] = first * tile;
             }
             matrix = own;
             let packed = cx.packed(i, packing).ok_or_else(|| Why("input 1 is no constant".into()))?;
@@ -295,6 +388,15 @@ impl Product {
         self.batch.iter_mut().for_each(|dim| dim.b = dim.b / own.max(1) * matrix);
         Ok(windows)
     }
+}
+
+/// How the right operand is packed: `[column tile][k, padded to whole multiples of terms][column]`, where neighbours in memory
+/// are columns `apart`.
+#[derive(Clone, Copy)]
+struct Columns {
+    tile: usize,
+    terms: usize,
+    apart: usize,
 }
 
 /// A kernel for a product, with what it is called with.

@@ -1,0 +1,229 @@
+{# The tile of GPUs. Of both operands, {{ bk }} terms at a time go through workgroup memory, as vectors: of a row's terms on the left, of a
+   term's columns on the right. An invocation adds up {{ tm }}x{{ tn }} results in registers, which have names because a register
+   that is indexed by a loop is memory. The right operand may be the windows of an image, found while loading. #}
+{% set threads = bm // tm * (bn // tn) %}
+{% set across = bn // tn %}
+{% set quads = bk // 4 %}
+{% set strip = bn // 4 %}
+{% set image = b_form == "image" or b_form == "flat" %}
+{# Where neighbours store a row apart, one more vector a row spreads them over the banks. #}
+{% set a_step = quads + (1 if a_form == "rows" else 0) %}
+{% set b_step = strip + (1 if b_form == "terms" else 0) %}
+{# A vector of the right operand holds neighbouring columns where memory does; else columns {{ strip }} apart, so that
+   neighbouring invocations load and store neighbours. #}
+{% set near = b_form == "vectors" %}
+var<workgroup> a_tile: array<vec4<{{ word }}>, {{ bm * a_step }}>;
+var<workgroup> b_tile: array<vec4<{{ word }}>, {{ bk * b_step }}>;
+
+@compute @workgroup_size({{ threads }})
+fn main(
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+) {
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
+  let tile = group.x + group.y * groups.x;
+  let tiles_m = ({{ m }} + {{ bm - 1 }}u) / {{ bm }}u;
+  let tile_n = tile % p.tiles;
+  let tile_m = tile / p.tiles % tiles_m;
+  let batch = tile / p.tiles / tiles_m;
+  // One answer for the whole workgroup, so that barriers may follow.
+  if batch < {{ batches }} {
+    let top = tile_m * {{ bm }}u;
+{% if image %}
+    let left = tile_n * {{ bn }}u;
+    let a_base = batch * {{ "tiles_m * p.blocks * %su" | format(bm * bk) if a_form == "packed" else "p.filters * p.a_row" }};
+{% else %}
+    let left = (p.first_tile + tile_n) * {{ bn }}u;
+    let at = batch_offsets(batch);
+    let a_base = at.x;
+    let b_base = at.y;
+{% endif %}
+{% for i in range(bm * quads // threads) %}
+{% set e = "(lane + %su)" | format(i * threads) %}
+{% if a_form == "packed" %}
+    let a_at{{ i }} = a_base / 4u + tile_m * p.blocks * {{ bm * quads }}u + lane + {{ i * threads }}u;
+{% else %}
+{% if a_form == "rows" %}
+    let a_r{{ i }} = {{ e }} % {{ bm }}u;
+    let a_q{{ i }} = {{ e }} / {{ bm }}u;
+{% else %}
+    let a_r{{ i }} = {{ e }} / {{ quads }}u;
+    let a_q{{ i }} = {{ e }} % {{ quads }}u;
+{% endif %}
+    // Rows beyond the last are computed from the last, and not stored.
+    let a_at{{ i }} = a_base + min(top + a_r{{ i }}, {{ m }} - 1u) * p.a_row;
+{% endif %}
+{% endfor %}
+{% if b_form == "packed" %}
+    let b_at = b_base / 4u + tile_n * p.blocks * {{ bk * strip }}u + lane;
+{% elif b_form == "terms" %}
+{% for i in range(bk * strip // threads) %}
+    let b_q{{ i }} = (lane + {{ i * threads }}u) / {{ bk }}u;
+{% for u in range(4) %}
+    let b_at{{ i }}_{{ u }} = b_base + min(left + b_q{{ i }} + {{ u * strip }}u, p.n - 1u) * p.b_column;
+{% endfor %}
+{% endfor %}
+    let b_k = lane % {{ bk }}u;
+{% else %}
+    let b_q = lane % {{ strip }}u;
+    let b_k = lane / {{ strip }}u;
+{% if near %}
+    let b_at = b_base + left + b_q * 4u;
+{% else %}
+{% for u in range(4) %}
+    let b_n{{ u }} = min(left + b_q + {{ u * strip }}u, p.n - 1u);
+{% if image %}
+    let b_pixel{{ u }} = b_n{{ u }} % p.out_size;
+    // A place before the first wraps to a large number.
+    let b_y{{ u }} = b_pixel{{ u }} / p.output1 * p.stride0 - p.begin0;
+    let b_x{{ u }} = b_pixel{{ u }} % p.output1 * p.stride1 - p.begin1;
+    let b_plane{{ u }} = (b_n{{ u }} / p.out_size * p.groups + batch) * p.channels * p.in_size;
+{% else %}
+    let b_at{{ u }} = b_base + b_n{{ u }} * p.b_column;
+{% endif %}
+{% endfor %}
+{% endif %}
+{% endif %}
+{% if b_form == "image" %}
+    // The sum runs over kernel rows, kernel columns, and channels, whose number is padded to whole blocks.
+    let steps = (p.channels + {{ bk - 1 }}u) / {{ bk }}u;
+    let step = p.first / {{ bk }}u;
+    var channel = step % steps * {{ bk }}u;
+    var kx = step / steps % p.kernel1;
+    var ky = step / steps / p.kernel1;
+{% endif %}
+    let tx = lane % {{ across }}u;
+    let ty = lane / {{ across }}u;
+{% for i in range(tm) %}{% for j in range(tn // 4) %}
+    var c{{ i }}_{{ j }} = vec4<{{ word }}>();
+{% endfor %}{% endfor %}
+    for (var k = p.first; k < p.last + zero; k += {{ bk }}u) {
+{% for i in range(bm * quads // threads) %}
+{% if a_form == "packed" %}
+      a_tile[lane + {{ i * threads }}u] = a[a_at{{ i }} + k * {{ bm // 4 }}u];
+{% else %}
+      let ka{{ i }} = k + a_q{{ i }} * 4u;
+{% if a_form == "vectors" %}
+      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = select(vec4<{{ word }}>(), a[(a_at{{ i }} + ka{{ i }}) / 4u], ka{{ i }} < p.last);
+{% else %}
+      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = vec4<{{ word }}>(
+{% for u in range(4) %}
+        select({{ word }}(0), a[a_at{{ i }} + (ka{{ i }} + {{ u }}u) * {{ a_k }}], ka{{ i }} + {{ u }}u < p.last),
+{% endfor %}
+      );
+{% endif %}
+{% endif %}
+{% endfor %}
+{% if b_form == "image" %}
+{% for u in range(4) %}
+      let iy{{ u }} = b_y{{ u }} + ky * p.dilation0;
+      let ix{{ u }} = b_x{{ u }} + kx * p.dilation1;
+      let inside{{ u }} = iy{{ u }} < p.input0 && ix{{ u }} < p.input1;
+      let b_at{{ u }} = b_plane{{ u }} + iy{{ u }} * p.input1 + ix{{ u }};
+{% endfor %}
+{% endif %}
+{% for i in range(bk * strip // threads) %}
+{% if b_form == "packed" %}
+      b_tile[lane + {{ i * threads }}u] = b[b_at + k * {{ strip }}u + {{ i * threads }}u];
+{% elif b_form == "terms" %}
+      b_tile[b_k * {{ b_step }}u + b_q{{ i }}] = vec4<{{ word }}>(
+{% for u in range(4) %}
+        select({{ word }}(0), b[b_at{{ i }}_{{ u }} + (k + b_k) * p.b_k], k + b_k < p.last),
+{% endfor %}
+      );
+{% else %}
+      {
+        let own = b_k + {{ i * threads // strip }}u;
+{% if near %}
+        b_tile[own * {{ b_step }}u + b_q] = select(vec4<{{ word }}>(), b[(b_at + (k + own) * p.b_k) / 4u], k + own < p.last);
+{% elif b_form == "columns" %}
+        b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
+{% for u in range(4) %}
+          select({{ word }}(0), b[b_at{{ u }} + (k + own) * p.b_k], k + own < p.last),
+{% endfor %}
+        );
+{% elif b_form == "image" %}
+        let from = (channel + own) * p.in_size;
+        let exists = channel + own < p.channels;
+        b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
+{% for u in range(4) %}
+          select({{ word }}(0), x[b_at{{ u }} + from], exists && inside{{ u }}),
+{% endfor %}
+        );
+{% else %}
+        let tap = (k + own) % p.taps;
+        let from = (k + own) / p.taps * p.in_size;
+        let dy = tap / p.kernel1 * p.dilation0;
+        let dx = tap % p.kernel1 * p.dilation1;
+        let exists = k + own < p.last;
+        b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
+{% for u in range(4) %}
+          select(
+            {{ word }}(0), x[b_plane{{ u }} + from + (b_y{{ u }} + dy) * p.input1 + b_x{{ u }} + dx],
+            exists && b_y{{ u }} + dy < p.input0 && b_x{{ u }} + dx < p.input1
+          ),
+{% endfor %}
+        );
+{% endif %}
+      }
+{% endif %}
+{% endfor %}
+{% if b_form == "image" %}
+      channel += {{ bk }}u;
+      if channel >= p.channels {
+        channel = 0u;
+        kx++;
+        if kx == p.kernel1 {
+          kx = 0u;
+          ky++;
+        }
+      }
+{% endif %}
+      workgroupBarrier();
+      for (var q = 0u; q < {{ quads }}u; q++) {
+{% for u in range(4) %}{% for j in range(tn // 4) %}
+        let b{{ u }}_{{ j }} = b_tile[(q * 4u + {{ u }}u) * {{ b_step }}u + tx + {{ j * across }}u];
+{% endfor %}{% endfor %}
+{% for i in range(tm) %}
+        let a{{ i }} = a_tile[(ty * {{ tm }}u + {{ i }}u) * {{ a_step }}u + q];
+{% for j in range(tn // 4) %}
+        c{{ i }}_{{ j }} = c{{ i }}_{{ j }}{% for u in range(4) %} + a{{ i }}[{{ u }}] * b{{ u }}_{{ j }}{% endfor %};
+{% endfor %}
+{% endfor %}
+      }
+      workgroupBarrier();
+    }
+{% for j in range(tn // 4) %}{% for u in range(4) %}
+    let n{{ j }}_{{ u }} = left + {{ "(tx + %su) * 4u + %su" | format(j * across, u) if near else "tx + %su" | format(j * across + u * strip) }};
+{% if image %}
+    let o{{ j }}_{{ u }} = (n{{ j }}_{{ u }} / p.out_size * p.groups + batch) * p.filters * p.out_size + n{{ j }}_{{ u }} % p.out_size;
+{% endif %}
+{% endfor %}{% endfor %}
+    // A few rows are stored, the tile moves up by as many, and again: the epilogue stands here for each store.
+    for (var r = 0u; r < {{ tm }}u; r += {{ stored }}u) {
+{% for i in range(stored) %}
+      let row{{ i }} = top + ty * {{ tm }}u + r + {{ i }}u;
+      if row{{ i }} < {{ m }} {
+{% if not image %}
+        let o = (batch * p.m + row{{ i }}) * p.n;
+{% endif %}
+{% for j in range(tn // 4) %}{% for u in range(4) %}
+        if n{{ j }}_{{ u }} < p.n {
+{% if image %}
+          let o = o{{ j }}_{{ u }} + row{{ i }} * p.out_size;
+          y[o] = epilogue(c{{ i }}_{{ j }}[{{ u }}], o, batch * p.filters + row{{ i }}, n{{ j }}_{{ u }} % p.out_size);
+{% else %}
+          y[o + n{{ j }}_{{ u }}] = epilogue(c{{ i }}_{{ j }}[{{ u }}], o + n{{ j }}_{{ u }}, row{{ i }}, n{{ j }}_{{ u }});
+{% endif %}
+        }
+{% endfor %}{% endfor %}
+      }
+{% endfor %}
+{% for i in range(tm - stored) %}{% for j in range(tn // 4) %}
+      c{{ i }}_{{ j }} = c{{ i + stored }}_{{ j }};
+{% endfor %}{% endfor %}
+    }
+  }
+}

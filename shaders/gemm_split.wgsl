@@ -1,0 +1,101 @@
+{# Few rows: the sum is split over the invocations of a workgroup, and their parts are added up in a fixed order. An invocation
+   takes 4 columns and every {{ slices }}th vector of terms. #}
+{% set quads = columns // 4 %}
+{% set threads = quads * slices %}
+{% set terms = b_form == "terms" or b_form == "term_vectors" %}
+var<workgroup> parts: array<vec4<{{ word }}>, {{ rows * threads }}>;
+
+@compute @workgroup_size({{ threads }})
+fn main(
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+) {
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
+  let tile = group.x + group.y * groups.x;
+  let tile_n = tile % p.tiles;
+  let batch = tile / p.tiles;
+  // One answer for the whole workgroup, so that a barrier may follow.
+  if batch < p.batches {
+    let left = (p.first_tile + tile_n) * {{ columns }}u;
+    let at = batch_offsets(batch);
+    // Neighbours go the way in which memory goes.
+{% if terms %}
+    let slice = lane % {{ slices }}u;
+    let q = lane / {{ slices }}u;
+{% else %}
+    let slice = lane / {{ quads }}u;
+    let q = lane % {{ quads }}u;
+{% endif %}
+    let n = left + q * 4u;
+{% for i in range(rows) %}
+    let a_at{{ i }} = at.x + min({{ i }}u, p.m - 1u) * p.a_row;
+    var c{{ i }} = vec4<{{ word }}>();
+{% endfor %}
+{% if b_form == "packed" %}
+    let b_at = at.y / 4u + tile_n * p.blocks * {{ 4 * quads }}u + q;
+{% elif b_form == "vectors" %}
+    let b_at = at.y + n;
+{% else %}
+{% for u in range(4) %}
+    let b_at{{ u }} = at.y + min(n + {{ u }}u, p.n - 1u) * p.b_column;
+{% endfor %}
+{% endif %}
+    for (var k = p.first + slice * 4u; k < p.last + zero; k += {{ slices * 4 }}u) {
+{% for i in range(rows) %}
+{% if a_form == "vectors" %}
+      let a{{ i }} = a[(a_at{{ i }} + k) / 4u];
+{% else %}
+      let a{{ i }} = vec4<{{ word }}>(
+{% for u in range(4) %}
+        select({{ word }}(0), a[a_at{{ i }} + (k + {{ u }}u) * p.a_k], k + {{ u }}u < p.last),
+{% endfor %}
+      );
+{% endif %}
+{% endfor %}
+{% for u in range(4) %}
+{% if b_form == "packed" %}
+      let b{{ u }} = b[b_at + (k + {{ u }}u) * {{ quads }}u];
+{% elif b_form == "vectors" %}
+      let b{{ u }} = select(vec4<{{ word }}>(), b[(b_at + (k + {{ u }}u) * p.b_k) / 4u], k + {{ u }}u < p.last);
+{% elif b_form == "term_vectors" %}
+      let b{{ u }} = b[(b_at{{ u }} + k) / 4u];
+{% else %}
+      let b{{ u }} = vec4<{{ word }}>(
+{% for j in range(4) %}
+{% set (term, column) = (j, u) if terms else (u, j) %}
+        select({{ word }}(0), b[b_at{{ column }} + (k + {{ term }}u) * p.b_k], k + {{ term }}u < p.last),
+{% endfor %}
+      );
+{% endif %}
+{% endfor %}
+{% for i in range(rows) %}
+{% if terms %}
+      c{{ i }} += vec4<{{ word }}>({% for u in range(4) %}dot(a{{ i }}, b{{ u }}){{ ", " if not loop.last }}{% endfor %});
+{% else %}
+      c{{ i }} = c{{ i }}{% for u in range(4) %} + a{{ i }}[{{ u }}] * b{{ u }}{% endfor %};
+{% endif %}
+{% endfor %}
+    }
+{% for i in range(rows) %}
+    parts[({{ i }}u * {{ slices }}u + slice) * {{ quads }}u + q] = c{{ i }};
+{% endfor %}
+    workgroupBarrier();
+    let row = lane / {{ quads }}u;
+    if row < min({{ rows }}u, p.m) {
+      let own = lane % {{ quads }}u;
+      var sum = vec4<{{ word }}>();
+      for (var s = 0u; s < {{ slices }}u; s++) {
+        sum += parts[(row * {{ slices }}u + s) * {{ quads }}u + own];
+      }
+      let o = (batch * p.m + row) * p.n;
+      for (var u = 0u; u < 4u; u++) {
+        let column = left + own * 4u + u;
+        if column < p.n {
+          y[o + column] = epilogue(sum[u], o + column, row, column);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,166 @@
+//! The tile of GPUs, which matrix products and convolutions share: a workgroup brings a few terms of both operands into
+//! workgroup memory at a time, and every element is then read from there by all invocations that need it.
+
+use minijinja::{Value, context};
+
+use super::expr::Scalar;
+use super::fused::Fused;
+use super::{stored_rows, template};
+
+/// A tile and how its operands are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shared {
+    pub(crate) block: Block,
+    pub(crate) left: Left,
+    pub(crate) right: Right,
+}
+
+/// A workgroup computes `bm` rows of `bn` columns, `bk` terms at a time, and an invocation `tm` rows of `tn` columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Block {
+    pub(crate) bm: usize,
+    pub(crate) bn: usize,
+    pub(crate) bk: usize,
+    pub(crate) tm: usize,
+    pub(crate) tn: usize,
+}
+
+/// How the left operand is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Left {
+    /// `[row tile][k / bk][row][k % bk]`, padded with zeros.
+    Packed,
+    /// Vectors of four terms; rows begin at vectors and are whole vectors.
+    Vectors,
+    /// Single elements; neighbouring invocations take neighbouring terms.
+    Terms,
+    /// Single elements; neighbouring invocations take neighbouring rows.
+    Rows,
+}
+
+/// How the right operand is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Right {
+    /// `[column tile][k][column % (bn / 4)][column / (bn / 4)]`, padded with zeros.
+    Packed,
+    /// Vectors of four columns; rows begin at vectors and are whole vectors.
+    Vectors,
+    /// Single elements; neighbouring invocations take neighbouring columns.
+    Columns,
+    /// Single elements; neighbouring invocations take neighbouring terms.
+    Terms,
+    /// The windows of an image; terms are kernel row, kernel column and channel, the channels padded to a multiple of `bk`.
+    Image,
+    /// The windows of an image; terms are channel, kernel row and kernel column.
+    FlatImage,
+}
+
+/// Invocations that a GPU keeps in flight before more of them take longer: of sixteen cores, a thousand each.
+const IN_FLIGHT: f64 = 16384.0;
+
+impl Block {
+    /// From the most work per byte moved to the most workgroups. All fit the floor: 256 invocations, 16 KiB.
+    pub(crate) const ALL: [Block; 4] = [
+        Block { bm: 64, bn: 64, bk: 16, tm: 8, tn: 4 },
+        Block { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4 },
+        Block { bm: 16, bn: 64, bk: 16, tm: 4, tn: 4 },
+        Block { bm: 64, bn: 16, bk: 16, tm: 4, tn: 4 },
+    ];
+
+    pub(crate) fn threads(self) -> usize {
+        self.bm / self.tm * (self.bn / self.tn)
+    }
+
+    /// Workgroups for one product of `m` rows and `n` columns.
+    pub(crate) fn groups(self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.bm) * n.div_ceil(self.bn)
+    }
+
+    /// The tile that takes least time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words
+    /// of workgroup memory, and loads its share of both operands, a load being worth four products; and what does not
+    /// fill the device takes as long as what does.
+    pub(crate) fn choose(m: usize, n: usize, batches: usize) -> Block {
+        let cost = |block: &Block| {
+            let Block { bm, bn, tm, tn, .. } = *block;
+            let step = (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / block.threads() as f64;
+            let invocations = (block.groups(m, n) * batches * block.threads()) as f64;
+            step * (invocations / IN_FLIGHT).max(1.0)
+        };
+        Block::ALL.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
+    }
+
+    /// Terms that one dispatch may add up: whole blocks, with an iteration for each, one for each vector of terms in it,
+    /// and a few for the stores.
+    pub(crate) fn limit(self, max_iterations: u32) -> usize {
+        let blocks = (max_iterations as usize).saturating_sub(self.tm) / (1 + self.bk / 4);
+        blocks.max(1) * self.bk
+    }
+}
+
+impl Shared {
+    /// The kernel's function `main`. `names` are those of what the surrounding kernel calls otherwise: rows, batches, and the
+    /// left operand's stride from term to term.
+    pub(super) fn main(&self, scalar: Scalar, epilogue: &Fused, names: [&str; 3]) -> String {
+        template::render("gemm_shared", self.context(scalar, epilogue, names))
+    }
+
+    fn context(&self, scalar: Scalar, epilogue: &Fused, [m, batches, a_k]: [&str; 3]) -> Value {
+        let Block { bm, bn, bk, tm, tn } = self.block;
+        let a_form = match self.left {
+            Left::Packed => "packed",
+            Left::Vectors => "vectors",
+            Left::Terms => "terms",
+            Left::Rows => "rows",
+        };
+        let b_form = match self.right {
+            Right::Packed => "packed",
+            Right::Vectors => "vectors",
+            Right::Columns => "columns",
+            Right::Terms => "terms",
+            Right::Image => "image",
+            Right::FlatImage => "flat",
+        };
+        let (stored, word) = (stored_rows(tm, epilogue), scalar.word());
+        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k)
+    }
+}
+
+impl Left {
+    pub(super) fn is_vector(self) -> bool {
+        matches!(self, Left::Packed | Left::Vectors)
+    }
+}
+
+impl Right {
+    pub(super) fn is_vector(self) -> bool {
+        matches!(self, Right::Packed | Right::Vectors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_products_get_small_tiles() {
+        let choose = |m, n| {
+            let Block { bm, bn, .. } = Block::choose(m, n, 1);
+            (bm, bn)
+        };
+        assert_eq!(choose(2048, 2048), (64, 64));
+        assert_eq!(choose(256, 256), (32, 32));
+        assert_eq!(choose(12, 4096), (16, 64));
+        assert_eq!(choose(65_536, 10), (64, 16));
+    }
+
+    #[test]
+    fn every_tile_fits_the_floor_and_loads_evenly() {
+        for block in Block::ALL {
+            let Block { bm, bn, bk, .. } = block;
+            let threads = block.threads();
+            assert!(threads <= 256);
+            assert!((bm * (bk + 4) + bk * (bn + 4)) * 4 <= 16 << 10);
+            assert_eq!((bm * bk / 4 % threads, bk * bn / 4 % threads, threads % (bn / 4)), (0, 0, 0));
+        }
+    }
+}
