@@ -145,23 +145,23 @@ fn main(
 {% endfor %}
         );
 {% elif b_form == "image" %}
-        let from = (channel + own) * p.in_size;
+        let plane = (channel + own) * p.in_size;
         let exists = channel + own < p.channels;
         b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
 {% for u in range(4) %}
-          select({{ word }}(0), x[b_at{{ u }} + from], exists && inside{{ u }}),
+          select({{ word }}(0), x[b_at{{ u }} + plane], exists && inside{{ u }}),
 {% endfor %}
         );
 {% else %}
         let tap = (k + own) % p.taps;
-        let from = (k + own) / p.taps * p.in_size;
+        let plane = (k + own) / p.taps * p.in_size;
         let dy = tap / p.kernel1 * p.dilation0;
         let dx = tap % p.kernel1 * p.dilation1;
         let exists = k + own < p.last;
         b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
 {% for u in range(4) %}
           select(
-            {{ word }}(0), x[b_plane{{ u }} + from + (b_y{{ u }} + dy) * p.input1 + b_x{{ u }} + dx],
+            {{ word }}(0), x[b_plane{{ u }} + plane + (b_y{{ u }} + dy) * p.input1 + b_x{{ u }} + dx],
             exists && b_y{{ u }} + dy < p.input0 && b_x{{ u }} + dx < p.input1
           ),
 {% endfor %}

@@ -1,20 +1,34 @@
-{% if together %}
+{% if share == "workgroup" %}
 {% for fold in folds %}
 var<workgroup> shared{{ fold.k }}: array<{{ fold.word }}, {{ workgroup }}>;
 {% endfor %}
 {% endif %}
 @compute @workgroup_size({{ workgroup }})
 fn main(
+{% if share == "subgroup" %}
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+{% else %}
   @builtin(local_invocation_index) lane: u32,
+{% endif %}
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-{% if together %}
+  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
+  let zero = group.z >> 20u;
+{% if share == "workgroup" %}
   let g = group.x + group.y * groups.x;
+  let exists = g < p.count;
+{% elif share == "subgroup" %}
+  let wanted = (group.x + group.y * groups.x) * {{ workgroup // lanes }}u + subgroup;
+  let exists = wanted < p.count;
+  // Subgroups beyond the last go through it as well, and store nothing: subgroup operations want uniform control flow.
+  let g = min(wanted, p.count - 1u);
 {% else %}
   let g = (group.x + group.y * groups.x) * {{ workgroup }}u + lane;
+  let exists = g < p.count;
 {% endif %}
-  if g < p.count {
+  {{ "{" if share == "subgroup" else "if exists {" }}
 {% if across %}
     let row = g % p.rows;
     let part = g / p.rows;
@@ -23,15 +37,15 @@ fn main(
     let part = g % p.parts;
 {% endif %}
     let base = kept_at(row);
-{% if together %}
+{% if share == "alone" %}
+    let first = part;
+    let end = p.length + zero;
+    let step = p.parts;
+{% else %}
     let span = (p.length + p.parts - 1u) / p.parts;
     let first = part * span + lane;
-    let end = min(p.length, (part + 1u) * span);
-    const step = {{ workgroup }}u;
-{% else %}
-    let first = part;
-    let end = p.length;
-    let step = p.parts;
+    let end = min(p.length, (part + 1u) * span) + zero;
+    const step = {{ lanes }}u;
 {% endif %}
 {% for side in sides %}
     let q{{ side.operand }} = s{{ side.operand }}[{{ side.index }}];
@@ -58,7 +72,7 @@ fn main(
       a{{ k }}_0 = combine{{ k }}(a{{ k }}_0, map{{ k }}(x[at], at, j, row{{ fold.arguments }}));
     }
     let a{{ k }} = combine{{ k }}(combine{{ k }}(a{{ k }}_0, a{{ k }}_1), combine{{ k }}(a{{ k }}_2, a{{ k }}_3));
-{% if together %}
+{% if share == "workgroup" %}
     shared{{ k }}[lane] = a{{ k }};
     workgroupBarrier();
     for (var s = {{ workgroup // 2 }}u; s > 0u; s /= 2u) {
@@ -68,13 +82,18 @@ fn main(
       workgroupBarrier();
     }
     let v{{ k }} = finish{{ k }}(shared{{ k }}[0], 0u, 0u, row{{ fold.arguments }});
+{% elif share == "subgroup" %}
+{% for s in fold.steps %}
+    let t{{ k }}_{{ s }} = combine{{ k }}({{ "a%s" | format(k) if loop.first else "t%s_%s" | format(k, 2 * s) }}, subgroupShuffleXor({{ "a%s" | format(k) if loop.first else "t%s_%s" | format(k, 2 * s) }}, {{ s }}u));
+{% endfor %}
+    let v{{ k }} = finish{{ k }}(t{{ k }}_1, 0u, 0u, row{{ fold.arguments }});
 {% else %}
     let v{{ k }} = finish{{ k }}(a{{ k }}, 0u, 0u, row{{ fold.arguments }});
 {% endif %}
 {% endfor %}
 {% if by_row %}
 {% set place = "g" if folds else "row" %}
-    if {{ "lane == 0u" if together else "true" }}{{ "" if folds else " && part == 0u" }} {
+    if exists{{ "" if share == "alone" else " && lane == 0u" }}{{ "" if folds else " && part == 0u" }} {
 {% for result in by_row %}
       let r{{ result.k }} = result{{ result.k }}({{ zero }}, 0u, 0u, row{{ arguments }});
 {% if result.k == 0 %}
@@ -86,7 +105,7 @@ fn main(
     }
 {% endif %}
 {% if by_element %}
-    for (j = first; j < end; j += step) {
+    for (j = first; j < {{ "select(0u, end, exists)" if share == "subgroup" else "end" }}; j += step) {
       at = base + reduced_at(j);
 {% for result in by_element %}
       let r{{ result.k }} = result{{ result.k }}(x[at], at, j, row{{ arguments }});

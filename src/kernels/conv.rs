@@ -6,6 +6,7 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::Fused;
+use super::shared::Shared;
 use super::{Slot, Spec, element, stored_rows, template};
 
 /// Invocations per workgroup of the forms that are not bound to a subgroup.
@@ -26,6 +27,8 @@ pub(crate) enum Form {
     Any { rank: usize, filters: usize },
     /// Two axes, for software devices with a known subgroup size.
     Lanes(Lanes),
+    /// Two axes, for GPUs: for each group the product of the weights, `[filters, terms]`, and the windows, `[terms, places]`.
+    Shared(Shared),
     /// Two axes, groups of one input channel. Weights: `[filters, taps padded to whole vectors]`.
     Depthwise(Depthwise),
 }
@@ -88,14 +91,19 @@ impl Spec for Conv {
         match self.form {
             Form::Any { rank, .. } => format!("conv{rank}d"),
             Form::Lanes(form) => format!("conv{}x{}", form.rows, form.places),
+            Form::Shared(form) => format!("conv_shared{}x{}", form.block.bm, form.block.bn),
             Form::Depthwise(form) => format!("depthwise{}x{}", form.rows, form.places),
         }
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let vectors = !matches!(self.form, Form::Any { .. });
-        let mut slots: Vec<Slot> =
-            ["x", "w"].iter().map(|name| Slot::read(*name, element(self.scalar, vectors))).collect();
+        let (w, x_vectors, w_vectors) = match self.form {
+            Form::Any { .. } => ("w", false, false),
+            Form::Shared(form) => ("a", false, form.left.is_vector()),
+            Form::Lanes(_) | Form::Depthwise(_) => ("w", true, true),
+        };
+        let mut slots =
+            vec![Slot::read("x", element(self.scalar, x_vectors)), Slot::read(w, element(self.scalar, w_vectors))];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -107,6 +115,9 @@ impl Spec for Conv {
         let (rank, own): (usize, &[&str]) = match self.form {
             Form::Any { rank, .. } => (rank, &["first", "last", "in_size", "out_size", "taps"]),
             Form::Lanes(_) => (2, &["rows"]),
+            Form::Shared(_) => {
+                (2, &["first", "last", "in_size", "out_size", "taps", "n", "tiles", "blocks", "a_row"])
+            }
             Form::Depthwise(_) => (2, &[]),
         };
         let fixed = ["planes", "groups", "filters", "channels"].iter().chain(own);
@@ -130,6 +141,7 @@ impl Spec for Conv {
 );
                 template::render("conv_lanes", context)
             }
+            Form::Shared(form) => form.main(self.scalar, &self.epilogue, ["p.filters", "p.groups", "1u"]),
             Form::Depthwise(Depthwise { rows, places, kernel, stride, dilation, padded }) => {
                 let ([kernel0, kernel1], [stride0, stride1], [dilation0, dilation1]) = (kernel, stride, dilation);
                 let context = context!(

@@ -22,10 +22,44 @@ pub(crate) const POSITION: usize = 3;
 /// The first operand that is a further tensor ([`Side`]).
 pub(crate) const FIRST_SIDE: usize = 4;
 
-/// Invocations per workgroup where each takes a row of its own.
-pub(crate) const ALONE: usize = 64;
-/// Invocations per workgroup that share a row.
-pub(crate) const TOGETHER: usize = 128;
+/// Who shares a row, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Share {
+    /// An invocation has it alone.
+    Alone,
+    /// A subgroup of this known size: no barrier.
+    Subgroup(usize),
+    /// A workgroup, through its memory.
+    Workgroup,
+}
+
+impl Share {
+    /// Invocations per workgroup.
+    fn workgroup(self) -> usize {
+        match self {
+            Share::Alone => 64,
+            Share::Subgroup(size) => SUBGROUPS * size,
+            Share::Workgroup => 128,
+        }
+    }
+
+    /// Invocations that share a row.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Share::Alone => 1,
+            Share::Subgroup(size) => size,
+            Share::Workgroup => self.workgroup(),
+        }
+    }
+
+    /// Rows, or parts of rows, that a workgroup takes.
+    pub(crate) fn rows(self) -> usize {
+        self.workgroup() / self.lanes()
+    }
+}
+
+/// Subgroups in a workgroup, where each takes a row.
+const SUBGROUPS: usize = 4;
 
 /// How two values become one. The order is fixed by the row's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,8 +150,7 @@ pub(crate) struct Side {
 /// `r * parts + i`, or with `across` at `i * rows + r`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reduce {
-    /// Whether a workgroup shares a row (or a part of one), rather than each invocation taking its own.
-    pub(crate) together: bool,
+    pub(crate) share: Share,
     /// Whether neighbouring invocations take neighbouring rows rather than neighbouring parts of one.
     pub(crate) across: bool,
     pub(crate) scalar: Scalar,
@@ -240,7 +273,11 @@ impl Spec for Reduce {
             Pass::Fold { combine, .. } => Some(format!("_{combine:?}").to_lowercase()),
             Pass::Given(_) => None,
         });
-        let kind = if self.together { "reduce_group" } else { "reduce" };
+        let kind = match self.share {
+            Share::Alone => "reduce",
+            Share::Subgroup(_) => "reduce_subgroup",
+            Share::Workgroup => "reduce_group",
+        };
         let each = if self.results.iter().any(|r| r.0 == Each::Element) { "_each" } else { "" };
         format!("{kind}{}{each}", folds.collect::<String>())
     }
@@ -292,7 +329,10 @@ impl Spec for Reduce {
             functions += &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
             let called = |name: &&str| value.contains(*name) || identity.contains(*name);
             used.extend(["infinity", "max_full", "min_full"].into_iter().filter(called));
-            folds.push(context!(k, word, identity, arguments => self.arguments(k)));
+            // The distances over which a subgroup's values meet, from its half down to 1.
+            let halves = std::iter::successors(Some(self.share.lanes() / 2), |s| Some(s / 2));
+            let steps: Vec<usize> = halves.take_while(|&s| s > 0).collect();
+            folds.push(context!(k, word, identity, steps, arguments => self.arguments(k)));
         }
         let (mut by_row, mut by_element) = (Vec::new(), Vec::new());
         for (k, (each, expr)) in self.results.iter().enumerate() {
@@ -304,11 +344,16 @@ impl Spec for Reduce {
         let sides = self.sides.iter().filter(|side| side.each == Each::Row);
         let sides: Vec<_> =
             sides.map(|side| context!(operand => side.operand, index => self.side_index(side))).collect();
-        let workgroup = if self.together { TOGETHER } else { ALONE };
+        let share = match self.share {
+            Share::Alone => "alone",
+            Share::Subgroup(_) => "subgroup",
+            Share::Workgroup => "workgroup",
+        };
+        let (workgroup, lanes) = (self.share.workgroup(), self.share.lanes());
         let zero = format!("{}(0)", self.scalar.word());
         let context = context!(
-            workgroup, zero, given, sides, folds, by_row, by_element,
-            together => self.together, across => self.across, arguments => self.arguments(self.passes.len()),
+            workgroup, lanes, share, zero, given, sides, folds, by_row, by_element,
+            across => self.across, arguments => self.arguments(self.passes.len()),
         );
         functions + "\n" + &template::render("reduce", context)
     }

@@ -77,14 +77,14 @@ impl Block {
     }
 
     /// The tile that takes least time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words
-    /// of workgroup memory, and loads its share of both operands, a load being worth four products; and what does not
-    /// fill the device takes as long as what does.
+    /// of workgroup memory, and loads its share of both operands, a load being worth four products; what fills the device
+    /// `n` times takes `1 + n` times as long as one invocation alone.
     pub(crate) fn choose(m: usize, n: usize, batches: usize) -> Block {
         let cost = |block: &Block| {
             let Block { bm, bn, tm, tn, .. } = *block;
             let step = (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / block.threads() as f64;
             let invocations = (block.groups(m, n) * batches * block.threads()) as f64;
-            step * (invocations / IN_FLIGHT).max(1.0)
+            step * (1.0 + invocations / IN_FLIGHT)
         };
         Block::ALL.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
     }

@@ -9,6 +9,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refus
 use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
+use crate::kernels::shared::{self, Block, Shared};
 use crate::plan::{Code, Fact, Lower, PackedDim, Packing, TensorId};
 use crate::reference::product;
 
@@ -88,13 +89,13 @@ impl Sizes {
         if let Some(product) = self.product(cx, x, w)? {
             return product.lower(cx, scalar, sink);
         }
-        let Chosen { form, w, own, spans, grid, limit } = self.choose(cx, w)?;
+        let Chosen { form, w, own, spans, grid, terms, limit } = self.choose(cx, w)?;
         let x = x.tensor(cx)?;
         let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
-        let (terms, matrix) = (self.channels * self.size(|s| s.kernel), (self.group * self.filters, output));
+        let matrix = (self.group * self.filters, output);
         in_parts(cx, (terms, limit), matrix, scalar, sink, |cx, (first, last), epilogue, y| {
             let mut params = vec![planes, self.group, self.filters, self.channels];
-            if let Form::Any { .. } = form {
+            if let Form::Any { .. } | Form::Shared(_) = form {
                 params.extend([first, last]);
             }
             params.extend(&own);
@@ -156,18 +157,21 @@ impl Sizes {
     }
 
     fn choose(&self, cx: &mut Lower, w: Source) -> Result<Chosen, Why> {
-        if let Source::Input(i) = w
-            && cx.is_constant(i)
-            && let [.., inner] = self.spans[..]
-            && self.spans.len() <= 2
-            && self.size(|s| s.output) > 0
-        {
-            let outer = Span { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
-            let spans = [if self.spans.len() == 2 { self.spans[0] } else { outer }, inner];
-            let chosen = if self.channels == 1 && self.filters < 8 {
-                self.depthwise(cx, i, spans)
-            } else {
-                self.lanes(cx, i, spans)
+        let spans = match self.spans[..] {
+            [inner] => Some([Span::whole(1), inner]),
+            [outer, inner] => Some([outer, inner]),
+            _ => None,
+        };
+        if let Some(spans) = spans.filter(|_| self.size(|s| s.output) > 0) {
+            let constant = match w {
+                Source::Input(i) => Some(i).filter(|&i| cx.is_constant(i)),
+                Source::Tensor(_) => None,
+            };
+            let chosen = match (constant, cx.target.class) {
+                (Some(i), _) if self.channels == 1 && self.filters < 8 => self.depthwise(cx, i, spans),
+                (Some(i), Class::Cpu) => self.lanes(cx, i, spans),
+                (None, Class::Cpu) => None,
+                (_, Class::Gpu) => self.shared(cx, w, constant, spans)?,
             };
             if let Some(chosen) = chosen {
                 return Ok(chosen);
@@ -183,8 +187,69 @@ impl Sizes {
             own: vec![self.size(|s| s.input), output, taps],
             spans: self.spans.clone(),
             grid: cx.target.grid(groups),
+            terms: self.channels * taps,
             limit: cx.target.max_iterations as usize,
         })
+    }
+
+    /// The matrix product of weights and windows, for each group.
+    fn shared(
+        &self,
+        cx: &mut Lower,
+        w: Source,
+        constant: Option<usize>,
+        spans: [Span; 2],
+    ) -> Result<Option<Chosen>, Why> {
+        let taps = self.size(|s| s.kernel);
+        // A tile's rows are at least 16 filters, its terms at least 16.
+        if self.filters < 8 || self.channels * taps < 16 {
+            return Ok(None);
+        }
+        let (output, row) = (self.size(|s| s.output), self.channels * taps);
+        let n = self.batch * output;
+        let block = Block::choose(self.filters, n, self.group);
+        let padded = self.channels.next_multiple_of(block.bk);
+        // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
+        let right = match constant {
+            Some(_) if 4 * padded <= 5 * self.channels => shared::Right::Image,
+            _ => shared::Right::FlatImage,
+        };
+        let terms = if right == shared::Right::Image { padded * taps } else { row };
+        let (left, w) = match constant.and_then(|i| cx.packed(i, self.shared_packing(block, right, spans))) {
+            Some(packed) => (shared::Left::Packed, packed),
+            None if row.is_multiple_of(4) => (shared::Left::Vectors, w.tensor(cx)?),
+            None => (shared::Left::Terms, w.tensor(cx)?),
+        };
+        let (tiles, blocks) = (n.div_ceil(block.bn), terms.div_ceil(block.bk));
+        Ok(Some(Chosen {
+            form: Form::Shared(Shared { block, left, right }),
+            w,
+            own: vec![self.size(|s| s.input), output, taps, n, tiles, blocks, row],
+            spans: spans.to_vec(),
+            grid: cx.target.grid(block.groups(self.filters, n) * self.group),
+            terms,
+            limit: block.limit(cx.target.max_iterations),
+        }))
+    }
+
+    /// `[group][filter tile][block of terms][filter][term]`, padded.
+    fn shared_packing(&self, block: Block, right: shared::Right, [outer, inner]: [Span; 2]) -> Packing {
+        let Block { bm, bk, .. } = block;
+        let dim = |axis, size, step| PackedDim { axis, size, step };
+        let tiles = [dim(0, self.group, 1), dim(1, self.filters.div_ceil(bm), bm)];
+        let taps = outer.kernel * inner.kernel;
+        let (source, blocks) = match right {
+            shared::Right::Image => (
+                vec![self.group, self.filters, self.channels, taps],
+                vec![dim(3, taps, 1), dim(2, self.channels.div_ceil(bk), bk)],
+            ),
+            _ => {
+                let row = self.channels * taps;
+                (vec![self.group, self.filters, row], vec![dim(2, row.div_ceil(bk), bk)])
+            }
+        };
+        let within = [dim(1, bm, 1), dim(2, bk, 1)];
+        Packing { source, dims: tiles.into_iter().chain(blocks).chain(within).collect(), ..Packing::default() }
     }
 
     fn depthwise(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
@@ -216,7 +281,7 @@ impl Sizes {
         });
         let tiles = self.batch * filters * height.div_ceil(rows) * width.div_ceil(places);
         let grid = cx.target.grid(tiles.div_ceil(conv::WORKGROUP));
-        Some(Chosen { form, w, own: vec![], spans: spans.to_vec(), grid, limit: usize::MAX })
+        Some(Chosen { form, w, own: vec![], spans: spans.to_vec(), grid, terms: 1, limit: 1 })
     }
 
     fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
@@ -251,7 +316,8 @@ impl Sizes {
             own: vec![form.rows],
             spans: spans.to_vec(),
             grid: groups.map(|n| n as u32),
-            limit: usize::MAX,
+            terms: 1,
+            limit: 1,
         })
     }
 
@@ -290,7 +356,8 @@ struct Chosen {
     own: Vec<usize>,
     spans: Vec<Span>,
     grid: [u32; 3],
-    /// Terms of the sum that one dispatch may add up.
+    /// Terms of the sum, and how many of them one dispatch may add up; 1 where a dispatch always adds up all.
+    terms: usize,
     limit: usize,
 }
 
@@ -371,6 +438,15 @@ fn cases() -> Vec<Case> {
         conv("1d_long", &[1, 1, 400], &[8, 1, 64]).ints("strides", &[4]),
         bias(same(conv("3d", &[1, 3, 5, 6, 7], &[8, 3, 3, 3, 3]), 3), 8).ints("strides", &[1, 2, 1]),
         conv("many_channels", &[1, 130, 6, 6], &[66, 130, 3, 3]),
+        // The tiles of GPUs: whole blocks of channels and odd ones, several images, groups, tiles beyond the edges.
+        bias(same(conv("blocks", &[2, 32, 9, 9], &[40, 32, 3, 3]), 2), 40),
+        bias(same(conv("blocks_odd", &[3, 29, 5, 7], &[67, 29, 3, 3]), 2), 67).ints("strides", &[2, 1]),
+        conv("blocks_dilated", &[1, 16, 12, 13], &[9, 16, 3, 2]).ints("dilations", &[2, 3]).ints("pads", &[2, 3, 1, 0]),
+        conv("blocks_groups", &[2, 48, 8, 9], &[60, 16, 3, 3]).int("group", 3),
+        conv("many_places", &[1, 16, 70, 70], &[24, 16, 3, 3]),
+        conv("many_filters", &[1, 18, 40, 40], &[260, 18, 3, 3]),
+        conv("stem", &[2, 3, 60, 61], &[64, 3, 7, 7]).ints("strides", &[2, 2]).ints("pads", &[3, 3, 3, 3]),
+        conv("1d_blocks", &[2, 33, 70], &[20, 33, 5]).ints("pads", &[2, 2]),
         conv("whole", &[1, 20, 7, 7], &[30, 20, 7, 7]),
         same(conv("empty_batch", &[0, 3, 5, 5], &[8, 3, 3, 3]), 2),
         Case::new("Conv", "dynamic_weights")
@@ -378,6 +454,19 @@ fn cases() -> Vec<Case> {
             .input(case::random(&[1, 3, 8, 8]))
             .input(case::random(&[4, 3, 3, 3]))
             .input(case::random(&[4])),
+        Case::new("Conv", "dynamic_weights_groups")
+            .tolerance(Tolerance::ACCUMULATION)
+            .int("group", 2)
+            .input(case::random(&[2, 10, 9, 8]))
+            .input(case::random(&[34, 5, 3, 3])),
+        Case::new("Conv", "dynamic_weights_vectors")
+            .tolerance(Tolerance::ACCUMULATION)
+            .input(case::random(&[1, 8, 9, 8]))
+            .input(case::random(&[20, 8, 3, 3])),
+        Case::new("Conv", "long_sum")
+            .tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 })
+            .input(case::random(&[1, 8000, 4, 4]))
+            .constant(case::random(&[8, 8000, 3, 3])),
         Case::new("Conv", "float16")
             .opset(11)
             .tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 })

@@ -5,7 +5,7 @@ use super::{Why, refuse};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::reduce::{
-    ALONE, Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Side, TOGETHER, VALUES,
+    Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Share, Side, VALUES,
 };
 use crate::kernels::strided::merge;
 use crate::kernels::{Class, Target};
@@ -104,28 +104,43 @@ fn scalar_of(code: &Code) -> Scalar {
     code.0.output_scalars().first().copied().unwrap_or(Scalar::F32)
 }
 
-/// How much of a row one workgroup or invocation takes.
+/// Who takes how much of a row.
 struct Cut {
-    together: bool,
+    share: Share,
     parts: usize,
 }
 
 impl Cut {
     fn of(view: &View, target: &Target) -> Cut {
         let (rows, length) = (view.rows.max(1), view.length.max(1));
-        let together = target.class == Class::Gpu
-            && (view.is_contiguous() && length >= 32 || length >= 8 * rows && length >= TOGETHER);
-        let lanes = if together { TOGETHER } else { 1 };
+        let share = Share::of(view, target);
         // The loops of all passes together stay below the limit, also where little is unrolled.
-        let longest = lanes * (target.max_iterations as usize / 2);
+        let longest = share.lanes() * (target.max_iterations as usize / 2);
         // Parts so that the device is busy, but no smaller than is worth another dispatch.
-        let (wanted, least) = match (target.class, together) {
+        let (wanted, least) = match (target.class, share) {
             (Class::Cpu, _) => (64, 2048),
-            (Class::Gpu, true) => (256, 16 * TOGETHER),
-            (Class::Gpu, false) => (16384, 128),
+            (Class::Gpu, Share::Alone) => (16384, 128),
+            (Class::Gpu, _) => (256, 2048),
         };
         let parts = (wanted / rows).min(length / least);
-        Cut { together, parts: parts.max(length.div_ceil(longest)).max(1) }
+        Cut { share, parts: parts.max(length.div_ceil(longest)).max(1) }
+    }
+}
+
+impl Share {
+    fn of(view: &View, target: &Target) -> Share {
+        let (rows, length, subgroup) = (view.rows.max(1), view.length.max(1), target.subgroup as usize);
+        // Two steps of shuffles for each element are too many.
+        let subgroups = subgroup >= 4 && view.is_contiguous() && length >= 2 * subgroup;
+        match target.class {
+            Class::Cpu if subgroups && subgroup == 8 => Share::Subgroup(subgroup),
+            Class::Cpu => Share::Alone,
+            // No barriers, if there are rows enough for a busy device, or few elements for each invocation.
+            Class::Gpu if subgroups && (rows >= 512 || length <= 32 * subgroup) => Share::Subgroup(subgroup),
+            Class::Gpu if view.is_contiguous() && length >= 32 => Share::Workgroup,
+            Class::Gpu if length >= 8 * rows && length >= 128 => Share::Workgroup,
+            Class::Gpu => Share::Alone,
+        }
     }
 }
 
@@ -276,7 +291,7 @@ impl Rows {
     }
 
     fn across(&self, cut: &Cut) -> bool {
-        !cut.together && cut.parts > 1 && !self.view.is_contiguous()
+        cut.share == Share::Alone && cut.parts > 1 && !self.view.is_contiguous()
     }
 
     fn call(mut self, cx: &mut Lower, cut: &Cut, epilogue: &Epilogue) {
@@ -303,7 +318,7 @@ impl Rows {
         tensors.extend(&epilogue.tensors);
         tensors.extend(self.results.iter().map(|result| result.2));
         let kernel = Reduce {
-            together: cut.together,
+            share: cut.share,
             across: self.across(cut),
             scalar: self.scalar,
             kept: self.view.kept.len(),
@@ -314,8 +329,7 @@ impl Rows {
             epilogue: epilogue.fused.clone(),
             in_place: false,
         };
-        let groups = if cut.together { count } else { count.div_ceil(ALONE) };
-        cx.call(kernel, tensors, params, groups);
+        cx.call(kernel, tensors, params, count.div_ceil(cut.share.rows()));
     }
 }
 
