@@ -142,6 +142,11 @@ impl Session {
         self.executable(&inputs)?.profile(&self.graph, &inputs)
     }
 
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
     pub(crate) fn output_names(&self) -> &[String] {
         &self.output_names
     }

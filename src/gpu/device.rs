@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::failure::Failures;
+use crate::kernels::shared::Block;
 use crate::kernels::{Class, Kernel, Target};
 use crate::{Error, Result};
 
@@ -352,11 +353,11 @@ impl Device {
         self.0.as_ref()
     }
 
-    /// The device, before it is shared, with the kernels that are meant for another class.
-    #[cfg(test)]
-    pub(crate) fn with_class(mut self, class: Class) -> Device {
+    /// The device, before it is shared, with kernels that are meant for another.
+    #[cfg(any(test, feature = "bench-internals"))]
+    pub(crate) fn with_target(mut self, change: impl FnOnce(&mut Target)) -> Device {
         if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
-            gpu.target.class = class;
+            change(&mut gpu.target);
         }
         self
     }
@@ -481,5 +482,6 @@ fn target(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Target {
         offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
         max_groups: limits.max_compute_workgroups_per_dimension,
         max_iterations: MAX_ITERATIONS,
+        blocks: &Block::ALL,
     }
 }

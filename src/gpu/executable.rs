@@ -241,6 +241,20 @@ impl Executable {
         self.gpu.queue.submit([encoder.finish()])
     }
 
+    /// The dispatches as a program without Sardonyx would record them, for benchmarks.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn run_bare(&self, frame: &Frame) {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
+            step.record(group, &mut pass);
+        }
+        drop(pass);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        self.gpu.device.poll(wait).ok();
+    }
+
     fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame) {
         for (buffer, place) in frame.outputs.iter().zip(&frame.read_back) {
             if let (Some(buffer), Some((offset, size))) = (buffer, place) {

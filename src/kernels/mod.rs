@@ -27,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) max_groups: u32,
     /// Loop iterations per invocation that the driver is known to carry out.
     pub(crate) max_iterations: u32,
+    /// The tiles of workgroup memory to choose from.
+    pub(crate) blocks: &'static [shared::Block],
 }
 
 /// The two kinds of device that want different kernels.
@@ -47,6 +49,7 @@ impl Target {
         offset_alignment: 256,
         max_groups: 65_535,
         max_iterations: 60_000,
+        blocks: &shared::Block::ALL,
     };
 
     /// A grid of `groups` workgroups, folded into y where x cannot hold them. Kernels number their workgroups

@@ -76,17 +76,17 @@ impl Block {
         m.div_ceil(self.bm) * n.div_ceil(self.bn)
     }
 
-    /// The tile that takes least time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words
+    /// The one of `blocks` that takes least time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words
     /// of workgroup memory, and loads its share of both operands, a load being worth four products; what fills the device
     /// `n` times takes `1 + n` times as long as one invocation alone.
-    pub(crate) fn choose(m: usize, n: usize, batches: usize) -> Block {
+    pub(crate) fn choose(blocks: &[Block], m: usize, n: usize, batches: usize) -> Block {
         let cost = |block: &Block| {
             let Block { bm, bn, tm, tn, .. } = *block;
             let step = (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / block.threads() as f64;
             let invocations = (block.groups(m, n) * batches * block.threads()) as f64;
             step * (1.0 + invocations / IN_FLIGHT)
         };
-        Block::ALL.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
+        blocks.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
     }
 
     /// Terms that one dispatch may add up: whole blocks, with an iteration for each, one for each vector of terms in it,
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn small_products_get_small_tiles() {
         let choose = |m, n| {
-            let Block { bm, bn, .. } = Block::choose(m, n, 1);
+            let Block { bm, bn, .. } = Block::choose(&Block::ALL, m, n, 1);
             (bm, bn)
         };
         assert_eq!(choose(2048, 2048), (64, 64));

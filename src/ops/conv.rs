@@ -207,7 +207,7 @@ impl Sizes {
         }
         let (output, row) = (self.size(|s| s.output), self.channels * taps);
         let n = self.batch * output;
-        let block = Block::choose(self.filters, n, self.group);
+        let block = Block::choose(cx.target.blocks, self.filters, n, self.group);
         let padded = self.channels.next_multiple_of(block.bk);
         // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
         let right = match constant {

@@ -298,7 +298,7 @@ impl Product {
                 (Tile::Split(tile), 4, tile.limit(cx.target.max_iterations))
             }
             None => {
-                let block = Block::choose(self.m, self.n, self.batches());
+                let block = Block::choose(cx.target.blocks, self.m, self.n, self.batches());
                 let left = match self.a {
                     _ if left_packed => shared::Left::Packed,
                     _ if left_vectors => shared::Left::Vectors,

@@ -120,7 +120,7 @@ fn failures_on_adapters(class: Option<Class>) -> (Vec<String>, usize) {
             Err(error) => panic!("{error}"),
         };
         if let Some(class) = class {
-            device = device.with_class(class);
+            device = device.with_target(|target| target.class = class);
         }
         for case in cases.iter().filter(|case| wanted(case)) {
             let check = || -> Result<Option<String>> {

@@ -1,0 +1,117 @@
+//! What Sardonyx itself costs: `cargo bench --features bench-internals --bench dispatch`.
+//! CPU time of the calling thread per dispatch of a run, against a bare wgpu loop over like bind groups; and the time that planning
+//! takes. `SARDONYX_DEVICE` names the device.
+
+#![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::onnx::build::{int, ints, node};
+use common::onnx::proto::NodeProto;
+use common::{describe, device, model, tensor};
+use sardonyx::bench::{Bare, Kernels, cpu_time, plan};
+use sardonyx::{Session, SessionOptions, Tensor};
+
+const ROUNDS: usize = 31;
+
+fn main() {
+    println!("{}", describe());
+    dispatches();
+    planning("transformer", transformer(1000), &tensor(&[1, 16, 32]), &TRANSFORMER_WEIGHTS);
+    planning("convolutions", convolutions(1000), &tensor(&[1, 8, 16, 16]), &CONV_WEIGHTS);
+    planning("pointwise", pointwise(1000), &tensor(&[4, 33]), &[]);
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e6
+}
+
+fn dispatches() {
+    let small = model(pointwise(1000), &[]);
+    let options = SessionOptions { fusion: false, ..SessionOptions::default() };
+    let session = Session::new(&device(Kernels::Own), &small, options).unwrap();
+    let x = tensor(&[64]);
+    let inputs: [(&str, &Tensor); 1] = [("x", &x)];
+    session.run(&inputs).unwrap();
+    let bare = Bare::new(&session, &inputs).unwrap();
+    bare.run();
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let start = cpu_time(false);
+        session.run(&inputs).unwrap();
+        own.push(cpu_time(false) - start);
+        let start = cpu_time(false);
+        bare.run();
+        others.push(cpu_time(false) - start);
+    }
+    let count = bare.dispatches() as f64;
+    let (own, others) = (median(own) / count, median(others) / count);
+    println!("\n### CPU time of the calling thread, {count} dispatches\n");
+    println!("| | ratio | us per dispatch |\n|---|---|---|");
+    println!("| bare wgpu loop | 1.00x | {others:.3} |\n| Session::run | {:.2}x | {own:.3} |", own / others);
+}
+
+fn planning(name: &str, nodes: Vec<NodeProto>, x: &Tensor, weights: &[(&str, &[i64])]) {
+    let count = nodes.len() as f64;
+    let model = model(nodes, weights);
+    let session = Session::new(&device(Kernels::Own), &model, SessionOptions::default()).unwrap();
+    let mut times = Vec::new();
+    let mut dispatches = 0;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        dispatches = plan(&session, &[("x", x)]).unwrap();
+        times.push(start.elapsed());
+    }
+    let per_thousand = median(times) / 1e3 / count * 1e3;
+    println!(
+        "\nPlanning, {name}: {per_thousand:.2} ms per 1,000 nodes ({count} nodes, {dispatches} dispatches)"
+    );
+}
+
+/// A chain of nodes from `x` to `y`; `make` makes one that reads one value and writes another, given its number and a value
+/// from some nodes before.
+fn chained(count: usize, make: impl Fn(usize, &str, &str, &str) -> NodeProto) -> Vec<NodeProto> {
+    let name = |i: usize| {
+        if i == 0 {
+            "x".into()
+        } else if i == count {
+            "y".into()
+        } else {
+            format!("v{i}")
+        }
+    };
+    (0..count).map(|i| make(i, &name(i), &name(i.saturating_sub(5) / 6 * 6), &name(i + 1))).collect()
+}
+
+fn pointwise(count: usize) -> Vec<NodeProto> {
+    let ops = ["Abs", "Sigmoid", "Neg", "Tanh", "Relu", "Exp"];
+    chained(count, |i, from, _, to| node(ops[i % ops.len()], &[from], &[to]))
+}
+
+const TRANSFORMER_WEIGHTS: [(&str, &[i64]); 3] = [("w", &[32, 32]), ("s", &[32]), ("b", &[32])];
+
+/// Normalization, product, bias, activation, product, residual.
+fn transformer(count: usize) -> Vec<NodeProto> {
+    chained(count, |i, from, before, to| match i % 6 {
+        0 => node("LayerNormalization", &[from, "s", "b"], &[to]).with(int("axis", -1)),
+        1 | 4 => node("MatMul", &[from, "w"], &[to]),
+        2 => node("Add", &[from, "b"], &[to]),
+        3 => node("Gelu", &[from], &[to]),
+        _ => node("Add", &[from, before], &[to]),
+    })
+}
+
+const CONV_WEIGHTS: [(&str, &[i64]); 2] = [("w", &[8, 8, 3, 3]), ("b", &[8])];
+
+/// Convolution, activation, convolution, residual, activation, scale.
+fn convolutions(count: usize) -> Vec<NodeProto> {
+    chained(count, |i, from, before, to| match i % 6 {
+        0 | 2 => node("Conv", &[from, "w", "b"], &[to]).with(ints("pads", &[1, 1, 1, 1])),
+        1 | 4 => node("Relu", &[from], &[to]),
+        3 => node("Add", &[from, before], &[to]),
+        _ => node("Sigmoid", &[from], &[to]),
+    })
+}

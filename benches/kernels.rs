@@ -1,0 +1,184 @@
+//! Kernels side by side: `cargo bench --features bench-internals --bench kernels [-- part...]`, where a part is `device`, `gemm`,
+//! `gemv`, `chain`, `softmax` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
+
+#![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
+
+mod common;
+
+use common::onnx::build::{int, ints, node};
+use common::{Subject, describe, model, shader, side_by_side, subject, tensor, wanted};
+use sardonyx::bench::{Kernels, tiles};
+use sardonyx::{Model, SessionOptions, Tensor};
+
+fn main() {
+    println!("{}", describe());
+    let parts: [(&str, fn()); 6] = [
+        ("device", of_device),
+        ("gemm", gemm),
+        ("gemv", gemv),
+        ("chain", chain),
+        ("softmax", softmax),
+        ("conv", conv),
+    ];
+    parts.into_iter().filter(|(name, _)| wanted(name)).for_each(|(_, run)| run());
+}
+
+/// What the device can do at all: products, and bytes of buffers bound one way and the other.
+fn of_device() {
+    const REPEATS: usize = 256;
+    let chains = (0..8).map(|i| format!("  var v{i} = vec4<f32>(f32(id.x + {i}u));\n")).collect::<String>();
+    let products = (0..8).map(|i| format!("    v{i} = fma(v{i}, a, b);\n")).collect::<String>().repeat(4);
+    let sum = (0..8).map(|i| format!("v{i}")).collect::<Vec<_>>().join(" + ");
+    let fma = format!(
+        "@group(0) @binding(0) var<storage, read_write> y: array<vec4<f32>>;
+@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+  let a = y[0];
+  let b = y[1];
+{chains}  for (var i = 0u; i < {REPEATS}u; i++) {{
+{products}  }}
+  y[id.x] = {sum};
+}}"
+    );
+    const GROUPS: u32 = 1024;
+    let invocations = u64::from(GROUPS) * 256;
+    let flop = (invocations * REPEATS as u64 * 32 * 4 * 2) as f64;
+    side_by_side(
+        "Fused products, in registers alone",
+        Some((flop, "GFLOP")),
+        vec![shader("fma", &fma, &[invocations * 16], [GROUPS, 1, 1])],
+    );
+    const BYTES: u64 = 64 << 20;
+    let copy = |access: &str| {
+        format!(
+            "@group(0) @binding(0) var<storage, {access}> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@compute @workgroup_size(256) fn main(
+  @builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+) {{
+  let i = id.x + id.y * groups.x * 256u;
+  y[i] = x[i] * 2.0;
+}}"
+        )
+    };
+    let groups = [(BYTES / 16 / 256) as u32 / 64, 64, 1];
+    let subjects = ["read", "read_write"].map(|a| shader(a, &copy(a), &[BYTES, BYTES], groups));
+    side_by_side(
+        "A copy of 64 MiB, by how the source is bound",
+        Some((2.0 * BYTES as f64, "GB")),
+        subjects.into(),
+    );
+}
+
+/// The kernels of which a device can run all.
+fn each(label: &str, model: &Model, x: &Tensor) -> Vec<Subject> {
+    let new = |name: &str, kernels| {
+        subject(&format!("{label}{name}"), model, x, kernels, SessionOptions::default())
+    };
+    vec![
+        new("portable", Kernels::Portable),
+        new("the device's own", Kernels::Own),
+        new("for GPUs", Kernels::Gpu),
+        new("for GPUs, no subgroups", Kernels::GpuWithoutSubgroups),
+    ]
+}
+
+fn gemm() {
+    let size: usize = std::env::var("SARDONYX_GEMM").map_or(512, |text| text.parse().unwrap());
+    let naive = format!(
+        "@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(16, 16) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+  var sum = 0.0;
+  for (var k = 0u; k < {size}u; k++) {{ sum += a[id.y * {size}u + k] * b[k * {size}u + id.x]; }}
+  y[id.y * {size}u + id.x] = sum;
+}}"
+    );
+    let (side, groups) = (size as i64, size as u32 / 16);
+    let bytes = (size * size * 4) as u64;
+    let x = tensor(&[size, size]);
+    let product = model(vec![node("MatMul", &["x", "w"], &["y"])], &[("w", &[side, side])]);
+    let mut subjects = vec![shader("naive", &naive, &[bytes, bytes, bytes], [groups, groups, 1])];
+    subjects.extend(each("", &product, &x).into_iter().take(3));
+    for (i, name) in tiles().into_iter().enumerate() {
+        subjects.push(subject(
+            &format!("tile {name}"),
+            &product,
+            &x,
+            Kernels::GpuTile(i),
+            SessionOptions::default(),
+        ));
+    }
+    let flop = 2.0 * (size as f64).powi(3);
+    side_by_side(&format!("Matrix product {size}x{size}x{size}, f32"), Some((flop, "GFLOP")), subjects);
+}
+
+fn gemv() {
+    const SIDE: usize = 2048;
+    let bytes = (SIDE * SIDE * 4) as f64;
+    let product = model(vec![node("MatMul", &["x", "w"], &["y"])], &[("w", &[SIDE as i64, SIDE as i64])]);
+    for rows in [1, 4, 8] {
+        let title = format!("{rows} rows of {SIDE} times {SIDE}x{SIDE}, f32");
+        side_by_side(&title, Some((bytes, "GB")), each("", &product, &tensor(&[rows, SIDE])));
+    }
+}
+
+fn chain() {
+    let ops = ["Abs", "Sqrt", "Neg", "Relu", "Abs", "Sqrt", "Neg", "Abs"];
+    let names: Vec<String> =
+        std::iter::once("x".into()).chain((1..8).map(|i| format!("t{i}"))).chain(["y".into()]).collect();
+    let nodes =
+        ops.iter().zip(names.windows(2)).map(|(op, pair)| node(op, &[pair[0].as_str()], &[pair[1].as_str()]));
+    let chain = model(nodes.collect(), &[]);
+    let x = tensor(&[1 << 20]);
+    let new = |label: &str, fusion| {
+        let options = SessionOptions { fusion, ..SessionOptions::default() };
+        subject(label, &chain, &x, Kernels::Own, options)
+    };
+    let work = Some((8.0 * (1 << 20) as f64, "GB, read and written once,"));
+    side_by_side(
+        "Eight operators on each of 2^20 elements",
+        work,
+        vec![new("apart", false), new("fused", true)],
+    );
+}
+
+fn softmax() {
+    for (rows, length) in [(1024, 1024), (12 * 128, 128), (4, 100_000)] {
+        let softmax = model(vec![node("Softmax", &["x"], &["y"]).with(int("axis", -1))], &[]);
+        let x = tensor(&[rows, length]);
+        let work = Some((8.0 * (rows * length) as f64, "GB, read and written once,"));
+        side_by_side(&format!("Softmax of {rows} rows of {length}"), work, each("", &softmax, &x));
+    }
+}
+
+fn conv() {
+    // Name, input, filters, channels of a group, kernel, stride, groups.
+    let shapes: [(&str, [usize; 4], i64, i64, i64, i64); 8] = [
+        ("ResNet stem", [1, 3, 224, 224], 64, 7, 2, 1),
+        ("ResNet 3x3, 64 channels", [1, 64, 56, 56], 64, 3, 1, 1),
+        ("ResNet 3x3, 128 channels", [1, 128, 28, 28], 128, 3, 1, 1),
+        ("ResNet 3x3, 512 channels", [1, 512, 7, 7], 512, 3, 1, 1),
+        ("ResNet 1x1, 256 to 64", [1, 256, 56, 56], 64, 1, 1, 1),
+        ("MobileNet stem", [1, 3, 224, 224], 32, 3, 2, 1),
+        ("MobileNet depthwise", [1, 144, 56, 56], 144, 3, 1, 144),
+        ("MobileNet 1x1, 192 to 32", [1, 192, 28, 28], 32, 1, 1, 1),
+    ];
+    for (name, x, filters, kernel, stride, group) in shapes {
+        let channels = x[1] as i64 / group;
+        let pads = [kernel / 2; 4];
+        let conv = node("Conv", &["x", "w", "b"], &["c"])
+            .with(ints("strides", &[stride, stride]))
+            .with(ints("pads", &pads))
+            .with(int("group", group));
+        let weights: [(&str, &[i64]); 2] = [("w", &[filters, channels, kernel, kernel]), ("b", &[filters])];
+        let model = model(vec![conv, node("Relu", &["c"], &["y"])], &weights);
+        let places = (x[2] as i64 / stride * (x[3] as i64 / stride)) as f64;
+        let flop = 2.0 * places * (filters * channels * kernel * kernel) as f64;
+        side_by_side(
+            name,
+            Some((flop, "GFLOP")),
+            each("", &model, &tensor(&x)).into_iter().take(3).collect(),
+        );
+    }
+}
