@@ -38,14 +38,14 @@ fn main(
 {% endif %}
     let base = kept_at(row);
 {% if share == "alone" %}
-    let first = part;
+    let first = part{{ by }};
     let end = p.length + zero;
-    let step = p.parts;
+    let step = p.parts{{ by }};
 {% else %}
-    let span = (p.length + p.parts - 1u) / p.parts;
-    let first = part * span + lane;
+    let span = (p.length + p.parts{{ by }} - 1u) / (p.parts{{ by }}){{ by }};
+    let first = part * span + lane{{ by }};
     let end = min(p.length, (part + 1u) * span) + zero;
-    const step = {{ lanes }}u;
+    const step = {{ lanes }}u{{ by }};
 {% endif %}
 {% for side in sides %}
     let q{{ side.operand }} = s{{ side.operand }}[{{ side.index }}];
@@ -61,6 +61,15 @@ fn main(
     var a{{ k }}_{{ i }} = {{ fold.identity }};
 {% endfor %}
     // Four accumulators: a chain of dependent operations would wait for each.
+{% if vector %}
+    for (j = first; j < end; j += step) {
+      at = base + j;
+      let e = x[at / 4u];
+{% for i in range(4) %}
+      a{{ k }}_{{ i }} = combine{{ k }}(a{{ k }}_{{ i }}, map{{ k }}(e[{{ i }}], at + {{ i }}u, j + {{ i }}u, row{{ fold.arguments }}));
+{% endfor %}
+    }
+{% else %}
     for (j = first; j + 3u * step < end; j += 4u * step) {
 {% for i in range(4) %}
       at = base + reduced_at(j + {{ i }}u * step);
@@ -71,6 +80,7 @@ fn main(
       at = base + reduced_at(j);
       a{{ k }}_0 = combine{{ k }}(a{{ k }}_0, map{{ k }}(x[at], at, j, row{{ fold.arguments }}));
     }
+{% endif %}
     let a{{ k }} = combine{{ k }}(combine{{ k }}(a{{ k }}_0, a{{ k }}_1), combine{{ k }}(a{{ k }}_2, a{{ k }}_3));
 {% if share == "workgroup" %}
     shared{{ k }}[lane] = a{{ k }};
@@ -106,6 +116,19 @@ fn main(
 {% endif %}
 {% if by_element %}
     for (j = first; j < {{ "select(0u, end, exists)" if share == "subgroup" else "end" }}; j += step) {
+{% if vector %}
+      at = base + j;
+      let e = x[at / 4u];
+{% for result in by_element %}
+{% for i in range(4) %}
+      let r{{ result.k }}_{{ i }} = result{{ result.k }}(e[{{ i }}], at + {{ i }}u, j + {{ i }}u, row{{ arguments }});
+{% if result.k == 0 %}
+      let z{{ i }} = epilogue(r0_{{ i }}, at + {{ i }}u, row, j + {{ i }}u);
+{% endif %}
+{% endfor %}
+      {{ result.name }}[at / 4u] = vec4<{{ result.word }}>({% for i in range(4) %}{{ "z%s" | format(i) if result.k == 0 else "r%s_%s" | format(result.k, i) }}{{ ", " if not loop.last }}{% endfor %});
+{% endfor %}
+{% else %}
       at = base + reduced_at(j);
 {% for result in by_element %}
       let r{{ result.k }} = result{{ result.k }}(x[at], at, j, row{{ arguments }});
@@ -115,6 +138,7 @@ fn main(
       {{ result.name }}[at] = r{{ result.k }};
 {% endif %}
 {% endfor %}
+{% endif %}
     }
 {% endif %}
   }

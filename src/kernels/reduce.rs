@@ -151,6 +151,8 @@ pub(crate) struct Side {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reduce {
     pub(crate) share: Share,
+    /// Whether rows begin at vectors and are whole vectors of neighbours in memory.
+    pub(crate) vector: bool,
     /// Whether neighbouring invocations take neighbouring rows rather than neighbouring parts of one.
     pub(crate) across: bool,
     pub(crate) scalar: Scalar,
@@ -284,7 +286,8 @@ impl Spec for Reduce {
 
     fn slots(&self) -> Vec<Slot> {
         let word = |scalar| element(scalar, false);
-        let mut slots = vec![Slot { name: "x".into(), element: word(self.scalar), written: self.in_place }];
+        let x = element(self.scalar, self.vector);
+        let mut slots = vec![Slot { name: "x".into(), element: x, written: self.in_place }];
         slots.extend(self.sides.iter().map(|s| Slot::read(format!("s{}", s.operand), word(s.scalar))));
         for (k, pass) in self.passes.iter().enumerate() {
             if let Pass::Given(scalar) = pass {
@@ -293,7 +296,8 @@ impl Spec for Reduce {
         }
         slots.extend(self.epilogue.bound().map(|(i, o)| Slot::read(format!("e{i}"), word(o.scalar))));
         for k in usize::from(self.in_place)..self.results.len() {
-            slots.push(Slot::write(self.result_name(k), word(self.result_scalar(k))));
+            let vector = self.vector && self.results[k].0 == Each::Element;
+            slots.push(Slot::write(self.result_name(k), element(self.result_scalar(k), vector)));
         }
         slots
     }
@@ -337,7 +341,7 @@ impl Spec for Reduce {
         let (mut by_row, mut by_element) = (Vec::new(), Vec::new());
         for (k, (each, expr)) in self.results.iter().enumerate() {
             functions += &self.function(&format!("result{k}"), expr, self.scalar, self.passes.len(), used);
-            let result = context!(k, name => self.result_name(k));
+            let result = context!(k, name => self.result_name(k), word => self.result_scalar(k).word());
             if *each == Each::Row { by_row.push(result) } else { by_element.push(result) }
         }
         functions += &self.epilogue.function("epilogue", "e", used);
@@ -353,7 +357,7 @@ impl Spec for Reduce {
         let zero = format!("{}(0)", self.scalar.word());
         let context = context!(
             workgroup, lanes, share, zero, given, sides, folds, by_row, by_element,
-            across => self.across, arguments => self.arguments(self.passes.len()),
+            vector => self.vector, by => if self.vector { " * 4u" } else { "" }, across => self.across, arguments => self.arguments(self.passes.len()),
         );
         functions + "\n" + &template::render("reduce", context)
     }

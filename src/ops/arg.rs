@@ -117,6 +117,8 @@ fn cases(name: &'static str) -> Vec<Case> {
         new("ties").int("axis", 1).input(case::values(&[3, 3], &ties)),
         new("ties_last").int("axis", 1).int("select_last_index", 1).input(case::values(&[3, 3], &ties)),
         new("infinite").int("axis", 1).input(case::values(&[2, 2], &infinite)),
+        new("vectors").int("axis", -1).input(case::random(&[7, 64])),
+        new("many_rows").int("axis", -1).input(case::random(&[513, 36])),
         new("long").int("axis", -1).input(case::random(&[2, 70_000])),
         new("no_rows").int("axis", 1).input(case::random(&[0, 3])),
         new("int32").int("axis", 1).input(case::values(&[2, 3], &[-3i32, i32::MAX, 4, 9, i32::MIN, 1])),

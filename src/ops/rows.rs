@@ -40,6 +40,15 @@ impl View {
         self.reduced.last().is_none_or(|dim| dim.1 == 1)
     }
 
+    /// Whether rows begin at vectors and are whole vectors.
+    fn is_vector(&self) -> bool {
+        let whole = |&(_, stride): &(usize, i64)| stride % 4 == 0;
+        self.reduced.len() <= 1
+            && self.is_contiguous()
+            && self.length.is_multiple_of(4)
+            && self.kept.iter().all(whole)
+    }
+
     /// Whether it is a row-major matrix.
     fn is_matrix(&self) -> bool {
         self.reduced.len() <= 1 && self.kept.len() <= 1 && self.is_contiguous()
@@ -319,6 +328,7 @@ impl Rows {
         tensors.extend(self.results.iter().map(|result| result.2));
         let kernel = Reduce {
             share: cut.share,
+            vector: self.view.is_vector() && self.view.length >= 4 * cut.share.lanes() * cut.parts,
             across: self.across(cut),
             scalar: self.scalar,
             kept: self.view.kept.len(),
