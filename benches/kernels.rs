@@ -153,18 +153,19 @@ fn softmax() {
 }
 
 fn conv() {
-    // Name, input, filters, channels of a group, kernel, stride, groups.
-    let shapes: [(&str, [usize; 4], i64, i64, i64, i64); 8] = [
-        ("ResNet stem", [1, 3, 224, 224], 64, 7, 2, 1),
-        ("ResNet 3x3, 64 channels", [1, 64, 56, 56], 64, 3, 1, 1),
-        ("ResNet 3x3, 128 channels", [1, 128, 28, 28], 128, 3, 1, 1),
-        ("ResNet 3x3, 512 channels", [1, 512, 7, 7], 512, 3, 1, 1),
-        ("ResNet 1x1, 256 to 64", [1, 256, 56, 56], 64, 1, 1, 1),
-        ("MobileNet stem", [1, 3, 224, 224], 32, 3, 2, 1),
-        ("MobileNet depthwise", [1, 144, 56, 56], 144, 3, 1, 144),
-        ("MobileNet 1x1, 192 to 32", [1, 192, 28, 28], 32, 1, 1, 1),
+    // Name, input; filters, kernel, stride, groups.
+    type Shape = (&'static str, [usize; 4], [i64; 4]);
+    let shapes: [Shape; 8] = [
+        ("ResNet stem", [1, 3, 224, 224], [64, 7, 2, 1]),
+        ("ResNet 3x3, 64 channels", [1, 64, 56, 56], [64, 3, 1, 1]),
+        ("ResNet 3x3, 128 channels", [1, 128, 28, 28], [128, 3, 1, 1]),
+        ("ResNet 3x3, 512 channels", [1, 512, 7, 7], [512, 3, 1, 1]),
+        ("ResNet 1x1, 256 to 64", [1, 256, 56, 56], [64, 1, 1, 1]),
+        ("MobileNet stem", [1, 3, 224, 224], [32, 3, 2, 1]),
+        ("MobileNet depthwise", [1, 144, 56, 56], [144, 3, 1, 144]),
+        ("MobileNet 1x1, 192 to 32", [1, 192, 28, 28], [32, 1, 1, 1]),
     ];
-    for (name, x, filters, kernel, stride, group) in shapes {
+    for (name, x, [filters, kernel, stride, group]) in shapes {
         let channels = x[1] as i64 / group;
         let pads = [kernel / 2; 4];
         let conv = node("Conv", &["x", "w", "b"], &["c"])

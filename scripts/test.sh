@@ -14,7 +14,7 @@ add_swiftshader || echo "no SwiftShader here: the tests run on the other adapter
 
 step "format and lints"
 cargo fmt --check
-cargo clippy --quiet --all-targets --features test-data -- -D warnings
+cargo clippy --quiet --all-targets --features test-data,bench-internals -- -D warnings
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
