@@ -1,7 +1,7 @@
-// The least tap that reaches place o, counted from the kernel's begin; `step` if none does.
-fn first_tap(o: i32, stride: i32, dilation: i32, step: i32) -> i32 {
+// The least of the first `taps` taps that reaches place o; `step` if none does.
+fn first_tap(o: i32, stride: i32, dilation: i32, step: i32, taps: u32) -> i32 {
   var found = step;
-  for (var t = step - 1; t >= 0; t--) {
+  for (var t = i32(taps) - 1; t >= 0; t--) {
     if (o - t * dilation) % stride == 0 { found = t; }
   }
   return found;
@@ -31,7 +31,8 @@ fn main(
     rest /= p.output{{ d }};
 {% endfor %}
 {% for d in range(rank) %}
-    let from{{ d }} = first_tap(o{{ d }}, i32(p.stride{{ d }}), i32(p.dilation{{ d }}), i32(p.step{{ d }}));
+    let near{{ d }} = min(p.step{{ d }}, p.kernel{{ d }}) + zero;
+    let from{{ d }} = first_tap(o{{ d }}, i32(p.stride{{ d }}), i32(p.dilation{{ d }}), i32(p.step{{ d }}), near{{ d }});
     let count{{ d }} = (p.kernel{{ d }} + p.step{{ d }} - 1u) / p.step{{ d }};
 {% endfor %}
     // The first term: taps outermost, channels innermost.

@@ -134,28 +134,24 @@ fn rem_floor_i32(a: i32, b: i32) -> i32 {
   return select(r, r + b, r != 0 && ((r < 0) != (b < 0)));
 }
 
-fn pow_i32(a: i32, b: i32) -> i32 {
-  var result = 1;
-  var base = a;
-  var n = max(b, 0);
-  for (var i = 0; i < 32; i++) {
-    if (n & 1) != 0 { result *= base; }
-    base *= base;
-    n >>= 1u;
-  }
-  return select(result, select(0, select(-1, 1, (b & 1) == 0), a == -1), b < 0 && a != 1);
+// Square-and-multiply on (result, base, exponent), one bit of the exponent at a time. No loop: it would count against the
+// iterations of the loop around it.
+fn power_1(s: vec3<u32>) -> vec3<u32> {
+  return vec3(select(s.x, s.x * s.y, (s.z & 1u) == 1u), s.y * s.y, s.z >> 1u);
+}
+
+fn power_4(s: vec3<u32>) -> vec3<u32> {
+  return power_1(power_1(power_1(power_1(s))));
 }
 
 fn pow_u32(a: u32, b: u32) -> u32 {
-  var result = 1u;
-  var base = a;
-  var n = b;
-  for (var i = 0; i < 32; i++) {
-    if (n & 1u) != 0u { result *= base; }
-    base *= base;
-    n >>= 1u;
-  }
-  return result;
+  let half = power_4(power_4(power_4(power_4(vec3(1u, a, b)))));
+  return power_4(power_4(power_4(power_4(half)))).x;
+}
+
+fn pow_i32(a: i32, b: i32) -> i32 {
+  let result = bitcast<i32>(pow_u32(bitcast<u32>(a), u32(max(b, 0))));
+  return select(result, select(0, select(-1, 1, (b & 1) == 0), a == -1), b < 0 && a != 1);
 }
 
 fn pow_full(a: f32, b: f32) -> f32 {

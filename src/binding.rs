@@ -17,7 +17,7 @@ pub fn device_bytes(shape: &[usize]) -> u64 {
     count.div_ceil(4).saturating_mul(16)
 }
 
-/// Collects what a [`Binding`] reads and writes; made by [`Session::bind`].
+/// Collects what a [`Binding`] reads and writes; made by [`Session::bind`]. See [`Binder::build`] for an example.
 #[derive(Debug)]
 pub struct Binder<'s> {
     session: &'s Session,
@@ -78,11 +78,21 @@ impl Binder<'_> {
         self
     }
 
-    /// Plans the run and creates all that it needs.
+    /// Plans the run and creates all that it needs. An output that is not bound is computed for those that are, and then
+    /// dropped.
     ///
     /// # Errors
-    /// [`Error::Input`] if a name is unknown, a buffer too small or without `STORAGE`, an input missing, or an input in a
-    /// buffer decides a shape; those of [`Session::run`]; [`Error::Gpu`] on the CPU reference.
+    /// [`Error::Input`] or [`Error::Output`] if a name is unknown or given twice, a buffer too small, without `STORAGE`, or
+    /// both read and written, an input missing, or an input in a buffer decides a shape; those of [`Session::run`];
+    /// [`Error::Gpu`] on the CPU reference, or if a buffer is another device's.
+    ///
+    /// ```no_run
+    /// # fn f(session: &sardonyx::Session, x: wgpu::Buffer, y: wgpu::Buffer, b: sardonyx::Tensor) -> sardonyx::Result<()> {
+    /// # use sardonyx::wgpu;
+    /// let binding = session.bind().input_buffer("x", &x, &[1, 4]).input("b", &b).output_buffer("y", &y).build()?;
+    /// println!("y will have the shape {:?}", binding.output_shape(0));
+    /// # Ok(()) }
+    /// ```
     pub fn build(self) -> Result<Binding> {
         let graph = self.session.graph();
         let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
@@ -90,46 +100,73 @@ impl Binder<'_> {
         let mut bound = Bound { inputs: vec![None; names.len()], outputs: vec![None; graph.outputs.len()] };
         let mut hosts: Vec<(&str, Tensor)> = Vec::new();
         for (name, source) in &self.inputs {
-            let Some(i) = names.iter().position(|n| n == name) else {
-                return Err(fail(name, "the model has no such input".into()));
-            };
-            match source {
-                Source::Host(tensor) => hosts.push((name, tensor.clone())),
-                Source::Buffer(buffer, shape) => {
-                    check(buffer, shape).map_err(|reason| fail(name, reason))?;
-                    if self.session.decides_shapes(i) {
-                        return Err(fail(
-                            name,
-                            "its value decides shapes, so it must be given by `input`".into(),
-                        ));
-                    }
-                    let dtype = graph.value(graph.inputs[i]).dtype.unwrap_or(crate::DType::F32);
-                    let bytes = dtype.bytes_of(crate::tensor::checked_count(shape).unwrap_or(usize::MAX));
-                    // Stands for the buffer's contents while shapes are checked; its elements are never read.
-                    let zeros = bytes::Bytes::from(vec![0u8; bytes.unwrap_or(0)]);
-                    hosts.push((name, Tensor::from_raw(dtype, shape, zeros)?));
-                    bound.inputs[i] = Some(buffer.clone());
+            let (buffer, shape) = match source {
+                Source::Host(tensor) => {
+                    hosts.push((name, tensor.clone()));
+                    continue;
                 }
+                Source::Buffer(buffer, shape) => (buffer, shape),
+            };
+            // `ordered` refuses the name.
+            let Some(i) = names.iter().position(|n| n == name) else {
+                hosts.push((name, Tensor::from_raw(crate::DType::U8, &[0], Vec::new())?));
+                continue;
+            };
+            check(buffer, shape).map_err(|reason| fail(name, reason))?;
+            if self.session.decides_shapes(i) {
+                return Err(fail(name, "its value decides shapes, so it must be given by `input`".into()));
             }
+            let dtype = graph.value(graph.inputs[i]).dtype.unwrap_or(crate::DType::F32);
+            let bytes = dtype.bytes_of(crate::tensor::checked_count(shape).unwrap_or(usize::MAX));
+            // Stands for the buffer's contents while shapes are checked; its elements are never read.
+            let zeros = bytes::Bytes::from(vec![0u8; bytes.unwrap_or(0)]);
+            hosts.push((name, Tensor::from_raw(dtype, shape, zeros)?));
+            bound.inputs[i] = Some(buffer.clone());
         }
         let given: Vec<(&str, &Tensor)> = hosts.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let tensors = self.session.ordered(&given)?;
         let executable = self.session.executable(&tensors)?;
         for (name, buffer) in &self.outputs {
-            let Some(i) = self.session.output_names().iter().position(|n| n == name) else {
-                return Err(fail(name, "the model has no such output".into()));
-            };
-            match executable.plan.program.outputs.get(i) {
-                Some(OutputSource::Device { shape, .. }) => {
-                    check(buffer, shape).map_err(|reason| fail(name, reason))?
-                }
-                _ => return Err(fail(name, "is known while planning, so no kernel writes it".into())),
-            }
+            let i = self.check_output(&executable, &bound, name, buffer)?;
             bound.outputs[i] = Some(buffer.clone());
         }
-        let frame = executable.new_frame(&bound)?;
+        let frame = executable.bound_frame(&bound)?;
         executable.write_unbound(&frame, graph, &tensors, &bound)?;
         Ok(Binding { executable, frame })
+    }
+
+    /// The number of output `name`, if it can be written to `buffer` beside what is bound already.
+    fn check_output(
+        &self,
+        executable: &Executable,
+        bound: &Bound,
+        name: &str,
+        buffer: &wgpu::Buffer,
+    ) -> Result<usize> {
+        let fail = |reason: String| Err(Error::Output { name: name.into(), reason });
+        let names = self.session.output_names();
+        let Some(i) = names.iter().position(|n| n == name) else {
+            return fail(format!("the model has no such output; it has {}", names.join(", ")));
+        };
+        let Some(OutputSource::Device { shape, .. }) = executable.plan.program.outputs.get(i) else {
+            return fail(
+                "it follows from shapes and constants, so no kernel writes it; a run returns it".into(),
+            );
+        };
+        if let Err(reason) = check(buffer, shape) {
+            return fail(reason);
+        }
+        if bound.outputs[i].is_some() {
+            return fail("is bound twice".into());
+        }
+        if bound.inputs.iter().chain(&bound.outputs).flatten().any(|other| other == buffer) {
+            return fail(
+                "its buffer is bound to another input or output too, which a kernel would read while it is written; \
+                 take two buffers in turn"
+                    .into(),
+            );
+        }
+        Ok(i)
     }
 }
 

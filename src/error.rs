@@ -59,6 +59,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A buffer given by the caller does not fit the model's output.
+    #[error("output '{name}': {reason}")]
+    Output {
+        /// The output's name.
+        name: String,
+        /// What is wrong with the buffer.
+        reason: String,
+    },
     /// A tensor could not be made or converted.
     #[error("tensor: {0}")]
     Tensor(String),

@@ -14,13 +14,16 @@ use crate::{
 /// How a [`Session`] is to run.
 ///
 /// ```
-/// let options = sardonyx::SessionOptions { plan_cache: 4, ..Default::default() };
+/// use sardonyx::SessionOptions;
+/// let options = SessionOptions { plan_cache: 4, ..SessionOptions::default() };
+/// assert!(options.fusion);
 /// ```
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// How many plans are kept, one for each signature of input shapes; the least recently used is dropped.
+    /// How many plans are kept (16), one for each signature of input shapes; the least recently used is dropped. Each holds
+    /// the memory of as many runs as were in flight at once. 0 counts as 1.
     pub plan_cache: usize,
-    /// Whether operators may be fused.
+    /// Whether operators may be fused (yes). Without, each node is a kernel of its own: for finding out what is wrong.
     pub fusion: bool,
 }
 
@@ -31,6 +34,9 @@ impl Default for SessionOptions {
 }
 
 /// A model made ready on a device. `Send + Sync`; several threads may run it at once.
+///
+/// The first run for a signature of input shapes makes a plan and creates all that it needs on the device; each further one
+/// creates nothing, unless more runs are in flight at once than ever before. The CPU reference plans nothing.
 ///
 /// ```no_run
 /// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
@@ -54,14 +60,23 @@ pub struct Session {
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
 }
 
-/// A model's outputs by name, in the model's order.
+/// A model's outputs by name, in the model's order: what [`Session::run`] returns.
 pub type Outputs = Vec<(String, Tensor)>;
 
 impl Session {
     /// Makes `model` ready on `device`.
     ///
+    /// Weights go to the device with the first run.
+    ///
     /// # Errors
     /// [`Error::Unsupported`] with every node that Sardonyx has no operator for.
+    ///
+    /// ```
+    /// use sardonyx::{Device, Model, Session, SessionOptions};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
     pub fn new(device: &Device, model: &Model, options: SessionOptions) -> Result<Session> {
         let session = Session::of_graph(device, graph_for(device, model)?, options, Vec::new())?;
         // A pass may have replaced an output by an equal value of another name.
@@ -96,8 +111,20 @@ impl Session {
     /// Runs the model on inputs by name and waits for the outputs.
     ///
     /// # Errors
-    /// [`Error::Input`] if an input is missing, unknown, or of another dtype or shape than the model's; [`Error::Node`]
-    /// if the shapes do not fit an operator; device errors.
+    /// [`Error::Input`] if an input is missing, unknown, given twice, or of another dtype or shape than the model's;
+    /// [`Error::Node`] if the shapes do not fit an operator; [`Error::Unsupported`] with every node that the device has no
+    /// kernel for; [`Error::Limit`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`] from the device. Except
+    /// where the device is lost, the session can be used again.
+    ///
+    /// ```
+    /// use sardonyx::{Device, Model, Session, SessionOptions, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
+    /// let x = Tensor::from_slice(&[2], &[-1.0f32, 2.0])?;
+    /// let outputs = session.run(&[("x", &x)])?;
+    /// assert_eq!(outputs[0].1.to_vec::<f32>()?, [0.0, 2.0]);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let inputs = self.ordered(inputs)?;
         let tensors = match self.device.gpu() {
@@ -107,10 +134,17 @@ impl Session {
         Ok(self.named(tensors))
     }
 
-    /// Runs the model without blocking the calling task.
+    /// Runs the model without blocking the calling task: the future is woken when the device is done. Planning, on the first
+    /// run for a signature of shapes, happens in the call. On the CPU reference everything does.
     ///
     /// # Errors
     /// As [`Session::run`].
+    ///
+    /// ```no_run
+    /// # async fn f(session: &sardonyx::Session, x: &sardonyx::Tensor) -> sardonyx::Result<()> {
+    /// let outputs = session.run_async(&[("x", x)]).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn run_async(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let inputs = self.ordered(inputs)?;
         let tensors = match self.device.gpu() {
@@ -124,19 +158,21 @@ impl Session {
         self.output_names.iter().cloned().zip(tensors).collect()
     }
 
-    /// What a run on inputs of these shapes dispatches, and where its tensors lie.
+    /// What a run on inputs of these shapes dispatches, and what memory it takes. Nothing runs; the plan is kept for runs to
+    /// come. See [`PlanSummary`] for an example.
     ///
     /// # Errors
-    /// As [`Session::run`].
+    /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, which has no plans.
     pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
         let executable = self.executable(&self.ordered(inputs)?)?;
         Ok(PlanSummary::new(&self.graph, &executable.plan, self.weights.bytes()))
     }
 
-    /// Runs once, one pass for each kernel, and measures each on the device.
+    /// Runs once, one pass for each kernel, and measures each on the device, in the order of dispatch. The kernels together
+    /// take less than a run: what lies between them is not measured. See [`KernelTime`] for an example.
     ///
     /// # Errors
-    /// As [`Session::run`]; [`Error::Gpu`] if the device has no timestamp queries.
+    /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, or if the device has no timestamp queries.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
         let inputs = self.ordered(inputs)?;
         self.executable(&inputs)?.profile(&self.graph, &inputs)
@@ -168,6 +204,10 @@ impl Session {
         if let Some((name, _)) = given.iter().find(|(name, _)| !names.contains(name)) {
             return Err(fail(name, format!("the model has no such input; it has {}", names.join(", "))));
         }
+        let twice = |&i: &usize| given[..i].iter().any(|(name, _)| *name == given[i].0);
+        if let Some(i) = (0..given.len()).find(twice) {
+            return Err(fail(given[i].0, "is given twice".into()));
+        }
         let mut ordered = Vec::new();
         for (id, name) in self.graph.inputs.iter().zip(names) {
             let Some((_, tensor)) = given.iter().find(|(given, _)| *given == name) else {
@@ -190,7 +230,9 @@ impl Session {
     /// The executable for inputs of these shapes, from the cache or made now.
     pub(crate) fn executable(&self, inputs: &[Tensor]) -> Result<Arc<Executable>> {
         let Some(gpu) = self.device.gpu() else {
-            return Err(Error::Gpu("the CPU reference has no plans".into()));
+            return Err(Error::Gpu(
+                "the CPU reference has no plans; open a GPU device (`Device::new`)".into(),
+            ));
         };
         let signature = self.signature(inputs);
         let plans = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,7 +30,12 @@ enum Data {
     Text(Arc<[String]>),
 }
 
-/// A Rust type that is the element type of a [`Tensor`].
+/// A Rust type that is the element type of a [`Tensor`]: the numbers of Rust, and `half`'s `f16` and `bf16`.
+///
+/// ```
+/// use sardonyx::{DType, Element};
+/// assert_eq!(<i64 as Element>::DTYPE, DType::I64);
+/// ```
 pub trait Element: bytemuck::Pod {
     /// The dtype of tensors of this type.
     const DTYPE: DType;
@@ -127,7 +132,7 @@ impl Tensor {
         &self.shape
     }
 
-    /// The number of elements.
+    /// The number of elements; 1 for a scalar.
     pub fn len(&self) -> usize {
         // Checked when the tensor was made.
         checked_count(&self.shape).unwrap_or(0)

@@ -99,7 +99,8 @@ pub struct AdapterSummary {
     pub below_floor: Option<String>,
 }
 
-/// Objects created and work submitted on a device since it was made.
+/// Objects that Sardonyx created and work that it submitted on a device since the [`Device`] was made. What a host records
+/// with [`Binding::record`](crate::Binding::record) is the host's, and not counted.
 ///
 /// ```
 /// let device = sardonyx::Device::reference();
@@ -107,15 +108,20 @@ pub struct AdapterSummary {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
-#[allow(missing_docs)] // Each counts what its name says.
 pub struct Counters {
+    /// Buffers created.
     pub buffers: u64,
+    /// Bind groups created.
     pub bind_groups: u64,
+    /// Compute pipelines created; they are shared by all sessions of the device.
     pub pipelines: u64,
+    /// Compute passes submitted: one for each run.
     pub passes: u64,
+    /// Submissions to the queue: one for each run.
     pub submits: u64,
+    /// Kernel dispatches submitted.
     pub dispatches: u64,
-    /// Bytes of all buffers ever created.
+    /// Bytes of all buffers ever created, those freed since included.
     pub bytes: u64,
 }
 
@@ -162,6 +168,9 @@ pub(crate) struct Gpu {
     pub(super) failures: Failures,
     /// Tests let the allocation after this many fail; `usize::MAX` is never.
     pub(super) allocations_left: AtomicUsize,
+    /// Tests let all loops of an invocation end after this many iterations, as some drivers do.
+    #[cfg(test)]
+    loops_end_after: Option<u32>,
 }
 
 fn instance() -> wgpu::Instance {
@@ -231,8 +240,10 @@ fn below_floor(limits: &wgpu::Limits) -> Option<String> {
         ("workgroups per dimension", limits.max_compute_workgroups_per_dimension.into(), 65_535u64),
         ("bytes per binding", limits.max_storage_buffer_binding_size, 128 << 20),
     ];
-    let lacking = floor.iter().find(|(_, has, needs)| has < needs);
-    lacking.map(|(what, has, needs)| format!("it has {has} {what}, and {needs} are needed"))
+    let lacking = floor.iter().filter(|(_, has, needs)| has < needs);
+    let lacking: Vec<String> =
+        lacking.map(|(what, has, needs)| format!("it has {has} {what}, and {needs} are needed")).collect();
+    if lacking.is_empty() { None } else { Some(lacking.join("; ")) }
 }
 
 /// Discrete before integrated before virtual before software.
@@ -270,6 +281,7 @@ impl Device {
         }
         let mut adapters = all_adapters();
         adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+        let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
         let found = match &options.select {
             Select::Name(text) => adapters.into_iter().find(|adapter| matches(&adapter.get_info(), text)),
             _ => adapters.into_iter().find(|adapter| below_floor(&adapter.limits()).is_none()),
@@ -277,13 +289,7 @@ impl Device {
         match (found, &options.select) {
             (Some(adapter), _) => Ok(Device(Some(Arc::new(open(&adapter)?)))),
             (None, Select::Auto) => Ok(Device::reference()),
-            (None, select) => {
-                let wanted = match select {
-                    Select::Name(text) => format!("matches '{text}'"),
-                    _ => "was found".into(),
-                };
-                Err(Error::NoAdapter { wanted, hint: NO_ADAPTER_HINT.into() })
-            }
+            (None, select) => Err(none(select, &names)),
         }
     }
 
@@ -309,6 +315,7 @@ impl Device {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Device> {
         let info = device.adapter_info();
         if let Some(reason) = below_floor(&device.limits()) {
+            let reason = format!("{reason}; request the device with at least `wgpu::Limits::default()`");
             return Err(Error::BelowFloor { adapter: info.name, reason });
         }
         Ok(Device(Some(Arc::new(Gpu::new(device, queue, info)))))
@@ -353,6 +360,25 @@ impl Device {
         self.0.as_ref()
     }
 
+    /// A device that validates every call and computes nothing, with the limits that every adapter has.
+    #[cfg(test)]
+    pub(crate) fn noop(target: Target) -> Device {
+        let required_features = wgpu::Features::SUBGROUP;
+        let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
+        let (device, queue) = wgpu::Device::noop(&descriptor);
+        let device = Device::from_wgpu(device, queue).unwrap_or_else(|error| panic!("{error}"));
+        device.with_target(|own| *own = target)
+    }
+
+    /// The device, before it is shared, as one whose driver ends loops early.
+    #[cfg(test)]
+    pub(crate) fn with_loops_ending_after(mut self, iterations: u32) -> Device {
+        if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
+            gpu.loops_end_after = Some(iterations);
+        }
+        self
+    }
+
     /// The device, before it is shared, with kernels that are meant for another.
     #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn with_target(mut self, change: impl FnOnce(&mut Target)) -> Device {
@@ -363,10 +389,25 @@ impl Device {
     }
 }
 
+/// Why no adapter was taken, where there are those of these names.
+fn none(select: &Select, names: &[String]) -> Error {
+    let wanted = match select {
+        Select::Name(text) => format!("matches '{text}'"),
+        _ if names.is_empty() => "was found".into(),
+        _ => "can be used".into(),
+    };
+    let hint = match names {
+        [] => NO_ADAPTER_HINT.into(),
+        names => format!("there are {}; see `sardonyx devices`", names.join(", ")),
+    };
+    Error::NoAdapter { wanted, hint }
+}
+
 fn open(adapter: &wgpu::Adapter) -> Result<Gpu> {
     let info = adapter.get_info();
     let limits = adapter.limits();
     if let Some(reason) = below_floor(&limits) {
+        let reason = format!("{reason}; name another adapter, or use the CPU reference");
         return Err(Error::BelowFloor { adapter: info.name, reason });
     }
     let features = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
@@ -396,6 +437,8 @@ impl Gpu {
             pipelines: Mutex::default(),
             failures: Failures::default(),
             allocations_left: AtomicUsize::new(usize::MAX),
+            #[cfg(test)]
+            loops_end_after: None,
         }
     }
 
@@ -413,11 +456,33 @@ impl Gpu {
         Ok(pipeline)
     }
 
+    #[cfg(not(test))]
+    fn text(&self, kernel: &Kernel, read_write: &[bool]) -> String {
+        kernel.module(read_write)
+    }
+
+    #[cfg(test)]
+    fn text(&self, kernel: &Kernel, read_write: &[bool]) -> String {
+        let text = kernel.module(read_write);
+        let Some(limit) = self.loops_end_after else { return text };
+        let is_loop = |line: &str| ["for (", "while ", "loop "].iter().any(|word| line.contains(word));
+        let mut ended = String::from("var<private> iterations: u32;\n");
+        for line in text.lines() {
+            ended += &format!("{line}\n");
+            let code = line.split("//").next().unwrap_or_default().trim();
+            if is_loop(code) {
+                assert!(code.ends_with('{'), "{line}");
+                ended += &format!("if iterations >= {limit}u {{ break; }}\niterations += 1u;\n");
+            }
+        }
+        ended
+    }
+
     fn make_pipeline(&self, kernel: &Kernel, read_write: &[bool]) -> Pipeline {
         let label = kernel.spec().label();
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(kernel.module(read_write).into()),
+            source: wgpu::ShaderSource::Wgsl(self.text(kernel, read_write).into()),
         };
         let checks =
             wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };

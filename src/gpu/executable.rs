@@ -50,7 +50,7 @@ pub(crate) struct Frame {
     outputs: Vec<Option<wgpu::Buffer>>,
     /// All outputs that are read back, one after the other.
     staging: wgpu::Buffer,
-    /// For each output, offset and size in `staging`; `None` where the caller has bound its own buffer.
+    /// For each output, offset and size in `staging`; `None` where it is not read back.
     read_back: Vec<Option<(u64, u64)>>,
     bind_groups: Vec<wgpu::BindGroup>,
 }
@@ -94,8 +94,17 @@ impl Executable {
         Ok(Executable { gpu, plan, steps, weights, constants, params, frames })
     }
 
-    /// Memory and bind groups for one more run in flight.
-    pub(crate) fn new_frame(&self, bound: &Bound) -> Result<Frame> {
+    /// Memory and bind groups for one more run in flight, whose outputs are read back.
+    fn new_frame(&self) -> Result<Frame> {
+        self.frame(&Bound::default(), true)
+    }
+
+    /// Memory and bind groups over the caller's buffers.
+    pub(crate) fn bound_frame(&self, bound: &Bound) -> Result<Frame> {
+        self.frame(bound, false)
+    }
+
+    fn frame(&self, bound: &Bound, reads_back: bool) -> Result<Frame> {
         let program = &self.plan.program;
         let storage = wgpu::BufferUsages::STORAGE;
         let arena = self.gpu.buffer("the arena", self.plan.memory.height, storage, false)?;
@@ -127,10 +136,11 @@ impl Executable {
             }
             let usage = storage | wgpu::BufferUsages::COPY_SRC;
             outputs.push(Some(self.gpu.buffer("an output", bytes, usage, false)?));
-            read_back.push(Some((staging_size, bytes)));
+            read_back.push(reads_back.then_some((staging_size, bytes)));
             staging_size += bytes;
         }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging_size = if reads_back { staging_size } else { 0 };
         let staging = self.gpu.buffer("read-back", staging_size, usage, false)?;
         let mut frame = Frame { arena, inputs, outputs, staging, read_back, bind_groups: Vec::new() };
         frame.bind_groups = self.gpu.attempt("bind groups", 0, || self.bind_groups(&frame))??;
@@ -179,7 +189,7 @@ impl Executable {
 
     fn take_frame(&self) -> Result<Frame> {
         let free = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.map_or_else(|| self.new_frame(&Bound::default()), Ok)
+        free.map_or_else(|| self.new_frame(), Ok)
     }
 
     fn give_back(&self, frame: Frame) {

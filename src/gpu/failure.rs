@@ -65,6 +65,16 @@ impl Gpu {
         if self.allocations_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             return Err(out_of_memory());
         }
+        match self.scoped(make) {
+            Ok(made) => Ok(made),
+            Err(wgpu::Error::OutOfMemory { .. }) => Err(out_of_memory()),
+            // A lost device makes objects that are invalid without a word, and complains where they are used.
+            Err(error) => Err(self.failure(format!("{what}: {error}"))),
+        }
+    }
+
+    /// Runs `make`, and returns the first error that it caused, if any.
+    fn scoped<T>(&self, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -74,11 +84,7 @@ impl Gpu {
             pollster::block_on(internal.pop()),
             pollster::block_on(memory.pop()),
         ];
-        match errors.into_iter().flatten().next() {
-            None => Ok(made),
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(out_of_memory()),
-            Some(error) => Err(Error::Gpu(format!("{what}: {error}"))),
-        }
+        errors.into_iter().flatten().next().map_or(Ok(made), Err)
     }
 
     /// Waits until the device has done a submission.
@@ -114,7 +120,7 @@ impl Gpu {
     fn is_lost(&self) -> bool {
         let usage = wgpu::BufferUsages::COPY_SRC;
         let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: true };
-        let probe = self.attempt("a probe", 16, || {
+        let probe = self.scoped(|| {
             let buffer = self.device.create_buffer(&descriptor);
             buffer.slice(..).get_mapped_range_mut().is_err()
         });

@@ -5,6 +5,8 @@ mod device;
 mod executable;
 mod failure;
 mod mapping;
+#[cfg(test)]
+mod tests;
 mod weights;
 pub(crate) mod words;
 

@@ -112,10 +112,10 @@ impl Params {
         (self.batches * self.heads * self.rows * self.keys).div_ceil(WORKGROUP)
     }
 
-    /// Keys that one call may cover without any invocation looping more often than `iterations`.
+    /// Keys that one call may cover without any invocation looping more often than `iterations`; 0 if there are none.
     pub(crate) fn keys_per_call(&self, iterations: usize) -> usize {
         let per_block = 1 + self.depth + self.depth_v;
-        (iterations.saturating_sub(self.depth_v) / per_block).max(1) * BLOCK
+        iterations.saturating_sub(self.depth_v) / per_block * BLOCK
     }
 }
 

@@ -57,7 +57,7 @@ impl Params {
     /// Steps that one call may take without any invocation looping more often than `iterations`.
     pub(crate) fn steps_per_call(&self, iterations: usize) -> usize {
         let per_step = 2 + self.group + self.depth * (2 + self.group);
-        (iterations.saturating_sub(2 * self.depth) / per_step).max(1)
+        iterations.saturating_sub(2 * self.depth) / per_step
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) fn functions_for(used: &BTreeSet<&'static str>) -> String {
 mod tests {
     use super::*;
 
+    /// A loop would count against the iterations of whichever loop calls the function.
+    #[test]
+    fn functions_have_no_loops() {
+        for (name, text) in functions() {
+            assert!(!["for (", "while ", "loop {"].iter().any(|word| text.contains(word)), "{name}");
+        }
+    }
+
     #[test]
     fn takes_what_is_called() {
         let text = functions_for(&BTreeSet::from(["max_full"]));

@@ -8,6 +8,8 @@ pub(crate) mod fused;
 mod math;
 pub(crate) mod shared;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
@@ -61,6 +63,9 @@ impl Target {
         [x as u32, y as u32, 1]
     }
 }
+
+/// Tensor bindings of one kernel: WebGPU's floor.
+pub(crate) const MAX_BINDINGS: usize = 8;
 
 /// One tensor binding of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +193,15 @@ impl Kernel {
         let body = spec.body(&mut used);
         text + &math::functions_for(&used) + "\n" + &body
     }
+}
+
+/// Iterations of loops of these lengths, each inside the one before: drivers count all of them.
+pub(crate) fn nested(lengths: impl IntoIterator<Item = usize>) -> usize {
+    let step = |(product, sum): (usize, usize), length: usize| {
+        let product = product.saturating_mul(length);
+        (product, sum.saturating_add(product))
+    };
+    lengths.into_iter().fold((1, 0), step).1
 }
 
 /// How many of a register tile's `rows` to store at a time: the store's code, with the epilogue in it, is most of what a

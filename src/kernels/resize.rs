@@ -9,7 +9,7 @@ use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
 
-/// Tensors: input, table, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and `high` (the range of
+/// Tensors: input, table if anything is resized, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and `high` (the range of
 /// an integer result, as f32), then for each dimension its `size` in the result and `stride` in the input, and, if it is
 /// resized, the `base` and length (`row`) of its rows in the table; then the epilogue's. A row is the source's
 /// coordinate, or, if `weighted`, a number of taps and for each its coordinate and weight.
@@ -32,7 +32,8 @@ impl Spec for Resize {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", element(self.from, false)), Slot::read("table", "u32")];
+        let mut slots = vec![Slot::read("x", element(self.from, false))];
+        slots.extend(self.resized.contains(&true).then(|| Slot::read("table", "u32")));
         slots.extend(self.epilogue.iter().flat_map(|e| e.slots("e")));
         let result = self.epilogue.as_ref().map_or(self.to, |e| e.output());
         slots.push(Slot::write("y", element(result, false)));

@@ -280,7 +280,11 @@ impl Operator for Attention {
         let kernel = attention::Attention { mask, lengths, softcap, vector, dtype, scores: None };
         let stats = cx.temporary(Scalar::F32, &[s.batches, s.heads, s.rows, 2]);
         let y = cx.output(0)?;
-        let step = params.keys_per_call(cx.target.max_iterations as usize);
+        let limit = cx.target.max_iterations as usize;
+        let step = params.keys_per_call(limit);
+        if step == 0 {
+            refuse!("a head of {} and {} elements takes more than {limit} steps", params.depth, params.depth_v);
+        }
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = Params { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();

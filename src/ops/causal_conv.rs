@@ -85,6 +85,10 @@ impl Operator for CausalConv {
         if length == 0 {
             refuse!("the device has no sequences of no steps");
         }
+        let limit = cx.target.max_iterations as usize;
+        if taps > limit {
+            refuse!("the kernel has more than {limit} taps");
+        }
         let epilogue = cx.epilogue_after(None, Scalar::F32, |code, sum| {
             if !self.swish {
                 return Ok(sum);

@@ -6,6 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::col2im as kernel;
+use crate::kernels::nested;
 use crate::kernels::gather::groups;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::unravel;
@@ -89,8 +90,8 @@ impl Operator for Col2Im {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (spans, shape) = self.of_facts(&cx.facts())?;
         let limit = cx.target.max_iterations as usize;
-        if spans.iter().map(|span| span.kernel).product::<usize>() > limit {
-            refuse!("a block has more than {limit} elements");
+        if nested(spans.iter().map(|span| span.kernel)) > limit {
+            refuse!("a block takes more than {limit} steps");
         }
         let input = cx.input(0)?;
         let scalar = cx.scalar(input);

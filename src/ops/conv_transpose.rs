@@ -121,7 +121,13 @@ impl Operator for ConvTranspose {
         let mut shape = vec![1; rank + 1];
         shape[0] = all;
         let finish = |code: &mut Code, value| if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) };
-        let terms = (sizes.channels * phases, cx.target.max_iterations as usize);
+        // An invocation looks for its first tap along each axis, then sums.
+        let search: usize = sizes.spans.iter().map(|span| step(span).min(span.kernel)).sum();
+        let limit = cx.target.max_iterations as usize;
+        if search >= limit {
+            refuse!("the kernel has more than {limit} taps on its axes");
+        }
+        let terms = (sizes.channels * phases, limit - search);
         in_parts(cx, terms, (all, output), Scalar::F32, Sink::Finished(&finish), |cx, (first, last), epilogue, y| {
             let fixed = [planes, self.group, sizes.filters, sizes.channels.max(1), first, last, input, output, taps];
             let words = fixed.iter().chain(&axes).map(|&v| v as u32).chain(epilogue.params).collect();

@@ -65,7 +65,7 @@ impl LinearAttention {
         }
         let columns = |i| match shape(i) {
             None => Ok(0),
-            Some(&[b, t, columns]) if (b, t) == (batches, steps) => Ok(columns),
+            Some(&[b, t, columns]) if (b, t) == (batches, steps) && columns > 0 => Ok(columns),
             Some(other) => refuse!("input {i} has shape {other:?}, not [{batches}, {steps}, ...]"),
         };
         let decay = match columns(DECAY)? {
@@ -173,7 +173,11 @@ impl Operator for LinearAttention {
             dtype,
             state: cx.optional_fact(PAST).map_or(dtype, |past| past.dtype),
         };
-        let step = p.steps_per_call(cx.target.max_iterations as usize);
+        let limit = cx.target.max_iterations as usize;
+        let step = p.steps_per_call(limit);
+        if step == 0 {
+            refuse!("a head of {} elements takes more than {limit} steps", p.depth);
+        }
         for start in (0..p.steps).step_by(step) {
             let params = Params { start, end: p.steps.min(start + step), ..p };
             cx.call(kernel.clone(), tensors.clone(), params.words(), params.groups());

@@ -68,8 +68,12 @@ impl Operator for Lrn {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let inner: usize = x.shape[2..].iter().product();
-        let epilogue = cx.epilogue(None)?;
         let (before, after) = self.window();
+        let limit = cx.target.max_iterations as usize;
+        if x.shape[1].min(self.size) > limit {
+            refuse!("the window has more than {limit} channels");
+        }
+        let epilogue = cx.epilogue(None)?;
         let sizes = [x.count(), x.shape[1], inner, before, after].map(|v| v as u32);
         let numbers = [self.bias, self.alpha / self.size as f32, self.beta].map(f32::to_bits);
         let params = sizes.into_iter().chain(numbers).chain(epilogue.params).collect();

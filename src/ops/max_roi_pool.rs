@@ -6,6 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx, refuse, required};
 use crate::kernels::gather::groups;
 use crate::kernels::max_roi_pool as kernel;
+use crate::kernels::nested;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::unravel;
 
@@ -84,8 +85,8 @@ impl Operator for MaxRoiPool {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
         let limit = cx.target.max_iterations as usize;
-        if x.shape[2] * x.shape[3] > limit {
-            refuse!("the image has more than {limit} elements");
+        if nested([x.shape[2], x.shape[3]]) > limit {
+            refuse!("the image takes more than {limit} steps");
         }
         let sizes = [out.count(), x.shape[0], x.shape[1], x.shape[2], x.shape[3], self.height, self.width];
         let mut params = sizes.map(|v| v as u32).to_vec();

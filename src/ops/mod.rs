@@ -8,6 +8,8 @@ pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
 pub(crate) mod case;
 pub(crate) mod fourier;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod quantized;

@@ -7,6 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::pool as kernel;
+use crate::kernels::nested;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::{Numbers, ravel, unravel};
 
@@ -117,12 +118,13 @@ impl Operator for Pool {
         };
         let mut stages = vec![spans.clone()];
         let limit = cx.target.max_iterations as usize;
-        if spans.iter().map(|span| span.kernel.min(span.input)).product::<usize>() > limit {
-            if self.indices || spans.iter().any(|span| span.kernel.min(span.input) > limit) {
-                refuse!("the window has more than {limit} elements");
-            }
+        let iterations = |spans: &[Span]| nested(spans.iter().map(|span| span.kernel.min(span.input)));
+        if iterations(&spans) > limit {
             // Maxima, means over a box and norms are those of their rows' maxima, means and norms.
             stages = (0..spans.len()).map(|d| one_axis(&spans, d)).collect();
+            if self.indices || stages.iter().any(|stage| iterations(stage) > limit) {
+                refuse!("the window takes more than {limit} steps");
+            }
         }
         let last = stages.pop().unwrap_or_default();
         for stage in stages {

@@ -99,12 +99,13 @@ fn cases(op_type: &str) -> Vec<Case> {
     // A value that lies between two steps of the result may be rounded to either.
     let step = Tolerance { relative: 0.0, absolute: 1.0 };
     let new = |name: &str, dtype: DType, a: &[usize], b: &[usize], zeros: bool| {
-        let zero = |case: Case, shape: &[usize]| if zeros { case.input(bytes(shape, dtype)) } else { case.absent() };
+        let zero =
+            |case: Case, shape: &[usize]| if zeros { case.constant(bytes(shape, dtype)) } else { case.absent() };
         let case = Case::new(op_type, name).domain("com.microsoft").opset(1).tolerance(step);
-        let case = zero(case.input(bytes(a, dtype)).input(scale(0.02)), &[]);
-        let case = zero(case.input(bytes(b, dtype)).input(scale(0.03)), &[1]);
-        let case = case.input(scale(0.05));
-        if zeros { case.input(bytes(&[1], dtype)) } else { case }
+        let case = zero(case.input(bytes(a, dtype)).constant(scale(0.02)), &[]);
+        let case = zero(case.input(bytes(b, dtype)).constant(scale(0.03)), &[1]);
+        let case = case.constant(scale(0.05));
+        if zeros { case.constant(bytes(&[1], dtype)) } else { case }
     };
     vec![
         new("uint8", DType::U8, &[2, 5, 9], &[2, 5, 9], true),

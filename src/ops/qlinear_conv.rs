@@ -43,8 +43,8 @@ impl Operator for QLinearConv {
         }
         let shape = self.sizes(&x.shape, &w.shape)?.shape();
         for i in [1, 4, 6, 7] {
-            let count = required(inputs, i)?.count();
-            if count != 1 && count != shape[1] {
+            let given = required(inputs, i)?;
+            if given.count() != 1 && given.shape != shape[1..2] {
                 refuse!("input {i} has neither one value nor one for each of {} output channels", shape[1]);
             }
         }

@@ -5,7 +5,9 @@
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
 use super::product::Sink;
-use super::quantized::{Spread, centred, check, lower_centred, lower_requantized, matrix_shape, requantized};
+use super::quantized::{
+    Spread, centred, check, check_spread, lower_centred, lower_requantized, matrix_shape, requantized,
+};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Fn2, Scalar};
 use crate::plan::{Fact, Lower};
@@ -37,7 +39,12 @@ impl Operator for QLinearMatMul {
         if !matches!(zero.dtype, DType::I8 | DType::U8) {
             refuse!("a result of {} is not supported; only 8-bit integers are", zero.dtype);
         }
-        Ok(vec![Fact::new(zero.dtype, Shapes::of(&a.shape, &b.shape)?.shape)])
+        let shape = Shapes::of(&a.shape, &b.shape)?.shape;
+        check_spread(required(inputs, 1)?, &shape, rows)?;
+        check_spread(required(inputs, 4)?, &shape, columns)?;
+        check_spread(required(inputs, 6)?, &shape, rows)?;
+        check_spread(zero, &shape, rows)?;
+        Ok(vec![Fact::new(zero.dtype, shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

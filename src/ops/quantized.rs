@@ -40,6 +40,19 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// Refuses a scale or zero point that does not broadcast to `to`.
+pub(crate) fn check_spread(
+    given: &Fact,
+    to: &[usize],
+    shape: impl Fn(&[usize]) -> Vec<usize>,
+) -> Result<(), Why> {
+    let under = shape(&given.shape);
+    if given.dtype == DType::String || super::broadcast::broadcast([&under[..], to]).as_deref() != Ok(to) {
+        refuse!("the scale or zero point {given} does not fit the result {to:?}");
+    }
+    Ok(())
+}
+
 /// The reference's operand less its zero point.
 pub(crate) fn centred(
     x: &Array,
@@ -81,7 +94,7 @@ pub(crate) fn lower_centred(
 /// `sum * scale + zero`, rounded half to even and saturated to `dtype`.
 pub(crate) fn requantized(sum: f64, scale: f64, zero: i128, dtype: DType) -> i128 {
     let (low, high) = dtype.int_range().unwrap_or((0, 255));
-    ((sum * scale).round_ties_even() as i128 + zero).clamp(low, high)
+    ((sum * scale).round_ties_even() as i128).saturating_add(zero).clamp(low, high)
 }
 
 /// The same on the device: `sum` is f32, `zero` of either integer type.

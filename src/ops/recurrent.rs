@@ -75,6 +75,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         functions.push(names.iter().map(function).collect::<Result<_, _>>()?);
     }
     let (clip, batch_first) = (a.float("clip")?, a.flag("layout", false)?);
+    if let Some(clip) = clip.filter(|clip| clip.is_nan() || *clip < 0.0) {
+        refuse!("clip is {clip}, and must not be negative");
+    }
     Ok(Recurrent { kind, backward, functions, clip, batch_first }.into())
 }
 

@@ -9,6 +9,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional,
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::resize as kernel;
+use crate::kernels::nested;
 use crate::plan::{Fact, Lower, TensorId};
 use crate::reference::array::{Numbers, strides};
 
@@ -284,8 +285,8 @@ impl Resize {
         let from = cx.scalar(input);
         let to = dtype.and_then(Scalar::of).unwrap_or(Scalar::F32);
         let limit = cx.target.max_iterations as usize;
-        if dims.widest.iter().product::<usize>() > limit {
-            refuse!("an output element is made of more than {limit} input elements");
+        if nested(dims.widest.iter().copied()) > limit {
+            refuse!("an output element takes more than {limit} steps");
         }
         let (low, high) = dtype.and_then(|d| d.int_range()).unwrap_or((i128::from(i32::MIN), i128::from(i32::MAX)));
         let extrapolation = match (from, nearest) {
@@ -295,9 +296,12 @@ impl Resize {
         let count: usize = sizes.iter().product();
         let mut params =
             vec![count as u32, extrapolation, (low as f32).to_bits(), (high.min(1 << 32) as f32).to_bits()];
-        let table = cx.words(dims.table(nearest, &mut params))?;
+        let table = dims.table(nearest, &mut params);
         let epilogue = if dtype.is_some() { Some(cx.epilogue(None)?) } else { None };
-        let mut tensors = vec![input, table];
+        let mut tensors = vec![input];
+        if dims.list.iter().any(|dim| dim.taps.is_some()) {
+            tensors.push(cx.words(table)?);
+        }
         let mut fused = None;
         let output = match epilogue {
             Some(epilogue) => {

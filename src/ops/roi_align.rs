@@ -99,6 +99,9 @@ impl RoiAlign {
     }
 }
 
+/// Samples on a side of a bin that the reference takes: a region beyond is no region of an image.
+const MOST_SAMPLES: usize = 1000;
+
 impl Operator for RoiAlign {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (x, rois, batch) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
@@ -112,6 +115,12 @@ impl Operator for RoiAlign {
         let (values, regions) = (x.floats()?, rois.floats()?);
         let (height, width) = (x.shape[2], x.shape[3]);
         let batches = batch.ints()?.iter().map(|&b| indices::wrap(b, x.shape[0])).collect::<Result<Vec<_>, _>>()?;
+        let sides = regions
+            .chunks_exact(4)
+            .flat_map(|r| [self.side(r[1], r[3], self.height), self.side(r[0], r[2], self.width)]);
+        if let Some(side) = sides.into_iter().find(|side| side.samples > MOST_SAMPLES) {
+            refuse!("a bin has {} samples on a side, and at most {MOST_SAMPLES} are taken", side.samples);
+        }
         let pool = |o: usize| {
             let at = unravel(o, &shape);
             let region = &regions[at[0] * 4..at[0] * 4 + 4];
@@ -147,9 +156,9 @@ impl Operator for RoiAlign {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
         // Each side of a bin has at most this many samples: a region would have to be as many times larger than the output.
-        let most = (f64::from(cx.target.max_iterations)).sqrt() as usize;
+        let most = (f64::from(cx.target.max_iterations).sqrt() as usize).saturating_sub(1);
         if self.samples > most {
-            refuse!("sampling_ratio {} is above {most}", self.samples);
+            refuse!("sampling_ratio {} is more than {most}", self.samples);
         }
         let sizes = [out.count(), x.shape[0], x.shape[1], x.shape[2], x.shape[3], self.height, self.width];
         let mut params: Vec<u32> = sizes.iter().chain([&self.samples, &most]).map(|&v| v as u32).collect();

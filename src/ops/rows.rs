@@ -258,6 +258,8 @@ impl Rows {
         }
         let by_element = self.results.iter().any(|result| result.0 == Each::Element);
         let mut given: Vec<Step> = Vec::new();
+        let (first, mut rest) =
+            (self.results.first().cloned(), self.results.get(1..).unwrap_or_default().to_vec());
         for (k, step) in self.steps.iter().enumerate() {
             let Step::Fold { combine, map, finish } = step else {
                 given.push(step.clone());
@@ -274,10 +276,17 @@ impl Rows {
             let scalar = scalar_of(finish);
             let value = cx.temporary(scalar, &[self.view.rows]);
             whole.row_result(value, |e| e.load(VALUES[k], scalar));
+            // Further results per row come with the last value: the kernel over the elements has bindings enough.
+            if k + 1 == self.steps.len() {
+                let (by_row, others) = rest.into_iter().partition(|result| result.0 == Each::Row);
+                whole.results.extend::<Vec<_>>(by_row);
+                rest = others;
+            }
             whole.emit_with(cx, &plain(scalar))?;
             given.push(Step::Given(value, scalar));
         }
-        Rows { steps: given, ..self }.call(cx, &cut, epilogue);
+        Rows { steps: given, results: first.into_iter().chain(rest).collect(), ..self }
+            .call(cx, &cut, epilogue);
         Ok(())
     }
 

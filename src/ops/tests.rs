@@ -67,12 +67,25 @@ fn on_device(case: &Case, device: &Device) -> Result<Vec<Tensor>> {
     Ok(session.run(&named)?.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
+/// How the device's outputs differ from the reference's, if they do.
+pub(crate) fn compared(case: &Case, device: &Device) -> Result<Option<String>> {
+    for (e, a) in expected(case)?.iter().zip(on_device(case, device)?) {
+        let arrays = (Array::from_tensor(e), Array::from_tensor(&a));
+        if let (Ok(e), Ok(a)) = arrays
+            && let Some(difference) = difference(&e, &a, case.tolerance)
+        {
+            return Ok(Some(difference));
+        }
+    }
+    Ok(None)
+}
+
 fn report(failures: Vec<String>, total: usize) {
     assert!(failures.is_empty(), "{} of {total} cases:\n{}", failures.len(), failures.join("\n"));
 }
 
 /// `SARDONYX_CASES=Softmax` runs only cases whose names contain that.
-fn wanted(case: &Case) -> bool {
+pub(crate) fn wanted(case: &Case) -> bool {
     std::env::var("SARDONYX_CASES").map_or(true, |text| case.name.contains(&text))
 }
 
@@ -123,18 +136,7 @@ fn failures_on_adapters(class: Option<Class>) -> (Vec<String>, usize) {
             device = device.with_target(|target| target.class = class);
         }
         for case in cases.iter().filter(|case| wanted(case)) {
-            let check = || -> Result<Option<String>> {
-                for (e, a) in expected(case)?.iter().zip(on_device(case, &device)?) {
-                    let arrays = (Array::from_tensor(e), Array::from_tensor(&a));
-                    if let (Ok(e), Ok(a)) = arrays
-                        && let Some(difference) = difference(&e, &a, case.tolerance)
-                    {
-                        return Ok(Some(difference));
-                    }
-                }
-                Ok(None)
-            };
-            match check() {
+            match compared(case, &device) {
                 Ok(None) => {}
                 Ok(Some(reason)) => failures.push(format!("{} on {name}: {reason}", case.name)),
                 Err(error) => failures.push(format!("{} on {name}: {error}", case.name)),

@@ -12,6 +12,9 @@ use crate::{DType, Error, Result, Tensor};
 /// Values of up to this many elements are computed while planning where all their inputs are known.
 const SMALL: usize = 4096;
 
+/// The limit of what is computed while planning because shapes depend on it.
+const LARGEST: usize = 1 << 22;
+
 /// The limit of a tensor's element count: indices are u32 on the device.
 const MAX_COUNT: usize = u32::MAX as usize / 4;
 
@@ -196,6 +199,9 @@ impl FactBase {
         let from_inputs = given().any(|fact| fact.value.as_ref().is_some_and(|known| known.from_inputs));
         let demanded = node.outputs.iter().flatten().any(|id| self.demanded[id.index()]);
         let small = !from_inputs && outputs.iter().all(|fact| fact.count() <= SMALL);
+        if demanded && let Some(large) = outputs.iter().find(|fact| fact.count() > LARGEST) {
+            refuse!("{large} decides shapes, and at most {LARGEST} elements are computed while planning");
+        }
         if demanded || small {
             let arrays: Vec<Option<&Array>> =
                 inputs.iter().map(|fact| fact.and_then(|fact| fact.array().ok())).collect();
@@ -210,7 +216,12 @@ impl FactBase {
 
 /// Refuses outputs that are too large to be computed.
 pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
-    match outputs.iter().find(|fact| checked_count(&fact.shape).is_none_or(|n| n > MAX_COUNT)) {
+    // Of a tensor without elements too: tables are made for single axes.
+    let large = |fact: &&Fact| {
+        let axes: Vec<usize> = fact.shape.iter().copied().filter(|&size| size > 0).collect();
+        checked_count(&axes).is_none_or(|n| n > MAX_COUNT)
+    };
+    match outputs.iter().find(large) {
         Some(fact) => refuse!("the output {fact} has more than {MAX_COUNT} elements"),
         None => Ok(()),
     }

@@ -8,10 +8,9 @@ use std::collections::BinaryHeap;
 
 use super::{Facts, Options};
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::kernels::MAX_BINDINGS;
 use crate::kernels::expr::{Builder, Scalar};
 
-/// Tensor bindings of one kernel: WebGPU's floor.
-const MAX_BINDINGS: usize = 8;
 /// Operands of an epilogue; the rest of the bindings are the anchor's own.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
 /// Nodes in one unit: beyond, code grows and gains nothing.

@@ -4,7 +4,7 @@
 use super::arena::{self, Lifetime};
 use super::lower::copy;
 use super::program::{Call, Place, Program, Step, TensorId};
-use crate::kernels::Target;
+use crate::kernels::{MAX_BINDINGS, Target};
 use crate::{Error, Result};
 
 /// Where every tensor of a program lies in the arena.
@@ -95,6 +95,10 @@ pub(crate) fn lay_out(program: &mut Program, target: &Target) -> Result<Memory> 
 }
 
 fn check_bindings(program: &Program, target: &Target) -> Result<()> {
+    if let Some(call) = program.calls.iter().find(|call| call.tensors.len() > MAX_BINDINGS) {
+        let what = format!("the number of tensors of kernel {} ({})", call.kernel.spec().label(), call.node);
+        return Err(Error::Limit { what, value: call.tensors.len() as u64, limit: MAX_BINDINGS as u64 });
+    }
     for &tensor in program.calls.iter().flat_map(|call| &call.tensors) {
         let (tensor, limit) = (program.tensor(tensor), target.max_binding);
         if tensor.bytes() > limit {

@@ -14,7 +14,7 @@ pub(crate) mod tests;
 
 pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing};
-pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes};
+pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes, node_error};
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};

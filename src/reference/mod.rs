@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::Why;
 use crate::graph::{Graph, Node, ValueId};
-use crate::plan::{Fact, check_sizes};
+use crate::plan::{Fact, check_sizes, node_error};
 use crate::{Error, Result, Tensor};
 
 /// The values of a finished run, by [`ValueId`].
@@ -65,25 +65,13 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
 pub(crate) fn node(node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Array>> {
     let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
     let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
-    eval(node, &facts, &inputs).map_err(|why| {
-        let shapes: Vec<String> = inputs
-            .iter()
-            .map(|a| a.map_or("-".to_string(), |a| format!("{}{:?}", a.dtype, a.shape)))
-            .collect();
-        Error::Node {
-            node: node.name.clone(),
-            op: node.op_type.clone(),
-            opset: node.opset,
-            inputs: shapes.join(", "),
-            reason: why.0,
-        }
-    })
+    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+    eval(node, &facts, &inputs).map_err(|why| node_error(node, &facts, why))
 }
 
 /// Evaluates a node whose inputs inference accepts: `eval` may rely on what `infer` checks.
-fn eval(node: &Node, facts: &[Option<Fact>], inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
-    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    check_sizes(&node.op.operator().infer(&facts)?)?;
+fn eval(node: &Node, facts: &[Option<&Fact>], inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+    check_sizes(&node.op.operator().infer(facts)?)?;
     node.op.operator().eval(inputs)
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn round_float(dtype: DType, value: f64) -> f64 {
 /// `value` wrapped to `dtype` as two's complement does; bool is "not zero".
 pub(crate) fn wrap_int(dtype: DType, value: i128) -> i128 {
     match dtype.int_range() {
-        Some((low, high)) => (value - low).rem_euclid(high - low + 1) + low,
+        // The range is a power of two, so wrapping at 128 bits before changes nothing.
+        Some((low, high)) => value.wrapping_sub(low).rem_euclid(high - low + 1) + low,
         None => i128::from(value != 0),
     }
 }

@@ -1,0 +1,119 @@
+//! Devices that fail: out of memory at every allocation in turn, and lost at any moment.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::graph::Graph;
+use crate::kernels::Target;
+use crate::ops::case::{self, Case, graph_of_case};
+use crate::ops::tests::inputs_of;
+use crate::{
+    Device, DeviceOptions, Error, Outputs, Result, Select, Session, SessionOptions, Tensor, adapters,
+};
+
+/// A new device on each adapter, and the one that only validates.
+fn devices() -> Vec<Device> {
+    let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
+    let open = |name| Device::new(DeviceOptions { select: Select::Name(name) }).unwrap();
+    let real = usable.map(|adapter| open(adapter.name));
+    real.chain([Device::noop(Target::FLOOR)]).collect()
+}
+
+/// A node with weights, constants and parameters, in parts that each are a kernel of their own.
+fn model() -> (Arc<Graph>, Vec<Tensor>) {
+    let case = Case::new("Gemm", "memory")
+        .input(case::random(&[5, 40]))
+        .constant(case::random(&[40, 9]))
+        .constant(case::random(&[9]))
+        .int("transA", 0);
+    (Arc::new(graph_of_case(&case).unwrap()), inputs_of(&case))
+}
+
+fn session(device: &Device, graph: &Arc<Graph>) -> Session {
+    Session::of_graph(device, graph.clone(), SessionOptions::default(), Vec::new()).unwrap()
+}
+
+fn run(session: &Session, inputs: &[Tensor]) -> Result<Outputs> {
+    session.run(&[("input_0", &inputs[0])])
+}
+
+fn let_allocations(device: &Device, left: usize) {
+    device.gpu().unwrap().allocations_left.store(left, Ordering::Relaxed);
+}
+
+/// Calls `act` with every number of allocations that still work, until it needs no more; after each failure the same
+/// session works again.
+fn each_allocation_fails(what: &str, act: impl Fn(&Session, &[Tensor]) -> Result<()>) {
+    let (graph, inputs) = model();
+    for device in devices() {
+        let expected = run(&session(&device, &graph), &inputs).unwrap();
+        let mut failed = 0;
+        loop {
+            // The pipelines of the first device are there already: each failure is tried on a new one too.
+            let fresh = match device.name() {
+                name if adapters().iter().any(|adapter| adapter.name == name) => {
+                    Device::new(DeviceOptions { select: Select::Name(name) }).unwrap()
+                }
+                _ => Device::noop(Target::FLOOR),
+            };
+            let mut done = 0;
+            for device in [&device, &fresh] {
+                let session = session(device, &graph);
+                let_allocations(device, failed);
+                let outcome = act(&session, &inputs);
+                let_allocations(device, usize::MAX);
+                match outcome {
+                    Ok(()) => done += 1,
+                    Err(Error::OutOfMemory { what, .. }) => assert!(!what.is_empty()),
+                    Err(error) => panic!("{what}, allocation {failed} on {}: {error}", device.name()),
+                }
+                assert_eq!(run(&session, &inputs).unwrap(), expected, "{what}, after allocation {failed}");
+                act(&session, &inputs).unwrap();
+            }
+            if done == 2 {
+                break;
+            }
+            failed += 1;
+        }
+        assert!(failed > 5, "{what}: {failed} allocations");
+    }
+}
+
+#[test]
+fn memory_runs_out_in_a_run() {
+    each_allocation_fails("run", |session, inputs| run(session, inputs).map(drop));
+}
+
+#[test]
+fn memory_runs_out_in_an_asynchronous_run() {
+    each_allocation_fails("run_async", |session, inputs| {
+        pollster::block_on(session.run_async(&[("input_0", &inputs[0])])).map(drop)
+    });
+}
+
+#[test]
+fn memory_runs_out_in_a_binding() {
+    each_allocation_fails("bind", |session, inputs| {
+        session.bind().input("input_0", &inputs[0]).build().map(drop)
+    });
+}
+
+#[test]
+fn memory_runs_out_in_a_profile() {
+    each_allocation_fails("profile", |session, inputs| match session.profile(&[("input_0", &inputs[0])]) {
+        // The same number of allocations, on an adapter that has no timestamps.
+        Err(Error::Gpu(text)) if text.contains("timestamp") => run(session, inputs).map(drop),
+        outcome => outcome.map(drop),
+    });
+}
+
+/// What wgpu and Vulkan say, rather than a test: more than any machine has.
+#[test]
+fn a_buffer_that_is_too_large_is_refused_before_the_driver_is_asked() {
+    for device in devices() {
+        let gpu = device.gpu().unwrap();
+        let limit = gpu.device.limits().max_buffer_size;
+        let error = gpu.buffer("a test", limit + 16, wgpu::BufferUsages::STORAGE, false).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }), "{error}");
+    }
+}

@@ -1,0 +1,213 @@
+//! lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, all its loops together, without an error.
+//! Kernels stay below: shown with the driver's limit lowered by rewriting the shaders, and at full length as they are.
+
+use crate::graph::Attr;
+use crate::kernels::Class;
+use crate::ops::case::{self, Case, Tolerance};
+use crate::ops::tests::{compared, wanted};
+use crate::{Device, DeviceOptions, Error, Select, Tensor, adapters};
+
+/// How many iterations the rewritten shaders do, and what lowering believes: the driver's numbers, divided.
+const ENDS: u32 = 1092;
+const BELIEVED: u32 = 1000;
+
+/// Values whose sums are exact, and that differ at the far end, where a loop that stops early does not get.
+fn steps(shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> =
+        (0..count).map(|i| if i + 3 > count { 64.0 } else { (i % 3) as f32 - 1.0 }).collect();
+    case::values(shape, &values)
+}
+
+/// Every family of loops, over rows, windows and lists of `n` and more, in time that grows with `n`.
+fn long(n: usize) -> Vec<Case> {
+    let new =
+        |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 });
+    let exact = |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance::EXACT);
+    let wide = n.isqrt() + 1;
+    let axis = |axis: i64| case::values(&[], &[axis]);
+    let window = |op: &str, name: &str, shape: &[usize]| {
+        let kernel: Vec<i64> = shape[2..].iter().map(|&d| d as i64).collect();
+        new(op, name).input(steps(shape)).ints("kernel_shape", &kernel)
+    };
+    let conv = |name: &str, x: &[usize], w: &[usize]| new("Conv", name).input(steps(x)).constant(steps(w));
+    let pow = case::values(&[1], &[1i32]);
+    vec![
+        exact("ReduceSum", "row").input(steps(&[n])).int("keepdims", 0),
+        exact("ReduceSum", "few rows").input(steps(&[3, n])).constant(case::list(&[1])),
+        exact("ReduceSum", "columns").input(steps(&[n, 70])).constant(case::list(&[0])),
+        exact("ReduceSum", "outer and inner").input(steps(&[wide, 3, wide])).constant(case::list(&[0, 2])),
+        exact("ReduceMax", "row").input(steps(&[2, n])).constant(case::list(&[1])),
+        new("ReduceL2", "row").input(steps(&[2, n])).constant(case::list(&[1])),
+        new("ReduceMean", "many rows").input(steps(&[200, n / 20])).constant(case::list(&[1])),
+        exact("ArgMax", "row").input(steps(&[2, n])).int("axis", 1),
+        exact("ArgMin", "column").input(steps(&[n, 2])).int("axis", 0).int("select_last_index", 1),
+        new("Softmax", "row").input(steps(&[2, n])),
+        new("Softmax", "column").input(steps(&[n, 3])).int("axis", 0),
+        new("LogSoftmax", "row").input(steps(&[1, n])),
+        new("LayerNormalization", "row").input(steps(&[2, n])).constant(steps(&[n])),
+        new("InstanceNormalization", "plane")
+            .input(steps(&[1, 2, n]))
+            .constant(case::random(&[2]))
+            .constant(case::random(&[2])),
+        exact("CumSum", "row").input(steps(&[2, n])).constant(axis(1)),
+        exact("CumSum", "column, reverse").input(steps(&[n, 2])).constant(axis(0)).int("reverse", 1),
+        exact("MatMul", "one row").input(steps(&[1, n])).input(steps(&[n, 3])),
+        exact("MatMul", "one column").input(steps(&[5, n])).input(steps(&[n, 1])),
+        exact("MatMul", "constant").input(steps(&[6, n])).constant(steps(&[n, 9])),
+        exact("MatMul", "batch").input(steps(&[2, 9, n])).input(steps(&[2, n, 9])),
+        exact("Gemm", "transposed")
+            .input(steps(&[n, 5]))
+            .constant(steps(&[4, n]))
+            .int("transA", 1)
+            .int("transB", 1),
+        exact("Einsum", "three")
+            .string("equation", "ij,ij,j->i")
+            .input(steps(&[2, n]))
+            .input(steps(&[2, n]))
+            .input(steps(&[n])),
+        conv("channels", &[1, n, 2, 2], &[2, n, 1, 1]),
+        conv("taps", &[1, 2, n + 4], &[3, 2, n]),
+        conv("window", &[1, 2, wide + 1, wide + 1], &[2, 2, wide, wide]),
+        conv("depthwise", &[1, 3, wide + 1, wide + 2], &[3, 1, wide, wide]).int("group", 3),
+        conv("tall", &[1, 1, n / 2 + 2, 4], &[1, 1, n / 2, 2]),
+        new("ConvTranspose", "channels").input(steps(&[1, n, 3])).constant(steps(&[n, 2, 2])),
+        window("MaxPool", "window", &[1, 2, wide, wide]),
+        window("MaxPool", "tall", &[1, 1, n / 2, 2]),
+        window("AveragePool", "window", &[1, 2, wide, wide]),
+        window("AveragePool", "tall", &[1, 1, n / 2, 2]),
+        window("LpPool", "tall", &[1, 1, n / 2, 1]),
+        new("GlobalAveragePool", "long").input(steps(&[1, 2, n])),
+        new("GlobalMaxPool", "long").input(steps(&[1, 2, n])),
+        exact("TopK", "row").input(steps(&[2, n])).constant(case::list(&[5])).outputs(2),
+        exact("TopK", "all, ascending")
+            .input(case::random(&[n]))
+            .constant(case::list(&[n as i64]))
+            .int("largest", 0)
+            .outputs(2),
+        exact("ScatterElements", "one place")
+            .string("reduction", "add")
+            .input(steps(&[3]))
+            .input(case::values(&[n], &vec![1i64; n]))
+            .input(steps(&[n])),
+        exact("ScatterND", "one place")
+            .string("reduction", "add")
+            .input(steps(&[3, 2]))
+            .input(case::values(&[n, 1], &vec![1i64; n]))
+            .input(steps(&[n, 2])),
+        new("Attention", "keys")
+            .input(case::random(&[1, 1, 2, 8]))
+            .input(case::random(&[1, 1, n, 8]))
+            .input(case::random(&[1, 1, n, 8])),
+        new("Attention", "depth")
+            .input(case::random(&[1, 1, 2, n / 3]))
+            .input(case::random(&[1, 1, 5, n / 3]))
+            .input(case::random(&[1, 1, 5, n / 3])),
+        new("Resize", "shrink")
+            .input(steps(&[1, 1, n]))
+            .absent()
+            .absent()
+            .constant(case::list(&[1, 1, 2]))
+            .string("mode", "linear")
+            .int("antialias", 1),
+        new("Col2Im", "tall")
+            .input(case::random(&[1, n / 2, 3]))
+            .constant(case::list(&[n as i64 / 2 + 2, 1]))
+            .constant(case::list(&[n as i64 / 2, 1])),
+        new("CausalConvWithState", "taps").outputs(2).input(steps(&[1, 2, 5])).constant(steps(&[2, 1, n])),
+        new("MaxRoiPool", "all")
+            .ints("pooled_shape", &[1, 1])
+            .input(steps(&[1, 1, n / 2, 2]))
+            .input(case::values(&[1, 5], &[0.0, 0.0, 0.0, 1.0, (n / 2) as f32])),
+        new("RoiAlign", "samples")
+            .int("output_height", 1)
+            .int("output_width", 1)
+            .int("sampling_ratio", wide as i64)
+            .input(steps(&[1, 1, 4, 4]))
+            .input(case::values(&[1, 4], &[0.0f32, 0.0, 3.0, 3.0]))
+            .input(case::values(&[1], &[0i64])),
+        exact("Pow", "integers").input(case::values(&[1, 4], &[2i32, -3, 1, 0])).input(pow),
+        new("DFT", "real")
+            .input(case::random(&[1, n / 4, 1]))
+            .constant(axis(1))
+            .attr("onesided", Attr::Int(0)),
+    ]
+}
+
+/// Families that take n x n steps.
+fn square(n: usize) -> Vec<Case> {
+    let new =
+        |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 });
+    vec![
+        new("ConvTranspose", "taps")
+            .input(steps(&[1, 1, n]))
+            .constant(steps(&[1, 1, n]))
+            .ints("pads", &[n as i64 - 2, n as i64 - 2]),
+        new("ConvTranspose", "apart")
+            .input(steps(&[1, 1, 3]))
+            .constant(steps(&[1, 1, 2]))
+            .ints("strides", &[n as i64 + 1])
+            .ints("dilations", &[n as i64]),
+        new("LRN", "channels").int("size", 2 * n as i64).input(steps(&[1, n, 2])),
+    ]
+}
+
+/// What differs from the reference, or fails, on every adapter and for both classes of kernels. A refusal is no failure.
+fn failures(cases: &[Case], open: impl Fn(Device, Class) -> Device) -> Vec<String> {
+    let mut failures = Vec::new();
+    let names = adapters().into_iter().filter(|a| a.below_floor.is_none()).map(|adapter| adapter.name);
+    for name in names {
+        // SwiftShader takes a minute to compile the attention kernel of GPUs.
+        let classes =
+            if name.contains("SwiftShader") { &[Class::Cpu][..] } else { &[Class::Cpu, Class::Gpu] };
+        for &class in classes {
+            let device = Device::new(DeviceOptions { select: Select::Name(name.clone()) });
+            let device = open(device.unwrap_or_else(|error| panic!("{error}")), class);
+            for case in cases.iter().filter(|case| wanted(case)) {
+                match compared(case, &device) {
+                    Ok(None) => {}
+                    Err(Error::Unsupported(nodes)) if nodes[0].reason.contains("more than") => {
+                        println!("{} on {name}: {}", case.name, nodes[0].reason);
+                    }
+                    Ok(Some(reason)) => {
+                        failures.push(format!("{} on {name}, {class:?}: {reason}", case.name))
+                    }
+                    Err(error) => failures.push(format!("{} on {name}, {class:?}: {error}", case.name)),
+                }
+            }
+        }
+    }
+    failures
+}
+
+#[track_caller]
+fn assert_none(failures: &[String]) {
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// By construction: what lowering believes of the driver is what the shaders get, everywhere.
+#[test]
+fn no_kernel_needs_more_iterations_than_lowering_believes() {
+    let mut cases = long(3 * BELIEVED as usize);
+    cases.extend(square(3 * BELIEVED as usize));
+    assert_none(&failures(&cases, |device, class| {
+        let device = device.with_loops_ending_after(ENDS);
+        device.with_target(|target| (target.class, target.max_iterations) = (class, BELIEVED))
+    }));
+}
+
+/// The rewritten shaders do end: a kernel that believes in more iterations goes wrong.
+#[test]
+fn loops_that_are_too_long_are_found() {
+    let cases = [Case::new("ReduceSum", "row").input(steps(&[1, 5000])).constant(case::list(&[1]))];
+    let found = failures(&cases, |device, class| {
+        let device = device.with_loops_ending_after(16);
+        device.with_target(|target| (target.class, target.max_iterations) = (class, 60_000))
+    });
+    assert!(!found.is_empty() || adapters().is_empty());
+}
+
+#[test]
+fn long_rows_windows_and_lists() {
+    assert_none(&failures(&long(70_001), |device, class| device.with_target(|target| target.class = class)));
+}

@@ -1,0 +1,439 @@
+//! Every shader variant that the operators' cases reach, without a device: naga's writers for the three kinds of drivers,
+//! wgpu's validation of every dispatch, and what the specs say of their shaders.
+
+mod loops;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock};
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+use naga::{Block, Module, Statement};
+
+use super::{Class, Kernel, MAX_BINDINGS, Target};
+use crate::graph::Graph;
+use crate::ops::case::{self, Case, graph_of_case};
+use crate::ops::tests::{all_cases, inputs_of};
+use crate::plan::{FactBase, Options, Plan, plan};
+use crate::{Device, Session, SessionOptions, Tensor};
+
+/// What makes lowering choose among kernels.
+fn targets() -> Vec<Target> {
+    let target = |class| move |subgroup| Target { class, subgroup, ..Target::FLOOR };
+    [Class::Cpu, Class::Gpu].into_iter().flat_map(|class| [0, 4, 8, 32].map(target(class))).collect()
+}
+
+fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> crate::Result<Plan> {
+    let inputs: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
+    let facts = FactBase::new(graph)?.bind(graph, &inputs)?;
+    plan(graph, facts, target, &Options::default())
+}
+
+/// A pipeline's cache key.
+type Variant = (Kernel, Vec<bool>);
+
+/// The variants of all cases for all targets, each with the case that first reached it.
+static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
+    let targets = targets();
+    let mut variants = HashMap::new();
+    for case in all_cases() {
+        let (graph, inputs) = (graph_of_case(&case).unwrap(), inputs_of(&case));
+        for target in &targets {
+            let plan = planned(&graph, &inputs, target).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            for call in &plan.program.calls {
+                let spec = call.kernel.spec();
+                let counts = (call.tensors.len(), call.params.len());
+                assert_eq!(
+                    counts,
+                    (spec.slots().len(), spec.params().len()),
+                    "{}, {}",
+                    case.name,
+                    spec.label()
+                );
+                let variant = (call.kernel.clone(), plan.program.read_write(call));
+                variants.entry(variant).or_insert_with(|| case.name.clone());
+            }
+        }
+    }
+    variants
+});
+
+/// Calls `check` with every variant's WGSL; it says what is wrong.
+fn each_variant(check: impl Fn(&Variant, &str) -> Result<(), String>) {
+    let mut texts: HashMap<String, &Variant> = HashMap::new();
+    let mut twice = Vec::new();
+    let mut failures = Vec::new();
+    for (variant, case) in VARIANTS.iter() {
+        let text = variant.0.module(&variant.1);
+        if let Err(reason) = check(variant, &text) {
+            failures.push(format!("{} of {case}: {reason}", variant.0.spec().label()));
+        }
+        if let Some(other) = texts.insert(text, variant) {
+            twice.push((other, variant));
+        }
+    }
+    failures.sort();
+    let shown = failures[..failures.len().min(40)].join("\n");
+    assert!(failures.is_empty(), "{} of {} variants:\n{shown}", failures.len(), VARIANTS.len());
+    // Two specs with one text would be two pipelines where one does.
+    assert!(twice.is_empty(), "{twice:#?}");
+}
+
+fn parsed(text: &str) -> Result<Module, String> {
+    naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))
+}
+
+fn validated(module: &Module, capabilities: Capabilities) -> Result<ModuleInfo, String> {
+    let valid = Validator::new(ValidationFlags::all(), capabilities).validate(module);
+    valid.map_err(|error| format!("{:?}", error.into_inner()))
+}
+
+/// Writers may panic on what they do not know.
+fn caught<T, E: std::fmt::Display>(what: &str, write: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    let written = catch_unwind(AssertUnwindSafe(write)).map_err(|_| format!("{what}: the writer panics"))?;
+    written.map_err(|error| format!("{what}: {error}"))
+}
+
+const STAGE: naga::ShaderStage = naga::ShaderStage::Compute;
+
+#[test]
+fn drivers_of_three_kinds_can_be_given_every_shader() {
+    each_variant(|_, text| {
+        let module = parsed(text)?;
+        if !module.overrides.is_empty() {
+            return Err("overrides must be resolved before it is written".into());
+        }
+        let info = validated(&module, spv::supported_capabilities())?;
+        let pipeline = spv::PipelineOptions { shader_stage: STAGE, entry_point: "main".into() };
+        let options =
+            spv::Options { lang_version: (1, 3), fake_missing_bindings: true, ..Default::default() };
+        let words = caught("SPIR-V", || spv::write_vec(&module, &info, &options, Some(&pipeline)))?;
+        if words.len() < 5 {
+            return Err("SPIR-V: it is empty".into());
+        }
+        let info = validated(&module, msl::supported_capabilities())?;
+        let pipeline =
+            msl::PipelineOptions { entry_point: Some((STAGE, "main".into())), ..Default::default() };
+        // Metal 2.4 is what macOS 12 has.
+        let options = msl::Options { lang_version: (2, 4), ..Default::default() };
+        caught("MSL", || msl::write_string(&module, &info, &options, &pipeline))?;
+        let info = validated(&module, hlsl::supported_capabilities())?;
+        let pipeline = hlsl::PipelineOptions { entry_point: Some((STAGE, "main".into())) };
+        let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
+        let mut text = String::new();
+        caught("HLSL", || hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None))?;
+        Ok(())
+    });
+}
+
+/// The floor of adapters has no subgroups and no 16- or 64-bit types: a kernel that needs them stands behind the target.
+#[test]
+fn without_subgroups_nothing_but_core_wgsl_is_used() {
+    let floor = Target { subgroup: 0, ..Target::FLOOR };
+    for case in all_cases() {
+        let plan = planned(&graph_of_case(&case).unwrap(), &inputs_of(&case), &floor).unwrap();
+        for call in &plan.program.calls {
+            let slots = call.kernel.spec().slots();
+            assert!(slots.len() <= MAX_BINDINGS, "{}: {} bindings", case.name, slots.len());
+            let module = parsed(&call.kernel.module(&plan.program.read_write(call))).unwrap();
+            if let Err(reason) = validated(&module, Capabilities::empty()) {
+                panic!("{}, {}: {reason}", case.name, call.kernel.spec().label());
+            }
+            let [x, y, z] = module.entry_points[0].workgroup_size;
+            assert!(x * y * z <= 256, "{}", case.name);
+        }
+    }
+}
+
+/// The case's graph with as much behind its first output as fuses, if that is a number.
+fn with_epilogue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
+    let (mut graph, mut inputs) = (graph_of_case(case).unwrap(), inputs_of(case));
+    let facts: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
+    let facts = FactBase::new(&graph).unwrap().bind(&graph, &facts).unwrap();
+    let fact = facts.get(graph.outputs[0])?;
+    if fact.dtype != crate::DType::F32 || fact.count() == 0 {
+        return None;
+    }
+    for i in 0..4 {
+        let add =
+            Case::new("Add", "epilogue").input(case::random(&fact.shape)).input(case::random(&fact.shape));
+        let mut node = graph_of_case(&add).unwrap().nodes.remove(0);
+        let value = |name: &str| crate::graph::Value {
+            name: format!("{name}_{i}"),
+            dtype: Some(fact.dtype),
+            ..crate::graph::Value::default()
+        };
+        let (operand, sum) = (graph.add_value(value("operand")), graph.add_value(value("sum")));
+        node.inputs = vec![Some(graph.outputs[0]), Some(operand)];
+        node.outputs = vec![Some(sum)];
+        graph.inputs.push(operand);
+        inputs.push(case::random(&fact.shape));
+        graph.nodes.push(node);
+        graph.outputs[0] = sum;
+    }
+    graph.verify().unwrap();
+    Some((graph, inputs))
+}
+
+#[test]
+fn an_epilogue_leaves_the_bindings_within_the_floor() {
+    for case in all_cases() {
+        let Some((graph, inputs)) = with_epilogue(&case) else { continue };
+        for target in targets() {
+            let plan = planned(&graph, &inputs, &target).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            for call in &plan.program.calls {
+                let (spec, bindings) = (call.kernel.spec(), call.tensors.len());
+                assert!(bindings <= MAX_BINDINGS, "{}: {} has {bindings} bindings", case.name, spec.label());
+            }
+        }
+    }
+}
+
+#[test]
+fn specs_list_what_their_shaders_bind() {
+    each_variant(|(kernel, read_write), text| {
+        let module = parsed(text)?;
+        let info = validated(&module, Capabilities::all())?;
+        let used = info.get_entry_point(0);
+        let (slots, mut params) = (kernel.spec().slots(), kernel.spec().params());
+        if params.is_empty() {
+            params.push("unused".into());
+        }
+        let mut bindings = 0;
+        for (handle, variable) in module.global_variables.iter() {
+            let Some(binding) = &variable.binding else { continue };
+            bindings += 1;
+            let i = binding.binding as usize;
+            let uses = used[handle];
+            if let naga::AddressSpace::Uniform = variable.space {
+                let naga::TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else {
+                    return Err("params are no struct".into());
+                };
+                let names: Vec<&str> = members.iter().filter_map(|member| member.name.as_deref()).collect();
+                if i != slots.len() || names != params {
+                    return Err(format!("binding {i} has the words {names:?}, and the spec says {params:?}"));
+                }
+                continue;
+            }
+            let slot = slots.get(i).ok_or_else(|| format!("binding {i} is beyond the slots"))?;
+            let stores = uses.intersects(GlobalUse::WRITE | GlobalUse::ATOMIC);
+            if variable.name.as_deref() != Some(slot.name.as_str()) || stores != slot.written {
+                return Err(format!(
+                    "binding {i} is {:?} with uses {uses:?}, and the spec says {slot:?}",
+                    variable.name
+                ));
+            }
+            if uses.is_empty() {
+                return Err(format!("'{}' is bound, and not used", slot.name));
+            }
+            let writable = slot.written || read_write[i];
+            let naga::AddressSpace::Storage { access } = variable.space else {
+                return Err(format!("binding {i} is no storage"));
+            };
+            if access.contains(naga::StorageAccess::STORE) != writable {
+                return Err(format!("binding {i} is declared {access:?}"));
+            }
+        }
+        if bindings != slots.len() + 1 {
+            Err(format!("{bindings} bindings, {} slots", slots.len()))
+        } else {
+            Ok(())
+        }
+    });
+}
+
+/// Whether all invocations of a workgroup (for subgroup operations: of a subgroup) reach what needs them all. naga lets
+/// through a barrier after a return.
+struct Flow<'a> {
+    info: &'a FunctionInfo,
+    returned: bool,
+}
+
+impl Flow<'_> {
+    /// `divergent`: some condition around the block differs between invocations.
+    fn check(&mut self, block: &Block, divergent: bool) -> Result<(), String> {
+        for statement in block {
+            match statement {
+                Statement::Return { .. } | Statement::Kill => self.returned = true,
+                Statement::ControlBarrier(_)
+                | Statement::WorkGroupUniformLoad { .. }
+                | Statement::SubgroupBallot { .. }
+                | Statement::SubgroupGather { .. }
+                | Statement::SubgroupCollectiveOperation { .. }
+                    if divergent || self.returned =>
+                {
+                    let why = if divergent { "under a divergent condition" } else { "after a return" };
+                    return Err(format!("{statement:?} {why}"));
+                }
+                Statement::Block(block) => self.check(block, divergent)?,
+                Statement::If { condition, accept, reject } => {
+                    let differs = self.info[*condition].uniformity.non_uniform_result.is_some();
+                    self.check(accept, divergent || differs)?;
+                    self.check(reject, divergent || differs)?;
+                }
+                Statement::Switch { selector, cases } => {
+                    let differs = self.info[*selector].uniformity.non_uniform_result.is_some();
+                    cases.iter().try_for_each(|case| self.check(&case.body, divergent || differs))?;
+                }
+                // Loops count from and to values that workgroups share, which naga does not follow through variables.
+                Statement::Loop { body, continuing, .. } => {
+                    self.check(body, divergent)?;
+                    self.check(continuing, divergent)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn barriers_are_in_uniform_control_flow() {
+    each_variant(|_, text| {
+        let module = parsed(text)?;
+        let info = validated(&module, Capabilities::all())?;
+        let main = &module.entry_points[0].function;
+        // The front end ends a body with a return.
+        let mut flow = Flow { info: info.get_entry_point(0), returned: false };
+        flow.check(&main.body, false)?;
+        for (handle, function) in module.functions.iter() {
+            Flow { info: &info[handle], returned: false }.check(&function.body, true)?;
+        }
+        Ok(())
+    });
+}
+
+/// Pairs of cases that differ in sizes alone: none of them may need another pipeline.
+fn resized() -> Vec<(Case, Case)> {
+    let pair = |make: &dyn Fn(usize) -> Case| (make(1), make(2));
+    vec![
+        pair(&|n| Case::new("Softmax", "rows").input(case::random(&[3 * n, 20 + n]))),
+        pair(&|n| Case::new("Relu", "any").input(case::random(&[3, 5 + 8 * n]))),
+        pair(&|n| {
+            Case::new("Add", "broadcast").input(case::random(&[2, 3 + n, 5])).input(case::random(&[3 + n, 1]))
+        }),
+        pair(&|n| {
+            Case::new("MatMul", "any").input(case::random(&[32 * n, 24])).input(case::random(&[24, 64]))
+        }),
+        pair(&|n| {
+            Case::new("Conv", "3x3")
+                .input(case::random(&[1, 8, 10 + 8 * n, 12 + 8 * n]))
+                .constant(case::random(&[8, 8, 3, 3]))
+                .ints("pads", &[1, 1, 1, 1])
+        }),
+        pair(&|n| {
+            Case::new("ConvTranspose", "2x2")
+                .input(case::random(&[1, 4, 5 + n, 6 + n]))
+                .constant(case::random(&[4, 3, 2, 2]))
+                .ints("strides", &[2, 2])
+        }),
+        pair(&|n| {
+            Case::new("MaxPool", "2x2")
+                .input(case::random(&[1, 3, 8 + n, 9 + n]))
+                .ints("kernel_shape", &[2, 2])
+        }),
+        pair(&|n| Case::new("ReduceMean", "all").input(case::random(&[12 + n, 9 + n])).int("keepdims", 0)),
+        pair(&|n| Case::new("ArgMax", "last").input(case::random(&[2 + n, 9 + n])).int("axis", -1)),
+        pair(&|n| {
+            Case::new("Transpose", "swap").input(case::random(&[2 + n, 3 + n, 5])).ints("perm", &[0, 2, 1])
+        }),
+        pair(&|n| {
+            Case::new("Concat", "last")
+                .input(case::random(&[3 + n, 5]))
+                .input(case::random(&[3 + n, 7 + n]))
+                .int("axis", 1)
+        }),
+        pair(&|n| {
+            Case::new("Gather", "rows")
+                .input(case::random(&[9 + n, 4]))
+                .input(case::list(&[0, 2, 1][..1 + n]))
+        }),
+        pair(&|n| {
+            Case::new("CumSum", "rows")
+                .input(case::random(&[3, 40 + n]))
+                .constant(case::values::<i64>(&[], &[1]))
+        }),
+        pair(&|n| {
+            Case::new("TopK", "rows").input(case::random(&[3, 90 + n])).constant(case::list(&[5])).outputs(2)
+        }),
+        pair(&|n| {
+            let scales = case::values::<f32>(&[4], &[1.0, 1.0, 2.0, 2.0]);
+            Case::new("Resize", "twice")
+                .input(case::random(&[1, 2, 3 + n, 4 + n]))
+                .absent()
+                .constant(scales)
+                .string("mode", "linear")
+        }),
+        pair(&|n| {
+            Case::new("LayerNormalization", "last")
+                .input(case::random(&[4 + n, 16]))
+                .constant(case::random(&[16]))
+                .constant(case::random(&[16]))
+        }),
+        pair(&|n| {
+            Case::new("Pad", "zeros")
+                .input(case::random(&[3 + n, 4]))
+                .constant(case::list(&[1, 0, 0, n as i64]))
+        }),
+        pair(&|n| {
+            Case::new("Slice", "middle")
+                .input(case::random(&[8 + n, 6]))
+                .constant(case::list(&[1]))
+                .constant(case::list(&[3 + n as i64]))
+                .constant(case::list(&[1]))
+        }),
+        pair(&|n| {
+            Case::new("Tile", "rows")
+                .input(case::random(&[3 + n, 5]))
+                .constant(case::list(&[2, 1 + n as i64]))
+        }),
+        pair(&|n| {
+            Case::new("Where", "any")
+                .input(case::bools(&[3], &[true, false, true]))
+                .input(case::random(&[4 + n, 3]))
+                .input(case::random(&[]))
+        }),
+        pair(&|n| Case::new("LRN", "any").input(case::random(&[1, 5 + n, 3, 3 + n])).int("size", 3)),
+    ]
+}
+
+#[test]
+fn shapes_are_no_part_of_a_shader() {
+    for (small, large) in resized() {
+        for target in targets() {
+            // Products choose among the target's few blocks by size.
+            let target = Target { blocks: &target.blocks[..1], ..target };
+            let variants = |case: &Case| -> Vec<Variant> {
+                let plan = planned(&graph_of_case(case).unwrap(), &inputs_of(case), &target).unwrap();
+                let calls = plan.program.calls.iter();
+                calls.map(|call| (call.kernel.clone(), plan.program.read_write(call))).collect()
+            };
+            assert_eq!(variants(&small), variants(&large), "{} for {target:?}", small.name);
+        }
+    }
+}
+
+#[test]
+fn every_dispatch_is_valid() {
+    let mut failures = Vec::new();
+    for target in targets() {
+        let device = Device::noop(target.clone());
+        for case in all_cases() {
+            let graph = Arc::new(graph_of_case(&case).unwrap());
+            let run = || -> crate::Result<()> {
+                let session =
+                    Session::of_graph(&device, graph.clone(), SessionOptions::default(), Vec::new())?;
+                let inputs = inputs_of(&case);
+                let names = graph.inputs.iter().map(|id| graph.value(*id).name.as_str());
+                let named: Vec<(&str, &Tensor)> = names.zip(&inputs).collect();
+                session.run(&named)?;
+                Ok(())
+            };
+            if let Err(error) = run() {
+                failures.push(format!("{} for {:?}: {error}", case.name, (target.class, target.subgroup)));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}

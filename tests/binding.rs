@@ -1,0 +1,317 @@
+//! Sessions over the host's own device and buffers, on every adapter present.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
+#[path = "common/onnx.rs"]
+mod onnx;
+
+use onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
+use onnx::proto::GraphProto;
+use sardonyx::{Device, Error, Model, Session, SessionOptions, Tensor, device_bytes, wgpu};
+use wgpu::{BufferUsages, util::DeviceExt};
+
+fn of(main: GraphProto) -> Model {
+    Model::from_bytes(bytes(&model(21, main))).unwrap()
+}
+
+fn session(device: &Device, model: &Model) -> Session {
+    Session::new(device, model, SessionOptions::default()).unwrap()
+}
+
+/// A program with a device of its own, requested with no more than wgpu's default limits and no features.
+struct Host {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+}
+
+impl Host {
+    fn each() -> Vec<Host> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+        let host = |adapter: wgpu::Adapter| {
+            let device = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()));
+            device.ok().map(|(device, queue)| Host { device, queue })
+        };
+        adapters.into_iter().filter_map(host).collect()
+    }
+
+    fn sardonyx(&self) -> Device {
+        Device::from_wgpu(self.device.clone(), self.queue.clone()).unwrap()
+    }
+
+    fn buffer(&self, values: &[f32]) -> wgpu::Buffer {
+        self.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: None,
+            contents: bytemuck::cast_slice(values),
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        })
+    }
+
+    fn empty(&self, shape: &[usize]) -> wgpu::Buffer {
+        self.buffer(&vec![f32::NAN; device_bytes(shape) as usize / 4])
+    }
+
+    fn run(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, count: usize) -> Vec<T> {
+        let size = buffer.size();
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        let staging = self.device.create_buffer(&descriptor);
+        self.run(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size));
+        staging.slice(..).map_async(wgpu::MapMode::Read, |result| result.unwrap());
+        self.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let mapped = staging.slice(..).get_mapped_range().unwrap();
+        bytemuck::pod_collect_to_vec(&mapped[..count * 4])
+    }
+}
+
+/// `y = relu(x + 1) * 2`, in the arena's terms: values that could well lie in the input's memory.
+fn steps() -> Model {
+    let nodes = vec![
+        node("Add", &["x", "one"], &["a"]),
+        node("Relu", &["a"], &["r"]),
+        node("CumSum", &["r", "axis"], &["c"]),
+        node("Mul", &["c", "two"], &["y"]),
+    ];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("x", FLOAT, &["n", "4"])];
+    main.initializer = vec![weights("one", &[], &[1.0]), weights("two", &[], &[2.0]), axis(1)];
+    of(main)
+}
+
+fn axis(axis: i64) -> onnx::proto::TensorProto {
+    let data = axis.to_le_bytes().to_vec();
+    onnx::proto::TensorProto { raw_data: Some(data.into()), ..onnx::build::empty("axis", INT64, &[]) }
+}
+
+#[test]
+fn a_session_runs_on_the_hosts_device() {
+    for host in Host::each() {
+        let device = host.sardonyx();
+        let x = Tensor::from_slice(&[1, 4], &[1.0f32, -3.0, 0.5, 2.0]).unwrap();
+        let outputs = session(&device, &steps()).run(&[("x", &x)]).unwrap();
+        assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), [4.0, 4.0, 7.0, 13.0]);
+    }
+}
+
+#[test]
+fn buffers_of_the_caller_are_used_as_they_are() {
+    for host in Host::each() {
+        let device = host.sardonyx();
+        let session = session(&device, &steps());
+        let given = [1.0, -3.0, 0.5, 2.0, 0.0, 0.0, -1.0, 1.0];
+        let (x, y) = (host.buffer(&given), host.empty(&[2, 4]));
+        let binding = session.bind().input_buffer("x", &x, &[2, 4]).output_buffer("y", &y).build().unwrap();
+        assert_eq!(binding.output_shape(0), Some(&[2, 4][..]));
+        assert_eq!(binding.output_shape(1), None);
+        let before = device.counters();
+        for _ in 0..3 {
+            host.run(|encoder| binding.record(encoder));
+        }
+        assert_eq!(device.counters(), before, "recording creates nothing, and submits nothing");
+        assert_eq!(host.read::<f32>(&y, 8), [4.0, 4.0, 7.0, 13.0, 2.0, 4.0, 4.0, 8.0]);
+        assert_eq!(host.read::<f32>(&x, 8), given, "an input is never written");
+    }
+}
+
+#[test]
+fn fixed_and_bound_inputs_mix() {
+    let mut main = graph(&[], vec![node("Sub", &["x", "b"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["4"]), value("b", FLOAT, &["4"])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let (x, y) = (host.buffer(&[5.0, 6.0, 7.0, 8.0]), host.empty(&[4]));
+        let b = Tensor::from_slice(&[4], &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
+        let binder = session.bind().input_buffer("x", &x, &[4]).input("b", &b).output_buffer("y", &y);
+        let binding = binder.build().unwrap();
+        host.run(|encoder| binding.record(encoder));
+        assert_eq!(host.read::<f32>(&y, 4), [4.0; 4]);
+    }
+}
+
+#[test]
+fn a_bound_output_may_be_an_input_or_feed_other_kernels() {
+    let nodes = vec![
+        node("Identity", &["x"], &["same"]),
+        node("CumSum", &["x", "axis"], &["c"]),
+        node("CumSum", &["c", "axis"], &["cc"]),
+        node("Reshape", &["c", "rows"], &["r"]),
+    ];
+    let mut main = graph(&[], nodes, &["x", "same", "c", "cc", "r"]);
+    main.input = vec![value("x", FLOAT, &["4"])];
+    let rows = [2i64, 2].iter().flat_map(|d| d.to_le_bytes()).collect::<Vec<u8>>();
+    let rows =
+        onnx::proto::TensorProto { raw_data: Some(rows.into()), ..onnx::build::empty("rows", INT64, &[2]) };
+    main.initializer = vec![axis(0), rows];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let x = host.buffer(&[1.0, 2.0, 3.0, 4.0]);
+        let outputs: Vec<wgpu::Buffer> = (0..5).map(|_| host.empty(&[4])).collect();
+        let mut binder = session.bind().input_buffer("x", &x, &[4]);
+        for (name, buffer) in ["x", "same", "c", "cc", "r"].iter().zip(&outputs) {
+            binder = binder.output_buffer(name, buffer);
+        }
+        let binding = binder.build().unwrap();
+        host.run(|encoder| binding.record(encoder));
+        let expected = [
+            [1.0, 2.0, 3.0, 4.0],
+            [1.0, 2.0, 3.0, 4.0],
+            [1.0, 3.0, 6.0, 10.0],
+            [1.0, 4.0, 10.0, 20.0],
+            [1.0, 3.0, 6.0, 10.0],
+        ];
+        for (buffer, expected) in outputs.iter().zip(expected) {
+            assert_eq!(host.read::<f32>(buffer, 4), expected);
+        }
+    }
+}
+
+/// Decaying state in two buffers, each the input of one step and the output of the next; ten steps in one submission.
+#[test]
+fn state_stays_on_the_device() {
+    let nodes =
+        vec![node("Mul", &["state", "half"], &["decayed"]), node("Add", &["decayed", "x"], &["next"])];
+    let mut main = graph(&[], nodes, &["next"]);
+    main.input = vec![value("state", FLOAT, &["4"]), value("x", FLOAT, &["4"])];
+    main.initializer = vec![weights("half", &[], &[0.5])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let x = host.buffer(&[1.0, 2.0, 3.0, 4.0]);
+        let state = [host.buffer(&[0.0; 4]), host.empty(&[4])];
+        let step = |from: usize| {
+            let binder = session.bind().input_buffer("state", &state[from], &[4]);
+            let binder = binder.input_buffer("x", &x, &[4]).output_buffer("next", &state[1 - from]);
+            binder.build().unwrap()
+        };
+        let steps = [step(0), step(1)];
+        host.run(|encoder| (0..10).for_each(|i| steps[i % 2].record(encoder)));
+        let sum: f32 = (0..10).map(|i| 0.5f32.powi(i)).sum();
+        assert_eq!(host.read::<f32>(&state[0], 4), [sum, 2.0 * sum, 3.0 * sum, 4.0 * sum]);
+    }
+}
+
+/// A cache that grows by one row a step, as of keys in a decoder: each length is a plan of its own, all of one set of
+/// pipelines.
+#[test]
+fn a_cache_grows_on_the_device() {
+    let nodes = vec![
+        node("Concat", &["past", "key"], &["present"]).with(int("axis", 1)),
+        node("ReduceSum", &["present", "axes"], &["sum"]).with(int("keepdims", 0)),
+    ];
+    let mut main = graph(&[], nodes, &["present", "sum"]);
+    main.input = vec![value("past", FLOAT, &["2", "t", "3"]), value("key", FLOAT, &["2", "1", "3"])];
+    let axes = 1i64.to_le_bytes().to_vec();
+    main.initializer = vec![onnx::proto::TensorProto {
+        raw_data: Some(axes.into()),
+        ..onnx::build::empty("axes", INT64, &[1])
+    }];
+    const STEPS: usize = 6;
+    for host in Host::each() {
+        let device = host.sardonyx();
+        let session = session(&device, &of(main.clone()));
+        let caches = [host.empty(&[2, STEPS, 3]), host.empty(&[2, STEPS, 3])];
+        let sum = host.empty(&[2, 3]);
+        let mut pipelines = Vec::new();
+        for t in 0..STEPS {
+            let key: Vec<f32> = (0..6).map(|i| (10 * t + i) as f32).collect();
+            let key = Tensor::from_slice(&[2, 1, 3], &key).unwrap();
+            let binder = session.bind().input_buffer("past", &caches[t % 2], &[2, t, 3]).input("key", &key);
+            let binder = binder.output_buffer("present", &caches[1 - t % 2]).output_buffer("sum", &sum);
+            let binding = binder.build().unwrap();
+            host.run(|encoder| binding.record(encoder));
+            pipelines.push(device.counters().pipelines);
+        }
+        let expected: Vec<f32> =
+            (0..6).map(|i| (0..STEPS).map(|t| (10 * t + i) as f32).sum::<f32>()).collect();
+        assert_eq!(host.read::<f32>(&sum, 6), expected);
+        // A length of 0 and of 1 may need other kernels than the rest.
+        assert_eq!(pipelines[2], pipelines[STEPS - 1], "{pipelines:?}");
+    }
+}
+
+#[test]
+fn integers_lie_in_buffers_as_words() {
+    let mut main = graph(&[], vec![node("Neg", &["x"], &["y"])], &[]);
+    main.input = vec![value("x", INT64, &["3"])];
+    main.output = vec![value("y", INT64, &["3"])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let (x, y) = (host.buffer(&[5i32, -6, 7, 0].map(|v| f32::from_bits(v as u32))), host.empty(&[3]));
+        let binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
+        host.run(|encoder| binding.record(encoder));
+        assert_eq!(host.read::<i32>(&y, 3), [-5, 6, -7]);
+    }
+}
+
+#[test]
+fn bindings_that_cannot_be() {
+    let Some(host) = Host::each().into_iter().next() else { return };
+    let device = host.sardonyx();
+    let (x, y) = (host.empty(&[2, 4]), host.empty(&[2, 4]));
+    let session = session(&device, &steps());
+    let refused = |binder: sardonyx::Binder<'_>| binder.build().unwrap_err().to_string();
+    let bound = || session.bind().input_buffer("x", &x, &[2, 4]);
+    assert_eq!(
+        refused(session.bind().input_buffer("z", &x, &[2, 4])),
+        "input 'z': the model has no such input; it has x"
+    );
+    assert_eq!(refused(bound().output_buffer("z", &y)), "output 'z': the model has no such output; it has y");
+    assert_eq!(refused(session.bind().output_buffer("y", &y)), "input 'x': is missing");
+    assert_eq!(refused(bound().input_buffer("x", &y, &[2, 4])), "input 'x': is given twice");
+    assert_eq!(refused(bound().output_buffer("y", &y).output_buffer("y", &y)), "output 'y': is bound twice");
+    assert_eq!(
+        refused(session.bind().input_buffer("x", &x, &[3, 4]).output_buffer("y", &y)),
+        "input 'x': its buffer has 32 bytes, and shape [3, 4] takes 48"
+    );
+    assert_eq!(
+        refused(session.bind().input_buffer("x", &x, &[2, 3]).output_buffer("y", &y)),
+        "input 'x': has shape [2, 3], and the model takes [n, 4]"
+    );
+    assert_eq!(
+        refused(bound().output_buffer("y", &x)),
+        "output 'y': its buffer is bound to another input or output too, which a kernel would read while it is \
+         written; take two buffers in turn"
+    );
+    let small = host.empty(&[4]);
+    assert_eq!(
+        refused(bound().output_buffer("y", &small)),
+        "output 'y': its buffer has 16 bytes, and shape [2, 4] takes 32"
+    );
+    let usage = BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 32, usage, mapped_at_creation: false };
+    let plain = host.device.create_buffer(&descriptor);
+    assert_eq!(refused(bound().output_buffer("y", &plain)), "output 'y': its buffer lacks the usage STORAGE");
+    let reference = Device::reference();
+    let session = self::session(&reference, &steps());
+    let error = session.bind().input_buffer("x", &x, &[2, 4]).build().unwrap_err();
+    assert!(matches!(error, Error::Gpu(_)), "{error}");
+}
+
+#[test]
+fn a_value_that_decides_shapes_is_given_by_the_host() {
+    let mut main = graph(&[], vec![node("Reshape", &["x", "shape"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["4"]), value("shape", INT64, &["2"])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let (x, y, shape) = (host.buffer(&[1.0, 2.0, 3.0, 4.0]), host.empty(&[4]), host.empty(&[2]));
+        let error = session
+            .bind()
+            .input_buffer("x", &x, &[4])
+            .input_buffer("shape", &shape, &[2])
+            .build()
+            .unwrap_err();
+        let text = "input 'shape': its value decides shapes, so it must be given by `input`";
+        assert_eq!(error.to_string(), text);
+        let shape = Tensor::from_slice(&[2], &[2i64, 2]).unwrap();
+        let binder = session.bind().input_buffer("x", &x, &[4]).input("shape", &shape).output_buffer("y", &y);
+        let binding = binder.build().unwrap();
+        assert_eq!(binding.output_shape(0), Some(&[2, 2][..]));
+        host.run(|encoder| binding.record(encoder));
+        assert_eq!(host.read::<f32>(&y, 4), [1.0, 2.0, 3.0, 4.0]);
+    }
+}

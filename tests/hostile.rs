@@ -1,0 +1,108 @@
+//! Files with bytes changed, from import to dispatch, on a device that validates every call and computes nothing.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
+#[path = "common/onnx.rs"]
+mod onnx;
+
+use std::sync::LazyLock;
+
+use onnx::build::{FLOAT, INT64, bytes, empty, graph, int, ints, model, node, string, value, weights};
+use onnx::proto::TensorProto;
+use proptest::prelude::*;
+use sardonyx::{Device, Dim, Error, Model, Session, SessionOptions, Tensor, ValueInfo, wgpu};
+
+static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Device::from_wgpu(device, queue).unwrap()
+});
+
+/// One of many operators' kind: a window, a product, a reduction, shape arithmetic, moved data, a subgraph.
+fn file() -> Vec<u8> {
+    let nodes = vec![
+        node("Conv", &["x", "w"], &["c"]).with(ints("pads", &[1, 1, 1, 1])).with(ints("strides", &[2, 1])),
+        node("Relu", &["c"], &["r"]),
+        node("MaxPool", &["r"], &["p"])
+            .with(ints("kernel_shape", &[2, 2]))
+            .with(string("auto_pad", "SAME_UPPER")),
+        node("Shape", &["p"], &["s"]).with(int("end", 2)),
+        node("Concat", &["s", "rest"], &["shape"]).with(int("axis", 0)),
+        node("Reshape", &["p", "shape"], &["flat"]),
+        node("Slice", &["flat", "from", "to", "axes"], &["part"]),
+        node("MatMul", &["part", "v"], &["m"]),
+        node("Softmax", &["m"], &["y"]).with(int("axis", 2)),
+        node("Transpose", &["m"], &["t"]).with(ints("perm", &[2, 0, 1])),
+        node("TopK", &["t", "k"], &["values", "places"]).with(int("axis", -1)),
+    ];
+    let list = |name: &str, values: &[i64]| TensorProto {
+        int64_data: values.to_vec(),
+        ..empty(name, INT64, &[values.len() as i64])
+    };
+    let mut main = graph(&[], nodes, &["y", "values"]);
+    main.input = vec![value("x", FLOAT, &["n", "2", "6", "5"])];
+    main.output.push(value("places", INT64, &["3", "?", "2"]));
+    main.initializer = vec![
+        weights("w", &[2, 2, 3, 3], &[0.25; 36]),
+        weights("v", &[8, 3], &[0.5; 24]),
+        list("rest", &[-1]),
+        list("from", &[0]),
+        list("to", &[8]),
+        list("axes", &[2]),
+        list("k", &[2]),
+    ];
+    bytes(&model(21, main)).to_vec()
+}
+
+/// Zeros of the declared type and shape; sizes that are left open are 1, and large ones small.
+fn zeros(info: &ValueInfo) -> Option<Tensor> {
+    let size = |dim: &Dim| if let Dim::Known(size) = dim { (*size).min(64) } else { 1 };
+    let shape: Vec<usize> = info.shape.iter().flatten().map(size).collect();
+    let dtype = info.dtype.unwrap_or(sardonyx::DType::F32);
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n < 1 << 20)?;
+    Tensor::from_raw(dtype, &shape, vec![0; dtype.bytes_of(count)?]).ok()
+}
+
+/// As far as the bytes go. What wgpu refuses is a defect of Sardonyx.
+fn run(file: Vec<u8>) -> Result<(), Error> {
+    let model = Model::from_bytes(file)?;
+    let Some(inputs) = model.inputs().iter().map(zeros).collect::<Option<Vec<Tensor>>>() else {
+        return Ok(());
+    };
+    let named = model.inputs().iter().map(|info| info.name.as_str()).zip(&inputs);
+    let outcome = Session::new(&DEVICE, &model, SessionOptions::default())
+        .and_then(|session| session.run(&named.collect::<Vec<_>>()).map(drop));
+    assert!(!matches!(outcome, Err(Error::Gpu(_) | Error::DeviceLost(_))), "{outcome:?}");
+    outcome
+}
+
+#[test]
+fn the_file_itself_runs() {
+    run(file()).unwrap();
+}
+
+/// `PROPTEST_CASES=100000` changes more files.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 1500 };
+    ProptestConfig { cases, failure_persistence: None, ..default }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn changed_files_end_in_a_run_or_an_error(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..4),
+    ) {
+        let mut file = file();
+        for (at, byte, how) in changes {
+            let at = at.index(file.len());
+            match how {
+                0 => file[at] = byte,
+                1 => file[at] ^= 1 << (byte % 8),
+                // Most numbers in a file are small.
+                _ => file[at] = byte % 16,
+            }
+        }
+        let _ = run(file);
+    }
+}
