@@ -1,5 +1,5 @@
 //! Kernels side by side: `cargo bench --features bench-internals --bench kernels [-- part...]`, where a part is `device`, `gemm`,
-//! `gemv`, `chain`, `softmax` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
+//! `gemv`, `chain`, `softmax`, `attention` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
@@ -12,12 +12,13 @@ use sardonyx::{Model, SessionOptions, Tensor};
 
 fn main() {
     println!("{}", describe());
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
         ("device", of_device),
         ("gemm", gemm),
         ("gemv", gemv),
         ("chain", chain),
         ("softmax", softmax),
+        ("attention", attention),
         ("conv", conv),
     ];
     parts.into_iter().filter(|(name, _)| wanted(name)).for_each(|(_, run)| run());
@@ -149,6 +150,16 @@ fn softmax() {
         let x = tensor(&[rows, length]);
         let work = Some((8.0 * (rows * length) as f64, "GB, read and written once,"));
         side_by_side(&format!("Softmax of {rows} rows of {length}"), work, each("", &softmax, &x));
+    }
+}
+
+fn attention() {
+    for (heads, rows, depth) in [(8, 256, 64), (12, 128, 64), (8, 1024, 128)] {
+        let attention = model(vec![node("Attention", &["x", "x", "x"], &["y"])], &[]);
+        let flop = 4.0 * (heads * rows * rows * depth) as f64;
+        let subjects = each("", &attention, &tensor(&[1, heads, rows, depth]));
+        let title = format!("Attention, {heads} heads, {rows} rows and keys of {depth}");
+        side_by_side(&title, Some((flop, "GFLOP")), subjects.into_iter().take(3).collect());
     }
 }
 

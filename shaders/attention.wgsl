@@ -1,48 +1,6 @@
 // Scaled dot-product attention. One query row per invocation; the rows of a workgroup belong to one head, so that all
 // of its invocations read the same keys and values. The softmax is carried along the keys: `top` is the greatest score
 // so far, `sum` the sum of exp(score - top), and the row of `y` holds the weighted values until it is divided by `sum`.
-fn offset_of(batch: u32) -> i32 {
-{% if lengths %}
-  return lengths[batch] - i32(p.rows);
-{% else %}
-  return i32(p.past);
-{% endif %}
-}
-
-// What is added to the score of a key; minus infinity hides it.
-fn bias(batch: u32, head: u32, row: u32, key: u32) -> f32 {
-  let distance = i32(key) - i32(row) - offset_of(batch);
-  // Not `&&`: eight of its branches in one loop take SwiftShader minutes and gigabytes to compile.
-  var visible = (key < p.keys) & (distance >= -i32(p.left)) & (distance <= i32(p.right));
-{% if lengths %}
-  visible = visible & (i32(key) < lengths[batch]);
-{% endif %}
-{% if mask == "none" %}
-  return select(-infinity(), 0.0, visible);
-{% else %}
-  visible = visible & (key < p.mask_keys);
-  let at = batch * p.mask_batch + head * p.mask_head + row * p.mask_row + min(key, p.mask_keys - 1u);
-{% if mask == "bool" %}
-  return select(-infinity(), 0.0, visible & (mask[at] != 0u));
-{% else %}
-  return select(-infinity(), mask[at], visible);
-{% endif %}
-{% endif %}
-}
-
-fn is_hidden(bias: f32) -> bool {
-  return bitcast<u32>(bias) == 0xff800000u;
-}
-
-fn score(product: f32) -> f32 {
-{% if softcap %}
-  let cap = bitcast<f32>(p.softcap);
-  return cap * tanh_full(product * bitcast<f32>(p.scale) / cap);
-{% else %}
-  return product * bitcast<f32>(p.scale);
-{% endif %}
-}
-
 {% if scores == "none" %}
 @compute @workgroup_size({{ workgroup }})
 fn main(

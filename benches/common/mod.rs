@@ -52,7 +52,7 @@ pub fn model(nodes: Vec<onnx::proto::NodeProto>, weights: &[(&str, &[i64])]) -> 
         onnx::build::weights(name, dims, &values(dims.iter().product::<i64>() as usize))
     };
     graph.initializer = weights.iter().map(tensor).collect();
-    Model::from_bytes(onnx::build::bytes(&onnx::build::model(21, graph))).unwrap()
+    Model::from_bytes(onnx::build::bytes(&onnx::build::model(23, graph))).unwrap()
 }
 
 /// Something that can be run again and again.

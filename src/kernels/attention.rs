@@ -28,6 +28,36 @@ pub(crate) struct Attention {
     pub(crate) dtype: DType,
     /// The matrix of scores is the result.
     pub(crate) scores: Option<Scores>,
+    pub(crate) tile: Tile,
+}
+
+/// Who computes a row of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Tile {
+    /// An invocation, alone.
+    Row,
+    /// For GPUs: invocations of a workgroup, through its memory. Each keeps so many vectors of a row.
+    Shared { kept: usize },
+}
+
+impl Tile {
+    /// Rows of a workgroup, invocations that share a row, and vectors that each keeps at most: what fits 16 KiB.
+    const ROWS: usize = 8;
+    const LANES: usize = 16;
+    const KEPT: usize = 2;
+
+    /// The tile of GPUs for rows of so many vectors, if it holds them.
+    pub(crate) fn shared(vectors: usize) -> Option<Tile> {
+        let kept = vectors.div_ceil(Tile::LANES).max(1);
+        (kept <= Tile::KEPT).then_some(Tile::Shared { kept })
+    }
+
+    fn rows(self) -> usize {
+        match self {
+            Tile::Row => WORKGROUP,
+            Tile::Shared { .. } => Tile::ROWS,
+        }
+    }
 }
 
 /// What the mask holds.
@@ -103,8 +133,8 @@ impl Params {
     }
 
     /// Workgroups of a call for the values.
-    pub(crate) fn groups(&self) -> usize {
-        self.batches * self.heads * self.rows.div_ceil(WORKGROUP)
+    pub(crate) fn groups(&self, tile: Tile) -> usize {
+        self.batches * self.heads * self.rows.div_ceil(tile.rows())
     }
 
     /// Workgroups of a call for the matrix of scores.
@@ -113,15 +143,22 @@ impl Params {
     }
 
     /// Keys that one call may cover without any invocation looping more often than `iterations`; 0 if there are none.
-    pub(crate) fn keys_per_call(&self, iterations: usize) -> usize {
-        let per_block = 1 + self.depth + self.depth_v;
-        iterations.saturating_sub(self.depth_v) / per_block * BLOCK
+    pub(crate) fn keys_per_call(&self, tile: Tile, iterations: usize) -> usize {
+        let (block, per_block, others) = match tile {
+            Tile::Row => (BLOCK, 1 + self.depth + self.depth_v, self.depth_v),
+            Tile::Shared { .. } => (Tile::LANES, 1 + self.depth + 2 * Tile::LANES, 0),
+        };
+        iterations.saturating_sub(others) / per_block * block
     }
 }
 
 impl Spec for Attention {
     fn label(&self) -> String {
-        if self.scores.is_some() { "attention-scores".into() } else { "attention".into() }
+        match (self.scores, self.tile) {
+            (Some(_), _) => "attention-scores".into(),
+            (None, Tile::Row) => "attention".into(),
+            (None, Tile::Shared { .. }) => "attention_shared".into(),
+        }
     }
 
     fn slots(&self) -> Vec<Slot> {
@@ -173,14 +210,35 @@ impl Spec for Attention {
             Some(Scores::Biased) => "biased",
             Some(Scores::Softmax) => "softmax",
         };
-        let context = context!(workgroup => WORKGROUP, block => BLOCK, mask, lengths => self.lengths, softcap => self.softcap,
-            vector => self.vector, element => self.element(), round, scores);
-        template::render("attention", context)
+        let bias = template::render("attention_bias", context!(mask, lengths => self.lengths, softcap => self.softcap));
+        let main = match (self.scores, self.tile) {
+            (None, Tile::Shared { kept }) => {
+                let (rows, lanes, lengths) = (Tile::ROWS, Tile::LANES, self.lengths);
+                template::render("attention_shared", context!(rows, lanes, kept, lengths, round))
+            }
+            _ => {
+                let (vector, element) = (self.vector, self.element());
+                let context = context!(workgroup => WORKGROUP, block => BLOCK, vector, element, round, scores);
+                template::render("attention", context)
+            }
+        };
+        bias + &main
     }
 }
 
 impl Attention {
     fn element(&self) -> &'static str {
         if self.vector { "vec4<f32>" } else { "f32" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_have_no_shared_tile() {
+        assert_eq!([1, 16, 17, 32, 33].map(Tile::shared).map(|tile| tile.map(Tile::rows)), [Some(8), Some(8), Some(8), Some(8), None]);
+        assert_eq!(Tile::shared(17), Some(Tile::Shared { kept: 2 }));
     }
 }

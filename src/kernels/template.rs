@@ -26,6 +26,8 @@ macro_rules! templates {
 templates!(
     "affine_grid",
     "attention",
+    "attention_bias",
+    "attention_shared",
     "causal_conv",
     "col2im",
     "contract",

@@ -4,7 +4,8 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
-use crate::kernels::attention::{self, Mask, Params, Scores};
+use crate::kernels::Class;
+use crate::kernels::attention::{self, Mask, Params, Scores, Tile};
 use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{self, Strided};
 use crate::plan::{Fact, Lower, TensorId};
@@ -277,24 +278,29 @@ impl Operator for Attention {
         };
         let lengths = cx.optional_fact(LENGTHS).is_some();
         let (softcap, dtype) = (self.softcap > 0.0, cx.out(0)?.dtype);
-        let kernel = attention::Attention { mask, lengths, softcap, vector, dtype, scores: None };
+        let tile = match cx.target.class {
+            Class::Gpu if vector => Tile::shared(params.depth.max(params.depth_v)),
+            _ => None,
+        };
+        let tile = tile.unwrap_or(Tile::Row);
+        let kernel = attention::Attention { mask, lengths, softcap, vector, dtype, scores: None, tile };
         let stats = cx.temporary(Scalar::F32, &[s.batches, s.heads, s.rows, 2]);
         let y = cx.output(0)?;
         let limit = cx.target.max_iterations as usize;
-        let step = params.keys_per_call(limit);
+        let step = params.keys_per_call(tile, limit);
         if step == 0 {
             refuse!("a head of {} and {} elements takes more than {limit} steps", params.depth, params.depth_v);
         }
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = Params { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();
-            cx.call(kernel.clone(), tensors, params.words(), params.groups());
+            cx.call(kernel.clone(), tensors, params.words(), params.groups(tile));
         }
         if cx.optional_out(3).is_some() {
             tensors.remove(2);
             tensors.extend((self.scores == Scores::Softmax).then_some(stats));
             tensors.push(cx.output(3)?);
-            let kernel = attention::Attention { scores: Some(self.scores), ..kernel };
+            let kernel = attention::Attention { scores: Some(self.scores), tile: Tile::Row, ..kernel };
             cx.call(kernel, tensors, params.words(), params.score_groups());
         }
         Ok(())
@@ -475,7 +481,12 @@ fn cases() -> Vec<Case> {
             .input(float16(case::random(&[1, 2, 4, 8])))
             .input(float16(case::random(&[1, 2, 4, 8]))),
         qkv(new("many rows").int("is_causal", 1), &[1, 2, 130, 4], &[1, 2, 130, 4], &[1, 2, 130, 4]),
+        qkv(new("wide"), &[1, 2, 9, 100], &[1, 2, 37, 100], &[1, 2, 37, 68]),
+        qkv(new("widest").int("is_causal", 1), &[1, 1, 17, 128], &[1, 1, 33, 128], &[1, 1, 33, 128]),
+        qkv(new("too wide"), &[1, 1, 5, 132], &[1, 1, 7, 132], &[1, 1, 7, 8]),
+        qkv(new("one row"), &[2, 3, 1, 64], &[2, 3, 50, 64], &[2, 3, 50, 64]),
         qkv(new("many keys"), &[1, 1, 2, 64], &[1, 1, 9000, 64], &[1, 1, 9000, 64]),
+        qkv(new("more keys"), &[1, 1, 2, 128], &[1, 1, 15_000, 128], &[1, 1, 15_000, 128]),
         qkv(new("no keys"), &[1, 2, 3, 4], &[1, 2, 0, 4], &[1, 2, 0, 4]),
         qkv(new("no rows"), &[1, 2, 0, 4], &[1, 2, 3, 4], &[1, 2, 3, 4]),
     ]
