@@ -8,8 +8,6 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = workgroup.z >> 20u;
   let group = workgroup.x + workgroup.y * groups.x;
   let blocks = (p.rows + {{ workgroup - 1 }}u) / {{ workgroup }}u;
   let first = group % blocks * {{ workgroup }}u;
@@ -32,13 +30,13 @@ fn main(
     let offset = i32(first) + offset_of(batch);
     let low = u32(max(i32(p.start), offset - i32(p.left)));
     let high = u32(max(0, min(i32(p.end), offset + {{ workgroup }} + i32(p.right))));
-    for (var key = low; key < high + zero; key += {{ block }}u) {
+    for (var key = low; key < high; key += {{ block }}u) {
 {% for i in range(block) %}
       let k{{ i }} = k_at + min(key + {{ i }}u, p.keys - 1u) * p.k_row;
       let v{{ i }} = v_at + min(key + {{ i }}u, p.keys - 1u) * p.v_row;
       var dot{{ i }} = 0.0;
 {% endfor %}
-      for (var d = 0u; d < p.depth + zero; d++) {
+      for (var d = 0u; d < p.depth; d++) {
         let a = q[q_at + d];
 {% for i in range(block) %}
         dot{{ i }} += {{ "dot(a, k[k%s + d])" | format(i) if vector else "a * k[k%s + d]" | format(i) }};
@@ -58,7 +56,7 @@ fn main(
       let begun = sum > 0.0;
       top = next;
       sum = sum * shrink{% for i in range(block) %} + e{{ i }}{% endfor %};
-      for (var d = 0u; d < p.depth_v + zero; d++) {
+      for (var d = 0u; d < p.depth_v; d++) {
         var acc = select({{ element }}(), y[y_at + d] * shrink, begun);
 {% for i in range(block) %}
         acc += e{{ i }} * v[v{{ i }} + d];
@@ -69,7 +67,7 @@ fn main(
     stats[stat] = top;
     stats[stat + 1u] = sum;
     if p.end == p.keys {
-      for (var d = 0u; d < p.depth_v + zero; d++) {
+      for (var d = 0u; d < p.depth_v; d++) {
         // A row that sees no key is zero.
         let value = select(y[y_at + d] / sum, {{ element }}(), sum == 0.0);
 {% if round == "none" %}
@@ -86,8 +84,6 @@ fn main(
 {% else %}
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.batches * p.heads * p.rows * p.keys {
     let key = o % p.keys;
@@ -97,7 +93,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let q_at = batch * p.q_batch + head * p.q_head + row * p.q_row;
     let k_at = batch * p.k_batch + head / p.group * p.k_head + key * p.k_row;
     var product = 0.0;
-    for (var d = 0u; d < p.depth + zero; d++) {
+    for (var d = 0u; d < p.depth; d++) {
       product += {{ "dot(q[q_at + d], k[k_at + d])" if vector else "q[q_at + d] * k[k_at + d]" }};
     }
 {% if scores == "raw" %}

@@ -1,8 +1,6 @@
 // One element of the image per invocation.
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     var plane = o;
@@ -12,7 +10,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% endfor %}
     var result = {{ word }}(0);
 {% for d in range(rank) %}
-    for (var k{{ d }} = 0u; k{{ d }} < p.kernel{{ d }} + zero; k{{ d }}++) {
+    for (var k{{ d }} = 0u; k{{ d }} < p.kernel{{ d }}; k{{ d }}++) {
     // The block that tap k of covers this element, if there is one.
     let from{{ d }} = at{{ d }} - i32(k{{ d }} * p.dilation{{ d }});
     let block{{ d }} = from{{ d }} / i32(p.stride{{ d }});

@@ -15,8 +15,6 @@ fn bin(start: f32, end: f32, at: u32, bins: u32, size: u32) -> vec2<u32> {
 
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     let channel = o / (p.columns * p.rows) % p.channels;
@@ -26,8 +24,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let batch = clamp_index(f32_to_i32(regions[region]), p.batches);
     let plane = (batch * p.channels + channel) * p.height;
     var result = 0.0;
-    for (var i = rows.x; i < rows.y + zero; i++) {
-      for (var j = columns.x; j < columns.y + zero; j++) {
+    for (var i = rows.x; i < rows.y; i++) {
+      for (var j = columns.x; j < columns.y; j++) {
         let value = x[(plane + i) * p.width + j];
         result = select(max_full(result, value), value, i == rows.x && j == columns.x);
       }

@@ -5,8 +5,6 @@ fn taps_before(at: i32, limit: u32, dilation: u32) -> u32 {
 
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     var plane = o;
@@ -25,7 +23,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var place = -1;
 {% endif %}
 {% for d in range(rank) %}
-    for (var k{{ d }} = from{{ d }}; k{{ d }} < to{{ d }} + zero; k{{ d }}++) {
+    for (var k{{ d }} = from{{ d }}; k{{ d }} < to{{ d }}; k{{ d }}++) {
     let c{{ d }} = u32(at{{ d }} + i32(k{{ d }} * p.dilation{{ d }}));
     let i{{ d }} = {{ "plane" if d == 0 else "i" ~ (d - 1) }} * p.input{{ d }} + c{{ d }};
 {% endfor %}

@@ -20,8 +20,6 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = workgroup.z >> 20u;
   let group = workgroup.x + workgroup.y * groups.x;
   let blocks = (p.hidden + {{ workgroup - 1 }}u) / {{ workgroup }}u;
   let j = group % blocks * {{ workgroup }}u + lane;
@@ -49,7 +47,7 @@ fn main(
       var b{{ g }} = 0.0;
 {% endfor %}
       if has_h {
-        for (var k = 0u; k < p.hidden + zero; k++) {
+        for (var k = 0u; k < p.hidden; k++) {
           let r_at = (direction * p.hidden + k) * {{ gates }}u * p.hidden + j;
           let before = {{ "gated[p.gated + state + k]" if cell == "gru_candidate" else "h[p.h_in + state + k]" }};
 {% for g in own %}

@@ -1,10 +1,6 @@
 // One element of the result per invocation.
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-{% if weighted %}
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
-{% endif %}
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     var i = o;
@@ -34,7 +30,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       result = 0.0;
       let w = 1.0;
 {% for d in range(resized | length) if resized[d] %}
-      for (var tap{{ d }} = row{{ d }} + 1u; tap{{ d }} < end{{ d }} + zero; tap{{ d }} += 2u) {
+      for (var tap{{ d }} = row{{ d }} + 1u; tap{{ d }} < end{{ d }}; tap{{ d }} += 2u) {
       let at{{ d }} = {{ "at" if loop.first else "at_before" }} + table[tap{{ d }}] * p.stride{{ d }};
       let w{{ d }} = {{ "w" if loop.first else "w_before" }} * bitcast<f32>(table[tap{{ d }} + 1u]);
       {

@@ -21,8 +21,6 @@ fn side(start: f32, end: f32, bins: u32) -> Side {
 
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     let column = o % p.columns;
@@ -33,13 +31,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let columns = side(regions[region * 4u], regions[region * 4u + 2u], p.columns);
     let plane = (clamp_index(batch[region], p.batches) * p.channels + channel) * p.height;
     var result = 0.0;
-    for (var i = 0u; i < rows.samples + zero; i++) {
+    for (var i = 0u; i < rows.samples; i++) {
       let v = rows.start + (f32(row) + (f32(i) + 0.5) / f32(rows.samples)) * rows.bin;
       let inside_v = v >= -1.0 && v <= f32(p.height);
       let y0 = u32(clamp(v, 0.0, f32(p.height) - 1.0));
       let y1 = min(y0 + 1u, p.height - 1u);
       let fy = select(clamp(v, 0.0, f32(p.height)) - f32(y0), 0.0, y1 == y0);
-      for (var j = 0u; j < columns.samples + zero; j++) {
+      for (var j = 0u; j < columns.samples; j++) {
         let u = columns.start + (f32(column) + (f32(j) + 0.5) / f32(columns.samples)) * columns.bin;
         let inside = inside_v && u >= -1.0 && u <= f32(p.width);
         let x0 = u32(clamp(u, 0.0, f32(p.width) - 1.0));

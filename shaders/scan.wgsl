@@ -1,7 +1,5 @@
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let g = id.x + id.y * groups.x * {{ workgroup }}u;
   if g < p.count {
     // Neighbouring invocations take neighbours in memory.
@@ -15,7 +13,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% else %}
     var total = {{ identity }};
 {% endif %}
-    for (var j = part * p.span; j < end + zero; j += 1u) {
+    for (var j = part * p.span; j < end; j += 1u) {
 {% if reverse %}
       let at = base + (p.length - 1u - j) * p.inner;
 {% else %}

@@ -1,8 +1,6 @@
 // One element of the result per invocation: all updates whose index names it, in their order.
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = id.z >> 20u;
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     var i = o;
@@ -22,7 +20,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       let own = i32(c{{ axis }});
       let from_back = own - i32(p.length);
       var result = y[o];
-      for (var row = p.first; row < p.last + zero; row++) {
+      for (var row = p.first; row < p.last; row++) {
         let index = indices[index_at];
         if index == own || index == from_back {
           let update = updates[update_at];

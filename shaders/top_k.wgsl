@@ -21,8 +21,6 @@ fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-  // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
-  let zero = group.z >> 20u;
 {% if step == "block" %}
   let g = group.x + group.y * groups.x;
   if g < p.count {
@@ -33,7 +31,7 @@ fn main(
     if lane < size {
       let own = key_of(x[base + (first + lane) * p.inner]);
       var rank = 0u;
-      for (var j = 0u; j < size + zero; j += 1u) {
+      for (var j = 0u; j < size; j += 1u) {
         let other = key_of(x[base + (first + j) * p.inner]);
         rank += select(0u, 1u, other > own || (other == own && j < lane));
       }
@@ -57,7 +55,7 @@ fn main(
     let end = row * p.pitch + min(other + p.run, p.pitch);
     var low = row * p.pitch + other;
     var high = end;
-    while low < high + zero {
+    while low < high {
       let middle = (low + high) / 2u;
       let before = keys[middle] > own || (later && keys[middle] == own);
       low = select(low, middle + 1u, before);
