@@ -7,7 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{self, Strided};
-use crate::plan::{Fact, Lower};
+use crate::plan::{Access, Fact, Lower};
 use crate::reference::array;
 
 /// Concatenation along an axis.
@@ -84,9 +84,14 @@ impl Operator for Concat {
         let axis = axis(self.axis, shape.len())?;
         let outer: usize = shape[..axis].iter().product();
         let step = array::strides(shape)[axis];
+        let facts = cx.facts();
+        let filled = |i: &usize| facts[*i].is_some_and(|fact| fact.count() > 0);
+        if let [only] = (0..facts.len()).filter(filled).collect::<Vec<_>>()[..] {
+            return cx.lies(0, only, Access::new(0, &[(shape.iter().product(), 1)]));
+        }
         let whole = cx.output(0)?;
         let mut offset = 0;
-        for (i, fact) in cx.facts().into_iter().enumerate() {
+        for (i, fact) in facts.into_iter().enumerate() {
             let Some(fact) = fact.filter(|fact| fact.count() > 0) else { continue };
             let part = cx.input(i)?;
             let run = fact.shape[axis] * step;

@@ -4,9 +4,9 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required, strides};
 use crate::kernels::expr::{Builder, Reg};
-use crate::plan::Fact;
+use crate::plan::{Access, Fact, Lower};
 use crate::reference::array::{broadcast_index, unravel};
 
 /// Broadcasting to a shape.
@@ -41,6 +41,11 @@ impl Operator for Expand {
 
     fn shape_operands(&self) -> &[usize] {
         &[1]
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let (from, to) = (&cx.fact(0)?.shape, &cx.out(0)?.shape);
+        strides::gather(cx, 0, 0, &Access::broadcast(from, to).dims)
     }
 
     fn pointwise(&self, _: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {

@@ -8,7 +8,7 @@ use super::product::{Batch, Matrix, Product, Sink, Source};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};
-use crate::reference::array::{self, Numbers, broadcast_index, unravel};
+use crate::reference::array::{Numbers, broadcast_index, unravel};
 use crate::reference::product::{Number, matmul};
 
 #[derive(Clone, Debug)]
@@ -67,54 +67,100 @@ impl Shapes {
 
     /// The product on the device, of dense operands.
     pub(crate) fn product(&self, a: Source, b: Source) -> Product {
-        let strides = |batch: &[usize], rows, columns| array::strides(&[batch, &[rows, columns]].concat());
-        let (a_strides, b_strides) = (strides(&self.a_batch, self.m, self.k), strides(&self.b_batch, self.k, self.n));
-        self.strided((a, a_strides), (b, b_strides))
-    }
-
-    /// The product of operands with these strides, of which each has as many batch dimensions as it has, and two.
-    fn strided(&self, a: (Source, Vec<usize>), b: (Source, Vec<usize>)) -> Product {
-        let batch_stride = |sizes: &[usize], strides: &[usize], d: usize| {
-            let own = (d + sizes.len()).checked_sub(self.batch.len());
-            own.filter(|&own| sizes[own] != 1).map_or(0, |own| strides[own])
-        };
         let batch = self.batch.iter().enumerate().map(|(d, &size)| Batch {
             size,
-            a: batch_stride(&self.a_batch, &a.1, d),
-            b: batch_stride(&self.b_batch, &b.1, d),
+            a: self.batch_stride(&self.a_batch, self.m * self.k, d),
+            b: self.batch_stride(&self.b_batch, self.k * self.n, d),
         });
-        let matrix = |(source, strides): &(Source, Vec<usize>), batch: &[usize]| {
-            Matrix { source: *source, row: strides[batch.len()], column: strides[batch.len() + 1] }
-        };
         Product {
             m: self.m,
             n: self.n,
             k: self.k,
             batch: batch.collect(),
-            a: matrix(&a, &self.a_batch),
-            b: matrix(&b, &self.b_batch),
+            a: Matrix { source: a, row: self.k, column: 1 },
+            b: Matrix { source: b, row: self.n, column: 1 },
         }
     }
 
-    /// Input `i` of a product of these shapes, as it lies if the kernels take that.
-    fn operand(&self, cx: &mut Lower, i: usize) -> Result<(Source, Vec<usize>), Why> {
+    /// The stride of batch dimension `d` in a dense operand with batch dimensions of these sizes.
+    fn batch_stride(&self, own: &[usize], matrix: usize, d: usize) -> usize {
+        let own_d = (d + own.len()).checked_sub(self.batch.len());
+        let inner = |d: usize| own[d + 1..].iter().product::<usize>() * matrix;
+        own_d.filter(|&d| own[d] != 1).map_or(0, inner)
+    }
+
+    /// The product of the operator's inputs as they lie, where the kernels take that.
+    fn of_inputs(&self, cx: &mut Lower) -> Result<Product, Why> {
+        let (a, b) = (self.operand(cx, 0)?, self.operand(cx, 1)?);
+        let mut batch = Vec::new();
+        for (d, &size) in self.batch.iter().enumerate() {
+            match together(&self.pieces(&a, &self.a_batch, d, size), &self.pieces(&b, &self.b_batch, d, size)) {
+                Some(dims) => batch.extend(dims),
+                None => return Ok(self.product(Source::Input(0), Source::Input(1))),
+            }
+        }
+        Ok(Product { m: self.m, n: self.n, k: self.k, batch, a: a.matrix, b: b.matrix })
+    }
+
+    fn operand(&self, cx: &mut Lower, i: usize) -> Result<Operand, Why> {
         let (batch, rows, columns) =
             if i == 0 { (&self.a_batch, self.m, self.k) } else { (&self.b_batch, self.k, self.n) };
         let shape = [&batch[..], &[rows, columns]].concat();
-        if cx.is_constant(i) {
-            return Ok((Source::Input(i), array::strides(&shape)));
-        }
-        let (row, column) = (batch.len(), batch.len() + 1);
-        let fits = |strides: &[usize]| columns == 1 || strides[column] == 1 || i == 1 && strides[row] == 1;
-        let (tensor, mut strides) = cx.strided(i, &shape, fits)?;
         // A stride that is never taken is that of a dense matrix.
-        for (d, size, dense) in [(row, rows, columns), (column, columns, 1)] {
-            if size == 1 {
-                strides[d] = dense;
+        let single = |pieces: &[(usize, usize)], dense: usize| match *pieces {
+            [] => Some(dense),
+            [(_, stride)] => Some(stride),
+            _ => None,
+        };
+        let matrix = |pieces: &[Vec<(usize, usize)>]| {
+            let [row, column] = pieces.last_chunk::<2>()?;
+            let (row, column) = (single(row, columns)?, single(column, 1)?);
+            (column == 1 || i == 1 && row == 1).then_some((row, column))
+        };
+        if !cx.is_constant(i)
+            && let Some((tensor, mut pieces)) = cx.strided(i, &shape, |pieces| matrix(pieces).is_some())?
+            && let Some((row, column)) = matrix(&pieces)
+        {
+            pieces.truncate(batch.len());
+            return Ok(Operand { matrix: Matrix { source: Source::Tensor(tensor), row, column }, batch: pieces });
+        }
+        let stride = |d: usize| batch[d + 1..].iter().product::<usize>() * rows * columns;
+        let pieces = batch.iter().enumerate().map(|(d, &size)| vec![(size, stride(d))]).collect();
+        Ok(Operand { matrix: Matrix { source: Source::Input(i), row: columns, column: 1 }, batch: pieces })
+    }
+
+    /// Of batch dimension `d` of the result, what an operand with batch dimensions of the sizes `own` does.
+    fn pieces(&self, operand: &Operand, own: &[usize], d: usize, size: usize) -> Vec<(usize, usize)> {
+        let own_d = (d + own.len()).checked_sub(self.batch.len()).filter(|&d| own[d] != 1);
+        own_d.map_or(vec![(size, 0)], |d| operand.batch[d].clone())
+    }
+}
+
+/// An operand as it lies.
+struct Operand {
+    matrix: Matrix,
+    /// Size and stride of each of its batch dimensions, in pieces where one stride is not enough.
+    batch: Vec<Vec<(usize, usize)>>,
+}
+
+/// The pieces of one dimension in two operands, cut so that they have the same sizes; `None` if they cannot be.
+fn together(a: &[(usize, usize)], b: &[(usize, usize)]) -> Option<Vec<Batch>> {
+    let (mut a, mut b) = (a.to_vec(), b.to_vec());
+    let mut dims = Vec::new();
+    while let (Some((a_size, a_stride)), Some((b_size, b_stride))) = (a.pop(), b.pop()) {
+        let size = a_size.min(b_size);
+        if size == 0 || a_size % size != 0 || b_size % size != 0 {
+            return None;
+        }
+        dims.push(Batch { size, a: a_stride, b: b_stride });
+        for (pieces, whole, stride) in [(&mut a, a_size, a_stride), (&mut b, b_size, b_stride)] {
+            if whole > size {
+                pieces.push((whole / size, stride * size));
             }
         }
-        Ok((Source::Tensor(tensor), strides))
     }
+    dims.reverse();
+    (a.is_empty() && b.is_empty()).then_some(dims)
 }
 
 impl Operator for MatMul {
@@ -142,9 +188,7 @@ impl Operator for MatMul {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b) = (cx.fact(0)?, cx.fact(1)?);
         let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
-        let shapes = Shapes::of(&a.shape, &b.shape)?;
-        let (a, b) = (shapes.operand(cx, 0)?, shapes.operand(cx, 1)?);
-        shapes.strided(a, b).lower(cx, scalar, Sink::Sum)
+        Shapes::of(&a.shape, &b.shape)?.of_inputs(cx)?.lower(cx, scalar, Sink::Sum)
     }
 }
 
@@ -222,6 +266,17 @@ fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_are_cut_alike() {
+        let dim = |size, a, b| Batch { size, a, b };
+        assert_eq!(together(&[(6, 10)], &[(6, 20)]), Some(vec![dim(6, 10, 20)]));
+        // Each of two key heads serves three query heads.
+        assert_eq!(together(&[(6, 10)], &[(2, 20), (3, 0)]), Some(vec![dim(2, 30, 20), dim(3, 10, 0)]));
+        assert_eq!(together(&[(6, 10)], &[]), None);
+        assert_eq!(together(&[(2, 7), (3, 1)], &[(3, 7), (2, 1)]), None);
+        assert_eq!(together(&[], &[]), Some(vec![]));
+    }
 
     #[test]
     fn shapes_follow_numpy() {

@@ -16,7 +16,7 @@ pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)])
     if dims.iter().any(|dim| dim.0 == 0) {
         return cx.output(i).map(|_| ());
     }
-    cx.lies(i, Access::new(base, dims))
+    cx.lies(i, 0, Access::new(base, dims))
 }
 
 /// Copies the elements of `from` at `base + i0 * stride0 + ...`, over `dims` (size, stride), to the dense tensor `to`.

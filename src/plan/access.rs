@@ -98,27 +98,32 @@ impl Access {
         Some(Access::new(base, &dims))
     }
 
-    /// A stride for each dimension of `shape`, whose row-major elements these are; `None` where there is none.
-    pub(crate) fn strides(&self, shape: &[usize]) -> Option<Vec<i64>> {
+    /// The sizes and strides that make up each dimension of `shape`, whose row-major elements these are: none for a
+    /// dimension of 1, several where one stride is not enough. `None` where sizes do not divide.
+    pub(crate) fn split(&self, shape: &[usize]) -> Option<Vec<Vec<(usize, i64)>>> {
         let mut dims = self.dims.iter().rev().copied();
-        let mut current = (1, 0);
-        let mut strides = Vec::new();
+        let mut rest = (1, 0);
+        let mut split = Vec::new();
         for &size in shape.iter().rev() {
-            if size == 1 {
-                strides.push(0);
-                continue;
+            let mut pieces = Vec::new();
+            let mut left = size;
+            while left != 1 {
+                if rest.0 == 1 {
+                    rest = dims.next()?;
+                }
+                let (piece, stride) = (left.min(rest.0), rest.1);
+                if piece == 0 || left % piece != 0 || rest.0 % piece != 0 {
+                    return None;
+                }
+                pieces.push((piece, stride));
+                left /= piece;
+                rest = (rest.0 / piece, stride * piece as i64);
             }
-            if current.0 == 1 {
-                current = dims.next()?;
-            }
-            if size == 0 || !current.0.is_multiple_of(size) {
-                return None;
-            }
-            strides.push(current.1);
-            current = (current.0 / size, current.1 * size as i64);
+            pieces.reverse();
+            split.push(pieces);
         }
-        strides.reverse();
-        Some(strides)
+        split.reverse();
+        Some(split)
     }
 }
 
@@ -165,9 +170,12 @@ mod tests {
         // [batch, row, head, depth] to [batch, head, depth, row], by way of [batch * head, row, depth].
         let heads = transposed(&[2, 8, 3, 4], &[0, 2, 1, 3]);
         let keys = transposed(&[6, 8, 4], &[0, 2, 1]).within(&heads).unwrap();
-        assert_eq!(keys.strides(&[2, 3, 4, 8]), Some(vec![96, 4, 1, 12]));
+        let dims = |dims: &[(usize, i64)]| dims.iter().map(|&dim| vec![dim]).collect::<Vec<_>>();
+        assert_eq!(keys.split(&[2, 3, 4, 8]), Some(dims(&[(2, 96), (3, 4), (4, 1), (8, 12)])));
         // The heads of a row do not adjoin.
-        assert_eq!(heads.strides(&[2, 3, 32]), None);
+        let split = heads.split(&[2, 3, 32]);
+        assert_eq!(split, Some(vec![vec![(2, 96)], vec![(3, 4)], vec![(8, 12), (4, 1)]]));
+        assert_eq!(heads.split(&[4, 3, 16]), None);
     }
 
     /// Reads shapes, permutations and ranges off `choices`: an access to as many elements as `count`.

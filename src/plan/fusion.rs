@@ -225,9 +225,35 @@ impl Fuser<'_> {
     fn join_pointwise(&mut self, from: usize, node: NodeId, value: ValueId) {
         let to = self.unit_of[node.index()];
         let output = self.graph.nodes[node.index()].outputs[0];
-        let same_shape = output.and_then(|id| self.shape(id)) == self.shape(value);
+        if output.and_then(|id| self.shape(id)) == self.shape(value) {
+            self.join(from, to);
+        }
+    }
+
+    /// Joins pointwise units of one shape that read the same value, of which neither makes the other's.
+    fn join_siblings(&mut self, value: ValueId) {
+        let mut units: Vec<usize> =
+            self.live.readers[value.index()].iter().map(|node| self.unit_of[node.index()]).collect();
+        units.sort();
+        units.dedup();
+        for i in 1..units.len() {
+            let shape = |unit: usize| {
+                let node = self.units[unit].as_ref()?.pointwise.first()?;
+                self.shape(self.graph.nodes[node.index()].outputs[0]?)
+            };
+            if shape(units[i - 1]).is_some() && shape(units[i - 1]) == shape(units[i]) {
+                self.join(units[i - 1], units[i]);
+                if self.units[units[i]].is_none() {
+                    units[i] = units[i - 1];
+                }
+            }
+        }
+    }
+
+    /// Joins two pointwise units of one shape, if the result still fits one kernel.
+    fn join(&mut self, from: usize, to: usize) {
         let (Some(a), Some(b)) = (&self.units[from], &self.units[to]) else { return };
-        if from == to || !same_shape || a.anchor.is_some() || b.anchor.is_some() {
+        if from == to || a.anchor.is_some() || b.anchor.is_some() {
             return;
         }
         let mut both = a.clone();
@@ -342,6 +368,13 @@ pub(crate) fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit
     if !options.no_fusion {
         for number in (0..fuser.units.len()).rev() {
             fuser.join_anchor(number);
+        }
+        for value in 0..graph.values.len() {
+            let value = ValueId(value as u32);
+            let large = fuser.needs_kernel(value) && facts.get(value).is_some_and(|fact| fact.count() > 1);
+            if large && fuser.live.readers[value.index()].len() > 1 {
+                fuser.join_siblings(value);
+            }
         }
     }
     fuser.ordered()

@@ -15,7 +15,7 @@ use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand, index_of};
 use crate::kernels::{Kernel, Target, strided};
 use crate::ops::Op;
-use crate::reference::{Array, array};
+use crate::reference::Array;
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// What an operator's `lower` sees and writes to.
@@ -353,12 +353,14 @@ impl<'a> Lower<'a> {
         self.call(kernel, vec![tensor], params, elementwise::groups(count));
     }
 
-    /// Output `i` is what `access` names of input 0: no kernel, where memory can be laid out so or the readers take it.
-    pub(crate) fn lies(&mut self, i: usize, access: Access) -> Result<(), Why> {
-        let Some(id) = self.node.inputs.first().copied().flatten() else { refuse!("input 0 is required") };
+    /// Output `i` is what `access` names of input `input`: no kernel, where memory can be laid out so or the readers take
+    /// it.
+    pub(crate) fn lies(&mut self, i: usize, input: usize, access: Access) -> Result<(), Why> {
+        let Some(id) = self.node.inputs.get(input).copied().flatten() else {
+            refuse!("input {input} is required")
+        };
         let (of, access) = self.access(id, &access)?;
-        let aligned = (access.base * 4) % self.target.offset_alignment.max(16) as i64 == 0;
-        if access.is_dense() && aligned {
+        if access.is_dense() && self.aligned(access.base) {
             return self.view(i, of, access.base as usize);
         }
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
@@ -379,28 +381,34 @@ impl<'a> Lower<'a> {
         Ok((self.tensor(id)?, outer.clone()))
     }
 
-    /// Input `i`, read under `shape`, with the stride of each dimension: as it lies, if that `fits`, else row-major.
+    /// Input `i` where it is strided in another tensor, if it can be read there: sizes and strides of each dimension of
+    /// `shape`, under which it is read, and they `fit`.
     pub(crate) fn strided(
         &mut self,
         i: usize,
         shape: &[usize],
-        fits: impl Fn(&[usize]) -> bool,
-    ) -> Result<(TensorId, Vec<usize>), Why> {
+        fit: impl Fn(&[Vec<(usize, usize)>]) -> bool,
+    ) -> Result<Option<(TensorId, Vec<Vec<(usize, usize)>>)>, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
-        let count = shape.iter().product();
-        let (tensor, access) = self.access(id, &Access::new(0, &[(count, 1)]))?;
-        let aligned = (access.base * 4) % self.target.offset_alignment.max(16) as i64 == 0;
-        if let Some(strides) = access.strides(shape).filter(|_| aligned && !access.is_dense()) {
-            let strides: Option<Vec<usize>> = strides.iter().map(|&stride| stride.try_into().ok()).collect();
-            if let Some(strides) = strides.filter(|strides| fits(strides)) {
-                let last = |(&size, stride): (&usize, &usize)| size.saturating_sub(1) * stride;
-                let span = 1 + shape.iter().zip(&strides).map(last).sum::<usize>();
-                let at = access.base as usize;
-                let tensor = if at == 0 { tensor } else { self.window(tensor, at, &[span]) };
-                return Ok((tensor, strides));
-            }
+        let Some(Strided { tensor, access, .. }) = self.values.strided.get(&id) else { return Ok(None) };
+        let (tensor, base) = (*tensor, access.base);
+        if self.values.tensors.contains_key(&id) || !self.aligned(base) {
+            return Ok(None);
         }
-        Ok((self.tensor(id)?, array::strides(shape)))
+        let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
+        let pieces = access.split(shape).and_then(|split| {
+            split.iter().map(|pieces| pieces.iter().map(natural).collect()).collect::<Option<Vec<Vec<_>>>>()
+        });
+        let Some(pieces) = pieces.filter(|pieces| fit(pieces)) else { return Ok(None) };
+        let last = |&(size, stride): &(usize, usize)| (size - 1) * stride;
+        let span = 1 + pieces.iter().flatten().map(last).sum::<usize>();
+        let tensor = if base == 0 { tensor } else { self.window(tensor, base as usize, &[span]) };
+        Ok(Some((tensor, pieces)))
+    }
+
+    /// Whether a binding may begin at this element.
+    fn aligned(&self, element: i64) -> bool {
+        (element * 4) % self.target.offset_alignment.max(16) as i64 == 0
     }
 
     /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
@@ -432,7 +440,9 @@ impl<'a> Lower<'a> {
     }
 
     fn unit(&mut self) -> Result<(), Why> {
-        if self.unit.anchor.is_some() {
+        // A broadcast that nothing is fused with is a matter of strides.
+        let broadcast = matches!(self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;
+        if self.unit.anchor.is_some() || broadcast {
             return self.node.op.operator().lower(self);
         }
         let outputs = self.unit.outputs.clone();
