@@ -190,8 +190,12 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
         }
         15 => sketch.normalize(a, flag, choice / 16384 % 2 == 1),
         16 if columns <= 16 => {
-            let joined = sketch.node("Concat", &[("axis", Attr::Int(1))], &[a, b]);
-            values.push((joined, vec![rows, 2 * columns]));
+            let axis = [("axis", Attr::Int(1))];
+            let mut joined = sketch.node("Concat", &axis, &[a, b]);
+            if flag {
+                joined = sketch.node("Concat", &axis, &[b, joined]);
+            }
+            values.push((joined, vec![rows, if flag { 3 } else { 2 } * columns]));
             return;
         }
         16 | 17 if columns > 1 => {
@@ -236,6 +240,21 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
             let mixed = sketch.node("MatMul", &[], &[weights, queries]);
             let back = sketch.transpose(mixed, &[1, 0, 2]);
             sketch.reshape(back, &[rows_i, columns_i])
+        }
+        22 if rows <= 8 => {
+            // Each row twice, as key heads are repeated for their query heads.
+            let once = sketch.reshape(a, &[rows_i, 1, 1, columns_i]);
+            let shape = sketch.constant(case::list(&[rows_i, 2, 1, columns_i]));
+            let twice = sketch.node("Expand", &[], &[once, shape]);
+            let keys = sketch.reshape(twice, &[2 * rows_i, 1, columns_i]);
+            let queries = sketch.node("Concat", &[("axis", Attr::Int(0))], &[a, b]);
+            let queries = sketch.reshape(queries, &[2 * rows_i, 1, columns_i]);
+            let turned = sketch.transpose(keys, &[0, 2, 1]);
+            let scores = sketch.node("MatMul", &[], &[queries, turned]);
+            let bounded = sketch.node("Tanh", &[], &[scores]);
+            let mixed = sketch.node("MatMul", &[], &[bounded, keys]);
+            values.push((sketch.reshape(mixed, &[2 * rows_i, columns_i]), vec![2 * rows, columns]));
+            return;
         }
         _ => sketch.node("Neg", &[], &[a]),
     };

@@ -51,7 +51,9 @@ fn passes_preserve_the_reference() {
         Ok(passed)
     };
     let graphs = prop::collection::vec(any::<u32>(), 1..24);
-    let result = TestRunner::new(ProptestConfig::with_cases(192)).run(&graphs, |choices| {
+    // Some hundred steps of each kind: enough for each pass.
+    let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
+    let result = TestRunner::new(config).run(&graphs, |choices| {
         let random = RandomGraph::new(&choices);
         random.graph.verify().unwrap();
         let inputs = random.inputs();
