@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::gpu::{Bound, Executable, Frame};
+use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
 use crate::{Device, Error, Result, Session, Tensor};
@@ -61,7 +61,7 @@ impl Bare {
     /// The dispatches of a run on these inputs, over bind groups like the session's own.
     pub fn new(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<Bare> {
         let executable = session.executable(&session.ordered(inputs)?)?;
-        let frame = executable.new_frame(&Bound::default())?;
+        let frame = executable.new_frame()?;
         Ok(Bare { executable, frame })
     }
 

@@ -95,7 +95,7 @@ impl Executable {
     }
 
     /// Memory and bind groups for one more run in flight, whose outputs are read back.
-    fn new_frame(&self) -> Result<Frame> {
+    pub(crate) fn new_frame(&self) -> Result<Frame> {
         self.frame(&Bound::default(), true)
     }
 
