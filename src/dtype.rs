@@ -9,7 +9,7 @@ use std::fmt;
 /// assert_eq!(DType::F16.to_string(), "float16");
 /// assert_eq!(DType::I4.bits(), 4);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 #[allow(missing_docs)] // The variants are ONNX's own names, listed in `NAMES`.
 pub enum DType {
@@ -129,6 +129,13 @@ impl DType {
             (_, true) => Some((0, (1i128 << bits) - 1)),
             _ => None,
         }
+    }
+}
+
+/// By name.
+impl serde::Serialize for DType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

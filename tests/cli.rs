@@ -402,9 +402,41 @@ fn the_card_lists_all_unsupported_nodes_on_one_page() {
     let card: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!((ended.code, card["unsupported"].as_array().unwrap().len()), (1, 300));
     assert_eq!((card["nodes"].as_u64(), &card["plan"]), (Some(701), &Value::Null));
+    assert_eq!(card["inputs"][0]["dtype"], "float32");
     // A run says the same, before it asks for inputs' files or a device.
     let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=1"]);
     assert!(ended.code == 2 && ended.err.starts_with("error: 300 unsupported node(s):"), "{}", ended.err);
+}
+
+#[test]
+fn a_node_is_unsupported_for_its_own_reasons() {
+    // What reads a refused node's value is not refused for that.
+    let nodes = vec![
+        node("Cast", &["x"], &["double"]).with(int("to", 11)),
+        node("Softmax", &["double"], &["soft"]),
+        node("Cast", &["soft"], &["single"]).with(int("to", 1)),
+        node("Softmax", &["single"], &["y"]),
+    ];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("x", FLOAT, &["2", "3"])];
+    let place = Place::of(&model(17, main));
+    let ended = run(&["inspect", &place.model, "--json"]);
+    let card: Value = serde_json::from_str(&ended.out).unwrap();
+    let unsupported: Vec<(&str, &str)> = card["unsupported"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| (node["node"].as_str().unwrap(), node["reason"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        unsupported.iter().map(|node| node.0).collect::<Vec<_>>(),
+        ["double", "soft", "single"],
+        "{card}"
+    );
+    assert!(
+        unsupported.iter().all(|node| node.1.starts_with("the device does not compute with float64")),
+        "{card}"
+    );
 }
 
 #[test]

@@ -103,8 +103,10 @@ fn plan(
     };
     let mut tried = planned(args.inputs.load(model, Unknown::Are(SIZES[0]))?);
     for size in &SIZES[1..] {
-        if !matches!(tried, Err(Error::Node { .. } | Error::Limit { .. })) {
-            break;
+        match &tried {
+            Err(Error::Node { .. } | Error::Limit { .. }) => {}
+            Ok((_, _, plan)) if plan.program.computes_nothing() => {}
+            _ => break,
         }
         tried = planned(args.inputs.load(model, Unknown::Are(*size))?);
     }
@@ -216,7 +218,8 @@ fn unsupported(nodes: &[UnsupportedNode]) -> String {
     for UnsupportedNode { node, op, opset, reason } in nodes {
         groups.entry((op, *opset, reason)).or_default().push(node);
     }
-    let mut text = format!("unsupported: {} nodes\n", nodes.len());
+    let count = nodes.len();
+    let mut text = format!("unsupported: {count} node{}\n", if count == 1 { "" } else { "s" });
     for ((op, opset, reason), names) in groups {
         text += &format!("  {op} {} (opset {opset}): {reason}\n", names.len());
         let more = format!("and {} more", names.len().saturating_sub(NAMED));

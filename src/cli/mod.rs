@@ -23,8 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::PlanSummary;
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed), 2 an error.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed, inspect found unsupported nodes), 2 an error.";
 
 /// Runs ONNX models on the GPU.
 #[derive(Debug, Parser)]

@@ -74,6 +74,7 @@ pub(crate) fn lower(
             node,
         };
         if let Err(why) = cx.unit() {
+            cx.stand_in();
             let op = node.op_type.clone();
             match node_error(node, &facts.of_inputs(node), why) {
                 Error::Node { node: name, opset, inputs, reason, .. } => {
@@ -460,6 +461,15 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
+    /// Gives a refused unit's values tensors, so that what reads them is refused for its own reasons alone.
+    fn stand_in(&mut self) {
+        let nodes = self.unit.anchor.iter().chain(&self.unit.pointwise);
+        for id in nodes.flat_map(|node| self.graph.nodes[node.index()].outputs.iter().flatten()) {
+            // Those of a type that the device has not are refused where they are read.
+            let _ = self.new_tensor(*id);
+        }
+    }
+
     fn new_tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
         if let Some(&tensor) = self.values.tensors.get(&id) {
             return Ok(tensor);
@@ -501,7 +511,12 @@ impl<'a> Lower<'a> {
             self.program.constants.push(constant);
             return Ok(tensor);
         }
-        refuse!("input '{}' was not lowered", self.graph.value(id).name)
+        match self.facts.get(id) {
+            Some(fact) if Scalar::of(fact.dtype).is_none() => {
+                refuse!("the device does not compute with {}", fact.dtype)
+            }
+            _ => refuse!("input '{}' was not lowered", self.graph.value(id).name),
+        }
     }
 
     fn weight(&mut self, key: WeightKey) -> Result<TensorId, Why> {

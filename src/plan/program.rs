@@ -179,6 +179,12 @@ impl Program {
         self.tensors.iter().filter(|tensor| of(tensor.place)).map(DeviceTensor::bytes).sum()
     }
 
+    /// Whether some output has no elements.
+    pub(crate) fn computes_nothing(&self) -> bool {
+        let empty = |source: &OutputSource| matches!(source, OutputSource::Device { shape, .. } if shape.contains(&0));
+        self.outputs.iter().any(empty)
+    }
+
     /// The tensor in whose memory `id` lies, and the element at which it begins there.
     pub(crate) fn root(&self, mut id: TensorId) -> (TensorId, usize) {
         let mut offset = 0;
