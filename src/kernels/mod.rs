@@ -144,6 +144,7 @@ kernels! {
     contract: Contract,
     conv: Conv,
     conv_transpose: ConvTranspose,
+    det: Det,
     dft: Dft,
     elementwise: Elementwise,
     gather: Gather,

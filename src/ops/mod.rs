@@ -199,6 +199,7 @@ operators! {
     cumulative: Cumulative,
     depth_to_space: DepthToSpace,
     dequantize: Dequantize,
+    det: Det,
     dft: Dft,
     dropout: Dropout,
     dynamic_quantize: DynamicQuantize,

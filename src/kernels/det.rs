@@ -1,0 +1,31 @@
+//! Determinants by elimination, one matrix per invocation.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, template};
+
+/// Tensors: the matrices, which are overwritten, and the determinants. Params: `count` of matrices, their size `n`, and the
+/// columns `first..last` that are eliminated; those before have been.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Det;
+
+impl Spec for Det {
+    fn label(&self) -> String {
+        "det".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        vec![Slot::write("m", "f32"), Slot::write("y", "f32")]
+    }
+
+    fn params(&self) -> Vec<String> {
+        ["count", "n", "first", "last"].map(String::from).into()
+    }
+
+    fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
+        template::render("det", context!(workgroup => WORKGROUP))
+    }
+}
