@@ -88,12 +88,11 @@ fn target(args: &Args) -> Result<(String, Target), Failure> {
 /// Sizes that are tried, one after the other, for dimensions that nobody says: many models cannot do with the least.
 const SIZES: [usize; 4] = [1, 32, 224, 1024];
 
+/// Inputs, the graph that the passes made, and what was planned for them.
+type Trial = (Vec<Input>, Arc<Graph>, Plan);
+
 /// The plan for the inputs given, or for the first of the sizes that works.
-fn plan(
-    args: &Args,
-    model: &Model,
-    target: &Target,
-) -> Result<Result<(Vec<Input>, Arc<Graph>, Plan)>, Failure> {
+fn plan(args: &Args, model: &Model, target: &Target) -> Result<Result<Trial>, Failure> {
     let planned = |inputs: Vec<Input>| {
         let graph = model.optimized()?;
         let options = SessionOptions::default();
