@@ -362,10 +362,11 @@ fn draw<'a>(
             for step in 0..=steps as u32 {
                 let part = step as f32 / steps;
                 let (x, y) = (x0 + part * (x1 - x0), y0 + part * (y1 - y0));
-                if x >= 0.0 && y >= 0.0 {
-                    if let Some(pixel) = picture.get_pixel_mut_checked(x as u32, y as u32) {
-                        *pixel = colour;
-                    }
+                if x >= 0.0
+                    && y >= 0.0
+                    && let Some(pixel) = picture.get_pixel_mut_checked(x as u32, y as u32)
+                {
+                    *pixel = colour;
                 }
             }
         }

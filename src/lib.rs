@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// The texts of the stages are the command line's.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]

@@ -148,7 +148,8 @@ fn together(a: &[(usize, usize)], b: &[(usize, usize)]) -> Option<Vec<Batch>> {
     let (mut a, mut b) = (a.to_vec(), b.to_vec());
     let mut dims = Vec::new();
     while let (Some(&(a_size, a_stride)), Some(&(b_size, b_stride))) = (a.last(), b.last()) {
-        (a.pop(), b.pop());
+        a.pop();
+        b.pop();
         let size = a_size.min(b_size);
         if size == 0 || a_size % size != 0 || b_size % size != 0 {
             return None;

@@ -100,7 +100,7 @@ fn swap(graph: &mut Graph, before: usize, n: usize) {
     for input in operator.inputs.iter_mut().filter(|input| **input == mover.outputs[0]) {
         *input = mover.inputs[0];
     }
-    mover.outputs[0] = std::mem::replace(&mut operator.outputs[0], Some(inner));
+    mover.outputs[0] = operator.outputs[0].replace(inner);
     mover.inputs[0] = Some(inner);
     graph.nodes.insert(n + 1, mover);
 }

@@ -205,7 +205,7 @@ mod tests {
             base += (start * strides[axis]) as i64;
             dims.push((kept, step * strides[axis] as i64));
         }
-        if choices[7] % 5 == 0 {
+        if choices[7].is_multiple_of(5) {
             dims.push((3, 0));
         }
         let turn = choices[7] as usize % dims.len();

@@ -18,6 +18,9 @@ use crate::ops::Op;
 use crate::reference::Array;
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
+/// Sizes and strides of what one dimension is read as.
+pub(crate) type Pieces = Vec<(usize, usize)>;
+
 /// What an operator's `lower` sees and writes to.
 pub(crate) struct Lower<'a> {
     pub(crate) target: &'a Target,
@@ -388,8 +391,8 @@ impl<'a> Lower<'a> {
         &mut self,
         i: usize,
         shape: &[usize],
-        fit: impl Fn(&[Vec<(usize, usize)>]) -> bool,
-    ) -> Result<Option<(TensorId, Vec<Vec<(usize, usize)>>)>, Why> {
+        fit: impl Fn(&[Pieces]) -> bool,
+    ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
         let Some(Strided { tensor, access, .. }) = self.values.strided.get(&id) else { return Ok(None) };
         let (tensor, base) = (*tensor, access.base);
