@@ -144,6 +144,7 @@ kernels! {
     contract: Contract,
     conv: Conv,
     conv_transpose: ConvTranspose,
+    deform_conv: DeformConv,
     det: Det,
     dft: Dft,
     elementwise: Elementwise,

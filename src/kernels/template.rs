@@ -35,6 +35,7 @@ templates!(
     "conv_depthwise",
     "conv_lanes",
     "conv_transpose",
+    "deform_conv",
     "det",
     "dft",
     "elementwise",

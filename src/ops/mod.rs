@@ -198,6 +198,7 @@ operators! {
     cosine_window: CosineWindow,
     cumulative: Cumulative,
     depth_to_space: DepthToSpace,
+    deform_conv: DeformConv,
     dequantize: Dequantize,
     det: Det,
     dft: Dft,
