@@ -486,6 +486,11 @@ impl Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Target;
+    use crate::ops::case::{self, Case, Tolerance, graph_of_case};
+    use crate::ops::tests::{compared, inputs_of};
+    use crate::plan::{FactBase, Options, plan};
+    use crate::{Device, DeviceOptions, Select, adapters};
 
     #[test]
     fn batches_merge_where_both_operands_do() {
@@ -494,5 +499,35 @@ mod tests {
         assert_eq!(merge(&[dim(2, 60, 0), dim(3, 20, 0)]), [dim(6, 20, 0)]);
         assert_eq!(merge(&[dim(2, 60, 0), dim(3, 20, 10)]).len(), 2);
         assert_eq!(merge(&[]), []);
+    }
+
+    #[test]
+    fn weights_beyond_a_binding_go_in_windows() {
+        // 100 KiB of weights; everything else is smaller than a binding.
+        let limit = 1 << 15;
+        for (m, class) in [(3, Class::Gpu), (40, Class::Gpu), (3, Class::Cpu), (40, Class::Cpu)] {
+            let case = Case::new("MatMul", "windows")
+                .tolerance(Tolerance::ACCUMULATION)
+                .input(case::random(&[m, 128]))
+                .constant(case::random(&[128, 200]));
+            let target = Target { class, subgroup: 8, max_binding: limit, ..Target::FLOOR };
+            let graph = graph_of_case(&case).unwrap();
+            let inputs: Vec<_> =
+                inputs_of(&case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
+            let facts = FactBase::new(&graph).unwrap().bind(&graph, &inputs).unwrap();
+            assert!(plan(&graph, facts, &target, &Options::default()).unwrap().program.calls.len() > 1);
+            for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
+                let device =
+                    Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();
+                let device = device.with_target(|own| (own.class, own.max_binding) = (class, limit));
+                // A software device whose subgroups fit no tile has no windows.
+                let windows = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);
+                assert!(
+                    !windows || compared(&case, &device).unwrap().is_none(),
+                    "{m} rows on {}",
+                    adapter.name
+                );
+            }
+        }
     }
 }
