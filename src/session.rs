@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::gpu::{Executable, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::plan::{self, FactBase, Options, Plan, Signature};
+use crate::plan::{self, FactBase, Options, Plan, Signature, Tiles};
 use crate::{
     DType, Device, Dim, Error, KernelTime, Model, PlanSummary, Result, Tensor, UnsupportedNode, reference,
 };
@@ -58,6 +58,7 @@ pub struct Session {
     keep: Vec<ValueId>,
     weights: Weights,
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
+    tiles: Mutex<Tiles>,
 }
 
 /// A model's outputs by name, in the model's order: what [`Session::run`] returns.
@@ -105,6 +106,7 @@ impl Session {
             keep,
             weights: Weights::default(),
             plans: Mutex::default(),
+            tiles: Mutex::default(),
         })
     }
 
@@ -256,7 +258,11 @@ impl Session {
             inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
-        plan::plan(&self.graph, facts, target, &options)
+        let tiles = || self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chosen = tiles().clone();
+        let plan = plan::plan(&self.graph, facts, target, &options, &mut chosen)?;
+        tiles().extend(chosen);
+        Ok(plan)
     }
 }
 

@@ -127,7 +127,7 @@ impl Lanes {
 
     /// Estimated cycles of one product; from the code that lavapipe makes: 11 cycles for a lane's vector load, 70 for a
     /// register's store, and code beyond the instruction cache.
-    fn cost(&self, (m, n, k): (usize, usize, usize)) -> f64 {
+    pub(crate) fn cost(&self, (m, n, k): (usize, usize, usize)) -> f64 {
         let products = (self.rows * self.vectors * 16) as f64;
         let penalty = if products > 1100.0 { 1.6 } else { 1.16 };
         let loads = (11 * self.lanes * (self.rows.div_ceil(self.lanes) + 4 * self.vectors)) as f64;

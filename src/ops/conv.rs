@@ -268,6 +268,11 @@ impl Sizes {
         if places * taps > 1400 {
             return None;
         }
+        // What is computed, with what is not stored.
+        let cost = |(rows, places)| {
+            (height.next_multiple_of(rows) * width.next_multiple_of(places) + rows + places) as f64
+        };
+        let (rows, places) = cx.tile("depthwise", (rows, places), cost);
         let dim = |axis, size| PackedDim { axis, size, step: 1 };
         let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
         let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
@@ -300,7 +305,9 @@ impl Sizes {
         };
         let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
         let tiles = [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
-        let form = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
+        let best = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
+        let tile = cx.tile("lanes", (best.rows, best.places), |tile| lanes_of(tile.0, tile.1).cost(size));
+        let form = lanes_of(tile.0, tile.1);
         let segments = outer.output * inner.output.div_ceil(form.places);
         let planes = self.batch * self.group;
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];

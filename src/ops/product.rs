@@ -203,7 +203,10 @@ impl Product {
         let mut product = self.clone();
         let left = product.left(cx)?;
         let right = product.right(cx)?;
-        let tile = Lanes::choose(lanes, left, right, (self.m, self.n, self.k));
+        let size = (self.m, self.n, self.k);
+        let best = Lanes::choose(lanes, left, right, size);
+        let of = |(rows, vectors)| Lanes { rows, vectors, ..best };
+        let tile = of(cx.tile("product", (best.rows, best.vectors), |tile| of(tile).cost(size)));
         let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
             return Ok(None);
@@ -489,7 +492,7 @@ mod tests {
     use crate::kernels::Target;
     use crate::ops::case::{self, Case, Tolerance, graph_of_case};
     use crate::ops::tests::{compared, inputs_of};
-    use crate::plan::{FactBase, Options, plan};
+    use crate::plan::{FactBase, Options, Tiles, plan};
     use crate::{Device, DeviceOptions, Select, adapters};
 
     #[test]
@@ -515,7 +518,14 @@ mod tests {
             let inputs: Vec<_> =
                 inputs_of(&case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
             let facts = FactBase::new(&graph).unwrap().bind(&graph, &inputs).unwrap();
-            assert!(plan(&graph, facts, &target, &Options::default()).unwrap().program.calls.len() > 1);
+            assert!(
+                plan(&graph, facts, &target, &Options::default(), &mut Tiles::default())
+                    .unwrap()
+                    .program
+                    .calls
+                    .len()
+                    > 1
+            );
             for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
                 let device =
                     Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::Options;
 use super::access::Access;
 use super::code::{Code, Epilogue};
 use super::facts::{Fact, Facts, node_error};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
+use super::{Options, Tiles};
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
@@ -28,6 +28,7 @@ pub(crate) struct Lower<'a> {
     pub(super) facts: &'a Facts,
     program: &'a mut Program,
     values: &'a mut Values,
+    tiles: &'a mut Tiles,
     no_fusion: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
@@ -58,6 +59,7 @@ pub(crate) fn lower(
     units: Vec<Unit>,
     target: &Target,
     options: &Options,
+    tiles: &mut Tiles,
 ) -> Result<Program> {
     let mut program = Program { inputs: vec![None; graph.inputs.len()], ..Program::default() };
     let mut values = Values::default();
@@ -72,6 +74,7 @@ pub(crate) fn lower(
             facts,
             program: &mut program,
             values: &mut values,
+            tiles,
             no_fusion: options.no_fusion,
             unit,
             node,
@@ -93,7 +96,7 @@ pub(crate) fn lower(
     }
     let empty = Unit { anchor: None, pointwise: vec![], outputs: vec![] };
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
-        let output = output(graph, facts, &mut program, &mut values, target, &empty, i, id)?;
+        let output = output(graph, facts, &mut program, &mut values, tiles, target, &empty, i, id)?;
         program.outputs.push(output);
     }
     Ok(program)
@@ -106,6 +109,7 @@ fn output(
     facts: &Facts,
     program: &mut Program,
     values: &mut Values,
+    tiles: &mut Tiles,
     target: &Target,
     unit: &Unit,
     i: usize,
@@ -128,7 +132,7 @@ fn output(
         inputs: vec![Some(id)],
         outputs: vec![],
     };
-    let mut cx = Lower { target, graph, facts, program, values, no_fusion: true, unit, node: &node };
+    let mut cx = Lower { target, graph, facts, program, values, tiles, no_fusion: true, unit, node: &node };
     let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
     let place = cx.program.tensor(tensor).place;
@@ -214,6 +218,22 @@ impl<'a> Lower<'a> {
             Some(id) => self.tensor(id),
             None => refuse!("input {i} is required"),
         }
+    }
+
+    /// The tile of this node's kernel of some kind: the one that an earlier plan chose, unless `best` costs less than two
+    /// thirds of it.
+    pub(crate) fn tile(
+        &mut self,
+        kind: &'static str,
+        best: (usize, usize),
+        cost: impl Fn((usize, usize)) -> f64,
+    ) -> (usize, usize) {
+        let Some(node) = self.unit.anchor else { return best };
+        let tile = self.tiles.entry((node, kind)).or_insert(best);
+        if cost(best) < 2.0 / 3.0 * cost(*tile) {
+            *tile = best;
+        }
+        *tile
     }
 
     /// Whether the model holds input `i` as a constant.

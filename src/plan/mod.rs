@@ -19,8 +19,10 @@ pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
+use std::collections::HashMap;
+
 use crate::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::Target;
 
 /// What planning may do.
@@ -32,6 +34,11 @@ pub(crate) struct Options {
     pub(crate) keep: Vec<ValueId>,
 }
 
+/// The tiles that plans of one graph have chosen, by node and kind of kernel: rows, and columns or places. A later plan
+/// keeps them where they do nearly as well as its own choice, so that another shape makes no new pipeline and packs no
+/// weight anew.
+pub(crate) type Tiles = HashMap<(NodeId, &'static str), (usize, usize)>;
+
 /// A plan: what to dispatch, and where every tensor lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -40,9 +47,15 @@ pub(crate) struct Plan {
 }
 
 /// Plans one run of `graph` for inputs of the given signature.
-pub(crate) fn plan(graph: &Graph, facts: Facts, target: &Target, options: &Options) -> Result<Plan> {
+pub(crate) fn plan(
+    graph: &Graph,
+    facts: Facts,
+    target: &Target,
+    options: &Options,
+    tiles: &mut Tiles,
+) -> Result<Plan> {
     let units = fusion::units(graph, &facts, options);
-    let mut program = lower::lower(graph, &facts, units, target, options)?;
+    let mut program = lower::lower(graph, &facts, units, target, options, tiles)?;
     let memory = memory::lay_out(&mut program, target)?;
     Ok(Plan { program, memory })
 }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{FactBase, Options, Place, Plan, plan};
+use super::{FactBase, Options, Place, Plan, Tiles, plan};
 use crate::graph::Graph;
 use crate::graph::random::RandomGraph;
-use crate::kernels::{Class, Target};
-use crate::{Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
+use crate::kernels::{Class, Kernel, Target};
+use crate::ops::case::{self, Case};
+use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
 
 pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target, options: &Options) -> Plan {
     let facts = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect::<Vec<_>>();
     let facts = FactBase::new(graph).unwrap().bind(graph, &facts).unwrap();
-    plan(graph, facts, target, options).unwrap()
+    plan(graph, facts, target, options, &mut Tiles::default()).unwrap()
 }
 
 /// Checks by brute force that no call writes memory that another tensor still needs.
@@ -79,6 +80,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_second_shape_keeps_tiles_that_do() {
+    let conv = Case::new("Conv", "depthwise").int("group", 8).ints("pads", &[1, 1, 1, 1]);
+    let conv = conv.input(case::random(&[1, 8, 40, 40])).constant(case::random(&[8, 1, 3, 3]));
+    let graph = case::graph_of_case(&conv).unwrap();
+    let target = Target { class: Class::Cpu, ..Target::FLOOR };
+    let kernels = |size: usize, tiles: &mut Tiles| -> Vec<Kernel> {
+        let facts = FactBase::new(&graph).unwrap();
+        let facts = facts.bind(&graph, &[(DType::F32, vec![1, 8, size, size], None)]).unwrap();
+        let plan = plan(&graph, facts, &target, &Options::default(), tiles).unwrap();
+        plan.program.calls.into_iter().map(|call| call.kernel).collect()
+    };
+    let mut tiles = Tiles::default();
+    let first = kernels(40, &mut tiles);
+    assert_ne!(kernels(56, &mut Tiles::default()), first);
+    assert_eq!(kernels(56, &mut tiles), first);
+    assert_ne!(kernels(6, &mut tiles), first);
 }
 
 fn devices() -> &'static [Device] {
