@@ -76,17 +76,20 @@ impl Block {
         m.div_ceil(self.bm) * n.div_ceil(self.bn)
     }
 
-    /// The one of `blocks` that takes least time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words
-    /// of workgroup memory, and loads its share of both operands, a load being worth four products; what fills the device
-    /// `n` times takes `1 + n` times as long as one invocation alone.
+    /// The one of `blocks` that takes least time.
     pub(crate) fn choose(blocks: &[Block], m: usize, n: usize, batches: usize) -> Block {
-        let cost = |block: &Block| {
-            let Block { bm, bn, tm, tn, .. } = *block;
-            let step = (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / block.threads() as f64;
-            let invocations = (block.groups(m, n) * batches * block.threads()) as f64;
-            step * (1.0 + invocations / IN_FLIGHT)
-        };
+        let cost = |block: &Block| block.cost(m, n, batches);
         blocks.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
+    }
+
+    /// Time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words of workgroup memory,
+    /// and loads its share of both operands, a load being worth four products; what fills the device `n` times takes
+    /// `1 + n` times as long as one invocation alone.
+    pub(crate) fn cost(self, m: usize, n: usize, batches: usize) -> f64 {
+        let Block { bm, bn, tm, tn, .. } = self;
+        let step = (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / self.threads() as f64;
+        let invocations = (self.groups(m, n) * batches * self.threads()) as f64;
+        step * (1.0 + invocations / IN_FLIGHT)
     }
 
     /// Terms that one dispatch may add up: whole blocks, with an iteration for each, one for each vector of terms in it,

@@ -3,7 +3,7 @@
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Matrix, Product, Sink, Source, in_parts};
+use super::product::{block, Batch, Matrix, Product, Sink, Source, in_parts};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::kernels::Class;
@@ -207,7 +207,7 @@ impl Sizes {
         }
         let (output, row) = (self.size(|s| s.output), self.channels * taps);
         let n = self.batch * output;
-        let block = Block::choose(cx.target.blocks, self.filters, n, self.group);
+        let block = block(cx, (self.filters, n), self.group);
         let padded = self.channels.next_multiple_of(block.bk);
         // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
         let right = match constant {

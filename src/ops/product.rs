@@ -301,7 +301,7 @@ impl Product {
                 (Tile::Split(tile), 4, tile.limit(cx.target.max_iterations))
             }
             None => {
-                let block = Block::choose(cx.target.blocks, self.m, self.n, self.batches());
+                let block = block(cx, (self.m, self.n), self.batches());
                 let left = match self.a {
                     _ if left_packed => shared::Left::Packed,
                     _ if left_vectors => shared::Left::Vectors,
@@ -400,6 +400,14 @@ struct Columns {
     tile: usize,
     terms: usize,
     apart: usize,
+}
+
+/// The tile of GPUs for products of `m` rows and `n` columns.
+pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> Block {
+    let blocks = cx.target.blocks;
+    let best = Block::choose(blocks, m, n, batches);
+    let of = |(bm, bn)| blocks.iter().copied().find(|b| (b.bm, b.bn) == (bm, bn)).unwrap_or(best);
+    of(cx.tile("shared", (best.bm, best.bn), |tile| of(tile).cost(m, n, batches)))
 }
 
 /// A kernel for a product, with what it is called with.
