@@ -1,6 +1,6 @@
 {# Register tile for software devices: one workgroup is one subgroup, and no memory is shared. A storage load costs such a
    device a loop over the lanes, so each lane loads one row of a, which reaches the others by subgroupBroadcast. #}
-{% set columns = lanes * 4 * vectors - (4 if shift else 0) %}
+{% set columns = lanes * 4 * vectors - (4 if shifted else 0) %}
 {% set strips = right == "packed" or right == "rows" %}
 {% set per_lane = vectors * 4 %}
 {% set row_groups = (rows + lanes - 1) // lanes %}
@@ -36,6 +36,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% for u in range(4) %}
   var b_next{{ u }} = (b_at + (p.first + {{ u }}u) * p.b_step + left) / 4u;
 {% endfor %}
+{% if shifted %}
+  // Row k begins k * b_step % 4 elements after a vector.
+  let odd = (p.b_step & 1u) == 1u;
+  let half1 = (p.b_step & 2u) == 2u;
+  let half2 = odd;
+  let half3 = half1 != odd;
+{% endif %}
 {% elif right == "row_scalars" %}
   var b_next = b_at + p.first * p.b_step + left;
 {% else %}
@@ -76,7 +83,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     b_next += {{ 4 * vectors * lanes }}u;
 {% elif right == "rows" %}
 {% for u in range(4) %}
-{% set offset = (u * shift) % 4 %}
 {% for s in range(vectors) %}
 {% if tail and u %}
     let v{{ u }}_{{ s }} = select(vec4<{{ word }}>(), b[b_next{{ u }} + {{ s * lanes }}u], inside{{ u }});
@@ -85,18 +91,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% endif %}
 {% endfor %}
 {% for s in range(vectors) %}
-{% if offset == 0 %}
+{% if not shifted or u == 0 %}
     let b{{ u }}_{{ s }} = v{{ u }}_{{ s }};
 {% else %}
-{# A row that begins within a vector: each lane takes its last columns from the next lane. #}
-{% for q in range(offset) %}
+{# A row that begins within a vector: each lane takes its last columns from the next lane. Row 2 begins in the middle, if so. #}
+{% for q in range(3 if u != 2 else 2) %}
 {% if s + 1 < vectors %}
     let q{{ u }}_{{ s }}_{{ q }} = select(subgroupShuffle(v{{ u }}_{{ s }}[{{ q }}], (lane + 1u) & {{ lanes - 1 }}u), subgroupBroadcast(v{{ u }}_{{ s + 1 }}[{{ q }}], 0u), lane == {{ lanes - 1 }}u);
 {% else %}
     let q{{ u }}_{{ s }}_{{ q }} = subgroupShuffle(v{{ u }}_{{ s }}[{{ q }}], (lane + 1u) & {{ lanes - 1 }}u);
 {% endif %}
 {% endfor %}
-    let b{{ u }}_{{ s }} = vec4<{{ word }}>({% for e in range(4) %}{% if e + offset < 4 %}v{{ u }}_{{ s }}[{{ e + offset }}]{% else %}q{{ u }}_{{ s }}_{{ e + offset - 4 }}{% endif %}{{ ", " if not loop.last }}{% endfor %});
+    let h{{ u }}_{{ s }} = select(v{{ u }}_{{ s }}, vec4<{{ word }}>(v{{ u }}_{{ s }}.zw, q{{ u }}_{{ s }}_0, q{{ u }}_{{ s }}_1), half{{ u }});
+{% if u == 2 %}
+    let b{{ u }}_{{ s }} = h{{ u }}_{{ s }};
+{% else %}
+    let b{{ u }}_{{ s }} = select(h{{ u }}_{{ s }}, vec4<{{ word }}>(h{{ u }}_{{ s }}.yzw, select(q{{ u }}_{{ s }}_0, q{{ u }}_{{ s }}_2, half{{ u }})), odd);
+{% endif %}
 {% endif %}
 {% endfor %}
     b_next{{ u }} += p.b_step;
@@ -144,7 +155,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% for j in range(per_lane) %}
 {% set offset = (j // 4 * lanes * 4 + j % 4) if strips else j * lanes %}
       let n{{ j }} = left + {{ offset }}u;
-      if n{{ j }} < p.n{% if shift and j // 4 + 1 == vectors %} && lane < {{ lanes - 1 }}u{% endif %} {
+      if n{{ j }} < p.n{% if shifted and j // 4 + 1 == vectors %} && lane < {{ lanes - 1 }}u{% endif %} {
         y[o + n{{ j }}] = epilogue(c{{ m }}_{{ j }}, o + n{{ j }}, row{{ m }}, n{{ j }});
       }
 {% endfor %}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::gpu::{Executable, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::plan::{self, FactBase, Options, Plan, Signature, Tiles};
+use crate::plan::{self, FactBase, Forms, Inputs, Moves, Options, Plan, Signature};
 use crate::{
     DType, Device, Dim, Error, KernelTime, Model, PlanSummary, Result, Tensor, UnsupportedNode, reference,
 };
@@ -58,7 +58,7 @@ pub struct Session {
     keep: Vec<ValueId>,
     weights: Weights,
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
-    tiles: Mutex<Tiles>,
+    forms: Mutex<Forms>,
 }
 
 /// A model's outputs by name, in the model's order: what [`Session::run`] returns.
@@ -106,7 +106,7 @@ impl Session {
             keep,
             weights: Weights::default(),
             plans: Mutex::default(),
-            tiles: Mutex::default(),
+            forms: Mutex::default(),
         })
     }
 
@@ -254,15 +254,20 @@ impl Session {
     }
 
     pub(crate) fn make_plan(&self, inputs: &[Tensor], target: &crate::kernels::Target) -> Result<Plan> {
-        let shapes: Vec<(DType, Vec<usize>, Option<Tensor>)> =
+        let shapes: Inputs =
             inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
-        let tiles = || self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut chosen = tiles().clone();
+        let forms = || self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chosen = forms().clone();
+        let mut spare = Vec::new();
+        if chosen.is_empty() {
+            let moves = Moves::new(&self.graph, &self.base, &shapes);
+            (chosen, spare) = plan::prepare(&self.graph, &moves, target, &options);
+        }
         let plan = plan::plan(&self.graph, facts, target, &options, &mut chosen)?;
-        tiles().extend(chosen);
-        Ok(plan)
+        forms().extend(chosen);
+        Ok(Plan { spare, ..plan })
     }
 }
 

@@ -82,6 +82,9 @@ impl Executable {
             steps.push(Step { pipeline, grid: call.grid, params: (params_size, size) });
             params_size = (params_size + size).next_multiple_of(align);
         }
+        for (kernel, read_write) in &plan.spare {
+            gpu.pipeline(kernel, read_write)?;
+        }
         let params = gpu.filled_buffer("parameters", params_size, wgpu::BufferUsages::UNIFORM, |sink| {
             for (call, step) in program.calls.iter().zip(&steps) {
                 sink(step.params.0, bytemuck::cast_slice(&call.params));

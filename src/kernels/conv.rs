@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
+use super::gemm::CYCLES;
 use super::fused::Fused;
 use super::shared::Shared;
 use super::{Slot, Spec, element, stored_rows, template};
@@ -71,7 +72,7 @@ impl Lanes {
         self.rows / self.lanes / self.low_rows() * self.kernel.div_ceil(4 / self.low_rows())
     }
 
-    /// Estimated cycles, as for `gemm::Lanes`. `size`: filters, terms of the sum but for the kernel's columns, output
+    /// Estimated microseconds, as for `gemm::Lanes`. `size`: filters, terms of the sum but for the kernel's columns, output
     /// rows and columns.
     pub(crate) fn cost(&self, (filters, terms, height, width): (usize, usize, usize, usize)) -> f64 {
         let reach = (self.places - 1) * self.stride + (self.kernel - 1) * self.dilation + 1;
@@ -82,7 +83,7 @@ impl Lanes {
         // Stores to many output planes at once miss the translation buffer.
         let scattered = self.rows > 4 * self.lanes && terms * self.kernel < 512 && height * width > 1024;
         let stores = (70 * self.rows * self.places) as f64 * if scattered { 4.0 } else { 1.0 };
-        tiles as f64 * (terms as f64 * (loads + penalty * products) + stores + 500.0)
+        tiles as f64 * (terms as f64 * (loads + penalty * products) + stores + 500.0) / CYCLES
     }
 }
 

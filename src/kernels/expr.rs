@@ -373,6 +373,7 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::Add => "+",
         Fn2::Sub => "-",
         Fn2::Mul => "*",
+        Fn2::Div if float => return call("divide", &format!("{a}, {b}"), used),
         Fn2::Div => "/",
         Fn2::Equal => "==",
         Fn2::Less | Fn2::LessOrEqual | Fn2::Greater | Fn2::GreaterOrEqual if scalar == Scalar::Bool => {

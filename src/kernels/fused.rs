@@ -27,6 +27,56 @@ pub(crate) enum Index {
 }
 
 impl Index {
+    /// The simplest for elements that lie so.
+    pub(crate) fn of(access: &Access) -> Index {
+        match access.dims[..] {
+            _ if access.base != 0 => Index::Offset(access.dims.len() as u8),
+            [] | [(_, 0)] => Index::Single,
+            [(_, 1)] => Index::Linear,
+            [(_, 1), (_, 0)] | [(_, 0), (_, 1), (_, 0)] | [(_, 0), (_, 1)] => Index::Axis,
+            _ => Index::Strided(access.dims.len() as u8),
+        }
+    }
+
+    /// The simplest that does for these elements too.
+    pub(crate) fn widened(self, access: &Access) -> Index {
+        let (here, rank) = (Index::of(access), access.dims.len() as u8);
+        match (self, here) {
+            // A single element is found by all.
+            _ if access.base == 0 && rank == 0 => self,
+            (Index::Offset(before), _) => Index::Offset(before.max(rank)),
+            (Index::Strided(before), Index::Offset(_)) => Index::Offset(before.max(rank)),
+            (Index::Strided(before), _) => Index::Strided(before.max(rank)),
+            // A vector along an axis has three dimensions at most.
+            (Index::Axis, Index::Strided(_)) => Index::Strided(rank.max(3)),
+            (Index::Axis, Index::Offset(_)) => Index::Offset(rank.max(3)),
+            (_, Index::Strided(_) | Index::Offset(_)) => here,
+            (before, here) if before == here => here,
+            _ => Index::Axis,
+        }
+    }
+
+    /// The parameters of the index for elements that lie so, for which it must do.
+    pub(crate) fn words(self, access: &Access) -> Vec<u32> {
+        let strided = |rank: u8| {
+            let before = usize::from(rank).saturating_sub(access.dims.len());
+            let dims = std::iter::repeat_n((1, 0), before).chain(access.dims.iter().copied());
+            dims.flat_map(|(size, stride)| [size as u32, stride as u32]).collect::<Vec<u32>>()
+        };
+        match self {
+            Index::Axis => match access.dims[..] {
+                [(length, 1)] | [(_, 0), (length, 1)] => vec![1, length as u32],
+                [(length, 1), (inner, 0)] | [(_, 0), (length, 1), (inner, 0)] => {
+                    vec![inner as u32, length as u32]
+                }
+                _ => vec![1, 1],
+            },
+            Index::Strided(rank) => strided(rank),
+            Index::Offset(rank) => [vec![access.base as u32], strided(rank)].concat(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Names of the parameters that the index computation reads, for an operand called `name`.
     fn params(self, name: &str) -> Vec<String> {
         match self {
@@ -55,24 +105,6 @@ pub(crate) struct Operand {
 pub(crate) struct Fused {
     pub(crate) expr: Expr,
     pub(crate) operands: Vec<Operand>,
-}
-
-/// How an operand whose elements lie so is indexed in the result, and the parameters of that.
-pub(crate) fn index_of(access: &Access) -> (Index, Vec<u32>) {
-    let words = |list: &[i64]| list.iter().map(|&v| v as u32).collect();
-    let flat: Vec<i64> = access.dims.iter().flat_map(|&(size, step)| [size as i64, step]).collect();
-    match access.dims[..] {
-        _ if access.base != 0 => {
-            (Index::Offset(access.dims.len() as u8), words(&[&[access.base], &flat[..]].concat()))
-        }
-        [] | [(_, 0)] => (Index::Single, vec![]),
-        [(_, 1)] => (Index::Linear, vec![]),
-        [(length, 1), (inner, 0)] | [(_, 0), (length, 1), (inner, 0)] => {
-            (Index::Axis, words(&[inner as i64, length as i64]))
-        }
-        [(_, 0), (length, 1)] => (Index::Axis, words(&[1, length as i64])),
-        _ => (Index::Strided(access.dims.len() as u8), words(&flat)),
-    }
 }
 
 impl Fused {
@@ -160,13 +192,68 @@ mod tests {
 
     #[test]
     fn broadcasts_collapse() {
-        let index_of = |from: &[usize], to: &[usize]| super::index_of(&Access::broadcast(from, to));
-        assert_eq!(index_of(&[2, 3], &[2, 3]).0, Index::Linear);
-        assert_eq!(index_of(&[1, 1], &[2, 3]).0, Index::Single);
-        assert_eq!(index_of(&[], &[]).0, Index::Single);
-        assert_eq!(index_of(&[3], &[2, 3]), (Index::Axis, vec![1, 3]));
-        assert_eq!(index_of(&[1, 5, 1, 1], &[2, 5, 4, 4]), (Index::Axis, vec![16, 5]));
-        assert_eq!(index_of(&[2, 5, 1, 1], &[2, 5, 4, 4]), (Index::Axis, vec![16, 10]));
-        assert_eq!(index_of(&[2, 1, 4], &[2, 5, 4]), (Index::Strided(3), vec![2, 4, 5, 0, 4, 1]));
+        let index = |from: &[usize], to: &[usize]| {
+            let access = Access::broadcast(from, to);
+            (Index::of(&access), Index::of(&access).words(&access))
+        };
+        assert_eq!(index(&[2, 3], &[2, 3]).0, Index::Linear);
+        assert_eq!(index(&[1, 1], &[2, 3]).0, Index::Single);
+        assert_eq!(index(&[], &[]).0, Index::Single);
+        assert_eq!(index(&[3], &[2, 3]), (Index::Axis, vec![1, 3]));
+        assert_eq!(index(&[1, 5, 1, 1], &[2, 5, 4, 4]), (Index::Axis, vec![16, 5]));
+        assert_eq!(index(&[2, 5, 1, 1], &[2, 5, 4, 4]), (Index::Axis, vec![16, 10]));
+        assert_eq!(index(&[2, 1, 4], &[2, 5, 4]), (Index::Strided(3), vec![2, 4, 5, 0, 4, 1]));
+    }
+
+    #[test]
+    fn a_widened_index_finds_the_elements_of_both() {
+        let shapes: [(&[usize], &[usize]); 9] = [
+            (&[2, 3, 4], &[2, 3, 4]),
+            (&[1], &[2, 3, 4]),
+            (&[4], &[2, 3, 4]),
+            (&[3, 1], &[2, 3, 4]),
+            (&[2, 1, 1], &[2, 3, 4]),
+            (&[2, 1, 4], &[2, 3, 4]),
+            (&[1, 3, 1], &[1, 3, 1]),
+            (&[2, 1, 3, 1, 2], &[2, 4, 3, 5, 2]),
+            (&[], &[1]),
+        ];
+        for (a, b) in shapes.iter().flat_map(|a| shapes.iter().map(move |b| (a, b))) {
+            let (a, b) = (Access::broadcast(a.0, a.1), Access::broadcast(b.0, b.1));
+            let widened = Index::of(&a).widened(&b);
+            for access in [a, b] {
+                let count: usize = access.dims.iter().map(|dim| dim.0).product();
+                let plain = Index::Strided(access.dims.len() as u8);
+                for o in 0..count as u32 {
+                    let expected = plain.at(o, &plain.words(&access));
+                    assert_eq!(
+                        widened.at(o, &widened.words(&access)),
+                        expected,
+                        "{widened:?} for {access:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    impl Index {
+        /// What the shader computes.
+        fn at(self, o: u32, words: &[u32]) -> u32 {
+            let strided = |dims: &[u32]| {
+                let (mut i, mut at) = (o, 0);
+                for dim in dims.chunks(2).rev() {
+                    at += i % dim[0] * dim[1];
+                    i /= dim[0];
+                }
+                at
+            };
+            match self {
+                Index::Linear => o,
+                Index::Axis => o / words[0] % words[1],
+                Index::Strided(_) => strided(words),
+                Index::Offset(_) => words[0] + strided(&words[1..]),
+                _ => 0,
+            }
+        }
     }
 }

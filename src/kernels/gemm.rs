@@ -9,6 +9,8 @@ use super::fused::Fused;
 use super::shared::Shared;
 use super::{Slot, Spec, element, stored_rows, template};
 
+/// Cycles in a microsecond, for estimates.
+pub(crate) const CYCLES: f64 = 3000.0;
 /// Invocations per workgroup of [`Tile::Strided`].
 const WORKGROUP: usize = 64;
 
@@ -89,7 +91,7 @@ pub(crate) struct Lanes {
     pub(crate) vectors: usize,
     pub(crate) left: Left,
     pub(crate) right: Right,
-    /// Whether `k` is no multiple of 4.
+    /// Whether `k` may be no multiple of 4.
     pub(crate) tail: bool,
 }
 
@@ -109,8 +111,8 @@ pub(crate) enum Left {
 pub(crate) enum Right {
     /// `[column tile][k][column]`, padded with zeros.
     Packed,
-    /// Row-major; row 0 begins at a vector, and row k `k * shift % 4` elements after one.
-    Rows { shift: usize },
+    /// Row-major; row 0 begins at a vector, and so do the others, if they are aligned.
+    Rows { aligned: bool },
     /// Row-major.
     RowScalars,
     /// Column-major; columns begin at vectors and are whole vectors.
@@ -121,11 +123,11 @@ pub(crate) enum Right {
 
 impl Lanes {
     pub(crate) fn columns(&self) -> usize {
-        let lost = if matches!(self.right, Right::Rows { shift } if shift > 0) { 4 } else { 0 };
+        let lost = if self.right == (Right::Rows { aligned: false }) { 4 } else { 0 };
         self.lanes * 4 * self.vectors - lost
     }
 
-    /// Estimated cycles of one product; from the code that lavapipe makes: 11 cycles for a lane's vector load, 70 for a
+    /// Estimated microseconds of one product; from the code that lavapipe makes: 11 cycles for a lane's vector load, 70 for a
     /// register's store, and code beyond the instruction cache.
     pub(crate) fn cost(&self, (m, n, k): (usize, usize, usize)) -> f64 {
         let products = (self.rows * self.vectors * 16) as f64;
@@ -133,15 +135,22 @@ impl Lanes {
         let loads = (11 * self.lanes * (self.rows.div_ceil(self.lanes) + 4 * self.vectors)) as f64;
         let step = loads + penalty * products;
         let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.columns())) as f64;
-        tiles * (k.div_ceil(4) as f64 * step + (self.rows * self.vectors * 4 * 70) as f64 + 500.0)
+        let cycles = tiles * (k.div_ceil(4) as f64 * step + (self.rows * self.vectors * 4 * 70) as f64 + 500.0);
+        cycles / CYCLES
     }
 
-    /// The tile for operands that lie so.
-    pub(crate) fn choose(lanes: usize, left: Left, right: Right, size: (usize, usize, usize)) -> Lanes {
-        let (m, _, k) = size;
-        let tile = |rows, vectors| Lanes { lanes, rows, vectors, left, right, tail: k % 4 != 0 };
+    /// The tile for operands that lie so, and a sum that may have a tail; other shapes may have more rows, unless they are
+    /// fixed.
+    pub(crate) fn choose(
+        lanes: usize,
+        (left, right, tail): (Left, Right, bool),
+        size: (usize, usize, usize),
+        fixed: bool,
+    ) -> Lanes {
+        let (m, ..) = size;
+        let tile = |rows, vectors| Lanes { lanes, rows, vectors, left, right, tail };
         if m <= lanes {
-            return tile(m.max(1).next_power_of_two(), 2);
+            return tile(if fixed { m.max(1).next_power_of_two() } else { lanes }, 2);
         }
         // Another tile than the first is another pipeline: it must be worth it.
         let first = tile(4 * lanes, 2);
@@ -219,15 +228,16 @@ impl Spec for Gemm {
                     Left::Vectors => "vectors",
                     Left::Scalars => "scalars",
                 };
-                let (right, shift) = match right {
-                    Right::Packed => ("packed", 0),
-                    Right::Rows { shift } => ("rows", shift),
-                    Right::RowScalars => ("row_scalars", 0),
-                    Right::Columns => ("columns", 0),
-                    Right::ColumnScalars => ("column_scalars", 0),
+                let shifted = right == Right::Rows { aligned: false };
+                let right = match right {
+                    Right::Packed => "packed",
+                    Right::Rows { .. } => "rows",
+                    Right::RowScalars => "row_scalars",
+                    Right::Columns => "columns",
+                    Right::ColumnScalars => "column_scalars",
                 };
                 let stored = stored_rows(rows, &self.epilogue);
-                let context = context!(lanes, rows, vectors, a_form => left, right, shift, tail, stored, word);
+                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word);
                 template::render("gemm_lanes", context)
             }
             Tile::Shared(tile) => tile.main(self.scalar, &self.epilogue, ["p.m", "p.batches", "p.a_k"]),

@@ -60,18 +60,17 @@ pub(crate) fn merge(dims: &[(usize, i64)]) -> Vec<(usize, i64)> {
     merged
 }
 
-/// Params of a strided copy over `dims` (size, stride), with the spec's rank.
-pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> (usize, Vec<u32>) {
-    let merged = merge(dims);
+/// Params of a strided copy over `dims` (size, stride), as many as the spec's rank.
+pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> Vec<u32> {
     let count: usize = dims.iter().map(|d| d.0).product();
     let mut words = vec![count as u32, base as u32];
-    words.extend(merged.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
-    (merged.len(), words)
+    words.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
+    words
 }
 
 /// The call that copies the elements that `access` names of `from` to the dense tensor `to`.
 pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: String) -> Call {
-    let (rank, params) = params(access.base, &access.dims);
+    let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
     let grid = target.grid(groups(params[0] as usize));
     // Words are moved as they are, whatever they mean.
     let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };

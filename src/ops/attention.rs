@@ -7,7 +7,6 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optiona
 use crate::kernels::Class;
 use crate::kernels::attention::{self, Mask, Params, Scores, Tile};
 use crate::kernels::expr::Scalar;
-use crate::kernels::strided::{self, Strided};
 use crate::plan::{Fact, Lower, TensorId};
 use crate::reference::array::{Numbers, broadcast_index};
 
@@ -390,10 +389,10 @@ fn lower_present(
     let whole = if wanted { cx.output(output)? } else { cx.temporary(scalar, &s.present(depth)) };
     let copy = |cx: &mut Lower, scatter, base: usize, dims: &[(usize, usize)], from, to| {
         let dims: Vec<(usize, i64)> = dims.iter().map(|&(size, stride)| (size, stride as i64)).collect();
-        let (rank, words) = strided::params(base as i64, &dims);
-        let count = dims.iter().map(|dim| dim.0).product();
-        if count > 0 {
-            cx.call(Strided { scalar, rank, scatter }, vec![from, to], words, strided::groups(count));
+        if scatter {
+            super::strides::scatter(cx, from, to, base as i64, &dims);
+        } else {
+            super::strides::copy(cx, from, to, base as i64, &dims);
         }
     };
     let mut dense = source;

@@ -320,6 +320,15 @@ fn cases(name: &'static str) -> Vec<Case> {
         let (a, b) = (case::values(&[3], &[200u8, 7, 9]), case::values(&[3], &[100u8, 7, 2]));
         cases.push(new("uint8").tolerance(Tolerance::EXACT).input(a).input(b));
     }
+    if name == "Div" {
+        // Ties after quantisation depend on the last bit.
+        let inputs = (case::random(&[1000]), case::uniform(&[1000], 0.01, 3.0));
+        cases.push(new("rounded").tolerance(Tolerance::EXACT).input(inputs.0).input(inputs.1));
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let a = case::values(&[9], &[1.0f32, -1.0, 0.0, inf, nan, 1.0, 1e-30, 3e38, -0.0]);
+        let b = case::values(&[9], &[0.0f32, 0.0, 0.0, 2.0, 1.0, inf, 3.0, 0.5, 5.0]);
+        cases.push(new("special").tolerance(Tolerance::EXACT).input(a).input(b));
+    }
     if name == "Mod" {
         let (inf, nan) = (f32::INFINITY, f32::NAN);
         let a = case::values(&[8], &[-3.0f32, 3.0, -1.0, 5.5, inf, 1.0, nan, -7.5]);

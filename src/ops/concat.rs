@@ -5,8 +5,6 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::kernels::expr::Scalar;
-use crate::kernels::strided::{self, Strided};
 use crate::plan::{Access, Fact, Lower};
 use crate::reference::array;
 
@@ -99,9 +97,7 @@ impl Operator for Concat {
                 cx.part(whole, part, offset);
             } else {
                 let dims = [(outer, (shape[axis] * step) as i64), (run, 1)];
-                let (rank, params) = strided::params(offset as i64, &dims);
-                let kernel = Strided { scalar: Scalar::U32, rank, scatter: true };
-                cx.call(kernel, vec![part, whole], params, strided::groups(outer * run));
+                super::strides::scatter(cx, part, whole, offset as i64, &dims);
             }
             offset += run;
         }

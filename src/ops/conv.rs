@@ -9,6 +9,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refus
 use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
+use crate::kernels::gemm::CYCLES;
 use crate::kernels::shared::{self, Block, Shared};
 use crate::plan::{Code, Fact, Lower, PackedDim, Packing, TensorId};
 use crate::reference::product;
@@ -119,12 +120,12 @@ impl Sizes {
         let inside = self.spans.iter().all(|s| s.begin == 0 && s.output > 0 && (s.output - 1) * s.stride < s.input);
         let one_tap = inside && self.size(|s| s.kernel) == 1 && self.size(|s| s.output) > 0;
         let whole = self.spans.iter().all(|s| s.begin == 0 && s.output == 1 && s.kernel == s.input && s.dilation == 1);
-        if !one_tap && !whole {
+        if !cx.always("product", one_tap || whole) {
             return Ok(None);
         }
         let (n, taps) = (self.size(|s| s.output), self.size(|s| s.kernel));
         let k = self.channels * taps;
-        let x = if one_tap && self.spans.iter().any(|s| s.output != s.input) {
+        let x = if one_tap && self.spans.iter().any(|s| s.stride > 1 || s.output != s.input) {
             Source::Tensor(self.gathered(cx, x)?)
         } else {
             x
@@ -207,7 +208,7 @@ impl Sizes {
         }
         let (output, row) = (self.size(|s| s.output), self.channels * taps);
         let n = self.batch * output;
-        let block = block(cx, (self.filters, n), self.group);
+        let block = block(cx, (self.filters, n, row), self.group);
         let padded = self.channels.next_multiple_of(block.bk);
         // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
         let right = match constant {
@@ -217,7 +218,7 @@ impl Sizes {
         let terms = if right == shared::Right::Image { padded * taps } else { row };
         let (left, w) = match constant.and_then(|i| cx.packed(i, self.shared_packing(block, right, spans))) {
             Some(packed) => (shared::Left::Packed, packed),
-            None if row.is_multiple_of(4) => (shared::Left::Vectors, w.tensor(cx)?),
+            None if cx.whole("weights", [row]) => (shared::Left::Vectors, w.tensor(cx)?),
             None => (shared::Left::Terms, w.tensor(cx)?),
         };
         let (tiles, blocks) = (n.div_ceil(block.bn), terms.div_ceil(block.bk));
@@ -269,20 +270,23 @@ impl Sizes {
             return None;
         }
         // What is computed, with what is not stored.
+        let planes = self.batch * filters;
         let cost = |(rows, places)| {
-            (height.next_multiple_of(rows) * width.next_multiple_of(places) + rows + places) as f64
+            let computed = height.next_multiple_of(rows) * width.next_multiple_of(places);
+            (computed * planes * taps) as f64 / 4.0 / CYCLES
         };
         let (rows, places) = cx.tile("depthwise", (rows, places), cost);
         let dim = |axis, size| PackedDim { axis, size, step: 1 };
         let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
         let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
+        let padded = !cx.always("inside", !spans.iter().any(overhangs));
         let form = Form::Depthwise(Depthwise {
             rows,
             places,
             kernel: spans.map(|s| s.kernel),
             stride: spans.map(|s| s.stride),
             dilation: spans.map(|s| s.dilation),
-            padded: spans.iter().any(overhangs),
+            padded,
         });
         let tiles = self.batch * filters * height.div_ceil(rows) * width.div_ceil(places);
         let grid = cx.target.grid(tiles.div_ceil(conv::WORKGROUP));
@@ -294,6 +298,7 @@ impl Sizes {
         if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) || inner.kernel > 16 {
             return None;
         }
+        let padded = !cx.always("inside", !spans.iter().any(overhangs));
         let lanes_of = |rows: usize, places: usize| Lanes {
             lanes,
             rows,
@@ -301,15 +306,16 @@ impl Sizes {
             kernel: inner.kernel,
             stride: inner.stride,
             dilation: inner.dilation,
-            padded: spans.iter().any(overhangs),
+            padded,
         };
         let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
         let tiles = [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
         let best = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
-        let tile = cx.tile("lanes", (best.rows, best.places), |tile| lanes_of(tile.0, tile.1).cost(size));
+        let planes = self.batch * self.group;
+        let cost = |(rows, places)| lanes_of(rows, places).cost(size) * planes as f64;
+        let tile = cx.tile("lanes", (best.rows, best.places), cost);
         let form = lanes_of(tile.0, tile.1);
         let segments = outer.output * inner.output.div_ceil(form.places);
-        let planes = self.batch * self.group;
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];
         let iterations = self.channels * (outer.kernel + 1) + form.rows;
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) || iterations > cx.target.max_iterations as usize

@@ -54,7 +54,7 @@ impl Operator for Gather {
         let (axis, _) = self.geometry(&data.shape, &places.shape)?;
         let outer: usize = data.shape[..axis].iter().product();
         let inner: usize = data.shape[axis + 1..].iter().product();
-        if let (Some(known), 1) = (places.constant(), places.count()) {
+        if let Some(known) = places.constant().filter(|_| cx.always("single", places.count() == 1)) {
             let row = data.shape[axis] * inner;
             let at = indices::wrap(known.ints()?[0], data.shape[axis])? * inner;
             return strides::gather(cx, 0, at as i64, &[(outer, row as i64), (inner, 1)]);

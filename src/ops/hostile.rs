@@ -10,7 +10,7 @@ use super::tests::{all_cases, inputs_of, wanted};
 use super::{DType, Tensor};
 use crate::graph::Attr;
 use crate::kernels::{Class, Target};
-use crate::plan::{FactBase, Options, Tiles, plan};
+use crate::plan::{FactBase, Forms, Options, plan};
 use crate::reference;
 
 /// Numbers that arithmetic on sizes, axes and offsets trips over.
@@ -133,7 +133,7 @@ fn plan_and_run(case: &Case, modest: bool) -> crate::Result<()> {
     }
     for class in [Class::Cpu, Class::Gpu] {
         let target = Target { class, subgroup: 8, ..Target::FLOOR };
-        plan(&graph, facts.clone(), &target, &Options::default(), &mut Tiles::default())?;
+        plan(&graph, facts.clone(), &target, &Options::default(), &mut Forms::default())?;
     }
     Ok(())
 }

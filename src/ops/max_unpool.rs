@@ -7,7 +7,6 @@ use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, refuse, required};
 use crate::kernels::scatter::Destination;
-use crate::kernels::strided::{self, Strided};
 use crate::plan::{Fact, Lower};
 use crate::reference::array::{ravel, strides, unravel};
 
@@ -95,8 +94,7 @@ impl Operator for MaxUnpool {
             cx.fill(output, 0);
             let dims: Vec<(usize, i64)> =
                 counted.iter().zip(strides(&shape)).map(|(&size, stride)| (size, stride as i64)).collect();
-            let (rank, params) = strided::params(0, &dims);
-            cx.call(Strided { scalar, rank, scatter: true }, vec![target, output], params, strided::groups(size));
+            super::strides::scatter(cx, target, output, 0, &dims);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{Why, refuse, strides};
 use crate::kernels::Class;
 use crate::kernels::expr::{Reg, Scalar};
-use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
+use crate::kernels::gemm::{CYCLES, Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
 use crate::kernels::shared::{self, Block, Shared};
 use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, TensorId};
 
@@ -127,7 +127,7 @@ impl Product {
         scalar: Scalar,
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
-        let product = self.simplified();
+        let product = self.simplified(cx);
         let chosen = match cx.target.class {
             Class::Cpu => product.lanes(cx)?,
             Class::Gpu => product.shared(cx)?,
@@ -137,6 +137,7 @@ impl Product {
             None => product.strided(cx)?,
         };
         let Chosen { tile, a, windows, batch, limit } = chosen;
+        let batch = cx.padded("batch", batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         in_parts(cx, (product.k, limit), matrix, scalar, sink, |cx, (first, last), epilogue, output| {
             for Window { b, own, grid } in &windows {
@@ -152,15 +153,19 @@ impl Product {
     }
 
     /// The same result, element for element, with as few batch dimensions as can be, and no single column.
-    fn simplified(&self) -> Product {
+    fn simplified(&self, cx: &mut Lower) -> Product {
         let mut product = Product { batch: merge(&self.batch), ..self.clone() };
         product.fold();
-        if product.n == 1 && product.m > 1 {
+        if cx.always("column", product.n == 1) {
             let Product { m, n, k, batch, a, b } = product;
             let transposed = |x: Matrix| Matrix { row: x.column, column: x.row, ..x };
             let batch = batch.iter().map(|dim| Batch { a: dim.b, b: dim.a, ..*dim }).collect();
             product = Product { m: n, n: m, k, batch, a: transposed(b), b: transposed(a) };
             product.fold();
+        }
+        // The stride of a single row is any; with the dense one it is read as several would be.
+        if product.m == 1 {
+            product.a.row = product.k * product.a.column;
         }
         product
     }
@@ -185,7 +190,13 @@ impl Product {
     /// The kernel that takes any strides.
     fn strided(&self, cx: &mut Lower) -> Result<Chosen, Why> {
         let (a, b) = (self.a.source.tensor(cx)?, self.b.source.tensor(cx)?);
-        let (rows, columns) = if self.m < 4 { (1, 1) } else { (8, 2) };
+        let best = if self.m < 4 { (1, 1) } else { (8, 2) };
+        // A sixteenth of a microsecond for a term of a tile, which is waited for.
+        let cost = |(rows, columns): (usize, usize)| {
+            let tiles = self.m.div_ceil(rows) * self.n.div_ceil(columns * 64) * self.batches();
+            (self.k * tiles * (1 + rows * columns / 8)) as f64 / 16.0 / 128.0
+        };
+        let (rows, columns) = cx.tile("strided", best, cost);
         let tile = Tile::Strided { rows, columns };
         let (rows, columns) = tile.size();
         let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
@@ -204,9 +215,11 @@ impl Product {
         let left = product.left(cx)?;
         let right = product.right(cx)?;
         let size = (self.m, self.n, self.k);
-        let best = Lanes::choose(lanes, left, right, size);
+        let tail = !cx.whole("terms", [self.k]);
+        let best = Lanes::choose(lanes, (left, right, tail), size, cx.fixed("rows", self.m));
         let of = |(rows, vectors)| Lanes { rows, vectors, ..best };
-        let tile = of(cx.tile("product", (best.rows, best.vectors), |tile| of(tile).cost(size)));
+        let batches = self.batches() as f64;
+        let tile = of(cx.tile("product", (best.rows, best.vectors), |tile| of(tile).cost(size) * batches));
         let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
             return Ok(None);
@@ -242,8 +255,8 @@ impl Product {
                 self.a.copy(cx, (self.m, self.k), self.batch.iter().map(|dim| (dim.size, dim.a)))?;
             self.batch.iter_mut().zip(strides).for_each(|(dim, stride)| dim.a = stride);
         }
-        let whole = |v: usize| v.is_multiple_of(4);
-        let vectors = whole(self.k) && whole(self.a.row) && self.batch.iter().all(|dim| whole(dim.a));
+        let batch = self.batch.iter().map(|dim| dim.a);
+        let vectors = cx.whole("left", [self.k, self.a.row].into_iter().chain(batch));
         Ok(if vectors { Left::Vectors } else { Left::Scalars })
     }
 
@@ -257,40 +270,40 @@ impl Product {
                 self.b.copy(cx, (self.k, self.n), self.batch.iter().map(|dim| (dim.size, dim.b)))?;
             self.batch.iter_mut().zip(strides).for_each(|(dim, stride)| dim.b = stride);
         }
-        let whole = |v: usize| v.is_multiple_of(4);
-        let batch = self.batch.iter().all(|dim| whole(dim.b));
+        let batch = cx.whole("right batch", self.batch.iter().map(|dim| dim.b));
         Ok(match self.b {
-            Matrix { column: 1, row, .. } if batch => Right::Rows { shift: row % 4 },
+            Matrix { column: 1, row, .. } if batch => Right::Rows { aligned: cx.whole("right", [row]) },
             Matrix { column: 1, .. } => Right::RowScalars,
-            Matrix { column, .. } if batch && whole(self.k) && whole(column) => Right::Columns,
+            Matrix { column, .. } if cx.whole("right", [self.k, column]) && batch => Right::Columns,
             _ => Right::ColumnScalars,
         })
     }
 
     /// The kernels for GPUs, where there is something to share.
     fn shared(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
-        if self.k < 8 {
+        if cx.always("short", self.k < 8) {
             return Ok(None);
         }
         let mut product = self.clone();
         let (mut a, mut b) = (None, None);
-        let split = Split::rows(self.m).filter(|_| self.k >= 64);
+        let split = self.split(cx);
         let left_packed =
             split.is_none() && self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a));
         let right_packed = self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b));
-        let whole = |v: usize| v.is_multiple_of(4);
-        let a_whole = whole(self.k) && whole(self.a.row) && self.batch.iter().all(|dim| whole(dim.a));
+        let a_batch = self.batch.iter().map(|dim| dim.a);
+        let a_whole = cx.whole("left", [self.k, self.a.row].into_iter().chain(a_batch));
         let left_vectors = self.a.column == 1 && a_whole;
-        let b_whole = self.batch.iter().all(|dim| whole(dim.b));
-        let right_vectors = self.b.column == 1 && b_whole && whole(self.b.row);
+        let b_batch = self.batch.iter().map(|dim| dim.b);
+        let b_rows = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
+        let b_whole = cx.whole("right", b_rows.into_iter().chain(b_batch));
+        let right_vectors = self.b.column == 1 && b_whole;
         let (tile, terms, limit) = match split {
             Some(rows) => {
                 let right = match self.b {
                     _ if right_packed => SplitRight::Packed,
                     _ if right_vectors => SplitRight::Vectors,
-                    Matrix { row: 1, column, .. } if b_whole && whole(self.k) && whole(column) => {
-                        SplitRight::TermVectors
-                    }
+                    Matrix { column: 1, .. } => SplitRight::Columns,
+                    Matrix { row: 1, .. } if b_whole => SplitRight::TermVectors,
                     Matrix { row: 1, .. } => SplitRight::Terms,
                     _ => SplitRight::Columns,
                 };
@@ -301,16 +314,18 @@ impl Product {
                 (Tile::Split(tile), 4, tile.limit(cx.target.max_iterations))
             }
             None => {
-                let block = block(cx, (self.m, self.n), self.batches());
+                let block = block(cx, (self.m, self.n, self.k), self.batches());
                 let left = match self.a {
                     _ if left_packed => shared::Left::Packed,
                     _ if left_vectors => shared::Left::Vectors,
+                    Matrix { column: 1, .. } => shared::Left::Terms,
                     Matrix { row: 1, .. } => shared::Left::Rows,
                     _ => shared::Left::Terms,
                 };
                 let right = match self.b {
                     _ if right_packed => shared::Right::Packed,
                     _ if right_vectors => shared::Right::Vectors,
+                    Matrix { column: 1, .. } => shared::Right::Columns,
                     Matrix { row: 1, .. } => shared::Right::Terms,
                     _ => shared::Right::Columns,
                 };
@@ -345,6 +360,19 @@ impl Product {
             first += tiles;
         }
         Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit }))
+    }
+
+    /// The rows of the kernel for few rows, if it is to be that.
+    fn split(&self, cx: &mut Lower) -> Option<usize> {
+        // The right operand is read once for so many rows; the other kernel has too few workgroups to read it as fast.
+        let read = (self.k * self.n * self.batches()) as f64 * 4e-6;
+        let cost = |(rows, _): (usize, usize)| match rows {
+            0 => 4.0 * read * self.m.div_ceil(16) as f64,
+            rows => read * (self.m.div_ceil(rows) * (8 + rows)) as f64 / 8.0,
+        };
+        let least = if cx.fixed("rows", self.m) { 1 } else { 4 };
+        let best = Split::rows(self.m.max(least)).filter(|_| self.k >= 64).unwrap_or(0);
+        Some(cx.tile("split", (best, 0), cost).0).filter(|&rows| rows > 0)
     }
 
     /// The left operand as `[row tile][k / terms][row][k % terms]`.
@@ -402,12 +430,12 @@ struct Columns {
     apart: usize,
 }
 
-/// The tile of GPUs for products of `m` rows and `n` columns.
-pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> Block {
+/// The tile of GPUs for products of `m` rows and `n` columns, sums of `k` terms.
+pub(crate) fn block(cx: &mut Lower, (m, n, k): (usize, usize, usize), batches: usize) -> Block {
     let blocks = cx.target.blocks;
     let best = Block::choose(blocks, m, n, batches);
     let of = |(bm, bn)| blocks.iter().copied().find(|b| (b.bm, b.bn) == (bm, bn)).unwrap_or(best);
-    of(cx.tile("shared", (best.bm, best.bn), |tile| of(tile).cost(m, n, batches)))
+    of(cx.tile("shared", (best.bm, best.bn), |tile| of(tile).cost(m, n, batches) * k as f64 / CYCLES))
 }
 
 /// A kernel for a product, with what it is called with.
@@ -499,8 +527,8 @@ mod tests {
     use super::*;
     use crate::kernels::Target;
     use crate::ops::case::{self, Case, Tolerance, graph_of_case};
-    use crate::ops::tests::{compared, inputs_of};
-    use crate::plan::{FactBase, Options, Tiles, plan};
+    use crate::ops::tests::{Sizes, compared, inputs_of};
+    use crate::plan::{FactBase, Forms, Options, plan};
     use crate::{Device, DeviceOptions, Select, adapters};
 
     #[test]
@@ -527,7 +555,7 @@ mod tests {
                 inputs_of(&case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
             let facts = FactBase::new(&graph).unwrap().bind(&graph, &inputs).unwrap();
             assert!(
-                plan(&graph, facts, &target, &Options::default(), &mut Tiles::default())
+                plan(&graph, facts, &target, &Options::default(), &mut Forms::default())
                     .unwrap()
                     .program
                     .calls
@@ -541,7 +569,7 @@ mod tests {
                 // A software device whose subgroups fit no tile has no windows.
                 let windows = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);
                 assert!(
-                    !windows || compared(&case, &device).unwrap().is_none(),
+                    !windows || compared(&case, &device, Sizes::Fixed).unwrap().is_none(),
                     "{m} rows on {}",
                     adapter.name
                 );

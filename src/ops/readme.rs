@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::case::{Case, graph_of_case};
 use super::{NEWEST_OPSET, rows};
 use crate::kernels::Target;
-use crate::plan::{FactBase, Options, Tiles, plan};
+use crate::plan::{FactBase, Forms, Options, plan};
 
 const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";
 const END: &str = "<!-- /operators -->\n";
@@ -18,7 +18,7 @@ fn runs_on_device(case: &Case) -> bool {
         given.filter_map(|(_, t)| t.clone()).map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
     let facts = FactBase::new(&graph).and_then(|base| base.bind(&graph, &inputs));
     facts
-        .and_then(|facts| plan(&graph, facts, &Target::FLOOR, &Options::default(), &mut Tiles::default()))
+        .and_then(|facts| plan(&graph, facts, &Target::FLOOR, &Options::default(), &mut Forms::default()))
         .is_ok()
 }
 

@@ -9,7 +9,6 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optiona
 use crate::kernels::expr::{Builder, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::recurrent::{self, Cell, Params};
-use crate::kernels::strided::{self, Strided};
 use crate::plan::{Fact, Lower, PackedDim, Packing, TensorId};
 
 /// Parsed attributes.
@@ -422,9 +421,7 @@ fn lower_weights(cx: &mut Lower, s: &Sizes) -> Result<TensorId, Why> {
         (s.hidden, s.hidden as i64),
     ];
     let packed = cx.temporary(Scalar::F32, &dims.map(|dim| dim.0));
-    let (rank, words) = strided::params(0, &dims);
-    let count = dims.iter().map(|dim| dim.0).product();
-    cx.call(Strided { scalar: Scalar::F32, rank, scatter: false }, vec![source, packed], words, strided::groups(count));
+    super::strides::copy(cx, source, packed, 0, &dims);
     Ok(packed)
 }
 
@@ -432,8 +429,7 @@ fn lower_weights(cx: &mut Lower, s: &Sizes) -> Result<TensorId, Why> {
 fn copy(cx: &mut Lower, i: usize, to: TensorId, count: usize) -> Result<(), Why> {
     if cx.optional_fact(i).is_some() && count > 0 {
         let from = cx.input(i)?;
-        let (rank, words) = strided::params(0, &[(count, 1)]);
-        cx.call(Strided { scalar: Scalar::F32, rank, scatter: true }, vec![from, to], words, strided::groups(count));
+        super::strides::scatter(cx, from, to, 0, &[(count, 1)]);
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 //! for one invocation, or too few for the device, are cut into parts and folded in stages.
 
 use super::{Why, refuse};
+use crate::kernels::Class;
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
-use crate::kernels::fused::{Fused, Index, Operand, index_of};
+use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
     Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Share, Side, VALUES,
 };
 use crate::kernels::strided::merge;
-use crate::kernels::{Class, Target};
 use crate::plan::{Access, Epilogue, Lower, TensorId};
 use crate::reference::array::strides;
 
@@ -19,10 +19,16 @@ struct View {
     reduced: Vec<(usize, i64)>,
     rows: usize,
     length: usize,
+    /// Whether the elements of a row are neighbours in memory.
+    contiguous: bool,
+    /// Whether rows begin at vectors and are whole vectors.
+    vectors: bool,
+    /// Whether it is a row-major matrix.
+    matrix: bool,
 }
 
 impl View {
-    fn new(shape: &[usize], axes: &[usize]) -> View {
+    fn new(cx: &mut Lower, shape: &[usize], axes: &[usize]) -> View {
         let dims: Vec<(usize, i64)> =
             shape.iter().zip(strides(shape)).map(|(&size, s)| (size, s as i64)).collect();
         let part = |reduced: bool| {
@@ -32,26 +38,20 @@ impl View {
         let (kept, reduced) = (part(false), part(true));
         let count = |dims: &[(usize, i64)]| dims.iter().map(|dim| dim.0).product();
         let (rows, length) = (count(&kept), count(&reduced));
-        View { kept: merge(&kept), reduced: merge(&reduced), rows, length }
-    }
-
-    /// Whether the elements of a row are neighbours in memory.
-    fn is_contiguous(&self) -> bool {
-        self.reduced.last().is_none_or(|dim| dim.1 == 1)
-    }
-
-    /// Whether rows begin at vectors and are whole vectors.
-    fn is_vector(&self) -> bool {
-        let whole = |&(_, stride): &(usize, i64)| stride % 4 == 0;
-        self.reduced.len() <= 1
-            && self.is_contiguous()
-            && self.length.is_multiple_of(4)
-            && self.kept.iter().all(whole)
-    }
-
-    /// Whether it is a row-major matrix.
-    fn is_matrix(&self) -> bool {
-        self.reduced.len() <= 1 && self.kept.len() <= 1 && self.is_contiguous()
+        let (kept, reduced) = (merge(&kept), merge(&reduced));
+        let contiguous = cx.always("contiguous", reduced.last().is_none_or(|dim| dim.1 == 1));
+        let simple = cx.always("simple", reduced.len() <= 1);
+        let whole = cx.whole("rows", kept.iter().map(|dim| dim.1 as usize).chain([length]));
+        let matrix = cx.always("matrix", kept.len() <= 1);
+        View {
+            rows,
+            length,
+            contiguous,
+            vectors: whole && simple && contiguous,
+            matrix: matrix && simple && contiguous,
+            kept: cx.padded("kept", kept, (1, 0)),
+            reduced: cx.padded("reduced", reduced, (1, 0)),
+        }
     }
 }
 
@@ -113,16 +113,20 @@ fn scalar_of(code: &Code) -> Scalar {
     code.0.output_scalars().first().copied().unwrap_or(Scalar::F32)
 }
 
+/// What an element costs an invocation, in microseconds.
+const STEP: f64 = 0.05;
+
 /// Who takes how much of a row.
 struct Cut {
     share: Share,
     parts: usize,
+    vectors: bool,
 }
 
 impl Cut {
-    fn of(view: &View, target: &Target) -> Cut {
-        let (rows, length) = (view.rows.max(1), view.length.max(1));
-        let share = Share::of(view, target);
+    fn of(view: &View, cx: &mut Lower) -> Cut {
+        let (rows, length, target) = (view.rows.max(1), view.length.max(1), cx.target);
+        let share = Share::of(view, cx);
         // The loops of all passes together stay below the limit, also where little is unrolled.
         let longest = share.lanes() * (target.max_iterations as usize / 2);
         // Parts so that the device is busy, but no smaller than is worth another dispatch.
@@ -131,25 +135,48 @@ impl Cut {
             (Class::Gpu, Share::Alone) => (16384, 128),
             (Class::Gpu, _) => (256, 2048),
         };
-        let parts = (wanted / rows).min(length / least);
-        Cut { share, parts: parts.max(length.div_ceil(longest)).max(1) }
+        let (parts, needed) = ((wanted / rows).min(length / least), length.div_ceil(longest));
+        let cost = |(cut, _): (usize, usize)| match cut {
+            0 => length,
+            _ => length / parts.max(2) + 2 * least,
+        } as f64
+            * STEP;
+        let cut = cx.tile("cut", (usize::from(parts > 1), 0), cost).0;
+        let parts = needed.max(if cut == 0 { 1 } else { parts.max(2) });
+        // An invocation's vectors, or elements, one after the other.
+        let steps = |(width, _): (usize, usize)| length.div_ceil(width * share.lanes() * parts) as f64 * STEP;
+        let width = if length >= 4 * share.lanes() * parts { 4 } else { 1 };
+        let vectors = view.vectors && cx.tile("width", (width, 0), steps).0 == 4;
+        Cut { share, parts, vectors }
     }
 }
 
 impl Share {
-    fn of(view: &View, target: &Target) -> Share {
-        let (rows, length, subgroup) = (view.rows.max(1), view.length.max(1), target.subgroup as usize);
+    fn of(view: &View, cx: &mut Lower) -> Share {
+        let (class, subgroup) = (cx.target.class, cx.target.subgroup as usize);
+        let (rows, length) = (view.rows.max(1), view.length.max(1));
         // Two steps of shuffles for each element are too many.
-        let subgroups = subgroup >= 4 && view.is_contiguous() && length >= 2 * subgroup;
-        match target.class {
+        let subgroups = subgroup >= 4 && view.contiguous && length >= 2 * subgroup;
+        let best = match class {
             Class::Cpu if subgroups && subgroup == 8 => Share::Subgroup(subgroup),
             Class::Cpu => Share::Alone,
             // No barriers, if there are rows enough for a busy device, or few elements for each invocation.
             Class::Gpu if subgroups && (rows >= 512 || length <= 32 * subgroup) => Share::Subgroup(subgroup),
-            Class::Gpu if view.is_contiguous() && length >= 32 => Share::Workgroup,
+            Class::Gpu if view.contiguous && length >= 32 => Share::Workgroup,
             Class::Gpu if length >= 8 * rows && length >= 128 => Share::Workgroup,
             Class::Gpu => Share::Alone,
-        }
+        };
+        let all = [Share::Alone, Share::Workgroup, Share::Subgroup(subgroup)];
+        let number = all.iter().position(|share| *share == best).unwrap_or(0);
+        // Elements that an invocation takes one after the other, and about as much for each step of sharing.
+        let busy = if class == Class::Cpu { 64 } else { 16384 };
+        let cost = |(number, _): (usize, usize)| {
+            let lanes = all[number].lanes().max(1);
+            let steps =
+                length.div_ceil(lanes) + lanes.max(1).ilog2() as usize * if number == 1 { 6 } else { 2 };
+            (steps * (rows * lanes).div_ceil(busy)) as f64 * STEP
+        };
+        all[cx.tile("share", (number, 0), cost).0]
     }
 }
 
@@ -161,14 +188,14 @@ impl Rows {
     }
 
     /// Rows along `axes` of a tensor, read under `shape`.
-    pub(crate) fn of(cx: &Lower, input: TensorId, shape: &[usize], axes: &[usize]) -> Rows {
+    pub(crate) fn of(cx: &mut Lower, input: TensorId, shape: &[usize], axes: &[usize]) -> Rows {
         let kept = shape.iter().enumerate().map(|(axis, &size)| if axes.contains(&axis) { 1 } else { size });
         Rows {
             input,
             scalar: cx.scalar(input),
             shape: shape.to_vec(),
             kept_shape: kept.collect(),
-            view: View::new(shape, axes),
+            view: View::new(cx, shape, axes),
             sides: vec![],
             steps: vec![],
             results: vec![],
@@ -199,11 +226,11 @@ impl Rows {
     }
 
     /// The same for a tensor that is no input.
-    pub(crate) fn side_of(&mut self, cx: &Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
+    pub(crate) fn side_of(&mut self, cx: &mut Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
-        let (mut index, mut params) = index_of(&Access::broadcast(shape, whole));
+        let (mut index, mut params) = cx.index(&Access::broadcast(shape, whole));
         let vector = index == Index::Axis && params == [1, self.view.length as u32];
-        if vector && each == Each::Element && self.view.is_matrix() {
+        if vector && each == Each::Element && self.view.matrix {
             (index, params) = (Index::Column, vec![]);
         }
         let operand = FIRST_SIDE + self.sides.len();
@@ -240,7 +267,7 @@ impl Rows {
     /// Emits the calls; result 0 is the node's output 0 and goes through the epilogue of the unit.
     pub(crate) fn emit(self, cx: &mut Lower) -> Result<(), Why> {
         let elements = self.results.first().is_some_and(|result| result.0 == Each::Element);
-        let matrix = (elements && self.view.is_matrix()).then_some((self.view.rows, self.view.length));
+        let matrix = (elements && self.view.matrix).then_some((self.view.rows, self.view.length));
         let epilogue = cx.epilogue(matrix)?;
         self.emit_with(cx, &epilogue)
     }
@@ -250,7 +277,7 @@ impl Rows {
         if self.steps.len() > VALUES.len() {
             refuse!("a reduction has at most {} passes", VALUES.len());
         }
-        let cut = Cut::of(&self.view, cx.target);
+        let cut = Cut::of(&self.view, cx);
         let folds = self.steps.iter().any(|step| matches!(step, Step::Fold { .. }));
         if cut.parts == 1 || !folds {
             self.call(cx, &cut, epilogue);
@@ -305,11 +332,11 @@ impl Rows {
         parts.row_result(output, |e| e.load(VALUES[k], scalar));
         parts.call(cx, cut, &plain(scalar));
         let sides = self.sides.iter().filter(|side| side.0.each == Each::Row).cloned().collect();
-        Rows { input: output, scalar, view: View::new(&shape, &[axis]), sides, ..self.clone() }
+        Rows { input: output, scalar, view: View::new(cx, &shape, &[axis]), sides, ..self.clone() }
     }
 
     fn across(&self, cut: &Cut) -> bool {
-        cut.share == Share::Alone && cut.parts > 1 && !self.view.is_contiguous()
+        cut.share == Share::Alone && cut.parts > 1 && !self.view.contiguous
     }
 
     fn call(mut self, cx: &mut Lower, cut: &Cut, epilogue: &Epilogue) {
@@ -337,7 +364,7 @@ impl Rows {
         tensors.extend(self.results.iter().map(|result| result.2));
         let kernel = Reduce {
             share: cut.share,
-            vector: self.view.is_vector() && self.view.length >= 4 * cut.share.lanes() * cut.parts,
+            vector: cut.vectors,
             across: self.across(cut),
             scalar: self.scalar,
             kept: self.view.kept.len(),

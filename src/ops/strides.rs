@@ -2,7 +2,7 @@
 
 use super::Why;
 use crate::kernels::expr::Scalar;
-use crate::kernels::strided::{self, Strided};
+use crate::kernels::strided::{Strided, groups, merge, params};
 use crate::plan::{Access, Lower, TensorId};
 use crate::reference::array;
 
@@ -21,9 +21,18 @@ pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)])
 
 /// Copies the elements of `from` at `base + i0 * stride0 + ...`, over `dims` (size, stride), to the dense tensor `to`.
 pub(crate) fn copy(cx: &mut Lower, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
-    let (rank, params) = strided::params(base, dims);
-    let groups = strided::groups(params[0] as usize);
+    call(cx, false, from, to, base, dims);
+}
+
+/// Copies the elements of the dense tensor `from` to the places of `to` at `base + i0 * stride0 + ...`, over `dims`.
+pub(crate) fn scatter(cx: &mut Lower, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
+    call(cx, true, from, to, base, dims);
+}
+
+fn call(cx: &mut Lower, scatter: bool, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
+    let dims = cx.padded("copy", merge(dims), (1, 0));
+    let params = params(base, &dims);
+    let groups = groups(params[0] as usize);
     // Words are moved as they are, whatever they mean.
-    let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
-    cx.call(kernel, vec![from, to], params, groups);
+    cx.call(Strided { scalar: Scalar::U32, rank: dims.len(), scatter }, vec![from, to], params, groups);
 }

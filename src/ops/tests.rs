@@ -57,8 +57,20 @@ fn expected(case: &Case) -> Result<Vec<Tensor>> {
     reference::outputs(&graph, &values)
 }
 
-fn on_device(case: &Case, device: &Device) -> Result<Vec<Tensor>> {
-    let graph = graph_of_case(case)?;
+/// Which sizes a graph's inputs may have.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Sizes {
+    /// Those of the case.
+    Fixed,
+    /// Any: kernels then have forms that serve others too.
+    Open,
+}
+
+fn on_device(case: &Case, device: &Device, sizes: Sizes) -> Result<Vec<Tensor>> {
+    let mut graph = graph_of_case(case)?;
+    if sizes == Sizes::Open {
+        graph.inputs.clone().iter().for_each(|id| graph.values[id.index()].shape = None);
+    }
     let session = Session::of_graph(device, Arc::new(graph), SessionOptions::default(), Vec::new())?;
     let inputs = inputs_of(case);
     let names: Vec<String> =
@@ -68,8 +80,8 @@ fn on_device(case: &Case, device: &Device) -> Result<Vec<Tensor>> {
 }
 
 /// How the device's outputs differ from the reference's, if they do.
-pub(crate) fn compared(case: &Case, device: &Device) -> Result<Option<String>> {
-    for (e, a) in expected(case)?.iter().zip(on_device(case, device)?) {
+pub(crate) fn compared(case: &Case, device: &Device, sizes: Sizes) -> Result<Option<String>> {
+    for (e, a) in expected(case)?.iter().zip(on_device(case, device, sizes)?) {
         let arrays = (Array::from_tensor(e), Array::from_tensor(&a));
         if let (Ok(e), Ok(a)) = arrays
             && let Some(difference) = difference(&e, &a, case.tolerance)
@@ -121,7 +133,7 @@ fn reference_agrees_with_inference() {
 
 /// What differs from the reference, or fails, on every adapter present; `class` is that of the kernels, if not the
 /// adapter's own.
-fn failures_on_adapters(class: Option<Class>) -> (Vec<String>, usize) {
+fn failures_on_adapters(class: Option<Class>, sizes: Sizes) -> (Vec<String>, usize) {
     let cases = all_cases();
     let mut failures = Vec::new();
     let mut names: Vec<String> = adapters().into_iter().map(|adapter| adapter.name).collect();
@@ -136,7 +148,7 @@ fn failures_on_adapters(class: Option<Class>) -> (Vec<String>, usize) {
             device = device.with_target(|target| target.class = class);
         }
         for case in cases.iter().filter(|case| wanted(case)) {
-            match compared(case, &device) {
+            match compared(case, &device, sizes) {
                 Ok(None) => {}
                 Ok(Some(reason)) => failures.push(format!("{} on {name}: {reason}", case.name)),
                 Err(error) => failures.push(format!("{} on {name}: {error}", case.name)),
@@ -148,13 +160,21 @@ fn failures_on_adapters(class: Option<Class>) -> (Vec<String>, usize) {
 
 #[test]
 fn every_adapter_agrees_with_the_reference() {
-    let (failures, total) = failures_on_adapters(None);
+    let (failures, total) = failures_on_adapters(None, Sizes::Fixed);
     report(failures, total);
 }
 
 /// Continuous integration has no GPU: a software device runs the kernels that GPUs would.
 #[test]
 fn kernels_for_gpus_agree_with_the_reference() {
-    let (failures, total) = failures_on_adapters(Some(Class::Gpu));
+    let (failures, total) = failures_on_adapters(Some(Class::Gpu), Sizes::Fixed);
     report(failures, total);
+}
+
+#[test]
+fn kernels_for_other_sizes_too_agree_with_the_reference() {
+    for class in [None, Some(Class::Gpu)] {
+        let (failures, total) = failures_on_adapters(class, Sizes::Open);
+        report(failures, total);
+    }
 }

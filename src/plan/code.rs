@@ -8,7 +8,7 @@ use super::program::TensorId;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
-use crate::kernels::fused::{Fused, Index, Operand, index_of};
+use crate::kernels::fused::{Fused, Index, Operand};
 use crate::reference::array::Numbers;
 
 /// Fused code at the end of a kernel: what becomes of each element that the kernel computes.
@@ -58,7 +58,7 @@ impl<'a> Lower<'a> {
         code.run(&unit.pointwise)?;
         let mut epilogue = code.finish(&[result])?;
         if let Some((rows, columns)) = matrix {
-            epilogue.use_matrix(rows, columns);
+            epilogue.use_matrix(self, rows, columns);
         }
         Ok(epilogue)
     }
@@ -80,16 +80,18 @@ impl<'a> Lower<'a> {
 
 impl Epilogue {
     /// Vectors along the rows or columns of the surrounding kernel's matrix become that.
-    fn use_matrix(&mut self, rows: usize, columns: usize) {
+    fn use_matrix(&mut self, cx: &mut Lower, rows: usize, columns: usize) {
         let mut params = Vec::new();
         let mut old = self.params.iter().copied();
         for operand in self.fused.operands.iter_mut() {
             match operand.index {
                 Index::Axis => {
                     let (inner, length) = (old.next().unwrap_or(0), old.next().unwrap_or(0));
-                    if (inner as usize, length as usize) == (columns, rows) {
+                    let by_row = (inner as usize, length as usize) == (columns, rows);
+                    let by_column = (inner as usize, length as usize) == (1, columns);
+                    if cx.always("row", by_row) {
                         operand.index = Index::Row;
-                    } else if (inner as usize, length as usize) == (1, columns) {
+                    } else if cx.always("column", by_column) {
                         operand.index = Index::Column;
                     } else {
                         params.extend([inner, length]);
@@ -204,7 +206,7 @@ impl<'c, 'a> Code<'c, 'a> {
                     None => Access::broadcast(&fact.shape, &self.shape),
                 };
                 let (tensor, access) = self.cx.access(id, &broadcast)?;
-                let (index, params) = index_of(&access);
+                let (index, params) = self.cx.index(&access);
                 self.tensors.push(tensor);
                 self.index_params.extend(params);
                 self.operands.push(Operand { scalar, index });

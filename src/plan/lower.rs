@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 
+use super::Options;
 use super::access::Access;
 use super::code::{Code, Epilogue};
 use super::facts::{Fact, Facts, node_error};
+use super::forms::{Asked, Forms, Site};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
-use super::{Options, Tiles};
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Reg, Scalar};
-use crate::kernels::fused::{Fused, Index, Operand, index_of};
+use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::{Kernel, Target, strided};
 use crate::ops::Op;
 use crate::reference::Array;
@@ -28,7 +29,8 @@ pub(crate) struct Lower<'a> {
     pub(super) facts: &'a Facts,
     program: &'a mut Program,
     values: &'a mut Values,
-    tiles: &'a mut Tiles,
+    pub(super) forms: &'a mut Forms,
+    pub(super) asked: Asked,
     no_fusion: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
@@ -59,7 +61,7 @@ pub(crate) fn lower(
     units: Vec<Unit>,
     target: &Target,
     options: &Options,
-    tiles: &mut Tiles,
+    forms: &mut Forms,
 ) -> Result<Program> {
     let mut program = Program { inputs: vec![None; graph.inputs.len()], ..Program::default() };
     let mut values = Values::default();
@@ -74,7 +76,8 @@ pub(crate) fn lower(
             facts,
             program: &mut program,
             values: &mut values,
-            tiles,
+            forms,
+            asked: Asked::at(Site::Unit(first)),
             no_fusion: options.no_fusion,
             unit,
             node,
@@ -96,7 +99,7 @@ pub(crate) fn lower(
     }
     let empty = Unit { anchor: None, pointwise: vec![], outputs: vec![] };
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
-        let output = output(graph, facts, &mut program, &mut values, tiles, target, &empty, i, id)?;
+        let output = output(graph, facts, &mut program, &mut values, forms, target, &empty, i, id)?;
         program.outputs.push(output);
     }
     Ok(program)
@@ -109,7 +112,7 @@ fn output(
     facts: &Facts,
     program: &mut Program,
     values: &mut Values,
-    tiles: &mut Tiles,
+    forms: &mut Forms,
     target: &Target,
     unit: &Unit,
     i: usize,
@@ -132,7 +135,9 @@ fn output(
         inputs: vec![Some(id)],
         outputs: vec![],
     };
-    let mut cx = Lower { target, graph, facts, program, values, tiles, no_fusion: true, unit, node: &node };
+    let asked = Asked::at(Site::Output(i));
+    let mut cx =
+        Lower { target, graph, facts, program, values, forms, asked, no_fusion: true, unit, node: &node };
     let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
     let place = cx.program.tensor(tensor).place;
@@ -218,22 +223,6 @@ impl<'a> Lower<'a> {
             Some(id) => self.tensor(id),
             None => refuse!("input {i} is required"),
         }
-    }
-
-    /// The tile of this node's kernel of some kind: the one that an earlier plan chose, unless `best` costs less than two
-    /// thirds of it.
-    pub(crate) fn tile(
-        &mut self,
-        kind: &'static str,
-        best: (usize, usize),
-        cost: impl Fn((usize, usize)) -> f64,
-    ) -> (usize, usize) {
-        let Some(node) = self.unit.anchor else { return best };
-        let tile = self.tiles.entry((node, kind)).or_insert(best);
-        if cost(best) < 2.0 / 3.0 * cost(*tile) {
-            *tile = best;
-        }
-        *tile
     }
 
     /// Whether the model holds input `i` as a constant.
@@ -322,7 +311,7 @@ impl<'a> Lower<'a> {
         let mut builder = Builder::of_shape(shape);
         let (mut specs, mut params, mut regs) = (vec![], vec![count as u32], vec![]);
         for (n, &(tensor, from)) in operands.iter().enumerate() {
-            let (index, words) = index_of(&Access::broadcast(from, shape));
+            let (index, words) = self.index(&Access::broadcast(from, shape));
             specs.push(Operand { scalar: self.scalar(tensor), index });
             params.extend(words);
             regs.push(builder.load(n, self.scalar(tensor)));
@@ -384,7 +373,8 @@ impl<'a> Lower<'a> {
             refuse!("input {input} is required")
         };
         let (of, access) = self.access(id, &access)?;
-        if access.is_dense() && self.aligned(access.base) {
+        let view = access.is_dense() && self.aligned(access.base);
+        if self.always("view", view) {
             return self.view(i, of, access.base as usize);
         }
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
@@ -514,7 +504,9 @@ impl<'a> Lower<'a> {
         }
         if let Some(strided) = self.values.strided.get(&id).cloned() {
             let tensor = self.new_tensor(id)?;
-            let call = strided::gather(strided.tensor, tensor, &strided.access, self.target, strided.label);
+            let dims = self.padded("copy", strided.access.dims, (1, 0));
+            let access = Access { dims, ..strided.access };
+            let call = strided::gather(strided.tensor, tensor, &access, self.target, strided.label);
             self.program.steps.push(Step::Call(call));
             return Ok(tensor);
         }

@@ -5,9 +5,11 @@ mod access;
 pub(crate) mod arena;
 mod code;
 mod facts;
+mod forms;
 mod fusion;
 mod lower;
 mod memory;
+mod open;
 mod program;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -15,15 +17,15 @@ pub(crate) mod tests;
 pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing};
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes, node_error};
+pub(crate) use forms::Forms;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
+pub(crate) use open::{Inputs, Moves};
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
-use std::collections::HashMap;
-
 use crate::Result;
-use crate::graph::{Graph, NodeId, ValueId};
-use crate::kernels::Target;
+use crate::graph::{Graph, ValueId};
+use crate::kernels::{Kernel, Target};
 
 /// What planning may do.
 #[derive(Clone, Debug, Default)]
@@ -34,16 +36,45 @@ pub(crate) struct Options {
     pub(crate) keep: Vec<ValueId>,
 }
 
-/// The tiles that plans of one graph have chosen, by node and kind of kernel: rows, and columns or places. A later plan
-/// keeps them where they do nearly as well as its own choice, so that another shape makes no new pipeline and packs no
-/// weight anew.
-pub(crate) type Tiles = HashMap<(NodeId, &'static str), (usize, usize)>;
-
 /// A plan: what to dispatch, and where every tensor lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) program: Program,
     pub(crate) memory: Memory,
+    /// Kernels that plans for other shapes need besides, with what they bind for writing.
+    pub(crate) spare: Vec<(Kernel, Vec<bool>)>,
+}
+
+impl Plan {
+    /// Its copies: whether a concatenation or a transpose is one depends on alignment and dimensions of 1, and they are
+    /// quickly compiled.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (Kernel, Vec<bool>)> {
+        let copies = self.program.calls.iter().filter(|call| match &call.kernel {
+            Kernel::Strided(_) => true,
+            Kernel::Elementwise(kernel) => kernel.fused.expr.len() == 1 && kernel.fused.operands.len() == 1,
+            _ => false,
+        });
+        copies.map(|call| (call.kernel.clone(), self.program.read_write(call)))
+    }
+}
+
+/// Forms that kernels must have to serve other sizes of the graph's open dimensions too, and the copies that those need.
+pub(crate) fn prepare(
+    graph: &Graph,
+    moves: &Moves,
+    target: &Target,
+    options: &Options,
+) -> (Forms, Vec<(Kernel, Vec<bool>)>) {
+    let (mut forms, mut spare) = (Forms::default(), Vec::new());
+    // Halved some times, a dimension has changed by an odd number for some of these, whichever way halves are rounded.
+    for facts in [1, 2, 5, 63].into_iter().filter_map(|n| moves.times(n)) {
+        // What the device refuses there is of no concern here.
+        if let Ok(plan) = plan(graph, facts, target, options, &mut forms) {
+            spare.extend(plan.copies());
+        }
+    }
+    forms.forget_tiles();
+    (forms, spare)
 }
 
 /// Plans one run of `graph` for inputs of the given signature.
@@ -52,10 +83,10 @@ pub(crate) fn plan(
     facts: Facts,
     target: &Target,
     options: &Options,
-    tiles: &mut Tiles,
+    forms: &mut Forms,
 ) -> Result<Plan> {
     let units = fusion::units(graph, &facts, options);
-    let mut program = lower::lower(graph, &facts, units, target, options, tiles)?;
+    let mut program = lower::lower(graph, &facts, units, target, options, forms)?;
     let memory = memory::lay_out(&mut program, target)?;
-    Ok(Plan { program, memory })
+    Ok(Plan { program, memory, spare: Vec::new() })
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{FactBase, Options, Place, Plan, Tiles, plan};
+use super::{FactBase, Facts, Forms, Inputs, Moves, Options, Place, Plan, plan, prepare};
 use crate::graph::Graph;
 use crate::graph::random::RandomGraph;
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case};
+use crate::ops::tests::{all_cases, inputs_of};
 use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
 
 pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target, options: &Options) -> Plan {
     let facts = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect::<Vec<_>>();
     let facts = FactBase::new(graph).unwrap().bind(graph, &facts).unwrap();
-    plan(graph, facts, target, options, &mut Tiles::default()).unwrap()
+    plan(graph, facts, target, options, &mut Forms::default()).unwrap()
 }
 
 /// Checks by brute force that no call writes memory that another tensor still needs.
@@ -82,23 +83,73 @@ proptest! {
     }
 }
 
+/// Kernels of a plan for these facts.
+fn kernels(graph: &Graph, facts: Facts, target: &Target, forms: &mut Forms) -> Vec<Kernel> {
+    let plan = plan(graph, facts, target, &Options::default(), forms).unwrap();
+    plan.program.calls.into_iter().map(|call| call.kernel).collect()
+}
+
 #[test]
 fn a_second_shape_keeps_tiles_that_do() {
     let conv = Case::new("Conv", "depthwise").int("group", 8).ints("pads", &[1, 1, 1, 1]);
     let conv = conv.input(case::random(&[1, 8, 40, 40])).constant(case::random(&[8, 1, 3, 3]));
     let graph = case::graph_of_case(&conv).unwrap();
     let target = Target { class: Class::Cpu, ..Target::FLOOR };
-    let kernels = |size: usize, tiles: &mut Tiles| -> Vec<Kernel> {
-        let facts = FactBase::new(&graph).unwrap();
-        let facts = facts.bind(&graph, &[(DType::F32, vec![1, 8, size, size], None)]).unwrap();
-        let plan = plan(&graph, facts, &target, &Options::default(), tiles).unwrap();
-        plan.program.calls.into_iter().map(|call| call.kernel).collect()
+    let base = FactBase::new(&graph).unwrap();
+    let of = |size: usize, batch: usize, forms: &mut Forms| {
+        let facts = base.bind(&graph, &[(DType::F32, vec![batch, 8, size, size], None)]).unwrap();
+        kernels(&graph, facts, &target, forms)
     };
-    let mut tiles = Tiles::default();
-    let first = kernels(40, &mut tiles);
-    assert_ne!(kernels(56, &mut Tiles::default()), first);
-    assert_eq!(kernels(56, &mut tiles), first);
-    assert_ne!(kernels(6, &mut tiles), first);
+    let mut forms = Forms::default();
+    let first = of(40, 1, &mut forms);
+    assert_ne!(of(56, 1, &mut Forms::default()), first);
+    assert_eq!(of(56, 1, &mut forms), first);
+    // Much slower, but not worth a pipeline unless it is much to do.
+    assert_eq!(of(3, 1, &mut forms), first);
+    assert_ne!(of(3, 10000, &mut forms), first);
+}
+
+/// Cases whose kernels do depend on sizes: a transform's radices, an index tuple's length, which axes are resized, and what
+/// computes nothing at first.
+const BY_SIZE: [&str; 7] =
+    ["DFT/", "STFT/", "GatherND/", "Resize/", "CenterCropPad/", "Pad/crop_all", "Conv/too_small"];
+
+/// Every operator's cases, and then the same with other sizes of all dimensions.
+#[test]
+fn other_sizes_need_no_other_kernels() {
+    let (mut failures, mut compared) = (Vec::new(), 0);
+    let filled = |case: &Case| {
+        case.inputs.iter().flatten().all(|tensor| !tensor.is_empty())
+            && !BY_SIZE.iter().any(|name| case.name.starts_with(name))
+    };
+    for case in all_cases().into_iter().filter(filled) {
+        let Ok(mut graph) = case::graph_of_case(&case) else { continue };
+        for id in graph.inputs.clone() {
+            graph.values[id.index()].shape = None;
+        }
+        let inputs: Inputs =
+            inputs_of(&case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
+        let base = FactBase::new(&graph).unwrap();
+        let moves = Moves::new(&graph, &base, &inputs);
+        for (class, subgroup) in [(Class::Cpu, 8), (Class::Gpu, 32)] {
+            let target = Target { class, subgroup, ..Target::FLOOR };
+            let (mut forms, spare) = prepare(&graph, &moves, &target, &Options::default());
+            let Ok(facts) = base.bind(&graph, &inputs) else { continue };
+            let first = kernels(&graph, facts, &target, &mut forms);
+            for times in [3, 4] {
+                let Some(facts) = moves.times(times) else { continue };
+                let next = kernels(&graph, facts, &target, &mut forms);
+                compared += 1;
+                let known = |kernel: &Kernel| first.contains(kernel) || spare.iter().any(|s| s.0 == *kernel);
+                if let Some(new) = next.iter().find(|kernel| !known(kernel)) {
+                    failures
+                        .push(format!("{} {class:?} times {times}: {new:?} not among {first:?}", case.name));
+                }
+            }
+        }
+    }
+    assert!(compared > 4000, "only {compared} were compared");
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
 }
 
 fn devices() -> &'static [Device] {

@@ -4,7 +4,7 @@
 use crate::graph::Attr;
 use crate::kernels::Class;
 use crate::ops::case::{self, Case, Tolerance};
-use crate::ops::tests::{compared, wanted};
+use crate::ops::tests::{Sizes, compared, wanted};
 use crate::{Device, DeviceOptions, Error, Select, Tensor, adapters};
 
 /// How many iterations the rewritten shaders do, and what lowering believes: the driver's numbers, divided.
@@ -164,7 +164,7 @@ fn failures(cases: &[Case], open: impl Fn(Device, Class) -> Device) -> Vec<Strin
             let device = Device::new(DeviceOptions { select: Select::Name(name.clone()) });
             let device = open(device.unwrap_or_else(|error| panic!("{error}")), class);
             for case in cases.iter().filter(|case| wanted(case)) {
-                match compared(case, &device) {
+                match compared(case, &device, Sizes::Fixed) {
                     Ok(None) => {}
                     Err(Error::Unsupported(nodes)) if nodes[0].reason.contains("more than") => {
                         println!("{} on {name}: {}", case.name, nodes[0].reason);

@@ -15,7 +15,7 @@ use super::{Class, Kernel, MAX_BINDINGS, Target};
 use crate::graph::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
 use crate::ops::tests::{all_cases, inputs_of};
-use crate::plan::{FactBase, Options, Plan, Tiles, plan};
+use crate::plan::{FactBase, Forms, Options, Plan, plan};
 use crate::{Device, Session, SessionOptions, Tensor};
 
 /// What makes lowering choose among kernels.
@@ -27,7 +27,7 @@ fn targets() -> Vec<Target> {
 fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> crate::Result<Plan> {
     let inputs: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
     let facts = FactBase::new(graph)?.bind(graph, &inputs)?;
-    plan(graph, facts, target, &Options::default(), &mut Tiles::default())
+    plan(graph, facts, target, &Options::default(), &mut Forms::default())
 }
 
 /// A pipeline's cache key.

@@ -1,0 +1,180 @@
+//! What the plans of one graph have in common. Shapes are parameters of kernels, but some kernels come in forms that fit
+//! certain shapes only, or fit them better: vectors where rows are aligned, an index over fewer dimensions where one of them
+//! is 1, a tile. A plan takes the form that serves the shapes of all plans before it too, so that another shape makes no new
+//! pipeline and packs no weight anew.
+
+use std::collections::HashMap;
+
+use super::Access;
+use crate::graph::NodeId;
+use crate::kernels::Class;
+use crate::kernels::fused::Index;
+
+/// Where a form is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Site {
+    /// In the unit with this first node.
+    Unit(NodeId),
+    /// Where the graph's output of this number is put into its own buffer.
+    Output(usize),
+}
+
+/// Where, what is asked for, and the how manieth time it is there.
+type Key = (Site, &'static str, usize);
+
+/// Forms chosen so far, by where they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Forms(HashMap<Key, Form>);
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// Rows, and columns or places. Chosen by cost.
+    Tile((usize, usize)),
+    /// The greatest common divisor of a number in all plans.
+    Divisor(usize),
+    /// Whether something was so in all plans.
+    Always(bool),
+    /// What a number was in all plans, if it was always the same.
+    Number(Option<usize>),
+    /// The most dimensions.
+    Rank(usize),
+    Index(Index),
+}
+
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+impl Forms {
+    /// Forgets what was chosen by cost: the sizes were not those of a run.
+    pub(crate) fn forget_tiles(&mut self) {
+        self.0.retain(|_, form| !matches!(form, Form::Tile(_)));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn extend(&mut self, other: Forms) {
+        self.0.extend(other.0);
+    }
+
+    /// The tile chosen before, unless `best` takes less than half as long, and that is worth a new pipeline.
+    fn tile(
+        &mut self,
+        key: Key,
+        best: (usize, usize),
+        cost: impl Fn((usize, usize)) -> f64,
+        worth: f64,
+    ) -> (usize, usize) {
+        let Form::Tile(tile) = self.0.entry(key).or_insert(Form::Tile(best)) else { return best };
+        let (before, now) = (cost(*tile), cost(best));
+        if now < 0.5 * before && before - now > worth {
+            *tile = best;
+        }
+        *tile
+    }
+
+    fn fixed(&mut self, key: Key, here: usize) -> bool {
+        let Form::Number(number) = self.0.entry(key).or_insert(Form::Number(Some(here))) else { return true };
+        *number = number.filter(|number| *number == here);
+        number.is_some()
+    }
+
+    fn whole(&mut self, key: Key, numbers: impl IntoIterator<Item = usize>) -> bool {
+        let here = numbers.into_iter().fold(0, divisor);
+        let Form::Divisor(all) = self.0.entry(key).or_insert(Form::Divisor(here)) else {
+            return here.is_multiple_of(4);
+        };
+        *all = divisor(*all, here);
+        all.is_multiple_of(4)
+    }
+
+    fn always(&mut self, key: Key, here: bool) -> bool {
+        let Form::Always(all) = self.0.entry(key).or_insert(Form::Always(here)) else { return here };
+        *all &= here;
+        *all
+    }
+
+    fn rank(&mut self, key: Key, here: usize) -> usize {
+        let Form::Rank(most) = self.0.entry(key).or_insert(Form::Rank(here)) else { return here };
+        *most = here.max(*most);
+        *most
+    }
+
+    fn index(&mut self, key: Key, access: &Access) -> Index {
+        let here = Index::of(access);
+        let Form::Index(index) = self.0.entry(key).or_insert(Form::Index(here)) else { return here };
+        *index = index.widened(access);
+        *index
+    }
+}
+
+/// What was asked at one site. Each question is asked in the same order in every plan.
+pub(super) struct Asked {
+    site: Site,
+    times: Vec<(&'static str, usize)>,
+}
+
+impl Asked {
+    pub(super) fn at(site: Site) -> Asked {
+        Asked { site, times: Vec::new() }
+    }
+
+    fn key(&mut self, kind: &'static str) -> Key {
+        let times = match self.times.iter_mut().find(|(asked, _)| *asked == kind) {
+            Some((_, times)) => {
+                *times += 1;
+                *times
+            }
+            None => {
+                self.times.push((kind, 0));
+                0
+            }
+        };
+        (self.site, kind, times)
+    }
+}
+
+impl super::Lower<'_> {
+    /// The tile of a kernel of some kind: the one that an earlier plan chose, unless `best` costs less than half of it.
+    /// `cost` is in microseconds, roughly: a new pipeline takes half a second on software devices and 50 ms on GPUs, where
+    /// it often serves many layers, and must pay within some thousand runs.
+    pub(crate) fn tile(
+        &mut self,
+        kind: &'static str,
+        best: (usize, usize),
+        cost: impl Fn((usize, usize)) -> f64,
+    ) -> (usize, usize) {
+        let worth = if self.target.class == Class::Cpu { 500.0 } else { 20.0 };
+        self.forms.tile(self.asked.key(kind), best, cost, worth)
+    }
+
+    /// Whether the number was the same for all shapes so far.
+    pub(crate) fn fixed(&mut self, kind: &'static str, n: usize) -> bool {
+        self.forms.fixed(self.asked.key(kind), n)
+    }
+
+    /// Whether the numbers are multiples of 4, for all shapes so far.
+    pub(crate) fn whole(&mut self, kind: &'static str, numbers: impl IntoIterator<Item = usize>) -> bool {
+        self.forms.whole(self.asked.key(kind), numbers)
+    }
+
+    /// Whether something is so, for all shapes so far.
+    pub(crate) fn always(&mut self, kind: &'static str, here: bool) -> bool {
+        self.forms.always(self.asked.key(kind), here)
+    }
+
+    /// Dimensions with such before them as change nothing, so that there are as many as for any shape so far.
+    pub(crate) fn padded<T: Clone>(&mut self, kind: &'static str, dims: Vec<T>, none: T) -> Vec<T> {
+        let rank = self.forms.rank(self.asked.key(kind), dims.len());
+        let before = rank.saturating_sub(dims.len());
+        std::iter::repeat_n(none, before).chain(dims).collect()
+    }
+
+    /// How elements that lie so are indexed, for all shapes so far, and the parameters of that here.
+    pub(crate) fn index(&mut self, access: &Access) -> (Index, Vec<u32>) {
+        let index = self.forms.index(self.asked.key("index"), access);
+        (index, index.words(access))
+    }
+}
