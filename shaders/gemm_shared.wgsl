@@ -27,9 +27,12 @@ fn main(
   let tiles_m = ({{ m }} + {{ bm - 1 }}u) / {{ bm }}u;
   let tile_n = tile % p.tiles;
   let tile_m = tile / p.tiles % tiles_m;
-  let batch = tile / p.tiles / tiles_m;
+  let batch = tile / p.tiles / tiles_m % {{ batches }};
+  let slice = tile / p.tiles / tiles_m / {{ batches }};
   // One answer for the whole workgroup, so that barriers may follow.
-  if batch < {{ batches }} {
+  if slice < p.slices {
+    let first = p.first + slice * p.span;
+    let last = min(p.last, first + p.span);
     let top = tile_m * {{ bm }}u;
 {% if image %}
     let left = tile_n * {{ bn }}u;
@@ -89,7 +92,7 @@ fn main(
 {% if b_form == "image" %}
     // The sum runs over kernel rows, kernel columns, and channels, whose number is padded to whole blocks.
     let steps = (p.channels + {{ bk - 1 }}u) / {{ bk }}u;
-    let step = p.first / {{ bk }}u;
+    let step = first / {{ bk }}u;
     var channel = step % steps * {{ bk }}u;
     var kx = step / steps % p.kernel1;
     var ky = step / steps / p.kernel1;
@@ -99,18 +102,18 @@ fn main(
 {% for i in range(tm) %}{% for j in range(tn // 4) %}
     var c{{ i }}_{{ j }} = vec4<{{ word }}>();
 {% endfor %}{% endfor %}
-    for (var k = p.first; k < p.last + zero; k += {{ bk }}u) {
+    for (var k = first; k < last + zero; k += {{ bk }}u) {
 {% for i in range(bm * quads // threads) %}
 {% if a_form == "packed" %}
       a_tile[lane + {{ i * threads }}u] = a[a_at{{ i }} + k * {{ bm // 4 }}u];
 {% else %}
       let ka{{ i }} = k + a_q{{ i }} * 4u;
 {% if a_form == "vectors" %}
-      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = select(vec4<{{ word }}>(), a[(a_at{{ i }} + ka{{ i }}) / 4u], ka{{ i }} < p.last);
+      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = select(vec4<{{ word }}>(), a[(a_at{{ i }} + ka{{ i }}) / 4u], ka{{ i }} < last);
 {% else %}
       a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = vec4<{{ word }}>(
 {% for u in range(4) %}
-        select({{ word }}(0), a[a_at{{ i }} + (ka{{ i }} + {{ u }}u) * {{ a_k }}], ka{{ i }} + {{ u }}u < p.last),
+        select({{ word }}(0), a[a_at{{ i }} + (ka{{ i }} + {{ u }}u) * {{ a_k }}], ka{{ i }} + {{ u }}u < last),
 {% endfor %}
       );
 {% endif %}
@@ -130,18 +133,18 @@ fn main(
 {% elif b_form == "terms" %}
       b_tile[b_k * {{ b_step }}u + b_q{{ i }}] = vec4<{{ word }}>(
 {% for u in range(4) %}
-        select({{ word }}(0), b[b_at{{ i }}_{{ u }} + (k + b_k) * p.b_k], k + b_k < p.last),
+        select({{ word }}(0), b[b_at{{ i }}_{{ u }} + (k + b_k) * p.b_k], k + b_k < last),
 {% endfor %}
       );
 {% else %}
       {
         let own = b_k + {{ i * threads // strip }}u;
 {% if near %}
-        b_tile[own * {{ b_step }}u + b_q] = select(vec4<{{ word }}>(), b[(b_at + (k + own) * p.b_k) / 4u], k + own < p.last);
+        b_tile[own * {{ b_step }}u + b_q] = select(vec4<{{ word }}>(), b[(b_at + (k + own) * p.b_k) / 4u], k + own < last);
 {% elif b_form == "columns" %}
         b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
 {% for u in range(4) %}
-          select({{ word }}(0), b[b_at{{ u }} + (k + own) * p.b_k], k + own < p.last),
+          select({{ word }}(0), b[b_at{{ u }} + (k + own) * p.b_k], k + own < last),
 {% endfor %}
         );
 {% elif b_form == "image" %}
@@ -157,7 +160,7 @@ fn main(
         let plane = (k + own) / p.taps * p.in_size;
         let dy = tap / p.kernel1 * p.dilation0;
         let dx = tap % p.kernel1 * p.dilation1;
-        let exists = k + own < p.last;
+        let exists = k + own < last;
         b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
 {% for u in range(4) %}
           select(
@@ -213,9 +216,9 @@ fn main(
         if n{{ j }}_{{ u }} < p.n {
 {% if image %}
           let o = o{{ j }}_{{ u }} + row{{ i }} * p.out_size;
-          y[o] = epilogue(c{{ i }}_{{ j }}[{{ u }}], o, batch * p.filters + row{{ i }}, n{{ j }}_{{ u }} % p.out_size);
+          y[slice * p.size + o] = epilogue(c{{ i }}_{{ j }}[{{ u }}], o, batch * p.filters + row{{ i }}, n{{ j }}_{{ u }} % p.out_size);
 {% else %}
-          y[o + n{{ j }}_{{ u }}] = epilogue(c{{ i }}_{{ j }}[{{ u }}], o + n{{ j }}_{{ u }}, row{{ i }}, n{{ j }}_{{ u }});
+          y[slice * p.size + o + n{{ j }}_{{ u }}] = epilogue(c{{ i }}_{{ j }}[{{ u }}], o + n{{ j }}_{{ u }}, row{{ i }}, n{{ j }}_{{ u }});
 {% endif %}
         }
 {% endfor %}{% endfor %}

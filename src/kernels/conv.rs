@@ -116,9 +116,12 @@ impl Spec for Conv {
         let (rank, own): (usize, &[&str]) = match self.form {
             Form::Any { rank, .. } => (rank, &["first", "last", "in_size", "out_size", "taps"]),
             Form::Lanes(_) => (2, &["rows"]),
-            Form::Shared(_) => {
-                (2, &["first", "last", "in_size", "out_size", "taps", "n", "tiles", "blocks", "a_row"])
-            }
+            Form::Shared(_) => (
+                2,
+                &[
+                    "first", "last", "in_size", "out_size", "taps", "n", "tiles", "blocks", "a_row", "slices", "span", "size",
+                ],
+            ),
             Form::Depthwise(_) => (2, &[]),
         };
         let fixed = ["planes", "groups", "filters", "channels"].iter().chain(own);

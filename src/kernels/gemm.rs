@@ -206,9 +206,10 @@ impl Spec for Gemm {
         let own: &[&str] = match self.tile {
             Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
             Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step", "first_tile"],
-            Tile::Shared(_) | Tile::Split(_) => {
-                &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"]
-            }
+            Tile::Split(_) => &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"],
+            Tile::Shared(_) => &[
+                "batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column", "slices", "span", "size",
+            ],
         };
         let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
         let batch = (0..self.batch)

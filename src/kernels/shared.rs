@@ -60,7 +60,9 @@ const IN_FLIGHT: f64 = 16384.0;
 
 impl Block {
     /// From the most work per byte moved to the most workgroups. All fit the floor: 256 invocations, 16 KiB.
-    pub(crate) const ALL: [Block; 4] = [
+    pub(crate) const ALL: [Block; 6] = [
+        Block { bm: 128, bn: 128, bk: 8, tm: 8, tn: 8 },
+        Block { bm: 128, bn: 64, bk: 16, tm: 8, tn: 8 },
         Block { bm: 64, bn: 64, bk: 16, tm: 8, tn: 4 },
         Block { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4 },
         Block { bm: 16, bn: 64, bk: 16, tm: 4, tn: 4 },
@@ -82,14 +84,17 @@ impl Block {
         blocks.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
     }
 
-    /// Time by a simple rule: per term an invocation multiplies `tm * tn` times, reads `tm + tn` words of workgroup memory,
-    /// and loads its share of both operands, a load being worth four products; what fills the device `n` times takes
-    /// `1 + n` times as long as one invocation alone.
-    pub(crate) fn cost(self, m: usize, n: usize, batches: usize) -> f64 {
+    /// What a term costs an invocation: products, words read from workgroup memory, and its share of the loads, of which each
+    /// is worth four products.
+    pub(crate) fn step(self) -> f64 {
         let Block { bm, bn, tm, tn, .. } = self;
-        let step = (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / self.threads() as f64;
+        (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / self.threads() as f64
+    }
+
+    /// Time per term, where what fills the device `n` times takes `1 + n` times as long as one invocation alone.
+    pub(crate) fn cost(self, m: usize, n: usize, batches: usize) -> f64 {
         let invocations = (self.groups(m, n) * batches * self.threads()) as f64;
-        step * (1.0 + invocations / IN_FLIGHT)
+        self.step() * (1.0 + invocations / IN_FLIGHT)
     }
 
     /// Terms that one dispatch may add up: whole blocks, with an iteration for each, one for each vector of terms in it,
@@ -150,7 +155,7 @@ mod tests {
             let Block { bm, bn, .. } = Block::choose(&Block::ALL, m, n, 1);
             (bm, bn)
         };
-        assert_eq!(choose(2048, 2048), (64, 64));
+        assert_eq!(choose(4096, 4096), (128, 128));
         assert_eq!(choose(256, 256), (32, 32));
         assert_eq!(choose(12, 4096), (16, 64));
         assert_eq!(choose(65_536, 10), (64, 16));

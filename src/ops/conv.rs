@@ -3,7 +3,7 @@
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::{block, Batch, Matrix, Product, Sink, Source, in_parts};
+use super::product::{Batch, Matrix, Product, Sink, Source, block, in_parts, in_slices, sliced, slices};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::kernels::Class;
@@ -11,7 +11,7 @@ use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gemm::CYCLES;
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Code, Fact, Lower, PackedDim, Packing, TensorId};
+use crate::plan::{Code, Epilogue, Fact, Lower, PackedDim, Packing, TensorId};
 use crate::reference::product;
 
 #[derive(Clone, Debug)]
@@ -90,11 +90,11 @@ impl Sizes {
         if let Some(product) = self.product(cx, x, w)? {
             return product.lower(cx, scalar, sink);
         }
-        let Chosen { form, w, own, spans, grid, terms, limit } = self.choose(cx, w)?;
+        let Chosen { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
         let x = x.tensor(cx)?;
         let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
         let matrix = (self.group * self.filters, output);
-        in_parts(cx, (terms, limit), matrix, scalar, sink, |cx, (first, last), epilogue, y| {
+        let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, y| {
             let mut params = vec![planes, self.group, self.filters, self.channels];
             if let Form::Any { .. } | Form::Shared(_) = form {
                 params.extend([first, last]);
@@ -108,7 +108,17 @@ impl Sizes {
             let kernel = conv::Conv { scalar, form, epilogue: epilogue.fused };
             cx.call_grid(kernel, tensors, params, grid);
             Ok(())
-        })
+        };
+        match slices {
+            Some(slices) => in_slices(
+                cx,
+                (slices, planes * self.filters * output),
+                scalar,
+                sink,
+                |cx, epilogue, partial| dispatch(cx, (0, terms), epilogue, partial),
+            ),
+            None => in_parts(cx, (terms, limit), matrix, scalar, sink, dispatch),
+        }
     }
 
     fn size(&self, size: impl Fn(&Span) -> usize) -> usize {
@@ -190,6 +200,7 @@ impl Sizes {
             grid: cx.target.grid(groups),
             terms: self.channels * taps,
             limit: cx.target.max_iterations as usize,
+            slices: None,
         })
     }
 
@@ -222,14 +233,19 @@ impl Sizes {
             None => (shared::Left::Terms, w.tensor(cx)?),
         };
         let (tiles, blocks) = (n.div_ceil(block.bn), terms.div_ceil(block.bk));
+        let (groups, results) = (block.groups(self.filters, n) * self.group, self.group * self.filters * n);
+        let limit = block.limit(cx.target.max_iterations);
+        let slices = if terms <= limit { slices(cx, block, groups, (terms, results)) } else { None };
+        let own = [self.size(|s| s.input), output, taps, n, tiles, blocks, row];
         Ok(Some(Chosen {
             form: Form::Shared(Shared { block, left, right }),
             w,
-            own: vec![self.size(|s| s.input), output, taps, n, tiles, blocks, row],
+            own: own.into_iter().chain(sliced(slices, (terms, block.bk), results)).collect(),
             spans: spans.to_vec(),
-            grid: cx.target.grid(block.groups(self.filters, n) * self.group),
+            grid: cx.target.grid(groups * slices.unwrap_or(1)),
             terms,
-            limit: block.limit(cx.target.max_iterations),
+            limit,
+            slices,
         }))
     }
 
@@ -290,7 +306,7 @@ impl Sizes {
         });
         let tiles = self.batch * filters * height.div_ceil(rows) * width.div_ceil(places);
         let grid = cx.target.grid(tiles.div_ceil(conv::WORKGROUP));
-        Some(Chosen { form, w, own: vec![], spans: spans.to_vec(), grid, terms: 1, limit: 1 })
+        Some(Chosen { form, w, own: vec![], spans: spans.to_vec(), grid, terms: 1, limit: 1, slices: None })
     }
 
     fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
@@ -331,6 +347,7 @@ impl Sizes {
             grid: groups.map(|n| n as u32),
             terms: 1,
             limit: 1,
+            slices: None,
         })
     }
 
@@ -372,6 +389,8 @@ struct Chosen {
     /// Terms of the sum, and how many of them one dispatch may add up; 1 where a dispatch always adds up all.
     terms: usize,
     limit: usize,
+    /// Slices of the sum, if they are to be summed.
+    slices: Option<usize>,
 }
 
 /// Adds to each element of channel `c` (axis 1) `bias[c]`.
@@ -467,6 +486,9 @@ fn cases() -> Vec<Case> {
             .input(case::random(&[1, 3, 8, 8]))
             .input(case::random(&[4, 3, 3, 3]))
             .input(case::random(&[4])),
+        // Sums in slices: few results of many terms.
+        bias(same(conv("slices", &[2, 120, 6, 5], &[40, 120, 3, 3]), 2), 40),
+        bias(conv("slices_groups", &[1, 420, 5, 5], &[34, 210, 2, 3]), 34).int("group", 2),
         Case::new("Conv", "dynamic_weights_groups")
             .tolerance(Tolerance::ACCUMULATION)
             .int("group", 2)

@@ -156,6 +156,7 @@ fn cases() -> Vec<Case> {
         transposes(three("transposed_left", &[36, 20], &[36, 70], &[70]), 1, 0),
         transposes(three("transposed_tiles", &[33, 65], &[70, 33], &[70]), 1, 1),
         transposes(three("transposed_many_tiles", &[40, 520], &[516, 40], &[516]), 1, 1),
+        transposes(three("transposed_slices", &[900, 33], &[40, 900], &[40]), 1, 1),
         transposes(three("transposed_right_odd", &[66, 35], &[67, 35], &[67]), 0, 1),
         transposes(three("transposed_row", &[3, 128], &[67, 128], &[67]), 0, 1),
         transposes(three("transposed_row_odd", &[3, 131], &[33, 131], &[33]), 0, 1),

@@ -244,6 +244,8 @@ fn cases() -> Vec<Case> {
         float("nine_rows", &[9, 100], &[100, 20]),
         float("one_term", &[70, 1], &[1, 90]),
         float("one_term_row", &[1, 1], &[1, 90]),
+        float("slices", &[70, 1030], &[1030, 45]),
+        float("batch_slices", &[2, 20, 777], &[777, 33]),
         float("batch_tiles", &[3, 65, 20], &[3, 20, 68]),
         float("batch_broadcast", &[2, 1, 33, 16], &[1, 3, 16, 36]),
         float("batch_rows", &[6, 2, 80], &[6, 80, 40]),

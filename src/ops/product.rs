@@ -1,9 +1,11 @@
 //! Lowering of everything that is a batched matrix product: chooses the kernel, packs constants, splits long sums.
 
+use super::rows::{Rows, element, plain, value};
 use super::{Why, refuse, strides};
 use crate::kernels::Class;
 use crate::kernels::expr::{Reg, Scalar};
 use crate::kernels::gemm::{CYCLES, Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
+use crate::kernels::reduce::Combine;
 use crate::kernels::shared::{self, Block, Shared};
 use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, TensorId};
 
@@ -119,6 +121,61 @@ pub(crate) fn in_parts<'a>(
     dispatch(cx, (first, terms), epilogue, output)
 }
 
+/// Into how many slices the sum of a tiled product is cut, which workgroups of their own add up, so that GPUs are busy where
+/// there are few tiles. The slices are summed by another kernel.
+pub(crate) fn slices(
+    cx: &mut Lower,
+    block: Block,
+    groups: usize,
+    (terms, results): (usize, usize),
+) -> Option<usize> {
+    // About what the largest GPUs keep in flight: too many slices cost a smaller one little, as each is long.
+    const WANTED: usize = 1 << 17;
+    const LEAST: usize = 256;
+    let invocations = (groups * block.threads()).max(1);
+    let fit = (WANTED / invocations).min(terms / LEAST).min((1 << 21) / results.max(1)).min(16);
+    let cost = |(sliced, _): (usize, usize)| match sliced {
+        0 => block.step() * terms as f64 / CYCLES,
+        // Another dispatch, and its wait.
+        _ => block.step() * (terms / fit.max(1)) as f64 / CYCLES + 5.0,
+    };
+    let best = usize::from(fit > 1 && cost((1, 0)) < cost((0, 0)));
+    (cx.tile("slices", (best, 0), cost).0 == 1).then_some(fit.max(1))
+}
+
+/// Params of the slices, where terms come in blocks: their number, their terms, the elements of a result.
+pub(crate) fn sliced(slices: Option<usize>, (terms, block): (usize, usize), size: usize) -> [usize; 3] {
+    let count = slices.unwrap_or(1);
+    [count, terms.div_ceil(count).next_multiple_of(block), size]
+}
+
+/// Emits a product by slices: `dispatch` leaves `slices` partial results of `size` elements, one after the other, in the
+/// tensor that it is given.
+pub(crate) fn in_slices<'a>(
+    cx: &mut Lower<'a>,
+    (slices, size): (usize, usize),
+    scalar: Scalar,
+    sink: Sink<'_, 'a>,
+    dispatch: impl FnOnce(&mut Lower<'a>, Epilogue, TensorId) -> Result<(), Why>,
+) -> Result<(), Why> {
+    let partial = cx.temporary(scalar, &[slices, size]);
+    dispatch(cx, plain(scalar), partial)?;
+    let mut rows = Rows::of(cx, partial, &[slices, size], &[0]);
+    rows.fold(Combine::Sum, |e| element(e, scalar), |_, sum| sum);
+    let (epilogue, output) = match sink {
+        Sink::Tensor(tensor) => (plain(scalar), tensor),
+        _ => {
+            let epilogue = cx.epilogue_after(None, scalar, |code, value| match sink {
+                Sink::Finished(finish) => finish(code, value),
+                _ => Ok(value),
+            })?;
+            (epilogue, cx.output(0)?)
+        }
+    };
+    rows.row_result(output, |e| value(e, 0, scalar));
+    rows.emit_with(cx, &epilogue)
+}
+
 impl Product {
     /// Emits the product.
     pub(crate) fn lower<'a>(
@@ -136,10 +193,10 @@ impl Product {
             Some(chosen) => chosen,
             None => product.strided(cx)?,
         };
-        let Chosen { tile, a, windows, batch, limit } = chosen;
+        let Chosen { tile, a, windows, batch, limit, slices } = chosen;
         let batch = cx.padded("batch", batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
-        in_parts(cx, (product.k, limit), matrix, scalar, sink, |cx, (first, last), epilogue, output| {
+        let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
             for Window { b, own, grid } in &windows {
                 let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
                 let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
@@ -149,7 +206,16 @@ impl Product {
                 cx.call_grid(gemm, tensors, params, *grid);
             }
             Ok(())
-        })
+        };
+        match slices {
+            Some(slices) => {
+                let size = product.batches() * product.m * product.n;
+                in_slices(cx, (slices, size), scalar, sink, |cx, epilogue, partial| {
+                    dispatch(cx, (0, product.k), epilogue, partial)
+                })
+            }
+            None => in_parts(cx, (product.k, limit), matrix, scalar, sink, dispatch),
+        }
     }
 
     /// The same result, element for element, with as few batch dimensions as can be, and no single column.
@@ -202,7 +268,8 @@ impl Product {
         let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
         let own = vec![self.batches(), self.a.row, self.a.column, self.b.row, self.b.column];
         let limit = cx.target.max_iterations as usize;
-        Ok(Chosen { tile, a, windows: vec![Window { b, own, grid }], batch: self.batch.clone(), limit })
+        let windows = vec![Window { b, own, grid }];
+        Ok(Chosen { tile, a, windows, batch: self.batch.clone(), limit, slices: None })
     }
 
     /// The kernel for software devices, where it can be.
@@ -242,7 +309,8 @@ impl Product {
         }
         // Four terms an iteration, and some iterations for the stores.
         let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
-        Ok(Some(Chosen { tile: Tile::Lanes(tile), a, windows, batch: product.batch, limit }))
+        let tile = Tile::Lanes(tile);
+        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices: None }))
     }
 
     /// How the left operand is read; copied to where it lies row by row, if it does not.
@@ -344,7 +412,14 @@ impl Product {
             None => product.a.source.tensor(cx)?,
         };
         let (rows, columns) = tile.size();
-        let tiles = self.n.div_ceil(columns);
+        let (tiles, batches) = (self.n.div_ceil(columns), self.batches());
+        let slices = match tile {
+            Tile::Shared(tile) if self.k <= limit => {
+                let groups = tiles * self.m.div_ceil(rows) * batches;
+                slices(cx, tile.block, groups, (self.k, batches * self.m * self.n))
+            }
+            _ => None,
+        };
         let b = match b {
             Some(windows) => windows,
             None => vec![(product.b.source.tensor(cx)?, tiles)],
@@ -353,13 +428,16 @@ impl Product {
         let mut first = 0;
         for (b, tiles) in b {
             let strides = [product.a.row, product.a.column, product.b.row, product.b.column];
-            let own =
-                [self.batches(), tiles, first, self.k.div_ceil(terms)].into_iter().chain(strides).collect();
-            let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * self.batches());
+            let mut own: Vec<usize> =
+                [batches, tiles, first, self.k.div_ceil(terms)].into_iter().chain(strides).collect();
+            if let Tile::Shared(_) = tile {
+                own.extend(sliced(slices, (self.k, terms), batches * self.m * self.n));
+            }
+            let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * batches * slices.unwrap_or(1));
             windows.push(Window { b, own, grid });
             first += tiles;
         }
-        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit }))
+        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices }))
     }
 
     /// The rows of the kernel for few rows, if it is to be that.
@@ -446,6 +524,8 @@ struct Chosen {
     batch: Vec<Batch>,
     /// Terms of the sum that one dispatch may add up.
     limit: usize,
+    /// Slices of the sum, if they are to be summed.
+    slices: Option<usize>,
 }
 
 /// Columns that one dispatch computes: all, unless the right operand is too large for one binding.
