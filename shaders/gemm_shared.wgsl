@@ -12,6 +12,64 @@
 {# A vector of the right operand holds neighbouring columns where memory does; else columns {{ strip }} apart, so that
    neighbouring invocations load and store neighbours. #}
 {% set near = b_form == "vectors" %}
+{# The vectors that an invocation brings of the terms from k on. #}
+{% macro load_a(i, k) %}
+{% if a_form == "packed" %}
+a[a_at{{ i }} + {{ k }} * {{ bm // 4 }}u]
+{%- elif a_form == "vectors" %}
+select(vec4<{{ word }}>(), a[(a_at{{ i }} + {{ k }} + a_q{{ i }} * 4u) / 4u], {{ k }} + a_q{{ i }} * 4u < last)
+{%- else %}
+vec4<{{ word }}>(
+{% for u in range(4) %}
+        select({{ word }}(0), a[a_at{{ i }} + ({{ k }} + a_q{{ i }} * 4u + {{ u }}u) * {{ a_k }}], {{ k }} + a_q{{ i }} * 4u + {{ u }}u < last),
+{% endfor %}
+      )
+{%- endif %}
+{% endmacro %}
+{% macro load_b(i, k) %}
+{% set own = "(b_k + %su)" | format(i * threads // strip) %}
+{% if b_form == "packed" %}
+b[b_at + {{ k }} * {{ strip }}u + {{ i * threads }}u]
+{%- elif b_form == "terms" %}
+vec4<{{ word }}>(
+{% for u in range(4) %}
+        select({{ word }}(0), b[b_at{{ i }}_{{ u }} + ({{ k }} + b_k) * p.b_k], {{ k }} + b_k < last),
+{% endfor %}
+      )
+{%- elif near %}
+select(vec4<{{ word }}>(), b[(b_at + ({{ k }} + {{ own }}) * p.b_k) / 4u], {{ k }} + {{ own }} < last)
+{%- elif b_form == "columns" %}
+vec4<{{ word }}>(
+{% for u in range(4) %}
+        select({{ word }}(0), b[b_at{{ u }} + ({{ k }} + {{ own }}) * p.b_k], {{ k }} + {{ own }} < last),
+{% endfor %}
+      )
+{%- elif b_form == "image" %}
+pixels(channel + {{ own }}, ky, kx, vec4<u32>(b_plane0, b_plane1, b_plane2, b_plane3), vec4<u32>(b_y0, b_y1, b_y2, b_y3), vec4<u32>(b_x0, b_x1, b_x2, b_x3))
+{%- else %}
+window({{ k }} + {{ own }}, last, vec4<u32>(b_plane0, b_plane1, b_plane2, b_plane3), vec4<u32>(b_y0, b_y1, b_y2, b_y3), vec4<u32>(b_x0, b_x1, b_x2, b_x3))
+{%- endif %}
+{% endmacro %}
+{% if image %}
+// Of four windows that begin at these planes, rows and columns, the pixels under one tap in one channel.
+fn pixels(channel: u32, ky: u32, kx: u32, planes: vec4<u32>, ys: vec4<u32>, xs: vec4<u32>) -> vec4<{{ word }}> {
+  let y = ys + ky * p.dilation0;
+  let x0 = xs + kx * p.dilation1;
+  let at = planes + channel * p.in_size + y * p.input1 + x0;
+  let inside = (y < vec4<u32>(p.input0)) & (x0 < vec4<u32>(p.input1)) & vec4<bool>(channel < p.channels);
+  return select(vec4<{{ word }}>(), vec4<{{ word }}>(x[at.x], x[at.y], x[at.z], x[at.w]), inside);
+}
+
+{% endif %}
+{% if b_form == "flat" %}
+// Term k of four windows.
+fn window(k: u32, last: u32, planes: vec4<u32>, ys: vec4<u32>, xs: vec4<u32>) -> vec4<{{ word }}> {
+  let tap = k % p.taps;
+  let channel = select(p.channels, k / p.taps, k < last);
+  return pixels(channel, tap / p.kernel1, tap % p.kernel1, planes, ys, xs);
+}
+
+{% endif %}
 var<workgroup> a_tile: array<vec4<{{ word }}>, {{ bm * a_step }}>;
 var<workgroup> b_tile: array<vec4<{{ word }}>, {{ bk * b_step }}>;
 
@@ -102,75 +160,37 @@ fn main(
 {% for i in range(tm) %}{% for j in range(tn // 4) %}
     var c{{ i }}_{{ j }} = vec4<{{ word }}>();
 {% endfor %}{% endfor %}
+{% if prefetch %}
+{% for i in range(bm * quads // threads) %}
+    var next_a{{ i }} = {{ load_a(i, "first") }};
+{% endfor %}
+{% for i in range(bk * strip // threads) %}
+    var next_b{{ i }} = {{ load_b(i, "first") }};
+{% endfor %}
+{% endif %}
     for (var k = first; k < last + zero; k += {{ bk }}u) {
+{% if not prefetch %}
+{% for i in range(bm * quads // threads) %}
+      let next_a{{ i }} = {{ load_a(i, "k") }};
+{% endfor %}
+{% for i in range(bk * strip // threads) %}
+      let next_b{{ i }} = {{ load_b(i, "k") }};
+{% endfor %}
+{% endif %}
 {% for i in range(bm * quads // threads) %}
 {% if a_form == "packed" %}
-      a_tile[lane + {{ i * threads }}u] = a[a_at{{ i }} + k * {{ bm // 4 }}u];
+      a_tile[lane + {{ i * threads }}u] = next_a{{ i }};
 {% else %}
-      let ka{{ i }} = k + a_q{{ i }} * 4u;
-{% if a_form == "vectors" %}
-      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = select(vec4<{{ word }}>(), a[(a_at{{ i }} + ka{{ i }}) / 4u], ka{{ i }} < last);
-{% else %}
-      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = vec4<{{ word }}>(
-{% for u in range(4) %}
-        select({{ word }}(0), a[a_at{{ i }} + (ka{{ i }} + {{ u }}u) * {{ a_k }}], ka{{ i }} + {{ u }}u < last),
-{% endfor %}
-      );
-{% endif %}
+      a_tile[a_r{{ i }} * {{ a_step }}u + a_q{{ i }}] = next_a{{ i }};
 {% endif %}
 {% endfor %}
-{% if b_form == "image" %}
-{% for u in range(4) %}
-      let iy{{ u }} = b_y{{ u }} + ky * p.dilation0;
-      let ix{{ u }} = b_x{{ u }} + kx * p.dilation1;
-      let inside{{ u }} = iy{{ u }} < p.input0 && ix{{ u }} < p.input1;
-      let b_at{{ u }} = b_plane{{ u }} + iy{{ u }} * p.input1 + ix{{ u }};
-{% endfor %}
-{% endif %}
 {% for i in range(bk * strip // threads) %}
 {% if b_form == "packed" %}
-      b_tile[lane + {{ i * threads }}u] = b[b_at + k * {{ strip }}u + {{ i * threads }}u];
+      b_tile[lane + {{ i * threads }}u] = next_b{{ i }};
 {% elif b_form == "terms" %}
-      b_tile[b_k * {{ b_step }}u + b_q{{ i }}] = vec4<{{ word }}>(
-{% for u in range(4) %}
-        select({{ word }}(0), b[b_at{{ i }}_{{ u }} + (k + b_k) * p.b_k], k + b_k < last),
-{% endfor %}
-      );
+      b_tile[b_k * {{ b_step }}u + b_q{{ i }}] = next_b{{ i }};
 {% else %}
-      {
-        let own = b_k + {{ i * threads // strip }}u;
-{% if near %}
-        b_tile[own * {{ b_step }}u + b_q] = select(vec4<{{ word }}>(), b[(b_at + (k + own) * p.b_k) / 4u], k + own < last);
-{% elif b_form == "columns" %}
-        b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
-{% for u in range(4) %}
-          select({{ word }}(0), b[b_at{{ u }} + (k + own) * p.b_k], k + own < last),
-{% endfor %}
-        );
-{% elif b_form == "image" %}
-        let plane = (channel + own) * p.in_size;
-        let exists = channel + own < p.channels;
-        b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
-{% for u in range(4) %}
-          select({{ word }}(0), x[b_at{{ u }} + plane], exists && inside{{ u }}),
-{% endfor %}
-        );
-{% else %}
-        let tap = (k + own) % p.taps;
-        let plane = (k + own) / p.taps * p.in_size;
-        let dy = tap / p.kernel1 * p.dilation0;
-        let dx = tap % p.kernel1 * p.dilation1;
-        let exists = k + own < last;
-        b_tile[own * {{ b_step }}u + b_q] = vec4<{{ word }}>(
-{% for u in range(4) %}
-          select(
-            {{ word }}(0), x[b_plane{{ u }} + plane + (b_y{{ u }} + dy) * p.input1 + b_x{{ u }} + dx],
-            exists && b_y{{ u }} + dy < p.input0 && b_x{{ u }} + dx < p.input1
-          ),
-{% endfor %}
-        );
-{% endif %}
-      }
+      b_tile[(b_k + {{ i * threads // strip }}u) * {{ b_step }}u + b_q] = next_b{{ i }};
 {% endif %}
 {% endfor %}
 {% if b_form == "image" %}
@@ -185,6 +205,16 @@ fn main(
       }
 {% endif %}
       workgroupBarrier();
+{% if prefetch %}
+      // What comes next is on its way while this is computed.
+      let next = k + {{ bk }}u;
+{% for i in range(bm * quads // threads) %}
+      next_a{{ i }} = {{ load_a(i, "next") }};
+{% endfor %}
+{% for i in range(bk * strip // threads) %}
+      next_b{{ i }} = {{ load_b(i, "next") }};
+{% endfor %}
+{% endif %}
       for (var q = 0u; q < {{ quads }}u; q++) {
 {% for u in range(4) %}{% for j in range(tn // 4) %}
         let b{{ u }}_{{ j }} = b_tile[(q * 4u + {{ u }}u) * {{ b_step }}u + tx + {{ j * across }}u];

@@ -6,9 +6,9 @@ use half::{bf16, f16};
 
 use crate::error::{Why, refuse};
 use crate::kernels::expr::Scalar;
-use crate::plan::Packing;
+use crate::plan::{PackedDim, Packing};
 use crate::reference::Array;
-use crate::reference::array::Numbers;
+use crate::reference::array::{Numbers, strides};
 use crate::{DType, Tensor};
 
 /// The device words of a host tensor.
@@ -80,17 +80,85 @@ pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<
 
 /// Words in the order of `packing`; padding is 0.
 pub(crate) fn packed(words: &[u32], packing: &Packing) -> Vec<u32> {
-    packing.sources().map(|source| source.and_then(|i| words.get(i)).copied().unwrap_or(0)).collect()
+    let mut at = packing.start.clone();
+    at.resize(packing.source.len(), 0);
+    let mut packed = vec![0; packing.count()];
+    let source = Source { words, shape: &packing.source, strides: &strides(&packing.source) };
+    source.pack(&packing.dims, &mut at, &mut packed);
+    packed
+}
+
+/// What is packed.
+struct Source<'a> {
+    words: &'a [u32],
+    shape: &'a [usize],
+    strides: &'a [usize],
+}
+
+impl Source<'_> {
+    /// The place of the element at these coordinates, if they are inside, which is not asked of the axis `along`.
+    fn first(&self, at: &[usize], along: Option<usize>) -> Option<usize> {
+        let inside = |axis: usize| Some(axis) == along || at[axis] < self.shape[axis];
+        let place = || at.iter().zip(self.strides).map(|(at, stride)| at * stride).sum();
+        (0..at.len()).all(inside).then(place)
+    }
+
+    /// Fills `packed`, which is zero, with the elements that `dims` name from the coordinates `at` on. Weights have millions of
+    /// elements: the last dimension is a plain loop.
+    fn pack(&self, dims: &[PackedDim], at: &mut [usize], packed: &mut [u32]) {
+        match dims {
+            [] => {
+                if let (Some(first), Some(to)) = (self.first(at, None), packed.first_mut()) {
+                    *to = self.words.get(first).copied().unwrap_or(0);
+                }
+            }
+            [last] => {
+                if let Some(first) = self.first(at, Some(last.axis)) {
+                    let room = self.shape[last.axis].saturating_sub(at[last.axis]).div_ceil(last.step.max(1));
+                    let step = (last.step * self.strides[last.axis]).max(1);
+                    let words = self.words.iter().skip(first).step_by(step);
+                    packed.iter_mut().zip(words).take(room).for_each(|(to, from)| *to = *from);
+                }
+            }
+            [first, rest @ ..] => {
+                let start = at[first.axis];
+                for part in packed.chunks_exact_mut((packed.len() / first.size.max(1)).max(1)) {
+                    self.pack(rest, at, part);
+                    at[first.axis] += first.step;
+                }
+                at[first.axis] = start;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn wide_integers_are_refused() {
         let tensor = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
         assert!(to_words(&tensor).unwrap_err().0.contains("1099511627776 does not fit"));
+    }
+
+    proptest! {
+        #[test]
+        fn packs_what_the_definition_says(
+            source in prop::collection::vec(1usize..6, 1..4),
+            dims in prop::collection::vec((any::<usize>(), 0usize..5, 1usize..4), 0..6),
+            start in any::<bool>(),
+        ) {
+            let of = |(axis, size, step)| PackedDim { axis: axis % source.len(), size, step };
+            let start = if start { vec![1; source.len()] } else { vec![] };
+            let packing = Packing { source: source.clone(), start, dims: dims.into_iter().map(of).collect() };
+            let words: Vec<u32> = (1..=source.iter().product::<usize>() as u32).collect();
+            let expected: Vec<u32> =
+                packing.sources().map(|source| source.map_or(0, |i| words[i])).collect();
+            prop_assert_eq!(packed(&words, &packing), expected);
+        }
     }
 
     #[test]

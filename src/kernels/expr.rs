@@ -61,11 +61,11 @@ pub(crate) enum Fn1 {
     RoundE8m0(RoundMode, bool),
 }
 
-/// Functions of two registers of one type.
+/// Functions of two registers of one type. `Div` of floats may be off in the last two bits, as WGSL has it; `DivRounded` is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(crate) enum Fn2 {
-    Add, Sub, Mul, Div, Rem, FMod, Pow, Min, Max, And, Or, Xor, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight,
+    Add, Sub, Mul, Div, DivRounded, Rem, FMod, Pow, Min, Max, And, Or, Xor, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight,
     Equal, Less, LessOrEqual, Greater, GreaterOrEqual,
 }
 
@@ -373,8 +373,8 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::Add => "+",
         Fn2::Sub => "-",
         Fn2::Mul => "*",
-        Fn2::Div if float => return call("divide", &format!("{a}, {b}"), used),
-        Fn2::Div => "/",
+        Fn2::DivRounded if float => return call("divide", &format!("{a}, {b}"), used),
+        Fn2::Div | Fn2::DivRounded => "/",
         Fn2::Equal => "==",
         Fn2::Less | Fn2::LessOrEqual | Fn2::Greater | Fn2::GreaterOrEqual if scalar == Scalar::Bool => {
             let (a, b) = (format!("select(0u, 1u, {a})"), format!("select(0u, 1u, {b})"));

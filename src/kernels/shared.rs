@@ -60,8 +60,7 @@ const IN_FLIGHT: f64 = 16384.0;
 
 impl Block {
     /// From the most work per byte moved to the most workgroups. All fit the floor: 256 invocations, 16 KiB.
-    pub(crate) const ALL: [Block; 6] = [
-        Block { bm: 128, bn: 128, bk: 8, tm: 8, tn: 8 },
+    pub(crate) const ALL: [Block; 5] = [
         Block { bm: 128, bn: 64, bk: 16, tm: 8, tn: 8 },
         Block { bm: 64, bn: 64, bk: 16, tm: 8, tn: 4 },
         Block { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4 },
@@ -129,7 +128,9 @@ impl Shared {
             Right::FlatImage => "flat",
         };
         let (stored, word) = (stored_rows(tm, epilogue), scalar.word());
-        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k)
+        // Larger tiles have no registers to spare for it.
+        let prefetch = tm * tn <= 16;
+        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k, prefetch)
     }
 }
 
@@ -155,7 +156,7 @@ mod tests {
             let Block { bm, bn, .. } = Block::choose(&Block::ALL, m, n, 1);
             (bm, bn)
         };
-        assert_eq!(choose(4096, 4096), (128, 128));
+        assert_eq!(choose(2048, 2048), (128, 64));
         assert_eq!(choose(256, 256), (32, 32));
         assert_eq!(choose(12, 4096), (16, 64));
         assert_eq!(choose(65_536, 10), (64, 16));

@@ -181,7 +181,7 @@ impl Binary {
             Add | Sum | Mean => Fn2::Add,
             Sub => Fn2::Sub,
             Mul => Fn2::Mul,
-            Div => Fn2::Div,
+            Div => Fn2::DivRounded,
             Pow => Fn2::Pow,
             Mod if self.truncate => Fn2::FMod,
             Mod => Fn2::Rem,

@@ -63,7 +63,7 @@ impl Operator for DynamicQuantize {
         rows.row_result(scale, scale_of);
         rows.row_result(zero, |e| {
             let (scale, low) = (scale_of(e), value(e, 1, Scalar::F32));
-            let part = e.two(Fn2::Div, low, scale);
+            let part = e.two(Fn2::DivRounded, low, scale);
             let zero = e.one(Fn1::Neg, part);
             quantize::saturated(e, zero, None, DType::U8)
         });
@@ -73,7 +73,7 @@ impl Operator for DynamicQuantize {
         }
         let x = cx.input(0)?;
         cx.elementwise(0, &[(x, shape), (scale, &[]), (zero, &[])], |e, regs| {
-            let quotient = e.two(Fn2::Div, regs[0], regs[1]);
+            let quotient = e.two(Fn2::DivRounded, regs[0], regs[1]);
             quantize::saturated(e, quotient, Some(regs[2]), DType::U8)
         })
     }
@@ -90,7 +90,7 @@ fn scale_of(e: &mut Builder) -> Reg {
     let (span, one, steps) = (e.sub(high, low), e.f32(1.0), e.f32(255.0));
     let equal = e.two(Fn2::Equal, high, low);
     let span = e.select(equal, one, span);
-    e.two(Fn2::Div, span, steps)
+    e.two(Fn2::DivRounded, span, steps)
 }
 
 fn cases() -> Vec<Case> {

@@ -81,7 +81,7 @@ impl Operator for QLinearBinary {
         let (x, y) = (real(0)?, real(3)?);
         let value = if self.multiplies { e.mul(x, y) } else { e.add(x, y) };
         let one = e.f32(1.0);
-        let scale = e.two(Fn2::Div, one, given(6)?);
+        let scale = e.two(Fn2::DivRounded, one, given(6)?);
         let zero = match given(7) {
             Some(zero) => zero,
             None => e.f32(0.0),

@@ -75,7 +75,7 @@ impl Operator for QLinearMatMul {
         let operands: Vec<_> = operands.iter().map(|(tensor, shape)| (*tensor, shape.as_slice())).collect();
         cx.elementwise(0, &operands, |e, regs| {
             let scales = e.mul(regs[1], regs[2]);
-            let scale = e.two(Fn2::Div, scales, regs[3]);
+            let scale = e.two(Fn2::DivRounded, scales, regs[3]);
             let sum = e.convert(regs[0], Scalar::F32);
             lower_requantized(e, sum, scale, regs[4], dtype)
         })

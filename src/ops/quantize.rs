@@ -169,7 +169,7 @@ impl Operator for Quantize {
         let (x, scale) = (required(inputs, 0).ok()?, required(inputs, 1).ok()?);
         out.int_range().filter(|_| out.bits() <= 16)?;
         let (x, scale) = (e.convert(x, Scalar::F32), e.convert(scale, Scalar::F32));
-        let quotient = e.two(Fn2::Div, x, scale);
+        let quotient = e.two(Fn2::DivRounded, x, scale);
         let quotient = e.narrow(quotient, self.precision);
         Some(saturated(e, quotient, optional(inputs, 2), out))
     }

@@ -79,7 +79,8 @@ impl Packing {
         self.dims.iter().map(|d| d.size).product()
     }
 
-    /// For each packed element, the source's element, or `None` for padding.
+    /// For each packed element, the source's element, or `None` for padding: what packing means.
+    #[cfg(test)]
     pub(crate) fn sources(&self) -> impl Iterator<Item = Option<usize>> + '_ {
         (0..self.count()).map(|mut index| {
             let mut at = self.start.clone();
