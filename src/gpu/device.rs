@@ -1,6 +1,6 @@
 //! `Device`: an adapter that was found or a wgpu device that the caller gave, with its pipelines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -171,6 +171,27 @@ pub(crate) struct Gpu {
     /// Tests let all loops of an invocation end after this many iterations, as some drivers do.
     #[cfg(test)]
     loops_end_after: Option<u32>,
+}
+
+/// What `make` makes of each, on as many threads as the machine has.
+fn in_threads<'k, K: Sync, T: Send>(keys: Vec<&'k K>, make: impl Fn(&'k K) -> T + Sync) -> Vec<(&'k K, T)> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(keys.len());
+    if threads < 2 {
+        return keys.into_iter().map(|key| (key, make(key))).collect();
+    }
+    let (left, made) = (Mutex::new(keys), Mutex::new(Vec::new()));
+    let take = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(key) = take() {
+                    let new = (key, make(key));
+                    made.lock().unwrap_or_else(PoisonError::into_inner).push(new);
+                }
+            });
+        }
+    });
+    made.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn instance() -> wgpu::Instance {
@@ -442,18 +463,25 @@ impl Gpu {
         }
     }
 
-    /// The pipeline of a kernel whose slots have these accesses; made on first use.
-    pub(super) fn pipeline(&self, kernel: &Kernel, read_write: &[bool]) -> Result<Arc<Pipeline>> {
-        let key = (kernel.clone(), read_write.to_vec());
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&key) {
-            return Ok(pipeline.clone());
+    /// The pipelines of kernels whose slots have these accesses; made on first use, side by side: the driver's compiler takes
+    /// most of a first run.
+    pub(super) fn pipelines(&self, wanted: &[PipelineKey]) -> Result<Vec<Arc<Pipeline>>> {
+        let known = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing: HashSet<&PipelineKey> = {
+            let known = known();
+            wanted.iter().filter(|key| !known.contains_key(*key)).collect()
+        };
+        let make = |(kernel, read_write): &PipelineKey| {
+            let what = format!("kernel {}", kernel.spec().label());
+            self.attempt(&what, 0, || self.make_pipeline(kernel, read_write))
+        };
+        for (key, pipeline) in in_threads(missing.into_iter().collect(), make) {
+            let pipeline = pipeline?;
+            self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
+            known().entry(key.clone()).or_insert(Arc::new(pipeline));
         }
-        let what = format!("kernel {}", kernel.spec().label());
-        let pipeline = Arc::new(self.attempt(&what, 0, || self.make_pipeline(kernel, read_write))?);
-        self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        let known = known();
+        Ok(wanted.iter().filter_map(|key| known.get(key).cloned()).collect())
     }
 
     #[cfg(not(test))]

@@ -65,7 +65,7 @@ pub(crate) struct Bound {
 impl Executable {
     pub(crate) fn new(gpu: &Arc<Gpu>, graph: &Graph, plan: Plan, weights: &Weights) -> Result<Executable> {
         let program = &plan.program;
-        let mut steps = Vec::with_capacity(program.calls.len());
+        let mut params = Vec::with_capacity(program.calls.len());
         let align = u64::from(gpu.device.limits().min_uniform_buffer_offset_alignment);
         let mut params_size = 0u64;
         for call in &program.calls {
@@ -77,14 +77,19 @@ impl Executable {
                 "{}",
                 call.kernel.spec().label()
             );
-            let pipeline = gpu.pipeline(&call.kernel, &program.read_write(call))?;
             let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
-            steps.push(Step { pipeline, grid: call.grid, params: (params_size, size) });
+            params.push((params_size, size));
             params_size = (params_size + size).next_multiple_of(align);
         }
-        for (kernel, read_write) in &plan.spare {
-            gpu.pipeline(kernel, read_write)?;
-        }
+        let kernels = program.calls.iter().map(|call| (call.kernel.clone(), program.read_write(call)));
+        let pipelines = gpu.pipelines(&kernels.chain(plan.spare.iter().cloned()).collect::<Vec<_>>())?;
+        let steps: Vec<Step> = program
+            .calls
+            .iter()
+            .zip(pipelines)
+            .zip(params)
+            .map(|((call, pipeline), params)| Step { pipeline, grid: call.grid, params })
+            .collect();
         let params = gpu.filled_buffer("parameters", params_size, wgpu::BufferUsages::UNIFORM, |sink| {
             for (call, step) in program.calls.iter().zip(&steps) {
                 sink(step.params.0, bytemuck::cast_slice(&call.params));
