@@ -30,7 +30,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
 }
 
 fn dispatches() {
-    let small = model(pointwise(1000), &[]);
+    let small = model(&[64], pointwise(1000), &[]);
     let options = SessionOptions { fusion: false, ..SessionOptions::default() };
     let session = Session::new(&device(Kernels::Own), &small, options).unwrap();
     let x = tensor(&[64]);
@@ -56,7 +56,7 @@ fn dispatches() {
 
 fn planning(name: &str, nodes: Vec<NodeProto>, x: &Tensor, weights: &[(&str, &[i64])]) {
     let count = nodes.len() as f64;
-    let model = model(nodes, weights);
+    let model = model(x.shape(), nodes, weights);
     let session = Session::new(&device(Kernels::Own), &model, SessionOptions::default()).unwrap();
     let mut times = Vec::new();
     let mut dispatches = 0;

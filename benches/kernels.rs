@@ -99,7 +99,7 @@ fn gemm() {
     let (side, groups) = (size as i64, size as u32 / 16);
     let bytes = (size * size * 4) as u64;
     let x = tensor(&[size, size]);
-    let product = model(vec![node("MatMul", &["x", "w"], &["y"])], &[("w", &[side, side])]);
+    let product = model(x.shape(), vec![node("MatMul", &["x", "w"], &["y"])], &[("w", &[side, side])]);
     let mut subjects = vec![shader("naive", &naive, &[bytes, bytes, bytes], [groups, groups, 1])];
     subjects.extend(each("", &product, &x).into_iter().take(3));
     for (i, name) in tiles().into_iter().enumerate() {
@@ -118,10 +118,12 @@ fn gemm() {
 fn gemv() {
     const SIDE: usize = 2048;
     let bytes = (SIDE * SIDE * 4) as f64;
-    let product = model(vec![node("MatMul", &["x", "w"], &["y"])], &[("w", &[SIDE as i64, SIDE as i64])]);
     for rows in [1, 4, 8] {
+        let x = tensor(&[rows, SIDE]);
+        let nodes = vec![node("MatMul", &["x", "w"], &["y"])];
+        let product = model(x.shape(), nodes, &[("w", &[SIDE as i64, SIDE as i64])]);
         let title = format!("{rows} rows of {SIDE} times {SIDE}x{SIDE}, f32");
-        side_by_side(&title, Some((bytes, "GB")), each("", &product, &tensor(&[rows, SIDE])));
+        side_by_side(&title, Some((bytes, "GB")), each("", &product, &x));
     }
 }
 
@@ -131,8 +133,8 @@ fn chain() {
         std::iter::once("x".into()).chain((1..8).map(|i| format!("t{i}"))).chain(["y".into()]).collect();
     let nodes =
         ops.iter().zip(names.windows(2)).map(|(op, pair)| node(op, &[pair[0].as_str()], &[pair[1].as_str()]));
-    let chain = model(nodes.collect(), &[]);
     let x = tensor(&[1 << 20]);
+    let chain = model(x.shape(), nodes.collect(), &[]);
     let new = |label: &str, fusion| {
         let options = SessionOptions { fusion, ..SessionOptions::default() };
         subject(label, &chain, &x, Kernels::Own, options)
@@ -147,8 +149,8 @@ fn chain() {
 
 fn softmax() {
     for (rows, length) in [(1024, 1024), (12 * 128, 128), (4, 100_000)] {
-        let softmax = model(vec![node("Softmax", &["x"], &["y"]).with(int("axis", -1))], &[]);
         let x = tensor(&[rows, length]);
+        let softmax = model(x.shape(), vec![node("Softmax", &["x"], &["y"]).with(int("axis", -1))], &[]);
         let work = Some((8.0 * (rows * length) as f64, "GB, read and written once,"));
         side_by_side(&format!("Softmax of {rows} rows of {length}"), work, each("", &softmax, &x));
     }
@@ -156,9 +158,10 @@ fn softmax() {
 
 fn attention() {
     for (heads, rows, depth) in [(8, 256, 64), (12, 128, 64), (4, 256, 128)] {
-        let attention = model(vec![node("Attention", &["x", "x", "x"], &["y"])], &[]);
+        let shape = [1, heads, rows, depth];
+        let attention = model(&shape, vec![node("Attention", &["x", "x", "x"], &["y"])], &[]);
         let flop = 4.0 * (heads * rows * rows * depth) as f64;
-        let subjects = each("", &attention, &tensor(&[1, heads, rows, depth]));
+        let subjects = each("", &attention, &tensor(&shape));
         let title = format!("Attention, {heads} heads, {rows} rows and keys of {depth}");
         side_by_side(&title, Some((flop, "GFLOP")), subjects.into_iter().take(3).collect());
     }
@@ -185,7 +188,7 @@ fn conv() {
             .with(ints("pads", &pads))
             .with(int("group", group));
         let weights: [(&str, &[i64]); 2] = [("w", &[filters, channels, kernel, kernel]), ("b", &[filters])];
-        let model = model(vec![conv, node("Relu", &["c"], &["y"])], &weights);
+        let model = model(&x, vec![conv, node("Relu", &["c"], &["y"])], &weights);
         let places = (x[2] as i64 / stride * (x[3] as i64 / stride)) as f64;
         let flop = 2.0 * places * (filters * channels * kernel * kernel) as f64;
         side_by_side(

@@ -42,6 +42,11 @@ fn models() -> Vec<PathBuf> {
     models
 }
 
+fn models_by_name() -> BTreeMap<String, PathBuf> {
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().to_string();
+    models().into_iter().map(|path| (name(&path), path)).collect()
+}
+
 /// The worst error of an output as a share of its largest value.
 fn error(expected: &Tensor, actual: &Tensor) -> f64 {
     assert_eq!((expected.dtype(), expected.shape()), (actual.dtype(), actual.shape()));
@@ -92,4 +97,37 @@ fn the_reference_computes_what_onnx_runtime_does() {
     let mut failures = Vec::new();
     check(&Device::reference(), &mut failures);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Other widths and batches, odd and even, and more and fewer tokens, than those of the first plan.
+#[test]
+fn a_second_shape_of_a_model_makes_no_pipeline() {
+    let image = |batch: usize, width: usize| vec![batch, 3, 48, width];
+    let models: [(&str, [Vec<usize>; 4]); 2] = [
+        ("ppocr6_rec_tiny", [image(1, 320), image(1, 160), image(4, 200), image(2, 84)]),
+        ("minilm_l6_int8", [vec![3, 8], vec![1, 64], vec![2, 13], vec![1, 1]]),
+    ];
+    let paths = models_by_name();
+    for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
+        for (name, shapes) in &models {
+            let device = Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();
+            let model = Model::load(&paths[*name]).unwrap();
+            let session = Session::new(&device, &model, SessionOptions::default()).unwrap();
+            let mut pipelines = None;
+            for shape in shapes {
+                let count: usize = shape.iter().product();
+                let tensor = |dtype| match dtype {
+                    Some(DType::I64) => Tensor::from_slice(shape, &vec![1i64; count]).unwrap(),
+                    _ => Tensor::from_slice(shape, &vec![0.5f32; count]).unwrap(),
+                };
+                let tensors: Vec<Tensor> = model.inputs().iter().map(|input| tensor(input.dtype)).collect();
+                let names = model.inputs().iter().map(|input| input.name.as_str());
+                let inputs: Vec<(&str, &Tensor)> = names.zip(&tensors).collect();
+                session.plan(&inputs).unwrap();
+                let made = device.counters().pipelines;
+                let first = *pipelines.get_or_insert(made);
+                assert_eq!(made, first, "{name} for {shape:?} on {}", adapter.name);
+            }
+        }
+    }
 }

@@ -107,13 +107,10 @@ fn a_second_shape_makes_a_plan_and_no_pipeline() {
         };
         checked(64);
         let before = device.counters();
-        [128, 256, 192].into_iter().for_each(checked);
+        (1..40).chain([128, 192, 257]).for_each(checked);
         let after = device.counters();
         assert!(after.buffers > before.buffers);
         assert_eq!(after.pipelines, before.pipelines, "{}", device.name());
-        // Few rows want other tiles; there are about ten kinds of those.
-        (1..40).for_each(checked);
-        assert!(device.counters().pipelines <= 10 * before.pipelines, "{}", device.name());
     }
 }
 

@@ -57,9 +57,12 @@ pub fn tensor(shape: &[usize]) -> Tensor {
     Tensor::from_slice(shape, &values(shape.iter().product())).unwrap()
 }
 
-/// A model of these nodes from `x` to `y`, with weights of these names and shapes.
-pub fn model(nodes: Vec<onnx::proto::NodeProto>, weights: &[(&str, &[i64])]) -> Model {
+/// A model of these nodes from `x`, of this shape alone, to `y`, with weights of these names and shapes.
+pub fn model(x: &[usize], nodes: Vec<onnx::proto::NodeProto>, weights: &[(&str, &[i64])]) -> Model {
     let mut graph = onnx::build::graph(&["x"], nodes, &["y"]);
+    let dims: Vec<String> = x.iter().map(|size| size.to_string()).collect();
+    let dims: Vec<&str> = dims.iter().map(String::as_str).collect();
+    graph.input = vec![onnx::build::value("x", onnx::build::FLOAT, &dims)];
     let tensor = |(name, dims): &(&str, &[i64])| {
         onnx::build::weights(name, dims, &values(dims.iter().product::<i64>() as usize))
     };
@@ -169,7 +172,7 @@ pub fn side_by_side(title: &str, work: Option<(f64, &str)>, mut subjects: Vec<Su
     // An idle GPU's clock is a fraction of a busy one's.
     let start = Instant::now();
     while !software() && start.elapsed().as_millis() < 200 {
-        subjects.iter_mut().for_each(|subject| drop((subject.device)()));
+        subjects.iter_mut().for_each(|subject| _ = (subject.device)());
     }
     for _ in 0..rounds {
         for (i, subject) in subjects.iter_mut().enumerate() {

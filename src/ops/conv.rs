@@ -75,6 +75,17 @@ impl Sizes {
         product::Conv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }.run(x, w)
     }
 
+    /// The same for floats. Those of up to 32 bits are summed in float32, channel by channel and tap by tap, as ONNX Runtime
+    /// does: where a sum cancels, its rounding is what is left, and models take its logarithm.
+    pub(crate) fn eval_floats(&self, x: &Array, w: &Array) -> Result<Vec<f64>, Why> {
+        let (dtype, x, w) = (x.dtype, x.floats()?, w.floats()?);
+        if dtype == DType::F64 {
+            return Ok(self.eval(x, w));
+        }
+        let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+        Ok(self.eval(&narrow(x), &narrow(w)).into_iter().map(f64::from).collect())
+    }
+
     /// Emits the convolution.
     pub(crate) fn lower<'a>(
         &self,
@@ -417,7 +428,7 @@ impl Operator for Conv {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
         let sizes = Sizes::of(&self.window, self.group, &x.shape, &w.shape)?;
-        let mut y = sizes.eval(x.floats()?, w.floats()?);
+        let mut y = sizes.eval_floats(x, w)?;
         if let Some(bias) = optional(inputs, 2) {
             add_bias(&mut y, &sizes.shape(), bias.floats()?);
         }

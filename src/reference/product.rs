@@ -7,6 +7,7 @@ use crate::ops::window::Span;
 /// A number that products are made of.
 pub(crate) trait Number: Copy + Default + Send + Sync + AddAssign + Mul<Output = Self> {}
 impl Number for f64 {}
+impl Number for f32 {}
 impl Number for i128 {}
 
 /// Calls `fill(i, chunk)` for each run of `size` elements of `values`, in parallel.
