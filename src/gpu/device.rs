@@ -481,7 +481,8 @@ impl Gpu {
             known().entry(key.clone()).or_insert(Arc::new(pipeline));
         }
         let known = known();
-        Ok(wanted.iter().filter_map(|key| known.get(key).cloned()).collect())
+        let all = wanted.iter().map(|key| known.get(key).cloned()).collect::<Option<_>>();
+        all.ok_or_else(|| Error::Gpu("a kernel has no pipeline".into()))
     }
 
     #[cfg(not(test))]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::{PASSES, Pass};
 use crate::graph::random::{RandomGraph, Sketch};
@@ -51,9 +51,8 @@ fn passes_preserve_the_reference() {
         Ok(passed)
     };
     let graphs = prop::collection::vec(any::<u32>(), 1..24);
-    // Some hundred steps of each kind: enough for each pass.
-    let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
-    let result = TestRunner::new(config).run(&graphs, |choices| {
+    let config = |cases| ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let preserved = |choices: Vec<u32>| {
         let random = RandomGraph::new(&choices);
         random.graph.verify().unwrap();
         let inputs = random.inputs();
@@ -64,8 +63,12 @@ fn passes_preserve_the_reference() {
             graph = check(name, pass, &graph, &inputs)?;
         }
         Ok(())
-    });
-    result.unwrap_or_else(|error| panic!("{error}"));
+    };
+    // Graphs that are the same each time, so that each pass surely has something to do, and graphs that are not.
+    let same = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    for mut runner in [TestRunner::new_with_rng(config(192), same), TestRunner::new(config(128))] {
+        runner.run(&graphs, preserved).unwrap_or_else(|error| panic!("{error}"));
+    }
     let fired = fired.into_inner();
     let idle: Vec<&str> = PASSES.iter().map(|pass| pass.0).filter(|name| !fired.contains_key(name)).collect();
     assert!(idle.is_empty(), "{idle:?} changed nothing in any graph");

@@ -19,7 +19,7 @@ pub(super) enum Site {
     Output(usize),
 }
 
-/// Where, what is asked for, and the how manieth time it is there.
+/// Where, what is asked for, and how many times it was asked for there before.
 type Key = (Site, &'static str, usize);
 
 /// Forms chosen so far, by where they are.
