@@ -229,9 +229,13 @@ impl Product {
             product = Product { m: n, n: m, k, batch, a: transposed(b), b: transposed(a) };
             product.fold();
         }
-        // The stride of a single row is any; with the dense one it is read as several would be.
+        // The stride of a single row or column is any; with the dense one it is read as several would be.
         if product.m == 1 {
             product.a.row = product.k * product.a.column;
+        }
+        let by_rows = cx.always("by rows", product.b.column == 1);
+        if product.n == 1 && product.b.row == 1 && !by_rows {
+            product.b.column = product.k;
         }
         product
     }

@@ -197,7 +197,12 @@ impl<'c, 'a> Code<'c, 'a> {
         let Some(scalar) = Scalar::of(fact.dtype) else {
             refuse!("the device does not compute with {}", fact.dtype)
         };
-        let reg = match fact.constant().filter(|array| array.len() == 1).map(|array| &array.data) {
+        let single = fact.constant().filter(|array| array.len() == 1);
+        // What is a single element for some sizes only is read from memory, as it is for others. Fusion has not counted it
+        // as a binding: there are some to spare only for the first.
+        let always = self.cx.always("single", single.is_some()) || self.tensors.len() > 1;
+        let single = single.filter(|_| always);
+        let reg = match single.map(|array| &array.data) {
             Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
             Some(Numbers::Int(values)) => self.builder.constant(scalar, values[0] as f64),
             _ => {

@@ -46,15 +46,18 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Its copies: whether a concatenation or a transpose is one depends on alignment and dimensions of 1, and they are
-    /// quickly compiled.
-    pub(crate) fn copies(&self) -> impl Iterator<Item = (Kernel, Vec<bool>)> {
-        let copies = self.program.calls.iter().filter(|call| match &call.kernel {
-            Kernel::Strided(_) => true,
-            Kernel::Elementwise(kernel) => kernel.fused.expr.len() == 1 && kernel.fused.operands.len() == 1,
-            _ => false,
-        });
-        copies.map(|call| (call.kernel.clone(), self.program.read_write(call)))
+    /// Its kernels of some kind, with what they bind for writing.
+    fn kernels(&self, wanted: impl Fn(&Kernel) -> bool) -> impl Iterator<Item = (Kernel, Vec<bool>)> {
+        let calls = self.program.calls.iter().filter(move |call| wanted(&call.kernel));
+        calls.map(|call| (call.kernel.clone(), self.program.read_write(call)))
+    }
+}
+
+fn is_copy(kernel: &Kernel) -> bool {
+    match kernel {
+        Kernel::Strided(_) => true,
+        Kernel::Elementwise(kernel) => kernel.fused.expr.len() == 1 && kernel.fused.operands.len() == 1,
+        _ => false,
     }
 }
 
@@ -66,12 +69,16 @@ pub(crate) fn prepare(
     options: &Options,
 ) -> (Forms, Vec<(Kernel, Vec<bool>)>) {
     let (mut forms, mut spare) = (Forms::default(), Vec::new());
+    // What the device refuses for other sizes is of no concern here.
+    let planned = |facts, forms: &mut Forms| plan(graph, facts, target, options, forms).ok();
     // Halved some times, a dimension has changed by an odd number for some of these, whichever way halves are rounded.
     for facts in [1, 2, 5, 63].into_iter().filter_map(|n| moves.times(n)) {
-        // What the device refuses there is of no concern here.
-        if let Ok(plan) = plan(graph, facts, target, options, &mut forms) {
-            spare.extend(plan.copies());
-        }
+        // Whether a concatenation or a transpose is a copy depends on alignment, and on dimensions of 1.
+        spare.extend(planned(facts, &mut forms).iter().flat_map(|plan| plan.kernels(is_copy)));
+    }
+    if let Some(plan) = moves.alone().and_then(|facts| planned(facts, &mut forms)) {
+        // As does whether a result takes the place of an operand. All of these are quickly compiled.
+        spare.extend(plan.kernels(|kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_))));
     }
     forms.forget_tiles();
     (forms, spare)

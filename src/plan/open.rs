@@ -82,11 +82,21 @@ impl<'a> Moves<'a> {
     }
 
     /// Facts where every dimension has moved by so many times its least move; one of size 1, which is most often a batch,
-    /// only by that. `None` if none can, or the model does not take them all at once.
+    /// not as far. `None` if none can, or the model does not take them all at once.
     pub(crate) fn times(&self, n: usize) -> Option<Facts> {
         let single = |at: usize| self.open[at].iter().any(|&(i, axis)| self.inputs[i].1[axis] == 1);
-        let by = |&(at, by): &(usize, usize)| (at, if single(at) { by } else { by * n });
+        let by = |&(at, by): &(usize, usize)| (at, by * if single(at) { n.min(9) } else { n });
         let moves: Vec<_> = self.least.iter().map(by).collect();
         if moves.is_empty() { None } else { self.bind(&moves) }
+    }
+
+    /// Facts for a batch of one: what is an input's first dimension everywhere is 1. `None` if it is already.
+    pub(crate) fn alone(&self) -> Option<Facts> {
+        let mut inputs = self.inputs.clone();
+        for open in self.open.iter().filter(|open| open.iter().all(|place| place.1 == 0)) {
+            open.iter().for_each(|&(i, axis)| inputs[i].1[axis] = inputs[i].1[axis].min(1));
+        }
+        let changed = inputs.iter().zip(self.inputs).any(|(a, b)| a.1 != b.1);
+        changed.then(|| self.base.bind(self.graph, &inputs).ok()).flatten()
     }
 }

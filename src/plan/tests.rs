@@ -109,10 +109,19 @@ fn a_second_shape_keeps_tiles_that_do() {
     assert_ne!(of(3, 10000, &mut forms), first);
 }
 
-/// Cases whose kernels do depend on sizes: a transform's radices, an index tuple's length, which axes are resized, and what
-/// computes nothing at first.
-const BY_SIZE: [&str; 7] =
-    ["DFT/", "STFT/", "GatherND/", "Resize/", "CenterCropPad/", "Pad/crop_all", "Conv/too_small"];
+/// Cases whose kernels do depend on sizes: a transform's radices, an index tuple's length, which axes are resized, how many
+/// parts a very long row has, and what computes nothing at first.
+const BY_SIZE: [&str; 9] = [
+    "DFT/",
+    "STFT/",
+    "GatherND/",
+    "Resize/",
+    "CumSum/long",
+    "CumProd/long",
+    "CenterCropPad/",
+    "Pad/crop_all",
+    "Conv/too_small",
+];
 
 /// Every operator's cases, and then the same with other sizes of all dimensions.
 #[test]
