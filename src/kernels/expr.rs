@@ -260,6 +260,46 @@ impl Expr {
         self.outputs.iter().map(|r| self.code[r.0 as usize].1).collect()
     }
 
+    /// This expression, where operand `i` is what `inner` computes. The parameters of `inner` come first.
+    pub(crate) fn of(&self, i: usize, inner: &Expr) -> Expr {
+        let params = inner.param_count() as u16;
+        let mut code = inner.code.clone();
+        // Where each register of this expression is now.
+        let mut registers: Vec<Reg> = Vec::with_capacity(self.code.len());
+        for (instr, scalar) in &self.code {
+            let at = |reg: Reg| registers[reg.0 as usize];
+            let instr = match *instr {
+                Instr::Load(operand) if operand as usize == i => {
+                    registers.push(inner.outputs[0]);
+                    continue;
+                }
+                Instr::Param(param) => Instr::Param(param + params),
+                Instr::One(f, x) => Instr::One(f, at(x)),
+                Instr::Two(f, a, b) => Instr::Two(f, at(a), at(b)),
+                Instr::Select { condition, yes, no } => {
+                    Instr::Select { condition: at(condition), yes: at(yes), no: at(no) }
+                }
+                Instr::Convert(to, x) => Instr::Convert(to, at(x)),
+                Instr::Bitcast(to, x) => Instr::Bitcast(to, at(x)),
+                Instr::Narrow(dtype, x) => Instr::Narrow(dtype, at(x)),
+                Instr::Load(_) | Instr::Literal(..) | Instr::Index => *instr,
+            };
+            registers.push(Reg(code.len() as u16));
+            code.push((instr, *scalar));
+        }
+        let outputs = self.outputs.iter().map(|reg| registers[reg.0 as usize]).collect();
+        Expr { code, outputs }
+    }
+
+    /// The same expression of other operands: of `to(i)` instead of operand `i`.
+    pub(crate) fn renamed(&self, to: impl Fn(usize) -> usize) -> Expr {
+        let code = self.code.iter().map(|&(instr, scalar)| match instr {
+            Instr::Load(i) => (Instr::Load(to(i as usize) as u16), scalar),
+            other => (other, scalar),
+        });
+        Expr { code: code.collect(), outputs: self.outputs.clone() }
+    }
+
     /// Whether the code reads operand `i`.
     pub(crate) fn reads(&self, i: usize) -> bool {
         self.code.iter().any(|(instr, _)| *instr == Instr::Load(i as u16))

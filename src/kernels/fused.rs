@@ -78,7 +78,7 @@ impl Index {
     }
 
     /// Names of the parameters that the index computation reads, for an operand called `name`.
-    fn params(self, name: &str) -> Vec<String> {
+    pub(crate) fn params(self, name: &str) -> Vec<String> {
         match self {
             Index::Axis => vec![format!("{name}_inner"), format!("{name}_length")],
             Index::Offset(rank) => {

@@ -74,6 +74,10 @@ impl Operator for Arg {
         true
     }
 
+    fn takes_prologue(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let mut rows = Rows::new(cx, 0, &x.shape, &[axes::axis(self.axis, x.rank())?])?;

@@ -87,6 +87,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
+    /// Whether `lower` reads input 0 as [`rows::Rows::new`] does, so that what computes its elements can stand in the kernel.
+    fn takes_prologue(&self) -> bool {
+        false
+    }
+
     /// Emits kernel calls that compute the outputs on the device.
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;

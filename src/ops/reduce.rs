@@ -174,6 +174,10 @@ impl Operator for Reduce {
         true
     }
 
+    fn takes_prologue(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let axes = self.axes.of_facts(&cx.facts())?;

@@ -3,6 +3,7 @@
 
 use super::{Why, refuse};
 use crate::kernels::Class;
+use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
@@ -80,6 +81,8 @@ impl Step {
 pub(crate) struct Rows {
     input: TensorId,
     scalar: Scalar,
+    /// What is computed of the input's elements first.
+    prologue: Option<Code>,
     shape: Vec<usize>,
     kept_shape: Vec<usize>,
     view: View,
@@ -183,8 +186,52 @@ impl Share {
 impl Rows {
     /// Rows along `axes` of input `i`, read under `shape`.
     pub(crate) fn new(cx: &mut Lower, i: usize, shape: &[usize], axes: &[usize]) -> Result<Rows, Why> {
+        if i == 0
+            && let Some(prologue) = cx.prologue()?
+        {
+            return Ok(Rows::behind(cx, prologue, shape, axes));
+        }
         let input = cx.input(i)?;
         Ok(Rows::of(cx, input, shape, axes))
+    }
+
+    /// Rows of what a prologue computes. One of its operands has an element for each of the result's in the same order, and
+    /// takes the input's place; the others are sides.
+    fn behind(cx: &mut Lower, prologue: Epilogue, shape: &[usize], axes: &[usize]) -> Rows {
+        let Epilogue { fused, tensors, params } = prologue;
+        let Some(main) = fused.operands.iter().position(|operand| operand.index == Index::Linear) else {
+            let count = shape.iter().product();
+            let output = cx.temporary(fused.output(), shape);
+            let params = std::iter::once(count as u32).chain(params).collect();
+            let tensors = tensors.into_iter().chain([output]).collect();
+            cx.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
+            return Rows::of(cx, output, shape, axes);
+        };
+        let mut rows = Rows::of(cx, tensors[main], shape, axes);
+        let mut params = params.into_iter();
+        let mut numbers = Vec::new();
+        for (i, (operand, tensor)) in fused.operands.iter().zip(tensors).enumerate() {
+            let words = params.by_ref().take(operand.index.params("").len()).collect();
+            if i == main {
+                numbers.push(ELEMENT);
+                continue;
+            }
+            let number = FIRST_SIDE + rows.sides.len();
+            let side =
+                Side { operand: number, scalar: operand.scalar, index: operand.index, each: Each::Element };
+            rows.sides.push((side, tensor, words));
+            numbers.push(number);
+        }
+        rows.prologue = Some((fused.expr.renamed(|i| numbers[i]), params.collect()));
+        rows
+    }
+
+    /// An expression of the input's elements, where it is one of what the prologue makes of them.
+    fn behind_prologue(&self, (expr, constants): Code) -> Code {
+        match &self.prologue {
+            Some((inner, own)) => (expr.of(ELEMENT, inner), [&own[..], &constants[..]].concat()),
+            None => (expr, constants),
+        }
     }
 
     /// Rows along `axes` of a tensor, read under `shape`.
@@ -193,6 +240,7 @@ impl Rows {
         Rows {
             input,
             scalar: cx.scalar(input),
+            prologue: None,
             shape: shape.to_vec(),
             kept_shape: kept.collect(),
             view: View::new(cx, shape, axes),
@@ -207,9 +255,9 @@ impl Rows {
         self.view.length
     }
 
-    /// The register type of the input.
+    /// The register type of the elements.
     pub(crate) fn scalar(&self) -> Scalar {
-        self.scalar
+        self.prologue.as_ref().map_or(self.scalar, scalar_of)
     }
 
     /// The operand number of input `i`, which broadcasts from `shape` to the elements, or to the rows' values (the input's
@@ -245,7 +293,7 @@ impl Rows {
         map: impl FnOnce(&mut Builder) -> Reg,
         finish: impl FnOnce(&mut Builder, Reg) -> Reg,
     ) {
-        let map = code(map);
+        let map = self.behind_prologue(code(map));
         let scalar = scalar_of(&map);
         let finish = code(|e| {
             let folded = e.load(ELEMENT, scalar);
@@ -261,7 +309,8 @@ impl Rows {
 
     /// One more result with an element for each element of the input, into `output`.
     pub(crate) fn element_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
-        self.results.push((Each::Element, code(build), output));
+        let built = self.behind_prologue(code(build));
+        self.results.push((Each::Element, built, output));
     }
 
     /// Emits the calls; result 0 is the node's output 0 and goes through the epilogue of the unit.

@@ -90,6 +90,10 @@ impl Operator for Softmax {
         true
     }
 
+    fn takes_prologue(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         const F32: Scalar = Scalar::F32;
         let x = cx.fact(0)?;

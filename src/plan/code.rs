@@ -63,6 +63,17 @@ impl<'a> Lower<'a> {
         Ok(epilogue)
     }
 
+    /// What computes the elements of this operator's input 0, if that is fused into its kernel.
+    pub(crate) fn prologue(&mut self) -> Result<Option<Epilogue>, Why> {
+        let unit = self.unit;
+        let (false, Some(&Some(input))) = (unit.prologue.is_empty(), self.node.inputs.first()) else {
+            return Ok(None);
+        };
+        let mut code = Code::new(self, input)?;
+        code.run(&unit.prologue)?;
+        code.finish(&[input]).map(Some)
+    }
+
     /// The epilogue of a kernel that computes a part of a sum: adds what `before` holds.
     pub(crate) fn partial(&mut self, scalar: Scalar, before: Option<TensorId>) -> Epilogue {
         let mut builder = Builder::default();

@@ -13,6 +13,10 @@ use crate::kernels::expr::{Builder, Scalar};
 
 /// Operands of an epilogue; the rest of the bindings are the anchor's own.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
+/// Nodes of a prologue, which may be computed once for each pass over a row, and what they may be: a few cycles each.
+const MAX_PROLOGUE: usize = 4;
+const CHEAP: [&str; 11] =
+    ["Add", "Sub", "Mul", "Neg", "Abs", "Relu", "Max", "Min", "Where", "Cast", "DequantizeLinear"];
 /// Nodes in one unit: beyond, code grows and gains nothing.
 const MAX_NODES: usize = 48;
 
@@ -21,10 +25,19 @@ const MAX_NODES: usize = 48;
 pub(crate) struct Unit {
     /// The node whose kernel the others are fused into.
     pub(crate) anchor: Option<NodeId>,
-    /// Pointwise nodes, in topological order.
+    /// Pointwise nodes that compute the anchor's input 0, in topological order.
+    pub(crate) prologue: Vec<NodeId>,
+    /// Pointwise nodes, in topological order; behind the anchor, if there is one.
     pub(crate) pointwise: Vec<NodeId>,
     /// Values that are needed outside.
     pub(crate) outputs: Vec<ValueId>,
+}
+
+impl Unit {
+    /// All nodes, the anchor first.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.anchor.iter().chain(&self.prologue).chain(&self.pointwise)
+    }
 }
 
 /// Whether the node's operator is a scalar expression of these inputs.
@@ -139,7 +152,7 @@ impl Fuser<'_> {
             depends.union(&self.depends[unit]);
         }
         let (anchor, pointwise) = if anchor { (Some(node), vec![]) } else { (None, vec![node]) };
-        self.units.push(Some(Unit { anchor, pointwise, outputs: vec![] }));
+        self.units.push(Some(Unit { anchor, prologue: vec![], pointwise, outputs: vec![] }));
         self.depends.push(depends);
         self.unit_of[node.index()] = number;
         number
@@ -160,7 +173,7 @@ impl Fuser<'_> {
             return false;
         }
         let Some(moved) = self.units[b].take() else { return false };
-        for node in moved.pointwise.iter().chain(&moved.anchor) {
+        for node in moved.nodes() {
             self.unit_of[node.index()] = a;
         }
         if let Some(unit) = &mut self.units[a] {
@@ -190,8 +203,7 @@ impl Fuser<'_> {
 
     /// Values made in the unit that are needed outside it.
     fn outputs(&self, unit: &Unit, number: usize) -> Vec<ValueId> {
-        let nodes = unit.anchor.iter().chain(&unit.pointwise);
-        let values = nodes.flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten().copied());
+        let values = unit.nodes().flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten().copied());
         let outside = |id: &ValueId| {
             self.live.wanted[id.index()]
                 || self.live.readers[id.index()].iter().any(|n| self.unit_of[n.index()] != number)
@@ -298,12 +310,41 @@ impl Fuser<'_> {
         }
     }
 
+    /// Makes pointwise unit `number` the prologue of the one unit that reads it, if that takes one.
+    fn join_prologue(&mut self, number: usize) {
+        let Some(unit) = self.units[number].clone() else { return };
+        let [value] = self.outputs(&unit, number)[..] else { return };
+        let cheap = |n: &NodeId| CHEAP.contains(&self.graph.nodes[n.index()].op_type.as_str());
+        let readers = &self.live.readers[value.index()];
+        let (&[reader], false) = (&readers[..], self.live.wanted[value.index()]) else { return };
+        let small =
+            unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE && unit.pointwise.iter().all(cheap);
+        let to = self.unit_of[reader.index()];
+        let Some(after) = self.units[to].clone().filter(|_| small && to != number) else { return };
+        let node = &self.graph.nodes[reader.index()];
+        let reads = node.data_inputs().flatten().filter(|id| *id == value).count();
+        let first = node.inputs.first().copied().flatten() == Some(value) && reads == 1;
+        // One of the operands is the anchor's own input; the others are bindings besides those of the epilogue.
+        let besides = self.operands(&unit, number).saturating_sub(1) + self.operands(&after, to);
+        if after.anchor == Some(reader)
+            && after.prologue.is_empty()
+            && first
+            && node.op.operator().takes_prologue()
+            && besides <= MAX_EPILOGUE_OPERANDS
+            && self.merge(to, number)
+            && let Some(merged) = &mut self.units[to]
+        {
+            merged.pointwise.retain(|node| !unit.pointwise.contains(node));
+            merged.prologue = unit.pointwise;
+        }
+    }
+
     /// The units in an order in which each comes after those that it depends on, as near to the model's as can be.
     fn ordered(self) -> Vec<Unit> {
         let alive: Vec<usize> = (0..self.units.len()).filter(|&u| self.units[u].is_some()).collect();
         let last = |u: usize| {
             let unit = self.units[u].as_ref();
-            unit.and_then(|unit| unit.pointwise.iter().chain(&unit.anchor).max().copied())
+            unit.and_then(|unit| unit.nodes().max().copied())
         };
         let mut waiting: Vec<usize> = vec![0; self.units.len()];
         let mut followers: Vec<Vec<usize>> = vec![Vec::new(); self.units.len()];
@@ -311,7 +352,7 @@ impl Fuser<'_> {
             let unit = self.units[u].as_ref();
             let mut direct: Vec<usize> = unit
                 .into_iter()
-                .flat_map(|unit| unit.pointwise.iter().chain(&unit.anchor))
+                .flat_map(|unit| unit.nodes())
                 .flat_map(|n| self.inputs(*n))
                 .map(|(before, _)| before)
                 .filter(|&before| before != u)
@@ -368,6 +409,9 @@ pub(crate) fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit
     if !options.no_fusion {
         for number in (0..fuser.units.len()).rev() {
             fuser.join_anchor(number);
+        }
+        for number in 0..fuser.units.len() {
+            fuser.join_prologue(number);
         }
         for value in 0..graph.values.len() {
             let value = ValueId(value as u32);

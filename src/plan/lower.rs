@@ -10,7 +10,7 @@ use super::forms::{Asked, Forms, Site};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
 use crate::error::{Why, refuse};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
@@ -67,8 +67,8 @@ pub(crate) fn lower(
     let mut values = Values::default();
     let mut unsupported = Vec::new();
     for unit in &units {
-        let Some(&first) = unit.anchor.iter().chain(&unit.pointwise).next() else { continue };
-        program.device_nodes.extend(unit.anchor.iter().chain(&unit.pointwise));
+        let Some(&first) = unit.nodes().next() else { continue };
+        program.device_nodes.extend(unit.nodes());
         let node = &graph.nodes[first.index()];
         let mut cx = Lower {
             target,
@@ -97,7 +97,7 @@ pub(crate) fn lower(
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
     }
-    let empty = Unit { anchor: None, pointwise: vec![], outputs: vec![] };
+    let empty = Unit { anchor: None, prologue: vec![], pointwise: vec![], outputs: vec![] };
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
         let output = output(graph, facts, &mut program, &mut values, forms, target, &empty, i, id)?;
         program.outputs.push(output);
@@ -448,8 +448,9 @@ impl<'a> Lower<'a> {
     }
 
     fn label(&self) -> String {
-        let nodes = self.unit.anchor.iter().chain(&self.unit.pointwise);
-        let names: Vec<&str> = nodes.map(|n| self.graph.nodes[n.index()].name.as_str()).collect();
+        let mut nodes: Vec<&NodeId> = self.unit.nodes().collect();
+        nodes.sort();
+        let names: Vec<&str> = nodes.into_iter().map(|n| self.graph.nodes[n.index()].name.as_str()).collect();
         if names.is_empty() { self.node.name.clone() } else { names.join("+") }
     }
 
@@ -476,8 +477,7 @@ impl<'a> Lower<'a> {
 
     /// Gives a refused unit's values tensors, so that what reads them is refused for its own reasons alone.
     fn stand_in(&mut self) {
-        let nodes = self.unit.anchor.iter().chain(&self.unit.pointwise);
-        for id in nodes.flat_map(|node| self.graph.nodes[node.index()].outputs.iter().flatten()) {
+        for id in self.unit.nodes().flat_map(|node| self.graph.nodes[node.index()].outputs.iter().flatten()) {
             // Those of a type that the device has not are refused where they are read.
             let _ = self.new_tensor(*id);
         }

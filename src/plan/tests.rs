@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{FactBase, Facts, Forms, Inputs, Moves, Options, Place, Plan, plan, prepare};
-use crate::graph::Graph;
-use crate::graph::random::RandomGraph;
+use super::{Call, FactBase, Facts, Forms, Inputs, Moves, Options, Place, Plan, plan, prepare};
+use crate::graph::random::{RandomGraph, Sketch};
+use crate::graph::{Attr, Graph, ValueId};
 use crate::kernels::{Class, Kernel, Target};
-use crate::ops::case::{self, Case};
-use crate::ops::tests::{all_cases, inputs_of};
+use crate::ops::case::{self, Case, Tolerance};
+use crate::ops::tests::{all_cases, difference, inputs_of};
+use crate::reference::Array;
 use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
 
 pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target, options: &Options) -> Plan {
@@ -78,6 +79,60 @@ proptest! {
                         prop_assert!((e - a).abs() <= 2e-3 * e.abs().max(1.0), "{name}: {e} {a} fusion {fusion}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What computes a reduction's elements stands in its kernel: rows whole and cut into parts, vectors and odd lengths, operands
+/// of each kind.
+#[test]
+fn cheap_elements_are_computed_by_the_reduction() {
+    type Build = fn(&mut Sketch, ValueId, ValueId) -> ValueId;
+    let ops: [(&str, Build); 6] = [
+        ("ReduceSum", |s, x, _| s.node("ReduceSum", &[("keepdims", Attr::Int(0))], &[x])),
+        ("ReduceMax", |s, x, axis| s.node("ReduceMax", &[], &[x, axis])),
+        ("ReduceL2", |s, x, axis| s.node("ReduceL2", &[], &[x, axis])),
+        ("Softmax", |s, x, _| s.node("Softmax", &[], &[x])),
+        ("ArgMax", |s, x, _| s.node("ArgMax", &[("axis", Attr::Int(0))], &[x])),
+        ("LayerNormalization", |s, x, _| {
+            let scale = s.scalar(1.5);
+            s.node("LayerNormalization", &[("axis", Attr::Int(-1))], &[x, scale])
+        }),
+    ];
+    for (rows, length) in [(5, 64), (7, 33), (3, 5000)] {
+        for (name, build) in &ops {
+            let mut sketch = Sketch::default();
+            let (x, y) = (sketch.input("x"), sketch.input("y"));
+            let (row, last) = (sketch.constant(case::random(&[length])), sketch.constant(case::list(&[1])));
+            let (product, two) = (sketch.node("Mul", &[], &[x, y]), sketch.scalar(2.0));
+            let sum = sketch.node("Add", &[], &[product, row]);
+            let scaled = sketch.node("Mul", &[], &[sum, two]);
+            let result = build(&mut sketch, scaled, last);
+            sketch.graph.outputs.push(result);
+            let inputs = [case::random(&[rows, length]), case::random(&[rows, length])];
+            let expected = reference::run(&sketch.graph, &inputs, false).unwrap();
+            let expected = reference::outputs(&sketch.graph, &expected).unwrap();
+            for class in [Class::Cpu, Class::Gpu] {
+                let target = Target { class, subgroup: 8, ..Target::FLOOR };
+                let plan = planned(&sketch.graph, &inputs, &target, &Options::default());
+                let pointwise = |call: &&Call| matches!(call.kernel, Kernel::Elementwise(_));
+                assert_eq!(plan.program.calls.iter().filter(pointwise).count(), 0, "{name} of {length}");
+            }
+            for device in devices() {
+                let graph = Arc::new(sketch.graph.clone());
+                let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
+                let outputs = session.run(&[("x", &inputs[0]), ("y", &inputs[1])]).unwrap();
+                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0].1));
+                let (expected, actual) = (arrays.0.unwrap(), arrays.1.unwrap());
+                // Sums of thousands of terms that cancel.
+                let tolerance = Tolerance { relative: 1e-4, absolute: 1e-3 };
+                assert_eq!(
+                    difference(&expected, &actual, tolerance),
+                    None,
+                    "{name} of {length} on {}",
+                    device.name()
+                );
             }
         }
     }
