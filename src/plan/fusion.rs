@@ -13,6 +13,8 @@ use crate::kernels::expr::{Builder, Scalar};
 
 /// Operands of an epilogue; the rest of the bindings are the anchor's own.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
+/// Operands of a prologue but one, and of the epilogue there: a normalisation of rows that are cut has six bindings itself.
+const MAX_PROLOGUE_OPERANDS: usize = 2;
 /// Nodes of a prologue, which may be computed once for each pass over a row, and what they may be: a few cycles each.
 const MAX_PROLOGUE: usize = 4;
 const CHEAP: [&str; 11] =
@@ -329,8 +331,9 @@ impl Fuser<'_> {
         if after.anchor == Some(reader)
             && after.prologue.is_empty()
             && first
+            && node.outputs.iter().flatten().count() == 1
             && node.op.operator().takes_prologue()
-            && besides <= MAX_EPILOGUE_OPERANDS
+            && besides <= MAX_PROLOGUE_OPERANDS
             && self.merge(to, number)
             && let Some(merged) = &mut self.units[to]
         {

@@ -65,10 +65,14 @@ impl Memory {
     }
 }
 
-/// Turns the program's steps into calls, shares memory where that is allowed, and places the rest.
-pub(crate) fn lay_out(program: &mut Program, target: &Target) -> Result<Memory> {
+/// Turns the program's steps into calls, and shares memory where that is allowed.
+pub(crate) fn share(program: &mut Program, target: &Target) {
     resolve_views(program, target);
     reuse_in_place(program);
+}
+
+/// Places what does not lie in another tensor's memory.
+pub(crate) fn place(program: &Program, target: &Target) -> Result<Memory> {
     check_bindings(program, target)?;
     let lives = lifetimes(program);
     let mut blocks = Vec::new();

@@ -45,12 +45,10 @@ pub(crate) struct Plan {
     pub(crate) spare: Vec<(Kernel, Vec<bool>)>,
 }
 
-impl Plan {
-    /// Its kernels of some kind, with what they bind for writing.
-    fn kernels(&self, wanted: impl Fn(&Kernel) -> bool) -> impl Iterator<Item = (Kernel, Vec<bool>)> {
-        let calls = self.program.calls.iter().filter(move |call| wanted(&call.kernel));
-        calls.map(|call| (call.kernel.clone(), self.program.read_write(call)))
-    }
+/// A program's kernels of some kind, with what they bind for writing.
+fn kernels(program: &Program, wanted: impl Fn(&Kernel) -> bool) -> impl Iterator<Item = (Kernel, Vec<bool>)> {
+    let calls = program.calls.iter().filter(move |call| wanted(&call.kernel));
+    calls.map(|call| (call.kernel.clone(), program.read_write(call)))
 }
 
 fn is_copy(kernel: &Kernel) -> bool {
@@ -70,15 +68,16 @@ pub(crate) fn prepare(
 ) -> (Forms, Vec<(Kernel, Vec<bool>)>) {
     let (mut forms, mut spare) = (Forms::default(), Vec::new());
     // What the device refuses for other sizes is of no concern here.
-    let planned = |facts, forms: &mut Forms| plan(graph, facts, target, options, forms).ok();
+    let planned = |facts, forms: &mut Forms| program(graph, facts, target, options, forms).ok();
     // Halved some times, a dimension has changed by an odd number for some of these, whichever way halves are rounded.
     for facts in [1, 2, 5, 63].into_iter().filter_map(|n| moves.times(n)) {
         // Whether a concatenation or a transpose is a copy depends on alignment, and on dimensions of 1.
-        spare.extend(planned(facts, &mut forms).iter().flat_map(|plan| plan.kernels(is_copy)));
+        spare.extend(planned(facts, &mut forms).iter().flat_map(|program| kernels(program, is_copy)));
     }
-    if let Some(plan) = moves.alone().and_then(|facts| planned(facts, &mut forms)) {
+    if let Some(program) = moves.alone().and_then(|facts| planned(facts, &mut forms)) {
         // As does whether a result takes the place of an operand. All of these are quickly compiled.
-        spare.extend(plan.kernels(|kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_))));
+        let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
+        spare.extend(kernels(&program, simple));
     }
     forms.forget_tiles();
     (forms, spare)
@@ -92,8 +91,21 @@ pub(crate) fn plan(
     options: &Options,
     forms: &mut Forms,
 ) -> Result<Plan> {
+    let program = program(graph, facts, target, options, forms)?;
+    let memory = memory::place(&program, target)?;
+    Ok(Plan { program, memory, spare: Vec::new() })
+}
+
+/// The program of a plan, whose tensors have no places yet.
+fn program(
+    graph: &Graph,
+    facts: Facts,
+    target: &Target,
+    options: &Options,
+    forms: &mut Forms,
+) -> Result<Program> {
     let units = fusion::units(graph, &facts, options);
     let mut program = lower::lower(graph, &facts, units, target, options, forms)?;
-    let memory = memory::lay_out(&mut program, target)?;
-    Ok(Plan { program, memory, spare: Vec::new() })
+    memory::share(&mut program, target);
+    Ok(program)
 }

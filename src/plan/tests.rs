@@ -88,16 +88,17 @@ proptest! {
 /// of each kind.
 #[test]
 fn cheap_elements_are_computed_by_the_reduction() {
-    type Build = fn(&mut Sketch, ValueId, ValueId) -> ValueId;
+    type Build = fn(&mut Sketch, ValueId, ValueId, usize) -> ValueId;
     let ops: [(&str, Build); 6] = [
-        ("ReduceSum", |s, x, _| s.node("ReduceSum", &[("keepdims", Attr::Int(0))], &[x])),
-        ("ReduceMax", |s, x, axis| s.node("ReduceMax", &[], &[x, axis])),
-        ("ReduceL2", |s, x, axis| s.node("ReduceL2", &[], &[x, axis])),
-        ("Softmax", |s, x, _| s.node("Softmax", &[], &[x])),
-        ("ArgMax", |s, x, _| s.node("ArgMax", &[("axis", Attr::Int(0))], &[x])),
-        ("LayerNormalization", |s, x, _| {
-            let scale = s.scalar(1.5);
-            s.node("LayerNormalization", &[("axis", Attr::Int(-1))], &[x, scale])
+        ("ReduceSum", |s, x, _, _| s.node("ReduceSum", &[("keepdims", Attr::Int(0))], &[x])),
+        ("ReduceMax", |s, x, axis, _| s.node("ReduceMax", &[], &[x, axis])),
+        ("ReduceL2", |s, x, axis, _| s.node("ReduceL2", &[], &[x, axis])),
+        ("Softmax", |s, x, _, _| s.node("Softmax", &[], &[x])),
+        ("ArgMax", |s, x, _, _| s.node("ArgMax", &[("axis", Attr::Int(0))], &[x])),
+        // All bindings there are, where rows are cut.
+        ("LayerNormalization", |s, x, _, length| {
+            let (scale, bias) = (s.constant(case::random(&[length])), s.constant(case::random(&[length])));
+            s.node("LayerNormalization", &[("axis", Attr::Int(-1))], &[x, scale, bias])
         }),
     ];
     for (rows, length) in [(5, 64), (7, 33), (3, 5000)] {
@@ -108,7 +109,7 @@ fn cheap_elements_are_computed_by_the_reduction() {
             let (product, two) = (sketch.node("Mul", &[], &[x, y]), sketch.scalar(2.0));
             let sum = sketch.node("Add", &[], &[product, row]);
             let scaled = sketch.node("Mul", &[], &[sum, two]);
-            let result = build(&mut sketch, scaled, last);
+            let result = build(&mut sketch, scaled, last, length);
             sketch.graph.outputs.push(result);
             let inputs = [case::random(&[rows, length]), case::random(&[rows, length])];
             let expected = reference::run(&sketch.graph, &inputs, false).unwrap();
