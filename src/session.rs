@@ -258,15 +258,13 @@ impl Session {
             inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
-        let forms = || self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut chosen = forms().clone();
+        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
         let mut spare = Vec::new();
-        if chosen.is_empty() {
+        if forms.is_empty() {
             let moves = Moves::new(&self.graph, &self.base, &shapes);
-            (chosen, spare) = plan::prepare(&self.graph, &moves, target, &options);
+            (*forms, spare) = plan::prepare(&self.graph, &moves, target, &options);
         }
-        let plan = plan::plan(&self.graph, facts, target, &options, &mut chosen)?;
-        forms().extend(chosen);
+        let plan = plan::plan(&self.graph, facts, target, &options, &mut forms)?;
         Ok(Plan { spare, ..plan })
     }
 }

@@ -55,10 +55,6 @@ impl Forms {
         self.0.is_empty()
     }
 
-    pub(crate) fn extend(&mut self, other: Forms) {
-        self.0.extend(other.0);
-    }
-
     /// The tile chosen before, unless `best` takes less than half as long, and that is worth a new pipeline.
     fn tile(
         &mut self,

@@ -314,13 +314,13 @@ impl Fuser<'_> {
 
     /// Makes pointwise unit `number` the prologue of the one unit that reads it, if that takes one.
     fn join_prologue(&mut self, number: usize) {
-        let Some(unit) = self.units[number].clone() else { return };
+        let few = |unit: &Unit| unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE;
+        let Some(unit) = self.units[number].as_ref().filter(|unit| few(unit)).cloned() else { return };
         let [value] = self.outputs(&unit, number)[..] else { return };
         let cheap = |n: &NodeId| CHEAP.contains(&self.graph.nodes[n.index()].op_type.as_str());
         let readers = &self.live.readers[value.index()];
         let (&[reader], false) = (&readers[..], self.live.wanted[value.index()]) else { return };
-        let small =
-            unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE && unit.pointwise.iter().all(cheap);
+        let small = unit.pointwise.iter().all(cheap);
         let to = self.unit_of[reader.index()];
         let Some(after) = self.units[to].clone().filter(|_| small && to != number) else { return };
         let node = &self.graph.nodes[reader.index()];
