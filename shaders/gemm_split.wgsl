@@ -18,7 +18,9 @@ fn main(
   let batch = tile / p.tiles;
   // One answer for the whole workgroup, so that a barrier may follow.
   if batch < p.batches {
+{% if b_form != "packed" %}
     let left = (p.first_tile + tile_n) * {{ columns }}u;
+{% endif %}
     let at = batch_offsets(batch);
     // Neighbours go the way in which memory goes.
 {% if terms %}
@@ -28,13 +30,19 @@ fn main(
     let slice = lane / {{ quads }}u;
     let q = lane % {{ quads }}u;
 {% endif %}
+{% if b_form == "packed" %}
+    // Of this dispatch's vectors, which hold columns of a packed tile p.strip apart, those beyond the last repeat it.
+    let vector = tile_n * {{ quads }}u + q;
+    let b_tile = min(vector / p.strip, p.strips - 1u);
+{% else %}
     let n = left + q * 4u;
+{% endif %}
 {% for i in range(rows) %}
     let a_at{{ i }} = at.x + min({{ i }}u, p.m - 1u) * p.a_row;
     var c{{ i }} = vec4<{{ word }}>();
 {% endfor %}
 {% if b_form == "packed" %}
-    let b_at = at.y / 4u + tile_n * p.blocks * {{ 4 * quads }}u + q;
+    let b_at = at.y / 4u + b_tile * p.blocks * p.terms * p.strip + vector % p.strip;
 {% elif b_form == "vectors" %}
     let b_at = at.y + n;
 {% else %}
@@ -56,7 +64,7 @@ fn main(
 {% endfor %}
 {% for u in range(4) %}
 {% if b_form == "packed" %}
-      let b{{ u }} = b[b_at + (k + {{ u }}u) * {{ quads }}u];
+      let b{{ u }} = b[b_at + (k + {{ u }}u) * p.strip];
 {% elif b_form == "vectors" %}
       let b{{ u }} = select(vec4<{{ word }}>(), b[(b_at + (k + {{ u }}u) * p.b_k) / 4u], k + {{ u }}u < p.last);
 {% elif b_form == "term_vectors" %}
@@ -85,13 +93,21 @@ fn main(
     let row = lane / {{ quads }}u;
     if row < min({{ rows }}u, p.m) {
       let own = lane % {{ quads }}u;
+{% if b_form == "packed" %}
+      let own_vector = tile_n * {{ quads }}u + own;
+      let first_column = (p.first_tile + own_vector / p.strip) * p.strip * 4u + own_vector % p.strip;
+{% endif %}
       var sum = vec4<{{ word }}>();
       for (var s = 0u; s < {{ slices }}u; s++) {
         sum += parts[(row * {{ slices }}u + s) * {{ quads }}u + own];
       }
       let o = (batch * p.m + row) * p.n;
       for (var u = 0u; u < 4u; u++) {
+{% if b_form == "packed" %}
+        let column = first_column + u * p.strip;
+{% else %}
         let column = left + own * 4u + u;
+{% endif %}
         if column < p.n {
           y[o + column] = epilogue(sum[u], o + column, row, column);
         }

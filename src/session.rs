@@ -259,13 +259,12 @@ impl Session {
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut spare = Vec::new();
-        if forms.is_empty() {
-            let moves = Moves::new(&self.graph, &self.base, &shapes);
-            (*forms, spare) = plan::prepare(&self.graph, &moves, target, &options);
+        if forms.are_settled() {
+            return plan::plan(&self.graph, facts, target, &options, &mut forms);
         }
-        let plan = plan::plan(&self.graph, facts, target, &options, &mut forms)?;
-        Ok(Plan { spare, ..plan })
+        let moves = Moves::new(&self.graph, &self.base, &shapes);
+        *forms = Forms::default();
+        plan::first_plan(&self.graph, facts, &moves, target, &options, &mut forms)
     }
 }
 

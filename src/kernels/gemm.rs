@@ -50,7 +50,7 @@ pub(crate) struct Split {
 /// How `b` lies, for [`Split`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SplitRight {
-    /// `[column tile][k][column]`, padded with zeros.
+    /// As for [`super::shared::Right::Packed`], for tiles of any size.
     Packed,
     /// Row-major; rows begin at vectors and are whole vectors.
     Vectors,
@@ -139,23 +139,26 @@ impl Lanes {
         cycles / CYCLES
     }
 
-    /// The tile for operands that lie so, and a sum that may have a tail; other shapes may have more rows, unless they are
-    /// fixed.
+    /// The tile, of so many vectors if that is given, for operands that lie so, and a sum that may have a tail; other shapes
+    /// may have more rows, unless they are fixed.
     pub(crate) fn choose(
         lanes: usize,
         (left, right, tail): (Left, Right, bool),
         size: (usize, usize, usize),
         fixed: bool,
+        vectors: Option<usize>,
     ) -> Lanes {
         let (m, ..) = size;
         let tile = |rows, vectors| Lanes { lanes, rows, vectors, left, right, tail };
+        let width = vectors.unwrap_or(2);
         if m <= lanes {
-            return tile(if fixed { m.max(1).next_power_of_two() } else { lanes }, 2);
+            return tile(if fixed { m.max(1).next_power_of_two() } else { lanes }, width);
         }
         // Another tile than the first is another pipeline: it must be worth it.
-        let first = tile(4 * lanes, 2);
-        let others = [(2, 2), (3, 2), (4, 1), (8, 1)].map(|(rows, vectors)| tile(rows * lanes, vectors));
-        let best = others.into_iter().min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)));
+        let first = tile(4 * lanes, width);
+        let others = [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
+        let others = others.map(|(rows, vectors)| tile(rows * lanes, vectors));
+        let best = others.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)));
         best.filter(|tile| tile.cost(size) < 0.92 * first.cost(size)).unwrap_or(first)
     }
 }
@@ -206,7 +209,9 @@ impl Spec for Gemm {
         let own: &[&str] = match self.tile {
             Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
             Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step", "first_tile"],
-            Tile::Split(_) => &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"],
+            Tile::Split(_) => &[
+                "batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column", "strip", "strips", "terms",
+            ],
             Tile::Shared(_) => &[
                 "batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column", "slices", "span", "size",
             ],

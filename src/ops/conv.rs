@@ -9,7 +9,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refus
 use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
-use crate::kernels::gemm::CYCLES;
+
 use crate::kernels::shared::{self, Block, Shared};
 use crate::plan::{Code, Epilogue, Fact, Lower, PackedDim, Packing, TensorId};
 use crate::reference::product;
@@ -230,7 +230,7 @@ impl Sizes {
         }
         let (output, row) = (self.size(|s| s.output), self.channels * taps);
         let n = self.batch * output;
-        let block = block(cx, (self.filters, n, row), self.group);
+        let block = block(cx, (self.filters, n), self.group);
         let padded = self.channels.next_multiple_of(block.bk);
         // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
         let right = match constant {
@@ -296,13 +296,7 @@ impl Sizes {
         if places * taps > 1400 {
             return None;
         }
-        // What is computed, with what is not stored.
-        let planes = self.batch * filters;
-        let cost = |(rows, places)| {
-            let computed = height.next_multiple_of(rows) * width.next_multiple_of(places);
-            (computed * planes * taps) as f64 / 4.0 / CYCLES
-        };
-        let (rows, places) = cx.tile("depthwise", (rows, places), cost);
+                let (rows, places) = cx.only_tile("depthwise", (rows, places));
         let dim = |axis, size| PackedDim { axis, size, step: 1 };
         let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
         let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
@@ -339,8 +333,7 @@ impl Sizes {
         let tiles = [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
         let best = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
         let planes = self.batch * self.group;
-        let cost = |(rows, places)| lanes_of(rows, places).cost(size) * planes as f64;
-        let tile = cx.tile("lanes", (best.rows, best.places), cost);
+        let tile = cx.only_tile("lanes", (best.rows, best.places));
         let form = lanes_of(tile.0, tile.1);
         let segments = outer.output * inner.output.div_ceil(form.places);
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];

@@ -287,10 +287,19 @@ impl Product {
         let right = product.right(cx)?;
         let size = (self.m, self.n, self.k);
         let tail = !cx.whole("terms", [self.k]);
-        let best = Lanes::choose(lanes, (left, right, tail), size, cx.fixed("rows", self.m));
+        let fixed = cx.fixed("rows", self.m);
+        let best = Lanes::choose(lanes, (left, right, tail), size, fixed, None);
         let of = |(rows, vectors)| Lanes { rows, vectors, ..best };
-        let batches = self.batches() as f64;
-        let tile = of(cx.tile("product", (best.rows, best.vectors), |tile| of(tile).cost(size) * batches));
+        let tile = match left {
+            Left::Packed => of(cx.only_tile("product", (best.rows, best.vectors))),
+            _ => {
+                // Weights are packed by columns.
+                let (_, vectors) = cx.only_tile("columns", (0, best.vectors));
+                let best = Lanes::choose(lanes, (left, right, tail), size, fixed, Some(vectors));
+                let batches = self.batches() as f64;
+                of(cx.tile("product", (best.rows, vectors), |tile| of(tile).cost(size) * batches))
+            }
+        };
         let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
             return Ok(None);
@@ -358,7 +367,8 @@ impl Product {
         }
         let mut product = self.clone();
         let (mut a, mut b) = (None, None);
-        let split = self.split(cx);
+        let fixed = cx.fixed("rows", self.m);
+        let split = self.split(cx, fixed);
         let left_packed =
             split.is_none() && self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a));
         let right_packed = self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b));
@@ -369,7 +379,8 @@ impl Product {
         let b_rows = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
         let b_whole = cx.whole("right", b_rows.into_iter().chain(b_batch));
         let right_vectors = self.b.column == 1 && b_whole;
-        let (tile, terms, limit) = match split {
+        let mut packed = Columns { tile: Split::COLUMNS, terms: 4, apart: Split::COLUMNS / 4 };
+        let (tile, limit) = match split {
             Some(rows) => {
                 let right = match self.b {
                     _ if right_packed => SplitRight::Packed,
@@ -381,12 +392,13 @@ impl Product {
                 };
                 let tile = Split { rows, left_vectors, right };
                 if right_packed {
-                    b = Some(product.pack_right(cx, Columns { tile: Split::COLUMNS, terms: 4, apart: 1 })?);
+                    packed = self.split_packing(cx, fixed);
+                    b = Some(product.pack_right(cx, packed)?);
                 }
-                (Tile::Split(tile), 4, tile.limit(cx.target.max_iterations))
+                (Tile::Split(tile), tile.limit(cx.target.max_iterations))
             }
             None => {
-                let block = block(cx, (self.m, self.n, self.k), self.batches());
+                let block = block(cx, (self.m, self.n), self.batches());
                 let left = match self.a {
                     _ if left_packed => shared::Left::Packed,
                     _ if left_vectors => shared::Left::Vectors,
@@ -404,11 +416,11 @@ impl Product {
                 if left_packed {
                     a = Some(product.pack_left(cx, block.bm, block.bk)?);
                 }
+                packed = Columns::of(block);
                 if right_packed {
-                    let columns = Columns { tile: block.bn, terms: block.bk, apart: block.bn / 4 };
-                    b = Some(product.pack_right(cx, columns)?);
+                    b = Some(product.pack_right(cx, packed)?);
                 }
-                (Tile::Shared(Shared { block, left, right }), block.bk, block.limit(cx.target.max_iterations))
+                (Tile::Shared(Shared { block, left, right }), block.limit(cx.target.max_iterations))
             }
         };
         let a = match a {
@@ -416,45 +428,59 @@ impl Product {
             None => product.a.source.tensor(cx)?,
         };
         let (rows, columns) = tile.size();
-        let (tiles, batches) = (self.n.div_ceil(columns), self.batches());
+        let batches = self.batches();
         let slices = match tile {
             Tile::Shared(tile) if self.k <= limit => {
-                let groups = tiles * self.m.div_ceil(rows) * batches;
+                let groups = tile.block.groups(self.m, self.n) * batches;
                 slices(cx, tile.block, groups, (self.k, batches * self.m * self.n))
             }
             _ => None,
         };
+        // A packed tile is a workgroup's, or that of several or a part of one where the sum is split.
         let b = match b {
             Some(windows) => windows,
-            None => vec![(product.b.source.tensor(cx)?, tiles)],
+            None => vec![(product.b.source.tensor(cx)?, self.n.div_ceil(packed.tile))],
         };
         let mut windows = Vec::new();
         let mut first = 0;
-        for (b, tiles) in b {
+        for (b, strips) in b {
+            let tiles = (strips * packed.tile).div_ceil(columns);
+            let blocks = self.k.div_ceil(packed.terms);
             let strides = [product.a.row, product.a.column, product.b.row, product.b.column];
-            let mut own: Vec<usize> =
-                [batches, tiles, first, self.k.div_ceil(terms)].into_iter().chain(strides).collect();
-            if let Tile::Shared(_) = tile {
-                own.extend(sliced(slices, (self.k, terms), batches * self.m * self.n));
-            }
+            let mut own: Vec<usize> = [batches, tiles, first, blocks].into_iter().chain(strides).collect();
+            own.extend(match tile {
+                Tile::Shared(_) => sliced(slices, (self.k, packed.terms), batches * self.m * self.n),
+                _ => [packed.tile / 4, strips, packed.terms],
+            });
             let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * batches * slices.unwrap_or(1));
             windows.push(Window { b, own, grid });
-            first += tiles;
+            first += strips;
         }
         Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices }))
     }
 
     /// The rows of the kernel for few rows, if it is to be that.
-    fn split(&self, cx: &mut Lower) -> Option<usize> {
-        // The right operand is read once for so many rows; the other kernel has too few workgroups to read it as fast.
-        let read = (self.k * self.n * self.batches()) as f64 * 4e-6;
+    fn split(&self, cx: &mut Lower, fixed: bool) -> Option<usize> {
+        // The right operand is read once for so many rows, at a terabyte a second; the other kernel has too few workgroups
+        // to read it as fast, but as many rows as there are, and computes 20 TFLOP/s.
+        let size = (self.k * self.n * self.batches()) as f64;
+        let read = size * 4e-6;
         let cost = |(rows, _): (usize, usize)| match rows {
-            0 => 4.0 * read * self.m.div_ceil(16) as f64,
+            0 => 4.0 * read + size * self.m as f64 * 1e-7,
             rows => read * (self.m.div_ceil(rows) * (8 + rows)) as f64 / 8.0,
         };
-        let least = if cx.fixed("rows", self.m) { 1 } else { 4 };
+        let least = if fixed { 1 } else { 4 };
         let best = Split::rows(self.m.max(least)).filter(|_| self.k >= 64).unwrap_or(0);
         Some(cx.tile("split", (best, 0), cost).0).filter(|&rows| rows > 0)
+    }
+
+    /// How the right operand is packed where the sum is split: as for many rows, if other shapes may have as many.
+    fn split_packing(&self, cx: &mut Lower, fixed: bool) -> Columns {
+        const MANY: usize = 64;
+        match fixed {
+            true => Columns { tile: Split::COLUMNS, terms: 4, apart: Split::COLUMNS / 4 },
+            false => Columns::of(block(cx, (self.m.max(MANY), self.n), self.batches())),
+        }
     }
 
     /// The left operand as `[row tile][k / terms][row][k % terms]`.
@@ -512,12 +538,18 @@ struct Columns {
     apart: usize,
 }
 
-/// The tile of GPUs for products of `m` rows and `n` columns, sums of `k` terms.
-pub(crate) fn block(cx: &mut Lower, (m, n, k): (usize, usize, usize), batches: usize) -> Block {
+impl Columns {
+    fn of(block: Block) -> Columns {
+        Columns { tile: block.bn, terms: block.bk, apart: block.bn / 4 }
+    }
+}
+
+/// The tile of GPUs for products of `m` rows and `n` columns.
+pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> Block {
     let blocks = cx.target.blocks;
     let best = Block::choose(blocks, m, n, batches);
     let of = |(bm, bn)| blocks.iter().copied().find(|b| (b.bm, b.bn) == (bm, bn)).unwrap_or(best);
-    of(cx.tile("shared", (best.bm, best.bn), |tile| of(tile).cost(m, n, batches) * k as f64 / CYCLES))
+    of(cx.only_tile("shared", (best.bm, best.bn)))
 }
 
 /// A kernel for a product, with what it is called with.

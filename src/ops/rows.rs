@@ -2,7 +2,6 @@
 //! for one invocation, or too few for the device, are cut into parts and folded in stages.
 
 use super::{Why, refuse};
-use crate::kernels::Class;
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
@@ -10,6 +9,7 @@ use crate::kernels::reduce::{
     Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Share, Side, VALUES,
 };
 use crate::kernels::strided::merge;
+use crate::kernels::{Class, Target};
 use crate::plan::{Access, Epilogue, Lower, TensorId};
 use crate::reference::array::strides;
 
@@ -116,10 +116,8 @@ fn scalar_of(code: &Code) -> Scalar {
     code.0.output_scalars().first().copied().unwrap_or(Scalar::F32)
 }
 
-/// What an element costs an invocation, in microseconds.
-const STEP: f64 = 0.05;
-
 /// Who takes how much of a row.
+#[derive(Clone, Copy)]
 struct Cut {
     share: Share,
     parts: usize,
@@ -128,39 +126,28 @@ struct Cut {
 
 impl Cut {
     fn of(view: &View, cx: &mut Lower) -> Cut {
-        let (rows, length, target) = (view.rows.max(1), view.length.max(1), cx.target);
-        let share = Share::of(view, cx);
-        // The loops of all passes together stay below the limit, also where little is unrolled.
-        let longest = share.lanes() * (target.max_iterations as usize / 2);
-        // Parts so that the device is busy, but no smaller than is worth another dispatch.
-        let (wanted, least) = match (target.class, share) {
-            (Class::Cpu, _) => (64, 2048),
-            (Class::Gpu, Share::Alone) => (16384, 128),
-            (Class::Gpu, _) => (256, 2048),
+        let (length, target) = (view.length.max(1), cx.target);
+        let shares = [Share::Alone, Share::Workgroup, Share::Subgroup(target.subgroup as usize)];
+        let best = Cut::best(view, target);
+        // Forms: the share, and whether there are parts; and elements at a time.
+        let number = shares.iter().position(|share| *share == best.share).unwrap_or(0);
+        let form = (2 * number + usize::from(best.parts > 1), if best.vectors { 4 } else { 1 });
+        let cut = |(number, width): (usize, usize)| {
+            let share = shares[number / 2];
+            let parts = if number % 2 == 1 { Cut::parts(view, target, share).max(2) } else { 1 };
+            Cut { share, parts, vectors: width == 4 }
         };
-        let (parts, needed) = ((wanted / rows).min(length / least), length.div_ceil(longest));
-        let cost = |(cut, _): (usize, usize)| match cut {
-            0 => length,
-            _ => length / parts.max(2) + 2 * least,
-        } as f64
-            * STEP;
-        let cut = cx.tile("cut", (usize::from(parts > 1), 0), cost).0;
-        let parts = needed.max(if cut == 0 { 1 } else { parts.max(2) });
-        // An invocation's vectors, or elements, one after the other.
-        let steps = |(width, _): (usize, usize)| length.div_ceil(width * share.lanes() * parts) as f64 * STEP;
-        let width = if length >= 4 * share.lanes() * parts { 4 } else { 1 };
-        let vectors = view.vectors && cx.tile("width", (width, 0), steps).0 == 4;
-        Cut { share, parts, vectors }
+        let chosen = cut(cx.tile("cut", form, |form| cut(form).cost(view, target)));
+        // The loops of all passes together stay below the limit, also where little is unrolled.
+        let longest = chosen.share.lanes() * (target.max_iterations as usize / 2);
+        Cut { parts: chosen.parts.max(length.div_ceil(longest)), ..chosen }
     }
-}
 
-impl Share {
-    fn of(view: &View, cx: &mut Lower) -> Share {
-        let (class, subgroup) = (cx.target.class, cx.target.subgroup as usize);
-        let (rows, length) = (view.rows.max(1), view.length.max(1));
+    fn best(view: &View, target: &Target) -> Cut {
+        let (rows, length, subgroup) = (view.rows.max(1), view.length.max(1), target.subgroup as usize);
         // Two steps of shuffles for each element are too many.
         let subgroups = subgroup >= 4 && view.contiguous && length >= 2 * subgroup;
-        let best = match class {
+        let share = match target.class {
             Class::Cpu if subgroups && subgroup == 8 => Share::Subgroup(subgroup),
             Class::Cpu => Share::Alone,
             // No barriers, if there are rows enough for a busy device, or few elements for each invocation.
@@ -169,17 +156,31 @@ impl Share {
             Class::Gpu if length >= 8 * rows && length >= 128 => Share::Workgroup,
             Class::Gpu => Share::Alone,
         };
-        let all = [Share::Alone, Share::Workgroup, Share::Subgroup(subgroup)];
-        let number = all.iter().position(|share| *share == best).unwrap_or(0);
-        // Elements that an invocation takes one after the other, and about as much for each step of sharing.
-        let busy = if class == Class::Cpu { 64 } else { 16384 };
-        let cost = |(number, _): (usize, usize)| {
-            let lanes = all[number].lanes().max(1);
-            let steps =
-                length.div_ceil(lanes) + lanes.max(1).ilog2() as usize * if number == 1 { 6 } else { 2 };
-            (steps * (rows * lanes).div_ceil(busy)) as f64 * STEP
+        let parts = Cut::parts(view, target, share).max(1);
+        Cut { share, parts, vectors: view.vectors && length >= 4 * share.lanes() * parts }
+    }
+
+    /// Parts so that the device is busy, but no smaller than is worth another dispatch.
+    fn parts(view: &View, target: &Target, share: Share) -> usize {
+        let (wanted, least) = match (target.class, share) {
+            (Class::Cpu, _) => (64, 2048),
+            (Class::Gpu, Share::Alone) => (16384, 128),
+            (Class::Gpu, _) => (256, 2048),
         };
-        all[cx.tile("share", (number, 0), cost).0]
+        (wanted / view.rows.max(1)).min(view.length / least)
+    }
+
+    /// Estimated microseconds: elements that an invocation takes one after the other, and about as much for each step of
+    /// sharing; and what another dispatch costs.
+    fn cost(self, view: &View, target: &Target) -> f64 {
+        const STEP: f64 = 0.05;
+        let (busy, dispatch) = if target.class == Class::Cpu { (64, 50.0) } else { (16384, 5.0) };
+        let Cut { share, parts, vectors } = self;
+        let lanes = share.lanes().max(1);
+        let each = view.length.max(1).div_ceil(lanes * parts * if vectors { 4 } else { 1 });
+        let sharing = lanes.ilog2() as usize * if share == Share::Workgroup { 6 } else { 2 };
+        let rounds = (view.rows.max(1) * lanes * parts).div_ceil(busy);
+        ((each + sharing) * rounds) as f64 * STEP + if parts > 1 { dispatch } else { 0.0 }
     }
 }
 

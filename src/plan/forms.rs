@@ -24,12 +24,27 @@ type Key = (Site, &'static str, usize);
 
 /// Forms chosen so far, by where they are.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Forms(HashMap<Key, Form>);
+pub(crate) struct Forms {
+    all: HashMap<Key, Form>,
+    stage: Stage,
+}
 
-#[derive(Clone, Copy, Debug)]
+/// What a plan may still choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// What follows from sizes: plans that are not for a run, so that their tiles are of no concern.
+    #[default]
+    Sizes,
+    /// Tiles too: the first run's, and then others where those would serve some sizes badly.
+    Tiles,
+    /// Nothing new.
+    Settled,
+}
+
+#[derive(Clone, Debug)]
 enum Form {
-    /// Rows, and columns or places. Chosen by cost.
-    Tile((usize, usize)),
+    /// Rows, and columns or places. Those of which each plan takes the one that costs least.
+    Tiles(Vec<(usize, usize)>),
     /// The greatest common divisor of a number in all plans.
     Divisor(usize),
     /// Whether something was so in all plans.
@@ -46,16 +61,17 @@ fn divisor(a: usize, b: usize) -> usize {
 }
 
 impl Forms {
-    /// Forgets what was chosen by cost: the sizes were not those of a run.
-    pub(crate) fn forget_tiles(&mut self) {
-        self.0.retain(|_, form| !matches!(form, Form::Tile(_)));
+    /// Whether a first run has been planned.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.stage == Stage::Settled
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub(super) fn advance(&mut self, stage: Stage) {
+        self.stage = stage;
     }
 
-    /// The tile chosen before, unless `best` takes less than half as long, and that is worth a new pipeline.
+    /// The best of the tiles that there are. `best` becomes one of them if it takes less than half as long and that is worth
+    /// a pipeline.
     fn tile(
         &mut self,
         key: Key,
@@ -63,23 +79,36 @@ impl Forms {
         cost: impl Fn((usize, usize)) -> f64,
         worth: f64,
     ) -> (usize, usize) {
-        let Form::Tile(tile) = self.0.entry(key).or_insert(Form::Tile(best)) else { return best };
-        let (before, now) = (cost(*tile), cost(best));
-        if now < 0.5 * before && before - now > worth {
-            *tile = best;
+        if self.stage == Stage::Sizes {
+            return best;
         }
-        *tile
+        let Form::Tiles(tiles) = self.all.entry(key).or_insert(Form::Tiles(vec![best])) else { return best };
+        let least = |a: &(usize, usize), b: &(usize, usize)| cost(*a).total_cmp(&cost(*b));
+        let Some(tile) = tiles.iter().copied().min_by(least) else { return best };
+        let (before, now) = (cost(tile), cost(best));
+        if self.stage == Stage::Tiles && now < 0.5 * before && before - now > worth {
+            tiles.push(best);
+            return best;
+        }
+        tile
+    }
+
+    /// The tile of the first run, for all others.
+    fn only(&mut self, key: Key, best: (usize, usize)) -> (usize, usize) {
+        self.tile(key, best, |_| 0.0, 0.0)
     }
 
     fn fixed(&mut self, key: Key, here: usize) -> bool {
-        let Form::Number(number) = self.0.entry(key).or_insert(Form::Number(Some(here))) else { return true };
+        let Form::Number(number) = self.all.entry(key).or_insert(Form::Number(Some(here))) else {
+            return true;
+        };
         *number = number.filter(|number| *number == here);
         number.is_some()
     }
 
     fn whole(&mut self, key: Key, numbers: impl IntoIterator<Item = usize>) -> bool {
         let here = numbers.into_iter().fold(0, divisor);
-        let Form::Divisor(all) = self.0.entry(key).or_insert(Form::Divisor(here)) else {
+        let Form::Divisor(all) = self.all.entry(key).or_insert(Form::Divisor(here)) else {
             return here.is_multiple_of(4);
         };
         *all = divisor(*all, here);
@@ -87,20 +116,20 @@ impl Forms {
     }
 
     fn always(&mut self, key: Key, here: bool) -> bool {
-        let Form::Always(all) = self.0.entry(key).or_insert(Form::Always(here)) else { return here };
+        let Form::Always(all) = self.all.entry(key).or_insert(Form::Always(here)) else { return here };
         *all &= here;
         *all
     }
 
     fn rank(&mut self, key: Key, here: usize) -> usize {
-        let Form::Rank(most) = self.0.entry(key).or_insert(Form::Rank(here)) else { return here };
+        let Form::Rank(most) = self.all.entry(key).or_insert(Form::Rank(here)) else { return here };
         *most = here.max(*most);
         *most
     }
 
     fn index(&mut self, key: Key, access: &Access) -> Index {
         let here = Index::of(access);
-        let Form::Index(index) = self.0.entry(key).or_insert(Form::Index(here)) else { return here };
+        let Form::Index(index) = self.all.entry(key).or_insert(Form::Index(here)) else { return here };
         *index = index.widened(access);
         *index
     }
@@ -133,17 +162,23 @@ impl Asked {
 }
 
 impl super::Lower<'_> {
-    /// The tile of a kernel of some kind: the one that an earlier plan chose, unless `best` costs less than half of it.
-    /// `cost` is in microseconds, roughly: a new pipeline takes half a second on software devices and 50 ms on GPUs, where
-    /// it often serves many layers, and must pay within some thousand runs.
+    /// The tile of a kernel of some kind. `best` is taken by the first run. Others take it if it is among those for which
+    /// there are pipelines from the start: for small and for large sizes there are others than the first run's, where those
+    /// take less than half as long, and that is worth a pipeline. `cost` is in microseconds, roughly: a pipeline takes half a
+    /// second on software devices, and 50 ms on GPUs, where others are made beside it.
     pub(crate) fn tile(
         &mut self,
         kind: &'static str,
         best: (usize, usize),
         cost: impl Fn((usize, usize)) -> f64,
     ) -> (usize, usize) {
-        let worth = if self.target.class == Class::Cpu { 500.0 } else { 20.0 };
+        let worth = if self.target.class == Class::Cpu { 500.0 } else { 5.0 };
         self.forms.tile(self.asked.key(kind), best, cost, worth)
+    }
+
+    /// The tile of a kernel of some kind whose weights are packed for one: the best of the first run.
+    pub(crate) fn only_tile(&mut self, kind: &'static str, best: (usize, usize)) -> (usize, usize) {
+        self.forms.only(self.asked.key(kind), best)
     }
 
     /// Whether the number was the same for all shapes so far.

@@ -18,6 +18,7 @@ pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing};
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes, node_error};
 pub(crate) use forms::Forms;
+use forms::Stage;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
 pub(crate) use open::{Inputs, Moves};
@@ -59,28 +60,37 @@ fn is_copy(kernel: &Kernel) -> bool {
     }
 }
 
-/// Forms that kernels must have to serve other sizes of the graph's open dimensions too, and the copies that those need.
-pub(crate) fn prepare(
+/// Plans the first run of `graph`. What it and other sizes of the graph's open dimensions have in common goes into `forms`,
+/// and the kernels that some of those need besides come with the plan.
+pub(crate) fn first_plan(
     graph: &Graph,
+    facts: Facts,
     moves: &Moves,
     target: &Target,
     options: &Options,
-) -> (Forms, Vec<(Kernel, Vec<bool>)>) {
-    let (mut forms, mut spare) = (Forms::default(), Vec::new());
+    forms: &mut Forms,
+) -> Result<Plan> {
+    let mut spare = Vec::new();
     // What the device refuses for other sizes is of no concern here.
     let planned = |facts, forms: &mut Forms| program(graph, facts, target, options, forms).ok();
     // Halved some times, a dimension has changed by an odd number for some of these, whichever way halves are rounded.
-    for facts in [1, 2, 5, 63].into_iter().filter_map(|n| moves.times(n)) {
+    // Of what there is one, such as a batch, a device may not take as many.
+    for facts in [1, 2, 5, 63].into_iter().filter_map(|n| moves.times(n, 9)) {
         // Whether a concatenation or a transpose is a copy depends on alignment, and on dimensions of 1.
-        spare.extend(planned(facts, &mut forms).iter().flat_map(|program| kernels(program, is_copy)));
+        spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, is_copy)));
     }
-    if let Some(program) = moves.alone().and_then(|facts| planned(facts, &mut forms)) {
-        // As does whether a result takes the place of an operand. All of these are quickly compiled.
-        let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
-        spare.extend(kernels(&program, simple));
+    // As does whether a result takes the place of an operand. All of these are quickly compiled.
+    let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
+    for facts in [moves.alone(), moves.least()].into_iter().flatten().chain(moves.emptied()) {
+        spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, simple)));
     }
-    forms.forget_tiles();
-    (forms, spare)
+    forms.advance(Stage::Tiles);
+    let plan = plan(graph, facts, target, options, forms)?;
+    for facts in [moves.least(), moves.times(63, 63)].into_iter().flatten() {
+        spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, |_| true)));
+    }
+    forms.advance(Stage::Settled);
+    Ok(Plan { spare, ..plan })
 }
 
 /// Plans one run of `graph` for inputs of the given signature.

@@ -43,60 +43,111 @@ pub(crate) struct Moves<'a> {
     base: &'a FactBase,
     inputs: &'a Inputs,
     open: Vec<Open>,
-    /// (number in `open`, least move)
-    least: Vec<(usize, usize)>,
+    /// Dimensions that move together.
+    groups: Vec<Group>,
 }
+
+/// Numbers in `Moves::open`, and the least move of each.
+type Group = Vec<(usize, usize)>;
 
 impl<'a> Moves<'a> {
     pub(crate) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a Inputs) -> Moves<'a> {
         let open = open(graph, base, inputs);
-        let mut moves = Moves { graph, base, inputs, open, least: Vec::new() };
+        let mut moves = Moves { graph, base, inputs, open, groups: Vec::new() };
         let mut bound = Vec::new();
         for at in 0..moves.open.len().min(MOST) {
-            match moves.least(&[at]) {
-                Some(alone) => moves.least.extend(alone),
+            match moves.group(&[at]) {
+                Some(alone) => moves.groups.push(alone),
                 None => bound.push(at),
             }
         }
         // A dimension that is the sum of two others only changes with one of them.
         for (i, &a) in bound.iter().enumerate() {
             for &b in &bound[i + 1..] {
-                let both = moves.least(&[a, b]).unwrap_or_default();
-                moves.least.extend(both);
+                let both = moves.group(&[a, b]);
+                moves.groups.extend(both);
             }
         }
         moves
     }
 
-    fn least(&self, dims: &[usize]) -> Option<Vec<(usize, usize)>> {
-        let moves = |by: usize| dims.iter().map(|&at| (at, by)).collect::<Vec<_>>();
-        (0..7).map(|n| moves(1 << n)).find(|moves| self.bind(moves).is_some())
+    fn group(&self, dims: &[usize]) -> Option<Group> {
+        let by = |by: usize| dims.iter().map(|&at| (at, by)).collect::<Vec<_>>();
+        (0..7).map(|n| by(1 << n)).find(|moves| self.bind(&self.moved(moves)).is_some())
     }
 
-    fn bind(&self, moves: &[(usize, usize)]) -> Option<Facts> {
+    fn moved(&self, moves: &[(usize, usize)]) -> Inputs {
         let mut inputs = self.inputs.clone();
         for &(at, by) in moves {
             self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] += by);
         }
-        self.base.bind(self.graph, &inputs).ok()
+        inputs
     }
 
-    /// Facts where every dimension has moved by so many times its least move; one of size 1, which is most often a batch,
-    /// not as far. `None` if none can, or the model does not take them all at once.
-    pub(crate) fn times(&self, n: usize) -> Option<Facts> {
-        let single = |at: usize| self.open[at].iter().any(|&(i, axis)| self.inputs[i].1[axis] == 1);
-        let by = |&(at, by): &(usize, usize)| (at, by * if single(at) { n.min(9) } else { n });
-        let moves: Vec<_> = self.least.iter().map(by).collect();
-        if moves.is_empty() { None } else { self.bind(&moves) }
+    fn bind(&self, inputs: &Inputs) -> Option<Facts> {
+        self.base.bind(self.graph, inputs).ok()
     }
 
-    /// Facts for a batch of one: what is an input's first dimension everywhere is 1. `None` if it is already.
+    /// Whether a dimension is the first wherever it is, as a batch is.
+    fn is_first(&self, at: usize) -> bool {
+        self.open[at].iter().all(|place| place.1 == 0)
+    }
+
+    fn size(&self, at: usize, inputs: &Inputs) -> usize {
+        self.open[at].iter().map(|&(i, axis)| inputs[i].1[axis]).min().unwrap_or(0)
+    }
+
+    /// Facts where every dimension has moved by so many times its least move; one of size 1, by at most `single` times.
+    /// `None` if none can, or the model does not take them all at once.
+    pub(crate) fn times(&self, n: usize, single: usize) -> Option<Facts> {
+        let times = |group: &Group| {
+            let alone = group.iter().any(|&(at, _)| self.size(at, self.inputs) == 1);
+            if alone { n.min(single) } else { n }
+        };
+        let by = |group: &Group| group.iter().map(|&(at, by)| (at, by * times(group))).collect::<Group>();
+        let moves: Group = self.groups.iter().flat_map(by).collect();
+        if moves.is_empty() { None } else { self.bind(&self.moved(&moves)) }
+    }
+
+    /// Facts for a batch of one. `None` if it is one already.
     pub(crate) fn alone(&self) -> Option<Facts> {
         let mut inputs = self.inputs.clone();
-        for open in self.open.iter().filter(|open| open.iter().all(|place| place.1 == 0)) {
+        for open in (0..self.open.len()).filter(|&at| self.is_first(at)).map(|at| &self.open[at]) {
             open.iter().for_each(|&(i, axis)| inputs[i].1[axis] = inputs[i].1[axis].min(1));
         }
+        self.changed(inputs)
+    }
+
+    /// Facts where every dimension is as small as its moves allow: of those that move together, one is. `None` if all are
+    /// already, or the model does not take that.
+    pub(crate) fn least(&self) -> Option<Facts> {
+        let mut inputs = self.inputs.clone();
+        self.groups.iter().for_each(|group| self.shrink(group, 1, &mut inputs));
+        self.changed(inputs)
+    }
+
+    /// Facts where a dimension is 0, as that of a cache is before its first entry, and all others have moved; for each that
+    /// can be but a batch.
+    pub(crate) fn emptied(&self) -> impl Iterator<Item = Facts> {
+        let first = |group: &&Group| group.iter().all(|&(at, _)| self.is_first(at));
+        let moves: Group = self.groups.iter().flatten().copied().collect();
+        self.groups.iter().filter(move |group| !first(group)).filter_map(move |group| {
+            let mut inputs = self.moved(&moves);
+            self.shrink(group, 0, &mut inputs);
+            self.bind(&inputs)
+        })
+    }
+
+    fn shrink(&self, group: &Group, least: usize, inputs: &mut Inputs) {
+        let room = |&(at, by): &(usize, usize)| self.size(at, inputs).saturating_sub(least) / by;
+        let times = group.iter().map(room).min().unwrap_or(0);
+        for &(at, by) in group {
+            self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] -= by * times);
+        }
+    }
+
+    fn changed(&self, inputs: Inputs) -> Option<Facts> {
         let changed = inputs.iter().zip(self.inputs).any(|(a, b)| a.1 != b.1);
-        changed.then(|| self.base.bind(self.graph, &inputs).ok()).flatten()
+        changed.then(|| self.bind(&inputs)).flatten()
     }
 }
