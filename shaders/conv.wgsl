@@ -25,6 +25,9 @@ fn main(
     var w{{ f }} = (conv_group * p.filters + min(f0 + {{ f }}u, p.filters - 1u)) * p.channels * p.taps + p.first;
     var c{{ f }} = {{ word }}(0);
 {% endfor %}
+{% if prologue %}
+    var line = plane * p.channels + p.first / p.taps;
+{% endif %}
     var base = (plane * p.channels + p.first / p.taps) * p.in_size;
     var tap = p.first % p.taps;
 {% for d in range(rank) | reverse %}
@@ -37,7 +40,8 @@ fn main(
       let i{{ d }} = origin{{ d }} + t{{ d }} * p.dilation{{ d }};
 {% endfor %}
       if {% for d in range(rank) %}i{{ d }} < p.input{{ d }}{{ " && " if not loop.last }}{% endfor %} {
-        let v = x[base + {% for d in range(1, rank) %}({% endfor %}i0{% for d in range(1, rank) %}) * p.input{{ d }} + i{{ d }}{% endfor %}];
+        let pixel = {% for d in range(1, rank) %}({% endfor %}i0{% for d in range(1, rank) %}) * p.input{{ d }} + i{{ d }}{% endfor %};
+        let v = {{ load("x", "base + pixel", "line", "pixel") }};
 {% for f in range(filters) %}
         c{{ f }} += w[w{{ f }}] * v;
 {% endfor %}
@@ -50,6 +54,9 @@ fn main(
       if t{{ d }} == p.kernel{{ d }} {
         t{{ d }} = 0u;
         {{ "base += p.in_size" if loop.last else "t" ~ (d - 1) ~ "++" }};
+{% if prologue and loop.last %}
+        line++;
+{% endif %}
       }
 {% endfor %}
     }

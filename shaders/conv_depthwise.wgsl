@@ -28,7 +28,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% for r in range(rows) %}{% for e in range(places) %}
     var c{{ r }}_{{ e }} = {{ word }}(0);
 {% endfor %}{% endfor %}
-    let base = (i32(plane / p.filters * p.input0) + iy) * i32(p.input1) + ix;
+    let line = plane / p.filters;
+    let base = (i32(line * p.input0) + iy) * i32(p.input1) + ix;
 {% for row in range(input_rows) %}
 {% set used = namespace(any=false) %}
 {% for r in range(rows) %}{% for ky in range(kernel0) %}{% if r * stride0 + ky * dilation0 == row %}{% set used.any = true %}{% endif %}{% endfor %}{% endfor %}
@@ -46,14 +47,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% endfor %}
 {% if padded %}
       let inside = u32(iy + {{ row }}) < p.input0;
-{% for i in range(reach) %}
-      let b{{ i }} = select({{ word }}(0), select(h{{ i }}, h{{ i + 1 }}, odd), inside{{ i }} && inside);
-{% endfor %}
-{% else %}
-{% for i in range(reach) %}
-      let b{{ i }} = select(h{{ i }}, h{{ i + 1 }}, odd);
-{% endfor %}
 {% endif %}
+{% if prologue %}
+      let column = u32((iy + {{ row }}) * i32(p.input1) + ix);
+{% endif %}
+{% for i in range(reach) %}
+{% set element = computed("select(h%s, h%s, odd)" | format(i, i + 1), "u32(at) + %su" | format(i), "line", "column + %su" | format(i)) %}
+{% if padded %}
+      let b{{ i }} = select({{ word }}(0), {{ element }}, inside{{ i }} && inside);
+{% else %}
+      let b{{ i }} = {{ element }};
+{% endif %}
+{% endfor %}
 {% for r in range(rows) %}{% for ky in range(kernel0) %}{% if r * stride0 + ky * dilation0 == row %}
 {% for e in range(places) %}
       c{{ r }}_{{ e }} = c{{ r }}_{{ e }}{% for kx in range(kernel1) %}{% set f = ky * kernel1 + kx %} + w{{ f // 4 }}[{{ f % 4 }}] * b{{ e * stride1 + kx * dilation1 }}{% endfor %};

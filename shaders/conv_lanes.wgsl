@@ -30,6 +30,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   var next = ((group.z % p.groups * blocks + group.y) * p.channels * p.kernel0) * {{ weights * lanes }}u + lane;
   var plane = i32(group.z * p.channels * p.input0 * p.input1) + ix;
   for (var channel = 0u; channel < p.channels + zero; channel++) {
+{% if prologue %}
+    let line = group.z * p.channels + channel;
+{% endif %}
     var iy = i32(oy * p.stride0) - i32(p.begin0);
     for (var ky = 0u; ky < p.kernel0 + zero; ky++) {
 {% for j in range(weights) %}
@@ -47,14 +50,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% endfor %}
 {% if padded %}
       let inside = u32(iy) < p.input0;
-{% for i in range(reach) %}
-      let b{{ i }} = select({{ word }}(0), select(h{{ i }}, h{{ i + 1 }}, odd), inside{{ i }} && inside);
-{% endfor %}
-{% else %}
-{% for i in range(reach) %}
-      let b{{ i }} = select(h{{ i }}, h{{ i + 1 }}, odd);
-{% endfor %}
 {% endif %}
+{% if prologue %}
+      let column = u32(iy * i32(p.input1) + ix);
+{% endif %}
+{% for i in range(reach) %}
+{% set element = computed("select(h%s, h%s, odd)" | format(i, i + 1), "u32(at) + %su" | format(i), "line", "column + %su" | format(i)) %}
+{% if padded %}
+      let b{{ i }} = select({{ word }}(0), {{ element }}, inside{{ i }} && inside);
+{% else %}
+      let b{{ i }} = {{ element }};
+{% endif %}
+{% endfor %}
 {% for m in range(rows) %}
 {% for kx in range(kernel) %}
 {% set own = m // lanes %}

@@ -4,6 +4,9 @@
 {% set strips = right == "packed" or right == "rows" %}
 {% set per_lane = vectors * 4 %}
 {% set row_groups = (rows + lanes - 1) // lanes %}
+{# A vector in memory that is shifted into place may hold elements of two rows: they are computed once it is there. #}
+{% set late = shifted and prologue == "b" %}
+{% set placed = "m" if late else "b" %}
 @compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   // 0, but not for the compiler: lavapipe 22.3 inlines uniforms that bound loops, and may then compile at every submit.
@@ -26,7 +29,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   var a_next = a_at / 4u + (group.y * p.k_blocks + p.first / 4u) * {{ rows }}u + lane;
 {% else %}
 {% for g in range(row_groups) %}
-  let a_row{{ g }} = a_at + min(top + {{ g * lanes }}u + lane{{ " % " ~ rows ~ "u" if rows < lanes }}, p.m - 1u) * p.a_row;
+{% set own = "min(top + %su + lane%s, p.m - 1u)" | format(g * lanes, " %% %su" | format(rows) if rows < lanes else "") %}
+  let a_row{{ g }} = a_at + {{ own }} * p.a_row;
+{% if prologue == "a" %}
+  let a_line{{ g }} = a_at / p.a_row + {{ own }};
+{% endif %}
 {% endfor %}
 {% endif %}
 {% if right == "packed" %}
@@ -50,6 +57,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let b_column{{ j }} = b_at + min(left + {{ j * lanes }}u, p.n - 1u) * p.b_step;
 {% endfor %}
 {% endif %}
+{% if prologue == "b" %}
+  let b_line = b_at / p.b_step;
+{% endif %}
   for (var k = p.first; k < p.last + zero; k += 4u) {
 {% if tail %}
 {% for u in range(1, 4) %}
@@ -60,14 +70,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% if a_form == "packed" %}
     let a{{ g }} = a[a_next + {{ g * lanes }}u];
 {% elif a_form == "vectors" %}
-    let a{{ g }} = a[(a_row{{ g }} + k) / 4u];
+    let a{{ g }} = {{ load("a", "(a_row%s + k) / 4u" | format(g), "a_line%s" | format(g), "k") }};
 {% else %}
     let a{{ g }} = vec4<{{ word }}>(
 {% for u in range(4) %}
+{% set element = load("a", "a_row%s + k + %su" | format(g, u), "a_line%s" | format(g), "k + %su" | format(u)) %}
 {% if tail and u %}
-      select({{ word }}(0), a[a_row{{ g }} + k + {{ u }}u], inside{{ u }}),
+      select({{ word }}(0), {{ element }}, inside{{ u }}),
 {% else %}
-      a[a_row{{ g }} + k + {{ u }}u],
+      {{ element }},
 {% endif %}
 {% endfor %}
     );
@@ -84,15 +95,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% elif right == "rows" %}
 {% for u in range(4) %}
 {% for s in range(vectors) %}
-{% if tail and u %}
-    let v{{ u }}_{{ s }} = select(vec4<{{ word }}>(), b[b_next{{ u }} + {{ s * lanes }}u], inside{{ u }});
+{% set (row, column) = ("b_line + k + %su" | format(u), "left + %su" | format(s * lanes * 4)) %}
+{% set vector = load("b", "b_next%s + %su" | format(u, s * lanes), row, column) if not late else "b[b_next%s + %su]" | format(u, s * lanes) %}
+{% if tail and u and not late %}
+    let v{{ u }}_{{ s }} = select(vec4<{{ word }}>(), {{ vector }}, inside{{ u }});
 {% else %}
-    let v{{ u }}_{{ s }} = b[b_next{{ u }} + {{ s * lanes }}u];
+    let v{{ u }}_{{ s }} = {{ vector }};
 {% endif %}
 {% endfor %}
 {% for s in range(vectors) %}
 {% if not shifted or u == 0 %}
-    let b{{ u }}_{{ s }} = v{{ u }}_{{ s }};
+    let {{ placed }}{{ u }}_{{ s }} = v{{ u }}_{{ s }};
 {% else %}
 {# A row that begins within a vector: each lane takes its last columns from the next lane. Row 2 begins in the middle, if so. #}
 {% for q in range(3 if u != 2 else 2) %}
@@ -102,12 +115,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let q{{ u }}_{{ s }}_{{ q }} = subgroupShuffle(v{{ u }}_{{ s }}[{{ q }}], (lane + 1u) & {{ lanes - 1 }}u);
 {% endif %}
 {% endfor %}
-    let h{{ u }}_{{ s }} = select(v{{ u }}_{{ s }}, vec4<{{ word }}>(v{{ u }}_{{ s }}.zw, q{{ u }}_{{ s }}_0, q{{ u }}_{{ s }}_1), half{{ u }});
+    let h{{ u }}_{{ s }} = select(v{{ u }}_{{ s }}, vec4<{{ memory }}>(v{{ u }}_{{ s }}.zw, q{{ u }}_{{ s }}_0, q{{ u }}_{{ s }}_1), half{{ u }});
 {% if u == 2 %}
-    let b{{ u }}_{{ s }} = h{{ u }}_{{ s }};
+    let {{ placed }}{{ u }}_{{ s }} = h{{ u }}_{{ s }};
 {% else %}
-    let b{{ u }}_{{ s }} = select(h{{ u }}_{{ s }}, vec4<{{ word }}>(h{{ u }}_{{ s }}.yzw, select(q{{ u }}_{{ s }}_0, q{{ u }}_{{ s }}_2, half{{ u }})), odd);
+    let {{ placed }}{{ u }}_{{ s }} = select(h{{ u }}_{{ s }}, vec4<{{ memory }}>(h{{ u }}_{{ s }}.yzw, select(q{{ u }}_{{ s }}_0, q{{ u }}_{{ s }}_2, half{{ u }})), odd);
 {% endif %}
+{% endif %}
+{% if late %}
+{% set (row, column) = ("b_line + k + %su" | format(u), "left + %su" | format(s * lanes * 4)) %}
+{% set vector = "prologue_vector(m%s_%s, (%s) * p.b_step + %s, %s, %s)" | format(u, s, row, column, row, column) %}
+    let b{{ u }}_{{ s }} = {{ "select(vec4<%s>(), %s, inside%s)" | format(word, vector, u) if tail and u else vector }};
 {% endif %}
 {% endfor %}
     b_next{{ u }} += p.b_step;
@@ -115,24 +133,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% elif right == "row_scalars" %}
 {% for u in range(4) %}
 {% for j in range(per_lane) %}
+{% set element = load("b", "b_next + %su" | format(j * lanes), "b_line + k + %su" | format(u), "left + %su" | format(j * lanes)) %}
 {% if tail and u %}
-    let s{{ u }}_{{ j }} = select({{ word }}(0), b[b_next + {{ j * lanes }}u], inside{{ u }});
+    let s{{ u }}_{{ j }} = select({{ word }}(0), {{ element }}, inside{{ u }});
 {% else %}
-    let s{{ u }}_{{ j }} = b[b_next + {{ j * lanes }}u];
+    let s{{ u }}_{{ j }} = {{ element }};
 {% endif %}
 {% endfor %}
     b_next += p.b_step;
 {% endfor %}
 {% elif right == "columns" %}
 {% for j in range(per_lane) %}
-    let t{{ j }} = b[(b_column{{ j }} + k) / 4u];
+    let t{{ j }} = {{ load("b", "(b_column%s + k) / 4u" | format(j), "b_line + min(left + %su, p.n - 1u)" | format(j * lanes), "k") }};
 {% endfor %}
 {% else %}
 {% for j in range(per_lane) %}{% for u in range(4) %}
+{% set element = load("b", "b_column%s + k + %su" | format(j, u), "b_line + min(left + %su, p.n - 1u)" | format(j * lanes), "k + %su" | format(u)) %}
 {% if tail and u %}
-    let s{{ u }}_{{ j }} = select({{ word }}(0), b[b_column{{ j }} + k + {{ u }}u], inside{{ u }});
+    let s{{ u }}_{{ j }} = select({{ word }}(0), {{ element }}, inside{{ u }});
 {% else %}
-    let s{{ u }}_{{ j }} = b[b_column{{ j }} + k + {{ u }}u];
+    let s{{ u }}_{{ j }} = {{ element }};
 {% endif %}
 {% endfor %}{% endfor %}
 {% endif %}

@@ -17,11 +17,13 @@
 {% if a_form == "packed" %}
 a[a_at{{ i }} + {{ k }} * {{ bm // 4 }}u]
 {%- elif a_form == "vectors" %}
-select(vec4<{{ word }}>(), a[(a_at{{ i }} + {{ k }} + a_q{{ i }} * 4u) / 4u], {{ k }} + a_q{{ i }} * 4u < last)
+{% set term = "%s + a_q%s * 4u" | format(k, i) %}
+select(vec4<{{ word }}>(), {{ load("a", "(a_at%s + %s) / 4u" | format(i, term), "a_line%s" | format(i), term) }}, {{ term }} < last)
 {%- else %}
 vec4<{{ word }}>(
 {% for u in range(4) %}
-        select({{ word }}(0), a[a_at{{ i }} + ({{ k }} + a_q{{ i }} * 4u + {{ u }}u) * {{ a_k }}], {{ k }} + a_q{{ i }} * 4u + {{ u }}u < last),
+{% set term = "%s + a_q%s * 4u + %su" | format(k, i, u) %}
+        select({{ word }}(0), {{ load("a", "a_at%s + (%s) * %s" | format(i, term, a_k), "a_line%s" | format(i), term) }}, {{ term }} < last),
 {% endfor %}
       )
 {%- endif %}
@@ -33,15 +35,15 @@ b[b_at + {{ k }} * {{ strip }}u + {{ i * threads }}u]
 {%- elif b_form == "terms" %}
 vec4<{{ word }}>(
 {% for u in range(4) %}
-        select({{ word }}(0), b[b_at{{ i }}_{{ u }} + ({{ k }} + b_k) * p.b_k], {{ k }} + b_k < last),
+        select({{ word }}(0), {{ load("b", "b_at%s_%s + (%s + b_k) * p.b_k" | format(i, u, k), "b_line%s_%s" | format(i, u), "%s + b_k" | format(k)) }}, {{ k }} + b_k < last),
 {% endfor %}
       )
 {%- elif near %}
-select(vec4<{{ word }}>(), b[(b_at + ({{ k }} + {{ own }}) * p.b_k) / 4u], {{ k }} + {{ own }} < last)
+select(vec4<{{ word }}>(), {{ load("b", "(b_at + (%s + %s) * p.b_k) / 4u" | format(k, own), "b_line + %s + %s" | format(k, own), "left + b_q * 4u") }}, {{ k }} + {{ own }} < last)
 {%- elif b_form == "columns" %}
 vec4<{{ word }}>(
 {% for u in range(4) %}
-        select({{ word }}(0), b[b_at{{ u }} + ({{ k }} + {{ own }}) * p.b_k], {{ k }} + {{ own }} < last),
+        select({{ word }}(0), {{ load("b", "b_at%s + (%s + %s) * p.b_k" | format(u, k, own), "b_line + %s + %s" | format(k, own), "b_n%s" | format(u)) }}, {{ k }} + {{ own }} < last),
 {% endfor %}
       )
 {%- elif b_form == "image" %}
@@ -51,13 +53,19 @@ window({{ k }} + {{ own }}, last, vec4<u32>(b_plane0, b_plane1, b_plane2, b_plan
 {%- endif %}
 {% endmacro %}
 {% if image %}
-// Of four windows that begin at these planes, rows and columns, the pixels under one tap in one channel.
+// Of four windows that begin at these planes{{ ", which are numbers here" if prologue == "x" }}, rows and columns, the pixels under one tap in one channel.
 fn pixels(channel: u32, ky: u32, kx: u32, planes: vec4<u32>, ys: vec4<u32>, xs: vec4<u32>) -> vec4<{{ word }}> {
   let y = ys + ky * p.dilation0;
   let x0 = xs + kx * p.dilation1;
+{% if prologue == "x" %}
+  let plane = planes + channel;
+  let pixel = y * p.input1 + x0;
+  let at = plane * p.in_size + pixel;
+{% else %}
   let at = planes + channel * p.in_size + y * p.input1 + x0;
+{% endif %}
   let inside = (y < vec4<u32>(p.input0)) & (x0 < vec4<u32>(p.input1)) & vec4<bool>(channel < p.channels);
-  return select(vec4<{{ word }}>(), vec4<{{ word }}>(x[at.x], x[at.y], x[at.z], x[at.w]), inside);
+  return select(vec4<{{ word }}>(), vec4<{{ word }}>({% for u in range(4) %}{{ load("x", "at[%s]" | format(u), "plane[%s]" | format(u), "pixel[%s]" | format(u)) }}{{ ", " if not loop.last }}{% endfor %}), inside);
 }
 
 {% endif %}
@@ -115,6 +123,9 @@ fn main(
 {% endif %}
     // Rows beyond the last are computed from the last, and not stored.
     let a_at{{ i }} = a_base + min(top + a_r{{ i }}, {{ m }} - 1u) * p.a_row;
+{% if prologue == "a" %}
+    let a_line{{ i }} = a_base / p.a_row + min(top + a_r{{ i }}, {{ m }} - 1u);
+{% endif %}
 {% endif %}
 {% endfor %}
 {% if b_form == "packed" %}
@@ -124,12 +135,18 @@ fn main(
     let b_q{{ i }} = (lane + {{ i * threads }}u) / {{ bk }}u;
 {% for u in range(4) %}
     let b_at{{ i }}_{{ u }} = b_base + min(left + b_q{{ i }} + {{ u * strip }}u, p.n - 1u) * p.b_column;
+{% if prologue == "b" %}
+    let b_line{{ i }}_{{ u }} = b_base / p.b_column + min(left + b_q{{ i }} + {{ u * strip }}u, p.n - 1u);
+{% endif %}
 {% endfor %}
 {% endfor %}
     let b_k = lane % {{ bk }}u;
 {% else %}
     let b_q = lane % {{ strip }}u;
     let b_k = lane / {{ strip }}u;
+{% if prologue == "b" %}
+    let b_line = b_base / p.b_k;
+{% endif %}
 {% if near %}
     let b_at = b_base + left + b_q * 4u;
 {% else %}
@@ -140,7 +157,7 @@ fn main(
     // A place before the first wraps to a large number.
     let b_y{{ u }} = b_pixel{{ u }} / p.output1 * p.stride0 - p.begin0;
     let b_x{{ u }} = b_pixel{{ u }} % p.output1 * p.stride1 - p.begin1;
-    let b_plane{{ u }} = (b_n{{ u }} / p.out_size * p.groups + batch) * p.channels * p.in_size;
+    let b_plane{{ u }} = (b_n{{ u }} / p.out_size * p.groups + batch) * p.channels{{ " * p.in_size" if prologue != "x" }};
 {% else %}
     let b_at{{ u }} = b_base + b_n{{ u }} * p.b_column;
 {% endif %}

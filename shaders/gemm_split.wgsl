@@ -41,6 +41,13 @@ fn main(
     let a_at{{ i }} = at.x + min({{ i }}u, p.m - 1u) * p.a_row;
     var c{{ i }} = vec4<{{ word }}>();
 {% endfor %}
+{% if prologue == "a" %}
+{% for i in range(rows) %}
+    let a_line{{ i }} = at.x / p.a_row + min({{ i }}u, p.m - 1u);
+{% endfor %}
+{% elif prologue == "b" %}
+    let b_line = at.y / p.{{ "b_column" if terms else "b_k" }};
+{% endif %}
 {% if b_form == "packed" %}
     let b_at = at.y / 4u + b_tile * p.blocks * p.terms * p.strip + vector % p.strip;
 {% elif b_form == "vectors" %}
@@ -53,11 +60,12 @@ fn main(
     for (var k = p.first + slice * 4u; k < p.last + zero; k += {{ slices * 4 }}u) {
 {% for i in range(rows) %}
 {% if a_form == "vectors" %}
-      let a{{ i }} = a[(a_at{{ i }} + k) / 4u];
+      let a{{ i }} = {{ load("a", "(a_at%s + k) / 4u" | format(i), "a_line%s" | format(i), "k") }};
 {% else %}
       let a{{ i }} = vec4<{{ word }}>(
 {% for u in range(4) %}
-        select({{ word }}(0), a[a_at{{ i }} + (k + {{ u }}u) * p.a_k], k + {{ u }}u < p.last),
+{% set term = "k + %su" | format(u) %}
+        select({{ word }}(0), {{ load("a", "a_at%s + (%s) * p.a_k" | format(i, term), "a_line%s" | format(i), term) }}, {{ term }} < p.last),
 {% endfor %}
       );
 {% endif %}
@@ -66,14 +74,16 @@ fn main(
 {% if b_form == "packed" %}
       let b{{ u }} = b[b_at + (k + {{ u }}u) * p.strip];
 {% elif b_form == "vectors" %}
-      let b{{ u }} = select(vec4<{{ word }}>(), b[(b_at + (k + {{ u }}u) * p.b_k) / 4u], k + {{ u }}u < p.last);
+      let b{{ u }} = select(vec4<{{ word }}>(), {{ load("b", "(b_at + (k + %su) * p.b_k) / 4u" | format(u), "b_line + k + %su" | format(u), "n") }}, k + {{ u }}u < p.last);
 {% elif b_form == "term_vectors" %}
-      let b{{ u }} = b[(b_at{{ u }} + k) / 4u];
+      let b{{ u }} = {{ load("b", "(b_at%s + k) / 4u" | format(u), "b_line + min(n + %su, p.n - 1u)" | format(u), "k") }};
 {% else %}
       let b{{ u }} = vec4<{{ word }}>(
 {% for j in range(4) %}
 {% set (term, column) = (j, u) if terms else (u, j) %}
-        select({{ word }}(0), b[b_at{{ column }} + (k + {{ term }}u) * p.b_k], k + {{ term }}u < p.last),
+{% set k, n = "k + %su" | format(term), "min(n + %su, p.n - 1u)" | format(column) %}
+{% set row, place = (n, k) if terms else (k, n) %}
+        select({{ word }}(0), {{ load("b", "b_at%s + (%s) * p.b_k" | format(column, k), "b_line + " ~ row, place) }}, {{ k }} < p.last),
 {% endfor %}
       );
 {% endif %}

@@ -15,6 +15,11 @@ fn main(
     let top = (tile / tiles_n % tiles_m) * {{ rows }}u;
     let left = (tile % tiles_n) * {{ columns * workgroup }}u + local.x;
     let at = batch_offsets(batch);
+{% if prologue == "a" %}
+    let a_line = at.x / p.a_row;
+{% elif prologue == "b" %}
+    let b_line = at.y / p.b_k;
+{% endif %}
     var a_at = at.x + p.first * p.a_k;
     var b_at = at.y + p.first * p.b_k;
     // Rows and columns beyond the last are computed from the last, and not stored.
@@ -30,10 +35,10 @@ fn main(
 {% endfor %}{% endfor %}
     for (var k = p.first; k < p.last + zero; k++) {
 {% for j in range(columns) %}
-      let v{{ j }} = b[b_at + b{{ j }}];
+      let v{{ j }} = {{ load("b", "b_at + b%s" | format(j), "b_line + k", "min(n%s, p.n - 1u)" | format(j)) }};
 {% endfor %}
 {% for i in range(rows) %}
-      let u{{ i }} = a[a_at + a{{ i }}];
+      let u{{ i }} = {{ load("a", "a_at + a%s" | format(i), "a_line + min(top + %su, p.m - 1u)" | format(i), "k") }};
 {% for j in range(columns) %}
       c{{ i }}_{{ j }} += u{{ i }} * v{{ j }};
 {% endfor %}

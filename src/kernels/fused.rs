@@ -123,6 +123,11 @@ impl Fused {
         self.expr.output_scalars().first().copied().unwrap_or(Scalar::F32)
     }
 
+    /// The register type of the anchor.
+    fn anchor(&self) -> Scalar {
+        self.operands.iter().find(|o| o.index == Index::Anchor).map_or(Scalar::F32, |o| o.scalar)
+    }
+
     /// Names of the parameters, in the order in which a call gives them: first each operand's, then the expression's.
     pub(crate) fn params(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<String> =
@@ -174,15 +179,70 @@ impl Fused {
             _ => format!("{prefix}{i}[{}]", self.index(prefix, i, "o")),
         };
         let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), "o", used);
-        let anchor =
-            self.operands.iter().find(|o| o.index == Index::Anchor).map_or("f32", |o| o.scalar.word());
-        let result = self.expr.output_scalars().first().map_or("f32", |s| s.word());
+        let (anchor, result) = (self.anchor().word(), self.output().word());
         let output = outputs.first().cloned().unwrap_or_default();
         format!(
             "{}fn {name}(value: {anchor}, o: u32, row: u32, column: u32) -> {result} {{\n  {}\n  return {output};\n}}\n",
             self.index_functions(prefix),
             lines.join("\n  ")
         )
+    }
+}
+
+/// Fused code at the beginning of a kernel: what computes each element that the kernel reads of one operand, of the element
+/// that lies in memory instead, the anchor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Prologue {
+    /// The operand's binding.
+    pub(crate) operand: &'static str,
+    pub(crate) fused: Fused,
+}
+
+impl Prologue {
+    /// The bindings of its other operands.
+    pub(crate) fn slots(this: &Option<Prologue>) -> Vec<Slot> {
+        this.as_ref().map(|prologue| prologue.fused.slots("q")).unwrap_or_default()
+    }
+
+    pub(crate) fn params(this: &Option<Prologue>) -> Vec<String> {
+        this.as_ref().map(|prologue| prologue.fused.params("q")).unwrap_or_default()
+    }
+
+    /// The operand that it stands before; "" if there is none.
+    pub(crate) fn operand(this: &Option<Prologue>) -> &'static str {
+        this.as_ref().map_or("", |prologue| prologue.operand)
+    }
+
+    /// What lies in memory as operand `name`, which the kernel computes with as `scalar`.
+    pub(crate) fn scalar(this: &Option<Prologue>, name: &str, scalar: Scalar) -> Scalar {
+        let Some(Prologue { operand, fused }) = this else { return scalar };
+        if *operand == name { fused.anchor() } else { scalar }
+    }
+
+    /// A WGSL function `prologue(value, o, row, column)` for element `o`, which is in `column` of the memory's line `row`.
+    pub(crate) fn function(this: &Option<Prologue>, used: &mut BTreeSet<&'static str>) -> String {
+        this.as_ref().map(|prologue| prologue.fused.function("prologue", "q", used)).unwrap_or_default()
+    }
+
+    /// A WGSL function `load_NAME(i, row, column)` for the binding's element `i`. If those are vectors, it is four elements of
+    /// line `row` from `column` on, which `prologue_vector(v, o, row, column)` makes of those in memory.
+    pub(crate) fn load_function(this: &Option<Prologue>, vectors: bool) -> String {
+        let Some(Prologue { operand, fused }) = this else { return String::new() };
+        let (word, anchor) = (fused.output().word(), fused.anchor().word());
+        let load = |result: &str, value: &str| {
+            format!(
+                "fn load_{operand}(i: u32, row: u32, column: u32) -> {result} {{\n  return {value};\n}}\n"
+            )
+        };
+        if !vectors {
+            return load(word, &format!("prologue({operand}[i], i, row, column)"));
+        }
+        let elements = [0, 1, 2, 3].map(|u| format!("prologue(v[{u}], o + {u}u, row, column + {u}u)"));
+        let elements = elements.join(", ");
+        let arguments = format!("v: vec4<{anchor}>, o: u32, row: u32, column: u32");
+        format!(
+            "fn prologue_vector({arguments}) -> vec4<{word}> {{\n  return vec4<{word}>({elements});\n}}\n"
+        ) + &load(&format!("vec4<{word}>"), &format!("prologue_vector({operand}[i], i * 4u, row, column)"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::fused::Fused;
+use super::fused::{Fused, Prologue};
 use super::shared::Shared;
 use super::{Slot, Spec, element, stored_rows, template};
 
@@ -14,13 +14,15 @@ pub(crate) const CYCLES: f64 = 3000.0;
 /// Invocations per workgroup of [`Tile::Strided`].
 const WORKGROUP: usize = 64;
 
-/// A batched matrix product. Tensors: a, b, the epilogue's, y. Params: [`Gemm::params`].
+/// A batched matrix product. Tensors: a, b, the prologue's, the epilogue's, y. Params: [`Gemm::params`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Gemm {
     pub(crate) scalar: Scalar,
     /// Batch dimensions, outermost first.
     pub(crate) batch: usize,
     pub(crate) tile: Tile,
+    /// Of `a` or `b`.
+    pub(crate) prologue: Option<Prologue>,
     pub(crate) epilogue: Fused,
 }
 
@@ -164,6 +166,20 @@ impl Lanes {
 }
 
 impl Tile {
+    /// Whether `a` and `b` are read by vectors.
+    fn vectors(self) -> (bool, bool) {
+        match self {
+            Tile::Strided { .. } => (false, false),
+            Tile::Lanes(tile) => {
+                (tile.left != Left::Scalars, !matches!(tile.right, Right::RowScalars | Right::ColumnScalars))
+            }
+            Tile::Shared(tile) => (tile.left.is_vector(), tile.right.is_vector()),
+            Tile::Split(tile) => {
+                (tile.left_vectors, !matches!(tile.right, SplitRight::Columns | SplitRight::Terms))
+            }
+        }
+    }
+
     /// Rows and columns of the result that one workgroup computes.
     pub(crate) fn size(self) -> (usize, usize) {
         match self {
@@ -187,19 +203,12 @@ impl Spec for Gemm {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let (a, b) = match self.tile {
-            Tile::Strided { .. } => (false, false),
-            Tile::Lanes(tile) => (
-                tile.left != Left::Scalars,
-                !matches!(tile.right, Right::RowScalars | Right::ColumnScalars),
-            ),
-            Tile::Shared(tile) => (tile.left.is_vector(), tile.right.is_vector()),
-            Tile::Split(tile) => (
-                tile.left_vectors,
-                !matches!(tile.right, SplitRight::Columns | SplitRight::Terms),
-            ),
+        let (a, b) = self.tile.vectors();
+        let slot = |name: &'static str, vectors: bool| {
+            Slot::read(name, element(Prologue::scalar(&self.prologue, name, self.scalar), vectors))
         };
-        let mut slots = vec![Slot::read("a", element(self.scalar, a)), Slot::read("b", element(self.scalar, b))];
+        let mut slots = vec![slot("a", a), slot("b", b)];
+        slots.extend(Prologue::slots(&self.prologue));
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -219,14 +228,14 @@ impl Spec for Gemm {
         let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
         let batch = (0..self.batch)
             .flat_map(|d| [format!("size{d}"), format!("a_batch{d}"), format!("b_batch{d}")]);
-        fixed.chain(batch).chain(self.epilogue.params("e")).collect()
+        fixed.chain(batch).chain(Prologue::params(&self.prologue)).chain(self.epilogue.params("e")).collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let word = self.scalar.word();
+        let (word, prologue) = (self.scalar.word(), Prologue::operand(&self.prologue));
         let main = match self.tile {
             Tile::Strided { rows, columns } => {
-                template::render("gemm_strided", context!(workgroup => WORKGROUP, rows, columns, word))
+                template::render("gemm_strided", context!(workgroup => WORKGROUP, rows, columns, word, prologue))
             }
             Tile::Lanes(Lanes { lanes, rows, vectors, left, right, tail }) => {
                 let left = match left {
@@ -243,10 +252,12 @@ impl Spec for Gemm {
                     Right::ColumnScalars => "column_scalars",
                 };
                 let stored = stored_rows(rows, &self.epilogue);
-                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word);
+                let memory = Prologue::scalar(&self.prologue, "b", self.scalar).word();
+                let context =
+                    context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue);
                 template::render("gemm_lanes", context)
             }
-            Tile::Shared(tile) => tile.main(self.scalar, &self.epilogue, ["p.m", "p.batches", "p.a_k"]),
+            Tile::Shared(tile) => tile.main(self.scalar, &self.epilogue, prologue, ["p.m", "p.batches", "p.a_k"]),
             Tile::Split(tile) => {
                 let b_form = match tile.right {
                     SplitRight::Packed => "packed",
@@ -257,10 +268,13 @@ impl Spec for Gemm {
                 };
                 let a_form = if tile.left_vectors { "vectors" } else { "terms" };
                 let (rows, slices, columns) = (tile.rows, tile.slices(), Split::COLUMNS);
-                template::render("gemm_split", context!(rows, slices, columns, a_form, b_form, word))
+                template::render("gemm_split", context!(rows, slices, columns, a_form, b_form, word, prologue))
             }
         };
-        self.epilogue.function("epilogue", "e", used)
+        let (a, b) = self.tile.vectors();
+        Prologue::function(&self.prologue, used)
+            + &Prologue::load_function(&self.prologue, if prologue == "a" { a } else { b })
+            + &self.epilogue.function("epilogue", "e", used)
             + &template::render("gemm_batch", context!(batch => self.batch))
             + &main
     }

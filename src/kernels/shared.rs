@@ -107,11 +107,18 @@ impl Block {
 impl Shared {
     /// The kernel's function `main`. `names` are those of what the surrounding kernel calls otherwise: rows, batches, and the
     /// left operand's stride from term to term.
-    pub(super) fn main(&self, scalar: Scalar, epilogue: &Fused, names: [&str; 3]) -> String {
-        template::render("gemm_shared", self.context(scalar, epilogue, names))
+    /// `prologue` is the operand that has one.
+    pub(super) fn main(&self, scalar: Scalar, epilogue: &Fused, prologue: &str, names: [&str; 3]) -> String {
+        template::render("gemm_shared", self.context(scalar, epilogue, prologue, names))
     }
 
-    fn context(&self, scalar: Scalar, epilogue: &Fused, [m, batches, a_k]: [&str; 3]) -> Value {
+    fn context(
+        &self,
+        scalar: Scalar,
+        epilogue: &Fused,
+        prologue: &str,
+        [m, batches, a_k]: [&str; 3],
+    ) -> Value {
         let Block { bm, bn, bk, tm, tn } = self.block;
         let a_form = match self.left {
             Left::Packed => "packed",
@@ -130,7 +137,7 @@ impl Shared {
         let (stored, word) = (stored_rows(tm, epilogue), scalar.word());
         // Larger tiles have no registers to spare for it.
         let prefetch = tm * tn <= 16;
-        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k, prefetch)
+        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k, prefetch, prologue)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use minijinja::{Environment, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 macro_rules! templates {
     ($($name:literal),* $(,)?) => {
@@ -11,6 +11,8 @@ macro_rules! templates {
             environment.set_trim_blocks(true);
             environment.set_lstrip_blocks(true);
             environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+            environment.add_function("load", load);
+            environment.add_function("computed", computed);
             $(
                 let text = include_str!(concat!("../../shaders/", $name, ".wgsl"));
                 // The templates are part of the program; a test renders each.
@@ -65,6 +67,28 @@ templates!(
     "tensor_scatter",
     "top_k"
 );
+
+/// The operand with a prologue, of a template that may have one.
+fn prologue(state: &State) -> Result<Value, Error> {
+    let missing = || Error::new(ErrorKind::UndefinedError, "no prologue is given, which may be empty");
+    state.lookup("prologue").ok_or_else(missing)
+}
+
+/// `load(name, i, row, column)`: the binding's element `i`, or what its prologue makes of that (see `fused::Prologue`).
+fn load(state: &State, name: &str, i: &str, row: &str, column: &str) -> Result<String, Error> {
+    Ok(match prologue(state)?.as_str() == Some(name) {
+        true => format!("load_{name}({i}, {row}, {column})"),
+        false => format!("{name}[{i}]"),
+    })
+}
+
+/// `computed(value, o, row, column)`: what the prologue, if there is one, makes of the value of element `o`.
+fn computed(state: &State, value: &str, o: &str, row: &str, column: &str) -> Result<String, Error> {
+    Ok(match prologue(state)?.is_true() {
+        true => format!("prologue({value}, {o}, {row}, {column})"),
+        false => value.into(),
+    })
+}
 
 /// Renders `shaders/{name}.wgsl`.
 pub(crate) fn render(name: &str, context: Value) -> String {

@@ -3,15 +3,14 @@
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Matrix, Product, Sink, Source, block, in_parts, in_slices, sliced, slices};
+use super::product::{Batch, Before, Matrix, Product, Sink, Source, block, in_parts, in_slices, sliced, slices};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
-
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Code, Epilogue, Fact, Lower, PackedDim, Packing, TensorId};
+use crate::plan::{Code, Epilogue, Fact, Lower, PackedDim, Packing, Reads, TensorId};
 use crate::reference::product;
 
 #[derive(Clone, Debug)]
@@ -102,7 +101,8 @@ impl Sizes {
             return product.lower(cx, scalar, sink);
         }
         let Chosen { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
-        let x = x.tensor(cx)?;
+        let (x, before) = x.loaded(cx, "x", Reads::Lines(self.size(|s| s.input)))?;
+        let (prologue, others, before) = Before::parts(&before);
         let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
         let matrix = (self.group * self.filters, output);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, y| {
@@ -114,9 +114,12 @@ impl Sizes {
             params.extend(
                 spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
             );
-            let params = params.into_iter().map(|v| v as u32).chain(epilogue.params).collect();
-            let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
-            let kernel = conv::Conv { scalar, form, epilogue: epilogue.fused };
+            let fused = before.iter().copied().chain(epilogue.params);
+            let params = params.into_iter().map(|v| v as u32).chain(fused).collect();
+            let operands = [x, w].into_iter().chain(others.iter().copied());
+            let tensors = operands.chain(epilogue.tensors).chain([y]).collect();
+            let (prologue, epilogue) = (prologue.clone(), epilogue.fused);
+            let kernel = conv::Conv { scalar, form, prologue, epilogue };
             cx.call_grid(kernel, tensors, params, grid);
             Ok(())
         };
@@ -429,6 +432,10 @@ impl Operator for Conv {
     }
 
     fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn takes_prologue(&self) -> bool {
         true
     }
 

@@ -87,7 +87,8 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
-    /// Whether `lower` reads input 0 as [`rows::Rows::new`] does, so that what computes its elements can stand in the kernel.
+    /// Whether `lower` reads input 0 as [`rows::Rows::new`] or [`product::Source::loaded`] does, so that what computes its
+    /// elements can stand in the kernel.
     fn takes_prologue(&self) -> bool {
         false
     }

@@ -4,10 +4,11 @@ use super::rows::{Rows, element, plain, value};
 use super::{Why, refuse, strides};
 use crate::kernels::Class;
 use crate::kernels::expr::{Reg, Scalar};
+use crate::kernels::fused::Prologue;
 use crate::kernels::gemm::{CYCLES, Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
 use crate::kernels::reduce::Combine;
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, TensorId};
+use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, Reads, TensorId};
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
 #[derive(Clone, Debug)]
@@ -47,10 +48,47 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The tensor in memory.
     pub(crate) fn tensor(self, cx: &mut Lower) -> Result<TensorId, Why> {
+        let tensor = self.deferred(cx)?;
+        Ok(cx.realized(tensor))
+    }
+
+    /// The tensor to read, and what computes the elements of that which it was to be, for the binding `operand`.
+    pub(crate) fn loaded(
+        self,
+        cx: &mut Lower,
+        operand: &'static str,
+        reads: Reads,
+    ) -> Result<(TensorId, Option<Before>), Why> {
+        let tensor = self.deferred(cx)?;
+        let (tensor, code) = cx.loaded(tensor, reads);
+        Ok((tensor, code.map(|code| Before { operand, code })))
+    }
+
+    fn deferred(self, cx: &mut Lower) -> Result<TensorId, Why> {
         match self {
-            Source::Input(i) => cx.input(i),
+            Source::Input(i) => cx.deferred_input(i),
             Source::Tensor(tensor) => Ok(tensor),
+        }
+    }
+}
+
+/// A kernel's prologue, with what it is called with.
+#[derive(Clone)]
+pub(crate) struct Before {
+    operand: &'static str,
+    code: Epilogue,
+}
+
+impl Before {
+    /// For a kernel: the prologue itself, its tensors, and its params.
+    pub(crate) fn parts(this: &Option<Before>) -> (Option<Prologue>, Vec<TensorId>, Vec<u32>) {
+        match this {
+            Some(Before { operand, code: Epilogue { fused, tensors, params } }) => {
+                (Some(Prologue { operand, fused: fused.clone() }), tensors.clone(), params.clone())
+            }
+            None => (None, Vec::new(), Vec::new()),
         }
     }
 }
@@ -193,16 +231,20 @@ impl Product {
             Some(chosen) => chosen,
             None => product.strided(cx)?,
         };
-        let Chosen { tile, a, windows, batch, limit, slices } = chosen;
+        let Chosen { tile, a, windows, batch, limit, slices, before } = chosen;
+        let (prologue, others, before) = Before::parts(&before);
         let batch = cx.padded("batch", batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
             for Window { b, own, grid } in &windows {
                 let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
                 let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
-                let params = fixed.chain(batches).map(|v| v as u32).chain(epilogue.params.clone()).collect();
-                let tensors = [a, *b].into_iter().chain(epilogue.tensors.clone()).chain([output]).collect();
-                let gemm = Gemm { scalar, batch: batch.len(), tile, epilogue: epilogue.fused.clone() };
+                let fused = before.iter().chain(&epilogue.params).copied();
+                let params = fixed.chain(batches).map(|v| v as u32).chain(fused).collect();
+                let operands = [a, *b].into_iter().chain(others.iter().copied());
+                let tensors = operands.chain(epilogue.tensors.clone()).chain([output]).collect();
+                let (prologue, epilogue) = (prologue.clone(), epilogue.fused.clone());
+                let gemm = Gemm { scalar, batch: batch.len(), tile, prologue, epilogue };
                 cx.call_grid(gemm, tensors, params, *grid);
             }
             Ok(())
@@ -257,9 +299,22 @@ impl Product {
         self.batch.iter().map(|dim| dim.size).product()
     }
 
+    /// How the kernel reads the left operand: by rows that lie so, where they do.
+    fn reads_left(&self) -> Reads {
+        self.a.reads(self.a.row, self.a.column, self.batch.iter().map(|dim| dim.a))
+    }
+
+    /// How it reads the right operand: by rows, or else by columns.
+    fn reads_right(&self, by_rows: bool) -> Reads {
+        let batch = self.batch.iter().map(|dim| dim.b);
+        let Matrix { row, column, .. } = self.b;
+        if by_rows { self.b.reads(row, column, batch) } else { self.b.reads(column, row, batch) }
+    }
+
     /// The kernel that takes any strides.
     fn strided(&self, cx: &mut Lower) -> Result<Chosen, Why> {
-        let (a, b) = (self.a.source.tensor(cx)?, self.b.source.tensor(cx)?);
+        let (a, mut before) = self.a.source.loaded(cx, "a", self.reads_left())?;
+        let b = self.read_right(cx, &mut before, self.reads_right(true))?;
         let best = if self.m < 4 { (1, 1) } else { (8, 2) };
         // A sixteenth of a microsecond for a term of a tile, which is waited for.
         let cost = |(rows, columns): (usize, usize)| {
@@ -273,7 +328,7 @@ impl Product {
         let own = vec![self.batches(), self.a.row, self.a.column, self.b.row, self.b.column];
         let limit = cx.target.max_iterations as usize;
         let windows = vec![Window { b, own, grid }];
-        Ok(Chosen { tile, a, windows, batch: self.batch.clone(), limit, slices: None })
+        Ok(Chosen { tile, a, windows, batch: self.batch.clone(), limit, slices: None, before })
     }
 
     /// The kernel for software devices, where it can be.
@@ -304,13 +359,17 @@ impl Product {
         if groups.iter().any(|&n| n > cx.target.max_groups as usize) {
             return Ok(None);
         }
-        let a = match left {
-            Left::Packed => product.pack_left(cx, tile.rows, 4)?,
-            _ => product.a.source.tensor(cx)?,
+        let (a, mut before) = match left {
+            Left::Packed => (product.pack_left(cx, tile.rows, 4)?, None),
+            _ => product.a.source.loaded(cx, "a", product.reads_left())?,
         };
         let packed = match right {
             Right::Packed => product.pack_right(cx, Columns { tile: tile.columns(), terms: 4, apart: 1 })?,
-            _ => vec![(product.b.source.tensor(cx)?, groups[0])],
+            _ => {
+                let by_rows = matches!(right, Right::Rows { .. } | Right::RowScalars);
+                let reads = product.reads_right(by_rows);
+                vec![(product.read_right(cx, &mut before, reads)?, groups[0])]
+            }
         };
         let step = if product.b.column == 1 { product.b.row } else { product.b.column };
         let mut windows = Vec::new();
@@ -323,7 +382,7 @@ impl Product {
         // Four terms an iteration, and some iterations for the stores.
         let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
         let tile = Tile::Lanes(tile);
-        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices: None }))
+        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices: None, before }))
     }
 
     /// How the left operand is read; copied to where it lies row by row, if it does not.
@@ -423,9 +482,9 @@ impl Product {
                 (Tile::Shared(Shared { block, left, right }), block.limit(cx.target.max_iterations))
             }
         };
-        let a = match a {
-            Some(packed) => packed,
-            None => product.a.source.tensor(cx)?,
+        let (a, mut before) = match a {
+            Some(packed) => (packed, None),
+            None => product.a.source.loaded(cx, "a", product.reads_left())?,
         };
         let (rows, columns) = tile.size();
         let batches = self.batches();
@@ -439,7 +498,10 @@ impl Product {
         // A packed tile is a workgroup's, or that of several or a part of one where the sum is split.
         let b = match b {
             Some(windows) => windows,
-            None => vec![(product.b.source.tensor(cx)?, self.n.div_ceil(packed.tile))],
+            None => {
+                let reads = product.reads_right(self.b.column == 1);
+                vec![(product.read_right(cx, &mut before, reads)?, self.n.div_ceil(packed.tile))]
+            }
         };
         let mut windows = Vec::new();
         let mut first = 0;
@@ -456,7 +518,15 @@ impl Product {
             windows.push(Window { b, own, grid });
             first += strips;
         }
-        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices }))
+        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices, before }))
+    }
+
+    /// The right operand's tensor; a kernel has one prologue, which may be that of the left operand already.
+    fn read_right(&self, cx: &mut Lower, before: &mut Option<Before>, reads: Reads) -> Result<TensorId, Why> {
+        let reads = if before.is_some() { Reads::Memory } else { reads };
+        let (tensor, own) = self.b.source.loaded(cx, "b", reads)?;
+        *before = before.take().or(own);
+        Ok(tensor)
     }
 
     /// The rows of the kernel for few rows, if it is to be that.
@@ -562,6 +632,7 @@ struct Chosen {
     limit: usize,
     /// Slices of the sum, if they are to be summed.
     slices: Option<usize>,
+    before: Option<Before>,
 }
 
 /// Columns that one dispatch computes: all, unless the right operand is too large for one binding.
@@ -573,6 +644,12 @@ struct Window {
 }
 
 impl Matrix {
+    /// How an operand is read whose lines lie `line` apart in memory, and their elements `step`.
+    fn reads(&self, line: usize, step: usize, mut batch: impl Iterator<Item = usize>) -> Reads {
+        let whole = line > 0 && step == 1 && batch.all(|stride| stride.is_multiple_of(line));
+        if whole { Reads::Lines(line) } else { Reads::Memory }
+    }
+
     /// Whether this is a constant of whole matrices, so that they can be packed.
     fn packable(
         &self,

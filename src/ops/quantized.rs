@@ -80,15 +80,13 @@ pub(crate) fn lower_centred(
     if matches!(known, Some(Numbers::Int(values)) if values.iter().all(|&v| v == 0)) {
         return Ok(Source::Input(i));
     }
-    let centred = cx.temporary(Scalar::I32, &x.shape);
     let under = shape(&zero_fact.shape);
     let operands = [(cx.input(i)?, x.shape.as_slice()), (cx.input(zero)?, under.as_slice())];
-    cx.elementwise_to(centred, (DType::I32, &x.shape), &operands, |e, regs| {
+    Ok(Source::Tensor(cx.deferred((Scalar::I32, &x.shape), &operands, |e, regs| {
         let x = e.convert(regs[0], Scalar::I32);
         let zero = e.convert(regs[1], Scalar::I32);
         e.sub(x, zero)
-    });
-    Ok(Source::Tensor(centred))
+    })))
 }
 
 /// `sum * scale + zero`, rounded half to even and saturated to `dtype`.

@@ -2,7 +2,6 @@
 //! for one invocation, or too few for the device, are cut into parts and folded in stages.
 
 use super::{Why, refuse};
-use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
@@ -10,7 +9,7 @@ use crate::kernels::reduce::{
 };
 use crate::kernels::strided::merge;
 use crate::kernels::{Class, Target};
-use crate::plan::{Access, Epilogue, Lower, TensorId};
+use crate::plan::{Access, Epilogue, Lower, Reads, TensorId};
 use crate::reference::array::strides;
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
@@ -187,36 +186,26 @@ impl Cut {
 impl Rows {
     /// Rows along `axes` of input `i`, read under `shape`.
     pub(crate) fn new(cx: &mut Lower, i: usize, shape: &[usize], axes: &[usize]) -> Result<Rows, Why> {
-        if i == 0
-            && let Some(prologue) = cx.prologue()?
-        {
-            return Ok(Rows::behind(cx, prologue, shape, axes));
+        let input = cx.deferred_input(i)?;
+        match cx.loaded(input, Reads::Elements) {
+            (input, Some(prologue)) => Ok(Rows::behind(cx, input, prologue, shape, axes)),
+            (input, None) => Ok(Rows::of(cx, input, shape, axes)),
         }
-        let input = cx.input(i)?;
-        Ok(Rows::of(cx, input, shape, axes))
     }
 
-    /// Rows of what a prologue computes. One of its operands has an element for each of the result's in the same order, and
-    /// takes the input's place; the others are sides.
-    fn behind(cx: &mut Lower, prologue: Epilogue, shape: &[usize], axes: &[usize]) -> Rows {
+    /// Rows of what a prologue computes of `input`'s elements; its other operands are sides.
+    fn behind(cx: &mut Lower, input: TensorId, prologue: Epilogue, shape: &[usize], axes: &[usize]) -> Rows {
         let Epilogue { fused, tensors, params } = prologue;
-        let Some(main) = fused.operands.iter().position(|operand| operand.index == Index::Linear) else {
-            let count = shape.iter().product();
-            let output = cx.temporary(fused.output(), shape);
-            let params = std::iter::once(count as u32).chain(params).collect();
-            let tensors = tensors.into_iter().chain([output]).collect();
-            cx.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
-            return Rows::of(cx, output, shape, axes);
-        };
-        let mut rows = Rows::of(cx, tensors[main], shape, axes);
-        let mut params = params.into_iter();
+        let mut rows = Rows::of(cx, input, shape, axes);
+        let (mut params, mut tensors) = (params.into_iter(), tensors.into_iter());
         let mut numbers = Vec::new();
-        for (i, (operand, tensor)) in fused.operands.iter().zip(tensors).enumerate() {
-            let words = params.by_ref().take(operand.index.params("").len()).collect();
-            if i == main {
+        for operand in &fused.operands {
+            let other = if operand.index == Index::Anchor { None } else { tensors.next() };
+            let Some(tensor) = other else {
                 numbers.push(ELEMENT);
                 continue;
-            }
+            };
+            let words = params.by_ref().take(operand.index.params("").len()).collect();
             let number = FIRST_SIDE + rows.sides.len();
             let side =
                 Side { operand: number, scalar: operand.scalar, index: operand.index, each: Each::Element };

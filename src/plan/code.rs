@@ -7,15 +7,29 @@ use super::lower::Lower;
 use super::program::TensorId;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
+use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::reference::array::Numbers;
 
-/// Fused code at the end of a kernel: what becomes of each element that the kernel computes.
+/// Fused code at the end of a kernel: what becomes of each element that the kernel computes. Or at its beginning: what
+/// computes each element that it reads.
+#[derive(Clone)]
 pub(crate) struct Epilogue {
     pub(crate) fused: Fused,
     pub(crate) tensors: Vec<TensorId>,
     pub(crate) params: Vec<u32>,
+}
+
+/// How a kernel reads a tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reads {
+    /// As it lies in memory, and nothing can stand between.
+    Memory,
+    /// Elements of which it knows the index.
+    Elements,
+    /// Elements of which it knows the index, and the place in which of the memory's lines of so many elements.
+    Lines(usize),
 }
 
 /// Shapes, of as many elements as an operand and the result have, under which broadcasting pairs their elements: a scale for
@@ -72,6 +86,65 @@ impl<'a> Lower<'a> {
         let mut code = Code::new(self, input)?;
         code.run(&unit.prologue)?;
         code.finish(&[input]).map(Some)
+    }
+
+    /// A tensor whose elements `operands`, which broadcast to it from the given shapes, make: computed by the kernel that
+    /// reads it, where that can, or by one of their own.
+    pub(crate) fn deferred(
+        &mut self,
+        (scalar, shape): (Scalar, &[usize]),
+        operands: &[(TensorId, &[usize])],
+        build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
+    ) -> TensorId {
+        let mut builder = Builder::of_shape(shape);
+        let (mut specs, mut params, mut regs) = (vec![], vec![], vec![]);
+        for (n, &(tensor, from)) in operands.iter().enumerate() {
+            let (index, words) = self.index(&Access::broadcast(from, shape));
+            specs.push(Operand { scalar: self.scalar(tensor), index });
+            params.extend(words);
+            regs.push(builder.load(n, self.scalar(tensor)));
+        }
+        let value = build(&mut builder, &regs);
+        let (expr, constants) = builder.finish(vec![value]);
+        params.extend(constants);
+        let tensors = operands.iter().map(|operand| operand.0).collect();
+        let output = self.temporary(scalar, shape);
+        self.deferred.insert(output, Epilogue { fused: Fused { expr, operands: specs }, tensors, params });
+        output
+    }
+
+    /// The tensor itself, now that it must lie in memory.
+    pub(crate) fn realized(&mut self, tensor: TensorId) -> TensorId {
+        if let Some(Epilogue { fused, tensors, params }) = self.deferred.remove(&tensor) {
+            let count = self.shape(tensor).iter().product();
+            let params = std::iter::once(count as u32).chain(params).collect();
+            let tensors = tensors.into_iter().chain([tensor]).collect();
+            self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
+        }
+        tensor
+    }
+
+    /// What a kernel reads as `tensor`, and what computes the tensor's elements of that: an operand that lies as the tensor
+    /// does, which is the code's anchor. `None`: the tensor itself.
+    pub(crate) fn loaded(&mut self, tensor: TensorId, reads: Reads) -> (TensorId, Option<Epilogue>) {
+        let Some(mut code) = self.deferred.get(&tensor).cloned() else { return (tensor, None) };
+        let count: usize = self.shape(tensor).iter().product();
+        let fits = match reads {
+            Reads::Memory => false,
+            Reads::Elements => true,
+            Reads::Lines(line) => line > 0 && count.is_multiple_of(line),
+        };
+        let linear = |operand: &Operand| operand.index == Index::Linear;
+        let main = code.fused.operands.iter().position(linear);
+        let Some(main) = main.filter(|_| self.always("loaded", fits)) else {
+            return (self.realized(tensor), None);
+        };
+        code.fused.operands[main].index = Index::Anchor;
+        let source = code.tensors.remove(main);
+        if let Reads::Lines(line) = reads {
+            code.use_matrix(self, count / line, line);
+        }
+        (source, Some(code))
     }
 
     /// The epilogue of a kernel that computes a part of a sum: adds what `before` holds.

@@ -31,6 +31,8 @@ pub(crate) struct Lower<'a> {
     values: &'a mut Values,
     pub(super) forms: &'a mut Forms,
     pub(super) asked: Asked,
+    /// Tensors whose elements are computed by the kernel that reads them.
+    pub(super) deferred: HashMap<TensorId, Epilogue>,
     no_fusion: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
@@ -78,6 +80,7 @@ pub(crate) fn lower(
             values: &mut values,
             forms,
             asked: Asked::at(Site::Unit(first)),
+            deferred: HashMap::new(),
             no_fusion: options.no_fusion,
             unit,
             node,
@@ -135,9 +138,20 @@ fn output(
         inputs: vec![Some(id)],
         outputs: vec![],
     };
-    let asked = Asked::at(Site::Output(i));
-    let mut cx =
-        Lower { target, graph, facts, program, values, forms, asked, no_fusion: true, unit, node: &node };
+    let (asked, deferred) = (Asked::at(Site::Output(i)), HashMap::new());
+    let mut cx = Lower {
+        target,
+        graph,
+        facts,
+        program,
+        values,
+        forms,
+        asked,
+        deferred,
+        no_fusion: true,
+        unit,
+        node: &node,
+    };
     let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
     let place = cx.program.tensor(tensor).place;
@@ -219,9 +233,23 @@ impl<'a> Lower<'a> {
 
     /// Input `i` on the device, as it lies.
     pub(crate) fn input(&mut self, i: usize) -> Result<TensorId, Why> {
-        match self.node.inputs.get(i).copied().flatten() {
-            Some(id) => self.tensor(id),
-            None => refuse!("input {i} is required"),
+        let tensor = self.deferred_input(i)?;
+        Ok(self.realized(tensor))
+    }
+
+    /// The same, for [`Lower::loaded`] or [`Lower::realized`].
+    pub(crate) fn deferred_input(&mut self, i: usize) -> Result<TensorId, Why> {
+        let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
+        if i > 0 || self.values.tensors.contains_key(&id) {
+            return self.tensor(id);
+        }
+        match self.prologue()? {
+            Some(prologue) => {
+                let tensor = self.new_tensor(id)?;
+                self.deferred.insert(tensor, prologue);
+                Ok(tensor)
+            }
+            None => self.tensor(id),
         }
     }
 
@@ -455,6 +483,11 @@ impl<'a> Lower<'a> {
     }
 
     fn unit(&mut self) -> Result<(), Why> {
+        let empty = |id: &ValueId| self.facts.get(*id).is_some_and(|fact| fact.count() == 0);
+        if self.unit.outputs.iter().all(empty) {
+            // What is asked for sizes for which nothing runs must decide nothing for others.
+            return self.unit.outputs.iter().try_for_each(|id| self.new_tensor(*id).map(|_| ()));
+        }
         // A broadcast that nothing is fused with is a matter of strides.
         let broadcast = matches!(self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;
         if self.unit.anchor.is_some() || broadcast {

@@ -15,7 +15,7 @@ mod program;
 pub(crate) mod tests;
 
 pub(crate) use access::Access;
-pub(crate) use code::{Code, Epilogue, Pairing};
+pub(crate) use code::{Code, Epilogue, Pairing, Reads};
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes, node_error};
 pub(crate) use forms::Forms;
 use forms::Stage;

@@ -139,6 +139,113 @@ fn cheap_elements_are_computed_by_the_reduction() {
     }
 }
 
+/// A product or convolution of `Relu(x * scale)`.
+struct Scaled {
+    op: &'static str,
+    x: &'static [usize],
+    scale: &'static [usize],
+    weights: &'static [usize],
+    /// Whether the weights are the model's.
+    constant: bool,
+    attributes: &'static [(&'static str, i64)],
+    /// Whether kernels for CPUs and for GPUs compute the scaled elements themselves.
+    inside: [bool; 2],
+}
+
+#[test]
+fn cheap_elements_are_computed_by_the_product() {
+    let of = |op, x, scale, weights| Scaled {
+        op,
+        x,
+        scale,
+        weights,
+        constant: true,
+        attributes: &[],
+        inside: [true, true],
+    };
+    let all = [
+        of("MatMul", &[40, 64], &[64], &[64, 72]),
+        of("MatMul", &[40, 64], &[40, 1], &[64, 72]),
+        of("MatMul", &[37, 33], &[37, 33], &[33, 71]),
+        of("MatMul", &[3, 128], &[1], &[128, 72]),
+        of("MatMul", &[3, 67], &[67], &[67, 70]),
+        of("MatMul", &[5, 3], &[3], &[3, 70]),
+        of("MatMul", &[3, 20, 36], &[3, 1, 36], &[36, 40]),
+        Scaled { constant: false, ..of("MatMul", &[3, 20, 36], &[3, 20, 1], &[3, 36, 40]) },
+        Scaled { constant: false, ..of("MatMul", &[3, 20, 35], &[35], &[3, 35, 41]) },
+        Scaled { constant: false, ..of("MatMul", &[50, 64], &[64], &[64, 1]) },
+        Scaled { constant: false, ..of("MatMul", &[51, 67], &[51, 1], &[67, 1]) },
+        // The columns of the left operand lie in memory's lines.
+        Scaled {
+            attributes: &[("transA", 1)],
+            inside: [false, false],
+            ..of("Gemm", &[64, 40], &[64, 1], &[64, 72])
+        },
+        of("Gemm", &[40, 64], &[64], &[64, 72]),
+        of("Conv", &[1, 24, 8, 8], &[1, 24, 1, 1], &[32, 24, 1, 1]),
+        of("Conv", &[2, 24, 8, 8], &[2, 24, 1, 1], &[32, 24, 1, 1]),
+        of("Conv", &[2, 24, 8, 8], &[24, 1, 1], &[32, 24, 1, 1]),
+        // Rows of 49 are read by vectors that are shifted into place.
+        of("Conv", &[2, 24, 7, 7], &[2, 24, 1, 1], &[32, 24, 1, 1]),
+        of("Conv", &[2, 23, 7, 5], &[7, 5], &[32, 23, 1, 1]),
+        of("Conv", &[2, 17, 9, 11], &[2, 17, 1, 1], &[20, 17, 3, 3]),
+        of("Conv", &[2, 16, 9, 11], &[9, 11], &[20, 16, 3, 3]),
+        of("Conv", &[2, 16, 9, 11], &[1, 1, 1, 11], &[20, 16, 3, 3]),
+        of("Conv", &[1, 3, 12, 12], &[1], &[20, 3, 3, 3]),
+        Scaled { constant: false, ..of("Conv", &[2, 16, 9, 11], &[16, 1, 1], &[20, 16, 3, 3]) },
+        Scaled { attributes: &[("group", 2)], ..of("Conv", &[2, 16, 9, 9], &[2, 16, 1, 1], &[20, 8, 3, 3]) },
+        Scaled { attributes: &[("group", 12)], ..of("Conv", &[2, 12, 9, 9], &[2, 12, 1, 1], &[12, 1, 3, 3]) },
+        Scaled { attributes: &[("group", 6)], ..of("Conv", &[2, 6, 9, 9], &[9, 1], &[12, 1, 3, 3]) },
+        of("Conv", &[2, 16, 33], &[1, 1, 33], &[20, 16, 5]),
+        of("Conv", &[2, 4, 5, 6, 7], &[2, 4, 1, 1, 1], &[5, 4, 2, 3, 3]),
+    ];
+    for Scaled { op, x, scale, weights, constant, attributes, inside } in all {
+        let mut sketch = Sketch::default();
+        let (data, by) = (sketch.input("x"), sketch.input("scale"));
+        let w = if constant { sketch.constant(case::random(weights)) } else { sketch.input("w") };
+        let scaled = sketch.node("Mul", &[], &[data, by]);
+        let scaled = sketch.node("Relu", &[], &[scaled]);
+        let mut given: Vec<(&str, Attr)> =
+            attributes.iter().map(|&(name, value)| (name, Attr::Int(value))).collect();
+        if op == "Conv" {
+            let edges = 2 * (x.len() - 2);
+            let pads: Vec<i64> = (0..edges).map(|i| (weights[2 + i % (edges / 2)] as i64 - 1) / 2).collect();
+            given.push(("pads", Attr::Ints(pads)));
+        }
+        let product = sketch.node(op, &given, &[scaled, w]);
+        let two = sketch.scalar(2.0);
+        let result = sketch.node("Add", &[], &[product, two]);
+        sketch.graph.outputs.push(result);
+        let mut inputs = vec![case::random(x), case::random(scale)];
+        if !constant {
+            inputs.push(case::random(weights));
+        }
+        let name = format!("{op} of {x:?} * {scale:?} and {weights:?}");
+        let expected = reference::run(&sketch.graph, &inputs, false).unwrap();
+        let expected = reference::outputs(&sketch.graph, &expected).unwrap();
+        for (class, inside) in [Class::Cpu, Class::Gpu].into_iter().zip(inside) {
+            let target = Target { class, subgroup: 8, ..Target::FLOOR };
+            let plan = planned(&sketch.graph, &inputs, &target, &Options::default());
+            let pointwise = |call: &&Call| matches!(call.kernel, Kernel::Elementwise(_));
+            let alone = plan.program.calls.iter().filter(pointwise).count();
+            assert_eq!(alone, usize::from(!inside), "{class:?}: {name}");
+            for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
+                let device =
+                    Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();
+                let device = device.with_target(|own| own.class = class);
+                let graph = Arc::new(sketch.graph.clone());
+                let session = Session::of_graph(&device, graph, SessionOptions::default(), vec![]).unwrap();
+                let named: Vec<(&str, &Tensor)> = ["x", "scale", "w"].into_iter().zip(&inputs).collect();
+                let outputs = session.run(&named).unwrap();
+                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0].1));
+                let (expected, actual) = (arrays.0.unwrap(), arrays.1.unwrap());
+                let difference = difference(&expected, &actual, Tolerance::ACCUMULATION);
+                assert_eq!(difference, None, "{class:?}: {name} on {}", adapter.name);
+            }
+        }
+    }
+}
+
 /// Kernels of a plan for these facts.
 fn kernels(graph: &Graph, facts: Facts, target: &Target, forms: &mut Forms) -> Vec<Kernel> {
     let plan = plan(graph, facts, target, &Options::default(), forms);
@@ -270,55 +377,4 @@ fn devices() -> &'static [Device] {
         usable.map(|a| Device::new(DeviceOptions { select: Select::Name(a.name) }).unwrap()).collect()
     });
     &DEVICES
-}
-#[test]
-fn temp_second_shapes() {
-    let Ok(list) = std::env::var("SARDONYX_PAIRS") else { return };
-    for line in list.split(';') {
-        let mut words = line.split('|');
-        let name = words.next().unwrap();
-        let model = crate::Model::load(format!("/work/models/{name}.onnx")).unwrap();
-        for (class, subgroup) in [(Class::Cpu, 8), (Class::Gpu, 32)] {
-            let target = Target { class, subgroup, ..Target::FLOOR };
-            let device = Device::noop(target.clone());
-            let session = Session::new(&device, &model, SessionOptions::default()).unwrap();
-            let mut seen: Vec<Kernel> = Vec::new();
-            for shapes in line.split('|').skip(1) {
-                let inputs: Vec<Tensor> = shapes
-                    .split(',')
-                    .zip(model.inputs())
-                    .map(|(text, input)| {
-                        let shape: Vec<usize> = text.split('x').map(|n| n.parse().unwrap()).collect();
-                        let count: usize = shape.iter().product();
-                        match input.dtype {
-                            Some(DType::I64) => Tensor::from_slice(&shape, &vec![1i64; count]).unwrap(),
-                            _ => Tensor::from_slice(&shape, &vec![1f32; count]).unwrap(),
-                        }
-                    })
-                    .collect();
-                let start = std::time::Instant::now();
-                let plan = session.make_plan(&inputs, &target).unwrap();
-                let took = start.elapsed();
-                seen.extend(plan.spare.iter().map(|spare| spare.0.clone()));
-                let mut new = Vec::new();
-                for call in &plan.program.calls {
-                    if !seen.contains(&call.kernel) {
-                        seen.push(call.kernel.clone());
-                        new.push(call);
-                    }
-                }
-                println!(
-                    "{name} {class:?} {shapes}: {} calls, {} new, {took:?}",
-                    plan.program.calls.len(),
-                    new.len()
-                );
-                if std::env::var("VERBOSE").is_ok() || shapes != line.split('|').nth(1).unwrap() {
-                    for call in new {
-                        let text = format!("{:?}", call.kernel);
-                        println!("    {} {}", call.node, &text[..text.len().min(700)]);
-                    }
-                }
-            }
-        }
-    }
 }

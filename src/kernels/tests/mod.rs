@@ -37,8 +37,11 @@ type Variant = (Kernel, Vec<bool>);
 static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
     let targets = targets();
     let mut variants = HashMap::new();
-    for case in all_cases() {
-        let (graph, inputs) = (graph_of_case(&case).unwrap(), inputs_of(&case));
+    let alone = |case: &Case| (graph_of_case(case).unwrap(), inputs_of(case));
+    let graphs = |case: Case| {
+        std::iter::once(alone(&case)).chain(with_prologue(&case)).map(move |g| (case.clone(), g))
+    };
+    for (case, (graph, inputs)) in all_cases().into_iter().flat_map(graphs) {
         for target in &targets {
             let plan = planned(&graph, &inputs, target).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             for call in &plan.program.calls {
@@ -144,6 +147,34 @@ fn without_subgroups_nothing_but_core_wgsl_is_used() {
             assert!(x * y * z <= 256, "{}", case.name);
         }
     }
+}
+
+/// The case's graph with its first input scaled by a vector, if the operator takes that in.
+fn with_prologue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
+    let (mut graph, mut inputs) = (graph_of_case(case).unwrap(), inputs_of(case));
+    let (first, tensor) = (*graph.inputs.first()?, inputs.first()?);
+    let node = graph.nodes.first()?;
+    let takes = node.inputs.first() == Some(&Some(first)) && node.op.operator().takes_prologue();
+    if !takes || tensor.dtype() != crate::DType::F32 || tensor.is_empty() || tensor.shape().is_empty() {
+        return None;
+    }
+    let (shape, length) = (tensor.shape().to_vec(), tensor.shape().last().copied().unwrap_or(1));
+    let mul = Case::new("Mul", "prologue").input(case::random(&shape)).input(case::random(&[length]));
+    let mut mul = graph_of_case(&mul).unwrap().nodes.remove(0);
+    let value = |name: &str| crate::graph::Value {
+        name: name.into(),
+        dtype: Some(crate::DType::F32),
+        ..crate::graph::Value::default()
+    };
+    let (factor, scaled) = (graph.add_value(value("factor")), graph.add_value(value("scaled")));
+    mul.inputs = vec![Some(first), Some(factor)];
+    mul.outputs = vec![Some(scaled)];
+    graph.inputs.push(factor);
+    inputs.push(case::random(&[length]));
+    graph.nodes[0].inputs[0] = Some(scaled);
+    graph.nodes.insert(0, mul);
+    graph.verify().unwrap();
+    Some((graph, inputs))
 }
 
 /// The case's graph with as much behind its first output as fuses, if that is a number.
