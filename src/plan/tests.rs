@@ -312,8 +312,8 @@ fn an_empty_cache_needs_no_other_kernels() {
     let (target, mut forms) = (Target::FLOOR, Forms::default());
     let facts = base.bind(&graph, &inputs).unwrap();
     let first = first_plan(&graph, facts, &moves, &target, &Options::default(), &mut forms).unwrap();
-    let empty = [(DType::F32, vec![2, 0, 4], None), (DType::F32, vec![2, 5, 4], None)];
-    let next = kernels(&graph, base.bind(&graph, &empty.to_vec()).unwrap(), &target, &mut forms);
+    let empty = vec![(DType::F32, vec![2, 0, 4], None), (DType::F32, vec![2, 5, 4], None)];
+    let next = kernels(&graph, base.bind(&graph, &empty).unwrap(), &target, &mut forms);
     let known = |kernel: &Kernel| {
         first.program.calls.iter().any(|call| call.kernel == *kernel)
             || first.spare.iter().any(|spare| spare.0 == *kernel)
