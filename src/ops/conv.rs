@@ -3,7 +3,8 @@
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Before, Matrix, Product, Sink, Source, block, in_parts, in_slices, sliced, slices};
+use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
+use super::product::{Batch, Matrix, Product, block};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::kernels::Class;

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::conv::{Sizes, group};
-use super::product::Sink;
+use super::accumulate::{Sink};
 use super::quantized::{centred, channel_shape, check, lower_centred};
 use super::window::Window;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::conv::{add_bias, group};
-use super::product::{Sink, in_parts};
+use super::accumulate::{Sink, in_parts};
 use super::window::{Span, Window};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::conv_transpose;

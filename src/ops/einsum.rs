@@ -3,7 +3,8 @@
 //! History: 12, 28 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Matrix, Product, Sink, Source, in_parts};
+use super::accumulate::{Sink, Source, in_parts};
+use super::product::{Batch, Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, strides};
 use crate::kernels::contract::{Contract, groups};
 use crate::kernels::expr::Scalar;

@@ -6,7 +6,8 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Matrix, Product, Sink, Source};
+use super::accumulate::{Sink, Source};
+use super::product::{Batch, Matrix, Product};
 use super::{Array, Attributes, NodeDef, Op, Operator, Row, Why, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};

@@ -4,7 +4,8 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::product::{Matrix, Product, Sink, Source};
+use super::accumulate::{Sink, Source};
+use super::product::{Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Reg, Scalar};
 use crate::plan::{Code, Fact, Lower};

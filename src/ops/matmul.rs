@@ -4,7 +4,8 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::product::{Batch, Matrix, Product, Sink, Source};
+use super::accumulate::{Sink, Source};
+use super::product::{Batch, Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};

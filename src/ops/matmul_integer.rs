@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
-use super::product::Sink;
+use super::accumulate::{Sink};
 use super::quantized::{centred, check, lower_centred, matrix_shape};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
 use crate::kernels::expr::Scalar;

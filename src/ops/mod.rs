@@ -3,6 +3,7 @@
 //! An operator's file holds, in this order: opset history, parsed attributes, `ROWS` (names, opset ranges, parser),
 //! `infer`, `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
 
+pub(crate) mod accumulate;
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
@@ -87,7 +88,7 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
-    /// Whether `lower` reads input 0 as [`rows::Rows::new`] or [`product::Source::loaded`] does, so that what computes its
+    /// Whether `lower` reads input 0 as [`rows::Rows::new`] or [`accumulate::Source::loaded`] does, so that what computes its
     /// elements can stand in the kernel.
     fn takes_prologue(&self) -> bool {
         false

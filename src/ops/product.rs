@@ -1,14 +1,12 @@
 //! Lowering of everything that is a batched matrix product: chooses the kernel, packs constants, splits long sums.
 
-use super::rows::{Rows, element, plain, value};
+use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
 use super::{Why, refuse, strides};
 use crate::kernels::Class;
-use crate::kernels::expr::{Reg, Scalar};
-use crate::kernels::fused::Prologue;
-use crate::kernels::gemm::{CYCLES, Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
-use crate::kernels::reduce::Combine;
+use crate::kernels::expr::Scalar;
+use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, Reads, TensorId};
+use crate::plan::{Epilogue, Lower, PackedDim, Packing, Reads, TensorId};
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
 #[derive(Clone, Debug)]
@@ -40,59 +38,6 @@ pub(crate) struct Matrix {
     pub(crate) column: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Source {
-    /// The operator's input of this number.
-    Input(usize),
-    Tensor(TensorId),
-}
-
-impl Source {
-    /// The tensor in memory.
-    pub(crate) fn tensor(self, cx: &mut Lower) -> Result<TensorId, Why> {
-        let tensor = self.deferred(cx)?;
-        Ok(cx.realized(tensor))
-    }
-
-    /// The tensor to read, and what computes the elements of that which it was to be, for the binding `operand`.
-    pub(crate) fn loaded(
-        self,
-        cx: &mut Lower,
-        operand: &'static str,
-        reads: Reads,
-    ) -> Result<(TensorId, Option<Before>), Why> {
-        let tensor = self.deferred(cx)?;
-        let (tensor, code) = cx.loaded(tensor, reads);
-        Ok((tensor, code.map(|code| Before { operand, code })))
-    }
-
-    fn deferred(self, cx: &mut Lower) -> Result<TensorId, Why> {
-        match self {
-            Source::Input(i) => cx.deferred_input(i),
-            Source::Tensor(tensor) => Ok(tensor),
-        }
-    }
-}
-
-/// A kernel's prologue, with what it is called with.
-#[derive(Clone)]
-pub(crate) struct Before {
-    operand: &'static str,
-    code: Epilogue,
-}
-
-impl Before {
-    /// For a kernel: the prologue itself, its tensors, and its params.
-    pub(crate) fn parts(this: &Option<Before>) -> (Option<Prologue>, Vec<TensorId>, Vec<u32>) {
-        match this {
-            Some(Before { operand, code: Epilogue { fused, tensors, params } }) => {
-                (Some(Prologue { operand, fused: fused.clone() }), tensors.clone(), params.clone())
-            }
-            None => (None, Vec::new(), Vec::new()),
-        }
-    }
-}
-
 /// Batch dimensions without those of size 1, neighbours merged where both operands allow it.
 pub(crate) fn merge(batch: &[Batch]) -> Vec<Batch> {
     let mut merged: Vec<Batch> = Vec::new();
@@ -105,113 +50,6 @@ pub(crate) fn merge(batch: &[Batch]) -> Vec<Batch> {
         }
     }
     merged
-}
-
-/// Where the result of a product or a convolution goes.
-#[derive(Clone, Copy)]
-pub(crate) enum Sink<'f, 'a> {
-    /// To the operator's output 0, through its epilogue.
-    Sum,
-    /// The same, where the function makes the operator's value out of the sum.
-    Finished(&'f Finish<'f, 'a>),
-    /// To a temporary tensor, as it is.
-    Tensor(TensorId),
-}
-
-/// What becomes of a sum.
-pub(crate) type Finish<'f, 'a> = dyn Fn(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why> + 'f;
-
-/// Splits a sum of `terms` into dispatches of at most `limit`: calls `dispatch` with the first and last term of each, its
-/// epilogue and its output. All but the last hand on what they accumulated.
-pub(crate) fn in_parts<'a>(
-    cx: &mut Lower<'a>,
-    (terms, limit): (usize, usize),
-    matrix: (usize, usize),
-    scalar: Scalar,
-    sink: Sink<'_, 'a>,
-    mut dispatch: impl FnMut(&mut Lower<'a>, (usize, usize), Epilogue, TensorId) -> Result<(), Why>,
-) -> Result<(), Why> {
-    let mut before: Option<TensorId> = None;
-    let mut first = 0;
-    while terms - first > limit {
-        let shape = match sink {
-            Sink::Tensor(tensor) => cx.shape(tensor).to_vec(),
-            _ => cx.out(0)?.shape.clone(),
-        };
-        let partial = cx.temporary(scalar, &shape);
-        let epilogue = cx.partial(scalar, before);
-        dispatch(cx, (first, first + limit), epilogue, partial)?;
-        before = Some(partial);
-        first += limit;
-    }
-    if let Sink::Tensor(tensor) = sink {
-        let epilogue = cx.partial(scalar, before);
-        return dispatch(cx, (first, terms), epilogue, tensor);
-    }
-    let epilogue = cx.epilogue_after(Some(matrix), scalar, |code, mut value| {
-        if let Some(before) = before {
-            let before = code.tensor(before);
-            value = code.builder.add(value, before);
-        }
-        if let Sink::Finished(finish) = sink { finish(code, value) } else { Ok(value) }
-    })?;
-    let output = cx.output(0)?;
-    dispatch(cx, (first, terms), epilogue, output)
-}
-
-/// Into how many slices the sum of a tiled product is cut, which workgroups of their own add up, so that GPUs are busy where
-/// there are few tiles. The slices are summed by another kernel.
-pub(crate) fn slices(
-    cx: &mut Lower,
-    block: Block,
-    groups: usize,
-    (terms, results): (usize, usize),
-) -> Option<usize> {
-    // About what the largest GPUs keep in flight: too many slices cost a smaller one little, as each is long.
-    const WANTED: usize = 1 << 17;
-    const LEAST: usize = 256;
-    let invocations = (groups * block.threads()).max(1);
-    let fit = (WANTED / invocations).min(terms / LEAST).min((1 << 21) / results.max(1)).min(16);
-    let cost = |(sliced, _): (usize, usize)| match sliced {
-        0 => block.step() * terms as f64 / CYCLES,
-        // Another dispatch, and its wait.
-        _ => block.step() * (terms / fit.max(1)) as f64 / CYCLES + 5.0,
-    };
-    let best = usize::from(fit > 1 && cost((1, 0)) < cost((0, 0)));
-    (cx.tile("slices", (best, 0), cost).0 == 1).then_some(fit.max(1))
-}
-
-/// Params of the slices, where terms come in blocks: their number, their terms, the elements of a result.
-pub(crate) fn sliced(slices: Option<usize>, (terms, block): (usize, usize), size: usize) -> [usize; 3] {
-    let count = slices.unwrap_or(1);
-    [count, terms.div_ceil(count).next_multiple_of(block), size]
-}
-
-/// Emits a product by slices: `dispatch` leaves `slices` partial results of `size` elements, one after the other, in the
-/// tensor that it is given.
-pub(crate) fn in_slices<'a>(
-    cx: &mut Lower<'a>,
-    (slices, size): (usize, usize),
-    scalar: Scalar,
-    sink: Sink<'_, 'a>,
-    dispatch: impl FnOnce(&mut Lower<'a>, Epilogue, TensorId) -> Result<(), Why>,
-) -> Result<(), Why> {
-    let partial = cx.temporary(scalar, &[slices, size]);
-    dispatch(cx, plain(scalar), partial)?;
-    let mut rows = Rows::of(cx, partial, &[slices, size], &[0]);
-    rows.fold(Combine::Sum, |e| element(e, scalar), |_, sum| sum);
-    let (epilogue, output) = match sink {
-        Sink::Tensor(tensor) => (plain(scalar), tensor),
-        _ => {
-            let epilogue = cx.epilogue_after(None, scalar, |code, value| match sink {
-                Sink::Finished(finish) => finish(code, value),
-                _ => Ok(value),
-            })?;
-            (epilogue, cx.output(0)?)
-        }
-    };
-    rows.row_result(output, |e| value(e, 0, scalar));
-    rows.emit_with(cx, &epilogue)
 }
 
 impl Product {

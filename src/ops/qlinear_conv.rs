@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::conv::{Sizes, add_bias, group};
-use super::product::Sink;
+use super::accumulate::{Sink};
 use super::quantized::{
     Spread, centred, channel_shape, check, lower_centred, lower_requantized, requantized,
 };

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
-use super::product::Sink;
+use super::accumulate::{Sink};
 use super::quantized::{
     Spread, centred, check, check_spread, lower_centred, lower_requantized, matrix_shape, requantized,
 };

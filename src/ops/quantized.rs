@@ -1,6 +1,6 @@
 //! What the integer products share: operands moved by their zero points, and sums scaled back to 8 bits.
 
-use super::product::Source;
+use super::accumulate::Source;
 use super::{Array, DType, Why, optional, refuse};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::{Fact, Lower};

@@ -4,7 +4,8 @@
 
 use super::activation::Function;
 use super::case::{self, Case, Tolerance};
-use super::product::{Matrix, Product, Sink, Source};
+use super::accumulate::{Sink, Source};
+use super::product::{Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Builder, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
