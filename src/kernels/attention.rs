@@ -210,7 +210,10 @@ impl Spec for Attention {
             Some(Scores::Biased) => "biased",
             Some(Scores::Softmax) => "softmax",
         };
-        let bias = template::render("attention_bias", context!(mask, lengths => self.lengths, softcap => self.softcap));
+        let bias = template::render(
+            "attention_bias",
+            context!(mask, lengths => self.lengths, softcap => self.softcap),
+        );
         let main = match (self.scores, self.tile) {
             (None, Tile::Shared { kept }) => {
                 let (rows, lanes, lengths) = (Tile::ROWS, Tile::LANES, self.lengths);
@@ -218,7 +221,8 @@ impl Spec for Attention {
             }
             _ => {
                 let (vector, element) = (self.vector, self.element());
-                let context = context!(workgroup => WORKGROUP, block => BLOCK, vector, element, round, scores);
+                let context =
+                    context!(workgroup => WORKGROUP, block => BLOCK, vector, element, round, scores);
                 template::render("attention", context)
             }
         };
@@ -238,7 +242,10 @@ mod tests {
 
     #[test]
     fn wide_rows_have_no_shared_tile() {
-        assert_eq!([1, 16, 17, 32, 33].map(Tile::shared).map(|tile| tile.map(Tile::rows)), [Some(8), Some(8), Some(8), Some(8), None]);
+        assert_eq!(
+            [1, 16, 17, 32, 33].map(Tile::shared).map(|tile| tile.map(Tile::rows)),
+            [Some(8), Some(8), Some(8), Some(8), None]
+        );
         assert_eq!(Tile::shared(17), Some(Tile::Shared { kept: 2 }));
     }
 }

@@ -46,7 +46,8 @@ impl Spec for CausalConv {
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let context = context!(workgroup => WORKGROUP, bias => self.bias, past => self.past, state => self.state);
+        let context =
+            context!(workgroup => WORKGROUP, bias => self.bias, past => self.past, state => self.state);
         self.epilogue.function("epilogue", "e", used) + "\n" + &template::render("causal_conv", context)
     }
 }

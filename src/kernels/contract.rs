@@ -50,7 +50,11 @@ impl Spec for Contract {
             })
         };
         let fixed = ["count", "first", "last"].map(String::from).into_iter();
-        fixed.chain(axes("outer", self.outer)).chain(axes("inner", self.inner)).chain(self.epilogue.params("e")).collect()
+        fixed
+            .chain(axes("outer", self.outer))
+            .chain(axes("inner", self.inner))
+            .chain(self.epilogue.params("e"))
+            .collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {

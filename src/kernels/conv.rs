@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::gemm::CYCLES;
 use super::fused::{Fused, Prologue};
+use super::gemm::CYCLES;
 use super::shared::Shared;
 use super::{Slot, Spec, element, stored_rows, template};
 
@@ -19,7 +19,7 @@ pub(crate) struct Conv {
     pub(crate) scalar: Scalar,
     pub(crate) form: Form,
     /// Of `x`, whose lines are planes.
-    pub(crate) prologue: Option<Prologue>,
+    pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
 }
 
@@ -105,10 +105,10 @@ impl Spec for Conv {
             Form::Shared(form) => ("a", false, form.left.is_vector()),
             Form::Lanes(_) | Form::Depthwise(_) => ("w", true, true),
         };
-        let x = Prologue::scalar(&self.prologue, "x", self.scalar);
+        let x = self.prologue.scalar("x", self.scalar);
         let mut slots =
             vec![Slot::read("x", element(x, x_vectors)), Slot::read(w, element(self.scalar, w_vectors))];
-        slots.extend(Prologue::slots(&self.prologue));
+        slots.extend(self.prologue.slots());
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -123,7 +123,8 @@ impl Spec for Conv {
             Form::Shared(_) => (
                 2,
                 &[
-                    "first", "last", "in_size", "out_size", "taps", "n", "tiles", "blocks", "a_row", "slices", "span", "size",
+                    "first", "last", "in_size", "out_size", "taps", "n", "tiles", "blocks", "a_row",
+                    "slices", "span", "size",
                 ],
             ),
             Form::Depthwise(_) => (2, &[]),
@@ -132,26 +133,36 @@ impl Spec for Conv {
         let axes = (0..rank).flat_map(|d| {
             ["input", "output", "kernel", "stride", "dilation", "begin"].map(|name| format!("{name}{d}"))
         });
-        fixed.map(|name| name.to_string()).chain(axes).chain(Prologue::params(&self.prologue)).chain(self.epilogue.params("e")).collect()
+        fixed
+            .map(|name| name.to_string())
+            .chain(axes)
+            .chain(self.prologue.params())
+            .chain(self.epilogue.params("e"))
+            .collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let (word, prologue) = (self.scalar.word(), Prologue::operand(&self.prologue));
+        let (word, prologue) = (self.scalar.word(), self.prologue.operand());
         let main = match self.form {
             Form::Any { rank, filters } => {
                 template::render("conv", context!(workgroup => WORKGROUP, rank, filters, word, prologue))
             }
             Form::Lanes(form) => {
                 let Lanes { lanes, rows, places, kernel, stride, dilation, padded } = form;
+                let (low_rows, weights) = (form.low_rows(), form.weights());
                 let stored = stored_rows(rows, &self.epilogue);
                 let context = context!(
- lanes, rows, places, kernel, stride, dilation, padded, stored, word, prologue, low_rows => form.low_rows(), weights => form.weights()
-);
+                    lanes, rows, places, kernel, stride, dilation, padded, stored, word, prologue, low_rows,
+                    weights,
+                );
                 template::render("conv_lanes", context)
             }
-            Form::Shared(form) => form.main(self.scalar, &self.epilogue, prologue, ["p.filters", "p.groups", "1u"]),
+            Form::Shared(form) => {
+                form.main(self.scalar, &self.epilogue, prologue, ["p.filters", "p.groups", "1u"])
+            }
             Form::Depthwise(Depthwise { rows, places, kernel, stride, dilation, padded }) => {
-                let ([kernel0, kernel1], [stride0, stride1], [dilation0, dilation1]) = (kernel, stride, dilation);
+                let ([kernel0, kernel1], [stride0, stride1], [dilation0, dilation1]) =
+                    (kernel, stride, dilation);
                 let context = context!(
                     workgroup => WORKGROUP, rows, places, kernel0, kernel1, stride0, stride1, dilation0, dilation1,
                     padded, word, prologue,
@@ -160,10 +171,10 @@ impl Spec for Conv {
             }
         };
         let load = match self.form {
-            Form::Any { .. } | Form::Shared(_) => Prologue::load_function(&self.prologue, false),
+            Form::Any { .. } | Form::Shared(_) => self.prologue.load_function(false),
             // Vectors of `x` may lie in two lines: their elements are computed one by one.
             Form::Lanes(_) | Form::Depthwise(_) => String::new(),
         };
-        Prologue::function(&self.prologue, used) + &load + &self.epilogue.function("epilogue", "e", used) + &main
+        self.prologue.function(used) + &load + &self.epilogue.function("epilogue", "e", used) + &main
     }
 }

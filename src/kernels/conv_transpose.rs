@@ -36,9 +36,11 @@ impl Spec for ConvTranspose {
 
     fn params(&self) -> Vec<String> {
         // `filters` and `channels` are those of one group; `first..last` are terms of the sum over taps and channels.
-        let fixed = ["planes", "groups", "filters", "channels", "first", "last", "in_size", "out_size", "taps"];
+        let fixed =
+            ["planes", "groups", "filters", "channels", "first", "last", "in_size", "out_size", "taps"];
         let axes = (0..self.rank).flat_map(|d| {
-            ["input", "output", "kernel", "stride", "dilation", "begin", "step"].map(|name| format!("{name}{d}"))
+            ["input", "output", "kernel", "stride", "dilation", "begin", "step"]
+                .map(|name| format!("{name}{d}"))
         });
         fixed.iter().map(|name| name.to_string()).chain(axes).chain(self.epilogue.params("e")).collect()
     }

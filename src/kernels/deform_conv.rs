@@ -34,7 +34,14 @@ impl Spec for DeformConv {
         // `filters` are all output channels, `group_filters` and `group_channels` those of one group, `offset_channels` the
         // input channels that share an offset; `first..last` are terms of the sum over channels and taps.
         let fixed = [
-            "count", "filters", "group_filters", "channels", "group_channels", "offset_channels", "first", "last",
+            "count",
+            "filters",
+            "group_filters",
+            "channels",
+            "group_channels",
+            "offset_channels",
+            "first",
+            "last",
         ];
         let names = ["input", "output", "kernel", "stride", "dilation", "begin"];
         let axes = (0..2).flat_map(|d| names.map(|name| format!("{name}{d}")));

@@ -118,8 +118,10 @@ impl Spec for Dft {
     }
 
     fn params(&self) -> Vec<String> {
-        let own =
-            ["count", "bins", "inner", "used", "length", "frames", "signal", "step", "radix", "stride", "scale"];
+        let own = [
+            "count", "bins", "inner", "used", "length", "frames", "signal", "step", "radix", "stride",
+            "scale",
+        ];
         own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
     }
 

@@ -189,45 +189,53 @@ impl Fused {
     }
 }
 
-/// Fused code at the beginning of a kernel: what computes each element that the kernel reads of one operand, of the element
-/// that lies in memory instead, the anchor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Prologue {
-    /// The operand's binding.
-    pub(crate) operand: &'static str,
-    pub(crate) fused: Fused,
-}
+/// Fused code at the beginning of a kernel, if there is any: what computes each element that the kernel reads of one operand,
+/// of the element that lies in memory instead, the anchor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Prologue(Option<(&'static str, Fused)>);
 
 impl Prologue {
+    /// Of the operand with this binding.
+    pub(crate) fn of(operand: &'static str, fused: Fused) -> Prologue {
+        Prologue(Some((operand, fused)))
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The operand's binding; "" if there is no prologue.
+    pub(crate) fn operand(&self) -> &'static str {
+        self.0.as_ref().map_or("", |(operand, _)| operand)
+    }
+
     /// The bindings of its other operands.
-    pub(crate) fn slots(this: &Option<Prologue>) -> Vec<Slot> {
-        this.as_ref().map(|prologue| prologue.fused.slots("q")).unwrap_or_default()
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        self.0.iter().flat_map(|(_, fused)| fused.slots("q")).collect()
     }
 
-    pub(crate) fn params(this: &Option<Prologue>) -> Vec<String> {
-        this.as_ref().map(|prologue| prologue.fused.params("q")).unwrap_or_default()
-    }
-
-    /// The operand that it stands before; "" if there is none.
-    pub(crate) fn operand(this: &Option<Prologue>) -> &'static str {
-        this.as_ref().map_or("", |prologue| prologue.operand)
+    /// Names of the parameters, in the order in which a call gives them.
+    pub(crate) fn params(&self) -> Vec<String> {
+        self.0.iter().flat_map(|(_, fused)| fused.params("q")).collect()
     }
 
     /// What lies in memory as operand `name`, which the kernel computes with as `scalar`.
-    pub(crate) fn scalar(this: &Option<Prologue>, name: &str, scalar: Scalar) -> Scalar {
-        let Some(Prologue { operand, fused }) = this else { return scalar };
-        if *operand == name { fused.anchor() } else { scalar }
+    pub(crate) fn scalar(&self, name: &str, scalar: Scalar) -> Scalar {
+        match &self.0 {
+            Some((operand, fused)) if *operand == name => fused.anchor(),
+            _ => scalar,
+        }
     }
 
     /// A WGSL function `prologue(value, o, row, column)` for element `o`, which is in `column` of the memory's line `row`.
-    pub(crate) fn function(this: &Option<Prologue>, used: &mut BTreeSet<&'static str>) -> String {
-        this.as_ref().map(|prologue| prologue.fused.function("prologue", "q", used)).unwrap_or_default()
+    pub(crate) fn function(&self, used: &mut BTreeSet<&'static str>) -> String {
+        self.0.iter().map(|(_, fused)| fused.function("prologue", "q", used)).collect()
     }
 
     /// A WGSL function `load_NAME(i, row, column)` for the binding's element `i`. If those are vectors, it is four elements of
     /// line `row` from `column` on, which `prologue_vector(v, o, row, column)` makes of those in memory.
-    pub(crate) fn load_function(this: &Option<Prologue>, vectors: bool) -> String {
-        let Some(Prologue { operand, fused }) = this else { return String::new() };
+    pub(crate) fn load_function(&self, vectors: bool) -> String {
+        let Some((operand, fused)) = &self.0 else { return String::new() };
         let (word, anchor) = (fused.output().word(), fused.anchor().word());
         let load = |result: &str, value: &str| {
             format!(

@@ -22,7 +22,7 @@ pub(crate) struct Gemm {
     pub(crate) batch: usize,
     pub(crate) tile: Tile,
     /// Of `a` or `b`.
-    pub(crate) prologue: Option<Prologue>,
+    pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
 }
 
@@ -137,7 +137,8 @@ impl Lanes {
         let loads = (11 * self.lanes * (self.rows.div_ceil(self.lanes) + 4 * self.vectors)) as f64;
         let step = loads + penalty * products;
         let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.columns())) as f64;
-        let cycles = tiles * (k.div_ceil(4) as f64 * step + (self.rows * self.vectors * 4 * 70) as f64 + 500.0);
+        let cycles =
+            tiles * (k.div_ceil(4) as f64 * step + (self.rows * self.vectors * 4 * 70) as f64 + 500.0);
         cycles / CYCLES
     }
 
@@ -158,7 +159,8 @@ impl Lanes {
         }
         // Another tile than the first is another pipeline: it must be worth it.
         let first = tile(4 * lanes, width);
-        let others = [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
+        let others =
+            [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
         let others = others.map(|(rows, vectors)| tile(rows * lanes, vectors));
         let best = others.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)));
         best.filter(|tile| tile.cost(size) < 0.92 * first.cost(size)).unwrap_or(first)
@@ -205,10 +207,10 @@ impl Spec for Gemm {
     fn slots(&self) -> Vec<Slot> {
         let (a, b) = self.tile.vectors();
         let slot = |name: &'static str, vectors: bool| {
-            Slot::read(name, element(Prologue::scalar(&self.prologue, name, self.scalar), vectors))
+            Slot::read(name, element(self.prologue.scalar(name, self.scalar), vectors))
         };
         let mut slots = vec![slot("a", a), slot("b", b)];
-        slots.extend(Prologue::slots(&self.prologue));
+        slots.extend(self.prologue.slots());
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -219,24 +221,45 @@ impl Spec for Gemm {
             Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
             Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step", "first_tile"],
             Tile::Split(_) => &[
-                "batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column", "strip", "strips", "terms",
+                "batches",
+                "tiles",
+                "first_tile",
+                "blocks",
+                "a_row",
+                "a_k",
+                "b_k",
+                "b_column",
+                "strip",
+                "strips",
+                "terms",
             ],
             Tile::Shared(_) => &[
-                "batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column", "slices", "span", "size",
+                "batches",
+                "tiles",
+                "first_tile",
+                "blocks",
+                "a_row",
+                "a_k",
+                "b_k",
+                "b_column",
+                "slices",
+                "span",
+                "size",
             ],
         };
         let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
-        let batch = (0..self.batch)
-            .flat_map(|d| [format!("size{d}"), format!("a_batch{d}"), format!("b_batch{d}")]);
-        fixed.chain(batch).chain(Prologue::params(&self.prologue)).chain(self.epilogue.params("e")).collect()
+        let batch =
+            (0..self.batch).flat_map(|d| [format!("size{d}"), format!("a_batch{d}"), format!("b_batch{d}")]);
+        fixed.chain(batch).chain(self.prologue.params()).chain(self.epilogue.params("e")).collect()
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let (word, prologue) = (self.scalar.word(), Prologue::operand(&self.prologue));
+        let (word, prologue) = (self.scalar.word(), self.prologue.operand());
         let main = match self.tile {
-            Tile::Strided { rows, columns } => {
-                template::render("gemm_strided", context!(workgroup => WORKGROUP, rows, columns, word, prologue))
-            }
+            Tile::Strided { rows, columns } => template::render(
+                "gemm_strided",
+                context!(workgroup => WORKGROUP, rows, columns, word, prologue),
+            ),
             Tile::Lanes(Lanes { lanes, rows, vectors, left, right, tail }) => {
                 let left = match left {
                     Left::Packed => "packed",
@@ -252,12 +275,13 @@ impl Spec for Gemm {
                     Right::ColumnScalars => "column_scalars",
                 };
                 let stored = stored_rows(rows, &self.epilogue);
-                let memory = Prologue::scalar(&self.prologue, "b", self.scalar).word();
-                let context =
-                    context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue);
+                let memory = self.prologue.scalar("b", self.scalar).word();
+                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue);
                 template::render("gemm_lanes", context)
             }
-            Tile::Shared(tile) => tile.main(self.scalar, &self.epilogue, prologue, ["p.m", "p.batches", "p.a_k"]),
+            Tile::Shared(tile) => {
+                tile.main(self.scalar, &self.epilogue, prologue, ["p.m", "p.batches", "p.a_k"])
+            }
             Tile::Split(tile) => {
                 let b_form = match tile.right {
                     SplitRight::Packed => "packed",
@@ -268,12 +292,15 @@ impl Spec for Gemm {
                 };
                 let a_form = if tile.left_vectors { "vectors" } else { "terms" };
                 let (rows, slices, columns) = (tile.rows, tile.slices(), Split::COLUMNS);
-                template::render("gemm_split", context!(rows, slices, columns, a_form, b_form, word, prologue))
+                template::render(
+                    "gemm_split",
+                    context!(rows, slices, columns, a_form, b_form, word, prologue),
+                )
             }
         };
         let (a, b) = self.tile.vectors();
-        Prologue::function(&self.prologue, used)
-            + &Prologue::load_function(&self.prologue, if prologue == "a" { a } else { b })
+        self.prologue.function(used)
+            + &self.prologue.load_function(if prologue == "a" { a } else { b })
             + &self.epilogue.function("epilogue", "e", used)
             + &template::render("gemm_batch", context!(batch => self.batch))
             + &main

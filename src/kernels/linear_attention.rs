@@ -77,8 +77,20 @@ impl Spec for LinearAttention {
 
     fn params(&self) -> Vec<String> {
         let names = [
-            "batches", "steps", "heads", "group", "depth", "depth_v", "decay_columns", "decay_head",
-            "decay_depth", "beta_columns", "beta_head", "start", "end", "scale",
+            "batches",
+            "steps",
+            "heads",
+            "group",
+            "depth",
+            "depth_v",
+            "decay_columns",
+            "decay_head",
+            "decay_depth",
+            "beta_columns",
+            "beta_head",
+            "start",
+            "end",
+            "scale",
         ];
         names.map(String::from).to_vec()
     }

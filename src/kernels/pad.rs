@@ -13,7 +13,9 @@ const WORKGROUP: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Border {
     /// A value: a tensor's first element if `bound`, else the parameter `value`.
-    Constant { bound: bool },
+    Constant {
+        bound: bool,
+    },
     Edge,
     Reflect,
     Wrap,
@@ -98,8 +100,8 @@ impl Spec for Pad {
     }
 
     fn params(&self) -> Vec<String> {
-        let dims = (0..self.rank)
-            .flat_map(|d| ["size", "begin", "out", "stride"].map(|name| format!("{name}{d}")));
+        let dims =
+            (0..self.rank).flat_map(|d| ["size", "begin", "out", "stride"].map(|name| format!("{name}{d}")));
         ["count".to_string(), "value".to_string()].into_iter().chain(dims).collect()
     }
 

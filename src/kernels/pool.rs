@@ -16,7 +16,9 @@ const WORKGROUP: usize = 64;
 pub(crate) enum Function {
     Max,
     /// The mean; of pads too, as zeros, if `with_pads`.
-    Average { with_pads: bool },
+    Average {
+        with_pads: bool,
+    },
     /// The norm of this order.
     Lp(u32),
 }

@@ -221,7 +221,14 @@ impl Reduce {
     }
 
     /// A WGSL function of one expression, where the values of `passes` passes are known.
-    fn function(&self, name: &str, expr: &Expr, input: Scalar, passes: usize, used: &mut BTreeSet<&'static str>) -> String {
+    fn function(
+        &self,
+        name: &str,
+        expr: &Expr,
+        input: Scalar,
+        passes: usize,
+        used: &mut BTreeSet<&'static str>,
+    ) -> String {
         let load = |operand: usize| match operand {
             ELEMENT => "e".into(),
             POSITION => "i32(column)".into(),
@@ -330,7 +337,8 @@ impl Spec for Reduce {
             functions += &self.function(&format!("map{k}"), map, self.scalar, k, used);
             functions += &self.function(&format!("finish{k}"), finish, scalar, k, used);
             let (word, value, identity) = (scalar.word(), combine.wgsl(scalar), combine.identity(scalar));
-            functions += &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
+            functions +=
+                &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
             let called = |name: &&str| value.contains(*name) || identity.contains(*name);
             used.extend(["infinity", "max_full", "min_full"].into_iter().filter(called));
             // The distances over which a subgroup's values meet, from its half down to 1.
@@ -364,7 +372,8 @@ impl Spec for Reduce {
 
     fn in_place(&self, slot: usize) -> Option<Kernel> {
         let elements = self.results.len() == 1 && self.results[0].0 == Each::Element;
-        let fits = slot == 0 && !self.in_place && elements && self.result_scalar(0).word() == self.scalar.word();
+        let fits =
+            slot == 0 && !self.in_place && elements && self.result_scalar(0).word() == self.scalar.word();
         fits.then(|| Reduce { in_place: true, ..self.clone() }.into())
     }
 }

@@ -24,14 +24,17 @@ impl Spec for RoiAlign {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", "f32"), Slot::read("regions", "f32"), Slot::read("batch", "i32")];
+        let mut slots =
+            vec![Slot::read("x", "f32"), Slot::read("regions", "f32"), Slot::read("batch", "i32")];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
     }
 
     fn params(&self) -> Vec<String> {
-        let own = ["count", "batches", "channels", "height", "width", "rows", "columns", "samples", "most", "scale"];
+        let own = [
+            "count", "batches", "channels", "height", "width", "rows", "columns", "samples", "most", "scale",
+        ];
         own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
     }
 

@@ -50,7 +50,8 @@ impl Spec for Rotary {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", "f32"), Slot::read("cosines", "f32"), Slot::read("sines", "f32")];
+        let mut slots =
+            vec![Slot::read("x", "f32"), Slot::read("cosines", "f32"), Slot::read("sines", "f32")];
         if self.ids {
             slots.push(Slot::read("ids", "i32"));
         }

@@ -52,7 +52,12 @@ impl Spec for Scatter {
             Step::Mark => vec![indices, Slot::write("places", "atomic<u32>")],
             Step::Locate => vec![indices, Slot::write("places", "i32")],
             Step::Apply => {
-                vec![indices, Slot::read("places", "u32"), Slot::read("updates", "u32"), Slot::write("y", "u32")]
+                vec![
+                    indices,
+                    Slot::read("places", "u32"),
+                    Slot::read("updates", "u32"),
+                    Slot::write("y", "u32"),
+                ]
             }
         }
     }

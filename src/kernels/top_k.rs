@@ -82,6 +82,9 @@ impl Spec for TopK {
             TopK::Fetch { values, positions, .. } => (*values, *positions),
             _ => (false, false),
         };
-        template::render("top_k", context!(step, block => BLOCK, word => scalar.word(), largest, values, places))
+        template::render(
+            "top_k",
+            context!(step, block => BLOCK, word => scalar.word(), largest, values, places),
+        )
     }
 }

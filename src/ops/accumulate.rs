@@ -31,10 +31,14 @@ impl Source {
         cx: &mut Lower,
         operand: &'static str,
         reads: Reads,
-    ) -> Result<(TensorId, Option<Before>), Why> {
+    ) -> Result<(TensorId, Before), Why> {
         let tensor = self.deferred(cx)?;
-        let (tensor, code) = cx.loaded(tensor, reads);
-        Ok((tensor, code.map(|code| Before { operand, code })))
+        Ok(match cx.loaded(tensor, reads) {
+            (tensor, Some(Epilogue { fused, tensors, params })) => {
+                (tensor, Before { prologue: Prologue::of(operand, fused), tensors, params })
+            }
+            (tensor, None) => (tensor, Before::default()),
+        })
     }
 
     fn deferred(self, cx: &mut Lower) -> Result<TensorId, Why> {
@@ -46,22 +50,11 @@ impl Source {
 }
 
 /// A kernel's prologue, with what it is called with.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Before {
-    operand: &'static str,
-    code: Epilogue,
-}
-
-impl Before {
-    /// For a kernel: the prologue itself, its tensors, and its params.
-    pub(crate) fn parts(this: &Option<Before>) -> (Option<Prologue>, Vec<TensorId>, Vec<u32>) {
-        match this {
-            Some(Before { operand, code: Epilogue { fused, tensors, params } }) => {
-                (Some(Prologue { operand, fused: fused.clone() }), tensors.clone(), params.clone())
-            }
-            None => (None, Vec::new(), Vec::new()),
-        }
-    }
+    pub(crate) prologue: Prologue,
+    pub(crate) tensors: Vec<TensorId>,
+    pub(crate) params: Vec<u32>,
 }
 
 /// Where the result of a product or a convolution goes.

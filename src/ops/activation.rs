@@ -98,9 +98,7 @@ impl Function {
         Ok(match name {
             "LeakyRelu" => LeakyRelu { alpha: alpha(0.01)? },
             "Elu" => Elu { alpha: alpha(1.0)? },
-            "Selu" => {
-                Selu { alpha: alpha(1.673_263_2)?, gamma: attributes.float_or("gamma", 1.050_701)? }
-            }
+            "Selu" => Selu { alpha: alpha(1.673_263_2)?, gamma: attributes.float_or("gamma", 1.050_701)? },
             "Celu" => Celu { alpha: alpha(1.0)? },
             "HardSigmoid" => HardSigmoid { alpha: alpha(0.2)?, beta: attributes.float_or("beta", 0.5)? },
             "HardSwish" => HardSwish,
@@ -111,10 +109,9 @@ impl Function {
                 "tanh" => GeluTanh,
                 other => refuse!("approximate '{other}' is neither none nor tanh"),
             },
-            "Shrink" => Shrink {
-                bias: attributes.float_or("bias", 0.0)?,
-                lambd: attributes.float_or("lambd", 0.5)?,
-            },
+            "Shrink" => {
+                Shrink { bias: attributes.float_or("bias", 0.0)?, lambd: attributes.float_or("lambd", 0.5)? }
+            }
             "Swish" => Swish { alpha: alpha(1.0)? },
             _ => refuse!("no such operator here"),
         })
@@ -147,8 +144,20 @@ impl Function {
     /// The function's value, in f64.
     pub(crate) fn value(self, x: f64) -> f64 {
         match self {
-            LeakyRelu { alpha } => if x < 0.0 { f64::from(alpha) * x } else { x },
-            Elu { alpha } => if x < 0.0 { f64::from(alpha) * x.exp_m1() } else { x },
+            LeakyRelu { alpha } => {
+                if x < 0.0 {
+                    f64::from(alpha) * x
+                } else {
+                    x
+                }
+            }
+            Elu { alpha } => {
+                if x < 0.0 {
+                    f64::from(alpha) * x.exp_m1()
+                } else {
+                    x
+                }
+            }
             Selu { alpha, gamma } => f64::from(gamma) * Elu { alpha }.value(x),
             Celu { alpha } => {
                 let alpha = f64::from(alpha);
@@ -156,7 +165,13 @@ impl Function {
             }
             HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
             HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-            ThresholdedRelu { alpha } => if x > f64::from(alpha) { x } else { 0.0 },
+            ThresholdedRelu { alpha } => {
+                if x > f64::from(alpha) {
+                    x
+                } else {
+                    0.0
+                }
+            }
             Mish => x * Softplus.value(x).tanh(),
             Gelu => 0.5 * x * (1.0 + super::unary::erf(x / SQRT_2)),
             GeluTanh => 0.5 * x * (1.0 + (FRAC_2_PI.sqrt() * (x + 0.044715 * x * x * x)).tanh()),
@@ -376,11 +391,8 @@ fn cases(domain: &'static str, name: &'static str) -> Vec<Case> {
             _ => new,
         }
     };
-    let mut cases = vec![
-        shaped("matrix", &[3, 7]),
-        shaped("empty", &[2, 0]),
-        shaped("rank5", &[2, 1, 3, 2, 5]),
-    ];
+    let mut cases =
+        vec![shaped("matrix", &[3, 7]), shaped("empty", &[2, 0]), shaped("rank5", &[2, 1, 3, 2, 5])];
     if name != "BiasGelu" {
         cases.push(shaped("scalar", &[]));
         let special = [f32::NAN, 0.0, -0.0, 30.0, -30.0, 1e-6, -1e-6, 6.0];
@@ -423,4 +435,3 @@ fn cases(domain: &'static str, name: &'static str) -> Vec<Case> {
     }
     cases
 }
-

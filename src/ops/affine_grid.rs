@@ -24,7 +24,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 /// The output's shape: the batch, the image's spatial axes, and coordinates.
 fn shape(theta: &[usize], size: &[i64]) -> Result<Vec<usize>, Why> {
     let rank = size.len().saturating_sub(2);
-    if !matches!(rank, 2 | 3) || theta.len() != 3 || theta[1..] != [rank, rank + 1] || size[0] != theta[0] as i64 {
+    if !matches!(rank, 2 | 3)
+        || theta.len() != 3
+        || theta[1..] != [rank, rank + 1]
+        || size[0] != theta[0] as i64
+    {
         refuse!("matrices of shape {theta:?} do not fit an image of size {size:?}");
     }
     let mut shape = vec![theta[0]];
@@ -98,15 +102,20 @@ fn cases() -> Vec<Case> {
     for align in [0, 1] {
         let new = |name: &str, matrix: &[usize], size: &[i64]| {
             let case = Case::new("AffineGrid", &format!("{name}/{align}")).int("align_corners", align);
-            case.tolerance(Tolerance { relative: 1e-5, absolute: 1e-6 }).input(case::random(matrix)).input(case::list(size))
+            case.tolerance(Tolerance { relative: 1e-5, absolute: 1e-6 })
+                .input(case::random(matrix))
+                .input(case::list(size))
         };
         cases.push(new("2d", &[2, 2, 3], &[2, 3, 4, 5]));
         cases.push(new("3d", &[1, 3, 4], &[1, 1, 3, 4, 2]));
         cases.push(new("one point", &[1, 2, 3], &[1, 1, 1, 2]));
         cases.push(new("empty", &[0, 2, 3], &[0, 1, 2, 2]));
         let half = case::converted(&case::random(&[1, 2, 3]), DType::F16);
-        let case = Case::new("AffineGrid", &format!("float16/{align}")).int("align_corners", align).input(half);
-        cases.push(case.tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 }).input(case::list(&[1, 1, 3, 3])));
+        let case =
+            Case::new("AffineGrid", &format!("float16/{align}")).int("align_corners", align).input(half);
+        cases.push(
+            case.tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 }).input(case::list(&[1, 1, 3, 3])),
+        );
     }
     cases
 }

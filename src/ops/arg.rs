@@ -50,10 +50,22 @@ impl Operator for Arg {
         let axis = axes::axis(self.axis, x.shape.len())?;
         // Every integer type but the widest is exact in f64; those compare as i128.
         let better = |a: usize, b: usize| match &x.data {
-            Numbers::Int(v) => if self.max { v[a] > v[b] } else { v[a] < v[b] },
+            Numbers::Int(v) => {
+                if self.max {
+                    v[a] > v[b]
+                } else {
+                    v[a] < v[b]
+                }
+            }
             Numbers::Float(v) if v[b].is_nan() => false,
             Numbers::Float(v) if v[a].is_nan() => true,
-            Numbers::Float(v) => if self.max { v[a] > v[b] } else { v[a] < v[b] },
+            Numbers::Float(v) => {
+                if self.max {
+                    v[a] > v[b]
+                } else {
+                    v[a] < v[b]
+                }
+            }
             Numbers::Text(_) => false,
         };
         let place = |row: Vec<usize>| {

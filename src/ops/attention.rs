@@ -105,7 +105,9 @@ fn strides(packed: bool, heads: usize, rows: usize, depth: usize) -> [usize; 3] 
 
 impl Attention {
     fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<Sizes, Why> {
-        let (Some(q), Some(k), Some(v)) = (shape(0), shape(1), shape(2)) else { refuse!("inputs 0 to 2 are required") };
+        let (Some(q), Some(k), Some(v)) = (shape(0), shape(1), shape(2)) else {
+            refuse!("inputs 0 to 2 are required")
+        };
         let past = shape(PAST_KEY);
         if past.is_some() != shape(PAST_VALUE).is_some() {
             refuse!("past_key and past_value go together");
@@ -130,7 +132,8 @@ impl Attention {
             depth,
             depth_v,
         };
-        if (k_batches, k_depth) != (batches, depth) || (v_batches, v_heads, v_new) != (batches, kv_heads, new) {
+        if (k_batches, k_depth) != (batches, depth) || (v_batches, v_heads, v_new) != (batches, kv_heads, new)
+        {
             refuse!("queries {q:?}, keys {k:?} and values {v:?} do not fit together");
         }
         if kv_heads == 0 || heads % kv_heads != 0 {
@@ -288,7 +291,11 @@ impl Operator for Attention {
         let limit = cx.target.max_iterations as usize;
         let step = params.keys_per_call(tile, limit);
         if step == 0 {
-            refuse!("a head of {} and {} elements takes more than {limit} steps", params.depth, params.depth_v);
+            refuse!(
+                "a head of {} and {} elements takes more than {limit} steps",
+                params.depth,
+                params.depth_v
+            );
         }
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = Params { start, end: s.keys().min(start + step), ..params };
@@ -343,7 +350,8 @@ fn triples(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, 
 
 /// The softmax over the keys that are not hidden; all zero if all are.
 fn softmax(scores: &[f64], bias: &[f64]) -> Vec<f64> {
-    let seen = || scores.iter().zip(bias).filter(|(_, bias)| **bias != f64::NEG_INFINITY).map(|(score, _)| *score);
+    let seen =
+        || scores.iter().zip(bias).filter(|(_, bias)| **bias != f64::NEG_INFINITY).map(|(score, _)| *score);
     let top = seen().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = seen().map(|score| (score - top).exp()).sum();
     let weight = |(score, bias): (&f64, &f64)| match *bias == f64::NEG_INFINITY || top == f64::NEG_INFINITY {
@@ -397,7 +405,8 @@ fn lower_present(
     };
     let mut dense = source;
     if s.packed {
-        dense = if s.past == 0 { whole } else { cx.temporary(scalar, &[s.batches, s.kv_heads, s.new, depth]) };
+        dense =
+            if s.past == 0 { whole } else { cx.temporary(scalar, &[s.batches, s.kv_heads, s.new, depth]) };
         let [batch, head, row] = new_strides;
         let dims = [(s.batches, batch), (s.kv_heads, head), (s.new, row), (depth, 1)];
         copy(cx, false, 0, &dims, source, dense);
@@ -416,7 +425,13 @@ fn mask_strides(shape: &[usize]) -> [usize; 4] {
     let mut strides = [0; 4];
     let mut stride = 1;
     for (d, &size) in shape.iter().rev().enumerate().take(4) {
-        strides[3 - d] = if d == 0 { size } else if size == 1 { 0 } else { stride };
+        strides[3 - d] = if d == 0 {
+            size
+        } else if size == 1 {
+            0
+        } else {
+            stride
+        };
         stride *= size;
     }
     [strides[0], strides[1], strides[2], strides[3]]
@@ -425,13 +440,20 @@ fn mask_strides(shape: &[usize]) -> [usize; 4] {
 fn cases() -> Vec<Case> {
     let new = |case: &str| Case::new("Attention", case).tolerance(Tolerance::TRANSCENDENTAL);
     let qkv = |case: Case, q: &[usize], k: &[usize], v: &[usize]| {
-        case.input(case::uniform(q, -1.0, 1.0)).input(case::uniform(k, -0.9, 1.1)).input(case::uniform(v, -1.2, 1.3))
+        case.input(case::uniform(q, -1.0, 1.0))
+            .input(case::uniform(k, -0.9, 1.1))
+            .input(case::uniform(v, -1.2, 1.3))
     };
     let plain = |case: &str| qkv(new(case), &[2, 3, 4, 8], &[2, 3, 6, 8], &[2, 3, 6, 8]);
     let odd = |case: &str| qkv(new(case), &[2, 3, 5, 7], &[2, 3, 6, 7], &[2, 3, 6, 9]);
     let packed = |case: &str, heads: i64, kv: i64| {
         let (q, kv_width) = ([2, 4, heads as usize * 8], kv as usize * 8);
-        qkv(new(case).int("q_num_heads", heads).int("kv_num_heads", kv), &q, &[2, 6, kv_width], &[2, 6, kv_width])
+        qkv(
+            new(case).int("q_num_heads", heads).int("kv_num_heads", kv),
+            &q,
+            &[2, 6, kv_width],
+            &[2, 6, kv_width],
+        )
     };
     let floats = |shape: &[usize]| case::uniform(shape, -2.0, 1.0);
     let bools = |shape: &[usize]| {
@@ -440,11 +462,14 @@ fn cases() -> Vec<Case> {
         case::bools(shape, &(0..count).map(|i| i >= shape[shape.len() - 1] && i % 3 != 0).collect::<Vec<_>>())
     };
     let past = |case: Case, past: usize| {
-        case.input(case::uniform(&[2, 3, past, 8], -1.1, 0.7)).input(case::uniform(&[2, 3, past, 8], -0.8, 1.0))
+        case.input(case::uniform(&[2, 3, past, 8], -1.1, 0.7)).input(case::uniform(
+            &[2, 3, past, 8],
+            -0.8,
+            1.0,
+        ))
     };
-    let lengths = |case: Case, lengths: [i64; 2]| {
-        case.absent().absent().absent().input(case::values(&[2], &lengths))
-    };
+    let lengths =
+        |case: Case, lengths: [i64; 2]| case.absent().absent().absent().input(case::values(&[2], &lengths));
     let float16 = |tensor: Tensor| case::converted(&tensor, DType::F16);
     vec![
         plain("plain"),

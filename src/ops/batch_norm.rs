@@ -30,7 +30,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     if !training && def.output_count() > 1 {
         refuse!("training outputs of opsets before 14 are not supported; remove all outputs but the first");
     }
-    let (epsilon, momentum) = (def.attributes.float_or("epsilon", 1e-5)?, def.attributes.float_or("momentum", 0.9)?);
+    let (epsilon, momentum) =
+        (def.attributes.float_or("epsilon", 1e-5)?, def.attributes.float_or("momentum", 0.9)?);
     Ok(BatchNorm { epsilon, momentum, training }.into())
 }
 

@@ -104,7 +104,8 @@ impl Operator for Binary {
         let mut equal = Vec::new();
         for index in 0..count {
             let at = unravel(index, &shape);
-            let operands = inputs.iter().flatten().map(|array| (&array.data, broadcast_index(&at, &array.shape)));
+            let operands =
+                inputs.iter().flatten().map(|array| (&array.data, broadcast_index(&at, &array.shape)));
             let operands: Vec<_> = operands.collect();
             match operands[0] {
                 (Numbers::Text(a), i) => match operands.get(1) {
@@ -128,7 +129,9 @@ impl Operator for Binary {
         let comparison = self.function.is_comparison();
         Ok(vec![match &first.data {
             Numbers::Text(_) => Array::bools(&shape, equal),
-            Numbers::Float(_) if comparison => Array::bools(&shape, floats.iter().map(|&v| v != 0.0).collect()),
+            Numbers::Float(_) if comparison => {
+                Array::bools(&shape, floats.iter().map(|&v| v != 0.0).collect())
+            }
             Numbers::Float(_) => Array::float(first.dtype, &shape, floats),
             Numbers::Int(_) if comparison => Array::int(DType::Bool, &shape, ints),
             Numbers::Int(_) => Array::int(first.dtype, &shape, ints),
@@ -249,7 +252,13 @@ impl Binary {
             Or | BitwiseOr => a | b,
             Xor | BitwiseXor => a ^ b,
             // A count that is negative or beyond the width shifts all bits out; the sign stays.
-            ShiftLeft => if (0..64).contains(&b) { a << b } else { 0 },
+            ShiftLeft => {
+                if (0..64).contains(&b) {
+                    a << b
+                } else {
+                    0
+                }
+            }
             ShiftRight => a >> if (0..64).contains(&b) { b } else { 64 },
             Equal => i128::from(a == b),
             Greater => i128::from(a > b),
@@ -268,7 +277,10 @@ fn cases(name: &'static str) -> Vec<Case> {
     let new = |case: &str| Case::new(name, case);
     match name {
         "And" | "Or" | "Xor" => {
-            let (a, b) = (case::bools(&[4], &[true, true, false, false]), case::bools(&[4], &[true, false, true, false]));
+            let (a, b) = (
+                case::bools(&[4], &[true, true, false, false]),
+                case::bools(&[4], &[true, false, true, false]),
+            );
             return vec![new("all").tolerance(Tolerance::EXACT).input(a).input(b)];
         }
         "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => {
@@ -283,7 +295,9 @@ fn cases(name: &'static str) -> Vec<Case> {
             let signed = |direction: &str, dtype: DType| {
                 let (a, b) = (case::list(&[-16, 5, -1, 100, -7]), case::list(&[1, 2, -3, 40, 8]));
                 let new = new(&format!("{direction} {dtype}")).string("direction", direction);
-                new.tolerance(Tolerance::EXACT).input(case::converted(&a, dtype)).input(case::converted(&b, dtype))
+                new.tolerance(Tolerance::EXACT)
+                    .input(case::converted(&a, dtype))
+                    .input(case::converted(&b, dtype))
             };
             return vec![
                 shift("LEFT"),

@@ -34,7 +34,8 @@ impl Operator for BitCast {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?.to_tensor()?;
-        let bits = Tensor::from_raw(self.to, x.shape(), x.bytes().to_vec()).map_err(|e| Why(e.to_string()))?;
+        let bits =
+            Tensor::from_raw(self.to, x.shape(), x.bytes().to_vec()).map_err(|e| Why(e.to_string()))?;
         Ok(vec![Array::from_tensor(&bits)?])
     }
 
@@ -47,7 +48,11 @@ impl Operator for BitCast {
         let (from, to) = (x.dtype, self.to);
         let Some(scalar) = Scalar::of(to) else { refuse!("the device does not compute with {to}") };
         let half = |dtype| dtype == DType::F16;
-        if from.bits() == 64 || half(from) || half(to) || (from.bits() < 16 && (from.is_float() || to.is_float())) {
+        if from.bits() == 64
+            || half(from)
+            || half(to)
+            || (from.bits() < 16 && (from.is_float() || to.is_float()))
+        {
             refuse!("the device does not keep the bits of {from} and {to}");
         }
         cx.elementwise(0, &[(input, &x.shape)], |e, regs| {

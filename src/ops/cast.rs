@@ -106,11 +106,14 @@ fn cases(op: &'static str) -> Vec<Case> {
     }
     let wide = || case::uniform(&[65], -600.0, 600.0);
     let edges = || {
-        let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 464.0, 465.0, -0.0, -1e-9, 0.001, 6e4, 6.2e4];
+        let values =
+            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 464.0, 465.0, -0.0, -1e-9, 0.001, 6e4, 6.2e4];
         case::values(&[10], &values)
     };
     for to in [DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F4E2M1] {
-        let numbers = |case: &str, tensor: &Tensor| cast(&format!("{to}_{case}"), case::converted(tensor, to), DType::F32);
+        let numbers = |case: &str, tensor: &Tensor| {
+            cast(&format!("{to}_{case}"), case::converted(tensor, to), DType::F32)
+        };
         cases.push(cast(&format!("float32_to_{to}"), wide(), to));
         cases.push(cast(&format!("small_to_{to}"), case::uniform(&[65], -0.1, 0.1), to));
         cases.push(cast(&format!("edges_to_{to}"), edges(), to));
@@ -118,7 +121,21 @@ fn cases(op: &'static str) -> Vec<Case> {
         cases.push(numbers("to_float32", &wide()));
     }
     for mode in ["up", "down", "nearest"] {
-        let values = [0.0f32, 1e-45, 1e-38, 5.9e-39, 8.9e-39, 1.0, 1.5, 1.6, 3.0, 1.8e38, 3e38, f32::INFINITY, f32::NAN];
+        let values = [
+            0.0f32,
+            1e-45,
+            1e-38,
+            5.9e-39,
+            8.9e-39,
+            1.0,
+            1.5,
+            1.6,
+            3.0,
+            1.8e38,
+            3e38,
+            f32::INFINITY,
+            f32::NAN,
+        ];
         let powers = |case: &str| {
             let name = format!("float32_to_{}_{mode}{case}", DType::F8E8M0);
             cast(&name, case::values(&[13], &values), DType::F8E8M0).string("round_mode", mode)

@@ -109,7 +109,8 @@ impl Operator for CausalConv {
             tensors.push(cx.output(1)?);
         }
         tensors.push(cx.output(0)?);
-        let params = [rows, channels, length, taps].map(|n| n as u32).into_iter().chain(epilogue.params).collect();
+        let params =
+            [rows, channels, length, taps].map(|n| n as u32).into_iter().chain(epilogue.params).collect();
         let (bias, past) = (cx.optional_fact(2).is_some(), cx.optional_fact(3).is_some());
         let kernel = causal_conv::CausalConv { bias, past, state, epilogue: epilogue.fused };
         cx.call(kernel, tensors, params, causal_conv::groups(rows * (length + taps - 1)));
@@ -118,7 +119,8 @@ impl Operator for CausalConv {
 }
 
 fn cases() -> Vec<Case> {
-    let new = |case: &str| Case::new("CausalConvWithState", case).outputs(2).tolerance(Tolerance::ACCUMULATION);
+    let new =
+        |case: &str| Case::new("CausalConvWithState", case).outputs(2).tolerance(Tolerance::ACCUMULATION);
     let input = |case: Case, length: usize, taps: usize| {
         case.input(case::random(&[2, 3, length])).constant(case::random(&[3, 1, taps]))
     };
@@ -127,7 +129,9 @@ fn cases() -> Vec<Case> {
         input(new("plain"), 7, 4),
         input(new("bias"), 7, 4).constant(bias()),
         input(new("past"), 7, 4).absent().input(case::random(&[2, 3, 3])),
-        input(new("one step").string("activation", "silu"), 1, 4).constant(bias()).input(case::random(&[2, 3, 3])),
+        input(new("one step").string("activation", "silu"), 1, 4)
+            .constant(bias())
+            .input(case::random(&[2, 3, 3])),
         input(new("short"), 2, 5),
         input(new("one tap"), 5, 1).constant(bias()),
         input(new("result only").outputs(1), 7, 4),

@@ -6,8 +6,8 @@ use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::col2im as kernel;
-use crate::kernels::nested;
 use crate::kernels::gather::groups;
+use crate::kernels::nested;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::unravel;
 
@@ -25,15 +25,22 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 impl Col2Im {
     /// The blocks along each axis of the image, and the output's shape.
-    fn geometry(&self, columns: &[usize], image: &[i64], block: &[i64]) -> Result<(Vec<Span>, Vec<usize>), Why> {
+    fn geometry(
+        &self,
+        columns: &[usize],
+        image: &[i64],
+        block: &[i64],
+    ) -> Result<(Vec<Span>, Vec<usize>), Why> {
         let sizes = |list: &[i64]| {
-            let sizes = list.iter().map(|&size| usize::try_from(size).map_err(|_| Why(format!("a size is {size}"))));
+            let sizes =
+                list.iter().map(|&size| usize::try_from(size).map_err(|_| Why(format!("a size is {size}"))));
             sizes.collect::<Result<Vec<usize>, Why>>()
         };
         let (image, block) = (sizes(image)?, sizes(block)?);
         let spans = self.window.spans(&image, &block)?;
         let taps = block.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).unwrap_or(usize::MAX);
-        let blocks = spans.iter().try_fold(1usize, |n, span| n.checked_mul(span.output)).unwrap_or(usize::MAX);
+        let blocks =
+            spans.iter().try_fold(1usize, |n, span| n.checked_mul(span.output)).unwrap_or(usize::MAX);
         let [batch, rows, length] = columns[..] else { refuse!("expected a tensor of three dimensions") };
         if rows % taps != 0 || length != blocks {
             refuse!("columns of shape {columns:?} do not fit {blocks} blocks of {taps} elements");
@@ -70,9 +77,11 @@ impl Operator for Col2Im {
         for (i, value) in values.iter().enumerate() {
             let (row, column) = (i / length, i % length);
             let (tap, at) = (unravel(row % taps, &kernel), unravel(column, &blocks));
-            let place = spans.iter().zip(tap).zip(at).try_fold(0, |place, ((span, tap), at)| {
-                Some(place * span.input + span.source(at, tap)?)
-            });
+            let place = spans
+                .iter()
+                .zip(tap)
+                .zip(at)
+                .try_fold(0, |place, ((span, tap), at)| Some(place * span.input + span.source(at, tap)?));
             if let Some(place) = place {
                 result[row / taps * size + place] += value;
             }

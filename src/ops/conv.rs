@@ -2,8 +2,8 @@
 //!
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
+use super::accumulate::{Sink, Source, in_parts, in_slices, sliced, slices};
 use super::case::{self, Case, Tolerance};
-use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
 use super::product::{Batch, Matrix, Product, block};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
@@ -72,7 +72,8 @@ impl Sizes {
     /// The reference's sum without bias.
     pub(crate) fn eval<T: product::Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (batch, groups, channels) = (self.batch, self.group, self.channels);
-        product::Conv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }.run(x, w)
+        product::Conv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }
+            .run(x, w)
     }
 
     /// The same for floats. Those of up to 32 bits are summed in float32, channel by channel and tap by tap, as ONNX Runtime
@@ -96,14 +97,16 @@ impl Sizes {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         if self.spans.len() > 3 {
-            refuse!("a convolution over {} axes is not supported on the device; at most 3 are", self.spans.len());
+            refuse!(
+                "a convolution over {} axes is not supported on the device; at most 3 are",
+                self.spans.len()
+            );
         }
         if let Some(product) = self.product(cx, x, w)? {
             return product.lower(cx, scalar, sink);
         }
         let Chosen { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
         let (x, before) = x.loaded(cx, "x", Reads::Lines(self.size(|s| s.input)))?;
-        let (prologue, others, before) = Before::parts(&before);
         let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
         let matrix = (self.group * self.filters, output);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, y| {
@@ -115,11 +118,11 @@ impl Sizes {
             params.extend(
                 spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
             );
-            let fused = before.iter().copied().chain(epilogue.params);
+            let fused = before.params.iter().copied().chain(epilogue.params);
             let params = params.into_iter().map(|v| v as u32).chain(fused).collect();
-            let operands = [x, w].into_iter().chain(others.iter().copied());
-            let tensors = operands.chain(epilogue.tensors).chain([y]).collect();
-            let (prologue, epilogue) = (prologue.clone(), epilogue.fused);
+            let others = before.tensors.iter().copied().chain(epilogue.tensors);
+            let tensors = [x, w].into_iter().chain(others).chain([y]).collect();
+            let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused);
             let kernel = conv::Conv { scalar, form, prologue, epilogue };
             cx.call_grid(kernel, tensors, params, grid);
             Ok(())
@@ -142,9 +145,13 @@ impl Sizes {
 
     /// The matrix product that this convolution is: of one tap, or of one window that is the whole input.
     fn product(&self, cx: &mut Lower, x: Source, w: Source) -> Result<Option<Product>, Why> {
-        let inside = self.spans.iter().all(|s| s.begin == 0 && s.output > 0 && (s.output - 1) * s.stride < s.input);
+        let inside =
+            self.spans.iter().all(|s| s.begin == 0 && s.output > 0 && (s.output - 1) * s.stride < s.input);
         let one_tap = inside && self.size(|s| s.kernel) == 1 && self.size(|s| s.output) > 0;
-        let whole = self.spans.iter().all(|s| s.begin == 0 && s.output == 1 && s.kernel == s.input && s.dilation == 1);
+        let whole = self
+            .spans
+            .iter()
+            .all(|s| s.begin == 0 && s.output == 1 && s.kernel == s.input && s.dilation == 1);
         if !cx.always("product", one_tap || whole) {
             return Ok(None);
         }
@@ -281,14 +288,19 @@ impl Sizes {
             }
         };
         let within = [dim(1, bm, 1), dim(2, bk, 1)];
-        Packing { source, dims: tiles.into_iter().chain(blocks).chain(within).collect(), ..Packing::default() }
+        Packing {
+            source,
+            dims: tiles.into_iter().chain(blocks).chain(within).collect(),
+            ..Packing::default()
+        }
     }
 
     fn depthwise(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
         let taps = self.size(|s| s.kernel);
         let filters = self.group * self.filters;
         let [height, width] = spans.map(|s| s.output);
-        let side = |side: usize| if side.is_multiple_of(8) && !side.is_multiple_of(7) { 8 } else { side.min(7) };
+        let side =
+            |side: usize| if side.is_multiple_of(8) && !side.is_multiple_of(7) { 8 } else { side.min(7) };
         let (mut rows, places) = match cx.target.class {
             Class::Gpu => (2, 4),
             Class::Cpu => (side(height), side(width)),
@@ -300,7 +312,7 @@ impl Sizes {
         if places * taps > 1400 {
             return None;
         }
-                let (rows, places) = cx.only_tile("depthwise", (rows, places));
+        let (rows, places) = cx.only_tile("depthwise", (rows, places));
         let dim = |axis, size| PackedDim { axis, size, step: 1 };
         let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
         let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
@@ -334,7 +346,8 @@ impl Sizes {
             padded,
         };
         let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
-        let tiles = [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
+        let tiles =
+            [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
         let best = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
         let planes = self.batch * self.group;
         let tile = cx.only_tile("lanes", (best.rows, best.places));
@@ -342,7 +355,8 @@ impl Sizes {
         let segments = outer.output * inner.output.div_ceil(form.places);
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];
         let iterations = self.channels * (outer.kernel + 1) + form.rows;
-        if groups.iter().any(|&n| n > cx.target.max_groups as usize) || iterations > cx.target.max_iterations as usize
+        if groups.iter().any(|&n| n > cx.target.max_groups as usize)
+            || iterations > cx.target.max_iterations as usize
         {
             return None;
         }
@@ -444,7 +458,9 @@ impl Operator for Conv {
         let (x, w, bias) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
         let sizes = Sizes::of(&self.window, self.group, &x.shape, &w.shape)?;
         let shape = sizes.bias_shape();
-        let finish = |code: &mut Code, value| if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) };
+        let finish = |code: &mut Code, value| {
+            if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) }
+        };
         sizes.lower(cx, Source::Input(0), Source::Input(1), Scalar::F32, Sink::Finished(&finish))
     }
 }
@@ -462,8 +478,12 @@ fn cases() -> Vec<Case> {
         conv("3x3", &[1, 3, 9, 11], &[8, 3, 3, 3]),
         bias(same(conv("3x3_padded", &[2, 5, 14, 13], &[20, 5, 3, 3]), 2), 20),
         bias(same(conv("3x3_stride2", &[1, 16, 15, 17], &[33, 16, 3, 3]), 2), 33).ints("strides", &[2, 2]),
-        bias(conv("7x7_stride2", &[1, 3, 32, 32], &[16, 3, 7, 7]), 16).ints("strides", &[2, 2]).ints("pads", &[3, 3, 3, 3]),
-        conv("dilated", &[1, 4, 12, 12], &[8, 4, 3, 3]).ints("dilations", &[2, 3]).ints("pads", &[2, 3, 2, 3]),
+        bias(conv("7x7_stride2", &[1, 3, 32, 32], &[16, 3, 7, 7]), 16)
+            .ints("strides", &[2, 2])
+            .ints("pads", &[3, 3, 3, 3]),
+        conv("dilated", &[1, 4, 12, 12], &[8, 4, 3, 3])
+            .ints("dilations", &[2, 3])
+            .ints("pads", &[2, 3, 2, 3]),
         conv("asymmetric", &[1, 2, 7, 5], &[3, 2, 3, 2]).ints("pads", &[1, 0, 2, 3]).ints("strides", &[2, 1]),
         conv("beyond", &[1, 1, 3, 3], &[1, 1, 3, 3]).ints("pads", &[4, 4, 4, 4]),
         conv("too_small", &[1, 2, 3, 3], &[4, 2, 4, 4]),
@@ -472,10 +492,14 @@ fn cases() -> Vec<Case> {
         conv("1x1_stride2", &[1, 8, 9, 9], &[12, 8, 1, 1]).ints("strides", &[2, 2]),
         conv("1x1_padded", &[1, 8, 5, 5], &[12, 8, 1, 1]).ints("pads", &[1, 1, 1, 1]),
         bias(same(conv("depthwise", &[1, 12, 15, 14], &[12, 1, 3, 3]), 2), 12).int("group", 12),
-        bias(same(conv("depthwise_stride2", &[2, 12, 15, 15], &[12, 1, 3, 3]), 2), 12).int("group", 12).ints("strides", &[2, 2]),
+        bias(same(conv("depthwise_stride2", &[2, 12, 15, 15], &[12, 1, 3, 3]), 2), 12)
+            .int("group", 12)
+            .ints("strides", &[2, 2]),
         same(conv("depthwise_multiplier", &[1, 6, 9, 9], &[12, 1, 3, 3]), 2).int("group", 6),
         bias(same(conv("groups", &[2, 8, 9, 10], &[24, 4, 3, 3]), 2), 24).int("group", 2),
-        conv("same_upper", &[1, 2, 6, 7], &[4, 2, 4, 3]).string("auto_pad", "SAME_UPPER").ints("strides", &[2, 2]),
+        conv("same_upper", &[1, 2, 6, 7], &[4, 2, 4, 3])
+            .string("auto_pad", "SAME_UPPER")
+            .ints("strides", &[2, 2]),
         conv("same_lower", &[1, 2, 6, 7], &[4, 2, 4, 3]).string("auto_pad", "SAME_LOWER"),
         conv("valid", &[1, 2, 6, 7], &[4, 2, 4, 3]).string("auto_pad", "VALID"),
         bias(same(conv("1d", &[2, 6, 33], &[9, 6, 3]), 1), 9),
@@ -485,7 +509,9 @@ fn cases() -> Vec<Case> {
         // The tiles of GPUs: whole blocks of channels and odd ones, several images, groups, tiles beyond the edges.
         bias(same(conv("blocks", &[2, 32, 9, 9], &[40, 32, 3, 3]), 2), 40),
         bias(same(conv("blocks_odd", &[3, 29, 5, 7], &[67, 29, 3, 3]), 2), 67).ints("strides", &[2, 1]),
-        conv("blocks_dilated", &[1, 16, 12, 13], &[9, 16, 3, 2]).ints("dilations", &[2, 3]).ints("pads", &[2, 3, 1, 0]),
+        conv("blocks_dilated", &[1, 16, 12, 13], &[9, 16, 3, 2])
+            .ints("dilations", &[2, 3])
+            .ints("pads", &[2, 3, 1, 0]),
         conv("blocks_groups", &[2, 48, 8, 9], &[60, 16, 3, 3]).int("group", 3),
         conv("many_places", &[1, 16, 70, 70], &[24, 16, 3, 3]),
         conv("many_filters", &[1, 18, 40, 40], &[260, 18, 3, 3]),
@@ -532,7 +558,13 @@ mod tests {
         let attributes = crate::graph::Attributes(
             [("pads".to_string(), crate::graph::Attr::Ints(vec![1, 1, 1, 1]))].into_iter().collect(),
         );
-        let def = NodeDef { op_type: "Conv", opset: 11, attributes: &attributes, inputs: &[true, true], outputs: &[true] };
+        let def = NodeDef {
+            op_type: "Conv",
+            opset: 11,
+            attributes: &attributes,
+            inputs: &[true, true],
+            outputs: &[true],
+        };
         let op = parse(&def).unwrap();
         let y = op.operator().eval(&[Some(&ones(&[1, 2, 3, 3])), Some(&ones(&[1, 2, 3, 3]))]).unwrap();
         assert_eq!(y[0].floats().unwrap(), [8.0, 12.0, 8.0, 12.0, 18.0, 12.0, 8.0, 12.0, 8.0]);

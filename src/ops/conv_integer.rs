@@ -2,9 +2,9 @@
 //!
 //! History: 10.
 
+use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::conv::{Sizes, group};
-use super::accumulate::{Sink};
 use super::quantized::{centred, channel_shape, check, lower_centred};
 use super::window::Window;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};

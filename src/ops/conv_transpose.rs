@@ -2,9 +2,9 @@
 //!
 //! History: 1, 11 (defaults spelled out), 22 (bfloat16).
 
+use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::conv::{add_bias, group};
-use super::accumulate::{Sink, in_parts};
 use super::window::{Span, Window};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::conv_transpose;
@@ -107,7 +107,9 @@ impl Operator for ConvTranspose {
         let sizes = self.sizes(&x.shape, &w.shape)?;
         let rank = sizes.spans.len();
         if rank > 3 {
-            refuse!("a transposed convolution over {rank} axes is not supported on the device; at most 3 are");
+            refuse!(
+                "a transposed convolution over {rank} axes is not supported on the device; at most 3 are"
+            );
         }
         let filters = if sizes.filters < 8 { 1 } else { 8 };
         let (all, output) = (sizes.shape[1], sizes.shape[2..].iter().product::<usize>());
@@ -120,7 +122,9 @@ impl Operator for ConvTranspose {
         let (x, w) = (cx.input(0)?, cx.input(1)?);
         let mut shape = vec![1; rank + 1];
         shape[0] = all;
-        let finish = |code: &mut Code, value| if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) };
+        let finish = |code: &mut Code, value| {
+            if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) }
+        };
         // An invocation looks for its first tap along each axis, then sums.
         let search: usize = sizes.spans.iter().map(|span| step(span).min(span.kernel)).sum();
         let limit = cx.target.max_iterations as usize;
@@ -128,14 +132,31 @@ impl Operator for ConvTranspose {
             refuse!("the kernel has more than {limit} taps on its axes");
         }
         let terms = (sizes.channels * phases, limit - search);
-        in_parts(cx, terms, (all, output), Scalar::F32, Sink::Finished(&finish), |cx, (first, last), epilogue, y| {
-            let fixed = [planes, self.group, sizes.filters, sizes.channels.max(1), first, last, input, output, taps];
-            let words = fixed.iter().chain(&axes).map(|&v| v as u32).chain(epilogue.params).collect();
-            let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
-            let kernel = conv_transpose::ConvTranspose { rank, filters, epilogue: epilogue.fused };
-            cx.call(kernel, tensors, words, groups);
-            Ok(())
-        })
+        in_parts(
+            cx,
+            terms,
+            (all, output),
+            Scalar::F32,
+            Sink::Finished(&finish),
+            |cx, (first, last), epilogue, y| {
+                let fixed = [
+                    planes,
+                    self.group,
+                    sizes.filters,
+                    sizes.channels.max(1),
+                    first,
+                    last,
+                    input,
+                    output,
+                    taps,
+                ];
+                let words = fixed.iter().chain(&axes).map(|&v| v as u32).chain(epilogue.params).collect();
+                let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
+                let kernel = conv_transpose::ConvTranspose { rank, filters, epilogue: epilogue.fused };
+                cx.call(kernel, tensors, words, groups);
+                Ok(())
+            },
+        )
     }
 }
 
@@ -150,15 +171,29 @@ fn cases() -> Vec<Case> {
     vec![
         new("plain", &[1, 3, 5, 6], &[3, 4, 3, 3]),
         bias(new("doubling", &[2, 12, 5, 6], &[12, 9, 2, 2]), 9).ints("strides", &[2, 2]),
-        bias(new("4x4", &[1, 6, 5, 7], &[6, 10, 4, 4]), 10).ints("strides", &[2, 2]).ints("pads", &[1, 1, 1, 1]),
+        bias(new("4x4", &[1, 6, 5, 7], &[6, 10, 4, 4]), 10)
+            .ints("strides", &[2, 2])
+            .ints("pads", &[1, 1, 1, 1]),
         new("stride3", &[1, 2, 4, 4], &[2, 3, 2, 2]).ints("strides", &[3, 3]),
         new("dilated", &[1, 2, 4, 5], &[2, 3, 3, 2]).ints("dilations", &[2, 3]).ints("strides", &[2, 2]),
-        new("dilated_common", &[1, 2, 4, 5], &[2, 3, 3, 2]).ints("dilations", &[2, 4]).ints("strides", &[4, 2]),
-        new("output_padding", &[1, 2, 3, 3], &[2, 3, 3, 3]).ints("strides", &[3, 2]).ints("output_padding", &[1, 1]),
-        new("output_shape", &[1, 2, 3, 3], &[2, 3, 3, 3]).ints("strides", &[3, 2]).ints("output_shape", &[10, 8]),
-        new("output_shape_small", &[1, 2, 3, 3], &[2, 3, 3, 3]).ints("strides", &[3, 2]).ints("output_shape", &[8, 4]),
-        new("same_upper", &[1, 2, 3, 4], &[2, 3, 3, 3]).ints("strides", &[2, 2]).string("auto_pad", "SAME_UPPER"),
-        new("same_lower", &[1, 2, 3, 4], &[2, 3, 3, 3]).ints("strides", &[2, 2]).string("auto_pad", "SAME_LOWER"),
+        new("dilated_common", &[1, 2, 4, 5], &[2, 3, 3, 2])
+            .ints("dilations", &[2, 4])
+            .ints("strides", &[4, 2]),
+        new("output_padding", &[1, 2, 3, 3], &[2, 3, 3, 3])
+            .ints("strides", &[3, 2])
+            .ints("output_padding", &[1, 1]),
+        new("output_shape", &[1, 2, 3, 3], &[2, 3, 3, 3])
+            .ints("strides", &[3, 2])
+            .ints("output_shape", &[10, 8]),
+        new("output_shape_small", &[1, 2, 3, 3], &[2, 3, 3, 3])
+            .ints("strides", &[3, 2])
+            .ints("output_shape", &[8, 4]),
+        new("same_upper", &[1, 2, 3, 4], &[2, 3, 3, 3])
+            .ints("strides", &[2, 2])
+            .string("auto_pad", "SAME_UPPER"),
+        new("same_lower", &[1, 2, 3, 4], &[2, 3, 3, 3])
+            .ints("strides", &[2, 2])
+            .string("auto_pad", "SAME_LOWER"),
         bias(new("groups", &[1, 6, 4, 5], &[6, 8, 3, 3]), 16).int("group", 2).ints("strides", &[2, 1]),
         bias(new("depthwise", &[1, 6, 4, 5], &[6, 1, 3, 3]), 6).int("group", 6).ints("strides", &[2, 2]),
         new("1d", &[2, 5, 9], &[5, 8, 4]).ints("strides", &[2]).ints("pads", &[1, 1]),

@@ -92,8 +92,11 @@ impl Operator for Cumulative {
         let x = cx.fact(0)?;
         let axis = axis(&cx.fact(1)?.i64s()?, x.rank())?;
         let count = |dims: &[usize]| dims.iter().product::<usize>();
-        let view =
-            View { outer: count(&x.shape[..axis]), length: x.shape[axis], inner: count(&x.shape[axis + 1..]) };
+        let view = View {
+            outer: count(&x.shape[..axis]),
+            length: x.shape[axis],
+            inner: count(&x.shape[axis + 1..]),
+        };
         let epilogue = cx.epilogue(None)?;
         let (input, output) = (cx.input(0)?, cx.output(0)?);
         self.scan(cx, input, output, view, &epilogue);
@@ -131,7 +134,8 @@ impl Cumulative {
         let parts = worth.max(view.length.div_ceil(longest)).max(1);
         let span = view.length.div_ceil(parts).max(1);
         let count = view.outer * parts * view.inner;
-        let mut params: Vec<u32> = [count, view.length.max(1), view.inner, parts, span].map(|v| v as u32).into();
+        let mut params: Vec<u32> =
+            [count, view.length.max(1), view.inner, parts, span].map(|v| v as u32).into();
         let kernel = Scan {
             scalar,
             product: self.product,
@@ -178,7 +182,10 @@ fn cases(name: &'static str) -> Vec<Case> {
         new("empty").input(x(&[2, 0])).constant(axis(1)),
         new("no_rows").input(x(&[0, 2])).constant(axis(1)),
         new("axis_input").input(x(&[2, 3])).input(axis(0)),
-        new("int32").tolerance(Tolerance::EXACT).input(case::values(&[2, 3], &[3i32, -4, 5, 6, 7, -8])).constant(axis(1)),
+        new("int32")
+            .tolerance(Tolerance::EXACT)
+            .input(case::values(&[2, 3], &[3i32, -4, 5, 6, 7, -8]))
+            .constant(axis(1)),
         new("int64").tolerance(Tolerance::EXACT).input(case::integers(&[2, 9], -3, 4)).constant(axis(1)),
         new("uint32").tolerance(Tolerance::EXACT).input(case::values(&[3], &[3u32, 4, 5])).constant(axis(0)),
         new("float16").input(case::converted(&x(&[9]), DType::F16)).constant(axis(0)),

@@ -2,9 +2,9 @@
 //!
 //! History: 19, 22 (bfloat16).
 
+use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::conv::{Sizes, add_bias, group};
-use super::accumulate::{Sink, in_parts};
 use super::window::{Span, Window};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::deform_conv as kernel;
@@ -49,7 +49,10 @@ impl DeformConv {
     fn sizes(&self, x: &[usize], w: &[usize]) -> Result<(Sizes, [Span; 2]), Why> {
         let sizes = Sizes::of(&self.window, self.group, x, w)?;
         let [down, right] = sizes.spans[..] else {
-            refuse!("a deformable convolution over {} axes is not supported; over two it is", sizes.spans.len())
+            refuse!(
+                "a deformable convolution over {} axes is not supported; over two it is",
+                sizes.spans.len()
+            )
         };
         if !x[1].is_multiple_of(self.offset_groups) {
             refuse!("{} offset groups do not divide {} channels", self.offset_groups, x[1]);
@@ -89,8 +92,8 @@ impl Operator for DeformConv {
         let (space, places) = (down.input * right.input, down.output * right.output);
         let taps = down.kernel * right.kernel;
         let mut y = Vec::new();
-        for (batch, filter, place) in
-            (0..sizes.batch * filters * places).map(|o| (o / places / filters, o / places % filters, o % places))
+        for (batch, filter, place) in (0..sizes.batch * filters * places)
+            .map(|o| (o / places / filters, o / places % filters, o % places))
         {
             let mut sum = 0.0;
             for term in 0..sizes.channels * taps {
@@ -99,7 +102,8 @@ impl Operator for DeformConv {
                     (batch * self.offset_groups + channel * self.offset_groups / channels) * taps + tap;
                 let at = |d: usize| offsets[(shared * 2 + d) * places + place];
                 let row = (place / right.output * down.stride + tap / right.kernel * down.dilation) as f64;
-                let column = (place % right.output * right.stride + tap % right.kernel * right.dilation) as f64;
+                let column =
+                    (place % right.output * right.stride + tap % right.kernel * right.dilation) as f64;
                 let plane = &x_values[(batch * channels + channel) * space..][..space];
                 let value = sample(
                     plane,
@@ -136,18 +140,41 @@ impl Operator for DeformConv {
         let terms = sizes.channels * spans.iter().map(|span| span.kernel).product::<usize>();
         let (count, limit) = (sizes.batch * filters * places, cx.target.max_iterations as usize);
         let shape = sizes.bias_shape();
-        let finish = |code: &mut Code, value| if bias.is_none() { Ok(value) } else { code.add_input(value, 3, &shape) };
+        let finish = |code: &mut Code, value| {
+            if bias.is_none() { Ok(value) } else { code.add_input(value, 3, &shape) }
+        };
         let sink = Sink::Finished(&finish);
-        in_parts(cx, (terms, limit), (filters, places), Scalar::F32, sink, |cx, (first, last), epilogue, y| {
-            let channels = x_shape[1];
-            let mut params = vec![count, filters, sizes.filters, channels, sizes.channels, channels / self.offset_groups];
-            params.extend([first, last]);
-            params.extend(spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]));
-            let params = params.into_iter().map(|v| v as u32).chain(epilogue.params).collect();
-            let tensors = read.iter().copied().chain(epilogue.tensors).chain([y]).collect();
-            cx.call(kernel::DeformConv { mask, epilogue: epilogue.fused }, tensors, params, groups(count));
-            Ok(())
-        })
+        in_parts(
+            cx,
+            (terms, limit),
+            (filters, places),
+            Scalar::F32,
+            sink,
+            |cx, (first, last), epilogue, y| {
+                let channels = x_shape[1];
+                let mut params = vec![
+                    count,
+                    filters,
+                    sizes.filters,
+                    channels,
+                    sizes.channels,
+                    channels / self.offset_groups,
+                ];
+                params.extend([first, last]);
+                params.extend(
+                    spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
+                );
+                let params = params.into_iter().map(|v| v as u32).chain(epilogue.params).collect();
+                let tensors = read.iter().copied().chain(epilogue.tensors).chain([y]).collect();
+                cx.call(
+                    kernel::DeformConv { mask, epilogue: epilogue.fused },
+                    tensors,
+                    params,
+                    groups(count),
+                );
+                Ok(())
+            },
+        )
     }
 }
 
@@ -163,7 +190,9 @@ fn cases() -> Vec<Case> {
     vec![
         new("plain", &[1, 3, 6, 7], &[4, 3, 3, 3], &[1, 18, 4, 5]),
         new("padded", &[2, 2, 5, 5], &[3, 2, 2, 2], &[2, 8, 6, 6]).ints("pads", &[1, 1, 1, 1]),
-        new("strides", &[1, 4, 9, 8], &[2, 4, 3, 2], &[1, 12, 4, 4]).ints("strides", &[2, 2]).ints("pads", &[1, 0, 0, 1]),
+        new("strides", &[1, 4, 9, 8], &[2, 4, 3, 2], &[1, 12, 4, 4])
+            .ints("strides", &[2, 2])
+            .ints("pads", &[1, 0, 0, 1]),
         new("dilations", &[1, 2, 9, 9], &[2, 2, 2, 3], &[1, 12, 7, 5]).ints("dilations", &[2, 2]),
         new("bias", &[1, 3, 4, 4], &[5, 3, 2, 2], &[1, 8, 3, 3]).constant(case::random(&[5])),
         new("mask", &[1, 3, 4, 4], &[5, 3, 2, 2], &[1, 8, 3, 3]).absent().input(case::random(&[1, 4, 3, 3])),

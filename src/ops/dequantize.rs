@@ -94,6 +94,9 @@ fn cases() -> Vec<Case> {
             .input(scale(&[3, 2]))
             .input(bytes(&[3, 2])),
         new("float16").input(bytes(&[9])).input(case::converted(&scale(&[]), DType::F16)),
-        new("output_dtype").int("output_dtype", i64::from(DType::F16.onnx())).input(bytes(&[9])).input(scale(&[])),
+        new("output_dtype")
+            .int("output_dtype", i64::from(DType::F16.onnx()))
+            .input(bytes(&[9]))
+            .input(scale(&[])),
     ]
 }

@@ -30,7 +30,8 @@ fn sizes(shape: &[usize]) -> Result<(usize, usize), Why> {
 fn determinant(mut m: Vec<f64>, n: usize) -> f64 {
     let mut det = 1.0;
     for i in 0..n {
-        let pivot = (i..n).fold(i, |best, row| if m[row * n + i].abs() > m[best * n + i].abs() { row } else { best });
+        let pivot =
+            (i..n).fold(i, |best, row| if m[row * n + i].abs() > m[best * n + i].abs() { row } else { best });
         if pivot != i {
             (0..n).for_each(|column| m.swap(i * n + column, pivot * n + column));
             det = -det;
@@ -111,7 +112,9 @@ fn cases() -> Vec<Case> {
     let new = |name: &str, shape: &[usize]| {
         Case::new("Det", name).tolerance(Tolerance::ACCUMULATION).input(case::random(shape))
     };
-    let given = |name: &str, shape: &[usize], values: &[f32]| Case::new("Det", name).input(case::values(shape, values));
+    let given = |name: &str, shape: &[usize], values: &[f32]| {
+        Case::new("Det", name).input(case::values(shape, values))
+    };
     vec![
         given("2x2", &[2, 2], &[0.0, 1.0, 2.0, 3.0]),
         given("singular", &[3, 3], &[1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 4.0, 5.0, 6.0]),

@@ -46,7 +46,12 @@ struct Geometry {
 }
 
 impl Dft {
-    fn geometry(&self, x: &[usize], length: Option<Vec<i64>>, axis: Option<Vec<i64>>) -> Result<Geometry, Why> {
+    fn geometry(
+        &self,
+        x: &[usize],
+        length: Option<Vec<i64>>,
+        axis: Option<Vec<i64>>,
+    ) -> Result<Geometry, Why> {
         let given = axis.and_then(|list| list.first().copied());
         let rank = x.len();
         let axis = axes::axis(self.axis.or(given).unwrap_or(-2), rank)?;
@@ -259,7 +264,9 @@ fn cases() -> Vec<Case> {
         new("opset 17", &[2, 6, 3, 1]).opset(17).int("axis", 1),
         // Errors grow with the logarithm of the length, and here with sums of up to 300 terms.
         new("long", &[1, 300, 1]).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 }),
-        new("power of two", &[2, 1024, 1]).int("onesided", 1).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 }),
+        new("power of two", &[2, 1024, 1])
+            .int("onesided", 1)
+            .tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 }),
         new("prime", &[1, 251, 2]).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 }),
         new("back, long", &[2, 61, 3, 2]).int("onesided", 1).int("inverse", 1).absent().input(scalar(1)),
         new("longer by a factor", &[2, 5, 3, 2]).int("inverse", 1).input(scalar(36)).input(scalar(1)),

@@ -23,7 +23,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 impl Dropout {
     fn check(&self, ratio: Option<&Array>, training: Option<&Array>) -> Result<(), Why> {
         let trains = training.map(|array| array.ints()).transpose()?.is_some_and(|v| v.first() == Some(&1));
-        let drops = ratio.is_none_or(|array| !matches!(&array.data, Numbers::Float(v) if v.first() == Some(&0.0)));
+        let drops =
+            ratio.is_none_or(|array| !matches!(&array.data, Numbers::Float(v) if v.first() == Some(&0.0)));
         if trains && drops {
             refuse!("training_mode drops elements at random; set it to false for inference");
         }

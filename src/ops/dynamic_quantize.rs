@@ -41,7 +41,8 @@ impl Operator for DynamicQuantize {
         let low = x.floats()?.iter().copied().fold(0.0, f64::min);
         let scale = f32(if high == low { 1.0 } else { f32(high - low) } / 255.0);
         let zero = f32(-low / scale).clamp(0.0, 255.0).round_ties_even();
-        let quantized = x.floats()?.iter().map(|x| (f32(x / scale).round_ties_even() + zero).clamp(0.0, 255.0));
+        let quantized =
+            x.floats()?.iter().map(|x| (f32(x / scale).round_ties_even() + zero).clamp(0.0, 255.0));
         Ok(vec![
             Array::int(DType::U8, &x.shape, quantized.map(|v| v as i128).collect()),
             Array::float(DType::F32, &[], vec![scale]),
@@ -53,9 +54,11 @@ impl Operator for DynamicQuantize {
         let shape = &cx.fact(0)?.shape;
         let axes: Vec<usize> = (0..shape.len()).collect();
         let mut rows = Rows::new(cx, 0, shape, &axes)?;
-        let with_zero = |function| move |e: &mut Builder, folded: Reg| {
-            let zero = e.f32(0.0);
-            e.two(function, folded, zero)
+        let with_zero = |function| {
+            move |e: &mut Builder, folded: Reg| {
+                let zero = e.f32(0.0);
+                e.two(function, folded, zero)
+            }
         };
         rows.fold(Combine::Max, |e| element(e, Scalar::F32), with_zero(Fn2::Max));
         rows.fold(Combine::Min, |e| element(e, Scalar::F32), with_zero(Fn2::Min));
@@ -94,7 +97,8 @@ fn scale_of(e: &mut Builder) -> Reg {
 }
 
 fn cases() -> Vec<Case> {
-    let new = |case: &str| Case::new("DynamicQuantizeLinear", case).outputs(3).tolerance(Tolerance::ARITHMETIC);
+    let new =
+        |case: &str| Case::new("DynamicQuantizeLinear", case).outputs(3).tolerance(Tolerance::ARITHMETIC);
     vec![
         new("both signs").input(case::uniform(&[3, 7], -2.0, 5.0)),
         new("positive").input(case::uniform(&[17], 1.0, 5.0)),

@@ -2,8 +2,8 @@
 //!
 //! History: 12, 28 (bfloat16).
 
-use super::case::{self, Case, Tolerance};
 use super::accumulate::{Sink, Source, in_parts};
+use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, strides};
 use crate::kernels::contract::{Contract, groups};
@@ -25,7 +25,9 @@ const ELLIPSIS: char = '.';
 pub(crate) const ROWS: &[Row] = &[onnx("Einsum", 12, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
-    let Some(equation) = def.attributes.string("equation")? else { refuse!("attribute 'equation' is required") };
+    let Some(equation) = def.attributes.string("equation")? else {
+        refuse!("attribute 'equation' is required")
+    };
     let (inputs, output) = match equation.split_once("->") {
         Some((inputs, output)) => (inputs, Some(term(output)?)),
         None => (equation.as_str(), None),
@@ -41,7 +43,8 @@ fn term(text: &str) -> Result<Vec<char>, Why> {
     let text: String = text.chars().filter(|c| *c != ' ').collect();
     let labels: Vec<char> = text.replacen("...", ".", 1).chars().collect();
     let dots = labels.iter().filter(|&&c| c == ELLIPSIS).count();
-    if dots > 1 || labels.iter().any(|c| *c != ELLIPSIS && !c.is_ascii_alphabetic()) || text.contains("....") {
+    if dots > 1 || labels.iter().any(|c| *c != ELLIPSIS && !c.is_ascii_alphabetic()) || text.contains("....")
+    {
         refuse!("the term '{text}' has more than letters and one ellipsis");
     }
     if dots == 1 && !text.contains("...") {
@@ -103,7 +106,9 @@ impl Einsum {
         let mut axes: Vec<Axis> = Vec::new();
         let mut uses: Vec<usize> = Vec::new();
         for (operand, (term, shape)) in self.terms.iter().zip(shapes).enumerate() {
-            for ((label, &size), stride) in spelled(term, shape.len())?.into_iter().zip(*shape).zip(dense(shape)) {
+            for ((label, &size), stride) in
+                spelled(term, shape.len())?.into_iter().zip(*shape).zip(dense(shape))
+            {
                 let at = axes.iter().position(|axis| axis.label == label).unwrap_or_else(|| {
                     axes.push(Axis { label, size: 1, steps: vec![0; shapes.len()] });
                     uses.push(0);
@@ -145,7 +150,8 @@ impl Einsum {
             }
             None => {
                 let once = axes.iter().zip(uses).filter(|(_, uses)| **uses == 1).map(|(axis, _)| axis.label);
-                let mut letters: Vec<Label> = once.filter(|label| matches!(label, Label::Letter(_))).collect();
+                let mut letters: Vec<Label> =
+                    once.filter(|label| matches!(label, Label::Letter(_))).collect();
                 letters.sort();
                 Ok([hidden, letters].concat())
             }
@@ -274,7 +280,13 @@ impl Loops {
     }
 
     /// Sums `operand` over the axes that it alone has, before it is multiplied.
-    fn sum_alone(&mut self, cx: &mut Lower, scalar: Scalar, operand: usize, source: &mut Source) -> Result<(), Why> {
+    fn sum_alone(
+        &mut self,
+        cx: &mut Lower,
+        scalar: Scalar,
+        operand: usize,
+        source: &mut Source,
+    ) -> Result<(), Why> {
         let own = |axis: &Axis| Axis { steps: vec![axis.steps[operand]], ..axis.clone() };
         let alone = |axis: &Axis| axis.steps[1 - operand] == 0 && axis.steps[operand] != 0;
         if !self.inner.iter().any(alone) {
@@ -312,8 +324,10 @@ impl Loops {
         let (mut batch, mut rows, mut columns) = (has(true, true), has(true, false), has(false, true));
         let mut inner: Vec<Axis> = self.inner.iter().filter(|axis| axis.size != 1).cloned().collect();
         // The right operand's own axes may come first.
-        let order: Vec<Label> = self.outer.iter().filter(|axis| axis.size != 1).map(|axis| axis.label).collect();
-        let swapped: Vec<Label> = [&batch, &columns, &rows].into_iter().flatten().map(|axis| axis.label).collect();
+        let order: Vec<Label> =
+            self.outer.iter().filter(|axis| axis.size != 1).map(|axis| axis.label).collect();
+        let swapped: Vec<Label> =
+            [&batch, &columns, &rows].into_iter().flatten().map(|axis| axis.label).collect();
         if order == swapped && !rows.is_empty() {
             sources.reverse();
             (rows, columns) = (columns, rows);
@@ -321,7 +335,8 @@ impl Loops {
                 axis.steps.reverse();
             }
         }
-        let straight: Vec<Label> = [&batch, &rows, &columns].into_iter().flatten().map(|axis| axis.label).collect();
+        let straight: Vec<Label> =
+            [&batch, &rows, &columns].into_iter().flatten().map(|axis| axis.label).collect();
         inner.sort_by_key(|axis| std::cmp::Reverse(axis.steps[0]));
         for (operand, own) in [(0, &mut rows), (1, &mut columns)] {
             let parts = [own.as_slice(), &inner];
@@ -339,7 +354,10 @@ impl Loops {
             m: size(&rows),
             n: size(&columns),
             k: size(&inner),
-            batch: batch.iter().map(|axis| Batch { size: axis.size, a: axis.steps[0], b: axis.steps[1] }).collect(),
+            batch: batch
+                .iter()
+                .map(|axis| Batch { size: axis.size, a: axis.steps[0], b: axis.steps[1] })
+                .collect(),
             a: matrix(0, &rows, &inner),
             b: matrix(1, &inner, &columns),
         };
@@ -375,8 +393,11 @@ impl Loops {
         for source in sources {
             tensors.push(source.tensor(cx)?);
         }
-        let axes: Vec<usize> =
-            outer.iter().chain(&inner).flat_map(|axis| [axis.size].into_iter().chain(axis.steps.clone())).collect();
+        let axes: Vec<usize> = outer
+            .iter()
+            .chain(&inner)
+            .flat_map(|axis| [axis.size].into_iter().chain(axis.steps.clone()))
+            .collect();
         let limit = cx.target.max_iterations as usize;
         in_parts(cx, (terms, limit), (1, count), scalar, sink, |cx, (first, last), epilogue, output| {
             let fixed = [count, first, last].into_iter().chain(axes.iter().copied());
@@ -422,7 +443,8 @@ fn lay_out(
     source: Source,
     groups: [&mut Vec<Axis>; 3],
 ) -> Result<Source, Why> {
-    let mut axes: Vec<&mut Axis> = groups.into_iter().flatten().filter(|axis| axis.steps[operand] != 0).collect();
+    let mut axes: Vec<&mut Axis> =
+        groups.into_iter().flatten().filter(|axis| axis.steps[operand] != 0).collect();
     let shape: Vec<usize> = axes.iter().map(|axis| axis.size).collect();
     let dims: Vec<(usize, i64)> = axes.iter().map(|axis| (axis.size, axis.steps[operand] as i64)).collect();
     let from = source.tensor(cx)?;

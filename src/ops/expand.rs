@@ -17,7 +17,9 @@ pub(crate) const ROWS: &[Row] = &[onnx("Expand", 8, |_| Ok(Op::from(Expand)), ca
 
 /// A list of dimensions, none of them negative.
 pub(crate) fn dims(list: &[i64]) -> Result<Vec<usize>, Why> {
-    let dim = |&d: &i64| usize::try_from(d).map_err(|_| Why(format!("the shape {list:?} has a negative dimension")));
+    let dim = |&d: &i64| {
+        usize::try_from(d).map_err(|_| Why(format!("the shape {list:?} has a negative dimension")))
+    };
     list.iter().map(dim).collect()
 }
 

@@ -56,7 +56,8 @@ impl Operator for EyeLike {
     fn pointwise(&self, e: &mut Builder, _: &[Option<Reg>], out: DType) -> Option<Reg> {
         let (row, column) = (e.coordinate(0), e.coordinate(1));
         let (row, column) = (e.convert(row, Scalar::I32), e.convert(column, Scalar::I32));
-        let k = e.constant(Scalar::I32, self.k.clamp(i64::from(i32::MIN) / 2, i64::from(i32::MAX) / 2) as f64);
+        let k =
+            e.constant(Scalar::I32, self.k.clamp(i64::from(i32::MIN) / 2, i64::from(i32::MAX) / 2) as f64);
         let above = e.sub(column, row);
         let on = e.two(Fn2::Equal, above, k);
         Some(e.convert(on, Scalar::of(out)?))

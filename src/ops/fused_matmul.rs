@@ -4,9 +4,9 @@
 //!
 //! History: com.microsoft 1.
 
+use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::accumulate::{Sink, Source};
 use super::product::{Batch, Matrix, Product};
 use super::{Array, Attributes, NodeDef, Op, Operator, Row, Why, refuse, required};
 use crate::kernels::expr::Scalar;
@@ -33,7 +33,10 @@ pub(crate) const ROWS: &[Row] =
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let turn = |attributes: &Attributes, transpose: &str, batch: &str| {
-        Ok::<_, Why>(Turn { transpose: attributes.flag(transpose, false)?, batch: attributes.flag(batch, false)? })
+        Ok::<_, Why>(Turn {
+            transpose: attributes.flag(transpose, false)?,
+            batch: attributes.flag(batch, false)?,
+        })
     };
     let attributes = def.attributes;
     Ok(FusedMatMul {
@@ -137,11 +140,8 @@ impl Operator for FusedMatMul {
                 at.iter().enumerate().map(|(d, at)| at * view.batch_stride(d, batch.len())).sum()
             };
             let sizes = (left.rows().0, left.columns().0, right.columns().0);
-            let product = matmul(
-                &left.matrix(a_values, first(&left)),
-                &right.matrix(b_values, first(&right)),
-                sizes,
-            );
+            let product =
+                matmul(&left.matrix(a_values, first(&left)), &right.matrix(b_values, first(&right)), sizes);
             values.extend(product.into_iter().map(|sum| f64::from(self.alpha) * sum));
         }
         Ok(vec![Array::float(a.dtype, &shape, values)])
@@ -209,7 +209,10 @@ fn cases() -> Vec<Case> {
         two("vector_right", &[2, 3, 5], &[5]).int("transB", 1),
         two("batch_broadcast", &[2, 1, 9, 5], &[3, 7, 5]).int("transB", 1),
         two("empty_sum", &[3, 0], &[0, 4]).float("alpha", 2.0),
-        new("constant_turned").input(case::random(&[2, 20, 36])).constant(case::random(&[72, 36])).int("transB", 1),
+        new("constant_turned")
+            .input(case::random(&[2, 20, 36]))
+            .constant(case::random(&[72, 36]))
+            .int("transB", 1),
         new("constant_batch")
             .input(case::random(&[2, 20, 36]))
             .constant(case::random(&[36, 2, 20]))

@@ -76,7 +76,10 @@ fn cases() -> Vec<Case> {
     vec![
         new("rows").input(case::random(&[5, 4])).input(case::values(&[2, 2], &[0i64, -1, 4, 2])),
         new("axis 1").int("axis", 1).input(case::random(&[3, 5, 2])).input(case::list(&[4, 1, 1])),
-        new("last axis").int("axis", -1).input(case::random(&[2, 3, 5])).input(case::values(&[3], &[0i32, -5, 4])),
+        new("last axis")
+            .int("axis", -1)
+            .input(case::random(&[2, 3, 5]))
+            .input(case::values(&[3], &[0i32, -5, 4])),
         new("scalar").input(case::random(&[3, 4])).input(case::values(&[], &[1i64])),
         new("constant scalar").input(case::random(&[3, 64])).constant(case::values(&[], &[-2i64])),
         new("unaligned scalar").input(case::random(&[3, 5])).constant(case::values(&[], &[1i64])),

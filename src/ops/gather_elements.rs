@@ -83,13 +83,19 @@ fn cases() -> Vec<Case> {
         new("axis 1").int("axis", 1).input(case::random(&[3, 4])).input(case::integers(&[3, 2], -4, 4)),
         new("middle").int("axis", 1).input(case::random(&[2, 5, 3])).input(case::integers(&[2, 4, 3], 0, 5)),
         new("fewer").int("axis", -1).input(case::random(&[3, 4, 5])).input(case::integers(&[2, 3, 7], 0, 5)),
-        new("rank 5").int("axis", 2).input(case::random(&[2, 3, 4, 2, 3])).input(case::integers(&[2, 2, 3, 2, 1], 0, 4)),
+        new("rank 5").int("axis", 2).input(case::random(&[2, 3, 4, 2, 3])).input(case::integers(
+            &[2, 2, 3, 2, 1],
+            0,
+            4,
+        )),
         new("vector").input(case::random(&[6])).input(case::values(&[3], &[-1i32, 0, 5])),
         new("bool").input(case::bools(&[3], &[true, false, true])).input(case::list(&[1, 1, 2])),
         new("int64").input(case::integers(&[2, 3], -9, 9)).input(case::integers(&[4, 3], 0, 2)),
-        new("float16")
-            .input(case::converted(&case::random(&[4, 2]), DType::F16))
-            .input(case::integers(&[3, 2], -4, 4)),
+        new("float16").input(case::converted(&case::random(&[4, 2]), DType::F16)).input(case::integers(
+            &[3, 2],
+            -4,
+            4,
+        )),
         new("empty").input(case::random(&[3, 4])).input(case::values::<i64>(&[0, 4], &[])),
     ]
 }

@@ -89,7 +89,10 @@ fn cases() -> Vec<Case> {
         new("elements").input(case::random(&[3, 4])).input(four()),
         new("slices").input(case::random(&[3, 4, 5])).input(four()),
         new("one index").input(case::random(&[3, 4])).input(case::values(&[2, 1, 1], &[2i64, -3])),
-        new("batch").int("batch_dims", 1).input(case::random(&[2, 3, 4])).input(case::values(&[2, 1], &[2i64, -3])),
+        new("batch")
+            .int("batch_dims", 1)
+            .input(case::random(&[2, 3, 4]))
+            .input(case::values(&[2, 1], &[2i64, -3])),
         new("batch, many")
             .int("batch_dims", 2)
             .input(case::random(&[2, 2, 3, 4]))

@@ -2,9 +2,9 @@
 //!
 //! History: 7 (broadcast of C), 9 (integers), 11 (C optional), 13 (bfloat16).
 
+use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::accumulate::{Sink, Source};
 use super::product::{Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Reg, Scalar};
@@ -107,7 +107,9 @@ impl Operator for Gemm {
                 let y = product!(a.ints()?, b.ints()?, Array::ints, alpha as i128, beta as i128);
                 Array::int(a.dtype, &shape, y)
             }
-            _ => Array::float(a.dtype, &shape, product!(a.floats()?, b.floats()?, Array::floats, alpha, beta)),
+            _ => {
+                Array::float(a.dtype, &shape, product!(a.floats()?, b.floats()?, Array::floats, alpha, beta))
+            }
         }])
     }
 

@@ -191,8 +191,11 @@ fn cases() -> Vec<Case> {
             for align in [0, 1] {
                 let new = |name: &str, image: &[usize], grid: &[usize]| {
                     let case = Case::new("GridSample", &format!("{mode}/{padding}/{align}/{name}"));
-                    let case = case.string("mode", mode).string("padding_mode", padding).int("align_corners", align);
-                    case.tolerance(tolerance).input(case::random(image)).input(case::uniform(grid, -spread, spread))
+                    let case =
+                        case.string("mode", mode).string("padding_mode", padding).int("align_corners", align);
+                    case.tolerance(tolerance)
+                        .input(case::random(image))
+                        .input(case::uniform(grid, -spread, spread))
                 };
                 cases.push(new("2d", &[2, 3, 4, 5], &[2, 3, 4, 2]));
                 cases.push(new("3d", &[1, 2, 3, 2, 4], &[1, 2, 3, 2, 3]));
@@ -206,7 +209,9 @@ fn cases() -> Vec<Case> {
         let whole = Tolerance { relative: 0.0, absolute: 1.0 };
         cases.push(new("int32").tolerance(whole).input(integers).input(grid()));
         let half = case::converted(&case::random(&[1, 1, 3, 4]), DType::F16);
-        cases.push(new("float16").tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 }).input(half).input(grid()));
+        cases.push(
+            new("float16").tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 }).input(half).input(grid()),
+        );
         cases.push(new("empty").input(case::random(&[0, 1, 3, 3])).input(case::random(&[0, 2, 2, 2])));
         let far = case::values(&[1, 1, 3, 2], &[f32::INFINITY, 0.0, 1e30, -1e30, f32::NEG_INFINITY, 3e9]);
         cases.push(new("far").tolerance(tolerance).input(case::random(&[1, 1, 3, 3])).input(far));

@@ -32,9 +32,8 @@ impl Operator for IsInf {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?;
-        let test = |x: &f64| {
-            (self.negative && *x == f64::NEG_INFINITY) || (self.positive && *x == f64::INFINITY)
-        };
+        let test =
+            |x: &f64| (self.negative && *x == f64::NEG_INFINITY) || (self.positive && *x == f64::INFINITY);
         Ok(vec![Array::bools(&x.shape, x.floats()?.iter().map(test).collect())])
     }
 

@@ -46,7 +46,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     if (def.has_input(DECAY), def.has_input(BETA)) != (gated, delta) {
         refuse!("decay is for gated rules, and beta for delta rules, and both are required there");
     }
-    Ok(LinearAttention { gated, delta, q_heads, kv_heads, scale: def.attributes.float_or("scale", 0.0)? }.into())
+    Ok(LinearAttention { gated, delta, q_heads, kv_heads, scale: def.attributes.float_or("scale", 0.0)? }
+        .into())
 }
 
 impl LinearAttention {
@@ -136,7 +137,8 @@ impl Operator for LinearAttention {
                 for g in 0..p.group {
                     let q_row = (row * p.heads + head) * p.group + g;
                     for m in 0..p.depth_v {
-                        let products = (0..p.depth).map(|d| queries[q_row * p.depth + d] * s[d * p.depth_v + m]);
+                        let products =
+                            (0..p.depth).map(|d| queries[q_row * p.depth + d] * s[d * p.depth_v + m]);
                         y[q_row * p.depth_v + m] = f64::from(p.scale) * products.sum::<f64>();
                     }
                 }
@@ -209,7 +211,10 @@ fn cases() -> Vec<Case> {
         qkv(new("gated delta", "gated_delta", 4, 2), 4, 2).input(past(2)).input(decay(2)).input(rates(2)),
         qkv(new("one rate", "gated_delta", 3, 1), 3, 1).absent().input(decay(4)).input(rates(1)),
         qkv(new("result only", "linear", 1, 1).outputs(1), 1, 1),
-        new("float16", "linear", 1, 1).input(half(&[1, 3, 4])).input(half(&[1, 3, 4])).input(half(&[1, 3, 2])),
+        new("float16", "linear", 1, 1)
+            .input(half(&[1, 3, 4]))
+            .input(half(&[1, 3, 4]))
+            .input(half(&[1, 3, 2])),
         new("many steps", "linear", 1, 1)
             .input(case::uniform(&[1, 600, 64], -0.2, 0.2))
             .input(case::uniform(&[1, 600, 64], -0.2, 0.2))

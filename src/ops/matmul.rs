@@ -2,9 +2,9 @@
 //!
 //! History: 1, 9 (integers), 13 (bfloat16).
 
+use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::accumulate::{Sink, Source};
 use super::product::{Batch, Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::kernels::expr::Scalar;
@@ -95,7 +95,8 @@ impl Shapes {
         let (a, b) = (self.operand(cx, 0)?, self.operand(cx, 1)?);
         let mut batch = Vec::new();
         for (d, &size) in self.batch.iter().enumerate() {
-            match together(&self.pieces(&a, &self.a_batch, d, size), &self.pieces(&b, &self.b_batch, d, size)) {
+            match together(&self.pieces(&a, &self.a_batch, d, size), &self.pieces(&b, &self.b_batch, d, size))
+            {
                 Some(dims) => batch.extend(dims),
                 None => return Ok(self.product(Source::Input(0), Source::Input(1))),
             }
@@ -123,7 +124,10 @@ impl Shapes {
             && let Some((row, column)) = matrix(&pieces)
         {
             pieces.truncate(batch.len());
-            return Ok(Operand { matrix: Matrix { source: Source::Tensor(tensor), row, column }, batch: pieces });
+            return Ok(Operand {
+                matrix: Matrix { source: Source::Tensor(tensor), row, column },
+                batch: pieces,
+            });
         }
         let stride = |d: usize| batch[d + 1..].iter().product::<usize>() * rows * columns;
         let pieces = batch.iter().enumerate().map(|(d, &size)| vec![(size, stride(d))]).collect();
@@ -201,8 +205,10 @@ impl Operator for MatMul {
 
 fn cases() -> Vec<Case> {
     let new = |name: &str| Case::new("MatMul", name).tolerance(Tolerance::ACCUMULATION);
-    let float = |name: &str, a: &[usize], b: &[usize]| new(name).input(case::random(a)).input(case::random(b));
-    let constant = |name: &str, a: &[usize], b: &[usize]| new(name).input(case::random(a)).constant(case::random(b));
+    let float =
+        |name: &str, a: &[usize], b: &[usize]| new(name).input(case::random(a)).input(case::random(b));
+    let constant =
+        |name: &str, a: &[usize], b: &[usize]| new(name).input(case::random(a)).constant(case::random(b));
     let cast = |name: &str, dtype: DType| {
         let small = |shape: &[usize]| case::converted(&case::integers(shape, 0, 9), dtype);
         new(name).tolerance(Tolerance::EXACT).input(small(&[3, 5])).input(small(&[5, 4]))
@@ -254,13 +260,15 @@ fn cases() -> Vec<Case> {
         float("batch_tiles", &[3, 65, 20], &[3, 20, 68]),
         float("batch_broadcast", &[2, 1, 33, 16], &[1, 3, 16, 36]),
         float("batch_rows", &[6, 2, 80], &[6, 80, 40]),
-        float("long_tile", &[18, 70_003], &[70_003, 5]).tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
+        float("long_tile", &[18, 70_003], &[70_003, 5])
+            .tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
         constant("constant_tiles", &[67, 36], &[36, 130]),
         constant("constant_tiles_odd", &[515, 33], &[33, 518]),
         constant("constant_narrow", &[150, 40], &[40, 9]),
         constant("constant_few_rows", &[7, 99], &[99, 70]),
         constant("constant_row_aligned", &[1, 128], &[128, 96]),
-        constant("constant_long", &[18, 70_003], &[70_003, 5]).tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
+        constant("constant_long", &[18, 70_003], &[70_003, 5])
+            .tolerance(Tolerance { relative: 1e-3, absolute: 5e-2 }),
         new("constant_left_tiles").constant(case::random(&[70, 50])).input(case::random(&[2, 50, 71])),
         cast("int32", DType::I32),
         whole("int32_tiles", &[35, 70], &[70, 66]),

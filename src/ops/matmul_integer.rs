@@ -2,9 +2,9 @@
 //!
 //! History: 10.
 
+use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
-use super::accumulate::{Sink};
 use super::quantized::{centred, check, lower_centred, matrix_shape};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
 use crate::kernels::expr::Scalar;
@@ -38,7 +38,8 @@ impl Operator for MatMulInteger {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
         let shapes = Shapes::of(&a.shape, &b.shape)?;
-        let (left, right) = (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 3), columns)?);
+        let (left, right) =
+            (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 3), columns)?);
         Ok(vec![Array::int(DType::I32, &shapes.shape, shapes.eval(&left, &right))])
     }
 
@@ -67,7 +68,9 @@ fn cases() -> Vec<Case> {
     vec![
         new("no_zero_point", DType::U8, DType::I8),
         new("scalars", DType::U8, DType::U8).input(bytes(&[], DType::U8)).input(bytes(&[1], DType::U8)),
-        new("rows_and_columns", DType::I8, DType::U8).input(bytes(&[5], DType::I8)).input(bytes(&[6], DType::U8)),
+        new("rows_and_columns", DType::I8, DType::U8)
+            .input(bytes(&[5], DType::I8))
+            .input(bytes(&[6], DType::U8)),
         new("constants", DType::U8, DType::I8)
             .constant(case::values(&[], &[128u8]))
             .constant(case::values(&[], &[0i8])),

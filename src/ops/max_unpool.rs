@@ -32,7 +32,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 impl MaxUnpool {
     /// The shape that the indices count, and the output's.
-    fn shapes(&self, x: &[usize], places: &[usize], wanted: Option<Vec<i64>>) -> Result<[Vec<usize>; 2], Why> {
+    fn shapes(
+        &self,
+        x: &[usize],
+        places: &[usize],
+        wanted: Option<Vec<i64>>,
+    ) -> Result<[Vec<usize>; 2], Why> {
         let rank = self.kernel.len();
         if x.len() != rank + 2 || places != x {
             refuse!("a kernel of {rank} axes and indices of shape {places:?} do not fit input {x:?}");
@@ -42,7 +47,9 @@ impl MaxUnpool {
             let pads = i128::from(self.pads[d]) + i128::from(self.pads[rank + d]);
             let before = (x[d + 2] as i128 - 1) * i128::from(self.strides[d]);
             let size = before + i128::from(self.kernel[d]) - pads;
-            counted.push(u32::try_from(size).map_err(|_| format!("axis {} would have {size} elements", d + 2))? as usize);
+            counted
+                .push(u32::try_from(size).map_err(|_| format!("axis {} would have {size} elements", d + 2))?
+                    as usize);
         }
         let Some(wanted) = wanted else { return Ok([counted.clone(), counted]) };
         let output = wanted.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect::<Vec<_>>();
@@ -110,8 +117,15 @@ fn cases() -> Vec<Case> {
     vec![
         new("plain").input(case::random(&[1, 2, 2, 2])).input(places()),
         new("larger").input(case::random(&[1, 2, 2, 2])).input(places()).input(case::list(&[1, 3, 5, 6])),
-        new("pads").ints("pads", &[0, 0, 1, 1]).input(case::random(&[1, 2, 2, 2])).input(case::integers(&[1, 2, 2, 2], 0, 18)),
-        Case::new("MaxUnpool", "1d").ints("kernel_shape", &[3]).input(case::random(&[2, 1, 2])).input(case::values(&[2, 1, 2], &[0i64, 3, 5, 7])),
+        new("pads").ints("pads", &[0, 0, 1, 1]).input(case::random(&[1, 2, 2, 2])).input(case::integers(
+            &[1, 2, 2, 2],
+            0,
+            18,
+        )),
+        Case::new("MaxUnpool", "1d")
+            .ints("kernel_shape", &[3])
+            .input(case::random(&[2, 1, 2]))
+            .input(case::values(&[2, 1, 2], &[0i64, 3, 5, 7])),
         new("empty").input(case::random(&[0, 2, 2, 2])).input(case::values::<i64>(&[0, 2, 2, 2], &[])),
     ]
 }

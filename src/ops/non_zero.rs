@@ -19,7 +19,8 @@ pub(crate) fn known_facts(operator: &impl Operator, inputs: &[Option<&Fact>]) ->
     if inputs.iter().flatten().any(|fact| fact.value.is_none()) {
         refuse!("the output's shape depends on data that only a run knows");
     }
-    let arrays: Vec<Option<&Array>> = inputs.iter().map(|fact| fact.and_then(|fact| fact.array().ok())).collect();
+    let arrays: Vec<Option<&Array>> =
+        inputs.iter().map(|fact| fact.and_then(|fact| fact.array().ok())).collect();
     let outputs = operator.eval(&arrays)?;
     Ok(outputs.iter().map(|array| Fact::new(array.dtype, array.shape.clone())).collect())
 }

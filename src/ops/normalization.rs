@@ -113,7 +113,10 @@ impl Normalization {
                 shape[0] = groups;
                 shape[1] = layout.shape[2];
                 if given != [groups * layout.shape[2]] {
-                    refuse!("scale and bias are {given:?}, and there are {} channels", groups * layout.shape[2]);
+                    refuse!(
+                        "scale and bias are {given:?}, and there are {} channels",
+                        groups * layout.shape[2]
+                    );
                 }
                 return Ok(shape);
             }
@@ -218,7 +221,8 @@ impl Operator for Normalization {
         let mut results = vec![Array::float(dtype, &x.shape, y)];
         if matches!(self.kind, Kind::Layer { centered: true, .. }) {
             let kept = super::reduce::reduced_shape(&x.shape, &layout.axes, true);
-            results.extend([Array::float(self.stash, &kept, means), Array::float(self.stash, &kept, factors)]);
+            results
+                .extend([Array::float(self.stash, &kept, means), Array::float(self.stash, &kept, factors)]);
         }
         Ok(results)
     }
@@ -327,7 +331,9 @@ fn layer_cases() -> Vec<Case> {
         affine(new("large_mean").input(case::uniform(&[2, 64], 99.0, 101.0)), &[64]),
         new("no_bias").input(x(&[3, 130])).input(x(&[130])),
         new("float16").input(half(&[3, 9])).input(half(&[9])).input(half(&[9])),
-        new("bfloat16").input(case::converted(&x(&[3, 9]), DType::BF16)).input(case::converted(&x(&[9]), DType::BF16)),
+        new("bfloat16")
+            .input(case::converted(&x(&[3, 9]), DType::BF16))
+            .input(case::converted(&x(&[9]), DType::BF16)),
     ]
 }
 
@@ -338,7 +344,9 @@ fn rms_cases() -> Vec<Case> {
         new("last").input(x(&[3, 7])).input(x(&[7])),
         new("two_axes").int("axis", 1).input(x(&[2, 3, 5])).input(x(&[3, 5])),
         new("long").input(x(&[2, 4096])).input(x(&[4096])),
-        new("float16").input(case::converted(&x(&[3, 9]), DType::F16)).input(case::converted(&x(&[9]), DType::F16)),
+        new("float16")
+            .input(case::converted(&x(&[3, 9]), DType::F16))
+            .input(case::converted(&x(&[9]), DType::F16)),
         new("mixed").input(case::converted(&x(&[3, 9]), DType::F16)).input(x(&[9])),
     ]
 }

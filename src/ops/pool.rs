@@ -6,8 +6,8 @@
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::kernels::pool as kernel;
 use crate::kernels::nested;
+use crate::kernels::pool as kernel;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::{Numbers, ravel, unravel};
 
@@ -296,13 +296,18 @@ fn cases(name: &'static str) -> Vec<Case> {
             let numbers = case::integers(&[1, 2, 5, 6], -128, 128);
             let int = |name: &str, dtype| {
                 let input = case::converted(&numbers, dtype);
-                Case::new("MaxPool", name).tolerance(Tolerance::EXACT).ints("kernel_shape", &[2, 3]).input(input)
+                Case::new("MaxPool", name)
+                    .tolerance(Tolerance::EXACT)
+                    .ints("kernel_shape", &[2, 3])
+                    .input(input)
             };
             cases.push(int("int8", DType::I8));
             cases.push(int("uint8", DType::U8));
             let shape = [2, 3, 6, 5];
             cases.push(new("indices", &shape, &[3, 2]).ints("pads", &[1, 1, 1, 1]).outputs(2));
-            cases.push(new("columns", &shape, &[3, 2]).ints("strides", &[2, 2]).int("storage_order", 1).outputs(2));
+            cases.push(
+                new("columns", &shape, &[3, 2]).ints("strides", &[2, 2]).int("storage_order", 1).outputs(2),
+            );
             let special = [f32::NAN, 1.0, f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY, 0.0, 2.0, 2.0];
             let special = case::values(&[1, 1, 8], &special);
             let case = Case::new("MaxPool", "special").tolerance(Tolerance::EXACT).ints("kernel_shape", &[2]);

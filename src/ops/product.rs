@@ -70,18 +70,17 @@ impl Product {
             None => product.strided(cx)?,
         };
         let Chosen { tile, a, windows, batch, limit, slices, before } = chosen;
-        let (prologue, others, before) = Before::parts(&before);
         let batch = cx.padded("batch", batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
             for Window { b, own, grid } in &windows {
                 let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
                 let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
-                let fused = before.iter().chain(&epilogue.params).copied();
+                let fused = before.params.iter().chain(&epilogue.params).copied();
                 let params = fixed.chain(batches).map(|v| v as u32).chain(fused).collect();
-                let operands = [a, *b].into_iter().chain(others.iter().copied());
-                let tensors = operands.chain(epilogue.tensors.clone()).chain([output]).collect();
-                let (prologue, epilogue) = (prologue.clone(), epilogue.fused.clone());
+                let others = before.tensors.iter().chain(&epilogue.tensors).copied();
+                let tensors = [a, *b].into_iter().chain(others).chain([output]).collect();
+                let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused.clone());
                 let gemm = Gemm { scalar, batch: batch.len(), tile, prologue, epilogue };
                 cx.call_grid(gemm, tensors, params, *grid);
             }
@@ -198,7 +197,7 @@ impl Product {
             return Ok(None);
         }
         let (a, mut before) = match left {
-            Left::Packed => (product.pack_left(cx, tile.rows, 4)?, None),
+            Left::Packed => (product.pack_left(cx, tile.rows, 4)?, Before::default()),
             _ => product.a.source.loaded(cx, "a", product.reads_left())?,
         };
         let packed = match right {
@@ -321,7 +320,7 @@ impl Product {
             }
         };
         let (a, mut before) = match a {
-            Some(packed) => (packed, None),
+            Some(packed) => (packed, Before::default()),
             None => product.a.source.loaded(cx, "a", product.reads_left())?,
         };
         let (rows, columns) = tile.size();
@@ -360,10 +359,12 @@ impl Product {
     }
 
     /// The right operand's tensor; a kernel has one prologue, which may be that of the left operand already.
-    fn read_right(&self, cx: &mut Lower, before: &mut Option<Before>, reads: Reads) -> Result<TensorId, Why> {
-        let reads = if before.is_some() { Reads::Memory } else { reads };
+    fn read_right(&self, cx: &mut Lower, before: &mut Before, reads: Reads) -> Result<TensorId, Why> {
+        if !before.prologue.is_none() {
+            return self.b.source.tensor(cx);
+        }
         let (tensor, own) = self.b.source.loaded(cx, "b", reads)?;
-        *before = before.take().or(own);
+        *before = own;
         Ok(tensor)
     }
 
@@ -470,7 +471,7 @@ struct Chosen {
     limit: usize,
     /// Slices of the sum, if they are to be summed.
     slices: Option<usize>,
-    before: Option<Before>,
+    before: Before,
 }
 
 /// Columns that one dispatch computes: all, unless the right operand is too large for one binding.

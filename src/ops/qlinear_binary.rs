@@ -45,7 +45,9 @@ impl Operator for QLinearBinary {
                 refuse!("the scale of input {i} is not float32");
             }
         }
-        if let Some(several) = [1, 2, 4, 5, 6, 7].into_iter().find(|&i| optional(inputs, i).is_some_and(|f| f.count() != 1)) {
+        if let Some(several) =
+            [1, 2, 4, 5, 6, 7].into_iter().find(|&i| optional(inputs, i).is_some_and(|f| f.count() != 1))
+        {
             refuse!("input {several} is a scale or zero point, and not one number");
         }
         Ok(vec![Fact::new(a.dtype, broadcast([&a.shape[..], &b.shape])?)])
@@ -99,8 +101,9 @@ fn cases(op_type: &str) -> Vec<Case> {
     // A value that lies between two steps of the result may be rounded to either.
     let step = Tolerance { relative: 0.0, absolute: 1.0 };
     let new = |name: &str, dtype: DType, a: &[usize], b: &[usize], zeros: bool| {
-        let zero =
-            |case: Case, shape: &[usize]| if zeros { case.constant(bytes(shape, dtype)) } else { case.absent() };
+        let zero = |case: Case, shape: &[usize]| {
+            if zeros { case.constant(bytes(shape, dtype)) } else { case.absent() }
+        };
         let case = Case::new(op_type, name).domain("com.microsoft").opset(1).tolerance(step);
         let case = zero(case.input(bytes(a, dtype)).constant(scale(0.02)), &[]);
         let case = zero(case.input(bytes(b, dtype)).constant(scale(0.03)), &[1]);

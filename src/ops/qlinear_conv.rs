@@ -2,9 +2,9 @@
 //!
 //! History: 10.
 
+use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::conv::{Sizes, add_bias, group};
-use super::accumulate::{Sink};
 use super::quantized::{
     Spread, centred, channel_shape, check, lower_centred, lower_requantized, requantized,
 };

@@ -2,9 +2,9 @@
 //!
 //! History: 10, 21 (float8, float16 scales).
 
+use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
-use super::accumulate::{Sink};
 use super::quantized::{
     Spread, centred, check, check_spread, lower_centred, lower_requantized, matrix_shape, requantized,
 };
@@ -50,7 +50,8 @@ impl Operator for QLinearMatMul {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (a, b, zero) = (required(inputs, 0)?, required(inputs, 3)?, required(inputs, 7)?);
         let shapes = Shapes::of(&a.shape, &b.shape)?;
-        let (left, right) = (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 5), columns)?);
+        let (left, right) =
+            (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 5), columns)?);
         let (a_scale, b_scale) = (Spread::of(inputs, 1, rows)?, Spread::of(inputs, 4, columns)?);
         let (y_scale, y_zero) = (Spread::of(inputs, 6, rows)?, Spread::of(inputs, 7, rows)?);
         let sums = shapes.eval(&left, &right).into_iter().enumerate();

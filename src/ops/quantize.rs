@@ -212,7 +212,11 @@ fn cases() -> Vec<Case> {
         new("one").input(x(&[2, 3])).input(case::values(&[1], &[2.0f32])),
         new("scalar").input(x(&[])).input(half.clone()),
         new("empty").input(x(&[0, 3])).input(half.clone()),
-        new("axis").opset(13).input(x(&[2, 3, 5])).input(scale(&[3])).input(case::values(&[3], &[1u8, 2, 200])),
+        new("axis")
+            .opset(13)
+            .input(x(&[2, 3, 5]))
+            .input(scale(&[3]))
+            .input(case::values(&[3], &[1u8, 2, 200])),
         new("last axis").int("axis", -1).input(x(&[2, 3, 5])).constant(scale(&[5])),
         new("blocks").int("axis", 1).int("block_size", 2).input(x(&[2, 6, 3])).input(scale(&[2, 3, 3])),
         new("last blocks")

@@ -2,9 +2,9 @@
 //!
 //! History: 7, 14 (`layout`, more types), 22 (bfloat16).
 
+use super::accumulate::{Sink, Source};
 use super::activation::Function;
 use super::case::{self, Case, Tolerance};
-use super::accumulate::{Sink, Source};
 use super::product::{Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Builder, Scalar};
@@ -28,9 +28,13 @@ pub(crate) struct Recurrent {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     /// With `coupled`, the forget gate is one less the input gate.
-    Lstm { coupled: bool },
+    Lstm {
+        coupled: bool,
+    },
     /// The reset gate multiplies the product with the hidden state, or (if not `linear`) the hidden state.
-    Gru { linear: bool },
+    Gru {
+        linear: bool,
+    },
     Rnn,
 }
 
@@ -98,7 +102,10 @@ impl Sizes {
     fn y(&self) -> ([usize; 4], [usize; 3]) {
         let Sizes { steps, batches, hidden, directions, .. } = *self;
         match self.batch_first {
-            true => ([batches, steps, directions, hidden], [directions * hidden, hidden, steps * directions * hidden]),
+            true => (
+                [batches, steps, directions, hidden],
+                [directions * hidden, hidden, steps * directions * hidden],
+            ),
             false => {
                 let step = directions * batches * hidden;
                 ([steps, directions, batches, hidden], [step, batches * hidden, hidden])
@@ -131,12 +138,14 @@ impl Recurrent {
     }
 
     fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<Sizes, Why> {
-        let (Some(&[first, second, inputs]), Some(w), Some(&[.., hidden])) = (shape(0), shape(1), shape(2)) else {
+        let (Some(&[first, second, inputs]), Some(w), Some(&[.., hidden])) = (shape(0), shape(1), shape(2))
+        else {
             refuse!("the input and both weights have rank 3");
         };
         let (steps, batches) = if self.batch_first { (second, first) } else { (first, second) };
         let (directions, gates) = (self.backward.len(), self.gates());
-        let sizes = Sizes { steps, batches, inputs, hidden, directions, gates, batch_first: self.batch_first };
+        let sizes =
+            Sizes { steps, batches, inputs, hidden, directions, gates, batch_first: self.batch_first };
         let state = sizes.state().0;
         let expected: [(usize, &[usize]); 7] = [
             (1, &[directions, gates * hidden, inputs]),
@@ -193,7 +202,8 @@ impl Operator for Recurrent {
                     let row = t * s.x()[0] + b * s.x()[1];
                     let input = &x.floats()?[row * s.inputs..][..s.inputs];
                     let (new_h, new_c) = self.step(&weights, d, input, &h[own.clone()], &c[own.clone()]);
-                    y[t * y_strides[0] + d * y_strides[1] + b * y_strides[2]..][..s.hidden].copy_from_slice(&new_h);
+                    y[t * y_strides[0] + d * y_strides[1] + b * y_strides[2]..][..s.hidden]
+                        .copy_from_slice(&new_h);
                     h[own.clone()].copy_from_slice(&new_h);
                     c[own.clone()].copy_from_slice(&new_c);
                 }
@@ -341,7 +351,8 @@ impl Recurrent {
             new_h.push(match self.kind {
                 Kind::Lstm { coupled } => {
                     let input = act(0, gate(0, j) + peephole(0, j) * c[j]);
-                    let forget = if coupled { 1.0 - input } else { act(0, gate(2, j) + peephole(2, j) * c[j]) };
+                    let forget =
+                        if coupled { 1.0 - input } else { act(0, gate(2, j) + peephole(2, j) * c[j]) };
                     new_c[j] = forget * c[j] + input * act(1, gate(3, j));
                     act(0, gate(1, j) + peephole(1, j) * new_c[j]) * act(2, new_c[j])
                 }
@@ -461,7 +472,10 @@ fn cases(name: &'static str) -> Vec<Case> {
         case
     };
     let strings = |case: Case, names: &[&str]| {
-        case.attr("activations", crate::graph::Attr::Strings(names.iter().map(|name| name.to_string()).collect()))
+        case.attr(
+            "activations",
+            crate::graph::Attr::Strings(names.iter().map(|name| name.to_string()).collect()),
+        )
     };
     let direction = |case: Case, direction: &str| case.string("direction", direction);
     let float16 = |tensor: Tensor| case::converted(&tensor, DType::F16);
@@ -473,7 +487,10 @@ fn cases(name: &'static str) -> Vec<Case> {
         lengths(bias(base(new("lengths"), 1), 1)),
         lengths(bias(base(direction(new("lengths, both"), "bidirectional"), 2), 2)),
         states(lengths(bias(base(direction(new("states"), "bidirectional"), 2), 2)), [2, 2, 4]),
-        states(bias(base(direction(new("layout").int("layout", 1), "bidirectional"), 2), 2).absent(), [2, 2, 4]),
+        states(
+            bias(base(direction(new("layout").int("layout", 1), "bidirectional"), 2), 2).absent(),
+            [2, 2, 4],
+        ),
         bias(base(new("clip").float("clip", 0.2), 1), 1),
         base(new("hidden states only").outputs(1), 1),
         new("variable weights")
@@ -501,7 +518,8 @@ fn cases(name: &'static str) -> Vec<Case> {
     match name {
         "LSTM" => {
             cases.push(base(new("coupled").int("input_forget", 1), 1));
-            let case = bias(base(direction(new("peepholes"), "bidirectional"), 2), 2).absent().absent().absent();
+            let case =
+                bias(base(direction(new("peepholes"), "bidirectional"), 2), 2).absent().absent().absent();
             cases.push(case.constant(part(&[2, 12])));
         }
         "GRU" => cases.push(bias(base(new("linear before reset").int("linear_before_reset", 1), 1), 1)),

@@ -157,7 +157,8 @@ impl Operator for Reduce {
         let rows = rows(&x.shape, &axes);
         Ok(vec![match &x.data {
             Numbers::Float(data) => {
-                let row = |at: Vec<usize>| self.function.float(&at.iter().map(|&i| data[i]).collect::<Vec<_>>());
+                let row =
+                    |at: Vec<usize>| self.function.float(&at.iter().map(|&i| data[i]).collect::<Vec<_>>());
                 Array::float(x.dtype, &shape, rows.map(row).collect())
             }
             Numbers::Int(data) => {
@@ -265,7 +266,9 @@ impl Function {
     fn float(self, x: &[f64]) -> f64 {
         let sum = |f: &dyn Fn(f64) -> f64| x.iter().map(|&x| f(x)).sum::<f64>();
         let (sign, length) = (if self == Min { -1.0 } else { 1.0 }, x.len() as f64);
-        let greatest = x.iter().fold(f64::NEG_INFINITY, |max, &x| if x.is_nan() || x * sign > max { x * sign } else { max });
+        let greatest = x
+            .iter()
+            .fold(f64::NEG_INFINITY, |max, &x| if x.is_nan() || x * sign > max { x * sign } else { max });
         let greatest = if x.iter().any(|x| x.is_nan()) { f64::NAN } else { greatest };
         match self {
             // Rust's empty sum is -0.
@@ -338,7 +341,8 @@ fn cases(name: &'static str) -> Vec<Case> {
     // Logarithms of sums: away from zero.
     let (low, high) = if name == "ReduceLogSum" { (0.1, 2.0) } else { (-1.5, 1.5) };
     let x = |shape: &[usize]| case::uniform(shape, low, high);
-    let along = |case: &str, shape: &[usize], axes: &[i64]| new(case).input(x(shape)).constant(case::list(axes));
+    let along =
+        |case: &str, shape: &[usize], axes: &[i64]| new(case).input(x(shape)).constant(case::list(axes));
     let mut cases = vec![
         along("last", &[3, 7], &[-1]),
         along("first", &[5, 3], &[0]).int("keepdims", 0),

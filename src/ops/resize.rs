@@ -8,8 +8,8 @@ use super::resample::{Axis, Filter, Resample, Transform};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::kernels::resize as kernel;
 use crate::kernels::nested;
+use crate::kernels::resize as kernel;
 use crate::plan::{Fact, Lower, TensorId};
 use crate::reference::array::{Numbers, strides};
 
@@ -128,7 +128,11 @@ impl Resize {
             None => (0..rank).collect(),
         };
         let check = |what: &str, length: usize, needed: usize| {
-            if length == needed { Ok(()) } else { Err(Why(format!("{what} has {length} elements, not {needed}"))) }
+            if length == needed {
+                Ok(())
+            } else {
+                Err(Why(format!("{what} has {length} elements, not {needed}")))
+            }
         };
         if let Some(roi) = &operands.roi {
             check("roi", roi.len(), 2 * named.len())?;
@@ -185,7 +189,8 @@ impl Resize {
     /// The taps of every output element along `axis`; `None` if each is the input element of the same place.
     fn taps(&self, axis: &Axis) -> Option<Vec<Vec<(usize, f64)>>> {
         let taps: Vec<_> = (0..axis.output).map(|at| self.resample.taps(axis, at)).collect();
-        let same = axis.input == axis.output && taps.iter().enumerate().all(|(at, taps)| *taps == [(at, 1.0)]);
+        let same =
+            axis.input == axis.output && taps.iter().enumerate().all(|(at, taps)| *taps == [(at, 1.0)]);
         (!same).then_some(taps)
     }
 }
@@ -215,7 +220,8 @@ impl Operator for Resize {
             let mut shape = result.shape.clone();
             shape[d] = axis.output;
             // The element before axis `d` is resized, of tap `i` at the place of element `o`.
-            let source = |o: usize, i: usize| (o / (axis.output * stride) * axis.input + i) * stride + o % stride;
+            let source =
+                |o: usize, i: usize| (o / (axis.output * stride) * axis.input + i) * stride + o % stride;
             let place = |o: usize| o / stride % axis.output;
             result = if nearest {
                 let fill = fill(x.dtype, self.extrapolation);
@@ -288,7 +294,8 @@ impl Resize {
         if nested(dims.widest.iter().copied()) > limit {
             refuse!("an output element takes more than {limit} steps");
         }
-        let (low, high) = dtype.and_then(|d| d.int_range()).unwrap_or((i128::from(i32::MIN), i128::from(i32::MAX)));
+        let (low, high) =
+            dtype.and_then(|d| d.int_range()).unwrap_or((i128::from(i32::MIN), i128::from(i32::MAX)));
         let extrapolation = match (from, nearest) {
             (Scalar::F32, _) | (_, false) => self.extrapolation.to_bits(),
             _ => self.extrapolation as i32 as u32,
@@ -342,7 +349,11 @@ struct Dim<'a> {
 }
 
 impl<'a> Dims<'a> {
-    fn new(from: &[usize], to: &[usize], taps: impl Fn(usize) -> Option<&'a [Vec<(usize, f64)>]>) -> Dims<'a> {
+    fn new(
+        from: &[usize],
+        to: &[usize],
+        taps: impl Fn(usize) -> Option<&'a [Vec<(usize, f64)>]>,
+    ) -> Dims<'a> {
         let mut list: Vec<Dim> = Vec::new();
         for (d, &stride) in strides(from).iter().enumerate() {
             match (taps(d), list.last_mut()) {
@@ -394,7 +405,8 @@ const MODES: &[&str] =
 
 fn cases() -> Vec<Case> {
     let new = |name: &str, mode: &str, shape: &[usize]| {
-        let exact = if mode == "nearest" { Tolerance::EXACT } else { Tolerance { relative: 1e-5, absolute: 1e-6 } };
+        let exact =
+            if mode == "nearest" { Tolerance::EXACT } else { Tolerance { relative: 1e-5, absolute: 1e-6 } };
         Case::new("Resize", name).string("mode", mode).tolerance(exact).input(case::random(shape))
     };
     let scaled = |case: Case, scales: &[f32]| case.absent().input(case::values(&[scales.len()], scales));
@@ -413,7 +425,8 @@ fn cases() -> Vec<Case> {
         let shape = [2, 3, 5];
         let crop = |name: &str| {
             let crop = new(&format!("{mode}/{name}"), mode, &[1, 1, 4, 4]);
-            crop.string("coordinate_transformation_mode", "tf_crop_and_resize").float("extrapolation_value", 10.0)
+            crop.string("coordinate_transformation_mode", "tf_crop_and_resize")
+                .float("extrapolation_value", 10.0)
         };
         let roi = |list: &[f32]| case::values(&[8], list);
         let cropped = crop("crop").input(roi(&[0.0, 0.0, 0.4, 0.6, 1.0, 1.0, 0.6, 0.8])).absent();
@@ -425,7 +438,8 @@ fn cases() -> Vec<Case> {
         cases.push(scaled(new(&format!("{mode}/same"), mode, &shape), &[1.0; 3]));
         cases.push(sized(new(&format!("{mode}/all axes"), mode, &[2, 3, 2, 3]), &[3, 2, 4, 5]));
         for policy in ["not_larger", "not_smaller"] {
-            let case = new(&format!("{mode}/{policy}"), mode, &[2, 4]).string("keep_aspect_ratio_policy", policy);
+            let case =
+                new(&format!("{mode}/{policy}"), mode, &[2, 4]).string("keep_aspect_ratio_policy", policy);
             cases.push(sized(case, &[7, 8]));
         }
         let small = case::converted(&case::integers(&[1, 3, 4], 0, 200), DType::U8);
@@ -437,7 +451,8 @@ fn cases() -> Vec<Case> {
         cases.push(sized(case.tolerance(Tolerance { relative: 1e-3, absolute: 1e-4 }), &[1, 6, 3]));
     }
     for rounding in ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"] {
-        let case = new(&format!("nearest/{rounding}"), "nearest", &[1, 1, 4, 6]).string("nearest_mode", rounding);
+        let case =
+            new(&format!("nearest/{rounding}"), "nearest", &[1, 1, 4, 6]).string("nearest_mode", rounding);
         cases.push(sized(case, &[1, 1, 8, 3]));
     }
     for mode in ["linear", "cubic"] {
@@ -445,13 +460,20 @@ fn cases() -> Vec<Case> {
         cases.push(sized(new("antialias").int("antialias", 1), &[1, 1, 3, 12]));
         cases.push(sized(new("antialias both").int("antialias", 1), &[1, 1, 4, 3]));
         cases.push(sized(new("excluded").int("exclude_outside", 1), &[1, 1, 5, 12]));
-        cases.push(sized(new("antialias excluded").int("antialias", 1).int("exclude_outside", 1), &[1, 1, 2, 3]));
+        cases.push(sized(
+            new("antialias excluded").int("antialias", 1).int("exclude_outside", 1),
+            &[1, 1, 2, 3],
+        ));
     }
     cases.push(
-        new("opset 10", "linear", &[1, 1, 3, 3]).opset(10).input(case::values(&[4], &[1.0f32, 1.0, 1.5, 2.0])),
+        new("opset 10", "linear", &[1, 1, 3, 3])
+            .opset(10)
+            .input(case::values(&[4], &[1.0f32, 1.0, 1.5, 2.0])),
     );
     let old = new("tf_half_pixel_for_nn", "nearest", &[1, 1, 3, 3]).opset(11);
-    let old = old.string("coordinate_transformation_mode", "tf_half_pixel_for_nn").input(case::values::<f32>(&[0], &[]));
+    let old = old
+        .string("coordinate_transformation_mode", "tf_half_pixel_for_nn")
+        .input(case::values::<f32>(&[0], &[]));
     cases.push(old.constant(case::values(&[4], &[1.0f32, 1.0, 1.5, 2.0])));
     cases
 }

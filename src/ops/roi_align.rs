@@ -114,7 +114,8 @@ impl Operator for RoiAlign {
         let shape = self.shape(&x.shape, &rois.shape, &batch.shape)?;
         let (values, regions) = (x.floats()?, rois.floats()?);
         let (height, width) = (x.shape[2], x.shape[3]);
-        let batches = batch.ints()?.iter().map(|&b| indices::wrap(b, x.shape[0])).collect::<Result<Vec<_>, _>>()?;
+        let batches =
+            batch.ints()?.iter().map(|&b| indices::wrap(b, x.shape[0])).collect::<Result<Vec<_>, _>>()?;
         let sides = regions
             .chunks_exact(4)
             .flat_map(|r| [self.side(r[1], r[3], self.height), self.side(r[0], r[2], self.width)]);
@@ -194,7 +195,11 @@ fn cases() -> Vec<Case> {
         let case = Case::new("RoiAlign", name).tolerance(Tolerance { relative: 1e-3, absolute: 1e-3 });
         case.int("output_height", 2).int("output_width", 2).input(half).input(rois).input(batch)
     };
-    cases.push(new("float16", case::converted(&case::values(&[1, 4], &[0.5f32, 0.75, 4.0, 3.5]), DType::F16), case::list(&[0])));
+    cases.push(new(
+        "float16",
+        case::converted(&case::values(&[1, 4], &[0.5f32, 0.75, 4.0, 3.5]), DType::F16),
+        case::list(&[0]),
+    ));
     cases.push(new("no regions", case::random(&[0, 4]), case::list(&[])));
     cases
 }

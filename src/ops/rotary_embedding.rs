@@ -59,7 +59,10 @@ impl RotaryEmbedding {
                 None => *cache == [batches, positions, params.half],
             };
             if !fits {
-                refuse!("the cache {cache:?} does not fit the input {x:?} with {} turned channels", 2 * params.half);
+                refuse!(
+                    "the cache {cache:?} does not fit the input {x:?} with {} turned channels",
+                    2 * params.half
+                );
             }
         }
         match ids {

@@ -86,7 +86,9 @@ fn case_of(op: &str, name: &str, data: &[usize], places: &[usize], axis: i64) ->
 }
 
 fn cases() -> Vec<Case> {
-    let new = |name: &str, data: &[usize], places: &[usize], axis| case_of("ScatterElements", name, data, places, axis);
+    let new = |name: &str, data: &[usize], places: &[usize], axis| {
+        case_of("ScatterElements", name, data, places, axis)
+    };
     let mut cases = vec![
         new("axis 0", &[3, 4], &[2, 4], 0),
         new("axis 1", &[3, 9], &[3, 2], 1),
@@ -97,7 +99,8 @@ fn cases() -> Vec<Case> {
         new("nothing", &[3, 4], &[0, 4], 0),
     ];
     for reduction in ["add", "mul", "min", "max"] {
-        let named = |case: Case, name: &str| Case { name: format!("ScatterElements/{reduction}/{name}"), ..case };
+        let named =
+            |case: Case, name: &str| Case { name: format!("ScatterElements/{reduction}/{name}"), ..case };
         let sum = Tolerance { relative: 1e-5, absolute: 1e-6 };
         let case = |name, data: &[usize], places: &[usize], axis| {
             named(new("", data, places, axis), name).string("reduction", reduction).tolerance(sum)

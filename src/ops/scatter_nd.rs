@@ -86,7 +86,10 @@ fn cases() -> Vec<Case> {
             .input(case::random(&[3, 4]))
             .input(case::values(&[3, 2], &[0i64, 1, -1, -2, 2, 3]))
             .input(case::random(&[3])),
-        new("slices").input(case::random(&[3, 4, 5])).input(case::values(&[2, 1], &[2i64, 0])).input(case::random(&[2, 4, 5])),
+        new("slices")
+            .input(case::random(&[3, 4, 5]))
+            .input(case::values(&[2, 1], &[2i64, 0]))
+            .input(case::random(&[2, 4, 5])),
         new("twice the same").input(case::random(&[6, 3])).input(rows()).input(case::random(&[4, 3])),
         new("grid of tuples")
             .input(case::random(&[2, 3, 2]))
@@ -96,11 +99,19 @@ fn cases() -> Vec<Case> {
             .input(case::bools(&[3], &[true, false, true]))
             .input(case::values(&[1, 1], &[1i64]))
             .input(case::bools(&[1], &[true])),
-        new("nothing").input(case::random(&[3])).input(case::values::<i64>(&[0, 1], &[])).input(case::random(&[0])),
-        new("constant data").constant(case::random(&[4, 2])).input(case::values(&[1, 1], &[2i64])).input(case::random(&[1, 2])),
+        new("nothing")
+            .input(case::random(&[3]))
+            .input(case::values::<i64>(&[0, 1], &[]))
+            .input(case::random(&[0])),
+        new("constant data")
+            .constant(case::random(&[4, 2]))
+            .input(case::values(&[1, 1], &[2i64]))
+            .input(case::random(&[1, 2])),
     ];
     for reduction in ["add", "mul", "min", "max"] {
-        let new = |case: &str| Case::new("ScatterND", &format!("{reduction}/{case}")).string("reduction", reduction);
+        let new = |case: &str| {
+            Case::new("ScatterND", &format!("{reduction}/{case}")).string("reduction", reduction)
+        };
         cases.push(new("float32").input(case::random(&[6, 3])).input(rows()).input(case::random(&[4, 3])));
         for dtype in [DType::I32, DType::U8] {
             let numbers = |shape: &[usize]| case::converted(&case::integers(shape, 0, 200), dtype);

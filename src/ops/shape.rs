@@ -28,7 +28,8 @@ impl Shape {
             Shape::Count => Array::int(DType::I64, &[], vec![shape.iter().map(value).product()]),
             Shape::Dims { start, end } => {
                 let rank = shape.len() as i64;
-                let clamp = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
+                let clamp =
+                    |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
                 let (start, end) = (clamp(*start), clamp(end.unwrap_or(rank)));
                 let dims: Vec<i128> = shape[start..end.max(start)].iter().map(value).collect();
                 Array::int(DType::I64, &[dims.len()], dims)

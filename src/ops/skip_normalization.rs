@@ -115,7 +115,8 @@ impl Operator for SkipNormalization {
             let mean = if self.centered { row.iter().sum::<f64>() / last as f64 } else { 0.0 };
             let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / last as f64;
             let factor = 1.0 / (variance + f64::from(self.epsilon)).sqrt();
-            let of = |(j, x): (usize, &f64)| (x - mean) * factor * scale[j] + bias.map_or(0.0, |bias| bias[j]);
+            let of =
+                |(j, x): (usize, &f64)| (x - mean) * factor * scale[j] + bias.map_or(0.0, |bias| bias[j]);
             y.extend(row.iter().enumerate().map(of));
             means.push(mean);
             factors.push(factor);
@@ -196,7 +197,11 @@ impl Operator for SkipNormalization {
                 None => scaled,
             }
         });
-        let stages = if self.skip { [(1, self.centered.then_some(0)), (2, Some(factor))] } else { [(1, Some(factor)); 2] };
+        let stages = if self.skip {
+            [(1, self.centered.then_some(0)), (2, Some(factor))]
+        } else {
+            [(1, Some(factor)); 2]
+        };
         for (i, pass) in stages.into_iter().take(1 + usize::from(self.skip)) {
             if cx.optional_out(i).is_some() {
                 let output = cx.output(i)?;

@@ -21,9 +21,8 @@ pub(crate) const ROWS: &[Row] = &[onnx("Slice", 1, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     if def.opset < 10 {
-        let list = |name: &str| {
-            Ok::<_, Why>(def.attributes.ints(name)?.map_or(IntList::Absent, IntList::Attribute))
-        };
+        let list =
+            |name: &str| Ok::<_, Why>(def.attributes.ints(name)?.map_or(IntList::Absent, IntList::Attribute));
         let (starts, ends, axes) = (list("starts")?, list("ends")?, list("axes")?);
         return Ok(Slice { starts, ends, axes, steps: IntList::Absent }.into());
     }
@@ -124,7 +123,8 @@ impl Operator for Slice {
         let steps = strides::of(&cx.fact(0)?.shape);
         let walk = || ranges.iter().zip(&steps);
         let base = walk().map(|(range, step)| range.start * step).sum();
-        let dims: Vec<_> = walk().map(|(range, step)| (range.count, range.step.wrapping_mul(*step))).collect();
+        let dims: Vec<_> =
+            walk().map(|(range, step)| (range.count, range.step.wrapping_mul(*step))).collect();
         strides::gather(cx, 0, base, &dims)
     }
 }

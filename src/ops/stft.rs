@@ -58,7 +58,13 @@ impl Stft {
             refuse!("frames of {length} and a window of {window:?} do not fit a signal of {samples}");
         }
         let bins = if self.onesided { length / 2 + 1 } else { length };
-        Ok(Geometry { samples, complex, step, length, shape: [batch, (samples - length) / step + 1, bins, 2] })
+        Ok(Geometry {
+            samples,
+            complex,
+            step,
+            length,
+            shape: [batch, (samples - length) / step + 1, bins, 2],
+        })
     }
 
     fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Geometry, Why> {
@@ -98,7 +104,8 @@ impl Operator for Stft {
             for n in 0..g.length {
                 let at = row * g.samples + frame * g.step + n;
                 let weight = weights.map_or(1.0, |weights| weights[n]);
-                let (re, im) = if g.complex { (values[2 * at], values[2 * at + 1]) } else { (values[at], 0.0) };
+                let (re, im) =
+                    if g.complex { (values[2 * at], values[2 * at + 1]) } else { (values[at], 0.0) };
                 let (cos, sin) = roots[bin * n % g.length];
                 real += weight * (re * cos + im * sin);
                 imaginary += weight * (im * cos - re * sin);

@@ -57,8 +57,7 @@ impl Operator for Tile {
         let repeats = repeats(&cx.fact(1)?.i64s()?, shape.len())?;
         let steps = strides::of(shape);
         // Each axis becomes two: repetitions, which stay where they are, and the elements.
-        let dims: Vec<_> =
-            (0..shape.len()).flat_map(|d| [(repeats[d], 0), (shape[d], steps[d])]).collect();
+        let dims: Vec<_> = (0..shape.len()).flat_map(|d| [(repeats[d], 0), (shape[d], steps[d])]).collect();
         strides::gather(cx, 0, 0, &dims)
     }
 }

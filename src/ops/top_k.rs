@@ -26,12 +26,17 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     if def.opset < 10 && k.is_none() {
         refuse!("attribute 'k' is missing");
     }
-    Ok(TopK { axis: def.attributes.int_or("axis", -1)?, largest: def.attributes.flag("largest", true)?, k }.into())
+    Ok(TopK { axis: def.attributes.int_or("axis", -1)?, largest: def.attributes.flag("largest", true)?, k }
+        .into())
 }
 
 impl TopK {
     /// The axis, and how many elements of it are wanted.
-    fn wanted(&self, shape: &[usize], given: impl FnOnce() -> Result<Vec<i64>, Why>) -> Result<(usize, usize), Why> {
+    fn wanted(
+        &self,
+        shape: &[usize],
+        given: impl FnOnce() -> Result<Vec<i64>, Why>,
+    ) -> Result<(usize, usize), Why> {
         let axis = axes::axis(self.axis, shape.len())?;
         let k = match (self.k, given) {
             (Some(k), _) => k,
@@ -122,7 +127,8 @@ pub(crate) fn sorted(
     let blocks = length.div_ceil(kernel::BLOCK);
     let mut run = kernel::BLOCK.min(k);
     // Every run but the last is full; the last has what is left of the row.
-    let mut pitch = blocks.saturating_sub(1) * run + (length - blocks.saturating_sub(1) * kernel::BLOCK).min(k);
+    let mut pitch =
+        blocks.saturating_sub(1) * run + (length - blocks.saturating_sub(1) * kernel::BLOCK).min(k);
     let words = |cx: &mut Lower, pitch: usize| cx.temporary(Scalar::U32, &[rows, pitch]);
     let (mut keys, mut positions) = (words(cx, pitch), words(cx, pitch));
     let params = [rows * blocks, blocks, length, inner, k, pitch].map(|v| v as u32).into();
@@ -144,7 +150,8 @@ pub(crate) fn sorted(
 fn cases() -> Vec<Case> {
     let new = |name: &str| Case::new("TopK", name).outputs(2).tolerance(Tolerance::EXACT);
     let k = |k: i64| case::list(&[k]);
-    let ties = [2.0, 3.0, 3.0, 2.0, 2.0, f32::NAN, 1.0, -0.0, 0.0, f32::NEG_INFINITY, f32::NAN, f32::INFINITY];
+    let ties =
+        [2.0, 3.0, 3.0, 2.0, 2.0, f32::NAN, 1.0, -0.0, 0.0, f32::NEG_INFINITY, f32::NAN, f32::INFINITY];
     vec![
         new("last").input(case::random(&[3, 7])).constant(k(3)),
         new("all").input(case::random(&[2, 9])).constant(k(9)),

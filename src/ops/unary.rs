@@ -176,7 +176,9 @@ fn cases(name: &'static str) -> Vec<Case> {
         _ => (-6.0, 6.0),
     };
     let tolerance = match name {
-        "Abs" | "Ceil" | "Floor" | "IsNaN" | "Neg" | "Not" | "BitwiseNot" | "Relu" | "Round" | "Sign" => Tolerance::EXACT,
+        "Abs" | "Ceil" | "Floor" | "IsNaN" | "Neg" | "Not" | "BitwiseNot" | "Relu" | "Round" | "Sign" => {
+            Tolerance::EXACT
+        }
         "Reciprocal" | "Sqrt" | "Softsign" => Tolerance::ARITHMETIC,
         _ => Tolerance::TRANSCENDENTAL,
     };
@@ -192,7 +194,20 @@ fn cases(name: &'static str) -> Vec<Case> {
         new("empty").input(case::uniform(&[2, 0], low, high)),
         new("rank5").input(case::uniform(&[2, 1, 3, 2, 5], low, high)),
     ];
-    let special = ["Abs", "Ceil", "Erf", "Exp", "Floor", "IsNaN", "Log", "Neg", "Reciprocal", "Relu", "Round", "Sigmoid"];
+    let special = [
+        "Abs",
+        "Ceil",
+        "Erf",
+        "Exp",
+        "Floor",
+        "IsNaN",
+        "Log",
+        "Neg",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Sigmoid",
+    ];
     if special.contains(&name) || matches!(name, "Sign" | "Softplus" | "Sqrt" | "Tanh") {
         let special = [f32::NAN, 0.0, -0.0, 0.5, 1.5, -2.5, f32::INFINITY, f32::NEG_INFINITY];
         cases.push(new("special").input(case::values(&[8], &special)));
@@ -202,8 +217,6 @@ fn cases(name: &'static str) -> Vec<Case> {
     }
     cases
 }
-
-
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +233,9 @@ mod tests {
     #[test]
     fn erf_meets_known_values() {
         // Abramowitz and Stegun, table 7.1.
-        for (x, y) in [(0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0), (3.5, 0.999_999_257)] {
+        for (x, y) in
+            [(0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0), (3.5, 0.999_999_257)]
+        {
             assert!((erf(x) - y).abs() < 1e-9, "erf({x})");
             assert_eq!(erf(-x), -erf(x));
         }
