@@ -19,7 +19,9 @@ const ROUNDS: usize = 31;
 fn main() {
     println!("{}", describe());
     dispatches();
-    planning("transformer", transformer(1000), &tensor(&[1, 16, 32]), &TRANSFORMER_WEIGHTS);
+    for nodes in [1000, 4000] {
+        planning("transformer", transformer(nodes), &tensor(&[1, 16, 32]), &TRANSFORMER_WEIGHTS);
+    }
     planning("convolutions", convolutions(1000), &tensor(&[1, 8, 16, 16]), &CONV_WEIGHTS);
     planning("pointwise", pointwise(1000), &tensor(&[4, 33]), &[]);
 }

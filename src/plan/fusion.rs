@@ -91,34 +91,6 @@ fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
     Liveness { readers, nodes, wanted }
 }
 
-/// A set of unit numbers.
-#[derive(Clone, Default, PartialEq)]
-struct Set(Vec<u64>);
-
-impl Set {
-    fn insert(&mut self, i: usize) {
-        if self.0.len() <= i / 64 {
-            self.0.resize(i / 64 + 1, 0);
-        }
-        self.0[i / 64] |= 1 << (i % 64);
-    }
-
-    fn contains(&self, i: usize) -> bool {
-        self.0.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
-    }
-
-    fn union(&mut self, other: &Set) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
-    }
-
-    fn covers(&self, other: &Set) -> bool {
-        other.0.iter().enumerate().all(|(i, b)| self.0.get(i).copied().unwrap_or(0) & b == *b)
-    }
-}
-
 struct Fuser<'a> {
     graph: &'a Graph,
     facts: &'a Facts,
@@ -127,8 +99,10 @@ struct Fuser<'a> {
     /// The unit of each node.
     unit_of: Vec<usize>,
     units: Vec<Option<Unit>>,
-    /// For each unit, all units that it depends on.
-    depends: Vec<Set>,
+    /// Units in an order in which each comes after those that it depends on, and where each unit is there. A unit that was
+    /// merged into another has a place still.
+    order: Vec<usize>,
+    place: Vec<usize>,
 }
 
 impl Fuser<'_> {
@@ -146,34 +120,48 @@ impl Fuser<'_> {
         self.facts.get(id).is_some_and(|fact| fact.constant().is_none())
     }
 
-    fn add_unit(&mut self, node: NodeId, anchor: bool) -> usize {
+    fn add_unit(&mut self, node: NodeId, anchor: bool) {
         let number = self.units.len();
-        let mut depends = Set::default();
-        for (unit, _) in self.inputs(node) {
-            depends.insert(unit);
-            depends.union(&self.depends[unit]);
-        }
         let (anchor, pointwise) = if anchor { (Some(node), vec![]) } else { (None, vec![node]) };
         self.units.push(Some(Unit { anchor, prologue: vec![], pointwise, outputs: vec![] }));
-        self.depends.push(depends);
         self.unit_of[node.index()] = number;
-        number
+        self.place.push(self.order.len());
+        self.order.push(number);
     }
 
-    /// Merges unit `b` into unit `a`, if that leaves the units convex.
-    fn merge(&mut self, a: usize, b: usize) -> bool {
-        let mut joined = self.depends[a].clone();
-        joined.union(&self.depends[b]);
-        // A path from one to the other through a third unit would become a cycle.
-        let between = |x: usize| {
-            x != a
-                && x != b
-                && joined.contains(x)
-                && (self.depends[x].contains(a) || self.depends[x].contains(b))
-        };
-        if (0..self.units.len()).any(between) {
-            return false;
+    /// Units that read what unit `number` makes.
+    fn followers(&self, number: usize) -> impl Iterator<Item = usize> {
+        let nodes = self.units[number].iter().flat_map(|unit| unit.nodes());
+        let values = nodes.flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten());
+        let readers = values.flat_map(|id| &self.live.readers[id.index()]);
+        readers.map(|n| self.unit_of[n.index()]).filter(move |&unit| unit != number && unit != usize::MAX)
+    }
+
+    /// Of the units in the places from that of `first` to that of `last`, whether each depends on `first`; `None` if `last` does
+    /// through one of them.
+    fn behind(&self, first: usize, last: usize) -> Option<Vec<bool>> {
+        let start = self.place[first];
+        let mut behind = vec![false; self.place[last] - start + 1];
+        let mut waiting = vec![first];
+        while let Some(from) = waiting.pop() {
+            for unit in self.followers(from) {
+                if unit == last && from != first {
+                    return None;
+                }
+                if self.place[unit] < self.place[last] && !behind[self.place[unit] - start] {
+                    behind[self.place[unit] - start] = true;
+                    waiting.push(unit);
+                }
+            }
         }
+        Some(behind)
+    }
+
+    /// Merges unit `b` into unit `a`, if that leaves the units convex: a path from one to the other through a third unit would
+    /// become a cycle.
+    fn merge(&mut self, a: usize, b: usize) -> bool {
+        let (first, last) = if self.place[a] < self.place[b] { (a, b) } else { (b, a) };
+        let Some(behind) = self.behind(first, last) else { return false };
         let Some(moved) = self.units[b].take() else { return false };
         for node in moved.nodes() {
             self.unit_of[node.index()] = a;
@@ -183,22 +171,20 @@ impl Fuser<'_> {
             unit.pointwise.extend(moved.pointwise);
             unit.pointwise.sort();
         }
-        let clear = |set: &mut Set, i: usize| {
-            if let Some(word) = set.0.get_mut(i / 64) {
-                *word &= !(1 << (i % 64));
+        // What depends on the first of the two comes behind both.
+        let places = self.place[first]..=self.place[last];
+        let (mut order, mut after) = (Vec::new(), vec![a]);
+        for (&unit, behind) in self.order[places.clone()].iter().zip(behind) {
+            if behind {
+                after.push(unit);
+            } else if unit != a {
+                order.push(unit);
             }
-        };
-        clear(&mut joined, a);
-        clear(&mut joined, b);
-        self.depends[a] = joined.clone();
-        joined.insert(a);
-        for x in 0..self.units.len() {
-            let on_it = x != a && (self.depends[x].contains(a) || self.depends[x].contains(b));
-            if on_it && !self.depends[x].covers(&joined) {
-                self.depends[x].union(&joined);
-            } else if on_it {
-                self.depends[x].insert(a);
-            }
+        }
+        order.extend(after);
+        for (place, unit) in places.zip(order) {
+            self.order[place] = unit;
+            self.place[unit] = place;
         }
         true
     }
@@ -398,7 +384,8 @@ pub(crate) fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit
         producer: graph.producers(),
         unit_of: vec![usize::MAX; graph.nodes.len()],
         units: Vec::new(),
-        depends: Vec::new(),
+        order: Vec::new(),
+        place: Vec::new(),
     };
     for &node in &nodes {
         let pointwise = is_pointwise(graph, facts, node);
