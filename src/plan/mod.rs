@@ -73,20 +73,21 @@ pub(crate) fn first_plan(
     let mut spare = Vec::new();
     // What the device refuses for other sizes is of no concern here.
     let planned = |facts, forms: &mut Forms| program(graph, facts, target, options, forms).ok();
-    // Halved some times, a dimension has changed by an odd number for some of these, whichever way halves are rounded.
-    // Of what there is one, such as a batch, a device may not take as many.
-    for facts in [1, 2, 5, 63].into_iter().filter_map(|n| moves.times(n, 9)) {
+    // 21 is 10101 in binary: halved some times, it is no multiple of 4, whichever way halves are rounded; nor are most products
+    // of two dimensions that have moved so and are halved as they may be. Of what there is one, such as a batch, a device
+    // may not take as many.
+    for facts in [[21, 42], [42, 21], [21, 21]].into_iter().filter_map(|n| moves.times(n, 9)) {
         // Whether a concatenation or a transpose is a copy depends on alignment, and on dimensions of 1.
         spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, is_copy)));
     }
     // As does whether a result takes the place of an operand. All of these are quickly compiled.
     let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
-    for facts in [moves.alone(), moves.least()].into_iter().flatten().chain(moves.emptied()) {
+    for facts in moves.least().into_iter().chain(moves.emptied()) {
         spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, simple)));
     }
     forms.advance(Stage::Tiles);
     let plan = plan(graph, facts, target, options, forms)?;
-    for facts in [moves.least(), moves.times(63, 63)].into_iter().flatten() {
+    for facts in [moves.least(), moves.times([63, 63], 63)].into_iter().flatten() {
         spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, |_| true)));
     }
     forms.advance(Stage::Settled);

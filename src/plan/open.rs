@@ -97,33 +97,32 @@ impl<'a> Moves<'a> {
         self.open[at].iter().map(|&(i, axis)| inputs[i].1[axis]).min().unwrap_or(0)
     }
 
-    /// Facts where every dimension has moved by so many times its least move; one of size 1, by at most `single` times.
-    /// `None` if none can, or the model does not take them all at once.
-    pub(crate) fn times(&self, n: usize, single: usize) -> Option<Facts> {
-        let times = |group: &Group| {
+    /// Facts where every dimension has moved by so many times its least move, `n[0]` and `n[1]` in turn; one of size 1, by at
+    /// most `single` times. `None` if none can, or the model does not take them all at once.
+    pub(crate) fn times(&self, n: [usize; 2], single: usize) -> Option<Facts> {
+        let by = |(i, group): (usize, &Group)| {
             let alone = group.iter().any(|&(at, _)| self.size(at, self.inputs) == 1);
-            if alone { n.min(single) } else { n }
+            let n = if alone { n[i % 2].min(single) } else { n[i % 2] };
+            group.iter().map(|&(at, by)| (at, by * n)).collect::<Group>()
         };
-        let by = |group: &Group| group.iter().map(|&(at, by)| (at, by * times(group))).collect::<Group>();
-        let moves: Group = self.groups.iter().flat_map(by).collect();
+        let moves: Group = self.groups.iter().enumerate().flat_map(by).collect();
         if moves.is_empty() { None } else { self.bind(&self.moved(&moves)) }
     }
 
-    /// Facts for a batch of one. `None` if it is one already.
-    pub(crate) fn alone(&self) -> Option<Facts> {
-        let mut inputs = self.inputs.clone();
-        for open in (0..self.open.len()).filter(|&at| self.is_first(at)).map(|at| &self.open[at]) {
-            open.iter().for_each(|&(i, axis)| inputs[i].1[axis] = inputs[i].1[axis].min(1));
-        }
-        self.changed(inputs)
-    }
-
-    /// Facts where every dimension is as small as its moves allow: of those that move together, one is. `None` if all are
-    /// already, or the model does not take that.
+    /// Facts where every dimension is as small as its moves and the model allow: of those that move together, one is. `None` if
+    /// all are already.
     pub(crate) fn least(&self) -> Option<Facts> {
+        let mut least = None;
         let mut inputs = self.inputs.clone();
-        self.groups.iter().for_each(|group| self.shrink(group, 1, &mut inputs));
-        self.changed(inputs)
+        for group in &self.groups {
+            let mut smaller = inputs.clone();
+            if self.shrink(group, 1, &mut smaller)
+                && let Some(facts) = self.bind(&smaller)
+            {
+                (inputs, least) = (smaller, Some(facts));
+            }
+        }
+        least
     }
 
     /// Facts where a dimension is 0, as that of a cache is before its first entry, and all others have moved; for each that
@@ -138,16 +137,13 @@ impl<'a> Moves<'a> {
         })
     }
 
-    fn shrink(&self, group: &Group, least: usize, inputs: &mut Inputs) {
+    /// Makes the dimensions of a group smaller, until one is as small as `least` or almost; whether any moved.
+    fn shrink(&self, group: &Group, least: usize, inputs: &mut Inputs) -> bool {
         let room = |&(at, by): &(usize, usize)| self.size(at, inputs).saturating_sub(least) / by;
         let times = group.iter().map(room).min().unwrap_or(0);
         for &(at, by) in group {
             self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] -= by * times);
         }
-    }
-
-    fn changed(&self, inputs: Inputs) -> Option<Facts> {
-        let changed = inputs.iter().zip(self.inputs).any(|(a, b)| a.1 != b.1);
-        changed.then(|| self.bind(&inputs)).flatten()
+        times > 0
     }
 }

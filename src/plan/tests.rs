@@ -354,7 +354,8 @@ fn other_sizes_need_no_other_kernels() {
             let first = first_plan(&graph, facts, &moves, &target, &Options::default(), &mut forms).unwrap();
             let (spare, calls) = (first.spare, first.program.calls);
             let first: Vec<Kernel> = calls.into_iter().map(|call| call.kernel).collect();
-            let others = [moves.times(3, 3), moves.times(4, 4), moves.times(20, 20), moves.least()];
+            let others =
+                [moves.times([3, 3], 3), moves.times([4, 4], 4), moves.times([20, 20], 20), moves.least()];
             for (times, facts) in others.into_iter().enumerate() {
                 let Some(facts) = facts else { continue };
                 let next = kernels(&graph, facts, &target, &mut forms);
