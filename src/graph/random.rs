@@ -215,11 +215,17 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
             return;
         }
         19 => {
-            // A convolution of one tap, a bias, and a batch normalisation, on rows as channels.
-            let weights = sketch.constant(case::uniform(&[rows, rows, 1], -0.5, 0.5));
+            // A convolution, a bias, and a batch normalisation, on rows as channels.
+            let taps = if flag { 3 } else { 1 };
+            let weights = sketch.constant(case::uniform(&[rows, rows, taps], -0.5, 0.5));
             let image = sketch.reshape(a, &[1, rows_i, columns_i]);
-            let op = if flag { "Conv" } else { "ConvTranspose" };
-            let convolved = sketch.node(op, &[], &[image, weights]);
+            let convolved = if flag {
+                let pads = sketch.constant(case::list(&[0, 0, 1, 0, 0, 1]));
+                let padded = sketch.node("Pad", &[], &[image, pads]);
+                sketch.node("Conv", &[], &[padded, weights])
+            } else {
+                sketch.node("ConvTranspose", &[], &[image, weights])
+            };
             let bias = sketch.constant(case::random(&[rows, 1]));
             let biased = sketch.node("Add", &[], &[convolved, bias]);
             let normal = sketch.batch_norm(biased, rows);

@@ -26,6 +26,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Conv { window: Window::parse(def)?, group: group(def)? }.into())
 }
 
+impl Conv {
+    /// The same behind so much more padding, before and after each spatial axis; `None` where `auto_pad` decides.
+    pub(crate) fn padded(&self, ends: &[(i64, i64)]) -> Option<Conv> {
+        Some(Conv { window: self.window.padded(ends)?, ..self.clone() })
+    }
+}
+
 /// The attribute `group`.
 pub(crate) fn group(def: &NodeDef) -> Result<usize, Why> {
     match def.attributes.int_or("group", 1)? {

@@ -70,6 +70,35 @@ impl Pad {
         }
     }
 
+    /// How many zeros are put before and after each axis of a tensor of `rank`, given inputs 1 (pads), 3 (axes) and 2 (what to
+    /// put); `None` where it is not zeros, or elements are taken away.
+    pub(crate) fn zeros(
+        &self,
+        rank: usize,
+        [pads, on]: [Option<Vec<i64>>; 2],
+        fill: Option<f64>,
+    ) -> Option<Vec<(i64, i64)>> {
+        let list = match &self.amount {
+            Amount::Ends(IntList::Attribute(list)) => list.clone(),
+            Amount::Ends(_) => pads?,
+            Amount::Center => return None,
+        };
+        let on = match self.axes {
+            IntList::Absent => (0..rank).collect(),
+            _ => axes(&on?, rank).ok()?,
+        };
+        // -0 is zero too.
+        let zero = fill.unwrap_or(f64::from(self.value)) == 0.0;
+        if self.mode != Mode::Constant || !zero || list.len() != 2 * on.len() || list.iter().any(|&n| n < 0) {
+            return None;
+        }
+        let mut ends = vec![(0, 0); rank];
+        for (i, &axis) in on.iter().enumerate() {
+            ends[axis] = (list[i], list[i + on.len()]);
+        }
+        Some(ends)
+    }
+
     fn dims(&self, shape: &[usize], list: Option<Vec<i64>>, on: Option<Vec<i64>>) -> Result<Vec<Dim>, Why> {
         let Some(list) = list else { refuse!("input 1 is required") };
         let on = axes(&on.unwrap_or_else(|| (0..shape.len() as i64).collect()), shape.len())?;

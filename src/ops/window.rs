@@ -196,6 +196,22 @@ impl Window {
         }
     }
 
+    /// The same with so much more padding, before and after each axis; `None` where `auto_pad` decides.
+    pub(crate) fn padded(&self, ends: &[(i64, i64)]) -> Option<Window> {
+        let mut pads = vec![0; 2 * ends.len()];
+        match (self.auto_pad, &self.pads) {
+            (AutoPad::NotSet, Some(own)) if own.len() == pads.len() => pads.clone_from(own),
+            (AutoPad::NotSet, None) | (AutoPad::Valid, _) => {}
+            _ => return None,
+        }
+        for (d, &(begin, end)) in ends.iter().enumerate() {
+            pads[d] += begin;
+            pads[d + ends.len()] += end;
+        }
+        let fits = pads.iter().all(|pad| (0..LIMIT).contains(pad));
+        fits.then(|| Window { pads: Some(pads), auto_pad: AutoPad::NotSet, ..self.clone() })
+    }
+
     /// `total` padding before and after; the odd one goes where `auto_pad` says.
     fn split(&self, total: usize) -> (usize, usize) {
         match self.auto_pad {

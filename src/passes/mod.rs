@@ -10,6 +10,7 @@ mod dead_code;
 mod fold;
 mod identity;
 mod normalize;
+mod pad;
 mod pattern;
 mod sink;
 #[cfg(test)]
@@ -25,6 +26,7 @@ type Pass = fn(&mut Graph) -> Result<bool>;
 const PASSES: &[(&str, Pass)] = &[
     ("fold", fold::run),
     ("identity", identity::run),
+    ("pad", pad::run),
     ("bias", bias::run),
     ("batch_norm", batch_norm::run),
     ("normalize", normalize::run),

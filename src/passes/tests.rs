@@ -242,6 +242,63 @@ fn concatenations_along_one_axis_are_one() {
 }
 
 #[test]
+fn zeros_around_an_image_become_the_padding_of_its_convolution() {
+    let padded = |mode: &str, pads: &[i64], fill: f32, on: Option<&[i64]>, conv: &[(&str, Attr)]| {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x");
+        let mut inputs = vec![x, sketch.constant(case::list(pads)), sketch.scalar(fill)];
+        inputs.extend(on.map(|axes| sketch.constant(case::list(axes))));
+        let y = sketch.node("Pad", &[("mode", Attr::String(mode.into()))], &inputs);
+        let weights = sketch.constant(case::random(&[4, 3, 3, 2]));
+        let y = sketch.node("Conv", conv, &[y, weights]);
+        sketch.graph.outputs.push(y);
+        sketch.graph
+    };
+    let pads = |pads: &[i64]| [("pads", Attr::Ints(pads.to_vec()))];
+    let auto = |policy: &str| [("auto_pad", Attr::String(policy.into()))];
+    let around = [0, 0, 2, 1, 0, 0, 0, 3];
+    for graph in [
+        padded("constant", &around, 0.0, None, &[]),
+        padded("constant", &around, -0.0, None, &pads(&[1, 0, 2, 3])),
+        padded("constant", &[1, 2, 3, 0], 0.0, Some(&[-1, 2]), &auto("VALID")),
+    ] {
+        let input = [case::random(&[2, 3, 5, 6])];
+        let (before, _) = outputs(&graph, &input);
+        let passed = super::run(graph).unwrap();
+        assert_eq!(passed.nodes.len(), 1);
+        assert_eq!(outputs(&passed, &input).0, before);
+    }
+    for graph in [
+        padded("reflect", &around, 0.0, None, &[]),
+        padded("constant", &around, 1.0, None, &[]),
+        // Of channels; of elements taken away; of an image whose size decides its padding.
+        padded("constant", &[0, 1, 0, 0, 0, -1, 0, 0], 0.0, None, &[]),
+        padded("constant", &[0, 0, 1, 0, 0, 1, 0, 0], 0.0, None, &[]),
+        padded("constant", &[0, 0, 2, -1, 0, 0, 0, 0], 0.0, None, &[]),
+        padded("constant", &around, 0.0, None, &auto("SAME_UPPER")),
+    ] {
+        assert_eq!(super::run(graph).unwrap().nodes.len(), 2);
+    }
+    // The padded image is wanted too; how far it is padded is not known.
+    let nodes = left(|s, x| {
+        let pads = s.constant(case::list(&around));
+        let padded = s.node("Pad", &[], &[x, pads]);
+        let weights = s.constant(case::random(&[4, 3, 3, 2]));
+        let y = s.node("Conv", &[], &[padded, weights]);
+        let z = s.node("ReduceSum", &[], &[padded]);
+        s.node("Add", &[], &[y, z])
+    });
+    assert_eq!(nodes, ["Pad", "Conv", "ReduceSum", "Add"]);
+    let nodes = left(|s, x| {
+        let pads = s.input("pads");
+        let padded = s.node("Pad", &[], &[x, pads]);
+        let weights = s.constant(case::random(&[4, 3, 3, 2]));
+        s.node("Conv", &[], &[padded, weights])
+    });
+    assert_eq!(nodes, ["Pad", "Conv"]);
+}
+
+#[test]
 fn batch_norms_become_part_of_what_is_before() {
     let input = |shape: &[usize]| vec![case::random(shape)];
     let after = |op: &str, weights: &[usize], bias: Option<&[usize]>, attributes: &[(&str, Attr)]| {

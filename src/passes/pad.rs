@@ -1,0 +1,35 @@
+//! Lets a convolution pad what zeros were put around before it.
+
+use super::pattern::Pattern;
+use crate::Result;
+use crate::graph::{Graph, ValueId};
+use crate::ops::Op;
+
+pub(super) fn run(graph: &mut Graph) -> Result<bool> {
+    let mut changed = false;
+    for n in 0..graph.nodes.len() {
+        if let Some((op, unpadded)) = padded(graph, n) {
+            graph.nodes[n].op = op;
+            graph.nodes[n].inputs[0] = Some(unpadded);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Convolution `n` with the padding of the Pad before it, if nothing else uses that, and what is padded there.
+fn padded(graph: &Graph, n: usize) -> Option<(Op, ValueId)> {
+    let pattern = Pattern::of(graph);
+    let Op::Conv(conv) = &graph.nodes[n].op else { return None };
+    let &[Some(x), Some(weights), ..] = &graph.nodes[n].inputs[..] else { return None };
+    let (_, before) = pattern.only(x)?;
+    let Op::Pad(pad) = &before.op else { return None };
+    let rank = graph.value(weights).constant.as_ref()?.shape().len();
+    let input = |i: usize| before.inputs.get(i).copied().flatten();
+    // What is no constant is not known here.
+    let list = |i: usize| input(i).map_or(Some(None), |id| pattern.integers(id).map(Some));
+    let fill = input(2).map_or(Some(None), |id| pattern.scalar(id).map(Some))?;
+    let ends = pad.zeros(rank, [list(1)?, list(3)?], fill)?;
+    let (&[(0, 0), (0, 0)], space) = ends.split_first_chunk::<2>()? else { return None };
+    Some((conv.padded(space)?.into(), input(0)?))
+}
