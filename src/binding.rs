@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::gpu::{Bound, Executable, Frame};
 use crate::plan::OutputSource;
-use crate::{Error, Result, Session, Tensor};
+use crate::session::Given;
+use crate::{DType, Error, Result, Session, Tensor};
 
 /// Bytes of a buffer that holds a tensor of `shape` on the device: a 32-bit word for each element, in whole 16-byte
 /// vectors.
@@ -25,10 +26,33 @@ pub struct Binder<'s> {
     outputs: Vec<(String, wgpu::Buffer)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Host(Tensor),
-    Buffer(wgpu::Buffer, Vec<usize>),
+    Buffer(wgpu::Buffer, DType, Vec<usize>),
+}
+
+impl Given for Source {
+    fn dtype(&self) -> DType {
+        match self {
+            Source::Host(tensor) => tensor.dtype(),
+            Source::Buffer(_, dtype, _) => *dtype,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Source::Host(tensor) => tensor.shape(),
+            Source::Buffer(_, _, shape) => shape,
+        }
+    }
+
+    fn value(&self) -> Option<&Tensor> {
+        match self {
+            Source::Host(tensor) => Some(tensor),
+            Source::Buffer(..) => None,
+        }
+    }
 }
 
 /// A plan over fixed buffers. `record` it into your own encoder as often as you like: nothing is created for a run.
@@ -62,7 +86,10 @@ impl Session {
 impl Binder<'_> {
     /// Reads input `name`, of this shape, from `buffer` (usage `STORAGE`, at least [`device_bytes`] long).
     pub fn input_buffer(mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Self {
-        self.inputs.push((name.into(), Source::Buffer(buffer.clone(), shape.to_vec())));
+        let graph = self.session.graph();
+        let value = graph.inputs.iter().map(|id| graph.value(*id)).find(|value| value.name == name);
+        let dtype = value.and_then(|value| value.dtype).unwrap_or(DType::F32);
+        self.inputs.push((name.into(), Source::Buffer(buffer.clone(), dtype, shape.to_vec())));
         self
     }
 
@@ -96,42 +123,26 @@ impl Binder<'_> {
     pub fn build(self) -> Result<Binding> {
         let graph = self.session.graph();
         let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
-        let names: Vec<&str> = graph.inputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
-        let mut bound = Bound { inputs: vec![None; names.len()], outputs: vec![None; graph.outputs.len()] };
-        let mut hosts: Vec<(&str, Tensor)> = Vec::new();
-        for (name, source) in &self.inputs {
-            let (buffer, shape) = match source {
-                Source::Host(tensor) => {
-                    hosts.push((name, tensor.clone()));
-                    continue;
-                }
-                Source::Buffer(buffer, shape) => (buffer, shape),
-            };
-            // `ordered` refuses the name.
-            let Some(i) = names.iter().position(|n| n == name) else {
-                hosts.push((name, Tensor::from_raw(crate::DType::U8, &[0], Vec::new())?));
-                continue;
-            };
+        let given: Vec<(&str, &Source)> =
+            self.inputs.iter().map(|(name, given)| (&name[..], given)).collect();
+        let inputs = self.session.ordered(&given)?;
+        let mut bound = Bound { inputs: vec![None; inputs.len()], outputs: vec![None; graph.outputs.len()] };
+        for (i, (id, given)) in graph.inputs.iter().zip(&inputs).enumerate() {
+            let Source::Buffer(buffer, _, shape) = given else { continue };
+            let name = &graph.value(*id).name;
             check(buffer, shape).map_err(|reason| fail(name, reason))?;
             if self.session.decides_shapes(i) {
                 return Err(fail(name, "its value decides shapes, so it must be given by `input`".into()));
             }
-            let dtype = graph.value(graph.inputs[i]).dtype.unwrap_or(crate::DType::F32);
-            let bytes = dtype.bytes_of(crate::tensor::checked_count(shape).unwrap_or(usize::MAX));
-            // Stands for the buffer's contents while shapes are checked; its elements are never read.
-            let zeros = bytes::Bytes::from(vec![0u8; bytes.unwrap_or(0)]);
-            hosts.push((name, Tensor::from_raw(dtype, shape, zeros)?));
             bound.inputs[i] = Some(buffer.clone());
         }
-        let given: Vec<(&str, &Tensor)> = hosts.iter().map(|(name, tensor)| (*name, tensor)).collect();
-        let tensors = self.session.ordered(&given)?;
-        let executable = self.session.executable(&tensors)?;
+        let executable = self.session.executable(&inputs)?;
         for (name, buffer) in &self.outputs {
             let i = self.check_output(&executable, &bound, name, buffer)?;
             bound.outputs[i] = Some(buffer.clone());
         }
         let frame = executable.bound_frame(&bound)?;
-        executable.write_unbound(&frame, graph, &tensors, &bound)?;
+        executable.write_unbound(&frame, graph, inputs.iter().map(Given::value))?;
         Ok(Binding { executable, frame })
     }
 

@@ -199,7 +199,7 @@ impl Session {
     }
 
     /// The inputs in the model's order, checked against what it declares.
-    pub(crate) fn ordered(&self, given: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+    pub(crate) fn ordered<G: Given>(&self, given: &[(&str, &G)]) -> Result<Vec<G>> {
         let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
         let names: Vec<&str> =
             self.graph.inputs.iter().map(|id| self.graph.value(*id).name.as_str()).collect();
@@ -212,25 +212,25 @@ impl Session {
         }
         let mut ordered = Vec::new();
         for (id, name) in self.graph.inputs.iter().zip(names) {
-            let Some((_, tensor)) = given.iter().find(|(given, _)| *given == name) else {
+            let Some(&(_, given)) = given.iter().find(|(given, _)| *given == name) else {
                 return Err(fail(name, "is missing".into()));
             };
-            check(tensor, self.graph.value(*id)).map_err(|reason| fail(name, reason))?;
-            ordered.push((*tensor).clone());
+            check(given, self.graph.value(*id)).map_err(|reason| fail(name, reason))?;
+            ordered.push(given.clone());
         }
         Ok(ordered)
     }
 
-    fn signature(&self, inputs: &[Tensor]) -> Signature {
+    fn signature(&self, inputs: &[impl Given]) -> Signature {
         let values = self.base.shape_inputs(&self.graph);
         Signature {
-            shapes: inputs.iter().map(|tensor| tensor.shape().to_vec()).collect(),
-            values: values.filter_map(|i| Some((i, inputs.get(i)?.bytes().to_vec()))).collect(),
+            shapes: inputs.iter().map(|given| given.shape().to_vec()).collect(),
+            values: values.filter_map(|i| Some((i, inputs.get(i)?.value()?.bytes().to_vec()))).collect(),
         }
     }
 
     /// The executable for inputs of these shapes, from the cache or made now.
-    pub(crate) fn executable(&self, inputs: &[Tensor]) -> Result<Arc<Executable>> {
+    pub(crate) fn executable(&self, inputs: &[impl Given]) -> Result<Arc<Executable>> {
         let Some(gpu) = self.device.gpu() else {
             return Err(Error::Gpu(
                 "the CPU reference has no plans; open a GPU device (`Device::new`)".into(),
@@ -253,9 +253,9 @@ impl Session {
         Ok(executable)
     }
 
-    pub(crate) fn make_plan(&self, inputs: &[Tensor], target: &crate::kernels::Target) -> Result<Plan> {
-        let shapes: Inputs =
-            inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
+    pub(crate) fn make_plan<G: Given>(&self, inputs: &[G], target: &crate::kernels::Target) -> Result<Plan> {
+        let given = |given: &G| (given.dtype(), given.shape().to_vec(), given.value().cloned());
+        let shapes: Inputs = inputs.iter().map(given).collect();
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,7 +288,29 @@ fn graph_for(device: &Device, model: &Model) -> Result<Arc<Graph>> {
     }
 }
 
-fn check(tensor: &Tensor, value: &crate::graph::Value) -> Result<(), String> {
+/// What the caller gives as an input.
+pub(crate) trait Given: Clone {
+    fn dtype(&self) -> DType;
+    fn shape(&self) -> &[usize];
+    /// Its elements, where planning may know them.
+    fn value(&self) -> Option<&Tensor>;
+}
+
+impl Given for Tensor {
+    fn dtype(&self) -> DType {
+        Tensor::dtype(self)
+    }
+
+    fn shape(&self) -> &[usize] {
+        Tensor::shape(self)
+    }
+
+    fn value(&self) -> Option<&Tensor> {
+        Some(self)
+    }
+}
+
+fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String> {
     if value.dtype.is_some_and(|dtype| dtype != tensor.dtype()) {
         let wanted = value.dtype.map_or("?", DType::name);
         return Err(format!("is {}, and the model takes {wanted}", tensor.dtype()));

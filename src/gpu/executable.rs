@@ -206,22 +206,18 @@ impl Executable {
 
     /// Uploads inputs, in the order of the graph's inputs.
     fn write_inputs(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<()> {
-        self.write_unbound(frame, graph, inputs, &Bound::default())
+        self.write_unbound(frame, graph, inputs.iter().map(Some))
     }
 
     /// Uploads inputs that the caller has not bound to buffers.
-    pub(crate) fn write_unbound(
+    pub(crate) fn write_unbound<'t>(
         &self,
         frame: &Frame,
         graph: &Graph,
-        inputs: &[Tensor],
-        bound: &Bound,
+        inputs: impl Iterator<Item = Option<&'t Tensor>>,
     ) -> Result<()> {
-        for (i, (tensor, slot)) in inputs.iter().zip(&self.plan.program.inputs).enumerate() {
-            let (Some(_), Some(buffer)) = (slot, &frame.inputs[i]) else { continue };
-            if matches!(bound.inputs.get(i), Some(Some(_))) {
-                continue;
-            }
+        for (i, (tensor, slot)) in inputs.zip(&self.plan.program.inputs).enumerate() {
+            let (Some(tensor), Some(_), Some(buffer)) = (tensor, slot, &frame.inputs[i]) else { continue };
             if tensor.is_empty() {
                 continue;
             }

@@ -217,37 +217,16 @@ impl Spec for Gemm {
     }
 
     fn params(&self) -> Vec<String> {
-        let own: &[&str] = match self.tile {
-            Tile::Strided { .. } => &["batches", "a_row", "a_k", "b_k", "b_column"],
-            Tile::Lanes(_) => &["rows", "k_blocks", "a_row", "b_step", "first_tile"],
-            Tile::Split(_) => &[
-                "batches",
-                "tiles",
-                "first_tile",
-                "blocks",
-                "a_row",
-                "a_k",
-                "b_k",
-                "b_column",
-                "strip",
-                "strips",
-                "terms",
-            ],
-            Tile::Shared(_) => &[
-                "batches",
-                "tiles",
-                "first_tile",
-                "blocks",
-                "a_row",
-                "a_k",
-                "b_k",
-                "b_column",
-                "slices",
-                "span",
-                "size",
-            ],
+        // Of the kernels that number the tiles of all batches.
+        const TILES: &[&str] =
+            &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"];
+        let (tiles, own): (&[&str], &[&str]) = match self.tile {
+            Tile::Strided { .. } => (&[], &["batches", "a_row", "a_k", "b_k", "b_column"]),
+            Tile::Lanes(_) => (&[], &["rows", "k_blocks", "a_row", "b_step", "first_tile"]),
+            Tile::Split(_) => (TILES, &["strip", "strips", "terms"]),
+            Tile::Shared(_) => (TILES, &["slices", "span", "size"]),
         };
-        let fixed = ["m", "n", "first", "last"].iter().chain(own).map(|name| name.to_string());
+        let fixed = ["m", "n", "first", "last"].iter().chain(tiles).chain(own).map(|name| name.to_string());
         let batch =
             (0..self.batch).flat_map(|d| [format!("size{d}"), format!("a_batch{d}"), format!("b_batch{d}")]);
         fixed.chain(batch).chain(self.prologue.params()).chain(self.epilogue.params("e")).collect()

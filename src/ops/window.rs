@@ -205,8 +205,8 @@ impl Window {
             _ => return None,
         }
         for (d, &(begin, end)) in ends.iter().enumerate() {
-            pads[d] += begin;
-            pads[d + ends.len()] += end;
+            pads[d] = pads[d].saturating_add(begin);
+            pads[d + ends.len()] = pads[d + ends.len()].saturating_add(end);
         }
         let fits = pads.iter().all(|pad| (0..LIMIT).contains(pad));
         fits.then(|| Window { pads: Some(pads), auto_pad: AutoPad::NotSet, ..self.clone() })

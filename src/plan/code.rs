@@ -96,6 +96,27 @@ impl<'a> Lower<'a> {
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> TensorId {
+        let code = self.broadcast(shape, operands, build);
+        let tensor = self.temporary(scalar, shape);
+        self.deferred.insert(tensor, code);
+        tensor
+    }
+
+    /// The tensor itself, now that it must lie in memory.
+    pub(crate) fn realized(&mut self, tensor: TensorId) -> TensorId {
+        if let Some(code) = self.deferred.remove(&tensor) {
+            self.compute(code, &[tensor]);
+        }
+        tensor
+    }
+
+    /// Code that makes elements of those of `operands`, which broadcast to `shape` from the given shapes.
+    pub(super) fn broadcast(
+        &mut self,
+        shape: &[usize],
+        operands: &[(TensorId, &[usize])],
+        build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
+    ) -> Epilogue {
         let mut builder = Builder::of_shape(shape);
         let (mut specs, mut params, mut regs) = (vec![], vec![], vec![]);
         for (n, &(tensor, from)) in operands.iter().enumerate() {
@@ -108,20 +129,16 @@ impl<'a> Lower<'a> {
         let (expr, constants) = builder.finish(vec![value]);
         params.extend(constants);
         let tensors = operands.iter().map(|operand| operand.0).collect();
-        let output = self.temporary(scalar, shape);
-        self.deferred.insert(output, Epilogue { fused: Fused { expr, operands: specs }, tensors, params });
-        output
+        Epilogue { fused: Fused { expr, operands: specs }, tensors, params }
     }
 
-    /// The tensor itself, now that it must lie in memory.
-    pub(crate) fn realized(&mut self, tensor: TensorId) -> TensorId {
-        if let Some(Epilogue { fused, tensors, params }) = self.deferred.remove(&tensor) {
-            let count = self.shape(tensor).iter().product();
-            let params = std::iter::once(count as u32).chain(params).collect();
-            let tensors = tensors.into_iter().chain([tensor]).collect();
-            self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
-        }
-        tensor
+    /// Emits one kernel that computes all elements of `outputs`, which have one shape.
+    pub(super) fn compute(&mut self, code: Epilogue, outputs: &[TensorId]) {
+        let Epilogue { fused, mut tensors, params } = code;
+        let count = outputs.first().map_or(0, |&output| self.shape(output).iter().product());
+        tensors.extend(outputs);
+        let params = std::iter::once(count as u32).chain(params).collect();
+        self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
     }
 
     /// What a kernel reads as `tensor`, and what computes the tensor's elements of that: an operand that lies as the tensor

@@ -335,22 +335,11 @@ impl<'a> Lower<'a> {
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) {
-        let count: usize = shape.iter().product();
-        let mut builder = Builder::of_shape(shape);
-        let (mut specs, mut params, mut regs) = (vec![], vec![count as u32], vec![]);
-        for (n, &(tensor, from)) in operands.iter().enumerate() {
-            let (index, words) = self.index(&Access::broadcast(from, shape));
-            specs.push(Operand { scalar: self.scalar(tensor), index });
-            params.extend(words);
-            regs.push(builder.load(n, self.scalar(tensor)));
-        }
-        let value = build(&mut builder, &regs);
-        let value = builder.result(value, dtype);
-        let (expr, constants) = builder.finish(vec![value]);
-        params.extend(constants);
-        let tensors = operands.iter().map(|operand| operand.0).chain([output]).collect();
-        let kernel = Elementwise { fused: Fused { expr, operands: specs }, in_place: None };
-        self.call(kernel, tensors, params, elementwise::groups(count));
+        let code = self.broadcast(shape, operands, |e, regs| {
+            let value = build(e, regs);
+            e.result(value, dtype)
+        });
+        self.compute(code, &[output]);
     }
 
     /// Output `i` becomes a copy of input `input`, for calls that then write parts of it.
@@ -388,10 +377,8 @@ impl<'a> Lower<'a> {
         let mut builder = Builder::default();
         let value = builder.constant(Scalar::U32, f64::from(word));
         let (expr, constants) = builder.finish(vec![value]);
-        let count = self.program.tensor(tensor).count;
-        let params = std::iter::once(count as u32).chain(constants).collect();
-        let kernel = Elementwise { fused: Fused { expr, operands: vec![] }, in_place: None };
-        self.call(kernel, vec![tensor], params, elementwise::groups(count));
+        let fused = Fused { expr, operands: vec![] };
+        self.compute(Epilogue { fused, tensors: vec![], params: constants }, &[tensor]);
     }
 
     /// Output `i` is what `access` names of input `input`: no kernel, where memory can be laid out so or the readers take
@@ -498,13 +485,10 @@ impl<'a> Lower<'a> {
         let mut code = Code::new(self, first)?;
         let unit = code.cx.unit;
         code.run(&unit.pointwise)?;
-        let Epilogue { fused, mut tensors, params } = code.finish(&outputs)?;
-        for &output in &outputs {
-            tensors.push(self.new_tensor(output)?);
-        }
-        let count = self.facts.get(first).map_or(0, |fact| fact.count());
-        let params = std::iter::once(count as u32).chain(params).collect();
-        self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
+        let code = code.finish(&outputs)?;
+        let tensors =
+            outputs.iter().map(|&output| self.new_tensor(output)).collect::<Result<Vec<_>, Why>>()?;
+        self.compute(code, &tensors);
         Ok(())
     }
 
