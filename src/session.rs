@@ -259,12 +259,14 @@ impl Session {
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        if forms.are_settled() {
+        if forms.are_chosen() {
             return plan::plan(&self.graph, facts, target, &options, &mut forms);
         }
         let moves = Moves::new(&self.graph, &self.base, &shapes);
-        *forms = Forms::default();
-        plan::first_plan(&self.graph, facts, &moves, target, &options, &mut forms)
+        let mut chosen = Forms::default();
+        let plan = plan::first_plan(&self.graph, facts, &moves, target, &options, &mut chosen)?;
+        *forms = chosen;
+        Ok(plan)
     }
 }
 

@@ -103,10 +103,12 @@ fn the_reference_computes_what_onnx_runtime_does() {
 #[test]
 fn a_second_shape_of_a_model_makes_no_pipeline() {
     let image = |batch: usize, width: usize| vec![batch, 3, 48, width];
-    let models: [(&str, [Vec<usize>; 4]); 3] = [
+    let models: [(&str, [Vec<usize>; 4]); 4] = [
         ("ppocr6_rec_tiny", [image(1, 320), image(1, 160), image(4, 200), image(2, 84)]),
         ("minilm_l6_int8", [vec![3, 8], vec![1, 64], vec![2, 13], vec![1, 1]]),
         ("minilm_l6_int8", [vec![1, 1], vec![2, 13], vec![3, 8], vec![1, 30]]),
+        // There are no positions beyond.
+        ("minilm_l6_int8", [vec![1, 512], vec![1, 1], vec![3, 77], vec![2, 100]]),
     ];
     let paths = models_by_name();
     for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {

@@ -62,8 +62,8 @@ fn divisor(a: usize, b: usize) -> usize {
 
 impl Forms {
     /// Whether a first run has been planned.
-    pub(crate) fn are_settled(&self) -> bool {
-        self.stage == Stage::Settled
+    pub(crate) fn are_chosen(&self) -> bool {
+        self.stage != Stage::Sizes
     }
 
     pub(super) fn advance(&mut self, stage: Stage) {

@@ -74,11 +74,13 @@ pub(crate) fn first_plan(
     // What the device refuses for other sizes is of no concern here.
     let planned = |facts, forms: &mut Forms| program(graph, facts, target, options, forms).ok();
     // 21 is 10101 in binary: halved some times, it is no multiple of 4, whichever way halves are rounded; nor are most products
-    // of two dimensions that have moved so and are halved as they may be. Of what there is one, such as a batch, a device
-    // may not take as many.
-    for facts in [[21, 42], [42, 21], [21, 21]].into_iter().filter_map(|n| moves.times(n, 9)) {
+    // of two dimensions that have moved so and are halved as they may be. A device may not take as large ones, or as many of
+    // what there is one, such as a batch.
+    for n in [[21, 42], [42, 21], [21, 21]] {
+        let smaller = [1, 4, 16].map(|part| n.map(|n| n / part));
+        let moved = smaller.into_iter().find_map(|n| planned(moves.times(n, 9)?, forms));
         // Whether a concatenation or a transpose is a copy depends on alignment, and on dimensions of 1.
-        spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, is_copy)));
+        spare.extend(moved.iter().flat_map(|program| kernels(program, is_copy)));
     }
     // As does whether a result takes the place of an operand. All of these are quickly compiled.
     let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
@@ -87,10 +89,14 @@ pub(crate) fn first_plan(
     }
     forms.advance(Stage::Tiles);
     let plan = plan(graph, facts, target, options, forms)?;
-    for facts in [moves.least(), moves.times([63, 63], 63)].into_iter().flatten() {
-        spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, |_| true)));
+    let small = moves.least().and_then(|facts| planned(facts, forms));
+    // As large as the device takes it.
+    let large = [63, 21, 5, 1].into_iter().find_map(|n| planned(moves.times([n, n], n)?, forms));
+    spare.extend(small.iter().chain(&large).flat_map(|program| kernels(program, |_| true)));
+    // Tiles for sizes of which nothing is known yet come when those do.
+    if large.is_some() {
+        forms.advance(Stage::Settled);
     }
-    forms.advance(Stage::Settled);
     Ok(Plan { spare, ..plan })
 }
 

@@ -37,7 +37,7 @@ fn open(graph: &Graph, base: &FactBase, inputs: &Inputs) -> Vec<Open> {
 }
 
 /// How far each open dimension of a graph can move, with the others where they are: by multiples of the least power of 2
-/// that the model takes.
+/// that the model takes, up or else down.
 pub(crate) struct Moves<'a> {
     graph: &'a Graph,
     base: &'a FactBase,
@@ -47,8 +47,8 @@ pub(crate) struct Moves<'a> {
     groups: Vec<Group>,
 }
 
-/// Numbers in `Moves::open`, and the least move of each.
-type Group = Vec<(usize, usize)>;
+/// Numbers in `Moves::open`, and the least move of each: up, or down where the model takes nothing larger.
+type Group = Vec<(usize, i64)>;
 
 impl<'a> Moves<'a> {
     pub(crate) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a Inputs) -> Moves<'a> {
@@ -72,16 +72,21 @@ impl<'a> Moves<'a> {
     }
 
     fn group(&self, dims: &[usize]) -> Option<Group> {
-        let by = |by: usize| dims.iter().map(|&at| (at, by)).collect::<Vec<_>>();
-        (0..7).map(|n| by(1 << n)).find(|moves| self.bind(&self.moved(moves)).is_some())
+        let by = |by: i64| dims.iter().map(|&at| (at, by)).collect::<Group>();
+        let sizes = (0..7).map(|n| 1 << n).chain((0..7).map(|n| -1 << n));
+        sizes.map(by).find(|moves| self.moved(moves).is_some_and(|inputs| self.bind(&inputs).is_some()))
     }
 
-    fn moved(&self, moves: &[(usize, usize)]) -> Inputs {
+    /// The inputs, moved. `None` if nothing were left of one.
+    fn moved(&self, moves: &[(usize, i64)]) -> Option<Inputs> {
         let mut inputs = self.inputs.clone();
         for &(at, by) in moves {
-            self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] += by);
+            for &(i, axis) in &self.open[at] {
+                let size = &mut inputs[i].1[axis];
+                *size = usize::try_from(*size as i64 + by).ok().filter(|&size| size > 0)?;
+            }
         }
-        inputs
+        Some(inputs)
     }
 
     fn bind(&self, inputs: &Inputs) -> Option<Facts> {
@@ -103,10 +108,14 @@ impl<'a> Moves<'a> {
         let by = |(i, group): (usize, &Group)| {
             let alone = group.iter().any(|&(at, _)| self.size(at, self.inputs) == 1);
             let n = if alone { n[i % 2].min(single) } else { n[i % 2] };
+            let down = group.iter().filter(|(_, by)| *by < 0);
+            let room = down
+                .map(|&(at, by)| self.size(at, self.inputs).saturating_sub(1) / by.unsigned_abs() as usize);
+            let n = room.min().map_or(n, |room| n.min(room)) as i64;
             group.iter().map(|&(at, by)| (at, by * n)).collect::<Group>()
         };
         let moves: Group = self.groups.iter().enumerate().flat_map(by).collect();
-        if moves.is_empty() { None } else { self.bind(&self.moved(&moves)) }
+        if moves.is_empty() { None } else { self.bind(&self.moved(&moves)?) }
     }
 
     /// Facts where every dimension is as small as its moves and the model allow: of those that move together, one is. `None` if
@@ -131,7 +140,7 @@ impl<'a> Moves<'a> {
         let first = |group: &&Group| group.iter().all(|&(at, _)| self.is_first(at));
         let moves: Group = self.groups.iter().flatten().copied().collect();
         self.groups.iter().filter(move |group| !first(group)).filter_map(move |group| {
-            let mut inputs = self.moved(&moves);
+            let mut inputs = self.moved(&moves)?;
             self.shrink(group, 0, &mut inputs);
             self.bind(&inputs)
         })
@@ -139,10 +148,12 @@ impl<'a> Moves<'a> {
 
     /// Makes the dimensions of a group smaller, until one is as small as `least` or almost; whether any moved.
     fn shrink(&self, group: &Group, least: usize, inputs: &mut Inputs) -> bool {
-        let room = |&(at, by): &(usize, usize)| self.size(at, inputs).saturating_sub(least) / by;
+        let by = |by: i64| by.unsigned_abs() as usize;
+        let room =
+            |&(at, least_move): &(usize, i64)| self.size(at, inputs).saturating_sub(least) / by(least_move);
         let times = group.iter().map(room).min().unwrap_or(0);
-        for &(at, by) in group {
-            self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] -= by * times);
+        for &(at, least_move) in group {
+            self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] -= by(least_move) * times);
         }
         times > 0
     }
