@@ -113,7 +113,9 @@ impl Sizes {
             return product.lower(cx, scalar, sink);
         }
         let Chosen { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
-        let (x, before) = x.loaded(cx, "x", Reads::Lines(self.size(|s| s.input)))?;
+        let times = self.size(|s| s.kernel) * self.filters.div_ceil(32);
+        let reads = Reads::Lines { line: self.size(|s| s.input), times };
+        let (x, before) = x.loaded(cx, "x", reads)?;
         let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
         let matrix = (self.group * self.filters, output);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, y| {

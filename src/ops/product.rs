@@ -138,14 +138,15 @@ impl Product {
 
     /// How the kernel reads the left operand: by rows that lie so, where they do.
     fn reads_left(&self) -> Reads {
-        self.a.reads(self.a.row, self.a.column, self.batch.iter().map(|dim| dim.a))
+        self.a.reads(self.a.row, self.a.column, self.n.div_ceil(64), self.batch.iter().map(|dim| dim.a))
     }
 
     /// How it reads the right operand: by rows, or else by columns.
     fn reads_right(&self, by_rows: bool) -> Reads {
         let batch = self.batch.iter().map(|dim| dim.b);
         let Matrix { row, column, .. } = self.b;
-        if by_rows { self.b.reads(row, column, batch) } else { self.b.reads(column, row, batch) }
+        let (line, step) = if by_rows { (row, column) } else { (column, row) };
+        self.b.reads(line, step, self.m.div_ceil(32), batch)
     }
 
     /// The kernel that takes any strides.
@@ -483,10 +484,10 @@ struct Window {
 }
 
 impl Matrix {
-    /// How an operand is read whose lines lie `line` apart in memory, and their elements `step`.
-    fn reads(&self, line: usize, step: usize, mut batch: impl Iterator<Item = usize>) -> Reads {
+    /// How an operand is read so many times whose lines lie `line` apart in memory, and their elements `step`.
+    fn reads(&self, line: usize, step: usize, times: usize, mut batch: impl Iterator<Item = usize>) -> Reads {
         let whole = line > 0 && step == 1 && batch.all(|stride| stride.is_multiple_of(line));
-        if whole { Reads::Lines(line) } else { Reads::Memory }
+        if whole { Reads::Lines { line, times } } else { Reads::Memory }
     }
 
     /// Whether this is a constant of whole matrices, so that they can be packed.

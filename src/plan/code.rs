@@ -21,6 +21,10 @@ pub(crate) struct Epilogue {
     pub(crate) params: Vec<u32>,
 }
 
+/// How often the operands of a prologue may be read for each element: as a small window does. Beyond, on lavapipe, that takes
+/// 1.1 to 1.2 times as long as a kernel of its own.
+const FEW_READS: usize = 9;
+
 /// How a kernel reads a tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reads {
@@ -28,8 +32,9 @@ pub(crate) enum Reads {
     Memory,
     /// Elements of which it knows the index.
     Elements,
-    /// Elements of which it knows the index, and the place in which of the memory's lines of so many elements.
-    Lines(usize),
+    /// Elements of which it knows the index, and the place in which of the memory's lines of `line` elements; each about so
+    /// many times.
+    Lines { line: usize, times: usize },
 }
 
 /// Shapes, of as many elements as an operand and the result have, under which broadcasting pairs their elements: a scale for
@@ -149,7 +154,7 @@ impl<'a> Lower<'a> {
         let fits = match reads {
             Reads::Memory => false,
             Reads::Elements => true,
-            Reads::Lines(line) => line > 0 && count.is_multiple_of(line),
+            Reads::Lines { line, .. } => line > 0 && count.is_multiple_of(line),
         };
         let linear = |operand: &Operand| operand.index == Index::Linear;
         let main = code.fused.operands.iter().position(linear);
@@ -158,8 +163,14 @@ impl<'a> Lower<'a> {
         };
         code.fused.operands[main].index = Index::Anchor;
         let source = code.tensors.remove(main);
-        if let Reads::Lines(line) = reads {
+        if let Reads::Lines { line, times } = reads {
             code.use_matrix(self, count / line, line);
+            // An operand with an element for each is read as often.
+            let lines = |o: &Operand| matches!(o.index, Index::Anchor | Index::Single | Index::Row);
+            let few = self.always("few reads", times <= FEW_READS);
+            if !few && !code.fused.operands.iter().all(lines) {
+                return (self.realized(tensor), None);
+            }
         }
         (source, Some(code))
     }

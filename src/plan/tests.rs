@@ -175,6 +175,10 @@ fn cheap_elements_are_computed_by_the_product() {
         Scaled { constant: false, ..of("MatMul", &[3, 20, 35], &[35], &[3, 35, 41]) },
         Scaled { constant: false, ..of("MatMul", &[50, 64], &[64], &[64, 1]) },
         Scaled { constant: false, ..of("MatMul", &[51, 67], &[51, 1], &[67, 1]) },
+        // Each element, and its own factor, would be read for each of many tiles.
+        Scaled { inside: [false, false], ..of("MatMul", &[9, 16], &[9, 16], &[16, 640]) },
+        of("MatMul", &[9, 16], &[9, 1], &[16, 640]),
+        Scaled { inside: [false, false], ..of("Conv", &[1, 8, 9, 9], &[9, 9], &[40, 8, 3, 3]) },
         // The columns of the left operand lie in memory's lines.
         Scaled {
             attributes: &[("transA", 1)],
