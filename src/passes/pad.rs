@@ -19,8 +19,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
 
 /// Convolution `n` with the padding of the Pad before it, if nothing else uses that, and what is padded there.
 fn padded(graph: &Graph, n: usize) -> Option<(Op, ValueId)> {
-    let pattern = Pattern::of(graph);
     let Op::Conv(conv) = &graph.nodes[n].op else { return None };
+    let pattern = Pattern::of(graph);
     let &[Some(x), Some(weights), ..] = &graph.nodes[n].inputs[..] else { return None };
     let (_, before) = pattern.only(x)?;
     let Op::Pad(pad) = &before.op else { return None };

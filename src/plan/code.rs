@@ -83,7 +83,7 @@ impl<'a> Lower<'a> {
     }
 
     /// What computes the elements of this operator's input 0, if that is fused into its kernel.
-    pub(crate) fn prologue(&mut self) -> Result<Option<Epilogue>, Why> {
+    pub(super) fn prologue(&mut self) -> Result<Option<Epilogue>, Why> {
         let unit = self.unit;
         let (false, Some(&Some(input))) = (unit.prologue.is_empty(), self.node.inputs.first()) else {
             return Ok(None);

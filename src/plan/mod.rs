@@ -84,12 +84,13 @@ pub(crate) fn first_plan(
     }
     // As does whether a result takes the place of an operand. All of these are quickly compiled.
     let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
-    for facts in moves.least().into_iter().chain(moves.emptied()) {
+    let least = moves.least();
+    for facts in least.clone().into_iter().chain(moves.emptied()) {
         spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, simple)));
     }
     forms.advance(Stage::Tiles);
     let plan = plan(graph, facts, target, options, forms)?;
-    let small = moves.least().and_then(|facts| planned(facts, forms));
+    let small = least.and_then(|facts| planned(facts, forms));
     // As large as the device takes it.
     let large = [63, 21, 5, 1].into_iter().find_map(|n| planned(moves.times([n, n], n)?, forms));
     spare.extend(small.iter().chain(&large).flat_map(|program| kernels(program, |_| true)));
