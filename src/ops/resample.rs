@@ -55,6 +55,28 @@ pub(crate) struct Resample {
     pub(crate) antialias: bool,
 }
 
+/// The input elements that make each output element along an axis, with weights that add up to 1; none where it lies outside
+/// the input and takes the extrapolation value.
+#[derive(Debug)]
+pub(crate) struct Taps {
+    list: Vec<(usize, f64)>,
+    /// Behind the last tap of each output element.
+    ends: Vec<usize>,
+}
+
+impl Taps {
+    /// Those of output element `at`.
+    pub(crate) fn at(&self, at: usize) -> &[(usize, f64)] {
+        let first = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.list[first..self.ends[at]]
+    }
+
+    /// Those of each output element.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[(usize, f64)]> {
+        (0..self.ends.len()).map(|at| self.at(at))
+    }
+}
+
 impl Resample {
     /// Reads the attributes of Resize from opset 11 on.
     pub(crate) fn parse(def: &NodeDef) -> Result<Resample, Why> {
@@ -91,24 +113,31 @@ impl Resample {
         Ok(Resample { filter, transform: Transform::Asymmetric, exclude_outside: false, antialias: false })
     }
 
-    /// The input elements that make output element `at`, with weights that add up to 1; none if it lies outside the input
-    /// and takes the extrapolation value.
-    pub(crate) fn taps(&self, axis: &Axis, at: usize) -> Vec<(usize, f64)> {
+    pub(crate) fn taps(&self, axis: &Axis) -> Taps {
+        let mut taps = Taps { list: Vec::new(), ends: Vec::with_capacity(axis.output) };
+        for at in 0..axis.output {
+            self.add_taps(axis, at, &mut taps.list);
+            taps.ends.push(taps.list.len());
+        }
+        taps
+    }
+
+    fn add_taps(&self, axis: &Axis, at: usize, taps: &mut Vec<(usize, f64)>) {
         let x = self.transform.source(at, axis);
         let last = axis.input as f64 - 1.0;
         if self.transform == Transform::TfCropAndResize && !(0.0..=last).contains(&x) {
-            return Vec::new();
+            return;
         }
         let inside = |i: f64| i.clamp(0.0, last) as usize;
         let (radius, weight): (f64, fn(f64, f64) -> f64) = match self.filter {
-            Filter::Nearest(rounding) => return vec![(inside(rounding.round(x)), 1.0)],
+            Filter::Nearest(rounding) => return taps.push((inside(rounding.round(x)), 1.0)),
             Filter::Linear => (1.0, |x, _| (1.0 - x.abs()).max(0.0)),
             Filter::Cubic(_) => (2.0, cubic),
         };
         let coefficient = if let Filter::Cubic(a) = self.filter { a } else { 0.0 };
         let stretch = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
         let reach = radius / stretch;
-        let mut taps: Vec<(usize, f64)> = Vec::new();
+        let first = taps.len();
         let mut total = 0.0;
         for i in ((x - reach).floor() as i64)..=((x + reach).ceil() as i64) {
             let i = i as f64;
@@ -117,13 +146,12 @@ impl Resample {
                 continue;
             }
             total += weight;
-            match taps.last_mut() {
+            match taps[first..].last_mut() {
                 Some(tap) if tap.0 == inside(i) => tap.1 += weight,
                 _ => taps.push((inside(i), weight)),
             }
         }
-        taps.iter_mut().for_each(|tap| tap.1 /= total);
-        taps
+        taps[first..].iter_mut().for_each(|tap| tap.1 /= total);
     }
 }
 
@@ -202,7 +230,7 @@ mod tests {
     #[test]
     fn scales_that_f32_cannot_hold_meet_whole_elements() {
         let axis = Axis { input: 10, output: 1, scale: f64::from(0.1f32), roi: (0.0, 1.0) };
-        assert_eq!(NEAREST.taps(&Axis { output: 2, input: 20, ..axis }, 1), [(10, 1.0)]);
+        assert_eq!(NEAREST.taps(&Axis { output: 2, input: 20, ..axis }).at(1), [(10, 1.0)]);
     }
 
     #[test]
@@ -212,8 +240,7 @@ mod tests {
             for (antialias, exclude_outside) in [(false, false), (true, false), (false, true), (true, true)] {
                 let resample =
                     Resample { filter, transform: Transform::HalfPixel, exclude_outside, antialias };
-                for at in 0..3 {
-                    let taps = resample.taps(&axis, at);
+                for taps in resample.taps(&axis).iter() {
                     let total: f64 = taps.iter().map(|tap| tap.1).sum();
                     assert!((total - 1.0).abs() < 1e-12, "{resample:?}");
                     assert!(taps.windows(2).all(|pair| pair[0].0 < pair[1].0), "{resample:?} {taps:?}");

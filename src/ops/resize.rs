@@ -4,7 +4,7 @@
 //! transformations), 13, 18 (antialias, axes, keep_aspect_ratio_policy), 19 (half_pixel_symmetric).
 
 use super::case::{self, Case, Tolerance};
-use super::resample::{Axis, Filter, Resample, Transform};
+use super::resample::{Axis, Filter, Resample, Taps, Transform};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
@@ -187,8 +187,8 @@ impl Resize {
     }
 
     /// The taps of every output element along `axis`; `None` if each is the input element of the same place.
-    fn taps(&self, axis: &Axis) -> Option<Vec<Vec<(usize, f64)>>> {
-        let taps: Vec<_> = (0..axis.output).map(|at| self.resample.taps(axis, at)).collect();
+    fn taps(&self, axis: &Axis) -> Option<Taps> {
+        let taps = self.resample.taps(axis);
         let same =
             axis.input == axis.output && taps.iter().enumerate().all(|(at, taps)| *taps == [(at, 1.0)]);
         (!same).then_some(taps)
@@ -225,11 +225,11 @@ impl Operator for Resize {
             let place = |o: usize| o / stride % axis.output;
             result = if nearest {
                 let fill = fill(x.dtype, self.extrapolation);
-                let source = |o| taps[place(o)].first().map(|tap| source(o, tap.0));
+                let source = |o| taps.at(place(o)).first().map(|tap| source(o, tap.0));
                 result.gather(&shape, source, Some(&fill))
             } else {
                 let values = result.floats()?;
-                let sum = |o: usize| match &taps[place(o)][..] {
+                let sum = |o: usize| match taps.at(place(o)) {
                     [] => f64::from(self.extrapolation),
                     taps => taps.iter().map(|&(i, weight)| weight * values[source(o, i)]).sum(),
                 };
@@ -267,7 +267,7 @@ impl Operator for Resize {
         for (n, stage) in stages.iter().enumerate() {
             let mut sizes = shape.clone();
             stage.iter().for_each(|&d| sizes[d] = all[d].output);
-            let pick = |d: usize| taps[d].as_deref().filter(|_| stage.contains(&d));
+            let pick = |d: usize| taps[d].as_ref().filter(|_| stage.contains(&d));
             let dims = Dims::new(&shape, &sizes, pick);
             let last = n + 1 == stages.len();
             tensor = self.stage(cx, tensor, &dims, &sizes, last.then_some(dtype))?;
@@ -345,15 +345,11 @@ struct Dim<'a> {
     size: usize,
     /// Of the input.
     stride: usize,
-    taps: Option<&'a [Vec<(usize, f64)>]>,
+    taps: Option<&'a Taps>,
 }
 
 impl<'a> Dims<'a> {
-    fn new(
-        from: &[usize],
-        to: &[usize],
-        taps: impl Fn(usize) -> Option<&'a [Vec<(usize, f64)>]>,
-    ) -> Dims<'a> {
+    fn new(from: &[usize], to: &[usize], taps: impl Fn(usize) -> Option<&'a Taps>) -> Dims<'a> {
         let mut list: Vec<Dim> = Vec::new();
         for (d, &stride) in strides(from).iter().enumerate() {
             match (taps(d), list.last_mut()) {
@@ -363,7 +359,7 @@ impl<'a> Dims<'a> {
                 (taps, _) => list.push(Dim { size: to[d], stride, taps }),
             }
         }
-        let most = |dim: &Dim| dim.taps.and_then(|taps| taps.iter().map(Vec::len).max()).unwrap_or(1);
+        let most = |dim: &Dim| dim.taps.and_then(|taps| taps.iter().map(<[_]>::len).max()).unwrap_or(1);
         let widest = list.iter().map(most).collect();
         Dims { list, widest }
     }
@@ -376,7 +372,7 @@ impl<'a> Dims<'a> {
             let Some(taps) = dim.taps else { continue };
             let row = if nearest { 1 } else { 1 + 2 * widest };
             params.extend([words.len() as u32, row as u32]);
-            for taps in taps {
+            for taps in taps.iter() {
                 let end = words.len() + row;
                 if nearest {
                     words.push(taps.first().map_or(u32::MAX, |tap| tap.0 as u32));
