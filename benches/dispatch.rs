@@ -1,29 +1,59 @@
 //! What Sardonyx itself costs: `cargo bench --features bench-internals --bench dispatch`.
 //! CPU time of the calling thread per dispatch of a run, against a bare wgpu loop over like bind groups; and the time that planning
-//! takes. `SARDONYX_DEVICE` names the device.
+//! takes, of generated graphs and of the models that `scripts/test.sh` puts into `data/models`. `SARDONYX_DEVICE` names the device.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::onnx::build::{int, ints, node};
 use common::onnx::proto::NodeProto;
-use common::{describe, device, model, tensor};
-use sardonyx::bench::{Bare, Kernels, cpu_time, plan};
-use sardonyx::{Session, SessionOptions, Tensor};
+use common::{describe, device, model, tensor, values};
+use sardonyx::bench::{Bare, Kernels, cpu_time, nodes, plan};
+use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
 
 const ROUNDS: usize = 31;
 
 fn main() {
     println!("{}", describe());
     dispatches();
+    println!("\n### Planning, in ms of CPU time per 1,000 nodes\n");
+    println!("| graph | nodes | dispatches | first plan | others |\n|---|---|---|---|---|");
     for nodes in [1000, 4000] {
-        planning("transformer", transformer(nodes), &tensor(&[1, 16, 32]), &TRANSFORMER_WEIGHTS);
+        let model = model(&[1, 16, 32], transformer(nodes), &TRANSFORMER_WEIGHTS);
+        planning("transformer", &model, &[tensor(&[1, 16, 32])]);
     }
-    planning("convolutions", convolutions(1000), &tensor(&[1, 8, 16, 16]), &CONV_WEIGHTS);
-    planning("pointwise", pointwise(1000), &tensor(&[4, 33]), &[]);
+    planning(
+        "convolutions",
+        &model(&[1, 8, 16, 16], convolutions(1000), &CONV_WEIGHTS),
+        &[tensor(&[1, 8, 16, 16])],
+    );
+    planning("pointwise", &model(&[4, 33], pointwise(1000), &[]), &[tensor(&[4, 33])]);
+    let images: [(&str, &[usize]); 6] = [
+        ("ppocr6_det_tiny", &[1, 3, 160, 256]),
+        ("ppocr4_det", &[1, 3, 160, 256]),
+        ("ppocr6_rec_tiny", &[1, 3, 48, 320]),
+        ("ppocr2_cls", &[1, 3, 48, 192]),
+        ("basic_pitch", &[1, 43844, 1]),
+        ("minilm_l6_int8", &[1, 22]),
+    ];
+    for (name, shape) in images {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("data/models/{name}.onnx"));
+        let Ok(model) = Model::load(path) else { continue };
+        let count = shape.iter().product();
+        let inputs: Vec<Tensor> = model
+            .inputs()
+            .iter()
+            .map(|input| match input.dtype {
+                Some(DType::I64) => Tensor::from_slice(shape, &vec![1i64; count]).unwrap(),
+                _ => Tensor::from_slice(shape, &values(count)).unwrap(),
+            })
+            .collect();
+        planning(name, &model, &inputs);
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {
@@ -56,21 +86,24 @@ fn dispatches() {
     println!("| bare wgpu loop | 1.00x | {others:.3} |\n| Session::run | {:.2}x | {own:.3} |", own / others);
 }
 
-fn planning(name: &str, nodes: Vec<NodeProto>, x: &Tensor, weights: &[(&str, &[i64])]) {
-    let count = nodes.len() as f64;
-    let model = model(x.shape(), nodes, weights);
-    let session = Session::new(&device(Kernels::Own), &model, SessionOptions::default()).unwrap();
-    let mut times = Vec::new();
-    let mut dispatches = 0;
-    for _ in 0..ROUNDS {
+/// The first plan of a session also settles what other sizes of the open dimensions need; later ones choose among that.
+fn planning(name: &str, model: &Model, inputs: &[Tensor]) {
+    let named: Vec<(&str, &Tensor)> =
+        model.inputs().iter().map(|input| input.name.as_str()).zip(inputs).collect();
+    let own = device(Kernels::Own);
+    let session = || Session::new(&own, model, SessionOptions::default()).unwrap();
+    let took = |session: &Session| {
         let start = cpu_time(false);
-        dispatches = plan(&session, &[("x", x)]).unwrap();
-        times.push(cpu_time(false) - start);
-    }
-    let per_thousand = median(times) / 1e3 / count * 1e3;
-    println!(
-        "\nPlanning, {name}: {per_thousand:.2} ms per 1,000 nodes ({count} nodes, {dispatches} dispatches)"
-    );
+        plan(session, &named).unwrap();
+        cpu_time(false) - start
+    };
+    let first = median((0..ROUNDS).map(|_| took(&session())).collect());
+    let session = session();
+    let dispatches = plan(&session, &named).unwrap();
+    let others = median((0..ROUNDS).map(|_| took(&session)).collect());
+    let count = nodes(&session);
+    let [first, others] = [first, others].map(|time| time / count as f64);
+    println!("| {name} | {count} | {dispatches} | {first:.2} | {others:.2} |");
 }
 
 /// A chain of nodes from `x` to `y`; `make` makes one that reads one value and writes another, given its number and a value

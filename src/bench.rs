@@ -51,6 +51,11 @@ pub fn plan(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<usize> {
     Ok(plan.program.calls.len())
 }
 
+/// Nodes of the graph that a session plans: the model's, after the passes.
+pub fn nodes(session: &Session) -> usize {
+    session.graph().nodes.len()
+}
+
 /// The dispatches of a plan, as a program without Sardonyx would record them.
 pub struct Bare {
     executable: Arc<Executable>,

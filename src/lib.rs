@@ -21,6 +21,7 @@ mod passes;
 mod plan;
 mod reference;
 mod session;
+mod shape;
 mod small;
 mod summary;
 mod tensor;

@@ -362,7 +362,7 @@ impl Executable {
             let calls = self.plan.program.calls.iter().skip(chunk * 2048);
             timings.extend(calls.zip(nanoseconds).map(|(call, nanoseconds)| KernelTime {
                 kernel: call.kernel.spec().label(),
-                node: call.node.clone(),
+                node: call.node.to_string(),
                 nanoseconds,
             }));
         }

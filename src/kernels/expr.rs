@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::DType;
+use crate::shape::Shape;
 use crate::small::{Format, RoundMode};
 
 /// The type of a register, and of a 32-bit word in device memory.
@@ -103,13 +104,13 @@ pub(crate) struct Expr {
 pub(crate) struct Builder {
     code: Vec<(Instr, Scalar)>,
     params: Vec<u32>,
-    shape: Vec<usize>,
+    shape: Shape,
 }
 
 impl Builder {
     /// An expression for each element of a result of this shape.
     pub(crate) fn of_shape(shape: &[usize]) -> Builder {
-        Builder { shape: shape.to_vec(), ..Builder::default() }
+        Builder { shape: shape.into(), ..Builder::default() }
     }
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {

@@ -1,8 +1,10 @@
 //! Strided copies: transpose, slice, expand, flip, concatenation and padding, each a change of strides on one side.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use minijinja::context;
+use smallvec::SmallVec;
 
 use super::expr::Scalar;
 use super::{Slot, Spec, Target, element, template};
@@ -47,10 +49,13 @@ pub(crate) fn groups(count: usize) -> usize {
     count.div_ceil(WORKGROUP)
 }
 
+/// Sizes and strides of dimensions, outermost first.
+pub(crate) type Dims = SmallVec<[(usize, i64); 4]>;
+
 /// Dimensions (size, stride) of a strided side with neighbours merged where one stride continues the other, and sizes of
 /// 1 dropped. Same order, same elements.
-pub(crate) fn merge(dims: &[(usize, i64)]) -> Vec<(usize, i64)> {
-    let mut merged: Vec<(usize, i64)> = Vec::new();
+pub(crate) fn merge(dims: &[(usize, i64)]) -> Dims {
+    let mut merged = Dims::new();
     for &(size, stride) in dims.iter().filter(|d| d.0 != 1) {
         match merged.last_mut() {
             Some(outer) if outer.1 == stride * size as i64 => *outer = (outer.0 * size, stride),
@@ -69,7 +74,7 @@ pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> Vec<u32> {
 }
 
 /// The call that copies the elements that `access` names of `from` to the dense tensor `to`.
-pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: String) -> Call {
+pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: Arc<str>) -> Call {
     let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
     let grid = target.grid(groups(params[0] as usize));
     // Words are moved as they are, whatever they mean.
@@ -84,7 +89,7 @@ pub(crate) fn copy_range(
     (to, at): (TensorId, usize),
     count: usize,
     target: &Target,
-    node: String,
+    node: Arc<str>,
 ) -> Call {
     let base = skip.max(at);
     Call {

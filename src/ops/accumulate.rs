@@ -86,7 +86,7 @@ pub(crate) fn in_parts<'a>(
     while terms - first > limit {
         let shape = match sink {
             Sink::Tensor(tensor) => cx.shape(tensor).to_vec(),
-            _ => cx.out(0)?.shape.clone(),
+            _ => cx.out(0)?.shape.to_vec(),
         };
         let partial = cx.temporary(scalar, &shape);
         let epilogue = cx.partial(scalar, before);

@@ -13,6 +13,7 @@ use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::{strides, unravel};
 use crate::reference::product::matmul;
+use crate::shape::Shape;
 
 #[derive(Clone, Debug)]
 pub(crate) struct FusedMatMul {
@@ -100,8 +101,8 @@ impl View {
 struct Shapes {
     a: View,
     b: View,
-    batch: Vec<usize>,
-    shape: Vec<usize>,
+    batch: Shape,
+    shape: Shape,
 }
 
 impl FusedMatMul {

@@ -33,7 +33,7 @@ pub(crate) fn checked_axis(axis: i64, data: &[usize], places: &[usize]) -> Resul
 
 /// (size, stride) of the elements that indices of shape `places` name in `data`, neighbours merged, with the place of
 /// the axis among them.
-pub(crate) fn dims(data: &[usize], places: &[usize], axis: usize) -> (Vec<(usize, i64)>, usize) {
+pub(crate) fn dims(data: &[usize], places: &[usize], axis: usize) -> (strided::Dims, usize) {
     let all: Vec<(usize, i64)> =
         places.iter().zip(strides(data)).map(|(&size, stride)| (size, stride as i64)).collect();
     let mut dims = strided::merge(&all[..axis]);

@@ -74,7 +74,7 @@ impl Operator for Gemm {
         if a.dtype != b.dtype || c.is_some_and(|c| c.dtype != a.dtype) {
             refuse!("the inputs have different dtypes");
         }
-        if c.is_some_and(|c| broadcast([&c.shape[..], &[m, n]]) != Ok(vec![m, n])) {
+        if c.is_some_and(|c| broadcast([&c.shape[..], &[m, n]]) != Ok([m, n].into())) {
             refuse!("C does not broadcast to {m}x{n}");
         }
         if a.dtype.is_int() && (self.alpha.fract() != 0.0 || self.beta.fract() != 0.0) {

@@ -11,6 +11,7 @@ use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::{Numbers, broadcast_index, unravel};
 use crate::reference::product::{Number, matmul};
+use crate::shape::Shape;
 
 #[derive(Clone, Debug)]
 pub(crate) struct MatMul;
@@ -24,14 +25,14 @@ fn parse(_: &NodeDef) -> Result<Op, Why> {
 /// How two tensors multiply: the batch dimensions of each and of the result, and the matrices' sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shapes {
-    a_batch: Vec<usize>,
-    b_batch: Vec<usize>,
-    pub(crate) batch: Vec<usize>,
+    a_batch: Shape,
+    b_batch: Shape,
+    pub(crate) batch: Shape,
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
     /// The result's.
-    pub(crate) shape: Vec<usize>,
+    pub(crate) shape: Shape,
 }
 
 impl Shapes {
@@ -51,7 +52,7 @@ impl Shapes {
         let batch = broadcast([a_batch, b_batch])?;
         let shape = batch.iter().copied().chain(m).chain(n).collect();
         let (m, n) = (m.unwrap_or(1), n.unwrap_or(1));
-        Ok(Shapes { a_batch: a_batch.to_vec(), b_batch: b_batch.to_vec(), batch, m, k, n, shape })
+        Ok(Shapes { a_batch: a_batch.into(), b_batch: b_batch.into(), batch, m, k, n, shape })
     }
 
     /// The reference's product of all matrices.
@@ -298,9 +299,9 @@ mod tests {
     #[test]
     fn shapes_follow_numpy() {
         let shape = |a: &[usize], b: &[usize]| Shapes::of(a, b).map(|s| s.shape);
-        assert_eq!(shape(&[3], &[3]), Ok(vec![]));
-        assert_eq!(shape(&[3], &[2, 3, 4]), Ok(vec![2, 4]));
-        assert_eq!(shape(&[5, 1, 2, 3], &[4, 3, 1]), Ok(vec![5, 4, 2, 1]));
+        assert_eq!(shape(&[3], &[3]), Ok([].into()));
+        assert_eq!(shape(&[3], &[2, 3, 4]), Ok([2, 4].into()));
+        assert_eq!(shape(&[5, 1, 2, 3], &[4, 3, 1]), Ok([5, 4, 2, 1].into()));
         assert!(shape(&[], &[3]).is_err());
         assert!(shape(&[2, 3], &[2, 3]).is_err());
         assert!(shape(&[2, 2, 3], &[3, 3, 3]).is_err());

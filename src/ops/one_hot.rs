@@ -74,7 +74,7 @@ impl Operator for OneHot {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let indices = cx.fact(0)?;
         let (axis, out) = self.shape(&indices.shape, depth(cx.fact(1)?.array()?)?)?;
-        let mut shape = indices.shape.clone();
+        let mut shape = indices.shape.to_vec();
         shape.insert(axis, 1);
         let values = cx.input(2)?;
         let on = cx.window(values, 1, &[1]);

@@ -84,10 +84,10 @@ impl Operator for QLinearConv {
         sizes.lower(cx, data, weights, Scalar::I32, Sink::Tensor(sums))?;
         let mut operands = vec![(sums, shape.clone())];
         for i in [1, 4, 6, 7] {
-            operands.push((cx.input(i)?, channel_shape(&cx.fact(i)?.shape, shape.len(), 1)));
+            operands.push((cx.input(i)?, channel_shape(&cx.fact(i)?.shape, shape.len(), 1).into()));
         }
         if bias.is_some() {
-            operands.push((cx.input(8)?, sizes.bias_shape()));
+            operands.push((cx.input(8)?, sizes.bias_shape().into()));
         }
         let operands: Vec<_> = operands.iter().map(|(tensor, shape)| (*tensor, shape.as_slice())).collect();
         cx.elementwise(0, &operands, |e, regs| {

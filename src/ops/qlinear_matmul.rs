@@ -71,7 +71,7 @@ impl Operator for QLinearMatMul {
         shapes.product(a, b).lower(cx, Scalar::I32, Sink::Tensor(sums))?;
         let mut operands = vec![(sums, shape.clone())];
         for (i, under) in [(1, rows as fn(&[usize]) -> Vec<usize>), (4, columns), (6, rows), (7, rows)] {
-            operands.push((cx.input(i)?, under(&cx.fact(i)?.shape)));
+            operands.push((cx.input(i)?, under(&cx.fact(i)?.shape).into()));
         }
         let operands: Vec<_> = operands.iter().map(|(tensor, shape)| (*tensor, shape.as_slice())).collect();
         cx.elementwise(0, &operands, |e, regs| {

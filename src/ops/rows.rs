@@ -7,7 +7,7 @@ use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
     Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Share, Side, VALUES,
 };
-use crate::kernels::strided::merge;
+use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
 use crate::plan::{Access, Epilogue, Lower, Reads, TensorId};
 use crate::reference::array::strides;
@@ -15,8 +15,8 @@ use crate::reference::array::strides;
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
 #[derive(Clone, Debug)]
 struct View {
-    kept: Vec<(usize, i64)>,
-    reduced: Vec<(usize, i64)>,
+    kept: Dims,
+    reduced: Dims,
     rows: usize,
     length: usize,
     /// Whether the elements of a row are neighbours in memory.

@@ -1,7 +1,7 @@
 //! How the elements of a value lie in a tensor: at a base, with a stride per dimension. What a transpose, a slice or a
 //! broadcast does to a value is another access to the same tensor, and no kernel is needed where the reader takes it.
 
-use crate::kernels::strided::merge;
+use crate::kernels::strided::{Dims, merge};
 
 /// Element `n` of a value, in row-major order, is the tensor's element `base + i0 * stride0 + i1 * stride1 + ...`, where
 /// `n` is `(i0, i1, ...)` over `dims` (size, stride), outermost first.
@@ -9,7 +9,7 @@ use crate::kernels::strided::merge;
 pub(crate) struct Access {
     pub(crate) base: i64,
     /// Without sizes of 1, and neighbours merged: as few as can be.
-    pub(crate) dims: Vec<(usize, i64)>,
+    pub(crate) dims: Dims,
 }
 
 impl Access {
@@ -20,7 +20,7 @@ impl Access {
     /// Of the elements of shape `from`, as broadcasting repeats them in shape `to`.
     pub(crate) fn broadcast(from: &[usize], to: &[usize]) -> Access {
         let skip = to.len() - from.len().min(to.len());
-        let mut dims = Vec::new();
+        let mut dims = Dims::new();
         let mut stride = 1;
         for (d, &size) in to.iter().enumerate().rev() {
             let own = if d >= skip { from[d - skip] } else { 1 };
@@ -61,7 +61,7 @@ impl Access {
             base += at * digit.stride;
             rest %= digit.step;
         }
-        let mut dims = Vec::new();
+        let mut dims = Dims::new();
         for &(size, stride) in self.dims.iter().rev() {
             let mut left = size as i64;
             let mut stride = stride;

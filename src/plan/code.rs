@@ -1,7 +1,5 @@
 //! Fused code: the expression of a unit's pointwise nodes, alone or as the epilogue of another kernel.
 
-use std::collections::HashMap;
-
 use super::access::Access;
 use super::lower::Lower;
 use super::program::TensorId;
@@ -68,7 +66,7 @@ impl<'a> Lower<'a> {
         let value = code.builder.load(0, scalar);
         let value = finish(&mut code, value)?;
         let value = code.builder.result(value, code.cx.out(0)?.dtype);
-        code.regs.insert(own, value);
+        code.regs.push((own, value));
         let unit = code.cx.unit;
         let result = match unit.outputs.first() {
             Some(&result) if !unit.pointwise.is_empty() => result,
@@ -222,31 +220,29 @@ impl Epilogue {
 /// Builds the fused code of a unit.
 pub(crate) struct Code<'c, 'a> {
     pub(super) cx: &'c mut Lower<'a>,
+    /// Of elements of an anchor's own output, or of the first output of a pointwise unit.
     pub(crate) builder: Builder,
     operands: Vec<Operand>,
     tensors: Vec<TensorId>,
     index_params: Vec<u32>,
     /// Values computed here.
-    regs: HashMap<ValueId, Reg>,
+    regs: Vec<(ValueId, Reg)>,
     /// Values from elsewhere.
-    loads: HashMap<(ValueId, Option<Pairing>), Reg>,
-    /// The value whose shape all have: an anchor's own output, or the first output of a pointwise unit.
-    shape: Vec<usize>,
+    loads: Vec<(ValueId, Option<Pairing>, Reg)>,
 }
 
 impl<'c, 'a> Code<'c, 'a> {
     pub(super) fn new(cx: &'c mut Lower<'a>, of: ValueId) -> Result<Self, Why> {
         let Some(fact) = cx.facts.get(of) else { refuse!("nothing is known of the output") };
-        let shape = fact.shape.clone();
+        let builder = Builder::of_shape(&fact.shape);
         Ok(Code {
             cx,
-            builder: Builder::of_shape(&shape),
+            builder,
             operands: vec![],
             tensors: vec![],
             index_params: vec![],
-            regs: HashMap::new(),
-            loads: HashMap::new(),
-            shape,
+            regs: vec![],
+            loads: vec![],
         })
     }
 
@@ -254,7 +250,7 @@ impl<'c, 'a> Code<'c, 'a> {
     pub(crate) fn input(&mut self, i: usize, shape: &[usize]) -> Result<Reg, Why> {
         match self.cx.node.inputs.get(i).copied().flatten() {
             Some(id) => {
-                let pairing = Pairing { operand: shape.to_vec(), result: self.shape.clone() };
+                let pairing = Pairing { operand: shape.to_vec(), result: self.builder.shape().to_vec() };
                 self.value(id, Some(pairing))
             }
             None => refuse!("input {i} is required"),
@@ -293,16 +289,16 @@ impl<'c, 'a> Code<'c, 'a> {
                 true => self.builder.narrow(value, fact.dtype),
                 false => self.builder.result(value, fact.dtype),
             };
-            self.regs.insert(output, value);
+            self.regs.push((output, value));
         }
         Ok(())
     }
 
     fn value(&mut self, id: ValueId, pairing: Option<Pairing>) -> Result<Reg, Why> {
-        if let Some(&reg) = self.regs.get(&id) {
+        if let Some(&(_, reg)) = self.regs.iter().find(|(value, _)| *value == id) {
             return Ok(reg);
         }
-        if let Some(&reg) = self.loads.get(&(id, pairing.clone())) {
+        if let Some(&(.., reg)) = self.loads.iter().find(|(value, as_, _)| (*value, as_) == (id, &pairing)) {
             return Ok(reg);
         }
         let Some(fact) = self.cx.facts.get(id) else { refuse!("nothing is known of an input") };
@@ -320,7 +316,7 @@ impl<'c, 'a> Code<'c, 'a> {
             _ => {
                 let broadcast = match &pairing {
                     Some(Pairing { operand, result }) => Access::broadcast(operand, result),
-                    None => Access::broadcast(&fact.shape, &self.shape),
+                    None => Access::broadcast(&fact.shape, self.builder.shape()),
                 };
                 let (tensor, access) = self.cx.access(id, &broadcast)?;
                 let (index, params) = self.cx.index(&access);
@@ -330,15 +326,15 @@ impl<'c, 'a> Code<'c, 'a> {
                 self.builder.load(self.operands.len() - 1, scalar)
             }
         };
-        self.loads.insert((id, pairing), reg);
+        self.loads.push((id, pairing, reg));
         Ok(reg)
     }
 
     pub(super) fn finish(self, outputs: &[ValueId]) -> Result<Epilogue, Why> {
         let mut regs = Vec::new();
         for id in outputs {
-            match self.regs.get(id) {
-                Some(&reg) => regs.push(reg),
+            match self.regs.iter().find(|(value, _)| value == id) {
+                Some(&(_, reg)) => regs.push(reg),
                 None => refuse!("an output was not computed"),
             }
         }

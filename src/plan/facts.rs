@@ -3,14 +3,19 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use super::open::Input;
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
 use crate::reference::Array;
+use crate::shape::Shape;
 use crate::tensor::checked_count;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result};
 
-/// Values of up to this many elements are computed while planning where all their inputs are known.
-const SMALL: usize = 4096;
+/// Values of up to this many elements are computed while planning where all their inputs are known: the reference takes some
+/// 30 ns for each.
+const SMALL: usize = 1024;
 
 /// The limit of what is computed while planning because shapes depend on it.
 const LARGEST: usize = 1 << 22;
@@ -22,7 +27,7 @@ const MAX_COUNT: usize = u32::MAX as usize / 4;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fact {
     pub(crate) dtype: DType,
-    pub(crate) shape: Vec<usize>,
+    pub(crate) shape: Shape,
     pub(crate) value: Option<Known>,
 }
 
@@ -35,20 +40,20 @@ pub(crate) struct Known {
 }
 
 impl Fact {
-    pub(crate) fn new(dtype: DType, shape: impl Into<Vec<usize>>) -> Fact {
+    pub(crate) fn new(dtype: DType, shape: impl Into<Shape>) -> Fact {
         Fact { dtype, shape: shape.into(), value: None }
     }
 
     /// The fact of a value that follows from shapes alone.
     pub(crate) fn of_array(array: Array) -> Fact {
         let known = |array| Known { array: Arc::new(array), from_inputs: false };
-        Fact { dtype: array.dtype, shape: array.shape.clone(), value: Some(known(array)) }
+        Fact { dtype: array.dtype, shape: array.shape.as_slice().into(), value: Some(known(array)) }
     }
 
     /// The fact of a value that is at hand.
     pub(crate) fn of_shared(array: &Arc<Array>) -> Fact {
         let known = Known { array: array.clone(), from_inputs: true };
-        Fact { dtype: array.dtype, shape: array.shape.clone(), value: Some(known) }
+        Fact { dtype: array.dtype, shape: array.shape.as_slice().into(), value: Some(known) }
     }
 
     pub(crate) fn rank(&self) -> usize {
@@ -87,6 +92,9 @@ impl std::fmt::Display for Fact {
     }
 }
 
+/// Facts of a node's inputs.
+pub(crate) type NodeInputs<'a> = SmallVec<[Option<&'a Fact>; 4]>;
+
 /// What a plan depends on: the inputs' shapes, and the values of those inputs that decide shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Signature {
@@ -97,15 +105,19 @@ pub(crate) struct Signature {
 
 /// The facts of all values, by [`ValueId`]; `None` for values of subgraphs and of dead code.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts(Vec<Option<Fact>>);
+pub(crate) struct Facts {
+    constants: Arc<[Option<Fact>]>,
+    computed: Vec<Option<Fact>>,
+}
 
 impl Facts {
     pub(crate) fn get(&self, id: ValueId) -> Option<&Fact> {
-        self.0.get(id.index()).and_then(|fact| fact.as_ref())
+        let computed = self.computed.get(id.index())?;
+        computed.as_ref().or_else(|| self.constants.get(id.index())?.as_ref())
     }
 
     /// The facts of a node's inputs.
-    pub(crate) fn of_inputs(&self, node: &Node) -> Vec<Option<&Fact>> {
+    pub(crate) fn of_inputs(&self, node: &Node) -> NodeInputs<'_> {
         node.inputs.iter().map(|input| input.and_then(|id| self.get(id))).collect()
     }
 }
@@ -126,7 +138,7 @@ pub(crate) fn node_error(node: &Node, inputs: &[Option<&Fact>], why: Why) -> Err
 /// What can be known of a graph's facts before any input is: done once per session.
 #[derive(Clone, Debug)]
 pub(crate) struct FactBase {
-    constants: Vec<Option<Fact>>,
+    constants: Arc<[Option<Fact>]>,
     /// Values that decide a shape or a kernel.
     demanded: Vec<bool>,
 }
@@ -138,7 +150,7 @@ impl FactBase {
         for (i, value) in graph.values.iter().enumerate() {
             if let Some(tensor) = &value.constant {
                 let mut fact = Fact::new(tensor.dtype(), tensor.shape());
-                if demanded[i] || tensor.len() <= SMALL {
+                if demanded[i] || tensor.len() <= 4 * SMALL {
                     // Element types that the reference cannot read stay unknown.
                     let known = |array| Known { array: Arc::new(array), from_inputs: false };
                     fact.value = Array::from_tensor(tensor).ok().map(known);
@@ -146,7 +158,7 @@ impl FactBase {
                 constants[i] = Some(fact);
             }
         }
-        Ok(FactBase { constants, demanded })
+        Ok(FactBase { constants: constants.into(), demanded })
     }
 
     /// The numbers of the inputs whose values decide shapes.
@@ -155,12 +167,19 @@ impl FactBase {
     }
 
     /// Facts for a run with inputs of these dtypes, shapes and (where they decide shapes) values.
-    pub(crate) fn bind(
-        &self,
-        graph: &Graph,
-        inputs: &[(DType, Vec<usize>, Option<Tensor>)],
-    ) -> Result<Facts> {
-        let mut facts = self.constants.clone();
+    pub(crate) fn bind(&self, graph: &Graph, inputs: &[Input]) -> Result<Facts> {
+        self.bound(graph, inputs, SMALL)
+    }
+
+    /// Whether a run can have such inputs.
+    pub(crate) fn takes(&self, graph: &Graph, inputs: &[Input]) -> bool {
+        self.bound(graph, inputs, 0).is_ok()
+    }
+
+    /// Facts in which values that nothing demands are computed if they have at most `small` elements.
+    fn bound(&self, graph: &Graph, inputs: &[Input], small: usize) -> Result<Facts> {
+        let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
+        let mut facts = Facts { constants, computed };
         for (id, (dtype, shape, value)) in graph.inputs.iter().zip(inputs) {
             let mut fact = Fact::new(*dtype, shape.clone());
             if let (true, Some(tensor)) = (self.demanded[id.index()], value) {
@@ -168,22 +187,23 @@ impl FactBase {
                     .map_err(|why| Error::Input { name: graph.value(*id).name.clone(), reason: why.0 })?;
                 fact.value = Some(Known { array: Arc::new(array), from_inputs: true });
             }
-            facts[id.index()] = Some(fact);
+            facts.computed[id.index()] = Some(fact);
         }
         for node in &graph.nodes {
-            let inputs: Vec<Option<&Fact>> =
-                node.inputs.iter().map(|input| input.and_then(|id| facts[id.index()].as_ref())).collect();
-            let outputs = self.infer(node, &inputs).map_err(|why| node_error(node, &inputs, why))?;
+            let outputs = {
+                let inputs = facts.of_inputs(node);
+                self.infer(node, &inputs, small).map_err(|why| node_error(node, &inputs, why))?
+            };
             for (id, fact) in node.outputs.iter().zip(outputs) {
                 if let Some(id) = id {
-                    facts[id.index()] = Some(fact);
+                    facts.computed[id.index()] = Some(fact);
                 }
             }
         }
-        Ok(Facts(facts))
+        Ok(facts)
     }
 
-    fn infer(&self, node: &Node, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+    fn infer(&self, node: &Node, inputs: &[Option<&Fact>], small: usize) -> Result<Vec<Fact>, Why> {
         let operator = node.op.operator();
         let mut outputs = operator.infer(inputs)?;
         if outputs.len() < node.outputs.len() {
@@ -198,7 +218,7 @@ impl FactBase {
         }
         let from_inputs = given().any(|fact| fact.value.as_ref().is_some_and(|known| known.from_inputs));
         let demanded = node.outputs.iter().flatten().any(|id| self.demanded[id.index()]);
-        let small = !from_inputs && outputs.iter().all(|fact| fact.count() <= SMALL);
+        let small = !from_inputs && outputs.iter().all(|fact| fact.count() <= small);
         if demanded && let Some(large) = outputs.iter().find(|fact| fact.count() > LARGEST) {
             refuse!("{large} decides shapes, and at most {LARGEST} elements are computed while planning");
         }
@@ -206,7 +226,12 @@ impl FactBase {
             let arrays: Vec<Option<&Array>> =
                 inputs.iter().map(|fact| fact.and_then(|fact| fact.array().ok())).collect();
             for (fact, array) in outputs.iter_mut().zip(operator.eval(&arrays)?) {
-                debug_assert_eq!((fact.dtype, &fact.shape), (array.dtype, &array.shape), "{}", node.op_type);
+                debug_assert_eq!(
+                    (fact.dtype, fact.shape.as_slice()),
+                    (array.dtype, array.shape.as_slice()),
+                    "{}",
+                    node.op_type
+                );
                 fact.value = Some(Known { array: Arc::new(array), from_inputs });
             }
         }
@@ -218,8 +243,8 @@ impl FactBase {
 pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
     // Of a tensor without elements too: tables are made for single axes.
     let large = |fact: &&Fact| {
-        let axes: Vec<usize> = fact.shape.iter().copied().filter(|&size| size > 0).collect();
-        checked_count(&axes).is_none_or(|n| n > MAX_COUNT)
+        let mut axes = fact.shape.iter().copied().filter(|&size| size > 0);
+        axes.try_fold(1, usize::checked_mul).is_none_or(|n| n > MAX_COUNT)
     };
     match outputs.iter().find(large) {
         Some(fact) => refuse!("the output {fact} has more than {MAX_COUNT} elements"),

@@ -3,10 +3,13 @@
 //! is 1, a tile. A plan takes the form that serves the shapes of all plans before it too, so that another shape makes no new
 //! pipeline and packs no weight anew.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::Access;
-use crate::graph::NodeId;
+use smallvec::SmallVec;
+
+use super::fusion::Units;
+use super::{Access, Facts, Options};
+use crate::graph::{Graph, NodeId};
 use crate::kernels::Class;
 use crate::kernels::fused::Index;
 
@@ -22,11 +25,48 @@ pub(super) enum Site {
 /// Where, what is asked for, and how many times it was asked for there before.
 type Key = (Site, &'static str, usize);
 
-/// Forms chosen so far, by where they are.
+/// Forms chosen so far, and what is fused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forms {
-    all: HashMap<Key, Form>,
+    /// Those of the first plan, and of sizes for which they do not do.
+    units: Vec<Arc<Units>>,
+    all: All,
     stage: Stage,
+    changes: Changes,
+}
+
+/// How often an answer has become another than it was for the plans before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) forms: usize,
+    /// Tiles of which there are more to choose from.
+    pub(super) tiles: usize,
+}
+
+/// All forms, by where they are.
+#[derive(Clone, Debug, Default)]
+struct All {
+    units: Vec<Vec<(&'static str, usize, Form)>>,
+    outputs: Vec<Vec<(&'static str, usize, Form)>>,
+}
+
+impl All {
+    fn entry(&mut self, (site, kind, times): Key, new: Form) -> &mut Form {
+        let (sites, at) = match site {
+            Site::Unit(node) => (&mut self.units, node.index()),
+            Site::Output(i) => (&mut self.outputs, i),
+        };
+        if sites.len() <= at {
+            sites.resize_with(at + 1, Vec::new);
+        }
+        let forms = &mut sites[at];
+        let found = forms.iter().position(|form| (form.0, form.1) == (kind, times));
+        let found = found.unwrap_or_else(|| {
+            forms.push((kind, times, new));
+            forms.len() - 1
+        });
+        &mut forms[found].2
+    }
 }
 
 /// What a plan may still choose.
@@ -66,6 +106,22 @@ impl Forms {
         self.stage != Stage::Sizes
     }
 
+    /// The units into which nodes are fused: those of a plan before, where they do for this one.
+    pub(super) fn units(&mut self, graph: &Graph, facts: &Facts, options: &Options) -> Arc<Units> {
+        if let Some(units) = self.units.iter().find(|units| units.fit(graph, facts)) {
+            return units.clone();
+        }
+        let units = Arc::new(Units::of(graph, facts, options));
+        if self.units.len() < 4 {
+            self.units.push(units.clone());
+        }
+        units
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        self.changes
+    }
+
     pub(super) fn advance(&mut self, stage: Stage) {
         self.stage = stage;
     }
@@ -82,12 +138,13 @@ impl Forms {
         if self.stage == Stage::Sizes {
             return best;
         }
-        let Form::Tiles(tiles) = self.all.entry(key).or_insert(Form::Tiles(vec![best])) else { return best };
+        let Form::Tiles(tiles) = self.all.entry(key, Form::Tiles(vec![best])) else { return best };
         let least = |a: &(usize, usize), b: &(usize, usize)| cost(*a).total_cmp(&cost(*b));
         let Some(tile) = tiles.iter().copied().min_by(least) else { return best };
         let (before, now) = (cost(tile), cost(best));
         if self.stage == Stage::Tiles && now < 0.5 * before && before - now > worth {
             tiles.push(best);
+            self.changes.tiles += 1;
             return best;
         }
         tile
@@ -99,51 +156,59 @@ impl Forms {
     }
 
     fn fixed(&mut self, key: Key, here: usize) -> bool {
-        let Form::Number(number) = self.all.entry(key).or_insert(Form::Number(Some(here))) else {
+        let Form::Number(number) = self.all.entry(key, Form::Number(Some(here))) else {
             return true;
         };
+        let before = number.is_some();
         *number = number.filter(|number| *number == here);
+        self.changes.forms += usize::from(number.is_some() != before);
         number.is_some()
     }
 
     fn whole(&mut self, key: Key, numbers: impl IntoIterator<Item = usize>) -> bool {
         let here = numbers.into_iter().fold(0, divisor);
-        let Form::Divisor(all) = self.all.entry(key).or_insert(Form::Divisor(here)) else {
+        let Form::Divisor(all) = self.all.entry(key, Form::Divisor(here)) else {
             return here.is_multiple_of(4);
         };
+        let before = all.is_multiple_of(4);
         *all = divisor(*all, here);
+        self.changes.forms += usize::from(all.is_multiple_of(4) != before);
         all.is_multiple_of(4)
     }
 
     fn always(&mut self, key: Key, here: bool) -> bool {
-        let Form::Always(all) = self.all.entry(key).or_insert(Form::Always(here)) else { return here };
+        let Form::Always(all) = self.all.entry(key, Form::Always(here)) else { return here };
+        self.changes.forms += usize::from(*all && !here);
         *all &= here;
         *all
     }
 
     fn rank(&mut self, key: Key, here: usize) -> usize {
-        let Form::Rank(most) = self.all.entry(key).or_insert(Form::Rank(here)) else { return here };
+        let Form::Rank(most) = self.all.entry(key, Form::Rank(here)) else { return here };
+        self.changes.forms += usize::from(here > *most);
         *most = here.max(*most);
         *most
     }
 
     fn index(&mut self, key: Key, access: &Access) -> Index {
         let here = Index::of(access);
-        let Form::Index(index) = self.all.entry(key).or_insert(Form::Index(here)) else { return here };
-        *index = index.widened(access);
-        *index
+        let Form::Index(index) = self.all.entry(key, Form::Index(here)) else { return here };
+        let wide = index.widened(access);
+        self.changes.forms += usize::from(wide != *index);
+        *index = wide;
+        wide
     }
 }
 
 /// What was asked at one site. Each question is asked in the same order in every plan.
 pub(super) struct Asked {
     site: Site,
-    times: Vec<(&'static str, usize)>,
+    times: SmallVec<[(&'static str, usize); 8]>,
 }
 
 impl Asked {
     pub(super) fn at(site: Site) -> Asked {
-        Asked { site, times: Vec::new() }
+        Asked { site, times: SmallVec::new() }
     }
 
     fn key(&mut self, kind: &'static str) -> Key {
@@ -197,9 +262,12 @@ impl super::Lower<'_> {
     }
 
     /// Dimensions with such before them as change nothing, so that there are as many as for any shape so far.
-    pub(crate) fn padded<T: Clone>(&mut self, kind: &'static str, dims: Vec<T>, none: T) -> Vec<T> {
-        let rank = self.forms.rank(self.asked.key(kind), dims.len());
-        let before = rank.saturating_sub(dims.len());
+    pub(crate) fn padded<T: Clone, C>(&mut self, kind: &'static str, dims: C, none: T) -> C
+    where
+        C: AsRef<[T]> + IntoIterator<Item = T> + FromIterator<T>,
+    {
+        let rank = self.forms.rank(self.asked.key(kind), dims.as_ref().len());
+        let before = rank.saturating_sub(dims.as_ref().len());
         std::iter::repeat_n(none, before).chain(dims).collect()
     }
 

@@ -5,6 +5,9 @@
 //! and feeds another.
 
 use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::{Facts, Options};
 use crate::graph::{Graph, NodeId, ValueId};
@@ -23,8 +26,10 @@ const CHEAP: [&str; 11] =
 const MAX_NODES: usize = 48;
 
 /// Nodes that are lowered together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unit {
+    /// The names of the nodes.
+    pub(crate) label: Arc<str>,
     /// The node whose kernel the others are fused into.
     pub(crate) anchor: Option<NodeId>,
     /// Pointwise nodes that compute the anchor's input 0, in topological order.
@@ -42,13 +47,63 @@ impl Unit {
     }
 }
 
+/// What fusion asks of a value that planning may know: whether it is a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Known {
+    No,
+    Yes,
+    Single,
+}
+
+fn known(facts: &Facts, value: usize) -> Known {
+    match facts.get(ValueId(value as u32)).filter(|fact| fact.constant().is_some()) {
+        None => Known::No,
+        Some(fact) if fact.count() == 1 => Known::Single,
+        Some(_) => Known::Yes,
+    }
+}
+
+/// All units of a graph, in the order in which they run.
+#[derive(Debug)]
+pub(crate) struct Units {
+    pub(crate) all: Vec<Unit>,
+    /// Of each value.
+    known: Vec<Known>,
+}
+
+impl Units {
+    pub(crate) fn of(graph: &Graph, facts: &Facts, options: &Options) -> Units {
+        let known = (0..graph.values.len()).map(|value| known(facts, value)).collect();
+        Units { all: units(graph, facts, options), known }
+    }
+
+    /// Whether the units do for other sizes too: as much is known, and what is fused still has one shape.
+    pub(crate) fn fit(&self, graph: &Graph, facts: &Facts) -> bool {
+        let same = |(value, &before): (usize, &Known)| {
+            let now = known(facts, value);
+            (before == Known::No) == (now == Known::No) && now >= before
+        };
+        let shape = |node: &NodeId| {
+            let output = graph.nodes[node.index()].outputs.first().copied().flatten();
+            output.and_then(|id| facts.get(id)).map(|fact| &fact.shape)
+        };
+        let alike = |nodes: &[NodeId]| nodes.windows(2).all(|pair| shape(&pair[0]) == shape(&pair[1]));
+        let fits = |unit: &Unit| {
+            let epilogue = unit.anchor.zip(unit.pointwise.first());
+            let behind = epilogue.is_none_or(|(anchor, first)| shape(&anchor) == shape(first));
+            behind && alike(&unit.pointwise) && alike(&unit.prologue)
+        };
+        self.known.iter().enumerate().all(same) && self.all.iter().all(fits)
+    }
+}
+
 /// Whether the node's operator is a scalar expression of these inputs.
 fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return false };
     let Some(output) = facts.get(output) else { return false };
     let mut builder = Builder::of_shape(&output.shape);
-    let mut inputs = Vec::new();
+    let mut inputs: SmallVec<[_; 4]> = SmallVec::new();
     for (i, input) in node.data_inputs().enumerate() {
         match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
             None => inputs.push(None),
@@ -63,7 +118,7 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
 /// Which values the device must have, and which nodes compute them.
 struct Liveness {
     /// For each value, the nodes that read its data on the device.
-    readers: Vec<Vec<NodeId>>,
+    readers: Vec<SmallVec<[NodeId; 2]>>,
     nodes: Vec<NodeId>,
     /// Graph outputs and kept values.
     wanted: Vec<bool>,
@@ -72,7 +127,7 @@ struct Liveness {
 fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
     let mut wanted = vec![false; graph.values.len()];
     graph.outputs.iter().chain(&options.keep).for_each(|id| wanted[id.index()] = true);
-    let mut readers = vec![Vec::new(); graph.values.len()];
+    let mut readers = vec![SmallVec::new(); graph.values.len()];
     let mut nodes = Vec::new();
     let static_value = |id: ValueId| facts.get(id).is_some_and(|fact| fact.constant().is_some());
     for (n, node) in graph.nodes.iter().enumerate().rev() {
@@ -107,7 +162,7 @@ struct Fuser<'a> {
 
 impl Fuser<'_> {
     /// Units that make the data inputs of `node`, with the values.
-    fn inputs(&self, node: NodeId) -> Vec<(usize, ValueId)> {
+    fn inputs(&self, node: NodeId) -> SmallVec<[(usize, ValueId); 4]> {
         let data = self.graph.nodes[node.index()].data_inputs().flatten();
         data.filter_map(|id| {
             let made = self.producer[id.index()].filter(|_| self.needs_kernel(id))?;
@@ -123,7 +178,7 @@ impl Fuser<'_> {
     fn add_unit(&mut self, node: NodeId, anchor: bool) {
         let number = self.units.len();
         let (anchor, pointwise) = if anchor { (Some(node), vec![]) } else { (None, vec![node]) };
-        self.units.push(Some(Unit { anchor, prologue: vec![], pointwise, outputs: vec![] }));
+        self.units.push(Some(Unit { anchor, pointwise, ..Unit::default() }));
         self.unit_of[node.index()] = number;
         self.place.push(self.order.len());
         self.order.push(number);
@@ -190,8 +245,8 @@ impl Fuser<'_> {
     }
 
     /// Values made in the unit that are needed outside it.
-    fn outputs(&self, unit: &Unit, number: usize) -> Vec<ValueId> {
-        let values = unit.nodes().flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten().copied());
+    fn outputs<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>, number: usize) -> Vec<ValueId> {
+        let values = nodes.flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten().copied());
         let outside = |id: &ValueId| {
             self.live.wanted[id.index()]
                 || self.live.readers[id.index()].iter().any(|n| self.unit_of[n.index()] != number)
@@ -200,9 +255,9 @@ impl Fuser<'_> {
     }
 
     /// How many bindings the unit's pointwise part reads; scalars known while planning are not among them.
-    fn operands(&self, unit: &Unit, number: usize) -> usize {
-        let mut operands = Vec::new();
-        for node in &unit.pointwise {
+    fn operands<'n>(&self, pointwise: impl Iterator<Item = &'n NodeId>, number: usize) -> usize {
+        let mut operands: SmallVec<[_; 8]> = SmallVec::new();
+        for node in pointwise {
             let node = &self.graph.nodes[node.index()];
             let facts = self.facts.of_inputs(node);
             for (i, id) in node.data_inputs().enumerate().filter_map(|(i, id)| Some((i, id?))) {
@@ -256,16 +311,14 @@ impl Fuser<'_> {
         if from == to || a.anchor.is_some() || b.anchor.is_some() {
             return;
         }
-        let mut both = a.clone();
-        both.pointwise.extend(&b.pointwise);
-        if both.pointwise.len() > MAX_NODES {
+        if a.pointwise.len() + b.pointwise.len() > MAX_NODES {
             return;
         }
         // Count bindings as if the units were one already.
-        let saved: Vec<NodeId> = b.pointwise.clone();
-        saved.iter().for_each(|n| self.unit_of[n.index()] = from);
-        let bindings = self.operands(&both, from) + self.outputs(&both, from).len();
-        saved.iter().for_each(|n| self.unit_of[n.index()] = to);
+        b.pointwise.iter().for_each(|n| self.unit_of[n.index()] = from);
+        let both = || a.pointwise.iter().chain(&b.pointwise);
+        let bindings = self.operands(both(), from) + self.outputs(both(), from).len();
+        b.pointwise.iter().for_each(|n| self.unit_of[n.index()] = to);
         if bindings <= MAX_BINDINGS {
             self.merge(from, to);
         }
@@ -274,8 +327,8 @@ impl Fuser<'_> {
     /// Makes pointwise unit `number` the epilogue of one of the units before it, if one takes it.
     fn join_anchor(&mut self, number: usize) {
         let Some(unit) = self.units[number].clone() else { return };
-        let [output] = self.outputs(&unit, number)[..] else { return };
-        if unit.anchor.is_some() || self.operands(&unit, number) > MAX_EPILOGUE_OPERANDS + 1 {
+        let [output] = self.outputs(unit.nodes(), number)[..] else { return };
+        if unit.anchor.is_some() || self.operands(unit.pointwise.iter(), number) > MAX_EPILOGUE_OPERANDS + 1 {
             return;
         }
         let mut candidates: Vec<(usize, ValueId)> =
@@ -302,7 +355,7 @@ impl Fuser<'_> {
     fn join_prologue(&mut self, number: usize) {
         let few = |unit: &Unit| unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE;
         let Some(unit) = self.units[number].as_ref().filter(|unit| few(unit)).cloned() else { return };
-        let [value] = self.outputs(&unit, number)[..] else { return };
+        let [value] = self.outputs(unit.nodes(), number)[..] else { return };
         let cheap = |n: &NodeId| CHEAP.contains(&self.graph.nodes[n.index()].op_type.as_str());
         let readers = &self.live.readers[value.index()];
         let (&[reader], false) = (&readers[..], self.live.wanted[value.index()]) else { return };
@@ -313,7 +366,8 @@ impl Fuser<'_> {
         let reads = node.data_inputs().flatten().filter(|id| *id == value).count();
         let first = node.inputs.first().copied().flatten() == Some(value) && reads == 1;
         // One of the operands is the anchor's own input; the others are bindings besides those of the epilogue.
-        let besides = self.operands(&unit, number).saturating_sub(1) + self.operands(&after, to);
+        let besides = self.operands(unit.pointwise.iter(), number).saturating_sub(1)
+            + self.operands(after.pointwise.iter(), to);
         if after.anchor == Some(reader)
             && after.prologue.is_empty()
             && first
@@ -328,6 +382,18 @@ impl Fuser<'_> {
         }
     }
 
+    fn label(&self, unit: &Unit) -> Arc<str> {
+        let name = |node: &NodeId| self.graph.nodes[node.index()].name.as_str();
+        let mut nodes: Vec<&NodeId> = unit.nodes().collect();
+        match nodes[..] {
+            [node] => name(node).into(),
+            _ => {
+                nodes.sort();
+                nodes.into_iter().map(name).collect::<Vec<_>>().join("+").into()
+            }
+        }
+    }
+
     /// The units in an order in which each comes after those that it depends on, as near to the model's as can be.
     fn ordered(self) -> Vec<Unit> {
         let alive: Vec<usize> = (0..self.units.len()).filter(|&u| self.units[u].is_some()).collect();
@@ -336,10 +402,10 @@ impl Fuser<'_> {
             unit.and_then(|unit| unit.nodes().max().copied())
         };
         let mut waiting: Vec<usize> = vec![0; self.units.len()];
-        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); self.units.len()];
+        let mut followers: Vec<SmallVec<[usize; 2]>> = vec![SmallVec::new(); self.units.len()];
         for &u in &alive {
             let unit = self.units[u].as_ref();
-            let mut direct: Vec<usize> = unit
+            let mut direct: SmallVec<[usize; 4]> = unit
                 .into_iter()
                 .flat_map(|unit| unit.nodes())
                 .flat_map(|n| self.inputs(*n))
@@ -366,15 +432,15 @@ impl Fuser<'_> {
         order
             .into_iter()
             .filter_map(|u| {
-                let unit = self.units[u].clone()?;
-                Some(Unit { outputs: self.outputs(&unit, u), ..unit })
+                let unit = self.units[u].as_ref()?.clone();
+                Some(Unit { label: self.label(&unit), outputs: self.outputs(unit.nodes(), u), ..unit })
             })
             .collect()
     }
 }
 
 /// Groups the nodes that the device computes into units, in the order in which they run.
-pub(crate) fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
+fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
     let live = liveness(graph, facts, options);
     let nodes = live.nodes.clone();
     let mut fuser = Fuser {

@@ -1,16 +1,17 @@
 //! Lowering: units become kernel calls over device tensors.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Options;
 use super::access::Access;
 use super::code::{Code, Epilogue};
-use super::facts::{Fact, Facts, node_error};
+use super::facts::{self, Fact, Facts, node_error};
 use super::forms::{Asked, Forms, Site};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
 use crate::error::{Why, refuse};
-use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
@@ -38,14 +39,31 @@ pub(crate) struct Lower<'a> {
     pub(super) node: &'a Node,
 }
 
-/// Where the device has the values so far.
-#[derive(Default)]
+/// Where the device has the values so far, by [`ValueId`].
 struct Values {
     /// Row-major in a tensor of their own.
-    tensors: HashMap<ValueId, TensorId>,
-    weights: HashMap<WeightKey, TensorId>,
+    tensors: Vec<Option<TensorId>>,
+    /// The model's constants, once in each packing that was asked for.
+    weights: Vec<Vec<TensorId>>,
     /// Strided in another value's tensor: copied only when a kernel does not read them so.
-    strided: HashMap<ValueId, Strided>,
+    strided: Vec<Option<Strided>>,
+}
+
+impl Values {
+    fn of(graph: &Graph) -> Values {
+        let count = graph.values.len();
+        let (tensors, weights, strided) = (vec![None; count], vec![Vec::new(); count], vec![None; count]);
+        Values { tensors, weights, strided }
+    }
+
+    fn tensor(&self, id: ValueId) -> Option<TensorId> {
+        self.tensors[id.index()]
+    }
+
+    /// Where the value lies, if it has no tensor of its own.
+    fn strided(&self, id: ValueId) -> Option<&Strided> {
+        self.strided[id.index()].as_ref().filter(|_| self.tensor(id).is_none())
+    }
 }
 
 #[derive(Clone)]
@@ -53,22 +71,27 @@ struct Strided {
     tensor: TensorId,
     access: Access,
     /// The node that a copy is for.
-    label: String,
+    label: Arc<str>,
 }
 
 /// Lowers units in order. All nodes that cannot be lowered are reported in one error.
 pub(crate) fn lower(
     graph: &Graph,
     facts: &Facts,
-    units: Vec<Unit>,
+    units: &[Unit],
     target: &Target,
     options: &Options,
     forms: &mut Forms,
 ) -> Result<Program> {
-    let mut program = Program { inputs: vec![None; graph.inputs.len()], ..Program::default() };
-    let mut values = Values::default();
+    let mut program = Program {
+        inputs: vec![None; graph.inputs.len()],
+        tensors: Vec::with_capacity(graph.values.len()),
+        steps: Vec::with_capacity(units.len()),
+        ..Program::default()
+    };
+    let mut values = Values::of(graph);
     let mut unsupported = Vec::new();
-    for unit in &units {
+    for unit in units {
         let Some(&first) = unit.nodes().next() else { continue };
         program.device_nodes.extend(unit.nodes());
         let node = &graph.nodes[first.index()];
@@ -100,9 +123,8 @@ pub(crate) fn lower(
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
     }
-    let empty = Unit { anchor: None, prologue: vec![], pointwise: vec![], outputs: vec![] };
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
-        let output = output(graph, facts, &mut program, &mut values, forms, target, &empty, i, id)?;
+        let output = output(graph, facts, &mut program, &mut values, forms, target, i, id)?;
         program.outputs.push(output);
     }
     Ok(program)
@@ -117,7 +139,6 @@ fn output(
     values: &mut Values,
     forms: &mut Forms,
     target: &Target,
-    unit: &Unit,
     i: usize,
     id: ValueId,
 ) -> Result<OutputSource> {
@@ -139,6 +160,7 @@ fn output(
         outputs: vec![],
     };
     let (asked, deferred) = (Asked::at(Site::Output(i)), HashMap::new());
+    let unit = &Unit { label: name.as_str().into(), ..Unit::default() };
     let mut cx = Lower {
         target,
         graph,
@@ -164,7 +186,7 @@ fn output(
         cx.program.steps.push(Step::View { output, of: tensor, offset: 0 });
         output
     };
-    Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.clone() })
+    Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.to_vec() })
 }
 
 /// The kernel call that copies `count` words from one tensor to another.
@@ -174,7 +196,7 @@ pub(crate) fn copy(
     to: TensorId,
     count: usize,
     target: &Target,
-    node: String,
+    node: Arc<str>,
 ) -> Call {
     let mut builder = Builder::default();
     let word = if scalar == Scalar::Bool { Scalar::U32 } else { scalar };
@@ -214,7 +236,7 @@ impl<'a> Lower<'a> {
     }
 
     /// The facts of all inputs.
-    pub(crate) fn facts(&self) -> Vec<Option<&'a Fact>> {
+    pub(crate) fn facts(&self) -> facts::NodeInputs<'a> {
         self.facts.of_inputs(self.node)
     }
 
@@ -240,7 +262,7 @@ impl<'a> Lower<'a> {
     /// The same, for [`Lower::loaded`] or [`Lower::realized`].
     pub(crate) fn deferred_input(&mut self, i: usize) -> Result<TensorId, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
-        if i > 0 || self.values.tensors.contains_key(&id) {
+        if i > 0 || self.values.tensor(id).is_some() {
             return self.tensor(id);
         }
         match self.prologue()? {
@@ -309,7 +331,7 @@ impl<'a> Lower<'a> {
         if empty || grid.contains(&0) {
             return;
         }
-        let node = self.label();
+        let node = self.unit.label.clone();
         self.program.steps.push(Step::Call(Call { kernel: kernel.into(), tensors, params, grid, node }));
     }
 
@@ -347,7 +369,7 @@ impl<'a> Lower<'a> {
         let (from, to) = (self.input(input)?, self.output(i)?);
         let count = self.out(i)?.count();
         if count > 0 {
-            let call = copy(self.scalar(from), from, to, count, self.target, self.label());
+            let call = copy(self.scalar(from), from, to, count, self.target, self.unit.label.clone());
             self.program.steps.push(Step::Call(call));
         }
         Ok(())
@@ -393,7 +415,8 @@ impl<'a> Lower<'a> {
             return self.view(i, of, access.base as usize);
         }
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
-        self.values.strided.insert(output, Strided { tensor: of, access, label: self.label() });
+        self.values.strided[output.index()] =
+            Some(Strided { tensor: of, access, label: self.unit.label.clone() });
         if self.no_fusion {
             self.tensor(output)?;
         }
@@ -402,7 +425,7 @@ impl<'a> Lower<'a> {
 
     /// The tensor in which value `id` lies, and where in it the elements are that `outer` names of the value.
     pub(super) fn access(&mut self, id: ValueId, outer: &Access) -> Result<(TensorId, Access), Why> {
-        if let (Some(strided), false) = (self.values.strided.get(&id), self.values.tensors.contains_key(&id))
+        if let Some(strided) = self.values.strided(id)
             && let Some(access) = outer.within(&strided.access)
         {
             return Ok((strided.tensor, access));
@@ -419,9 +442,9 @@ impl<'a> Lower<'a> {
         fit: impl Fn(&[Pieces]) -> bool,
     ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
-        let Some(Strided { tensor, access, .. }) = self.values.strided.get(&id) else { return Ok(None) };
+        let Some(Strided { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
         let (tensor, base) = (*tensor, access.base);
-        if self.values.tensors.contains_key(&id) || !self.aligned(base) {
+        if !self.aligned(base) {
             return Ok(None);
         }
         let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
@@ -462,13 +485,6 @@ impl<'a> Lower<'a> {
         &self.program.tensor(tensor).shape
     }
 
-    fn label(&self) -> String {
-        let mut nodes: Vec<&NodeId> = self.unit.nodes().collect();
-        nodes.sort();
-        let names: Vec<&str> = nodes.into_iter().map(|n| self.graph.nodes[n.index()].name.as_str()).collect();
-        if names.is_empty() { self.node.name.clone() } else { names.join("+") }
-    }
-
     fn unit(&mut self) -> Result<(), Why> {
         let empty = |id: &ValueId| self.facts.get(*id).is_some_and(|fact| fact.count() == 0);
         if self.unit.outputs.iter().all(empty) {
@@ -501,7 +517,7 @@ impl<'a> Lower<'a> {
     }
 
     fn new_tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
-        if let Some(&tensor) = self.values.tensors.get(&id) {
+        if let Some(tensor) = self.values.tensor(id) {
             return Ok(tensor);
         }
         let name = self.graph.value(id).name.clone();
@@ -510,16 +526,16 @@ impl<'a> Lower<'a> {
             refuse!("the device does not compute with {}", fact.dtype)
         };
         let tensor = self.program.add_tensor(name, scalar, fact.shape.clone(), Place::Arena);
-        self.values.tensors.insert(id, tensor);
+        self.values.tensors[id.index()] = Some(tensor);
         Ok(tensor)
     }
 
     /// The device tensor of a value that exists already.
     pub(super) fn tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
-        if let Some(&tensor) = self.values.tensors.get(&id) {
+        if let Some(tensor) = self.values.tensor(id) {
             return Ok(tensor);
         }
-        if let Some(strided) = self.values.strided.get(&id).cloned() {
+        if let Some(strided) = self.values.strided(id).cloned() {
             let tensor = self.new_tensor(id)?;
             let dims = self.padded("copy", strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };
@@ -552,7 +568,11 @@ impl<'a> Lower<'a> {
     }
 
     fn weight(&mut self, key: WeightKey) -> Result<TensorId, Why> {
-        if let Some(&tensor) = self.values.weights.get(&key) {
+        let known = |tensor: &&TensorId| match self.program.tensor(**tensor).place {
+            Place::Weight(i) => self.program.weights[i].packing == key.packing,
+            _ => false,
+        };
+        if let Some(&tensor) = self.values.weights[key.value.index()].iter().find(known) {
             return Ok(tensor);
         }
         let value = self.graph.value(key.value);
@@ -563,8 +583,8 @@ impl<'a> Lower<'a> {
         let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);
         let place = Place::Weight(self.program.weights.len());
         let id = self.program.add_tensor(value.name.clone(), scalar, shape, place);
-        self.program.weights.push(key.clone());
-        self.values.weights.insert(key, id);
+        self.values.weights[key.value.index()].push(id);
+        self.program.weights.push(key);
         Ok(id)
     }
 }

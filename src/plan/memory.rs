@@ -3,8 +3,8 @@
 
 use super::arena::{self, Lifetime};
 use super::lower::copy;
-use super::program::{Call, Place, Program, Step, TensorId};
-use crate::kernels::{MAX_BINDINGS, Target};
+use super::program::{Place, Program, Step, TensorId};
+use crate::kernels::{Kernel, MAX_BINDINGS, Target};
 use crate::{Error, Result};
 
 /// Where every tensor of a program lies in the arena.
@@ -66,9 +66,10 @@ impl Memory {
 }
 
 /// Turns the program's steps into calls, and shares memory where that is allowed.
-pub(crate) fn share(program: &mut Program, target: &Target) {
-    resolve_views(program, target);
-    reuse_in_place(program);
+pub(crate) fn shared(mut program: Program, target: &Target) -> Program {
+    resolve_views(&mut program, target);
+    reuse_in_place(&mut program);
+    program
 }
 
 /// Places what does not lie in another tensor's memory.
@@ -115,7 +116,9 @@ fn check_bindings(program: &Program, target: &Target) -> Result<()> {
 
 fn resolve_views(program: &mut Program, target: &Target) {
     let aligned = |offset: usize| (offset as u64 * 4).is_multiple_of(target.offset_alignment.max(16));
-    for step in std::mem::take(&mut program.steps) {
+    let steps = std::mem::take(&mut program.steps);
+    program.calls.reserve(steps.len());
+    for step in steps {
         match step {
             Step::Call(call) => program.calls.push(call),
             Step::View { output, of, offset } => {
@@ -151,9 +154,16 @@ fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize
         return;
     }
     let call = if skip == 0 && at == 0 {
-        copy(sink.scalar, from, to, count, target, sink.name)
+        copy(sink.scalar, from, to, count, target, sink.name.into())
     } else {
-        crate::kernels::strided::copy_range(sink.scalar, (from, skip), (to, at), count, target, sink.name)
+        crate::kernels::strided::copy_range(
+            sink.scalar,
+            (from, skip),
+            (to, at),
+            count,
+            target,
+            sink.name.into(),
+        )
     };
     program.calls.push(call);
 }
@@ -176,13 +186,9 @@ fn lifetimes(program: &Program) -> Vec<Option<(u32, u32)>> {
 fn reuse_in_place(program: &mut Program) {
     let mut lives = lifetimes(program);
     for i in 0..program.calls.len() {
-        let Some((slot, replaced)) = in_place_slot(program, &lives, i) else { continue };
-        let Call { tensors, .. } = &program.calls[i];
-        let inputs = replaced.spec().slots().len();
-        let Some(at) = output_slot(&program.calls[i]) else { continue };
-        debug_assert_eq!(inputs + 1, tensors.len());
-        let (operand, _) = program.root(tensors[slot]);
-        let output = tensors[at];
+        let Some(InPlace { operand, at, kernel }) = in_place(program, &lives, i) else { continue };
+        let output = program.calls[i].tensors.remove(at);
+        program.calls[i].kernel = kernel;
         let ends = lives[output.index()].map_or(0, |life| life.1);
         if program.tensor(output).place == Place::Arena {
             program.tensors[output.index()].place = Place::View(operand, 0);
@@ -192,40 +198,35 @@ fn reuse_in_place(program: &mut Program) {
         } else {
             program.tensors[operand.index()].place = Place::View(output, 0);
         }
-        program.calls[i].kernel = replaced;
-        program.calls[i].tensors.remove(at);
     }
 }
 
-fn output_slot(call: &Call) -> Option<usize> {
-    call.kernel.spec().slots().iter().position(|slot| slot.written)
+/// How a call writes its result where an operand lies.
+struct InPlace {
+    operand: TensorId,
+    /// The output's slot, which the kernel has no more.
+    at: usize,
+    kernel: Kernel,
 }
 
-/// An input slot of call `i` in whose memory its output may lie, with the kernel that does so.
-fn in_place_slot(
-    program: &Program,
-    lives: &[Option<(u32, u32)>],
-    i: usize,
-) -> Option<(usize, crate::kernels::Kernel)> {
+fn in_place(program: &Program, lives: &[Option<(u32, u32)>], i: usize) -> Option<InPlace> {
     let call = &program.calls[i];
-    let at = output_slot(call)?;
-    let output = call.tensors[at];
-    let owns = matches!(program.tensor(output).place, Place::Arena | Place::Output(_));
-    let fresh = lives[output.index()].is_some_and(|life| life.0 == i as u32);
-    if !owns || !fresh {
-        return None;
-    }
-    (0..call.tensors.len()).filter(|&slot| slot != at).find_map(|slot| {
+    (0..call.tensors.len()).find_map(|slot| {
         let (root, offset) = program.root(call.tensors[slot]);
         let block = program.tensor(root);
         let last_use = lives[root.index()].is_some_and(|life| life.1 == i as u32);
         let alone = call.tensors.iter().filter(|&&t| program.root(t).0 == root).count() == 1;
-        let fits = block.place == Place::Arena
-            && offset == 0
-            && last_use
-            && alone
-            && block.count == program.tensor(output).count
-            && program.tensor(call.tensors[slot]).count == block.count;
-        if fits { call.kernel.spec().in_place(slot).map(|kernel| (slot, kernel)) } else { None }
+        let whole = program.tensor(call.tensors[slot]).count == block.count;
+        if block.place != Place::Arena || offset > 0 || !last_use || !alone || !whole {
+            return None;
+        }
+        let kernel = call.kernel.spec().in_place(slot)?;
+        let at = call.kernel.spec().slots().iter().position(|slot| slot.written)?;
+        debug_assert_eq!(kernel.spec().slots().len() + 1, call.tensors.len());
+        let output = call.tensors[at];
+        let owns = matches!(program.tensor(output).place, Place::Arena | Place::Output(_));
+        let fresh = lives[output.index()].is_some_and(|life| life.0 == i as u32);
+        let fits = owns && fresh && slot != at && block.count == program.tensor(output).count;
+        fits.then_some(InPlace { operand: root, at, kernel })
     })
 }

@@ -18,7 +18,7 @@ pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes, node_error};
 pub(crate) use forms::Forms;
-use forms::Stage;
+use forms::{Changes, Stage};
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
 pub(crate) use open::{Inputs, Moves};
@@ -46,18 +46,22 @@ pub(crate) struct Plan {
     pub(crate) spare: Vec<(Kernel, Vec<bool>)>,
 }
 
-/// A program's kernels of some kind, with what they bind for writing.
-fn kernels(program: &Program, wanted: impl Fn(&Kernel) -> bool) -> impl Iterator<Item = (Kernel, Vec<bool>)> {
-    let calls = program.calls.iter().filter(move |call| wanted(&call.kernel));
-    calls.map(|call| (call.kernel.clone(), program.read_write(call)))
+/// A program's kernels, with what they bind for writing.
+fn kernels(program: Program) -> Vec<(Kernel, Vec<bool>)> {
+    let read_write: Vec<_> = program.calls.iter().map(|call| program.read_write(call)).collect();
+    program.calls.into_iter().map(|call| call.kernel).zip(read_write).collect()
 }
 
-fn is_copy(kernel: &Kernel) -> bool {
-    match kernel {
-        Kernel::Strided(_) => true,
-        Kernel::Elementwise(kernel) => kernel.fused.expr.len() == 1 && kernel.fused.operands.len() == 1,
-        _ => false,
-    }
+/// Whether the kernel is quickly compiled: a copy, or a chain of scalar operators.
+fn is_simple(kernel: &Kernel) -> bool {
+    matches!(kernel, Kernel::Strided(_) | Kernel::Elementwise(_))
+}
+
+/// A program for some sizes, and how much had changed in the forms when it was lowered.
+struct Lowered {
+    facts: Facts,
+    program: Program,
+    seen: Changes,
 }
 
 /// Plans the first run of `graph`. What it and other sizes of the graph's open dimensions have in common goes into `forms`,
@@ -70,35 +74,42 @@ pub(crate) fn first_plan(
     options: &Options,
     forms: &mut Forms,
 ) -> Result<Plan> {
-    let mut spare = Vec::new();
+    let lowered = |facts: Facts, forms: &mut Forms| {
+        let program = lower(graph, &facts, target, options, forms)?;
+        Ok(Lowered { facts, program, seen: forms.changes() })
+    };
     // What the device refuses for other sizes is of no concern here.
-    let planned = |facts, forms: &mut Forms| program(graph, facts, target, options, forms).ok();
+    let other = |facts: Option<Facts>, forms: &mut Forms| lowered(facts?, forms).ok();
     // 21 is 10101 in binary: halved some times, it is no multiple of 4, whichever way halves are rounded; nor are most products
-    // of two dimensions that have moved so and are halved as they may be. A device may not take as large ones, or as many of
+    // of two dimensions of which one is that, and the other twice as much. A device may not take as large ones, or as many of
     // what there is one, such as a batch.
-    for n in [[21, 42], [42, 21], [21, 21]] {
-        let smaller = [1, 4, 16].map(|part| n.map(|n| n / part));
-        let moved = smaller.into_iter().find_map(|n| planned(moves.times(n, 9)?, forms));
-        // Whether a concatenation or a transpose is a copy depends on alignment, and on dimensions of 1.
-        spare.extend(moved.iter().flat_map(|program| kernels(program, is_copy)));
-    }
-    // As does whether a result takes the place of an operand. All of these are quickly compiled.
-    let simple = |kernel: &Kernel| is_copy(kernel) || matches!(kernel, Kernel::Elementwise(_));
-    let least = moves.least();
-    for facts in least.clone().into_iter().chain(moves.emptied()) {
-        spare.extend(planned(facts, forms).iter().flat_map(|program| kernels(program, simple)));
-    }
+    let sizes = [(64, [21, 42]), (16, [5, 10]), (4, [1, 2])];
+    sizes.into_iter().find_map(|(every, last)| other(moves.to(last, every, 0, 9), forms));
+    let mut emptied: Vec<Lowered> = moves.emptied().filter_map(|facts| other(Some(facts), forms)).collect();
     forms.advance(Stage::Tiles);
-    let plan = plan(graph, facts, target, options, forms)?;
-    let small = least.and_then(|facts| planned(facts, forms));
+    let mut first = lowered(facts, forms)?;
     // As large as the device takes it.
-    let large = [63, 21, 5, 1].into_iter().find_map(|n| planned(moves.times([n, n], n)?, forms));
-    spare.extend(small.iter().chain(&large).flat_map(|program| kernels(program, |_| true)));
+    let sizes = [(64, [42, 21], 64), (64, [42, 21], 0), (16, [10, 5], 0), (4, [2, 1], 0)];
+    let mut sizes = sizes.into_iter().map(|(every, last, least)| moves.to(last, every, least, every));
+    let large = sizes.find_map(|facts| other(facts, forms));
     // Tiles for sizes of which nothing is known yet come when those do.
-    if large.is_some() {
-        forms.advance(Stage::Settled);
+    let settled = if large.is_some() { Stage::Settled } else { Stage::Tiles };
+    let mut sizes: Vec<Lowered> = large.into_iter().chain(other(moves.least(), forms)).collect();
+    forms.advance(settled);
+    loop {
+        let now = forms.changes();
+        // The first run's own tiles stay the best for it, and those of what is emptied are not asked for.
+        let changed = [&mut first].into_iter().chain(&mut emptied).find(|one| one.seen.forms != now.forms);
+        let Some(stale) = changed.or_else(|| sizes.iter_mut().find(|one| one.seen != now)) else { break };
+        stale.program = lower(graph, &stale.facts, target, options, forms)?;
+        stale.seen = forms.changes();
     }
-    Ok(Plan { spare, ..plan })
+    let spare = |lowered: Vec<Lowered>, wanted: fn(&Kernel) -> bool| {
+        let all = lowered.into_iter().flat_map(|one| kernels(memory::shared(one.program, target)));
+        all.filter(move |(kernel, _)| wanted(kernel))
+    };
+    let spare = spare(sizes, |_| true).chain(spare(emptied, is_simple)).collect();
+    Ok(Plan { spare, ..placed(first.program, target)? })
 }
 
 /// Plans one run of `graph` for inputs of the given signature.
@@ -109,21 +120,22 @@ pub(crate) fn plan(
     options: &Options,
     forms: &mut Forms,
 ) -> Result<Plan> {
-    let program = program(graph, facts, target, options, forms)?;
-    let memory = memory::place(&program, target)?;
-    Ok(Plan { program, memory, spare: Vec::new() })
+    placed(lower(graph, &facts, target, options, forms)?, target)
 }
 
-/// The program of a plan, whose tensors have no places yet.
-fn program(
+fn lower(
     graph: &Graph,
-    facts: Facts,
+    facts: &Facts,
     target: &Target,
     options: &Options,
     forms: &mut Forms,
 ) -> Result<Program> {
-    let units = fusion::units(graph, &facts, options);
-    let mut program = lower::lower(graph, &facts, units, target, options, forms)?;
-    memory::share(&mut program, target);
-    Ok(program)
+    let units = forms.units(graph, facts, options);
+    lower::lower(graph, facts, &units.all, target, options, forms)
+}
+
+fn placed(program: Program, target: &Target) -> Result<Plan> {
+    let program = memory::shared(program, target);
+    let memory = memory::place(&program, target)?;
+    Ok(Plan { program, memory, spare: Vec::new() })
 }

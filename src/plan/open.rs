@@ -1,14 +1,18 @@
 //! Dimensions that a model leaves open, bound to other sizes than a run's: what differs then is what may differ.
 
 use super::{FactBase, Facts};
-use crate::graph::{Dim, Graph};
+use crate::graph::{Dim, Graph, ValueId};
 use crate::{DType, Tensor};
 
-/// A graph's inputs: dtype, shape, and value where it decides shapes.
-pub(crate) type Inputs = Vec<(DType, Vec<usize>, Option<Tensor>)>;
+/// A graph's input: dtype, shape, and value where it decides shapes.
+pub(crate) type Input = (DType, Vec<usize>, Option<Tensor>);
+
+pub(crate) type Inputs = Vec<Input>;
 
 /// Beyond, not every pair of dimensions is tried.
 const MOST: usize = 6;
+/// The largest least move that is looked for: images are often multiples of 32.
+const MOST_MOVED: i64 = 64;
 
 /// Places (input, axis) of one open dimension; those of one name are one.
 type Open = Vec<(usize, usize)>;
@@ -55,26 +59,46 @@ impl<'a> Moves<'a> {
         let open = open(graph, base, inputs);
         let mut moves = Moves { graph, base, inputs, open, groups: Vec::new() };
         let mut bound = Vec::new();
+        let mut guess = 1;
         for at in 0..moves.open.len().min(MOST) {
-            match moves.group(&[at]) {
-                Some(alone) => moves.groups.push(alone),
+            match moves.group(&[at], guess) {
+                Some(alone) => {
+                    guess = alone.iter().map(|(_, by)| by.abs()).max().unwrap_or(guess);
+                    moves.groups.push(alone);
+                }
                 None => bound.push(at),
             }
         }
         // A dimension that is the sum of two others only changes with one of them.
         for (i, &a) in bound.iter().enumerate() {
             for &b in &bound[i + 1..] {
-                let both = moves.group(&[a, b]);
+                let both = moves.group(&[a, b], 1);
                 moves.groups.extend(both);
             }
         }
         moves
     }
 
-    fn group(&self, dims: &[usize]) -> Option<Group> {
-        let by = |by: i64| dims.iter().map(|&at| (at, by)).collect::<Group>();
-        let sizes = (0..7).map(|n| 1 << n).chain((0..7).map(|n| -1 << n));
-        sizes.map(by).find(|moves| self.moved(moves).is_some_and(|inputs| self.bind(&inputs).is_some()))
+    /// The group of these dimensions; `guess` is what its least move may be. A model that takes a move takes two of them.
+    fn group(&self, dims: &[usize], guess: i64) -> Option<Group> {
+        let group = |by: i64| dims.iter().map(|&at| (at, by)).collect::<Group>();
+        let takes =
+            |by: i64| self.moved(&group(by)).is_some_and(|inputs| self.base.takes(self.graph, &inputs));
+        for sign in [1, -1] {
+            let mut by = guess;
+            while by <= MOST_MOVED && !takes(sign * by) {
+                by *= 2;
+            }
+            if by == guess {
+                while by > 1 && takes(sign * by / 2) {
+                    by /= 2;
+                }
+            }
+            if by <= MOST_MOVED {
+                return Some(group(sign * by));
+            }
+        }
+        None
     }
 
     /// The inputs, moved. `None` if nothing were left of one.
@@ -102,12 +126,22 @@ impl<'a> Moves<'a> {
         self.open[at].iter().map(|&(i, axis)| inputs[i].1[axis]).min().unwrap_or(0)
     }
 
-    /// Facts where every dimension has moved by so many times its least move, `n[0]` and `n[1]` in turn; one of size 1, by at
-    /// most `single` times. `None` if none can, or the model does not take them all at once.
-    pub(crate) fn times(&self, n: [usize; 2], single: usize) -> Option<Facts> {
+    /// Facts where every dimension has moved to where it is so many times its least move, `last[0]` and `last[1]` in turn, with
+    /// multiples of `every`, and has grown by `least` times that at the least; one of size 1, by at most `single` times.
+    pub(crate) fn to(&self, last: [usize; 2], every: usize, least: usize, single: usize) -> Option<Facts> {
+        self.all(|i, size| {
+            let n = (last[i % 2] + every - (size + least) % every) % every + least;
+            if size == 1 { n.min(single) } else { n.max(1) }
+        })
+    }
+
+    /// Facts where dimensions have moved by `n` times their least move, which is given a group's number, and how many times
+    /// the least move its first dimension is.
+    fn all(&self, n: impl Fn(usize, usize) -> usize) -> Option<Facts> {
         let by = |(i, group): (usize, &Group)| {
+            let size = |&(at, by): &(usize, i64)| self.size(at, self.inputs) / by.unsigned_abs() as usize;
             let alone = group.iter().any(|&(at, _)| self.size(at, self.inputs) == 1);
-            let n = if alone { n[i % 2].min(single) } else { n[i % 2] };
+            let n = n(i, if alone { 1 } else { group.first().map_or(0, size) });
             let down = group.iter().filter(|(_, by)| *by < 0);
             let room = down
                 .map(|&(at, by)| self.size(at, self.inputs).saturating_sub(1) / by.unsigned_abs() as usize);
@@ -122,27 +156,27 @@ impl<'a> Moves<'a> {
     /// all are already.
     pub(crate) fn least(&self) -> Option<Facts> {
         let mut least = None;
-        let mut inputs = self.inputs.clone();
         for group in &self.groups {
-            let mut smaller = inputs.clone();
-            if self.shrink(group, 1, &mut smaller)
-                && let Some(facts) = self.bind(&smaller)
-            {
-                (inputs, least) = (smaller, Some(facts));
+            let mut smaller = least.as_ref().unwrap_or(self.inputs).clone();
+            if self.shrink(group, 1, &mut smaller) && self.base.takes(self.graph, &smaller) {
+                least = Some(smaller);
             }
         }
-        least
+        self.bind(&least?)
     }
 
     /// Facts where a dimension is 0, as that of a cache is before its first entry, and all others have moved; for each that
-    /// can be but a batch.
+    /// can be but a batch, and leaves something of some input and of every output.
     pub(crate) fn emptied(&self) -> impl Iterator<Item = Facts> {
         let first = |group: &&Group| group.iter().all(|&(at, _)| self.is_first(at));
         let moves: Group = self.groups.iter().flatten().copied().collect();
         self.groups.iter().filter(move |group| !first(group)).filter_map(move |group| {
             let mut inputs = self.moved(&moves)?;
             self.shrink(group, 0, &mut inputs);
-            self.bind(&inputs)
+            let something = inputs.iter().any(|(_, shape, _)| !shape.contains(&0));
+            let facts = if something { self.bind(&inputs)? } else { return None };
+            let empty = |id: &ValueId| facts.get(*id).is_some_and(|fact| fact.count() == 0);
+            (!self.graph.outputs.iter().any(empty)).then_some(facts)
         })
     }
 
@@ -156,5 +190,14 @@ impl<'a> Moves<'a> {
             self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] -= by(least_move) * times);
         }
         times > 0
+    }
+}
+
+#[cfg(test)]
+impl Moves<'_> {
+    /// Facts where every dimension has moved by so many times its least move, `n[0]` and `n[1]` in turn; one of size 1, by at
+    /// most `single` times. `None` if none can, or the model does not take them all at once.
+    pub(crate) fn times(&self, n: [usize; 2], single: usize) -> Option<Facts> {
+        self.all(|i, size| if size == 1 { n[i % 2].min(single) } else { n[i % 2] })
     }
 }

@@ -1,10 +1,12 @@
 //! The program: kernel calls over numbered tensors, in the order of dispatch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::Kernel;
 use crate::kernels::expr::Scalar;
+use crate::shape::Shape;
 use crate::{DType, Tensor};
 
 /// A tensor's place in [`Program::tensors`].
@@ -22,7 +24,7 @@ impl TensorId {
 pub(crate) struct DeviceTensor {
     pub(crate) name: String,
     pub(crate) scalar: Scalar,
-    pub(crate) shape: Vec<usize>,
+    pub(crate) shape: Shape,
     /// Elements; the product of `shape`.
     pub(crate) count: usize,
     pub(crate) place: Place,
@@ -111,7 +113,7 @@ pub(crate) struct Call {
     pub(crate) params: Vec<u32>,
     pub(crate) grid: [u32; 3],
     /// The names of the nodes that it computes.
-    pub(crate) node: String,
+    pub(crate) node: Arc<str>,
 }
 
 /// A step before memory is laid out.
@@ -167,9 +169,10 @@ impl Program {
         &mut self,
         name: String,
         scalar: Scalar,
-        shape: Vec<usize>,
+        shape: impl Into<Shape>,
         place: Place,
     ) -> TensorId {
+        let shape = shape.into();
         let count = shape.iter().product();
         self.tensors.push(DeviceTensor { name, scalar, shape, count, place });
         TensorId(self.tensors.len() as u32 - 1)

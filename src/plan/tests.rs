@@ -383,3 +383,25 @@ fn devices() -> &'static [Device] {
     });
     &DEVICES
 }
+
+#[test]
+fn what_has_one_shape_for_some_sizes_only_is_fused_for_those() {
+    let mut sketch = Sketch::default();
+    let (x, y) = (sketch.input("x"), sketch.input("y"));
+    let positive = sketch.node("Relu", &[], &[x]);
+    let sum = sketch.node("Add", &[], &[positive, y]);
+    sketch.graph.outputs.push(sum);
+    let shapes = [([1, 3], 1), ([5, 3], 2), ([1, 3], 1), ([2, 3], 2)];
+    for device in devices() {
+        let graph = Arc::new(sketch.graph.clone());
+        let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
+        for (shape, dispatches) in shapes {
+            let inputs = vec![case::random(&[1, 3]), case::random(&shape)];
+            let named = [("x", &inputs[0]), ("y", &inputs[1])];
+            let values = reference::run(&sketch.graph, &inputs, false).unwrap();
+            let expected = reference::outputs(&sketch.graph, &values).unwrap();
+            assert_eq!(session.run(&named).unwrap()[0].1, expected[0], "{shape:?}");
+            assert_eq!(session.plan(&named).unwrap().dispatches, dispatches, "{shape:?}");
+        }
+    }
+}
