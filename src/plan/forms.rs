@@ -13,6 +13,9 @@ use crate::graph::{Graph, NodeId};
 use crate::kernels::Class;
 use crate::kernels::fused::Index;
 
+/// Beyond, other ways to fuse are not kept: each plan looks through all.
+const MOST_UNITS: usize = 4;
+
 /// Where a form is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Site {
@@ -112,7 +115,7 @@ impl Forms {
             return units.clone();
         }
         let units = Arc::new(Units::of(graph, facts, options));
-        if self.units.len() < 4 {
+        if self.units.len() < MOST_UNITS {
             self.units.push(units.clone());
         }
         units
