@@ -405,3 +405,32 @@ fn what_has_one_shape_for_some_sizes_only_is_fused_for_those() {
         }
     }
 }
+
+#[test]
+fn values_that_are_known_for_some_sizes_only_need_no_other_kernels() {
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x");
+    let shape = sketch.node("Shape", &[], &[x]);
+    let filled = sketch.node("ConstantOfShape", &[], &[shape]);
+    let turned = sketch.node("Transpose", &[], &[filled]);
+    let column = sketch.constant(case::list(&[-1, 1]));
+    let (left, right) =
+        (sketch.node("Reshape", &[], &[turned, column]), sketch.node("Reshape", &[], &[x, column]));
+    let both = sketch.node("Concat", &[("axis", Attr::Int(1))], &[left, right]);
+    sketch.graph.outputs.push(both);
+    let (target, mut forms) = (Target::FLOOR, Forms::default());
+    let base = FactBase::new(&sketch.graph).unwrap();
+    let of = |n: usize, m: usize| vec![(DType::F32, vec![n, m], None)];
+    let (facts, inputs) = (|inputs: &Inputs| base.bind(&sketch.graph, inputs).unwrap(), of(40, 50));
+    let known = |facts: &Facts| facts.get(filled).unwrap().constant().is_some();
+    let moves = Moves::new(&sketch.graph, &base, &inputs);
+    assert!(!known(&facts(&inputs)) && known(&facts(&of(9, 10))));
+    let first =
+        first_plan(&sketch.graph, facts(&inputs), &moves, &target, &Options::default(), &mut forms).unwrap();
+    let calls = first.program.calls.iter().map(|call| &call.kernel);
+    let all: Vec<&Kernel> = calls.chain(first.spare.iter().map(|spare| &spare.0)).collect();
+    for (n, m) in [(9, 10), (41, 51), (3, 1)] {
+        let next = kernels(&sketch.graph, facts(&of(n, m)), &target, &mut forms);
+        assert!(next.iter().all(|kernel| all.contains(&kernel)), "{n}x{m}: {next:?} not all among {all:?}");
+    }
+}
