@@ -32,7 +32,7 @@ fn main() {
         &[tensor(&[1, 8, 16, 16])],
     );
     planning("pointwise", &model(&[4, 33], pointwise(1000), &[]), &[tensor(&[4, 33])]);
-    let images: [(&str, &[usize]); 6] = [
+    let models: [(&str, &[usize]); 6] = [
         ("ppocr6_det_tiny", &[1, 3, 160, 256]),
         ("ppocr4_det", &[1, 3, 160, 256]),
         ("ppocr6_rec_tiny", &[1, 3, 48, 320]),
@@ -40,7 +40,7 @@ fn main() {
         ("basic_pitch", &[1, 43844, 1]),
         ("minilm_l6_int8", &[1, 22]),
     ];
-    for (name, shape) in images {
+    for (name, shape) in models {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("data/models/{name}.onnx"));
         let Ok(model) = Model::load(path) else { continue };
         let count = shape.iter().product();

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use smallvec::SmallVec;
 
 /// The sizes of a tensor's dimensions, outermost first.
-#[derive(Clone, Default, Eq, Hash)]
+#[derive(Clone, Default, Eq)]
 pub(crate) struct Shape(SmallVec<[usize; 6]>);
 
 impl Shape {

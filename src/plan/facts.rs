@@ -17,6 +17,9 @@ use crate::{DType, Error, Result};
 /// 30 ns for each.
 const SMALL: usize = 1024;
 
+/// The model's own constants of up to this many elements are known: nothing is computed for that.
+const SMALL_CONSTANT: usize = 4096;
+
 /// The limit of what is computed while planning because shapes depend on it.
 const LARGEST: usize = 1 << 22;
 
@@ -150,7 +153,7 @@ impl FactBase {
         for (i, value) in graph.values.iter().enumerate() {
             if let Some(tensor) = &value.constant {
                 let mut fact = Fact::new(tensor.dtype(), tensor.shape());
-                if demanded[i] || tensor.len() <= 4 * SMALL {
+                if demanded[i] || tensor.len() <= SMALL_CONSTANT {
                     // Element types that the reference cannot read stay unknown.
                     let known = |array| Known { array: Arc::new(array), from_inputs: false };
                     fact.value = Array::from_tensor(tensor).ok().map(known);
