@@ -31,7 +31,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% endfor %}
     var sum = {{ word }}(0);
     for (var term = p.first; term < p.last + zero; term++) {
+{% if wide %}
+      var product = x0[at0];
+{% for i in range(1, operands) %}
+      product = mul_checked_{{ word }}(product, x{{ i }}[at{{ i }}]);
+{% endfor %}
+      sum = add_checked_{{ word }}(sum, product);
+{% else %}
       sum += {% for i in range(operands) %}x{{ i }}[at{{ i }}]{{ " * " if not loop.last }}{% endfor %};
+{% endif %}
 {% for d in range(inner) | reverse %}
       {{ "if k" ~ (d + 1) ~ " == 0u {" if not loop.first }}
       k{{ d }}++;

@@ -7,7 +7,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var at = row / p.entries;
     let first = {{ "row" if batched else "(row % p.entries)" }} * {{ tuple }}u;
 {% for j in range(tuple) %}
-    at = at * p.size{{ j }} + clamp_index(indices[first + {{ j }}u], p.size{{ j }});
+    at = at * p.size{{ j }} + checked_index(indices[first + {{ j }}u], p.size{{ j }});
 {% endfor %}
     y[o] = x[at * p.inner + o % p.inner];
   }

@@ -4,7 +4,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     var i = o;
-    var at = clamp_index(indices[o], p.length) * p.stride{{ axis }};
+    var at = checked_index(indices[o], p.length) * p.stride{{ axis }};
 {% for d in range(rank) | reverse %}
 {% if d != axis %}
     at += (i % p.size{{ d }}) * p.stride{{ d }};

@@ -188,6 +188,75 @@ fn pow_i32(a: i32, b: i32) -> i32 {
   return select(result, select(0, select(-1, 1, (b & 1) == 0), a == -1), b < 0 && a != 1);
 }
 
+// The number of a report for the host: see `Fault`. Of several reports of one kernel the greatest stays.
+fn report(word: u32) {
+  atomicMax(&faults[p.fault], word);
+}
+
+fn mul_overflows_u32(a: u32, b: u32) -> bool {
+  // The upper half of the product, by halves of 16 bits.
+  let low = (a & 0xffffu) * (b & 0xffffu);
+  let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
+  let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
+  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u) != 0u;
+}
+
+fn mul_overflows_i32(a: i32, b: i32) -> bool {
+  // abs(-2^31) is -2^31, whose bits are 2^31.
+  let x = bitcast<u32>(abs(a));
+  let y = bitcast<u32>(abs(b));
+  let most = select(0x7fffffffu, 0x80000000u, (a < 0) != (b < 0));
+  return mul_overflows_u32(x, y) || x * y > most;
+}
+
+fn add_checked_i32(a: i32, b: i32) -> i32 {
+  let sum = a + b;
+  if ((a ^ sum) & (b ^ sum)) < 0 { report(1u); }
+  return sum;
+}
+
+fn add_checked_u32(a: u32, b: u32) -> u32 {
+  if a + b < a { report(1u); }
+  return a + b;
+}
+
+fn mul_checked_i32(a: i32, b: i32) -> i32 {
+  if mul_overflows_i32(a, b) { report(1u); }
+  return a * b;
+}
+
+fn mul_checked_u32(a: u32, b: u32) -> u32 {
+  if mul_overflows_u32(a, b) { report(1u); }
+  return a * b;
+}
+
+// The steps of `power_1` on (result, base, exponent) with whether a product was too large: 1 the result's, 2 the base's.
+fn power_overflows_1(s: vec4<u32>) -> vec4<u32> {
+  let used = (s.z & 1u) == 1u;
+  let result = used && ((s.w & 2u) != 0u || mul_overflows_u32(s.x, s.y));
+  let base = mul_overflows_u32(s.y, s.y);
+  return vec4(power_1(s.xyz), s.w | select(0u, 1u, result) | select(0u, 2u, base));
+}
+
+fn power_overflows_4(s: vec4<u32>) -> vec4<u32> {
+  return power_overflows_1(power_overflows_1(power_overflows_1(power_overflows_1(s))));
+}
+
+fn power_checked(a: u32, b: u32) -> vec4<u32> {
+  let half = power_overflows_4(power_overflows_4(power_overflows_4(power_overflows_4(vec4(1u, a, b, 0u)))));
+  return power_overflows_4(power_overflows_4(power_overflows_4(power_overflows_4(half))));
+}
+
+fn pow_overflows_u32(a: u32, b: u32) -> bool {
+  return (power_checked(a, b).w & 1u) != 0u;
+}
+
+fn pow_overflows_i32(a: i32, b: i32) -> bool {
+  let power = power_checked(bitcast<u32>(abs(a)), u32(max(b, 0)));
+  let most = select(0x7fffffffu, 0x80000000u, a < 0 && (b & 1) == 1);
+  return (power.w & 1u) != 0u || power.x > most;
+}
+
 fn pow_full(a: f32, b: f32) -> f32 {
   // WGSL's pow is for positive bases only, and pow(0, 0) is 0 on lavapipe.
   let odd = abs(b) < 16777216.0 && (i32(clamp(b, -16777216.0, 16777216.0)) & 1) != 0 && floor(b) == b;
@@ -246,9 +315,10 @@ fn round_f16(x: f32) -> f32 {
   return bitcast<f32>(select(result, size, size > 0x7f800000u) | (bits & 0x80000000u));
 }
 
-fn clamp_index(index: i32, size: u32) -> u32 {
-  // Below zero counts from the back; out of range becomes the nearest index that is not.
+fn checked_index(index: i32, size: u32) -> u32 {
+  // Below zero counts from the back. One that is outside is reported, and becomes the nearest that is not.
   let at = select(index, index + i32(size), index < 0);
+  if at < 0 || at >= i32(size) { report(bitcast<u32>(index)); }
   return u32(max(min(at, i32(size) - 1), 0));
 }
 

@@ -21,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let region = o / (p.columns * p.rows * p.channels) * 5u;
     let rows = bin(regions[region + 2u], regions[region + 4u], o / p.columns % p.rows, p.rows, p.height);
     let columns = bin(regions[region + 1u], regions[region + 3u], o % p.columns, p.columns, p.width);
-    let batch = clamp_index(f32_to_i32(regions[region]), p.batches);
+    let batch = checked_index(f32_to_i32(regions[region]), p.batches);
     let plane = (batch * p.channels + channel) * p.height;
     var result = 0.0;
     for (var i = rows.x; i < rows.y; i++) {

@@ -29,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let region = o / (p.columns * p.rows * p.channels);
     let rows = side(regions[region * 4u + 1u], regions[region * 4u + 3u], p.rows);
     let columns = side(regions[region * 4u], regions[region * 4u + 2u], p.columns);
-    let plane = (clamp_index(batch[region], p.batches) * p.channels + channel) * p.height;
+    let plane = (checked_index(batch[region], p.batches) * p.channels + channel) * p.height;
     var result = 0.0;
     for (var i = 0u; i < rows.samples; i++) {
       let v = rows.start + (f32(row) + (f32(i) + 0.5) / f32(rows.samples)) * rows.bin;

@@ -19,14 +19,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% else %}
       let at = base + j * p.inner;
 {% endif %}
-{% if totals %}
-      total = total {{ operator }} x[at];
-{% elif exclusive %}
       let own = x[at];
+{% if exclusive and not totals %}
       {{ output }}[at] = epilogue(total, at, 0u, 0u);
-      total = total {{ operator }} own;
-{% else %}
-      total = total {{ operator }} x[at];
+{% endif %}
+      total = {{ combine }};
+{% if not exclusive and not totals %}
       {{ output }}[at] = epilogue(total, at, 0u, 0u);
 {% endif %}
     }

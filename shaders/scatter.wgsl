@@ -7,14 +7,24 @@ fn destination(row: u32) -> u32 {
 {% for j in range(tuple) %}
   let given{{ j }} = indices[row * {{ tuple }}u + {{ j }}u];
   let index{{ j }} = select(given{{ j }}, given{{ j }} + i32(p.size{{ j }}), given{{ j }} < 0);
-  if index{{ j }} < 0 || index{{ j }} >= i32(p.size{{ j }}) { return nowhere; }
+  if index{{ j }} < 0 || index{{ j }} >= i32(p.size{{ j }}) {
+{% if step != "apply" %}
+    report(bitcast<u32>(given{{ j }}));
+{% endif %}
+    return nowhere;
+  }
   at = at * p.size{{ j }} + u32(index{{ j }});
 {% endfor %}
   return at;
 {% else %}
   let given = indices[row];
   let index = select(given, given + i32(p.length), given < 0);
-  if index < 0 || index >= i32(p.length) { return nowhere; }
+  if index < 0 || index >= i32(p.length) {
+{% if step != "apply" %}
+    report(bitcast<u32>(given));
+{% endif %}
+    return nowhere;
+  }
   var i = row;
   var at = u32(index) * p.stride{{ axis }};
 {% for d in range(rank) | reverse %}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::gpu::{Bound, Executable, Frame};
+use crate::graph::Graph;
 use crate::plan::OutputSource;
 use crate::session::Given;
 use crate::{DType, Error, Result, Session, Tensor};
@@ -69,6 +70,7 @@ impl Given for Source {
 /// ```
 #[derive(Debug)]
 pub struct Binding {
+    graph: Arc<Graph>,
     executable: Arc<Executable>,
     frame: Frame,
 }
@@ -143,7 +145,7 @@ impl Binder<'_> {
         }
         let frame = executable.bound_frame(&bound)?;
         executable.write_unbound(&frame, graph, inputs.iter().map(Given::value))?;
-        Ok(Binding { executable, frame })
+        Ok(Binding { graph: self.session.shared_graph(), executable, frame })
     }
 
     /// The number of output `name`, if it can be written to `buffer` beside what is bound already.
@@ -196,6 +198,24 @@ impl Binding {
     /// Records the run's one compute pass.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         self.executable.record(&self.frame, encoder);
+    }
+
+    /// Waits for the runs that were submitted, and says whether one of them met a value outside of its range: an index
+    /// outside of its axis, a 64-bit integer that does not fit 32 bits. Such a run reads and writes nothing outside of its
+    /// tensors, but its outputs mean nothing.
+    ///
+    /// # Errors
+    /// [`Error::Node`] with the node and the value; those of the device as in [`Session::run`].
+    ///
+    /// ```no_run
+    /// # fn f(binding: &sardonyx::Binding, queue: &wgpu::Queue, commands: wgpu::CommandBuffer) -> sardonyx::Result<()> {
+    /// # use sardonyx::wgpu;
+    /// queue.submit([commands]);
+    /// binding.check()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        self.executable.check(&self.frame, &self.graph)
     }
 
     /// The shape of output `i` of the model.

@@ -198,6 +198,10 @@ impl Session {
         &self.graph
     }
 
+    pub(crate) fn shared_graph(&self) -> Arc<Graph> {
+        self.graph.clone()
+    }
+
     /// The inputs in the model's order, checked against what it declares.
     pub(crate) fn ordered<G: Given>(&self, given: &[(&str, &G)]) -> Result<Vec<G>> {
         let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };

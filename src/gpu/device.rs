@@ -520,7 +520,7 @@ impl Gpu {
         // counter to each loop.)
         #[allow(unsafe_code)]
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
-        let slots = kernel.spec().slots();
+        let slots = kernel.slots();
         let storage = slots.iter().enumerate().map(|(i, slot)| {
             let read_only = !slot.written && !read_write.get(i).copied().unwrap_or(false);
             wgpu::BufferBindingType::Storage { read_only }

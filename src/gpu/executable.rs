@@ -48,7 +48,9 @@ pub(crate) struct Frame {
     arena: wgpu::Buffer,
     inputs: Vec<Option<wgpu::Buffer>>,
     outputs: Vec<Option<wgpu::Buffer>>,
-    /// All outputs that are read back, one after the other.
+    /// What kernels report, a word for each of the program's faults: 0 before a run. `None` if no kernel reports.
+    faults: Option<wgpu::Buffer>,
+    /// All outputs that are read back, one after the other, and then the fault words.
     staging: wgpu::Buffer,
     /// For each output, offset and size in `staging`; `None` where it is not read back.
     read_back: Vec<Option<(u64, u64)>>,
@@ -72,7 +74,7 @@ impl Executable {
             let slots = call.kernel.spec().slots();
             debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
             debug_assert_eq!(
-                call.kernel.spec().params().len(),
+                call.kernel.params().len(),
                 call.params.len(),
                 "{}",
                 call.kernel.spec().label()
@@ -147,10 +149,16 @@ impl Executable {
             read_back.push(reads_back.then_some((staging_size, bytes)));
             staging_size += bytes;
         }
+        let fault_bytes = program.fault_bytes();
+        let usage = storage | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let faults = match fault_bytes {
+            0 => None,
+            _ => Some(self.gpu.buffer("the fault words", fault_bytes, usage, false)?),
+        };
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging_size = if reads_back { staging_size } else { 0 };
+        let staging_size = if reads_back { staging_size + fault_bytes } else { fault_bytes };
         let staging = self.gpu.buffer("read-back", staging_size, usage, false)?;
-        let mut frame = Frame { arena, inputs, outputs, staging, read_back, bind_groups: Vec::new() };
+        let mut frame = Frame { arena, inputs, outputs, faults, staging, read_back, bind_groups: Vec::new() };
         frame.bind_groups = self.gpu.attempt("bind groups", 0, || self.bind_groups(&frame))??;
         self.gpu.counters.bind_groups.fetch_add(frame.bind_groups.len() as u64, Ordering::Relaxed);
         Ok(frame)
@@ -163,7 +171,9 @@ impl Executable {
             let ranges: Vec<Range> =
                 call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
             let params = Range { buffer: self.params.clone(), offset: step.params.0, size: step.params.1 };
-            for (binding, range) in ranges.iter().chain([&params]).enumerate() {
+            let faults = frame.faults.as_ref().filter(|_| call.kernel.spec().reports());
+            let faults = faults.map(|buffer| Range { buffer: buffer.clone(), offset: 0, size: buffer.size() });
+            for (binding, range) in ranges.iter().chain(&faults).chain([&params]).enumerate() {
                 entries.push(wgpu::BindGroupEntry { binding: binding as u32, resource: range.binding() });
             }
             groups.push(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -275,6 +285,51 @@ impl Executable {
                 encoder.copy_buffer_to_buffer(buffer, 0, &frame.staging, *offset, *size);
             }
         }
+        self.copy_faults(encoder, frame);
+    }
+
+    fn copy_faults(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame) {
+        if let Some(faults) = &frame.faults {
+            let (offset, size) = self.faults_in_staging(frame);
+            encoder.copy_buffer_to_buffer(faults, 0, &frame.staging, offset, size);
+        }
+    }
+
+    /// Offset and size of the fault words in the staging buffer.
+    fn faults_in_staging(&self, frame: &Frame) -> (u64, u64) {
+        let size = self.plan.program.fault_bytes();
+        (frame.staging.size().saturating_sub(size), size)
+    }
+
+    /// The error of a kernel that reported something, if one did, from the mapped staging buffer.
+    fn reported(&self, frame: &Frame, graph: &Graph, staging: &[u8]) -> Result<()> {
+        if frame.faults.is_none() {
+            return Ok(());
+        }
+        let (offset, _) = self.faults_in_staging(frame);
+        let words = staging[offset as usize..].chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>);
+        let first = self.plan.program.faults.iter().zip(words).find(|(_, word)| *word != 0);
+        first.map_or(Ok(()), |(fault, word)| Err(fault.error(graph, word)))
+    }
+
+    /// Waits for what was submitted over `frame`, and says whether a kernel reported something; the next run begins anew.
+    pub(crate) fn check(&self, frame: &Frame, graph: &Graph) -> Result<()> {
+        let Some(faults) = &frame.faults else { return Ok(()) };
+        let submission = self.gpu.attempt("the read-back", 0, || {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.copy_faults(&mut encoder, frame);
+            encoder.clear_buffer(faults, 0, None);
+            self.gpu.queue.submit([encoder.finish()])
+        })?;
+        let mapped = self.read_back(&frame.staging)?;
+        self.gpu.wait(submission)?;
+        pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
+        let reported = {
+            let range = frame.staging.slice(..).get_mapped_range();
+            self.reported(frame, graph, &range.map_err(|error| self.gpu.failure(error))?)
+        };
+        self.gpu.attempt("the read-back", 0, || frame.staging.unmap())?;
+        reported
     }
 
     /// Records one run over the caller's buffers into the caller's encoder.
@@ -298,7 +353,7 @@ impl Executable {
         self.gpu.wait(submission)?;
         // Another thread's wait may have taken the mapping, and be about to tell.
         pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
-        self.read(frame)
+        self.read(frame, graph)
     }
 
     /// Runs without blocking: another thread waits for the device and wakes the task.
@@ -315,7 +370,7 @@ impl Executable {
         });
         waiter.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
         mapped.await.map_err(|error| self.gpu.failure(error))?;
-        let outputs = self.read(&frame)?;
+        let outputs = self.read(&frame, graph)?;
         self.give_back(frame);
         Ok(outputs)
     }
@@ -324,11 +379,13 @@ impl Executable {
         self.gpu.attempt("the read-back", 0, || Mapping::of(staging))
     }
 
-    /// The outputs out of the mapped staging buffer, which is unmapped. Outputs in the caller's buffers are left out.
-    fn read(&self, frame: &Frame) -> Result<Vec<Tensor>> {
+    /// The outputs out of the mapped staging buffer, which is unmapped. Outputs in the caller's buffers are left out. A frame
+    /// in which something was reported is not used again.
+    fn read(&self, frame: &Frame, graph: &Graph) -> Result<Vec<Tensor>> {
         let outputs = {
             let range = frame.staging.slice(..).get_mapped_range();
             let bytes = range.map_err(|error| self.gpu.failure(error))?;
+            self.reported(frame, graph, &bytes)?;
             let mut outputs = Vec::new();
             for (source, place) in self.plan.program.outputs.iter().zip(&frame.read_back) {
                 match (source, place) {
@@ -366,6 +423,7 @@ impl Executable {
                 nanoseconds,
             }));
         }
+        self.check(&frame, graph)?;
         self.give_back(frame);
         Ok(timings)
     }

@@ -21,6 +21,8 @@ pub(crate) struct Contract {
     pub(crate) outer: usize,
     /// Axes that are summed over.
     pub(crate) inner: usize,
+    /// Whether the elements are 64-bit integers, so that sums and products that do not fit are reported.
+    pub(crate) wide: bool,
     pub(crate) epilogue: Fused,
 }
 
@@ -57,11 +59,18 @@ impl Spec for Contract {
             .collect()
     }
 
+    fn reports(&self) -> bool {
+        self.wide || self.epilogue.expr.reports()
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let context = context!(
             workgroup => WORKGROUP, operands => self.operands, outer => self.outer, inner => self.inner,
-            word => self.scalar.word(),
+            word => self.scalar.word(), wide => self.wide,
         );
+        if self.wide {
+            used.extend(self.scalar.checked());
+        }
         self.epilogue.function("epilogue", "e", used) + &template::render("contract", context)
     }
 }

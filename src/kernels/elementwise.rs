@@ -66,11 +66,12 @@ impl Spec for Elementwise {
             .enumerate()
             .map(|(lane, component)| {
                 let at = format!("(o + {lane}u)");
+                let exists = format!("o + {lane}u < p.count");
                 let load = |i: usize| match self.fused.operands[i].index {
                     Index::Linear => format!("v{i}.{component}"),
                     _ => format!("x{i}[{}]", self.fused.index("x", i, &at)),
                 };
-                let (lines, outputs) = self.fused.expr.wgsl(load, |i| format!("p.x_c{i}"), &at, used);
+                let (lines, outputs) = self.fused.expr.wgsl(load, |i| format!("p.x_c{i}"), (&at, &exists), used);
                 context!(component, lines, outputs)
             })
             .collect();
@@ -85,6 +86,10 @@ impl Spec for Elementwise {
         let loads: Vec<_> = loads.iter().filter(|l| l.1).map(|l| l.0).collect();
         self.fused.index_functions("x")
             + &template::render("elementwise", context!(workgroup => WORKGROUP, loads, lanes, outputs))
+    }
+
+    fn reports(&self) -> bool {
+        self.fused.expr.reports()
     }
 
     fn in_place(&self, slot: usize) -> Option<Kernel> {

@@ -42,6 +42,14 @@ impl Scalar {
         }
     }
 
+    /// The functions of `shaders/math.wgsl` that add and multiply, and report what does not fit: of integers.
+    pub(crate) fn checked(self) -> [&'static str; 2] {
+        match self {
+            Scalar::I32 => ["add_checked_i32", "mul_checked_i32"],
+            _ => ["add_checked_u32", "mul_checked_u32"],
+        }
+    }
+
     /// The WGSL type of the word in memory; bool lies there as 0 or 1.
     pub(crate) fn word(self) -> &'static str {
         if self == Scalar::Bool { "u32" } else { self.wgsl() }
@@ -68,6 +76,30 @@ pub(crate) enum Fn1 {
 pub(crate) enum Fn2 {
     Add, Sub, Mul, Div, DivRounded, Rem, FMod, Pow, Min, Max, And, Or, Xor, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight,
     Equal, Less, LessOrEqual, Greater, GreaterOrEqual,
+    /// Whether the exact product, respectively power, of two integers is outside of 32 bits.
+    MulOverflows, PowOverflows,
+}
+
+/// A 64-bit integer type whose values the device holds in 32 bits: what computes one reports results that do not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wide {
+    pub(crate) signed: bool,
+    /// The number to report: that of the node in its unit.
+    pub(crate) site: u16,
+}
+
+impl Wide {
+    /// The register that holds one. Others hold places, which fit.
+    fn scalar(self) -> Scalar {
+        if self.signed { Scalar::I32 } else { Scalar::U32 }
+    }
+
+    /// For results of `dtype`, if that is a 64-bit integer.
+    pub(crate) fn of(dtype: DType, site: usize) -> Option<Wide> {
+        let signed = dtype == DType::I64;
+        let site = u16::try_from(site).unwrap_or(u16::MAX);
+        (signed || dtype == DType::U64).then_some(Wide { signed, site })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +122,17 @@ enum Instr {
     Bitcast(Scalar, Reg),
     /// Rounds or wraps to a dtype narrower than the register.
     Narrow(DType, Reg),
+    /// Reports the word where the condition holds: a statement.
+    Report { condition: Reg, word: Reg },
+    /// A constant above, respectively below, all that the register's type can hold. It may be compared, and no kernel has it.
+    Beyond(Beyond),
+}
+
+/// Where a constant lies that does not fit 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Beyond {
+    Above,
+    Below,
 }
 
 /// A finished expression; the cache key of its code.
@@ -105,6 +148,10 @@ pub(crate) struct Builder {
     code: Vec<(Instr, Scalar)>,
     params: Vec<u32>,
     shape: Shape,
+    /// Whether results are 64-bit integers, so that those that do not fit are reported.
+    pub(crate) wide: Option<Wide>,
+    /// Whether an instruction needs a constant that does not fit.
+    needs_beyond: bool,
 }
 
 impl Builder {
@@ -114,6 +161,7 @@ impl Builder {
     }
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
+        self.needs_beyond |= instr.operands().any(|reg| self.beyond(reg).is_some());
         // Equal instructions are one: a DAG with shared parts stays one.
         if let Some(at) = self.code.iter().position(|(i, _)| *i == instr) {
             return Reg(at as u16);
@@ -161,6 +209,36 @@ impl Builder {
         }
     }
 
+    /// An integer constant. One that does not fit the register can be compared, and nothing else.
+    pub(crate) fn whole(&mut self, scalar: Scalar, value: i128) -> Reg {
+        let (low, high) = match scalar {
+            Scalar::U32 => (0, i128::from(u32::MAX)),
+            _ => (i128::from(i32::MIN), i128::from(i32::MAX)),
+        };
+        match value {
+            _ if value > high => self.push(Instr::Beyond(Beyond::Above), scalar),
+            _ if value < low => self.push(Instr::Beyond(Beyond::Below), scalar),
+            _ => self.constant(scalar, value as f64),
+        }
+    }
+
+    fn beyond(&self, reg: Reg) -> Option<Beyond> {
+        match self.code[reg.0 as usize].0 {
+            Instr::Beyond(beyond) => Some(beyond),
+            _ => None,
+        }
+    }
+
+    /// Whether the register, or an instruction so far, needs a constant that does not fit 32 bits.
+    pub(crate) fn exceeds(&self, reg: Reg) -> bool {
+        self.needs_beyond || self.beyond(reg).is_some()
+    }
+
+    /// Whether an instruction so far reports.
+    pub(crate) fn reports(&self) -> bool {
+        self.code.iter().any(|(instr, _)| matches!(instr, Instr::Report { .. }))
+    }
+
     /// The result's shape.
     pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
@@ -187,16 +265,141 @@ impl Builder {
             Fn1::IsNan | Fn1::IsPosInf | Fn1::IsNegInf => Scalar::Bool,
             _ => self.scalar(x),
         };
-        self.push(Instr::One(f, x), scalar)
+        let result = self.push(Instr::One(f, x), scalar);
+        if let Some(wide) = self.wide.filter(|wide| wide.scalar() == scalar) {
+            self.report_one(wide, f, x);
+        }
+        result
     }
 
     pub(crate) fn two(&mut self, f: Fn2, a: Reg, b: Reg) -> Reg {
         use Fn2::*;
         let scalar = match f {
-            Equal | Less | LessOrEqual | Greater | GreaterOrEqual => Scalar::Bool,
+            Equal | Less | LessOrEqual | Greater | GreaterOrEqual | MulOverflows | PowOverflows => Scalar::Bool,
             _ => self.scalar(a),
         };
-        self.push(Instr::Two(f, a, b), scalar)
+        if let Some(result) = self.compared(f, a, b) {
+            return result;
+        }
+        let result = self.push(Instr::Two(f, a, b), scalar);
+        if let Some(wide) = self.wide.filter(|wide| wide.scalar() == scalar) {
+            self.report_two(wide, f, (a, b), result);
+        }
+        result
+    }
+
+    /// What comes of a comparison with a constant that no value reaches.
+    fn compared(&mut self, f: Fn2, a: Reg, b: Reg) -> Option<Reg> {
+        use Fn2::*;
+        let (beyond, constant, other, swapped) = match (self.beyond(a), self.beyond(b)) {
+            (None, Some(beyond)) => (beyond, b, a, false),
+            (Some(beyond), None) => (beyond, a, b, true),
+            _ => return None,
+        };
+        let above = beyond == Beyond::Above;
+        let truth = match f {
+            Min => return Some(if above { other } else { constant }),
+            Max => return Some(if above { constant } else { other }),
+            Equal => false,
+            Less | LessOrEqual => above != swapped,
+            Greater | GreaterOrEqual => above == swapped,
+            _ => return None,
+        };
+        Some(self.constant(Scalar::Bool, f64::from(u8::from(truth))))
+    }
+
+    /// Reports `word`, a u32 that is not 0, where `condition` holds.
+    pub(crate) fn report(&mut self, condition: Reg, word: Reg) {
+        self.push(Instr::Report { condition, word }, Scalar::Bool);
+    }
+
+    fn report_overflow(&mut self, wide: Wide, condition: Reg) {
+        let word = self.push(Instr::Literal(Scalar::U32, u32::from(wide.site) + 1), Scalar::U32);
+        self.report(condition, word);
+    }
+
+    /// A register's sign bit.
+    fn is_negative(&mut self, x: Reg) -> Reg {
+        let signed = self.push(Instr::Bitcast(Scalar::I32, x), Scalar::I32);
+        let zero = self.push(Instr::Literal(Scalar::I32, 0), Scalar::I32);
+        self.push(Instr::Two(Fn2::Less, signed, zero), Scalar::Bool)
+    }
+
+    fn equals(&mut self, x: Reg, scalar: Scalar, bits: u32) -> Reg {
+        let literal = self.push(Instr::Literal(scalar, bits), scalar);
+        self.push(Instr::Two(Fn2::Equal, x, literal), Scalar::Bool)
+    }
+
+    /// Reports where `f(x)` is outside of 32 bits.
+    fn report_one(&mut self, wide: Wide, f: Fn1, x: Reg) {
+        let least = i32::MIN as u32;
+        let outside = match (f, wide.signed) {
+            (Fn1::Neg | Fn1::Abs, true) => self.equals(x, Scalar::I32, least),
+            (Fn1::Neg, false) => {
+                let zero = self.equals(x, Scalar::U32, 0);
+                self.push(Instr::One(Fn1::Not, zero), Scalar::Bool)
+            }
+            // The upper half of the result is all ones.
+            (Fn1::BitNot, false) => self.push(Instr::Literal(Scalar::Bool, 1), Scalar::Bool),
+            _ => return,
+        };
+        self.report_overflow(wide, outside);
+    }
+
+    /// Reports where `f(a, b)`, of which `result` has the lower 32 bits, is outside of them.
+    fn report_two(&mut self, wide: Wide, f: Fn2, (a, b): (Reg, Reg), result: Reg) {
+        let (scalar, bool) = (self.scalar(a), Scalar::Bool);
+        let mut two = |f, a, b, scalar| self.push(Instr::Two(f, a, b), scalar);
+        let outside = match (f, wide.signed) {
+            // Both operands have the sign that the result lacks.
+            (Fn2::Add, true) => {
+                let (a, b) = (two(Fn2::BitXor, a, result, scalar), two(Fn2::BitXor, b, result, scalar));
+                let both = two(Fn2::BitAnd, a, b, scalar);
+                self.is_negative(both)
+            }
+            (Fn2::Sub, true) => {
+                let (b, r) = (two(Fn2::BitXor, a, b, scalar), two(Fn2::BitXor, a, result, scalar));
+                let both = two(Fn2::BitAnd, b, r, scalar);
+                self.is_negative(both)
+            }
+            (Fn2::Add, false) => two(Fn2::Less, result, a, bool),
+            (Fn2::Sub, false) => two(Fn2::Less, a, b, bool),
+            (Fn2::Mul, _) => two(Fn2::MulOverflows, a, b, bool),
+            (Fn2::Pow, _) => two(Fn2::PowOverflows, a, b, bool),
+            (Fn2::ShiftLeft, _) => {
+                let back = two(Fn2::ShiftRight, result, b, scalar);
+                let same = two(Fn2::Equal, back, a, bool);
+                self.push(Instr::One(Fn1::Not, same), bool)
+            }
+            (Fn2::Div | Fn2::DivRounded, true) => {
+                let least = self.equals(a, Scalar::I32, i32::MIN as u32);
+                let minus_one = self.equals(b, Scalar::I32, u32::MAX);
+                self.push(Instr::Two(Fn2::And, least, minus_one), bool)
+            }
+            _ => return,
+        };
+        self.report_overflow(wide, outside);
+    }
+
+    /// Reports where `x`, converted to a 64-bit integer, is outside of 32 bits.
+    fn report_converted(&mut self, wide: Wide, x: Reg) {
+        let bool = Scalar::Bool;
+        let outside = match self.scalar(x) {
+            Scalar::F32 => {
+                // -2^31 and 2^31; -1 and 2^32.
+                let (low, high) = if wide.signed { (0xcf00_0000, 0x4f00_0000) } else { (0xbf80_0000, 0x4f80_0000) };
+                let low = self.push(Instr::Literal(Scalar::F32, low), Scalar::F32);
+                let high = self.push(Instr::Literal(Scalar::F32, high), Scalar::F32);
+                let below = if wide.signed { Fn2::Less } else { Fn2::LessOrEqual };
+                let below = self.push(Instr::Two(below, x, low), bool);
+                let above = self.push(Instr::Two(Fn2::GreaterOrEqual, x, high), bool);
+                self.push(Instr::Two(Fn2::Or, below, above), bool)
+            }
+            // From unsigned to signed, or the other way round.
+            Scalar::I32 | Scalar::U32 => self.is_negative(x),
+            Scalar::Bool => return,
+        };
+        self.report_overflow(wide, outside);
     }
 
     pub(crate) fn add(&mut self, a: Reg, b: Reg) -> Reg {
@@ -218,12 +421,24 @@ impl Builder {
 
     /// The register's value in another type: floats truncate toward zero, "not zero" is true.
     pub(crate) fn convert(&mut self, x: Reg, to: Scalar) -> Reg {
-        if self.scalar(x) == to { x } else { self.push(Instr::Convert(to, x), to) }
+        if self.scalar(x) == to {
+            return x;
+        }
+        if let Some(wide) = self.wide.filter(|wide| wide.scalar() == to) {
+            self.report_converted(wide, x);
+        }
+        self.push(Instr::Convert(to, x), to)
     }
 
     /// The register's bits in another type.
     pub(crate) fn bitcast(&mut self, x: Reg, to: Scalar) -> Reg {
-        if self.scalar(x) == to { x } else { self.push(Instr::Bitcast(to, x), to) }
+        if self.scalar(x) == to {
+            return x;
+        }
+        if let Some(wide) = self.wide.filter(|wide| wide.scalar() == to && self.scalar(x) != Scalar::F32) {
+            self.report_converted(wide, x);
+        }
+        self.push(Instr::Bitcast(to, x), to)
     }
 
     /// The value rounded or wrapped to what `dtype` can hold.
@@ -250,7 +465,24 @@ impl Builder {
     }
 }
 
+impl Instr {
+    fn operands(&self) -> impl Iterator<Item = Reg> {
+        let operands = match *self {
+            Instr::One(_, x) | Instr::Convert(_, x) | Instr::Bitcast(_, x) | Instr::Narrow(_, x) => [Some(x), None, None],
+            Instr::Two(_, a, b) | Instr::Report { condition: a, word: b } => [Some(a), Some(b), None],
+            Instr::Select { condition, yes, no } => [Some(condition), Some(yes), Some(no)],
+            Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => [None; 3],
+        };
+        operands.into_iter().flatten()
+    }
+}
+
 impl Expr {
+    /// Whether some values are reported: then the kernel that computes the expression has the fault words.
+    pub(crate) fn reports(&self) -> bool {
+        self.code.iter().any(|(instr, _)| matches!(instr, Instr::Report { .. }))
+    }
+
     /// How many instructions there are.
     pub(crate) fn len(&self) -> usize {
         self.code.len()
@@ -283,7 +515,8 @@ impl Expr {
                 Instr::Convert(to, x) => Instr::Convert(to, at(x)),
                 Instr::Bitcast(to, x) => Instr::Bitcast(to, at(x)),
                 Instr::Narrow(dtype, x) => Instr::Narrow(dtype, at(x)),
-                Instr::Load(_) | Instr::Literal(..) | Instr::Index => *instr,
+                Instr::Report { condition, word } => Instr::Report { condition: at(condition), word: at(word) },
+                Instr::Load(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => *instr,
             };
             registers.push(Reg(code.len() as u16));
             code.push((instr, *scalar));
@@ -312,13 +545,13 @@ impl Expr {
     }
 
     /// WGSL statements that compute the outputs, and the outputs as words. `load(i)` is operand `i`'s value,
-    /// `param(i)` parameter `i` as u32, `index` the element's linear index; all are WGSL expressions. `used` collects the functions of
-    /// `shaders/math.wgsl` that the statements call.
+    /// `param(i)` parameter `i` as u32, `index` the element's linear index, `exists` whether there is such an element; all are
+    /// WGSL expressions. `used` collects the functions of `shaders/math.wgsl` that the statements call.
     pub(crate) fn wgsl(
         &self,
         load: impl Fn(usize) -> String,
         param: impl Fn(usize) -> String,
-        index: &str,
+        (index, exists): (&str, &str),
         used: &mut BTreeSet<&'static str>,
     ) -> (Vec<String>, Vec<String>) {
         let mut lines = Vec::new();
@@ -341,6 +574,12 @@ impl Expr {
                 Instr::Convert(to, x) => convert(*to, of(x), used),
                 Instr::Bitcast(to, x) => format!("bitcast<{}>({})", to.wgsl(), of(x).0),
                 Instr::Narrow(dtype, x) => narrow(*dtype, of(x), used),
+                Instr::Report { condition, word } => {
+                    let report = call("report", &of(word).0, used);
+                    lines.push(format!("if {} && {exists} {{ {report}; }}", of(condition).0));
+                    continue;
+                }
+                Instr::Beyond(_) => continue,
             };
             lines.push(format!("let r{at}: {} = {value};", scalar.wgsl()));
         }
@@ -446,6 +685,14 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::Pow => return call("pow_u32", &format!("{a}, {b}"), used),
         Fn2::Min if float => return call("min_full", &format!("{a}, {b}"), used),
         Fn2::Max if float => return call("max_full", &format!("{a}, {b}"), used),
+        Fn2::MulOverflows if scalar == Scalar::I32 => {
+            return call("mul_overflows_i32", &format!("{a}, {b}"), used);
+        }
+        Fn2::MulOverflows => return call("mul_overflows_u32", &format!("{a}, {b}"), used),
+        Fn2::PowOverflows if scalar == Scalar::I32 => {
+            return call("pow_overflows_i32", &format!("{a}, {b}"), used);
+        }
+        Fn2::PowOverflows => return call("pow_overflows_u32", &format!("{a}, {b}"), used),
         Fn2::Min => return format!("min({a}, {b})"),
         Fn2::Max => return format!("max({a}, {b})"),
     };

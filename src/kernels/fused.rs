@@ -178,7 +178,7 @@ impl Fused {
             Index::Anchor => "value".into(),
             _ => format!("{prefix}{i}[{}]", self.index(prefix, i, "o")),
         };
-        let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), "o", used);
+        let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), ("o", "true"), used);
         let (anchor, result) = (self.anchor().word(), self.output().word());
         let output = outputs.first().cloned().unwrap_or_default();
         format!(

@@ -1,5 +1,5 @@
 //! Gathers: elements and slices picked by indices that lie in memory. Indices below zero count from the back; one that is
-//! out of range is taken for the nearest that is not.
+//! out of range is reported, and taken for the nearest that is not.
 
 use std::collections::BTreeSet;
 
@@ -39,8 +39,12 @@ impl Spec for Gather {
         own.into_iter().chain((0..self.tuple).map(|j| format!("size{j}"))).collect()
     }
 
+    fn reports(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        used.insert("clamp_index");
+        used.insert("checked_index");
         let context = context!(workgroup => WORKGROUP, tuple => self.tuple, batched => self.batched);
         template::render("gather", context)
     }

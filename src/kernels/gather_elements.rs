@@ -30,8 +30,12 @@ impl Spec for GatherElements {
         ["count", "length"].map(String::from).into_iter().chain(dims).collect()
     }
 
+    fn reports(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        used.insert("clamp_index");
+        used.insert("checked_index");
         let context = context!(workgroup => WORKGROUP, rank => self.rank, axis => self.axis);
         template::render("gather_elements", context)
     }

@@ -21,6 +21,8 @@ pub(crate) struct Gemm {
     /// Batch dimensions, outermost first.
     pub(crate) batch: usize,
     pub(crate) tile: Tile,
+    /// Whether the elements are 64-bit integers, so that sums and products that do not fit are reported: only of strided tiles.
+    pub(crate) wide: bool,
     /// Of `a` or `b`.
     pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
@@ -232,12 +234,19 @@ impl Spec for Gemm {
         fixed.chain(batch).chain(self.prologue.params()).chain(self.epilogue.params("e")).collect()
     }
 
+    fn reports(&self) -> bool {
+        self.wide || self.epilogue.expr.reports()
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (word, prologue) = (self.scalar.word(), self.prologue.operand());
+        if self.wide {
+            used.extend(self.scalar.checked());
+        }
         let main = match self.tile {
             Tile::Strided { rows, columns } => template::render(
                 "gemm_strided",
-                context!(workgroup => WORKGROUP, rows, columns, word, prologue),
+                context!(workgroup => WORKGROUP, rows, columns, word, prologue, wide => self.wide),
             ),
             Tile::Lanes(Lanes { lanes, rows, vectors, left, right, tail }) => {
                 let left = match left {

@@ -32,8 +32,12 @@ impl Spec for MaxRoiPool {
         own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
     }
 
+    fn reports(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        used.extend(["clamp_index", "f32_to_i32", "max_full"]);
+        used.extend(["checked_index", "f32_to_i32", "max_full"]);
         let function = self.epilogue.function("finish", "e", used);
         function + &template::render("max_roi_pool", context!(workgroup => WORKGROUP))
     }

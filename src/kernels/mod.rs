@@ -64,7 +64,7 @@ impl Target {
     }
 }
 
-/// Tensor bindings of one kernel: WebGPU's floor.
+/// Storage bindings of one kernel, tensors and fault words: WebGPU's floor.
 pub(crate) const MAX_BINDINGS: usize = 8;
 
 /// One tensor binding of a kernel.
@@ -101,6 +101,12 @@ pub(crate) trait Spec {
     /// Functions and the entry point `main`. Bindings, `p` and the functions of `shaders/math.wgsl` named in `used` are
     /// declared around it.
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String;
+
+    /// Whether the kernel reports values outside of their range: then it has the run's fault words as one more binding,
+    /// `faults`, and the place of its own among them as its last param, `fault`; and `report` of `shaders/math.wgsl` writes there.
+    fn reports(&self) -> bool {
+        false
+    }
 
     /// The variant in which output slot 0 lies in input slot `slot`'s memory, as one binding, if there is one. Its call
     /// leaves the output's tensor out.
@@ -172,18 +178,29 @@ kernels! {
 }
 
 impl Kernel {
+    /// All bindings but that of the params: the call's tensors, and the fault words.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let faults = self.spec().reports().then(|| Slot::write("faults", "atomic<u32>"));
+        self.spec().slots().into_iter().chain(faults).collect()
+    }
+
+    /// Names of all words in the uniform buffer.
+    pub(crate) fn params(&self) -> Vec<String> {
+        let fault = self.spec().reports().then(|| "fault".into());
+        self.spec().params().into_iter().chain(fault).collect()
+    }
+
     /// The whole WGSL module. `read_write[i]` says whether slot `i` must be declared so although the kernel only reads
     /// it: wgpu counts a buffer's use per dispatch, so a tensor in the arena that another binding writes is `read_write`.
     pub(crate) fn module(&self, read_write: &[bool]) -> String {
-        let spec = self.spec();
         let mut text = String::from("struct Params {\n");
-        let params = spec.params();
+        let params = self.params();
         params.iter().for_each(|name| text += &format!("  {name}: u32,\n"));
         if params.is_empty() {
             text += "  unused: u32,\n";
         }
         text += "}\n";
-        let slots = spec.slots();
+        let slots = self.slots();
         for (i, slot) in slots.iter().enumerate() {
             let writable = slot.written || read_write.get(i).copied().unwrap_or(false);
             let access = if writable { "read_write" } else { "read" };
@@ -192,7 +209,7 @@ impl Kernel {
         }
         text += &format!("@group(0) @binding({}) var<uniform> p: Params;\n\n", slots.len());
         let mut used = BTreeSet::new();
-        let body = spec.body(&mut used);
+        let body = self.spec().body(&mut used);
         text + &math::functions_for(&used) + "\n" + &body
     }
 }

@@ -73,7 +73,23 @@ pub(crate) enum Combine {
     MaxNumber,
 }
 
+/// Functions of `shaders/math.wgsl` that [`Combine`] calls.
+const CALLED: [&str; 7] = [
+    "infinity",
+    "max_full",
+    "min_full",
+    "add_checked_i32",
+    "add_checked_u32",
+    "mul_checked_i32",
+    "mul_checked_u32",
+];
+
 impl Combine {
+    /// Whether the combination of two integers may be outside of 32 bits.
+    fn grows(self) -> bool {
+        matches!(self, Combine::Sum | Combine::Product)
+    }
+
     fn identity(self, scalar: Scalar) -> &'static str {
         use Combine::*;
         match (self, scalar) {
@@ -92,9 +108,13 @@ impl Combine {
         }
     }
 
-    fn wgsl(self, scalar: Scalar) -> &'static str {
+    fn wgsl(self, scalar: Scalar, wide: bool) -> &'static str {
         use Combine::*;
         match self {
+            Sum if wide && scalar == Scalar::I32 => "add_checked_i32(a, b)",
+            Sum if wide && scalar != Scalar::F32 => "add_checked_u32(a, b)",
+            Product if wide && scalar == Scalar::I32 => "mul_checked_i32(a, b)",
+            Product if wide && scalar != Scalar::F32 => "mul_checked_u32(a, b)",
             Sum => "a + b",
             Product => "a * b",
             Max if scalar == Scalar::F32 => "max_full(a, b)",
@@ -163,6 +183,8 @@ pub(crate) struct Reduce {
     pub(crate) passes: Vec<Pass>,
     pub(crate) results: Vec<(Each, Expr)>,
     pub(crate) epilogue: Fused,
+    /// Whether sums and products are 64-bit integers, so that those that do not fit are reported.
+    pub(crate) wide: bool,
     /// Whether result 0 lies in the input's memory.
     pub(crate) in_place: bool,
 }
@@ -239,7 +261,7 @@ impl Reduce {
                 None => "0".into(),
             },
         };
-        let (lines, outputs) = expr.wgsl(load, |i| format!("p.{name}_c{i}"), "at", used);
+        let (lines, outputs) = expr.wgsl(load, |i| format!("p.{name}_c{i}"), ("at", "true"), used);
         let mut parameters = format!("e: {}, at: u32, column: u32, row: u32", input.word());
         for (k, pass) in self.passes.iter().enumerate().take(passes) {
             parameters += &format!(", v{k}: {}", pass.scalar().word());
@@ -336,11 +358,11 @@ impl Spec for Reduce {
             let scalar = scalar_of(map);
             functions += &self.function(&format!("map{k}"), map, self.scalar, k, used);
             functions += &self.function(&format!("finish{k}"), finish, scalar, k, used);
-            let (word, value, identity) = (scalar.word(), combine.wgsl(scalar), combine.identity(scalar));
+            let (word, value, identity) = (scalar.word(), combine.wgsl(scalar, self.wide), combine.identity(scalar));
             functions +=
                 &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
             let called = |name: &&str| value.contains(*name) || identity.contains(*name);
-            used.extend(["infinity", "max_full", "min_full"].into_iter().filter(called));
+            used.extend(CALLED.into_iter().filter(called));
             // The distances over which a subgroup's values meet, from its half down to 1.
             let halves = std::iter::successors(Some(self.share.lanes() / 2), |s| Some(s / 2));
             let steps: Vec<usize> = halves.take_while(|&s| s > 0).collect();
@@ -368,6 +390,15 @@ impl Spec for Reduce {
             vector => self.vector, by => if self.vector { " * 4u" } else { "" }, across => self.across, arguments => self.arguments(self.passes.len()),
         );
         functions + "\n" + &template::render("reduce", context)
+    }
+
+    fn reports(&self) -> bool {
+        let grows = |pass: &Pass| match pass {
+            Pass::Fold { combine, map, .. } => combine.grows() && scalar_of(map) != Scalar::F32,
+            Pass::Given(_) => false,
+        };
+        self.wide && self.passes.iter().any(grows) || self.exprs().iter().any(|(_, expr)| expr.reports())
+            || self.epilogue.expr.reports()
     }
 
     fn in_place(&self, slot: usize) -> Option<Kernel> {

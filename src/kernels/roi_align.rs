@@ -38,8 +38,12 @@ impl Spec for RoiAlign {
         own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
     }
 
+    fn reports(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        used.insert("clamp_index");
+        used.insert("checked_index");
         let context = context!(workgroup => WORKGROUP, max => self.max, half_pixel => self.half_pixel);
         self.epilogue.function("finish", "e", used) + &template::render("roi_align", context)
     }

@@ -23,6 +23,8 @@ pub(crate) struct Scan {
     /// Whether an element's result leaves the element itself out.
     pub(crate) exclusive: bool,
     pub(crate) carry: bool,
+    /// Whether the elements are 64-bit integers, so that totals that do not fit are reported.
+    pub(crate) wide: bool,
     /// `None`: the result is each part's total, (outer, parts, inner).
     pub(crate) epilogue: Option<Fused>,
     /// Whether the result lies in the input's memory.
@@ -64,10 +66,20 @@ impl Spec for Scan {
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let epilogue = self.epilogue.as_ref().map(|epilogue| epilogue.function("epilogue", "e", used));
+        let [add, multiply] = self.scalar.checked();
+        let combine = match (self.wide, self.product) {
+            (false, false) => "total + own".into(),
+            (false, true) => "total * own".into(),
+            (true, product) => {
+                let function = if product { multiply } else { add };
+                used.insert(function);
+                format!("{function}(total, own)")
+            }
+        };
         let context = context!(
             workgroup => WORKGROUP,
             identity => format!("{}({})", self.scalar.word(), u8::from(self.product)),
-            operator => if self.product { "*" } else { "+" },
+            combine => combine,
             reverse => self.reverse,
             exclusive => self.exclusive,
             carry => self.carry,
@@ -75,6 +87,10 @@ impl Spec for Scan {
             output => if self.in_place { "x" } else { "y" },
         );
         epilogue.unwrap_or_default() + &template::render("scan", context)
+    }
+
+    fn reports(&self) -> bool {
+        self.wide
     }
 
     fn in_place(&self, slot: usize) -> Option<Kernel> {

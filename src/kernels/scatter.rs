@@ -1,5 +1,5 @@
 //! Scatters: slices written where indices in memory say. Deterministic whatever the order of invocations: of several
-//! updates of one place the last wins. Updates whose index is out of range are left out.
+//! updates of one place the last wins. Updates whose index is out of range are reported, and left out.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,11 @@ impl Spec for Scatter {
         names
     }
 
-    fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
+    fn reports(&self) -> bool {
+        self.step != Step::Apply
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (tuple, rank, axis) = match self.destination {
             Destination::Tuple(tuple) => (Some(tuple), 0, 0),
             Destination::Elements { rank, axis } => (None, rank, axis),
@@ -84,6 +88,9 @@ impl Spec for Scatter {
             Step::Apply => "apply",
             Step::Locate => "locate",
         };
+        if self.reports() {
+            used.insert("report");
+        }
         template::render("scatter", context!(workgroup => WORKGROUP, step, tuple, rank, axis))
     }
 }

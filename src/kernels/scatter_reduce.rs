@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
-use super::expr::{Scalar, narrow};
+use super::expr::{Scalar, Wide, narrow};
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
 use crate::DType;
@@ -49,9 +49,21 @@ impl Spec for ScatterReduce {
         own.into_iter().chain((0..self.rank).flat_map(|d| names.map(|name| format!("{name}{d}")))).collect()
     }
 
+    fn reports(&self) -> bool {
+        Wide::of(self.dtype, 0).is_some() && matches!(self.function, Function::Add | Function::Mul)
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let float = self.scalar == Scalar::F32;
+        let wide = self.reports();
+        let [add, multiply] = self.scalar.checked();
+        let checked = |function: &str| format!("{function}(result, update)");
+        if wide {
+            used.extend([add, multiply]);
+        }
         let combined = match self.function {
+            Function::Add if wide => &checked(add),
+            Function::Mul if wide => &checked(multiply),
             Function::Add => "result + update",
             Function::Mul => "result * update",
             Function::Min if float => "min_full(result, update)",

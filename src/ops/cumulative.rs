@@ -142,6 +142,7 @@ impl Cumulative {
             reverse: self.reverse,
             exclusive: self.exclusive,
             carry: parts > 1,
+            wide: cx.is_wide(0),
             epilogue: Some(epilogue.fused.clone()),
             in_place: false,
         };

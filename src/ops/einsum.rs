@@ -408,6 +408,7 @@ impl Loops {
                 operands: sources.len(),
                 outer: outer.len(),
                 inner: inner.len(),
+                wide: cx.is_wide(0),
                 epilogue: epilogue.fused,
             };
             cx.call(kernel, tensors, params, groups(count));

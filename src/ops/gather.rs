@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, required, strides};
 use crate::kernels::gather as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 
 /// Gather along `axis`.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ impl Operator for Gather {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
         indices::check_dtype(places.dtype)?;
-        let (_, shape) = self.geometry(&data.shape, &places.shape)?;
+        let (axis, shape) = self.geometry(&data.shape, &places.shape)?;
+        indices::check(places, &data.shape[axis..=axis])?;
         Ok(vec![Fact::new(data.dtype, shape)])
     }
 
@@ -60,6 +61,7 @@ impl Operator for Gather {
             return strides::gather(cx, 0, at as i64, &[(outer, row as i64), (inner, 1)]);
         }
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let params = [out.count(), inner, places.count(), data.shape[axis]].map(|v| v as u32).to_vec();
         cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(out.count()));
         Ok(())

@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, refuse, required};
 use crate::kernels::gather::groups;
 use crate::kernels::{gather_elements as kernel, strided};
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 use crate::reference::array::{ravel, strides, unravel};
 
 /// GatherElements along `axis`.
@@ -47,7 +47,8 @@ impl Operator for GatherElements {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
         indices::check_dtype(places.dtype)?;
-        checked_axis(self.axis, &data.shape, &places.shape)?;
+        let axis = checked_axis(self.axis, &data.shape, &places.shape)?;
+        indices::check(places, &data.shape[axis..=axis])?;
         Ok(vec![Fact::new(data.dtype, places.shape.clone())])
     }
 
@@ -70,6 +71,7 @@ impl Operator for GatherElements {
         let mut params = vec![places.count() as u32, data.shape[axis] as u32];
         params.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let spec = kernel::GatherElements { rank: dims.len(), axis: at };
         cx.call(spec, tensors, params, groups(places.count()));
         Ok(())

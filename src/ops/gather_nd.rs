@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
 use crate::kernels::gather as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 
 /// GatherND with `batch_dims` leading axes in common.
 #[derive(Clone, Debug)]
@@ -52,7 +52,9 @@ impl Operator for GatherNd {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
         indices::check_dtype(places.dtype)?;
-        Ok(vec![Fact::new(data.dtype, self.geometry(&data.shape, &places.shape)?.shape)])
+        let geometry = self.geometry(&data.shape, &places.shape)?;
+        indices::check(places, &geometry.indexed)?;
+        Ok(vec![Fact::new(data.dtype, geometry.shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
@@ -76,6 +78,8 @@ impl Operator for GatherNd {
         let own = [count, geometry.inner, geometry.entries];
         let params = own.iter().chain(&geometry.indexed).map(|&v| v as u32).collect();
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        let axes = geometry.indexed.iter().enumerate().map(|(j, &size)| (self.batch_dims + j, size));
+        cx.reports_index(1, Outside::Axes(axes.collect()));
         let spec = kernel::Gather { tuple: geometry.indexed.len(), batched: true };
         cx.call(spec, tensors, params, kernel::groups(count));
         Ok(())

@@ -108,8 +108,9 @@ impl Operator for Loss {
         }
         let mut rows = Rows::of(cx, logs, &x.shape, &[1]);
         let kept = samples(&x.shape);
-        let labels = rows.side(cx, 1, &kept, Each::Row)?;
-        let labels_scalar = cx.input(1).map(|labels| cx.scalar(labels))?;
+        let ignored = self.ignored.filter(|&label| i32::try_from(label).is_ok());
+        let labels = cx.within_or(1, 0, x.shape[1] as i64 - 1, ignored)?;
+        let labels = rows.side_of(cx, labels, &kept, Each::Row);
         let by_class = [&[x.shape[1]][..], &vec![1; x.rank() - 2]].concat();
         let weights = match cx.optional_fact(2) {
             Some(_) => Some(rows.side(cx, 2, &by_class, Each::Element)?),
@@ -117,10 +118,9 @@ impl Operator for Loss {
         };
         // Of all classes of a sample only the labelled one counts, so a sum over the classes picks it.
         let picked = |e: &mut Builder, value: Reg| {
-            let (label, here) = (e.load(labels, labels_scalar), position(e));
-            let label = e.convert(label, Scalar::I32);
+            let (label, here) = (e.load(labels, Scalar::I32), position(e));
             let mut counts = e.two(Fn2::Equal, label, here);
-            if let Some(ignored) = self.ignored {
+            if let Some(ignored) = ignored {
                 let ignored = e.constant(Scalar::I32, ignored as f64);
                 let ignored = e.two(Fn2::Equal, label, ignored);
                 let kept = e.one(Fn1::Not, ignored);

@@ -7,7 +7,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx
 use crate::kernels::gather::groups;
 use crate::kernels::max_roi_pool as kernel;
 use crate::kernels::nested;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 use crate::reference::array::unravel;
 
 /// MaxRoiPool.
@@ -51,7 +51,11 @@ impl MaxRoiPool {
 impl Operator for MaxRoiPool {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (x, rois) = (required(inputs, 0)?, required(inputs, 1)?);
-        Ok(vec![Fact::new(x.dtype, self.shape(&x.shape, &rois.shape)?)])
+        let shape = self.shape(&x.shape, &rois.shape)?;
+        if x.shape[0] == 0 && rois.count() > 0 {
+            refuse!("there are regions, and no images");
+        }
+        Ok(vec![Fact::new(x.dtype, shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
@@ -91,6 +95,7 @@ impl Operator for MaxRoiPool {
         let sizes = [out.count(), x.shape[0], x.shape[1], x.shape[2], x.shape[3], self.height, self.width];
         let mut params = sizes.map(|v| v as u32).to_vec();
         params.push(self.scale.to_bits());
+        cx.reports_index(1, Outside::Axes(vec![(0, x.shape[0])]));
         let epilogue = cx.epilogue(None)?;
         params.extend(epilogue.params);
         let mut tensors = vec![cx.input(0)?, cx.input(1)?];

@@ -61,7 +61,9 @@ impl Product {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let product = self.simplified(cx);
+        let wide = cx.is_wide(0);
         let chosen = match cx.target.class {
+            _ if wide => None,
             Class::Cpu => product.lanes(cx)?,
             Class::Gpu => product.shared(cx)?,
         };
@@ -81,7 +83,7 @@ impl Product {
                 let others = before.tensors.iter().chain(&epilogue.tensors).copied();
                 let tensors = [a, *b].into_iter().chain(others).chain([output]).collect();
                 let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused.clone());
-                let gemm = Gemm { scalar, batch: batch.len(), tile, prologue, epilogue };
+                let gemm = Gemm { scalar, batch: batch.len(), tile, wide, prologue, epilogue };
                 cx.call_grid(gemm, tensors, params, *grid);
             }
             Ok(())

@@ -189,12 +189,15 @@ impl Operator for Recurrent {
         let mut c = floats(INITIAL_C)?.map_or_else(zeros, |c| c.to_vec());
         let mut y = vec![0.0; s.steps * s.directions * s.batches * s.hidden];
         let lengths = optional(inputs, LENGTHS).map(|lengths| lengths.i64s()).transpose()?;
+        if let Some(length) = lengths.iter().flatten().find(|&&length| !(0..=s.steps as i64).contains(&length)) {
+            refuse!("sequence_lens has {length}, and must be from 0 to {}, the number of steps", s.steps);
+        }
         let (_, y_strides) = s.y();
         let (_, state_strides) = s.state();
         for d in 0..s.directions {
             let weights = Weights::new(inputs, &s, d)?;
             for b in 0..s.batches {
-                let length = lengths.as_ref().map_or(s.steps, |l| l[b].clamp(0, s.steps as i64) as usize);
+                let length = lengths.as_ref().map_or(s.steps, |l| l[b] as usize);
                 let state = d * state_strides[0] + b * state_strides[1];
                 let own = state..state + s.hidden;
                 for step in 0..length {
@@ -259,7 +262,11 @@ impl Operator for Recurrent {
             clip: self.clip.unwrap_or_default(),
             ..Params::default()
         };
-        let layer = Layer { products, weights, h, c, y, gated: cx.temporary(Scalar::F32, &[2, size]) };
+        let lengths = match cx.optional_fact(LENGTHS) {
+            Some(_) => Some(cx.within(LENGTHS, 0, s.steps as i64)?),
+            None => None,
+        };
+        let layer = Layer { lengths, products, weights, h, c, y, gated: cx.temporary(Scalar::F32, &[2, size]) };
         let same = self.functions.iter().all(|functions| *functions == self.functions[0]);
         for step in 0..s.steps {
             let (h_in, h_out) = (step % 2 * size, (step + 1) % 2 * size);
@@ -281,6 +288,7 @@ impl Operator for Recurrent {
 
 /// The device tensors of a layer.
 struct Layer {
+    lengths: Option<TensorId>,
     products: TensorId,
     weights: TensorId,
     h: TensorId,
@@ -307,11 +315,12 @@ impl Recurrent {
         }
         for cell in cells {
             let mut tensors = vec![layer.products, layer.weights];
-            for i in [BIAS, PEEPHOLES, LENGTHS] {
+            for i in [BIAS, PEEPHOLES] {
                 if cx.optional_fact(i).is_some() {
                     tensors.push(cx.input(i)?);
                 }
             }
+            tensors.extend(layer.lengths);
             let y = layer.y.filter(|_| cell != Cell::GruGates);
             tensors.extend((cell == Cell::GruCandidate).then_some(layer.gated));
             tensors.extend(self.has_cell().then_some(layer.c));

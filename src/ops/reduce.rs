@@ -182,7 +182,7 @@ impl Operator for Reduce {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let axes = self.axes.of_facts(&cx.facts())?;
-        let mut rows = Rows::new(cx, 0, &x.shape, &axes)?;
+        let mut rows = Rows::new(cx, 0, &x.shape, &axes)?.checked(x.dtype);
         let wide = matches!(x.dtype, DType::I64 | DType::U64);
         if rows.length() == 0 && wide && matches!(self.function, Max | Min) {
             refuse!("the least and greatest numbers of {} do not fit the device's integers", x.dtype);

@@ -66,7 +66,8 @@ impl Operator for ReverseSequence {
         let x = cx.fact(0)?;
         let inner: usize = x.shape[2..].iter().product();
         let params = [x.count(), x.shape[0], x.shape[1], inner].map(|n| n as u32).to_vec();
-        let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        let times = x.shape[usize::from(!self.time_first)];
+        let tensors = vec![cx.input(0)?, cx.within(1, 0, times as i64)?, cx.output(0)?];
         let kernel = kernel::ReverseSequence { time_first: self.time_first };
         cx.call(kernel, tensors, params, kernel::groups(x.count()));
         Ok(())

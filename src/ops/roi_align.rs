@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx, refuse, required};
 use crate::kernels::gather::groups;
 use crate::kernels::roi_align as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 use crate::reference::array::unravel;
 
 /// RoiAlign.
@@ -106,7 +106,9 @@ impl Operator for RoiAlign {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (x, rois, batch) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
         indices::check_dtype(batch.dtype)?;
-        Ok(vec![Fact::new(x.dtype, self.shape(&x.shape, &rois.shape, &batch.shape)?)])
+        let shape = self.shape(&x.shape, &rois.shape, &batch.shape)?;
+        indices::check(batch, &x.shape[..1])?;
+        Ok(vec![Fact::new(x.dtype, shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
@@ -164,6 +166,7 @@ impl Operator for RoiAlign {
         let sizes = [out.count(), x.shape[0], x.shape[1], x.shape[2], x.shape[3], self.height, self.width];
         let mut params: Vec<u32> = sizes.iter().chain([&self.samples, &most]).map(|&v| v as u32).collect();
         params.push(self.scale.to_bits());
+        cx.reports_index(2, Outside::Axes(vec![(0, x.shape[0])]));
         let epilogue = cx.epilogue(None)?;
         params.extend(epilogue.params);
         let mut tensors = vec![cx.input(0)?, cx.input(1)?, cx.input(2)?];

@@ -66,6 +66,7 @@ impl RotaryEmbedding {
             }
         }
         match ids {
+            Some(_) if caches[0].contains(&0) => refuse!("position_ids pick from a cache of shape {:?}", caches[0]),
             Some(ids) if ids != [batches, positions] => {
                 refuse!("position_ids have shape {ids:?}, not {:?}", [batches, positions])
             }
@@ -125,7 +126,8 @@ impl Operator for RotaryEmbedding {
         let epilogue = cx.epilogue(None)?;
         let mut tensors = vec![cx.input(0)?, cx.input(1)?, cx.input(2)?];
         if ids {
-            tensors.push(cx.input(3)?);
+            let positions = cx.fact(1)?.count() / params.half.max(1);
+            tensors.push(cx.within(3, 0, positions as i64 - 1)?);
         }
         tensors.extend(epilogue.tensors);
         tensors.push(cx.output(0)?);

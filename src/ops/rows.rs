@@ -1,8 +1,8 @@
 //! Reductions on the device: how an operator that folds rows becomes calls of the reduce kernel. Rows that are too long
 //! for one invocation, or too few for the device, are cut into parts and folded in stages.
 
-use super::{Why, refuse};
-use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
+use super::{DType, Why, refuse};
+use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
     Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Share, Side, VALUES,
@@ -82,6 +82,8 @@ pub(crate) struct Rows {
     scalar: Scalar,
     /// What is computed of the input's elements first.
     prologue: Option<Code>,
+    /// Whether the elements are 64-bit integers.
+    wide: Option<Wide>,
     shape: Vec<usize>,
     kept_shape: Vec<usize>,
     view: View,
@@ -106,7 +108,13 @@ pub(crate) fn position(e: &mut Builder) -> Reg {
 }
 
 fn code(build: impl FnOnce(&mut Builder) -> Reg) -> Code {
+    code_of(None, build)
+}
+
+/// Code of which integer results that do not fit are reported, if they are 64-bit ones.
+fn code_of(wide: Option<Wide>, build: impl FnOnce(&mut Builder) -> Reg) -> Code {
     let mut builder = Builder::default();
+    builder.wide = wide;
     let result = build(&mut builder);
     builder.finish(vec![result])
 }
@@ -231,6 +239,7 @@ impl Rows {
             input,
             scalar: cx.scalar(input),
             prologue: None,
+            wide: None,
             shape: shape.to_vec(),
             kept_shape: kept.collect(),
             view: View::new(cx, shape, axes),
@@ -238,6 +247,11 @@ impl Rows {
             steps: vec![],
             results: vec![],
         }
+    }
+
+    /// Reports integers that do not fit, if these of `dtype` are 64-bit ones.
+    pub(crate) fn checked(self, dtype: DType) -> Rows {
+        Rows { wide: Wide::of(dtype, 0), ..self }
     }
 
     /// Elements of a row.
@@ -283,9 +297,9 @@ impl Rows {
         map: impl FnOnce(&mut Builder) -> Reg,
         finish: impl FnOnce(&mut Builder, Reg) -> Reg,
     ) {
-        let map = self.behind_prologue(code(map));
+        let map = self.behind_prologue(code_of(self.wide, map));
         let scalar = scalar_of(&map);
-        let finish = code(|e| {
+        let finish = code_of(self.wide, |e| {
             let folded = e.load(ELEMENT, scalar);
             finish(e, folded)
         });
@@ -294,7 +308,7 @@ impl Rows {
 
     /// One more result with an element for each row, into `output`.
     pub(crate) fn row_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
-        self.results.push((Each::Row, code(build), output));
+        self.results.push((Each::Row, code_of(self.wide, build), output));
     }
 
     /// One more result with an element for each element of the input, into `output`.
@@ -412,6 +426,7 @@ impl Rows {
             passes: self.steps.iter().map(Step::pass).collect(),
             results: self.results.iter().map(|(each, code, _)| (*each, code.0.clone())).collect(),
             epilogue: epilogue.fused.clone(),
+            wide: self.wide.is_some(),
             in_place: false,
         };
         cx.call(kernel, tensors, params, count.div_ceil(cut.share.rows()));

@@ -109,6 +109,20 @@ pub(crate) fn overwrite(
     cx.call(apply, vec![indices, marks, updates, output], params(count), groups(count));
 }
 
+/// The place that each row of indices names, or the least i32.
+pub(crate) fn locate(
+    cx: &mut Lower,
+    (destination, words): (kernel::Destination, &[u32]),
+    indices: TensorId,
+    (rows, inner): (usize, usize),
+) -> TensorId {
+    let located = cx.temporary(Scalar::I32, &[rows]);
+    let params = [rows as u32, inner as u32].into_iter().chain(words.iter().copied()).collect();
+    let locate = kernel::Scatter { step: kernel::Step::Locate, destination };
+    cx.call(locate, vec![indices, located], params, groups(rows));
+    located
+}
+
 /// One dimension of the output of a reducing scatter.
 pub(crate) struct Dim {
     pub(crate) size: usize,

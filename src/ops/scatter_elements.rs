@@ -4,10 +4,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::gather_elements::{checked_axis, dims};
-use super::scatter::{Dim, Reduction, overwrite, reduce};
+use super::scatter::{Dim, Reduction, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
 use crate::kernels::scatter as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 use crate::reference::array::{ravel, strides, unravel};
 
 /// ScatterElements along `axis`.
@@ -31,7 +31,8 @@ impl Operator for ScatterElements {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (data, places, updates) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
         indices::check_dtype(places.dtype)?;
-        checked_axis(self.axis, &data.shape, &places.shape)?;
+        let axis = checked_axis(self.axis, &data.shape, &places.shape)?;
+        indices::check(places, &data.shape[axis..=axis])?;
         if updates.dtype != data.dtype || updates.shape != places.shape {
             refuse!("updates are {updates}, the indices {places} and the data {data}");
         }
@@ -55,6 +56,11 @@ impl Operator for ScatterElements {
         let axis = checked_axis(self.axis, &data.shape, &places.shape)?;
         cx.copy_input(0, 0)?;
         let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
+        cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
+        let (merged, at) = dims(&data.shape, &places.shape, axis);
+        let mut words = vec![data.shape[axis] as u32];
+        words.extend(merged.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
+        let destination = kernel::Destination::Elements { rank: merged.len(), axis: at };
         if let Reduction::Some(function) = self.reduction {
             let stride = strides(&places.shape);
             let dim = |d: usize| Dim {
@@ -64,12 +70,10 @@ impl Operator for ScatterElements {
                 update_stride: stride[d],
             };
             let dims: Vec<Dim> = (0..data.rank()).map(dim).collect();
+            // For its reports alone: the reduction looks for the rows that name a place.
+            locate(cx, (destination, &words), index, (places.count(), 1));
             return reduce(cx, function, data.dtype, (index, update), (&dims, axis));
         }
-        let (dims, at) = dims(&data.shape, &places.shape, axis);
-        let mut words = vec![data.shape[axis] as u32];
-        words.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
-        let destination = kernel::Destination::Elements { rank: dims.len(), axis: at };
         overwrite(cx, output, (destination, &words), (index, update), (data.count(), places.count(), 1));
         Ok(())
     }

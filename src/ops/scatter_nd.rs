@@ -3,12 +3,10 @@
 //! History: 11, 13, 16 (reduction: add, mul), 18 (min, max).
 
 use super::case::{self, Case, Tolerance};
-use super::scatter::{Dim, Reduction, overwrite, reduce};
+use super::scatter::{Dim, Reduction, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
-use crate::kernels::expr::Scalar;
-use crate::kernels::gather::groups;
 use crate::kernels::scatter as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 
 /// ScatterND.
 #[derive(Clone, Debug)]
@@ -35,7 +33,8 @@ impl Operator for ScatterNd {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (data, places, updates) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
         indices::check_dtype(places.dtype)?;
-        geometry(&data.shape, &places.shape, &updates.shape)?;
+        let (indexed, ..) = geometry(&data.shape, &places.shape, &updates.shape)?;
+        indices::check(places, &indexed)?;
         if updates.dtype != data.dtype {
             refuse!("updates are {}, and the data {}", updates.dtype, data.dtype);
         }
@@ -60,16 +59,14 @@ impl Operator for ScatterNd {
         cx.copy_input(0, 0)?;
         let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
         let size: usize = indexed.iter().product();
+        cx.reports_index(1, Outside::Axes(indexed.iter().copied().enumerate().collect()));
         let words: Vec<u32> = indexed.iter().map(|&v| v as u32).collect();
         let destination = kernel::Destination::Tuple(indexed.len());
         let Reduction::Some(function) = self.reduction else {
             overwrite(cx, output, (destination, &words), (index, update), (size, rows, inner));
             return Ok(());
         };
-        let located = cx.temporary(Scalar::I32, &[rows]);
-        let params = [rows as u32, inner as u32].into_iter().chain(words).collect();
-        let locate = kernel::Scatter { step: kernel::Step::Locate, destination };
-        cx.call(locate, vec![index, located], params, groups(rows));
+        let located = locate(cx, (destination, &words), index, (rows, inner));
         let dims = [
             Dim { size, limit: rows, index_stride: 1, update_stride: inner },
             Dim { size: inner, limit: inner, index_stride: 0, update_stride: 1 },

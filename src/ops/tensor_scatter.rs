@@ -70,7 +70,10 @@ impl Operator for TensorScatter {
             let (prefix, entry) = (row / new, row % new);
             let at = first[prefix / heads] + entry as i128;
             let at = if self.circular { at.rem_euclid(length as i128) } else { at };
-            places.push((prefix * length + indices::wrap(at, length)?) * inner + within);
+            let Some(at) = usize::try_from(at).ok().filter(|&at| at < length) else {
+                refuse!("write index {} puts {new} entries into a cache of {length}", first[prefix / heads]);
+            };
+            places.push((prefix * length + at) * inner + within);
         }
         Ok(vec![super::scatter::Reduction::None.apply(cache, update, &places)?])
     }
@@ -85,7 +88,8 @@ impl Operator for TensorScatter {
         let indexed = cx.optional_fact(2).is_some();
         let mut tensors = vec![cx.input(1)?];
         if indexed {
-            tensors.push(cx.input(2)?);
+            let last = cache.shape[axis] - update.shape[axis];
+            tensors.push(if self.circular { cx.input(2)? } else { cx.within(2, 0, last as i64)? });
         }
         tensors.push(cx.output(0)?);
         let spec = kernel::TensorScatter { indexed, circular: self.circular };

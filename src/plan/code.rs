@@ -6,7 +6,7 @@ use super::program::TensorId;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
-use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
+use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::reference::array::Numbers;
 
@@ -64,6 +64,7 @@ impl<'a> Lower<'a> {
         let mut code = Code::new(self, own)?;
         code.operands.push(Operand { scalar, index: Index::Anchor });
         let value = code.builder.load(0, scalar);
+        code.builder.wide = Wide::of(code.cx.out(0)?.dtype, 0);
         let value = finish(&mut code, value)?;
         let value = code.builder.result(value, code.cx.out(0)?.dtype);
         code.regs.push((own, value));
@@ -176,6 +177,7 @@ impl<'a> Lower<'a> {
     /// The epilogue of a kernel that computes a part of a sum: adds what `before` holds.
     pub(crate) fn partial(&mut self, scalar: Scalar, before: Option<TensorId>) -> Epilogue {
         let mut builder = Builder::default();
+        builder.wide = self.optional_out(0).and_then(|fact| Wide::of(fact.dtype, 0));
         let mut operands = vec![Operand { scalar, index: Index::Anchor }];
         let mut value = builder.load(0, scalar);
         if before.is_some() {
@@ -272,7 +274,7 @@ impl<'c, 'a> Code<'c, 'a> {
     }
 
     pub(super) fn run(&mut self, nodes: &[NodeId]) -> Result<(), Why> {
-        for node in nodes {
+        for (site, node) in nodes.iter().enumerate() {
             let node = &self.cx.graph.nodes[node.index()];
             let (operator, facts) = (node.op.operator(), self.cx.facts.of_inputs(node));
             let mut inputs = Vec::new();
@@ -282,9 +284,13 @@ impl<'c, 'a> Code<'c, 'a> {
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
             let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
+            self.builder.wide = Wide::of(fact.dtype, site);
             let Some(value) = operator.pointwise(&mut self.builder, &inputs, fact.dtype) else {
                 refuse!("is not pointwise for {}", fact.dtype)
             };
+            if self.builder.exceeds(value) {
+                refuse!("a constant does not fit 32 bits, in which the device computes");
+            }
             let value = match operator.rounds(&facts) {
                 true => self.builder.narrow(value, fact.dtype),
                 false => self.builder.result(value, fact.dtype),
@@ -312,7 +318,7 @@ impl<'c, 'a> Code<'c, 'a> {
         let single = single.filter(|_| always);
         let reg = match single.map(|array| &array.data) {
             Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
-            Some(Numbers::Int(values)) => self.builder.constant(scalar, values[0] as f64),
+            Some(Numbers::Int(values)) => self.builder.whole(scalar, values[0]),
             _ => {
                 let broadcast = match &pairing {
                     Some(Pairing { operand, result }) => Access::broadcast(operand, result),

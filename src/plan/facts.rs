@@ -127,15 +127,20 @@ impl Facts {
 
 /// The error of a node that refuses, with its name and what it was given.
 pub(crate) fn node_error(node: &Node, inputs: &[Option<&Fact>], why: Why) -> Error {
-    let texts: Vec<String> =
-        inputs.iter().map(|fact| fact.map_or("-".to_string(), |fact| fact.to_string())).collect();
     Error::Node {
         node: node.name.clone(),
         op: node.op_type.clone(),
         opset: node.opset,
-        inputs: texts.join(", "),
+        inputs: text(inputs),
         reason: why.0,
     }
+}
+
+/// Dtypes and shapes of a node's inputs, as errors give them.
+pub(super) fn text(inputs: &[Option<&Fact>]) -> String {
+    let texts: Vec<String> =
+        inputs.iter().map(|fact| fact.map_or("-".to_string(), |fact| fact.to_string())).collect();
+    texts.join(", ")
 }
 
 /// What can be known of a graph's facts before any input is: done once per session.

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{Facts, Options};
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::MAX_BINDINGS;
-use crate::kernels::expr::{Builder, Scalar};
+use crate::kernels::expr::{Builder, Scalar, Wide};
 
 /// Operands of an epilogue; the rest of the bindings are the anchor's own.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
@@ -97,22 +97,24 @@ impl Units {
     }
 }
 
-/// Whether the node's operator is a scalar expression of these inputs.
-fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> bool {
+/// Whether the node's operator is a scalar expression of these inputs, and whether that reports values that do not fit.
+fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     let node = &graph.nodes[node.index()];
-    let [Some(output)] = node.outputs[..] else { return false };
-    let Some(output) = facts.get(output) else { return false };
+    let [Some(output)] = node.outputs[..] else { return (false, false) };
+    let Some(output) = facts.get(output) else { return (false, false) };
     let mut builder = Builder::of_shape(&output.shape);
+    builder.wide = Wide::of(output.dtype, 0);
     let mut inputs: SmallVec<[_; 4]> = SmallVec::new();
     for (i, input) in node.data_inputs().enumerate() {
         match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
             None => inputs.push(None),
-            Some(None) => return false,
+            Some(None) => return (false, false),
             Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
         }
     }
-    Scalar::of(output.dtype).is_some()
-        && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some()
+    let pointwise = Scalar::of(output.dtype).is_some()
+        && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some();
+    (pointwise, pointwise && builder.reports())
 }
 
 /// Which values the device must have, and which nodes compute them.
@@ -151,6 +153,8 @@ struct Fuser<'a> {
     facts: &'a Facts,
     live: Liveness,
     producer: Vec<Option<NodeId>>,
+    /// Of each node, whether its expression reports: the fault words are a binding, and only kernels over elements have it.
+    reports: Vec<bool>,
     /// The unit of each node.
     unit_of: Vec<usize>,
     units: Vec<Option<Unit>>,
@@ -254,10 +258,12 @@ impl Fuser<'_> {
         values.filter(|id| self.needs_kernel(*id) && outside(id)).collect()
     }
 
-    /// How many bindings the unit's pointwise part reads; scalars known while planning are not among them.
+    /// How many bindings the unit's pointwise part has besides its results; scalars known while planning are not among them.
     fn operands<'n>(&self, pointwise: impl Iterator<Item = &'n NodeId>, number: usize) -> usize {
         let mut operands: SmallVec<[_; 8]> = SmallVec::new();
+        let mut reports = false;
         for node in pointwise {
+            reports |= self.reports[node.index()];
             let node = &self.graph.nodes[node.index()];
             let facts = self.facts.of_inputs(node);
             for (i, id) in node.data_inputs().enumerate().filter_map(|(i, id)| Some((i, id?))) {
@@ -269,7 +275,7 @@ impl Fuser<'_> {
                 }
             }
         }
-        operands.len()
+        operands.len() + usize::from(reports)
     }
 
     fn shape(&self, id: ValueId) -> Option<&[usize]> {
@@ -324,9 +330,13 @@ impl Fuser<'_> {
         }
     }
 
+    fn unit_reports(&self, unit: &Unit) -> bool {
+        unit.pointwise.iter().any(|node| self.reports[node.index()])
+    }
+
     /// Makes pointwise unit `number` the epilogue of one of the units before it, if one takes it.
     fn join_anchor(&mut self, number: usize) {
-        let Some(unit) = self.units[number].clone() else { return };
+        let Some(unit) = self.units[number].clone().filter(|unit| !self.unit_reports(unit)) else { return };
         let [output] = self.outputs(unit.nodes(), number)[..] else { return };
         if unit.anchor.is_some() || self.operands(unit.pointwise.iter(), number) > MAX_EPILOGUE_OPERANDS + 1 {
             return;
@@ -353,7 +363,9 @@ impl Fuser<'_> {
 
     /// Makes pointwise unit `number` the prologue of the one unit that reads it, if that takes one.
     fn join_prologue(&mut self, number: usize) {
-        let few = |unit: &Unit| unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE;
+        let few = |unit: &Unit| {
+            unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE && !self.unit_reports(unit)
+        };
         let Some(unit) = self.units[number].as_ref().filter(|unit| few(unit)).cloned() else { return };
         let [value] = self.outputs(unit.nodes(), number)[..] else { return };
         let cheap = |n: &NodeId| CHEAP.contains(&self.graph.nodes[n.index()].op_type.as_str());
@@ -448,13 +460,15 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
         facts,
         live,
         producer: graph.producers(),
+        reports: vec![false; graph.nodes.len()],
         unit_of: vec![usize::MAX; graph.nodes.len()],
         units: Vec::new(),
         order: Vec::new(),
         place: Vec::new(),
     };
     for &node in &nodes {
-        let pointwise = is_pointwise(graph, facts, node);
+        let (pointwise, reports) = is_pointwise(graph, facts, node);
+        fuser.reports[node.index()] = reports;
         fuser.add_unit(node, !pointwise);
         if pointwise && !options.no_fusion {
             for (from, value) in fuser.inputs(node) {

@@ -7,13 +7,14 @@ use super::Options;
 use super::access::Access;
 use super::code::{Code, Epilogue};
 use super::facts::{self, Fact, Facts, node_error};
+use super::fault::{Fault, Outside, Report};
 use super::forms::{Asked, Forms, Site};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
 use crate::error::{Why, refuse};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::kernels::elementwise::{self, Elementwise};
-use crate::kernels::expr::{Builder, Reg, Scalar};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::{Kernel, Target, strided};
 use crate::ops::Op;
@@ -34,6 +35,8 @@ pub(crate) struct Lower<'a> {
     pub(super) asked: Asked,
     /// Tensors whose elements are computed by the kernel that reads them.
     pub(super) deferred: HashMap<TensorId, Epilogue>,
+    /// What the kernels of this operator report, if not results that do not fit.
+    report: Option<Report>,
     no_fusion: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
@@ -104,6 +107,7 @@ pub(crate) fn lower(
             forms,
             asked: Asked::at(Site::Unit(first)),
             deferred: HashMap::new(),
+            report: None,
             no_fusion: options.no_fusion,
             unit,
             node,
@@ -170,6 +174,7 @@ fn output(
         forms,
         asked,
         deferred,
+        report: None,
         no_fusion: true,
         unit,
         node: &node,
@@ -324,15 +329,69 @@ impl<'a> Lower<'a> {
         &mut self,
         kernel: impl Into<Kernel>,
         tensors: Vec<TensorId>,
-        params: Vec<u32>,
+        mut params: Vec<u32>,
         grid: [u32; 3],
     ) {
         let empty = tensors.last().is_some_and(|&t| self.program.tensor(t).count == 0);
         if empty || grid.contains(&0) {
             return;
         }
-        let node = self.unit.label.clone();
-        self.program.steps.push(Step::Call(Call { kernel: kernel.into(), tensors, params, grid, node }));
+        let (kernel, node) = (kernel.into(), self.unit.label.clone());
+        if kernel.spec().reports() {
+            params.push(self.program.faults.len() as u32);
+            let fault = self.fault();
+            self.program.faults.push(fault);
+        }
+        self.program.steps.push(Step::Call(Call { kernel, tensors, params, grid, node }));
+    }
+
+    /// Whether output `i` has 64-bit integers, of which the device holds 32 bits: kernels report what does not fit.
+    pub(crate) fn is_wide(&self, i: usize) -> bool {
+        self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())
+    }
+
+    /// Says that kernels from here on report elements of input `input` that are outside.
+    pub(crate) fn reports_index(&mut self, input: usize, outside: Outside) {
+        self.report = Some(Report::Index { input, outside });
+    }
+
+    /// Input `i`, of which elements that are not from `low` to `high` are reported, and are the nearest that is; as i32.
+    pub(crate) fn within(&mut self, i: usize, low: i64, high: i64) -> Result<TensorId, Why> {
+        self.within_or(i, low, high, None)
+    }
+
+    /// As [`Lower::within`], but that elements equal to `other` stay what they are.
+    pub(crate) fn within_or(&mut self, i: usize, low: i64, high: i64, other: Option<i64>) -> Result<TensorId, Why> {
+        let (x, fact) = (self.input(i)?, self.fact(i)?);
+        self.reports_index(i, Outside::Range(low, high));
+        let within = self.temporary(Scalar::I32, &fact.shape);
+        self.elementwise_to(within, (DType::I32, &fact.shape), &[(x, &fact.shape)], |e, x| {
+            let x = e.convert(x[0], Scalar::I32);
+            let (low, high) = (e.constant(Scalar::I32, low as f64), e.constant(Scalar::I32, high as f64));
+            let (below, above) = (e.two(Fn2::Less, x, low), e.two(Fn2::Greater, x, high));
+            let (mut outside, word) = (e.two(Fn2::Or, below, above), e.bitcast(x, Scalar::U32));
+            if let Some(other) = other {
+                let other = e.constant(Scalar::I32, other as f64);
+                let same = e.two(Fn2::Equal, x, other);
+                let differs = e.one(Fn1::Not, same);
+                outside = e.two(Fn2::And, outside, differs);
+            }
+            e.report(outside, word);
+            let nearest = e.two(Fn2::Max, x, low);
+            let nearest = e.two(Fn2::Min, nearest, high);
+            e.select(outside, nearest, x)
+        });
+        Ok(within)
+    }
+
+    fn fault(&self) -> Fault {
+        let first = self.unit.anchor.or_else(|| self.unit.pointwise.first().copied());
+        let nodes = if self.unit.anchor.is_some() { first.into_iter().collect() } else { self.unit.pointwise.clone() };
+        Fault {
+            node: first.unwrap_or(NodeId(0)),
+            inputs: facts::text(&self.facts()),
+            report: self.report.clone().unwrap_or(Report::Overflow(nodes)),
+        }
     }
 
     /// Emits one kernel that computes output `i`, an element at a time, from operands that broadcast to it from the given

@@ -3,7 +3,7 @@
 
 use super::arena::{self, Lifetime};
 use super::lower::copy;
-use super::program::{Place, Program, Step, TensorId};
+use super::program::{Call, Place, Program, Step, TensorId};
 use crate::kernels::{Kernel, MAX_BINDINGS, Target};
 use crate::{Error, Result};
 
@@ -100,9 +100,10 @@ pub(crate) fn place(program: &Program, target: &Target) -> Result<Memory> {
 }
 
 fn check_bindings(program: &Program, target: &Target) -> Result<()> {
-    if let Some(call) = program.calls.iter().find(|call| call.tensors.len() > MAX_BINDINGS) {
-        let what = format!("the number of tensors of kernel {} ({})", call.kernel.spec().label(), call.node);
-        return Err(Error::Limit { what, value: call.tensors.len() as u64, limit: MAX_BINDINGS as u64 });
+    let bindings = |call: &Call| call.tensors.len() + usize::from(call.kernel.spec().reports());
+    if let Some(call) = program.calls.iter().find(|call| bindings(call) > MAX_BINDINGS) {
+        let what = format!("the number of bindings of kernel {} ({})", call.kernel.spec().label(), call.node);
+        return Err(Error::Limit { what, value: bindings(call) as u64, limit: MAX_BINDINGS as u64 });
     }
     for &tensor in program.calls.iter().flat_map(|call| &call.tensors) {
         let (tensor, limit) = (program.tensor(tensor), target.max_binding);

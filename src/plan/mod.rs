@@ -5,6 +5,7 @@ mod access;
 pub(crate) mod arena;
 mod code;
 mod facts;
+mod fault;
 mod first;
 mod forms;
 mod fusion;
@@ -17,6 +18,7 @@ pub(crate) mod tests;
 
 pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
+pub(crate) use fault::Outside;
 pub(crate) use facts::{Fact, FactBase, Facts, Signature, check_sizes, node_error};
 pub(crate) use first::first_plan;
 pub(crate) use forms::Forms;

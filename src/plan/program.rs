@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::fault::Fault;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::Kernel;
 use crate::kernels::expr::Scalar;
@@ -156,6 +157,8 @@ pub(crate) struct Program {
     pub(crate) outputs: Vec<OutputSource>,
     pub(crate) weights: Vec<WeightKey>,
     pub(crate) constants: Vec<Tensor>,
+    /// The meaning of each fault word.
+    pub(crate) faults: Vec<Fault>,
     /// Nodes of the graph that the calls compute.
     pub(crate) device_nodes: Vec<NodeId>,
 }
@@ -181,6 +184,11 @@ impl Program {
     /// Bytes of all tensors whose place is such a one.
     pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
         self.tensors.iter().filter(|tensor| of(tensor.place)).map(DeviceTensor::bytes).sum()
+    }
+
+    /// Bytes of the fault words; 0 if no kernel reports.
+    pub(crate) fn fault_bytes(&self) -> u64 {
+        (self.faults.len() as u64).div_ceil(4) * 16
     }
 
     /// Whether some output has no elements.
@@ -303,7 +311,8 @@ impl Call {
                 format!("{}{}={}", if slot.written { "&" } else { "" }, slot.name, names[id.index()])
             })
             .collect();
-        let params: Vec<String> = spec
+        let params: Vec<String> = self
+            .kernel
             .params()
             .iter()
             .zip(&self.params)

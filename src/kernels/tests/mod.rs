@@ -49,7 +49,7 @@ static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
                 let counts = (call.tensors.len(), call.params.len());
                 assert_eq!(
                     counts,
-                    (spec.slots().len(), spec.params().len()),
+                    (spec.slots().len(), call.kernel.params().len()),
                     "{}, {}",
                     case.name,
                     spec.label()
@@ -137,7 +137,7 @@ fn without_subgroups_nothing_but_core_wgsl_is_used() {
     for case in all_cases() {
         let plan = planned(&graph_of_case(&case).unwrap(), &inputs_of(&case), &floor).unwrap();
         for call in &plan.program.calls {
-            let slots = call.kernel.spec().slots();
+            let slots = call.kernel.slots();
             assert!(slots.len() <= MAX_BINDINGS, "{}: {} bindings", case.name, slots.len());
             let module = parsed(&call.kernel.module(&plan.program.read_write(call))).unwrap();
             if let Err(reason) = validated(&module, Capabilities::empty()) {
@@ -227,7 +227,7 @@ fn specs_list_what_their_shaders_bind() {
         let module = parsed(text)?;
         let info = validated(&module, Capabilities::all())?;
         let used = info.get_entry_point(0);
-        let (slots, mut params) = (kernel.spec().slots(), kernel.spec().params());
+        let (slots, mut params) = (kernel.slots(), kernel.params());
         if params.is_empty() {
             params.push("unused".into());
         }

@@ -1,0 +1,75 @@
+//! What kernels report. A kernel that takes indices, or computes integers that may need more than 32 bits, writes one word
+//! into the run's fault words where a value is outside of its range. The run then fails, and its error says where.
+
+use crate::Error;
+use crate::graph::{Graph, Node, NodeId};
+
+/// The meaning of one fault word; 0 is no report.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fault {
+    /// The first node of the unit whose kernel reports.
+    pub(crate) node: NodeId,
+    /// The node's inputs, as text.
+    pub(crate) inputs: String,
+    pub(crate) report: Report,
+}
+
+/// What a kernel reports.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Report {
+    /// An index, as an i32: an element of input `input`.
+    Index { input: usize, outside: Outside },
+    /// 1 plus the place in this list of a node whose result, a 64-bit integer, does not fit 32 bits.
+    Overflow(Vec<NodeId>),
+}
+
+/// What a reported index is outside of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outside {
+    /// Axes (number, size) of the tensor that is indexed: a tuple `[2, 900]` into axes `[(0, 3), (1, 4)]` has an index for
+    /// each. Indices from `-size` to `size - 1` are inside.
+    Axes(Vec<(usize, usize)>),
+    /// The numbers from the first to the second.
+    Range(i64, i64),
+}
+
+impl Fault {
+    /// The error of a run in which `word` was reported.
+    pub(crate) fn error(&self, graph: &Graph, word: u32) -> Error {
+        let first = &graph.nodes[self.node.index()];
+        let (node, inputs, reason) = match &self.report {
+            Report::Index { input, outside } => {
+                (first, self.inputs.clone(), outside.text(&value_name(graph, first, *input), word as i32))
+            }
+            Report::Overflow(nodes) => {
+                let at = nodes.get(word as usize - 1).unwrap_or(&self.node);
+                let node = &graph.nodes[at.index()];
+                let inputs = if *at == self.node { self.inputs.clone() } else { "of a fused kernel".into() };
+                let dtype = node.outputs.first().copied().flatten().and_then(|id| graph.value(id).dtype);
+                let dtype = dtype.map_or("64-bit integer", crate::DType::name);
+                (node, inputs, format!("a value of its {dtype} result does not fit 32 bits, in which the device computes; the CPU reference (`--device cpu`) computes in 64"))
+            }
+        };
+        Error::Node { node: node.name.clone(), op: node.op_type.clone(), opset: node.opset, inputs, reason }
+    }
+}
+
+fn value_name(graph: &Graph, node: &Node, input: usize) -> String {
+    let id = node.inputs.get(input).copied().flatten();
+    id.map_or_else(|| format!("input {input}"), |id| format!("'{}'", graph.value(id).name))
+}
+
+impl Outside {
+    fn text(&self, name: &str, index: i32) -> String {
+        match self {
+            Outside::Range(low, high) => format!("{index} in {name} is not from {low} to {high}"),
+            Outside::Axes(axes) => {
+                let inside = |size: usize| (-(size as i64)..size as i64).contains(&i64::from(index));
+                let outside = axes.iter().filter(|axis| !inside(axis.1));
+                let axes: Vec<String> =
+                    outside.map(|(axis, size)| format!("axis {axis} of {size} elements")).collect();
+                format!("index {index} in {name} is outside of {}", axes.join(" or "))
+            }
+        }
+    }
+}
