@@ -43,7 +43,7 @@ impl Host {
         self.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: None,
             contents: bytemuck::cast_slice(values),
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         })
     }
 
@@ -313,5 +313,30 @@ fn a_value_that_decides_shapes_is_given_by_the_host() {
         assert_eq!(binding.output_shape(0), Some(&[2, 2][..]));
         host.run(|encoder| binding.record(encoder));
         assert_eq!(host.read::<f32>(&y, 4), [1.0, 2.0, 3.0, 4.0]);
+    }
+}
+
+#[test]
+fn a_binding_tells_of_indices_outside_of_their_axis() {
+    let mut main = graph(&[], vec![node("Gather", &["x", "i"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["3"]), value("i", 6, &["2"])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let (x, y) = (host.buffer(&[1.0, 2.0, 3.0, 0.0]), host.empty(&[2]));
+        let indices = host.buffer(&[1u32, 2, 0, 0].map(f32::from_bits));
+        let binder = session.bind().input_buffer("x", &x, &[3]).input_buffer("i", &indices, &[2]);
+        let binding = binder.output_buffer("y", &y).build().unwrap();
+        host.run(|encoder| binding.record(encoder));
+        binding.check().unwrap();
+        host.queue.write_buffer(&indices, 0, &3u32.to_le_bytes());
+        host.run(|encoder| binding.record(encoder));
+        let error = binding.check().unwrap_err().to_string();
+        assert!(error.contains("index 3 in 'i' is outside of axis 0 of 3 elements"), "{error}");
+        // What was told is not told again.
+        binding.check().unwrap();
+        host.queue.write_buffer(&indices, 0, &0u32.to_le_bytes());
+        host.run(|encoder| binding.record(encoder));
+        binding.check().unwrap();
+        assert_eq!(host.read::<f32>(&y, 2), [1.0, 3.0]);
     }
 }

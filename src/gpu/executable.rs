@@ -9,7 +9,7 @@ use super::mapping::Mapping;
 use super::weights::{Range, Weights};
 use super::words;
 use crate::graph::Graph;
-use crate::plan::{OutputSource, Place, Plan, TensorId};
+use crate::plan::{OutputSource, Place, Plan, Program, TensorId};
 use crate::{Error, KernelTime, Result, Tensor};
 
 /// A plan with its pipelines, constants and memory on one device.
@@ -99,7 +99,7 @@ impl Executable {
             Ok(())
         })?;
         let weights = weights.ranges(gpu, graph, &program.weights)?;
-        let constants = constants(gpu, &program.constants)?;
+        let constants = constants(gpu, program)?;
         let (gpu, frames) = (gpu.clone(), Mutex::default());
         Ok(Executable { gpu, plan, steps, weights, constants, params, frames })
     }
@@ -466,12 +466,16 @@ impl Executable {
     }
 }
 
-fn constants(gpu: &Gpu, tensors: &[Tensor]) -> Result<Vec<Range>> {
+fn constants(gpu: &Gpu, program: &Program) -> Result<Vec<Range>> {
     let align = gpu.target.offset_alignment.max(16);
     let mut places = Vec::new();
     let mut end = 0u64;
-    for tensor in tensors {
-        let words = words::to_words(tensor).map_err(|why| Error::Tensor(why.0))?;
+    for (i, tensor) in program.constants.iter().enumerate() {
+        let words = words::to_words(tensor).map_err(|why| {
+            let place = Place::Constant(i);
+            let name = program.tensors.iter().find(|tensor| tensor.place == place).map_or("?", |t| &t.name);
+            Error::Tensor(format!("constant '{name}': {why}"))
+        })?;
         let size = (words.len().max(1) as u64).div_ceil(4) * 16;
         places.push((end, size, words));
         end = (end + size).next_multiple_of(align);

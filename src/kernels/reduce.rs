@@ -85,9 +85,9 @@ const CALLED: [&str; 7] = [
 ];
 
 impl Combine {
-    /// Whether the combination of two integers may be outside of 32 bits.
-    fn grows(self) -> bool {
-        matches!(self, Combine::Sum | Combine::Product)
+    /// Whether a value of many may need more than 32 bits where each has 32: of integers.
+    pub(crate) fn grows(self, scalar: Scalar) -> bool {
+        matches!(self, Combine::Sum | Combine::Product) && scalar != Scalar::F32
     }
 
     fn identity(self, scalar: Scalar) -> &'static str {
@@ -393,11 +393,8 @@ impl Spec for Reduce {
     }
 
     fn reports(&self) -> bool {
-        let grows = |pass: &Pass| match pass {
-            Pass::Fold { combine, map, .. } => combine.grows() && scalar_of(map) != Scalar::F32,
-            Pass::Given(_) => false,
-        };
-        self.wide && self.passes.iter().any(grows) || self.exprs().iter().any(|(_, expr)| expr.reports())
+        self.wide
+            || self.exprs().iter().any(|(_, expr)| expr.reports())
             || self.epilogue.expr.reports()
     }
 

@@ -243,8 +243,7 @@ impl Binary {
             Sub => a - b,
             Mul => a * b,
             Div => a / b,
-            // Wraps like repeated multiplication in the dtype.
-            Pow if b >= 0 => (0..b).fold(1, |p, _| crate::reference::number::wrap_int(dtype, p * a)),
+            Pow if b >= 0 => power(a, b, dtype),
             Pow => (a as f64).powf(b as f64) as i128,
             Mod if self.truncate => a % b,
             Mod => a - b * a.div_euclid(b) - if a.rem_euclid(b) != 0 && b < 0 { -b } else { 0 },
@@ -271,6 +270,20 @@ impl Binary {
             Mean => x.iter().sum::<i128>() / x.len() as i128,
         })
     }
+}
+
+/// `a` to the power of `b`, wrapped like repeated multiplication in the dtype: by squares, as exponents have up to 64 bits.
+fn power(a: i128, b: i128, dtype: DType) -> i128 {
+    let wrap = |x: i128| crate::reference::number::wrap_int(dtype, x);
+    let (mut result, mut square, mut rest) = (1, wrap(a), b);
+    while rest > 0 {
+        if rest % 2 == 1 {
+            result = wrap(result * square);
+        }
+        square = wrap(square * square);
+        rest /= 2;
+    }
+    result
 }
 
 fn cases(name: &'static str) -> Vec<Case> {

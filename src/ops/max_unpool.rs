@@ -7,7 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, refuse, required};
 use crate::kernels::scatter::Destination;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 use crate::reference::array::{ravel, strides, unravel};
 
 /// MaxUnpool.
@@ -96,6 +96,7 @@ impl Operator for MaxUnpool {
         let whole = counted == shape;
         let target = if whole { output } else { cx.temporary(scalar, &counted) };
         cx.fill(target, 0);
+        cx.reports_index(1, Outside::Range(0, size as i64 - 1));
         overwrite(cx, target, (Destination::Tuple(1), &[size as u32]), (places, x), (size, rows, 1));
         if !whole {
             cx.fill(output, 0);

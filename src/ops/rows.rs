@@ -65,6 +65,10 @@ enum Step {
 }
 
 impl Step {
+    fn grows(&self) -> bool {
+        matches!(self, Step::Fold { combine, map, .. } if combine.grows(scalar_of(map)))
+    }
+
     fn pass(&self) -> Pass {
         match self {
             Step::Given(_, scalar) => Pass::Given(*scalar),
@@ -426,7 +430,7 @@ impl Rows {
             passes: self.steps.iter().map(Step::pass).collect(),
             results: self.results.iter().map(|(each, code, _)| (*each, code.0.clone())).collect(),
             epilogue: epilogue.fused.clone(),
-            wide: self.wide.is_some(),
+            wide: self.wide.is_some() && self.steps.iter().any(Step::grows),
             in_place: false,
         };
         cx.call(kernel, tensors, params, count.div_ceil(cut.share.rows()));

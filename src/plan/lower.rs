@@ -345,6 +345,11 @@ impl<'a> Lower<'a> {
         self.program.steps.push(Step::Call(Call { kernel, tensors, params, grid, node }));
     }
 
+    fn makes_wide(&self, node: NodeId) -> bool {
+        let outputs = self.graph.nodes[node.index()].outputs.iter().flatten();
+        outputs.filter_map(|id| self.facts.get(*id)).any(|fact| Wide::of(fact.dtype, 0).is_some())
+    }
+
     /// Whether output `i` has 64-bit integers, of which the device holds 32 bits: kernels report what does not fit.
     pub(crate) fn is_wide(&self, i: usize) -> bool {
         self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())
@@ -390,7 +395,10 @@ impl<'a> Lower<'a> {
         Fault {
             node: first.unwrap_or(NodeId(0)),
             inputs: facts::text(&self.facts()),
-            report: self.report.clone().unwrap_or(Report::Overflow(nodes)),
+            report: self.report.clone().unwrap_or_else(|| {
+                debug_assert!(nodes.iter().any(|node| self.makes_wide(*node)), "{}", self.unit.label);
+                Report::Overflow(nodes)
+            }),
         }
     }
 
