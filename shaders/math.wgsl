@@ -273,6 +273,11 @@ fn shift_left(a: u32, b: u32) -> u32 {
   return select(a << (b & 31u), 0u, b > 31u);
 }
 
+fn shift_overflows(a: u32, b: u32) -> bool {
+  // The upper 32 bits of 64.
+  return select(shift_right(a, 32u - b), shift_left(a, b - 32u), b > 31u) != 0u;
+}
+
 fn shift_right(a: u32, b: u32) -> u32 {
   return select(a >> (b & 31u), 0u, b > 31u);
 }

@@ -358,6 +358,11 @@ fn chain(draw: &mut Draw, dtype: DType) -> (GraphProto, Vec<String>) {
                 );
                 of("Add", &[&format!("{name}_f"), &a])
             }
+            // Zero to a negative power is not defined.
+            "Pow" => {
+                main.node.push(node("Abs", &[&b], &[&format!("{name}_b")]));
+                of("Pow", &[&a, &format!("{name}_b")])
+            }
             _ => of(op, &[&a, &b]),
         };
         main.node.push(made);

@@ -73,12 +73,7 @@ impl Executable {
         for call in &program.calls {
             let slots = call.kernel.spec().slots();
             debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
-            debug_assert_eq!(
-                call.kernel.params().len(),
-                call.params.len(),
-                "{}",
-                call.kernel.spec().label()
-            );
+            debug_assert_eq!(call.kernel.params().len(), call.params.len(), "{}", call.kernel.spec().label());
             let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
             params.push((params_size, size));
             params_size = (params_size + size).next_multiple_of(align);
@@ -172,7 +167,8 @@ impl Executable {
                 call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
             let params = Range { buffer: self.params.clone(), offset: step.params.0, size: step.params.1 };
             let faults = frame.faults.as_ref().filter(|_| call.kernel.spec().reports());
-            let faults = faults.map(|buffer| Range { buffer: buffer.clone(), offset: 0, size: buffer.size() });
+            let faults =
+                faults.map(|buffer| Range { buffer: buffer.clone(), offset: 0, size: buffer.size() });
             for (binding, range) in ranges.iter().chain(&faults).chain([&params]).enumerate() {
                 entries.push(wgpu::BindGroupEntry { binding: binding as u32, resource: range.binding() });
             }
@@ -316,7 +312,8 @@ impl Executable {
     pub(crate) fn check(&self, frame: &Frame, graph: &Graph) -> Result<()> {
         let Some(faults) = &frame.faults else { return Ok(()) };
         let submission = self.gpu.attempt("the read-back", 0, || {
-            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder =
+                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             self.copy_faults(&mut encoder, frame);
             encoder.clear_buffer(faults, 0, None);
             self.gpu.queue.submit([encoder.finish()])

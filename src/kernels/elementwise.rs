@@ -71,7 +71,8 @@ impl Spec for Elementwise {
                     Index::Linear => format!("v{i}.{component}"),
                     _ => format!("x{i}[{}]", self.fused.index("x", i, &at)),
                 };
-                let (lines, outputs) = self.fused.expr.wgsl(load, |i| format!("p.x_c{i}"), (&at, &exists), used);
+                let (lines, outputs) =
+                    self.fused.expr.wgsl(load, |i| format!("p.x_c{i}"), (&at, &exists), used);
                 context!(component, lines, outputs)
             })
             .collect();

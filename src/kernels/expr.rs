@@ -76,8 +76,8 @@ pub(crate) enum Fn1 {
 pub(crate) enum Fn2 {
     Add, Sub, Mul, Div, DivRounded, Rem, FMod, Pow, Min, Max, And, Or, Xor, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight,
     Equal, Less, LessOrEqual, Greater, GreaterOrEqual,
-    /// Whether the exact product, respectively power, of two integers is outside of 32 bits.
-    MulOverflows, PowOverflows,
+    /// Whether the exact product, power, or number shifted left, of two integers is outside of 32 bits.
+    MulOverflows, PowOverflows, ShiftOverflows,
 }
 
 /// A 64-bit integer type whose values the device holds in 32 bits: what computes one reports results that do not fit.
@@ -123,7 +123,10 @@ enum Instr {
     /// Rounds or wraps to a dtype narrower than the register.
     Narrow(DType, Reg),
     /// Reports the word where the condition holds: a statement.
-    Report { condition: Reg, word: Reg },
+    Report {
+        condition: Reg,
+        word: Reg,
+    },
     /// A constant above, respectively below, all that the register's type can hold. It may be compared, and no kernel has it.
     Beyond(Beyond),
 }
@@ -275,7 +278,8 @@ impl Builder {
     pub(crate) fn two(&mut self, f: Fn2, a: Reg, b: Reg) -> Reg {
         use Fn2::*;
         let scalar = match f {
-            Equal | Less | LessOrEqual | Greater | GreaterOrEqual | MulOverflows | PowOverflows => Scalar::Bool,
+            Equal | Less | LessOrEqual | Greater | GreaterOrEqual | MulOverflows | PowOverflows
+            | ShiftOverflows => Scalar::Bool,
             _ => self.scalar(a),
         };
         if let Some(result) = self.compared(f, a, b) {
@@ -366,11 +370,7 @@ impl Builder {
             (Fn2::Sub, false) => two(Fn2::Less, a, b, bool),
             (Fn2::Mul, _) => two(Fn2::MulOverflows, a, b, bool),
             (Fn2::Pow, _) => two(Fn2::PowOverflows, a, b, bool),
-            (Fn2::ShiftLeft, _) => {
-                let back = two(Fn2::ShiftRight, result, b, scalar);
-                let same = two(Fn2::Equal, back, a, bool);
-                self.push(Instr::One(Fn1::Not, same), bool)
-            }
+            (Fn2::ShiftLeft, _) => two(Fn2::ShiftOverflows, a, b, bool),
             (Fn2::Div | Fn2::DivRounded, true) => {
                 let least = self.equals(a, Scalar::I32, i32::MIN as u32);
                 let minus_one = self.equals(b, Scalar::I32, u32::MAX);
@@ -387,7 +387,8 @@ impl Builder {
         let outside = match self.scalar(x) {
             Scalar::F32 => {
                 // -2^31 and 2^31; -1 and 2^32.
-                let (low, high) = if wide.signed { (0xcf00_0000, 0x4f00_0000) } else { (0xbf80_0000, 0x4f80_0000) };
+                let (low, high) =
+                    if wide.signed { (0xcf00_0000, 0x4f00_0000) } else { (0xbf80_0000, 0x4f80_0000) };
                 let low = self.push(Instr::Literal(Scalar::F32, low), Scalar::F32);
                 let high = self.push(Instr::Literal(Scalar::F32, high), Scalar::F32);
                 let below = if wide.signed { Fn2::Less } else { Fn2::LessOrEqual };
@@ -468,10 +469,14 @@ impl Builder {
 impl Instr {
     fn operands(&self) -> impl Iterator<Item = Reg> {
         let operands = match *self {
-            Instr::One(_, x) | Instr::Convert(_, x) | Instr::Bitcast(_, x) | Instr::Narrow(_, x) => [Some(x), None, None],
+            Instr::One(_, x) | Instr::Convert(_, x) | Instr::Bitcast(_, x) | Instr::Narrow(_, x) => {
+                [Some(x), None, None]
+            }
             Instr::Two(_, a, b) | Instr::Report { condition: a, word: b } => [Some(a), Some(b), None],
             Instr::Select { condition, yes, no } => [Some(condition), Some(yes), Some(no)],
-            Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => [None; 3],
+            Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => {
+                [None; 3]
+            }
         };
         operands.into_iter().flatten()
     }
@@ -515,7 +520,9 @@ impl Expr {
                 Instr::Convert(to, x) => Instr::Convert(to, at(x)),
                 Instr::Bitcast(to, x) => Instr::Bitcast(to, at(x)),
                 Instr::Narrow(dtype, x) => Instr::Narrow(dtype, at(x)),
-                Instr::Report { condition, word } => Instr::Report { condition: at(condition), word: at(word) },
+                Instr::Report { condition, word } => {
+                    Instr::Report { condition: at(condition), word: at(word) }
+                }
                 Instr::Load(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => *instr,
             };
             registers.push(Reg(code.len() as u16));
@@ -692,6 +699,7 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::PowOverflows if scalar == Scalar::I32 => {
             return call("pow_overflows_i32", &format!("{a}, {b}"), used);
         }
+        Fn2::ShiftOverflows => return call("shift_overflows", &format!("{a}, {b}"), used),
         Fn2::PowOverflows => return call("pow_overflows_u32", &format!("{a}, {b}"), used),
         Fn2::Min => return format!("min({a}, {b})"),
         Fn2::Max => return format!("max({a}, {b})"),

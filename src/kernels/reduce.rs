@@ -358,7 +358,8 @@ impl Spec for Reduce {
             let scalar = scalar_of(map);
             functions += &self.function(&format!("map{k}"), map, self.scalar, k, used);
             functions += &self.function(&format!("finish{k}"), finish, scalar, k, used);
-            let (word, value, identity) = (scalar.word(), combine.wgsl(scalar, self.wide), combine.identity(scalar));
+            let (word, value, identity) =
+                (scalar.word(), combine.wgsl(scalar, self.wide), combine.identity(scalar));
             functions +=
                 &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
             let called = |name: &&str| value.contains(*name) || identity.contains(*name);
@@ -393,9 +394,7 @@ impl Spec for Reduce {
     }
 
     fn reports(&self) -> bool {
-        self.wide
-            || self.exprs().iter().any(|(_, expr)| expr.reports())
-            || self.epilogue.expr.reports()
+        self.wide || self.exprs().iter().any(|(_, expr)| expr.reports()) || self.epilogue.expr.reports()
     }
 
     fn in_place(&self, slot: usize) -> Option<Kernel> {

@@ -241,7 +241,7 @@ impl Binary {
         Ok(match self.function {
             Add => a + b,
             Sub => a - b,
-            Mul => a * b,
+            Mul => a.wrapping_mul(b),
             Div => a / b,
             Pow if b >= 0 => power(a, b, dtype),
             Pow => (a as f64).powf(b as f64) as i128,
@@ -275,12 +275,12 @@ impl Binary {
 /// `a` to the power of `b`, wrapped like repeated multiplication in the dtype: by squares, as exponents have up to 64 bits.
 fn power(a: i128, b: i128, dtype: DType) -> i128 {
     let wrap = |x: i128| crate::reference::number::wrap_int(dtype, x);
-    let (mut result, mut square, mut rest) = (1, wrap(a), b);
+    let (mut result, mut square, mut rest) = (1i128, wrap(a), b);
     while rest > 0 {
         if rest % 2 == 1 {
-            result = wrap(result * square);
+            result = wrap(result.wrapping_mul(square));
         }
-        square = wrap(square * square);
+        square = wrap(square.wrapping_mul(square));
         rest /= 2;
     }
     result

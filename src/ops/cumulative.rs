@@ -77,7 +77,7 @@ impl Operator for Cumulative {
             }
             Numbers::Int(data) => {
                 let wrap = |v: i128| crate::reference::number::wrap_int(x.dtype, v);
-                let combine = |a: i128, b: i128| wrap(if self.product { a * b } else { a + b });
+                let combine = |a: i128, b: i128| wrap(if self.product { a.wrapping_mul(b) } else { a + b });
                 Array::int(x.dtype, &x.shape, self.run(data, rows, i128::from(self.product), combine))
             }
             Numbers::Text(_) => refuse!("does not sum strings"),

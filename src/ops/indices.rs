@@ -27,7 +27,10 @@ pub(crate) fn check(indices: &Fact, axes: &[usize]) -> Result<(), Why> {
             values.chunks_exact(axes.len()).try_for_each(|indices| tuple(indices, axes).map(|_| ()))
         }
         _ if indices.count() > 0 && axes.contains(&0) => {
-            refuse!("there are {} indices into axes of sizes {axes:?}, one of which is empty", indices.count())
+            refuse!(
+                "there are {} indices into axes of sizes {axes:?}, one of which is empty",
+                indices.count()
+            )
         }
         _ => Ok(()),
     }

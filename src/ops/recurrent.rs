@@ -189,7 +189,9 @@ impl Operator for Recurrent {
         let mut c = floats(INITIAL_C)?.map_or_else(zeros, |c| c.to_vec());
         let mut y = vec![0.0; s.steps * s.directions * s.batches * s.hidden];
         let lengths = optional(inputs, LENGTHS).map(|lengths| lengths.i64s()).transpose()?;
-        if let Some(length) = lengths.iter().flatten().find(|&&length| !(0..=s.steps as i64).contains(&length)) {
+        if let Some(length) =
+            lengths.iter().flatten().find(|&&length| !(0..=s.steps as i64).contains(&length))
+        {
             refuse!("sequence_lens has {length}, and must be from 0 to {}, the number of steps", s.steps);
         }
         let (_, y_strides) = s.y();
@@ -266,7 +268,8 @@ impl Operator for Recurrent {
             Some(_) => Some(cx.within(LENGTHS, 0, s.steps as i64)?),
             None => None,
         };
-        let layer = Layer { lengths, products, weights, h, c, y, gated: cx.temporary(Scalar::F32, &[2, size]) };
+        let layer =
+            Layer { lengths, products, weights, h, c, y, gated: cx.temporary(Scalar::F32, &[2, size]) };
         let same = self.functions.iter().all(|functions| *functions == self.functions[0]);
         for step in 0..s.steps {
             let (h_in, h_out) = (step % 2 * size, (step + 1) % 2 * size);

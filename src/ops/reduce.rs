@@ -295,8 +295,8 @@ impl Function {
             Mean => x.iter().sum::<i128>() / x.len().max(1) as i128,
             Max => x.iter().copied().max().unwrap_or(low),
             Min => x.iter().copied().min().unwrap_or(high),
-            Prod => x.iter().fold(1, |product, x| wrap(product * x)),
-            SumSquare => x.iter().map(|x| x * x).sum(),
+            Prod => x.iter().fold(1, |product: i128, x| wrap(product.wrapping_mul(*x))),
+            SumSquare => x.iter().fold(0, |sum, x| wrap(sum + wrap(x.wrapping_mul(*x)))),
             Norm(1.0) => x.iter().map(|x| x.abs()).sum(),
             LogSum | LogSumExp | Norm(_) => self.float(&floats()) as i128,
         }

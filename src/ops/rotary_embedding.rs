@@ -66,7 +66,9 @@ impl RotaryEmbedding {
             }
         }
         match ids {
-            Some(_) if caches[0].contains(&0) => refuse!("position_ids pick from a cache of shape {:?}", caches[0]),
+            Some(_) if caches[0].contains(&0) => {
+                refuse!("position_ids pick from a cache of shape {:?}", caches[0])
+            }
             Some(ids) if ids != [batches, positions] => {
                 refuse!("position_ids have shape {ids:?}, not {:?}", [batches, positions])
             }

@@ -47,7 +47,13 @@ impl Fault {
                 let inputs = if *at == self.node { self.inputs.clone() } else { "of a fused kernel".into() };
                 let dtype = node.outputs.first().copied().flatten().and_then(|id| graph.value(id).dtype);
                 let dtype = dtype.map_or("64-bit integer", crate::DType::name);
-                (node, inputs, format!("a value of its {dtype} result does not fit 32 bits, in which the device computes; the CPU reference (`--device cpu`) computes in 64"))
+                (
+                    node,
+                    inputs,
+                    format!(
+                        "a value of its {dtype} result does not fit 32 bits, in which the device computes; the CPU reference (`--device cpu`) computes in 64"
+                    ),
+                )
             }
         };
         Error::Node { node: node.name.clone(), op: node.op_type.clone(), opset: node.opset, inputs, reason }

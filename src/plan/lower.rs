@@ -366,7 +366,13 @@ impl<'a> Lower<'a> {
     }
 
     /// As [`Lower::within`], but that elements equal to `other` stay what they are.
-    pub(crate) fn within_or(&mut self, i: usize, low: i64, high: i64, other: Option<i64>) -> Result<TensorId, Why> {
+    pub(crate) fn within_or(
+        &mut self,
+        i: usize,
+        low: i64,
+        high: i64,
+        other: Option<i64>,
+    ) -> Result<TensorId, Why> {
         let (x, fact) = (self.input(i)?, self.fact(i)?);
         self.reports_index(i, Outside::Range(low, high));
         let within = self.temporary(Scalar::I32, &fact.shape);
@@ -391,7 +397,11 @@ impl<'a> Lower<'a> {
 
     fn fault(&self) -> Fault {
         let first = self.unit.anchor.or_else(|| self.unit.pointwise.first().copied());
-        let nodes = if self.unit.anchor.is_some() { first.into_iter().collect() } else { self.unit.pointwise.clone() };
+        let nodes = if self.unit.anchor.is_some() {
+            first.into_iter().collect()
+        } else {
+            self.unit.pointwise.clone()
+        };
         Fault {
             node: first.unwrap_or(NodeId(0)),
             inputs: facts::text(&self.facts()),
