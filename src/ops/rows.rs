@@ -140,13 +140,14 @@ impl Cut {
         let (length, target) = (view.length.max(1), cx.target);
         let shares = [Share::Alone, Share::Workgroup, Share::Subgroup(target.subgroup as usize)];
         let best = Cut::best(view, target);
-        // Forms: the share, and whether there are parts; and elements at a time.
+        // Forms: the share, and whether there are parts; and elements at a time, which a form that was chosen for other sizes
+        // may have more of than the rows at hand allow.
         let number = shares.iter().position(|share| *share == best.share).unwrap_or(0);
         let form = (2 * number + usize::from(best.parts > 1), if best.vectors { 4 } else { 1 });
         let cut = |(number, width): (usize, usize)| {
             let share = shares[number / 2];
             let parts = if number % 2 == 1 { Cut::parts(view, target, share).max(2) } else { 1 };
-            Cut { share, parts, vectors: width == 4 }
+            Cut { share, parts, vectors: width == 4 && view.vectors }
         };
         let chosen = cut(cx.tile("cut", form, |form| cut(form).cost(view, target)));
         // The loops of all passes together stay below the limit, also where little is unrolled.
