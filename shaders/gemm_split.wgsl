@@ -15,7 +15,9 @@ fn main(
   let zero = group.z >> 20u;
   let tile = group.x + group.y * groups.x;
   let tile_n = tile % p.tiles;
-  let batch = tile / p.tiles;
+  let tiles_m = (p.m + {{ rows - 1 }}u) / {{ rows }}u;
+  let top = tile / p.tiles % tiles_m * {{ rows }}u;
+  let batch = tile / p.tiles / tiles_m;
   // One answer for the whole workgroup, so that a barrier may follow.
   if batch < p.batches {
 {% if b_form != "packed" %}
@@ -38,12 +40,12 @@ fn main(
     let n = left + q * 4u;
 {% endif %}
 {% for i in range(rows) %}
-    let a_at{{ i }} = at.x + min({{ i }}u, p.m - 1u) * p.a_row;
+    let a_at{{ i }} = at.x + min(top + {{ i }}u, p.m - 1u) * p.a_row;
     var c{{ i }} = vec4<{{ word }}>();
 {% endfor %}
 {% if prologue == "a" %}
 {% for i in range(rows) %}
-    let a_line{{ i }} = at.x / p.a_row + min({{ i }}u, p.m - 1u);
+    let a_line{{ i }} = at.x / p.a_row + min(top + {{ i }}u, p.m - 1u);
 {% endfor %}
 {% elif prologue == "b" %}
     let b_line = at.y / p.{{ "b_column" if terms else "b_k" }};
@@ -101,7 +103,7 @@ fn main(
 {% endfor %}
     workgroupBarrier();
     let row = lane / {{ quads }}u;
-    if row < min({{ rows }}u, p.m) {
+    if row < min({{ rows }}u, p.m - top) {
       let own = lane % {{ quads }}u;
 {% if b_form == "packed" %}
       let own_vector = tile_n * {{ quads }}u + own;
@@ -111,7 +113,7 @@ fn main(
       for (var s = 0u; s < {{ slices }}u; s++) {
         sum += parts[(row * {{ slices }}u + s) * {{ quads }}u + own];
       }
-      let o = (batch * p.m + row) * p.n;
+      let o = (batch * p.m + top + row) * p.n;
       for (var u = 0u; u < 4u; u++) {
 {% if b_form == "packed" %}
         let column = first_column + u * p.strip;
@@ -119,7 +121,7 @@ fn main(
         let column = left + own * 4u + u;
 {% endif %}
         if column < p.n {
-          y[o + column] = epilogue(sum[u], o + column, row, column);
+          y[o + column] = epilogue(sum[u], o + column, top + row, column);
         }
       }
     }
