@@ -56,7 +56,20 @@ impl Index {
         }
     }
 
-    /// The parameters of the index for elements that lie so, for which it must do.
+    /// Whether the index, with its [`Index::words`], finds elements that lie so.
+    pub(crate) fn serves(self, access: &Access) -> bool {
+        let (here, rank) = (Index::of(access), access.dims.len());
+        match self {
+            // Nothing but element 0.
+            _ if access.base == 0 && rank == 0 => true,
+            Index::Axis => matches!(here, Index::Axis | Index::Linear | Index::Single),
+            Index::Strided(most) => access.base == 0 && rank <= usize::from(most),
+            Index::Offset(most) => rank <= usize::from(most),
+            other => other == here,
+        }
+    }
+
+    /// The parameters of the index for elements that lie so, which it serves.
     pub(crate) fn words(self, access: &Access) -> Vec<u32> {
         let strided = |rank: u8| {
             let before = usize::from(rank).saturating_sub(access.dims.len());
@@ -290,6 +303,7 @@ mod tests {
             let (a, b) = (Access::broadcast(a.0, a.1), Access::broadcast(b.0, b.1));
             let widened = Index::of(&a).widened(&b);
             for access in [a, b] {
+                assert!(widened.serves(&access), "{widened:?} for {access:?}");
                 let count: usize = access.dims.iter().map(|dim| dim.0).product();
                 let plain = Index::Strided(access.dims.len() as u8);
                 for o in 0..count as u32 {

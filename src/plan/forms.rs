@@ -2,6 +2,24 @@
 //! certain shapes only, or fit them better: vectors where rows are aligned, an index over fewer dimensions where one of them
 //! is 1, a tile. A plan takes the form that serves the shapes of all plans before it too, so that another shape makes no new
 //! pipeline and packs no weight anew.
+//!
+//! What is kept of earlier sizes says how a plan computes, never what. Why it holds for the sizes at hand:
+//!
+//! | kept | why it holds |
+//! |---|---|
+//! | `whole`, `always` | the sizes at hand are asked about too, and one no is a no for good: yes is true here |
+//! | `fixed` | as they are; and it only weighs what is worth a pipeline |
+//! | `padded` | dimensions of size 1 and stride 0 are put before those at hand: the same elements |
+//! | `index` | `Index::widened` finds the elements at hand too; where it does not, the index is the one for them alone |
+//! | `Index::Row`, `Column` | an `always` of the operand's own parameters at hand |
+//! | `tile`, `only_tile` | a kernel takes any tile at any size: what a tile needs of sizes (whole vectors) is asked of `whole` besides |
+//! | packed weights | the packing is the key, with the tile in it, and made from the same tile as the kernel |
+//! | units | `Units::fit`: the shapes at hand are compared where nodes are fused, and what is known while planning |
+//! | single constants | the value is the one of this plan; an `always` chooses between a parameter and memory |
+//! | views, results in place, the arena | nothing is kept: they are this program's |
+//! | the numbers of questions | an answer given to another question of the kind holds too, for the reasons above |
+//!
+//! Besides, each call is held against what its kernel's spec takes for granted (`kernels::Spec::fits`) before it runs.
 
 use std::sync::Arc;
 
@@ -33,7 +51,17 @@ type Key = (Site, &'static str, usize);
 pub(crate) struct Forms {
     /// Those of the first plan, and of sizes for which they do not do.
     units: Vec<Arc<Units>>,
-    all: All,
+    /// Rows, and columns or places. Those of which each plan takes the one that costs least.
+    tiles: Answers<Vec<(usize, usize)>>,
+    /// What a number was in all plans, if it was always the same.
+    numbers: Answers<Option<usize>>,
+    /// The greatest common divisor of numbers in all plans.
+    divisors: Answers<usize>,
+    /// Whether something was so in all plans.
+    always: Answers<bool>,
+    /// The most dimensions.
+    ranks: Answers<usize>,
+    indices: Answers<Index>,
     stage: Stage,
     changes: Changes,
 }
@@ -46,15 +74,22 @@ pub(super) struct Changes {
     pub(super) tiles: usize,
 }
 
-/// All forms, by where they are.
-#[derive(Clone, Debug, Default)]
-struct All {
-    units: Vec<Vec<(&'static str, usize, Form)>>,
-    outputs: Vec<Vec<(&'static str, usize, Form)>>,
+/// The answers to questions of one kind, by where those were asked.
+#[derive(Clone, Debug)]
+struct Answers<T> {
+    units: Vec<Vec<(&'static str, usize, T)>>,
+    outputs: Vec<Vec<(&'static str, usize, T)>>,
 }
 
-impl All {
-    fn entry(&mut self, (site, kind, times): Key, new: Form) -> &mut Form {
+impl<T> Default for Answers<T> {
+    fn default() -> Answers<T> {
+        Answers { units: Vec::new(), outputs: Vec::new() }
+    }
+}
+
+impl<T> Answers<T> {
+    /// The answer so far, which is `new` where nothing has been asked yet.
+    fn entry(&mut self, (site, name, times): Key, new: T) -> &mut T {
         let (sites, at) = match site {
             Site::Unit(node) => (&mut self.units, node.index()),
             Site::Output(i) => (&mut self.outputs, i),
@@ -62,13 +97,13 @@ impl All {
         if sites.len() <= at {
             sites.resize_with(at + 1, Vec::new);
         }
-        let forms = &mut sites[at];
-        let found = forms.iter().position(|form| (form.0, form.1) == (kind, times));
+        let answers = &mut sites[at];
+        let found = answers.iter().position(|answer| (answer.0, answer.1) == (name, times));
         let found = found.unwrap_or_else(|| {
-            forms.push((kind, times, new));
-            forms.len() - 1
+            answers.push((name, times, new));
+            answers.len() - 1
         });
-        &mut forms[found].2
+        &mut answers[found].2
     }
 }
 
@@ -82,21 +117,6 @@ pub(super) enum Stage {
     Tiles,
     /// Nothing new.
     Settled,
-}
-
-#[derive(Clone, Debug)]
-enum Form {
-    /// Rows, and columns or places. Those of which each plan takes the one that costs least.
-    Tiles(Vec<(usize, usize)>),
-    /// The greatest common divisor of a number in all plans.
-    Divisor(usize),
-    /// Whether something was so in all plans.
-    Always(bool),
-    /// What a number was in all plans, if it was always the same.
-    Number(Option<usize>),
-    /// The most dimensions.
-    Rank(usize),
-    Index(Index),
 }
 
 fn divisor(a: usize, b: usize) -> usize {
@@ -141,7 +161,7 @@ impl Forms {
         if self.stage == Stage::Sizes {
             return best;
         }
-        let Form::Tiles(tiles) = self.all.entry(key, Form::Tiles(vec![best])) else { return best };
+        let tiles = self.tiles.entry(key, vec![best]);
         let least = |a: &(usize, usize), b: &(usize, usize)| cost(*a).total_cmp(&cost(*b));
         let Some(tile) = tiles.iter().copied().min_by(least) else { return best };
         let (before, now) = (cost(tile), cost(best));
@@ -159,9 +179,7 @@ impl Forms {
     }
 
     fn fixed(&mut self, key: Key, here: usize) -> bool {
-        let Form::Number(number) = self.all.entry(key, Form::Number(Some(here))) else {
-            return true;
-        };
+        let number = self.numbers.entry(key, Some(here));
         let before = number.is_some();
         *number = number.filter(|number| *number == here);
         self.changes.forms += usize::from(number.is_some() != before);
@@ -170,9 +188,7 @@ impl Forms {
 
     fn whole(&mut self, key: Key, numbers: impl IntoIterator<Item = usize>) -> bool {
         let here = numbers.into_iter().fold(0, divisor);
-        let Form::Divisor(all) = self.all.entry(key, Form::Divisor(here)) else {
-            return here.is_multiple_of(4);
-        };
+        let all = self.divisors.entry(key, here);
         let before = all.is_multiple_of(4);
         *all = divisor(*all, here);
         self.changes.forms += usize::from(all.is_multiple_of(4) != before);
@@ -180,14 +196,14 @@ impl Forms {
     }
 
     fn always(&mut self, key: Key, here: bool) -> bool {
-        let Form::Always(all) = self.all.entry(key, Form::Always(here)) else { return here };
+        let all = self.always.entry(key, here);
         self.changes.forms += usize::from(*all && !here);
         *all &= here;
         *all
     }
 
     fn rank(&mut self, key: Key, here: usize) -> usize {
-        let Form::Rank(most) = self.all.entry(key, Form::Rank(here)) else { return here };
+        let most = self.ranks.entry(key, here);
         self.changes.forms += usize::from(here > *most);
         *most = here.max(*most);
         *most
@@ -195,18 +211,33 @@ impl Forms {
 
     fn index(&mut self, key: Key, access: &Access) -> Index {
         let here = Index::of(access);
-        let Form::Index(index) = self.all.entry(key, Form::Index(here)) else { return here };
+        let index = self.indices.entry(key, here);
         let wide = index.widened(access);
+        if !wide.serves(access) {
+            debug_assert!(false, "{wide:?} for {access:?}");
+            return here;
+        }
         self.changes.forms += usize::from(wide != *index);
         *index = wide;
         wide
     }
 }
 
-/// What was asked at one site. Each question is asked in the same order in every plan.
+/// The kinds of questions. Each is numbered by itself: one that is asked for some sizes only renumbers none of another kind.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Tile,
+    Fixed,
+    Whole,
+    Always,
+    Rank,
+    Index,
+}
+
+/// What was asked at one site.
 pub(super) struct Asked {
     site: Site,
-    times: SmallVec<[(&'static str, usize); 8]>,
+    times: SmallVec<[(Kind, &'static str, usize); 8]>,
 }
 
 impl Asked {
@@ -214,18 +245,19 @@ impl Asked {
         Asked { site, times: SmallVec::new() }
     }
 
-    fn key(&mut self, kind: &'static str) -> Key {
-        let times = match self.times.iter_mut().find(|(asked, _)| *asked == kind) {
-            Some((_, times)) => {
+    fn key(&mut self, kind: Kind, name: &'static str) -> Key {
+        let asked = self.times.iter_mut().find(|asked| (asked.0, asked.1) == (kind, name));
+        let times = match asked {
+            Some((.., times)) => {
                 *times += 1;
                 *times
             }
             None => {
-                self.times.push((kind, 0));
+                self.times.push((kind, name, 0));
                 0
             }
         };
-        (self.site, kind, times)
+        (self.site, name, times)
     }
 }
 
@@ -236,47 +268,47 @@ impl super::Lower<'_> {
     /// second on software devices, and 50 ms on GPUs, where others are made beside it.
     pub(crate) fn tile(
         &mut self,
-        kind: &'static str,
+        name: &'static str,
         best: (usize, usize),
         cost: impl Fn((usize, usize)) -> f64,
     ) -> (usize, usize) {
         let worth = if self.target.class == Class::Cpu { 500.0 } else { 5.0 };
-        self.forms.tile(self.asked.key(kind), best, cost, worth)
+        self.forms.tile(self.asked.key(Kind::Tile, name), best, cost, worth)
     }
 
     /// The tile of a kernel of some kind whose weights are packed for one: the best of the first run.
-    pub(crate) fn only_tile(&mut self, kind: &'static str, best: (usize, usize)) -> (usize, usize) {
-        self.forms.only(self.asked.key(kind), best)
+    pub(crate) fn only_tile(&mut self, name: &'static str, best: (usize, usize)) -> (usize, usize) {
+        self.forms.only(self.asked.key(Kind::Tile, name), best)
     }
 
     /// Whether the number was the same for all shapes so far.
-    pub(crate) fn fixed(&mut self, kind: &'static str, n: usize) -> bool {
-        self.forms.fixed(self.asked.key(kind), n)
+    pub(crate) fn fixed(&mut self, name: &'static str, n: usize) -> bool {
+        self.forms.fixed(self.asked.key(Kind::Fixed, name), n)
     }
 
     /// Whether the numbers are multiples of 4, for all shapes so far.
-    pub(crate) fn whole(&mut self, kind: &'static str, numbers: impl IntoIterator<Item = usize>) -> bool {
-        self.forms.whole(self.asked.key(kind), numbers)
+    pub(crate) fn whole(&mut self, name: &'static str, numbers: impl IntoIterator<Item = usize>) -> bool {
+        self.forms.whole(self.asked.key(Kind::Whole, name), numbers)
     }
 
     /// Whether something is so, for all shapes so far.
-    pub(crate) fn always(&mut self, kind: &'static str, here: bool) -> bool {
-        self.forms.always(self.asked.key(kind), here)
+    pub(crate) fn always(&mut self, name: &'static str, here: bool) -> bool {
+        self.forms.always(self.asked.key(Kind::Always, name), here)
     }
 
     /// Dimensions with such before them as change nothing, so that there are as many as for any shape so far.
-    pub(crate) fn padded<T: Clone, C>(&mut self, kind: &'static str, dims: C, none: T) -> C
+    pub(crate) fn padded<T: Clone, C>(&mut self, name: &'static str, dims: C, none: T) -> C
     where
         C: AsRef<[T]> + IntoIterator<Item = T> + FromIterator<T>,
     {
-        let rank = self.forms.rank(self.asked.key(kind), dims.as_ref().len());
+        let rank = self.forms.rank(self.asked.key(Kind::Rank, name), dims.as_ref().len());
         let before = rank.saturating_sub(dims.as_ref().len());
         std::iter::repeat_n(none, before).chain(dims).collect()
     }
 
     /// How elements that lie so are indexed, for all shapes so far, and the parameters of that here.
     pub(crate) fn index(&mut self, access: &Access) -> (Index, Vec<u32>) {
-        let index = self.forms.index(self.asked.key("index"), access);
+        let index = self.forms.index(self.asked.key(Kind::Index, "index"), access);
         (index, index.words(access))
     }
 }
