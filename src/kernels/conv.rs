@@ -7,8 +7,8 @@ use minijinja::context;
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
 use super::gemm::CYCLES;
-use super::shared::Shared;
-use super::{Slot, Spec, element, stored_rows, template};
+use super::shared::{self, Shared};
+use super::{Slot, Spec, element, given, stored_rows, template, whole};
 
 /// Invocations per workgroup of the forms that are not bound to a subgroup.
 pub(crate) const WORKGROUP: usize = 64;
@@ -139,6 +139,36 @@ impl Spec for Conv {
             .chain(self.prologue.params())
             .chain(self.epilogue.params("e"))
             .collect()
+    }
+
+    fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
+        // An axis has input, output, kernel, stride, dilation and begin.
+        let axis =
+            |first: usize| params.get(first..first + 6).and_then(|axis| <[u32; 6]>::try_from(axis).ok());
+        let window = |first: usize, spec: [usize; 3]| {
+            axis(first).is_some_and(|axis| spec.iter().zip(&axis[2..]).all(|(a, b)| *a == *b as usize))
+        };
+        let inside = |first: usize| {
+            let within = |[input, output, kernel, stride, dilation, begin]: [u32; 6]| {
+                begin == 0 && (output.max(1) - 1) * stride + (kernel.max(1) - 1) * dilation < input
+            };
+            axis(first).is_some_and(within)
+        };
+        match self.form {
+            Form::Any { .. } => Ok(()),
+            Form::Shared(form) => {
+                given("weights of whole vectors", form.left != shared::Left::Vectors || whole(params, [12]))
+            }
+            Form::Lanes(Lanes { kernel, stride, dilation, padded, .. }) => {
+                given("a window", window(11, [kernel, stride, dilation]))?;
+                given("windows inside the input", padded || (inside(5) && inside(11)))
+            }
+            Form::Depthwise(Depthwise { kernel, stride, dilation, padded, .. }) => {
+                let axis = |d: usize| window(4 + 6 * d, [kernel[d], stride[d], dilation[d]]);
+                given("a window", axis(0) && axis(1))?;
+                given("windows inside the input", padded || (inside(4) && inside(10)))
+            }
+        }
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {

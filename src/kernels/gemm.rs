@@ -6,8 +6,8 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
-use super::shared::Shared;
-use super::{Slot, Spec, element, stored_rows, template};
+use super::shared::{self, Shared};
+use super::{Slot, Spec, element, given, stored_rows, template, whole};
 
 /// Cycles in a microsecond, for estimates.
 pub(crate) const CYCLES: f64 = 3000.0;
@@ -41,7 +41,7 @@ pub(crate) enum Tile {
     Split(Split),
 }
 
-/// A workgroup computes up to `rows` rows of [`Split::COLUMNS`] columns. Its invocations share the sum.
+/// A workgroup computes `rows` rows of [`Split::COLUMNS`] columns. Its invocations share the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Split {
     /// 1, 2, 4 or 8.
@@ -236,6 +236,47 @@ impl Spec for Gemm {
 
     fn reports(&self) -> bool {
         self.wide || self.epilogue.expr.reports()
+    }
+
+    fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
+        const LAST: usize = 3;
+        let one = |i: usize| params.get(i) == Some(&1);
+        // Where rows and terms of `a`, terms and columns of `b` have their strides, and the first batch dimension its size.
+        let (a_row, a_k, b_k, b_column, batch) = match self.tile {
+            Tile::Strided { .. } => return Ok(()),
+            Tile::Lanes(_) => (6, None, 7, 7, 9),
+            Tile::Shared(_) | Tile::Split(_) => (8, Some(9), 10, 11, 15),
+        };
+        let batches = |own: usize| (0..self.batch).map(move |d| batch + 3 * d + own);
+        let left = || whole(params, batches(1).chain([LAST, a_row])) && a_k.is_none_or(one);
+        let begin = || whole(params, batches(2));
+        let terms = || begin() && whole(params, [LAST, b_column]);
+        let columns = || begin() && whole(params, [b_k]) && (b_k == b_column || one(b_column));
+        let (left_vectors, right) = match self.tile {
+            Tile::Lanes(tile) => {
+                given("sums without a tail", tile.tail || whole(params, [LAST]))?;
+                let right = match tile.right {
+                    Right::Rows { aligned } => begin() && (!aligned || columns()),
+                    Right::Columns => terms(),
+                    _ => true,
+                };
+                (tile.left == Left::Vectors, right)
+            }
+            Tile::Shared(tile) => {
+                (tile.left == shared::Left::Vectors, tile.right != shared::Right::Vectors || columns())
+            }
+            Tile::Split(tile) => {
+                let right = match tile.right {
+                    SplitRight::Vectors => columns(),
+                    SplitRight::TermVectors => terms() && one(b_k),
+                    _ => true,
+                };
+                (tile.left_vectors, right)
+            }
+            Tile::Strided { .. } => (false, true),
+        };
+        given("rows of whole vectors on the left", !left_vectors || left())?;
+        given("lines of whole vectors on the right", right)
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {

@@ -108,6 +108,12 @@ pub(crate) trait Spec {
         false
     }
 
+    /// What the text takes for granted of sizes and strides, which are no part of a spec: an error names what these params do
+    /// not give. Planning sees to it that they do; a mistake there is an error, never a wrong result.
+    fn fits(&self, _params: &[u32]) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     /// The variant in which output slot 0 lies in input slot `slot`'s memory, as one binding, if there is one. Its call
     /// leaves the output's tensor out.
     fn in_place(&self, _slot: usize) -> Option<Kernel> {
@@ -212,6 +218,16 @@ impl Kernel {
         let body = self.spec().body(&mut used);
         text + &math::functions_for(&used) + "\n" + &body
     }
+}
+
+/// `Err(what)` unless it holds.
+pub(crate) fn given(what: &'static str, holds: bool) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(what) }
+}
+
+/// Whether the params of these numbers are multiples of 4.
+pub(crate) fn whole(params: &[u32], numbers: impl IntoIterator<Item = usize>) -> bool {
+    numbers.into_iter().all(|i| params.get(i).is_some_and(|n| n.is_multiple_of(4)))
 }
 
 /// Iterations of loops of these lengths, each inside the one before: drivers count all of them.

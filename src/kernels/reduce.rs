@@ -10,7 +10,7 @@ use minijinja::context;
 
 use super::expr::{Expr, Scalar};
 use super::fused::{Fused, Index, Operand};
-use super::{Kernel, Slot, Spec, element, template};
+use super::{Kernel, Slot, Spec, element, given, template, whole};
 
 /// Operands of the expressions: the element in [`Pass::Fold::map`] and in results per element, and the folded value in
 /// [`Pass::Fold::finish`].
@@ -395,6 +395,18 @@ impl Spec for Reduce {
 
     fn reports(&self) -> bool {
         self.wide || self.exprs().iter().any(|(_, expr)| expr.reports()) || self.epilogue.expr.reports()
+    }
+
+    fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
+        // Behind count, length, parts and rows.
+        let strides = |first: usize, rank: usize| (first..first + rank).map(|dim| 4 + 2 * dim + 1);
+        let neighbours = |stride: usize| {
+            let (size, stride) = (params.get(stride - 1), params.get(stride));
+            size == Some(&1) || (stride == Some(&1) && size == params.get(1))
+        };
+        let vectors = whole(params, strides(0, self.kept).chain([1]))
+            && strides(self.kept, self.reduced).all(neighbours);
+        given("rows of whole vectors", !self.vector || vectors)
     }
 
     fn in_place(&self, slot: usize) -> Option<Kernel> {

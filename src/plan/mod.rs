@@ -27,9 +27,9 @@ pub(crate) use memory::Memory;
 pub(crate) use open::{Inputs, Moves};
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
-use crate::Result;
 use crate::graph::{Graph, ValueId};
 use crate::kernels::{Kernel, Target};
+use crate::{Error, Result};
 
 /// What planning may do.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +73,19 @@ fn lower(
 
 fn placed(program: Program, target: &Target) -> Result<Plan> {
     let program = memory::shared(program, target);
+    check_calls(&program)?;
     let memory = memory::place(&program, target)?;
     Ok(Plan { program, memory, spare: Vec::new() })
+}
+
+/// Holds each call against what its kernel takes for granted.
+fn check_calls(program: &Program) -> Result<()> {
+    for call in &program.calls {
+        call.kernel.spec().fits(&call.params).map_err(|what| {
+            let kernel = call.kernel.spec().label();
+            let why = "a mistake of Sardonyx's planning: please report it, with the inputs' shapes";
+            Error::Gpu(format!("kernel {kernel} ({}) takes {what} for granted: {why}", call.node))
+        })?;
+    }
+    Ok(())
 }
