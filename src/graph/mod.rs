@@ -5,6 +5,8 @@
 
 mod attributes;
 #[cfg(test)]
+pub(crate) mod open;
+#[cfg(test)]
 pub(crate) mod random;
 mod text;
 

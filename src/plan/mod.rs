@@ -14,6 +14,8 @@ mod memory;
 mod open;
 mod program;
 #[cfg(test)]
+mod sizes;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use access::Access;

@@ -257,7 +257,7 @@ fn kernels(graph: &Graph, facts: Facts, target: &Target, forms: &mut Forms) -> V
 }
 
 /// A graph of one case, none of whose dimensions are fixed, and its inputs.
-fn open_graph(case: &Case) -> Option<(Graph, Inputs)> {
+pub(super) fn open_graph(case: &Case) -> Option<(Graph, Inputs)> {
     let mut graph = case::graph_of_case(case).ok()?;
     for id in graph.inputs.clone() {
         graph.values[id.index()].shape = None;
@@ -376,7 +376,7 @@ fn other_sizes_need_no_other_kernels() {
     assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
 }
 
-fn devices() -> &'static [Device] {
+pub(super) fn devices() -> &'static [Device] {
     static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(|| {
         let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
         usable.map(|a| Device::new(DeviceOptions { select: Select::Name(a.name) }).unwrap()).collect()
