@@ -1,6 +1,6 @@
 //! `Session`: a model on a device. Plans are made per signature of input shapes, kept in a bounded cache, and run.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::gpu::{Executable, Weights};
@@ -56,6 +56,7 @@ pub struct Session {
     options: SessionOptions,
     output_names: Vec<String>,
     keep: Vec<ValueId>,
+    same_sizes: Vec<SameSize>,
     weights: Weights,
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
     forms: Mutex<Forms>,
@@ -97,9 +98,11 @@ impl Session {
         }
         let base = FactBase::new(&graph)?;
         let names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
+        let same_sizes = same_sizes(&graph);
         Ok(Session {
             device: device.clone(),
             graph,
+            same_sizes,
             base,
             options,
             output_names: names,
@@ -113,7 +116,8 @@ impl Session {
     /// Runs the model on inputs by name and waits for the outputs.
     ///
     /// # Errors
-    /// [`Error::Input`] if an input is missing, unknown, given twice, or of another dtype or shape than the model's;
+    /// [`Error::Input`] if an input is missing, unknown, given twice, or of another dtype or shape than the model's, or if
+    /// dimensions to which the model gives one name differ in size;
     /// [`Error::Node`] if the shapes do not fit an operator; [`Error::Unsupported`] with every node that the device has no
     /// kernel for; [`Error::Limit`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`] from the device. Except
     /// where the device is lost, the session can be used again.
@@ -222,7 +226,30 @@ impl Session {
             check(given, self.graph.value(*id)).map_err(|reason| fail(name, reason))?;
             ordered.push(given.clone());
         }
+        self.check_names(&ordered)?;
         Ok(ordered)
+    }
+
+    /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
+    fn check_names(&self, inputs: &[impl Given]) -> Result<()> {
+        let size = |place: Place| inputs.get(place.input)?.shape().get(place.axis).copied();
+        let input = |place: Place| &self.graph.value(self.graph.inputs[place.input]).name;
+        for SameSize { first, other, name } in &self.same_sizes {
+            let (Some(expected), Some(size)) = (size(*first), size(*other)) else { continue };
+            if size != expected {
+                return Err(Error::Input {
+                    name: input(*other).clone(),
+                    reason: format!(
+                        "axis {} has size {size}, and axis {} of input '{}' has size {expected}; the model calls \
+                         both '{name}', so they must be equal",
+                        other.axis,
+                        first.axis,
+                        input(*first)
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn signature(&self, inputs: &[impl Given]) -> Signature {
@@ -272,6 +299,37 @@ impl Session {
         *forms = chosen;
         Ok(plan)
     }
+}
+
+/// One dimension of one of a graph's inputs.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    input: usize,
+    axis: usize,
+}
+
+/// A dimension with the name of an earlier one: their sizes are equal in every run.
+#[derive(Debug)]
+struct SameSize {
+    first: Place,
+    other: Place,
+    name: String,
+}
+
+fn same_sizes(graph: &Graph) -> Vec<SameSize> {
+    let mut firsts: HashMap<&str, Place> = HashMap::new();
+    let mut same = Vec::new();
+    for (input, id) in graph.inputs.iter().enumerate() {
+        for (axis, dim) in graph.value(*id).shape.iter().flatten().enumerate() {
+            let Dim::Symbol(name) = dim else { continue };
+            let other = Place { input, axis };
+            match firsts.get(name.as_str()) {
+                Some(&first) => same.push(SameSize { first, other, name: name.clone() }),
+                None => drop(firsts.insert(name, other)),
+            }
+        }
+    }
+    same
 }
 
 /// The executable in the cache, now the most recently used.

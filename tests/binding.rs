@@ -293,6 +293,22 @@ fn bindings_that_cannot_be() {
 }
 
 #[test]
+fn buffers_of_one_dimension_and_two_sizes() {
+    let mut main = graph(&[], vec![node("Add", &["x", "b"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["n", "2"]), value("b", FLOAT, &["n", "2"])];
+    let model = of(main);
+    for host in Host::each() {
+        let device = host.sardonyx();
+        let session = session(&device, &model);
+        let (x, b) = (host.buffer(&[1.0; 8]), host.buffer(&[2.0; 8]));
+        let bound = session.bind().input_buffer("x", &x, &[3, 2]).input_buffer("b", &b, &[1, 2]).build();
+        let error = bound.unwrap_err().to_string();
+        assert!(error.contains("'b': axis 0 has size 1, and axis 0 of input 'x' has size 3"), "{error}");
+        assert!(error.contains("both 'n'"), "{error}");
+    }
+}
+
+#[test]
 fn a_value_that_decides_shapes_is_given_by_the_host() {
     let mut main = graph(&[], vec![node("Reshape", &["x", "shape"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["4"]), value("shape", INT64, &["2"])];

@@ -132,6 +132,44 @@ fn inputs_that_do_not_fit() {
     assert_eq!(error(&[("x", &ones(&[2, 4]))]), "input 'x': has shape [2, 4], and the model takes [n, 3]");
 }
 
+/// A graph that no operator refuses for these inputs, whatever their sizes.
+fn two_inputs(x: &[&str], y: &[&str]) -> Model {
+    let nodes = vec![node("Relu", &["x"], &["a"]), node("Relu", &["y"], &["b"])];
+    let mut main = graph(&[], nodes, &["a", "b"]);
+    main.input = vec![value("x", FLOAT, x), value("y", FLOAT, y)];
+    of(main)
+}
+
+#[test]
+fn dimensions_of_one_name_and_two_sizes() {
+    let model = two_inputs(&["n", "3"], &["n"]);
+    let error = run_error(&model, &[("y", &ones(&[1])), ("x", &ones(&[2, 3]))]);
+    assert_eq!(
+        error,
+        "input 'y': axis 0 has size 1, and axis 0 of input 'x' has size 2; the model calls both 'n', so they must be equal"
+    );
+    let error = run_error(&two_inputs(&["n", "n"], &["m"]), &[("x", &ones(&[4, 5])), ("y", &ones(&[4]))]);
+    assert_eq!(
+        error,
+        "input 'x': axis 1 has size 5, and axis 0 of input 'x' has size 4; the model calls both 'n', so they must be equal"
+    );
+}
+
+#[test]
+fn dimensions_without_a_name_of_their_own_may_differ() {
+    for device in all_devices() {
+        for name in ["?", "", "-1", "None"] {
+            let model = two_inputs(&[name, "3"], &[name]);
+            let outputs = session(&device, &model).run(&[("x", &ones(&[2, 3])), ("y", &ones(&[4]))]).unwrap();
+            assert_eq!((outputs[0].1.shape(), outputs[1].1.shape()), (&[2, 3][..], &[4][..]), "'{name}'");
+        }
+        let model = two_inputs(&["n", "m"], &["n"]);
+        for n in [3, 5, 3] {
+            session(&device, &model).run(&[("x", &ones(&[n, 4])), ("y", &ones(&[n]))]).unwrap();
+        }
+    }
+}
+
 #[test]
 fn shapes_that_do_not_fit_an_operator() {
     let mut main = graph(&["x"], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);

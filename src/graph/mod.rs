@@ -47,7 +47,7 @@ impl NodeId {
 pub enum Dim {
     /// A fixed size.
     Known(usize),
-    /// A size that each run may choose; equal names are meant to be equal sizes.
+    /// A size that each run may choose; dimensions of inputs with equal names have equal sizes.
     Symbol(String),
     /// A size without a name.
     Unknown,

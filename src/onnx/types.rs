@@ -14,12 +14,15 @@ pub(super) fn declared(info: &ValueInfoProto) -> (Option<DType>, Option<Vec<Dim>
     }
 }
 
-/// Exporters write an unknown size as no value, as -1, as an empty name and as a question mark.
+/// Exporters write an unknown size as no value, as -1, as an empty name, as a question mark, and as Python's `None` (WinMLTools,
+/// in the ONNX model zoo's tiny YOLO): none of these names a dimension.
 fn dim(dim: &tensor_shape_proto::Dimension) -> Dim {
     use tensor_shape_proto::dimension::Value;
     match &dim.value {
         Some(Value::DimValue(n)) => usize::try_from(*n).map_or(Dim::Unknown, Dim::Known),
-        Some(Value::DimParam(name)) if !matches!(name.as_str(), "" | "?" | "-1") => Dim::Symbol(name.clone()),
+        Some(Value::DimParam(name)) if !matches!(name.as_str(), "" | "?" | "-1" | "None") => {
+            Dim::Symbol(name.clone())
+        }
         _ => Dim::Unknown,
     }
 }
