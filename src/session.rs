@@ -388,6 +388,13 @@ fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String>
     Ok(())
 }
 
+    if plan::is_too_large(tensor.shape()) {
+        return Err(format!(
+            "has shape {:?}, whose sizes other than 0 make more than {} elements",
+            tensor.shape(),
+            plan::MAX_COUNT
+        ));
+    }
 /// Every node whose operator Sardonyx does not have.
 pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
     let node = |node: &crate::graph::Node| match &node.op {

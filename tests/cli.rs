@@ -23,6 +23,8 @@ use onnx::proto::{ModelProto, TensorProto};
 use program::{Ended, output, program, run, save};
 use serde_json::Value;
 
+const STRING: i32 = 8;
+
 /// A folder that goes with the test, and the path of a model in it.
 struct Place {
     folder: tempfile::TempDir,
@@ -256,6 +258,7 @@ fn arrays_that_cannot_be_are_refused_by_name() {
     refused(array("<f16", false, "(2,)", &[0; 32]), "f16");
     refused(array("<U1", false, "(2,)", &[0, 0xd8, 0, 0, 0, 0, 0, 0]), "no text");
     refused(array("<V2", false, "(2,)", &[0; 4]), "void");
+    refused([b"\x93NUMPY\x02\x00\xff\xff\xff\xff".as_slice(), &[b' '; 100]].concat(), "4294967295 bytes");
     let file = place.path("x.npy");
     std::fs::write(&file, array("<f8", false, "(2,)", &[0; 16])).unwrap();
     let ended = run(&["run", &place.model, "-i", &format!("x={file}")]);
@@ -335,12 +338,108 @@ fn random_inputs_follow_from_the_seed() {
     assert_ne!(first.raw, other.raw);
     let ended = run(&["run", &place.model]);
     assert!(ended.code == 2 && ended.err.contains("--shape 'x=1x3'"), "{ended:?}");
-    for (shape, why) in
-        [("x=2x4", "the model takes [rows, 3]"), ("x=2xthree", "is no shape"), ("z=1", "the inputs are x")]
-    {
+    for (shape, why) in [
+        ("x=2x4", "the model takes [rows, 3]"),
+        ("x=2xthree", "'three' is no size"),
+        ("z=1", "the inputs are x"),
+    ] {
         let ended = run(&["run", &place.model, "--device", "cpu", "--shape", shape]);
         assert!(ended.code == 2 && ended.err.contains(why), "{ended:?}");
     }
+}
+
+/// `y = relu(x)` and `b = relu(a)`.
+fn two_inputs(x: &[&str], a: &[&str]) -> Place {
+    let nodes = vec![node("Relu", &["x"], &["y"]), node("Relu", &["a"], &["b"])];
+    let mut main = graph(&[], nodes, &["y", "b"]);
+    main.input = vec![value("x", FLOAT, x), value("a", FLOAT, a)];
+    Place::of(&model(17, main))
+}
+
+#[test]
+fn sizes_are_checked_before_data_are_made() {
+    adapter();
+    let (open, declared) = (two_inputs(&["n", "m"], &["k"]), two_inputs(&["65536", "65536"], &["2"]));
+    let limit = "all inputs together may have 268435456 elements";
+    let max = u64::MAX.to_string();
+    let cases: [(&Place, &[&str], &[&str]); 8] = [
+        (&open, &["x=1x2147483648", "a=1"], &["input x: float32[n, m]", "[1, 2147483648]", limit]),
+        (&open, &["x=4294967296x4294967296", "a=1"], &["input x", "[4294967296, 4294967296]", limit]),
+        // Each is small enough, and both are not.
+        (&open, &["x=1x200000000", "a=200000000"], &["input a: float32[k]", "[200000000]", limit]),
+        (&open, &["x=-1x3", "a=1"], &["--shape x=-1x3: '-1' is no size"]),
+        (&open, &["x=99999999999999999999x3", "a=1"], &["'99999999999999999999' is no size"]),
+        (&open, &["x=3x", "a=1"], &["'' is no size"]),
+        // Nothing is drawn for it, and kernels' tables for single axes would be too large all the same.
+        (&open, &[&format!("x={max}x0"), "a=1"], &["input 'x'", &max, "more than 1073741823 elements"]),
+        (&declared, &[], &["input x: float32[65536, 65536]", limit]),
+    ];
+    for (place, shapes, words) in cases {
+        for command in
+            [&["run", "--device", "cpu"][..], &["run"], &["bench", "--runs", "1"], &["verify"], &["inspect"]]
+        {
+            let mut arguments = [command, &[&place.model]].concat();
+            shapes.iter().for_each(|shape| arguments.extend(["--shape", shape]));
+            let ended = run(&arguments);
+            // The card says what it can about a model that cannot be planned for.
+            let text = if command[0] == "inspect" && ended.code == 0 { &ended.out } else { &ended.err };
+            assert!(ended.code == 2 || command[0] == "inspect", "{arguments:?}: {ended:?}");
+            for word in words {
+                assert!(text.contains(word), "{arguments:?}: {word}: {ended:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn strings_are_counted_as_more_than_numbers() {
+    let mut main = graph(&[], vec![node("Identity", &["x"], &["y"])], &["y"]);
+    main.input = vec![value("x", STRING, &["n"])];
+    let place = Place::of(&model(17, main));
+    let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=20000000"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("input x: string[n]") && ended.err.contains("16777216 strings"), "{ended:?}");
+    let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=3"]);
+    assert!(ended.out.contains(r#"["a", "a", "a"]"#), "{ended:?}");
+}
+
+#[test]
+fn strings_that_numpy_would_pad_beyond_measure_are_not_written() {
+    let mut texts = vec!["a".to_string(); 5000];
+    texts[7] = "b".repeat(60_000);
+    let string_data = texts.into_iter().map(|text| text.into_bytes().into()).collect();
+    let constant = TensorProto { string_data, ..empty("x", STRING, &[5000]) };
+    let mut main = graph(&[], vec![node("Identity", &["x"], &["y"])], &[]);
+    main.initializer = vec![constant];
+    main.output = vec![value("y", STRING, &["5000"])];
+    let place = Place::of(&model(17, main));
+    let ended = run(&["run", &place.model, "--device", "cpu", "--outputs", &place.path("y.npz")]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("5000 strings of up to 60000 characters"), "{ended:?}");
+}
+
+#[test]
+fn a_named_dimension_has_one_size_in_random_inputs_too() {
+    let place = two_inputs(&["n", "3"], &["n"]);
+    let ran = json(&["run", &place.model, "--device", "cpu", "--shape", "x=5x3", "--json"]);
+    assert_eq!(ran["inputs"][1]["shape"], serde_json::json!([5]));
+    let ran = json(&["run", &place.model, "--device", "cpu", "--shape", "a=4", "--json"]);
+    assert_eq!(ran["inputs"][0]["shape"], serde_json::json!([4, 3]));
+    let card = json(&["inspect", &place.model, "--json"]);
+    assert_eq!(card["plan"]["shapes"], serde_json::json!([["x", [1, 3]], ["a", [1]]]));
+    let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=5x3", "--shape", "a=4"]);
+    assert!(ended.code == 2 && ended.err.contains("the model calls both 'n'"), "{ended:?}");
+}
+
+#[test]
+fn a_model_that_takes_none_of_the_sizes_tried_has_a_card() {
+    // Of five open dimensions, 224 each are more elements than are drawn.
+    let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["a", "b", "c", "d", "e"])];
+    main.initializer = vec![weights("w", &[7, 5], &[1.0; 35])];
+    let place = Place::of(&model(17, main));
+    let card = json(&["inspect", &place.model, "--json"]);
+    assert!(card["plan"].is_null() && card["plan_error"].as_str().unwrap().contains("MatMul"), "{card}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn measure(
     let created = since(&before, device.counters());
     drop(cold);
     let (session, warm_first_run_ms) = first_run(device, model, inputs)?;
-    let bar = ProgressBar::new((args.warmup + args.runs) as u64);
+    let bar = ProgressBar::new(args.warmup.saturating_add(args.runs) as u64);
     for _ in 0..args.warmup {
         session.run(inputs)?;
         bar.inc(1);

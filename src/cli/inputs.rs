@@ -1,10 +1,13 @@
 //! A run's inputs: from `.npz` and `.npy` files, or random of a given shape.
 
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, numpy};
 use crate::ops::case::splitmix;
 use crate::reference::Array;
+use crate::tensor::checked_count;
 use crate::{DType, Dim, Model, Tensor, ValueInfo};
 
 #[derive(Debug, clap::Args)]
@@ -48,28 +51,40 @@ impl InputArgs {
     /// All inputs of `model`: those of the files, and random ones for the rest.
     pub(super) fn load(&self, model: &Model, unknown: Unknown) -> Result<Vec<Input>, Failure> {
         let mut inputs = self.in_files(model)?;
-        let mut shapes = Vec::new();
-        for text in &self.shape {
-            let (info, dims) = split(text, model)?;
-            let shape = dimensions(dims);
-            shapes.push((&info.name, shape.ok_or_else(|| format!("--shape {text}: '{dims}' is no shape"))?));
+        let said = self.said(model)?;
+        let in_file = |info: &ValueInfo| inputs.iter().any(|input| input.name == info.name);
+        if let Some((info, _)) = said.iter().find(|(info, _)| in_file(info)) {
+            return Err(format!("--shape '{}': a file gives this input", info.name).into());
         }
+        let mut sizes = Sizes::default();
         for info in model.inputs() {
-            if inputs.iter().any(|input| input.name == info.name) {
-                if shapes.iter().any(|(name, _)| **name == info.name) {
-                    return Err(format!("--shape '{}': a file gives this input", info.name).into());
-                }
-                continue;
-            }
-            let given = shapes.iter().find(|(name, _)| **name == info.name).map(|(_, shape)| shape.clone());
-            let shape = match given.or_else(|| declared(info, unknown)) {
-                Some(shape) => shape,
+            let given = inputs.iter().filter(|input| input.name == info.name);
+            given.for_each(|input| sizes.learn(info, input.tensor.shape()));
+        }
+        said.iter().for_each(|(info, shape)| sizes.learn(info, shape));
+        let mut drawn = Vec::new();
+        for info in model.inputs().iter().filter(|info| !in_file(info)) {
+            let said = said.iter().find(|(other, _)| other.name == info.name).map(|(_, shape)| shape.clone());
+            match said.or_else(|| sizes.declared(info, unknown)) {
+                Some(shape) => drawn.push((info, shape)),
                 None => return Err(missing(info).into()),
-            };
+            }
+        }
+        check_size(&drawn)?;
+        for (info, shape) in drawn {
             let tensor = random(info, &shape, self.seed)?;
             inputs.push(Input { name: info.name.clone(), tensor, random: true });
         }
         Ok(inputs)
+    }
+
+    /// The shapes that the command line says.
+    fn said<'m>(&self, model: &'m Model) -> Result<Vec<(&'m ValueInfo, Vec<usize>)>, Failure> {
+        let shape = |text: &String| {
+            let (info, dims) = split(text, model)?;
+            Ok((info, dimensions(dims).map_err(|reason| format!("--shape {text}: {reason}"))?))
+        };
+        self.shape.iter().map(shape).collect()
     }
 
     fn in_files(&self, model: &Model) -> Result<Vec<Input>, Failure> {
@@ -89,7 +104,7 @@ impl InputArgs {
 }
 
 /// Splits `NAME=VALUE`. Names may hold `=` too, so it is the model's inputs that decide where.
-fn split<'a>(text: &'a str, model: &'a Model) -> Result<(&'a ValueInfo, &'a str), Failure> {
+fn split<'t, 'm>(text: &'t str, model: &'m Model) -> Result<(&'m ValueInfo, &'t str), Failure> {
     let found = text.match_indices('=').find_map(|(at, _)| {
         let info = model.inputs().iter().find(|info| info.name == text[..at])?;
         Some((info, &text[at + 1..]))
@@ -101,19 +116,44 @@ fn split<'a>(text: &'a str, model: &'a Model) -> Result<(&'a ValueInfo, &'a str)
 }
 
 /// The dimensions of `1x3x224x224`; nothing at all is a scalar.
-fn dimensions(text: &str) -> Option<Vec<usize>> {
-    text.split(['x', ',']).filter(|_| !text.is_empty()).map(|dim| dim.trim().parse().ok()).collect()
+fn dimensions(text: &str) -> Result<Vec<usize>, String> {
+    let size = |dim: &str| {
+        let size = dim.trim().parse();
+        size.map_err(|_| format!("'{dim}' is no size; a shape is written as 1x3x224x224"))
+    };
+    text.split(['x', ',']).filter(|_| !text.is_empty()).map(size).collect()
 }
 
-fn declared(info: &ValueInfo, unknown: Unknown) -> Option<Vec<usize>> {
-    let dims = info.shape.as_ref()?;
-    let size = |(axis, dim): (usize, &Dim)| match (dim, unknown) {
-        (Dim::Known(size), _) => Some(*size),
-        (_, Unknown::Refuse) => None,
-        (_, Unknown::Are(_)) if axis == 0 && dims.len() > 1 => Some(1),
-        (_, Unknown::Are(size)) => Some(size),
-    };
-    dims.iter().enumerate().map(size).collect()
+/// The sizes of named dimensions: of one name, all inputs have one.
+#[derive(Default)]
+struct Sizes<'m>(HashMap<&'m str, usize>);
+
+impl<'m> Sizes<'m> {
+    fn learn(&mut self, info: &'m ValueInfo, shape: &[usize]) {
+        for (dim, &size) in info.shape.iter().flatten().zip(shape) {
+            if let Dim::Symbol(name) = dim {
+                self.0.entry(name).or_insert(size);
+            }
+        }
+    }
+
+    /// The shape that the model declares, with the sizes known by name; `unknown` says the others.
+    fn declared(&mut self, info: &'m ValueInfo, unknown: Unknown) -> Option<Vec<usize>> {
+        let dims = info.shape.as_ref()?;
+        let open = |axis: usize| match unknown {
+            Unknown::Refuse => None,
+            Unknown::Are(_) if axis == 0 && dims.len() > 1 => Some(1),
+            Unknown::Are(size) => Some(size),
+        };
+        let size = |(axis, dim): (usize, &Dim)| match dim {
+            Dim::Known(size) => Some(*size),
+            Dim::Symbol(name) => self.0.get(name.as_str()).copied().or_else(|| open(axis)),
+            Dim::Unknown => open(axis),
+        };
+        let shape: Vec<usize> = dims.iter().enumerate().map(size).collect::<Option<_>>()?;
+        self.learn(info, &shape);
+        Some(shape)
+    }
 }
 
 fn missing(info: &ValueInfo) -> String {
@@ -130,26 +170,67 @@ fn missing(info: &ValueInfo) -> String {
     )
 }
 
+/// Elements of all random inputs together: they take 1 GiB as float32, and the reference computes with twice to four times
+/// that. What is larger comes from a file.
+const MOST_RANDOM: usize = 1 << 28;
+
+/// What a string takes more than a number.
+const TEXT: usize = 16;
+
+fn check_size(drawn: &[(&ValueInfo, Vec<usize>)]) -> Result<(), Failure> {
+    let mut left = MOST_RANDOM;
+    for (info, shape) in drawn {
+        let each = if info.dtype == Some(DType::String) { TEXT } else { 1 };
+        let cost = checked_count(shape).and_then(|count| count.checked_mul(each));
+        left = cost.and_then(|cost| left.checked_sub(cost)).ok_or_else(|| {
+            let limit = match each {
+                1 => format!("{MOST_RANDOM} elements"),
+                _ => format!("{} strings", MOST_RANDOM / TEXT),
+            };
+            format!(
+                "input {info}: shape {shape:?} is too large for random values: all inputs together may have {limit}; \
+                 say a smaller --shape, or give the input in a file (--inputs, -i)"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Elements that are drawn at once: the reference's arrays take more memory than tensors. Whole bytes of the narrowest types.
+const PIECE: usize = 1 << 16;
+
 /// Values that most models can do something with: floats in -1..1, bytes of any value, other integers 0 or 1, as ids,
 /// masks and lengths can be.
 fn random(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failure> {
     let Some(dtype) = info.dtype else {
         return Err(format!("input {info} is no tensor, and cannot be random").into());
     };
-    let count = crate::tensor::checked_count(shape).filter(|count| *count < 1 << 32);
-    let Some(count) = count else { return Err(format!("input {info}: shape {shape:?} is too large").into()) };
+    let (count, fail) =
+        (checked_count(shape).unwrap_or(0), |why: &dyn Display| format!("input {info}: {why}"));
+    if dtype == DType::String {
+        return Ok(Tensor::from_strings(shape, vec!["a".into(); count])?);
+    }
     let mut state = info.name.bytes().fold(seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
-    let mut next = || splitmix(&mut state);
-    let array = match dtype {
-        DType::String => Array::text(shape, vec!["a".into(); count]),
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(dtype.bytes_of(count).unwrap_or(0)).map_err(|why| fail(&why))?;
+    for start in (0..count).step_by(PIECE) {
+        let piece =
+            draw(dtype, PIECE.min(count - start), &mut state).to_tensor().map_err(|why| fail(&why))?;
+        bytes.extend_from_slice(piece.bytes());
+    }
+    Ok(Tensor::from_raw(dtype, shape, bytes)?)
+}
+
+fn draw(dtype: DType, count: usize, state: &mut u64) -> Array {
+    let mut next = || splitmix(state);
+    match dtype {
         DType::U8 | DType::I8 => {
-            Array::int(dtype, shape, (0..count).map(|_| i128::from(next() as u8)).collect())
+            Array::int(dtype, &[count], (0..count).map(|_| i128::from(next() as u8)).collect())
         }
         _ if dtype.is_float() => {
             let unit = |bits: u64| (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
-            Array::float(dtype, shape, (0..count).map(|_| unit(next())).collect())
+            Array::float(dtype, &[count], (0..count).map(|_| unit(next())).collect())
         }
-        _ => Array::int(dtype, shape, (0..count).map(|_| i128::from(next() & 1)).collect()),
-    };
-    Ok(array.to_tensor().map_err(|why| format!("input {info}: {why}"))?)
+        _ => Array::int(dtype, &[count], (0..count).map(|_| i128::from(next() & 1)).collect()),
+    }
 }

@@ -10,11 +10,18 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::Failure;
+use crate::plan::MAX_COUNT;
 use crate::reference::Array;
 use crate::tensor::checked_count;
 use crate::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Bytes of the longest header that is read: numpy reads 10,000.
+const LONGEST_HEADER: u64 = 1 << 16;
+
+/// Bytes of the longest array of strings that is written: numpy pads all to the longest.
+const LONGEST_TEXT: usize = 1 << 30;
 
 /// Which dtype an array is to have, by name: decides between those that numpy cannot tell apart.
 type Wanted<'a> = &'a dyn Fn(&str) -> Option<DType>;
@@ -89,6 +96,9 @@ impl Header {
         let mut length = vec![0; if start[6] == 1 { 2 } else { 4 }];
         source.read_exact(&mut length).map_err(|_| "it is cut short")?;
         let length = length.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+        if length > LONGEST_HEADER {
+            return Err(format!("its header has {length} bytes, and at most {LONGEST_HEADER} are read"));
+        }
         let mut text = Vec::new();
         source.take(length).read_to_end(&mut text).map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&text);
@@ -165,8 +175,11 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String
     let dtype = header.dtype(wanted)?;
     let (count, item) = (checked_count(&header.shape), header.item());
     let size = count.zip(item).and_then(|(count, item)| count.checked_mul(item));
-    let (Some(count), Some(item), Some(size)) = (count, item, size) else {
-        return Err(format!("its shape {:?} is too large", header.shape));
+    let (Some(count @ ..=MAX_COUNT), Some(item), Some(size)) = (count, item, size) else {
+        return Err(format!(
+            "its shape {:?} is too large: at most {MAX_COUNT} elements can be read",
+            header.shape
+        ));
     };
     let mut raw = Vec::new();
     source.take(size as u64).read_to_end(&mut raw).map_err(|e| e.to_string())?;
@@ -274,6 +287,12 @@ fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
         String => {
             let texts = tensor.strings().unwrap_or_default();
             let width = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
+            if width.checked_mul(4 * texts.len()).is_none_or(|size| size > LONGEST_TEXT) {
+                return Err(format!(
+                    "{} strings of up to {width} characters take more than {LONGEST_TEXT} bytes in numpy's form",
+                    texts.len()
+                ));
+            }
             let padded = |text: &std::string::String| {
                 let codes: Vec<u32> = text.chars().map(u32::from).collect();
                 (0..width).map(move |i| codes.get(i).copied().unwrap_or(0)).collect::<Vec<u32>>()

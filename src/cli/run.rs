@@ -9,7 +9,7 @@ use super::device::DeviceArgs;
 use super::inputs::{Input, InputArgs, Unknown, named};
 use super::{Outcome, bytes, numpy, placement, print, print_json};
 use crate::reference::Array;
-use crate::{Model, Session, SessionOptions, Tensor};
+use crate::{DType, Model, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -76,6 +76,7 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 /// Least, greatest and mean of the numbers, NaN left out, and how many are NaN. Nothing where no number is left.
+#[derive(Default)]
 struct Statistics {
     min: Option<f64>,
     max: Option<f64>,
@@ -83,16 +84,35 @@ struct Statistics {
     nan: usize,
 }
 
+/// Elements that are decoded at once: the reference's arrays take more memory than tensors. Whole bytes of the narrowest types.
+const PIECE: usize = 1 << 16;
+
 fn statistics(tensor: &Tensor) -> Option<Statistics> {
-    let values = Array::from_tensor(tensor).ok()?.to_f64().ok()?;
-    let numbers = || values.iter().copied().filter(|v| !v.is_nan());
-    let count = numbers().count();
-    Some(Statistics {
-        min: numbers().reduce(f64::min),
-        max: numbers().reduce(f64::max),
-        mean: (count > 0).then(|| numbers().sum::<f64>() / count as f64),
-        nan: values.len() - count,
-    })
+    let (mut statistics, mut sum, mut count) = (Statistics::default(), 0.0, 0usize);
+    for piece in pieces(tensor)? {
+        for value in Array::from_tensor(&piece?).ok()?.to_f64().ok()? {
+            if value.is_nan() {
+                statistics.nan += 1;
+                continue;
+            }
+            statistics.min = Some(statistics.min.map_or(value, |min| min.min(value)));
+            statistics.max = Some(statistics.max.map_or(value, |max| max.max(value)));
+            (sum, count) = (sum + value, count + 1);
+        }
+    }
+    statistics.mean = (count > 0).then(|| sum / count as f64);
+    Some(statistics)
+}
+
+/// The tensor's elements, some at a time. `None` for strings.
+fn pieces(tensor: &Tensor) -> Option<impl Iterator<Item = Option<Tensor>>> {
+    let (dtype, bytes, count) = (tensor.dtype(), tensor.shared_bytes(), tensor.len());
+    let piece = move |start: usize| {
+        let n = PIECE.min(count - start);
+        let at = dtype.bytes_of(start)?;
+        Tensor::from_raw(dtype, &[n], bytes.slice(at..at + dtype.bytes_of(n)?)).ok()
+    };
+    (dtype != DType::String).then(|| (0..count).step_by(PIECE).map(piece))
 }
 
 fn line(name: &str, tensor: &Tensor) -> String {

@@ -57,7 +57,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
         match line.split_once(' ') {
             Some(("run", count)) => {
                 let count: usize = count.trim().parse().map_err(|_| format!("'{line}': no number"))?;
-                let mut latencies = Vec::with_capacity(count);
+                let mut latencies = Vec::new();
                 for _ in 0..count {
                     let start = Instant::now();
                     session.run(&inputs)?;

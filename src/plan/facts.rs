@@ -24,7 +24,7 @@ const SMALL_CONSTANT: usize = 4096;
 const LARGEST: usize = 1 << 22;
 
 /// The limit of a tensor's element count: indices are u32 on the device.
-const MAX_COUNT: usize = u32::MAX as usize / 4;
+pub(crate) const MAX_COUNT: usize = u32::MAX as usize / 4;
 
 /// Dtype and shape of a value, and the value itself where planning knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -249,15 +249,17 @@ impl FactBase {
 
 /// Refuses outputs that are too large to be computed.
 pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
-    // Of a tensor without elements too: tables are made for single axes.
-    let large = |fact: &&Fact| {
-        let mut axes = fact.shape.iter().copied().filter(|&size| size > 0);
-        axes.try_fold(1, usize::checked_mul).is_none_or(|n| n > MAX_COUNT)
-    };
-    match outputs.iter().find(large) {
+    match outputs.iter().find(|fact| is_too_large(&fact.shape)) {
         Some(fact) => refuse!("the output {fact} has more than {MAX_COUNT} elements"),
         None => Ok(()),
     }
+}
+
+/// Whether a tensor is larger than can be computed with. Of one without elements, the other axes count: tables are made for
+/// single axes.
+pub(crate) fn is_too_large(shape: &[usize]) -> bool {
+    let mut axes = shape.iter().copied().filter(|&size| size > 0);
+    axes.try_fold(1, usize::checked_mul).is_none_or(|n| n > MAX_COUNT)
 }
 
 /// Marks the values that some operator needs while planning, and all that they are computed from.
