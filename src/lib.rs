@@ -36,6 +36,6 @@ pub use model::{Model, ValueInfo};
 pub use session::{Outputs, Session, SessionOptions};
 pub use summary::{KernelTime, PlanSummary};
 pub use tensor::{Element, Tensor};
-pub use verify::{ValueError, Verification, verify};
+pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
 
 pub use wgpu;

@@ -284,9 +284,13 @@ impl Session {
         Ok(executable)
     }
 
-    pub(crate) fn make_plan<G: Given>(&self, inputs: &[G], target: &crate::kernels::Target) -> Result<Plan> {
-        let given = |given: &G| (given.dtype(), given.shape().to_vec(), given.value().cloned());
-        let shapes: Inputs = inputs.iter().map(given).collect();
+    /// The values that the kernels of a run on these inputs hand on.
+    pub(crate) fn handed_on(&self, inputs: &[impl Given]) -> Result<Vec<ValueId>> {
+        Ok(plan::handed_on(&self.graph, &self.base.bind(&self.graph, &known(inputs))?))
+    }
+
+    pub(crate) fn make_plan(&self, inputs: &[impl Given], target: &crate::kernels::Target) -> Result<Plan> {
+        let shapes = known(inputs);
         let facts = self.base.bind(&self.graph, &shapes)?;
         let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
         let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -330,6 +334,11 @@ fn same_sizes(graph: &Graph) -> Vec<SameSize> {
         }
     }
     same
+}
+
+/// What planning may know of inputs.
+fn known(inputs: &[impl Given]) -> Inputs {
+    inputs.iter().map(|given| (given.dtype(), given.shape().to_vec(), given.value().cloned())).collect()
 }
 
 /// The executable in the cache, now the most recently used.
@@ -379,6 +388,13 @@ fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String>
         let wanted = value.dtype.map_or("?", DType::name);
         return Err(format!("is {}, and the model takes {wanted}", tensor.dtype()));
     }
+    if plan::is_too_large(tensor.shape()) {
+        return Err(format!(
+            "has shape {:?}, whose sizes other than 0 make more than {} elements",
+            tensor.shape(),
+            plan::MAX_COUNT
+        ));
+    }
     let Some(dims) = &value.shape else { return Ok(()) };
     let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
     if dims.len() != tensor.shape().len() || !dims.iter().zip(tensor.shape()).all(fits) {
@@ -388,13 +404,6 @@ fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String>
     Ok(())
 }
 
-    if plan::is_too_large(tensor.shape()) {
-        return Err(format!(
-            "has shape {:?}, whose sizes other than 0 make more than {} elements",
-            tensor.shape(),
-            plan::MAX_COUNT
-        ));
-    }
 /// Every node whose operator Sardonyx does not have.
 pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
     let node = |node: &crate::graph::Node| match &node.op {

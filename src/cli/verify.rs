@@ -8,7 +8,7 @@ use serde_json::json;
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
 use super::{Outcome, print, print_json};
-use crate::{Model, ValueError, Verification};
+use crate::{Cause, Model, Tolerances, ValueError, Verification};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,9 +18,16 @@ pub(super) struct Args {
     inputs: InputArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// The greatest error, as a part of a value's greatest magnitude, that is no divergence.
-    #[arg(long, value_name = "X", default_value_t = 1e-3)]
+    /// The greatest error of a node on the inputs that the GPU gave it, as a part of its value's greatest magnitude.
+    #[arg(long, value_name = "X", default_value_t = Tolerances::default().node)]
     tolerance: f64,
+    /// The greatest error of an output of a normal run, as a part of its greatest magnitude; as --tolerance if not given.
+    #[arg(long, value_name = "X")]
+    output_tolerance: Option<f64>,
+    /// An output is no divergence if it is off only because a node that rounds, compares or chooses took the other side for
+    /// an input near a tie, as in quantised models.
+    #[arg(long)]
+    allow_flips: bool,
     /// Show every value, in the order of the nodes, not only the worst.
     #[arg(long)]
     all: bool,
@@ -33,29 +40,33 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     let model = Model::load(&args.model)?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open_gpu()?;
-    let found = crate::verify(&device, &model, &named(&inputs), args.tolerance)?;
-    let first = found.first_divergence();
+    let tolerances =
+        Tolerances { node: args.tolerance, output: args.output_tolerance.unwrap_or(args.tolerance) };
+    let found = crate::verify(&device, &model, &named(&inputs), tolerances)?;
+    let divergence = found.divergence.as_ref();
     if json {
         print_json(&json!({
             "device": device.name(),
-            "tolerance": found.tolerance,
+            "tolerance": tolerances.node,
+            "output_tolerance": tolerances.output,
             "values": found.values,
             "outputs": found.outputs,
-            "first_divergence": first,
+            "fused": found.fused,
+            "divergence": divergence,
+            "first_divergence": found.first_divergence(),
+            "look_at": divergence.map(|divergence| divergence.to_string()),
         }))?;
     } else {
-        let verdict = match first {
-            None => {
-                format!("no divergence: every node is within {} of its greatest magnitude", found.tolerance)
-            }
-            Some(value) if value.node.is_empty() => {
-                format!("no node diverges, but an output of a normal run does: {}", row(value).trim_start())
-            }
-            Some(value) => format!("first divergence: {}", row(value).trim_start()),
+        let verdict = match divergence {
+            None => format!(
+                "no divergence: every node is within {}, and every output within {} of its greatest magnitude",
+                tolerances.node, tolerances.output
+            ),
+            Some(divergence) => format!("divergence: {divergence}\n{}", row(&divergence.value).trim_start()),
         };
         print(&format!("device {}\n{}\n{verdict}\n", device.name(), table(&found, args.all)))?;
     }
-    Ok(first.is_none())
+    Ok(divergence.is_none_or(|divergence| args.allow_flips && divergence.cause == Cause::Flip))
 }
 
 fn table(found: &Verification, all: bool) -> String {
@@ -65,7 +76,7 @@ fn table(found: &Verification, all: bool) -> String {
         rows.truncate(WORST);
     }
     let mut text = format!("{:>10} {:>10} {:>11}  value\n", "relative", "absolute", "accumulated");
-    rows.into_iter().chain(&found.outputs).for_each(|value| text += &(row(value) + "\n"));
+    rows.into_iter().chain(&found.fused).chain(&found.outputs).for_each(|value| text += &(row(value) + "\n"));
     if !all && found.values.len() > WORST {
         text += &format!(
             "the worst {WORST} of {} values, and the outputs; --all shows all\n",
@@ -77,10 +88,20 @@ fn table(found: &Verification, all: bool) -> String {
 
 fn row(value: &ValueError) -> String {
     let ValueError {
-        node, op, name, dtype, shape, absolute_error, relative_error, accumulated_error, ..
+        node,
+        op,
+        name,
+        dtype,
+        shape,
+        absolute_error,
+        relative_error,
+        accumulated_error,
+        flips,
+        ..
     } = value;
+    let flips = if *flips > 0 { format!(", {flips} at a tie") } else { String::new() };
     let maker = if node.is_empty() { "as a normal run gives it".into() } else { format!("of {op} '{node}'") };
     format!(
-        "{relative_error:>10.2e} {absolute_error:>10.2e} {accumulated_error:>11.2e}  {name}: {dtype}{shape:?} {maker}"
+        "{relative_error:>10.2e} {absolute_error:>10.2e} {accumulated_error:>11.2e}  {name}: {dtype}{shape:?} {maker}{flips}"
     )
 }

@@ -62,6 +62,25 @@ pub(crate) fn plan(
     placed(lower(graph, &facts, target, options, forms)?, target)
 }
 
+/// The values that one kernel makes and another reads: what there is to see of a run whose operators are fused.
+pub(crate) fn handed_on(graph: &Graph, facts: &Facts) -> Vec<ValueId> {
+    let mut unit_of = vec![None; graph.nodes.len()];
+    for (i, unit) in fusion::Units::of(graph, facts, &Options::default()).all.iter().enumerate() {
+        unit.nodes().for_each(|node| unit_of[node.index()] = Some(i));
+    }
+    let producers = graph.producers();
+    let made_in = |id: ValueId| producers[id.index()].and_then(|node| unit_of[node.index()]);
+    let mut values = Vec::new();
+    for (node, unit) in graph.nodes.iter().zip(&unit_of).filter(|(_, unit)| unit.is_some()) {
+        values.extend(
+            node.data_inputs().flatten().filter(|&id| made_in(id).is_some_and(|made| Some(made) != *unit)),
+        );
+    }
+    values.sort();
+    values.dedup();
+    values
+}
+
 fn lower(
     graph: &Graph,
     facts: &Facts,
