@@ -313,9 +313,8 @@ fn round_f16(x: f32) -> f32 {
   let bits = bitcast<u32>(x);
   let size = bits & 0x7fffffffu;
   let normal = (size + 0xfffu + ((size >> 13u) & 1u)) & 0xffffe000u;
-  // Below 2^-14 the grid is 2^-24: adding 0.5 puts the last bit of the sum there.
-  let tiny = bitcast<u32>((bitcast<f32>(size) + 0.5) - 0.5);
-  let finite = select(normal, tiny, size < 0x38800000u);
+  // Below 2^-14 the grid is even.
+  let finite = select(normal, round_to(size, -24), size < 0x38800000u);
   let result = select(finite, 0x7f800000u, size >= 0x477ff000u && size <= 0x7f800000u);
   return bitcast<f32>(select(result, size, size > 0x7f800000u) | (bits & 0x80000000u));
 }
@@ -333,9 +332,8 @@ fn round_small(x: f32, mantissa: u32, least: i32, most: f32, beyond: u32) -> f32
   let size = bits & 0x7fffffffu;
   let drop = 23u - mantissa;
   let normal = (size + (1u << (drop - 1u)) - 1u + ((size >> drop) & 1u)) & ~((1u << drop) - 1u);
-  // Below the normal numbers the grid is even: adding a number whose last bit is the grid's puts it there.
-  let anchor = bitcast<f32>(u32(least - i32(mantissa) + 150) << 23u);
-  let tiny = bitcast<u32>((bitcast<f32>(size) + anchor) - anchor);
+  // Below the normal numbers the grid is even.
+  let tiny = round_to(size, least - i32(mantissa));
   let finite = select(normal, tiny, size < (u32(least + 127) << 23u));
   let result = select(finite, beyond, finite > bitcast<u32>(most)) | (bits & 0x80000000u);
   // A format without NaN makes it negative zero.
@@ -359,3 +357,12 @@ fn round_e8m0(x: f32, least: u32, saturate: bool) -> f32 {
   let none = size > 0x7f800000u || (beyond && !saturate);
   return bitcast<f32>(select(result, 0x7fc00000u, none));
 }
+// The bits of a size rounded to a multiple of 2^exponent, ties to even, for sizes below 2^(exponent + 24). By integers: drivers
+// make x of (x + c) - c.
+fn round_to(size: u32, exponent: i32) -> u32 {
+  let drop = u32(clamp(exponent + 150 - i32(size >> 23u), 1, 25));
+  let whole = (size & 0x7fffffu) | 0x800000u;
+  let steps = (whole + (1u << (drop - 1u)) - 1u + ((whole >> drop) & 1u)) >> drop;
+  return bitcast<u32>(f32(steps) * bitcast<f32>(u32(exponent + 127) << 23u));
+}
+
