@@ -151,16 +151,34 @@ fn erf(x: f32) -> f32 {
 }
 
 fn fmod(a: f32, b: f32) -> f32 {
-  let finite = (bitcast<u32>(a) & 0x7fffffffu) < 0x7f800000u;
-  let endless = (bitcast<u32>(b) & 0x7fffffffu) == 0x7f800000u;
-  let r = select(a - b * trunc(a / b), a, endless);
-  return select(nan(), r, finite && b != 0.0 && !is_nan(b));
+  // As C's: exact, with the sign of the dividend. By integers, since drivers reassociate a - q * b.
+  let bits = bitcast<u32>(a);
+  let size = bits & 0x7fffffffu;
+  let divisor = bitcast<u32>(b) & 0x7fffffffu;
+  let x = normalized(size);
+  let y = normalized(divisor);
+  // Three times three steps are enough for the greatest quotient, 2^277.
+  let first = fmod_step(vec3<u32>(select(x.x, x.x - y.x, x.x >= y.x), x.y - min(x.y, y.y), y.x));
+  var s = first;
+  if (first.y > 0u) {
+    s = fmod_steps(fmod_steps(fmod_steps(first)));
+  }
+  let zeros = countLeadingZeros(s.x | 1u) - 8u;
+  let normal = ((y.y - 32u - zeros) << 23u) | ((s.x << zeros) & 0x7fffffu);
+  let subnormal = select(s.x >> ((33u - y.y) & 31u), s.x << ((y.y - 33u) & 31u), y.y >= 33u);
+  let rest = select(select(subnormal, normal, y.y > 32u + zeros), 0u, s.x == 0u);
+  let result = bitcast<f32>(select(rest, size, size < divisor) | (bits & 0x80000000u));
+  let none = size >= 0x7f800000u || divisor > 0x7f800000u || divisor == 0u;
+  return select(result, nan(), none);
 }
 
 fn rem_floor_f32(a: f32, b: f32) -> f32 {
-  // numpy's: the sign of the divisor.
+  // numpy's: the sign of the divisor, also of zero.
   let r = fmod(a, b);
-  return select(r, r + b, r != 0.0 && !is_nan(r) && ((r < 0.0) != (b < 0.0)));
+  let opposite = ((bitcast<u32>(r) ^ bitcast<u32>(b)) & 0x80000000u) != 0u;
+  let moved = select(r, r + b, opposite && !is_nan(r));
+  let zero = bitcast<f32>(bitcast<u32>(b) & 0x80000000u);
+  return select(moved, zero, (bitcast<u32>(r) & 0x7fffffffu) == 0u);
 }
 
 fn rem_floor_i32(a: i32, b: i32) -> i32 {
@@ -254,19 +272,79 @@ fn pow_overflows_u32(a: u32, b: u32) -> bool {
 fn pow_overflows_i32(a: i32, b: i32) -> bool {
   let power = power_checked(bitcast<u32>(abs(a)), u32(max(b, 0)));
   let most = select(0x7fffffffu, 0x80000000u, a < 0 && (b & 1) == 1);
+// A step of a remainder: (r * 2^28) % b of (r, exponent left, b), or less if the exponent is, for 2^23 <= b < 2^24 and r < b. The
+// quotient is an estimate that may be off by 65; in words that wrap what is left of it is exact.
+fn fmod_step(s: vec3<u32>) -> vec3<u32> {
+  let shift = min(s.y, 28u);
+  let b = f32(s.z);
+  let q = u32(f32(s.x) * (bitcast<f32>((127u + shift) << 23u) / b));
+  let rest = bitcast<i32>((s.x << shift) - q * s.z);
+  let near = rest - i32(floor(f32(rest) / b)) * i32(s.z);
+  let raised = near + select(0, i32(s.z), near < 0);
+  return vec3<u32>(u32(select(raised, raised - i32(s.z), raised >= i32(s.z))), s.y - shift, s.z);
+}
+
+fn fmod_steps(s: vec3<u32>) -> vec3<u32> {
+  return fmod_step(fmod_step(fmod_step(s)));
+}
+
+// (mantissa, exponent + 32) of a positive number's bits, the mantissa with 24 bits, also of a subnormal number.
+fn normalized(size: u32) -> vec2<u32> {
+  let subnormal = size < 0x00800000u;
+  let mantissa = select((size & 0x7fffffu) | 0x800000u, size, subnormal);
+  let zeros = countLeadingZeros(mantissa | 1u) - 8u;
+  return vec2<u32>(mantissa << zeros, select(size >> 23u, 1u, subnormal) + 32u - zeros);
+}
+
   return (power.w & 1u) != 0u || power.x > most;
 }
 
 fn pow_full(a: f32, b: f32) -> f32 {
-  // WGSL's pow is for positive bases only, and pow(0, 0) is 0 on lavapipe.
-  let odd = abs(b) < 16777216.0 && (i32(clamp(b, -16777216.0, 16777216.0)) & 1) != 0 && floor(b) == b;
-  let whole = floor(b) == b;
-  let size = select(pow(abs(a), b), abs(a) * abs(a), b == 2.0);
-  let negative = select(nan(), select(size, -size, odd), whole);
-  let zero = select(select(0.0, infinity(), b < 0.0), 1.0, b == 0.0);
-  let by_sign = select(size, negative, a < 0.0);
-  let result = select(by_sign, zero, a == 0.0);
-  return select(select(result, a + b, is_nan(a) || is_nan(b)), 1.0, b == 0.0 || a == 1.0);
+  // As C's.
+  let size = bitcast<u32>(a) & 0x7fffffffu;
+  let exponent = bitcast<u32>(b) & 0x7fffffffu;
+  let raises = (bitcast<u32>(b) & 0x80000000u) == 0u;
+  let whole = floor(b) == b && exponent >= 0x3f800000u;
+  let odd = whole && abs(b) < 16777216.0 && (i32(clamp(b, -16777216.0, 16777216.0)) & 1) != 0;
+  let plain = select(two_to(power_exponent(size, clamp(b, -1e11, 1e11))), abs(a) * abs(a), b == 2.0);
+  // Of 0 and infinity, and of what is not 1 to an infinite power.
+  let grows = select(size == 0x7f800000u, size > 0x3f800000u, exponent == 0x7f800000u) == raises;
+  let extreme = select(0.0, infinity(), grows);
+  let ends = size == 0u || size == 0x7f800000u || exponent == 0x7f800000u;
+  let positive = select(select(plain, extreme, ends), 1.0, size == 0x3f800000u);
+  let negative = select(select(positive, -positive, odd), nan(), !whole && !ends);
+  let result = select(positive, negative, (bitcast<u32>(a) & 0x80000000u) != 0u);
+  let none = size > 0x7f800000u || exponent > 0x7f800000u;
+  return select(select(result, nan(), none), 1.0, exponent == 0u || bitcast<u32>(a) == 0x3f800000u);
+}
+
+// A whole number to a power that is none, truncated; exact where the result and its distance to the next whole number are not
+// beyond 28 bits.
+fn pow_fraction(a: u32, b: f32) -> u32 {
+  let near = f32(a);
+  // What f32 does not hold of the number.
+  let left = f32(bitcast<i32>(a - u32(near))) / near * 1.44269504;
+  let exponent = power_exponent(bitcast<u32>(near), b);
+  let rounded = round(two_to(vec2<f32>(exponent.x, exponent.y + b * left)));
+  let inverse = power_exponent(bitcast<u32>(max(rounded, 1.0)), 1.0);
+  // Without its last bit, which is 0, the difference stays one: Mesa adds the parts of each first.
+  let apart = bitcast<f32>(bitcast<u32>(exponent.x - inverse.x) & 0xfffffffeu);
+  let above = (apart + (exponent.y + b * left - inverse.y)) < -1e-9 * (2.0 + abs(b));
+  let result = u32(min(rounded, 4294967040.0));
+  return select(result - select(0u, 1u, above && result > 0u), 0u, a == 0u);
+}
+
+fn pow_u32_f32(a: u32, b: f32) -> u32 {
+  let whole = floor(b) == b && abs(b) < 2147483648.0;
+  let power = pow_u32(a, u32(max(b, 0.0)));
+  return select(pow_fraction(a, b), select(power, select(0u, 1u, a == 1u), b < 0.0), whole);
+}
+
+fn pow_i32_f32(a: i32, b: f32) -> i32 {
+  let whole = floor(b) == b && abs(b) < 2147483648.0;
+  // A root of a negative number is none, which becomes 0.
+  let fraction = select(bitcast<i32>(pow_fraction(u32(max(a, 0)), b)), 0, is_nan(b));
+  return select(fraction, pow_i32(a, i32(clamp(b, -2147483648.0, 2147483520.0))), whole);
 }
 
 fn shift_left(a: u32, b: u32) -> u32 {
@@ -364,5 +442,40 @@ fn round_to(size: u32, exponent: i32) -> u32 {
   let whole = (size & 0x7fffffu) | 0x800000u;
   let steps = (whole + (1u << (drop - 1u)) - 1u + ((whole >> drop) & 1u)) >> drop;
   return bitcast<u32>(f32(steps) * bitcast<f32>(u32(exponent + 127) << 23u));
+}
+
+// b * log2(a) for a positive number's bits, as a sum of two: pow amplifies the error of a logarithm by the result's.
+fn power_exponent(a: u32, b: f32) -> vec2<f32> {
+  let parts = normalized(a);
+  let upper = (parts.x & 0x7fffffu) > 0x3504f3u;
+  let m = bitcast<f32>((parts.x & 0x7fffffu) | select(0x3f800000u, 0x3f000000u, upper));
+  let exponent = f32(i32(parts.y) - select(159, 158, upper));
+  // log2(m) = 2 / ln(2) * atanh(s), s = (m - 1) / (m + 1), where products of halves are exact.
+  let s = (m - 1.0) / (m + 1.0);
+  let high = upper_half(s);
+  let mh = upper_half(m);
+  let low = ((((m - 1.0) - high) - high * mh) - high * (m - mh)) / (m + 1.0);
+  let t = s * s;
+  let series = s * t * (0.961796694 + t * (0.577078016 + t * (0.412198583 + t * (0.320598898 + t * 0.262308189))));
+  // 2 / ln(2) is 2.884765625 and 6.24456e-4.
+  let first = high * 2.884765625;
+  let second = high * 6.2445671e-4 + (low * 2.88539008 + series);
+  let sum = upper_half(exponent + first + second);
+  let rest = ((exponent - sum) + first) + second;
+  let bh = upper_half(b);
+  return vec2<f32>(bh * sum, (b - bh) * sum + b * rest);
+}
+
+fn two_to(x: vec2<f32>) -> f32 {
+  let inside = abs(x.x) < 300.0;
+  let high = select(select(-300.0, 300.0, x.x > 0.0), x.x, inside);
+  let low = select(0.0, x.y, inside);
+  let whole = round(high + low);
+  let t = ((high - whole) + low) * 0.69314718;
+  let y = 1.0 + (t + t * t * (0.5 + t * (1.0 / 6.0 + t * (1.0 / 24.0 + t * (1.0 / 120.0 + t * (1.0 / 720.0 + t / 5040.0))))));
+  // In two steps, as the power may be out of range where the result is not.
+  let half = i32(whole) / 2;
+  let near = y * bitcast<f32>(u32(clamp(half, -126, 127) + 127) << 23u);
+  return near * bitcast<f32>(u32(clamp(i32(whole) - half, -126, 127) + 127) << 23u);
 }
 

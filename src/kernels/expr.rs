@@ -81,6 +81,8 @@ pub(crate) enum Fn2 {
 }
 
 /// A 64-bit integer type whose values the device holds in 32 bits: what computes one reports results that do not fit.
+    /// An integer to the power of a float, truncated.
+    PowFloat,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wide {
     pub(crate) signed: bool,
@@ -719,6 +721,8 @@ fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static
     }
 }
 
+        Fn2::PowFloat if scalar == Scalar::I32 => return call("pow_i32_f32", &format!("{a}, {b}"), used),
+        Fn2::PowFloat => return call("pow_u32_f32", &format!("{a}, {b}"), used),
 /// WGSL of `x`, of register type `scalar`, rounded or wrapped to `dtype`.
 pub(crate) fn narrow(
     dtype: DType,

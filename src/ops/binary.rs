@@ -118,7 +118,7 @@ impl Operator for Binary {
                 }
                 (Numbers::Int(a), i) => match operands.get(1) {
                     // An integer base with a float exponent.
-                    Some((Numbers::Float(b), j)) => ints.push((a[i] as f64).powf(b[*j]) as i128),
+                    Some((Numbers::Float(b), j)) => ints.push(truncated((a[i] as f64).powf(b[*j]))),
                     _ => {
                         let values = operands.iter().map(|(data, i)| int_at(data, *i));
                         ints.push(self.int(&values.collect::<Vec<i128>>(), first.dtype)?);
@@ -145,12 +145,14 @@ impl Operator for Binary {
         let mut count = 1;
         for mut input in inputs {
             if self.function == Pow {
-                // Only whole exponents of whole bases are exact in integers.
                 if e.scalar(result) != Scalar::F32 && e.scalar(input) == Scalar::F32 {
-                    let base = e.convert(result, Scalar::F32);
-                    let power = e.two(Fn2::Pow, base, input);
-                    let rounded = e.one(crate::kernels::expr::Fn1::Round, power);
-                    return Some(e.convert(rounded, e.scalar(first)));
+                    if e.wide.is_some() {
+                        // For its report of a power beyond 32 bits.
+                        let base = e.convert(result, Scalar::F32);
+                        let power = e.two(Fn2::Pow, base, input);
+                        e.convert(power, e.scalar(result));
+                    }
+                    return Some(e.two(Fn2::PowFloat, result, input));
                 }
                 input = e.convert(input, e.scalar(result));
             }
@@ -172,6 +174,11 @@ fn float_at(data: &Numbers, i: usize) -> f64 {
         Numbers::Int(v) => v[i] as f64,
         Numbers::Text(_) => f64::NAN,
     }
+}
+
+/// A power as an integer; one that is no number becomes 0.
+fn truncated(power: f64) -> i128 {
+    if power.is_finite() { power as i128 } else { 0 }
 }
 
 fn int_at(data: &Numbers, i: usize) -> i128 {
@@ -218,7 +225,14 @@ impl Binary {
             Mod if self.truncate => a % b,
             Mod => {
                 let r = a % b;
-                if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+                // numpy's: zero too has the sign of the divisor.
+                if r == 0.0 {
+                    r.copysign(b)
+                } else if (r < 0.0) != (b < 0.0) {
+                    r + b
+                } else {
+                    r
+                }
             }
             Equal => test(a == b),
             Greater => test(a > b),
@@ -244,7 +258,7 @@ impl Binary {
             Mul => a.wrapping_mul(b),
             Div => a / b,
             Pow if b >= 0 => power(a, b, dtype),
-            Pow => (a as f64).powf(b as f64) as i128,
+            Pow => truncated((a as f64).powf(b as f64)),
             Mod if self.truncate => a % b,
             Mod => a - b * a.div_euclid(b) - if a.rem_euclid(b) != 0 && b < 0 { -b } else { 0 },
             And | BitwiseAnd => a & b,
