@@ -39,6 +39,8 @@ pub enum DType {
     F8E8M0,
     U2,
     I2,
+    F6E2M3,
+    F6E3M2,
 }
 
 /// (variant, ONNX enum number, name, bits per element)
@@ -69,6 +71,8 @@ const TABLE: &[(DType, i32, &str, usize)] = &[
     (DType::F8E8M0, 24, "float8e8m0", 8),
     (DType::U2, 25, "uint2", 2),
     (DType::I2, 26, "int2", 2),
+    (DType::F6E2M3, 27, "float6e2m3", 6),
+    (DType::F6E3M2, 28, "float6e3m2", 6),
 ];
 
 impl DType {
@@ -97,7 +101,7 @@ impl DType {
         self.row().3
     }
 
-    /// Bytes that `count` elements take in ONNX's raw form (4- and 2-bit types are packed), if that does not overflow.
+    /// Bytes that `count` elements take in ONNX's raw form (types of fewer than 8 bits are packed), if that does not overflow.
     pub fn bytes_of(self, count: usize) -> Option<usize> {
         count.checked_mul(self.bits())?.checked_add(7).map(|bits| bits / 8)
     }
@@ -105,7 +109,20 @@ impl DType {
     /// Whether values are real numbers with a fraction.
     pub fn is_float(self) -> bool {
         use DType::*;
-        matches!(self, F32 | F16 | F64 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F4E2M1 | F8E8M0)
+        matches!(
+            self,
+            F32 | F16
+                | F64
+                | BF16
+                | F8E4M3FN
+                | F8E4M3FNUZ
+                | F8E5M2
+                | F8E5M2FNUZ
+                | F6E2M3
+                | F6E3M2
+                | F4E2M1
+                | F8E8M0
+        )
     }
 
     /// Whether values are whole numbers (bool is not).

@@ -1,7 +1,7 @@
-//! Elements of 8 bits and fewer: the small float formats, and the packing of 4- and 2-bit elements into bytes.
+//! Elements of 8 bits and fewer: the small float formats, and the packing of 6-, 4- and 2-bit elements into bytes.
 //!
 //! ONNX names them after sign-exponent-mantissa: E4M3FN (finite: no infinities), the FNUZ variants (and no negative zero, whose
-//! code is NaN), E5M2 (as IEEE 754), E2M1 (numbers only) and E8M0 (powers of two only).
+//! code is NaN), E5M2 (as IEEE 754), E2M3, E3M2 and E2M1 (numbers only) and E8M0 (powers of two only).
 
 use crate::DType;
 
@@ -38,6 +38,8 @@ impl Format {
             DType::F8E4M3FNUZ => format(8, 3, 8, 240.0, Special::NegativeZero),
             DType::F8E5M2 => format(8, 2, 15, 57344.0, Special::Ieee),
             DType::F8E5M2FNUZ => format(8, 2, 16, 57344.0, Special::NegativeZero),
+            DType::F6E2M3 => format(6, 3, 1, 7.5, Special::None),
+            DType::F6E3M2 => format(6, 2, 3, 28.0, Special::None),
             DType::F4E2M1 => format(4, 1, 1, 6.0, Special::None),
             _ => None,
         }
@@ -155,20 +157,29 @@ pub(crate) fn decode_e8m0(code: u8) -> f64 {
 
 /// The codes of `count` elements of `bits` each, packed low bits first.
 pub(crate) fn unpack(bytes: &[u8], bits: usize, count: usize) -> Vec<u8> {
-    let per_byte = 8 / bits;
-    let mask = (1u16 << bits) as u8;
-    let code = |i: usize| bytes[i / per_byte] >> (i % per_byte * bits) & mask.wrapping_sub(1);
-    (0..count.min(bytes.len() * per_byte)).map(code).collect()
+    let mask = ((1u16 << bits) - 1) as u8;
+    let code = |i: usize| {
+        let at = i * bits;
+        // An element of 6 bits may begin in one byte and end in the next.
+        let next = bytes.get(at / 8 + 1).copied().unwrap_or(0);
+        (u16::from_le_bytes([bytes[at / 8], next]) >> (at % 8)) as u8 & mask
+    };
+    (0..count.min(bytes.len() * 8 / bits)).map(code).collect()
 }
 
 /// Codes of `bits` each, packed low bits first.
 pub(crate) fn pack(codes: &[u8], bits: usize) -> Vec<u8> {
-    let per_byte = 8 / bits;
     let mask = ((1u16 << bits) - 1) as u8;
-    let byte = |codes: &[u8]| {
-        codes.iter().rev().fold(0u16, |byte, &code| byte << bits | u16::from(code & mask)) as u8
-    };
-    codes.chunks(per_byte).map(byte).collect()
+    let mut bytes = vec![0u8; (codes.len() * bits).div_ceil(8)];
+    for (i, &code) in codes.iter().enumerate() {
+        let at = i * bits;
+        let [low, high] = (u16::from(code & mask) << (at % 8)).to_le_bytes();
+        bytes[at / 8] |= low;
+        if high != 0 {
+            bytes[at / 8 + 1] |= high;
+        }
+    }
+    bytes
 }
 
 /// The exponent of the greatest power of two that is not above a positive number; the least there is for 0.
@@ -184,8 +195,15 @@ fn power_of_two(exponent: i32) -> f64 {
 mod tests {
     use super::*;
 
-    const FORMATS: [DType; 5] =
-        [DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F4E2M1];
+    const FORMATS: [DType; 7] = [
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F6E2M3,
+        DType::F6E3M2,
+        DType::F4E2M1,
+    ];
 
     #[test]
     fn every_code_is_its_own() {
@@ -215,6 +233,15 @@ mod tests {
         assert_eq!(Format::of(DType::F8E5M2).unwrap().decode(0x7b), 57344.0);
         assert_eq!(Format::of(DType::F8E4M3FNUZ).unwrap().decode(0x7f), 240.0);
         assert_eq!(Format::of(DType::F8E5M2FNUZ).unwrap().decode(0x7f), 57344.0);
+        // OCP Microscaling formats, tables 3 and 4.
+        assert_eq!(
+            [0x1f, 0x08, 0x01].map(|c| Format::of(DType::F6E2M3).unwrap().decode(c)),
+            [7.5, 1.0, 0.125]
+        );
+        assert_eq!(
+            [0x1f, 0x04, 0x01].map(|c| Format::of(DType::F6E3M2).unwrap().decode(c)),
+            [28.0, 0.25, 0.0625]
+        );
         let fours: Vec<f64> = (0..8).map(|code| Format::of(DType::F4E2M1).unwrap().decode(code)).collect();
         assert_eq!(fours, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]);
     }
@@ -245,5 +272,12 @@ mod tests {
         assert_eq!(pack(&[1, 2, 3, 0, 1], 2), [0b00_11_10_01, 1]);
         assert_eq!(unpack(&[0x21, 0x03], 4, 3), [1, 2, 3]);
         assert_eq!(unpack(&[0xff], 8, 1), [0xff]);
+        // onnx.proto: four elements of 6 bits are three bytes.
+        let (x, packed) = ([0x21, 0x3f, 0x05, 0x2a, 0x13], pack(&[0x21, 0x3f, 0x05, 0x2a, 0x13], 6));
+        assert_eq!(
+            packed,
+            [x[0] | (x[1] & 3) << 6, x[1] >> 2 | (x[2] & 15) << 4, x[2] >> 4 | x[3] << 2, x[4]]
+        );
+        assert_eq!(unpack(&packed, 6, 5), x);
     }
 }

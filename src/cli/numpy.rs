@@ -13,7 +13,7 @@ use super::Failure;
 use crate::plan::MAX_COUNT;
 use crate::reference::Array;
 use crate::tensor::checked_count;
-use crate::{DType, Tensor};
+use crate::{DType, Tensor, small};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -217,10 +217,8 @@ fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) ->
         }
         (DType::Bool, _) => Tensor::from_bools(shape, &raw.iter().map(|&byte| byte != 0).collect::<Vec<_>>()),
         (_, 'V') if dtype.bits() < 8 => {
-            let codes = raw.iter().map(|&byte| i128::from(byte)).collect();
-            // A 4-bit float is repacked by its code, as the integer of the same width is.
-            let packed = Array::int(DType::U4, shape, codes).to_tensor().map_err(|why| why.0)?;
-            Tensor::from_raw(dtype, shape, packed.bytes().to_vec())
+            // numpy has a byte for each code.
+            Tensor::from_raw(dtype, shape, small::pack(&raw, dtype.bits()))
         }
         _ => Tensor::from_raw(dtype, shape, raw),
     };
@@ -302,11 +300,8 @@ fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
         }
         I4 | I2 => ("|i1".into(), bytes_of(small()?)),
         U4 | U2 => ("|u1".into(), bytes_of(small()?)),
-        F4E2M1 => {
-            let codes =
-                Tensor::from_raw(U4, tensor.shape(), tensor.bytes().to_vec()).map_err(|e| e.to_string())?;
-            let codes = Array::from_tensor(&codes).and_then(|a| a.ints().map(<[i128]>::to_vec));
-            ("|V1".into(), bytes_of(codes.map_err(|why| why.0)?))
+        F6E2M3 | F6E3M2 | F4E2M1 => {
+            ("|V1".into(), small::unpack(tensor.bytes(), tensor.dtype().bits(), tensor.len()))
         }
         F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => ("|V1".into(), tensor.bytes().to_vec()),
     };

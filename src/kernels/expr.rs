@@ -24,7 +24,8 @@ impl Scalar {
     pub(crate) fn of(dtype: DType) -> Option<Scalar> {
         use DType::*;
         Some(match dtype {
-            F32 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1 => Scalar::F32,
+            F32 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F6E2M3 | F6E3M2
+            | F4E2M1 => Scalar::F32,
             I64 | I32 | I16 | I8 | I4 | I2 => Scalar::I32,
             U64 | U32 | U16 | U8 | U4 | U2 => Scalar::U32,
             Bool => Scalar::Bool,
@@ -448,8 +449,8 @@ impl Builder {
     pub(crate) fn narrow(&mut self, x: Reg, dtype: DType) -> Reg {
         use DType::*;
         match dtype {
-            F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F4E2M1 | I16 | U16 | I8 | U8 | I4
-            | U4 | I2 | U2 => {
+            F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F6E2M3 | F6E3M2 | F4E2M1 | I16
+            | U16 | I8 | U8 | I4 | U4 | I2 | U2 => {
                 let scalar = self.scalar(x);
                 self.push(Instr::Narrow(dtype, x), scalar)
             }

@@ -6,7 +6,7 @@ use super::external::External;
 use super::proto::{TensorProto, tensor_proto::DataLocation};
 use crate::error::{Why, refuse};
 use crate::tensor::checked_count;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, small};
 
 /// The tensor of an initializer or an attribute.
 pub(super) fn import(proto: &TensorProto, external: &mut External) -> Result<Tensor> {
@@ -121,17 +121,23 @@ fn typed(proto: &TensorProto, dtype: DType, count: usize, size: usize) -> Result
             expect("int32_data", proto.int32_data.len(), count)?;
             Ok(proto.int32_data.iter().flat_map(|v| v.to_le_bytes()).collect())
         }
+        F6E2M3 | F6E3M2 => {
+            expect("int32_data", proto.int32_data.len(), count)?;
+            let code = |v: i32| u8::try_from(v).ok().filter(|&code| code < 64);
+            let codes = narrow(&proto.int32_data, dtype.name(), |v| code(v).map(u8::to_le_bytes))?;
+            Ok(small::pack(&codes, 6))
+        }
         _ => {
             // 4- and 2-bit types are packed into bytes first, and one byte is one int32.
             let width = dtype.bits().div_ceil(8).max(1);
             expect("int32_data", proto.int32_data.len(), size / width)?;
-            small(&proto.int32_data, dtype)
+            narrow_types(&proto.int32_data, dtype)
         }
     }
 }
 
 /// The types of 16 bits and less, which int32_data holds as numbers or as bit patterns.
-fn small(values: &[i32], dtype: DType) -> Result<Vec<u8>, Why> {
+fn narrow_types(values: &[i32], dtype: DType) -> Result<Vec<u8>, Why> {
     use DType::*;
     match dtype {
         I16 => narrow(values, "int16", |v| i16::try_from(v).ok().map(i16::to_le_bytes)),

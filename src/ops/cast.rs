@@ -4,8 +4,9 @@
 //! 15, 19, 21, 23, 24, 25.
 
 use super::case::{self, Case, Tolerance};
+use super::quantize::clamped;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
-use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
+use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
 use crate::plan::Fact;
 use crate::reference::number;
 use crate::small::{Format, RoundMode};
@@ -66,16 +67,22 @@ impl Operator for Cast {
         let value = e.convert(required(inputs, 0).ok()?, Scalar::of(out)?);
         Some(match Format::of(out) {
             _ if out == DType::F8E8M0 => e.one(Fn1::RoundE8m0(self.mode, self.saturate), value),
-            Some(format) if self.saturate => {
-                let (least, most) = (e.f32(-format.most as f32), e.f32(format.most as f32));
-                let raised = e.two(Fn2::Max, value, least);
-                e.two(Fn2::Min, raised, most)
-            }
+            Some(_) if self.saturate => clamped(e, value, out),
             // Rounding and wrapping to narrower dtypes follows by itself.
             _ => value,
         })
     }
 }
+
+const SMALL: [DType; 7] = [
+    DType::F8E4M3FN,
+    DType::F8E4M3FNUZ,
+    DType::F8E5M2,
+    DType::F8E5M2FNUZ,
+    DType::F6E2M3,
+    DType::F6E3M2,
+    DType::F4E2M1,
+];
 
 fn cases(op: &'static str) -> Vec<Case> {
     let cast = |case: &str, from: Tensor, to: DType| {
@@ -110,7 +117,7 @@ fn cases(op: &'static str) -> Vec<Case> {
             [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 464.0, 465.0, -0.0, -1e-9, 0.001, 6e4, 6.2e4];
         case::values(&[10], &values)
     };
-    for to in [DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F4E2M1] {
+    for to in SMALL {
         let numbers = |case: &str, tensor: &Tensor| {
             cast(&format!("{to}_{case}"), case::converted(tensor, to), DType::F32)
         };

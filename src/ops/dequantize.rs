@@ -5,7 +5,7 @@
 
 use super::case::{self, Case};
 use super::quantize::{Granularity, dtype_attribute};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::plan::{Fact, Pairing};
 
@@ -74,6 +74,7 @@ fn cases() -> Vec<Case> {
     let new = |case: &str| Case::new("DequantizeLinear", case);
     let bytes = |shape: &[usize]| case::converted(&case::integers(shape, 0, 256), DType::U8);
     let scale = |shape: &[usize]| case::uniform(shape, 0.01, 0.9);
+    let floats = |to: DType| case::converted(&case::uniform(&[3, 7], -30.0, 30.0), to);
     vec![
         new("uint8").input(bytes(&[3, 7])).input(scale(&[])).input(case::values(&[], &[128u8])),
         new("int8")
@@ -98,5 +99,12 @@ fn cases() -> Vec<Case> {
             .int("output_dtype", i64::from(DType::F16.onnx()))
             .input(bytes(&[9]))
             .input(scale(&[])),
+        new("float8").input(floats(DType::F8E4M3FN)).input(scale(&[])).input(floats_of_one(DType::F8E4M3FN)),
+        new("float6").int("axis", 0).input(floats(DType::F6E3M2)).input(scale(&[3])),
+        new("float4").input(floats(DType::F4E2M1)).input(scale(&[])),
     ]
+}
+
+fn floats_of_one(dtype: DType) -> Tensor {
+    case::converted(&case::values(&[], &[0.5f32]), dtype)
 }

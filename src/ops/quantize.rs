@@ -10,6 +10,7 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::{Fact, Pairing};
 use crate::reference::array::{ravel, unravel};
 use crate::reference::number;
+use crate::small::Format;
 
 /// What the node's attributes say; a missing zero point is 0.
 #[derive(Clone, Debug)]
@@ -167,12 +168,29 @@ impl Operator for Quantize {
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
         let (x, scale) = (required(inputs, 0).ok()?, required(inputs, 1).ok()?);
-        out.int_range().filter(|_| out.bits() <= 16)?;
+        if out.bits() > 16 {
+            return None;
+        }
         let (x, scale) = (e.convert(x, Scalar::F32), e.convert(scale, Scalar::F32));
         let quotient = e.two(Fn2::DivRounded, x, scale);
-        let quotient = e.narrow(quotient, self.precision);
-        Some(saturated(e, quotient, optional(inputs, 2), out))
+        let mut quotient = e.narrow(quotient, self.precision);
+        if Format::of(out).is_none() {
+            out.int_range()?;
+            return Some(saturated(e, quotient, optional(inputs, 2), out));
+        }
+        if let Some(zero) = optional(inputs, 2) {
+            quotient = e.add(quotient, zero);
+        }
+        Some(if self.saturate { clamped(e, quotient, out) } else { quotient })
     }
+}
+
+/// `value` brought into the range of `out`, a small float.
+pub(crate) fn clamped(e: &mut Builder, value: Reg, out: DType) -> Reg {
+    let most = Format::of(out).map_or(f64::INFINITY, |format| format.most) as f32;
+    let (least, most) = (e.f32(-most), e.f32(most));
+    let raised = e.two(Fn2::Max, value, least);
+    e.two(Fn2::Min, raised, most)
 }
 
 /// `quotient` rounded, moved by the zero point, and brought into the range of `out`, an integer type of at most 16 bits.
@@ -199,7 +217,7 @@ fn cases() -> Vec<Case> {
     let x = |shape: &[usize]| case::uniform(shape, -200.0, 300.0);
     let scale = |shape: &[usize]| case::uniform(shape, 0.7, 1.9);
     let half = case::values(&[], &[0.5f32]);
-    vec![
+    let mut cases = vec![
         new("uint8").input(x(&[3, 7])).input(half.clone()).input(case::values(&[], &[128u8])),
         new("int8").input(x(&[3, 7])).constant(half.clone()).constant(case::values(&[], &[-3i8])),
         new("int16").input(x(&[9])).input(half.clone()).input(case::values(&[], &[-300i16])),
@@ -231,8 +249,28 @@ fn cases() -> Vec<Case> {
         new("precision")
             .int("precision", i64::from(DType::F16.onnx()))
             .input(case::uniform(&[17], -100.0, 100.0))
-            .input(half),
-    ]
+            .input(half.clone()),
+    ];
+    let floats = [
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F6E2M3,
+        DType::F6E3M2,
+        DType::F4E2M1,
+    ];
+    for to in floats {
+        let wide = || case::uniform(&[3, 37], -300.0, 300.0);
+        let special = [0.0f32, -0.0, 1e-9, 0.01, -0.3, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e30];
+        let of = |case: &str| new(&format!("{to}{case}")).int("output_dtype", i64::from(to.onnx()));
+        cases.push(of("").input(wide()).input(half.clone()));
+        cases.push(of(" special").input(case::values(&[9], &special)).input(half.clone()));
+        cases.push(of(" unsaturated").int("saturate", 0).input(wide()).input(half.clone()));
+        let zero = case::converted(&case::values(&[3], &[1.0f32, 0.5, -2.0]), to);
+        cases.push(of(" axis").int("axis", 0).input(wide()).input(scale(&[3])).input(zero));
+    }
+    cases
 }
 
 #[cfg(test)]

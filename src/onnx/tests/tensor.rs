@@ -57,6 +57,8 @@ fn packed_types_are_one_byte_in_one_int32() {
     assert_eq!(ok(&small(DType::I4, &[2], &[0xf8])).bytes(), [0xf8]);
     assert_eq!(ok(&small(DType::I4, &[2], &[-8])).bytes(), [0xf8]);
     assert_eq!(ok(&small(DType::F4E2M1, &[2], &[0x7f])).bytes(), [0x7f]);
+    // A number for each element, where others of fewer than 8 bits are packed first.
+    assert_eq!(ok(&small(DType::F6E2M3, &[3], &[0x21, 0x3f, 0x05])).bytes(), [0xe1, 0x5f, 0x00]);
     assert_eq!(ok(&small(DType::U2, &[5], &[0b11_10_01_00, 0b01])).bytes(), [0b11_10_01_00, 0b01]);
     assert_eq!(ok(&small(DType::I2, &[4], &[0xe4])).bytes(), [0xe4]);
 }
@@ -100,6 +102,8 @@ fn sizes_that_do_not_fit_are_refused() {
         (raw(9, empty("t", FLOAT, &[2])), "is float32[2], which takes 8 bytes, and it holds 9"),
         (empty("t", FLOAT, &[2]), "takes 2 values, and its float_data holds 0"),
         (small(DType::I4, &[3], &[0x21]), "takes 2 values, and its int32_data holds 1"),
+        (small(DType::F6E2M3, &[3], &[1, 2]), "takes 3 values, and its int32_data holds 2"),
+        (small(DType::F6E3M2, &[1], &[64]), "holds 64, which is no float6e3m2"),
         (empty("t", FLOAT, &[-1]), "has the impossible shape [-1]"),
         (empty("t", FLOAT, &[1 << 40, 1 << 40]), "is too large: float32[1099511627776, 1099511627776]"),
         (empty("t", FLOAT, &[1 << 62]), "is too large: float32[4611686018427387904]"),
@@ -109,7 +113,7 @@ fn sizes_that_do_not_fit_are_refused() {
             "takes 1099511627776 values, and its string_data holds 0",
         ),
         (empty("t", 0, &[1]), "has the unknown data type 0"),
-        (empty("t", 27, &[1]), "has the unknown data type 27"),
+        (empty("t", 29, &[1]), "has the unknown data type 29"),
         (
             TensorProto { segment: Some(Default::default()), ..empty("t", FLOAT, &[0]) },
             "is stored in segments, which are not supported",
