@@ -99,6 +99,8 @@ fn cases() -> Vec<Case> {
         cast("bool_to_uint8", case::bools(&[2], &[true, false]), DType::U8),
         cast("uint8_to_bool", case::values(&[2], &[0u8, 1]), DType::Bool),
         cast("same", floats(), DType::F32),
+        // Signalling and quiet NaNs.
+        cast("nan", case::values(&[3], &[0x7f80_0001u32, 0xffc0_1234, 0x7fbf_ffff]), DType::F32),
         cast("scalar", case::random(&[]), DType::I32),
         cast("empty", case::random(&[0]), DType::I32),
     ]

@@ -33,6 +33,8 @@ pub(crate) enum Rounding {
     PreferCeil,
     Floor,
     Ceil,
+    /// That of Upsample and of Resize before opset 11: down where the axis grows, up where it shrinks.
+    Old,
 }
 
 /// The interpolation.
@@ -109,7 +111,7 @@ impl Resample {
 
     /// Upsample, and Resize before opset 11.
     pub(crate) fn parse_old(def: &NodeDef) -> Result<Resample, Why> {
-        let filter = Filter::parse(def, Rounding::Floor, -0.75)?;
+        let filter = Filter::parse(def, Rounding::Old, -0.75)?;
         Ok(Resample { filter, transform: Transform::Asymmetric, exclude_outside: false, antialias: false })
     }
 
@@ -130,7 +132,7 @@ impl Resample {
         }
         let inside = |i: f64| i.clamp(0.0, last) as usize;
         let (radius, weight): (f64, fn(f64, f64) -> f64) = match self.filter {
-            Filter::Nearest(rounding) => return taps.push((inside(rounding.round(x)), 1.0)),
+            Filter::Nearest(rounding) => return taps.push((inside(rounding.round(x, axis.scale)), 1.0)),
             Filter::Linear => (1.0, |x, _| (1.0 - x.abs()).max(0.0)),
             Filter::Cubic(_) => (2.0, cubic),
         };
@@ -197,12 +199,14 @@ impl Transform {
 }
 
 impl Rounding {
-    fn round(self, x: f64) -> f64 {
+    fn round(self, x: f64, scale: f64) -> f64 {
         match self {
             Rounding::PreferFloor => (x - 0.5).ceil(),
             Rounding::PreferCeil => (x + 0.5).floor(),
             Rounding::Floor => x.floor(),
             Rounding::Ceil => x.ceil(),
+            Rounding::Old if scale < 1.0 => x.ceil(),
+            Rounding::Old => x.floor(),
         }
     }
 }
@@ -231,6 +235,19 @@ mod tests {
     fn scales_that_f32_cannot_hold_meet_whole_elements() {
         let axis = Axis { input: 10, output: 1, scale: f64::from(0.1f32), roi: (0.0, 1.0) };
         assert_eq!(NEAREST.taps(&Axis { output: 2, input: 20, ..axis }).at(1), [(10, 1.0)]);
+    }
+
+    #[test]
+    fn the_old_nearest_takes_the_next_element_where_the_axis_shrinks() {
+        let old = Resample { filter: Filter::Nearest(Rounding::Old), ..NEAREST };
+        let picked = |input: usize, output: usize, scale: f32| {
+            let taps = old.taps(&Axis { input, output, scale: f64::from(scale), roi: (0.0, 1.0) });
+            taps.iter().map(|taps| taps[0].0).collect::<Vec<_>>()
+        };
+        // The conformance case of Resize 10: 2 x 4 by 0.6 gives elements 1 and 3, and ONNX Runtime's results.
+        assert_eq!((picked(2, 1, 0.6), picked(4, 2, 0.6)), (vec![0], vec![0, 2]));
+        assert_eq!(picked(4, 3, 0.75), [0, 2, 3]);
+        assert_eq!(picked(4, 6, 1.5), [0, 0, 1, 2, 2, 3]);
     }
 
     #[test]

@@ -466,6 +466,13 @@ fn cases() -> Vec<Case> {
             .opset(10)
             .input(case::values(&[4], &[1.0f32, 1.0, 1.5, 2.0])),
     );
+    for (name, scales) in
+        [("shrinks", [0.6f32, 0.75]), ("shrinks and grows", [1.7, 0.45]), ("halves", [0.5, 1.0])]
+    {
+        let x = case::random(&[1, 2, 5, 9]);
+        let scales = case::values(&[4], &[1.0, 1.0, scales[0], scales[1]]);
+        cases.push(Case::new("Resize", &format!("old nearest {name}")).opset(10).input(x).input(scales));
+    }
     let old = new("tf_half_pixel_for_nn", "nearest", &[1, 1, 3, 3]).opset(11);
     let old = old
         .string("coordinate_transformation_mode", "tf_half_pixel_for_nn")

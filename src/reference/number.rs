@@ -1,5 +1,5 @@
 //! Numbers of every dtype: rounding an f64 to a float type, wrapping an i128 to an integer type, and the packed bytes
-//! of both (4- and 2-bit types: low bits first, as ONNX packs them).
+//! of both (types of fewer than 8 bits: low bits first, as ONNX packs them).
 
 use half::{bf16, f16};
 
@@ -12,6 +12,8 @@ use crate::{DType, Tensor};
 /// saturate, and do so in `Cast`).
 pub(crate) fn round_float(dtype: DType, value: f64) -> f64 {
     match dtype {
+        // A NaN keeps its bits.
+        _ if value.is_nan() && dtype.bits() >= 16 => value,
         DType::F32 => f64::from(value as f32),
         DType::F16 => f16::from_f64(value).to_f64(),
         DType::BF16 => bf16::from_f64(value).to_f64(),
@@ -29,6 +31,57 @@ pub(crate) fn wrap_int(dtype: DType, value: i128) -> i128 {
     }
 }
 
+/// A NaN of `dtype`, whose bits are given, with the same bits at the upper end of an f64's: a conversion would make a signalling
+/// one quiet, which shows in what BitCast makes of it.
+fn widened_nan(dtype: DType, bits: u32) -> f64 {
+    let (width, mantissa) = nan_layout(dtype);
+    let sign = u64::from(bits >> (width - 1)) << 63;
+    let fraction = u64::from(bits & ((1 << mantissa) - 1)) << (52 - mantissa);
+    f64::from_bits(sign | 0x7ff << 52 | fraction)
+}
+
+/// The bits in `dtype` of a NaN; one whose bits are all cut off is a quiet one.
+fn narrowed_nan(dtype: DType, value: f64) -> u32 {
+    let (width, mantissa) = nan_layout(dtype);
+    let sign = ((value.to_bits() >> 63) as u32) << (width - 1);
+    let exponent = ((1u32 << (width - 1 - mantissa)) - 1) << mantissa;
+    let fraction = (value.to_bits() >> (52 - mantissa)) as u32 & ((1 << mantissa) - 1);
+    sign | exponent | if fraction == 0 { 1 << (mantissa - 1) } else { fraction }
+}
+
+/// Bits in all, and those of the mantissa.
+fn nan_layout(dtype: DType) -> (u32, u32) {
+    match dtype {
+        DType::F16 => (16, 10),
+        DType::BF16 => (16, 7),
+        _ => (32, 23),
+    }
+}
+
+fn from_f32(v: f32) -> f64 {
+    if v.is_nan() { widened_nan(DType::F32, v.to_bits()) } else { v.into() }
+}
+
+fn from_f16(v: f16) -> f64 {
+    if v.is_nan() { widened_nan(DType::F16, v.to_bits().into()) } else { v.into() }
+}
+
+fn from_bf16(v: bf16) -> f64 {
+    if v.is_nan() { widened_nan(DType::BF16, v.to_bits().into()) } else { v.into() }
+}
+
+fn to_f32(v: f64) -> f32 {
+    if v.is_nan() { f32::from_bits(narrowed_nan(DType::F32, v)) } else { v as f32 }
+}
+
+fn to_f16(v: f64) -> f16 {
+    if v.is_nan() { f16::from_bits(narrowed_nan(DType::F16, v) as u16) } else { f16::from_f64(v) }
+}
+
+fn to_bf16(v: f64) -> bf16 {
+    if v.is_nan() { bf16::from_bits(narrowed_nan(DType::BF16, v) as u16) } else { bf16::from_f64(v) }
+}
+
 /// Reads a host tensor.
 pub(crate) fn decode(tensor: &Tensor) -> Result<Array, Why> {
     fn all<T: bytemuck::Pod, N>(bytes: &[u8], to: impl Fn(T) -> N) -> Vec<N> {
@@ -37,10 +90,10 @@ pub(crate) fn decode(tensor: &Tensor) -> Result<Array, Why> {
     let bytes = tensor.bytes();
     let data = match tensor.dtype() {
         DType::String => Numbers::Text(tensor.strings().unwrap_or_default().to_vec()),
-        DType::F32 => Numbers::Float(all::<f32, _>(bytes, f64::from)),
+        DType::F32 => Numbers::Float(all(bytes, from_f32)),
         DType::F64 => Numbers::Float(all::<f64, _>(bytes, |v| v)),
-        DType::F16 => Numbers::Float(all::<f16, _>(bytes, f64::from)),
-        DType::BF16 => Numbers::Float(all::<bf16, _>(bytes, f64::from)),
+        DType::F16 => Numbers::Float(all(bytes, from_f16)),
+        DType::BF16 => Numbers::Float(all(bytes, from_bf16)),
         DType::I8 => Numbers::Int(all::<i8, _>(bytes, i128::from)),
         DType::U8 => Numbers::Int(all::<u8, _>(bytes, i128::from)),
         DType::Bool => Numbers::Int(all::<u8, _>(bytes, |v| i128::from(v != 0))),
@@ -74,10 +127,10 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
         (Numbers::Text(v), _) => {
             return Tensor::from_strings(&array.shape, v.clone()).map_err(|e| Why(e.to_string()));
         }
-        (Numbers::Float(v), DType::F32) => all(v, |v| v as f32),
+        (Numbers::Float(v), DType::F32) => all(v, to_f32),
         (Numbers::Float(v), DType::F64) => all(v, |v| v),
-        (Numbers::Float(v), DType::F16) => all(v, f16::from_f64),
-        (Numbers::Float(v), DType::BF16) => all(v, bf16::from_f64),
+        (Numbers::Float(v), DType::F16) => all(v, to_f16),
+        (Numbers::Float(v), DType::BF16) => all(v, to_bf16),
         (Numbers::Int(v), DType::I8) => all(v, |v| v as i8),
         (Numbers::Int(v), DType::U8 | DType::Bool) => all(v, |v| v as u8),
         (Numbers::Int(v), DType::I16) => all(v, |v| v as i16),
@@ -167,11 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn small_elements_round_trip() {
+    fn elements_round_trip() {
         for (dtype, bytes, count) in [
             (DType::I4, vec![0xf8, 0x07], 3),
             (DType::U2, vec![0b11_10_01_00], 4),
             (DType::F4E2M1, vec![0x7f, 0x01], 3),
+            (DType::F6E2M3, vec![0x21, 0xff, 0x3b, 0x15], 5),
+            // A signalling NaN, a quiet one with a sign and a payload, a subnormal number.
+            (DType::F32, [0x7f80_0001u32, 0xffc0_1234, 1].map(u32::to_le_bytes).concat(), 3),
+            (DType::F16, [0x7c01u16, 0xfe34, 1].map(u16::to_le_bytes).concat(), 3),
+            (DType::BF16, [0x7f81u16, 0xffc4, 1].map(u16::to_le_bytes).concat(), 3),
             (DType::F8E5M2, vec![0x7b, 0xfc], 2),
             (DType::F8E8M0, vec![0, 254, 255], 3),
         ] {
