@@ -4,6 +4,8 @@
 //! same operators share a pipeline) while constants go to the kernel's parameters (so that other numbers do not make
 //! another pipeline).
 
+mod kept;
+
 use std::collections::BTreeSet;
 
 use crate::DType;
@@ -125,6 +127,8 @@ enum Instr {
     Bitcast(Scalar, Reg),
     /// Rounds or wraps to a dtype narrower than the register.
     Narrow(DType, Reg),
+    /// The value as it is, of which a compiler does not know that: see [`kept`]. The other register is 0.
+    Kept(Reg, Reg),
     /// Reports the word where the condition holds: a statement.
     Report {
         condition: Reg,
@@ -465,7 +469,7 @@ impl Builder {
 
     /// The expression that computes `outputs`, and its parameters as words.
     pub(crate) fn finish(self, outputs: Vec<Reg>) -> (Expr, Vec<u32>) {
-        (Expr { code: self.code, outputs }, self.params)
+        Expr { code: self.code, outputs }.kept(self.params)
     }
 }
 
@@ -475,7 +479,9 @@ impl Instr {
             Instr::One(_, x) | Instr::Convert(_, x) | Instr::Bitcast(_, x) | Instr::Narrow(_, x) => {
                 [Some(x), None, None]
             }
-            Instr::Two(_, a, b) | Instr::Report { condition: a, word: b } => [Some(a), Some(b), None],
+            Instr::Two(_, a, b) | Instr::Kept(a, b) | Instr::Report { condition: a, word: b } => {
+                [Some(a), Some(b), None]
+            }
             Instr::Select { condition, yes, no } => [Some(condition), Some(yes), Some(no)],
             Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => {
                 [None; 3]
@@ -483,12 +489,34 @@ impl Instr {
         };
         operands.into_iter().flatten()
     }
+
+    /// The same instruction of other registers: of `to(r)` instead of `r`.
+    fn moved(self, to: impl Fn(Reg) -> Reg) -> Instr {
+        match self {
+            Instr::One(f, x) => Instr::One(f, to(x)),
+            Instr::Two(f, a, b) => Instr::Two(f, to(a), to(b)),
+            Instr::Select { condition, yes, no } => {
+                Instr::Select { condition: to(condition), yes: to(yes), no: to(no) }
+            }
+            Instr::Convert(scalar, x) => Instr::Convert(scalar, to(x)),
+            Instr::Bitcast(scalar, x) => Instr::Bitcast(scalar, to(x)),
+            Instr::Narrow(dtype, x) => Instr::Narrow(dtype, to(x)),
+            Instr::Kept(x, zero) => Instr::Kept(to(x), to(zero)),
+            Instr::Report { condition, word } => Instr::Report { condition: to(condition), word: to(word) },
+            Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => self,
+        }
+    }
 }
 
 impl Expr {
     /// Whether some values are reported: then the kernel that computes the expression has the fault words.
     pub(crate) fn reports(&self) -> bool {
         self.code.iter().any(|(instr, _)| matches!(instr, Instr::Report { .. }))
+    }
+
+    /// The same, where no driver simplifies floats as if they were real numbers, and its parameters: see [`kept`].
+    pub(crate) fn kept(&self, params: Vec<u32>) -> (Expr, Vec<u32>) {
+        kept::kept(self, params)
     }
 
     /// How many instructions there are.
@@ -515,18 +543,7 @@ impl Expr {
                     continue;
                 }
                 Instr::Param(param) => Instr::Param(param + params),
-                Instr::One(f, x) => Instr::One(f, at(x)),
-                Instr::Two(f, a, b) => Instr::Two(f, at(a), at(b)),
-                Instr::Select { condition, yes, no } => {
-                    Instr::Select { condition: at(condition), yes: at(yes), no: at(no) }
-                }
-                Instr::Convert(to, x) => Instr::Convert(to, at(x)),
-                Instr::Bitcast(to, x) => Instr::Bitcast(to, at(x)),
-                Instr::Narrow(dtype, x) => Instr::Narrow(dtype, at(x)),
-                Instr::Report { condition, word } => {
-                    Instr::Report { condition: at(condition), word: at(word) }
-                }
-                Instr::Load(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => *instr,
+                other => other.moved(at),
             };
             registers.push(Reg(code.len() as u16));
             code.push((instr, *scalar));
@@ -584,6 +601,7 @@ impl Expr {
                 Instr::Convert(to, x) => convert(*to, of(x), used),
                 Instr::Bitcast(to, x) => format!("bitcast<{}>({})", to.wgsl(), of(x).0),
                 Instr::Narrow(dtype, x) => narrow(*dtype, of(x), used),
+                Instr::Kept(x, zero) => format!("bitcast<f32>(bitcast<u32>({}) ^ {})", of(x).0, of(zero).0),
                 Instr::Report { condition, word } => {
                     let report = call("report", &of(word).0, used);
                     lines.push(format!("if {} && {exists} {{ {report}; }}", of(condition).0));

@@ -232,7 +232,7 @@ impl Rows {
     /// An expression of the input's elements, where it is one of what the prologue makes of them.
     fn behind_prologue(&self, (expr, constants): Code) -> Code {
         match &self.prologue {
-            Some((inner, own)) => (expr.of(ELEMENT, inner), [&own[..], &constants[..]].concat()),
+            Some((inner, own)) => expr.of(ELEMENT, inner).kept([&own[..], &constants[..]].concat()),
             None => (expr, constants),
         }
     }
