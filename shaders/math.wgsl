@@ -31,9 +31,18 @@ fn exp_full(x: f32) -> f32 {
 }
 
 fn log_full(x: f32) -> f32 {
-  // SwiftShader: log(0) is -88, log(-1) is 0.
-  let positive = select(log(x), infinity(), bitcast<u32>(x) == 0x7f800000u);
-  return select(select(positive, -infinity(), x == 0.0), nan(), x < 0.0 || is_nan(x));
+  // Drivers' logarithms are off by 2^-21 around 1, where the result is small, and take subnormal numbers for the least normal one
+  // or 0. ln(m) is 2 * atanh((m - 1) / (m + 1)), m between the roots of 1/2 and 2.
+  let parts = normalized(bitcast<u32>(x) & 0x7fffffffu);
+  let upper = (parts.x & 0x7fffffu) > 0x3504f3u;
+  let m = bitcast<f32>((parts.x & 0x7fffffu) | select(0x3f800000u, 0x3f000000u, upper));
+  let exponent = f32(i32(parts.y) - select(159, 158, upper));
+  let s = (m - 1.0) / (m + 1.0);
+  let t = s * s;
+  let y = exponent * 0.69314718 + 2.0 * s * (1.0 + t * (1.0 / 3.0 + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
+  let positive = select(y, infinity(), bitcast<u32>(x) == 0x7f800000u);
+  let none = bitcast<u32>(x) > 0x80000000u || is_nan(x);
+  return select(select(positive, nan(), none), -infinity(), (bitcast<u32>(x) & 0x7fffffffu) == 0u);
 }
 
 fn exp_m1(x: f32) -> f32 {
@@ -47,9 +56,7 @@ fn log_1p(x: f32) -> f32 {
   let s = x / (2.0 + x);
   let t = s * s;
   let near = 2.0 * s * (1.0 + t * (1.0 / 3.0 + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
-  // Kahan: the rounding error of 1 + x cancels in the quotient.
-  let u = 1.0 + x;
-  return select(log_full(u) * (x / (u - 1.0)), near, x > -0.25 && x < 0.5);
+  return select(log_full(1.0 + x), near, x > -0.25 && x < 0.5);
 }
 
 fn upper_half(x: f32) -> f32 {
@@ -86,13 +93,100 @@ fn sign_full(x: f32) -> f32 {
   return select(sign(x), x, is_nan(x));
 }
 
+fn atan_full(x: f32) -> f32 {
+  // lavapipe's is off by 3e-6, and 0 for NaN. Abramowitz and Stegun 4.4.49 below 1: error 2e-8.
+  let a = abs(x);
+  let z = select(a, 1.0 / a, a > 1.0);
+  let t = z * z;
+  let p = z + z * t * (-0.3333314528 + t * (0.1999355085 + t * (-0.1420889944 + t * (0.1065626393
+    + t * (-0.0752896400 + t * (0.0429096138 + t * (-0.0161657367 + t * 0.0028662257)))))));
+  let y = select(p, 1.57079633 - p, a > 1.0);
+  return select(with_sign(y, x), x, is_nan(x));
+}
+
+fn with_sign(size: f32, like: f32) -> f32 {
+  return bitcast<f32>((bitcast<u32>(size) & 0x7fffffffu) | (bitcast<u32>(like) & 0x80000000u));
+}
+
 fn asin_full(x: f32) -> f32 {
-  // lavapipe's asin is off by 3e-4.
-  return atan2(x, sqrt((1.0 - x) * (1.0 + x)));
+  // atan2 of lavapipe is off by 3e-4, and 0 where the root is none.
+  let y = atan_full(x / sqrt((1.0 - x) * (1.0 + x)));
+  return select(y, nan(), outside_one(x));
 }
 
 fn acos_full(x: f32) -> f32 {
-  return atan2(sqrt((1.0 - x) * (1.0 + x)), x);
+  let y = atan_full(sqrt((1.0 - x) * (1.0 + x)) / abs(x));
+  return select(select(y, 3.14159265 - y, x < 0.0), nan(), outside_one(x));
+}
+
+fn outside_one(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x3f800000u;
+}
+
+// The high word of a product whose first factor has 24 bits.
+fn product_high(a: u32, b: u32) -> u32 {
+  let middle = (a & 0xffffu) * (b >> 16u) + (((a & 0xffffu) * (b & 0xffffu)) >> 16u);
+  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (((a >> 16u) * (b & 0xffffu) + (middle & 0xffffu)) >> 16u);
+}
+
+// |x| in quarter turns: what is left of the nearest whole number as an angle, and that number modulo 4. Payne and Hanek: the bits of
+// 2 / pi that matter for this exponent, times the mantissa, 62 bits behind the point. Drivers are off by 9e-2 at 1e6.
+fn quarter_turns(x: f32) -> vec2<f32> {
+  let size = bitcast<u32>(x) & 0x7fffffffu;
+  let mantissa = (size & 0x7fffffu) | 0x800000u;
+  let place = max(size >> 23u, 126u) - 120u;
+  let far = place >= 128u;
+  let a = select(vec4<u32>(0u, 0xa2f9836eu, 0x4e441529u, 0xfc2757d1u), vec4<u32>(0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu), far);
+  let b = vec3<u32>(0xf534ddc0u, 0xdb629599u, 0x3c439041u);
+  let two = (place & 64u) != 0u;
+  let c = select(a, vec4<u32>(a.z, a.w, b.x, b.y), two);
+  let one = (place & 32u) != 0u;
+  let d = select(c, vec4<u32>(c.y, c.z, c.w, select(b.x, b.z, two)), one);
+  let shift = place & 31u;
+  let window = (d.xyz << vec3<u32>(shift)) | ((d.yzw >> vec3<u32>(1u)) >> vec3<u32>(31u - shift));
+  let added = product_high(mantissa, window.z);
+  let low = mantissa * window.y + added;
+  let high = mantissa * window.x + product_high(mantissa, window.y) + select(0u, 1u, low < added);
+  let whole = (high + 0x20000000u) >> 30u;
+  let rest = high - (whole << 30u);
+  let negative = (rest & 0x80000000u) != 0u;
+  let rest_high = select(rest, ~rest + select(0u, 1u, low == 0u), negative);
+  let rest_low = select(low, 0u - low, negative);
+  // 2^-30 and 2^-62 quarter turns.
+  let angle = f32(rest_high) * 1.46291808e-9 + f32(rest_low) * 3.40612158e-19;
+  // Below 1/2 the angle is the number itself.
+  let small = size < 0x3f000000u;
+  return vec2<f32>(select(select(angle, -angle, negative), abs(x), small), f32(select(whole & 3u, 0u, small)));
+}
+
+fn sin_near(x: f32) -> f32 {
+  let t = x * x;
+  return x + x * t * (-1.0 / 6.0 + t * (1.0 / 120.0 + t * (-1.0 / 5040.0 + t / 362880.0)));
+}
+
+fn cos_near(x: f32) -> f32 {
+  let t = x * x;
+  return 1.0 + t * (-0.5 + t * (1.0 / 24.0 + t * (-1.0 / 720.0 + t * (1.0 / 40320.0 - t / 3628800.0))));
+}
+
+fn sin_full(x: f32) -> f32 {
+  let turns = quarter_turns(x);
+  let odd = turns.y == 1.0 || turns.y == 3.0;
+  let y = select(sin_near(turns.x), cos_near(turns.x), odd);
+  let negative = (turns.y >= 2.0) != ((bitcast<u32>(x) & 0x80000000u) != 0u);
+  return select(select(y, -y, negative), nan(), (bitcast<u32>(x) & 0x7fffffffu) >= 0x7f800000u);
+}
+
+fn cos_full(x: f32) -> f32 {
+  let turns = quarter_turns(x);
+  let odd = turns.y == 1.0 || turns.y == 3.0;
+  let y = select(cos_near(turns.x), sin_near(turns.x), odd);
+  let negative = turns.y == 1.0 || turns.y == 2.0;
+  return select(select(y, -y, negative), nan(), (bitcast<u32>(x) & 0x7fffffffu) >= 0x7f800000u);
+}
+
+fn tan_full(x: f32) -> f32 {
+  return sin_full(x) / cos_full(x);
 }
 
 fn tanh_full(x: f32) -> f32 {
@@ -104,8 +198,18 @@ fn tanh_full(x: f32) -> f32 {
 
 fn sinh_full(x: f32) -> f32 {
   let e = exp_m1(abs(x));
-  let s = select(0.5 * (e + e / (e + 1.0)), e * 0.5, abs(x) > 20.0);
-  return select(s, -s, x < 0.0);
+  let s = select(0.5 * (e + e / (e + 1.0)), half_exp(abs(x)), abs(x) > 20.0);
+  return select(with_sign(s, x), x, is_nan(x));
+}
+
+fn cosh_full(x: f32) -> f32 {
+  let e = exp_full(abs(x));
+  return select(0.5 * (e + 1.0 / e), half_exp(abs(x)), abs(x) > 20.0);
+}
+
+fn half_exp(x: f32) -> f32 {
+  // exp(x) may overflow where half of it does not.
+  return exp(x - 0.69314718);
 }
 
 fn asinh_full(x: f32) -> f32 {
@@ -148,6 +252,30 @@ fn erf(x: f32) -> f32 {
     * exp(-min(s, 80.0));
   let y = select(far, near, a < 0.75);
   return select(select(y, -y, x < 0.0), x, is_nan(x));
+}
+
+// A step of a remainder: (r * 2^28) % b of (r, exponent left, b), or less if the exponent is, for 2^23 <= b < 2^24 and r < b. The
+// quotient is an estimate that may be off by 65; in words that wrap what is left of it is exact.
+fn fmod_step(s: vec3<u32>) -> vec3<u32> {
+  let shift = min(s.y, 28u);
+  let b = f32(s.z);
+  let q = u32(f32(s.x) * (bitcast<f32>((127u + shift) << 23u) / b));
+  let rest = bitcast<i32>((s.x << shift) - q * s.z);
+  let near = rest - i32(floor(f32(rest) / b)) * i32(s.z);
+  let raised = near + select(0, i32(s.z), near < 0);
+  return vec3<u32>(u32(select(raised, raised - i32(s.z), raised >= i32(s.z))), s.y - shift, s.z);
+}
+
+fn fmod_steps(s: vec3<u32>) -> vec3<u32> {
+  return fmod_step(fmod_step(fmod_step(s)));
+}
+
+// (mantissa, exponent + 32) of a positive number's bits, the mantissa with 24 bits, also of a subnormal number.
+fn normalized(size: u32) -> vec2<u32> {
+  let subnormal = size < 0x00800000u;
+  let mantissa = select((size & 0x7fffffu) | 0x800000u, size, subnormal);
+  let zeros = countLeadingZeros(mantissa | 1u) - 8u;
+  return vec2<u32>(mantissa << zeros, select(size >> 23u, 1u, subnormal) + 32u - zeros);
 }
 
 fn fmod(a: f32, b: f32) -> f32 {
@@ -272,31 +400,42 @@ fn pow_overflows_u32(a: u32, b: u32) -> bool {
 fn pow_overflows_i32(a: i32, b: i32) -> bool {
   let power = power_checked(bitcast<u32>(abs(a)), u32(max(b, 0)));
   let most = select(0x7fffffffu, 0x80000000u, a < 0 && (b & 1) == 1);
-// A step of a remainder: (r * 2^28) % b of (r, exponent left, b), or less if the exponent is, for 2^23 <= b < 2^24 and r < b. The
-// quotient is an estimate that may be off by 65; in words that wrap what is left of it is exact.
-fn fmod_step(s: vec3<u32>) -> vec3<u32> {
-  let shift = min(s.y, 28u);
-  let b = f32(s.z);
-  let q = u32(f32(s.x) * (bitcast<f32>((127u + shift) << 23u) / b));
-  let rest = bitcast<i32>((s.x << shift) - q * s.z);
-  let near = rest - i32(floor(f32(rest) / b)) * i32(s.z);
-  let raised = near + select(0, i32(s.z), near < 0);
-  return vec3<u32>(u32(select(raised, raised - i32(s.z), raised >= i32(s.z))), s.y - shift, s.z);
-}
-
-fn fmod_steps(s: vec3<u32>) -> vec3<u32> {
-  return fmod_step(fmod_step(fmod_step(s)));
-}
-
-// (mantissa, exponent + 32) of a positive number's bits, the mantissa with 24 bits, also of a subnormal number.
-fn normalized(size: u32) -> vec2<u32> {
-  let subnormal = size < 0x00800000u;
-  let mantissa = select((size & 0x7fffffu) | 0x800000u, size, subnormal);
-  let zeros = countLeadingZeros(mantissa | 1u) - 8u;
-  return vec2<u32>(mantissa << zeros, select(size >> 23u, 1u, subnormal) + 32u - zeros);
-}
-
   return (power.w & 1u) != 0u || power.x > most;
+}
+
+// b * log2(a) for a positive number's bits, as a sum of two: pow amplifies the error of a logarithm by the result's.
+fn power_exponent(a: u32, b: f32) -> vec2<f32> {
+  let parts = normalized(a);
+  let upper = (parts.x & 0x7fffffu) > 0x3504f3u;
+  let m = bitcast<f32>((parts.x & 0x7fffffu) | select(0x3f800000u, 0x3f000000u, upper));
+  let exponent = f32(i32(parts.y) - select(159, 158, upper));
+  // log2(m) = 2 / ln(2) * atanh(s), s = (m - 1) / (m + 1), where products of halves are exact.
+  let s = (m - 1.0) / (m + 1.0);
+  let high = upper_half(s);
+  let mh = upper_half(m);
+  let low = ((((m - 1.0) - high) - high * mh) - high * (m - mh)) / (m + 1.0);
+  let t = s * s;
+  let series = s * t * (0.961796694 + t * (0.577078016 + t * (0.412198583 + t * (0.320598898 + t * 0.262308189))));
+  // 2 / ln(2) is 2.884765625 and 6.24456e-4.
+  let first = high * 2.884765625;
+  let second = high * 6.2445671e-4 + (low * 2.88539008 + series);
+  let sum = upper_half(exponent + first + second);
+  let rest = ((exponent - sum) + first) + second;
+  let bh = upper_half(b);
+  return vec2<f32>(bh * sum, (b - bh) * sum + b * rest);
+}
+
+fn two_to(x: vec2<f32>) -> f32 {
+  let inside = abs(x.x) < 300.0;
+  let high = select(select(-300.0, 300.0, x.x > 0.0), x.x, inside);
+  let low = select(0.0, x.y, inside);
+  let whole = round(high + low);
+  let t = ((high - whole) + low) * 0.69314718;
+  let y = 1.0 + (t + t * t * (0.5 + t * (1.0 / 6.0 + t * (1.0 / 24.0 + t * (1.0 / 120.0 + t * (1.0 / 720.0 + t / 5040.0))))));
+  // In two steps, as the power may be out of range where the result is not.
+  let half = i32(whole) / 2;
+  let near = y * bitcast<f32>(u32(clamp(half, -126, 127) + 127) << 23u);
+  return near * bitcast<f32>(u32(clamp(i32(whole) - half, -126, 127) + 127) << 23u);
 }
 
 fn pow_full(a: f32, b: f32) -> f32 {
@@ -386,6 +525,15 @@ fn round_bf16(x: f32) -> f32 {
   return select(bitcast<f32>(rounded), x, is_nan(x));
 }
 
+// The bits of a size rounded to a multiple of 2^exponent, ties to even, for sizes below 2^(exponent + 24). By integers: drivers
+// make x of (x + c) - c.
+fn round_to(size: u32, exponent: i32) -> u32 {
+  let drop = u32(clamp(exponent + 150 - i32(size >> 23u), 1, 25));
+  let whole = (size & 0x7fffffu) | 0x800000u;
+  let steps = (whole + (1u << (drop - 1u)) - 1u + ((whole >> drop) & 1u)) >> drop;
+  return bitcast<u32>(f32(steps) * bitcast<f32>(u32(exponent + 127) << 23u));
+}
+
 fn round_f16(x: f32) -> f32 {
   // f32(f16(x)) is elided by Mesa 26, and pack2x16float may do anything beyond 65504: integer arithmetic on the bits.
   let bits = bitcast<u32>(x);
@@ -435,47 +583,3 @@ fn round_e8m0(x: f32, least: u32, saturate: bool) -> f32 {
   let none = size > 0x7f800000u || (beyond && !saturate);
   return bitcast<f32>(select(result, 0x7fc00000u, none));
 }
-// The bits of a size rounded to a multiple of 2^exponent, ties to even, for sizes below 2^(exponent + 24). By integers: drivers
-// make x of (x + c) - c.
-fn round_to(size: u32, exponent: i32) -> u32 {
-  let drop = u32(clamp(exponent + 150 - i32(size >> 23u), 1, 25));
-  let whole = (size & 0x7fffffu) | 0x800000u;
-  let steps = (whole + (1u << (drop - 1u)) - 1u + ((whole >> drop) & 1u)) >> drop;
-  return bitcast<u32>(f32(steps) * bitcast<f32>(u32(exponent + 127) << 23u));
-}
-
-// b * log2(a) for a positive number's bits, as a sum of two: pow amplifies the error of a logarithm by the result's.
-fn power_exponent(a: u32, b: f32) -> vec2<f32> {
-  let parts = normalized(a);
-  let upper = (parts.x & 0x7fffffu) > 0x3504f3u;
-  let m = bitcast<f32>((parts.x & 0x7fffffu) | select(0x3f800000u, 0x3f000000u, upper));
-  let exponent = f32(i32(parts.y) - select(159, 158, upper));
-  // log2(m) = 2 / ln(2) * atanh(s), s = (m - 1) / (m + 1), where products of halves are exact.
-  let s = (m - 1.0) / (m + 1.0);
-  let high = upper_half(s);
-  let mh = upper_half(m);
-  let low = ((((m - 1.0) - high) - high * mh) - high * (m - mh)) / (m + 1.0);
-  let t = s * s;
-  let series = s * t * (0.961796694 + t * (0.577078016 + t * (0.412198583 + t * (0.320598898 + t * 0.262308189))));
-  // 2 / ln(2) is 2.884765625 and 6.24456e-4.
-  let first = high * 2.884765625;
-  let second = high * 6.2445671e-4 + (low * 2.88539008 + series);
-  let sum = upper_half(exponent + first + second);
-  let rest = ((exponent - sum) + first) + second;
-  let bh = upper_half(b);
-  return vec2<f32>(bh * sum, (b - bh) * sum + b * rest);
-}
-
-fn two_to(x: vec2<f32>) -> f32 {
-  let inside = abs(x.x) < 300.0;
-  let high = select(select(-300.0, 300.0, x.x > 0.0), x.x, inside);
-  let low = select(0.0, x.y, inside);
-  let whole = round(high + low);
-  let t = ((high - whole) + low) * 0.69314718;
-  let y = 1.0 + (t + t * t * (0.5 + t * (1.0 / 6.0 + t * (1.0 / 24.0 + t * (1.0 / 120.0 + t * (1.0 / 720.0 + t / 5040.0))))));
-  // In two steps, as the power may be out of range where the result is not.
-  let half = i32(whole) / 2;
-  let near = y * bitcast<f32>(u32(clamp(half, -126, 127) + 127) << 23u);
-  return near * bitcast<f32>(u32(clamp(i32(whole) - half, -126, 127) + 127) << 23u);
-}
-

@@ -81,11 +81,11 @@ pub(crate) enum Fn2 {
     Equal, Less, LessOrEqual, Greater, GreaterOrEqual,
     /// Whether the exact product, power, or number shifted left, of two integers is outside of 32 bits.
     MulOverflows, PowOverflows, ShiftOverflows,
+    /// An integer to the power of a float, truncated.
+    PowFloat,
 }
 
 /// A 64-bit integer type whose values the device holds in 32 bits: what computes one reports results that do not fit.
-    /// An integer to the power of a float, truncated.
-    PowFloat,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wide {
     pub(crate) signed: bool,
@@ -638,9 +638,9 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
         Fn1::Sign if scalar == Scalar::F32 => return call("sign_full", &x, used),
         Fn1::Sign => "sign",
         Fn1::Sqrt => "sqrt",
-        Fn1::Cos => "cos",
-        Fn1::Sin => "sin",
-        Fn1::Tan => "tan",
+        Fn1::Cos => return call("cos_full", &x, used),
+        Fn1::Sin => return call("sin_full", &x, used),
+        Fn1::Tan => return call("tan_full", &x, used),
         Fn1::Asin => return call("asin_full", &x, used),
         Fn1::Acos => return call("acos_full", &x, used),
         Fn1::Floor => "floor",
@@ -649,9 +649,9 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
         Fn1::ExpM1 => return call("exp_m1", &x, used),
         Fn1::Exp => return call("exp_full", &x, used),
         Fn1::Log => return call("log_full", &x, used),
-        Fn1::Atan => "atan",
+        Fn1::Atan => return call("atan_full", &x, used),
         Fn1::Sinh => return call("sinh_full", &x, used),
-        Fn1::Cosh => "cosh",
+        Fn1::Cosh => return call("cosh_full", &x, used),
         Fn1::Tanh => return call("tanh_full", &x, used),
         Fn1::Asinh => return call("asinh_full", &x, used),
         Fn1::Acosh => return call("acosh_full", &x, used),
@@ -708,6 +708,8 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::Rem if scalar == Scalar::I32 => return call("rem_floor_i32", &format!("{a}, {b}"), used),
         Fn2::Rem | Fn2::FMod if !float => "%",
         Fn2::Rem | Fn2::FMod => return call("fmod", &format!("{a}, {b}"), used),
+        Fn2::PowFloat if scalar == Scalar::I32 => return call("pow_i32_f32", &format!("{a}, {b}"), used),
+        Fn2::PowFloat => return call("pow_u32_f32", &format!("{a}, {b}"), used),
         Fn2::Pow if float => return call("pow_full", &format!("{a}, {b}"), used),
         Fn2::Pow if scalar == Scalar::I32 => return call("pow_i32", &format!("{a}, {b}"), used),
         Fn2::Pow => return call("pow_u32", &format!("{a}, {b}"), used),
@@ -740,8 +742,6 @@ fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static
     }
 }
 
-        Fn2::PowFloat if scalar == Scalar::I32 => return call("pow_i32_f32", &format!("{a}, {b}"), used),
-        Fn2::PowFloat => return call("pow_u32_f32", &format!("{a}, {b}"), used),
 /// WGSL of `x`, of register type `scalar`, rounded or wrapped to `dtype`.
 pub(crate) fn narrow(
     dtype: DType,
