@@ -1,6 +1,7 @@
 //! Every shader variant that the operators' cases reach, without a device: naga's writers for the three kinds of drivers,
 //! wgpu's validation of every dispatch, and what the specs say of their shaders.
 
+mod floats;
 mod loops;
 
 use std::collections::HashMap;
