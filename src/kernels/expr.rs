@@ -5,8 +5,11 @@
 //! another pipeline).
 
 mod kept;
+mod wide;
 
 use std::collections::BTreeSet;
+
+pub(crate) use wide::{Beyond, Wide};
 
 use crate::DType;
 use crate::shape::Shape;
@@ -85,28 +88,6 @@ pub(crate) enum Fn2 {
     PowFloat,
 }
 
-/// A 64-bit integer type whose values the device holds in 32 bits: what computes one reports results that do not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wide {
-    pub(crate) signed: bool,
-    /// The number to report: that of the node in its unit.
-    pub(crate) site: u16,
-}
-
-impl Wide {
-    /// The register that holds one. Others hold places, which fit.
-    fn scalar(self) -> Scalar {
-        if self.signed { Scalar::I32 } else { Scalar::U32 }
-    }
-
-    /// For results of `dtype`, if that is a 64-bit integer.
-    pub(crate) fn of(dtype: DType, site: usize) -> Option<Wide> {
-        let signed = dtype == DType::I64;
-        let site = u16::try_from(site).unwrap_or(u16::MAX);
-        (signed || dtype == DType::U64).then_some(Wide { signed, site })
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Instr {
     /// The element of operand `i` that belongs to this element of the result.
@@ -136,13 +117,6 @@ enum Instr {
     },
     /// A constant above, respectively below, all that the register's type can hold. It may be compared, and no kernel has it.
     Beyond(Beyond),
-}
-
-/// Where a constant lies that does not fit 32 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Beyond {
-    Above,
-    Below,
 }
 
 /// A finished expression; the cache key of its code.
@@ -219,31 +193,6 @@ impl Builder {
         }
     }
 
-    /// An integer constant. One that does not fit the register can be compared, and nothing else.
-    pub(crate) fn whole(&mut self, scalar: Scalar, value: i128) -> Reg {
-        let (low, high) = match scalar {
-            Scalar::U32 => (0, i128::from(u32::MAX)),
-            _ => (i128::from(i32::MIN), i128::from(i32::MAX)),
-        };
-        match value {
-            _ if value > high => self.push(Instr::Beyond(Beyond::Above), scalar),
-            _ if value < low => self.push(Instr::Beyond(Beyond::Below), scalar),
-            _ => self.constant(scalar, value as f64),
-        }
-    }
-
-    fn beyond(&self, reg: Reg) -> Option<Beyond> {
-        match self.code[reg.0 as usize].0 {
-            Instr::Beyond(beyond) => Some(beyond),
-            _ => None,
-        }
-    }
-
-    /// Whether the register, or an instruction so far, needs a constant that does not fit 32 bits.
-    pub(crate) fn exceeds(&self, reg: Reg) -> bool {
-        self.needs_beyond || self.beyond(reg).is_some()
-    }
-
     /// Whether an instruction so far reports.
     pub(crate) fn reports(&self) -> bool {
         self.code.iter().any(|(instr, _)| matches!(instr, Instr::Report { .. }))
@@ -297,117 +246,6 @@ impl Builder {
             self.report_two(wide, f, (a, b), result);
         }
         result
-    }
-
-    /// What comes of a comparison with a constant that no value reaches.
-    fn compared(&mut self, f: Fn2, a: Reg, b: Reg) -> Option<Reg> {
-        use Fn2::*;
-        let (beyond, constant, other, swapped) = match (self.beyond(a), self.beyond(b)) {
-            (None, Some(beyond)) => (beyond, b, a, false),
-            (Some(beyond), None) => (beyond, a, b, true),
-            _ => return None,
-        };
-        let above = beyond == Beyond::Above;
-        let truth = match f {
-            Min => return Some(if above { other } else { constant }),
-            Max => return Some(if above { constant } else { other }),
-            Equal => false,
-            Less | LessOrEqual => above != swapped,
-            Greater | GreaterOrEqual => above == swapped,
-            _ => return None,
-        };
-        Some(self.constant(Scalar::Bool, f64::from(u8::from(truth))))
-    }
-
-    /// Reports `word`, a u32 that is not 0, where `condition` holds.
-    pub(crate) fn report(&mut self, condition: Reg, word: Reg) {
-        self.push(Instr::Report { condition, word }, Scalar::Bool);
-    }
-
-    fn report_overflow(&mut self, wide: Wide, condition: Reg) {
-        let word = self.push(Instr::Literal(Scalar::U32, u32::from(wide.site) + 1), Scalar::U32);
-        self.report(condition, word);
-    }
-
-    /// A register's sign bit.
-    fn is_negative(&mut self, x: Reg) -> Reg {
-        let signed = self.push(Instr::Bitcast(Scalar::I32, x), Scalar::I32);
-        let zero = self.push(Instr::Literal(Scalar::I32, 0), Scalar::I32);
-        self.push(Instr::Two(Fn2::Less, signed, zero), Scalar::Bool)
-    }
-
-    fn equals(&mut self, x: Reg, scalar: Scalar, bits: u32) -> Reg {
-        let literal = self.push(Instr::Literal(scalar, bits), scalar);
-        self.push(Instr::Two(Fn2::Equal, x, literal), Scalar::Bool)
-    }
-
-    /// Reports where `f(x)` is outside of 32 bits.
-    fn report_one(&mut self, wide: Wide, f: Fn1, x: Reg) {
-        let least = i32::MIN as u32;
-        let outside = match (f, wide.signed) {
-            (Fn1::Neg | Fn1::Abs, true) => self.equals(x, Scalar::I32, least),
-            (Fn1::Neg, false) => {
-                let zero = self.equals(x, Scalar::U32, 0);
-                self.push(Instr::One(Fn1::Not, zero), Scalar::Bool)
-            }
-            // The upper half of the result is all ones.
-            (Fn1::BitNot, false) => self.push(Instr::Literal(Scalar::Bool, 1), Scalar::Bool),
-            _ => return,
-        };
-        self.report_overflow(wide, outside);
-    }
-
-    /// Reports where `f(a, b)`, of which `result` has the lower 32 bits, is outside of them.
-    fn report_two(&mut self, wide: Wide, f: Fn2, (a, b): (Reg, Reg), result: Reg) {
-        let (scalar, bool) = (self.scalar(a), Scalar::Bool);
-        let mut two = |f, a, b, scalar| self.push(Instr::Two(f, a, b), scalar);
-        let outside = match (f, wide.signed) {
-            // Both operands have the sign that the result lacks.
-            (Fn2::Add, true) => {
-                let (a, b) = (two(Fn2::BitXor, a, result, scalar), two(Fn2::BitXor, b, result, scalar));
-                let both = two(Fn2::BitAnd, a, b, scalar);
-                self.is_negative(both)
-            }
-            (Fn2::Sub, true) => {
-                let (b, r) = (two(Fn2::BitXor, a, b, scalar), two(Fn2::BitXor, a, result, scalar));
-                let both = two(Fn2::BitAnd, b, r, scalar);
-                self.is_negative(both)
-            }
-            (Fn2::Add, false) => two(Fn2::Less, result, a, bool),
-            (Fn2::Sub, false) => two(Fn2::Less, a, b, bool),
-            (Fn2::Mul, _) => two(Fn2::MulOverflows, a, b, bool),
-            (Fn2::Pow, _) => two(Fn2::PowOverflows, a, b, bool),
-            (Fn2::ShiftLeft, _) => two(Fn2::ShiftOverflows, a, b, bool),
-            (Fn2::Div | Fn2::DivRounded, true) => {
-                let least = self.equals(a, Scalar::I32, i32::MIN as u32);
-                let minus_one = self.equals(b, Scalar::I32, u32::MAX);
-                self.push(Instr::Two(Fn2::And, least, minus_one), bool)
-            }
-            _ => return,
-        };
-        self.report_overflow(wide, outside);
-    }
-
-    /// Reports where `x`, converted to a 64-bit integer, is outside of 32 bits.
-    fn report_converted(&mut self, wide: Wide, x: Reg) {
-        let bool = Scalar::Bool;
-        let outside = match self.scalar(x) {
-            Scalar::F32 => {
-                // -2^31 and 2^31; -1 and 2^32.
-                let (low, high) =
-                    if wide.signed { (0xcf00_0000, 0x4f00_0000) } else { (0xbf80_0000, 0x4f80_0000) };
-                let low = self.push(Instr::Literal(Scalar::F32, low), Scalar::F32);
-                let high = self.push(Instr::Literal(Scalar::F32, high), Scalar::F32);
-                let below = if wide.signed { Fn2::Less } else { Fn2::LessOrEqual };
-                let below = self.push(Instr::Two(below, x, low), bool);
-                let above = self.push(Instr::Two(Fn2::GreaterOrEqual, x, high), bool);
-                self.push(Instr::Two(Fn2::Or, below, above), bool)
-            }
-            // From unsigned to signed, or the other way round.
-            Scalar::I32 | Scalar::U32 => self.is_negative(x),
-            Scalar::Bool => return,
-        };
-        self.report_overflow(wide, outside);
     }
 
     pub(crate) fn add(&mut self, a: Reg, b: Reg) -> Reg {
