@@ -288,7 +288,7 @@ impl Open {
     fn input(&mut self, dims: &[usize]) -> usize {
         let large = |run| self.shape(dims, run).iter().product::<usize>() > MOST;
         let dims = if (0..self.recipe.runs.len()).any(large) { &[OPEN, OPEN + 1] } else { dims };
-        let is_named = self.recipe.seed % 5 > 0;
+        let is_named = !self.recipe.seed.is_multiple_of(5);
         let id = self.sketch.input(&format!("in{}", self.inputs.len()));
         let dim = |&dim: &usize| match dim {
             OPEN.. if is_named => Dim::Symbol(NAMES[dim - OPEN].into()),
@@ -462,81 +462,15 @@ impl Open {
 type Step = fn(&mut Open) -> Option<()>;
 
 /// Every family once, and the common ones more often.
+#[rustfmt::skip]
 const STEPS: &[Step] = &[
-    unary,
-    unary,
-    function,
-    binary,
-    binary,
-    binary,
-    with_constant,
-    with_constant,
-    choice,
-    sum_of_three,
-    reduce,
-    reduce,
-    reduce,
-    centered,
-    softmax,
-    softmax,
-    normalization,
-    spelled_out,
-    channels,
-    product,
-    product,
-    pair,
-    pair,
-    square,
-    square,
-    gemm,
-    einsum,
-    conv,
-    conv,
-    conv,
-    conv_transpose,
-    pool,
-    pool,
-    global_pool,
-    transpose,
-    transpose,
-    transpose,
-    slice,
-    slice,
-    concat,
-    concat,
-    concat,
-    split,
-    pad,
-    pad,
-    gather,
-    scatter,
-    expand,
-    expand,
-    reshape,
-    reshape,
-    reshape,
-    by_shape,
-    tile,
-    resize,
-    resize,
-    blocks,
-    cumulative,
-    top_k,
-    arg,
-    one_hot,
-    trilu,
-    quantize,
-    integer_product,
-    cast,
-    integers,
-    given,
-    given,
-    cache,
-    cache,
-    attention,
-    recurrent,
-    local_norm,
-    position,
+    unary, unary, function, binary, binary, binary, with_constant, with_constant, choice, sum_of_three,
+    reduce, reduce, reduce, centered, softmax, softmax, normalization, spelled_out, channels, product,
+    product, pair, pair, square, square, gemm, einsum, conv, conv, conv, conv_transpose, pool, pool,
+    global_pool, transpose, transpose, transpose, slice, slice, concat, concat, concat, split, pad, pad,
+    gather, scatter, expand, expand, reshape, reshape, reshape, by_shape, tile, resize, resize, blocks,
+    cumulative, top_k, arg, one_hot, trilu, quantize, integer_product, cast, integers, given, given, cache,
+    cache, attention, recurrent, local_norm, position,
 ];
 
 fn unary(g: &mut Open) -> Option<()> {
@@ -762,7 +696,7 @@ fn pair(g: &mut Open) -> Option<()> {
 fn square(g: &mut Open) -> Option<()> {
     let x = g.pick();
     let rank = x.rank();
-    if rank < 2 || rank > 4 {
+    if !(2..=4).contains(&rank) {
         return None;
     }
     let (rows, columns) = (rank - 2, rank - 1);

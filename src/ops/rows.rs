@@ -390,7 +390,9 @@ impl Rows {
         parts.row_result(output, |e| e.load(VALUES[k], scalar));
         parts.call(cx, cut, &plain(scalar));
         let sides = self.sides.iter().filter(|side| side.0.each == Each::Row).cloned().collect();
-        Rows { input: output, scalar, view: View::new(cx, &shape, &[axis]), sides, ..self.clone() }
+        // How many parts there are depends on sizes in any way, and they are too few for vectors to matter.
+        let view = View { vectors: false, ..View::new(cx, &shape, &[axis]) };
+        Rows { input: output, scalar, view, sides, ..self.clone() }
     }
 
     fn across(&self, cut: &Cut) -> bool {

@@ -106,7 +106,7 @@ fn fault(recipe: &Recipe, device: &Device) -> Option<(usize, String)> {
         let open = Open::new(recipe);
         let graph = open.graph().clone();
         // Every other graph as a model's is: what passes have made of it.
-        let graph = Arc::new(if recipe.seed % 2 == 0 { graph } else { passes::run(graph).unwrap() });
+        let graph = Arc::new(if recipe.seed.is_multiple_of(2) { graph } else { passes::run(graph).unwrap() });
         let all = session(device, &graph);
         (0..recipe.runs.len()).find_map(|at| {
             let what = wrong(&open, device, &all, at)?;
@@ -188,7 +188,7 @@ fn random_graphs_run_for_many_sizes_on_kernels_for_gpus() {
 /// The tensor's elements, again and again, in another shape: indices stay what they were.
 fn repeated(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
     let count: usize = shape.iter().product();
-    if tensor.is_empty() || tensor.bytes().len() % tensor.len() != 0 {
+    if tensor.is_empty() || !tensor.bytes().len().is_multiple_of(tensor.len()) {
         return (count == tensor.len()).then(|| tensor.clone());
     }
     let bytes = count * (tensor.bytes().len() / tensor.len());
