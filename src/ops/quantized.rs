@@ -15,11 +15,14 @@ pub(crate) fn matrix_shape(shape: &[usize], rows: bool) -> Vec<usize> {
     }
 }
 
-/// The shape under which a zero point or scale broadcasts to weights or to a result whose channels are on `axis`.
+/// The shape under which a zero point or scale, of one element or of one for each channel, broadcasts to weights or to a
+/// result whose channels are on `axis`.
 pub(crate) fn channel_shape(shape: &[usize], rank: usize, axis: usize) -> Vec<usize> {
     match shape {
         &[n] if n != 1 => (axis..rank).map(|d| if d == axis { n } else { 1 }).collect(),
-        _ => vec![],
+        _ if shape.iter().all(|&size| size == 1) => vec![],
+        // More axes than the operand, so that nothing takes it.
+        _ => [vec![1; rank], shape.to_vec()].concat(),
     }
 }
 

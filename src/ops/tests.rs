@@ -131,22 +131,67 @@ fn reference_agrees_with_inference() {
     report(failures, cases.len());
 }
 
+/// The case with each operand of one element under other ranks: whether an operator takes those, and what its result's shape
+/// is then, is for its inference to say, and for nothing else.
+fn ranked(case: &Case) -> impl Iterator<Item = Case> {
+    let single = |i: usize| case.inputs[i].as_ref().filter(|tensor| tensor.len() == 1);
+    let operands = (0..case.inputs.len()).filter_map(move |i| Some((i, single(i)?)));
+    operands.flat_map(move |(i, tensor)| {
+        let others = [0, 1, 2, 4].into_iter().filter(|&rank| rank != tensor.shape().len());
+        others.filter_map(move |rank| {
+            let mut ranked = case.clone();
+            ranked.inputs[i] = Some(tensor.reshaped(&vec![1; rank]).ok()?);
+            ranked.name = format!("{}, input {i} of rank {rank}", case.name);
+            Some(ranked)
+        })
+    })
+}
+
+#[test]
+fn operands_of_one_element_may_have_any_rank() {
+    let cases: Vec<Case> = all_cases().iter().filter(|case| wanted(case)).flat_map(ranked).collect();
+    let mut failures = Vec::new();
+    for device in devices() {
+        for case in &cases {
+            // The device refuses what the reference does.
+            let outcome = match expected(case) {
+                Ok(_) => compared(case, &device, Sizes::Fixed).map_err(|error| error.to_string()),
+                Err(_) => {
+                    Ok(on_device(case, &device, Sizes::Fixed).ok().map(|_| "is not refused".to_string()))
+                }
+            };
+            if let Some(reason) = outcome.unwrap_or_else(Some) {
+                failures.push(format!("{} on {}: {reason}", case.name, device.name()));
+            }
+        }
+    }
+    report(failures, cases.len());
+}
+
+/// Every adapter present that Sardonyx can use.
+fn devices() -> Vec<Device> {
+    let mut names: Vec<String> = adapters().into_iter().map(|adapter| adapter.name).collect();
+    names.dedup();
+    let open = |name: &String| match Device::new(DeviceOptions { select: Select::Name(name.clone()) }) {
+        Ok(device) => Some(device),
+        Err(Error::BelowFloor { .. }) => None,
+        Err(error) => panic!("{error}"),
+    };
+    names.iter().filter_map(open).collect()
+}
+
 /// What differs from the reference, or fails, on every adapter present; `class` is that of the kernels, if not the
 /// adapter's own.
 fn failures_on_adapters(class: Option<Class>, sizes: Sizes) -> (Vec<String>, usize) {
     let cases = all_cases();
     let mut failures = Vec::new();
-    let mut names: Vec<String> = adapters().into_iter().map(|adapter| adapter.name).collect();
-    names.dedup();
-    for name in &names {
-        let mut device = match Device::new(DeviceOptions { select: Select::Name(name.clone()) }) {
-            Ok(device) => device,
-            Err(Error::BelowFloor { .. }) => continue,
-            Err(error) => panic!("{error}"),
-        };
+    let devices = devices();
+    let count = devices.len();
+    for mut device in devices {
         if let Some(class) = class {
             device = device.with_target(|target| target.class = class);
         }
+        let name = device.name().to_string();
         for case in cases.iter().filter(|case| wanted(case)) {
             match compared(case, &device, sizes) {
                 Ok(None) => {}
@@ -155,7 +200,7 @@ fn failures_on_adapters(class: Option<Class>, sizes: Sizes) -> (Vec<String>, usi
             }
         }
     }
-    (failures, cases.len() * names.len())
+    (failures, cases.len() * count)
 }
 
 #[test]

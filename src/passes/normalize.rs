@@ -37,8 +37,10 @@ fn spelled_out(pattern: &Pattern, n: usize) -> Option<Match> {
         return None;
     }
     let &[Some(sum)] = pattern.inputs_of(deviation, "Sqrt")? else { return None };
-    let (variance, epsilon) = pattern.with_scalar(pattern.inputs_of(sum, "Add")?)?;
+    let (variance, epsilon) = pattern.beside_constant(pattern.inputs_of(sum, "Add")?)?;
     let (squares, axis) = mean(pattern, variance)?;
+    // The mean has at least the axes that it was taken over.
+    let epsilon = pattern.scalar(epsilon, pattern.least_rank(variance).max(axis.unsigned_abs() as usize))?;
     let (squared, factors) = square(pattern, squares)?;
     let same = squared == difference || differences(pattern, squared) == differences(pattern, difference);
     let subtracted = differences(pattern, difference);
@@ -73,7 +75,9 @@ fn square(pattern: &Pattern, id: ValueId) -> Option<(ValueId, usize)> {
     let (_, node) = pattern.only(id)?;
     match (&node.op_type[..], &node.inputs[..]) {
         ("Mul", &[Some(a), Some(b)]) if a == b => Some((a, 2)),
-        ("Pow", &[Some(a), Some(power)]) if pattern.scalar(power) == Some(2.0) => Some((a, 1)),
+        ("Pow", &[Some(a), Some(power)]) if pattern.scalar(power, pattern.least_rank(a)) == Some(2.0) => {
+            Some((a, 1))
+        }
         _ => None,
     }
 }

@@ -28,7 +28,7 @@ fn padded(graph: &Graph, n: usize) -> Option<(Op, ValueId)> {
     let input = |i: usize| before.inputs.get(i).copied().flatten();
     // What is no constant is not known here.
     let list = |i: usize| input(i).map_or(Some(None), |id| pattern.integers(id).map(Some));
-    let fill = input(2).map_or(Some(None), |id| pattern.scalar(id).map(Some))?;
+    let fill = input(2).map_or(Some(None), |id| pattern.number(id).map(Some))?;
     let ends = pad.zeros(rank, [list(1)?, list(3)?], fill)?;
     let (&[(0, 0), (0, 0)], space) = ends.split_first_chunk::<2>()? else { return None };
     Some((conv.padded(space)?.into(), input(0)?))

@@ -1,6 +1,7 @@
 //! What recognising passes ask of a graph.
 
 use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::ops::Op;
 use crate::reference::Array;
 use crate::reference::array::Numbers;
 
@@ -51,8 +52,15 @@ impl<'g> Pattern<'g> {
         self.only(id).filter(|(_, node)| node.op_type == op_type).map(|(_, node)| &node.inputs[..])
     }
 
-    /// The number of a constant of one element.
-    pub(super) fn scalar(&self, id: ValueId) -> Option<f64> {
+    /// The number of a constant of one element that broadcasts to a value of at least `rank` axes without changing that one's
+    /// shape: it has no more axes.
+    pub(super) fn scalar(&self, id: ValueId, rank: usize) -> Option<f64> {
+        let tensor = self.graph.value(id).constant.as_ref()?;
+        self.number(id).filter(|_| tensor.shape().len() <= rank)
+    }
+
+    /// The number of a constant of one element, however many axes it has: for operands that are not broadcast.
+    pub(super) fn number(&self, id: ValueId) -> Option<f64> {
         let tensor = self.graph.value(id).constant.as_ref().filter(|tensor| tensor.len() == 1)?;
         match Array::from_tensor(tensor).ok()?.data {
             Numbers::Float(values) => values.first().copied(),
@@ -61,17 +69,31 @@ impl<'g> Pattern<'g> {
         }
     }
 
+    /// A number of axes that the value certainly has: those of its permutation, of the constant shape that it is given, or
+    /// those declared.
+    pub(super) fn least_rank(&self, id: ValueId) -> usize {
+        let made = self.maker(id).and_then(|(_, node)| match &node.op {
+            Op::Transpose(op) => op.fixed_perm().map(|perm| perm.len()),
+            Op::Reshape(_) if node.op_type == "Reshape" => {
+                self.integers(node.inputs.get(1).copied().flatten()?).map(|shape| shape.len())
+            }
+            _ => None,
+        });
+        let declared = self.graph.value(id).shape.as_ref().map(|shape| shape.len());
+        made.or(declared).unwrap_or(0)
+    }
+
     /// The integers of a constant.
     pub(super) fn integers(&self, id: ValueId) -> Option<Vec<i64>> {
         Array::from_tensor(self.graph.value(id).constant.as_ref()?).ok()?.i64s().ok()
     }
 
-    /// The other operand of a node with two, one of which is a constant of one element; and that one's number.
-    pub(super) fn with_scalar(&self, inputs: &[Option<ValueId>]) -> Option<(ValueId, f64)> {
+    /// The other operand of a node with two, one of which is a constant of one element; and the constant.
+    pub(super) fn beside_constant(&self, inputs: &[Option<ValueId>]) -> Option<(ValueId, ValueId)> {
         let &[Some(a), Some(b)] = inputs else { return None };
-        match (self.scalar(a), self.scalar(b)) {
-            (None, Some(number)) => Some((a, number)),
-            (Some(number), None) => Some((b, number)),
+        match (self.number(a), self.number(b)) {
+            (None, Some(_)) => Some((a, b)),
+            (Some(_), None) => Some((b, a)),
             _ => None,
         }
     }

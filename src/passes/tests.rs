@@ -337,3 +337,161 @@ fn batch_norms_become_part_of_what_is_before() {
         assert_eq!(super::run(graph).unwrap().nodes.len(), 2);
     }
 }
+
+/// What a random graph of `one_element_constants_of_any_rank` is made of.
+struct Ranked<'c> {
+    sketch: Sketch,
+    choices: std::slice::Iter<'c, u32>,
+}
+
+impl Ranked<'_> {
+    fn below(&mut self, n: usize) -> usize {
+        self.choices.next().map_or(0, |&choice| choice as usize % n)
+    }
+
+    /// A constant of one element, of any rank up to 5; small ones are as likely as all others together.
+    fn one(&mut self, value: f32) -> ValueId {
+        let rank = [0, 0, 1, 1, 2, 3, 4, 5][self.below(8)];
+        self.sketch.constant(case::values(&vec![1; rank], &[value]))
+    }
+
+    /// Gives a value the declared shape that it has, or leaves it undeclared.
+    fn declare(&mut self, id: ValueId, shape: &[usize]) {
+        if self.below(2) == 0 {
+            self.sketch.graph.values[id.index()].shape =
+                Some(shape.iter().map(|&size| crate::Dim::Known(size)).collect());
+        }
+    }
+
+    /// A normalisation spelled out, not all of which are any.
+    fn normalize(&mut self, x: ValueId) -> ValueId {
+        let axes = [&[-1][..], &[-1], &[-2, -1], &[0], &[-1, -2]][self.below(5)];
+        let axes = self.sketch.constant(case::list(axes));
+        let keep = [("keepdims", Attr::Int(i64::from(self.below(4) > 0)))];
+        let mut difference = x;
+        if self.below(2) == 0 {
+            let mean = self.sketch.node("ReduceMean", &keep, &[x, axes]);
+            difference = self.sketch.node("Sub", &[], &[x, mean]);
+        }
+        let square = match self.below(3) {
+            0 => self.sketch.node("Mul", &[], &[difference, difference]),
+            _ => {
+                let two = self.one(2.0);
+                self.sketch.node("Pow", &[], &[difference, two])
+            }
+        };
+        let variance = self.sketch.node("ReduceMean", &keep, &[square, axes]);
+        let epsilon = self.one(0.5);
+        let sum = self.sketch.node("Add", &[], &[variance, epsilon]);
+        let deviation = self.sketch.node("Sqrt", &[], &[sum]);
+        let normal = self.sketch.node("Div", &[], &[difference, deviation]);
+        let scale = match self.below(2) {
+            0 => self.one(1.5),
+            _ => self.sketch.constant(case::uniform(&[2], 0.5, 1.5)),
+        };
+        self.sketch.node("Mul", &[], &[normal, scale])
+    }
+
+    /// Operators on single elements behind movers, behind one whose kernel can end with them.
+    fn moved(&mut self, x: ValueId, shape: &[usize]) -> ValueId {
+        let mut y = self.sketch.node("Tanh", &[], &[x]);
+        let count = shape.iter().product::<usize>() as i64;
+        for _ in 0..1 + self.below(2) {
+            let moved: Vec<i64> = match self.below(4) {
+                0 => vec![count],
+                1 => vec![1, count, 1],
+                2 if count == 1 => vec![],
+                _ => vec![count, 1],
+            };
+            y = match self.below(3) {
+                0 => {
+                    // The other way to say it: the elements, then an axis more.
+                    let all = self.sketch.reshape(y, &[-1]);
+                    let axis = self.below(2) as i64;
+                    let axes = self.sketch.constant(case::list(&[axis]));
+                    self.sketch.node("Unsqueeze", &[], &[all, axes])
+                }
+                1 => self.sketch.node("Transpose", &[], &[y]),
+                _ => {
+                    let y = self.sketch.reshape(y, &moved);
+                    let sizes: Vec<usize> = moved.iter().map(|&size| size as usize).collect();
+                    self.declare(y, &sizes);
+                    y
+                }
+            };
+            let (a, b) = (self.one(0.25), self.one(0.75));
+            y = match self.below(5) {
+                0 => self.sketch.node("Clip", &[], &[y, a, b]),
+                1 => self.sketch.node("Sub", &[], &[a, y]),
+                2 => self.sketch.node("Clip", &[], &[a, y]),
+                3 => self.sketch.node("Mul", &[], &[y, a]),
+                _ => self.sketch.node("Add", &[], &[b, y]),
+            };
+        }
+        y
+    }
+
+    /// A convolution or a product with what may be its padding, its bias, and a batch normalisation.
+    fn biased(&mut self) -> ValueId {
+        let space = 1 + self.below(2);
+        let channels = 1 + self.below(2);
+        let image: Vec<usize> = [1, 2].into_iter().chain(vec![3; space]).collect();
+        let mut y = self.sketch.constant(case::random(&image));
+        y = self.sketch.node("Add", &[], &[y, self.sketch.graph.inputs[0]]);
+        if self.below(2) == 0 {
+            let pads: Vec<i64> = (0..2 * image.len()).map(|i| i64::from(i % image.len() > 1)).collect();
+            let inputs = [y, self.sketch.constant(case::list(&pads)), self.one(0.0)];
+            y = self.sketch.node("Pad", &[], &inputs);
+        }
+        let kernel: Vec<usize> = [channels, 2].into_iter().chain(vec![2; space]).collect();
+        let weights = self.sketch.constant(case::uniform(&kernel, -0.5, 0.5));
+        y = self.sketch.node("Conv", &[], &[y, weights]);
+        let bias = match self.below(2) {
+            0 => self.one(0.5),
+            _ => {
+                let shape: Vec<usize> = [channels].into_iter().chain(vec![1; space]).collect();
+                self.sketch.constant(case::random(&shape))
+            }
+        };
+        y = self.sketch.node("Add", &[], &[y, bias]);
+        if self.below(2) == 0 { self.sketch.batch_norm(y, channels) } else { y }
+    }
+}
+
+/// `SARDONYX_RANKED=2000` tries so many graphs.
+#[test]
+fn one_element_constants_of_any_rank() {
+    let cases = std::env::var("SARDONYX_RANKED").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let (mut valid, mut rewritten) = (0u64, 0u64);
+    for case in 0..cases {
+        let mut state: u64 = case;
+        let choices: Vec<u32> = (0..40).map(|_| case::splitmix(&mut state) as u32).collect();
+        let mut ranked = Ranked { sketch: Sketch::default(), choices: choices.iter() };
+        let x = ranked.sketch.input("x");
+        let pattern = ranked.below(3);
+        let shapes = [&[][..], &[1], &[3], &[1, 1], &[2, 1], &[2, 4], &[1, 2, 3]];
+        let shape = if pattern == 2 { &[] } else { shapes[ranked.below(shapes.len())] };
+        ranked.declare(x, shape);
+        let y = match pattern {
+            0 => ranked.normalize(x),
+            1 => ranked.moved(x, shape),
+            _ => ranked.biased(),
+        };
+        let mut graph = ranked.sketch.graph;
+        graph.outputs.push(y);
+        let inputs = [case::random(shape)];
+        // Axes may be beyond the rank: what is no model needs no right answer.
+        let Ok(values) = reference::run(&graph, &inputs, false) else { continue };
+        let before = reference::outputs(&graph, &values).unwrap();
+        let passed = super::run(graph.clone()).unwrap();
+        let (after, _) = outputs(&passed, &inputs);
+        valid += 1;
+        rewritten += u64::from(passed.nodes.len() < graph.nodes.len());
+        assert_eq!(after[0].shape(), before[0].shape(), "case {case}: {graph}\n{passed}");
+        for (b, a) in before[0].to_vec::<f32>().unwrap().iter().zip(after[0].to_vec::<f32>().unwrap()) {
+            // A few roundings of 6e-8 each of numbers below 10, made at most twice as large by a division by sqrt(0.5).
+            assert!((b - a).abs() <= 1e-5, "case {case}: {b} {a}\n{graph}");
+        }
+    }
+    assert!(valid > cases / 2 && rewritten > cases / 4, "{valid} valid, {rewritten} rewritten of {cases}");
+}

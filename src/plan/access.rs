@@ -19,7 +19,9 @@ impl Access {
 
     /// Of the elements of shape `from`, as broadcasting repeats them in shape `to`.
     pub(crate) fn broadcast(from: &[usize], to: &[usize]) -> Access {
-        let skip = to.len() - from.len().min(to.len());
+        // One number may have more axes than what it is broadcast to, all of size 1.
+        let from = &from[from.len().saturating_sub(to.len())..];
+        let skip = to.len() - from.len();
         let mut dims = Dims::new();
         let mut stride = 1;
         for (d, &size) in to.iter().enumerate().rev() {
