@@ -64,7 +64,7 @@ impl Scalar {
 
 /// A register: the result of one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Reg(u16);
+pub(crate) struct Reg(u32);
 
 /// Functions of one register. WGSL's own where they keep ONNX's meaning on every driver, else from `shaders/math.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,9 +91,9 @@ pub(crate) enum Fn2 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Instr {
     /// The element of operand `i` that belongs to this element of the result.
-    Load(u16),
+    Load(u32),
     /// Parameter `i` of the expression.
-    Param(u16),
+    Param(u32),
     Literal(Scalar, u32),
     /// The result's own linear index.
     Index,
@@ -148,10 +148,10 @@ impl Builder {
         self.needs_beyond |= instr.operands().any(|reg| self.beyond(reg).is_some());
         // Equal instructions are one: a DAG with shared parts stays one.
         if let Some(at) = self.code.iter().position(|(i, _)| *i == instr) {
-            return Reg(at as u16);
+            return Reg(at as u32);
         }
         self.code.push((instr, scalar));
-        Reg((self.code.len() - 1) as u16)
+        Reg((self.code.len() - 1) as u32)
     }
 
     pub(crate) fn scalar(&self, reg: Reg) -> Scalar {
@@ -159,11 +159,11 @@ impl Builder {
     }
 
     pub(crate) fn load(&mut self, operand: usize, scalar: Scalar) -> Reg {
-        self.push(Instr::Load(operand as u16), scalar)
+        self.push(Instr::Load(operand as u32), scalar)
     }
 
     fn param(&mut self, scalar: Scalar, bits: u32) -> Reg {
-        let index = self.params.len() as u16;
+        let index = self.params.len() as u32;
         self.params.push(bits);
         self.push(Instr::Param(index), scalar)
     }
@@ -369,7 +369,7 @@ impl Expr {
 
     /// This expression, where operand `i` is what `inner` computes. The parameters of `inner` come first.
     pub(crate) fn of(&self, i: usize, inner: &Expr) -> Expr {
-        let params = inner.param_count() as u16;
+        let params = inner.param_count() as u32;
         let mut code = inner.code.clone();
         // Where each register of this expression is now.
         let mut registers: Vec<Reg> = Vec::with_capacity(self.code.len());
@@ -383,7 +383,7 @@ impl Expr {
                 Instr::Param(param) => Instr::Param(param + params),
                 other => other.moved(at),
             };
-            registers.push(Reg(code.len() as u16));
+            registers.push(Reg(code.len() as u32));
             code.push((instr, *scalar));
         }
         let outputs = self.outputs.iter().map(|reg| registers[reg.0 as usize]).collect();
@@ -393,7 +393,7 @@ impl Expr {
     /// The same expression of other operands: of `to(i)` instead of operand `i`.
     pub(crate) fn renamed(&self, to: impl Fn(usize) -> usize) -> Expr {
         let code = self.code.iter().map(|&(instr, scalar)| match instr {
-            Instr::Load(i) => (Instr::Load(to(i as usize) as u16), scalar),
+            Instr::Load(i) => (Instr::Load(to(i as usize) as u32), scalar),
             other => (other, scalar),
         });
         Expr { code: code.collect(), outputs: self.outputs.clone() }
@@ -401,7 +401,7 @@ impl Expr {
 
     /// Whether the code reads operand `i`.
     pub(crate) fn reads(&self, i: usize) -> bool {
-        self.code.iter().any(|(instr, _)| *instr == Instr::Load(i as u16))
+        self.code.iter().any(|(instr, _)| *instr == Instr::Load(i as u32))
     }
 
     /// How many parameters the code reads.

@@ -67,6 +67,11 @@ impl Target {
 /// Storage bindings of one kernel, tensors and fault words: WebGPU's floor.
 pub(crate) const MAX_BINDINGS: usize = 8;
 
+/// Tensors that one kernel of fused code reads and writes at most, if it `reports` what does not fit or not.
+pub(crate) const fn fused_tensors(reports: bool) -> usize {
+    MAX_BINDINGS - reports as usize
+}
+
 /// One tensor binding of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {

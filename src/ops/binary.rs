@@ -4,11 +4,14 @@
 //! History: Add, Sub, Mul, Div 7, 13, 14; Pow 7, 12, 13, 15; And, Or, Xor 7; Equal 7, 11, 13, 19; Greater, Less 7, 9, 13;
 //! GreaterOrEqual, LessOrEqual 12, 16; Mod 10, 13; BitShift 11; BitwiseAnd, -Or, -Xor 18; Max, Min, Mean, Sum 8, 12, 13.
 
+use std::collections::VecDeque;
+
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
-use crate::plan::Fact;
+use crate::kernels::expr::{Builder, Fn2, Reg, Scalar, Wide};
+use crate::kernels::fused_tensors;
+use crate::plan::{Fact, Lower, TensorId};
 use crate::reference::array::{Numbers, broadcast_index, unravel};
 
 /// A binary or variadic operator.
@@ -161,11 +164,49 @@ impl Operator for Binary {
             count += 1;
         }
         if self.function == Mean {
-            let divisor = e.f32(count as f32);
-            result = e.two(Fn2::Div, result, divisor);
+            result = mean(e, result, count);
         }
         Some(result)
     }
+
+    /// More operands than one kernel reads: several kernels, each with the result of the one before as its first.
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        cx.check_dtypes()?;
+        let (out, facts) = (cx.out(0)?, cx.facts());
+        let Some(scalar) = Scalar::of(out.dtype).filter(|_| self.is_variadic()) else {
+            refuse!("has no GPU kernel")
+        };
+        let given = facts.iter().enumerate().filter_map(|(i, fact)| Some((i, (*fact)?)));
+        let mut rest: VecDeque<(usize, &Fact)> = given.collect();
+        let count = rest.len();
+        let most = fused_tensors(Wide::of(out.dtype, 0).is_some()) - 1;
+        let mut operands: Vec<(TensorId, &[usize])> = Vec::new();
+        while let Some((i, fact)) = rest.pop_front() {
+            operands.push((cx.input(i)?, &fact.shape));
+            if operands.len() < most && !rest.is_empty() {
+                continue;
+            }
+            let fold = |e: &mut Builder, regs: &[Reg]| {
+                let combined = regs.iter().copied().reduce(|a, b| e.two(self.device(), a, b));
+                combined.unwrap_or_else(|| e.constant(scalar, 0.0))
+            };
+            if rest.is_empty() {
+                return cx.elementwise(0, &operands, |e, regs| match (fold(e, regs), self.function) {
+                    (sum, Mean) => mean(e, sum, count),
+                    (result, _) => result,
+                });
+            }
+            let before = cx.temporary(scalar, &out.shape);
+            cx.elementwise_to(before, (out.dtype, &out.shape), &operands, fold);
+            operands = vec![(before, &out.shape)];
+        }
+        Ok(())
+    }
+}
+
+fn mean(e: &mut Builder, sum: Reg, count: usize) -> Reg {
+    let divisor = e.f32(count as f32);
+    e.two(Fn2::Div, sum, divisor)
 }
 
 fn float_at(data: &Numbers, i: usize) -> f64 {
@@ -211,6 +252,10 @@ impl Binary {
             Max => Fn2::Max,
             Min => Fn2::Min,
         }
+    }
+
+    fn is_variadic(&self) -> bool {
+        matches!(self.function, Max | Min | Sum | Mean)
     }
 
     fn float(&self, x: &[f64]) -> f64 {
@@ -386,6 +431,18 @@ fn cases(name: &'static str) -> Vec<Case> {
         let input = |n: usize| case::uniform(&[2, n], -1.0, 1.0);
         cases.push(new("three").input(input(3)).input(input(1)).input(input(3)));
         cases.push(new("one").input(input(3)));
+        // A kernel binds eight tensors: as many as fit, one more, and so many that there are several kernels between.
+        for count in [7, 8, 30] {
+            let shapes = [&[2, 3][..], &[3], &[2, 1], &[]].into_iter().cycle();
+            let many = shapes.take(count).enumerate();
+            let input = |(i, shape): (usize, &[usize])| case::uniform(shape, -1.0 - i as f32, 1.0);
+            cases.push(many.map(input).fold(new(&format!("{count} inputs")), Case::input));
+        }
+        let small = |i: u8| case::values(&[3], &[200 + i, i, 100]);
+        if name != "Mean" {
+            let new = new("uint8, many").tolerance(Tolerance::EXACT);
+            cases.push((0..20).map(small).fold(new, Case::input));
+        }
     }
     cases
 }

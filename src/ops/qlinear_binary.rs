@@ -7,7 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::quantized::{lower_requantized, requantized};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, refuse, required};
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
-use crate::plan::Fact;
+use crate::plan::{Fact, Lower, TensorId};
 use crate::reference::array::{broadcast_index, unravel};
 
 /// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point. Scales and zero
@@ -72,23 +72,64 @@ impl Operator for QLinearBinary {
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
         let given = |i: usize| inputs.get(i).copied().flatten();
-        let mut real = |i: usize| {
-            let mut x = e.convert(given(i)?, Scalar::F32);
-            if let Some(zero) = given(i + 2) {
-                let zero = e.convert(zero, Scalar::F32);
-                x = e.sub(x, zero);
-            }
-            Some(e.mul(x, given(i + 1)?))
-        };
-        let (x, y) = (real(0)?, real(3)?);
+        let x = real(e, given(0)?, given(1)?, given(2));
+        let y = real(e, given(3)?, given(4)?, given(5));
+        Some(self.quantized(e, [x, y], given(6)?, given(7), out))
+    }
+
+    /// Where no scale and no zero point is known, they are more tensors than one kernel reads.
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        cx.check_dtypes()?;
+        let mut operands = Vec::new();
+        for i in [0, 3] {
+            let shape = cx.fact(i)?.shape.as_slice();
+            let given = self.numbers(cx, i + 1, i + 2)?;
+            let given: Vec<_> = [(cx.input(i)?, shape)].into_iter().chain(given).collect();
+            let to = cx.temporary(Scalar::F32, shape);
+            cx.elementwise_to(to, (DType::F32, shape), &given, |e, regs| {
+                real(e, regs[0], regs[1], regs.get(2).copied())
+            });
+            operands.push((to, shape));
+        }
+        operands.extend(self.numbers(cx, 6, 7)?);
+        let out = cx.out(0)?.dtype;
+        cx.elementwise(0, &operands, |e, regs| {
+            self.quantized(e, [regs[0], regs[1]], regs[2], regs.get(3).copied(), out)
+        })
+    }
+}
+
+/// A quantised operand's real value.
+fn real(e: &mut Builder, x: Reg, scale: Reg, zero: Option<Reg>) -> Reg {
+    let mut x = e.convert(x, Scalar::F32);
+    if let Some(zero) = zero {
+        let zero = e.convert(zero, Scalar::F32);
+        x = e.sub(x, zero);
+    }
+    e.mul(x, scale)
+}
+
+impl QLinearBinary {
+    fn quantized(&self, e: &mut Builder, [x, y]: [Reg; 2], scale: Reg, zero: Option<Reg>, out: DType) -> Reg {
         let value = if self.multiplies { e.mul(x, y) } else { e.add(x, y) };
         let one = e.f32(1.0);
-        let scale = e.two(Fn2::DivRounded, one, given(6)?);
-        let zero = match given(7) {
-            Some(zero) => zero,
-            None => e.f32(0.0),
-        };
-        Some(lower_requantized(e, value, scale, zero, out))
+        let scale = e.two(Fn2::DivRounded, one, scale);
+        let zero = zero.unwrap_or_else(|| e.f32(0.0));
+        lower_requantized(e, value, scale, zero, out)
+    }
+
+    /// A scale, and its zero point where there is one, as operands of fused code.
+    fn numbers(
+        &self,
+        cx: &mut Lower,
+        scale: usize,
+        zero: usize,
+    ) -> Result<Vec<(TensorId, &'static [usize])>, Why> {
+        let mut numbers = vec![(cx.input(scale)?, &[][..])];
+        if cx.optional_fact(zero).is_some() {
+            numbers.push((cx.input(zero)?, &[]));
+        }
+        Ok(numbers)
     }
 }
 
@@ -116,5 +157,7 @@ fn cases(op_type: &str) -> Vec<Case> {
         new("broadcast", DType::U8, &[2, 5, 9], &[5, 1], true),
         new("no_zero_points", DType::I8, &[7], &[3, 7], false),
         new("empty", DType::U8, &[0, 3], &[3], true),
+        Case { constants: vec![], ..new("all inputs", DType::U8, &[2, 5, 9], &[5, 1], true) },
+        Case { constants: vec![], ..new("all inputs, signed", DType::I8, &[7], &[3, 7], false) },
     ]
 }

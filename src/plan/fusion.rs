@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Facts, Options};
-use crate::graph::{Graph, NodeId, ValueId};
-use crate::kernels::MAX_BINDINGS;
+use super::{Facts, Options, Pairing};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::kernels::expr::{Builder, Scalar, Wide};
+use crate::kernels::{MAX_BINDINGS, fused_tensors};
 
 /// Operands of an epilogue; the rest of the bindings are the anchor's own.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
@@ -97,7 +97,8 @@ impl Units {
     }
 }
 
-/// Whether the node's operator is a scalar expression of these inputs, and whether that reports values that do not fit.
+/// Whether fused code may hold the node: its operator is a scalar expression of these inputs, and they are no more than a kernel
+/// reads. And whether that reports values that do not fit.
 fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return (false, false) };
@@ -105,6 +106,9 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     let mut builder = Builder::of_shape(&output.shape);
     builder.wide = Wide::of(output.dtype, 0);
     let mut inputs: SmallVec<[_; 4]> = SmallVec::new();
+    if node.inputs.len() > MAX_NODES {
+        return (false, false);
+    }
     for (i, input) in node.data_inputs().enumerate() {
         match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
             None => inputs.push(None),
@@ -114,7 +118,27 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     }
     let pointwise = Scalar::of(output.dtype).is_some()
         && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some();
-    (pointwise, pointwise && builder.reports())
+    let reports = pointwise && builder.reports();
+    let readable = operands(facts, node, |_| false).len() < fused_tensors(reports);
+    (pointwise && readable, reports && readable)
+}
+
+/// What the node reads from bindings, with how it is paired: no value from `inside`, and no scalar that planning knows.
+fn operands(
+    facts: &Facts,
+    node: &Node,
+    inside: impl Fn(ValueId) -> bool,
+) -> SmallVec<[(ValueId, Option<Pairing>); 4]> {
+    let of_inputs = facts.of_inputs(node);
+    let mut operands = SmallVec::new();
+    for (i, id) in node.data_inputs().enumerate().filter_map(|(i, id)| Some((i, id?))) {
+        let scalar = facts.get(id).is_some_and(|fact| fact.constant().is_some() && fact.count() == 1);
+        let operand = (id, node.op.operator().pairing(i, &of_inputs).ok().flatten());
+        if !inside(id) && !scalar && !operands.contains(&operand) {
+            operands.push(operand);
+        }
+    }
+    operands
 }
 
 /// Which values the device must have, and which nodes compute them.
@@ -260,22 +284,19 @@ impl Fuser<'_> {
 
     /// How many bindings the unit's pointwise part has besides its results; scalars known while planning are not among them.
     fn operands<'n>(&self, pointwise: impl Iterator<Item = &'n NodeId>, number: usize) -> usize {
-        let mut operands: SmallVec<[_; 8]> = SmallVec::new();
+        let inside =
+            |id: ValueId| self.producer[id.index()].is_some_and(|n| self.unit_of[n.index()] == number);
+        let mut all: SmallVec<[_; 8]> = SmallVec::new();
         let mut reports = false;
         for node in pointwise {
             reports |= self.reports[node.index()];
-            let node = &self.graph.nodes[node.index()];
-            let facts = self.facts.of_inputs(node);
-            for (i, id) in node.data_inputs().enumerate().filter_map(|(i, id)| Some((i, id?))) {
-                let inside = self.producer[id.index()].is_some_and(|n| self.unit_of[n.index()] == number);
-                let scalar = self.facts.get(id).is_some_and(|f| f.constant().is_some() && f.count() == 1);
-                let operand = (id, node.op.operator().pairing(i, &facts).ok().flatten());
-                if !inside && !scalar && !operands.contains(&operand) {
-                    operands.push(operand);
+            for operand in operands(self.facts, &self.graph.nodes[node.index()], inside) {
+                if !all.contains(&operand) {
+                    all.push(operand);
                 }
             }
         }
-        operands.len() + usize::from(reports)
+        all.len() + usize::from(reports)
     }
 
     fn shape(&self, id: ValueId) -> Option<&[usize]> {
