@@ -44,6 +44,9 @@ enum Function {
 
 use Function::*;
 
+/// Results of reductions over nothing that planning holds.
+const MAX_OF_NOTHING: usize = 1 << 20;
+
 macro_rules! functions {
     ($($name:literal: $since:literal, $function:expr;)*) => {
         pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, parse, || cases($name))),*];
@@ -90,6 +93,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Reduce {
+    /// Whether the result of nothing is the least or greatest number of integers other than the device's words: it follows from
+    /// shapes alone, and planning has it.
+    fn bounds_other_words(&self, dtype: DType) -> bool {
+        matches!(self.function, Max | Min) && dtype.is_int() && !matches!(dtype, DType::I32 | DType::U32)
+    }
+
     /// The axes of a mean that keeps them as ones: `given` is the second input.
     pub(crate) fn kept_mean(&self, given: Option<Vec<i64>>) -> Option<Vec<i64>> {
         match &self.axes {
@@ -143,7 +152,13 @@ impl Operator for Reduce {
             refuse!("does not reduce {}", x.dtype);
         }
         let axes = self.axes.of_facts(inputs)?;
-        Ok(vec![Fact::new(x.dtype, reduced_shape(&x.shape, &axes, self.keepdims))])
+        let result = Fact::new(x.dtype, reduced_shape(&x.shape, &axes, self.keepdims));
+        let nothing = axes.iter().any(|&axis| x.shape[axis] == 0);
+        if nothing && self.bounds_other_words(x.dtype) && result.count() <= MAX_OF_NOTHING {
+            let value = self.function.int(&[], x.dtype);
+            return Ok(vec![Fact::of_array(Array::int(x.dtype, &result.shape, vec![value; result.count()]))]);
+        }
+        Ok(vec![result])
     }
 
     fn shape_operands(&self) -> &[usize] {
@@ -183,9 +198,8 @@ impl Operator for Reduce {
         let x = cx.fact(0)?;
         let axes = self.axes.of_facts(&cx.facts())?;
         let mut rows = Rows::new(cx, 0, &x.shape, &axes)?.checked(x.dtype);
-        let wide = matches!(x.dtype, DType::I64 | DType::U64);
-        if rows.length() == 0 && wide && matches!(self.function, Max | Min) {
-            refuse!("the least and greatest numbers of {} do not fit the device's integers", x.dtype);
+        if rows.length() == 0 && self.bounds_other_words(x.dtype) {
+            refuse!("{} results of nothing are more than {MAX_OF_NOTHING}", cx.out(0)?.count());
         }
         let last = self.function.folds(&mut rows);
         let scalar = rows.scalar();
@@ -383,6 +397,10 @@ fn cases(name: &'static str) -> Vec<Case> {
         let bools = case::bools(&[3, 2], &[true, true, false, true, false, false]);
         cases.push(exact("bool").input(bools).constant(axes()));
         cases.push(exact("empty_bool").input(case::bools(&[2, 0], &[])).constant(axes()));
+        for dtype in [DType::I8, DType::U8, DType::I32, DType::U32, DType::I64, DType::U64, DType::F16] {
+            let nothing = case::converted(&case::random(&[2, 0]), dtype);
+            cases.push(exact(&format!("empty, {dtype}")).input(nothing).constant(axes()));
+        }
     }
     if name == "ReduceLogSumExp" {
         let large = [1000.0, 1000.5, f32::NEG_INFINITY, f32::NEG_INFINITY, -1000.0, f32::INFINITY];
