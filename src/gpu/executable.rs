@@ -350,7 +350,7 @@ impl Executable {
         self.gpu.wait(submission)?;
         // Another thread's wait may have taken the mapping, and be about to tell.
         pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
-        self.read(frame, graph)
+        self.read(frame, graph, inputs)
     }
 
     /// Runs without blocking: another thread waits for the device and wakes the task.
@@ -367,7 +367,7 @@ impl Executable {
         });
         waiter.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
         mapped.await.map_err(|error| self.gpu.failure(error))?;
-        let outputs = self.read(&frame, graph)?;
+        let outputs = self.read(&frame, graph, inputs)?;
         self.give_back(frame);
         Ok(outputs)
     }
@@ -378,7 +378,7 @@ impl Executable {
 
     /// The outputs out of the mapped staging buffer, which is unmapped. Outputs in the caller's buffers are left out. A frame
     /// in which something was reported is not used again.
-    fn read(&self, frame: &Frame, graph: &Graph) -> Result<Vec<Tensor>> {
+    fn read(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let outputs = {
             let range = frame.staging.slice(..).get_mapped_range();
             let bytes = range.map_err(|error| self.gpu.failure(error))?;
@@ -387,6 +387,7 @@ impl Executable {
             for (source, place) in self.plan.program.outputs.iter().zip(&frame.read_back) {
                 match (source, place) {
                     (OutputSource::Known(tensor), _) => outputs.push(tensor.clone()),
+                    (OutputSource::Input(i), _) => outputs.extend(inputs.get(*i).cloned()),
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;
                         let end = start + self.plan.program.tensor(*tensor).count * 4;

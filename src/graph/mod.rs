@@ -105,8 +105,10 @@ pub(crate) struct Graph {
     pub(crate) name: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) values: Vec<Value>,
-    /// Inputs that the caller gives; an initializer that is listed as an input too is a constant here.
+    /// Inputs that the caller gives.
     pub(crate) inputs: Vec<ValueId>,
+    /// Constants that the caller may give other values for, each with the number of `inputs` that are listed before it.
+    pub(crate) defaults: Vec<(usize, ValueId)>,
     pub(crate) outputs: Vec<ValueId>,
     /// In a subgraph (the body of `If`, `Loop`, `Scan`): values of the graph around it. The node that holds subgraphs
     /// takes them as inputs behind its own: for each subgraph, in the order of the attributes' names, its captures in
@@ -153,6 +155,48 @@ impl Graph {
             counts[value.index()] += 1;
         }
         counts
+    }
+
+    /// Gives a node a first output, if its operator does not do without one.
+    pub(crate) fn complete(&mut self, node: &mut Node) {
+        if let Some(first @ None) = node.outputs.first_mut()
+            && !node.op.operator().first_output_is_optional()
+        {
+            let name = format!("{}.unused", node.name);
+            *first = Some(self.add_value(Value { name, ..Value::default() }));
+        }
+    }
+
+    /// The inputs and the constants that the caller may replace, in the model's order.
+    pub(crate) fn listed_inputs(&self) -> Vec<ValueId> {
+        let mut listed = self.inputs.clone();
+        // From the back, so that places before stay.
+        for &(place, id) in self.defaults.iter().rev() {
+            listed.insert(place.min(listed.len()), id);
+        }
+        listed
+    }
+
+    /// The same graph, where the caller gives the values of `given`, which are constants here.
+    pub(crate) fn without_defaults(&self, given: &[ValueId]) -> Graph {
+        let mut graph = self.clone();
+        given.iter().for_each(|id| graph.values[id.index()].constant = None);
+        graph.inputs = self.listed_inputs();
+        graph.inputs.retain(|id| graph.values[id.index()].constant.is_none());
+        graph.defaults.clear();
+        graph
+    }
+
+    /// For each value, whether an output of the graph needs it.
+    pub(crate) fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.values.len()];
+        self.outputs.iter().for_each(|id| needed[id.index()] = true);
+        for node in self.nodes.iter().rev() {
+            if node.outputs.iter().flatten().any(|id| needed[id.index()]) {
+                node.inputs.iter().flatten().for_each(|id| needed[id.index()] = true);
+            }
+        }
+        needed
     }
 
     /// Checks that ids are in range, that each value has one producer, and that nodes stand in topological order.

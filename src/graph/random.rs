@@ -42,7 +42,14 @@ impl Sketch {
         let attributes = Attributes(attributes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect());
         let opset = ops::NEWEST_OPSET;
         let (given, wanted) = (vec![true; inputs.len()], vec![true; outputs]);
-        let def = NodeDef { op_type, opset, attributes: &attributes, inputs: &given, outputs: &wanted };
+        let def = NodeDef {
+            op_type,
+            opset,
+            attributes: &attributes,
+            inputs: &given,
+            listed: &wanted,
+            outputs: &wanted,
+        };
         let op = ops::parse("", &def).unwrap();
         let first = self.graph.values.len() as u32;
         let name = format!("v{first}");

@@ -11,13 +11,14 @@ use super::proto::{
 use super::{sparse, tensor, types};
 use crate::graph::{Attr, Attributes, Graph, Node, Value, ValueId};
 use crate::ops::{self, NodeDef, Op};
-use crate::{Error, Result, Tensor, UnsupportedNode};
+use crate::{Dim, Error, Result, Tensor, UnsupportedNode};
 
 /// Graphs in graphs and functions in functions; a real model has a handful.
 const MAX_DEPTH: usize = 48;
 
 /// Walks over a model and builds its graph.
 pub(super) struct Importer<'m> {
+    ir_version: i64,
     pub(super) external: External,
     pub(super) functions: HashMap<FunctionId<'m>, &'m FunctionProto>,
     /// Functions that are being inlined, the outermost first.
@@ -36,11 +37,24 @@ pub(super) type FunctionId<'m> = (&'m str, &'m str, &'m str);
 #[derive(Default)]
 struct Building {
     graph: Graph,
+    /// For each node of `graph`, what its operator's parser is to see.
+    unparsed: Vec<Unparsed>,
     /// The enclosing graph's values that `graph.captures` are.
     captured: Vec<ValueId>,
     /// Names of values, kept where inlined functions may clash with them.
     taken: HashSet<String>,
     clashes: usize,
+}
+
+/// A node whose operator is parsed once it is known which of its outputs anything needs.
+struct Unparsed {
+    domain: String,
+    op_type: String,
+    attributes: Attributes,
+    /// How many of the inputs, the last ones, belong to the node's subgraphs.
+    captures: usize,
+    /// Nodes of those subgraphs.
+    unsupported: Vec<UnsupportedNode>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -104,6 +118,7 @@ impl<'m> Importer<'m> {
         }
         let context = Context { opsets: opsets(&model.opset_import)?, ..Context::default() };
         let mut importer = Importer {
+            ir_version: model.ir_version,
             external,
             functions,
             calls: Vec::new(),
@@ -119,9 +134,8 @@ impl<'m> Importer<'m> {
     /// Imports the model's own graph.
     pub(super) fn main(&mut self, proto: &'m GraphProto) -> Result<Graph> {
         self.fill(proto)?;
-        let graph = self.graphs.pop().unwrap_or_default().graph;
-        graph.verify()?;
-        Ok(graph)
+        let done = self.graphs.pop().unwrap_or_default();
+        self.finished(done.graph, done.unparsed)
     }
 
     pub(super) fn unsupported(self) -> Vec<UnsupportedNode> {
@@ -135,8 +149,42 @@ impl<'m> Importer<'m> {
         self.fill(proto)?;
         self.scopes.pop();
         let done = self.graphs.pop().unwrap_or_default();
-        done.graph.verify()?;
-        Ok((done.graph, done.captured))
+        Ok((self.finished(done.graph, done.unparsed)?, done.captured))
+    }
+
+    /// The graph with its operators parsed, and without what none of its outputs needs: a node that nobody needs must not stop
+    /// a model, nor an output that nobody reads a node.
+    fn finished(&mut self, mut graph: Graph, unparsed: Vec<Unparsed>) -> Result<Graph> {
+        graph.verify()?;
+        let needed = graph.needed();
+        for (mut node, unparsed) in std::mem::take(&mut graph.nodes).into_iter().zip(unparsed) {
+            let listed: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+            node.outputs.iter_mut().for_each(|output| *output = output.filter(|id| needed[id.index()]));
+            let Some(last) = node.outputs.iter().rposition(Option::is_some) else { continue };
+            let Unparsed { domain, op_type, attributes, captures, unsupported } = unparsed;
+            self.unsupported.extend(unsupported);
+            let formal = &node.inputs[..node.inputs.len() - captures];
+            let inputs: Vec<bool> = formal.iter().map(Option::is_some).collect();
+            let outputs: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+            let opset = node.opset;
+            let def = NodeDef {
+                op_type: &op_type,
+                opset,
+                attributes: &attributes,
+                inputs: &inputs,
+                listed: &listed,
+                outputs: &outputs,
+            };
+            node.op = ops::parse(&domain, &def).unwrap_or_else(|why| Op::Unsupported(why.0));
+            if let Op::Unsupported(reason) = &node.op {
+                let (name, op, reason) = (node.name.clone(), node.op_type.clone(), reason.clone());
+                self.unsupported.push(UnsupportedNode { node: name, op, opset, reason });
+            }
+            node.outputs.truncate(last + 1);
+            graph.complete(&mut node);
+            graph.nodes.push(node);
+        }
+        Ok(graph)
     }
 
     pub(super) fn push(&mut self, kind: Kind, context: Rc<Context<'m>>) -> Result<()> {
@@ -203,8 +251,8 @@ impl<'m> Importer<'m> {
             if !seen.insert(input.name.as_str()) {
                 return invalid(format!("the graph input '{}' is listed twice", input.name));
             }
-            // Up to IR version 3 initializers had to be listed; later, a listed one is a default.
-            if self.scope().names.contains_key(input.name.as_str()) {
+            if let Some(&Some(id)) = self.scope().names.get(input.name.as_str()) {
+                self.default(id, input);
                 continue;
             }
             let id = self.define(&input.name, "a graph input")?;
@@ -213,13 +261,28 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
+    /// An initializer that is listed as an input. Up to IR version 3 all had to be; later, the caller may give another value.
+    fn default(&mut self, id: ValueId, input: &ValueInfoProto) {
+        if self.ir_version < 4 || self.scope().kind != Kind::Main {
+            return;
+        }
+        let (_, shape) = types::declared(input);
+        let graph = self.graph();
+        let value = &mut graph.values[id.index()];
+        let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
+        // A shape that the default itself does not have is a slip.
+        if let (Some(tensor), Some(dims)) = (&value.constant, shape)
+            && dims.len() == tensor.shape().len()
+            && dims.iter().zip(tensor.shape()).all(fits)
+        {
+            value.shape = Some(dims);
+        }
+        graph.defaults.push((graph.inputs.len(), id));
+    }
+
     fn outputs(&mut self, proto: &'m GraphProto) -> Result<()> {
-        let mut seen = HashSet::new();
         for output in &proto.output {
             let name = output.name.as_str();
-            if !seen.insert(name) {
-                return invalid(format!("the graph output '{name}' is listed twice"));
-            }
             let Some(Some(id)) = self.lookup(self.scopes.len() - 1, name) else {
                 return invalid(format!("nothing makes the graph output '{name}'"));
             };
@@ -230,22 +293,22 @@ impl<'m> Importer<'m> {
     }
 
     /// A graph output under its own name: a function may hand on a value that has another.
-    fn named(&mut self, id: ValueId, name: &str) -> Result<ValueId> {
+    fn named(&mut self, id: ValueId, name: &'m str) -> Result<ValueId> {
         let value = self.graph().value(id);
         if value.name == name {
             return Ok(id);
         }
         let renamed = Value { name: name.into(), constant: None, ..value.clone() };
         let output = self.graph().add_value(renamed);
-        self.apply(
-            "Identity",
-            "",
-            name.into(),
-            Attributes::default(),
-            vec![Some(id)],
-            vec![Some(output)],
-            0,
-        )?;
+        let identity = Unparsed {
+            domain: String::new(),
+            op_type: "Identity".into(),
+            attributes: Attributes::default(),
+            captures: 0,
+            unsupported: vec![],
+        };
+        self.apply(identity, name.into(), vec![Some(id)], vec![Some(output)])?;
+        self.scope().names.insert(name, Some(output));
         Ok(output)
     }
 
@@ -261,9 +324,14 @@ impl<'m> Importer<'m> {
         }
         let around = level.checked_sub(1)?;
         let found = self.lookup(around, name)?.map(|outer| {
-            let value = self.graphs[self.scopes[around].graph].graph.value(outer).clone();
-            let inner = &mut self.graphs[self.scopes[level].graph];
+            let outer_graph = &self.graphs[self.scopes[around].graph].graph;
+            let mut value = outer_graph.value(outer).clone();
+            // The caller may replace a default.
+            if outer_graph.defaults.iter().any(|&(_, id)| id == outer) {
+                value.constant = None;
+            }
             let is_constant = value.constant.is_some();
+            let inner = &mut self.graphs[self.scopes[level].graph];
             let id = inner.graph.add_value(value);
             if !is_constant {
                 inner.graph.captures.push(id);
@@ -333,7 +401,9 @@ impl<'m> Importer<'m> {
             return self.inline(node, id, function);
         }
         let mut inputs = self.node_inputs(node)?;
+        let before = self.unsupported.len();
         let (attributes, captured) = self.attributes(node)?;
+        let unsupported = self.unsupported.split_off(before);
         if id.0.is_empty() && id.1 == "Constant" {
             return self.constant(node, &attributes);
         }
@@ -346,7 +416,14 @@ impl<'m> Importer<'m> {
             outputs.push(if output.is_empty() { None } else { Some(self.define(output, &what())?) });
         }
         let captures = inputs.len() - formal;
-        self.apply(&node.op_type, &node.domain, name, attributes, inputs, outputs, captures)
+        let unparsed = Unparsed {
+            domain: domain(&node.domain).into(),
+            op_type: node.op_type.clone(),
+            attributes,
+            captures,
+            unsupported,
+        };
+        self.apply(unparsed, name, inputs, outputs)
     }
 
     pub(super) fn node_inputs(&mut self, node: &'m NodeProto) -> Result<Vec<Option<ValueId>>> {
@@ -362,31 +439,20 @@ impl<'m> Importer<'m> {
         Ok(inputs)
     }
 
-    /// Adds a node; the last `captures` of its inputs belong to its subgraphs.
-    #[allow(clippy::too_many_arguments)]
+    /// Adds a node.
     fn apply(
         &mut self,
-        op_type: &str,
-        in_domain: &str,
+        unparsed: Unparsed,
         name: String,
-        attributes: Attributes,
         inputs: Vec<Option<ValueId>>,
         outputs: Vec<Option<ValueId>>,
-        captures: usize,
     ) -> Result<()> {
-        let in_domain = domain(in_domain);
-        let opset = self.opset(in_domain, op_type, &name)?;
-        let given: Vec<bool> = inputs[..inputs.len() - captures].iter().map(Option::is_some).collect();
-        let wanted: Vec<bool> = outputs.iter().map(Option::is_some).collect();
-        let def = NodeDef { op_type, opset, attributes: &attributes, inputs: &given, outputs: &wanted };
-        let op = ops::parse(in_domain, &def).unwrap_or_else(|why| Op::Unsupported(why.0));
-        let op_type =
-            if in_domain.is_empty() { op_type.to_string() } else { format!("{in_domain}.{op_type}") };
-        if let Op::Unsupported(reason) = &op {
-            let (node, op) = (name.clone(), op_type.clone());
-            self.unsupported.push(UnsupportedNode { node, op, opset, reason: reason.clone() });
-        }
+        let Unparsed { domain, op_type, .. } = &unparsed;
+        let opset = self.opset(domain, op_type, &name)?;
+        let op_type = if domain.is_empty() { op_type.clone() } else { format!("{domain}.{op_type}") };
+        let op = Op::Unsupported(String::new());
         self.graph().nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+        self.building().unparsed.push(unparsed);
         Ok(())
     }
 

@@ -23,12 +23,16 @@ pub(crate) struct BatchNorm {
 pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 1, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
-    let training = def.attributes.flag("training_mode", false)?;
+    // Before opset 14, training is what more than one output means, whether anything needs them or not.
+    let several = def.listed.iter().skip(1).any(|&listed| listed);
+    let training = if def.opset < 14 { several } else { def.attributes.flag("training_mode", false)? };
     if def.opset < 9 && !def.attributes.flag("spatial", true)? {
         refuse!("spatial=0 is not supported; flatten the input to (N, C*D1*D2...) before the node");
     }
-    if !training && def.output_count() > 1 {
-        refuse!("training outputs of opsets before 14 are not supported; remove all outputs but the first");
+    if def.output_count() > 1 && (!training || def.opset < 14) {
+        refuse!(
+            "outputs but the first are supported in training from opset 14 on only; remove what uses them"
+        );
     }
     let (epsilon, momentum) =
         (def.attributes.float_or("epsilon", 1e-5)?, def.attributes.float_or("momentum", 0.9)?);

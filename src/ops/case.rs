@@ -115,6 +115,11 @@ impl Case {
 
 /// The graph of the case's one node. Inputs are called `input_0`, `input_1`, ..., outputs likewise.
 pub(crate) fn graph_of_case(case: &Case) -> Result<Graph> {
+    graph_wanting(case, &vec![true; case.outputs])
+}
+
+/// The same, where only some outputs are wanted.
+pub(crate) fn graph_wanting(case: &Case, wanted: &[bool]) -> Result<Graph> {
     let mut graph = Graph { name: case.name.clone(), ..Graph::default() };
     let mut inputs = Vec::with_capacity(case.inputs.len());
     for (i, tensor) in case.inputs.iter().enumerate() {
@@ -135,7 +140,7 @@ pub(crate) fn graph_of_case(case: &Case) -> Result<Graph> {
     } else {
         format!("{}.{}", case.domain, case.op_type)
     };
-    let op = match operator(case) {
+    let op = match operator(case, wanted) {
         Ok(Op::Unsupported(reason)) => {
             return Err(Error::Unsupported(vec![UnsupportedNode { node: name, op: op_type, opset, reason }]));
         }
@@ -144,24 +149,35 @@ pub(crate) fn graph_of_case(case: &Case) -> Result<Graph> {
             return Err(Error::Node { node: name, op: op_type, opset, inputs: types(&graph), reason: why.0 });
         }
     };
-    let outputs = graph.outputs.iter().copied().map(Some).collect();
-    graph.nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+    let outputs: Vec<_> =
+        graph.outputs.iter().zip(wanted).map(|(id, wanted)| wanted.then_some(*id)).collect();
+    graph.outputs = outputs.iter().copied().flatten().collect();
+    let mut node = Node { name, op_type, opset, op, inputs, outputs };
+    graph.complete(&mut node);
+    graph.nodes.push(node);
     graph.verify()?;
     Ok(graph)
 }
 
-fn operator(case: &Case) -> Result<Op, super::Why> {
+fn operator(case: &Case, wanted: &[bool]) -> Result<Op, super::Why> {
     let attributes = Attributes(case.attributes.iter().cloned().collect());
     // A subgraph's captures are the last inputs, and no concern of the parser.
     let captures: usize =
         attributes.0.values().map(|a| if let Attr::Graph(g) = a { g.captures.len() } else { 0 }).sum();
     let formal = case.inputs.len().saturating_sub(captures);
     let inputs: Vec<bool> = case.inputs.iter().take(formal).map(Option::is_some).collect();
-    let outputs = vec![true; case.outputs];
+    let listed = vec![true; case.outputs];
     let (op_type, opset) = (case.op_type.as_str(), case.opset);
     parse(
         &case.domain,
-        &NodeDef { op_type, opset, attributes: &attributes, inputs: &inputs, outputs: &outputs },
+        &NodeDef {
+            op_type,
+            opset,
+            attributes: &attributes,
+            inputs: &inputs,
+            listed: &listed,
+            outputs: wanted,
+        },
     )
 }
 

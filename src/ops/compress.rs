@@ -1,12 +1,11 @@
-//! Compress: the slices, or elements, that a condition keeps. How many depends on the data: the reference has it, and
-//! planning where the data are known.
+//! Compress: the slices, or elements, that a condition keeps. How many depends on the condition, which planning must know.
 //!
 //! History: 9, 11, 28.
 
 use super::case::{self, Case, Tolerance};
-use super::non_zero::known_facts;
-use super::{Array, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, required};
-use crate::plan::Fact;
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, required};
+use crate::kernels::gather as kernel;
+use crate::plan::{Fact, Lower};
 
 /// Compress along `axis`, or of all elements.
 #[derive(Clone, Debug)]
@@ -20,35 +19,67 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Compress { axis: def.attributes.int("axis")? }.into())
 }
 
+/// What is kept of the input, read under a shape in which one axis is compressed.
+struct Kept {
+    /// Slices along the axis.
+    slices: Vec<usize>,
+    /// The axis's size, and how many elements a slice has in one row.
+    size: usize,
+    inner: usize,
+    result: Vec<usize>,
+}
+
+impl Compress {
+    fn kept(&self, x: &[usize], condition: &Array) -> Result<Kept, Why> {
+        let (mut result, axis) = match self.axis {
+            Some(axis) => (x.to_vec(), axes::axis(axis, x.len())?),
+            None => (vec![x.iter().product()], 0),
+        };
+        let (size, flags) = (result[axis], condition.ints()?);
+        if condition.shape.len() != 1 {
+            refuse!("the condition has shape {:?}, and must have one axis", condition.shape);
+        }
+        let slices: Vec<usize> = (0..flags.len()).filter(|&i| flags[i] != 0).collect();
+        if let Some(last) = slices.last().filter(|&&last| last >= size) {
+            refuse!("the condition keeps slice {last} of an axis of {size}");
+        }
+        let inner = result[axis + 1..].iter().product();
+        result[axis] = slices.len();
+        Ok(Kept { slices, size, inner, result })
+    }
+}
+
 impl Operator for Compress {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        known_facts(self, inputs)
+        let (x, condition) = (required(inputs, 0)?, required(inputs, 1)?);
+        if condition.dtype != DType::Bool {
+            refuse!("the condition is {}, and must be bool", condition.dtype);
+        }
+        Ok(vec![Fact::new(x.dtype, self.kept(&x.shape, condition.array()?)?.result)])
+    }
+
+    fn shape_operands(&self) -> &[usize] {
+        &[1]
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (x, condition) = (required(inputs, 0)?, required(inputs, 1)?);
-        let flat;
-        let (x, axis) = match self.axis {
-            Some(axis) => (x, axes::axis(axis, x.shape.len())?),
-            None => {
-                flat = x.reshaped(&[x.len()]);
-                (&flat, 0)
-            }
-        };
-        let size = x.shape[axis];
-        let flags = condition.ints()?;
-        let kept: Vec<usize> = (0..flags.len()).filter(|&i| flags[i] != 0).collect();
-        if kept.last().is_some_and(|&last| last >= size) {
-            refuse!("the condition keeps slice {:?} of an axis of {size}", kept.last());
-        }
-        let inner: usize = x.shape[axis + 1..].iter().product();
-        let mut shape = x.shape.clone();
-        shape[axis] = kept.len();
+        let Kept { slices, size, inner, result } = self.kept(&x.shape, condition)?;
         let source = |i: usize| {
             let (row, within) = (i / inner, i % inner);
-            Some((row / kept.len() * size + kept[row % kept.len()]) * inner + within)
+            Some((row / slices.len() * size + slices[row % slices.len()]) * inner + within)
         };
-        Ok(vec![x.gather(&shape, source, None)])
+        Ok(vec![x.reshaped(&[x.len()]).gather(&result, source, None)])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        let kept = self.kept(&cx.fact(0)?.shape, cx.fact(1)?.array()?)?;
+        let count = cx.out(0)?.count();
+        let places = cx.words(kept.slices.iter().map(|&slice| slice as u32).collect())?;
+        let tensors = vec![cx.input(0)?, places, cx.output(0)?];
+        let params = [count, kept.inner, kept.slices.len(), kept.size].map(|v| v as u32).to_vec();
+        cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(count));
+        Ok(())
     }
 }
 
@@ -59,6 +90,17 @@ fn cases() -> Vec<Case> {
         new("rows").int("axis", 0).constant(case::random(&[3, 2])).constant(flags(&[false, true, true])),
         new("columns").int("axis", -1).constant(case::random(&[3, 2])).constant(flags(&[false, true])),
         new("flat").constant(case::random(&[3, 2])).constant(flags(&[false, true, false, false, true])),
+        new("rows of an input")
+            .int("axis", 0)
+            .input(case::random(&[3, 2]))
+            .constant(flags(&[false, true, true])),
+        new("middle")
+            .int("axis", 1)
+            .input(case::random(&[2, 4, 3]))
+            .input(flags(&[true, false, false, true])),
+        new("flat input").input(case::integers(&[3, 2], -9, 9)).constant(flags(&[true, false, true])),
+        new("nothing").int("axis", 1).input(case::random(&[3, 2])).constant(flags(&[false, false])),
+        new("of nothing").int("axis", 1).input(case::random(&[0, 2])).constant(flags(&[false, true])),
         new("none").int("axis", 0).constant(case::random(&[3, 2])).constant(flags(&[false])),
     ]
 }

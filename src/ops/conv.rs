@@ -572,6 +572,7 @@ mod tests {
             opset: 11,
             attributes: &attributes,
             inputs: &[true, true],
+            listed: &[true],
             outputs: &[true],
         };
         let op = parse(&def).unwrap();

@@ -4,6 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::kernels::expr::Scalar;
 use crate::plan::{Fact, Lower};
 use crate::reference::array::Numbers;
 
@@ -12,12 +13,14 @@ use crate::reference::array::Numbers;
 pub(crate) struct Dropout {
     /// Whether the node has a `training_mode` input, which must then turn out false, or the ratio 0.
     may_train: bool,
+    /// Whether the mask has the input's type, as it had before it was bool.
+    old_mask: bool,
 }
 
 pub(crate) const ROWS: &[Row] = &[onnx("Dropout", 7, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
-    Ok(Dropout { may_train: def.opset >= 12 && def.has_input(2) }.into())
+    Ok(Dropout { may_train: def.opset >= 12 && def.has_input(2), old_mask: def.opset < 10 }.into())
 }
 
 impl Dropout {
@@ -39,7 +42,8 @@ impl Operator for Dropout {
             let known = |i: usize| optional(inputs, i).map(|fact| fact.array()).transpose();
             self.check(known(1)?, known(2)?)?;
         }
-        Ok(vec![Fact::new(x.dtype, x.shape.clone()), Fact::new(DType::Bool, x.shape.clone())])
+        let mask = if self.old_mask { x.dtype } else { DType::Bool };
+        Ok(vec![Fact::new(x.dtype, x.shape.clone()), Fact::new(mask, x.shape.clone())])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
@@ -47,7 +51,11 @@ impl Operator for Dropout {
         if self.may_train {
             self.check(optional(inputs, 1), optional(inputs, 2))?;
         }
-        Ok(vec![x.clone(), Array::bools(&x.shape, vec![true; x.len()])])
+        let mask = match self.old_mask {
+            true => Array::float(x.dtype, &x.shape, vec![1.0; x.len()]),
+            false => Array::bools(&x.shape, vec![true; x.len()]),
+        };
+        Ok(vec![x.clone(), mask])
     }
 
     fn shape_operands(&self) -> &[usize] {
@@ -63,8 +71,9 @@ impl Operator for Dropout {
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        if cx.optional_out(1).is_some() {
-            cx.elementwise(1, &[], |e, _| e.constant(crate::kernels::expr::Scalar::Bool, 1.0))?;
+        if let Some(mask) = cx.optional_out(1) {
+            let Some(scalar) = Scalar::of(mask.dtype) else { refuse!("the device has no {}", mask.dtype) };
+            cx.elementwise(1, &[], |e, _| e.constant(scalar, 1.0))?;
         }
         let count = cx.fact(0)?.count();
         super::strides::gather(cx, 0, 0, &[(count, 1)])

@@ -50,6 +50,10 @@ impl Operator for DynamicQuantize {
         ])
     }
 
+    fn first_output_is_optional(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shape = &cx.fact(0)?.shape;
         let axes: Vec<usize> = (0..shape.len()).collect();

@@ -55,6 +55,12 @@ pub(crate) trait Operator: Debug + Send + Sync {
         !self.shape_operands().contains(&i)
     }
 
+    /// Whether the outputs' shapes depend on what all inputs hold, so that `infer` needs their values, but planning does not
+    /// compute these for it (`NonZero`).
+    fn shapes_depend_on_data(&self) -> bool {
+        false
+    }
+
     /// Whether the outputs depend on the inputs' shapes alone (`Shape`, `Size`).
     fn reads_shapes_only(&self) -> bool {
         false
@@ -75,6 +81,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// Whether a float16 or bfloat16 result is rounded at once, as that is what the operator is for. Else it keeps the f32
     /// precision that it was computed with until it leaves the device or meets such an operator.
     fn rounds(&self, _inputs: &[Option<&Fact>]) -> bool {
+        false
+    }
+
+    /// Whether `lower` does without output 0 where only others are wanted. Else the graph has a value for it.
+    fn first_output_is_optional(&self) -> bool {
         false
     }
 
@@ -110,7 +121,9 @@ pub(crate) struct NodeDef<'a> {
     pub(crate) attributes: &'a Attributes,
     /// For each input, whether it is given.
     pub(crate) inputs: &'a [bool],
-    /// For each output, whether it is wanted.
+    /// For each output, whether the node names it.
+    pub(crate) listed: &'a [bool],
+    /// For each output, whether anything needs it.
     pub(crate) outputs: &'a [bool],
 }
 

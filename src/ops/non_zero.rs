@@ -30,6 +30,10 @@ impl Operator for NonZero {
         known_facts(self, inputs)
     }
 
+    fn shapes_depend_on_data(&self) -> bool {
+        true
+    }
+
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?;
         let set = |i: &usize| match &x.data {

@@ -219,13 +219,20 @@ impl Operator for Recurrent {
         Ok(outputs)
     }
 
+    fn first_output_is_optional(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let s = self.sizes({
             let facts = cx.facts();
             move |i| optional(&facts, i).map(|fact| fact.shape.as_slice())
         })?;
-        if s.steps == 0 || s.hidden > cx.target.max_iterations as usize {
-            refuse!("the device has no layers of {} steps and {} units", s.steps, s.hidden);
+        if s.steps == 0 {
+            return initial_states(cx);
+        }
+        if s.hidden > cx.target.max_iterations as usize {
+            refuse!("the device has no layers of {} units", s.hidden);
         }
         let columns = s.directions * s.gates * s.hidden;
         let products = cx.temporary(Scalar::F32, &[s.steps * s.batches, columns]);
@@ -449,6 +456,21 @@ fn lower_weights(cx: &mut Lower, s: &Sizes) -> Result<TensorId, Why> {
     Ok(packed)
 }
 
+/// The final states of no steps: the initial ones, which are zeros unless they are given.
+fn initial_states(cx: &mut Lower) -> Result<(), Why> {
+    for (output, input) in [(1, INITIAL_H), (2, INITIAL_C)] {
+        match (cx.optional_out(output), cx.optional_fact(input)) {
+            (None, _) => {}
+            (Some(_), Some(_)) => cx.copy_input(output, input)?,
+            (Some(_), None) => {
+                let state = cx.output(output)?;
+                cx.fill(state, 0);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Copies input `i`, if it is given, to the start of `to`.
 fn copy(cx: &mut Lower, i: usize, to: TensorId, count: usize) -> Result<(), Why> {
     if cx.optional_fact(i).is_some() && count > 0 {
@@ -474,6 +496,11 @@ fn cases(name: &'static str) -> Vec<Case> {
             .input(part(&x))
             .constant(part(&[directions, gates * 4, 3]))
             .constant(part(&[directions, gates * 4, 4]))
+    };
+    let sized = |case: &str, x: [usize; 3], hidden: usize| {
+        let weights = |columns| part(&[1, gates * hidden, columns]);
+        let case = new(case).int("hidden_size", hidden as i64).input(part(&x));
+        case.constant(weights(x[2])).constant(weights(hidden))
     };
     let bias = |case: Case, directions: usize| case.constant(part(&[directions, 2 * gates * 4]));
     let lengths = |case: Case| case.input(case::values(&[2], &[5i32, 2]));
@@ -504,6 +531,12 @@ fn cases(name: &'static str) -> Vec<Case> {
             [2, 2, 4],
         ),
         bias(base(new("clip").float("clip", 0.2), 1), 1),
+        sized("no steps", [0, 2, 3], 4),
+        states(bias(sized("no steps, states", [0, 2, 3], 4), 1).absent(), [1, 2, 4]),
+        sized("no batches", [5, 0, 3], 4),
+        sized("no inputs", [5, 2, 0], 4),
+        bias(sized("no inputs, bias", [5, 2, 0], 4), 1),
+        sized("no units", [5, 2, 3], 0),
         base(new("hidden states only").outputs(1), 1),
         new("variable weights")
             .int("hidden_size", 2)

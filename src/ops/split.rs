@@ -27,11 +27,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         _ => IntList::Absent,
     };
     let pieces = match def.attributes.int("num_outputs")? {
-        Some(n) if n < def.outputs.len() as i64 || n > 1 << 16 => {
-            refuse!("num_outputs is {n}, and the node has {} outputs", def.outputs.len())
+        Some(n) if n < def.listed.len() as i64 || n > 1 << 16 => {
+            refuse!("num_outputs is {n}, and the node has {} outputs", def.listed.len())
         }
         Some(n) => n as usize,
-        None => def.outputs.len(),
+        None => def.listed.len(),
     };
     Ok(Split { axis: def.attributes.int_or("axis", 0)?, sizes, pieces, uneven: def.opset >= 18 }.into())
 }
@@ -86,6 +86,10 @@ impl Operator for Split {
 
     fn shape_operands(&self) -> &[usize] {
         if self.sizes == IntList::Input(1) { &[1] } else { &[] }
+    }
+
+    fn first_output_is_optional(&self) -> bool {
+        true
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

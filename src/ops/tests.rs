@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::case::{Case, Tolerance, graph_of_case};
+use super::case::{Case, Tolerance, graph_of_case, graph_wanting};
 use super::{Array, Op, rows};
 use crate::kernels::Class;
 use crate::plan::FactBase;
@@ -72,6 +72,10 @@ fn on_device(case: &Case, device: &Device, sizes: Sizes) -> Result<Vec<Tensor>> 
         graph.inputs.clone().iter().for_each(|id| graph.values[id.index()].shape = None);
     }
     let session = Session::of_graph(device, Arc::new(graph), SessionOptions::default(), Vec::new())?;
+    run(&session, case)
+}
+
+fn run(session: &Session, case: &Case) -> Result<Vec<Tensor>> {
     let inputs = inputs_of(case);
     let names: Vec<String> =
         session.graph().inputs.iter().map(|id| session.graph().value(*id).name.clone()).collect();
@@ -166,6 +170,43 @@ fn operands_of_one_element_may_have_any_rank() {
         }
     }
     report(failures, cases.len());
+}
+
+/// Of what has several outputs, each alone: whatever else a node could make is no matter.
+#[test]
+fn any_output_may_be_the_only_one_wanted() {
+    let cases = all_cases();
+    let several = || cases.iter().filter(|case| case.outputs > 1 && wanted(case));
+    let mut failures = Vec::new();
+    for device in devices() {
+        for case in several() {
+            for only in 0..case.outputs {
+                let one = |device: &Device| -> Result<Tensor> {
+                    let wanted: Vec<bool> = (0..case.outputs).map(|i| i == only).collect();
+                    let mut graph = graph_wanting(case, &wanted)?;
+                    graph.nodes[0].outputs.truncate(only + 1);
+                    let session =
+                        Session::of_graph(device, Arc::new(graph), SessionOptions::default(), vec![])?;
+                    Ok(run(&session, case)?.remove(0))
+                };
+                let outcome = one(&Device::reference()).and_then(|e| Ok((e, one(&device)?)));
+                let arrays = outcome.map_err(|error| error.to_string()).and_then(|(e, a)| {
+                    Ok((
+                        Array::from_tensor(&e).map_err(|why| why.0)?,
+                        Array::from_tensor(&a).map_err(|why| why.0)?,
+                    ))
+                });
+                let reason = match arrays {
+                    Ok((e, a)) => difference(&e, &a, case.tolerance),
+                    Err(reason) => Some(reason),
+                };
+                if let Some(reason) = reason {
+                    failures.push(format!("{}, output {only} on {}: {reason}", case.name, device.name()));
+                }
+            }
+        }
+    }
+    report(failures, several().count());
 }
 
 /// Every adapter present that Sardonyx can use.

@@ -4,22 +4,13 @@ use crate::Result;
 use crate::graph::Graph;
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let mut used = vec![false; graph.values.len()];
-    graph.outputs.iter().for_each(|id| used[id.index()] = true);
-    let mut alive = vec![false; graph.nodes.len()];
-    for (node, alive) in graph.nodes.iter().zip(&mut alive).rev() {
-        *alive = node.outputs.iter().flatten().any(|id| used[id.index()]);
-        if *alive {
-            node.inputs.iter().flatten().for_each(|id| used[id.index()] = true);
-        }
-    }
-    for (value, used) in graph.values.iter_mut().zip(&used) {
-        if !used {
+    let needed = graph.needed();
+    for (value, needed) in graph.values.iter_mut().zip(&needed) {
+        if !needed {
             value.constant = None;
         }
     }
     let before = graph.nodes.len();
-    let mut alive = alive.into_iter();
-    graph.nodes.retain(|_| alive.next().unwrap_or(true));
+    graph.nodes.retain(|node| node.outputs.iter().flatten().any(|id| needed[id.index()]));
     Ok(graph.nodes.len() != before)
 }

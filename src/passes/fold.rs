@@ -42,10 +42,11 @@ fn fold(graph: &Graph, node: &crate::graph::Node, left: usize) -> Option<Vec<cra
     let operator = node.op.operator();
     let operands = operator.shape_operands();
     let mut facts = Vec::new();
+    let by_value = |i: usize| operands.contains(&i) || operator.shapes_depend_on_data();
     for (i, input) in node.inputs.iter().enumerate() {
         facts.push(match input.and_then(|id| graph.value(id).constant.as_ref()) {
             None => None,
-            Some(tensor) if operands.contains(&i) => Some(Fact::of_array(Array::from_tensor(tensor).ok()?)),
+            Some(tensor) if by_value(i) => Some(Fact::of_array(Array::from_tensor(tensor).ok()?)),
             Some(tensor) => Some(Fact::new(tensor.dtype(), tensor.shape())),
         });
     }

@@ -41,6 +41,8 @@ const MAX_ROUNDS: usize = 3;
 
 /// Runs all passes until none changes anything.
 pub(crate) fn run(mut graph: Graph) -> Result<Graph> {
+    // What they are may be folded into others.
+    graph.defaults.clear();
     for _ in 0..MAX_ROUNDS {
         let mut changed = false;
         for (_, pass) in PASSES {

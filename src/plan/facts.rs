@@ -214,8 +214,9 @@ impl FactBase {
     fn infer(&self, node: &Node, inputs: &[Option<&Fact>], small: usize) -> Result<Vec<Fact>, Why> {
         let operator = node.op.operator();
         let mut outputs = operator.infer(inputs)?;
-        if outputs.len() < node.outputs.len() {
-            refuse!("has {} outputs, and {} are wanted", outputs.len(), node.outputs.len());
+        let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        if outputs.len() < wanted {
+            refuse!("has {} outputs, and {wanted} are wanted", outputs.len());
         }
         check_sizes(&outputs)?;
         let given = || inputs.iter().flatten();

@@ -155,6 +155,10 @@ fn output(
     if let Some(array) = fact.constant() {
         return Ok(OutputSource::Known(array.to_tensor().map_err(|why| Error::Tensor(why.0))?));
     }
+    let exact = Scalar::of(fact.dtype).is_some() && !matches!(fact.dtype, DType::I64 | DType::U64);
+    if let (false, Some(i)) = (exact, graph.inputs.iter().position(|&input| input == id)) {
+        return Ok(OutputSource::Input(i));
+    }
     let node = Node {
         name: name.clone(),
         op_type: "Identity".into(),
@@ -563,10 +567,12 @@ impl<'a> Lower<'a> {
     }
 
     fn unit(&mut self) -> Result<(), Why> {
-        let empty = |id: &ValueId| self.facts.get(*id).is_some_and(|fact| fact.count() == 0);
-        if self.unit.outputs.iter().all(empty) {
+        let (unit, facts) = (self.unit, self.facts);
+        let empty = |id: &&ValueId| facts.get(**id).is_some_and(|fact| fact.count() == 0);
+        unit.outputs.iter().filter(empty).try_for_each(|id| self.new_tensor(*id).map(|_| ()))?;
+        if unit.outputs.iter().all(|id| empty(&id)) {
             // What is asked for sizes for which nothing runs must decide nothing for others.
-            return self.unit.outputs.iter().try_for_each(|id| self.new_tensor(*id).map(|_| ()));
+            return Ok(());
         }
         // A broadcast that nothing is fused with is a matter of strides.
         let broadcast = matches!(self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;

@@ -143,6 +143,8 @@ pub(crate) enum OutputSource {
     Device { tensor: TensorId, dtype: DType, shape: Vec<usize> },
     /// Known while planning: it follows from shapes and constants alone.
     Known(Tensor),
+    /// This graph input itself, of elements that the device does not hold as they are.
+    Input(usize),
 }
 
 /// Everything that a run dispatches.
@@ -242,9 +244,13 @@ impl Program {
         }
         for (i, source) in self.outputs.iter().enumerate() {
             let name = graph.outputs.get(i).map_or("kept", |id| graph.value(*id).name.as_str());
-            if let OutputSource::Known(tensor) = source {
-                text +=
-                    &format!("output %{name}: {}{:?} known while planning\n", tensor.dtype(), tensor.shape());
+            match source {
+                OutputSource::Known(tensor) => {
+                    let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                    text += &format!("output %{name}: {dtype}{shape:?} known while planning\n");
+                }
+                OutputSource::Input(i) => text += &format!("output %{name}: input {i} as it is\n"),
+                OutputSource::Device { .. } => {}
             }
         }
         for (i, call) in self.calls.iter().enumerate() {
