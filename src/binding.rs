@@ -73,6 +73,7 @@ pub struct Binding {
     graph: Arc<Graph>,
     executable: Arc<Executable>,
     frame: Frame,
+    input_shapes: Vec<Vec<usize>>,
 }
 
 impl Session {
@@ -88,8 +89,9 @@ impl Session {
 impl Binder<'_> {
     /// Reads input `name`, of this shape, from `buffer` (usage `STORAGE`, at least [`device_bytes`] long).
     pub fn input_buffer(mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Self {
-        let graph = self.session.graph();
-        let value = graph.inputs.iter().map(|id| graph.value(*id)).find(|value| value.name == name);
+        let graph = self.session.listed();
+        let listed = graph.listed_inputs();
+        let value = listed.iter().map(|id| graph.value(*id)).find(|value| value.name == name);
         let dtype = value.and_then(|value| value.dtype).unwrap_or(DType::F32);
         self.inputs.push((name.into(), Source::Buffer(buffer.clone(), dtype, shape.to_vec())));
         self
@@ -123,29 +125,30 @@ impl Binder<'_> {
     /// # Ok(()) }
     /// ```
     pub fn build(self) -> Result<Binding> {
-        let graph = self.session.graph();
         let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
         let given: Vec<(&str, &Source)> =
             self.inputs.iter().map(|(name, given)| (&name[..], given)).collect();
-        let inputs = self.session.ordered(&given)?;
+        let ordered = self.session.ordered(&given)?;
+        let (graph, inputs) = (&ordered.planner.graph, &ordered.inputs);
         let mut bound = Bound { inputs: vec![None; inputs.len()], outputs: vec![None; graph.outputs.len()] };
-        for (i, (id, given)) in graph.inputs.iter().zip(&inputs).enumerate() {
+        for (i, (id, given)) in graph.inputs.iter().zip(inputs).enumerate() {
             let Source::Buffer(buffer, _, shape) = given else { continue };
             let name = &graph.value(*id).name;
             check(buffer, shape).map_err(|reason| fail(name, reason))?;
-            if self.session.decides_shapes(i) {
+            if ordered.planner.decides_shapes(i) {
                 return Err(fail(name, "its value decides shapes, so it must be given by `input`".into()));
             }
             bound.inputs[i] = Some(buffer.clone());
         }
-        let executable = self.session.executable(&inputs)?;
+        let executable = self.session.executable(&ordered)?;
         for (name, buffer) in &self.outputs {
             let i = self.check_output(&executable, &bound, name, buffer)?;
             bound.outputs[i] = Some(buffer.clone());
         }
         let frame = executable.bound_frame(&bound)?;
         executable.write_unbound(&frame, graph, inputs.iter().map(Given::value))?;
-        Ok(Binding { graph: self.session.shared_graph(), executable, frame })
+        let input_shapes = inputs.iter().map(|given| given.shape().to_vec()).collect();
+        Ok(Binding { graph: graph.clone(), executable, frame, input_shapes })
     }
 
     /// The number of output `name`, if it can be written to `buffer` beside what is bound already.
@@ -161,10 +164,16 @@ impl Binder<'_> {
         let Some(i) = names.iter().position(|n| n == name) else {
             return fail(format!("the model has no such output; it has {}", names.join(", ")));
         };
-        let Some(OutputSource::Device { shape, .. }) = executable.plan.program.outputs.get(i) else {
-            return fail(
-                "it follows from shapes and constants, so no kernel writes it; a run returns it".into(),
-            );
+        let shape = match executable.plan.program.outputs.get(i) {
+            Some(OutputSource::Device { shape, .. }) => shape,
+            Some(OutputSource::Input(_)) => {
+                return fail("it is an input, of elements that the device does not hold as they are".into());
+            }
+            _ => {
+                return fail(
+                    "it follows from shapes and constants, so no kernel writes it; a run returns it".into(),
+                );
+            }
         };
         if let Err(reason) = check(buffer, shape) {
             return fail(reason);
@@ -223,6 +232,7 @@ impl Binding {
         match self.executable.plan.program.outputs.get(i)? {
             OutputSource::Device { shape, .. } => Some(shape),
             OutputSource::Known(tensor) => Some(tensor.shape()),
+            OutputSource::Input(i) => self.input_shapes.get(*i).map(Vec::as_slice),
         }
     }
 }

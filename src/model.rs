@@ -44,6 +44,7 @@ struct Contents {
 ///     name: "pixels".into(),
 ///     dtype: Some(DType::F32),
 ///     shape: Some(vec![Dim::Symbol("batch".into()), Dim::Known(3)]),
+///     has_default: false,
 /// };
 /// assert_eq!(info.to_string(), "pixels: float32[batch, 3]");
 /// ```
@@ -55,15 +56,20 @@ pub struct ValueInfo {
     pub dtype: Option<DType>,
     /// The dimensions, if at least their number is declared.
     pub shape: Option<Vec<Dim>>,
+    /// Whether it is an input that the model has a value for, so that a run may leave it out.
+    pub has_default: bool,
 }
 
 impl fmt::Display for ValueInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.dtype.map_or("?", DType::name))?;
         match &self.shape {
-            Some(shape) => write!(f, "[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ")),
-            None => f.write_str("[...]"),
+            Some(shape) => {
+                write!(f, "[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))?
+            }
+            None => f.write_str("[...]")?,
         }
+        f.write_str(if self.has_default { ", optional" } else { "" })
     }
 }
 
@@ -101,12 +107,14 @@ impl Model {
     }
 
     fn new(imported: Imported) -> Model {
-        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&imported.graph, id)).collect();
-        let (inputs, outputs) = (infos(&imported.graph.inputs), infos(&imported.graph.outputs));
+        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&imported.graph, id)).collect::<Vec<_>>();
+        let outputs = infos(&imported.graph.outputs).into_iter();
+        let outputs = outputs.map(|info| ValueInfo { has_default: false, ..info }).collect();
+        let inputs = infos(&imported.graph.listed_inputs());
         Model { contents: Arc::new(Contents { inputs, outputs, imported, optimized: OnceLock::new() }) }
     }
 
-    /// What a run takes, in the model's order. Inputs with an initializer are constants, and not listed.
+    /// What a run takes, in the model's order. Up to IR version 3, inputs with an initializer are constants, and not listed.
     pub fn inputs(&self) -> &[ValueInfo] {
         &self.contents.inputs
     }
@@ -146,6 +154,22 @@ impl Model {
         &self.contents.imported.graph
     }
 
+    /// The graph, in which those of its defaults are inputs that are given.
+    pub(crate) fn graph_taking<T>(&self, given: &[(&str, T)]) -> Arc<Graph> {
+        let graph = self.graph();
+        let is_given = |id: &ValueId| given.iter().any(|(name, _)| *name == graph.value(*id).name);
+        let replaced: Vec<ValueId> = graph.defaults.iter().map(|(_, id)| *id).filter(is_given).collect();
+        if replaced.is_empty() { graph.clone() } else { Arc::new(graph.without_defaults(&replaced)) }
+    }
+
+    /// The same for devices, as [`Model::optimized`].
+    pub(crate) fn optimized_taking<T>(&self, given: &[(&str, T)]) -> Result<Arc<Graph>> {
+        match self.graph_taking(given) {
+            graph if Arc::ptr_eq(&graph, self.graph()) => self.optimized(),
+            graph => Ok(Arc::new(passes::run(graph.as_ref().clone())?)),
+        }
+    }
+
     /// The graph that the passes made of it, for devices; made when first asked for.
     pub(crate) fn optimized(&self) -> Result<Arc<Graph>> {
         if let Some(graph) = self.contents.optimized.get() {
@@ -158,7 +182,8 @@ impl Model {
 
 fn info(graph: &Graph, id: ValueId) -> ValueInfo {
     let value = graph.value(id);
-    ValueInfo { name: value.name.clone(), dtype: value.dtype, shape: value.shape.clone() }
+    let (dtype, shape, has_default) = (value.dtype, value.shape.clone(), value.constant.is_some());
+    ValueInfo { name: value.name.clone(), dtype, shape, has_default }
 }
 
 #[cfg(test)]

@@ -51,15 +51,31 @@ impl Default for SessionOptions {
 #[derive(Debug)]
 pub struct Session {
     device: Device,
-    graph: Arc<Graph>,
-    base: FactBase,
+    /// The graph before the passes, if a device is to have what they make of it.
+    before_passes: Option<Arc<Graph>>,
+    planner: Arc<Planner>,
+    /// For each set of defaults that a caller has replaced, the graph in which those are inputs; the last used first.
+    replaced: Mutex<VecDeque<(Vec<ValueId>, Arc<Planner>)>>,
     options: SessionOptions,
     output_names: Vec<String>,
     keep: Vec<ValueId>,
+}
+
+/// A graph, and what has been planned and uploaded for it.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    pub(crate) graph: Arc<Graph>,
     same_sizes: Vec<SameSize>,
+    base: FactBase,
     weights: Weights,
     plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
     forms: Mutex<Forms>,
+}
+
+/// Inputs that fit the graph of `planner`, in its order.
+pub(crate) struct Ordered<G> {
+    pub(crate) planner: Arc<Planner>,
+    pub(crate) inputs: Vec<G>,
 }
 
 /// A model's outputs by name, in the model's order: what [`Session::run`] returns.
@@ -83,7 +99,8 @@ impl Session {
         let session = Session::of_graph(device, graph_for(device, model)?, options, Vec::new())?;
         // A pass may have replaced an output by an equal value of another name.
         let output_names = model.outputs().iter().map(|output| output.name.clone()).collect();
-        Ok(Session { output_names, ..session })
+        let before_passes = device.gpu().map(|_| model.graph().clone());
+        Ok(Session { output_names, before_passes, ..session })
     }
 
     pub(crate) fn of_graph(
@@ -96,21 +113,10 @@ impl Session {
         if !unsupported.is_empty() {
             return Err(Error::Unsupported(unsupported));
         }
-        let base = FactBase::new(&graph)?;
-        let names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
-        let same_sizes = same_sizes(&graph);
-        Ok(Session {
-            device: device.clone(),
-            graph,
-            same_sizes,
-            base,
-            options,
-            output_names: names,
-            keep,
-            weights: Weights::default(),
-            plans: Mutex::default(),
-            forms: Mutex::default(),
-        })
+        let output_names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
+        let planner = Arc::new(Planner::new(graph)?);
+        let (device, replaced) = (device.clone(), Mutex::default());
+        Ok(Session { device, before_passes: None, planner, replaced, options, output_names, keep })
     }
 
     /// Runs the model on inputs by name and waits for the outputs.
@@ -132,10 +138,11 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
-        let inputs = self.ordered(inputs)?;
+        let given = self.ordered(inputs)?;
+        let (graph, inputs) = (&given.planner.graph, &given.inputs);
         let tensors = match self.device.gpu() {
-            None => reference::outputs(&self.graph, &reference::run(&self.graph, &inputs, false)?)?,
-            Some(_) => self.executable(&inputs)?.run(&self.graph, &inputs)?,
+            None => reference::outputs(graph, &reference::run(graph, inputs, false)?)?,
+            Some(_) => self.executable(&given)?.run(graph, inputs)?,
         };
         Ok(self.named(tensors))
     }
@@ -152,10 +159,11 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn run_async(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
-        let inputs = self.ordered(inputs)?;
+        let given = self.ordered(inputs)?;
+        let (graph, inputs) = (&given.planner.graph, &given.inputs);
         let tensors = match self.device.gpu() {
-            None => reference::outputs(&self.graph, &reference::run(&self.graph, &inputs, false)?)?,
-            Some(_) => self.executable(&inputs)?.run_async(&self.graph, &inputs).await?,
+            None => reference::outputs(graph, &reference::run(graph, inputs, false)?)?,
+            Some(_) => self.executable(&given)?.run_async(graph, inputs).await?,
         };
         Ok(self.named(tensors))
     }
@@ -170,8 +178,9 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, which has no plans.
     pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
-        let executable = self.executable(&self.ordered(inputs)?)?;
-        Ok(PlanSummary::new(&self.graph, &executable.plan, self.weights.bytes()))
+        let given = self.ordered(inputs)?;
+        let (executable, planner) = (self.executable(&given)?, &given.planner);
+        Ok(PlanSummary::new(&planner.graph, &executable.plan, planner.weights.bytes()))
     }
 
     /// Runs once, one pass for each kernel, and measures each on the device, in the order of dispatch. The kernels together
@@ -180,8 +189,8 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, or if the device has no timestamp queries.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
-        let inputs = self.ordered(inputs)?;
-        self.executable(&inputs)?.profile(&self.graph, &inputs)
+        let given = self.ordered(inputs)?;
+        self.executable(&given)?.profile(&given.planner.graph, &given.inputs)
     }
 
     #[cfg(feature = "bench-internals")]
@@ -193,41 +202,136 @@ impl Session {
         &self.output_names
     }
 
-    /// Whether the value of input `i` is part of a plan's signature.
-    pub(crate) fn decides_shapes(&self, i: usize) -> bool {
-        self.base.shape_inputs(&self.graph).any(|input| input == i)
-    }
-
+    /// The graph whose defaults are what the model says.
     pub(crate) fn graph(&self) -> &Graph {
-        &self.graph
+        &self.planner.graph
     }
 
-    pub(crate) fn shared_graph(&self) -> Arc<Graph> {
-        self.graph.clone()
+    /// The graph as the model has it.
+    pub(crate) fn listed(&self) -> &Graph {
+        self.before_passes.as_ref().unwrap_or(&self.planner.graph)
     }
 
-    /// The inputs in the model's order, checked against what it declares.
-    pub(crate) fn ordered<G: Given>(&self, given: &[(&str, &G)]) -> Result<Vec<G>> {
+    /// The inputs in the graph's order, checked against what the model declares.
+    pub(crate) fn ordered<G: Given>(&self, given: &[(&str, &G)]) -> Result<Ordered<G>> {
         let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
-        let names: Vec<&str> =
-            self.graph.inputs.iter().map(|id| self.graph.value(*id).name.as_str()).collect();
-        if let Some((name, _)) = given.iter().find(|(name, _)| !names.contains(name)) {
-            return Err(fail(name, format!("the model has no such input; it has {}", names.join(", "))));
-        }
         let twice = |&i: &usize| given[..i].iter().any(|(name, _)| *name == given[i].0);
         if let Some(i) = (0..given.len()).find(twice) {
             return Err(fail(given[i].0, "is given twice".into()));
         }
-        let mut ordered = Vec::new();
-        for (id, name) in self.graph.inputs.iter().zip(names) {
-            let Some(&(_, given)) = given.iter().find(|(given, _)| *given == name) else {
-                return Err(fail(name, "is missing".into()));
+        let planner = self.planner_for(given)?;
+        let graph = &planner.graph;
+        let mut inputs = Vec::with_capacity(graph.inputs.len());
+        for value in graph.inputs.iter().map(|id| graph.value(*id)) {
+            let Some(&(_, given)) = given.iter().find(|(given, _)| *given == value.name) else {
+                return Err(fail(&value.name, "is missing".into()));
             };
-            check(given, self.graph.value(*id)).map_err(|reason| fail(name, reason))?;
-            ordered.push(given.clone());
+            check(given, value).map_err(|reason| fail(&value.name, reason))?;
+            inputs.push(given.clone());
         }
-        self.check_names(&ordered)?;
-        Ok(ordered)
+        planner.check_names(&inputs)?;
+        Ok(Ordered { planner, inputs })
+    }
+
+    /// The planner of the graph that takes all that is given: with the model's defaults as constants, or with those that are
+    /// given as inputs.
+    fn planner_for<G>(&self, given: &[(&str, &G)]) -> Result<Arc<Planner>> {
+        let graph = self.graph();
+        let is_input = |name: &str| graph.inputs.iter().any(|id| graph.value(*id).name == name);
+        if given.iter().all(|(name, _)| is_input(name)) {
+            return Ok(self.planner.clone());
+        }
+        let listed = self.listed();
+        let mut replaced = Vec::new();
+        for (name, _) in given.iter().filter(|(name, _)| !is_input(name)) {
+            let default = listed.defaults.iter().find(|(_, id)| listed.value(*id).name == **name);
+            let Some(&(_, id)) = default else { return Err(self.no_such_input(name)) };
+            replaced.push(id);
+        }
+        replaced.sort();
+        self.planner_without(replaced)
+    }
+
+    fn no_such_input(&self, name: &str) -> Error {
+        let graph = self.listed();
+        let names: Vec<&str> =
+            graph.listed_inputs().iter().map(|id| graph.value(*id).name.as_str()).collect();
+        let reason = format!("the model has no such input; it has {}", names.join(", "));
+        Error::Input { name: name.into(), reason }
+    }
+
+    /// The planner of the graph in which these defaults are inputs, from the cache or made now.
+    fn planner_without(&self, defaults: Vec<ValueId>) -> Result<Arc<Planner>> {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(planner) = recent(&mut replaced, &defaults) {
+            return Ok(planner);
+        }
+        let mut graph = self.listed().without_defaults(&defaults);
+        if self.before_passes.is_some() {
+            graph = crate::passes::run(graph)?;
+        }
+        let planner = Arc::new(Planner::new(Arc::new(graph))?);
+        replaced.push_front((defaults, planner.clone()));
+        replaced.truncate(self.options.plan_cache.max(1));
+        Ok(planner)
+    }
+
+    /// The executable for inputs of these shapes, from the cache or made now.
+    pub(crate) fn executable(&self, given: &Ordered<impl Given>) -> Result<Arc<Executable>> {
+        let Some(gpu) = self.device.gpu() else {
+            return Err(Error::Gpu(
+                "the CPU reference has no plans; open a GPU device (`Device::new`)".into(),
+            ));
+        };
+        let planner = &given.planner;
+        let signature = planner.signature(&given.inputs);
+        let plans = || planner.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(executable) = recent(&mut plans(), &signature) {
+            return Ok(executable);
+        }
+        let plan = self.make_plan(given, &gpu.target)?;
+        let executable = Arc::new(Executable::new(gpu, &planner.graph, plan, &planner.weights)?);
+        let mut plans = plans();
+        // Another thread may have made the same in the meantime.
+        if let Some(executable) = recent(&mut plans, &signature) {
+            return Ok(executable);
+        }
+        plans.push_front((signature, executable.clone()));
+        plans.truncate(self.options.plan_cache.max(1));
+        Ok(executable)
+    }
+
+    pub(crate) fn make_plan(
+        &self,
+        given: &Ordered<impl Given>,
+        target: &crate::kernels::Target,
+    ) -> Result<Plan> {
+        let Planner { graph, base, forms, .. } = given.planner.as_ref();
+        let shapes = known(&given.inputs);
+        let facts = base.bind(graph, &shapes)?;
+        let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
+        let mut forms = forms.lock().unwrap_or_else(PoisonError::into_inner);
+        if forms.are_chosen() {
+            return plan::plan(graph, facts, target, &options, &mut forms);
+        }
+        let moves = Moves::new(graph, base, &shapes);
+        let mut chosen = Forms::default();
+        let plan = plan::first_plan(graph, facts, &moves, target, &options, &mut chosen)?;
+        *forms = chosen;
+        Ok(plan)
+    }
+}
+
+impl Planner {
+    fn new(graph: Arc<Graph>) -> Result<Planner> {
+        let (same_sizes, base) = (same_sizes(&graph), FactBase::new(&graph)?);
+        let (weights, plans, forms) = (Weights::default(), Mutex::default(), Mutex::default());
+        Ok(Planner { graph, same_sizes, base, weights, plans, forms })
+    }
+
+    /// Whether the value of input `i` is part of a plan's signature.
+    pub(crate) fn decides_shapes(&self, i: usize) -> bool {
+        self.base.shape_inputs(&self.graph).any(|input| input == i)
     }
 
     /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
@@ -252,56 +356,17 @@ impl Session {
         Ok(())
     }
 
+    /// The values that the kernels of a run on these inputs hand on.
+    pub(crate) fn handed_on(&self, inputs: &[impl Given]) -> Result<Vec<ValueId>> {
+        Ok(plan::handed_on(&self.graph, &self.base.bind(&self.graph, &known(inputs))?))
+    }
+
     fn signature(&self, inputs: &[impl Given]) -> Signature {
         let values = self.base.shape_inputs(&self.graph);
         Signature {
             shapes: inputs.iter().map(|given| given.shape().to_vec()).collect(),
             values: values.filter_map(|i| Some((i, inputs.get(i)?.value()?.bytes().to_vec()))).collect(),
         }
-    }
-
-    /// The executable for inputs of these shapes, from the cache or made now.
-    pub(crate) fn executable(&self, inputs: &[impl Given]) -> Result<Arc<Executable>> {
-        let Some(gpu) = self.device.gpu() else {
-            return Err(Error::Gpu(
-                "the CPU reference has no plans; open a GPU device (`Device::new`)".into(),
-            ));
-        };
-        let signature = self.signature(inputs);
-        let plans = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(executable) = cached(&mut plans(), &signature) {
-            return Ok(executable);
-        }
-        let plan = self.make_plan(inputs, &gpu.target)?;
-        let executable = Arc::new(Executable::new(gpu, &self.graph, plan, &self.weights)?);
-        let mut plans = plans();
-        // Another thread may have made the same in the meantime.
-        if let Some(executable) = cached(&mut plans, &signature) {
-            return Ok(executable);
-        }
-        plans.push_front((signature, executable.clone()));
-        plans.truncate(self.options.plan_cache.max(1));
-        Ok(executable)
-    }
-
-    /// The values that the kernels of a run on these inputs hand on.
-    pub(crate) fn handed_on(&self, inputs: &[impl Given]) -> Result<Vec<ValueId>> {
-        Ok(plan::handed_on(&self.graph, &self.base.bind(&self.graph, &known(inputs))?))
-    }
-
-    pub(crate) fn make_plan(&self, inputs: &[impl Given], target: &crate::kernels::Target) -> Result<Plan> {
-        let shapes = known(inputs);
-        let facts = self.base.bind(&self.graph, &shapes)?;
-        let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
-        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        if forms.are_chosen() {
-            return plan::plan(&self.graph, facts, target, &options, &mut forms);
-        }
-        let moves = Moves::new(&self.graph, &self.base, &shapes);
-        let mut chosen = Forms::default();
-        let plan = plan::first_plan(&self.graph, facts, &moves, target, &options, &mut chosen)?;
-        *forms = chosen;
-        Ok(plan)
     }
 }
 
@@ -341,16 +406,13 @@ fn known(inputs: &[impl Given]) -> Inputs {
     inputs.iter().map(|given| (given.dtype(), given.shape().to_vec(), given.value().cloned())).collect()
 }
 
-/// The executable in the cache, now the most recently used.
-fn cached(
-    plans: &mut VecDeque<(Signature, Arc<Executable>)>,
-    signature: &Signature,
-) -> Option<Arc<Executable>> {
-    let at = plans.iter().position(|(s, _)| s == signature)?;
-    let found = plans.remove(at)?;
-    let executable = found.1.clone();
-    plans.push_front(found);
-    Some(executable)
+/// What the cache has for `key`, now the most recently used.
+fn recent<K: PartialEq, V>(cache: &mut VecDeque<(K, Arc<V>)>, key: &K) -> Option<Arc<V>> {
+    let at = cache.iter().position(|(k, _)| k == key)?;
+    let found = cache.remove(at)?;
+    let value = found.1.clone();
+    cache.push_front(found);
+    Some(value)
 }
 
 /// The reference runs the model as it is; a GPU runs what the passes made of it.

@@ -209,14 +209,16 @@ pub fn verify(
         return Err(Error::Gpu("a device other than the CPU reference is needed to compare with it".into()));
     }
     let options = SessionOptions { fusion: false, ..SessionOptions::default() };
-    let made = made_values(model.graph()).map(|made| made.1).collect();
-    let alone = Followed::new(device, model.graph().clone(), options, inputs, made)?;
+    let graph = model.graph_taking(inputs);
+    let made = made_values(&graph).map(|made| made.1).collect();
+    let alone = Followed::new(device, graph, options, inputs, made)?;
     let normal = Session::new(device, model, SessionOptions::default())?.run(inputs)?;
     let normal: Vec<Tensor> = normal.into_iter().map(|(_, tensor)| tensor).collect();
     conclude(&alone, &normal, tolerances.into(), || {
-        let graph = model.optimized()?;
+        let graph = model.optimized_taking(inputs)?;
         let session = Session::of_graph(device, graph.clone(), SessionOptions::default(), Vec::new())?;
-        let handed_on = session.handed_on(&session.ordered(inputs)?)?;
+        let ordered = session.ordered(inputs)?;
+        let handed_on = ordered.planner.handed_on(&ordered.inputs)?;
         Followed::new(device, graph, SessionOptions::default(), inputs, handed_on)
     })
 }
@@ -241,9 +243,9 @@ impl Followed {
         let order: Vec<ValueId> = graph.outputs.iter().chain(&keep).copied().collect();
         let session = Session::of_graph(device, graph.clone(), options, keep)?;
         let ordered = session.ordered(inputs)?;
-        let expected = reference::run(&graph, &ordered, true)?;
+        let expected = reference::run(&graph, &ordered.inputs, true)?;
         let mut actual = vec![None; graph.values.len()];
-        for (id, tensor) in order.iter().zip(session.executable(&ordered)?.run(&graph, &ordered)?) {
+        for (id, tensor) in order.iter().zip(session.executable(&ordered)?.run(&graph, &ordered.inputs)?) {
             actual[id.index()] = Some(tensor);
         }
         Ok(Followed { graph, expected, actual })

@@ -48,7 +48,7 @@ pub(super) fn named(inputs: &[Input]) -> Vec<(&str, &Tensor)> {
 }
 
 impl InputArgs {
-    /// All inputs of `model`: those of the files, and random ones for the rest.
+    /// All inputs of `model`: those of the files, and random ones for the rest that have no default.
     pub(super) fn load(&self, model: &Model, unknown: Unknown) -> Result<Vec<Input>, Failure> {
         let mut inputs = self.in_files(model)?;
         let said = self.said(model)?;
@@ -65,6 +65,9 @@ impl InputArgs {
         let mut drawn = Vec::new();
         for info in model.inputs().iter().filter(|info| !in_file(info)) {
             let said = said.iter().find(|(other, _)| other.name == info.name).map(|(_, shape)| shape.clone());
+            if info.has_default && said.is_none() {
+                continue;
+            }
             match said.or_else(|| sizes.declared(info, unknown)) {
                 Some(shape) => drawn.push((info, shape)),
                 None => return Err(missing(info).into()),

@@ -94,7 +94,7 @@ type Trial = (Vec<Input>, Arc<Graph>, Plan);
 /// The plan for the inputs given, or for the first of the sizes that works.
 fn plan(args: &Args, model: &Model, target: &Target) -> Result<Result<Trial>, Failure> {
     let planned = |inputs: Vec<Input>| {
-        let graph = model.optimized()?;
+        let graph = model.optimized_taking(&named(&inputs))?;
         let options = SessionOptions::default();
         let session = Session::of_graph(&Device::reference(), graph.clone(), options, Vec::new())?;
         let plan = session.make_plan(&session.ordered(&named(&inputs))?, target)?;

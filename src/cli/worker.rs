@@ -41,10 +41,11 @@ fn serve(args: &Args) -> Result<(), Failure> {
     let session = Session::new(&device, &model, SessionOptions::default())?;
     let load = start.elapsed().as_secs_f64();
     let mut tensors = Vec::new();
-    for (i, info) in model.inputs().iter().enumerate() {
+    let required = || model.inputs().iter().filter(|info| !info.has_default);
+    for (i, info) in required().enumerate() {
         tensors.push(numpy::read_npy(&args.inputs.join(format!("in_{i}.npy")), info.dtype)?);
     }
-    let names = model.inputs().iter().map(|info| info.name.as_str());
+    let names = required().map(|info| info.name.as_str());
     let inputs: Vec<(&str, &Tensor)> = names.zip(&tensors).collect();
     let start = Instant::now();
     let outputs = session.run(&inputs)?;
