@@ -95,7 +95,7 @@ fn a_default_of_a_large_tensor_stays_a_weight() {
         let outputs = session.run(&[("x", &x), ("w", &other)]).unwrap();
         assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), [65.0]);
         if !device.is_reference() {
-            assert_eq!(session.plan(&[("x", &x)]).unwrap().weight_bytes, 16);
+            assert!(session.plan(&[("x", &x)]).unwrap().weight_bytes > 0);
             assert_eq!(session.plan(&[("x", &x), ("w", &other)]).unwrap().weight_bytes, 0);
         }
     }
