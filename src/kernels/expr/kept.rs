@@ -77,7 +77,7 @@ impl Keeper {
     }
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
-        let value = Reg(self.code.len() as u16);
+        let value = Reg(self.code.len() as u32);
         let parts = if scalar == Scalar::F32 { self.parts_of(&instr, value) } else { Parts::default() };
         self.code.push((instr, scalar));
         self.parts.push(parts);
@@ -111,7 +111,7 @@ impl Keeper {
 
     fn param(&mut self, scalar: Scalar, bits: u32) -> Reg {
         self.params.push(bits);
-        self.push(Instr::Param((self.params.len() - 1) as u16), scalar)
+        self.push(Instr::Param((self.params.len() - 1) as u32), scalar)
     }
 
     fn parts_of(&self, instr: &Instr, value: Reg) -> Parts {
