@@ -210,12 +210,12 @@ impl Keeper {
         if !twice && (self.shares_term(a, b) || self.shares_factor(a, b)) || x.len() + y.len() > MOST_PARTS {
             return self.one_of(a, b);
         }
-        // The sign of zero: 1 - mask is exact.
-        let flag = |reg| self.is_mask(reg) || self.literal(reg).is_some();
-        if flag(a) && flag(b) && !(f == Fn2::Sub && self.literal(a) == Some(1.0)) {
-            return Keep { a: self.is_mask(a), b: !self.is_mask(a) };
-        }
         let zero = |reg| self.literal(reg) == Some(0.0);
+        let (first, second) = (self.is_mask(a), self.is_mask(b));
+        // 1 - mask is exact, of others the sign of zero is not.
+        if (first || second) && !(f == Fn2::Sub && self.literal(a) == Some(1.0)) {
+            return Keep { a: first || zero(a), b: second && a != b || zero(b) };
+        }
         let constants = self.literals(x) > 0 && self.literals(y) > 0;
         let chain = x.len() + y.len() > 2;
         match (self.literal(a).is_some(), self.literal(b).is_some()) {
