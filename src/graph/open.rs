@@ -343,7 +343,14 @@ impl Open {
         let opset = ops::NEWEST_OPSET;
         let (given, wanted): (Vec<bool>, _) =
             (inputs.iter().map(Option::is_some).collect(), vec![true; outputs]);
-        let def = NodeDef { op_type, opset, attributes: &attributes, inputs: &given, outputs: &wanted };
+        let def = NodeDef {
+            op_type,
+            opset,
+            attributes: &attributes,
+            inputs: &given,
+            outputs: &wanted,
+            listed: &wanted,
+        };
         let op = match ops::parse("", &def) {
             Ok(Op::Unsupported(why)) => panic!("{op_type}: {why}"),
             op => op.ok()?,
