@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, required};
 use crate::kernels::gather as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::{Fact, Lower, Outside};
 
 /// Compress along `axis`, or of all elements.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ impl Operator for Compress {
         let count = cx.out(0)?.count();
         let places = cx.words(kept.slices.iter().map(|&slice| slice as u32).collect())?;
         let tensors = vec![cx.input(0)?, places, cx.output(0)?];
+        // The kernel asks for it; places that follow from a condition are inside.
+        cx.reports_index(1, Outside::Axes(vec![(0, kept.size)]));
         let params = [count, kept.inner, kept.slices.len(), kept.size].map(|v| v as u32).to_vec();
         cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(count));
         Ok(())
