@@ -253,6 +253,7 @@ operators! {
     qlinear_matmul: QLinearMatMul,
     qlinear_binary: QLinearBinary,
     quantize: Quantize,
+    random: Random,
     range: Range,
     recurrent: Recurrent,
     reduce: Reduce,
