@@ -40,16 +40,16 @@ struct Keep {
 struct Keeper {
     code: Vec<(Instr, Scalar)>,
     parts: Vec<Parts>,
-    /// (value, the same kept).
-    kept: Vec<(Reg, Reg)>,
-    zero: Option<Reg>,
+    /// (value, by which zero, the same kept).
+    kept: Vec<(Reg, usize, Reg)>,
+    zeros: [Option<Reg>; 2],
     params: Vec<u32>,
 }
 
 /// The expression of `params`, where values that a driver could simplify with others are kept. That may take more parameters.
 pub(super) fn kept(expr: &Expr, params: Vec<u32>) -> (Expr, Vec<u32>) {
     let code = Vec::with_capacity(expr.code.len());
-    let mut keeper = Keeper { code, parts: vec![], kept: vec![], zero: None, params };
+    let mut keeper = Keeper { code, parts: vec![], kept: vec![], zeros: [None; 2], params };
     let mut now: Vec<Reg> = Vec::with_capacity(expr.code.len());
     for (instr, scalar) in &expr.code {
         let moved = instr.moved(|reg| now[reg.0 as usize]);
@@ -63,17 +63,24 @@ impl Keeper {
     fn add(&mut self, instr: Instr, scalar: Scalar) -> Reg {
         let instr = match instr {
             Instr::Two(f, a, b) if self.scalar(a) == Scalar::F32 => {
-                let keep = self.judged(f, a, b);
-                let a = if keep.a { self.keep(a) } else { a };
-                let b = if keep.b { self.keep(b) } else { b };
+                let (a, b) = self.apart(f, a, b);
+                // What is kept now may have been kept for the other operand before.
+                let (a, b) = self.apart(f, a, b);
                 Instr::Two(f, a, b)
             }
             Instr::One(f, x) if self.scalar(x) == Scalar::F32 && self.inverts(f, x) => {
-                Instr::One(f, self.keep(x))
+                Instr::One(f, self.keep(x, 0))
             }
             other => other,
         };
         self.push(instr, scalar)
+    }
+
+    /// The operands of `f` as they are to be kept.
+    fn apart(&mut self, f: Fn2, a: Reg, b: Reg) -> (Reg, Reg) {
+        let keep = self.judged(f, a, b);
+        // By parameters of their own: the same value kept twice by one would be one again.
+        (if keep.a { self.keep(a, 0) } else { a }, if keep.b { self.keep(b, 1) } else { b })
     }
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
@@ -93,19 +100,22 @@ impl Keeper {
     }
 
     /// The value in another register, of which a compiler does not know that it is the same.
-    fn keep(&mut self, value: Reg) -> Reg {
-        if let Some(&(_, kept)) = self.kept.iter().find(|(of, _)| *of == value) {
+    fn keep(&mut self, value: Reg, by: usize) -> Reg {
+        if self.kept.iter().any(|&(.., kept)| kept == value) {
+            return value;
+        }
+        if let Some(&(.., kept)) = self.kept.iter().find(|(of, zero, _)| (*of, *zero) == (value, by)) {
             return kept;
         }
         let kept = match self.literal(value) {
             Some(constant) => self.param(Scalar::F32, constant.to_bits()),
             None => {
-                let zero = self.zero.unwrap_or_else(|| self.param(Scalar::U32, 0));
-                self.zero = Some(zero);
+                let zero = self.zeros[by].unwrap_or_else(|| self.param(Scalar::U32, 0));
+                self.zeros[by] = Some(zero);
                 self.push(Instr::Kept(value, zero), Scalar::F32)
             }
         };
-        self.kept.push((value, kept));
+        self.kept.push((value, by, kept));
         kept
     }
 
@@ -119,8 +129,10 @@ impl Keeper {
         let terms = |a, b| [&self.parts(a).terms[..], &self.parts(b).terms].concat();
         match *instr {
             // What compilers may find to be its operand, but for the sign.
-            Instr::One(Fn1::Neg | Fn1::Abs, x) => self.parts(x).clone(),
-            Instr::Two(Fn2::Min | Fn2::Max, a, b) if a == b => self.parts(a).clone(),
+            Instr::One(Fn1::Neg | Fn1::Abs | Fn1::Floor | Fn1::Ceil | Fn1::Round, x) => self.parts(x).clone(),
+            Instr::Two(Fn2::Min | Fn2::Max, a, b) if self.parts(a).terms == self.parts(b).terms => {
+                self.parts(a).clone()
+            }
             Instr::Select { yes, no, .. } if yes == no => self.parts(yes).clone(),
             Instr::One(Fn1::Reciprocal, x) => Parts { factors: self.parts(x).inverse(), ..alone },
             Instr::Two(Fn2::Mul | Fn2::Div | Fn2::DivRounded, x, one) | Instr::Two(Fn2::Mul, one, x)
@@ -137,6 +149,10 @@ impl Keeper {
             }
             _ => alone,
         }
+    }
+
+    fn is_root(&self, reg: Reg) -> bool {
+        matches!(self.code[reg.0 as usize].0, Instr::One(Fn1::Sqrt, _))
     }
 
     fn literal(&self, reg: Reg) -> Option<f32> {
@@ -160,7 +176,7 @@ impl Keeper {
         self.parts(reg).terms.len() > 1 || self.parts(reg).factors.len() > 1
     }
 
-    /// Keeps what has parts: one of the two does.
+    /// Keeps one that has parts, or the first.
     fn one_of(&self, a: Reg, b: Reg) -> Keep {
         let first = self.composed(a) || !self.composed(b);
         Keep { a: first, b: !first }
@@ -231,24 +247,30 @@ impl Keeper {
         let (x, y) = (&self.parts(a).factors, &self.parts(b).factors);
         let divides = f != Fn2::Mul;
         let cancels = x.iter().any(|&(reg, below)| y.contains(&(reg, below == divides)));
-        let root = |reg: Reg| matches!(self.code[reg.0 as usize].0, Instr::One(Fn1::Sqrt, _));
-        let roots = x.iter().any(|factor| root(factor.0) && y.contains(factor));
+        let roots = x.iter().any(|factor| self.is_root(factor.0) && y.contains(factor));
+        if divides && cancels && !self.composed(a) {
+            // lavapipe's quotient of anything and a constant 0, or of that and anything, is 0, and this may be one.
+            return Keep { a: true, b: true };
+        }
         if cancels || roots || x.len() + y.len() > MOST_PARTS {
             return self.one_of(a, b);
         }
         if self.is_mask(a) || self.is_mask(b) {
-            return Keep { a: self.is_mask(a), b: self.is_mask(b) && !self.is_mask(a) };
+            return Keep { a: self.is_mask(a), b: self.is_mask(b) };
         }
+        // A reciprocal is a quotient of a constant.
+        let inverse = |factors: &[(Reg, bool)]| factors.iter().any(|factor| factor.1);
+        let quotients = inverse(x) || inverse(y);
         let (x, y) = (self.factors(a), self.factors(b));
         let constants = self.literals(&x) > 0 && self.literals(&y) > 0;
         // Where 1/2 stands in a product makes no difference but for subnormal numbers.
         let plain = |value: f32| value.abs() == 1.0 || value.abs() == 0.5;
         let keeps = |value: f32, moves: bool| constants || value == 0.0 || (moves && !plain(value));
         match (self.literal(a), self.literal(b)) {
-            (Some(value), _) => Keep { a: keeps(value, y.len() > 1), b: false },
+            (Some(value), _) => Keep { a: keeps(value, quotients || y.len() > 1), b: false },
             // SPIRV-Tools multiplies with the inverse of a constant, which the rounding of `DivRounded` makes good.
             (_, Some(value)) => {
-                Keep { b: keeps(value, f == Fn2::Div || (!divides && x.len() > 1)), a: false }
+                Keep { b: keeps(value, f == Fn2::Div || quotients || (!divides && x.len() > 1)), a: false }
             }
             _ if constants => self.one_of(a, b),
             _ => Keep::default(),
@@ -275,6 +297,8 @@ impl Keeper {
         match f {
             // Of a sum with a constant: the sign of zero.
             Fn1::Neg => self.parts(x).terms.len() > 1 && self.literals(&self.parts(x).terms) > 0,
+            // A root may be -0.
+            Fn1::Abs => matches!(self.parts(x).terms[..], [term] if self.is_root(term)),
             Fn1::Exp | Fn1::ExpM1 => made(Fn1::Log),
             Fn1::Log => made(Fn1::Exp),
             Fn1::Sqrt => (1..factors().len()).any(|i| factors()[..i].contains(&factors()[i])),

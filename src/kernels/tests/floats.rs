@@ -205,7 +205,7 @@ fn fused_arithmetic_is_that_of_single_nodes() {
         failures.is_empty(),
         "{} of {total}:\n{}",
         failures.len(),
-        failures[..failures.len().min(5)].join("\n")
+        failures[..failures.len().min(20)].join("\n")
     );
 }
 
