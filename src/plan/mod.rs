@@ -20,8 +20,8 @@ pub(crate) mod tests;
 
 pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
-pub(crate) use fault::Outside;
 pub(crate) use facts::{Fact, FactBase, Facts, MAX_COUNT, Signature, check_sizes, is_too_large, node_error};
+pub(crate) use fault::Outside;
 pub(crate) use first::first_plan;
 pub(crate) use forms::Forms;
 pub(crate) use lower::Lower;
