@@ -21,11 +21,19 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
     for name in names {
         let array = archive.by_name(&name).unwrap().unwrap();
         let shape: Vec<usize> = array.shape().iter().map(|&d| d as usize).collect();
+        assert_eq!(array.order(), npyz::Order::C, "{name}");
         let descr = array.dtype().descr();
         macro_rules! tensor {
             ($t:ty) => {
                 Tensor::from_slice(&shape, &array.into_vec::<$t>().unwrap())
             };
+        }
+        // As scripts/sizes.py writes them.
+        if let Some(name) = name.strip_suffix("@float16") {
+            let bits = array.into_vec::<u16>().unwrap();
+            let bytes: Vec<u8> = bits.into_iter().flat_map(u16::to_le_bytes).collect();
+            arrays.insert(name.to_string(), Tensor::from_raw(DType::F16, &shape, bytes).unwrap());
+            continue;
         }
         let tensor = match descr.trim_matches('\'') {
             "<f4" => tensor!(f32),
@@ -46,6 +54,7 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype() {
         DType::F32 => tensor.to_vec::<f32>().unwrap().into_iter().map(f64::from).collect(),
         DType::F64 => tensor.to_vec::<f64>().unwrap(),
+        DType::F16 => tensor.to_vec::<half::f16>().unwrap().into_iter().map(f64::from).collect(),
         DType::I64 => tensor.to_vec::<i64>().unwrap().into_iter().map(|v| v as f64).collect(),
         DType::I32 => tensor.to_vec::<i32>().unwrap().into_iter().map(f64::from).collect(),
         DType::I8 => tensor.to_vec::<i8>().unwrap().into_iter().map(f64::from).collect(),
@@ -66,4 +75,12 @@ pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
         _ => f64::INFINITY,
     };
     e.iter().zip(&a).map(apart).fold(0.0, f64::max) / largest
+}
+
+/// The root of the mean square of all errors, as a share of that of all values.
+pub fn mean_error(expected: &Tensor, actual: &Tensor) -> f64 {
+    let (e, a) = (numbers(expected), numbers(actual));
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let off = square(&mut e.iter().zip(&a).map(|(e, a)| e - a)) / square(&mut e.iter().copied());
+    if off.is_nan() { f64::INFINITY } else { off.sqrt() }
 }
