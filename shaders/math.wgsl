@@ -490,7 +490,14 @@ fn shift_left(a: u32, b: u32) -> u32 {
   return select(a << (b & 31u), 0u, b > 31u);
 }
 
-fn shift_overflows(a: u32, b: u32) -> bool {
+fn shift_overflows_i32(a: i32, b: i32) -> bool {
+  // Of 64 bits, the upper 33 are not alike. By 32 and more the lower half is 0; a negative count is a large one.
+  let count = bitcast<u32>(b);
+  let few = ((a << (count & 31u)) >> (count & 31u)) != a;
+  return select(few, shift_left(bitcast<u32>(a), count - 32u) != 0u, count > 31u);
+}
+
+fn shift_overflows_u32(a: u32, b: u32) -> bool {
   // The upper 32 bits of 64.
   return select(shift_right(a, 32u - b), shift_left(a, b - 32u), b > 31u) != 0u;
 }

@@ -258,6 +258,30 @@ fn a_constant_index_outside_of_its_axis_is_found_while_planning() {
     }
 }
 
+/// A constant of more elements than planning computes.
+#[test]
+fn a_filled_tensor_of_wide_integers_is_refused() {
+    let wide = TensorProto {
+        raw_data: Some((1i64 << 40).to_le_bytes().to_vec().into()),
+        ..empty("value", INT64, &[1])
+    };
+    let filled = node("ConstantOfShape", &["size"], &["wide"]).with(tensor_attribute("value", wide));
+    let x = longs(&[3000], &(0..3000).collect::<Vec<i64>>());
+    for op in ["Max", "Add"] {
+        let mut main = graph(
+            &[],
+            vec![node("Shape", &["x"], &["size"]), filled.clone(), node(op, &["x", "wide"], &["y"])],
+            &[],
+        );
+        main.input = vec![value("x", INT64, &["n"])];
+        main.output = vec![value("y", INT64, &["n"])];
+        for device in devices::each() {
+            let error = session(&device, &main).run(&[("x", &x)]).expect_err(op);
+            assert!(error.to_string().contains("32 bits"), "{op} on {}: {error}", device.name());
+        }
+    }
+}
+
 /// Pseudo-random numbers: xorshift.
 struct Draw(u64);
 
@@ -301,7 +325,7 @@ const COUNT: usize = 5;
 fn chain(draw: &mut Draw, dtype: DType) -> (GraphProto, Vec<String>) {
     let unsigned = dtype == DType::U64;
     let binary: &[&str] = match unsigned {
-        false => &["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Pow"],
+        false => &["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Pow", "BitShift"],
         true => &["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "BitShift", "BitwiseXor"],
     };
     let others: &[&str] = &[

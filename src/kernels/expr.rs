@@ -560,7 +560,10 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         Fn2::PowOverflows if scalar == Scalar::I32 => {
             return call("pow_overflows_i32", &format!("{a}, {b}"), used);
         }
-        Fn2::ShiftOverflows => return call("shift_overflows", &format!("{a}, {b}"), used),
+        Fn2::ShiftOverflows if scalar == Scalar::I32 => {
+            return call("shift_overflows_i32", &format!("{a}, {b}"), used);
+        }
+        Fn2::ShiftOverflows => return call("shift_overflows_u32", &format!("{a}, {b}"), used),
         Fn2::PowOverflows => return call("pow_overflows_u32", &format!("{a}, {b}"), used),
         Fn2::Min => return format!("min({a}, {b})"),
         Fn2::Max => return format!("max({a}, {b})"),

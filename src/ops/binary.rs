@@ -374,6 +374,11 @@ fn cases(name: &'static str) -> Vec<Case> {
             return vec![
                 shift("LEFT"),
                 shift("RIGHT"),
+                new("LEFT int64")
+                    .string("direction", "LEFT")
+                    .tolerance(Tolerance::EXACT)
+                    .input(case::list(&[-16, 5, -1, 100, -7]))
+                    .input(case::list(&[1, 2, -3, 70, 8])),
                 signed("LEFT", DType::I32),
                 signed("LEFT", DType::I8),
                 signed("RIGHT", DType::I32),

@@ -50,7 +50,7 @@ impl Operator for ConstantOfShape {
         let scalar = Scalar::of(out)?;
         match &self.value.data {
             Numbers::Float(v) => Some(e.constant(scalar, *v.first()?)),
-            Numbers::Int(v) => Some(e.constant(scalar, *v.first()? as f64)),
+            Numbers::Int(v) => Some(e.whole(scalar, *v.first()?)),
             Numbers::Text(_) => None,
         }
     }

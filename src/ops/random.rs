@@ -1,10 +1,10 @@
-//! RandomNormal, RandomUniform and those of them that take a shape from an input: numbers drawn by a seed. One row each.
+//! RandomNormal and RandomUniform: numbers drawn by a seed. One row each.
 //!
 //! History: 1, 22; the later version only adds a type. A seed gives the same numbers in every run, and the host draws them while
 //! planning. Without a seed each run would have to draw others, which is not supported.
 
-use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse};
+use super::case::{Case, Tolerance};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse};
 use crate::plan::{Fact, Lower};
 use crate::tensor::checked_count;
 
@@ -12,9 +12,8 @@ use crate::tensor::checked_count;
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
     distribution: Distribution,
-    dtype: Option<DType>,
-    /// The attribute `shape`; `None` if the input has the shape.
-    shape: Option<Vec<usize>>,
+    dtype: DType,
+    shape: Vec<usize>,
     seed: u32,
 }
 
@@ -26,9 +25,7 @@ enum Distribution {
 
 pub(crate) const ROWS: &[Row] = &[
     onnx("RandomNormal", 1, parse, || cases("RandomNormal")),
-    onnx("RandomNormalLike", 1, parse, || cases("RandomNormalLike")),
     onnx("RandomUniform", 1, parse, || cases("RandomUniform")),
-    onnx("RandomUniformLike", 1, parse, || cases("RandomUniformLike")),
 ];
 
 /// More elements are refused: the host draws them.
@@ -51,23 +48,15 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
             high: attributes.float_or("high", 1.0)?,
         }
     };
-    let like = def.op_type.ends_with("Like");
-    let code = if like { attributes.int("dtype")? } else { Some(attributes.int_or("dtype", 1)?) };
-    let dtype =
-        code.map(|code| i32::try_from(code).ok().and_then(DType::from_onnx).filter(|dtype| dtype.is_float()));
-    if dtype == Some(None) {
-        refuse!("attribute 'dtype' is {code:?}, which is no float type");
+    let code = attributes.int_or("dtype", 1)?;
+    let dtype = i32::try_from(code).ok().and_then(DType::from_onnx).filter(|dtype| dtype.is_float());
+    let Some(dtype) = dtype else { refuse!("attribute 'dtype' is {code}, which is no float type") };
+    let dims = attributes.ints("shape")?.unwrap_or_default();
+    let shape: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    match shape.filter(|shape| checked_count(shape).is_some_and(|count| count <= LIMIT)) {
+        Some(shape) => Ok(Random { distribution, dtype, shape, seed: seed.to_bits() }.into()),
+        None => refuse!("numbers of shape {dims:?} cannot be drawn: at most {LIMIT}"),
     }
-    let shape = match like {
-        true => None,
-        false => {
-            let dims = attributes.ints("shape")?.unwrap_or_default();
-            let sizes: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
-            let Some(sizes) = sizes else { refuse!("attribute 'shape' is {dims:?}") };
-            Some(sizes)
-        }
-    };
-    Ok(Random { distribution, dtype: dtype.flatten(), shape, seed: seed.to_bits() }.into())
 }
 
 /// Numbers from 0 to 1, without 0: splitmix64, by Steele, Lea and Flood.
@@ -100,58 +89,30 @@ impl Distribution {
 }
 
 impl Random {
-    fn fact(&self, like: Option<(DType, &[usize])>) -> Result<(DType, Vec<usize>), Why> {
-        let (dtype, shape) = match (&self.shape, like) {
-            (Some(shape), _) => (DType::F32, shape.clone()),
-            (None, Some((dtype, shape))) => (dtype, shape.to_vec()),
-            (None, None) => refuse!("input 0 is required"),
-        };
-        let dtype = self.dtype.unwrap_or(dtype);
-        match checked_count(&shape) {
-            Some(count) if count <= LIMIT && dtype.is_float() => Ok((dtype, shape)),
-            _ => refuse!("{shape:?} numbers of {dtype} cannot be drawn: at most {LIMIT}, of a float type"),
-        }
-    }
-
-    fn drawn(&self, (dtype, shape): (DType, Vec<usize>)) -> Array {
+    fn drawn(&self) -> Array {
         let mut from = Draw(u64::from(self.seed));
-        let values = (0..shape.iter().product()).map(|_| self.distribution.draw(&mut from)).collect();
-        Array::float(dtype, &shape, values)
+        let values = (0..self.shape.iter().product()).map(|_| self.distribution.draw(&mut from)).collect();
+        Array::float(self.dtype, &self.shape, values)
     }
 }
 
 impl Operator for Random {
-    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        let (dtype, shape) =
-            self.fact(optional(inputs, 0).map(|like| (like.dtype, like.shape.as_slice())))?;
-        Ok(vec![Fact::new(dtype, shape)])
+    fn infer(&self, _: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        Ok(vec![Fact::new(self.dtype, self.shape.clone())])
     }
 
-    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
-        let fact = self.fact(optional(inputs, 0).map(|like| (like.dtype, like.shape.as_slice())))?;
-        Ok(vec![self.drawn(fact)])
-    }
-
-    fn reads_shapes_only(&self) -> bool {
-        true
-    }
-
-    fn reads_data(&self, _: usize) -> bool {
-        false
+    fn eval(&self, _: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        Ok(vec![self.drawn()])
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        let like = cx.optional_fact(0).map(|like| (like.dtype, like.shape.as_slice()));
-        cx.known(0, &self.drawn(self.fact(like)?))
+        cx.known(0, &self.drawn())
     }
 }
 
 fn cases(name: &'static str) -> Vec<Case> {
-    let like = name.ends_with("Like");
-    let of = |case: &str, shape: &[usize]| {
-        let case = Case::new(name, case).tolerance(Tolerance::EXACT).float("seed", 7.0);
-        let dims: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-        if like { case.input(case::random(shape)) } else { case.ints("shape", &dims) }
+    let of = |case: &str, shape: &[i64]| {
+        Case::new(name, case).tolerance(Tolerance::EXACT).float("seed", 7.0).ints("shape", shape)
     };
     vec![
         of("matrix", &[3, 70]),
@@ -165,9 +126,8 @@ mod tests {
     use super::*;
 
     fn drawn(distribution: Distribution, seed: f32) -> Vec<f64> {
-        let shape = vec![10_000];
-        let random = Random { distribution, dtype: None, shape: Some(shape.clone()), seed: seed.to_bits() };
-        random.drawn((DType::F32, shape)).floats().unwrap().to_vec()
+        let random = Random { distribution, dtype: DType::F32, shape: vec![10_000], seed: seed.to_bits() };
+        random.drawn().floats().unwrap().to_vec()
     }
 
     fn moments(x: &[f64]) -> (f64, f64) {
