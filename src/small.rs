@@ -18,6 +18,17 @@ enum Special {
     None,
 }
 
+/// The floats of at most 8 bits that have a fraction.
+pub(crate) const SMALL_FLOATS: [DType; 7] = [
+    DType::F8E4M3FN,
+    DType::F8E4M3FNUZ,
+    DType::F8E5M2,
+    DType::F8E5M2FNUZ,
+    DType::F6E2M3,
+    DType::F6E3M2,
+    DType::F4E2M1,
+];
+
 /// A small float format with a sign.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Format {
@@ -195,19 +206,9 @@ fn power_of_two(exponent: i32) -> f64 {
 mod tests {
     use super::*;
 
-    const FORMATS: [DType; 7] = [
-        DType::F8E4M3FN,
-        DType::F8E4M3FNUZ,
-        DType::F8E5M2,
-        DType::F8E5M2FNUZ,
-        DType::F6E2M3,
-        DType::F6E3M2,
-        DType::F4E2M1,
-    ];
-
     #[test]
     fn every_code_is_its_own() {
-        for dtype in FORMATS {
+        for dtype in SMALL_FLOATS {
             let format = Format::of(dtype).unwrap();
             for code in 0..=(u8::MAX >> (8 - dtype.bits())) {
                 let value = format.decode(code);

@@ -9,7 +9,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optiona
 use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
 use crate::plan::Fact;
 use crate::reference::number;
-use crate::small::{Format, RoundMode};
+use crate::small::{Format, RoundMode, SMALL_FLOATS};
 
 /// A conversion.
 #[derive(Clone, Debug)]
@@ -74,16 +74,6 @@ impl Operator for Cast {
     }
 }
 
-const SMALL: [DType; 7] = [
-    DType::F8E4M3FN,
-    DType::F8E4M3FNUZ,
-    DType::F8E5M2,
-    DType::F8E5M2FNUZ,
-    DType::F6E2M3,
-    DType::F6E3M2,
-    DType::F4E2M1,
-];
-
 fn cases(op: &'static str) -> Vec<Case> {
     let cast = |case: &str, from: Tensor, to: DType| {
         let case = Case::new(op, case).tolerance(Tolerance::EXACT).input(from);
@@ -117,7 +107,7 @@ fn cases(op: &'static str) -> Vec<Case> {
             [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 464.0, 465.0, -0.0, -1e-9, 0.001, 6e4, 6.2e4];
         case::values(&[10], &values)
     };
-    for to in SMALL {
+    for to in SMALL_FLOATS {
         let numbers = |case: &str, tensor: &Tensor| {
             cast(&format!("{to}_{case}"), case::converted(tensor, to), DType::F32)
         };

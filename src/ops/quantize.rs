@@ -10,7 +10,7 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::{Fact, Pairing};
 use crate::reference::array::{ravel, unravel};
 use crate::reference::number;
-use crate::small::Format;
+use crate::small::{Format, SMALL_FLOATS};
 
 /// What the node's attributes say; a missing zero point is 0.
 #[derive(Clone, Debug)]
@@ -251,16 +251,7 @@ fn cases() -> Vec<Case> {
             .input(case::uniform(&[17], -100.0, 100.0))
             .input(half.clone()),
     ];
-    let floats = [
-        DType::F8E4M3FN,
-        DType::F8E4M3FNUZ,
-        DType::F8E5M2,
-        DType::F8E5M2FNUZ,
-        DType::F6E2M3,
-        DType::F6E3M2,
-        DType::F4E2M1,
-    ];
-    for to in floats {
+    for to in SMALL_FLOATS {
         let wide = || case::uniform(&[3, 37], -300.0, 300.0);
         let special = [0.0f32, -0.0, 1e-9, 0.01, -0.3, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e30];
         let of = |case: &str| new(&format!("{to}{case}")).int("output_dtype", i64::from(to.onnx()));

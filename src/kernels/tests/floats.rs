@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use crate::graph::random::Sketch;
 use crate::graph::{Attr, Graph, ValueId};
 use crate::ops::case::{self, splitmix};
-use crate::small::Format;
+use crate::small::{Format, SMALL_FLOATS};
 use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
 
 static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {
@@ -453,17 +453,7 @@ fn casts_round_within_a_kernel() {
     let mut values: Vec<f32> = (0..20_000).map(number).collect();
     values.extend((0..u32::MAX).step_by(100_003).map(f32::from_bits));
     let x = case::values(&[values.len()], &values);
-    let types = [
-        DType::F16,
-        DType::BF16,
-        DType::F8E4M3FN,
-        DType::F8E4M3FNUZ,
-        DType::F8E5M2,
-        DType::F8E5M2FNUZ,
-        DType::F6E2M3,
-        DType::F6E3M2,
-        DType::F4E2M1,
-    ];
+    let types = [DType::F16, DType::BF16].into_iter().chain(SMALL_FLOATS);
     for to in types {
         let mut sketch = Sketch::default();
         let id = sketch.input("x");
