@@ -282,6 +282,29 @@ fn a_filled_tensor_of_wide_integers_is_refused() {
     }
 }
 
+/// A cubic through values at the edge of 32 bits goes beyond them.
+#[test]
+fn cubics_of_wide_integers_are_refused() {
+    let scales = weights("scales", &[4], &[1.0, 1.0, 1.0, 2.0]);
+    let resize = |mode: &str| node("Resize", &["x", "", "scales"], &["y"]).with(string("mode", mode));
+    let x = longs(&[1, 1, 1, 4], &[0, i64::from(i32::MAX), i64::from(i32::MAX), 0]);
+    let most =
+        |outputs: &[(String, Tensor)]| outputs[0].1.to_vec::<i64>().unwrap().into_iter().max().unwrap();
+    for (mode, exceeds) in [("cubic", true), ("nearest", false)] {
+        let mut main = alone(&resize(mode), &[("x", x.clone())]);
+        main.initializer = vec![scales.clone()];
+        main.output = vec![onnx::proto::ValueInfoProto { name: "y".into(), ..Default::default() }];
+        let right = session(&Device::reference(), &main).run(&[("x", &x)]).unwrap();
+        assert_eq!(most(&right) > i64::from(i32::MAX), exceeds, "{mode}");
+        for device in devices::each() {
+            match session(&device, &main).run(&[("x", &x)]) {
+                Ok(outputs) => assert!(!exceeds && outputs[0].1 == right[0].1, "{mode} on {}", device.name()),
+                Err(error) => assert!(exceeds && error.to_string().contains("32 bits"), "{mode}: {error}"),
+            }
+        }
+    }
+}
+
 /// Pseudo-random numbers: xorshift.
 struct Draw(u64);
 

@@ -256,6 +256,9 @@ impl Operator for Resize {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let dtype = cx.fact(0)?.dtype;
+        if cx.is_wide(0) && matches!(self.resample.filter, Filter::Cubic(_)) {
+            refuse!("cubics of {dtype} go beyond the values around them, which may need more than 32 bits");
+        }
         let all = self.of_facts(&cx.facts())?;
         let taps: Vec<_> = all.iter().map(|axis| self.taps(axis)).collect();
         let resized: Vec<usize> = (0..all.len()).filter(|&d| taps[d].is_some()).collect();
