@@ -14,7 +14,7 @@ add_swiftshader || echo "no SwiftShader here: the tests run on the other adapter
 
 step "format and lints"
 # `cargo fmt` does not find the modules that macros declare.
-find build.rs src tests benches examples fuzz -name target -prune -o -name '*.rs' -exec rustfmt --edition 2024 --check {} +
+find src tests benches examples crates fuzz -name target -prune -o -name '*.rs' -exec rustfmt --edition 2024 --check {} +
 cargo clippy --quiet --all-targets --features test-data,bench-internals -- -D warnings
 
 step "documentation"

@@ -8,6 +8,9 @@ mod external;
 mod function;
 mod import;
 mod order;
+/// The messages of `proto/onnx.proto`.
+#[allow(missing_docs, dead_code, clippy::all)]
+mod proto;
 mod sparse;
 mod tensor;
 mod types;
@@ -16,12 +19,6 @@ mod types;
 mod build;
 #[cfg(test)]
 mod tests;
-
-/// The messages of `proto/onnx.proto`.
-mod proto {
-    #![allow(missing_docs, dead_code, clippy::all)]
-    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
-}
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

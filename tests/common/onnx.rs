@@ -2,10 +2,9 @@
 
 #![allow(dead_code, missing_docs)]
 
-pub mod proto {
-    #![allow(clippy::all)]
-    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
-}
+#[path = "../../src/onnx/proto.rs"]
+#[allow(clippy::all)]
+pub mod proto;
 
 #[path = "../../src/onnx/build.rs"]
 pub mod build;

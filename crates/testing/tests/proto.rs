@@ -1,0 +1,44 @@
+//! `src/onnx/proto.rs` is what prost makes of `proto/onnx.proto`. `UPDATE_PROTO=1` writes it.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const HEADER: &str = "// @generated from proto/onnx.proto by crates/testing/tests/proto.rs: do not edit.\n\n";
+
+#[test]
+fn generated_code_is_up_to_date() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let committed = root.join("src/onnx/proto.rs");
+    let generated = formatted(&(HEADER.to_string() + &generate(&root.join("proto"))), &root);
+    if std::env::var_os("UPDATE_PROTO").is_some() {
+        std::fs::write(&committed, &generated).unwrap();
+    }
+    let up_to_date = std::fs::read_to_string(&committed).unwrap() == generated;
+    assert!(up_to_date, "run UPDATE_PROTO=1 cargo test -p sardonyx-testing --test proto");
+}
+
+fn generate(folder: &Path) -> String {
+    let schema = protox::compile(["onnx.proto"], [folder]).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    // `bytes` fields as `bytes::Bytes`: tensors then share the memory of the file.
+    prost_build::Config::new().bytes(["."]).out_dir(out.path()).compile_fds(schema).unwrap();
+    let text = std::fs::read_to_string(out.path().join("onnx.rs")).unwrap();
+    text.split_once('\n').unwrap().1.to_string()
+}
+
+/// The text as rustfmt writes it with the workspace's settings.
+fn formatted(text: &str, root: &Path) -> String {
+    let mut rustfmt = Command::new("rustfmt")
+        .args(["--edition", "2024"])
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    rustfmt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = rustfmt.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
