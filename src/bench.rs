@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
-use crate::{Device, Error, Result, Session, Tensor};
+use crate::{Device, Result, Session, Tensor};
 
 /// Which kernels a device is to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +46,7 @@ pub fn tiles() -> Vec<String> {
 
 /// Plans a run on these inputs, and makes no object of the device. Returns the number of dispatches.
 pub fn plan(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<usize> {
-    let Some(gpu) = session.device().gpu() else { return Err(Error::Gpu("no device".into())) };
-    let plan = session.make_plan(&session.ordered(inputs)?, &gpu.target)?;
-    Ok(plan.program.calls.len())
+    Ok(session.ordered(inputs)?.plan()?.program.calls.len())
 }
 
 /// Nodes of the graph that a session plans: the model's, after the passes.

@@ -129,13 +129,13 @@ impl Binder<'_> {
         let given: Vec<(&str, &Source)> =
             self.inputs.iter().map(|(name, given)| (&name[..], given)).collect();
         let ordered = self.session.ordered(&given)?;
-        let (graph, inputs) = (&ordered.planner.graph, &ordered.inputs);
+        let (graph, inputs) = (&ordered.entry.graph, &ordered.inputs);
         let mut bound = Bound { inputs: vec![None; inputs.len()], outputs: vec![None; graph.outputs.len()] };
         for (i, (id, given)) in graph.inputs.iter().zip(inputs).enumerate() {
             let Source::Buffer(buffer, _, shape) = given else { continue };
             let name = &graph.value(*id).name;
             check(buffer, shape).map_err(|reason| fail(name, reason))?;
-            if ordered.planner.decides_shapes(i) {
+            if ordered.entry.decides_shapes(i) {
                 return Err(fail(name, "its value decides shapes, so it must be given by `input`".into()));
             }
             bound.inputs[i] = Some(buffer.clone());

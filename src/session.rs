@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::gpu::{Executable, Weights};
+use crate::gpu::{Executable, Gpu, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::plan::{self, FactBase, Forms, Inputs, Moves, Options, Plan, Signature};
+use crate::plan::{self, Input, Options, Planner, Signature};
 use crate::{
     DType, Device, Dim, Error, KernelTime, Model, PlanSummary, Result, Tensor, UnsupportedNode, reference,
 };
@@ -53,28 +53,33 @@ pub struct Session {
     device: Device,
     /// The graph before the passes, if a device is to have what they make of it.
     before_passes: Option<Arc<Graph>>,
-    planner: Arc<Planner>,
+    entry: Arc<Entry>,
     /// For each set of defaults that a caller has replaced, the graph in which those are inputs; the last used first.
-    replaced: Mutex<VecDeque<(Vec<ValueId>, Arc<Planner>)>>,
+    replaced: Mutex<VecDeque<(Vec<ValueId>, Arc<Entry>)>>,
     options: SessionOptions,
     output_names: Vec<String>,
     keep: Vec<ValueId>,
 }
 
-/// A graph, and what has been planned and uploaded for it.
+/// A graph that runs can enter, and what has been planned and uploaded for it.
 #[derive(Debug)]
-pub(crate) struct Planner {
+pub(crate) struct Entry {
     pub(crate) graph: Arc<Graph>,
     same_sizes: Vec<SameSize>,
-    base: FactBase,
-    weights: Weights,
-    plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
-    forms: Mutex<Forms>,
+    /// What a device has for the graph; the CPU reference needs nothing.
+    compiled: Option<Compiled>,
 }
 
-/// Inputs that fit the graph of `planner`, in its order.
+#[derive(Debug)]
+struct Compiled {
+    planner: Planner,
+    weights: Weights,
+    plans: Mutex<VecDeque<(Signature, Arc<Executable>)>>,
+}
+
+/// Inputs that fit the graph of `entry`, in its order.
 pub(crate) struct Ordered<G> {
-    pub(crate) planner: Arc<Planner>,
+    pub(crate) entry: Arc<Entry>,
     pub(crate) inputs: Vec<G>,
 }
 
@@ -114,9 +119,9 @@ impl Session {
             return Err(Error::Unsupported(unsupported));
         }
         let output_names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
-        let planner = Arc::new(Planner::new(graph)?);
+        let entry = Arc::new(Entry::new(graph, device, &options, &keep)?);
         let (device, replaced) = (device.clone(), Mutex::default());
-        Ok(Session { device, before_passes: None, planner, replaced, options, output_names, keep })
+        Ok(Session { device, before_passes: None, entry, replaced, options, output_names, keep })
     }
 
     /// Runs the model on inputs by name and waits for the outputs.
@@ -139,7 +144,7 @@ impl Session {
     /// ```
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let given = self.ordered(inputs)?;
-        let (graph, inputs) = (&given.planner.graph, &given.inputs);
+        let (graph, inputs) = (&given.entry.graph, &given.inputs);
         let tensors = match self.device.gpu() {
             None => reference::outputs(graph, &reference::run(graph, inputs, false)?)?,
             Some(_) => self.executable(&given)?.run(graph, inputs)?,
@@ -160,7 +165,7 @@ impl Session {
     /// ```
     pub async fn run_async(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let given = self.ordered(inputs)?;
-        let (graph, inputs) = (&given.planner.graph, &given.inputs);
+        let (graph, inputs) = (&given.entry.graph, &given.inputs);
         let tensors = match self.device.gpu() {
             None => reference::outputs(graph, &reference::run(graph, inputs, false)?)?,
             Some(_) => self.executable(&given)?.run_async(graph, inputs).await?,
@@ -179,8 +184,8 @@ impl Session {
     /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, which has no plans.
     pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
         let given = self.ordered(inputs)?;
-        let (executable, planner) = (self.executable(&given)?, &given.planner);
-        Ok(PlanSummary::new(&planner.graph, &executable.plan, planner.weights.bytes()))
+        let (compiled, executable) = (given.entry.compiled()?, self.executable(&given)?);
+        Ok(PlanSummary::new(&given.entry.graph, &executable.plan, compiled.weights.bytes()))
     }
 
     /// Runs once, one pass for each kernel, and measures each on the device, in the order of dispatch. The kernels together
@@ -190,12 +195,7 @@ impl Session {
     /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, or if the device has no timestamp queries.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
         let given = self.ordered(inputs)?;
-        self.executable(&given)?.profile(&given.planner.graph, &given.inputs)
-    }
-
-    #[cfg(feature = "bench-internals")]
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
+        self.executable(&given)?.profile(&given.entry.graph, &given.inputs)
     }
 
     pub(crate) fn output_names(&self) -> &[String] {
@@ -204,12 +204,12 @@ impl Session {
 
     /// The graph whose defaults are what the model says.
     pub(crate) fn graph(&self) -> &Graph {
-        &self.planner.graph
+        &self.entry.graph
     }
 
     /// The graph as the model has it.
     pub(crate) fn listed(&self) -> &Graph {
-        self.before_passes.as_ref().unwrap_or(&self.planner.graph)
+        self.before_passes.as_ref().unwrap_or(&self.entry.graph)
     }
 
     /// The inputs in the graph's order, checked against what the model declares.
@@ -219,8 +219,8 @@ impl Session {
         if let Some(i) = (0..given.len()).find(twice) {
             return Err(fail(given[i].0, "is given twice".into()));
         }
-        let planner = self.planner_for(given)?;
-        let graph = &planner.graph;
+        let entry = self.entry_for(given)?;
+        let graph = &entry.graph;
         let mut inputs = Vec::with_capacity(graph.inputs.len());
         for value in graph.inputs.iter().map(|id| graph.value(*id)) {
             let Some(&(_, given)) = given.iter().find(|(given, _)| *given == value.name) else {
@@ -229,17 +229,17 @@ impl Session {
             check(given, value).map_err(|reason| fail(&value.name, reason))?;
             inputs.push(given.clone());
         }
-        planner.check_names(&inputs)?;
-        Ok(Ordered { planner, inputs })
+        entry.check_names(&inputs)?;
+        Ok(Ordered { entry, inputs })
     }
 
-    /// The planner of the graph that takes all that is given: with the model's defaults as constants, or with those that are
-    /// given as inputs.
-    fn planner_for<G>(&self, given: &[(&str, &G)]) -> Result<Arc<Planner>> {
+    /// The graph that takes all that is given: with the model's defaults as constants, or with those that are given as
+    /// inputs.
+    fn entry_for<G>(&self, given: &[(&str, &G)]) -> Result<Arc<Entry>> {
         let graph = self.graph();
         let is_input = |name: &str| graph.inputs.iter().any(|id| graph.value(*id).name == name);
         if given.iter().all(|(name, _)| is_input(name)) {
-            return Ok(self.planner.clone());
+            return Ok(self.entry.clone());
         }
         let listed = self.listed();
         let mut replaced = Vec::new();
@@ -249,7 +249,7 @@ impl Session {
             replaced.push(id);
         }
         replaced.sort();
-        self.planner_without(replaced)
+        self.entry_without(replaced)
     }
 
     fn no_such_input(&self, name: &str) -> Error {
@@ -260,37 +260,32 @@ impl Session {
         Error::Input { name: name.into(), reason }
     }
 
-    /// The planner of the graph in which these defaults are inputs, from the cache or made now.
-    fn planner_without(&self, defaults: Vec<ValueId>) -> Result<Arc<Planner>> {
+    /// The graph in which these defaults are inputs, from the cache or made now.
+    fn entry_without(&self, defaults: Vec<ValueId>) -> Result<Arc<Entry>> {
         let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(planner) = recent(&mut replaced, &defaults) {
-            return Ok(planner);
+        if let Some(entry) = recent(&mut replaced, &defaults) {
+            return Ok(entry);
         }
         let mut graph = self.listed().without_defaults(&defaults);
         if self.before_passes.is_some() {
             graph = crate::passes::run(graph)?;
         }
-        let planner = Arc::new(Planner::new(Arc::new(graph))?);
-        replaced.push_front((defaults, planner.clone()));
+        let entry = Arc::new(Entry::new(Arc::new(graph), &self.device, &self.options, &self.keep)?);
+        replaced.push_front((defaults, entry.clone()));
         replaced.truncate(self.options.plan_cache.max(1));
-        Ok(planner)
+        Ok(entry)
     }
 
     /// The executable for inputs of these shapes, from the cache or made now.
     pub(crate) fn executable(&self, given: &Ordered<impl Given>) -> Result<Arc<Executable>> {
-        let Some(gpu) = self.device.gpu() else {
-            return Err(Error::Gpu(
-                "the CPU reference has no plans; open a GPU device (`Device::new`)".into(),
-            ));
-        };
-        let planner = &given.planner;
-        let signature = planner.signature(&given.inputs);
-        let plans = || planner.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let (graph, compiled) = (&given.entry.graph, given.entry.compiled()?);
+        let signature = given.signature()?;
+        let plans = || compiled.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(executable) = recent(&mut plans(), &signature) {
             return Ok(executable);
         }
-        let plan = self.make_plan(given, &gpu.target)?;
-        let executable = Arc::new(Executable::new(gpu, &planner.graph, plan, &planner.weights)?);
+        let plan = compiled.planner.plan(&given.known())?;
+        let executable = Arc::new(Executable::new(self.gpu()?, graph, plan, &compiled.weights)?);
         let mut plans = plans();
         // Another thread may have made the same in the meantime.
         if let Some(executable) = recent(&mut plans, &signature) {
@@ -301,37 +296,37 @@ impl Session {
         Ok(executable)
     }
 
-    pub(crate) fn make_plan(
-        &self,
-        given: &Ordered<impl Given>,
-        target: &crate::kernels::Target,
-    ) -> Result<Plan> {
-        let Planner { graph, base, forms, .. } = given.planner.as_ref();
-        let shapes = known(&given.inputs);
-        let facts = base.bind(graph, &shapes)?;
-        let options = Options { no_fusion: !self.options.fusion, keep: self.keep.clone() };
-        let mut forms = forms.lock().unwrap_or_else(PoisonError::into_inner);
-        if forms.are_chosen() {
-            return plan::plan(graph, facts, target, &options, &mut forms);
-        }
-        let moves = Moves::new(graph, base, &shapes);
-        let mut chosen = Forms::default();
-        let plan = plan::first_plan(graph, facts, &moves, target, &options, &mut chosen)?;
-        *forms = chosen;
-        Ok(plan)
+    fn gpu(&self) -> Result<&Arc<Gpu>> {
+        self.device.gpu().ok_or_else(no_plans)
     }
 }
 
-impl Planner {
-    fn new(graph: Arc<Graph>) -> Result<Planner> {
-        let (same_sizes, base) = (same_sizes(&graph), FactBase::new(&graph)?);
-        let (weights, plans, forms) = (Weights::default(), Mutex::default(), Mutex::default());
-        Ok(Planner { graph, same_sizes, base, weights, plans, forms })
+fn no_plans() -> Error {
+    Error::Gpu("the CPU reference has no plans; open a GPU device (`Device::new`)".into())
+}
+
+impl Entry {
+    fn new(graph: Arc<Graph>, device: &Device, options: &SessionOptions, keep: &[ValueId]) -> Result<Entry> {
+        let same_sizes = same_sizes(&graph);
+        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec() };
+        let compiled = match device.gpu() {
+            Some(gpu) => Some(Compiled {
+                planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
+                weights: Weights::default(),
+                plans: Mutex::default(),
+            }),
+            None => None,
+        };
+        Ok(Entry { graph, same_sizes, compiled })
+    }
+
+    fn compiled(&self) -> Result<&Compiled> {
+        self.compiled.as_ref().ok_or_else(no_plans)
     }
 
     /// Whether the value of input `i` is part of a plan's signature.
     pub(crate) fn decides_shapes(&self, i: usize) -> bool {
-        self.base.shape_inputs(&self.graph).any(|input| input == i)
+        self.compiled.as_ref().is_some_and(|of| of.planner.shape_inputs().any(|input| input == i))
     }
 
     /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
@@ -355,18 +350,36 @@ impl Planner {
         }
         Ok(())
     }
+}
 
-    /// The values that the kernels of a run on these inputs hand on.
-    pub(crate) fn handed_on(&self, inputs: &[impl Given]) -> Result<Vec<ValueId>> {
-        Ok(plan::handed_on(&self.graph, &self.base.bind(&self.graph, &known(inputs))?))
+impl<G: Given> Ordered<G> {
+    /// The values that one kernel of a run on these inputs makes and another reads.
+    pub(crate) fn handed_on(&self) -> Result<Vec<ValueId>> {
+        self.entry.compiled()?.planner.handed_on(&self.known())
     }
 
-    fn signature(&self, inputs: &[impl Given]) -> Signature {
-        let values = self.base.shape_inputs(&self.graph);
-        Signature {
-            shapes: inputs.iter().map(|given| given.shape().to_vec()).collect(),
-            values: values.filter_map(|i| Some((i, inputs.get(i)?.value()?.bytes().to_vec()))).collect(),
-        }
+    /// The plan of a run on these inputs; nothing is made on the device.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn plan(&self) -> Result<plan::Plan> {
+        self.entry.compiled()?.planner.plan(&self.known())
+    }
+
+    /// What planning may know of the inputs.
+    pub(crate) fn known(&self) -> Vec<Input> {
+        let known = |given: &G| Input {
+            dtype: given.dtype(),
+            shape: given.shape().to_vec(),
+            value: given.value().cloned(),
+        };
+        self.inputs.iter().map(known).collect()
+    }
+
+    fn signature(&self) -> Result<Signature> {
+        let values = self.entry.compiled()?.planner.shape_inputs();
+        Ok(Signature {
+            shapes: self.inputs.iter().map(|given| given.shape().to_vec()).collect(),
+            values: values.filter_map(|i| Some((i, self.inputs.get(i)?.value()?.bytes().to_vec()))).collect(),
+        })
     }
 }
 
@@ -399,11 +412,6 @@ fn same_sizes(graph: &Graph) -> Vec<SameSize> {
         }
     }
     same
-}
-
-/// What planning may know of inputs.
-fn known(inputs: &[impl Given]) -> Inputs {
-    inputs.iter().map(|given| (given.dtype(), given.shape().to_vec(), given.value().cloned())).collect()
 }
 
 /// What the cache has for `key`, now the most recently used.

@@ -218,7 +218,7 @@ pub fn verify(
         let graph = model.optimized_taking(inputs)?;
         let session = Session::of_graph(device, graph.clone(), SessionOptions::default(), Vec::new())?;
         let ordered = session.ordered(inputs)?;
-        let handed_on = ordered.planner.handed_on(&ordered.inputs)?;
+        let handed_on = ordered.handed_on()?;
         Followed::new(device, graph, SessionOptions::default(), inputs, handed_on)
     })
 }

@@ -12,7 +12,7 @@ use super::inputs::{Input, InputArgs, Unknown, named};
 use super::{Failure, Outcome, bytes, listed, placement, print, print_json};
 use crate::graph::{Graph, NodeId};
 use crate::kernels::Target;
-use crate::plan::{Place, Plan};
+use crate::plan::{Options, Place, Plan, Planner};
 use crate::{
     Device, DeviceOptions, Error, Model, PlanSummary, Result, Select, Session, SessionOptions,
     UnsupportedNode, ValueInfo,
@@ -97,7 +97,8 @@ fn plan(args: &Args, model: &Model, target: &Target) -> Result<Result<Trial>, Fa
         let graph = model.optimized_taking(&named(&inputs))?;
         let options = SessionOptions::default();
         let session = Session::of_graph(&Device::reference(), graph.clone(), options, Vec::new())?;
-        let plan = session.make_plan(&session.ordered(&named(&inputs))?, target)?;
+        let known = session.ordered(&named(&inputs))?.known();
+        let plan = Planner::new(graph.clone(), target.clone(), Options::default())?.plan(&known)?;
         Ok((inputs, graph, plan))
     };
     let mut tried = planned(args.inputs.load(model, Unknown::Are(SIZES[0]))?);

@@ -10,6 +10,7 @@ mod tests;
 mod weights;
 pub(crate) mod words;
 
+pub(crate) use device::Gpu;
 pub use device::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
 pub(crate) use executable::{Bound, Executable, Frame};
 pub(crate) use weights::Weights;

@@ -4,9 +4,11 @@
 
 use super::random::Sketch;
 use super::{Attr, Attributes, Dim, Node, Value, ValueId};
+use crate::kernels::Target;
 use crate::ops::case::{self, splitmix};
 use crate::ops::{self, NodeDef, Op};
-use crate::plan::{FactBase, Facts, Inputs};
+use crate::plan::tests::planner;
+use crate::plan::{Facts, Input};
 use crate::{DType, Tensor};
 
 /// Elements of a value that the reference still computes quickly, and terms of all sums of a product.
@@ -367,15 +369,14 @@ impl Open {
 
     /// Takes the nodes so far, of which `outputs` are values from now on: if inference does, for the first run and most others.
     fn take(&mut self, read: &[ValueId], outputs: &[(ValueId, Bounds)]) -> Option<()> {
-        let base = FactBase::new(&self.sketch.graph).ok()?;
+        let planner = planner(&self.sketch.graph, &Target::FLOOR);
         let runs: Vec<Option<Facts>> = (0..self.recipe.runs.len())
             .map(|run| {
-                let floats = |dims: &Vec<usize>| (DType::F32, self.shape(dims, run), None);
-                let list =
-                    |runs: &Vec<Vec<i64>>| (DType::I64, vec![runs[run].len()], Some(case::list(&runs[run])));
+                let floats = |dims: &Vec<usize>| Input::of_shape(DType::F32, &self.shape(dims, run));
+                let list = |runs: &Vec<Vec<i64>>| Input::from(case::list(&runs[run]));
                 let floats = self.inputs.iter().map(floats);
-                let inputs: Inputs = floats.chain(self.lists.iter().map(list)).collect();
-                base.bind(&self.sketch.graph, &inputs).ok()
+                let inputs: Vec<Input> = floats.chain(self.lists.iter().map(list)).collect();
+                planner.facts(&inputs).ok()
             })
             .collect();
         let known = |&(id, bounds): &(ValueId, Bounds)| {

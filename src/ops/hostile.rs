@@ -10,7 +10,8 @@ use super::tests::{all_cases, inputs_of, wanted};
 use super::{DType, Tensor};
 use crate::graph::Attr;
 use crate::kernels::{Class, Target};
-use crate::plan::{FactBase, Forms, Options, plan};
+use crate::plan::Input;
+use crate::plan::tests::planner;
 use crate::reference;
 
 /// Numbers that arithmetic on sizes, axes and offsets trips over.
@@ -124,8 +125,8 @@ fn bend(case: &mut Case, dice: &mut Dice) -> Option<(String, bool)> {
 /// Plans the case for both classes, and runs it on the reference if that cannot take long.
 fn plan_and_run(case: &Case, modest: bool) -> crate::Result<()> {
     let (graph, inputs) = (graph_of_case(case)?, inputs_of(case));
-    let given: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
-    let facts = FactBase::new(&graph)?.bind(&graph, &given)?;
+    let given: Vec<Input> = inputs.iter().cloned().map(Input::from).collect();
+    let facts = planner(&graph, &Target::FLOOR).facts(&given)?;
     let counts = graph.outputs.iter().filter_map(|&id| facts.get(id)).map(|fact| fact.count());
     let small = counts.sum::<usize>() <= 1 << 16;
     if modest && small {
@@ -133,7 +134,7 @@ fn plan_and_run(case: &Case, modest: bool) -> crate::Result<()> {
     }
     for class in [Class::Cpu, Class::Gpu] {
         let target = Target { class, subgroup: 8, ..Target::FLOOR };
-        plan(&graph, facts.clone(), &target, &Options::default(), &mut Forms::default())?;
+        planner(&graph, &target).plan(&given)?;
     }
     Ok(())
 }

@@ -563,7 +563,7 @@ mod tests {
     use crate::kernels::Target;
     use crate::ops::case::{self, Case, Tolerance, graph_of_case};
     use crate::ops::tests::{Sizes, compared, inputs_of};
-    use crate::plan::{FactBase, Forms, Options, plan};
+    use crate::plan::tests::planned;
     use crate::{Device, DeviceOptions, Select, adapters};
 
     #[test]
@@ -586,17 +586,8 @@ mod tests {
                 .constant(case::random(&[128, 200]));
             let target = Target { class, subgroup: 8, max_binding: limit, ..Target::FLOOR };
             let graph = graph_of_case(&case).unwrap();
-            let inputs: Vec<_> =
-                inputs_of(&case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
-            let facts = FactBase::new(&graph).unwrap().bind(&graph, &inputs).unwrap();
-            assert!(
-                plan(&graph, facts, &target, &Options::default(), &mut Forms::default())
-                    .unwrap()
-                    .program
-                    .calls
-                    .len()
-                    > 1
-            );
+            let plan = planned(&graph, &inputs_of(&case), &target).unwrap();
+            assert!(plan.program.calls.len() > 1);
             for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
                 let device =
                     Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();

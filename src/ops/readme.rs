@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::case::{Case, graph_of_case};
 use super::{NEWEST_OPSET, rows};
+use crate::Tensor;
 use crate::kernels::Target;
-use crate::plan::{FactBase, Forms, Options, plan};
+use crate::plan::tests::planned;
 
 const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";
 const END: &str = "<!-- /operators -->\n";
@@ -14,12 +15,8 @@ const END: &str = "<!-- /operators -->\n";
 fn runs_on_device(case: &Case) -> bool {
     let Ok(graph) = graph_of_case(case) else { return false };
     let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
-    let inputs: Vec<_> =
-        given.filter_map(|(_, t)| t.clone()).map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
-    let facts = FactBase::new(&graph).and_then(|base| base.bind(&graph, &inputs));
-    facts
-        .and_then(|facts| plan(&graph, facts, &Target::FLOOR, &Options::default(), &mut Forms::default()))
-        .is_ok()
+    let inputs: Vec<Tensor> = given.filter_map(|(_, tensor)| tensor.clone()).collect();
+    planned(&graph, &inputs, &Target::FLOOR).is_ok()
 }
 
 fn table() -> String {

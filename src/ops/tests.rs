@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::case::{Case, Tolerance, graph_of_case, graph_wanting};
 use super::{Array, Op, rows};
-use crate::kernels::Class;
-use crate::plan::FactBase;
+use crate::kernels::{Class, Target};
+use crate::plan::Input;
+use crate::plan::tests::planner;
 use crate::reference::array::Numbers;
 use crate::{
     Device, DeviceOptions, Error, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
@@ -116,10 +117,9 @@ fn reference_agrees_with_inference() {
                 return Err(format!("unsupported: {reason}"));
             }
             let outputs = expected(case).map_err(|e| e.to_string())?;
-            let inputs: Vec<_> =
-                inputs_of(case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
-            let base = FactBase::new(&graph).map_err(|e| e.to_string())?;
-            let facts = base.bind(&graph, &inputs).map_err(|e| e.to_string())?;
+            let inputs: Vec<Input> = inputs_of(case).into_iter().map(Input::from).collect();
+            let planner = planner(&graph, &Target::FLOOR);
+            let facts = planner.facts(&inputs).map_err(|e| e.to_string())?;
             for (id, tensor) in graph.outputs.iter().zip(&outputs) {
                 let fact = facts.get(*id).ok_or("no fact")?;
                 if (fact.dtype, fact.shape.as_slice()) != (tensor.dtype(), tensor.shape()) {

@@ -188,9 +188,9 @@ impl FactBase {
     fn bound(&self, graph: &Graph, inputs: &[Input], small: usize) -> Result<Facts> {
         let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
         let mut facts = Facts { constants, computed };
-        for (id, (dtype, shape, value)) in graph.inputs.iter().zip(inputs) {
-            let mut fact = Fact::new(*dtype, shape.clone());
-            if let (true, Some(tensor)) = (self.demanded[id.index()], value) {
+        for (id, input) in graph.inputs.iter().zip(inputs) {
+            let mut fact = Fact::new(input.dtype, input.shape.as_slice());
+            if let (true, Some(tensor)) = (self.demanded[id.index()], &input.value) {
                 let array = Array::from_tensor(tensor)
                     .map_err(|why| Error::Input { name: graph.value(*id).name.clone(), reason: why.0 })?;
                 fact.value = Some(Known { array: Arc::new(array), from_inputs: true });

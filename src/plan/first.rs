@@ -67,7 +67,7 @@ fn is_simple(kernel: &Kernel) -> bool {
 
 /// Plans the first run of `graph`. What it and other sizes of the graph's open dimensions have in common goes into `forms`,
 /// and the kernels that some of those need besides come with the plan.
-pub(crate) fn first_plan(
+pub(super) fn plan(
     graph: &Graph,
     facts: Facts,
     moves: &Moves,

@@ -124,11 +124,6 @@ fn divisor(a: usize, b: usize) -> usize {
 }
 
 impl Forms {
-    /// Whether a first run has been planned.
-    pub(crate) fn are_chosen(&self) -> bool {
-        self.stage != Stage::Sizes
-    }
-
     /// The units into which nodes are fused: those of a plan before, where they do for this one.
     pub(super) fn units(&mut self, graph: &Graph, facts: &Facts, options: &Options) -> Arc<Units> {
         if let Some(units) = self.units.iter().find(|units| units.fit(graph, facts)) {

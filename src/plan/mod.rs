@@ -1,5 +1,5 @@
-//! Planning: symbols bound to numbers, operators fused and lowered to kernel calls, memory laid out. Pure functions from
-//! a graph and input shapes to a program; no device is touched.
+//! Planning: symbols bound to numbers, operators fused and lowered to kernel calls, memory laid out. No device is touched.
+//! [`Planner`] is the way in.
 
 mod access;
 pub(crate) mod arena;
@@ -12,6 +12,7 @@ mod fusion;
 mod lower;
 mod memory;
 mod open;
+mod planner;
 mod program;
 #[cfg(test)]
 mod sizes;
@@ -22,11 +23,12 @@ pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
 pub(crate) use facts::{Fact, FactBase, Facts, MAX_COUNT, Signature, check_sizes, is_too_large, node_error};
 pub(crate) use fault::Outside;
-pub(crate) use first::first_plan;
-pub(crate) use forms::Forms;
+use forms::Forms;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
-pub(crate) use open::{Inputs, Moves};
+pub(crate) use open::Input;
+use open::Moves;
+pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
 use crate::graph::{Graph, ValueId};
@@ -49,36 +51,6 @@ pub(crate) struct Plan {
     pub(crate) memory: Memory,
     /// Kernels that plans for other shapes need besides, with what they bind for writing.
     pub(crate) spare: Vec<(Kernel, Vec<bool>)>,
-}
-
-/// Plans one run of `graph` for inputs of the given signature.
-pub(crate) fn plan(
-    graph: &Graph,
-    facts: Facts,
-    target: &Target,
-    options: &Options,
-    forms: &mut Forms,
-) -> Result<Plan> {
-    placed(lower(graph, &facts, target, options, forms)?, target)
-}
-
-/// The values that one kernel makes and another reads: what there is to see of a run whose operators are fused.
-pub(crate) fn handed_on(graph: &Graph, facts: &Facts) -> Vec<ValueId> {
-    let mut unit_of = vec![None; graph.nodes.len()];
-    for (i, unit) in fusion::Units::of(graph, facts, &Options::default()).all.iter().enumerate() {
-        unit.nodes().for_each(|node| unit_of[node.index()] = Some(i));
-    }
-    let producers = graph.producers();
-    let made_in = |id: ValueId| producers[id.index()].and_then(|node| unit_of[node.index()]);
-    let mut values = Vec::new();
-    for (node, unit) in graph.nodes.iter().zip(&unit_of).filter(|(_, unit)| unit.is_some()) {
-        values.extend(
-            node.data_inputs().flatten().filter(|&id| made_in(id).is_some_and(|made| Some(made) != *unit)),
-        );
-    }
-    values.sort();
-    values.dedup();
-    values
 }
 
 fn lower(

@@ -4,10 +4,27 @@ use super::{FactBase, Facts};
 use crate::graph::{Dim, Graph, ValueId};
 use crate::{DType, Tensor};
 
-/// A graph's input: dtype, shape, and value where it decides shapes.
-pub(crate) type Input = (DType, Vec<usize>, Option<Tensor>);
+/// What planning may know of a graph's input: dtype, shape, and its value, which is read where it decides shapes.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) value: Option<Tensor>,
+}
 
-pub(crate) type Inputs = Vec<Input>;
+impl From<Tensor> for Input {
+    fn from(tensor: Tensor) -> Input {
+        Input { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), value: Some(tensor) }
+    }
+}
+
+#[cfg(test)]
+impl Input {
+    /// An input of this shape whose value decides nothing.
+    pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> Input {
+        Input { dtype, shape: shape.to_vec(), value: None }
+    }
+}
 
 /// Beyond, not every pair of dimensions is tried.
 const MOST: usize = 6;
@@ -17,14 +34,14 @@ const MOST_MOVED: i64 = 64;
 /// Places (input, axis) of one open dimension; those of one name are one.
 type Open = Vec<(usize, usize)>;
 
-fn open(graph: &Graph, base: &FactBase, inputs: &Inputs) -> Vec<Open> {
+fn open(graph: &Graph, base: &FactBase, inputs: &[Input]) -> Vec<Open> {
     let mut named: Vec<(&str, Open)> = Vec::new();
     let mut all = Vec::new();
     for (i, (id, input)) in graph.inputs.iter().zip(inputs).enumerate() {
         if base.shape_inputs(graph).any(|fixed| fixed == i) {
             continue;
         }
-        for axis in 0..input.1.len() {
+        for axis in 0..input.shape.len() {
             let dim = graph.value(*id).shape.as_ref().and_then(|dims| dims.get(axis));
             match dim {
                 Some(Dim::Known(_)) => {}
@@ -45,7 +62,7 @@ fn open(graph: &Graph, base: &FactBase, inputs: &Inputs) -> Vec<Open> {
 pub(crate) struct Moves<'a> {
     graph: &'a Graph,
     base: &'a FactBase,
-    inputs: &'a Inputs,
+    inputs: &'a [Input],
     open: Vec<Open>,
     /// Dimensions that move together.
     groups: Vec<Group>,
@@ -55,7 +72,7 @@ pub(crate) struct Moves<'a> {
 type Group = Vec<(usize, i64)>;
 
 impl<'a> Moves<'a> {
-    pub(crate) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a Inputs) -> Moves<'a> {
+    pub(crate) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a [Input]) -> Moves<'a> {
         let open = open(graph, base, inputs);
         let mut moves = Moves { graph, base, inputs, open, groups: Vec::new() };
         let mut bound = Vec::new();
@@ -102,18 +119,18 @@ impl<'a> Moves<'a> {
     }
 
     /// The inputs, moved. `None` if nothing were left of one.
-    fn moved(&self, moves: &[(usize, i64)]) -> Option<Inputs> {
-        let mut inputs = self.inputs.clone();
+    fn moved(&self, moves: &[(usize, i64)]) -> Option<Vec<Input>> {
+        let mut inputs = self.inputs.to_vec();
         for &(at, by) in moves {
             for &(i, axis) in &self.open[at] {
-                let size = &mut inputs[i].1[axis];
+                let size = &mut inputs[i].shape[axis];
                 *size = usize::try_from(*size as i64 + by).ok().filter(|&size| size > 0)?;
             }
         }
         Some(inputs)
     }
 
-    fn bind(&self, inputs: &Inputs) -> Option<Facts> {
+    fn bind(&self, inputs: &[Input]) -> Option<Facts> {
         self.base.bind(self.graph, inputs).ok()
     }
 
@@ -122,8 +139,8 @@ impl<'a> Moves<'a> {
         self.open[at].iter().all(|place| place.1 == 0)
     }
 
-    fn size(&self, at: usize, inputs: &Inputs) -> usize {
-        self.open[at].iter().map(|&(i, axis)| inputs[i].1[axis]).min().unwrap_or(0)
+    fn size(&self, at: usize, inputs: &[Input]) -> usize {
+        self.open[at].iter().map(|&(i, axis)| inputs[i].shape[axis]).min().unwrap_or(0)
     }
 
     /// Facts where every dimension has moved to where it is so many times its least move, `last[0]` and `last[1]` in turn, with
@@ -157,7 +174,7 @@ impl<'a> Moves<'a> {
     pub(crate) fn least(&self) -> Option<Facts> {
         let mut least = None;
         for group in &self.groups {
-            let mut smaller = least.as_ref().unwrap_or(self.inputs).clone();
+            let mut smaller = least.clone().unwrap_or_else(|| self.inputs.to_vec());
             if self.shrink(group, 1, &mut smaller) && self.base.takes(self.graph, &smaller) {
                 least = Some(smaller);
             }
@@ -173,7 +190,7 @@ impl<'a> Moves<'a> {
         self.groups.iter().filter(move |group| !first(group)).filter_map(move |group| {
             let mut inputs = self.moved(&moves)?;
             self.shrink(group, 0, &mut inputs);
-            let something = inputs.iter().any(|(_, shape, _)| !shape.contains(&0));
+            let something = inputs.iter().any(|input| !input.shape.contains(&0));
             let facts = if something { self.bind(&inputs)? } else { return None };
             let empty = |id: &ValueId| facts.get(*id).is_some_and(|fact| fact.count() == 0);
             (!self.graph.outputs.iter().any(empty)).then_some(facts)
@@ -181,13 +198,13 @@ impl<'a> Moves<'a> {
     }
 
     /// Makes the dimensions of a group smaller, until one is as small as `least` or almost; whether any moved.
-    fn shrink(&self, group: &Group, least: usize, inputs: &mut Inputs) -> bool {
+    fn shrink(&self, group: &Group, least: usize, inputs: &mut [Input]) -> bool {
         let by = |by: i64| by.unsigned_abs() as usize;
         let room =
             |&(at, least_move): &(usize, i64)| self.size(at, inputs).saturating_sub(least) / by(least_move);
         let times = group.iter().map(room).min().unwrap_or(0);
         for &(at, least_move) in group {
-            self.open[at].iter().for_each(|&(i, axis)| inputs[i].1[axis] -= by(least_move) * times);
+            self.open[at].iter().for_each(|&(i, axis)| inputs[i].shape[axis] -= by(least_move) * times);
         }
         times > 0
     }

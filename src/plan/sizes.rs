@@ -6,12 +6,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::tests::open_graph;
-use super::{FactBase, Facts, Moves};
+use super::tests::{open_graph, planner};
+use super::{Facts, Input};
 use crate::graph::open::{Open, Recipe};
 use crate::graph::random::Sketch;
 use crate::graph::{Attr, Graph, ValueId};
-use crate::kernels::Class;
+use crate::kernels::{Class, Target};
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::tests::{all_cases, difference, wanted};
 use crate::reference::Array;
@@ -203,14 +203,13 @@ fn repeated(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
 /// A case in one session with its own sizes, with others, and with its own again: what is wrong, and how many runs were compared.
 fn moved_case(case: &Case, device: &Device) -> (Option<String>, usize) {
     let Some((graph, inputs)) = open_graph(case) else { return (None, 0) };
-    let base = FactBase::new(&graph).unwrap();
-    let moves = Moves::new(&graph, &base, &inputs);
-    let own = base.bind(&graph, &inputs).ok();
+    let planner = planner(&graph, &Target::FLOOR);
+    let moves = planner.moves(&inputs);
+    let own = planner.facts(&inputs).ok();
     let others = [moves.times([4, 4], 4), moves.times([3, 5], 3), moves.times([8, 9], 1), moves.least()];
     let given = |facts: &Facts| {
-        let tensor = |(id, input): (&ValueId, &super::open::Input)| {
-            repeated(input.2.as_ref()?, &facts.get(*id)?.shape)
-        };
+        let tensor =
+            |(id, input): (&ValueId, &Input)| repeated(input.value.as_ref()?, &facts.get(*id)?.shape);
         graph.inputs.iter().zip(&inputs).map(tensor).collect::<Option<Vec<Tensor>>>()
     };
     let graph = Arc::new(graph.clone());

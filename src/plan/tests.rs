@@ -5,19 +5,30 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Call, FactBase, Facts, Forms, Inputs, Moves, Options, Place, Plan, first_plan, plan};
+use super::{Call, Facts, Input, Options, Place, Plan, Planner};
 use crate::graph::random::{RandomGraph, Sketch};
 use crate::graph::{Attr, Graph, ValueId};
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::tests::{all_cases, difference, inputs_of};
 use crate::reference::Array;
-use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
+use crate::{
+    DType, Device, DeviceOptions, Dim, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
+};
 
-pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target, options: &Options) -> Plan {
-    let facts = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect::<Vec<_>>();
-    let facts = FactBase::new(graph).unwrap().bind(graph, &facts).unwrap();
-    plan(graph, facts, target, options, &mut Forms::default()).unwrap()
+/// The planner of a graph, with default options.
+pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
+    Planner::new(Arc::new(graph.clone()), target.clone(), Options::default()).unwrap()
+}
+
+/// The plan of a graph that declares the shapes of these inputs: for them alone.
+pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> Result<Plan> {
+    let mut graph = graph.clone();
+    for (id, tensor) in graph.inputs.clone().iter().zip(inputs) {
+        graph.values[id.index()].shape = Some(tensor.shape().iter().map(|&size| Dim::Known(size)).collect());
+    }
+    let inputs: Vec<Input> = inputs.iter().cloned().map(Input::from).collect();
+    planner(&graph, target).plan(&inputs)
 }
 
 /// Checks by brute force that no call writes memory that another tensor still needs.
@@ -55,7 +66,9 @@ proptest! {
         let class = if cpu { Class::Cpu } else { Class::Gpu };
         let target = Target { class, ..Target::FLOOR };
         let options = Options { no_fusion, ..Options::default() };
-        let plan = planned(&random.graph, &random.inputs(), &target, &options);
+        let planner = Planner::new(Arc::new(random.graph.clone()), target, options).unwrap();
+        let inputs: Vec<Input> = random.inputs().into_iter().map(Input::from).collect();
+        let plan = planner.plan(&inputs).unwrap();
         check_memory(&plan);
         prop_assert!(plan.memory.height <= plan.memory.max_live * 102 / 100);
     }
@@ -116,7 +129,7 @@ fn cheap_elements_are_computed_by_the_reduction() {
             let expected = reference::outputs(&sketch.graph, &expected).unwrap();
             for class in [Class::Cpu, Class::Gpu] {
                 let target = Target { class, subgroup: 8, ..Target::FLOOR };
-                let plan = planned(&sketch.graph, &inputs, &target, &Options::default());
+                let plan = planned(&sketch.graph, &inputs, &target).unwrap();
                 let pointwise = |call: &&Call| matches!(call.kernel, Kernel::Elementwise(_));
                 assert_eq!(plan.program.calls.iter().filter(pointwise).count(), 0, "{name} of {length}");
             }
@@ -229,7 +242,7 @@ fn cheap_elements_are_computed_by_the_product() {
         let expected = reference::outputs(&sketch.graph, &expected).unwrap();
         for (class, inside) in [Class::Cpu, Class::Gpu].into_iter().zip(inside) {
             let target = Target { class, subgroup: 8, ..Target::FLOOR };
-            let plan = planned(&sketch.graph, &inputs, &target, &Options::default());
+            let plan = planned(&sketch.graph, &inputs, &target).unwrap();
             let pointwise = |call: &&Call| matches!(call.kernel, Kernel::Elementwise(_));
             let alone = plan.program.calls.iter().filter(pointwise).count();
             assert_eq!(alone, usize::from(!inside), "{class:?}: {name}");
@@ -250,19 +263,27 @@ fn cheap_elements_are_computed_by_the_product() {
     }
 }
 
-/// Kernels of a plan for these facts.
-fn kernels(graph: &Graph, facts: Facts, target: &Target, forms: &mut Forms) -> Vec<Kernel> {
-    let plan = plan(graph, facts, target, &Options::default(), forms);
-    plan.into_iter().flat_map(|plan| plan.program.calls).map(|call| call.kernel).collect()
+/// Kernels of a plan for these inputs.
+fn kernels(planner: &Planner, inputs: &[Input]) -> Vec<Kernel> {
+    planner.plan(inputs).into_iter().flat_map(|plan| plan.program.calls).map(|call| call.kernel).collect()
+}
+
+/// Inputs with the shapes that facts say.
+fn of_facts(graph: &Graph, facts: &Facts, inputs: &[Input]) -> Vec<Input> {
+    let moved = |(id, input): (&ValueId, &Input)| Input {
+        shape: facts.get(*id).unwrap().shape.to_vec(),
+        ..input.clone()
+    };
+    graph.inputs.iter().zip(inputs).map(moved).collect()
 }
 
 /// A graph of one case, none of whose dimensions are fixed, and its inputs.
-pub(super) fn open_graph(case: &Case) -> Option<(Graph, Inputs)> {
+pub(super) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
     let mut graph = case::graph_of_case(case).ok()?;
     for id in graph.inputs.clone() {
         graph.values[id.index()].shape = None;
     }
-    let inputs = inputs_of(case).into_iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t))).collect();
+    let inputs = inputs_of(case).into_iter().map(Input::from).collect();
     Some((graph, inputs))
 }
 
@@ -274,20 +295,13 @@ fn a_product_has_tiles_for_one_row_and_for_many_from_the_start() {
             let case = Case::new("MatMul", "rows");
             let case = case.input(case::random(&[rows, 2048])).constant(case::random(&[2048, 2048]));
             let (graph, inputs) = open_graph(&case).unwrap();
-            let base = FactBase::new(&graph).unwrap();
-            let mut forms = Forms::default();
-            let moves = Moves::new(&graph, &base, &inputs);
-            let facts = base.bind(&graph, &inputs).unwrap();
-            let plan = first_plan(&graph, facts, &moves, &target, &Options::default(), &mut forms).unwrap();
+            let planner = planner(&graph, &target);
+            let plan = planner.plan(&inputs).unwrap();
             let first = &plan.program.calls[0].kernel;
             let next = others.iter().map(|&rows| {
-                let facts = base.bind(&graph, &[(DType::F32, vec![rows, 2048], None)]).unwrap();
-                let weights = plan.program.weights.len();
-                let (next, other) = {
-                    let plan = super::plan(&graph, facts, &target, &Options::default(), &mut forms).unwrap();
-                    (plan.program.calls[0].kernel.clone(), plan.program.weights.clone())
-                };
-                assert_eq!(plan.program.weights, other, "{class:?}: {weights} packed anew for {rows} rows");
+                let other = planner.plan(&[Input::of_shape(DType::F32, &[rows, 2048])]).unwrap().program;
+                assert_eq!(plan.program.weights, other.weights, "{class:?}: packed anew for {rows} rows");
+                let next = other.calls[0].kernel.clone();
                 let spare = plan.spare.iter().any(|spare| spare.0 == next);
                 assert!(next == *first || spare, "{class:?}: {next:?} for {rows} rows is new");
                 next
@@ -311,13 +325,10 @@ fn an_empty_cache_needs_no_other_kernels() {
     let case = Case::new("Concat", "cache").int("axis", 1);
     let case = case.input(case::random(&[1, 3, 4])).input(case::random(&[1, 1, 4]));
     let (graph, inputs) = open_graph(&case).unwrap();
-    let base = FactBase::new(&graph).unwrap();
-    let moves = Moves::new(&graph, &base, &inputs);
-    let (target, mut forms) = (Target::FLOOR, Forms::default());
-    let facts = base.bind(&graph, &inputs).unwrap();
-    let first = first_plan(&graph, facts, &moves, &target, &Options::default(), &mut forms).unwrap();
-    let empty = vec![(DType::F32, vec![2, 0, 4], None), (DType::F32, vec![2, 5, 4], None)];
-    let next = kernels(&graph, base.bind(&graph, &empty).unwrap(), &target, &mut forms);
+    let planner = planner(&graph, &Target::FLOOR);
+    let first = planner.plan(&inputs).unwrap();
+    let empty = [[2, 0, 4], [2, 5, 4]].map(|shape| Input::of_shape(DType::F32, &shape));
+    let next = kernels(&planner, &empty);
     let known = |kernel: &Kernel| {
         first.program.calls.iter().any(|call| call.kernel == *kernel)
             || first.spare.iter().any(|spare| spare.0 == *kernel)
@@ -349,20 +360,21 @@ fn other_sizes_need_no_other_kernels() {
     };
     for case in all_cases().into_iter().filter(filled) {
         let Some((graph, inputs)) = open_graph(&case) else { continue };
-        let base = FactBase::new(&graph).unwrap();
-        let moves = Moves::new(&graph, &base, &inputs);
         for (class, subgroup) in [(Class::Cpu, 8), (Class::Gpu, 32)] {
             let target = Target { class, subgroup, ..Target::FLOOR };
-            let mut forms = Forms::default();
-            let Ok(facts) = base.bind(&graph, &inputs) else { continue };
-            let first = first_plan(&graph, facts, &moves, &target, &Options::default(), &mut forms).unwrap();
+            let planner = planner(&graph, &target);
+            if planner.facts(&inputs).is_err() {
+                continue;
+            }
+            let first = planner.plan(&inputs).unwrap();
+            let moves = planner.moves(&inputs);
             let (spare, calls) = (first.spare, first.program.calls);
             let first: Vec<Kernel> = calls.into_iter().map(|call| call.kernel).collect();
             let others =
                 [moves.times([3, 3], 3), moves.times([4, 4], 4), moves.times([20, 20], 20), moves.least()];
             for (times, facts) in others.into_iter().enumerate() {
                 let Some(facts) = facts else { continue };
-                let next = kernels(&graph, facts, &target, &mut forms);
+                let next = kernels(&planner, &of_facts(&graph, &facts, &inputs));
                 compared += 1;
                 let known = |kernel: &Kernel| first.contains(kernel) || spare.iter().any(|s| s.0 == *kernel);
                 if let Some(new) = next.iter().find(|kernel| !known(kernel)) {
@@ -374,6 +386,29 @@ fn other_sizes_need_no_other_kernels() {
     }
     assert!(compared > 4000, "only {compared} were compared");
     assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Two planners that are asked for the same plans in the same order make the same programs.
+#[test]
+fn plans_follow_from_what_was_planned_before() {
+    let mut compared = 0;
+    for case in all_cases().iter().step_by(3) {
+        let Some((graph, inputs)) = open_graph(case) else { continue };
+        let planners = [planner(&graph, &Target::FLOOR), planner(&graph, &Target::FLOOR)];
+        let moves = planners[0].moves(&inputs);
+        let others = [moves.times([3, 3], 3), moves.least()].into_iter().flatten();
+        let others = others.map(|facts| of_facts(&graph, &facts, &inputs));
+        for inputs in [inputs.clone()].into_iter().chain(others) {
+            let text = |planner: &Planner| {
+                let plan = planner.plan(&inputs).ok()?;
+                Some(plan.program.text(&graph) + &plan.memory.text(&plan.program))
+            };
+            let texts = planners.each_ref().map(text);
+            compared += usize::from(texts[0].is_some());
+            assert_eq!(texts[0], texts[1], "{}", case.name);
+        }
+    }
+    assert!(compared > 500, "only {compared} plans were compared");
 }
 
 pub(super) fn devices() -> &'static [Device] {
@@ -418,19 +453,15 @@ fn values_that_are_known_for_some_sizes_only_need_no_other_kernels() {
         (sketch.node("Reshape", &[], &[turned, column]), sketch.node("Reshape", &[], &[x, column]));
     let both = sketch.node("Concat", &[("axis", Attr::Int(1))], &[left, right]);
     sketch.graph.outputs.push(both);
-    let (target, mut forms) = (Target::FLOOR, Forms::default());
-    let base = FactBase::new(&sketch.graph).unwrap();
-    let of = |n: usize, m: usize| vec![(DType::F32, vec![n, m], None)];
-    let (facts, inputs) = (|inputs: &Inputs| base.bind(&sketch.graph, inputs).unwrap(), of(40, 50));
-    let known = |facts: &Facts| facts.get(filled).unwrap().constant().is_some();
-    let moves = Moves::new(&sketch.graph, &base, &inputs);
-    assert!(!known(&facts(&inputs)) && known(&facts(&of(9, 10))));
-    let first =
-        first_plan(&sketch.graph, facts(&inputs), &moves, &target, &Options::default(), &mut forms).unwrap();
+    let planner = planner(&sketch.graph, &Target::FLOOR);
+    let of = |n: usize, m: usize| [Input::of_shape(DType::F32, &[n, m])];
+    let known = |n, m| planner.facts(&of(n, m)).unwrap().get(filled).unwrap().constant().is_some();
+    assert!(!known(40, 50) && known(9, 10));
+    let first = planner.plan(&of(40, 50)).unwrap();
     let calls = first.program.calls.iter().map(|call| &call.kernel);
     let all: Vec<&Kernel> = calls.chain(first.spare.iter().map(|spare| &spare.0)).collect();
     for (n, m) in [(9, 10), (41, 51), (3, 1)] {
-        let next = kernels(&sketch.graph, facts(&of(n, m)), &target, &mut forms);
+        let next = kernels(&planner, &of(n, m));
         assert!(next.iter().all(|kernel| all.contains(&kernel)), "{n}x{m}: {next:?} not all among {all:?}");
     }
 }

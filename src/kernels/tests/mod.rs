@@ -16,19 +16,14 @@ use super::{Class, Kernel, MAX_BINDINGS, Target};
 use crate::graph::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
 use crate::ops::tests::{all_cases, inputs_of};
-use crate::plan::{FactBase, Forms, Options, Plan, plan};
+use crate::plan::Input;
+use crate::plan::tests::{planned, planner};
 use crate::{Device, Session, SessionOptions, Tensor};
 
 /// What makes lowering choose among kernels.
 fn targets() -> Vec<Target> {
     let target = |class| move |subgroup| Target { class, subgroup, ..Target::FLOOR };
     [Class::Cpu, Class::Gpu].into_iter().flat_map(|class| [0, 4, 8, 32].map(target(class))).collect()
-}
-
-fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> crate::Result<Plan> {
-    let inputs: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
-    let facts = FactBase::new(graph)?.bind(graph, &inputs)?;
-    plan(graph, facts, target, &Options::default(), &mut Forms::default())
 }
 
 /// A pipeline's cache key.
@@ -181,8 +176,8 @@ fn with_prologue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
 /// The case's graph with as much behind its first output as fuses, if that is a number.
 fn with_epilogue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
     let (mut graph, mut inputs) = (graph_of_case(case).unwrap(), inputs_of(case));
-    let facts: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec(), Some(t.clone()))).collect();
-    let facts = FactBase::new(&graph).unwrap().bind(&graph, &facts).unwrap();
+    let given: Vec<Input> = inputs.iter().cloned().map(Input::from).collect();
+    let facts = planner(&graph, &Target::FLOOR).facts(&given).unwrap();
     let fact = facts.get(graph.outputs[0])?;
     if fact.dtype != crate::DType::F32 || fact.count() == 0 {
         return None;

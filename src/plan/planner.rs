@@ -1,0 +1,84 @@
+//! `Planner`: what the plans of one graph have in common, and the way to each plan.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{FactBase, Facts, Forms, Input, Moves, Options, Plan, first, fusion, lower, placed};
+use crate::Result;
+use crate::graph::{Graph, ValueId};
+use crate::kernels::Target;
+
+/// Plans runs of one graph for one kind of device.
+///
+/// The first plan settles which variants of kernels serve all sizes of the graph's open dimensions; later plans take these.
+/// So a plan follows from the graph, the target, the options, and the inputs of this and all earlier calls of
+/// [`Planner::plan`], and from nothing else.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    graph: Arc<Graph>,
+    base: FactBase,
+    target: Target,
+    options: Options,
+    /// `None` before the first plan.
+    forms: Mutex<Option<Forms>>,
+}
+
+impl Planner {
+    /// # Errors
+    /// None today: what a graph's constants hold is read here, and may be checked.
+    pub(crate) fn new(graph: Arc<Graph>, target: Target, options: Options) -> Result<Planner> {
+        let base = FactBase::new(&graph)?;
+        Ok(Planner { graph, base, target, options, forms: Mutex::default() })
+    }
+
+    /// The plan of a run on these inputs, which are in the graph's order.
+    pub(crate) fn plan(&self, inputs: &[Input]) -> Result<Plan> {
+        let facts = self.facts(inputs)?;
+        let Planner { graph, base, target, options, .. } = self;
+        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(forms) = forms.as_mut() {
+            return placed(lower(graph, &facts, target, options, forms)?, target);
+        }
+        let moves = Moves::new(graph, base, inputs);
+        let mut chosen = Forms::default();
+        let plan = first::plan(graph, facts, &moves, target, options, &mut chosen)?;
+        *forms = Some(chosen);
+        Ok(plan)
+    }
+
+    /// Dtype and shape of every value of a run on these inputs.
+    pub(crate) fn facts(&self, inputs: &[Input]) -> Result<Facts> {
+        self.base.bind(&self.graph, inputs)
+    }
+
+    /// The numbers of the inputs whose values decide shapes: these values are part of a plan's signature.
+    pub(crate) fn shape_inputs(&self) -> impl Iterator<Item = usize> {
+        self.base.shape_inputs(&self.graph)
+    }
+
+    /// The values that one kernel makes and another reads: what there is to see of a run whose operators are fused.
+    pub(crate) fn handed_on(&self, inputs: &[Input]) -> Result<Vec<ValueId>> {
+        let (graph, facts) = (&self.graph, self.facts(inputs)?);
+        let mut unit_of = vec![None; graph.nodes.len()];
+        for (i, unit) in fusion::Units::of(graph, &facts, &self.options).all.iter().enumerate() {
+            unit.nodes().for_each(|node| unit_of[node.index()] = Some(i));
+        }
+        let producers = graph.producers();
+        let made_in = |id: ValueId| producers[id.index()].and_then(|node| unit_of[node.index()]);
+        let mut values = Vec::new();
+        for (node, unit) in graph.nodes.iter().zip(&unit_of).filter(|(_, unit)| unit.is_some()) {
+            let others = |&id: &ValueId| made_in(id).is_some_and(|made| Some(made) != *unit);
+            values.extend(node.data_inputs().flatten().filter(others));
+        }
+        values.sort();
+        values.dedup();
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+impl Planner {
+    /// How far the open dimensions of a graph can move from those of `inputs`.
+    pub(crate) fn moves<'a>(&'a self, inputs: &'a [Input]) -> Moves<'a> {
+        Moves::new(&self.graph, &self.base, inputs)
+    }
+}
