@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::gpu::{Bound, Executable, Frame};
-use crate::graph::Graph;
+use crate::ops::Graph;
 use crate::plan::OutputSource;
 use crate::session::Given;
 use crate::{DType, Error, Result, Session, Tensor};

@@ -2,6 +2,7 @@
 // The texts of the stages are the command line's.
 #![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
+mod array;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench;
@@ -11,6 +12,7 @@ mod binding;
 pub mod cli;
 mod dtype;
 mod error;
+mod facts;
 mod gpu;
 mod graph;
 mod kernels;
@@ -25,6 +27,8 @@ mod shape;
 mod small;
 mod summary;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use binding::{Binder, Binding, device_bytes};

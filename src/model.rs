@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::ValueId;
 use crate::onnx::{self, Imported};
+use crate::ops::Graph;
 use crate::{DType, Dim, Result, UnsupportedNode, passes};
 
 /// An ONNX model: what a file says, checked. Cloning shares it.

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::facts::{self, Input, Signature};
 use crate::gpu::{Executable, Gpu, Weights};
-use crate::graph::{Graph, ValueId};
-use crate::ops::Op;
-use crate::plan::{self, Input, Options, Planner, Signature};
+use crate::graph::ValueId;
+use crate::ops::{Graph, Op};
+use crate::plan::{Options, Planner};
 use crate::{
     DType, Device, Dim, Error, KernelTime, Model, PlanSummary, Result, Tensor, UnsupportedNode, reference,
 };
@@ -360,7 +361,7 @@ impl<G: Given> Ordered<G> {
 
     /// The plan of a run on these inputs; nothing is made on the device.
     #[cfg(feature = "bench-internals")]
-    pub(crate) fn plan(&self) -> Result<plan::Plan> {
+    pub(crate) fn plan(&self) -> Result<crate::plan::Plan> {
         self.entry.compiled()?.planner.plan(&self.known())
     }
 
@@ -458,11 +459,11 @@ fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String>
         let wanted = value.dtype.map_or("?", DType::name);
         return Err(format!("is {}, and the model takes {wanted}", tensor.dtype()));
     }
-    if plan::is_too_large(tensor.shape()) {
+    if facts::is_too_large(tensor.shape()) {
         return Err(format!(
             "has shape {:?}, whose sizes other than 0 make more than {} elements",
             tensor.shape(),
-            plan::MAX_COUNT
+            facts::MAX_COUNT
         ));
     }
     let Some(dims) = &value.shape else { return Ok(()) };
@@ -476,7 +477,7 @@ fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String>
 
 /// Every node whose operator Sardonyx does not have.
 pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
-    let node = |node: &crate::graph::Node| match &node.op {
+    let node = |node: &crate::ops::Node| match &node.op {
         Op::Unsupported(reason) => Some(UnsupportedNode {
             node: node.name.clone(),
             op: node.op_type.clone(),

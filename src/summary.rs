@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::Graph;
+use crate::ops::Graph;
 use crate::plan::Plan;
 
 /// GPU time of one dispatch.

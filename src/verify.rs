@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::graph::{Graph, Node, ValueId};
+use crate::array::{Array, Numbers};
+use crate::graph::ValueId;
 use crate::ops::case::splitmix;
-use crate::reference::array::Numbers;
-use crate::reference::{self, Array, Values};
+use crate::ops::{Graph, Node};
+use crate::reference::{self, Values};
 use crate::{DType, Device, Error, Model, Result, Session, SessionOptions, Tensor};
 
 /// The greatest errors that are no divergence, as parts of a value's greatest magnitude.
@@ -657,7 +658,7 @@ fn outside(others: impl Iterator<Item = f64>, actual: f64, beyond: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::random::{RandomGraph, Sketch};
+    use crate::tests::random::{RandomGraph, Sketch};
 
     fn error(expected: &[f64], actual: &[f32]) -> (f64, f64) {
         let expected = Array::float(DType::F32, &[expected.len()], expected.to_vec());

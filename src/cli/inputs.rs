@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, numpy};
+use crate::array::Array;
 use crate::ops::case::splitmix;
-use crate::reference::Array;
 use crate::tensor::checked_count;
 use crate::{DType, Dim, Model, Tensor, ValueInfo};
 

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::inputs::{Input, InputArgs, Unknown, named};
 use super::{Failure, Outcome, bytes, listed, placement, print, print_json};
-use crate::graph::{Graph, NodeId};
+use crate::graph::NodeId;
 use crate::kernels::Target;
+use crate::ops::Graph;
 use crate::plan::{Options, Place, Plan, Planner};
 use crate::{
     Device, DeviceOptions, Error, Model, PlanSummary, Result, Select, Session, SessionOptions,

@@ -10,8 +10,8 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::Failure;
-use crate::plan::MAX_COUNT;
-use crate::reference::Array;
+use crate::array::Array;
+use crate::facts::MAX_COUNT;
 use crate::tensor::checked_count;
 use crate::{DType, Tensor, small};
 
@@ -253,9 +253,9 @@ fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Vec<u8> {
     let reversed: Vec<usize> = shape.iter().rev().copied().collect();
     let mut ordered = Vec::with_capacity(raw.len());
     for index in 0..checked_count(shape).unwrap_or(0) {
-        let mut at = crate::reference::array::unravel(index, shape);
+        let mut at = crate::array::unravel(index, shape);
         at.reverse();
-        let source = crate::reference::array::ravel(&at, &reversed) * item;
+        let source = crate::array::ravel(&at, &reversed) * item;
         ordered.extend_from_slice(&raw[source..source + item]);
     }
     ordered

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::device::DeviceArgs;
 use super::inputs::{Input, InputArgs, Unknown, named};
 use super::{Outcome, bytes, numpy, placement, print, print_json};
-use crate::reference::Array;
+use crate::array::Array;
 use crate::{DType, Model, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]

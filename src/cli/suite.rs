@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
 use super::{Failure, Outcome, print};
-use crate::reference::Array;
-use crate::reference::array::Numbers;
+use crate::array::{Array, Numbers};
 use crate::{DType, Device, Error, Model, Session, SessionOptions, Tensor, onnx};
 
 #[derive(Debug, clap::Args)]

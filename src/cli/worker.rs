@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::{Failure, Outcome, numpy, print, process};
-use crate::reference::{Array, number};
+use crate::array::{Array, number};
 use crate::{DType, Model, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use super::device::{Gpu, Pipeline};
 use super::mapping::Mapping;
 use super::weights::{Range, Weights};
 use super::words;
-use crate::graph::Graph;
+use crate::ops::Graph;
 use crate::plan::{OutputSource, Place, Plan, Program, TensorId};
 use crate::{Error, KernelTime, Result, Tensor};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::graph::Graph;
 use crate::kernels::Target;
+use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
 use crate::ops::tests::inputs_of;
 use crate::{

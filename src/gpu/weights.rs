@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::device::Gpu;
 use super::words;
-use crate::graph::Graph;
+use crate::ops::Graph;
 use crate::plan::WeightKey;
 use crate::tensor::Tensor;
 use crate::{Error, Result};

@@ -4,11 +4,10 @@
 use bytemuck::pod_collect_to_vec;
 use half::{bf16, f16};
 
+use crate::array::{Array, Numbers, strides};
 use crate::error::{Why, refuse};
 use crate::kernels::expr::Scalar;
 use crate::plan::{PackedDim, Packing};
-use crate::reference::Array;
-use crate::reference::array::{Numbers, strides};
 use crate::{DType, Tensor};
 
 /// The device words of a host tensor.

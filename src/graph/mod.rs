@@ -1,18 +1,11 @@
-//! The graph: flat arenas of nodes and values, as the model says, with every operator parsed.
+//! The graph: flat arenas of nodes and values, as the model says. What a node computes is its operation `O`, of which the graph
+//! knows nothing; everywhere else that is an operator with its attributes parsed, and `Graph` means [`crate::ops::Graph`].
 //!
 //! Knows neither protobuf nor devices. Values are in static single assignment: one producer each. Nodes stand in
 //! topological order; `verify` checks both, and runs between passes.
 
-mod attributes;
-#[cfg(test)]
-pub(crate) mod open;
-#[cfg(test)]
-pub(crate) mod random;
 mod text;
 
-pub(crate) use attributes::{Attr, Attributes};
-
-use crate::ops::Op;
 use crate::{DType, Error, Result, Tensor};
 
 /// A value's place in [`Graph::values`].
@@ -75,35 +68,27 @@ pub(crate) struct Value {
     pub(crate) constant: Option<Tensor>,
 }
 
-/// One operator applied to values.
+/// One operation applied to values.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub(crate) struct Node<O> {
     /// The node's name, or the name of its first output: never empty.
     pub(crate) name: String,
     /// `Softmax`, or `com.microsoft.Gelu` for another domain than ONNX's own.
     pub(crate) op_type: String,
     /// The opset version imported for the operator's domain.
     pub(crate) opset: i64,
-    pub(crate) op: Op,
+    pub(crate) op: O,
     /// `None` for an optional input that is left out.
     pub(crate) inputs: Vec<Option<ValueId>>,
     /// `None` for an optional output that nobody wants.
     pub(crate) outputs: Vec<Option<ValueId>>,
 }
 
-impl Node {
-    /// The inputs whose data the device reads, by input number; `None` for the others.
-    pub(crate) fn data_inputs(&self) -> impl Iterator<Item = Option<ValueId>> {
-        let operator = self.op.operator();
-        self.inputs.iter().enumerate().map(move |(i, input)| input.filter(|_| operator.reads_data(i)))
-    }
-}
-
 /// A model's computation.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Graph {
+#[derive(Clone, Debug)]
+pub(crate) struct Graph<O> {
     pub(crate) name: String,
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node<O>>,
     pub(crate) values: Vec<Value>,
     /// Inputs that the caller gives.
     pub(crate) inputs: Vec<ValueId>,
@@ -116,7 +101,21 @@ pub(crate) struct Graph {
     pub(crate) captures: Vec<ValueId>,
 }
 
-impl Graph {
+impl<O> Default for Graph<O> {
+    fn default() -> Graph<O> {
+        Graph {
+            name: String::new(),
+            nodes: Vec::new(),
+            values: Vec::new(),
+            inputs: Vec::new(),
+            defaults: Vec::new(),
+            outputs: Vec::new(),
+            captures: Vec::new(),
+        }
+    }
+}
+
+impl<O> Graph<O> {
     pub(crate) fn value(&self, id: ValueId) -> &Value {
         &self.values[id.index()]
     }
@@ -157,16 +156,6 @@ impl Graph {
         counts
     }
 
-    /// Gives a node a first output, if its operator does not do without one.
-    pub(crate) fn complete(&mut self, node: &mut Node) {
-        if let Some(first @ None) = node.outputs.first_mut()
-            && !node.op.operator().first_output_is_optional()
-        {
-            let name = format!("{}.unused", node.name);
-            *first = Some(self.add_value(Value { name, ..Value::default() }));
-        }
-    }
-
     /// The inputs and the constants that the caller may replace, in the model's order.
     pub(crate) fn listed_inputs(&self) -> Vec<ValueId> {
         let mut listed = self.inputs.clone();
@@ -178,7 +167,10 @@ impl Graph {
     }
 
     /// The same graph, where the caller gives the values of `given`, which are constants here.
-    pub(crate) fn without_defaults(&self, given: &[ValueId]) -> Graph {
+    pub(crate) fn without_defaults(&self, given: &[ValueId]) -> Graph<O>
+    where
+        O: Clone,
+    {
         let mut graph = self.clone();
         given.iter().for_each(|id| graph.values[id.index()].constant = None);
         graph.inputs = self.listed_inputs();

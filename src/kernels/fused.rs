@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::expr::{Expr, Scalar};
 use super::{Slot, element};
-use crate::plan::Access;
+use crate::kernels::Access;
 
 /// How an operand's element index follows from the result's linear index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,6 +3,7 @@
 //! One spec is one cache key is one pipeline. Shapes are never part of a spec: they are parameters of a call. Knows
 //! nothing of wgpu, of graphs or of operators.
 
+mod access;
 pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
@@ -13,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+pub(crate) use access::Access;
 use expr::Scalar;
 
 /// What the choice of kernels may depend on. Plain data, so that lowering needs no device.

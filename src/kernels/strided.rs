@@ -1,14 +1,12 @@
 //! Strided copies: transpose, slice, expand, flip, concatenation and padding, each a change of strides on one side.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use minijinja::context;
 use smallvec::SmallVec;
 
 use super::expr::Scalar;
-use super::{Slot, Spec, Target, element, template};
-use crate::plan::{Access, Call, TensorId};
+use super::{Slot, Spec, element, template};
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -71,32 +69,4 @@ pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> Vec<u32> {
     let mut words = vec![count as u32, base as u32];
     words.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
     words
-}
-
-/// The call that copies the elements that `access` names of `from` to the dense tensor `to`.
-pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: Arc<str>) -> Call {
-    let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
-    let grid = target.grid(groups(params[0] as usize));
-    // Words are moved as they are, whatever they mean.
-    let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
-    Call { kernel: kernel.into(), tensors: vec![from, to], params, grid, node }
-}
-
-/// The call that copies `count` consecutive words between places in two tensors, one of which is whole.
-pub(crate) fn copy_range(
-    scalar: Scalar,
-    (from, skip): (TensorId, usize),
-    (to, at): (TensorId, usize),
-    count: usize,
-    target: &Target,
-    node: Arc<str>,
-) -> Call {
-    let base = skip.max(at);
-    Call {
-        kernel: Strided { scalar, rank: 1, scatter: at > 0 }.into(),
-        tensors: vec![from, to],
-        params: vec![count as u32, base as u32, count as u32, 1],
-        grid: target.grid(groups(count)),
-        node,
-    }
 }

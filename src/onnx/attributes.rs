@@ -10,7 +10,8 @@ use super::proto::attribute_proto::AttributeType;
 use super::proto::{AttributeProto, NodeProto};
 use super::{sparse, tensor, types};
 use crate::Result;
-use crate::graph::{Attr, Attributes, ValueId};
+use crate::graph::ValueId;
+use crate::ops::{Attr, Attributes};
 
 impl<'m> Importer<'m> {
     /// A node's attributes, and the values that its subgraphs capture: subgraphs in the order of their attributes'

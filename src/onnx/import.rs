@@ -9,8 +9,8 @@ use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 use super::{sparse, tensor, types};
-use crate::graph::{Attr, Attributes, Graph, Node, Value, ValueId};
-use crate::ops::{self, NodeDef, Op};
+use crate::graph::{Value, ValueId};
+use crate::ops::{self, Attr, Attributes, Graph, Node, NodeDef, Op};
 use crate::{Dim, Error, Result, Tensor, UnsupportedNode};
 
 /// Graphs in graphs and functions in functions; a real model has a handful.

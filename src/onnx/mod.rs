@@ -27,7 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::graph::Graph;
+use crate::ops::Graph;
 use crate::{Error, Result, Tensor, UnsupportedNode};
 use external::External;
 use import::Importer;

@@ -8,9 +8,9 @@ use std::f64::consts::{FRAC_2_PI, SQRT_2};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{Array, Attributes, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::{Numbers, broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
-use crate::plan::Fact;
-use crate::reference::array::{Numbers, broadcast_index, unravel};
 
 /// An activation with its parameters.
 #[derive(Clone, Debug)]

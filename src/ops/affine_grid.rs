@@ -4,10 +4,11 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::unravel;
+use crate::facts::Fact;
 use crate::kernels::affine_grid as kernel;
 use crate::kernels::gather::groups;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::unravel;
+use crate::plan::Lower;
 
 /// AffineGrid.
 #[derive(Clone, Debug)]

@@ -7,10 +7,11 @@ use super::case::{self, Case, Tolerance};
 use super::reduce::reduced_shape;
 use super::rows::{Rows, element, position, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{Numbers, rows};
+use crate::facts::Fact;
 use crate::kernels::expr::{Fn1, Fn2, Scalar};
 use crate::kernels::reduce::Combine;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, rows};
+use crate::plan::Lower;
 
 /// ArgMax or ArgMin.
 #[derive(Clone, Debug)]

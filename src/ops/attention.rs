@@ -4,11 +4,12 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use crate::array::{Numbers, broadcast_index};
+use crate::facts::Fact;
 use crate::kernels::Class;
 use crate::kernels::attention::{self, Mask, Params, Scores, Tile};
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::{Numbers, broadcast_index};
+use crate::plan::{Lower, TensorId};
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]

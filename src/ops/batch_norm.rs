@@ -7,10 +7,11 @@
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::rows;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
-use crate::plan::{Fact, Lower, Pairing};
-use crate::reference::array::rows;
+use crate::plan::{Lower, Pairing};
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]

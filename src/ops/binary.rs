@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{Numbers, broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar, Wide};
 use crate::kernels::fused_tensors;
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::{Numbers, broadcast_index, unravel};
+use crate::plan::{Lower, TensorId};
 
 /// A binary or variadic operator.
 #[derive(Clone, Debug)]
@@ -333,7 +334,7 @@ impl Binary {
 
 /// `a` to the power of `b`, wrapped like repeated multiplication in the dtype: by squares, as exponents have up to 64 bits.
 fn power(a: i128, b: i128, dtype: DType) -> i128 {
-    let wrap = |x: i128| crate::reference::number::wrap_int(dtype, x);
+    let wrap = |x: i128| crate::array::number::wrap_int(dtype, x);
     let (mut result, mut square, mut rest) = (1i128, wrap(a), b);
     while rest > 0 {
         if rest % 2 == 1 {

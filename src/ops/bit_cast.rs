@@ -4,8 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// The new dtype.
 #[derive(Clone, Debug)]

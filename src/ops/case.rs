@@ -2,7 +2,8 @@
 //! matter; tests, shader validation and kernel benchmarks use the same list.
 
 use super::{Attributes, DType, NodeDef, Op, Tensor, parse};
-use crate::graph::{Attr, Graph, Node, Value};
+use crate::graph::Value;
+use crate::ops::{Attr, Graph, Node};
 use crate::{Dim, Error, Result, UnsupportedNode};
 
 /// How far a device's result may be from the reference's.
@@ -232,8 +233,7 @@ pub(crate) fn list(list: &[i64]) -> Tensor {
 /// The tensor converted to another dtype by the reference.
 pub(crate) fn converted(tensor: &Tensor, dtype: DType) -> Tensor {
     let source = super::Array::from_tensor(tensor);
-    let target =
-        source.and_then(|a| crate::reference::number::cast(&a, dtype, true)).and_then(|a| a.to_tensor());
+    let target = source.and_then(|a| crate::array::number::cast(&a, dtype, true)).and_then(|a| a.to_tensor());
     target.unwrap_or_else(|_| tensor.clone())
 }
 

@@ -6,9 +6,9 @@
 use super::case::{self, Case, Tolerance};
 use super::quantize::clamped;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use crate::array::number;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
-use crate::plan::Fact;
-use crate::reference::number;
 use crate::small::{Format, RoundMode, SMALL_FLOATS};
 
 /// A conversion.

@@ -5,10 +5,11 @@
 use super::activation::Function;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::number::round_float;
+use crate::facts::Fact;
 use crate::kernels::causal_conv;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
-use crate::reference::number::round_float;
+use crate::plan::Lower;
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::Numbers;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg};
-use crate::plan::Fact;
-use crate::reference::array::Numbers;
 
 /// The limits that version 6 gives as attributes; later versions have inputs 1 and 2 instead.
 #[derive(Clone, Debug)]

@@ -5,11 +5,11 @@
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::kernels::col2im as kernel;
+use crate::array::unravel;
+use crate::facts::Fact;
 use crate::kernels::gather::groups;
-use crate::kernels::nested;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::unravel;
+use crate::kernels::{col2im as kernel, nested};
+use crate::plan::Lower;
 
 /// Col2Im.
 #[derive(Clone, Debug)]

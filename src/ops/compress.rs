@@ -4,8 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::gather as kernel;
-use crate::plan::{Fact, Lower, Outside};
+use crate::plan::{Lower, Outside};
 
 /// Compress along `axis`, or of all elements.
 #[derive(Clone, Debug)]

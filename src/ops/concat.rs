@@ -5,8 +5,10 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::plan::{Access, Fact, Lower};
-use crate::reference::array;
+use crate::array;
+use crate::facts::Fact;
+use crate::kernels::Access;
+use crate::plan::Lower;
 
 /// Concatenation along an axis.
 #[derive(Clone, Debug)]

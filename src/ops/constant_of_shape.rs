@@ -5,10 +5,10 @@
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
-use crate::graph::Attr;
+use crate::array::Numbers;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
-use crate::plan::Fact;
-use crate::reference::array::Numbers;
+use crate::ops::Attr;
 use crate::tensor::checked_count;
 
 /// A tensor of one value.

@@ -7,12 +7,13 @@ use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product, block};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
+use crate::array::product;
+use crate::facts::Fact;
 use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Code, Epilogue, Fact, Lower, PackedDim, Packing, Reads, TensorId};
-use crate::reference::product;
+use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, Reads, TensorId};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Conv {
@@ -564,8 +565,8 @@ mod tests {
     #[test]
     fn sums_every_tap_once() {
         let ones = |shape: &[usize]| Array::float(DType::F32, shape, vec![1.0; shape.iter().product()]);
-        let attributes = crate::graph::Attributes(
-            [("pads".to_string(), crate::graph::Attr::Ints(vec![1, 1, 1, 1]))].into_iter().collect(),
+        let attributes = crate::ops::Attributes(
+            [("pads".to_string(), crate::ops::Attr::Ints(vec![1, 1, 1, 1]))].into_iter().collect(),
         );
         let def = NodeDef {
             op_type: "Conv",

@@ -8,8 +8,9 @@ use super::conv::{Sizes, group};
 use super::quantized::{centred, channel_shape, check, lower_centred};
 use super::window::Window;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ConvInteger {

@@ -7,10 +7,11 @@ use super::case::{self, Case, Tolerance};
 use super::conv::{add_bias, group};
 use super::window::{Span, Window};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::product;
+use crate::facts::Fact;
 use crate::kernels::conv_transpose;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Code, Fact, Lower};
-use crate::reference::product;
+use crate::plan::{Code, Lower};
 
 #[derive(Clone, Debug)]
 pub(crate) struct ConvTranspose {

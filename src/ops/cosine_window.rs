@@ -4,7 +4,8 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::plan::{Fact, Lower};
+use crate::facts::Fact;
+use crate::plan::Lower;
 
 /// A window: the weights of the cosines of 0, 1 and 2 turns, with alternating signs.
 #[derive(Clone, Debug)]

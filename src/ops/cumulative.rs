@@ -6,10 +6,11 @@ use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::plain;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{Numbers, rows};
+use crate::facts::Fact;
 use crate::kernels::Class;
 use crate::kernels::scan::{Scan, groups};
-use crate::plan::{Epilogue, Fact, Lower, TensorId};
-use crate::reference::array::{Numbers, rows};
+use crate::plan::{Epilogue, Lower, TensorId};
 
 /// CumSum or CumProd.
 #[derive(Clone, Debug)]
@@ -76,7 +77,7 @@ impl Operator for Cumulative {
                 Array::float(x.dtype, &x.shape, self.run(data, rows, identity, combine))
             }
             Numbers::Int(data) => {
-                let wrap = |v: i128| crate::reference::number::wrap_int(x.dtype, v);
+                let wrap = |v: i128| crate::array::number::wrap_int(x.dtype, v);
                 let combine = |a: i128, b: i128| wrap(if self.product { a.wrapping_mul(b) } else { a + b });
                 Array::int(x.dtype, &x.shape, self.run(data, rows, i128::from(self.product), combine))
             }

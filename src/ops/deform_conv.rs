@@ -7,10 +7,11 @@ use super::case::{self, Case, Tolerance};
 use super::conv::{Sizes, add_bias, group};
 use super::window::{Span, Window};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::deform_conv as kernel;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::plan::{Code, Fact, Lower};
+use crate::plan::{Code, Lower};
 
 /// Inputs: x, weights, offsets, bias, mask.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{ravel, unravel};
+use crate::array::{ravel, unravel};
+use crate::facts::Fact;
+use crate::plan::Lower;
 
 /// Blocks of `block` x `block` pixels.
 #[derive(Clone, Debug)]

@@ -6,8 +6,9 @@
 use super::case::{self, Case};
 use super::quantize::{Granularity, dtype_attribute};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
-use crate::plan::{Fact, Pairing};
+use crate::plan::Pairing;
 
 /// What the node's attributes say; a missing zero point is 0.
 #[derive(Clone, Debug)]

@@ -4,10 +4,11 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use crate::facts::Fact;
 use crate::kernels::det as kernel;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Det;

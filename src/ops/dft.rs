@@ -5,10 +5,11 @@
 use super::case::{self, Case, Tolerance};
 use super::fourier::{root, table};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::dft::{self as kernel, Bins, Signal, Sizes};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// DFT.
 #[derive(Clone, Debug)]

@@ -4,9 +4,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::Numbers;
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::Numbers;
+use crate::plan::Lower;
 
 /// Dropout that drops nothing.
 #[derive(Clone, Debug)]

@@ -6,10 +6,11 @@ use super::case::{self, Case, Tolerance};
 use super::quantize;
 use super::rows::{Rows, element, plain, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::number::round_float;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::Combine;
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::number::round_float;
+use crate::plan::{Lower, TensorId};
 
 /// The operator has no attributes.
 #[derive(Clone, Debug)]

@@ -6,11 +6,12 @@ use super::accumulate::{Sink, Source, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, strides};
+use crate::array::product::{Number, for_chunks};
+use crate::array::{Numbers, strides as dense, unravel};
+use crate::facts::Fact;
 use crate::kernels::contract::{Contract, groups};
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, strides as dense, unravel};
-use crate::reference::product::{Number, for_chunks};
+use crate::plan::Lower;
 
 /// The equation. Labels are letters, and [`ELLIPSIS`] for the axes that an ellipsis stands for.
 #[derive(Clone, Debug)]

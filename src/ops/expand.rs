@@ -5,9 +5,11 @@
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use crate::array::{broadcast_index, unravel};
+use crate::facts::Fact;
+use crate::kernels::Access;
 use crate::kernels::expr::{Builder, Reg};
-use crate::plan::{Access, Fact, Lower};
-use crate::reference::array::{broadcast_index, unravel};
+use crate::plan::Lower;
 
 /// Broadcasting to a shape.
 #[derive(Clone, Debug)]

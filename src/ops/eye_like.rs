@@ -4,9 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::number;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
-use crate::plan::Fact;
-use crate::reference::number;
 
 /// A matrix of zeros, and ones `k` to the right of the diagonal.
 #[derive(Clone, Debug)]

@@ -9,10 +9,11 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::{Array, Attributes, NodeDef, Op, Operator, Row, Why, refuse, required};
+use crate::array::product::matmul;
+use crate::array::{strides, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{strides, unravel};
-use crate::reference::product::matmul;
+use crate::plan::Lower;
 use crate::shape::Shape;
 
 #[derive(Clone, Debug)]

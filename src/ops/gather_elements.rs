@@ -4,10 +4,11 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, refuse, required};
+use crate::array::{ravel, strides, unravel};
+use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::{gather_elements as kernel, strided};
-use crate::plan::{Fact, Lower, Outside};
-use crate::reference::array::{ravel, strides, unravel};
+use crate::plan::{Lower, Outside};
 
 /// GatherElements along `axis`.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::gather as kernel;
-use crate::plan::{Fact, Lower, Outside};
+use crate::plan::{Lower, Outside};
 
 /// GatherND with `batch_dims` leading axes in common.
 #[derive(Clone, Debug)]

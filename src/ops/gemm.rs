@@ -7,10 +7,11 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::product::{matmul, transposed};
+use crate::array::{Numbers, broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Reg, Scalar};
-use crate::plan::{Code, Fact, Lower};
-use crate::reference::array::{Numbers, broadcast_index, unravel};
-use crate::reference::product::{matmul, transposed};
+use crate::plan::{Code, Lower};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Gemm {

@@ -5,11 +5,12 @@
 use super::case::{self, Case, Tolerance};
 use super::resample::cubic;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{ravel, unravel};
+use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::grid_sample as kernel;
 use crate::kernels::grid_sample::{Mode, Padding};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{ravel, unravel};
+use crate::plan::Lower;
 
 /// GridSample.
 #[derive(Clone, Debug)]

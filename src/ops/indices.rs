@@ -1,8 +1,8 @@
 //! Indices into a tensor: those below zero count from the back, and the reference refuses those that are out of range.
 
 use super::{DType, Why, refuse};
-use crate::plan::Fact;
-use crate::reference::array::Numbers;
+use crate::array::Numbers;
+use crate::facts::Fact;
 
 /// `index` into an axis of `size`.
 pub(crate) fn wrap(index: i128, size: usize) -> Result<usize, Why> {

@@ -4,8 +4,8 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
-use crate::plan::Fact;
 
 /// Which infinities count.
 #[derive(Clone, Debug)]

@@ -4,9 +4,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::linear_attention::{self, Params};
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]

@@ -5,10 +5,11 @@
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, plain, position, value};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::rows;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::rows;
+use crate::plan::{Lower, TensorId};
 
 /// One of the losses.
 #[derive(Clone, Debug)]

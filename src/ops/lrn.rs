@@ -4,8 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::lrn as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]

@@ -7,10 +7,11 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::product::{Number, matmul};
+use crate::array::{Numbers, broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, broadcast_index, unravel};
-use crate::reference::product::{Number, matmul};
+use crate::plan::Lower;
 use crate::shape::Shape;
 
 #[derive(Clone, Debug)]

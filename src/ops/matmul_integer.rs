@@ -7,8 +7,9 @@ use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
 use super::quantized::{centred, check, lower_centred, matrix_shape};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 #[derive(Clone, Debug)]
 pub(crate) struct MatMulInteger;

@@ -4,11 +4,11 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx, refuse, required};
+use crate::array::unravel;
+use crate::facts::Fact;
 use crate::kernels::gather::groups;
-use crate::kernels::max_roi_pool as kernel;
-use crate::kernels::nested;
-use crate::plan::{Fact, Lower, Outside};
-use crate::reference::array::unravel;
+use crate::kernels::{max_roi_pool as kernel, nested};
+use crate::plan::{Lower, Outside};
 
 /// MaxRoiPool.
 #[derive(Clone, Debug)]

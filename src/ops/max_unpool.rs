@@ -6,9 +6,10 @@
 use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, refuse, required};
+use crate::array::{ravel, strides, unravel};
+use crate::facts::Fact;
 use crate::kernels::scatter::Destination;
-use crate::plan::{Fact, Lower, Outside};
-use crate::reference::array::{ravel, strides, unravel};
+use crate::plan::{Lower, Outside};
 
 /// MaxUnpool.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@
 use super::case::{self, Case, Tolerance};
 use super::cosine_window::{numbers, output_dtype};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::plan::{Fact, Lower};
+use crate::facts::Fact;
+use crate::plan::Lower;
 
 /// MelWeightMatrix.
 #[derive(Clone, Debug)]

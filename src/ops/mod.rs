@@ -4,18 +4,16 @@
 //! `infer`, `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
 
 pub(crate) mod accumulate;
+mod attributes;
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
 pub(crate) mod case;
 pub(crate) mod fourier;
-#[cfg(test)]
-mod hostile;
+mod graph;
 pub(crate) mod indices;
 pub(crate) mod product;
 pub(crate) mod quantized;
-#[cfg(test)]
-mod readme;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;
@@ -27,13 +25,16 @@ pub(crate) mod window;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub(crate) use attributes::{Attr, Attributes};
+pub(crate) use graph::{Graph, Node};
+
+pub(crate) use crate::array::Array;
 pub(crate) use crate::error::{Why, refuse};
-pub(crate) use crate::graph::Attributes;
-pub(crate) use crate::reference::Array;
 pub(crate) use crate::{DType, Tensor};
 
+use crate::facts::{Fact, Infer};
 use crate::kernels::expr::{Builder, Reg};
-use crate::plan::{Fact, Lower, Pairing};
+use crate::plan::{Lower, Pairing};
 
 /// An operator with its attributes parsed.
 pub(crate) trait Operator: Debug + Send + Sync {
@@ -278,6 +279,24 @@ operators! {
     trilu: Trilu,
     unary: Unary,
     unique: Unique,
+}
+
+impl Infer for Op {
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        self.operator().infer(inputs)
+    }
+
+    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        self.operator().eval(inputs)
+    }
+
+    fn shape_operands(&self) -> &[usize] {
+        self.operator().shape_operands()
+    }
+
+    fn reads_shapes_only(&self) -> bool {
+        self.operator().reads_shapes_only()
+    }
 }
 
 /// Stands where a model has an operator that Sardonyx has not.

@@ -5,8 +5,8 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::plan::Fact;
-use crate::reference::array::{Numbers, unravel};
+use crate::array::{Numbers, unravel};
+use crate::facts::Fact;
 
 /// NonZero.
 #[derive(Clone, Debug)]

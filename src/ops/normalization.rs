@@ -8,11 +8,12 @@ use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::number::round_float;
+use crate::array::{broadcast_index, rows, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{broadcast_index, rows, unravel};
-use crate::reference::number::round_float;
+use crate::plan::Lower;
 
 /// One of the normalizations.
 #[derive(Clone, Debug)]

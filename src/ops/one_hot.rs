@@ -5,8 +5,9 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// The new axis.
 #[derive(Clone, Debug)]

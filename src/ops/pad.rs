@@ -6,10 +6,11 @@ use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::{Numbers, ravel, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::pad::{self, Border, Dim};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, ravel, unravel};
+use crate::plan::Lower;
 
 /// Elements added to the ends of axes; taken away where the number is negative.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
-use crate::kernels::nested;
-use crate::kernels::pool as kernel;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, ravel, unravel};
+use crate::array::{Numbers, ravel, unravel};
+use crate::facts::Fact;
+use crate::kernels::{nested, pool as kernel};
+use crate::plan::Lower;
 
 /// A pool.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{Numbers, broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg};
-use crate::plan::Fact;
-use crate::reference::array::{Numbers, broadcast_index, unravel};
 
 /// The operator has no attributes.
 #[derive(Clone, Debug)]

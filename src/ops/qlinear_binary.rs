@@ -6,9 +6,10 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::quantized::{lower_requantized, requantized};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, refuse, required};
+use crate::array::{broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::{broadcast_index, unravel};
+use crate::plan::{Lower, TensorId};
 
 /// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point. Scales and zero
 /// points are one number each; a zero point may be absent.

@@ -10,9 +10,10 @@ use super::quantized::{
 };
 use super::window::Window;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::unravel;
+use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::unravel;
+use crate::plan::Lower;
 
 /// Inputs: x, its scale and zero point, w, its scale and zero point, the result's scale and zero point, bias.
 #[derive(Clone, Debug)]

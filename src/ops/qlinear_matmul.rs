@@ -9,9 +9,10 @@ use super::quantized::{
     Spread, centred, check, check_spread, lower_centred, lower_requantized, matrix_shape, requantized,
 };
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::unravel;
+use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::unravel;
+use crate::plan::Lower;
 
 /// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point.
 #[derive(Clone, Debug)]

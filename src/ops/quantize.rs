@@ -6,10 +6,10 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{Array, Attributes, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::array::{number, ravel, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
-use crate::plan::{Fact, Pairing};
-use crate::reference::array::{ravel, unravel};
-use crate::reference::number;
+use crate::plan::Pairing;
 use crate::small::{Format, SMALL_FLOATS};
 
 /// What the node's attributes say; a missing zero point is 0.

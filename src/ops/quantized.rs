@@ -2,9 +2,10 @@
 
 use super::accumulate::Source;
 use super::{Array, DType, Why, optional, refuse};
+use crate::array::{Numbers, broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, broadcast_index, unravel};
+use crate::plan::Lower;
 
 /// The shape under which a zero point or scale broadcasts to a matrix operand: a vector is one value for each row where
 /// `rows` says so, else one for each column.

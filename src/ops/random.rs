@@ -5,7 +5,8 @@
 
 use super::case::{Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse};
-use crate::plan::{Fact, Lower};
+use crate::facts::Fact;
+use crate::plan::Lower;
 use crate::tensor::checked_count;
 
 /// Random numbers.

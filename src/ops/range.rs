@@ -4,9 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::Numbers;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg};
-use crate::plan::Fact;
-use crate::reference::array::Numbers;
 
 /// `start`, `start + delta`, ... before `limit`.
 #[derive(Clone, Debug)]

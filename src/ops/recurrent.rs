@@ -7,10 +7,11 @@ use super::activation::Function;
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::recurrent::{self, Cell, Params};
-use crate::plan::{Fact, Lower, PackedDim, Packing, TensorId};
+use crate::plan::{Lower, PackedDim, Packing, TensorId};
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]
@@ -513,7 +514,7 @@ fn cases(name: &'static str) -> Vec<Case> {
     let strings = |case: Case, names: &[&str]| {
         case.attr(
             "activations",
-            crate::graph::Attr::Strings(names.iter().map(|name| name.to_string()).collect()),
+            crate::ops::Attr::Strings(names.iter().map(|name| name.to_string()).collect()),
         )
     };
     let direction = |case: Case, direction: &str| case.string("direction", direction);
@@ -558,7 +559,7 @@ fn cases(name: &'static str) -> Vec<Case> {
     let odd = ["HardSigmoid", "ScaledTanh", "Softsign", "Affine", "LeakyRelu", "Elu"];
     let per_direction = outputs.max(2) - usize::from(name == "RNN");
     let case = strings(direction(new("functions"), "bidirectional"), &odd[..2 * per_direction]);
-    let case = case.attr("activation_alpha", crate::graph::Attr::Floats(vec![0.3, 0.8]));
+    let case = case.attr("activation_alpha", crate::ops::Attr::Floats(vec![0.3, 0.8]));
     cases.push(bias(base(case, 2), 2));
     match name {
         "LSTM" => {

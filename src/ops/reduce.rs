@@ -7,10 +7,11 @@ use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{Numbers, rows};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::Combine;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{Numbers, rows};
+use crate::plan::Lower;
 
 /// A reduction.
 #[derive(Clone, Debug)]
@@ -302,7 +303,7 @@ impl Function {
 
     fn int(self, x: &[i128], dtype: DType) -> i128 {
         let (low, high) = dtype.int_range().unwrap_or((0, 1));
-        let wrap = |x: i128| crate::reference::number::wrap_int(dtype, x);
+        let wrap = |x: i128| crate::array::number::wrap_int(dtype, x);
         let floats = || x.iter().map(|&x| x as f64).collect::<Vec<_>>();
         match self {
             Sum => x.iter().sum(),

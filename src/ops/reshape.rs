@@ -7,7 +7,8 @@ use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
 use crate::DType;
-use crate::plan::{Fact, Lower};
+use crate::facts::Fact;
+use crate::plan::Lower;
 use crate::tensor::checked_count;
 
 /// The same elements under another shape.

@@ -6,12 +6,12 @@
 use super::case::{self, Case, Tolerance};
 use super::resample::{Axis, Filter, Resample, Taps, Transform};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
+use crate::array::{Numbers, strides};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::kernels::nested;
-use crate::kernels::resize as kernel;
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::{Numbers, strides};
+use crate::kernels::{nested, resize as kernel};
+use crate::plan::{Lower, TensorId};
 
 /// Resize.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(crate) const ROWS: &[Row] = &[
     onnx("Upsample", 7, parse_old, || {
         let new = |name: &str| Case::new("Upsample", name).input(case::random(&[1, 2, 3, 4]));
         let scales = || case::values(&[4], &[1.0f32, 1.0, 2.0, 3.0]);
-        let list = crate::graph::Attr::Floats(vec![1.0, 1.0, 2.0, 1.5]);
+        let list = crate::ops::Attr::Floats(vec![1.0, 1.0, 2.0, 1.5]);
         vec![
             new("nearest").opset(9).input(scales()),
             new("linear").opset(9).string("mode", "linear").constant(scales()),

@@ -4,8 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::reverse_sequence as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// Which of the two outermost axes is time; the other one is the batch.
 #[derive(Clone, Debug)]

@@ -4,10 +4,11 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx, refuse, required};
+use crate::array::unravel;
+use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::roi_align as kernel;
-use crate::plan::{Fact, Lower, Outside};
-use crate::reference::array::unravel;
+use crate::plan::{Lower, Outside};
 
 /// RoiAlign.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@
 
 use super::case::{self, Case};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::rotary::{Params, Rotary};
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// Parsed attributes; 0 heads or channels mean that the input says it.
 #[derive(Clone, Debug)]

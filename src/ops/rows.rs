@@ -2,6 +2,8 @@
 //! for one invocation, or too few for the device, are cut into parts and folded in stages.
 
 use super::{DType, Why, refuse};
+use crate::array::strides;
+use crate::kernels::Access;
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
@@ -9,8 +11,7 @@ use crate::kernels::reduce::{
 };
 use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
-use crate::plan::{Access, Epilogue, Lower, Reads, TensorId};
-use crate::reference::array::strides;
+use crate::plan::{Epilogue, Lower, Reads, TensorId};
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
 #[derive(Clone, Debug)]

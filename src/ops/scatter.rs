@@ -1,12 +1,12 @@
 //! What the scatters share: reductions, and the two ways to write updates on the device.
 
 use super::{Array, DType, NodeDef, Why, refuse};
+use crate::array::Numbers;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::scatter as kernel;
 use crate::kernels::scatter_reduce::{Function, ScatterReduce};
 use crate::plan::{Lower, TensorId};
-use crate::reference::array::Numbers;
 
 /// What several updates of one element do together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +73,7 @@ impl Reduction {
                 Ok(Array::float(data.dtype, &data.shape, std::mem::take(y)))
             }
             (Numbers::Int(y), Numbers::Int(u)) => {
-                let wrap = |v| crate::reference::number::wrap_int(data.dtype, v);
+                let wrap = |v| crate::array::number::wrap_int(data.dtype, v);
                 places.iter().zip(u).for_each(|(&at, &u)| y[at] = wrap(self.int(y[at], u)));
                 Ok(result)
             }

@@ -6,9 +6,10 @@ use super::case::{self, Case, Tolerance};
 use super::gather_elements::{checked_axis, dims};
 use super::scatter::{Dim, Reduction, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
+use crate::array::{ravel, strides, unravel};
+use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
-use crate::plan::{Fact, Lower, Outside};
-use crate::reference::array::{ravel, strides, unravel};
+use crate::plan::{Lower, Outside};
 
 /// ScatterElements along `axis`.
 #[derive(Clone, Debug)]

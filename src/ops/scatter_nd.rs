@@ -5,8 +5,9 @@
 use super::case::{self, Case, Tolerance};
 use super::scatter::{Dim, Reduction, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
-use crate::plan::{Fact, Lower, Outside};
+use crate::plan::{Lower, Outside};
 
 /// ScatterND.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
-use crate::plan::Fact;
-use crate::reference::array::{broadcast_index, unravel};
 
 /// The second input's element where the first input is true, else the third's.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, required};
-use crate::plan::Fact;
+use crate::facts::Fact;
 
 /// The input's dimensions from `start` to `end`, or their product.
 #[derive(Clone, Debug)]

@@ -7,10 +7,11 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
 use super::{Array, DType, NEWEST_OPSET, NodeDef, Op, Operator, Row, Why, optional, refuse, required};
+use crate::array::{broadcast_index, unravel};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{broadcast_index, unravel};
+use crate::plan::Lower;
 
 /// One of the three operators.
 #[derive(Clone, Debug)]

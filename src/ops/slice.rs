@@ -5,8 +5,9 @@
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
-use crate::plan::{Fact, Lower};
-use crate::reference::array;
+use crate::array;
+use crate::facts::Fact;
+use crate::plan::Lower;
 
 /// Where the ranges come from.
 #[derive(Clone, Debug)]

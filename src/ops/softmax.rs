@@ -7,10 +7,11 @@ use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, position, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::rows;
+use crate::facts::Fact;
 use crate::kernels::expr::{Fn1, Fn2, Scalar};
 use crate::kernels::reduce::Combine;
-use crate::plan::{Fact, Lower};
-use crate::reference::array::rows;
+use crate::plan::Lower;
 
 /// One of the three.
 #[derive(Clone, Debug)]

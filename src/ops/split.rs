@@ -5,7 +5,8 @@
 use super::axes::{IntList, axis};
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
-use crate::plan::{Fact, Lower};
+use crate::facts::Fact;
+use crate::plan::Lower;
 
 /// A cut along an axis.
 #[derive(Clone, Debug)]

@@ -6,8 +6,9 @@ use super::case::{self, Case, Tolerance};
 use super::dft::{Frames, transform};
 use super::fourier::root;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::dft::Signal;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// STFT.
 #[derive(Clone, Debug)]

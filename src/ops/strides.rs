@@ -1,10 +1,11 @@
 //! Outputs whose elements are input 0's under other strides.
 
 use super::Why;
+use crate::array;
+use crate::kernels::Access;
 use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{Strided, groups, merge, params};
-use crate::plan::{Access, Lower, TensorId};
-use crate::reference::array;
+use crate::plan::{Lower, TensorId};
 
 /// Row-major strides of `shape`, signed as walks over it are.
 pub(crate) fn of(shape: &[usize]) -> Vec<i64> {

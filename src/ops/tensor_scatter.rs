@@ -4,9 +4,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::tensor_scatter as kernel;
-use crate::plan::{Fact, Lower};
+use crate::plan::Lower;
 
 /// TensorScatter along `axis`.
 #[derive(Clone, Debug)]

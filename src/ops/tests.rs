@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::case::{Case, Tolerance, graph_of_case, graph_wanting};
 use super::{Array, Op, rows};
+use crate::array::Numbers;
+use crate::facts::Input;
 use crate::kernels::{Class, Target};
-use crate::plan::Input;
 use crate::plan::tests::planner;
-use crate::reference::array::Numbers;
 use crate::{
     Device, DeviceOptions, Error, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
 };

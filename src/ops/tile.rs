@@ -5,8 +5,9 @@
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
 use super::{Array, Op, Operator, Row, Why, onnx, refuse, required, strides};
-use crate::plan::{Fact, Lower};
-use crate::reference::array::{ravel, unravel};
+use crate::array::{ravel, unravel};
+use crate::facts::Fact;
+use crate::plan::Lower;
 use crate::tensor::checked_count;
 
 /// Repetition along each axis.

@@ -5,10 +5,11 @@
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::{Numbers, rows};
+use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::top_k as kernel;
-use crate::plan::{Fact, Lower, TensorId};
-use crate::reference::array::{Numbers, rows};
+use crate::plan::{Lower, TensorId};
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@
 use super::axes::axes;
 use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
-use crate::plan::{Fact, Lower};
-use crate::reference::array;
+use crate::array;
+use crate::facts::Fact;
+use crate::plan::Lower;
 
 /// Axis `i` of the output is axis `perm[i]` of the input; reversed if absent.
 #[derive(Clone, Debug)]

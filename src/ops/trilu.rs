@@ -4,8 +4,8 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
-use crate::plan::Fact;
 
 /// The elements on one side of a diagonal.
 #[derive(Clone, Debug)]

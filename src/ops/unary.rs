@@ -5,9 +5,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use crate::array::Numbers;
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
-use crate::plan::Fact;
-use crate::reference::array::Numbers;
 
 /// A unary operator.
 #[derive(Clone, Debug)]

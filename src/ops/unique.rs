@@ -8,8 +8,8 @@ use std::cmp::Ordering;
 use super::case::{self, Case, Tolerance};
 use super::non_zero::known_facts;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, required};
-use crate::plan::Fact;
-use crate::reference::array::Numbers;
+use crate::array::Numbers;
+use crate::facts::Fact;
 
 /// Unique.
 #[derive(Clone, Debug)]

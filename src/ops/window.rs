@@ -1,6 +1,7 @@
 //! Sliding windows: the strides, dilations, padding and `auto_pad` of convolutions and pools.
 
 use super::{NodeDef, Why, refuse};
+pub(crate) use crate::array::Span;
 
 /// Sizes beyond this are refused: every index computation of the device is in 32 bits.
 const LIMIT: i64 = 1 << 30;
@@ -25,43 +26,6 @@ pub(crate) struct Window {
     output_shape: Option<Vec<i64>>,
     /// Whether a last window that hangs over the end counts.
     ceil: bool,
-}
-
-/// A window along one spatial axis.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Span {
-    pub(crate) input: usize,
-    pub(crate) output: usize,
-    pub(crate) kernel: usize,
-    pub(crate) stride: usize,
-    pub(crate) dilation: usize,
-    /// Padding before the first element, and behind the last.
-    pub(crate) begin: usize,
-    pub(crate) end: usize,
-}
-
-impl Span {
-    /// An axis along which nothing slides.
-    pub(crate) fn whole(size: usize) -> Span {
-        Span { input: size, output: size, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 }
-    }
-
-    /// The element that tap `t` of the window at `o` reads; `None` in the padding.
-    pub(crate) fn source(&self, o: usize, t: usize) -> Option<usize> {
-        (o * self.stride + t * self.dilation).checked_sub(self.begin).filter(|&i| i < self.input)
-    }
-
-    /// The windows `first..last` of which tap `t` is not in the padding.
-    pub(crate) fn inside(&self, t: usize) -> (usize, usize) {
-        let at = t * self.dilation;
-        let first = self.begin.saturating_sub(at).div_ceil(self.stride).min(self.output);
-        let last = (self.input + self.begin).saturating_sub(at).div_ceil(self.stride);
-        (first, last.clamp(first, self.output))
-    }
-
-    fn reach(&self) -> usize {
-        (self.kernel - 1) * self.dilation + 1
-    }
 }
 
 impl Window {

@@ -3,8 +3,8 @@
 
 use super::pattern::floats;
 use super::replace_uses;
-use crate::graph::{Graph, NodeId};
-use crate::ops::Op;
+use crate::graph::NodeId;
+use crate::ops::{Graph, Op};
 use crate::{Result, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {

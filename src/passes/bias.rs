@@ -2,8 +2,8 @@
 
 use super::pattern::{Pattern, floats};
 use super::replace_uses;
-use crate::graph::{Graph, ValueId};
-use crate::ops::Op;
+use crate::graph::ValueId;
+use crate::ops::{Graph, Op};
 use crate::{Result, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {

@@ -2,8 +2,7 @@
 
 use super::pattern::Pattern;
 use crate::Result;
-use crate::graph::Graph;
-use crate::ops::Op;
+use crate::ops::{Graph, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;

@@ -1,7 +1,7 @@
 //! Removes nodes whose outputs nobody uses. Values stay, so that ids do; unused constants let go of their elements.
 
 use crate::Result;
-use crate::graph::Graph;
+use crate::ops::Graph;
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let needed = graph.needed();

@@ -2,10 +2,9 @@
 //! large one.
 
 use crate::Result;
-use crate::graph::Graph;
-use crate::ops::Op;
-use crate::plan::Fact;
-use crate::reference::Array;
+use crate::array::Array;
+use crate::facts::Fact;
+use crate::ops::{Graph, Op};
 
 /// Bytes that one folded value may take, and all of a model together: enough for the largest weights that a model
 /// computes instead of storing, far below what a chain of `Expand` could ask for.
@@ -38,7 +37,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
 }
 
 /// The node's outputs, if they fit the budget. A node that refuses its inputs is left for planning to report.
-fn fold(graph: &Graph, node: &crate::graph::Node, left: usize) -> Option<Vec<crate::Tensor>> {
+fn fold(graph: &Graph, node: &crate::ops::Node, left: usize) -> Option<Vec<crate::Tensor>> {
     let operator = node.op.operator();
     let operands = operator.shape_operands();
     let mut facts = Vec::new();

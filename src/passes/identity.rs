@@ -2,7 +2,7 @@
 
 use super::replace_uses;
 use crate::Result;
-use crate::graph::Graph;
+use crate::ops::Graph;
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;

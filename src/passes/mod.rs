@@ -18,7 +18,8 @@ mod tests;
 mod transpose;
 
 use crate::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::ValueId;
+use crate::ops::Graph;
 
 /// A pass returns whether it changed anything.
 type Pass = fn(&mut Graph) -> Result<bool>;

@@ -4,9 +4,9 @@
 
 use super::pattern::Pattern;
 use crate::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::ValueId;
 use crate::ops::normalization::Normalization;
-use crate::ops::{NEWEST_OPSET, Op};
+use crate::ops::{Graph, NEWEST_OPSET, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let pattern = Pattern::of(graph);

@@ -2,8 +2,8 @@
 
 use super::pattern::Pattern;
 use crate::Result;
-use crate::graph::{Graph, ValueId};
-use crate::ops::Op;
+use crate::graph::ValueId;
+use crate::ops::{Graph, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;

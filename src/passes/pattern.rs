@@ -1,9 +1,8 @@
 //! What recognising passes ask of a graph.
 
-use crate::graph::{Graph, Node, NodeId, ValueId};
-use crate::ops::Op;
-use crate::reference::Array;
-use crate::reference::array::Numbers;
+use crate::array::{Array, Numbers};
+use crate::graph::{NodeId, ValueId};
+use crate::ops::{Graph, Node, Op};
 
 /// A graph with who makes and who uses each value.
 pub(super) struct Pattern<'g> {

@@ -3,8 +3,8 @@
 
 use super::pattern::Pattern;
 use crate::Result;
-use crate::graph::{Graph, Node, Value, ValueId};
-use crate::ops::Op;
+use crate::graph::{Value, ValueId};
+use crate::ops::{Graph, Node, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;

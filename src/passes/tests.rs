@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::{PASSES, Pass};
-use crate::graph::random::{RandomGraph, Sketch};
-use crate::graph::{Attr, Graph, ValueId};
-use crate::ops::case;
+use crate::graph::ValueId;
+use crate::ops::{Attr, Graph, case};
+use crate::tests::random::{RandomGraph, Sketch};
 use crate::{Tensor, reference};
 
 /// The graph's outputs, and the greatest magnitude of all its values.

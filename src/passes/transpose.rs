@@ -2,9 +2,8 @@
 
 use super::replace_uses;
 use crate::Result;
-use crate::graph::Graph;
-use crate::ops::Op;
 use crate::ops::transpose::Transpose;
+use crate::ops::{Graph, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;

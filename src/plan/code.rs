@@ -1,14 +1,14 @@
 //! Fused code: the expression of a unit's pointwise nodes, alone or as the epilogue of another kernel.
 
-use super::access::Access;
 use super::lower::Lower;
 use super::program::TensorId;
+use crate::array::Numbers;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
+use crate::kernels::Access;
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
-use crate::reference::array::Numbers;
 
 /// Fused code at the end of a kernel: what becomes of each element that the kernel computes. Or at its beginning: what
 /// computes each element that it reads.

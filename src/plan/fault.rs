@@ -2,7 +2,8 @@
 //! into the run's fault words where a value is outside of its range. The run then fails, and its error says where.
 
 use crate::Error;
-use crate::graph::{Graph, Node, NodeId};
+use crate::graph::NodeId;
+use crate::ops::{Graph, Node};
 
 /// The meaning of one fault word; 0 is no report.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,11 @@
 //! The first plan of a graph: with it, what other sizes of the open dimensions need is settled, by programs that nothing runs.
 
 use super::forms::{Changes, Stage};
-use super::{Facts, Forms, Moves, Options, Plan, Program, lower, memory, placed};
+use super::{Forms, Moves, Options, Plan, Program, lower, memory, placed};
 use crate::Result;
-use crate::graph::Graph;
+use crate::facts::Facts;
 use crate::kernels::{Kernel, Target};
+use crate::ops::Graph;
 
 /// Where dimensions move to: with multiples of the first number, they are the second and the third in turn.
 ///

@@ -25,11 +25,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::Options;
 use super::fusion::Units;
-use super::{Access, Facts, Options};
-use crate::graph::{Graph, NodeId};
-use crate::kernels::Class;
+use crate::facts::Facts;
+use crate::graph::NodeId;
 use crate::kernels::fused::Index;
+use crate::kernels::{Access, Class};
+use crate::ops::Graph;
 
 /// Beyond, other ways to fuse are not kept: each plan looks through all.
 const MOST_UNITS: usize = 4;

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Facts, Options, Pairing};
-use crate::graph::{Graph, Node, NodeId, ValueId};
+use super::{Options, Pairing};
+use crate::facts::Facts;
+use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Scalar, Wide};
 use crate::kernels::{MAX_BINDINGS, fused_tensors};
+use crate::ops::{Graph, Node};
 
 /// Operands of an epilogue; the rest of the bindings are the anchor's own.
 const MAX_EPILOGUE_OPERANDS: usize = 3;

@@ -3,22 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Options;
-use super::access::Access;
 use super::code::{Code, Epilogue};
-use super::facts::{self, Fact, Facts, node_error};
 use super::fault::{Fault, Outside, Report};
 use super::forms::{Asked, Forms, Site};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
+use super::{Options, copies};
+use crate::array::Array;
 use crate::error::{Why, refuse};
-use crate::graph::{Graph, Node, NodeId, ValueId};
-use crate::kernels::elementwise::{self, Elementwise};
+use crate::facts::{self, Fact, Facts, node_error};
+use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar, Wide};
-use crate::kernels::fused::{Fused, Index, Operand};
-use crate::kernels::{Kernel, Target, strided};
-use crate::ops::Op;
-use crate::reference::Array;
+use crate::kernels::fused::Fused;
+use crate::kernels::{Access, Kernel, Target};
+use crate::ops::{Graph, Node, Op};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// Sizes and strides of what one dimension is read as.
@@ -196,29 +194,6 @@ fn output(
         output
     };
     Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.to_vec() })
-}
-
-/// The kernel call that copies `count` words from one tensor to another.
-pub(crate) fn copy(
-    scalar: Scalar,
-    from: TensorId,
-    to: TensorId,
-    count: usize,
-    target: &Target,
-    node: Arc<str>,
-) -> Call {
-    let mut builder = Builder::default();
-    let word = if scalar == Scalar::Bool { Scalar::U32 } else { scalar };
-    let value = builder.load(0, word);
-    let (expr, _) = builder.finish(vec![value]);
-    let fused = Fused { expr, operands: vec![Operand { scalar: word, index: Index::Linear }] };
-    Call {
-        kernel: Elementwise { fused, in_place: None }.into(),
-        tensors: vec![from, to],
-        params: vec![count as u32],
-        grid: target.grid(elementwise::groups(count)),
-        node,
-    }
 }
 
 impl<'a> Lower<'a> {
@@ -450,7 +425,7 @@ impl<'a> Lower<'a> {
         let (from, to) = (self.input(input)?, self.output(i)?);
         let count = self.out(i)?.count();
         if count > 0 {
-            let call = copy(self.scalar(from), from, to, count, self.target, self.unit.label.clone());
+            let call = copies::copy(self.scalar(from), from, to, count, self.target, self.unit.label.clone());
             self.program.steps.push(Step::Call(call));
         }
         Ok(())
@@ -622,7 +597,7 @@ impl<'a> Lower<'a> {
             let tensor = self.new_tensor(id)?;
             let dims = self.padded("strided", strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };
-            let call = strided::gather(strided.tensor, tensor, &access, self.target, strided.label);
+            let call = copies::gather(strided.tensor, tensor, &access, self.target, strided.label);
             self.program.steps.push(Step::Call(call));
             return Ok(tensor);
         }

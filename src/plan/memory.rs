@@ -2,7 +2,7 @@
 //! and where it lies in the arena.
 
 use super::arena::{self, Lifetime};
-use super::lower::copy;
+use super::copies::{self, copy};
 use super::program::{Call, Place, Program, Step, TensorId};
 use crate::kernels::{Kernel, MAX_BINDINGS, Target};
 use crate::{Error, Result};
@@ -157,14 +157,7 @@ fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize
     let call = if skip == 0 && at == 0 {
         copy(sink.scalar, from, to, count, target, sink.name.into())
     } else {
-        crate::kernels::strided::copy_range(
-            sink.scalar,
-            (from, skip),
-            (to, at),
-            count,
-            target,
-            sink.name.into(),
-        )
+        copies::copy_range(sink.scalar, (from, skip), (to, at), count, target, sink.name.into())
     };
     program.calls.push(call);
 }

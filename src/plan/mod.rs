@@ -1,10 +1,9 @@
 //! Planning: symbols bound to numbers, operators fused and lowered to kernel calls, memory laid out. No device is touched.
 //! [`Planner`] is the way in.
 
-mod access;
 pub(crate) mod arena;
 mod code;
-mod facts;
+mod copies;
 mod fault;
 mod first;
 mod forms;
@@ -15,24 +14,21 @@ mod open;
 mod planner;
 mod program;
 #[cfg(test)]
-mod sizes;
-#[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use access::Access;
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
-pub(crate) use facts::{Fact, FactBase, Facts, MAX_COUNT, Signature, check_sizes, is_too_large, node_error};
 pub(crate) use fault::Outside;
 use forms::Forms;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
-pub(crate) use open::Input;
 use open::Moves;
 pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
 
-use crate::graph::{Graph, ValueId};
+use crate::facts::Facts;
+use crate::graph::ValueId;
 use crate::kernels::{Kernel, Target};
+use crate::ops::Graph;
 use crate::{Error, Result};
 
 /// What planning may do.

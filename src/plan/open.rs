@@ -1,30 +1,8 @@
 //! Dimensions that a model leaves open, bound to other sizes than a run's: what differs then is what may differ.
 
-use super::{FactBase, Facts};
-use crate::graph::{Dim, Graph, ValueId};
-use crate::{DType, Tensor};
-
-/// What planning may know of a graph's input: dtype, shape, and its value, which is read where it decides shapes.
-#[derive(Clone, Debug)]
-pub(crate) struct Input {
-    pub(crate) dtype: DType,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) value: Option<Tensor>,
-}
-
-impl From<Tensor> for Input {
-    fn from(tensor: Tensor) -> Input {
-        Input { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), value: Some(tensor) }
-    }
-}
-
-#[cfg(test)]
-impl Input {
-    /// An input of this shape whose value decides nothing.
-    pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> Input {
-        Input { dtype, shape: shape.to_vec(), value: None }
-    }
-}
+use crate::facts::{FactBase, Facts, Input};
+use crate::graph::{Dim, ValueId};
+use crate::ops::Graph;
 
 /// Beyond, not every pair of dimensions is tried.
 const MOST: usize = 6;

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{FactBase, Facts, Forms, Input, Moves, Options, Plan, first, fusion, lower, placed};
+use super::{Forms, Moves, Options, Plan, first, fusion, lower, placed};
 use crate::Result;
-use crate::graph::{Graph, ValueId};
+use crate::facts::{FactBase, Facts, Input};
+use crate::graph::ValueId;
 use crate::kernels::Target;
+use crate::ops::Graph;
 
 /// Plans runs of one graph for one kind of device.
 ///

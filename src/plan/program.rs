@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::fault::Fault;
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{NodeId, ValueId};
 use crate::kernels::Kernel;
 use crate::kernels::expr::Scalar;
+use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::{DType, Tensor};
 

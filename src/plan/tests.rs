@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Call, Facts, Input, Options, Place, Plan, Planner};
-use crate::graph::random::{RandomGraph, Sketch};
-use crate::graph::{Attr, Graph, ValueId};
+use super::{Call, Options, Place, Plan, Planner};
+use crate::array::Array;
+use crate::facts::{Facts, Input};
+use crate::graph::ValueId;
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::tests::{all_cases, difference, inputs_of};
-use crate::reference::Array;
+use crate::ops::{Attr, Graph};
+use crate::tests::random::{RandomGraph, Sketch};
 use crate::{
     DType, Device, DeviceOptions, Dim, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
 };
@@ -278,7 +280,7 @@ fn of_facts(graph: &Graph, facts: &Facts, inputs: &[Input]) -> Vec<Input> {
 }
 
 /// A graph of one case, none of whose dimensions are fixed, and its inputs.
-pub(super) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
+pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
     let mut graph = case::graph_of_case(case).ok()?;
     for id in graph.inputs.clone() {
         graph.values[id.index()].shape = None;
@@ -411,7 +413,7 @@ fn plans_follow_from_what_was_planned_before() {
     assert!(compared > 500, "only {compared} plans were compared");
 }
 
-pub(super) fn devices() -> &'static [Device] {
+pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(|| {
         let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
         usable.map(|a| Device::new(DeviceOptions { select: Select::Name(a.name) }).unwrap()).collect()

@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use crate::graph::random::Sketch;
-use crate::graph::{Attr, Graph, ValueId};
+use crate::graph::ValueId;
 use crate::ops::case::{self, splitmix};
+use crate::ops::{Attr, Graph};
 use crate::small::{Format, SMALL_FLOATS};
+use crate::tests::random::Sketch;
 use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
 
 static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {

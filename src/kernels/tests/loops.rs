@@ -1,8 +1,8 @@
 //! lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, all its loops together, without an error.
 //! Kernels stay below: shown with the driver's limit lowered by rewriting the shaders, and at full length as they are.
 
-use crate::graph::Attr;
 use crate::kernels::Class;
+use crate::ops::Attr;
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::tests::{Sizes, compared, wanted};
 use crate::{Device, DeviceOptions, Error, Select, Tensor, adapters};

@@ -13,10 +13,10 @@ use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationF
 use naga::{Block, Module, Statement};
 
 use super::{Class, Kernel, MAX_BINDINGS, Target};
-use crate::graph::Graph;
+use crate::facts::Input;
+use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
 use crate::ops::tests::{all_cases, inputs_of};
-use crate::plan::Input;
 use crate::plan::tests::{planned, planner};
 use crate::{Device, Session, SessionOptions, Tensor};
 

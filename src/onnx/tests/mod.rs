@@ -9,7 +9,7 @@ use super::build::*;
 use super::proto::attribute_proto::AttributeType;
 use super::proto::*;
 use super::{Imported, decode_tensor, encode_tensor, from_bytes};
-use crate::graph::{Attr, Graph};
+use crate::ops::{Attr, Graph};
 use crate::{DType, Dim, Model, Tensor};
 
 fn imported(model: &ModelProto) -> Imported {
@@ -26,7 +26,7 @@ fn text(graph: &Graph) -> Vec<String> {
         let name = |id: &Option<crate::graph::ValueId>| id.map_or("_", |id| graph.value(id).name.as_str());
         ids.iter().map(name).collect::<Vec<_>>().join(", ")
     };
-    let line = |node: &crate::graph::Node| {
+    let line = |node: &crate::ops::Node| {
         format!("{} = {}({})", names(&node.outputs), node.op_type, names(&node.inputs))
     };
     graph.nodes.iter().map(line).collect()

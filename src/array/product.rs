@@ -2,7 +2,7 @@
 
 use std::ops::{AddAssign, Mul, Range};
 
-use crate::ops::window::Span;
+use super::Span;
 
 /// A number that products are made of.
 pub(crate) trait Number: Copy + Default + Send + Sync + AddAssign + Mul<Output = Self> {}
@@ -54,7 +54,7 @@ pub(crate) struct Conv<'a> {
 /// The coordinates of all taps, respectively all places, of the spans: every combination of `size(span)`.
 fn grid(spans: &[Span], size: impl Fn(&Span) -> usize) -> Vec<Vec<usize>> {
     let sizes: Vec<usize> = spans.iter().map(size).collect();
-    (0..sizes.iter().product()).map(|i| super::array::unravel(i, &sizes)).collect()
+    (0..sizes.iter().product()).map(|i| super::unravel(i, &sizes)).collect()
 }
 
 /// What one tap multiplies in one line of windows.

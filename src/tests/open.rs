@@ -3,12 +3,12 @@
 //! two, for which sums and products are exact in any order, so that a single wrong element is seen.
 
 use super::random::Sketch;
-use super::{Attr, Attributes, Dim, Node, Value, ValueId};
+use crate::facts::{Facts, Input};
+use crate::graph::{Dim, Value, ValueId};
 use crate::kernels::Target;
 use crate::ops::case::{self, splitmix};
-use crate::ops::{self, NodeDef, Op};
+use crate::ops::{self, Attr, Attributes, Node, NodeDef, Op};
 use crate::plan::tests::planner;
-use crate::plan::{Facts, Input};
 use crate::{DType, Tensor};
 
 /// Elements of a value that the reference still computes quickly, and terms of all sums of a product.
@@ -258,7 +258,7 @@ impl Open {
         open
     }
 
-    pub(crate) fn graph(&self) -> &super::Graph {
+    pub(crate) fn graph(&self) -> &crate::ops::Graph {
         &self.sketch.graph
     }
 

@@ -2,9 +2,8 @@
 //! identities over a few shapes, with several outputs; and normalisations, convolutions and batch normalisations spelled out
 //! as exporters do.
 
-use super::{Graph, Node, Value, ValueId};
-use crate::graph::{Attr, Attributes};
-use crate::ops::{self, NodeDef, case};
+use crate::graph::{Value, ValueId};
+use crate::ops::{self, Attr, Attributes, Graph, Node, NodeDef, case};
 use crate::{DType, Tensor};
 
 /// A graph under construction, of the newest opset.

@@ -1,17 +1,13 @@
 //! The CPU reference: runs a graph node by node with the operators' `eval`. Obvious before fast; the GPU is checked
 //! against it, so it shares nothing with lowering beyond shapes.
 
-pub(crate) mod array;
-pub(crate) mod number;
-pub(crate) mod product;
-
-pub(crate) use array::Array;
-
 use std::sync::Arc;
 
+use crate::array::Array;
 use crate::error::Why;
-use crate::graph::{Graph, Node, ValueId};
-use crate::plan::{Fact, check_sizes, node_error};
+use crate::facts::{Fact, check_sizes, node_error};
+use crate::graph::ValueId;
+use crate::ops::{Graph, Node};
 use crate::{Error, Result, Tensor};
 
 /// The values of a finished run, by [`ValueId`].

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::array::{Array, Numbers};
+use super::{Array, Numbers};
 use crate::error::{Why, refuse};
 use crate::small::{self, Format, RoundMode};
 use crate::{DType, Tensor};

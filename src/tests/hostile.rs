@@ -5,14 +5,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::case::{Case, graph_of_case, splitmix};
-use super::tests::{all_cases, inputs_of, wanted};
-use super::{DType, Tensor};
-use crate::graph::Attr;
+use crate::facts::Input;
 use crate::kernels::{Class, Target};
-use crate::plan::Input;
+use crate::ops::Attr;
+use crate::ops::case::{Case, graph_of_case, splitmix};
+use crate::ops::tests::{all_cases, inputs_of, wanted};
 use crate::plan::tests::planner;
 use crate::reference;
+use crate::{DType, Tensor};
 
 /// Numbers that arithmetic on sizes, axes and offsets trips over.
 const NUMBERS: [i64; 16] = [

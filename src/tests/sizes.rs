@@ -6,15 +6,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::tests::{open_graph, planner};
-use super::{Facts, Input};
-use crate::graph::open::{Open, Recipe};
-use crate::graph::random::Sketch;
-use crate::graph::{Attr, Graph, ValueId};
+use crate::array::Array;
+use crate::facts::{Facts, Input};
+use crate::graph::ValueId;
 use crate::kernels::{Class, Target};
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::tests::{all_cases, difference, wanted};
-use crate::reference::Array;
+use crate::ops::{Attr, Graph};
+use crate::plan::tests::{open_graph, planner};
+use crate::tests::open::{Open, Recipe};
+use crate::tests::random::Sketch;
 use crate::{
     Device, DeviceOptions, Error, Result, Select, Session, SessionOptions, Tensor, adapters, passes,
     reference,

@@ -1,12 +1,18 @@
-//! `Array`: a tensor in the reference executor's two number worlds, f64 for every float type and i128 for every
+//! `Array`: a tensor on the host in two number worlds, f64 for every float type and i128 for every
 //! integer type (bool is 0 and 1). Values are rounded to the dtype when an array is made, so that a chain of nodes
 //! loses what the dtype loses and nothing else.
+
+pub(crate) mod number;
+pub(crate) mod product;
+mod span;
+
+pub(crate) use span::Span;
 
 use crate::error::{Why, refuse};
 use crate::tensor::checked_count;
 use crate::{DType, Tensor};
 
-/// A dense tensor of the reference executor.
+/// A dense tensor on the host, with which the reference and planning compute.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Array {
     pub(crate) dtype: DType,
@@ -27,7 +33,7 @@ impl Array {
     pub(crate) fn float(dtype: DType, shape: &[usize], mut values: Vec<f64>) -> Array {
         debug_assert_eq!(checked_count(shape), Some(values.len()));
         if dtype != DType::F64 {
-            values.iter_mut().for_each(|v| *v = super::number::round_float(dtype, *v));
+            values.iter_mut().for_each(|v| *v = number::round_float(dtype, *v));
         }
         Array { dtype, shape: shape.to_vec(), data: Numbers::Float(values) }
     }
@@ -35,7 +41,7 @@ impl Array {
     /// An integer or bool array; each value wraps to `dtype` as two's complement does, and bool is "not zero".
     pub(crate) fn int(dtype: DType, shape: &[usize], mut values: Vec<i128>) -> Array {
         debug_assert_eq!(checked_count(shape), Some(values.len()));
-        values.iter_mut().for_each(|v| *v = super::number::wrap_int(dtype, *v));
+        values.iter_mut().for_each(|v| *v = number::wrap_int(dtype, *v));
         Array { dtype, shape: shape.to_vec(), data: Numbers::Int(values) }
     }
 
@@ -179,12 +185,12 @@ pub(crate) fn broadcast_index(at: &[usize], from: &[usize]) -> usize {
 impl Array {
     /// The array of a host tensor.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Result<Array, Why> {
-        super::number::decode(tensor)
+        number::decode(tensor)
     }
 
     /// The host tensor of this array.
     pub(crate) fn to_tensor(&self) -> Result<Tensor, Why> {
-        super::number::encode(self)
+        number::encode(self)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, graph_of_case};
-use super::{NEWEST_OPSET, rows};
 use crate::Tensor;
 use crate::kernels::Target;
+use crate::ops::case::{Case, graph_of_case};
+use crate::ops::{NEWEST_OPSET, rows};
 use crate::plan::tests::planned;
 
 const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";

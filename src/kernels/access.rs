@@ -142,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reference::array;
+    use crate::array;
 
     impl Access {
         /// The tensor's elements, one by one.
