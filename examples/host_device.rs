@@ -4,7 +4,7 @@
 //! `cargo run --example host_device`
 
 use sardonyx::wgpu::{self, BufferUsages};
-use sardonyx::{Device, Model, Session, SessionOptions, device_bytes};
+use sardonyx::{DType, Device, Model, Session, SessionOptions, device_bytes};
 
 const SIZE: usize = 96;
 const SMALL: usize = SIZE / 4;
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
 
     let buffer = |shape: &[usize], usage| {
-        let size = device_bytes(shape);
+        let size = device_bytes(DType::F32, shape);
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
     };
     let picture = buffer(&[1, 1, SIZE, SIZE], BufferUsages::STORAGE);

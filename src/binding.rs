@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use crate::gpu::{Bound, Executable, Frame};
+use crate::kernels::Storage;
 use crate::ops::Graph;
 use crate::plan::OutputSource;
 use crate::session::Given;
 use crate::{DType, Error, Result, Session, Tensor};
 
-/// Bytes of a buffer that holds a tensor of `shape` on the device: a 32-bit word for each element, in whole 16-byte
-/// vectors.
+/// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: a 32-bit word for each element.
 ///
 /// ```
-/// assert_eq!(sardonyx::device_bytes(&[1, 3, 5]), 64);
+/// use sardonyx::{DType, device_bytes};
+/// assert_eq!(device_bytes(DType::F32, &[1, 3, 5]), 64);
 /// ```
-pub fn device_bytes(shape: &[usize]) -> u64 {
-    let count = crate::tensor::checked_count(shape).unwrap_or(usize::MAX).max(1) as u64;
-    count.div_ceil(4).saturating_mul(16)
+pub fn device_bytes(dtype: DType, shape: &[usize]) -> u64 {
+    let count = crate::tensor::checked_count(shape).unwrap_or(usize::MAX);
+    Storage::of(dtype).unwrap_or(Storage::Word).bytes(count)
 }
 
 /// Collects what a [`Binding`] reads and writes; made by [`Session::bind`]. See [`Binder::build`] for an example.
@@ -132,9 +133,9 @@ impl Binder<'_> {
         let (graph, inputs) = (&ordered.entry.graph, &ordered.inputs);
         let mut bound = Bound { inputs: vec![None; inputs.len()], outputs: vec![None; graph.outputs.len()] };
         for (i, (id, given)) in graph.inputs.iter().zip(inputs).enumerate() {
-            let Source::Buffer(buffer, _, shape) = given else { continue };
+            let Source::Buffer(buffer, dtype, shape) = given else { continue };
             let name = &graph.value(*id).name;
-            check(buffer, shape).map_err(|reason| fail(name, reason))?;
+            check(buffer, *dtype, shape).map_err(|reason| fail(name, reason))?;
             if ordered.entry.decides_shapes(i) {
                 return Err(fail(name, "its value decides shapes, so it must be given by `input`".into()));
             }
@@ -164,8 +165,8 @@ impl Binder<'_> {
         let Some(i) = names.iter().position(|n| n == name) else {
             return fail(format!("the model has no such output; it has {}", names.join(", ")));
         };
-        let shape = match executable.plan.program.outputs.get(i) {
-            Some(OutputSource::Device { shape, .. }) => shape,
+        let (dtype, shape) = match executable.plan.program.outputs.get(i) {
+            Some(OutputSource::Device { dtype, shape, .. }) => (*dtype, shape),
             Some(OutputSource::Input(_)) => {
                 return fail("it is an input, of elements that the device does not hold as they are".into());
             }
@@ -175,7 +176,7 @@ impl Binder<'_> {
                 );
             }
         };
-        if let Err(reason) = check(buffer, shape) {
+        if let Err(reason) = check(buffer, dtype, shape) {
             return fail(reason);
         }
         if bound.outputs[i].is_some() {
@@ -192,10 +193,10 @@ impl Binder<'_> {
     }
 }
 
-fn check(buffer: &wgpu::Buffer, shape: &[usize]) -> Result<(), String> {
-    let needed = device_bytes(shape);
+fn check(buffer: &wgpu::Buffer, dtype: DType, shape: &[usize]) -> Result<(), String> {
+    let needed = device_bytes(dtype, shape);
     if buffer.size() < needed {
-        return Err(format!("its buffer has {} bytes, and shape {shape:?} takes {needed}", buffer.size()));
+        return Err(format!("its buffer has {} bytes, and {dtype}{shape:?} takes {needed}", buffer.size()));
     }
     if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
         return Err("its buffer lacks the usage STORAGE".into());

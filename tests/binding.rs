@@ -6,7 +6,7 @@ mod onnx;
 
 use onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
 use onnx::proto::GraphProto;
-use sardonyx::{Device, Error, Model, Session, SessionOptions, Tensor, device_bytes, wgpu};
+use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor, device_bytes, wgpu};
 use wgpu::{BufferUsages, util::DeviceExt};
 
 fn of(main: GraphProto) -> Model {
@@ -48,7 +48,7 @@ impl Host {
     }
 
     fn empty(&self, shape: &[usize]) -> wgpu::Buffer {
-        self.buffer(&vec![f32::NAN; device_bytes(shape) as usize / 4])
+        self.buffer(&vec![f32::NAN; device_bytes(DType::F32, shape) as usize / 4])
     }
 
     fn run(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
@@ -266,7 +266,7 @@ fn bindings_that_cannot_be() {
     assert_eq!(refused(bound().output_buffer("y", &y).output_buffer("y", &y)), "output 'y': is bound twice");
     assert_eq!(
         refused(session.bind().input_buffer("x", &x, &[3, 4]).output_buffer("y", &y)),
-        "input 'x': its buffer has 32 bytes, and shape [3, 4] takes 48"
+        "input 'x': its buffer has 32 bytes, and float32[3, 4] takes 48"
     );
     assert_eq!(
         refused(session.bind().input_buffer("x", &x, &[2, 3]).output_buffer("y", &y)),
@@ -280,7 +280,7 @@ fn bindings_that_cannot_be() {
     let small = host.empty(&[4]);
     assert_eq!(
         refused(bound().output_buffer("y", &small)),
-        "output 'y': its buffer has 16 bytes, and shape [2, 4] takes 32"
+        "output 'y': its buffer has 16 bytes, and float32[2, 4] takes 32"
     );
     let usage = BufferUsages::COPY_DST;
     let descriptor = wgpu::BufferDescriptor { label: None, size: 32, usage, mapped_at_creation: false };

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::device::Gpu;
+use crate::kernels::VECTOR_BYTES;
 use crate::{Error, Result};
 
 impl Gpu {
-    /// A buffer of `size` bytes (at least 16), and whether it is mapped for writing.
+    /// A buffer of `size` bytes (at least a vector), and whether it is mapped for writing.
     pub(super) fn buffer(
         &self,
         what: &str,
@@ -14,7 +15,7 @@ impl Gpu {
         usage: wgpu::BufferUsages,
         mapped_at_creation: bool,
     ) -> Result<wgpu::Buffer> {
-        let size = size.max(16).next_multiple_of(16);
+        let size = size.max(VECTOR_BYTES).next_multiple_of(VECTOR_BYTES);
         let limit = self.device.limits().max_buffer_size;
         if size > limit {
             return Err(Error::Limit { what: format!("{what}, in bytes,"), value: size, limit });

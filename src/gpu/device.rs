@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::failure::Failures;
 use crate::kernels::shared::Block;
-use crate::kernels::{Class, Kernel, Target};
+use crate::kernels::{Class, Target, Variant};
 use crate::{Error, Result};
 
 /// What to install where no adapter is found.
@@ -143,8 +143,6 @@ pub(super) struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
-type PipelineKey = (Kernel, Vec<bool>);
-
 /// A device that runs models: a wgpu device with Sardonyx's pipelines, or the CPU reference. Cheap to clone.
 ///
 /// ```
@@ -164,7 +162,7 @@ pub(crate) struct Gpu {
     pub(crate) info: wgpu::AdapterInfo,
     pub(crate) target: Target,
     pub(super) counters: AtomicCounters,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     pub(super) failures: Failures,
     /// Tests let the allocation after this many fail; `usize::MAX` is never.
     pub(super) allocations_left: AtomicUsize,
@@ -465,15 +463,15 @@ impl Gpu {
 
     /// The pipelines of kernels whose slots have these accesses; made on first use, side by side: the driver's compiler takes
     /// most of a first run.
-    pub(super) fn pipelines(&self, wanted: &[PipelineKey]) -> Result<Vec<Arc<Pipeline>>> {
+    pub(super) fn pipelines(&self, wanted: &[Variant]) -> Result<Vec<Arc<Pipeline>>> {
         let known = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing: HashSet<&PipelineKey> = {
+        let missing: HashSet<&Variant> = {
             let known = known();
             wanted.iter().filter(|key| !known.contains_key(*key)).collect()
         };
-        let make = |(kernel, read_write): &PipelineKey| {
-            let what = format!("kernel {}", kernel.spec().label());
-            self.attempt(&what, 0, || self.make_pipeline(kernel, read_write))
+        let make = |variant: &Variant| {
+            let what = format!("kernel {}", variant.kernel.spec().label());
+            self.attempt(&what, 0, || self.make_pipeline(variant))
         };
         for (key, pipeline) in in_threads(missing.into_iter().collect(), make) {
             let pipeline = pipeline?;
@@ -486,13 +484,13 @@ impl Gpu {
     }
 
     #[cfg(not(test))]
-    fn text(&self, kernel: &Kernel, read_write: &[bool]) -> String {
-        kernel.module(read_write)
+    fn text(&self, variant: &Variant) -> String {
+        variant.module()
     }
 
     #[cfg(test)]
-    fn text(&self, kernel: &Kernel, read_write: &[bool]) -> String {
-        let text = kernel.module(read_write);
+    fn text(&self, variant: &Variant) -> String {
+        let text = variant.module();
         let Some(limit) = self.loops_end_after else { return text };
         let is_loop = |line: &str| ["for (", "while ", "loop "].iter().any(|word| line.contains(word));
         let mut ended = String::from("var<private> iterations: u32;\n");
@@ -507,11 +505,11 @@ impl Gpu {
         ended
     }
 
-    fn make_pipeline(&self, kernel: &Kernel, read_write: &[bool]) -> Pipeline {
-        let label = kernel.spec().label();
+    fn make_pipeline(&self, variant: &Variant) -> Pipeline {
+        let label = variant.kernel.spec().label();
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(self.text(kernel, read_write).into()),
+            source: wgpu::ShaderSource::Wgsl(self.text(variant).into()),
         };
         let checks =
             wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
@@ -520,9 +518,9 @@ impl Gpu {
         // counter to each loop.)
         #[allow(unsafe_code)]
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
-        let slots = kernel.slots();
+        let slots = variant.kernel.slots();
         let storage = slots.iter().enumerate().map(|(i, slot)| {
-            let read_only = !slot.written && !read_write.get(i).copied().unwrap_or(false);
+            let read_only = !variant.is_writable(i, slot);
             wgpu::BufferBindingType::Storage { read_only }
         });
         let entries: Vec<_> = storage

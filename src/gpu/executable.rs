@@ -8,6 +8,7 @@ use super::device::{Gpu, Pipeline};
 use super::mapping::Mapping;
 use super::weights::{Range, Weights};
 use super::words;
+use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
 use crate::plan::{OutputSource, Place, Plan, Program, TensorId};
 use crate::{Error, KernelTime, Result, Tensor};
@@ -78,8 +79,8 @@ impl Executable {
             params.push((params_size, size));
             params_size = (params_size + size).next_multiple_of(align);
         }
-        let kernels = program.calls.iter().map(|call| (call.kernel.clone(), program.read_write(call)));
-        let pipelines = gpu.pipelines(&kernels.chain(plan.spare.iter().cloned()).collect::<Vec<_>>())?;
+        let variants = program.calls.iter().map(|call| program.variant(call));
+        let pipelines = gpu.pipelines(&variants.chain(plan.spare.iter().cloned()).collect::<Vec<_>>())?;
         let steps: Vec<Step> = program
             .calls
             .iter()
@@ -185,13 +186,13 @@ impl Executable {
     fn range(&self, frame: &Frame, tensor: TensorId) -> Result<Range> {
         let program = &self.plan.program;
         let (root, skip) = program.root(tensor);
-        let size = program.tensor(tensor).bytes();
+        let (size, skip) = (program.tensor(tensor).bytes(), program.tensor(root).storage.offset(skip));
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
-        let at = |range: &Range| Range { offset: range.offset + skip as u64 * 4, size, ..range.clone() };
-        let whole = |buffer: &wgpu::Buffer| Range { buffer: buffer.clone(), offset: skip as u64 * 4, size };
+        let at = |range: &Range| Range { offset: range.offset + skip, size, ..range.clone() };
+        let whole = |buffer: &wgpu::Buffer| Range { buffer: buffer.clone(), offset: skip, size };
         match program.tensor(root).place {
             Place::Arena | Place::View(..) => {
-                let offset = self.plan.memory.offset(root).ok_or_else(lost)? + skip as u64 * 4;
+                let offset = self.plan.memory.offset(root).ok_or_else(lost)? + skip;
                 Ok(Range { buffer: frame.arena.clone(), offset, size })
             }
             Place::Input(i) => frame.inputs.get(i).and_then(|b| b.as_ref()).map(whole).ok_or_else(lost),
@@ -390,7 +391,7 @@ impl Executable {
                     (OutputSource::Input(i), _) => outputs.extend(inputs.get(*i).cloned()),
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;
-                        let end = start + self.plan.program.tensor(*tensor).count * 4;
+                        let end = start + self.plan.program.tensor(*tensor).filled() as usize;
                         let words = words::from_words(&bytes[start..end], *dtype, shape);
                         outputs.push(words.map_err(|why| Error::Tensor(why.0))?);
                     }
@@ -465,7 +466,7 @@ impl Executable {
 }
 
 fn constants(gpu: &Gpu, program: &Program) -> Result<Vec<Range>> {
-    let align = gpu.target.offset_alignment.max(16);
+    let align = gpu.target.offset_alignment.max(VECTOR_BYTES);
     let mut places = Vec::new();
     let mut end = 0u64;
     for (i, tensor) in program.constants.iter().enumerate() {
@@ -474,7 +475,7 @@ fn constants(gpu: &Gpu, program: &Program) -> Result<Vec<Range>> {
             let name = program.tensors.iter().find(|tensor| tensor.place == place).map_or("?", |t| &t.name);
             Error::Tensor(format!("constant '{name}': {why}"))
         })?;
-        let size = (words.len().max(1) as u64).div_ceil(4) * 16;
+        let size = Storage::Word.bytes(words.len());
         places.push((end, size, words));
         end = (end + size).next_multiple_of(align);
     }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::device::Gpu;
 use super::words;
+use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
 use crate::plan::WeightKey;
 use crate::tensor::Tensor;
@@ -34,13 +35,11 @@ pub(crate) struct Weights {
     uploaded: Mutex<HashMap<WeightKey, Range>>,
 }
 
-fn device_bytes(count: usize) -> u64 {
-    (count.max(1) as u64).div_ceil(4) * 16
-}
-
-fn count(graph: &Graph, key: &WeightKey) -> usize {
-    let plain = || graph.value(key.value).constant.as_ref().map_or(0, Tensor::len);
-    key.packing.as_ref().map_or_else(plain, |packing| packing.count())
+fn device_bytes(graph: &Graph, key: &WeightKey) -> u64 {
+    let constant = graph.value(key.value).constant.as_ref();
+    let plain = || constant.map_or(0, Tensor::len);
+    let count = key.packing.as_ref().map_or_else(plain, |packing| packing.count());
+    constant.and_then(|tensor| Storage::of(tensor.dtype())).unwrap_or(Storage::Word).bytes(count)
 }
 
 impl Weights {
@@ -54,14 +53,14 @@ impl Weights {
     pub(super) fn ranges(&self, gpu: &Gpu, graph: &Graph, keys: &[WeightKey]) -> Result<Vec<Range>> {
         let mut uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: Vec<&WeightKey> = keys.iter().filter(|key| !uploaded.contains_key(*key)).collect();
-        let align = gpu.target.offset_alignment.max(16);
+        let align = gpu.target.offset_alignment.max(VECTOR_BYTES);
         let limit = gpu.device.limits().max_buffer_size.min(256 << 20);
         let mut rest = &missing[..];
         while !rest.is_empty() {
             let mut end = 0;
             let mut taken = Vec::new();
             for key in rest {
-                let size = device_bytes(count(graph, key));
+                let size = device_bytes(graph, key);
                 if size > gpu.target.max_binding {
                     let what = format!("weight '{}', in bytes,", graph.value(key.value).name);
                     return Err(Error::Limit { what, value: size, limit: gpu.target.max_binding });

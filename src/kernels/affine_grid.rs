@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
@@ -22,7 +23,7 @@ impl Spec for AffineGrid {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("matrices", "f32")];
+        let mut slots = vec![Slot::read("matrices", Scalar::F32)];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
-use super::{Slot, Spec, template};
+use super::expr::Scalar;
+use super::{Slot, Spec, element, template};
 use crate::DType;
 
 /// Invocations per workgroup.
@@ -162,23 +163,25 @@ impl Spec for Attention {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let element = self.element();
+        let element = element(Scalar::F32, self.vector);
         let mut slots = vec![Slot::read("q", element), Slot::read("k", element)];
         if self.scores.is_none() {
             slots.push(Slot::read("v", element));
         }
         match self.mask {
             Mask::None => {}
-            Mask::Bool => slots.push(Slot::read("mask", "u32")),
-            Mask::Float => slots.push(Slot::read("mask", "f32")),
+            Mask::Bool => slots.push(Slot::read("mask", Scalar::U32)),
+            Mask::Float => slots.push(Slot::read("mask", Scalar::F32)),
         }
         if self.lengths {
-            slots.push(Slot::read("lengths", "i32"));
+            slots.push(Slot::read("lengths", Scalar::I32));
         }
         match self.scores {
-            None => slots.extend([Slot::write("stats", "f32"), Slot::write("y", element)]),
-            Some(Scores::Softmax) => slots.extend([Slot::read("stats", "f32"), Slot::write("y", "f32")]),
-            Some(_) => slots.push(Slot::write("y", "f32")),
+            None => slots.extend([Slot::write("stats", Scalar::F32), Slot::write("y", element)]),
+            Some(Scores::Softmax) => {
+                slots.extend([Slot::read("stats", Scalar::F32), Slot::write("y", Scalar::F32)])
+            }
+            Some(_) => slots.push(Slot::write("y", Scalar::F32)),
         }
         slots
     }
@@ -220,19 +223,14 @@ impl Spec for Attention {
                 template::render("attention_shared", context!(rows, lanes, kept, lengths, round))
             }
             _ => {
-                let (vector, element) = (self.vector, self.element());
+                let vector = self.vector;
+                let element = element(Scalar::F32, vector).wgsl();
                 let context =
                     context!(workgroup => WORKGROUP, block => BLOCK, vector, element, round, scores);
                 template::render("attention", context)
             }
         };
         bias + &main
-    }
-}
-
-impl Attention {
-    fn element(&self) -> &'static str {
-        if self.vector { "vec4<f32>" } else { "f32" }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::fused::Fused;
 use super::{Slot, Spec, template};
 
@@ -32,11 +33,11 @@ impl Spec for CausalConv {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", "f32"), Slot::read("w", "f32")];
-        slots.extend(self.bias.then(|| Slot::read("bias", "f32")));
-        slots.extend(self.past.then(|| Slot::read("past", "f32")));
-        slots.extend(self.state.then(|| Slot::write("state", "f32")));
-        slots.push(Slot::write("y", "f32"));
+        let mut slots = vec![Slot::read("x", Scalar::F32), Slot::read("w", Scalar::F32)];
+        slots.extend(self.bias.then(|| Slot::read("bias", Scalar::F32)));
+        slots.extend(self.past.then(|| Slot::read("past", Scalar::F32)));
+        slots.extend(self.state.then(|| Slot::write("state", Scalar::F32)));
+        slots.push(Slot::write("y", Scalar::F32));
         slots
     }
 

@@ -23,8 +23,8 @@ impl Spec for DeformConv {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots: Vec<Slot> = ["x", "w", "offsets"].map(|name| Slot::read(name, "f32")).into();
-        slots.extend(self.mask.then(|| Slot::read("weights", "f32")));
+        let mut slots: Vec<Slot> = ["x", "w", "offsets"].map(|name| Slot::read(name, Scalar::F32)).into();
+        slots.extend(self.mask.then(|| Slot::read("weights", Scalar::F32)));
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, template};
 
@@ -18,7 +19,7 @@ impl Spec for Det {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::write("m", "f32"), Slot::write("y", "f32")]
+        vec![Slot::write("m", Scalar::F32), Slot::write("y", Scalar::F32)]
     }
 
     fn params(&self) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
@@ -110,8 +111,8 @@ impl Spec for Dft {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", "f32"), Slot::read("roots", "f32")];
-        slots.extend(self.weighted.then(|| Slot::read("weights", "f32")));
+        let mut slots = vec![Slot::read("x", Scalar::F32), Slot::read("roots", Scalar::F32)];
+        slots.extend(self.weighted.then(|| Slot::read("weights", Scalar::F32)));
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots

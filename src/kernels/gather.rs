@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::{Slot, Spec, template};
 
 /// Invocations per workgroup.
@@ -31,7 +32,7 @@ impl Spec for Gather {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::read("x", "u32"), Slot::read("indices", "i32"), Slot::write("y", "u32")]
+        vec![Slot::read("x", Scalar::U32), Slot::read("indices", Scalar::I32), Slot::write("y", Scalar::U32)]
     }
 
     fn params(&self) -> Vec<String> {

@@ -43,7 +43,7 @@ impl Spec for GridSample {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", element(self.scalar, false)), Slot::read("grid", "f32")];
+        let mut slots = vec![Slot::read("x", element(self.scalar, false)), Slot::read("grid", Scalar::F32)];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots

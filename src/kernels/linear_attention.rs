@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::{Slot, Spec, template};
 use crate::DType;
 
@@ -67,11 +68,12 @@ impl Spec for LinearAttention {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("q", "f32"), Slot::read("k", "f32"), Slot::read("v", "f32")];
-        slots.extend(self.past.then(|| Slot::read("past", "f32")));
-        slots.extend(self.decay.then(|| Slot::read("decay", "f32")));
-        slots.extend(self.delta.then(|| Slot::read("beta", "f32")));
-        slots.extend([Slot::write("state", "f32"), Slot::write("y", "f32")]);
+        let mut slots =
+            vec![Slot::read("q", Scalar::F32), Slot::read("k", Scalar::F32), Slot::read("v", Scalar::F32)];
+        slots.extend(self.past.then(|| Slot::read("past", Scalar::F32)));
+        slots.extend(self.decay.then(|| Slot::read("decay", Scalar::F32)));
+        slots.extend(self.delta.then(|| Slot::read("beta", Scalar::F32)));
+        slots.extend([Slot::write("state", Scalar::F32), Slot::write("y", Scalar::F32)]);
         slots
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
 pub(crate) mod shared;
+mod storage;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ use std::collections::BTreeSet;
 
 pub(crate) use access::Access;
 use expr::Scalar;
+
+pub(crate) use storage::{Storage, VECTOR_BYTES};
 
 /// What the choice of kernels may depend on. Plain data, so that lowering needs no device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,22 +77,53 @@ pub(crate) const fn fused_tensors(reports: bool) -> usize {
     MAX_BINDINGS - reports as usize
 }
 
+/// What a kernel loads from a tensor, or stores to it, at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    One(Scalar),
+    /// Four neighbours, the first at a multiple of 4.
+    Vector(Scalar),
+    /// A word that several invocations may write.
+    Atomic,
+}
+
+/// A vector, or a single element.
+pub(crate) fn element(scalar: Scalar, vector: bool) -> Element {
+    if vector { Element::Vector(scalar) } else { Element::One(scalar) }
+}
+
+impl From<Scalar> for Element {
+    fn from(scalar: Scalar) -> Element {
+        Element::One(scalar)
+    }
+}
+
+impl Element {
+    /// The WGSL type of what lies in memory as words.
+    pub(crate) fn wgsl(self) -> String {
+        match self {
+            Element::One(scalar) => scalar.word().into(),
+            Element::Vector(scalar) => format!("vec4<{}>", scalar.word()),
+            Element::Atomic => "atomic<u32>".into(),
+        }
+    }
+}
+
 /// One tensor binding of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) name: String,
-    /// WGSL element type.
-    pub(crate) element: String,
+    pub(crate) element: Element,
     /// Whether the kernel writes it.
     pub(crate) written: bool,
 }
 
 impl Slot {
-    pub(crate) fn read(name: impl Into<String>, element: impl Into<String>) -> Slot {
+    pub(crate) fn read(name: impl Into<String>, element: impl Into<Element>) -> Slot {
         Slot { name: name.into(), element: element.into(), written: false }
     }
 
-    pub(crate) fn write(name: impl Into<String>, element: impl Into<String>) -> Slot {
+    pub(crate) fn write(name: impl Into<String>, element: impl Into<Element>) -> Slot {
         Slot { name: name.into(), element: element.into(), written: true }
     }
 }
@@ -193,7 +227,7 @@ kernels! {
 impl Kernel {
     /// All bindings but that of the params: the call's tensors, and the fault words.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let faults = self.spec().reports().then(|| Slot::write("faults", "atomic<u32>"));
+        let faults = self.spec().reports().then(|| Slot::write("faults", Element::Atomic));
         self.spec().slots().into_iter().chain(faults).collect()
     }
 
@@ -202,27 +236,49 @@ impl Kernel {
         let fault = self.spec().reports().then(|| "fault".into());
         self.spec().params().into_iter().chain(fault).collect()
     }
+}
 
-    /// The whole WGSL module. `read_write[i]` says whether slot `i` must be declared so although the kernel only reads
-    /// it: wgpu counts a buffer's use per dispatch, so a tensor in the arena that another binding writes is `read_write`.
-    pub(crate) fn module(&self, read_write: &[bool]) -> String {
+/// What a call gives a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Backing {
+    pub(crate) storage: Storage,
+    /// Whether the buffer is one that kernels write. wgpu counts a buffer's use per dispatch, so a tensor in the arena is
+    /// bound `read_write`, as another binding that writes the arena may stand beside it.
+    pub(crate) writable: bool,
+}
+
+/// A kernel over tensors of certain kinds: one pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Variant {
+    pub(crate) kernel: Kernel,
+    /// Of the call's tensors, by slot.
+    pub(crate) backings: Vec<Backing>,
+}
+
+impl Variant {
+    /// Whether binding `i`, which is `slot`'s, is declared `read_write`.
+    pub(crate) fn is_writable(&self, i: usize, slot: &Slot) -> bool {
+        slot.written || self.backings.get(i).is_some_and(|backing| backing.writable)
+    }
+
+    /// The whole WGSL module.
+    pub(crate) fn module(&self) -> String {
         let mut text = String::from("struct Params {\n");
-        let params = self.params();
+        let params = self.kernel.params();
         params.iter().for_each(|name| text += &format!("  {name}: u32,\n"));
         if params.is_empty() {
             text += "  unused: u32,\n";
         }
         text += "}\n";
-        let slots = self.slots();
+        let slots = self.kernel.slots();
         for (i, slot) in slots.iter().enumerate() {
-            let writable = slot.written || read_write.get(i).copied().unwrap_or(false);
-            let access = if writable { "read_write" } else { "read" };
-            let Slot { name, element, .. } = slot;
+            let access = if self.is_writable(i, slot) { "read_write" } else { "read" };
+            let (name, element) = (&slot.name, slot.element.wgsl());
             text += &format!("@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n");
         }
         text += &format!("@group(0) @binding({}) var<uniform> p: Params;\n\n", slots.len());
         let mut used = BTreeSet::new();
-        let body = self.spec().body(&mut used);
+        let body = self.kernel.spec().body(&mut used);
         text + &math::functions_for(&used) + "\n" + &body
     }
 }
@@ -251,9 +307,4 @@ pub(crate) fn nested(lengths: impl IntoIterator<Item = usize>) -> usize {
 pub(crate) fn stored_rows(rows: usize, epilogue: &fused::Fused) -> usize {
     let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
     if rows.is_multiple_of(most) { most } else { 1 }
-}
-
-/// `array<word>` or `array<vec4<word>>` element text.
-pub(crate) fn element(scalar: Scalar, vector: bool) -> String {
-    if vector { format!("vec4<{}>", scalar.word()) } else { scalar.word().into() }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::{Slot, Spec, template};
 
 /// Invocations per workgroup.
@@ -95,8 +96,12 @@ impl Spec for Pad {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let value = (self.border == Border::Constant { bound: true }).then(|| Slot::read("v", "u32"));
-        [Slot::read("x", "u32")].into_iter().chain(value).chain([Slot::write("y", "u32")]).collect()
+        let value = (self.border == Border::Constant { bound: true }).then(|| Slot::read("v", Scalar::U32));
+        [Slot::read("x", Scalar::U32)]
+            .into_iter()
+            .chain(value)
+            .chain([Slot::write("y", Scalar::U32)])
+            .collect()
     }
 
     fn params(&self) -> Vec<String> {

@@ -55,7 +55,7 @@ impl Spec for Pool {
         let mut slots = vec![Slot::read("x", element(self.scalar, false))];
         let result = self.epilogue.as_ref().map_or(self.scalar, |e| e.output());
         slots.extend(self.epilogue.iter().flat_map(|e| e.slots("e")));
-        slots.extend(self.indices.map(|_| Slot::write("places", "i32")));
+        slots.extend(self.indices.map(|_| Slot::write("places", Scalar::I32)));
         slots.push(Slot::write("y", element(result, false)));
         slots
     }

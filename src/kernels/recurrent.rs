@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::fused::Fused;
 use super::{Slot, Spec, template};
 use crate::DType;
@@ -120,22 +121,22 @@ impl Spec for Recurrent {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", "f32"), Slot::read("r", "f32")];
-        let mut add = |wanted: bool, name: &str, element: &str, written: bool| {
+        let mut slots = vec![Slot::read("x", Scalar::F32), Slot::read("r", Scalar::F32)];
+        let mut add = |wanted: bool, name: &str, scalar: Scalar, written: bool| {
             if wanted {
-                slots.push(Slot { name: name.into(), element: element.into(), written });
+                slots.push(Slot { name: name.into(), element: scalar.into(), written });
             }
         };
         let gates = self.cell == Cell::GruGates;
         let lstm = matches!(self.cell, Cell::Lstm { .. });
-        add(self.bias, "bias", "f32", false);
-        add(matches!(self.cell, Cell::Lstm { peephole: true, .. }), "peephole", "f32", false);
-        add(self.lengths, "lengths", "i32", false);
-        add(self.cell == Cell::GruCandidate, "gated", "f32", false);
-        add(lstm, "c", "f32", true);
-        add(self.y, "y", "f32", true);
-        add(true, "h", "f32", !gates);
-        add(gates, "gated", "f32", true);
+        add(self.bias, "bias", Scalar::F32, false);
+        add(matches!(self.cell, Cell::Lstm { peephole: true, .. }), "peephole", Scalar::F32, false);
+        add(self.lengths, "lengths", Scalar::I32, false);
+        add(self.cell == Cell::GruCandidate, "gated", Scalar::F32, false);
+        add(lstm, "c", Scalar::F32, true);
+        add(self.y, "y", Scalar::F32, true);
+        add(true, "h", Scalar::F32, !gates);
+        add(gates, "gated", Scalar::F32, true);
         slots
     }
 

@@ -33,7 +33,7 @@ impl Spec for Resize {
 
     fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![Slot::read("x", element(self.from, false))];
-        slots.extend(self.resized.contains(&true).then(|| Slot::read("table", "u32")));
+        slots.extend(self.resized.contains(&true).then(|| Slot::read("table", Scalar::U32)));
         slots.extend(self.epilogue.iter().flat_map(|e| e.slots("e")));
         let result = self.epilogue.as_ref().map_or(self.to, |e| e.output());
         slots.push(Slot::write("y", element(result, false)));

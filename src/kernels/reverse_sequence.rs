@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::{Slot, Spec, template};
 
 /// Invocations per workgroup.
@@ -28,7 +29,7 @@ impl Spec for ReverseSequence {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::read("x", "u32"), Slot::read("lengths", "i32"), Slot::write("y", "u32")]
+        vec![Slot::read("x", Scalar::U32), Slot::read("lengths", Scalar::I32), Slot::write("y", Scalar::U32)]
     }
 
     fn params(&self) -> Vec<String> {

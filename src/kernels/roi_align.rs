@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
@@ -24,8 +25,11 @@ impl Spec for RoiAlign {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots =
-            vec![Slot::read("x", "f32"), Slot::read("regions", "f32"), Slot::read("batch", "i32")];
+        let mut slots = vec![
+            Slot::read("x", Scalar::F32),
+            Slot::read("regions", Scalar::F32),
+            Slot::read("batch", Scalar::I32),
+        ];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots

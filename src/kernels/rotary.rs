@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::fused::Fused;
 use super::{Slot, Spec, template};
 
@@ -50,17 +51,16 @@ impl Spec for Rotary {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots =
-            vec![Slot::read("x", "f32"), Slot::read("cosines", "f32"), Slot::read("sines", "f32")];
+        let mut slots = vec![
+            Slot::read("x", Scalar::F32),
+            Slot::read("cosines", Scalar::F32),
+            Slot::read("sines", Scalar::F32),
+        ];
         if self.ids {
-            slots.push(Slot::read("ids", "i32"));
+            slots.push(Slot::read("ids", Scalar::I32));
         }
-        let side = |(i, operand): (usize, &super::fused::Operand)| {
-            Slot::read(format!("e{i}"), operand.scalar.word())
-        };
-        slots.extend(self.epilogue.bound().map(side));
-        let result = self.epilogue.expr.output_scalars().first().map_or("f32", |scalar| scalar.word());
-        slots.push(Slot::write("y", result));
+        slots.extend(self.epilogue.slots("e"));
+        slots.push(Slot::write("y", self.epilogue.output()));
         slots
     }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::gather::WORKGROUP;
-use super::{Slot, Spec, template};
+use super::{Element, Slot, Spec, template};
 
 /// How a row of indices names a place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,16 +48,16 @@ impl Spec for Scatter {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let indices = Slot::read("indices", "i32");
+        let indices = Slot::read("indices", Scalar::I32);
         match self.step {
-            Step::Mark => vec![indices, Slot::write("places", "atomic<u32>")],
-            Step::Locate => vec![indices, Slot::write("places", "i32")],
+            Step::Mark => vec![indices, Slot::write("places", Element::Atomic)],
+            Step::Locate => vec![indices, Slot::write("places", Scalar::I32)],
             Step::Apply => {
                 vec![
                     indices,
-                    Slot::read("places", "u32"),
-                    Slot::read("updates", "u32"),
-                    Slot::write("y", "u32"),
+                    Slot::read("places", Scalar::U32),
+                    Slot::read("updates", Scalar::U32),
+                    Slot::write("y", Scalar::U32),
                 ]
             }
         }

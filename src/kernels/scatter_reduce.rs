@@ -40,7 +40,7 @@ impl Spec for ScatterReduce {
 
     fn slots(&self) -> Vec<Slot> {
         let word = element(self.scalar, false);
-        vec![Slot::read("indices", "i32"), Slot::read("updates", word.clone()), Slot::write("y", word)]
+        vec![Slot::read("indices", Scalar::I32), Slot::read("updates", word), Slot::write("y", word)]
     }
 
     fn params(&self) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::context;
 
+use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, template};
 
@@ -21,9 +22,9 @@ impl Spec for TensorScatter {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", "u32")];
-        slots.extend(self.indexed.then(|| Slot::read("first", "i32")));
-        slots.push(Slot::write("y", "u32"));
+        let mut slots = vec![Slot::read("x", Scalar::U32)];
+        slots.extend(self.indexed.then(|| Slot::read("first", Scalar::I32)));
+        slots.push(Slot::write("y", Scalar::U32));
         slots
     }
 

@@ -41,20 +41,20 @@ impl Spec for TopK {
         match self {
             TopK::Block { scalar, .. } => vec![
                 Slot::read("x", element(*scalar, false)),
-                Slot::write("keys", "u32"),
-                Slot::write("positions", "u32"),
+                Slot::write("keys", Scalar::U32),
+                Slot::write("positions", Scalar::U32),
             ],
             TopK::Merge => vec![
-                Slot::read("keys", "u32"),
-                Slot::read("positions", "u32"),
-                Slot::write("merged_keys", "u32"),
-                Slot::write("merged_positions", "u32"),
+                Slot::read("keys", Scalar::U32),
+                Slot::read("positions", Scalar::U32),
+                Slot::write("merged_keys", Scalar::U32),
+                Slot::write("merged_positions", Scalar::U32),
             ],
             TopK::Fetch { scalar, values, positions } => {
                 let mut slots =
-                    vec![Slot::read("x", element(*scalar, false)), Slot::read("positions", "u32")];
+                    vec![Slot::read("x", element(*scalar, false)), Slot::read("positions", Scalar::U32)];
                 slots.extend(values.then(|| Slot::write("y", element(*scalar, false))));
-                slots.extend(positions.then(|| Slot::write("places", "i32")));
+                slots.extend(positions.then(|| Slot::write("places", Scalar::I32)));
                 slots
             }
         }

@@ -194,7 +194,7 @@ impl Sizes {
         let strides = strides::of(&inputs);
         dims.extend(self.spans.iter().zip(strides).map(|(s, stride)| (s.output, stride * s.stride as i64)));
         let shape: Vec<usize> = dims.iter().map(|dim| dim.0).collect();
-        let to = cx.temporary(cx.scalar(from), &shape);
+        let to = cx.temporary_like(from, &shape);
         strides::copy(cx, from, to, 0, &dims);
         Ok(to)
     }

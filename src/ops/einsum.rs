@@ -450,7 +450,7 @@ fn lay_out(
     let shape: Vec<usize> = axes.iter().map(|axis| axis.size).collect();
     let dims: Vec<(usize, i64)> = axes.iter().map(|axis| (axis.size, axis.steps[operand] as i64)).collect();
     let from = source.tensor(cx)?;
-    let to = cx.temporary(cx.scalar(from), &shape);
+    let to = cx.temporary_like(from, &shape);
     strides::copy(cx, from, to, 0, &dims);
     for (axis, stride) in axes.iter_mut().zip(dense(&shape)) {
         axis.steps[operand] = stride;

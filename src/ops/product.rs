@@ -550,7 +550,7 @@ impl Matrix {
         strides.reverse();
         dims.reverse();
         let from = self.source.tensor(cx)?;
-        let to = cx.temporary(cx.scalar(from), &[stride]);
+        let to = cx.temporary_like(from, &[stride]);
         strides::copy(cx, from, to, 0, &dims);
         *self = Matrix { source: Source::Tensor(to), row: columns, column: 1 };
         Ok(strides)

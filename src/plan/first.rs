@@ -4,7 +4,7 @@ use super::forms::{Changes, Stage};
 use super::{Forms, Moves, Options, Plan, Program, lower, memory, placed};
 use crate::Result;
 use crate::facts::Facts;
-use crate::kernels::{Kernel, Target};
+use crate::kernels::{Kernel, Target, Variant};
 use crate::ops::Graph;
 
 /// Where dimensions move to: with multiples of the first number, they are the second and the third in turn.
@@ -55,10 +55,9 @@ impl Lowering<'_> {
     }
 }
 
-/// A program's kernels, with what they bind for writing.
-fn kernels(program: Program) -> Vec<(Kernel, Vec<bool>)> {
-    let read_write: Vec<_> = program.calls.iter().map(|call| program.read_write(call)).collect();
-    program.calls.into_iter().map(|call| call.kernel).zip(read_write).collect()
+/// What a program's calls need compiled.
+fn variants(program: Program) -> Vec<Variant> {
+    program.calls.iter().map(|call| program.variant(call)).collect()
 }
 
 /// Whether the kernel is quickly compiled: a copy, or a chain of scalar operators.
@@ -100,8 +99,8 @@ pub(super) fn plan(
             break;
         }
     }
-    let all = |lowered: Lowered| kernels(memory::shared(lowered.program, target));
-    let simple = emptied.into_iter().flat_map(all).filter(|(kernel, _)| is_simple(kernel));
+    let all = |lowered: Lowered| variants(memory::shared(lowered.program, target));
+    let simple = emptied.into_iter().flat_map(all).filter(|variant| is_simple(&variant.kernel));
     let spare = sizes.into_iter().flat_map(all).chain(simple).collect();
     Ok(Plan { spare, ..placed(first.program, target)? })
 }

@@ -15,7 +15,7 @@ use crate::facts::{self, Fact, Facts, node_error};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar, Wide};
 use crate::kernels::fused::Fused;
-use crate::kernels::{Access, Kernel, Target};
+use crate::kernels::{Access, Kernel, Storage, Target};
 use crate::ops::{Graph, Node, Op};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
@@ -188,12 +188,17 @@ fn output(
         cx.program.tensors[tensor.index()].place = Place::Output(i);
         tensor
     } else {
-        let (scalar, shape) = (cx.program.tensor(tensor).scalar, fact.shape.clone());
-        let output = cx.program.add_tensor(name.clone(), scalar, shape, Place::Output(i));
+        let (element, shape) = (cx.program.tensor(tensor).element(), fact.shape.clone());
+        let output = cx.program.add_tensor(name.clone(), element, shape, Place::Output(i));
         cx.program.steps.push(Step::View { output, of: tensor, offset: 0 });
         output
     };
     Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.to_vec() })
+}
+
+/// The register and the storage of elements of a dtype.
+fn element(dtype: DType) -> Option<(Scalar, Storage)> {
+    Some((Scalar::of(dtype)?, Storage::of(dtype)?))
 }
 
 impl<'a> Lower<'a> {
@@ -280,14 +285,28 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// A tensor that only this operator's calls use.
+    /// A tensor that only this operator's calls use, whose elements lie as registers hold them.
     pub(crate) fn temporary(&mut self, scalar: Scalar, shape: &[usize]) -> TensorId {
-        self.program.add_tensor(format!("{}.temporary", self.node.name), scalar, shape.to_vec(), Place::Arena)
+        self.add_temporary((scalar, Storage::Word), shape)
+    }
+
+    /// The same for elements that lie as those of `tensor` do.
+    pub(crate) fn temporary_like(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
+        self.add_temporary(self.program.tensor(tensor).element(), shape)
+    }
+
+    fn add_temporary(&mut self, element: (Scalar, Storage), shape: &[usize]) -> TensorId {
+        self.program.add_tensor(
+            format!("{}.temporary", self.node.name),
+            element,
+            shape.to_vec(),
+            Place::Arena,
+        )
     }
 
     /// Elements of `of` from `offset` on, as a tensor of their own.
     pub(crate) fn window(&mut self, of: TensorId, offset: usize, shape: &[usize]) -> TensorId {
-        let output = self.temporary(self.scalar(of), shape);
+        let output = self.temporary_like(of, shape);
         self.program.steps.push(Step::View { output, of, offset });
         output
     }
@@ -437,7 +456,8 @@ impl<'a> Lower<'a> {
         let table = Tensor::from_slice(&shape, &words).map_err(|error| Why(error.to_string()))?;
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(table);
-        Ok(self.program.add_tensor(format!("{}.table", self.node.name), Scalar::U32, shape.to_vec(), place))
+        let (name, element) = (format!("{}.table", self.node.name), (Scalar::U32, Storage::Word));
+        Ok(self.program.add_tensor(name, element, shape.to_vec(), place))
     }
 
     /// Output `i` is an array that the host has computed for this plan, from shapes and shape operands.
@@ -445,8 +465,8 @@ impl<'a> Lower<'a> {
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(array.to_tensor()?);
         let output = self.output(i)?;
-        let (name, scalar) = (format!("{}.known", self.node.name), self.scalar(output));
-        let of = self.program.add_tensor(name, scalar, array.shape.clone(), place);
+        let (name, element) = (format!("{}.known", self.node.name), self.program.tensor(output).element());
+        let of = self.program.add_tensor(name, element, array.shape.clone(), place);
         self.view(i, of, 0)
     }
 
@@ -466,7 +486,7 @@ impl<'a> Lower<'a> {
             refuse!("input {input} is required")
         };
         let (of, access) = self.access(id, &access)?;
-        let view = access.is_dense() && self.aligned(access.base);
+        let view = access.is_dense() && self.may_begin(of, access.base);
         if self.always("view", view) {
             return self.view(i, of, access.base as usize);
         }
@@ -500,7 +520,7 @@ impl<'a> Lower<'a> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
         let Some(Strided { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
         let (tensor, base) = (*tensor, access.base);
-        if !self.aligned(base) {
+        if !self.may_begin(tensor, base) {
             return Ok(None);
         }
         let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
@@ -514,9 +534,9 @@ impl<'a> Lower<'a> {
         Ok(Some((tensor, pieces)))
     }
 
-    /// Whether a binding may begin at this element.
-    fn aligned(&self, element: i64) -> bool {
-        (element * 4) % self.target.offset_alignment.max(16) as i64 == 0
+    /// Whether a binding may begin at this element of a tensor.
+    fn may_begin(&self, tensor: TensorId, element: i64) -> bool {
+        self.program.tensor(tensor).storage.begins_at(element, self.target.offset_alignment)
     }
 
     /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
@@ -580,10 +600,10 @@ impl<'a> Lower<'a> {
         }
         let name = self.graph.value(id).name.clone();
         let Some(fact) = self.facts.get(id) else { refuse!("'{name}' is never computed") };
-        let Some(scalar) = Scalar::of(fact.dtype) else {
+        let Some(element) = element(fact.dtype) else {
             refuse!("the device does not compute with {}", fact.dtype)
         };
-        let tensor = self.program.add_tensor(name, scalar, fact.shape.clone(), Place::Arena);
+        let tensor = self.program.add_tensor(name, element, fact.shape.clone(), Place::Arena);
         self.values.tensors[id.index()] = Some(tensor);
         Ok(tensor)
     }
@@ -635,12 +655,12 @@ impl<'a> Lower<'a> {
         }
         let value = self.graph.value(key.value);
         let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
-        let Some(scalar) = Scalar::of(tensor.dtype()) else {
+        let Some(element) = element(tensor.dtype()) else {
             refuse!("the device does not compute with {}", tensor.dtype())
         };
         let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);
         let place = Place::Weight(self.program.weights.len());
-        let id = self.program.add_tensor(value.name.clone(), scalar, shape, place);
+        let id = self.program.add_tensor(value.name.clone(), element, shape, place);
         self.values.weights[key.value.index()].push(id);
         self.program.weights.push(key);
         Ok(id)

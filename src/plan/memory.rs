@@ -4,7 +4,7 @@
 use super::arena::{self, Lifetime};
 use super::copies::{self, copy};
 use super::program::{Call, Place, Program, Step, TensorId};
-use crate::kernels::{Kernel, MAX_BINDINGS, Target};
+use crate::kernels::{Kernel, MAX_BINDINGS, Target, VECTOR_BYTES};
 use crate::{Error, Result};
 
 /// Where every tensor of a program lies in the arena.
@@ -46,7 +46,7 @@ impl Memory {
         for (i, tensor) in program.tensors.iter().enumerate() {
             let (root, at) = program.root(TensorId(i as u32));
             if let Place::View(..) = tensor.place {
-                inside[root.index()].push((i, at as u64 * 4));
+                inside[root.index()].push((i, tensor.storage.offset(at)));
             }
         }
         for (block, life) in &self.blocks {
@@ -83,7 +83,7 @@ pub(crate) fn place(program: &Program, target: &Target) -> Result<Memory> {
         let size = program.tensor(tensor).bytes();
         blocks.push((tensor, Lifetime { start: *first, end: last + 1, size }));
     }
-    let align = target.offset_alignment.max(16);
+    let align = target.offset_alignment.max(VECTOR_BYTES);
     let lives: Vec<Lifetime> = blocks.iter().map(|b| b.1).collect();
     let placement = arena::place(&lives, align);
     let mut memory = Memory {
@@ -116,7 +116,6 @@ fn check_bindings(program: &Program, target: &Target) -> Result<()> {
 }
 
 fn resolve_views(program: &mut Program, target: &Target) {
-    let aligned = |offset: usize| (offset as u64 * 4).is_multiple_of(target.offset_alignment.max(16));
     let steps = std::mem::take(&mut program.steps);
     program.calls.reserve(steps.len());
     for step in steps {
@@ -125,7 +124,7 @@ fn resolve_views(program: &mut Program, target: &Target) {
             Step::View { output, of, offset } => {
                 let (root, at) = program.root(of);
                 let whole = program.tensor(root).count == program.tensor(output).count;
-                let fits = program.tensor(output).place == Place::Arena && aligned(offset + at);
+                let fits = may_lie_at(program, output, offset + at, target);
                 // A view of an input could be written in place by a later kernel, but only arena blocks are.
                 if fits {
                     program.tensors[output.index()].place = Place::View(of, offset);
@@ -137,7 +136,7 @@ fn resolve_views(program: &mut Program, target: &Target) {
             }
             Step::Part { whole, part, offset } => {
                 let (_, at) = program.root(whole);
-                if program.tensor(part).place == Place::Arena && aligned(offset + at) {
+                if may_lie_at(program, part, offset + at, target) {
                     program.tensors[part.index()].place = Place::View(whole, offset);
                 } else {
                     copy_part(program, target, part, 0, whole, offset);
@@ -145,6 +144,12 @@ fn resolve_views(program: &mut Program, target: &Target) {
             }
         }
     }
+}
+
+/// Whether a tensor may lie in another's memory from this element on.
+fn may_lie_at(program: &Program, tensor: TensorId, element: usize, target: &Target) -> bool {
+    let tensor = program.tensor(tensor);
+    tensor.place == Place::Arena && tensor.storage.begins_at(element as i64, target.offset_alignment)
 }
 
 /// Copies a whole tensor into a part of another, or a part of one into a whole other.

@@ -27,7 +27,7 @@ pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program,
 
 use crate::facts::Facts;
 use crate::graph::ValueId;
-use crate::kernels::{Kernel, Target};
+use crate::kernels::{Target, Variant};
 use crate::ops::Graph;
 use crate::{Error, Result};
 
@@ -45,8 +45,8 @@ pub(crate) struct Options {
 pub(crate) struct Plan {
     pub(crate) program: Program,
     pub(crate) memory: Memory,
-    /// Kernels that plans for other shapes need besides, with what they bind for writing.
-    pub(crate) spare: Vec<(Kernel, Vec<bool>)>,
+    /// Kernels that plans for other shapes need besides.
+    pub(crate) spare: Vec<Variant>,
 }
 
 fn lower(

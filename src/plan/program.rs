@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use crate::graph::{NodeId, ValueId};
-use crate::kernels::Kernel;
 use crate::kernels::expr::Scalar;
+use crate::kernels::{Backing, Kernel, Storage, Variant};
 use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::{DType, Tensor};
@@ -21,11 +21,13 @@ impl TensorId {
     }
 }
 
-/// A tensor on the device: 32-bit words, row-major. Which dtypes lie in which words: [`Scalar::of`].
+/// A tensor on the device, row-major.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceTensor {
     pub(crate) name: String,
+    /// The registers that kernels load its elements into, and how those lie in memory.
     pub(crate) scalar: Scalar,
+    pub(crate) storage: Storage,
     pub(crate) shape: Shape,
     /// Elements; the product of `shape`.
     pub(crate) count: usize,
@@ -33,9 +35,19 @@ pub(crate) struct DeviceTensor {
 }
 
 impl DeviceTensor {
-    /// Bytes that the tensor takes: whole vec4s, and at least one.
+    /// The register and the storage of an element.
+    pub(crate) fn element(&self) -> (Scalar, Storage) {
+        (self.scalar, self.storage)
+    }
+
+    /// Bytes that its elements take.
+    pub(crate) fn filled(&self) -> u64 {
+        self.storage.filled(self.count)
+    }
+
+    /// Bytes that the tensor takes.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.count.max(1) as u64).div_ceil(4) * 16
+        self.storage.bytes(self.count)
     }
 }
 
@@ -174,13 +186,13 @@ impl Program {
     pub(crate) fn add_tensor(
         &mut self,
         name: String,
-        scalar: Scalar,
+        (scalar, storage): (Scalar, Storage),
         shape: impl Into<Shape>,
         place: Place,
     ) -> TensorId {
         let shape = shape.into();
         let count = shape.iter().product();
-        self.tensors.push(DeviceTensor { name, scalar, shape, count, place });
+        self.tensors.push(DeviceTensor { name, scalar, storage, shape, count, place });
         TensorId(self.tensors.len() as u32 - 1)
     }
 
@@ -191,7 +203,7 @@ impl Program {
 
     /// Bytes of the fault words; 0 if no kernel reports.
     pub(crate) fn fault_bytes(&self) -> u64 {
-        (self.faults.len() as u64).div_ceil(4) * 16
+        if self.faults.is_empty() { 0 } else { Storage::Word.bytes(self.faults.len()) }
     }
 
     /// Whether some output has no elements.
@@ -210,18 +222,21 @@ impl Program {
         (id, offset)
     }
 
-    /// For each tensor of a call, whether it lies in memory that kernels write, so that every binding of it is
-    /// `read_write`: wgpu counts the use of a whole buffer per dispatch.
-    pub(crate) fn read_write(&self, call: &Call) -> Vec<bool> {
-        let place = |&tensor: &TensorId| self.tensor(self.root(tensor).0).place;
-        call.tensors.iter().map(|t| matches!(place(t), Place::Arena | Place::Output(_))).collect()
+    /// The call's kernel over the kinds of tensors that it has.
+    pub(crate) fn variant(&self, call: &Call) -> Variant {
+        let backing = |&tensor: &TensorId| {
+            let place = self.tensor(self.root(tensor).0).place;
+            let writable = matches!(place, Place::Arena | Place::Output(_));
+            Backing { storage: self.tensor(tensor).storage, writable }
+        };
+        Variant { kernel: call.kernel.clone(), backings: call.tensors.iter().map(backing).collect() }
     }
 
     /// The shader modules, each once, in the order of first use.
     pub(crate) fn wgsl(&self) -> String {
         let mut modules: Vec<(String, String, usize)> = Vec::new();
         for call in &self.calls {
-            let module = call.kernel.module(&self.read_write(call));
+            let module = self.variant(call).module();
             match modules.iter_mut().find(|(_, text, _)| *text == module) {
                 Some((_, _, calls)) => *calls += 1,
                 None => modules.push((call.kernel.spec().label(), module, 1)),

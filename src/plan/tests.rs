@@ -304,7 +304,7 @@ fn a_product_has_tiles_for_one_row_and_for_many_from_the_start() {
                 let other = planner.plan(&[Input::of_shape(DType::F32, &[rows, 2048])]).unwrap().program;
                 assert_eq!(plan.program.weights, other.weights, "{class:?}: packed anew for {rows} rows");
                 let next = other.calls[0].kernel.clone();
-                let spare = plan.spare.iter().any(|spare| spare.0 == next);
+                let spare = plan.spare.iter().any(|spare| spare.kernel == next);
                 assert!(next == *first || spare, "{class:?}: {next:?} for {rows} rows is new");
                 next
             });
@@ -333,7 +333,7 @@ fn an_empty_cache_needs_no_other_kernels() {
     let next = kernels(&planner, &empty);
     let known = |kernel: &Kernel| {
         first.program.calls.iter().any(|call| call.kernel == *kernel)
-            || first.spare.iter().any(|spare| spare.0 == *kernel)
+            || first.spare.iter().any(|spare| spare.kernel == *kernel)
     };
     assert!(!next.is_empty() && next.iter().all(known), "{next:?}");
 }
@@ -378,7 +378,8 @@ fn other_sizes_need_no_other_kernels() {
                 let Some(facts) = facts else { continue };
                 let next = kernels(&planner, &of_facts(&graph, &facts, &inputs));
                 compared += 1;
-                let known = |kernel: &Kernel| first.contains(kernel) || spare.iter().any(|s| s.0 == *kernel);
+                let known =
+                    |kernel: &Kernel| first.contains(kernel) || spare.iter().any(|s| s.kernel == *kernel);
                 if let Some(new) = next.iter().find(|kernel| !known(kernel)) {
                     failures
                         .push(format!("{} {class:?} other {times}: {new:?} not among {first:?}", case.name));
@@ -461,7 +462,7 @@ fn values_that_are_known_for_some_sizes_only_need_no_other_kernels() {
     assert!(!known(40, 50) && known(9, 10));
     let first = planner.plan(&of(40, 50)).unwrap();
     let calls = first.program.calls.iter().map(|call| &call.kernel);
-    let all: Vec<&Kernel> = calls.chain(first.spare.iter().map(|spare| &spare.0)).collect();
+    let all: Vec<&Kernel> = calls.chain(first.spare.iter().map(|spare| &spare.kernel)).collect();
     for (n, m) in [(9, 10), (41, 51), (3, 1)] {
         let next = kernels(&planner, &of(n, m));
         assert!(next.iter().all(|kernel| all.contains(&kernel)), "{n}x{m}: {next:?} not all among {all:?}");

@@ -12,7 +12,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{Block, Module, Statement};
 
-use super::{Class, Kernel, MAX_BINDINGS, Target};
+use super::{Class, MAX_BINDINGS, Target, Variant};
 use crate::facts::Input;
 use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
@@ -25,9 +25,6 @@ fn targets() -> Vec<Target> {
     let target = |class| move |subgroup| Target { class, subgroup, ..Target::FLOOR };
     [Class::Cpu, Class::Gpu].into_iter().flat_map(|class| [0, 4, 8, 32].map(target(class))).collect()
 }
-
-/// A pipeline's cache key.
-type Variant = (Kernel, Vec<bool>);
 
 /// The variants of all cases for all targets, each with the case that first reached it.
 static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
@@ -50,7 +47,7 @@ static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
                     case.name,
                     spec.label()
                 );
-                let variant = (call.kernel.clone(), plan.program.read_write(call));
+                let variant = plan.program.variant(call);
                 variants.entry(variant).or_insert_with(|| case.name.clone());
             }
         }
@@ -64,9 +61,9 @@ fn each_variant(check: impl Fn(&Variant, &str) -> Result<(), String>) {
     let mut twice = Vec::new();
     let mut failures = Vec::new();
     for (variant, case) in VARIANTS.iter() {
-        let text = variant.0.module(&variant.1);
+        let text = variant.module();
         if let Err(reason) = check(variant, &text) {
-            failures.push(format!("{} of {case}: {reason}", variant.0.spec().label()));
+            failures.push(format!("{} of {case}: {reason}", variant.kernel.spec().label()));
         }
         if let Some(other) = texts.insert(text, variant) {
             twice.push((other, variant));
@@ -135,7 +132,7 @@ fn without_subgroups_nothing_but_core_wgsl_is_used() {
         for call in &plan.program.calls {
             let slots = call.kernel.slots();
             assert!(slots.len() <= MAX_BINDINGS, "{}: {} bindings", case.name, slots.len());
-            let module = parsed(&call.kernel.module(&plan.program.read_write(call))).unwrap();
+            let module = parsed(&plan.program.variant(call).module()).unwrap();
             if let Err(reason) = validated(&module, Capabilities::empty()) {
                 panic!("{}, {}: {reason}", case.name, call.kernel.spec().label());
             }
@@ -219,11 +216,11 @@ fn an_epilogue_leaves_the_bindings_within_the_floor() {
 
 #[test]
 fn specs_list_what_their_shaders_bind() {
-    each_variant(|(kernel, read_write), text| {
+    each_variant(|variant, text| {
         let module = parsed(text)?;
         let info = validated(&module, Capabilities::all())?;
         let used = info.get_entry_point(0);
-        let (slots, mut params) = (kernel.slots(), kernel.params());
+        let (slots, mut params) = (variant.kernel.slots(), variant.kernel.params());
         if params.is_empty() {
             params.push("unused".into());
         }
@@ -254,7 +251,7 @@ fn specs_list_what_their_shaders_bind() {
             if uses.is_empty() {
                 return Err(format!("'{}' is bound, and not used", slot.name));
             }
-            let writable = slot.written || read_write[i];
+            let writable = variant.is_writable(i, slot);
             let naga::AddressSpace::Storage { access } = variable.space else {
                 return Err(format!("binding {i} is no storage"));
             };
@@ -434,7 +431,7 @@ fn shapes_are_no_part_of_a_shader() {
             let variants = |case: &Case| -> Vec<Variant> {
                 let plan = planned(&graph_of_case(case).unwrap(), &inputs_of(case), &target).unwrap();
                 let calls = plan.program.calls.iter();
-                calls.map(|call| (call.kernel.clone(), plan.program.read_write(call))).collect()
+                calls.map(|call| plan.program.variant(call)).collect()
             };
             assert_eq!(variants(&small), variants(&large), "{} for {target:?}", small.name);
         }
