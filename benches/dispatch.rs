@@ -1,4 +1,4 @@
-//! What Sardonyx itself costs: `cargo bench --features bench-internals --bench dispatch`.
+//! What Sardonyx itself costs: `cargo bench --bench dispatch`.
 //! CPU time of the calling thread per dispatch of a run, against a bare wgpu loop over like bind groups; and the time that planning
 //! takes, of generated graphs and of the models that `scripts/test.sh` puts into `data/models`. `SARDONYX_DEVICE` names the device.
 
@@ -12,8 +12,9 @@ use std::time::Duration;
 use common::onnx::build::{int, ints, node};
 use common::onnx::proto::NodeProto;
 use common::{describe, device, model, tensor, values};
-use sardonyx::bench::{Bare, Kernels, cpu_time, nodes, plan};
+use sardonyx::internals::{Bare, Kernels, nodes, plan};
 use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
+use sardonyx_testing::clock::cpu_time;
 
 const ROUNDS: usize = 31;
 

@@ -1,4 +1,4 @@
-//! Kernels side by side: `cargo bench --features bench-internals --bench kernels [-- part...]`, where a part is `device`, `gemm`,
+//! Kernels side by side: `cargo bench --bench kernels [-- part...]`, where a part is `device`, `gemm`,
 //! `gemv`, `chain`, `softmax`, `attention` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
@@ -7,7 +7,7 @@ mod common;
 
 use common::onnx::build::{int, ints, node};
 use common::{Subject, describe, model, shader, side_by_side, subject, tensor, wanted};
-use sardonyx::bench::{Kernels, tiles};
+use sardonyx::internals::{Kernels, tiles};
 use sardonyx::{Model, SessionOptions, Tensor};
 
 fn main() {

@@ -22,4 +22,4 @@ while [ $# -ge 2 ]; do
 done
 ignored=
 [ -z "$SARDONYX_MODELS" ] || { export SARDONYX_MODELS SARDONYX_SIZES && ignored=--include-ignored; }
-cargo test --features test-data,bench-internals --test sizes -- --nocapture $ignored
+cargo test --features test-data --test sizes -- --nocapture $ignored

@@ -1,20 +1,18 @@
 #![doc = include_str!("../README.md")]
-// The texts of the stages are the command line's.
-#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 mod array;
-#[cfg(feature = "bench-internals")]
-#[doc(hidden)]
-pub mod bench;
 mod binding;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
+mod compare;
+mod convert;
 mod dtype;
 mod error;
+mod explain;
 mod facts;
 mod gpu;
 mod graph;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod kernels;
 mod model;
 mod onnx;
@@ -32,13 +30,15 @@ mod tests;
 mod verify;
 
 pub use binding::{Binder, Binding, device_bytes};
+pub use compare::{Difference, Tolerance};
 pub use dtype::DType;
 pub use error::{Error, Result, UnsupportedNode};
+pub use explain::Stage;
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
 pub use graph::Dim;
 pub use model::{Model, ValueInfo};
 pub use session::{Outputs, Session, SessionOptions};
-pub use summary::{KernelTime, PlanSummary};
+pub use summary::{KernelTime, ModelSummary, PlanSummary};
 pub use tensor::{Element, Tensor};
 pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
 

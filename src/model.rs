@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::graph::ValueId;
 use crate::onnx::{self, Imported};
 use crate::ops::Graph;
-use crate::{DType, Dim, Result, UnsupportedNode, passes};
+use crate::{DType, Dim, ModelSummary, Result, UnsupportedNode, passes};
 
 /// An ONNX model: what a file says, checked. Cloning shares it.
 ///
@@ -149,6 +149,11 @@ impl Model {
     /// empty.
     pub fn unsupported(&self) -> &[UnsupportedNode] {
         &self.contents.imported.unsupported
+    }
+
+    /// Numbers of nodes and constants.
+    pub fn summary(&self) -> ModelSummary {
+        ModelSummary::new(self.graph())
     }
 
     pub(crate) fn graph(&self) -> &Arc<Graph> {

@@ -360,7 +360,6 @@ impl<G: Given> Ordered<G> {
     }
 
     /// The plan of a run on these inputs; nothing is made on the device.
-    #[cfg(feature = "bench-internals")]
     pub(crate) fn plan(&self) -> Result<crate::plan::Plan> {
         self.entry.compiled()?.planner.plan(&self.known())
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::graph::NodeId;
 use crate::ops::Graph;
-use crate::plan::Plan;
+use crate::plan::{OutputSource, Plan, Program};
 
 /// GPU time of one dispatch.
 ///
@@ -40,10 +41,16 @@ pub struct PlanSummary {
     pub nodes: usize,
     /// Nodes that only feed shapes, or follow from shapes alone: computed while planning. No other node runs on the host.
     pub planned_nodes: usize,
+    /// Their names.
+    pub planned: Vec<String>,
+    /// How many they are of each operator.
+    pub planned_operators: BTreeMap<String, usize>,
     /// Kernel dispatches in one run, all in one pass.
     pub dispatches: usize,
     /// Dispatches by kernel family.
     pub kernels: BTreeMap<String, usize>,
+    /// Outputs that the device computes and that have no elements for these shapes.
+    pub empty_outputs: usize,
     /// Bytes of the arena that all intermediate tensors share.
     pub arena_bytes: u64,
     /// The most bytes alive at once: no arena can be smaller.
@@ -56,19 +63,62 @@ pub struct PlanSummary {
 
 impl PlanSummary {
     pub(crate) fn new(graph: &Graph, plan: &Plan, weight_bytes: u64) -> PlanSummary {
-        let mut kernels = BTreeMap::new();
-        for call in &plan.program.calls {
-            *kernels.entry(call.kernel.spec().label()).or_insert(0) += 1;
-        }
+        let Program { calls, device_nodes, outputs, .. } = &plan.program;
+        let on_device = |n: usize| device_nodes.contains(&NodeId(n as u32));
+        let planned = graph.nodes.iter().enumerate().filter(|(n, _)| !on_device(*n)).map(|(_, node)| node);
+        let empty = |source: &OutputSource| matches!(source, OutputSource::Device { shape, .. } if shape.contains(&0));
         PlanSummary {
             nodes: graph.nodes.len(),
-            planned_nodes: graph.nodes.len() - plan.program.device_nodes.len(),
-            dispatches: plan.program.calls.len(),
-            kernels,
+            planned_nodes: graph.nodes.len() - device_nodes.len(),
+            planned: planned.clone().map(|node| node.name.clone()).collect(),
+            planned_operators: counts(planned.map(|node| node.op_type.clone())),
+            dispatches: calls.len(),
+            kernels: counts(calls.iter().map(|call| call.kernel.spec().label())),
+            empty_outputs: outputs.iter().filter(|source| empty(source)).count(),
             arena_bytes: plan.memory.height,
             max_live_bytes: plan.memory.max_live,
             without_reuse_bytes: plan.memory.total,
             weight_bytes,
+        }
+    }
+}
+
+/// How often each name occurs.
+fn counts(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    names.for_each(|name| *counts.entry(name).or_insert(0) += 1);
+    counts
+}
+
+/// What a model's graph holds, as it was imported.
+///
+/// ```
+/// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+/// let model = sardonyx::Model::from_bytes(bytes)?;
+/// assert_eq!(model.summary().operators["Relu"], 1);
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
+pub struct ModelSummary {
+    /// Nodes, without those that no output needs; those of functions stand in the functions' places.
+    pub nodes: usize,
+    /// Nodes by operator.
+    pub operators: BTreeMap<String, usize>,
+    /// Constants: initializers and `Constant` nodes.
+    pub constants: usize,
+    /// Bytes of all constants.
+    pub constant_bytes: u64,
+}
+
+impl ModelSummary {
+    pub(crate) fn new(graph: &Graph) -> ModelSummary {
+        let constants = || graph.values.iter().filter_map(|value| value.constant.as_ref());
+        ModelSummary {
+            nodes: graph.nodes.len(),
+            operators: counts(graph.nodes.iter().map(|node| node.op_type.clone())),
+            constants: constants().count(),
+            constant_bytes: constants().map(|tensor| tensor.bytes().len() as u64).sum(),
         }
     }
 }

@@ -1,12 +1,10 @@
 //! Sessions over the host's own device and buffers, on every adapter present.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/onnx.rs"]
-mod onnx;
-
-use onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
-use onnx::proto::GraphProto;
 use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor, device_bytes, wgpu};
+use sardonyx_testing::onnx;
+use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
+use sardonyx_testing::onnx::proto::GraphProto;
 use wgpu::{BufferUsages, util::DeviceExt};
 
 fn of(main: GraphProto) -> Model {

@@ -1,16 +1,12 @@
 //! Every kind of error, with the message that a user sees.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/devices.rs"]
-mod devices;
-#[path = "common/onnx.rs"]
-mod onnx;
-
-use onnx::build::{
+use sardonyx::{Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor, wgpu};
+use sardonyx_testing::devices;
+use sardonyx_testing::onnx::build::{
     FLOAT, INT64, bytes, empty, external, graph, import, int, ints, model, node, value, weights,
 };
-use onnx::proto::{GraphProto, ModelProto, TensorProto};
-use sardonyx::{Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor, wgpu};
+use sardonyx_testing::onnx::proto::{GraphProto, ModelProto, TensorProto};
 
 fn of(main: GraphProto) -> Model {
     Model::from_bytes(bytes(&model(21, main))).unwrap_or_else(|error| panic!("{error}"))

@@ -1,15 +1,14 @@
 //! Files with bytes changed, from import to dispatch, on a device that validates every call and computes nothing.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/onnx.rs"]
-mod onnx;
-
 use std::sync::LazyLock;
 
-use onnx::build::{FLOAT, INT64, bytes, empty, graph, int, ints, model, node, string, value, weights};
-use onnx::proto::TensorProto;
 use proptest::prelude::*;
 use sardonyx::{Device, Dim, Error, Model, Session, SessionOptions, Tensor, ValueInfo, wgpu};
+use sardonyx_testing::onnx::build::{
+    FLOAT, INT64, bytes, empty, graph, int, ints, model, node, string, value, weights,
+};
+use sardonyx_testing::onnx::proto::TensorProto;
 
 static DEVICE: LazyLock<Device> = LazyLock::new(|| {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());

@@ -2,14 +2,12 @@
 //! every adapter present; expected values are arithmetic.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/devices.rs"]
-mod devices;
-#[path = "common/onnx.rs"]
-mod onnx;
-
-use onnx::build::{FLOAT, INT64, bytes, empty, graph, import, ints, model, node, value, weights};
-use onnx::proto::{GraphProto, ModelProto};
 use sardonyx::{DType, Device, Model, Session, SessionOptions, Tensor, verify};
+use sardonyx_testing::onnx::build::{
+    FLOAT, INT64, bytes, empty, graph, import, ints, model, node, value, weights,
+};
+use sardonyx_testing::onnx::proto::{GraphProto, ModelProto};
+use sardonyx_testing::{devices, onnx};
 
 const STRING: i32 = 8;
 const DOUBLE: i32 = 11;

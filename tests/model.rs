@@ -1,11 +1,8 @@
 //! Models through the public interface alone.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/onnx.rs"]
-mod onnx;
-
-use onnx::build::{bytes, graph, model, node, weights};
 use sardonyx::{Error, Model};
+use sardonyx_testing::onnx::build::{bytes, graph, model, node, weights};
 
 #[test]
 fn a_model_outlives_the_path_it_came_from() {

@@ -3,14 +3,11 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 #![cfg(feature = "test-data")]
 
-#[path = "common/arrays.rs"]
-mod arrays;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use arrays::{arrays, error, tolerance};
 use sardonyx::{DType, Device, DeviceOptions, Model, Select, Session, SessionOptions, Tensor, adapters};
+use sardonyx_testing::arrays::{arrays, error, tolerance};
 
 fn models() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/models");

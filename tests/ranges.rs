@@ -2,14 +2,10 @@
 //! bits. A device reports them as the reference does, or computes what the reference does: never something else.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/devices.rs"]
-mod devices;
-#[path = "common/onnx.rs"]
-mod onnx;
-
-use onnx::build::*;
-use onnx::proto::{GraphProto, NodeProto, TensorProto};
 use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor};
+use sardonyx_testing::onnx::build::*;
+use sardonyx_testing::onnx::proto::{GraphProto, NodeProto, TensorProto};
+use sardonyx_testing::{devices, onnx};
 
 fn session(device: &Device, main: &GraphProto) -> Session {
     let model = Model::from_bytes(bytes(&model(24, main.clone()))).unwrap();

@@ -2,18 +2,14 @@
 //! test runs on every adapter present.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/devices.rs"]
-mod devices;
-#[path = "common/onnx.rs"]
-mod onnx;
-
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use onnx::build::{FLOAT, bytes, graph, int, model, node, value, weights};
-use onnx::proto::GraphProto;
 use sardonyx::{Counters, Device, Model, Session, SessionOptions, Tensor};
+use sardonyx_testing::devices;
+use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, int, model, node, value, weights};
+use sardonyx_testing::onnx::proto::GraphProto;
 
 fn of(main: GraphProto) -> Model {
     Model::from_bytes(bytes(&model(21, main))).unwrap()

@@ -6,17 +6,14 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 #![cfg(feature = "test-data")]
 
-#[path = "common/arrays.rs"]
-mod arrays;
-#[path = "common/devices.rs"]
-mod devices;
-
 use std::collections::BTreeMap;
 use std::env::var_os;
 use std::path::{Path, PathBuf};
 
-use arrays::{arrays, error, mean_error, tolerance};
+use sardonyx::internals::{Kernels, with_kernels};
 use sardonyx::{Device, Error, Model, Session, SessionOptions, Tensor};
+use sardonyx_testing::arrays::{arrays, error, mean_error, tolerance};
+use sardonyx_testing::devices;
 
 /// Inputs and outputs by name.
 type Arrays = BTreeMap<String, Tensor>;
@@ -95,14 +92,8 @@ fn run(device: &Device, model: &Path, sizes: &[Size]) -> Fared {
 /// The device's own kernels, and those for GPUs where it has others.
 fn kernels(device: Device) -> Vec<(String, Device)> {
     let name = device.name();
-    #[cfg(feature = "bench-internals")]
-    {
-        use sardonyx::bench::{Kernels, with_kernels};
-        let other = with_kernels(devices::open(name.split(" (").next().unwrap().into()), Kernels::Gpu);
-        vec![(name.clone(), device), (format!("{name}, kernels for GPUs"), other)]
-    }
-    #[cfg(not(feature = "bench-internals"))]
-    vec![(name, device)]
+    let other = with_kernels(devices::open(name.split(" (").next().unwrap().into()), Kernels::Gpu);
+    vec![(name.clone(), device), (format!("{name}, kernels for GPUs"), other)]
 }
 
 /// Every model of `models` of which `archives` has sizes.

@@ -3,14 +3,14 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
-#[path = "../../tests/common/onnx.rs"]
-pub mod onnx;
+pub use sardonyx_testing::onnx;
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use sardonyx::bench::{Kernels, cpu_time, with_kernels};
+use sardonyx::internals::{Kernels, with_kernels};
 use sardonyx::{AdapterSummary, Device, DeviceOptions, Model, Select, Session, SessionOptions, Tensor, wgpu};
+use sardonyx_testing::clock::cpu_time;
 
 /// The device named by `SARDONYX_DEVICE`, or the best, with these kernels.
 pub fn device(kernels: Kernels) -> Device {

@@ -125,6 +125,29 @@ pub struct Counters {
     pub bytes: u64,
 }
 
+/// What was created and submitted between two readings.
+///
+/// ```
+/// let device = sardonyx::Device::reference();
+/// let before = device.counters();
+/// assert_eq!((device.counters() - before).dispatches, 0);
+/// ```
+impl std::ops::Sub for Counters {
+    type Output = Counters;
+
+    fn sub(self, before: Counters) -> Counters {
+        Counters {
+            buffers: self.buffers - before.buffers,
+            bind_groups: self.bind_groups - before.bind_groups,
+            pipelines: self.pipelines - before.pipelines,
+            passes: self.passes - before.passes,
+            submits: self.submits - before.submits,
+            dispatches: self.dispatches - before.dispatches,
+            bytes: self.bytes - before.bytes,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct AtomicCounters {
     pub(super) buffers: AtomicU64,
@@ -379,14 +402,23 @@ impl Device {
         self.0.as_ref()
     }
 
-    /// A device that validates every call and computes nothing, with the limits that every adapter has.
-    #[cfg(test)]
-    pub(crate) fn noop(target: Target) -> Device {
+    /// A device that validates every call and computes nothing: outputs hold anything. It has the least that a GPU must have,
+    /// so that plans for it run on every GPU. For plans and tests where there is no GPU.
+    ///
+    /// ```
+    /// assert!(!sardonyx::Device::noop().is_reference());
+    /// ```
+    pub fn noop() -> Device {
+        Device::noop_for(Target::FLOOR)
+    }
+
+    /// The same with kernels for `target`.
+    pub(crate) fn noop_for(target: Target) -> Device {
         let required_features = wgpu::Features::SUBGROUP;
         let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
         let (device, queue) = wgpu::Device::noop(&descriptor);
-        let device = Device::from_wgpu(device, queue).unwrap_or_else(|error| panic!("{error}"));
-        device.with_target(|own| *own = target)
+        let info = device.adapter_info();
+        Device(Some(Arc::new(Gpu { target, ..Gpu::new(device, queue, info) })))
     }
 
     /// The device, before it is shared, as one whose driver ends loops early.
@@ -399,7 +431,7 @@ impl Device {
     }
 
     /// The device, before it is shared, with kernels that are meant for another.
-    #[cfg(any(test, feature = "bench-internals"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn with_target(mut self, change: impl FnOnce(&mut Target)) -> Device {
         if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
             change(&mut gpu.target);

@@ -263,7 +263,7 @@ impl Executable {
     }
 
     /// The dispatches as a program without Sardonyx would record them, for benchmarks.
-    #[cfg(feature = "bench-internals")]
+    #[cfg(feature = "internals")]
     pub(crate) fn run_bare(&self, frame: &Frame) {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -16,7 +16,7 @@ fn devices() -> Vec<Device> {
     let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
     let open = |name| Device::new(DeviceOptions { select: Select::Name(name) }).unwrap();
     let real = usable.map(|adapter| open(adapter.name));
-    real.chain([Device::noop(Target::FLOOR)]).collect()
+    real.chain([Device::noop_for(Target::FLOOR)]).collect()
 }
 
 /// A node with weights, constants and parameters, in parts that each are a kernel of their own.
@@ -54,7 +54,7 @@ fn each_allocation_fails(what: &str, act: impl Fn(&Session, &[Tensor]) -> Result
                 name if adapters().iter().any(|adapter| adapter.name == name) => {
                     Device::new(DeviceOptions { select: Select::Name(name) }).unwrap()
                 }
-                _ => Device::noop(Target::FLOOR),
+                _ => Device::noop_for(Target::FLOOR),
             };
             let mut done = 0;
             for device in [&device, &fresh] {

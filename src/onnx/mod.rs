@@ -10,13 +10,13 @@ mod import;
 mod order;
 /// The messages of `proto/onnx.proto`.
 #[allow(missing_docs, dead_code, clippy::all)]
-mod proto;
+pub mod proto;
 mod sparse;
 mod tensor;
 mod types;
 
-#[cfg(test)]
-mod build;
+#[cfg(any(test, feature = "internals"))]
+pub mod builder;
 #[cfg(test)]
 mod tests;
 

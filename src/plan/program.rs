@@ -206,12 +206,6 @@ impl Program {
         if self.faults.is_empty() { 0 } else { Storage::Word.bytes(self.faults.len()) }
     }
 
-    /// Whether some output has no elements.
-    pub(crate) fn computes_nothing(&self) -> bool {
-        let empty = |source: &OutputSource| matches!(source, OutputSource::Device { shape, .. } if shape.contains(&0));
-        self.outputs.iter().any(empty)
-    }
-
     /// The tensor in whose memory `id` lies, and the element at which it begins there.
     pub(crate) fn root(&self, mut id: TensorId) -> (TensorId, usize) {
         let mut offset = 0;

@@ -442,7 +442,7 @@ fn shapes_are_no_part_of_a_shader() {
 fn every_dispatch_is_valid() {
     let mut failures = Vec::new();
     for target in targets() {
-        let device = Device::noop(target.clone());
+        let device = Device::noop_for(target.clone());
         for case in all_cases() {
             let graph = Arc::new(graph_of_case(&case).unwrap());
             let run = || -> crate::Result<()> {

@@ -5,7 +5,7 @@ mod function;
 mod refused;
 mod tensor;
 
-use super::build::*;
+use super::builder::*;
 use super::proto::attribute_proto::AttributeType;
 use super::proto::*;
 use super::{Imported, decode_tensor, encode_tensor, from_bytes};

@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
 use super::{Failure, Outcome, print};
-use crate::array::{Array, Numbers};
-use crate::{DType, Device, Error, Model, Session, SessionOptions, Tensor, onnx};
+use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor, Tolerance};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -187,7 +186,7 @@ fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, End> {
             break;
         }
         let bytes = fs::read(&path).map_err(|source| Error::Io { path, source })?;
-        tensors.push(onnx::decode_tensor(&bytes)?);
+        tensors.push(Tensor::from_onnx(&bytes)?);
     }
     Ok(tensors)
 }
@@ -197,31 +196,18 @@ fn write(folder: &Path, outputs: &[(String, Tensor)]) -> Result<(), End> {
     fs::create_dir_all(folder).map_err(failed)?;
     for (i, (name, tensor)) in outputs.iter().enumerate() {
         let path = folder.join(format!("output_{i}.pb"));
-        fs::write(path, onnx::encode_tensor(tensor, name)).map_err(failed)?;
+        fs::write(path, tensor.to_onnx(name)).map_err(failed)?;
     }
     Ok(())
 }
 
 /// Why the suite would not take `actual`, if so: dtype and shape are exact, numbers within the case's tolerance.
 fn difference(expected: &Tensor, actual: &Tensor, case: &Case) -> Option<String> {
-    if (expected.dtype(), expected.shape()) != (actual.dtype(), actual.shape()) {
-        let text = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
-        return Some(format!("expected {}, got {}", text(expected), text(actual)));
-    }
-    let dtype = expected.dtype();
-    let (expected, actual) = match (Array::from_tensor(expected), Array::from_tensor(actual)) {
-        (Ok(expected), Ok(actual)) => (expected, actual),
-        (Err(why), _) | (_, Err(why)) => return Some(why.0),
-    };
-    if let (Numbers::Text(e), Numbers::Text(a)) = (&expected.data, &actual.data) {
-        return (e != a).then(|| "strings differ".into());
-    }
-    let (Ok(expected), Ok(actual)) = (expected.to_f64(), actual.to_f64()) else { return None };
     // As the suite's own comparison: two units of bfloat16.
-    let rtol = if dtype == DType::BF16 { case.rtol.max(1.0 / 64.0) } else { case.rtol };
-    let close =
-        |e: f64, a: f64| e == a || (e.is_nan() && a.is_nan()) || (e - a).abs() <= case.atol + rtol * e.abs();
-    let mut pairs = expected.iter().zip(&actual).enumerate();
-    let (at, (e, a)) = pairs.find(|(_, (e, a))| !close(**e, **a))?;
-    Some(format!("element {at}: expected {e}, got {a}"))
+    let least = if expected.dtype() == DType::BF16 { 1.0 / 64.0 } else { 0.0 };
+    let tolerance = Tolerance { relative: case.rtol.max(least), absolute: case.atol };
+    match actual.difference(expected, tolerance) {
+        Ok(difference) => difference.map(|difference| difference.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
 }

@@ -14,8 +14,7 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::{Failure, Outcome, numpy, print, process};
-use crate::array::{Array, number};
-use crate::{DType, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -79,8 +78,7 @@ fn megabytes() -> Option<u64> {
 
 fn write(folder: &Path, outputs: &[(String, Tensor)]) -> Result<(), Failure> {
     for (i, (name, tensor)) in outputs.iter().enumerate() {
-        let floats = Array::from_tensor(tensor).and_then(|a| number::cast(&a, DType::F32, true)?.to_tensor());
-        let floats = floats.map_err(|why| format!("output '{name}': {why}"))?;
+        let floats = tensor.cast(DType::F32).map_err(|error| format!("output '{name}': {error}"))?;
         numpy::write_npy(&folder.join(format!("out_{i}.npy")), &floats)?;
     }
     Ok(())

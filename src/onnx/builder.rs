@@ -1,4 +1,5 @@
 //! Models for tests, put together from the protobuf's own types.
+#![allow(missing_docs)]
 
 use super::proto::attribute_proto::AttributeType;
 use super::proto::tensor_shape_proto::{Dimension, dimension};
@@ -6,11 +7,11 @@ use super::proto::*;
 use bytes::Bytes;
 use prost::Message;
 
-pub(crate) const FLOAT: i32 = 1;
-pub(crate) const INT64: i32 = 7;
+pub const FLOAT: i32 = 1;
+pub const INT64: i32 = 7;
 
 /// A model of IR version 8 with one opset of ONNX's own domain.
-pub(crate) fn model(opset: i64, graph: GraphProto) -> ModelProto {
+pub fn model(opset: i64, graph: GraphProto) -> ModelProto {
     ModelProto {
         ir_version: 8,
         opset_import: vec![import("", opset)],
@@ -19,16 +20,16 @@ pub(crate) fn model(opset: i64, graph: GraphProto) -> ModelProto {
     }
 }
 
-pub(crate) fn import(domain: &str, version: i64) -> OperatorSetIdProto {
+pub fn import(domain: &str, version: i64) -> OperatorSetIdProto {
     OperatorSetIdProto { domain: domain.into(), version }
 }
 
-pub(crate) fn bytes(model: &ModelProto) -> Bytes {
+pub fn bytes(model: &ModelProto) -> Bytes {
     model.encode_to_vec().into()
 }
 
 /// A graph whose inputs and outputs are f32 tensors of unknown shape.
-pub(crate) fn graph(inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> GraphProto {
+pub fn graph(inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> GraphProto {
     GraphProto {
         name: "graph".into(),
         input: inputs.iter().map(|name| float(name)).collect(),
@@ -49,7 +50,7 @@ fn info(name: &str, value: type_proto::Value) -> ValueInfoProto {
 }
 
 /// A declared tensor; dimensions are numbers or names.
-pub(crate) fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
+pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
     let dim = |text: &&str| {
         let value = match text.parse() {
             Ok(number) => dimension::Value::DimValue(number),
@@ -62,69 +63,69 @@ pub(crate) fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto
 }
 
 /// A node named after its first output.
-pub(crate) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
     NodeProto { op_type: op_type.into(), input: own(inputs), output: own(outputs), ..NodeProto::default() }
 }
 
 impl NodeProto {
-    pub(crate) fn with(mut self, attribute: AttributeProto) -> NodeProto {
+    pub fn with(mut self, attribute: AttributeProto) -> NodeProto {
         self.attribute.push(attribute);
         self
     }
 
-    pub(crate) fn of(mut self, domain: &str) -> NodeProto {
+    pub fn of(mut self, domain: &str) -> NodeProto {
         self.domain = domain.into();
         self
     }
 }
 
-pub(crate) fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+pub fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: kind as i32, ..AttributeProto::default() }
 }
 
-pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
+pub fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), ..attribute(name, AttributeType::Int) }
 }
 
-pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), ..attribute(name, AttributeType::Ints) }
 }
 
-pub(crate) fn floats(name: &str, values: &[f32]) -> AttributeProto {
+pub fn floats(name: &str, values: &[f32]) -> AttributeProto {
     AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) }
 }
 
-pub(crate) fn string(name: &str, value: &str) -> AttributeProto {
+pub fn string(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.to_string().into()), ..attribute(name, AttributeType::String) }
 }
 
-pub(crate) fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {
+pub fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {
     AttributeProto { g: Some(graph), ..attribute(name, AttributeType::Graph) }
 }
 
-pub(crate) fn tensor_attribute(name: &str, tensor: TensorProto) -> AttributeProto {
+pub fn tensor_attribute(name: &str, tensor: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(tensor), ..attribute(name, AttributeType::Tensor) }
 }
 
 /// An attribute that takes the value of the function's attribute `of`.
-pub(crate) fn reference(name: &str, of: &str, kind: AttributeType) -> AttributeProto {
+pub fn reference(name: &str, of: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { ref_attr_name: of.into(), ..attribute(name, kind) }
 }
 
 /// An f32 tensor in raw form.
-pub(crate) fn weights(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+pub fn weights(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     TensorProto { raw_data: Some(raw.into()), ..empty(name, FLOAT, dims) }
 }
 
 /// A tensor without data.
-pub(crate) fn empty(name: &str, data_type: i32, dims: &[i64]) -> TensorProto {
+pub fn empty(name: &str, data_type: i32, dims: &[i64]) -> TensorProto {
     TensorProto { name: name.into(), data_type, dims: dims.to_vec(), ..TensorProto::default() }
 }
 
 /// An f32 tensor whose data stand in a file.
-pub(crate) fn external(name: &str, dims: &[i64], entries: &[(&str, &str)]) -> TensorProto {
+pub fn external(name: &str, dims: &[i64], entries: &[(&str, &str)]) -> TensorProto {
     let entry =
         |(key, value): &(&str, &str)| StringStringEntryProto { key: (*key).into(), value: (*value).into() };
     TensorProto {
@@ -134,12 +135,7 @@ pub(crate) fn external(name: &str, dims: &[i64], entries: &[(&str, &str)]) -> Te
     }
 }
 
-pub(crate) fn function(
-    name: &str,
-    inputs: &[&str],
-    nodes: Vec<NodeProto>,
-    outputs: &[&str],
-) -> FunctionProto {
+pub fn function(name: &str, inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> FunctionProto {
     let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
     FunctionProto {
         name: name.into(),

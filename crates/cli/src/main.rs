@@ -1,4 +1,4 @@
-//! The command line: one file each for its commands, and what they share.
+//! The `sardonyx` program: one file for each command, and what they share. See `sardonyx --help`.
 //!
 //! Text and JSON go to standard output, progress and complaints to standard error.
 
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::PlanSummary;
+use sardonyx::PlanSummary;
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed, inspect found unsupported nodes), 2 an error.";
 
@@ -72,8 +72,8 @@ impl<E: Display> From<E> for Failure {
     }
 }
 
-/// The program: parses the arguments, runs the command, and turns its outcome into an exit code.
-pub fn main() -> ExitCode {
+/// Parses the arguments, runs the command, and turns its outcome into an exit code.
+fn main() -> ExitCode {
     let Cli { command, json } = Cli::parse();
     let outcome = match command {
         Command::Devices => devices::main(json),

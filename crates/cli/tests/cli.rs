@@ -2,14 +2,9 @@
 //!
 //! Commands that need an adapter need a Vulkan, Metal or DX12 one here; `scripts/test.sh` installs a software Vulkan.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
-#![cfg(feature = "cli")]
 
-#[path = "common/models.rs"]
-mod models;
 #[path = "common/npy.rs"]
 mod npy;
-#[path = "common/onnx.rs"]
-mod onnx;
 #[path = "common/program.rs"]
 mod program;
 
@@ -18,9 +13,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use npy::{array, entries, save_npz};
-use onnx::build::*;
-use onnx::proto::{ModelProto, TensorProto};
 use program::{Ended, output, program, run, save};
+use sardonyx_testing::models;
+use sardonyx_testing::onnx::build::*;
+use sardonyx_testing::onnx::proto::{ModelProto, TensorProto};
 use serde_json::Value;
 
 const STRING: i32 = 8;

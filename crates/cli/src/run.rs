@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::device::DeviceArgs;
 use super::inputs::{Input, InputArgs, Unknown, named};
 use super::{Outcome, bytes, numpy, placement, print, print_json};
-use crate::array::Array;
-use crate::{DType, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -90,7 +89,7 @@ const PIECE: usize = 1 << 16;
 fn statistics(tensor: &Tensor) -> Option<Statistics> {
     let (mut statistics, mut sum, mut count) = (Statistics::default(), 0.0, 0usize);
     for piece in pieces(tensor)? {
-        for value in Array::from_tensor(&piece?).ok()?.to_f64().ok()? {
+        for value in piece?.to_f64().ok()? {
             if value.is_nan() {
                 statistics.nan += 1;
                 continue;
@@ -106,11 +105,11 @@ fn statistics(tensor: &Tensor) -> Option<Statistics> {
 
 /// The tensor's elements, some at a time. `None` for strings.
 fn pieces(tensor: &Tensor) -> Option<impl Iterator<Item = Option<Tensor>>> {
-    let (dtype, bytes, count) = (tensor.dtype(), tensor.shared_bytes(), tensor.len());
+    let (dtype, bytes, count) = (tensor.dtype(), tensor.bytes(), tensor.len());
     let piece = move |start: usize| {
         let n = PIECE.min(count - start);
         let at = dtype.bytes_of(start)?;
-        Tensor::from_raw(dtype, &[n], bytes.slice(at..at + dtype.bytes_of(n)?)).ok()
+        Tensor::from_raw(dtype, &[n], bytes[at..at + dtype.bytes_of(n)?].to_vec()).ok()
     };
     (dtype != DType::String).then(|| (0..count).step_by(PIECE).map(piece))
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
 use super::{Outcome, print, print_json};
-use crate::{Cause, Model, Tolerances, ValueError, Verification};
+use sardonyx::{Cause, Model, Tolerances, ValueError, Verification};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,7 +42,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     let device = args.device.open_gpu()?;
     let tolerances =
         Tolerances { node: args.tolerance, output: args.output_tolerance.unwrap_or(args.tolerance) };
-    let found = crate::verify(&device, &model, &named(&inputs), tolerances)?;
+    let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)?;
     let divergence = found.divergence.as_ref();
     if json {
         print_json(&json!({

@@ -1,10 +1,10 @@
 //! `sardonyx devices`: every adapter of the machine.
 
 use super::{Outcome, bytes, print, print_json};
-use crate::AdapterSummary;
+use sardonyx::AdapterSummary;
 
 pub(super) fn main(json: bool) -> Outcome {
-    let adapters = crate::adapters();
+    let adapters = sardonyx::adapters();
     if json {
         print_json(&serde_json::json!({ "adapters": adapters }))?;
     } else if adapters.is_empty() {

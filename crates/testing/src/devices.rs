@@ -1,7 +1,5 @@
 //! Every adapter of this machine that models can run on.
 
-#![allow(dead_code, missing_docs)]
-
 use sardonyx::{Device, DeviceOptions, Select, adapters};
 
 /// A new device on each usable adapter.

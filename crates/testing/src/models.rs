@@ -1,7 +1,5 @@
 //! Small models that are telling: each has what a stage, a plan or a report is likely to get wrong.
 
-#![allow(dead_code)]
-
 use crate::onnx::build::*;
 use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
 use super::{Failure, Outcome, bytes, print, print_json, process};
-use crate::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor};
+use sardonyx::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -99,7 +99,7 @@ fn measure(
 ) -> Result<Report, Failure> {
     let before = device.counters();
     let (cold, cold_first_run_ms) = first_run(device, model, inputs)?;
-    let created = since(&before, device.counters());
+    let created = device.counters() - before;
     drop(cold);
     let (session, warm_first_run_ms) = first_run(device, model, inputs)?;
     let bar = ProgressBar::new(args.warmup.saturating_add(args.runs) as u64);
@@ -117,7 +117,7 @@ fn measure(
         cpu_ms.extend(cpu.map(|cpu| cpu.as_secs_f64() * 1e3));
         bar.inc(1);
     }
-    let during_runs = since(&before, device.counters());
+    let during_runs = device.counters() - before;
     bar.finish_and_clear();
     let host_peak_bytes = process::peak_memory();
     let device_work = match device.is_reference() {
@@ -149,18 +149,6 @@ fn first_run(device: &Device, model: &Model, inputs: &[(&str, &Tensor)]) -> Resu
     let session = Session::new(device, model, SessionOptions::default())?;
     session.run(inputs)?;
     Ok((session, start.elapsed().as_secs_f64() * 1e3))
-}
-
-fn since(before: &Counters, after: Counters) -> Counters {
-    Counters {
-        buffers: after.buffers - before.buffers,
-        bind_groups: after.bind_groups - before.bind_groups,
-        pipelines: after.pipelines - before.pipelines,
-        passes: after.passes - before.passes,
-        submits: after.submits - before.submits,
-        dispatches: after.dispatches - before.dispatches,
-        bytes: after.bytes - before.bytes,
-    }
 }
 
 /// The least value that is not below `part` of the values: nearest rank.

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::ValueEnum;
+use sardonyx::{
+    Device, DeviceOptions, Error, Model, ModelSummary, PlanSummary, Result, Select, Session, SessionOptions,
+    UnsupportedNode, ValueInfo,
+};
 use serde::Serialize;
 use serde_json::json;
 
 use super::inputs::{Input, InputArgs, Unknown, named};
 use super::{Failure, Outcome, bytes, listed, placement, print, print_json};
-use crate::graph::NodeId;
-use crate::kernels::Target;
-use crate::ops::Graph;
-use crate::plan::{Options, Place, Plan, Planner};
-use crate::{
-    Device, DeviceOptions, Error, Model, PlanSummary, Result, Select, Session, SessionOptions,
-    UnsupportedNode, ValueInfo,
-};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -55,22 +50,17 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         let card = card(args, &model)?;
         match json {
             true => print_json(&json!(card))?,
-            false => print(&text(&model, &card))?,
+            false => print(&text(&card))?,
         }
         return Ok(card.unsupported.is_empty());
     };
     let text = match stage {
-        Stage::Model => declarations(&model),
-        Stage::Graph => model.graph().to_string(),
-        Stage::Passes => model.optimized()?.to_string(),
-        Stage::Program | Stage::Memory | Stage::Wgsl => {
-            let (_, graph, plan) = plan(args, &model, &target(args)?.1)??;
-            match stage {
-                Stage::Program => plan.program.text(&graph),
-                Stage::Memory => plan.memory.text(&plan.program),
-                _ => plan.program.wgsl(),
-            }
-        }
+        Stage::Model => model.explain(sardonyx::Stage::Model)?,
+        Stage::Graph => model.explain(sardonyx::Stage::Graph)?,
+        Stage::Passes => model.explain(sardonyx::Stage::Passes)?,
+        Stage::Program => explained(args, &model, sardonyx::Stage::Program)?,
+        Stage::Memory => explained(args, &model, sardonyx::Stage::Memory)?,
+        Stage::Wgsl => explained(args, &model, sardonyx::Stage::Wgsl)?,
     };
     match json {
         true => print_json(&json!({ "text": text }))?,
@@ -79,34 +69,37 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     Ok(true)
 }
 
-fn target(args: &Args) -> Result<(String, Target), Failure> {
-    let floor = || ("the least that a GPU must have".to_string(), Target::FLOOR);
+/// The device to plan for, and what to call it.
+fn device(args: &Args) -> Result<(String, Device), Failure> {
+    let floor = || ("the least that a GPU must have".to_string(), Device::noop());
     let Some(select) = &args.device else { return Ok(floor()) };
     let device = Device::new(DeviceOptions { select: select.clone() })?;
-    Ok(device.gpu().map_or_else(floor, |gpu| (device.name(), gpu.target.clone())))
+    Ok(if device.is_reference() { floor() } else { (device.name(), device) })
+}
+
+fn explained(args: &Args, model: &Model, stage: sardonyx::Stage) -> Result<String, Failure> {
+    let session = Session::new(&device(args)?.1, model, SessionOptions::default())?;
+    let (inputs, _) = plan(args, model, &session)??;
+    Ok(session.explain(stage, &named(&inputs))?)
 }
 
 /// Sizes that are tried, one after the other, for dimensions that nobody says: many models cannot do with the least.
 const SIZES: [usize; 4] = [1, 32, 224, 1024];
 
-/// Inputs, the graph that the passes made, and what was planned for them.
-type Trial = (Vec<Input>, Arc<Graph>, Plan);
+/// Inputs, and what was planned for them.
+type Trial = (Vec<Input>, PlanSummary);
 
 /// The plan for the inputs given, or for the first of the sizes that works.
-fn plan(args: &Args, model: &Model, target: &Target) -> Result<Result<Trial>, Failure> {
+fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<Trial>, Failure> {
     let planned = |inputs: Vec<Input>| {
-        let graph = model.optimized_taking(&named(&inputs))?;
-        let options = SessionOptions::default();
-        let session = Session::of_graph(&Device::reference(), graph.clone(), options, Vec::new())?;
-        let known = session.ordered(&named(&inputs))?.known();
-        let plan = Planner::new(graph.clone(), target.clone(), Options::default())?.plan(&known)?;
-        Ok((inputs, graph, plan))
+        let plan = session.plan(&named(&inputs))?;
+        Ok((inputs, plan))
     };
     let mut tried = planned(args.inputs.load(model, Unknown::Are(SIZES[0]))?);
     for size in &SIZES[1..] {
         match &tried {
             Err(Error::Node { .. } | Error::Limit { .. }) => {}
-            Ok((_, _, plan)) if plan.program.computes_nothing() => {}
+            Ok((_, plan)) if plan.empty_outputs > 0 => {}
             _ => break,
         }
         // Of many dimensions, larger sizes are too many elements: the last that could be tried says why there is no plan.
@@ -120,16 +113,17 @@ fn plan(args: &Args, model: &Model, target: &Target) -> Result<Result<Trial>, Fa
 #[derive(Serialize)]
 struct Card {
     file: String,
+    /// As text.
+    #[serde(skip)]
+    declarations: String,
     producer: String,
     ir_version: i64,
     opsets: Vec<(String, i64)>,
     metadata: BTreeMap<String, String>,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
-    operators: BTreeMap<String, usize>,
-    nodes: usize,
-    constants: usize,
-    constant_bytes: u64,
+    #[serde(flatten)]
+    summary: ModelSummary,
     unsupported: Vec<UnsupportedNode>,
     plan: Option<Planned>,
     /// Why there is no plan, if no unsupported node is why.
@@ -143,27 +137,19 @@ struct Planned {
     shapes: Vec<(String, Vec<usize>)>,
     #[serde(flatten)]
     summary: PlanSummary,
-    /// Operators of the nodes that are computed while planning.
-    planned_operators: BTreeMap<String, usize>,
-    /// Names of those nodes.
-    planned: Vec<String>,
 }
 
 fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
-    let graph = model.graph();
-    let constants = || graph.values.iter().filter_map(|value| value.constant.as_ref());
     let mut card = Card {
         file: args.model.display().to_string(),
+        declarations: model.explain(sardonyx::Stage::Model)?,
         producer: model.producer().into(),
         ir_version: model.ir_version(),
         opsets: model.opsets().to_vec(),
         metadata: model.metadata().clone(),
         inputs: model.inputs().to_vec(),
         outputs: model.outputs().to_vec(),
-        operators: histogram(graph.nodes.iter().map(|node| node.op_type.as_str())),
-        nodes: graph.nodes.len(),
-        constants: constants().count(),
-        constant_bytes: constants().map(|tensor| tensor.bytes().len() as u64).sum(),
+        summary: model.summary(),
         unsupported: model.unsupported().to_vec(),
         plan: None,
         plan_error: None,
@@ -179,29 +165,16 @@ fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
 }
 
 fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
-    let (target_name, target) = target(args)?;
-    Ok(plan(args, model, &target)?.map(|(inputs, graph, plan)| {
-        let on_device = |n: usize| plan.program.device_nodes.contains(&NodeId(n as u32));
-        let hosted: Vec<_> =
-            graph.nodes.iter().enumerate().filter(|(n, _)| !on_device(*n)).map(|(_, node)| node).collect();
-        Planned {
-            target: target_name,
-            shapes: inputs.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec())).collect(),
-            summary: PlanSummary::new(
-                &graph,
-                &plan,
-                plan.program.bytes(|place| matches!(place, Place::Weight(_))),
-            ),
-            planned_operators: histogram(hosted.iter().map(|node| node.op_type.as_str())),
-            planned: hosted.iter().map(|node| node.name.clone()).collect(),
-        }
+    let (target, device) = device(args)?;
+    let session = match Session::new(&device, model, SessionOptions::default()) {
+        Ok(session) => session,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(plan(args, model, &session)?.map(|(inputs, summary)| Planned {
+        target,
+        shapes: inputs.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec())).collect(),
+        summary,
     }))
-}
-
-fn histogram<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    names.for_each(|name| *counts.entry(name.to_string()).or_insert(0) += 1);
-    counts
 }
 
 /// `label     Conv 26, Relu 25`, the most frequent first.
@@ -232,31 +205,12 @@ fn unsupported(nodes: &[UnsupportedNode]) -> String {
     text
 }
 
-fn declarations(model: &Model) -> String {
-    let opsets = model
-        .opsets()
-        .iter()
-        .map(|(domain, version)| format!("{} {version}", if domain.is_empty() { "ai.onnx" } else { domain }));
-    let opsets = opsets.collect::<Vec<_>>().join(", ");
-    let mut text = format!("format    IR {}, opsets {opsets}\n", model.ir_version());
-    if !model.producer().is_empty() {
-        text += &format!("producer  {}\n", model.producer());
-    }
-    for (key, value) in model.metadata() {
-        let first = value.lines().next().unwrap_or_default();
-        let more = if first.len() < value.len() || first.chars().count() > 60 { " ..." } else { "" };
-        text += &format!("metadata  {key}: {}{more}\n", first.chars().take(60).collect::<String>());
-    }
-    model.inputs().iter().for_each(|info| text += &format!("input     {info}\n"));
-    model.outputs().iter().for_each(|info| text += &format!("output    {info}\n"));
-    text
-}
-
-fn text(model: &Model, card: &Card) -> String {
-    let mut text = format!("file      {}\n{}", card.file, declarations(model));
-    text += &format!("nodes     {}\n", card.nodes);
-    text += &frequencies("operators", &card.operators);
-    text += &format!("constants {}, {}\n", card.constants, bytes(card.constant_bytes));
+fn text(card: &Card) -> String {
+    let ModelSummary { nodes, operators, constants, constant_bytes, .. } = &card.summary;
+    let mut text = format!("file      {}\n{}", card.file, card.declarations);
+    text += &format!("nodes     {nodes}\n");
+    text += &frequencies("operators", operators);
+    text += &format!("constants {constants}, {}\n", bytes(*constant_bytes));
     if !card.unsupported.is_empty() {
         text += &unsupported(&card.unsupported);
     }
@@ -272,7 +226,7 @@ fn text(model: &Model, card: &Card) -> String {
 }
 
 fn plan_text(card: &Card, plan: &Planned) -> String {
-    let Planned { target, shapes, summary, planned_operators, .. } = plan;
+    let Planned { target, shapes, summary } = plan;
     let shapes: Vec<String> = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
     let mut text = listed(
         "planned",
@@ -280,12 +234,12 @@ fn plan_text(card: &Card, plan: &Planned) -> String {
     );
     text += &format!("placement {}\n", placement(summary));
     if summary.planned_nodes > 0 {
-        text += &frequencies("on host", planned_operators);
+        text += &frequencies("on host", &summary.planned_operators);
     }
-    if card.nodes > summary.nodes {
+    if card.summary.nodes > summary.nodes {
         text += &format!(
             "          {} nodes were folded, merged or dropped before\n",
-            card.nodes - summary.nodes
+            card.summary.nodes - summary.nodes
         );
     }
     text += &frequencies("kernels", &summary.kernels);

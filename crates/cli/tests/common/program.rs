@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::onnx::build::bytes;
-use crate::onnx::proto::ModelProto;
+use sardonyx_testing::onnx::build::bytes;
+use sardonyx_testing::onnx::proto::ModelProto;
 
 /// How a run of the program ended.
 #[derive(Debug)]

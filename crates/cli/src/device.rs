@@ -1,7 +1,7 @@
 //! `--device` and `--require-gpu`.
 
 use super::Failure;
-use crate::{Device, DeviceOptions, Select};
+use sardonyx::{Device, DeviceOptions, Select};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DeviceArgs {

@@ -1,12 +1,12 @@
-//! What the benchmarks need beyond the public API, and no promise to anybody else: other kernels than the device's own,
-//! planning alone, a bare loop over a plan's dispatches, and CPU clocks.
+//! What tests and benchmarks need beyond the public API, and no promise to anybody else: models put together from the protobuf's
+//! types, other kernels than the device's own, planning alone, and a bare loop over a plan's dispatches.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
+pub use crate::onnx::{builder, proto};
 use crate::{Device, Result, Session, Tensor};
 
 /// Which kernels a device is to use.
@@ -77,19 +77,4 @@ impl Bare {
     pub fn run(&self) {
         self.executable.run_bare(&self.frame);
     }
-}
-
-/// CPU time of the calling thread, or of all threads with the driver's.
-#[cfg(unix)]
-pub fn cpu_time(all_threads: bool) -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
-    let time = clock_gettime(if all_threads { ClockId::ProcessCPUTime } else { ClockId::ThreadCPUTime });
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
-/// The time since the first call, where there is no clock of CPU time.
-#[cfg(not(unix))]
-pub fn cpu_time(_all_threads: bool) -> Duration {
-    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
-    START.elapsed()
 }

@@ -1,14 +1,10 @@
 //! A run's inputs: from `.npz` and `.npy` files, or random of a given shape.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, numpy};
-use crate::array::Array;
-use crate::ops::case::splitmix;
-use crate::tensor::checked_count;
-use crate::{DType, Dim, Model, Tensor, ValueInfo};
+use sardonyx::{DType, Dim, Model, Tensor, ValueInfo};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InputArgs {
@@ -184,7 +180,7 @@ fn check_size(drawn: &[(&ValueInfo, Vec<usize>)]) -> Result<(), Failure> {
     let mut left = MOST_RANDOM;
     for (info, shape) in drawn {
         let each = if info.dtype == Some(DType::String) { TEXT } else { 1 };
-        let cost = checked_count(shape).and_then(|count| count.checked_mul(each));
+        let cost = numpy::count(shape).and_then(|count| count.checked_mul(each));
         left = cost.and_then(|cost| left.checked_sub(cost)).ok_or_else(|| {
             let limit = match each {
                 1 => format!("{MOST_RANDOM} elements"),
@@ -199,7 +195,7 @@ fn check_size(drawn: &[(&ValueInfo, Vec<usize>)]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Elements that are drawn at once: the reference's arrays take more memory than tensors. Whole bytes of the narrowest types.
+/// Elements that are drawn at once: as float64 they take more memory than as most types. Whole bytes of the narrowest types.
 const PIECE: usize = 1 << 16;
 
 /// Values that most models can do something with: floats in -1..1, bytes of any value, other integers 0 or 1, as ids,
@@ -208,32 +204,41 @@ fn random(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failur
     let Some(dtype) = info.dtype else {
         return Err(format!("input {info} is no tensor, and cannot be random").into());
     };
-    let (count, fail) =
-        (checked_count(shape).unwrap_or(0), |why: &dyn Display| format!("input {info}: {why}"));
+    let count = numpy::count(shape).unwrap_or(0);
     if dtype == DType::String {
         return Ok(Tensor::from_strings(shape, vec!["a".into(); count])?);
     }
     let mut state = info.name.bytes().fold(seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(dtype.bytes_of(count).unwrap_or(0)).map_err(|why| fail(&why))?;
+    let failed = |why: &dyn std::fmt::Display| format!("input {info}: {why}");
+    bytes.try_reserve_exact(dtype.bytes_of(count).unwrap_or(0)).map_err(|why| failed(&why))?;
     for start in (0..count).step_by(PIECE) {
-        let piece =
-            draw(dtype, PIECE.min(count - start), &mut state).to_tensor().map_err(|why| fail(&why))?;
+        let piece = draw(dtype, PIECE.min(count - start), &mut state).map_err(|why| failed(&why))?;
         bytes.extend_from_slice(piece.bytes());
     }
     Ok(Tensor::from_raw(dtype, shape, bytes)?)
 }
 
-fn draw(dtype: DType, count: usize, state: &mut u64) -> Array {
+fn draw(dtype: DType, count: usize, state: &mut u64) -> sardonyx::Result<Tensor> {
     let mut next = || splitmix(state);
-    match dtype {
+    let drawn = match dtype {
         DType::U8 | DType::I8 => {
-            Array::int(dtype, &[count], (0..count).map(|_| i128::from(next() as u8)).collect())
+            return Tensor::from_raw(dtype, &[count], (0..count).map(|_| next() as u8).collect::<Vec<_>>());
         }
         _ if dtype.is_float() => {
             let unit = |bits: u64| (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
-            Array::float(dtype, &[count], (0..count).map(|_| unit(next())).collect())
+            Tensor::from_slice(&[count], &(0..count).map(|_| unit(next())).collect::<Vec<_>>())?
         }
-        _ => Array::int(dtype, &[count], (0..count).map(|_| i128::from(next() & 1)).collect()),
-    }
+        _ => Tensor::from_slice(&[count], &(0..count).map(|_| (next() & 1) as u8).collect::<Vec<_>>())?,
+    };
+    drawn.cast(dtype)
+}
+
+/// The next of SplitMix64's numbers.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

@@ -1,7 +1,5 @@
 //! Arrays of `.npz` files, and how results are compared with them.
 
-#![allow(dead_code, missing_docs)]
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;

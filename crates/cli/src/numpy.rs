@@ -10,18 +10,24 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::Failure;
-use crate::array::Array;
-use crate::facts::MAX_COUNT;
-use crate::tensor::checked_count;
-use crate::{DType, Tensor, small};
+use sardonyx::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Bytes of the longest header that is read: numpy reads 10,000.
 const LONGEST_HEADER: u64 = 1 << 16;
 
+/// Elements of the largest array that is read: sessions take no larger ones.
+const MOST_ELEMENTS: usize = (1 << 30) - 1;
+
 /// Bytes of the longest array of strings that is written: numpy pads all to the longest.
 const LONGEST_TEXT: usize = 1 << 30;
+
+/// The elements of `shape`, if a `usize` can count them.
+pub(super) fn count(shape: &[usize]) -> Option<usize> {
+    // A zero anywhere makes the array empty, however large the other dimensions are.
+    if shape.contains(&0) { Some(0) } else { shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)) }
+}
 
 /// Which dtype an array is to have, by name: decides between those that numpy cannot tell apart.
 type Wanted<'a> = &'a dyn Fn(&str) -> Option<DType>;
@@ -173,11 +179,11 @@ impl Header {
 fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String> {
     let header = Header::read(source)?;
     let dtype = header.dtype(wanted)?;
-    let (count, item) = (checked_count(&header.shape), header.item());
+    let (count, item) = (count(&header.shape), header.item());
     let size = count.zip(item).and_then(|(count, item)| count.checked_mul(item));
-    let (Some(count @ ..=MAX_COUNT), Some(item), Some(size)) = (count, item, size) else {
+    let (Some(count @ ..=MOST_ELEMENTS), Some(item), Some(size)) = (count, item, size) else {
         return Err(format!(
-            "its shape {:?} is too large: at most {MAX_COUNT} elements can be read",
+            "its shape {:?} is too large: at most {MOST_ELEMENTS} elements can be read",
             header.shape
         ));
     };
@@ -218,7 +224,7 @@ fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) ->
         (DType::Bool, _) => Tensor::from_bools(shape, &raw.iter().map(|&byte| byte != 0).collect::<Vec<_>>()),
         (_, 'V') if dtype.bits() < 8 => {
             // numpy has a byte for each code.
-            Tensor::from_raw(dtype, shape, small::pack(&raw, dtype.bits()))
+            Tensor::from_codes(dtype, shape, &raw)
         }
         _ => Tensor::from_raw(dtype, shape, raw),
     };
@@ -231,13 +237,13 @@ fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) ->
 
 /// Integers of 8 bits and more as a 4- or 2-bit type; none may be lost.
 fn narrow(tensor: &Tensor, dtype: DType) -> Result<Tensor, String> {
-    let array = Array::from_tensor(tensor).map_err(|why| why.0)?;
-    let values = array.ints().map_err(|why| why.0)?;
-    let (low, high) = dtype.int_range().unwrap_or_default();
-    if let Some(value) = values.iter().find(|value| !(low..=high).contains(*value)) {
-        return Err(format!("it holds {value}, which is no {dtype}"));
+    let fail = |error: sardonyx::Error| error.to_string();
+    let narrow = tensor.cast(dtype).map_err(fail)?;
+    let (before, after) = (tensor.to_f64().map_err(fail)?, narrow.to_f64().map_err(fail)?);
+    match before.iter().zip(&after).find(|(before, after)| before != after) {
+        Some((value, _)) => Err(format!("it holds {value}, which is no {dtype}")),
+        None => Ok(narrow),
     }
-    Array::int(dtype, tensor.shape(), values.to_vec()).to_tensor().map_err(|why| why.0)
 }
 
 /// The text of code points padded with zeros.
@@ -250,22 +256,23 @@ fn unicode(units: &[u8]) -> Option<String> {
 
 /// Elements of `item` bytes, first axis fastest, in the order of last axis fastest.
 fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Vec<u8> {
-    let reversed: Vec<usize> = shape.iter().rev().copied().collect();
     let mut ordered = Vec::with_capacity(raw.len());
-    for index in 0..checked_count(shape).unwrap_or(0) {
-        let mut at = crate::array::unravel(index, shape);
-        at.reverse();
-        let source = crate::array::ravel(&at, &reversed) * item;
-        ordered.extend_from_slice(&raw[source..source + item]);
+    for index in 0..count(shape).unwrap_or(0) {
+        let (mut rest, mut stride, mut source) = (index, count(shape).unwrap_or(0), 0);
+        for &size in shape.iter().rev() {
+            stride /= size;
+            source += rest % size * stride;
+            rest /= size;
+        }
+        ordered.extend_from_slice(&raw[source * item..(source + 1) * item]);
     }
     ordered
 }
 
 fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
     use DType::*;
-    let small =
-        || Array::from_tensor(tensor).and_then(|a| a.ints().map(<[i128]>::to_vec)).map_err(|why| why.0);
-    let bytes_of = |values: Vec<i128>| values.into_iter().map(|v| v as u8).collect();
+    let fail = |error: sardonyx::Error| error.to_string();
+    let widened = |dtype| tensor.cast(dtype).map(|wide| wide.bytes().to_vec()).map_err(fail);
     let (descr, raw): (std::borrow::Cow<str>, Vec<u8>) = match tensor.dtype() {
         Bool => ("|b1".into(), tensor.bytes().to_vec()),
         I8 => ("|i1".into(), tensor.bytes().to_vec()),
@@ -298,12 +305,12 @@ fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
             let units = texts.iter().flat_map(padded).flat_map(u32::to_le_bytes);
             (format!("<U{width}").into(), units.collect())
         }
-        I4 | I2 => ("|i1".into(), bytes_of(small()?)),
-        U4 | U2 => ("|u1".into(), bytes_of(small()?)),
-        F6E2M3 | F6E3M2 | F4E2M1 => {
-            ("|V1".into(), small::unpack(tensor.bytes(), tensor.dtype().bits(), tensor.len()))
+        I4 | I2 => ("|i1".into(), widened(I8)?),
+        U4 | U2 => ("|u1".into(), widened(U8)?),
+        F6E2M3 | F6E3M2 | F4E2M1 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => {
+            ("|V1".into(), tensor.codes().map_err(fail)?)
         }
-        F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => ("|V1".into(), tensor.bytes().to_vec()),
+        other => return Err(format!("numpy's files have no {other}")),
     };
     let mut encoded = header(&descr, tensor.shape());
     encoded.extend(raw);

@@ -1,0 +1,160 @@
+//! Comparison of tensors: how far numbers may be apart, and where they are further.
+
+use std::fmt;
+
+use crate::array::{Array, Numbers};
+use crate::{DType, Error, Result, Tensor};
+
+/// How far a number may be from the one that is expected: by `absolute + relative * |expected|`. Of integers and bools, by
+/// `absolute` alone.
+///
+/// ```
+/// use sardonyx::{Tensor, Tolerance};
+/// let expected = Tensor::from_slice(&[2], &[1.0f32, 100.0])?;
+/// let actual = Tensor::from_slice(&[2], &[1.0f32, 100.5])?;
+/// assert_eq!(actual.difference(&expected, Tolerance { relative: 1e-2, absolute: 0.0 })?, None);
+/// let difference = actual.difference(&expected, Tolerance::EXACT)?.expect("one element differs");
+/// assert_eq!(difference.to_string(), "element 1: expected 100, got 100.5");
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// A part of the expected number's magnitude.
+    pub relative: f64,
+    /// Whatever the expected number is.
+    pub absolute: f64,
+}
+
+impl Tolerance {
+    /// Numbers must be equal. NaN equals NaN, and 0 equals -0.
+    pub const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };
+
+    fn allows(self, expected: f64, actual: f64) -> bool {
+        let apart = (expected - actual).abs();
+        expected == actual
+            || (expected.is_nan() && actual.is_nan())
+            || (apart.is_finite() && apart <= self.absolute + self.relative * expected.abs())
+    }
+}
+
+/// Where two tensors differ: see [`Tensor::difference`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Difference {
+    /// Type or shape.
+    Type {
+        /// What was expected.
+        expected: (DType, Vec<usize>),
+        /// What the tensor has.
+        actual: (DType, Vec<usize>),
+    },
+    /// A number beyond the tolerance, the first in row-major order.
+    Number {
+        /// Its place.
+        element: usize,
+        /// What was expected there.
+        expected: f64,
+        /// What the tensor has.
+        actual: f64,
+    },
+    /// A string, the first in row-major order.
+    Text {
+        /// Its place.
+        element: usize,
+        /// What was expected there.
+        expected: String,
+        /// What the tensor has.
+        actual: String,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Type { expected: (e, from), actual: (a, to) } => {
+                write!(f, "expected {e}{from:?}, got {a}{to:?}")
+            }
+            Difference::Number { element, expected, actual } => {
+                write!(f, "element {element}: expected {expected}, got {actual}")
+            }
+            Difference::Text { element, expected, actual } => {
+                write!(f, "element {element}: expected {expected:?}, got {actual:?}")
+            }
+        }
+    }
+}
+
+impl Tensor {
+    /// Where this tensor differs from `expected`, if it does: type and shape must be equal, numbers within the tolerance,
+    /// strings equal. A number that is infinite or NaN must be what is expected.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the elements are complex numbers, which have no order.
+    pub fn difference(&self, expected: &Tensor, tolerance: Tolerance) -> Result<Option<Difference>> {
+        let of = |tensor: &Tensor| (tensor.dtype(), tensor.shape().to_vec());
+        if of(expected) != of(self) {
+            return Ok(Some(Difference::Type { expected: of(expected), actual: of(self) }));
+        }
+        let numbers = |tensor| Array::from_tensor(tensor).map_err(|why| Error::Tensor(why.0));
+        Ok(differing(&numbers(expected)?.data, &numbers(self)?.data, tolerance))
+    }
+}
+
+fn differing(expected: &Numbers, actual: &Numbers, tolerance: Tolerance) -> Option<Difference> {
+    match (expected, actual) {
+        (Numbers::Float(e), Numbers::Float(a)) => {
+            let element = (0..e.len()).find(|&i| !tolerance.allows(e[i], a[i]))?;
+            Some(Difference::Number { element, expected: e[element], actual: a[element] })
+        }
+        (Numbers::Int(e), Numbers::Int(a)) => {
+            let element = (0..e.len()).find(|&i| (e[i] - a[i]).unsigned_abs() as f64 > tolerance.absolute)?;
+            Some(Difference::Number { element, expected: e[element] as f64, actual: a[element] as f64 })
+        }
+        (Numbers::Text(e), Numbers::Text(a)) => {
+            let element = (0..e.len()).find(|&i| e[i] != a[i])?;
+            Some(Difference::Text { element, expected: e[element].clone(), actual: a[element].clone() })
+        }
+        // Of one type, both are of one kind.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn differ(expected: &[f32], actual: &[f32], relative: f64) -> bool {
+        let tensor = |values: &[f32]| Tensor::from_slice(&[values.len()], values).unwrap();
+        let tolerance = Tolerance { relative, absolute: 1e-7 };
+        tensor(actual).difference(&tensor(expected), tolerance).unwrap().is_some()
+    }
+
+    #[test]
+    fn numbers_that_are_none_must_be_the_same() {
+        let (nan, infinity) = (f32::NAN, f32::INFINITY);
+        assert!(!differ(&[nan, infinity, -infinity, 0.0], &[nan, infinity, -infinity, -0.0], 0.0));
+        for (expected, actual) in
+            [(1.0, nan), (nan, 1.0), (1.0, infinity), (infinity, 1.0), (infinity, -infinity)]
+        {
+            assert!(differ(&[expected], &[actual], 10.0), "{expected} {actual}");
+        }
+        assert!(differ(&[100.0], &[102.0], 1e-2) && !differ(&[100.0], &[100.9], 1e-2));
+        assert!(differ(&[1.0], &[1.0, 1.0], 1.0), "shapes differ");
+    }
+
+    #[test]
+    fn integers_do_not_round() {
+        let tensor = |value: i64| Tensor::from_slice(&[1], &[value]).unwrap();
+        let tolerance = Tolerance { relative: 0.5, absolute: 1.0 };
+        let differ = |e, a| tensor(a).difference(&tensor(e), tolerance).unwrap().is_some();
+        assert!(!differ(1 << 60, (1 << 60) + 1) && differ(1 << 60, (1 << 60) + 2));
+        assert!(differ(i64::MIN, i64::MAX));
+    }
+
+    #[test]
+    fn strings_are_equal_or_not() {
+        let tensor = |text: &str| Tensor::from_strings(&[1], vec![text.into()]).unwrap();
+        let difference = tensor("b").difference(&tensor("a"), Tolerance::EXACT).unwrap();
+        assert_eq!(difference.unwrap().to_string(), r#"element 0: expected "a", got "b""#);
+    }
+}
