@@ -64,7 +64,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
 
 fn dispatches() {
     let small = model(&[64], pointwise(1000), &[]);
-    let options = SessionOptions { fusion: false, ..SessionOptions::default() };
+    let options = SessionOptions::new().fusion(false);
     let session = Session::new(&device(Kernels::Own), &small, options).unwrap();
     let x = tensor(&[64]);
     let inputs: [(&str, &Tensor); 1] = [("x", &x)];

@@ -136,7 +136,7 @@ fn chain() {
     let x = tensor(&[1 << 20]);
     let chain = model(x.shape(), nodes.collect(), &[]);
     let new = |label: &str, fusion| {
-        let options = SessionOptions { fusion, ..SessionOptions::default() };
+        let options = SessionOptions::new().fusion(fusion);
         subject(label, &chain, &x, Kernels::Own, options)
     };
     let work = Some((8.0 * (1 << 20) as f64, "GB, read and written once,"));

@@ -80,7 +80,7 @@ impl Line {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { folder, picture, device } = arguments()?;
-    let device = Device::new(DeviceOptions { select: device })?;
+    let device = Device::new(DeviceOptions::new().select(device))?;
     println!("device      {}", device.name());
     if device.is_reference() {
         println!(

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::gpu::{Bound, Executable, Frame};
+use crate::gpu::{Bound, Executable, Frame, Gpu};
 use crate::kernels::Storage;
 use crate::ops::Graph;
 use crate::plan::OutputSource;
 use crate::session::Given;
-use crate::{DType, Error, Result, Session, Tensor};
+use crate::{DType, Error, InputError, Result, Session, Tensor};
 
 /// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: a 32-bit word for each element.
 ///
@@ -114,9 +114,9 @@ impl Binder<'_> {
     /// dropped.
     ///
     /// # Errors
-    /// [`Error::Input`] or [`Error::Output`] if a name is unknown or given twice, a buffer too small, without `STORAGE`, or
+    /// [`Error::Input`] or [`Error::Output`] if a name is unknown or given twice, a buffer too small, another device's, without `STORAGE`, or
     /// both read and written, an input missing, or an input in a buffer decides a shape; those of [`Session::run`];
-    /// [`Error::Gpu`] on the CPU reference, or if a buffer is another device's.
+    /// [`Error::Device`] on the CPU reference.
     ///
     /// ```no_run
     /// # fn f(session: &sardonyx::Session, x: wgpu::Buffer, y: wgpu::Buffer, b: sardonyx::Tensor) -> sardonyx::Result<()> {
@@ -126,24 +126,25 @@ impl Binder<'_> {
     /// # Ok(()) }
     /// ```
     pub fn build(self) -> Result<Binding> {
-        let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
         let given: Vec<(&str, &Source)> =
             self.inputs.iter().map(|(name, given)| (&name[..], given)).collect();
         let ordered = self.session.ordered(&given)?;
+        let gpu = self.session.gpu()?;
         let (graph, inputs) = (&ordered.entry.graph, &ordered.inputs);
         let mut bound = Bound { inputs: vec![None; inputs.len()], outputs: vec![None; graph.outputs.len()] };
         for (i, (id, given)) in graph.inputs.iter().zip(inputs).enumerate() {
             let Source::Buffer(buffer, dtype, shape) = given else { continue };
             let name = &graph.value(*id).name;
-            check(buffer, *dtype, shape).map_err(|reason| fail(name, reason))?;
+            let fail = |reason| Error::from(InputError::Buffer { name: name.clone(), reason });
+            check(gpu, buffer, *dtype, shape).map_err(fail)?;
             if ordered.entry.decides_shapes(i) {
-                return Err(fail(name, "its value decides shapes, so it must be given by `input`".into()));
+                return Err(fail("its value decides shapes, so it must be given by `input`".into()));
             }
             bound.inputs[i] = Some(buffer.clone());
         }
         let executable = self.session.executable(&ordered)?;
         for (name, buffer) in &self.outputs {
-            let i = self.check_output(&executable, &bound, name, buffer)?;
+            let i = self.check_output(gpu, &executable, &bound, name, buffer)?;
             bound.outputs[i] = Some(buffer.clone());
         }
         let frame = executable.bound_frame(&bound)?;
@@ -155,6 +156,7 @@ impl Binder<'_> {
     /// The number of output `name`, if it can be written to `buffer` beside what is bound already.
     fn check_output(
         &self,
+        gpu: &Gpu,
         executable: &Executable,
         bound: &Bound,
         name: &str,
@@ -162,7 +164,7 @@ impl Binder<'_> {
     ) -> Result<usize> {
         let fail = |reason: String| Err(Error::Output { name: name.into(), reason });
         let names = self.session.output_names();
-        let Some(i) = names.iter().position(|n| n == name) else {
+        let Some(i) = names.iter().position(|own| own.as_ref() == name) else {
             return fail(format!("the model has no such output; it has {}", names.join(", ")));
         };
         let (dtype, shape) = match executable.plan.program.outputs.get(i) {
@@ -176,7 +178,7 @@ impl Binder<'_> {
                 );
             }
         };
-        if let Err(reason) = check(buffer, dtype, shape) {
+        if let Err(reason) = check(gpu, buffer, dtype, shape) {
             return fail(reason);
         }
         if bound.outputs[i].is_some() {
@@ -193,13 +195,18 @@ impl Binder<'_> {
     }
 }
 
-fn check(buffer: &wgpu::Buffer, dtype: DType, shape: &[usize]) -> Result<(), String> {
+fn check(gpu: &Gpu, buffer: &wgpu::Buffer, dtype: DType, shape: &[usize]) -> Result<(), String> {
     let needed = device_bytes(dtype, shape);
     if buffer.size() < needed {
         return Err(format!("its buffer has {} bytes, and {dtype}{shape:?} takes {needed}", buffer.size()));
     }
     if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
         return Err("its buffer lacks the usage STORAGE".into());
+    }
+    if !gpu.owns(buffer) {
+        return Err(
+            "its buffer is another device's; make it with the device of the session (`Device::wgpu`)".into(),
+        );
     }
     Ok(())
 }

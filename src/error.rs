@@ -1,7 +1,9 @@
 //! The crate's one error enum. Every error says where (file, node, opset, shapes), what, and what to do about it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::{DType, Dim, ValueInfo};
 
 /// What can go wrong between a model file and its outputs.
 ///
@@ -13,22 +15,34 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The bytes are not a protobuf of an ONNX model, or end too early.
-    #[error("not an ONNX model: {0}")]
-    Decode(String),
+    #[error("{}not an ONNX model: {reason}", prefix(file))]
+    Decode {
+        /// The model's file; `None` for bytes in memory.
+        file: Option<PathBuf>,
+        /// Where decoding ended, and why.
+        reason: String,
+    },
     /// The protobuf is well formed, but what it describes is no valid model.
-    #[error("invalid model: {0}")]
-    InvalidModel(String),
+    #[error("{}invalid model: {reason}", prefix(file))]
+    InvalidModel {
+        /// The model's file; `None` for bytes in memory.
+        file: Option<PathBuf>,
+        /// What contradicts what.
+        reason: String,
+    },
     /// External data could not be used: outside the model's folder, missing, or too short.
-    #[error("external data of tensor '{tensor}': {reason}")]
+    #[error("{}external data of tensor '{tensor}': {reason}", prefix(file))]
     ExternalData {
+        /// The model's file; `None` for bytes in memory.
+        file: Option<PathBuf>,
         /// The initializer that refers to the data.
         tensor: String,
         /// What is wrong with it.
@@ -51,14 +65,9 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A tensor given by the caller does not fit the model's input.
-    #[error("input '{name}': {reason}")]
-    Input {
-        /// The input's name.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// What the caller gives does not fit the model's inputs.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// A buffer given by the caller does not fit the model's output.
     #[error("output '{name}': {reason}")]
     Output {
@@ -107,9 +116,149 @@ pub enum Error {
         /// The device's limit.
         limit: u64,
     },
+    /// The device cannot do what it was asked for: it lacks a feature, or is the CPU reference.
+    #[error("device '{device}': {reason}")]
+    Device {
+        /// The device's name.
+        device: String,
+        /// What it lacks, and what to do.
+        reason: String,
+    },
     /// The driver or wgpu refused a call; a defect of Sardonyx or of the driver.
     #[error("gpu: {0}")]
     Gpu(String),
+}
+
+/// What is wrong with the inputs that a caller gives, and what the model takes instead.
+///
+/// ```
+/// use sardonyx::{Device, Error, InputError, Model, Session, Tensor};
+/// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+/// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, Default::default())?;
+/// let x = Tensor::from_slice(&[1], &[1.0f32])?;
+/// match session.run(&[("X", &x)]) {
+///     Err(Error::Input(InputError::Unknown { name, expected })) => {
+///         assert_eq!((name.as_str(), expected), ("X", vec!["x".to_string()]));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// Inputs without a default are not given: all of them, with what the model takes.
+    #[error("{}", missing_text(.0))]
+    Missing(Vec<ValueInfo>),
+    /// The model has no input of this name.
+    #[error("input '{name}': the model has no such input; it has {}", expected.join(", "))]
+    Unknown {
+        /// The name that was given.
+        name: String,
+        /// The names of the model's inputs.
+        expected: Vec<String>,
+    },
+    /// Two values are given for one input.
+    #[error("input '{name}': is given twice")]
+    Twice {
+        /// The input's name.
+        name: String,
+    },
+    /// The input has another element type.
+    #[error("input '{name}': is {given}, and the model takes {expected}")]
+    DType {
+        /// The input's name.
+        name: String,
+        /// What the model takes.
+        expected: DType,
+        /// What was given.
+        given: DType,
+    },
+    /// The input has another number of dimensions, or another size of one that the model fixes.
+    #[error("input '{name}': has shape {given:?}, and the model takes [{}]", join(expected))]
+    Shape {
+        /// The input's name.
+        name: String,
+        /// What the model takes.
+        expected: Vec<Dim>,
+        /// What was given.
+        given: Vec<usize>,
+    },
+    /// Two dimensions that the model calls by one name differ in size.
+    #[error(
+        "input '{name}': axis {axis} has size {given}, and axis {other_axis} of input '{other}' has size {expected}; \
+         the model calls both '{dimension}', so they must be equal"
+    )]
+    Dimension {
+        /// The input's name.
+        name: String,
+        /// The axis of it.
+        axis: usize,
+        /// Its size.
+        given: usize,
+        /// The input that comes first in the model.
+        other: String,
+        /// The axis of that.
+        other_axis: usize,
+        /// The size of that.
+        expected: usize,
+        /// The model's name for both.
+        dimension: String,
+    },
+    /// The input has more elements than Sardonyx can address.
+    #[error("input '{name}': has shape {given:?}, whose sizes other than 0 make more than {limit} elements")]
+    TooLarge {
+        /// The input's name.
+        name: String,
+        /// What was given.
+        given: Vec<usize>,
+        /// The most elements.
+        limit: usize,
+    },
+    /// The input's elements cannot be used: a 64-bit integer that does not fit the device's 32 bits, for example.
+    #[error("input '{name}': {reason}")]
+    Value {
+        /// The input's name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The input's buffer on the device cannot be used: too small, another device's, without `STORAGE`.
+    #[error("input '{name}': {reason}")]
+    Buffer {
+        /// The input's name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// A model that contradicts itself.
+    pub(crate) fn invalid(reason: impl Into<String>) -> Error {
+        Error::InvalidModel { file: None, reason: reason.into() }
+    }
+
+    /// Bytes that are no model.
+    pub(crate) fn undecodable(reason: impl Into<String>) -> Error {
+        Error::Decode { file: None, reason: reason.into() }
+    }
+
+    /// An input whose elements cannot be used.
+    pub(crate) fn value(name: &str, why: Why) -> Error {
+        InputError::Value { name: name.into(), reason: why.0 }.into()
+    }
+
+    /// The error of a model that was read from `path`.
+    pub(crate) fn in_file(mut self, path: &Path) -> Error {
+        if let Error::Decode { file, .. }
+        | Error::InvalidModel { file, .. }
+        | Error::ExternalData { file, .. } = &mut self
+        {
+            *file = Some(path.to_path_buf());
+        }
+        self
+    }
 }
 
 /// The crate's result type.
@@ -126,6 +275,21 @@ pub struct UnsupportedNode {
     pub opset: i64,
     /// Why it is not supported.
     pub reason: String,
+}
+
+fn prefix(file: &Option<PathBuf>) -> String {
+    file.as_ref().map_or(String::new(), |path| format!("{}: ", path.display()))
+}
+
+fn join<T: fmt::Display>(parts: &[T]) -> String {
+    parts.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn missing_text(missing: &[ValueInfo]) -> String {
+    match missing {
+        [one] => format!("input '{}': is missing; the model takes {one}", one.name),
+        all => format!("{} inputs are missing; the model takes {}", all.len(), join(all)),
+    }
 }
 
 fn bytes_text(bytes: u64) -> String {

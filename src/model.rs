@@ -1,7 +1,6 @@
 //! `Model`: an imported file, ready for any number of sessions.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use crate::graph::ValueId;
 use crate::onnx::{self, Imported};
 use crate::ops::Graph;
-use crate::{DType, Dim, ModelSummary, Result, UnsupportedNode, passes};
+use crate::{ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
 
 /// An ONNX model: what a file says, checked. Cloning shares it.
 ///
@@ -37,43 +36,6 @@ struct Contents {
     optimized: OnceLock<Arc<Graph>>,
 }
 
-/// What a model declares of one of its inputs or outputs.
-///
-/// ```
-/// use sardonyx::{DType, Dim, ValueInfo};
-/// let info = ValueInfo {
-///     name: "pixels".into(),
-///     dtype: Some(DType::F32),
-///     shape: Some(vec![Dim::Symbol("batch".into()), Dim::Known(3)]),
-///     has_default: false,
-/// };
-/// assert_eq!(info.to_string(), "pixels: float32[batch, 3]");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ValueInfo {
-    /// The name that the model gives it.
-    pub name: String,
-    /// The element type, if it is declared and the value is a tensor.
-    pub dtype: Option<DType>,
-    /// The dimensions, if at least their number is declared.
-    pub shape: Option<Vec<Dim>>,
-    /// Whether it is an input that the model has a value for, so that a run may leave it out.
-    pub has_default: bool,
-}
-
-impl fmt::Display for ValueInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.dtype.map_or("?", DType::name))?;
-        match &self.shape {
-            Some(shape) => {
-                write!(f, "[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))?
-            }
-            None => f.write_str("[...]")?,
-        }
-        f.write_str(if self.has_default { ", optional" } else { "" })
-    }
-}
-
 impl Model {
     /// Reads an `.onnx` file. Initializers in other files are looked for in the same folder, and nowhere else.
     ///
@@ -91,7 +53,8 @@ impl Model {
     /// assert!(error.to_string().starts_with("no/such/file.onnx: "));
     /// ```
     pub fn load(path: impl AsRef<Path>) -> Result<Model> {
-        Ok(Model::new(onnx::load(path.as_ref())?))
+        let imported = onnx::load(path.as_ref()).map_err(|error| error.in_file(path.as_ref()))?;
+        Ok(Model::new(imported))
     }
 
     /// Reads a model from memory. Its tensors share that memory. There can be no external data, for want of a folder.
@@ -108,7 +71,8 @@ impl Model {
     }
 
     fn new(imported: Imported) -> Model {
-        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&imported.graph, id)).collect::<Vec<_>>();
+        let infos =
+            |ids: &[ValueId]| ids.iter().map(|&id| ValueInfo::of(&imported.graph, id)).collect::<Vec<_>>();
         let outputs = infos(&imported.graph.outputs).into_iter();
         let outputs = outputs.map(|info| ValueInfo { has_default: false, ..info }).collect();
         let inputs = infos(&imported.graph.listed_inputs());
@@ -186,10 +150,12 @@ impl Model {
     }
 }
 
-fn info(graph: &Graph, id: ValueId) -> ValueInfo {
-    let value = graph.value(id);
-    let (dtype, shape, has_default) = (value.dtype, value.shape.clone(), value.constant.is_some());
-    ValueInfo { name: value.name.clone(), dtype, shape, has_default }
+impl ValueInfo {
+    pub(crate) fn of(graph: &Graph, id: ValueId) -> ValueInfo {
+        let value = graph.value(id);
+        let (dtype, shape, has_default) = (value.dtype, value.shape.clone(), value.constant.is_some());
+        ValueInfo { name: value.name.clone(), dtype, shape, has_default }
+    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,7 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
     let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
     let mut uses = graph.use_counts();
     for (id, tensor) in graph.inputs.iter().zip(inputs) {
-        let array = Array::from_tensor(tensor)
-            .map_err(|why| Error::Input { name: graph.value(*id).name.clone(), reason: why.0 })?;
+        let array = Array::from_tensor(tensor).map_err(|why| Error::value(&graph.value(*id).name, why))?;
         values[id.index()] = Some(Arc::new(array));
     }
     for (i, value) in graph.values.iter().enumerate() {
@@ -75,7 +74,7 @@ fn eval(node: &Node, facts: &[Option<&Fact>], inputs: &[Option<&Array>]) -> Resu
 pub(crate) fn outputs(graph: &Graph, values: &Values) -> Result<Vec<Tensor>> {
     let tensor = |id: &ValueId| {
         let name = &graph.value(*id).name;
-        let array = values.get(*id).ok_or_else(|| Error::InvalidModel(format!("nothing makes '{name}'")))?;
+        let array = values.get(*id).ok_or_else(|| Error::invalid(format!("nothing makes '{name}'")))?;
         array.to_tensor().map_err(|why| Error::Tensor(format!("output '{name}': {why}")))
     };
     graph.outputs.iter().map(tensor).collect()

@@ -9,28 +9,46 @@ use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
 use crate::plan::{Options, Planner};
 use crate::{
-    DType, Device, Dim, Error, KernelTime, Model, PlanSummary, Result, Tensor, UnsupportedNode, reference,
+    DType, Device, Dim, Error, InputError, KernelTime, Model, Outputs, PlanSummary, Result, Tensor,
+    UnsupportedNode, ValueInfo, reference,
 };
 
 /// How a [`Session`] is to run.
 ///
 /// ```
 /// use sardonyx::SessionOptions;
-/// let options = SessionOptions { plan_cache: 4, ..SessionOptions::default() };
-/// assert!(options.fusion);
+/// let options = SessionOptions::new().plan_cache(4).fusion(false);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SessionOptions {
-    /// How many plans are kept (16), one for each signature of input shapes; the least recently used is dropped. Each holds
-    /// the memory of as many runs as were in flight at once. 0 counts as 1.
-    pub plan_cache: usize,
-    /// Whether operators may be fused (yes). Without, each node is a kernel of its own: for finding out what is wrong.
-    pub fusion: bool,
+    plan_cache: usize,
+    fusion: bool,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
         SessionOptions { plan_cache: 16, fusion: true }
+    }
+}
+
+impl SessionOptions {
+    /// What serves most models.
+    pub fn new() -> SessionOptions {
+        SessionOptions::default()
+    }
+
+    /// How many plans are kept (16), one for each signature of input shapes; the least recently used is dropped. 0 counts
+    /// as 1.
+    pub fn plan_cache(mut self, plans: usize) -> SessionOptions {
+        self.plan_cache = plans.max(1);
+        self
+    }
+
+    /// Whether operators may be fused (yes). Without, each node is a kernel of its own: for finding out what is wrong.
+    pub fn fusion(mut self, fusion: bool) -> SessionOptions {
+        self.fusion = fusion;
+        self
     }
 }
 
@@ -46,7 +64,7 @@ impl Default for SessionOptions {
 /// let session = Session::new(&device, &model, Default::default())?;
 /// let image = Tensor::from_slice(&[1, 3, 2, 2], &[0.5f32; 12])?;
 /// let outputs = session.run(&[("image", &image)])?;
-/// println!("{:?}", outputs[0].1.shape());
+/// println!("{:?}", outputs["scores"].shape());
 /// # Ok::<(), sardonyx::Error>(())
 /// ```
 #[derive(Debug)]
@@ -58,7 +76,7 @@ pub struct Session {
     /// For each set of defaults that a caller has replaced, the graph in which those are inputs; the last used first.
     replaced: Mutex<VecDeque<(Vec<ValueId>, Arc<Entry>)>>,
     options: SessionOptions,
-    output_names: Vec<String>,
+    output_names: Vec<Arc<str>>,
     keep: Vec<ValueId>,
 }
 
@@ -84,9 +102,6 @@ pub(crate) struct Ordered<G> {
     pub(crate) inputs: Vec<G>,
 }
 
-/// A model's outputs by name, in the model's order: what [`Session::run`] returns.
-pub type Outputs = Vec<(String, Tensor)>;
-
 impl Session {
     /// Makes `model` ready on `device`.
     ///
@@ -104,7 +119,7 @@ impl Session {
     pub fn new(device: &Device, model: &Model, options: SessionOptions) -> Result<Session> {
         let session = Session::of_graph(device, graph_for(device, model)?, options, Vec::new())?;
         // A pass may have replaced an output by an equal value of another name.
-        let output_names = model.outputs().iter().map(|output| output.name.clone()).collect();
+        let output_names = model.outputs().iter().map(|output| output.name.as_str().into()).collect();
         let before_passes = device.gpu().map(|_| model.graph().clone());
         Ok(Session { output_names, before_passes, ..session })
     }
@@ -119,7 +134,7 @@ impl Session {
         if !unsupported.is_empty() {
             return Err(Error::Unsupported(unsupported));
         }
-        let output_names = graph.outputs.iter().map(|id| graph.value(*id).name.clone()).collect();
+        let output_names = graph.outputs.iter().map(|id| graph.value(*id).name.as_str().into()).collect();
         let entry = Arc::new(Entry::new(graph, device, &options, &keep)?);
         let (device, replaced) = (device.clone(), Mutex::default());
         Ok(Session { device, before_passes: None, entry, replaced, options, output_names, keep })
@@ -140,7 +155,7 @@ impl Session {
     /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
     /// let x = Tensor::from_slice(&[2], &[-1.0f32, 2.0])?;
     /// let outputs = session.run(&[("x", &x)])?;
-    /// assert_eq!(outputs[0].1.to_vec::<f32>()?, [0.0, 2.0]);
+    /// assert_eq!(outputs["y"].as_slice::<f32>()?, [0.0, 2.0]);
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
@@ -175,14 +190,14 @@ impl Session {
     }
 
     fn named(&self, tensors: Vec<Tensor>) -> Outputs {
-        self.output_names.iter().cloned().zip(tensors).collect()
+        Outputs::new(&self.output_names, tensors)
     }
 
     /// What a run on inputs of these shapes dispatches, and what memory it takes. Nothing runs; the plan is kept for runs to
     /// come. See [`PlanSummary`] for an example.
     ///
     /// # Errors
-    /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, which has no plans.
+    /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
     pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
         let given = self.ordered(inputs)?;
         let (compiled, executable) = (given.entry.compiled()?, self.executable(&given)?);
@@ -193,13 +208,13 @@ impl Session {
     /// take less than a run: what lies between them is not measured. See [`KernelTime`] for an example.
     ///
     /// # Errors
-    /// As [`Session::run`]; [`Error::Gpu`] on the CPU reference, or if the device has no timestamp queries.
+    /// As [`Session::run`]; [`Error::Device`] on the CPU reference, or if the device has no timestamp queries.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
         let given = self.ordered(inputs)?;
         self.executable(&given)?.profile(&given.entry.graph, &given.inputs)
     }
 
-    pub(crate) fn output_names(&self) -> &[String] {
+    pub(crate) fn output_names(&self) -> &[Arc<str>] {
         &self.output_names
     }
 
@@ -215,20 +230,25 @@ impl Session {
 
     /// The inputs in the graph's order, checked against what the model declares.
     pub(crate) fn ordered<G: Given>(&self, given: &[(&str, &G)]) -> Result<Ordered<G>> {
-        let fail = |name: &str, reason: String| Error::Input { name: name.into(), reason };
         let twice = |&i: &usize| given[..i].iter().any(|(name, _)| *name == given[i].0);
         if let Some(i) = (0..given.len()).find(twice) {
-            return Err(fail(given[i].0, "is given twice".into()));
+            return Err(InputError::Twice { name: given[i].0.into() }.into());
         }
         let entry = self.entry_for(given)?;
         let graph = &entry.graph;
         let mut inputs = Vec::with_capacity(graph.inputs.len());
-        for value in graph.inputs.iter().map(|id| graph.value(*id)) {
+        let mut missing = Vec::new();
+        for id in &graph.inputs {
+            let value = graph.value(*id);
             let Some(&(_, given)) = given.iter().find(|(given, _)| *given == value.name) else {
-                return Err(fail(&value.name, "is missing".into()));
+                missing.push(ValueInfo::of(graph, *id));
+                continue;
             };
-            check(given, value).map_err(|reason| fail(&value.name, reason))?;
+            check(given, value)?;
             inputs.push(given.clone());
+        }
+        if !missing.is_empty() {
+            return Err(InputError::Missing(missing).into());
         }
         entry.check_names(&inputs)?;
         Ok(Ordered { entry, inputs })
@@ -255,10 +275,8 @@ impl Session {
 
     fn no_such_input(&self, name: &str) -> Error {
         let graph = self.listed();
-        let names: Vec<&str> =
-            graph.listed_inputs().iter().map(|id| graph.value(*id).name.as_str()).collect();
-        let reason = format!("the model has no such input; it has {}", names.join(", "));
-        Error::Input { name: name.into(), reason }
+        let expected = graph.listed_inputs().iter().map(|id| graph.value(*id).name.clone()).collect();
+        InputError::Unknown { name: name.into(), expected }.into()
     }
 
     /// The graph in which these defaults are inputs, from the cache or made now.
@@ -273,7 +291,7 @@ impl Session {
         }
         let entry = Arc::new(Entry::new(Arc::new(graph), &self.device, &self.options, &self.keep)?);
         replaced.push_front((defaults, entry.clone()));
-        replaced.truncate(self.options.plan_cache.max(1));
+        replaced.truncate(self.options.plan_cache);
         Ok(entry)
     }
 
@@ -293,17 +311,17 @@ impl Session {
             return Ok(executable);
         }
         plans.push_front((signature, executable.clone()));
-        plans.truncate(self.options.plan_cache.max(1));
+        plans.truncate(self.options.plan_cache);
         Ok(executable)
     }
 
-    fn gpu(&self) -> Result<&Arc<Gpu>> {
+    pub(crate) fn gpu(&self) -> Result<&Arc<Gpu>> {
         self.device.gpu().ok_or_else(no_plans)
     }
 }
 
 fn no_plans() -> Error {
-    Error::Gpu("the CPU reference has no plans; open a GPU device (`Device::new`)".into())
+    Device::reference().cannot("it has no plans; open a GPU (`Device::new`)")
 }
 
 impl Entry {
@@ -333,20 +351,16 @@ impl Entry {
     /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
     fn check_names(&self, inputs: &[impl Given]) -> Result<()> {
         let size = |place: Place| inputs.get(place.input)?.shape().get(place.axis).copied();
-        let input = |place: Place| &self.graph.value(self.graph.inputs[place.input]).name;
+        let input = |place: Place| self.graph.value(self.graph.inputs[place.input]).name.clone();
         for SameSize { first, other, name } in &self.same_sizes {
             let (Some(expected), Some(size)) = (size(*first), size(*other)) else { continue };
             if size != expected {
-                return Err(Error::Input {
-                    name: input(*other).clone(),
-                    reason: format!(
-                        "axis {} has size {size}, and axis {} of input '{}' has size {expected}; the model calls \
-                         both '{name}', so they must be equal",
-                        other.axis,
-                        first.axis,
-                        input(*first)
-                    ),
-                });
+                let (axis, other_axis, dimension) = (other.axis, first.axis, name.clone());
+                let (name, other) = (input(*other), input(*first));
+                let given = size;
+                let error =
+                    InputError::Dimension { name, axis, given, other, other_axis, expected, dimension };
+                return Err(error.into());
             }
         }
         Ok(())
@@ -453,23 +467,19 @@ impl Given for Tensor {
     }
 }
 
-fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), String> {
-    if value.dtype.is_some_and(|dtype| dtype != tensor.dtype()) {
-        let wanted = value.dtype.map_or("?", DType::name);
-        return Err(format!("is {}, and the model takes {wanted}", tensor.dtype()));
+fn check(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), InputError> {
+    let name = || value.name.clone();
+    let shape = || tensor.shape().to_vec();
+    if let Some(expected) = value.dtype.filter(|expected| *expected != tensor.dtype()) {
+        return Err(InputError::DType { name: name(), expected, given: tensor.dtype() });
     }
     if facts::is_too_large(tensor.shape()) {
-        return Err(format!(
-            "has shape {:?}, whose sizes other than 0 make more than {} elements",
-            tensor.shape(),
-            facts::MAX_COUNT
-        ));
+        return Err(InputError::TooLarge { name: name(), given: shape(), limit: facts::MAX_COUNT });
     }
     let Some(dims) = &value.shape else { return Ok(()) };
     let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
     if dims.len() != tensor.shape().len() || !dims.iter().zip(tensor.shape()).all(fits) {
-        let wanted: Vec<String> = dims.iter().map(|dim| dim.to_string()).collect();
-        return Err(format!("has shape {:?}, and the model takes [{}]", tensor.shape(), wanted.join(", ")));
+        return Err(InputError::Shape { name: name(), expected: dims.clone(), given: shape() });
     }
     Ok(())
 }

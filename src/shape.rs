@@ -1,9 +1,77 @@
-//! Shapes: most have few dimensions, and planning makes thousands of them, so that they lie in place.
+//! Shapes: as the model declares them, and as a run has them. Most have few dimensions, and planning makes thousands of them,
+//! so that they lie in place.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use smallvec::SmallVec;
+
+use crate::DType;
+
+/// One dimension as the model declares it.
+///
+/// ```
+/// use sardonyx::Dim;
+/// assert_eq!(Dim::Symbol("batch".into()).to_string(), "batch");
+/// assert_eq!(Dim::Unknown.to_string(), "?");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(untagged)]
+pub enum Dim {
+    /// A fixed size.
+    Known(usize),
+    /// A size that each run may choose; dimensions of inputs with equal names have equal sizes.
+    Symbol(String),
+    /// A size without a name.
+    Unknown,
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Known(n) => write!(f, "{n}"),
+            Dim::Symbol(name) => f.write_str(name),
+            Dim::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// What a model declares of one of its inputs or outputs.
+///
+/// ```
+/// use sardonyx::{DType, Dim, ValueInfo};
+/// let info = ValueInfo {
+///     name: "pixels".into(),
+///     dtype: Some(DType::F32),
+///     shape: Some(vec![Dim::Symbol("batch".into()), Dim::Known(3)]),
+///     has_default: false,
+/// };
+/// assert_eq!(info.to_string(), "pixels: float32[batch, 3]");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ValueInfo {
+    /// The name that the model gives it.
+    pub name: String,
+    /// The element type, if it is declared and the value is a tensor.
+    pub dtype: Option<DType>,
+    /// The dimensions, if at least their number is declared.
+    pub shape: Option<Vec<Dim>>,
+    /// Whether it is an input that the model has a value for, so that a run may leave it out.
+    pub has_default: bool,
+}
+
+impl fmt::Display for ValueInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.dtype.map_or("?", DType::name))?;
+        match &self.shape {
+            Some(shape) => {
+                write!(f, "[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))?
+            }
+            None => f.write_str("[...]")?,
+        }
+        f.write_str(if self.has_default { ", optional" } else { "" })
+    }
+}
 
 /// The sizes of a tensor's dimensions, outermost first.
 #[derive(Clone, Default, Eq)]

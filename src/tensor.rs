@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ndarray::{Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, Data, Dimension};
 
 use crate::{DType, Error, Result};
 
@@ -21,11 +22,11 @@ use crate::{DType, Error, Result};
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
-    data: Data,
+    data: Elements,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Data {
+enum Elements {
     Raw(Bytes),
     Text(Arc<[String]>),
 }
@@ -36,7 +37,7 @@ enum Data {
 /// use sardonyx::{DType, Element};
 /// assert_eq!(<i64 as Element>::DTYPE, DType::I64);
 /// ```
-pub trait Element: bytemuck::Pod {
+pub trait Element: bytemuck::Pod + Send + Sync {
     /// The dtype of tensors of this type.
     const DTYPE: DType;
 }
@@ -62,7 +63,47 @@ impl Tensor {
     /// # Errors
     /// [`Error::Tensor`] if the shape does not hold exactly `values.len()` elements.
     pub fn from_slice<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor> {
-        Tensor::from_raw(T::DTYPE, shape, Bytes::copy_from_slice(bytemuck::cast_slice(values)))
+        Tensor::from_vec(shape, values.to_vec())
+    }
+
+    /// A tensor of `shape` that takes over `values`; nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the shape does not hold exactly `values.len()` elements.
+    ///
+    /// ```
+    /// let tokens = sardonyx::Tensor::from_vec(&[1, 3], vec![101i64, 2023, 102])?;
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn from_vec<T: Element>(shape: &[usize], values: Vec<T>) -> Result<Tensor> {
+        Tensor::from_raw(T::DTYPE, shape, into_bytes(values))
+    }
+
+    /// A tensor of zeros; of `false` or of empty strings where those are the elements.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if `shape` has more elements than memory can hold.
+    ///
+    /// ```
+    /// use sardonyx::{DType, Tensor};
+    /// assert_eq!(Tensor::zeros(DType::F32, &[2, 2])?.as_slice::<f32>()?, [0.0; 4]);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let too_large = || Error::Tensor(format!("{dtype}{shape:?} is larger than memory"));
+        let count = checked_count(shape).ok_or_else(too_large)?;
+        if dtype == DType::String {
+            let mut strings = Vec::new();
+            strings.try_reserve_exact(count).map_err(|_| too_large())?;
+            strings.resize(count, String::new());
+            return Tensor::from_strings(shape, strings);
+        }
+        let bytes = dtype.bytes_of(count).ok_or_else(too_large)?;
+        // Whole words, so that the elements are aligned.
+        let mut words = Vec::new();
+        words.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| too_large())?;
+        words.resize(bytes.div_ceil(8), 0u64);
+        Tensor::from_raw(dtype, shape, into_bytes(words).slice(..bytes))
     }
 
     /// A tensor over bytes in ONNX's raw form; nothing is copied.
@@ -88,7 +129,7 @@ impl Tensor {
                 data.len()
             )));
         }
-        Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Raw(data) })
+        Ok(Tensor { dtype, shape: shape.to_vec(), data: Elements::Raw(data) })
     }
 
     /// A bool tensor.
@@ -119,7 +160,7 @@ impl Tensor {
         if checked_count(shape) != Some(values.len()) {
             return Err(Error::Tensor(format!("shape {shape:?} does not hold {} strings", values.len())));
         }
-        Ok(Tensor { dtype: DType::String, shape: shape.to_vec(), data: Data::Text(values.into()) })
+        Ok(Tensor { dtype: DType::String, shape: shape.to_vec(), data: Elements::Text(values.into()) })
     }
 
     /// The element type.
@@ -146,24 +187,24 @@ impl Tensor {
     /// The bytes in ONNX's raw form; empty for strings.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
-            Data::Raw(bytes) => bytes,
-            Data::Text(_) => &[],
+            Elements::Raw(bytes) => bytes,
+            Elements::Text(_) => &[],
         }
     }
 
     /// The bytes, shared.
     pub(crate) fn shared_bytes(&self) -> Bytes {
         match &self.data {
-            Data::Raw(bytes) => bytes.clone(),
-            Data::Text(_) => Bytes::new(),
+            Elements::Raw(bytes) => bytes.clone(),
+            Elements::Text(_) => Bytes::new(),
         }
     }
 
     /// The strings of a string tensor.
     pub fn strings(&self) -> Option<&[String]> {
         match &self.data {
-            Data::Raw(_) => None,
-            Data::Text(strings) => Some(strings),
+            Elements::Raw(_) => None,
+            Elements::Text(strings) => Some(strings),
         }
     }
 
@@ -172,10 +213,53 @@ impl Tensor {
     /// # Errors
     /// [`Error::Tensor`] if `T` is not the tensor's element type.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        self.check_elements::<T>()?;
+        Ok(bytemuck::pod_collect_to_vec(self.bytes()))
+    }
+
+    /// The elements where they lie, in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if `T` is not the tensor's element type, or if the tensor was made of bytes ([`Tensor::from_raw`], a
+    /// model's file) that begin at an address which is no multiple of an element's size. Tensors that a run gives never do.
+    ///
+    /// ```
+    /// let t = sardonyx::Tensor::from_slice(&[2], &[3i64, 4])?;
+    /// assert_eq!(t.as_slice::<i64>()?, [3, 4]);
+    /// assert!(t.as_slice::<f32>().is_err());
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
+        self.check_elements::<T>()?;
+        match self.bytes() {
+            [] => Ok(&[]),
+            bytes => bytemuck::try_cast_slice(bytes).map_err(|_| {
+                let size = align_of::<T>();
+                Error::Tensor(format!("its bytes begin at no multiple of {size}; `to_vec` copies them"))
+            }),
+        }
+    }
+
+    fn check_elements<T: Element>(&self) -> Result<()> {
         if T::DTYPE != self.dtype {
             return Err(Error::Tensor(format!("a {} tensor was read as {}", self.dtype, T::DTYPE)));
         }
-        Ok(bytemuck::pod_collect_to_vec(self.bytes()))
+        Ok(())
+    }
+
+    /// The elements where they lie, as an `ndarray` view.
+    ///
+    /// # Errors
+    /// As [`Tensor::as_slice`].
+    ///
+    /// ```
+    /// let t = sardonyx::Tensor::from_slice(&[2, 1], &[1i64, 2])?;
+    /// assert_eq!(t.view::<i64>()?[[1, 0]], 2);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
+        let view = ArrayViewD::from_shape(self.shape.clone(), self.as_slice()?);
+        view.map_err(|error| Error::Tensor(error.to_string()))
     }
 
     /// A copy as an `ndarray` array.
@@ -189,24 +273,31 @@ impl Tensor {
     /// assert_eq!(a[[1, 0]], 2);
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
-    pub fn to_array<T: Element>(&self) -> Result<ndarray::ArrayD<T>> {
-        ndarray::ArrayD::from_shape_vec(self.shape.clone(), self.to_vec()?)
-            .map_err(|e| Error::Tensor(e.to_string()))
+    pub fn to_array<T: Element>(&self) -> Result<ArrayD<T>> {
+        ArrayD::from_shape_vec(self.shape.clone(), self.to_vec()?)
+            .map_err(|error| Error::Tensor(error.to_string()))
     }
 
-    /// A tensor with a copy of an `ndarray` array's elements, in its logical order.
+    /// A tensor with a copy of the elements of an `ndarray` array or view, in its logical order. [`Tensor::try_from`] takes
+    /// over an array that it is given by value.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the array is too large.
     ///
     /// ```
-    /// let t = sardonyx::Tensor::from_array(&ndarray::arr1(&[1.0f32, 2.0]))?;
+    /// use sardonyx::{Tensor, ndarray};
+    /// let t = Tensor::from_array(&ndarray::arr1(&[1.0f32, 2.0]))?;
     /// assert_eq!(t.shape(), [2]);
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
-    pub fn from_array<T: Element, D: ndarray::Dimension>(array: &ndarray::Array<T, D>) -> Result<Tensor> {
-        let values: Vec<T> = array.iter().copied().collect();
-        Tensor::from_slice(array.shape(), &values)
+    pub fn from_array<T, S, D>(array: &ArrayBase<S, D>) -> Result<Tensor>
+    where
+        T: Element,
+        S: Data<Elem = T>,
+        D: Dimension,
+    {
+        let values = array.as_slice().map_or_else(|| array.iter().copied().collect(), <[T]>::to_vec);
+        Tensor::from_vec(array.shape(), values)
     }
 
     /// The same elements under another shape.
@@ -218,9 +309,148 @@ impl Tensor {
     }
 }
 
+/// The bytes of `values`, which are not copied.
+pub(crate) fn into_bytes<T: bytemuck::Pod + Send + Sync>(values: Vec<T>) -> Bytes {
+    struct Owner<T>(Vec<T>);
+    impl<T: bytemuck::Pod> AsRef<[u8]> for Owner<T> {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    Bytes::from_owner(Owner(values))
+}
+
+/// ```
+/// use sardonyx::{Tensor, ndarray::Array2};
+/// let tensor = Tensor::try_from(&Array2::<f32>::zeros((2, 3)))?;
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+impl<T: Element, S: Data<Elem = T>, D: Dimension> TryFrom<&ArrayBase<S, D>> for Tensor {
+    type Error = Error;
+
+    fn try_from(array: &ArrayBase<S, D>) -> Result<Tensor> {
+        Tensor::from_array(array)
+    }
+}
+
+/// Copies nothing where the array is in row-major order, and has no elements beside its own.
+impl<T: Element, D: Dimension> TryFrom<Array<T, D>> for Tensor {
+    type Error = Error;
+
+    fn try_from(array: Array<T, D>) -> Result<Tensor> {
+        if !array.is_standard_layout() {
+            return Tensor::from_array(&array);
+        }
+        let (shape, count) = (array.shape().to_vec(), array.len());
+        match array.into_raw_vec_and_offset() {
+            (values, None | Some(0)) if values.len() == count => Tensor::from_vec(&shape, values),
+            (values, offset) => {
+                let first = offset.unwrap_or(0);
+                Tensor::from_slice(&shape, values.get(first..first + count).unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl<T: Element, D: Dimension> TryFrom<ArrayView<'_, T, D>> for Tensor {
+    type Error = Error;
+
+    fn try_from(view: ArrayView<'_, T, D>) -> Result<Tensor> {
+        Tensor::from_array(&view)
+    }
+}
+
+impl<T: Element> TryFrom<&Tensor> for ArrayD<T> {
+    type Error = Error;
+
+    fn try_from(tensor: &Tensor) -> Result<ArrayD<T>> {
+        tensor.to_array()
+    }
+}
+
+impl<T: Element> TryFrom<Tensor> for ArrayD<T> {
+    type Error = Error;
+
+    fn try_from(tensor: Tensor) -> Result<ArrayD<T>> {
+        tensor.to_array()
+    }
+}
+
+/// ```
+/// use sardonyx::{Tensor, ndarray::ArrayViewD};
+/// let tensor = Tensor::from_slice(&[2], &[1.0f32, 2.0])?;
+/// let view: ArrayViewD<f32> = (&tensor).try_into()?;
+/// assert_eq!(view.sum(), 3.0);
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+impl<'a, T: Element> TryFrom<&'a Tensor> for ArrayViewD<'a, T> {
+    type Error = Error;
+
+    fn try_from(tensor: &'a Tensor) -> Result<ArrayViewD<'a, T>> {
+        tensor.view()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_keep_their_logical_order() {
+        let array = ndarray::arr2(&[[1i32, 2, 3], [4, 5, 6]]);
+        let rows = Tensor::try_from(array.clone()).unwrap();
+        assert_eq!((rows.shape(), rows.as_slice::<i32>().unwrap()), (&[2, 3][..], &[1, 2, 3, 4, 5, 6][..]));
+        let columns = Tensor::try_from(array.t()).unwrap();
+        assert_eq!(
+            (columns.shape(), columns.as_slice::<i32>().unwrap()),
+            (&[3, 2][..], &[1, 4, 2, 5, 3, 6][..])
+        );
+        let turned = Tensor::try_from(array.clone().reversed_axes()).unwrap();
+        assert_eq!(turned, columns);
+        // An owned array whose memory begins before it and ends behind it.
+        let part = array.clone().slice_move(ndarray::s![1.., 1..2]);
+        assert_eq!(Tensor::try_from(part).unwrap(), Tensor::from_slice(&[1, 1], &[5i32]).unwrap());
+        let back: ndarray::ArrayD<i32> = (&columns).try_into().unwrap();
+        assert_eq!(back, array.t().into_dyn());
+        let view: ArrayViewD<i32> = (&rows).try_into().unwrap();
+        assert_eq!(view, array.view().into_dyn());
+        assert!(ArrayD::<f32>::try_from(rows).is_err());
+    }
+
+    #[test]
+    fn vectors_and_arrays_are_taken_over() {
+        let values = vec![1.0f64, 2.0];
+        let place = values.as_ptr();
+        let tensor = Tensor::from_vec(&[2], values).unwrap();
+        assert_eq!(tensor.as_slice::<f64>().unwrap().as_ptr(), place);
+        let array = ndarray::arr1(&[1u8, 2]);
+        let place = array.as_ptr();
+        assert_eq!(Tensor::try_from(array).unwrap().bytes().as_ptr(), place);
+    }
+
+    #[test]
+    fn slices_of_bytes_at_any_address() {
+        let bytes = into_bytes(vec![0u64, 0, 0]);
+        let aligned = Tensor::from_raw(DType::F64, &[2], bytes.slice(8..)).unwrap();
+        assert_eq!(aligned.as_slice::<f64>().unwrap(), [0.0; 2]);
+        let odd = Tensor::from_raw(DType::F64, &[2], bytes.slice(1..17)).unwrap();
+        let error = odd.as_slice::<f64>().unwrap_err().to_string();
+        assert_eq!(error, "tensor: its bytes begin at no multiple of 8; `to_vec` copies them");
+        assert_eq!(odd.to_vec::<f64>().unwrap(), [0.0; 2]);
+        assert!(Tensor::from_raw(DType::F64, &[0, 2], Bytes::new()).unwrap().as_slice::<f64>().is_ok());
+    }
+
+    #[test]
+    fn zeros_of_every_type() {
+        for dtype in (0..30).filter_map(DType::from_onnx) {
+            let zeros = Tensor::zeros(dtype, &[3, 5]).unwrap();
+            assert_eq!((zeros.dtype(), zeros.len()), (dtype, 15));
+            assert!(zeros.bytes().iter().all(|byte| *byte == 0));
+        }
+        assert_eq!(Tensor::zeros(DType::F64, &[]).unwrap().as_slice::<f64>().unwrap(), [0.0]);
+        assert!(Tensor::zeros(DType::F32, &[usize::MAX, 2]).is_err());
+        assert!(Tensor::zeros(DType::F32, &[usize::MAX / 8]).is_err());
+    }
 
     #[test]
     fn sizes_are_checked() {

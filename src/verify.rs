@@ -13,7 +13,7 @@ use crate::graph::ValueId;
 use crate::ops::case::splitmix;
 use crate::ops::{Graph, Node};
 use crate::reference::{self, Values};
-use crate::{DType, Device, Error, Model, Result, Session, SessionOptions, Tensor};
+use crate::{DType, Device, Model, Result, Session, SessionOptions, Tensor};
 
 /// The greatest errors that are no divergence, as parts of a value's greatest magnitude.
 ///
@@ -21,11 +21,13 @@ use crate::{DType, Device, Error, Model, Result, Session, SessionOptions, Tensor
 /// one node, and below for tens of them; a wrong element is off by as much as its own magnitude.
 ///
 /// ```
-/// let tolerances = sardonyx::Tolerances { output: 1e-2, ..sardonyx::Tolerances::default() };
-/// assert_eq!(sardonyx::Tolerances::from(1e-3), sardonyx::Tolerances::default());
+/// use sardonyx::Tolerances;
+/// let tolerances = Tolerances::new().output(1e-2);
+/// assert_eq!(Tolerances::from(1e-3), Tolerances::new());
 /// # assert!(tolerances.node < tolerances.output);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Tolerances {
     /// Of a node's value, on the inputs that the device gave the node.
     pub node: f64,
@@ -36,6 +38,23 @@ pub struct Tolerances {
 impl Default for Tolerances {
     fn default() -> Tolerances {
         Tolerances { node: 1e-3, output: 1e-3 }
+    }
+}
+
+impl Tolerances {
+    /// 1e-3 for both.
+    pub fn new() -> Tolerances {
+        Tolerances::default()
+    }
+
+    /// The greatest error of a node's value, on the inputs that the device gave the node.
+    pub fn node(self, node: f64) -> Tolerances {
+        Tolerances { node, ..self }
+    }
+
+    /// The greatest error of an output of a normal run, from the model's inputs on.
+    pub fn output(self, output: f64) -> Tolerances {
+        Tolerances { output, ..self }
     }
 }
 
@@ -207,9 +226,9 @@ pub fn verify(
     tolerances: impl Into<Tolerances>,
 ) -> Result<Verification> {
     if device.is_reference() {
-        return Err(Error::Gpu("a device other than the CPU reference is needed to compare with it".into()));
+        return Err(device.cannot("it is what a device is compared with; open a GPU (`Device::new`)"));
     }
-    let options = SessionOptions { fusion: false, ..SessionOptions::default() };
+    let options = SessionOptions::new().fusion(false);
     let graph = model.graph_taking(inputs);
     let made = made_values(&graph).map(|made| made.1).collect();
     let alone = Followed::new(device, graph, options, inputs, made)?;

@@ -93,7 +93,7 @@ fn a_session_runs_on_the_hosts_device() {
         let device = host.sardonyx();
         let x = Tensor::from_slice(&[1, 4], &[1.0f32, -3.0, 0.5, 2.0]).unwrap();
         let outputs = session(&device, &steps()).run(&[("x", &x)]).unwrap();
-        assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), [4.0, 4.0, 7.0, 13.0]);
+        assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [4.0, 4.0, 7.0, 13.0]);
     }
 }
 
@@ -259,7 +259,10 @@ fn bindings_that_cannot_be() {
         "input 'z': the model has no such input; it has x"
     );
     assert_eq!(refused(bound().output_buffer("z", &y)), "output 'z': the model has no such output; it has y");
-    assert_eq!(refused(session.bind().output_buffer("y", &y)), "input 'x': is missing");
+    assert_eq!(
+        refused(session.bind().output_buffer("y", &y)),
+        "input 'x': is missing; the model takes x: float32[n, 4]"
+    );
     assert_eq!(refused(bound().input_buffer("x", &y, &[2, 4])), "input 'x': is given twice");
     assert_eq!(refused(bound().output_buffer("y", &y).output_buffer("y", &y)), "output 'y': is bound twice");
     assert_eq!(
@@ -287,7 +290,28 @@ fn bindings_that_cannot_be() {
     let reference = Device::reference();
     let session = self::session(&reference, &steps());
     let error = session.bind().input_buffer("x", &x, &[2, 4]).build().unwrap_err();
-    assert!(matches!(error, Error::Gpu(_)), "{error}");
+    assert!(matches!(error, Error::Device { .. }), "{error}");
+}
+
+/// Another device of the same adapter, and of the same instance: wgpu would say it in its own words.
+#[test]
+fn buffers_of_another_device_are_refused() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    for adapter in adapters {
+        let host = || {
+            let device = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()));
+            device.map(|(device, queue)| Host { device, queue }).unwrap()
+        };
+        let (own, other) = (host(), host());
+        let session = session(&own.sardonyx(), &steps());
+        let (x, foreign) = (own.empty(&[1, 4]), other.empty(&[1, 4]));
+        let why = "its buffer is another device's; make it with the device of the session (`Device::wgpu`)";
+        let error = session.bind().input_buffer("x", &foreign, &[1, 4]).build().unwrap_err();
+        assert_eq!(error.to_string(), format!("input 'x': {why}"));
+        let bound = session.bind().input_buffer("x", &x, &[1, 4]).output_buffer("y", &foreign);
+        assert_eq!(bound.build().unwrap_err().to_string(), format!("output 'y': {why}"));
+    }
 }
 
 #[test]

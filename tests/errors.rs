@@ -1,7 +1,10 @@
 //! Every kind of error, with the message that a user sees.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use sardonyx::{Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor, wgpu};
+use sardonyx::{
+    DType, Device, DeviceOptions, Dim, Error, InputError, Model, Select, Session, SessionOptions, Tensor,
+    wgpu,
+};
 use sardonyx_testing::devices;
 use sardonyx_testing::onnx::build::{
     FLOAT, INT64, bytes, empty, external, graph, import, int, ints, model, node, value, weights,
@@ -59,7 +62,7 @@ fn a_truncated_file() {
 #[test]
 fn bytes_that_are_no_protobuf() {
     let error = Model::from_bytes(&b"<html>Not found</html>"[..]).unwrap_err();
-    assert!(matches!(error, Error::Decode(_)), "{error}");
+    assert!(matches!(error, Error::Decode { .. }), "{error}");
     assert!(error.to_string().starts_with("not an ONNX model: "), "{error}");
     assert_eq!(Model::from_bytes(Vec::new()).unwrap_err().to_string(), "not an ONNX model: it is empty");
 }
@@ -120,12 +123,103 @@ fn inputs_that_do_not_fit() {
     let x = ones(&[2, 3]);
     let error = |inputs: &[(&str, &Tensor)]| run_error(&model, inputs);
     assert_eq!(error(&[("z", &x)]), "input 'z': the model has no such input; it has x");
-    assert_eq!(error(&[]), "input 'x': is missing");
+    assert_eq!(error(&[]), "input 'x': is missing; the model takes x: float32[n, 3]");
     assert_eq!(error(&[("x", &x), ("x", &x)]), "input 'x': is given twice");
     let doubles = Tensor::from_slice(&[1, 3], &[1.0f64; 3]).unwrap();
     assert_eq!(error(&[("x", &doubles)]), "input 'x': is float64, and the model takes float32");
     assert_eq!(error(&[("x", &ones(&[3]))]), "input 'x': has shape [3], and the model takes [n, 3]");
     assert_eq!(error(&[("x", &ones(&[2, 4]))]), "input 'x': has shape [2, 4], and the model takes [n, 3]");
+}
+
+#[test]
+fn inputs_that_do_not_fit_can_be_told_apart() {
+    let model = two_inputs(&["n", "2"], &["n"]);
+    let (x, y) = (ones(&[3, 2]), ones(&[3]));
+    let doubles = Tensor::from_slice(&[3], &[1.0f64; 3]).unwrap();
+    let missing: Vec<_> = model.inputs().to_vec();
+    let text = |text: &str| text.to_string();
+    let dims = vec![Dim::Symbol("n".into()), Dim::Known(2)];
+    let cases: [(&[(&str, &Tensor)], InputError); 7] = [
+        (&[], InputError::Missing(missing.clone())),
+        (&[("x", &x)], InputError::Missing(missing[1..].to_vec())),
+        (&[("z", &x)], InputError::Unknown { name: text("z"), expected: vec![text("x"), text("y")] }),
+        (&[("x", &x), ("x", &x)], InputError::Twice { name: text("x") }),
+        (
+            &[("x", &x), ("y", &doubles)],
+            InputError::DType { name: text("y"), expected: DType::F32, given: DType::F64 },
+        ),
+        (&[("x", &y), ("y", &y)], InputError::Shape { name: text("x"), expected: dims, given: vec![3] }),
+        (
+            &[("x", &ones(&[4, 2])), ("y", &y)],
+            InputError::Dimension {
+                name: text("y"),
+                axis: 0,
+                given: 3,
+                other: text("x"),
+                other_axis: 0,
+                expected: 4,
+                dimension: text("n"),
+            },
+        ),
+    ];
+    for (inputs, expected) in cases {
+        for device in all_devices() {
+            match session(&device, &model).run(inputs) {
+                Err(Error::Input(error)) => assert_eq!(error, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(
+        run_error(&model, &[]),
+        "2 inputs are missing; the model takes x: float32[n, 2], y: float32[n]"
+    );
+}
+
+/// An error's text is complete, or leaves its cause to `source()`: tools that print a whole chain print nothing twice.
+#[test]
+fn no_cause_is_printed_twice() {
+    let model = of(layer());
+    let reference = session(&Device::reference(), &model);
+    let errors = [
+        Model::load("no/such/model.onnx").unwrap_err(),
+        Model::from_bytes(&b"nothing"[..]).unwrap_err(),
+        reference.run(&[("z", &ones(&[1]))]).unwrap_err(),
+        reference.run(&[("x", &ones(&[1]))]).unwrap_err(),
+        reference.plan(&[("x", &ones(&[1, 3]))]).unwrap_err(),
+        Device::new(DeviceOptions::new().select(Select::Name("Voodoo 2".into()))).unwrap_err(),
+        Tensor::from_slice(&[3], &[1.0f32]).unwrap_err(),
+    ];
+    for error in errors {
+        let mut told = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(source) = cause {
+            assert!(!told.contains(&source.to_string()), "{told}: {source}");
+            told += &source.to_string();
+            cause = source.source();
+        }
+    }
+}
+
+#[test]
+fn errors_of_files_name_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (Model::load(&path).unwrap_err().to_string(), path.display().to_string())
+    };
+    let (text, path) = error("text.onnx", b"<html>Not found</html>");
+    assert!(text.starts_with(&format!("{path}: not an ONNX model: ")), "{text}");
+    let circle = graph(&["x"], vec![node("Relu", &["z"], &["y"])], &["y"]);
+    let (text, path) = error("circle.onnx", &bytes(&model(21, circle)));
+    assert_eq!(text, format!("{path}: invalid model: node 'y' uses 'z', which nothing makes"));
+    let mut main = graph(&["x"], vec![node("Add", &["x", "w"], &["y"])], &["y"]);
+    main.initializer = vec![external("w", &[1], &[("location", "none.bin")])];
+    let (text, path) = error("external.onnx", &bytes(&model(21, main)));
+    assert!(text.starts_with(&format!("{path}: external data of tensor 'w': ")), "{text}");
+    let error = Model::load(folder.path()).unwrap_err().to_string();
+    assert_eq!(error, format!("{}: not a regular file", folder.path().display()));
 }
 
 /// A graph that no operator refuses for these inputs, whatever their sizes.
@@ -157,7 +251,7 @@ fn dimensions_without_a_name_of_their_own_may_differ() {
         for name in ["?", "", "-1", "None"] {
             let model = two_inputs(&[name, "3"], &[name]);
             let outputs = session(&device, &model).run(&[("x", &ones(&[2, 3])), ("y", &ones(&[4]))]).unwrap();
-            assert_eq!((outputs[0].1.shape(), outputs[1].1.shape()), (&[2, 3][..], &[4][..]), "'{name}'");
+            assert_eq!((outputs[0].shape(), outputs[1].shape()), (&[2, 3][..], &[4][..]), "'{name}'");
         }
         let model = two_inputs(&["n", "m"], &["n"]);
         for n in [3, 5, 3] {
@@ -231,7 +325,8 @@ fn external_data_that_escape() {
         let mut main = graph(&["x"], vec![node("Add", &["x", "w"], &["y"])], &["y"]);
         main.initializer = vec![external("w", &[2], &[("location", location)])];
         std::fs::write(folder.join("m.onnx"), bytes(&model(21, main))).unwrap();
-        Model::load(folder.join("m.onnx")).unwrap_err().to_string()
+        let error = Model::load(folder.join("m.onnx")).unwrap_err().to_string();
+        error.replace(&format!("{}: ", folder.join("m.onnx").display()), "")
     };
     assert_eq!(
         load("../secret.bin"),
@@ -302,7 +397,7 @@ fn tensors_above_the_limit_of_a_binding() {
 
 #[test]
 fn an_adapter_that_is_not_there() {
-    let error = Device::new(DeviceOptions { select: Select::Name("Voodoo 2".into()) }).unwrap_err();
+    let error = Device::new(DeviceOptions::new().select(Select::Name("Voodoo 2".into()))).unwrap_err();
     assert!(matches!(error, Error::NoAdapter { .. }));
     let present: Vec<String> = sardonyx::adapters().into_iter().map(|adapter| adapter.name).collect();
     if present.is_empty() {
@@ -330,7 +425,7 @@ fn no_adapter_at_all() {
         return;
     }
     assert!(sardonyx::adapters().is_empty());
-    let error = Device::new(DeviceOptions { select: Select::Gpu }).unwrap_err();
+    let error = Device::new(DeviceOptions::new().select(Select::Gpu)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "no GPU adapter was found: install a Vulkan driver (software: Debian/Ubuntu package mesa-vulkan-drivers), or \
@@ -340,7 +435,7 @@ fn no_adapter_at_all() {
     let device = Device::new(DeviceOptions::default()).unwrap();
     assert!(device.is_reference());
     let outputs = session(&device, &of(layer())).run(&[("x", &ones(&[1, 3]))]).unwrap();
-    assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), [9.0, 12.0]);
+    assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [9.0, 12.0]);
 }
 
 fn host_devices(limits: wgpu::Limits) -> Vec<(wgpu::Device, wgpu::Queue)> {
@@ -407,7 +502,7 @@ fn a_lost_device_and_a_session_rebuilt() {
         lost(run(&self::session(&device, &model)).unwrap_err());
         let again = devices::open(device.name());
         let outputs = run(&self::session(&again, &model)).unwrap();
-        assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), [9.0, 12.0]);
+        assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [9.0, 12.0]);
     }
 }
 
@@ -421,7 +516,7 @@ fn a_device_lost_while_threads_run() {
                 scope.spawn(|| {
                     for _ in 0..1000 {
                         match session.run(&[("x", &ones(&[1, 3]))]) {
-                            Ok(outputs) => assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), [9.0, 12.0]),
+                            Ok(outputs) => assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [9.0, 12.0]),
                             Err(Error::DeviceLost(_)) => return,
                             Err(error) => panic!("{error}"),
                         }
@@ -438,7 +533,7 @@ fn a_device_lost_while_threads_run() {
 fn the_reference_has_no_plans() {
     let session = session(&Device::reference(), &of(layer()));
     let error = session.plan(&[("x", &ones(&[1, 3]))]).unwrap_err().to_string();
-    assert_eq!(error, "gpu: the CPU reference has no plans; open a GPU device (`Device::new`)");
+    assert_eq!(error, "device 'CPU reference': it has no plans; open a GPU (`Device::new`)");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn check(device: &Device, failures: &mut Vec<String>) {
 fn every_adapter_computes_what_onnx_runtime_does() {
     let mut failures = Vec::new();
     for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
-        check(&Device::new(DeviceOptions { select: Select::Name(adapter.name) }).unwrap(), &mut failures);
+        check(&Device::new(DeviceOptions::new().select(Select::Name(adapter.name))).unwrap(), &mut failures);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -76,7 +76,8 @@ fn a_second_shape_of_a_model_makes_no_pipeline() {
     let paths = models_by_name();
     for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
         for (name, shapes) in &models {
-            let device = Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();
+            let device =
+                Device::new(DeviceOptions::new().select(Select::Name(adapter.name.clone()))).unwrap();
             let model = Model::load(&paths[*name]).unwrap();
             let session = Session::new(&device, &model, SessionOptions::default()).unwrap();
             let mut pipelines = None;

@@ -2,7 +2,7 @@
 //! bits. A device reports them as the reference does, or computes what the reference does: never something else.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor};
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{GraphProto, NodeProto, TensorProto};
 use sardonyx_testing::{devices, onnx};
@@ -225,7 +225,7 @@ fn an_index_outside_of_its_axis_is_an_error_of_its_node() {
             }
             // Nothing of it is left.
             let after = session.run(&right).unwrap_or_else(|error| panic!("{op}: {error}"));
-            assert_eq!(before[0].1.bytes(), after[0].1.bytes(), "{op}");
+            assert_eq!(before[0].bytes(), after[0].bytes(), "{op}");
         }
     }
 }
@@ -284,8 +284,7 @@ fn cubics_of_wide_integers_are_refused() {
     let scales = weights("scales", &[4], &[1.0, 1.0, 1.0, 2.0]);
     let resize = |mode: &str| node("Resize", &["x", "", "scales"], &["y"]).with(string("mode", mode));
     let x = longs(&[1, 1, 1, 4], &[0, i64::from(i32::MAX), i64::from(i32::MAX), 0]);
-    let most =
-        |outputs: &[(String, Tensor)]| outputs[0].1.to_vec::<i64>().unwrap().into_iter().max().unwrap();
+    let most = |outputs: &Outputs| outputs[0].to_vec::<i64>().unwrap().into_iter().max().unwrap();
     for (mode, exceeds) in [("cubic", true), ("nearest", false)] {
         let mut main = alone(&resize(mode), &[("x", x.clone())]);
         main.initializer = vec![scales.clone()];
@@ -294,7 +293,7 @@ fn cubics_of_wide_integers_are_refused() {
         assert_eq!(most(&right) > i64::from(i32::MAX), exceeds, "{mode}");
         for device in devices::each() {
             match session(&device, &main).run(&[("x", &x)]) {
-                Ok(outputs) => assert!(!exceeds && outputs[0].1 == right[0].1, "{mode} on {}", device.name()),
+                Ok(outputs) => assert!(!exceeds && outputs[0] == right[0], "{mode} on {}", device.name()),
                 Err(error) => assert!(exceeds && error.to_string().contains("32 bits"), "{mode}: {error}"),
             }
         }
@@ -419,7 +418,7 @@ fn seeds() -> u64 {
 }
 
 /// Whether all values fit what the device computes in.
-fn fit(values: &[(String, Tensor)], dtype: DType) -> bool {
+fn fit(values: &Outputs, dtype: DType) -> bool {
     let fits = |tensor: &Tensor| match dtype {
         DType::I64 => tensor.to_vec::<i64>().unwrap().iter().all(|&v| i32::try_from(v).is_ok()),
         _ => tensor.to_vec::<u64>().unwrap().iter().all(|&v| u32::try_from(v).is_ok()),
@@ -467,13 +466,7 @@ fn integer_arithmetic_is_right_or_refused() {
         for device in &adapters {
             match session(device, &main).run(&inputs) {
                 Ok(outputs) => {
-                    assert_eq!(
-                        outputs[0].1,
-                        all[last].1,
-                        "seed {seed} on {}: {:?}",
-                        device.name(),
-                        main.node
-                    );
+                    assert_eq!(outputs[0], all[last], "seed {seed} on {}: {:?}", device.name(), main.node);
                     right += 1;
                 }
                 Err(error) => {

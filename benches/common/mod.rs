@@ -16,7 +16,7 @@ use sardonyx_testing::clock::cpu_time;
 pub fn device(kernels: Kernels) -> Device {
     let name = std::env::var("SARDONYX_DEVICE").unwrap_or("gpu".into());
     let select: Select = name.parse().unwrap();
-    with_kernels(Device::new(DeviceOptions { select }).unwrap(), kernels)
+    with_kernels(Device::new(DeviceOptions::new().select(select)).unwrap(), kernels)
 }
 
 /// The adapter whose device is measured.

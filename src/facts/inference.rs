@@ -131,8 +131,8 @@ impl FactBase {
         for (id, input) in graph.inputs.iter().zip(inputs) {
             let mut fact = Fact::new(input.dtype, input.shape.as_slice());
             if let (true, Some(tensor)) = (self.demanded[id.index()], &input.value) {
-                let array = Array::from_tensor(tensor)
-                    .map_err(|why| Error::Input { name: graph.value(*id).name.clone(), reason: why.0 })?;
+                let array =
+                    Array::from_tensor(tensor).map_err(|why| Error::value(&graph.value(*id).name, why))?;
                 fact.value = Some(Known { array: Arc::new(array), from_inputs: true });
             }
             facts.computed[id.index()] = Some(fact);

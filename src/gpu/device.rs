@@ -4,100 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::adapters::{self, AdapterSummary, DeviceOptions};
 use super::failure::Failures;
 use crate::kernels::shared::Block;
 use crate::kernels::{Class, Target, Variant};
 use crate::{Error, Result};
-
-/// What to install where no adapter is found.
-const NO_ADAPTER_HINT: &str = "install a Vulkan driver (software: Debian/Ubuntu package mesa-vulkan-drivers), \
-     or use the CPU reference (`Device::reference()`, `--device cpu`)";
-
-/// Which device to take.
-///
-/// ```
-/// use sardonyx::Select;
-/// assert_eq!("auto".parse(), Ok(Select::Auto));
-/// assert_eq!("llvmpipe".parse(), Ok(Select::Name("llvmpipe".into())));
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Select {
-    /// The best GPU adapter, or the CPU reference if there is none.
-    #[default]
-    Auto,
-    /// The best GPU adapter.
-    Gpu,
-    /// The CPU reference.
-    Cpu,
-    /// The first adapter whose name, driver or backend contains this text, upper and lower case alike.
-    Name(String),
-}
-
-impl std::str::FromStr for Select {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Select, Self::Err> {
-        Ok(match text {
-            "auto" => Select::Auto,
-            "gpu" => Select::Gpu,
-            "cpu" => Select::Cpu,
-            name => Select::Name(name.into()),
-        })
-    }
-}
-
-/// How to make a [`Device`].
-///
-/// ```
-/// use sardonyx::{DeviceOptions, Select};
-/// let options = DeviceOptions { select: Select::Cpu, ..Default::default() };
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct DeviceOptions {
-    /// Which device to take.
-    pub select: Select,
-}
-
-/// One adapter, as `sardonyx devices` lists it.
-///
-/// ```
-/// for adapter in sardonyx::adapters() {
-///     println!("{} ({})", adapter.name, adapter.backend);
-/// }
-/// ```
-#[derive(Clone, Debug, serde::Serialize)]
-#[non_exhaustive]
-pub struct AdapterSummary {
-    /// The adapter's name.
-    pub name: String,
-    /// `vulkan`, `metal`, `dx12`, ...
-    pub backend: String,
-    /// The driver and its version.
-    pub driver: String,
-    /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, ...
-    pub kind: String,
-    /// Whether it computes on the CPU.
-    pub software: bool,
-    /// Features that kernels may use.
-    pub features: Vec<String>,
-    /// Least and greatest subgroup size.
-    pub subgroup_sizes: (u32, u32),
-    /// Bytes that one binding may span.
-    pub max_storage_buffer_binding_size: u64,
-    /// Bytes of one buffer.
-    pub max_buffer_size: u64,
-    /// Storage buffers that one kernel may bind.
-    pub max_storage_buffers_per_shader_stage: u32,
-    /// Bytes of workgroup memory.
-    pub max_compute_workgroup_storage_size: u32,
-    /// Invocations in one workgroup.
-    pub max_compute_invocations_per_workgroup: u32,
-    /// Alignment of a binding's offset, in bytes.
-    pub min_storage_buffer_offset_alignment: u32,
-    /// Why the adapter cannot be used, if it cannot.
-    pub below_floor: Option<String>,
-}
 
 /// Objects that Sardonyx created and work that it submitted on a device since the [`Device`] was made. What a host records
 /// with [`Binding::record`](crate::Binding::record) is the host's, and not counted.
@@ -182,7 +93,7 @@ pub struct Device(Option<Arc<Gpu>>);
 pub(crate) struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
-    pub(crate) info: wgpu::AdapterInfo,
+    pub(crate) adapter: AdapterSummary,
     pub(crate) target: Target,
     pub(super) counters: AtomicCounters,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
@@ -215,96 +126,6 @@ fn in_threads<'k, K: Sync, T: Send>(keys: Vec<&'k K>, make: impl Fn(&'k K) -> T 
     made.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
-        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
-    })
-}
-
-fn all_adapters() -> Vec<wgpu::Adapter> {
-    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()))
-}
-
-/// Every adapter of this machine, usable or not.
-///
-/// ```
-/// assert!(sardonyx::adapters().iter().all(|adapter| !adapter.backend.is_empty()));
-/// ```
-pub fn adapters() -> Vec<AdapterSummary> {
-    all_adapters().iter().map(summary).collect()
-}
-
-fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
-    let (info, limits) = (adapter.get_info(), adapter.limits());
-    AdapterSummary {
-        backend: info.backend.to_string(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-        kind: format!("{:?}", info.device_type),
-        software: info.device_type == wgpu::DeviceType::Cpu,
-        features: adapter
-            .features()
-            .intersection(useful_features())
-            .iter_names()
-            .map(|f| f.0.into())
-            .collect(),
-        subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
-        max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
-        max_buffer_size: limits.max_buffer_size,
-        max_storage_buffers_per_shader_stage: limits.max_storage_buffers_per_shader_stage,
-        max_compute_workgroup_storage_size: limits.max_compute_workgroup_storage_size,
-        max_compute_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
-        min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment,
-        below_floor: below_floor(&limits),
-        name: info.name,
-    }
-}
-
-fn useful_features() -> wgpu::Features {
-    wgpu::Features::SUBGROUP
-        | wgpu::Features::SUBGROUP_BARRIER
-        | wgpu::Features::SHADER_F16
-        | wgpu::Features::SHADER_INT64
-        | wgpu::Features::SHADER_F64
-        | wgpu::Features::TIMESTAMP_QUERY
-        | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
-        | wgpu::Features::IMMEDIATES
-        | wgpu::Features::PIPELINE_CACHE
-        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
-}
-
-/// What every kernel needs, and an adapter may lack.
-fn below_floor(limits: &wgpu::Limits) -> Option<String> {
-    let floor = [
-        ("storage buffers per shader stage", limits.max_storage_buffers_per_shader_stage.into(), 8),
-        ("invocations per workgroup", limits.max_compute_invocations_per_workgroup.into(), 256),
-        ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size.into(), 16 << 10),
-        ("workgroups per dimension", limits.max_compute_workgroups_per_dimension.into(), 65_535u64),
-        ("bytes per binding", limits.max_storage_buffer_binding_size, 128 << 20),
-    ];
-    let lacking = floor.iter().filter(|(_, has, needs)| has < needs);
-    let lacking: Vec<String> =
-        lacking.map(|(what, has, needs)| format!("it has {has} {what}, and {needs} are needed")).collect();
-    if lacking.is_empty() { None } else { Some(lacking.join("; ")) }
-}
-
-/// Discrete before integrated before virtual before software.
-fn rank(info: &wgpu::AdapterInfo) -> u8 {
-    match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
-    }
-}
-
-fn matches(info: &wgpu::AdapterInfo, text: &str) -> bool {
-    let text = text.to_lowercase();
-    let all = format!("{} {} {} {}", info.name, info.driver, info.driver_info, info.backend).to_lowercase();
-    all.contains(&text)
-}
-
 impl Device {
     /// Opens a device.
     ///
@@ -314,25 +135,12 @@ impl Device {
     ///
     /// ```
     /// use sardonyx::{Device, DeviceOptions, Select};
-    /// let nothing = Device::new(DeviceOptions { select: Select::Name("no such adapter".into()) });
+    /// let nothing = Device::new(DeviceOptions::new().select(Select::Name("no such adapter".into())));
     /// assert!(nothing.is_err());
     /// ```
     pub fn new(options: DeviceOptions) -> Result<Device> {
-        if options.select == Select::Cpu {
-            return Ok(Device::reference());
-        }
-        let mut adapters = all_adapters();
-        adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
-        let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-        let found = match &options.select {
-            Select::Name(text) => adapters.into_iter().find(|adapter| matches(&adapter.get_info(), text)),
-            _ => adapters.into_iter().find(|adapter| below_floor(&adapter.limits()).is_none()),
-        };
-        match (found, &options.select) {
-            (Some(adapter), _) => Ok(Device(Some(Arc::new(open(&adapter)?)))),
-            (None, Select::Auto) => Ok(Device::reference()),
-            (None, select) => Err(none(select, &names)),
-        }
+        let Some((adapter, summary)) = adapters::choose(&options)? else { return Ok(Device::reference()) };
+        Ok(Device(Some(Arc::new(open(&adapter, summary)?))))
     }
 
     /// The CPU reference: the same models, obviously right and slow.
@@ -355,12 +163,12 @@ impl Device {
     /// # Ok(()) }
     /// ```
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Device> {
-        let info = device.adapter_info();
-        if let Some(reason) = below_floor(&device.limits()) {
+        let summary = AdapterSummary::new(&device.adapter_info(), device.features(), &device.limits());
+        if let Some(reason) = &summary.below_floor {
             let reason = format!("{reason}; request the device with at least `wgpu::Limits::default()`");
-            return Err(Error::BelowFloor { adapter: info.name, reason });
+            return Err(Error::BelowFloor { adapter: summary.name, reason });
         }
-        Ok(Device(Some(Arc::new(Gpu::new(device, queue, info)))))
+        Ok(Device(Some(Arc::new(Gpu::new(device, queue, summary)))))
     }
 
     /// Whether this is the CPU reference.
@@ -370,7 +178,23 @@ impl Device {
 
     /// The adapter's name, or `CPU reference`.
     pub fn name(&self) -> String {
-        self.0.as_ref().map_or("CPU reference".into(), |gpu| gpu.info.name.clone())
+        self.0.as_ref().map_or("CPU reference".into(), |gpu| gpu.adapter.name.clone())
+    }
+
+    /// Backend, driver, kind and limits of the adapter behind the device, and whether it is software; `None` for the CPU
+    /// reference. A host's device has the features and limits that it was requested with.
+    ///
+    /// ```
+    /// # use sardonyx::{Device, DeviceOptions};
+    /// let device = Device::new(DeviceOptions::new())?;
+    /// match device.adapter() {
+    ///     Some(adapter) => println!("{} ({}, {})", adapter.name, adapter.backend, adapter.driver),
+    ///     None => println!("the CPU reference"),
+    /// }
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn adapter(&self) -> Option<&AdapterSummary> {
+        self.0.as_ref().map(|gpu| &gpu.adapter)
     }
 
     /// What was created and submitted so far.
@@ -398,6 +222,11 @@ impl Device {
         self.0.as_ref().map(|gpu| (&gpu.device, &gpu.queue))
     }
 
+    /// The error of something that this device cannot do.
+    pub(crate) fn cannot(&self, reason: &str) -> Error {
+        Error::Device { device: self.name(), reason: reason.into() }
+    }
+
     pub(crate) fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.0.as_ref()
     }
@@ -417,8 +246,8 @@ impl Device {
         let required_features = wgpu::Features::SUBGROUP;
         let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
         let (device, queue) = wgpu::Device::noop(&descriptor);
-        let info = device.adapter_info();
-        Device(Some(Arc::new(Gpu { target, ..Gpu::new(device, queue, info) })))
+        let adapter = AdapterSummary::new(&device.adapter_info(), device.features(), &device.limits());
+        Device(Some(Arc::new(Gpu { target, ..Gpu::new(device, queue, adapter) })))
     }
 
     /// The device, before it is shared, as one whose driver ends loops early.
@@ -440,49 +269,25 @@ impl Device {
     }
 }
 
-/// Why no adapter was taken, where there are those of these names.
-fn none(select: &Select, names: &[String]) -> Error {
-    let wanted = match select {
-        Select::Name(text) => format!("matches '{text}'"),
-        _ if names.is_empty() => "was found".into(),
-        _ => "can be used".into(),
-    };
-    let hint = match names {
-        [] => NO_ADAPTER_HINT.into(),
-        names => format!("there are {}; see `sardonyx devices`", names.join(", ")),
-    };
-    Error::NoAdapter { wanted, hint }
-}
-
-fn open(adapter: &wgpu::Adapter) -> Result<Gpu> {
-    let info = adapter.get_info();
-    let limits = adapter.limits();
-    if let Some(reason) = below_floor(&limits) {
+fn open(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Gpu> {
+    if let Some(reason) = &summary.below_floor {
         let reason = format!("{reason}; name another adapter, or use the CPU reference");
-        return Err(Error::BelowFloor { adapter: info.name, reason });
+        return Err(Error::BelowFloor { adapter: summary.name, reason });
     }
-    let features = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
-    let descriptor = wgpu::DeviceDescriptor {
-        label: Some("sardonyx"),
-        required_features: adapter.features() & features,
-        required_limits: limits,
-        memory_hints: wgpu::MemoryHints::MemoryUsage,
-        ..Default::default()
-    };
-    let opened = pollster::block_on(adapter.request_device(&descriptor));
-    let (device, queue) = opened.map_err(|error| Error::Gpu(format!("'{}': {error}", info.name)))?;
-    let gpu = Gpu::new(device, queue, info);
+    let opened = pollster::block_on(adapter.request_device(&DeviceOptions::descriptor_for(adapter)));
+    let (device, queue) = opened.map_err(|error| Error::Gpu(format!("'{}': {error}", summary.name)))?;
+    let gpu = Gpu::new(device, queue, summary);
     gpu.failures.listen(&gpu.device);
     Ok(gpu)
 }
 
 impl Gpu {
-    fn new(device: wgpu::Device, queue: wgpu::Queue, info: wgpu::AdapterInfo) -> Gpu {
-        let target = target(&device, &info);
+    fn new(device: wgpu::Device, queue: wgpu::Queue, adapter: AdapterSummary) -> Gpu {
+        let target = target(&device, &adapter);
         Gpu {
             device,
             queue,
-            info,
+            adapter,
             target,
             counters: AtomicCounters::default(),
             pipelines: Mutex::default(),
@@ -594,14 +399,14 @@ impl Gpu {
 /// bound, so that there is one set of kernels.
 const MAX_ITERATIONS: u32 = 60_000;
 
-fn target(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Target {
+fn target(device: &wgpu::Device, adapter: &AdapterSummary) -> Target {
     let limits = device.limits();
-    let software = info.device_type == wgpu::DeviceType::Cpu;
-    let one_size = info.subgroup_min_size == info.subgroup_max_size;
+    let (least, greatest) = adapter.subgroup_sizes;
+    let one_size = least == greatest;
     let subgroup = device.features().contains(wgpu::Features::SUBGROUP) && one_size;
     Target {
-        class: if software { Class::Cpu } else { Class::Gpu },
-        subgroup: if subgroup { info.subgroup_min_size } else { 0 },
+        class: if adapter.software { Class::Cpu } else { Class::Gpu },
+        subgroup: if subgroup { least } else { 0 },
         max_binding: limits.max_storage_buffer_binding_size,
         offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
         max_groups: limits.max_compute_workgroups_per_dimension,

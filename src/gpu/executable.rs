@@ -233,8 +233,7 @@ impl Executable {
                 self.upload(name, buffer, tensor.bytes())?;
                 continue;
             }
-            let words =
-                words::to_words(tensor).map_err(|why| Error::Input { name: name.into(), reason: why.0 })?;
+            let words = words::to_words(tensor).map_err(|why| Error::value(name, why))?;
             self.upload(name, buffer, bytemuck::cast_slice(&words))?;
         }
         Ok(())
@@ -407,7 +406,11 @@ impl Executable {
     /// Runs with one pass per call, and measures each with timestamps.
     pub(crate) fn profile(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<KernelTime>> {
         if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err(Error::Gpu("the device has no timestamp queries".into()));
+            let reason =
+                "it lacks the feature TIMESTAMP_QUERY, which a profile needs; request it with the device \
+                          (`DeviceOptions::descriptor_for`) where the adapter has it"
+                    .into();
+            return Err(Error::Device { device: self.gpu.adapter.name.clone(), reason });
         }
         let frame = self.take_frame()?;
         self.write_inputs(&frame, graph, inputs)?;

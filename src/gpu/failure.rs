@@ -87,6 +87,32 @@ impl Gpu {
         errors.into_iter().flatten().next().map_or(Ok(made), Err)
     }
 
+    /// Whether `buffer`, which has the usage STORAGE, is one of this device: wgpu names neither a buffer's device nor the
+    /// difference, so that a bind group is tried.
+    pub(crate) fn owns(&self, buffer: &wgpu::Buffer) -> bool {
+        let entry = wgpu::BindGroupLayoutEntry {
+            binding: 0,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: true },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let bind = || {
+            let entries = &[entry];
+            let layout = wgpu::BindGroupLayoutDescriptor { label: None, entries };
+            let layout = &self.device.create_bind_group_layout(&layout);
+            let binding = wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(16) };
+            let resource = wgpu::BindingResource::Buffer(binding);
+            let entries = &[wgpu::BindGroupEntry { binding: 0, resource }];
+            let _ =
+                self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries });
+        };
+        matches!(catch_unwind(AssertUnwindSafe(|| self.scoped(bind))), Ok(Ok(())))
+    }
+
     /// Waits until the device has done a submission.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })?;

@@ -14,7 +14,7 @@ use crate::{
 /// A new device on each adapter, and the one that only validates.
 fn devices() -> Vec<Device> {
     let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-    let open = |name| Device::new(DeviceOptions { select: Select::Name(name) }).unwrap();
+    let open = |name| Device::new(DeviceOptions::new().select(Select::Name(name))).unwrap();
     let real = usable.map(|adapter| open(adapter.name));
     real.chain([Device::noop_for(Target::FLOOR)]).collect()
 }
@@ -52,7 +52,7 @@ fn each_allocation_fails(what: &str, act: impl Fn(&Session, &[Tensor]) -> Result
             // The pipelines of the first device are there already: each failure is tried on a new one too.
             let fresh = match device.name() {
                 name if adapters().iter().any(|adapter| adapter.name == name) => {
-                    Device::new(DeviceOptions { select: Select::Name(name) }).unwrap()
+                    Device::new(DeviceOptions::new().select(Select::Name(name))).unwrap()
                 }
                 _ => Device::noop_for(Target::FLOOR),
             };
@@ -102,7 +102,7 @@ fn memory_runs_out_in_a_binding() {
 fn memory_runs_out_in_a_profile() {
     each_allocation_fails("profile", |session, inputs| match session.profile(&[("input_0", &inputs[0])]) {
         // The same number of allocations, on an adapter that has no timestamps.
-        Err(Error::Gpu(text)) if text.contains("timestamp") => run(session, inputs).map(drop),
+        Err(Error::Device { reason, .. }) if reason.contains("TIMESTAMP") => run(session, inputs).map(drop),
         outcome => outcome.map(drop),
     });
 }

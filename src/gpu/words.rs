@@ -2,13 +2,15 @@
 //! a 64-bit integer that does not fit 32 bits is an error, never a wrap.
 
 use bytemuck::pod_collect_to_vec;
+use bytes::Bytes;
 use half::{bf16, f16};
 
 use crate::array::{Array, Numbers, strides};
 use crate::error::{Why, refuse};
 use crate::kernels::expr::Scalar;
 use crate::plan::{PackedDim, Packing};
-use crate::{DType, Tensor};
+use crate::tensor::into_bytes;
+use crate::{DType, Element, Tensor};
 
 /// The device words of a host tensor.
 pub(crate) fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
@@ -51,12 +53,11 @@ fn too_wide(value: impl std::fmt::Display) -> Why {
 
 /// The host tensor of device words.
 pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
-    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(u32) -> T) -> Vec<u8> {
-        let values: Vec<T> = pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect();
-        bytemuck::cast_slice(&values).to_vec()
+    fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Bytes {
+        into_bytes(pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect())
     }
     let raw = match dtype {
-        DType::F32 | DType::I32 | DType::U32 => bytes.to_vec(),
+        DType::F32 | DType::I32 | DType::U32 => all(bytes, |v| v),
         DType::F16 => all(bytes, |v| f16::from_f32(f32::from_bits(v))),
         DType::BF16 => all(bytes, |v| bf16::from_f32(f32::from_bits(v))),
         DType::I8 | DType::U8 => all(bytes, |v| v as u8),

@@ -6,7 +6,7 @@
 
 mod text;
 
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Dim, Error, Result, Tensor};
 
 /// A value's place in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,34 +25,6 @@ impl ValueId {
 impl NodeId {
     pub(crate) fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// One dimension as the model declares it.
-///
-/// ```
-/// use sardonyx::Dim;
-/// assert_eq!(Dim::Symbol("batch".into()).to_string(), "batch");
-/// assert_eq!(Dim::Unknown.to_string(), "?");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(untagged)]
-pub enum Dim {
-    /// A fixed size.
-    Known(usize),
-    /// A size that each run may choose; dimensions of inputs with equal names have equal sizes.
-    Symbol(String),
-    /// A size without a name.
-    Unknown,
-}
-
-impl std::fmt::Display for Dim {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Dim::Known(n) => write!(f, "{n}"),
-            Dim::Symbol(name) => f.write_str(name),
-            Dim::Unknown => f.write_str("?"),
-        }
     }
 }
 
@@ -193,7 +165,7 @@ impl<O> Graph<O> {
 
     /// Checks that ids are in range, that each value has one producer, and that nodes stand in topological order.
     pub(crate) fn verify(&self) -> Result<()> {
-        let invalid = |what: String| Err(Error::InvalidModel(what));
+        let invalid = |what: String| Err(Error::invalid(what));
         let in_range = |id: &ValueId| id.index() < self.values.len();
         let mut defined: Vec<bool> = self.values.iter().map(|v| v.constant.is_some()).collect();
         for input in self.inputs.iter().chain(&self.captures) {

@@ -36,7 +36,7 @@ impl External {
     }
 
     pub(super) fn beside(model: &Path) -> Result<External> {
-        let io = |source| Error::Io { path: model.to_path_buf(), source };
+        let io = |source| Error::Io { path: model.to_path_buf(), error: source };
         let folder = match model.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
@@ -48,8 +48,11 @@ impl External {
 
     /// The `wanted` bytes of a tensor.
     pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes> {
-        self.slice(tensor, wanted)
-            .map_err(|why| Error::ExternalData { tensor: tensor.name.clone(), reason: why.to_string() })
+        self.slice(tensor, wanted).map_err(|why| Error::ExternalData {
+            file: None,
+            tensor: tensor.name.clone(),
+            reason: why.to_string(),
+        })
     }
 
     fn slice(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes, Why> {

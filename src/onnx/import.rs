@@ -88,7 +88,7 @@ pub(super) struct Context<'m> {
 }
 
 pub(super) fn invalid<T>(what: String) -> Result<T> {
-    Err(Error::InvalidModel(what))
+    Err(Error::invalid(what))
 }
 
 /// ONNX's own domain has two names.

@@ -46,7 +46,8 @@ pub(crate) struct Imported {
 
 /// Imports the file at `path`, which is mapped into memory, and stays so as long as a tensor needs it.
 pub(crate) fn load(path: &Path) -> Result<Imported> {
-    let bytes = external::map(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let bytes =
+        external::map(path).map_err(|source| Error::Io { path: path.to_path_buf(), error: source })?;
     import(bytes, External::beside(path)?)
 }
 
@@ -57,11 +58,11 @@ pub(crate) fn from_bytes(bytes: Bytes) -> Result<Imported> {
 
 fn import(bytes: Bytes, external: External) -> Result<Imported> {
     if bytes.is_empty() {
-        return Err(Error::Decode("it is empty".into()));
+        return Err(Error::undecodable("it is empty"));
     }
     let model = ModelProto::decode(bytes).map_err(undecodable)?;
     let Some(main) = &model.graph else {
-        return Err(Error::Decode("it holds no graph".into()));
+        return Err(Error::undecodable("it holds no graph"));
     };
     let mut importer = Importer::new(&model, external)?;
     let graph = importer.main(main)?;
@@ -83,7 +84,7 @@ fn opsets(model: &ModelProto) -> Vec<(String, i64)> {
 }
 
 fn undecodable(error: prost::DecodeError) -> Error {
-    Error::Decode(format!("{error}; the file is damaged, cut short, or something else"))
+    Error::undecodable(format!("{error}; the file is damaged, cut short, or something else"))
 }
 
 /// A tensor that stands alone in a file, as in ONNX's conformance suite.

@@ -61,7 +61,7 @@ fn producers(nodes: &[NodeProto]) -> Result<HashMap<&str, usize>> {
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if let Some(other) = producers.insert(output.as_str(), i) {
                 let (a, b) = (title(&nodes[other]), title(node));
-                return Err(Error::InvalidModel(format!(
+                return Err(Error::invalid(format!(
                     "both node '{a}' and node '{b}' make the value '{output}'"
                 )));
             }
@@ -103,5 +103,5 @@ fn cycle(nodes: &[NodeProto], waiting: &[(usize, Vec<usize>)], back_to: usize) -
         waiting[from..].iter().map(|(node, _)| format!("'{}'", title(&nodes[*node]))).collect();
     let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() };
-    Error::InvalidModel(format!("nodes need each other in a circle: {shown}{more}"))
+    Error::invalid(format!("nodes need each other in a circle: {shown}{more}"))
 }

@@ -13,11 +13,11 @@ const MAX_DENSE: usize = 1 << 28;
 /// The tensor and its name.
 pub(super) fn import<'m>(proto: &'m SparseTensorProto, external: &mut External) -> Result<(&'m str, Tensor)> {
     let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
-        return Err(Error::InvalidModel("a sparse tensor has no values or no indices".into()));
+        return Err(Error::invalid("a sparse tensor has no values or no indices"));
     };
     let name = values.name.as_str();
     let dense = dense(&tensor::import(values, external)?, &tensor::import(indices, external)?, &proto.dims);
-    let tensor = dense.map_err(|why| Error::InvalidModel(format!("sparse tensor '{name}' {why}")))?;
+    let tensor = dense.map_err(|why| Error::invalid(format!("sparse tensor '{name}' {why}")))?;
     Ok((name, tensor))
 }
 

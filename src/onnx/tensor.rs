@@ -10,7 +10,7 @@ use crate::{DType, Error, Result, Tensor, small};
 
 /// The tensor of an initializer or an attribute.
 pub(super) fn import(proto: &TensorProto, external: &mut External) -> Result<Tensor> {
-    let named = |why: Why| Error::InvalidModel(format!("tensor '{}' {why}", proto.name));
+    let named = |why: Why| Error::invalid(format!("tensor '{}' {why}", proto.name));
     let dtype = dtype(proto).map_err(named)?;
     let shape = shape(&proto.dims).map_err(named)?;
     let (count, size) = size(dtype, &shape).map_err(named)?;

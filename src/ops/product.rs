@@ -590,7 +590,7 @@ mod tests {
             assert!(plan.program.calls.len() > 1);
             for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
                 let device =
-                    Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();
+                    Device::new(DeviceOptions::new().select(Select::Name(adapter.name.clone()))).unwrap();
                 let device = device.with_target(|own| (own.class, own.max_binding) = (class, limit));
                 // A software device whose subgroups fit no tile has no windows.
                 let windows = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);

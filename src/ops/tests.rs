@@ -213,7 +213,7 @@ fn any_output_may_be_the_only_one_wanted() {
 fn devices() -> Vec<Device> {
     let mut names: Vec<String> = adapters().into_iter().map(|adapter| adapter.name).collect();
     names.dedup();
-    let open = |name: &String| match Device::new(DeviceOptions { select: Select::Name(name.clone()) }) {
+    let open = |name: &String| match Device::new(DeviceOptions::new().select(Select::Name(name.clone()))) {
         Ok(device) => Some(device),
         Err(Error::BelowFloor { .. }) => None,
         Err(error) => panic!("{error}"),

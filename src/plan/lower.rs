@@ -145,8 +145,7 @@ fn output(
     id: ValueId,
 ) -> Result<OutputSource> {
     let name = graph.value(id).name.clone();
-    let fact =
-        facts.get(id).ok_or_else(|| Error::InvalidModel(format!("nothing makes the output '{name}'")))?;
+    let fact = facts.get(id).ok_or_else(|| Error::invalid(format!("nothing makes the output '{name}'")))?;
     if let Some(tensor) = &graph.value(id).constant {
         return Ok(OutputSource::Known(tensor.clone()));
     }
@@ -181,7 +180,7 @@ fn output(
         unit,
         node: &node,
     };
-    let fail = |why: Why| Error::InvalidModel(format!("output '{name}': {why}"));
+    let fail = |why: Why| Error::invalid(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
     let place = cx.program.tensor(tensor).place;
     let tensor = if place == Place::Arena {

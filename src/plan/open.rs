@@ -1,7 +1,8 @@
 //! Dimensions that a model leaves open, bound to other sizes than a run's: what differs then is what may differ.
 
+use crate::Dim;
 use crate::facts::{FactBase, Facts, Input};
-use crate::graph::{Dim, ValueId};
+use crate::graph::ValueId;
 use crate::ops::Graph;
 
 /// Beyond, not every pair of dimensions is tried.

@@ -83,7 +83,7 @@ proptest! {
         let expected = reference::outputs(&random.graph, &expected).unwrap();
         for device in devices() {
             for fusion in [true, false] {
-                let options = SessionOptions { fusion, ..SessionOptions::default() };
+                let options = SessionOptions::new().fusion(fusion);
                 let session = Session::of_graph(device, Arc::new(random.graph.clone()), options, vec![]).unwrap();
                 let names = ["in0", "in1", "in2"];
                 let given: Vec<(&str, &Tensor)> = names.into_iter().zip(&inputs).collect();
@@ -139,7 +139,7 @@ fn cheap_elements_are_computed_by_the_reduction() {
                 let graph = Arc::new(sketch.graph.clone());
                 let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
                 let outputs = session.run(&[("x", &inputs[0]), ("y", &inputs[1])]).unwrap();
-                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0].1));
+                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0]));
                 let (expected, actual) = (arrays.0.unwrap(), arrays.1.unwrap());
                 // Sums of thousands of terms that cancel.
                 let tolerance = Tolerance { relative: 1e-4, absolute: 1e-3 };
@@ -250,13 +250,13 @@ fn cheap_elements_are_computed_by_the_product() {
             assert_eq!(alone, usize::from(!inside), "{class:?}: {name}");
             for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
                 let device =
-                    Device::new(DeviceOptions { select: Select::Name(adapter.name.clone()) }).unwrap();
+                    Device::new(DeviceOptions::new().select(Select::Name(adapter.name.clone()))).unwrap();
                 let device = device.with_target(|own| own.class = class);
                 let graph = Arc::new(sketch.graph.clone());
                 let session = Session::of_graph(&device, graph, SessionOptions::default(), vec![]).unwrap();
                 let named: Vec<(&str, &Tensor)> = ["x", "scale", "w"].into_iter().zip(&inputs).collect();
                 let outputs = session.run(&named).unwrap();
-                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0].1));
+                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0]));
                 let (expected, actual) = (arrays.0.unwrap(), arrays.1.unwrap());
                 let difference = difference(&expected, &actual, Tolerance::ACCUMULATION);
                 assert_eq!(difference, None, "{class:?}: {name} on {}", adapter.name);
@@ -417,7 +417,7 @@ fn plans_follow_from_what_was_planned_before() {
 pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(|| {
         let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-        usable.map(|a| Device::new(DeviceOptions { select: Select::Name(a.name) }).unwrap()).collect()
+        usable.map(|a| Device::new(DeviceOptions::new().select(Select::Name(a.name))).unwrap()).collect()
     });
     &DEVICES
 }
@@ -438,7 +438,7 @@ fn what_has_one_shape_for_some_sizes_only_is_fused_for_those() {
             let named = [("x", &inputs[0]), ("y", &inputs[1])];
             let values = reference::run(&sketch.graph, &inputs, false).unwrap();
             let expected = reference::outputs(&sketch.graph, &values).unwrap();
-            assert_eq!(session.run(&named).unwrap()[0].1, expected[0], "{shape:?}");
+            assert_eq!(session.run(&named).unwrap()[0], expected[0], "{shape:?}");
             assert_eq!(session.plan(&named).unwrap().dispatches, dispatches, "{shape:?}");
         }
     }

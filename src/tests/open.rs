@@ -3,8 +3,9 @@
 //! two, for which sums and products are exact in any order, so that a single wrong element is seen.
 
 use super::random::Sketch;
+use crate::Dim;
 use crate::facts::{Facts, Input};
-use crate::graph::{Dim, Value, ValueId};
+use crate::graph::{Value, ValueId};
 use crate::kernels::Target;
 use crate::ops::case::{self, splitmix};
 use crate::ops::{self, Attr, Attributes, Node, NodeDef, Op};

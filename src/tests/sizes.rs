@@ -34,7 +34,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn of_class(class: Class) -> Vec<(String, Device)> {
     let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
     let open = |name: String| {
-        let device = Device::new(DeviceOptions { select: Select::Name(name.clone()) }).unwrap();
+        let device = Device::new(DeviceOptions::new().select(Select::Name(name.clone()))).unwrap();
         (format!("{name}, {class:?} kernels"), device.with_target(|own| own.class = class))
     };
     usable.map(|adapter| open(adapter.name)).collect()
@@ -52,7 +52,7 @@ fn run(session: &Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     let graph = session.graph();
     let names = graph.inputs.iter().map(|id| graph.value(*id).name.as_str());
     let named: Vec<(&str, &Tensor)> = names.zip(inputs).collect();
-    Ok(session.run(&named)?.into_iter().map(|output| output.1).collect())
+    Ok(session.run(&named)?.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
 /// How outputs differ by more than they may, if they do.

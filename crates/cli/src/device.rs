@@ -23,7 +23,7 @@ impl DeviceArgs {
             Select::Auto if self.require_gpu => Select::Gpu,
             select => select.clone(),
         };
-        let device = Device::new(DeviceOptions { select })?;
+        let device = Device::new(DeviceOptions::new().select(select))?;
         if device.is_reference() && self.device == Select::Auto {
             eprintln!(
                 "no GPU adapter was found: running on the CPU reference, which is slow \

@@ -73,7 +73,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
 fn device(args: &Args) -> Result<(String, Device), Failure> {
     let floor = || ("the least that a GPU must have".to_string(), Device::noop());
     let Some(select) = &args.device else { return Ok(floor()) };
-    let device = Device::new(DeviceOptions { select: select.clone() })?;
+    let device = Device::new(DeviceOptions::new().select(select.clone()))?;
     Ok(if device.is_reference() { floor() } else { (device.name(), device) })
 }
 

@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::Failure;
-use sardonyx::{DType, Tensor};
+use sardonyx::{DType, Outputs, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -57,13 +57,13 @@ pub(super) fn read_npz(path: &Path, wanted: Wanted) -> Result<Vec<(String, Tenso
 }
 
 /// Writes an `.npz` file, not compressed.
-pub(super) fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), Failure> {
+pub(super) fn write_npz(path: &Path, arrays: &Outputs) -> Result<(), Failure> {
     let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
     let file = File::create(path).map_err(|e| in_file(&e))?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
     // A model may list a value as an output twice.
     let mut written = HashSet::new();
-    for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(name)) {
+    for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(*name)) {
         let encoded = encode(tensor).map_err(|e| in_file(&format!("'{name}': {e}")))?;
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
 use super::{Failure, Outcome, print};
-use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor, Tolerance};
+use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -185,14 +185,14 @@ fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, End> {
         if !path.exists() {
             break;
         }
-        let bytes = fs::read(&path).map_err(|source| Error::Io { path, source })?;
+        let bytes = fs::read(&path).map_err(|source| Error::Io { path, error: source })?;
         tensors.push(Tensor::from_onnx(&bytes)?);
     }
     Ok(tensors)
 }
 
-fn write(folder: &Path, outputs: &[(String, Tensor)]) -> Result<(), End> {
-    let failed = |source| End::from(Error::Io { path: folder.to_path_buf(), source });
+fn write(folder: &Path, outputs: &Outputs) -> Result<(), End> {
+    let failed = |source| End::from(Error::Io { path: folder.to_path_buf(), error: source });
     fs::create_dir_all(folder).map_err(failed)?;
     for (i, (name, tensor)) in outputs.iter().enumerate() {
         let path = folder.join(format!("output_{i}.pb"));

@@ -41,7 +41,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open_gpu()?;
     let tolerances =
-        Tolerances { node: args.tolerance, output: args.output_tolerance.unwrap_or(args.tolerance) };
+        Tolerances::new().node(args.tolerance).output(args.output_tolerance.unwrap_or(args.tolerance));
     let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)?;
     let divergence = found.divergence.as_ref();
     if json {

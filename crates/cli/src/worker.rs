@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::{Failure, Outcome, numpy, print, process};
-use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DType, Model, Outputs, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -76,7 +76,7 @@ fn megabytes() -> Option<u64> {
     process::peak_memory().map(|bytes| bytes >> 20)
 }
 
-fn write(folder: &Path, outputs: &[(String, Tensor)]) -> Result<(), Failure> {
+fn write(folder: &Path, outputs: &Outputs) -> Result<(), Failure> {
     for (i, (name, tensor)) in outputs.iter().enumerate() {
         let floats = tensor.cast(DType::F32).map_err(|error| format!("output '{name}': {error}"))?;
         numpy::write_npy(&folder.join(format!("out_{i}.npy")), &floats)?;

@@ -11,5 +11,5 @@ pub fn each() -> Vec<Device> {
 }
 
 pub fn open(name: String) -> Device {
-    Device::new(DeviceOptions { select: Select::Name(name) }).unwrap_or_else(|error| panic!("{error}"))
+    Device::new(DeviceOptions::new().select(Select::Name(name))).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -12,7 +12,7 @@ use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tenso
 
 static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {
     let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-    usable.map(|a| Device::new(DeviceOptions { select: Select::Name(a.name) }).unwrap()).collect()
+    usable.map(|a| Device::new(DeviceOptions::new().select(Select::Name(a.name))).unwrap()).collect()
 });
 
 fn run(device: &Device, graph: &Graph, inputs: &[(&str, &Tensor)]) -> Vec<Vec<f32>> {
@@ -438,7 +438,7 @@ fn whole_numbers_to_a_fraction_are_truncated() {
     for device in DEVICES.iter() {
         let graph = Arc::new(sketch.graph.clone());
         let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
-        let actual: Vec<i32> = session.run(&[("x", &a), ("y", &b)]).unwrap()[0].1.to_vec().unwrap();
+        let actual: Vec<i32> = session.run(&[("x", &a), ("y", &b)]).unwrap()[0].to_vec().unwrap();
         for i in 0..pairs.len() {
             assert_eq!(actual[i], expected[i], "{:?} on {}", pairs[i], device.name());
         }

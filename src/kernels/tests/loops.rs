@@ -161,7 +161,7 @@ fn failures(cases: &[Case], open: impl Fn(Device, Class) -> Device) -> Vec<Strin
         let classes =
             if name.contains("SwiftShader") { &[Class::Cpu][..] } else { &[Class::Cpu, Class::Gpu] };
         for &class in classes {
-            let device = Device::new(DeviceOptions { select: Select::Name(name.clone()) });
+            let device = Device::new(DeviceOptions::new().select(Select::Name(name.clone())));
             let device = open(device.unwrap_or_else(|error| panic!("{error}")), class);
             for case in cases.iter().filter(|case| wanted(case)) {
                 match compared(case, &device, Sizes::Fixed) {
