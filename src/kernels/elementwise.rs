@@ -56,6 +56,10 @@ impl Spec for Elementwise {
         std::iter::once("count".into()).chain(self.fused.params("x")).collect()
     }
 
+    fn compiles_quickly(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let mut loads: Vec<(usize, bool)> = Vec::new();
         for (i, operand) in self.fused.bound() {

@@ -155,6 +155,11 @@ pub(crate) trait Spec {
         Ok(())
     }
 
+    /// Whether drivers compile the kernel in a few milliseconds: a copy, or a chain of scalar operators.
+    fn compiles_quickly(&self) -> bool {
+        false
+    }
+
     /// The variant in which output slot 0 lies in input slot `slot`'s memory, as one binding, if there is one. Its call
     /// leaves the output's tensor out.
     fn in_place(&self, _slot: usize) -> Option<Kernel> {

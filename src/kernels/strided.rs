@@ -36,6 +36,10 @@ impl Spec for Strided {
         ["count".to_string(), "base".to_string()].into_iter().chain(dims).collect()
     }
 
+    fn compiles_quickly(&self) -> bool {
+        true
+    }
+
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
         let context = context!(workgroup => WORKGROUP, rank => self.rank, scatter => self.scatter);
         template::render("strided", context)

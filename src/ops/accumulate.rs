@@ -8,7 +8,7 @@ use crate::kernels::fused::Prologue;
 use crate::kernels::gemm::CYCLES;
 use crate::kernels::reduce::Combine;
 use crate::kernels::shared::Block;
-use crate::plan::{Code, Epilogue, Lower, Reads, TensorId};
+use crate::plan::{Code, Epilogue, Lower, Reads, TensorId, Tiling};
 
 /// Where an operand comes from.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ impl Source {
         reads: Reads,
     ) -> Result<(TensorId, Before), Why> {
         let tensor = self.deferred(cx)?;
-        Ok(match cx.loaded(tensor, reads) {
+        Ok(match cx.loaded(operand, tensor, reads) {
             (tensor, Some(Epilogue { fused, tensors, params })) => {
                 (tensor, Before { prologue: Prologue::of(operand, fused), tensors, params })
             }
@@ -128,7 +128,7 @@ pub(crate) fn slices(
         _ => block.step() * (terms / fit.max(1)) as f64 / CYCLES + 5.0,
     };
     let best = usize::from(fit > 1 && cost((1, 0)) < cost((0, 0)));
-    (cx.tile("slices", (best, 0), cost).0 == 1).then_some(fit.max(1))
+    (cx.tile(Tiling::Slices, (best, 0), cost).0 == 1).then_some(fit.max(1))
 }
 
 /// Params of the slices, where terms come in blocks: their number, their terms, the elements of a result.

@@ -7,7 +7,9 @@ use std::f64::consts::{FRAC_2_PI, SQRT_2};
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, Attributes, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required,
+};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -356,6 +358,10 @@ impl Operator for Activation {
             Numbers::Float(_) => Array::float(x.dtype, &x.shape, values),
             _ => Array::int(x.dtype, &x.shape, values.into_iter().map(|v| v as i128).collect()),
         }])
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::First
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {

@@ -3,6 +3,7 @@
 //! History: 23; 24 (`nonpad_kv_seqlen`, masks shorter than the keys); 25 (windows).
 
 use super::case::{self, Case, Tolerance};
+use super::strides::{Copy, scatter};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::array::{Numbers, broadcast_index};
 use crate::facts::Fact;
@@ -396,27 +397,23 @@ fn lower_present(
     }
     let scalar = cx.scalar(source);
     let whole = if wanted { cx.output(output)? } else { cx.temporary(scalar, &s.present(depth)) };
-    let copy = |cx: &mut Lower, scatter, base: usize, dims: &[(usize, usize)], from, to| {
-        let dims: Vec<(usize, i64)> = dims.iter().map(|&(size, stride)| (size, stride as i64)).collect();
-        if scatter {
-            super::strides::scatter(cx, from, to, base as i64, &dims);
-        } else {
-            super::strides::copy(cx, from, to, base as i64, &dims);
-        }
-    };
+    // Three copies at most, of keys and of values.
+    let number = 3 * output;
     let mut dense = source;
     if s.packed {
         dense =
             if s.past == 0 { whole } else { cx.temporary(scalar, &[s.batches, s.kv_heads, s.new, depth]) };
         let [batch, head, row] = new_strides;
-        let dims = [(s.batches, batch), (s.kv_heads, head), (s.new, row), (depth, 1)];
-        copy(cx, false, 0, &dims, source, dense);
+        let dims = [(s.batches, batch as i64), (s.kv_heads, head as i64), (s.new, row as i64), (depth, 1)];
+        super::strides::copy(cx, Copy { number, from: source, to: dense, base: 0, dims: &dims });
     }
     if s.past > 0 {
-        let (heads, step) = (s.batches * s.kv_heads, s.keys() * depth);
-        let source = cx.input(past)?;
-        copy(cx, true, 0, &[(heads, step), (s.past * depth, 1)], source, whole);
-        copy(cx, true, s.past * depth, &[(heads, step), (s.new * depth, 1)], dense, whole);
+        let (heads, step, past_row) = (s.batches * s.kv_heads, (s.keys() * depth) as i64, s.past * depth);
+        let (old, new_row) = (cx.input(past)?, s.new * depth);
+        let dims = &[(heads, step), (past_row, 1)];
+        scatter(cx, Copy { number: number + 1, from: old, to: whole, base: 0, dims });
+        let dims = &[(heads, step), (new_row, 1)];
+        scatter(cx, Copy { number: number + 2, from: dense, to: whole, base: past_row as i64, dims });
     }
     Ok((whole, strides(false, s.kv_heads, s.keys(), depth)))
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar, Wide};
@@ -140,6 +140,14 @@ impl Operator for Binary {
             Numbers::Int(_) if comparison => Array::int(DType::Bool, &shape, ints),
             Numbers::Int(_) => Array::int(first.dtype, &shape, ints),
         }])
+    }
+
+    fn is_cheap(&self) -> bool {
+        matches!(self.function, Add | Sub | Mul | Max | Min)
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::Any
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {

@@ -5,7 +5,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::quantize::clamped;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
@@ -61,6 +61,14 @@ impl Operator for Cast {
     fn rounds(&self, inputs: &[Option<&Fact>]) -> bool {
         let dtype = |i: usize| optional(inputs, i).map(|fact| fact.dtype);
         self.to.or(dtype(1)) != dtype(0)
+    }
+
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::First
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {

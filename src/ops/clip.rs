@@ -3,7 +3,7 @@
 //! History: 6 (`min` and `max` are attributes), 11 (optional inputs), 12 (integers), 13 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg};
@@ -52,6 +52,10 @@ impl Operator for Clip {
             max.1.filter(|&max| raised > max).unwrap_or(raised)
         };
         Ok(vec![x.map(float, int)])
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::First
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {

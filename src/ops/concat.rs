@@ -4,6 +4,7 @@
 
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
+use super::strides::{self, Copy};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::array;
 use crate::facts::Fact;
@@ -99,7 +100,8 @@ impl Operator for Concat {
                 cx.part(whole, part, offset);
             } else {
                 let dims = [(outer, (shape[axis] * step) as i64), (run, 1)];
-                super::strides::scatter(cx, part, whole, offset as i64, &dims);
+                let (from, to, base) = (part, whole, offset as i64);
+                strides::scatter(cx, Copy { number: i, from, to, base, dims: &dims });
             }
             offset += run;
         }

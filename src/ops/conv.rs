@@ -5,6 +5,7 @@
 use super::accumulate::{Sink, Source, in_parts, in_slices, sliced, slices};
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product, block};
+use super::strides::Copy;
 use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::array::product;
@@ -13,7 +14,7 @@ use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Code, Epilogue, Lower, PackedDim, Packing, Reads, TensorId};
+use crate::plan::{Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Conv {
@@ -162,7 +163,7 @@ impl Sizes {
             .spans
             .iter()
             .all(|s| s.begin == 0 && s.output == 1 && s.kernel == s.input && s.dilation == 1);
-        if !cx.always("product", one_tap || whole) {
+        if !cx.always(Always::IsProduct, one_tap || whole) {
             return Ok(None);
         }
         let (n, taps) = (self.size(|s| s.output), self.size(|s| s.kernel));
@@ -195,7 +196,7 @@ impl Sizes {
         dims.extend(self.spans.iter().zip(strides).map(|(s, stride)| (s.output, stride * s.stride as i64)));
         let shape: Vec<usize> = dims.iter().map(|dim| dim.0).collect();
         let to = cx.temporary_like(from, &shape);
-        strides::copy(cx, from, to, 0, &dims);
+        strides::copy(cx, Copy { number: 0, from, to, base: 0, dims: &dims });
         Ok(to)
     }
 
@@ -261,7 +262,7 @@ impl Sizes {
         let terms = if right == shared::Right::Image { padded * taps } else { row };
         let (left, w) = match constant.and_then(|i| cx.packed(i, self.shared_packing(block, right, spans))) {
             Some(packed) => (shared::Left::Packed, packed),
-            None if cx.whole("weights", [row]) => (shared::Left::Vectors, w.tensor(cx)?),
+            None if cx.multiple(Multiple::Weights, [row]) => (shared::Left::Vectors, w.tensor(cx)?),
             None => (shared::Left::Terms, w.tensor(cx)?),
         };
         let (tiles, blocks) = (n.div_ceil(block.bn), terms.div_ceil(block.bk));
@@ -322,11 +323,11 @@ impl Sizes {
         if places * taps > 1400 {
             return None;
         }
-        let (rows, places) = cx.only_tile("depthwise", (rows, places));
+        let (rows, places) = cx.only_tile(Tiling::Depthwise, (rows, places));
         let dim = |axis, size| PackedDim { axis, size, step: 1 };
         let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
         let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
-        let padded = !cx.always("inside", !spans.iter().any(overhangs));
+        let padded = !cx.always(Always::Inside, !spans.iter().any(overhangs));
         let form = Form::Depthwise(Depthwise {
             rows,
             places,
@@ -345,7 +346,7 @@ impl Sizes {
         if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) || inner.kernel > 16 {
             return None;
         }
-        let padded = !cx.always("inside", !spans.iter().any(overhangs));
+        let padded = !cx.always(Always::Inside, !spans.iter().any(overhangs));
         let lanes_of = |rows: usize, places: usize| Lanes {
             lanes,
             rows,
@@ -360,7 +361,7 @@ impl Sizes {
             [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
         let best = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
         let planes = self.batch * self.group;
-        let tile = cx.only_tile("lanes", (best.rows, best.places));
+        let tile = cx.only_tile(Tiling::ConvLanes, (best.rows, best.places));
         let form = lanes_of(tile.0, tile.1);
         let segments = outer.output * inner.output.div_ceil(form.places);
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];

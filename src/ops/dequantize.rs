@@ -5,7 +5,7 @@
 
 use super::case::{self, Case};
 use super::quantize::{Granularity, dtype_attribute};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::plan::Pairing;
@@ -54,6 +54,14 @@ impl Operator for Dequantize {
             return Ok(None);
         }
         self.granularity.pairing(&required(inputs, 0)?.shape, &required(inputs, i)?.shape)
+    }
+
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::FirstByAxis
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {

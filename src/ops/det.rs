@@ -3,6 +3,7 @@
 //! History: 11, 22 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
+use super::strides::Copy;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
 use crate::facts::Fact;
 use crate::kernels::det as kernel;
@@ -100,7 +101,8 @@ impl Operator for Det {
             return Ok(());
         }
         let matrices = cx.temporary(Scalar::F32, &[count * n * n]);
-        strides::copy(cx, x, matrices, 0, &[(count * n * n, 1)]);
+        let dims = &[(count * n * n, 1)];
+        strides::copy(cx, Copy { number: 0, from: x, to: matrices, base: 0, dims });
         for (first, last) in parts {
             let params = [count, n, first, last].map(|v| v as u32).into();
             cx.call(kernel::Det, vec![matrices, y], params, groups(count));

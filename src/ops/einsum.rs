@@ -5,6 +5,7 @@
 use super::accumulate::{Sink, Source, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
+use super::strides::Copy;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, strides};
 use crate::array::product::{Number, for_chunks};
 use crate::array::{Numbers, strides as dense, unravel};
@@ -451,7 +452,7 @@ fn lay_out(
     let dims: Vec<(usize, i64)> = axes.iter().map(|axis| (axis.size, axis.steps[operand] as i64)).collect();
     let from = source.tensor(cx)?;
     let to = cx.temporary_like(from, &shape);
-    strides::copy(cx, from, to, 0, &dims);
+    strides::copy(cx, Copy { number: operand, from, to, base: 0, dims: &dims });
     for (axis, stride) in axes.iter_mut().zip(dense(&shape)) {
         axis.steps[operand] = stride;
     }

@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, required, strides};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
-use crate::plan::{Lower, Outside};
+use crate::plan::{Always, Lower, Outside};
 
 /// Gather along `axis`.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Operator for Gather {
         let (axis, _) = self.geometry(&data.shape, &places.shape)?;
         let outer: usize = data.shape[..axis].iter().product();
         let inner: usize = data.shape[axis + 1..].iter().product();
-        if let Some(known) = places.constant().filter(|_| cx.always("single", places.count() == 1)) {
+        if let Some(known) = places.constant().filter(|_| cx.always(Always::SingleRow, places.count() == 1)) {
             let row = data.shape[axis] * inner;
             let at = indices::wrap(known.ints()?[0], data.shape[axis])? * inner;
             return strides::gather(cx, 0, at as i64, &[(outer, row as i64), (inner, 1)]);

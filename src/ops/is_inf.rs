@@ -3,7 +3,7 @@
 //! History: 10, 20 (more types).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 
@@ -35,6 +35,10 @@ impl Operator for IsInf {
         let test =
             |x: &f64| (self.negative && *x == f64::NEG_INFINITY) || (self.positive && *x == f64::INFINITY);
         Ok(vec![Array::bools(&x.shape, x.floats()?.iter().map(test).collect())])
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::First
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {

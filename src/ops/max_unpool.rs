@@ -5,6 +5,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
+use super::strides::{self, Copy};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, refuse, required};
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
@@ -103,7 +104,7 @@ impl Operator for MaxUnpool {
             cx.fill(output, 0);
             let dims: Vec<(usize, i64)> =
                 counted.iter().zip(strides(&shape)).map(|(&size, stride)| (size, stride as i64)).collect();
-            super::strides::scatter(cx, target, output, 0, &dims);
+            strides::scatter(cx, Copy { number: 0, from: target, to: output, base: 0, dims: &dims });
         }
         Ok(())
     }

@@ -79,6 +79,21 @@ pub(crate) trait Operator: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether `pointwise` takes a few cycles, so that a kernel may compute an element each time that it loads it.
+    fn is_cheap(&self) -> bool {
+        false
+    }
+
+    /// The input whose single elements become the output's, where all other inputs are scalars.
+    fn maps(&self) -> Maps {
+        Maps::Nothing
+    }
+
+    /// Whether output 0 has the elements of input 0, in another order or under another shape.
+    fn moves_elements(&self) -> bool {
+        false
+    }
+
     /// Whether a float16 or bfloat16 result is rounded at once, as that is what the operator is for. Else it keeps the f32
     /// precision that it was computed with until it leaves the device or meets such an operator.
     fn rounds(&self, _inputs: &[Option<&Fact>]) -> bool {
@@ -111,6 +126,19 @@ pub(crate) trait Operator: Debug + Send + Sync {
         cx.check_dtypes()?;
         refuse!("has no GPU kernel")
     }
+}
+
+/// The input whose single elements an operator maps to single elements of its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Maps {
+    /// None.
+    Nothing,
+    /// Input 0.
+    First,
+    /// Input 0, and what else has an axis belongs to an axis of it.
+    FirstByAxis,
+    /// Any: all inputs broadcast.
+    Any,
 }
 
 /// A node as its operator's parser sees it.

@@ -1,12 +1,15 @@
 //! Lowering of everything that is a batched matrix product: chooses the kernel, packs constants, splits long sums.
 
 use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
+use super::strides::Copy;
 use super::{Why, refuse, strides};
 use crate::kernels::Class;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
 use crate::kernels::shared::{self, Block, Shared};
-use crate::plan::{Epilogue, Lower, PackedDim, Packing, Reads, TensorId};
+use crate::plan::{
+    Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling,
+};
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
 #[derive(Clone, Debug)]
@@ -72,7 +75,7 @@ impl Product {
             None => product.strided(cx)?,
         };
         let Chosen { tile, a, windows, batch, limit, slices, before } = chosen;
-        let batch = cx.padded("batch", batch, Batch { size: 1, a: 0, b: 0 });
+        let batch = cx.padded(Rank::Batch, batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
             for Window { b, own, grid } in &windows {
@@ -103,7 +106,7 @@ impl Product {
     fn simplified(&self, cx: &mut Lower) -> Product {
         let mut product = Product { batch: merge(&self.batch), ..self.clone() };
         product.fold();
-        if cx.always("column", product.n == 1) {
+        if cx.always(Always::OneColumn, product.n == 1) {
             let Product { m, n, k, batch, a, b } = product;
             let transposed = |x: Matrix| Matrix { row: x.column, column: x.row, ..x };
             let batch = batch.iter().map(|dim| Batch { a: dim.b, b: dim.a, ..*dim }).collect();
@@ -114,7 +117,7 @@ impl Product {
         if product.m == 1 {
             product.a.row = product.k * product.a.column;
         }
-        let by_rows = cx.always("by rows", product.b.column == 1);
+        let by_rows = cx.always(Always::ByRows, product.b.column == 1);
         if product.n == 1 && product.b.row == 1 && !by_rows {
             product.b.column = product.k;
         }
@@ -161,7 +164,7 @@ impl Product {
             let tiles = self.m.div_ceil(rows) * self.n.div_ceil(columns * 64) * self.batches();
             (self.k * tiles * (1 + rows * columns / 8)) as f64 / 16.0 / 128.0
         };
-        let (rows, columns) = cx.tile("strided", best, cost);
+        let (rows, columns) = cx.tile(Tiling::Strided, best, cost);
         let tile = Tile::Strided { rows, columns };
         let (rows, columns) = tile.size();
         let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
@@ -181,18 +184,18 @@ impl Product {
         let left = product.left(cx)?;
         let right = product.right(cx)?;
         let size = (self.m, self.n, self.k);
-        let tail = !cx.whole("terms", [self.k]);
-        let fixed = cx.fixed("rows", self.m);
+        let tail = !cx.multiple(Multiple::Terms, [self.k]);
+        let fixed = cx.same(Same::Rows, self.m);
         let best = Lanes::choose(lanes, (left, right, tail), size, fixed, None);
         let of = |(rows, vectors)| Lanes { rows, vectors, ..best };
         let tile = match left {
-            Left::Packed => of(cx.only_tile("product", (best.rows, best.vectors))),
+            Left::Packed => of(cx.only_tile(Tiling::Lanes, (best.rows, best.vectors))),
             _ => {
                 // Weights are packed by columns.
-                let (_, vectors) = cx.only_tile("columns", (0, best.vectors));
+                let (_, vectors) = cx.only_tile(Tiling::LanesColumns, (0, best.vectors));
                 let best = Lanes::choose(lanes, (left, right, tail), size, fixed, Some(vectors));
                 let batches = self.batches() as f64;
-                of(cx.tile("product", (best.rows, vectors), |tile| of(tile).cost(size) * batches))
+                of(cx.tile(Tiling::Lanes, (best.rows, vectors), |tile| of(tile).cost(size) * batches))
             }
         };
         let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
@@ -232,11 +235,11 @@ impl Product {
         }
         if self.a.column != 1 && self.k != 1 {
             let strides =
-                self.a.copy(cx, (self.m, self.k), self.batch.iter().map(|dim| (dim.size, dim.a)))?;
+                self.a.copy(cx, 0, (self.m, self.k), self.batch.iter().map(|dim| (dim.size, dim.a)))?;
             self.batch.iter_mut().zip(strides).for_each(|(dim, stride)| dim.a = stride);
         }
         let batch = self.batch.iter().map(|dim| dim.a);
-        let vectors = cx.whole("left", [self.k, self.a.row].into_iter().chain(batch));
+        let vectors = cx.multiple(Multiple::Left, [self.k, self.a.row].into_iter().chain(batch));
         Ok(if vectors { Left::Vectors } else { Left::Scalars })
     }
 
@@ -247,36 +250,38 @@ impl Product {
         }
         if self.b.row != 1 && self.b.column != 1 {
             let strides =
-                self.b.copy(cx, (self.k, self.n), self.batch.iter().map(|dim| (dim.size, dim.b)))?;
+                self.b.copy(cx, 1, (self.k, self.n), self.batch.iter().map(|dim| (dim.size, dim.b)))?;
             self.batch.iter_mut().zip(strides).for_each(|(dim, stride)| dim.b = stride);
         }
-        let batch = cx.whole("right batch", self.batch.iter().map(|dim| dim.b));
-        Ok(match self.b {
-            Matrix { column: 1, row, .. } if batch => Right::Rows { aligned: cx.whole("right", [row]) },
-            Matrix { column: 1, .. } => Right::RowScalars,
-            Matrix { column, .. } if cx.whole("right", [self.k, column]) && batch => Right::Columns,
+        let batch = cx.multiple(Multiple::RightBatch, self.batch.iter().map(|dim| dim.b));
+        let lines = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
+        let vectors = cx.multiple(Multiple::Right, lines);
+        Ok(match self.b.column {
+            1 if batch => Right::Rows { aligned: vectors },
+            1 => Right::RowScalars,
+            _ if vectors && batch => Right::Columns,
             _ => Right::ColumnScalars,
         })
     }
 
     /// The kernels for GPUs, where there is something to share.
     fn shared(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
-        if cx.always("short", self.k < 8) {
+        if cx.always(Always::ShortSum, self.k < 8) {
             return Ok(None);
         }
         let mut product = self.clone();
         let (mut a, mut b) = (None, None);
-        let fixed = cx.fixed("rows", self.m);
+        let fixed = cx.same(Same::Rows, self.m);
         let split = self.split(cx, fixed);
         let left_packed =
             split.is_none() && self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a));
         let right_packed = self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b));
         let a_batch = self.batch.iter().map(|dim| dim.a);
-        let a_whole = cx.whole("left", [self.k, self.a.row].into_iter().chain(a_batch));
+        let a_whole = cx.multiple(Multiple::Left, [self.k, self.a.row].into_iter().chain(a_batch));
         let left_vectors = self.a.column == 1 && a_whole;
         let b_batch = self.batch.iter().map(|dim| dim.b);
         let b_rows = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
-        let b_whole = cx.whole("right", b_rows.into_iter().chain(b_batch));
+        let b_whole = cx.multiple(Multiple::Right, b_rows.into_iter().chain(b_batch));
         let right_vectors = self.b.column == 1 && b_whole;
         let mut packed = Columns { tile: Split::COLUMNS, terms: 4, apart: Split::COLUMNS / 4 };
         let (tile, limit) = match split {
@@ -383,7 +388,7 @@ impl Product {
         };
         let least = if fixed { 1 } else { 4 };
         let best = Split::rows(self.m.max(least)).filter(|_| self.k >= 64).unwrap_or(0);
-        Some(cx.tile("split", (best, 0), cost).0).filter(|&rows| rows > 0)
+        Some(cx.tile(Tiling::Split, (best, 0), cost).0).filter(|&rows| rows > 0)
     }
 
     /// How the right operand is packed where the sum is split: as for many rows, if other shapes may have as many.
@@ -461,7 +466,7 @@ pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> B
     let blocks = cx.target.blocks;
     let best = Block::choose(blocks, m, n, batches);
     let of = |(bm, bn)| blocks.iter().copied().find(|b| (b.bm, b.bn) == (bm, bn)).unwrap_or(best);
-    of(cx.only_tile("shared", (best.bm, best.bn)))
+    of(cx.only_tile(Tiling::Shared, (best.bm, best.bn)))
 }
 
 /// A kernel for a product, with what it is called with.
@@ -530,10 +535,11 @@ impl Matrix {
         Ok((packing, dims.iter().map(|dim| dim.1).product()))
     }
 
-    /// Copies the matrices to where they lie row by row, and returns the new strides of the batch.
+    /// Copies the matrices to where they lie row by row, by copy `number` of the operator's, and returns the new strides of the batch.
     fn copy(
         &mut self,
         cx: &mut Lower,
+        number: usize,
         (rows, columns): (usize, usize),
         batch: impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator,
     ) -> Result<Vec<usize>, Why> {
@@ -551,7 +557,7 @@ impl Matrix {
         dims.reverse();
         let from = self.source.tensor(cx)?;
         let to = cx.temporary_like(from, &[stride]);
-        strides::copy(cx, from, to, 0, &dims);
+        strides::copy(cx, Copy { number, from, to, base: 0, dims: &dims });
         *self = Matrix { source: Source::Tensor(to), row: columns, column: 1 };
         Ok(strides)
     }

@@ -5,7 +5,9 @@
 
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
-use super::{Array, Attributes, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required,
+};
 use crate::array::{number, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -164,6 +166,10 @@ impl Operator for Quantize {
             return Ok(None);
         }
         self.granularity.pairing(&required(inputs, 0)?.shape, &required(inputs, i)?.shape)
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::FirstByAxis
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {

@@ -6,6 +6,7 @@ use super::accumulate::{Sink, Source};
 use super::activation::Function;
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
+use super::strides::{self, Copy};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Scalar};
@@ -453,7 +454,7 @@ fn lower_weights(cx: &mut Lower, s: &Sizes) -> Result<TensorId, Why> {
         (s.hidden, s.hidden as i64),
     ];
     let packed = cx.temporary(Scalar::F32, &dims.map(|dim| dim.0));
-    super::strides::copy(cx, source, packed, 0, &dims);
+    strides::copy(cx, Copy { number: 2, from: source, to: packed, base: 0, dims: &dims });
     Ok(packed)
 }
 
@@ -476,7 +477,7 @@ fn initial_states(cx: &mut Lower) -> Result<(), Why> {
 fn copy(cx: &mut Lower, i: usize, to: TensorId, count: usize) -> Result<(), Why> {
     if cx.optional_fact(i).is_some() && count > 0 {
         let from = cx.input(i)?;
-        super::strides::scatter(cx, from, to, 0, &[(count, 1)]);
+        strides::scatter(cx, Copy { number: i, from, to, base: 0, dims: &[(count, 1)] });
     }
     Ok(())
 }

@@ -155,6 +155,10 @@ impl Operator for Reshape {
         matches!(self, Reshape::Identity)
     }
 
+    fn moves_elements(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let count = cx.fact(0)?.count();
         strides::gather(cx, 0, 0, &[(count, 1)])

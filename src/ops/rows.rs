@@ -11,7 +11,7 @@ use crate::kernels::reduce::{
 };
 use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
-use crate::plan::{Epilogue, Lower, Reads, TensorId};
+use crate::plan::{self, Always, Epilogue, Lower, Multiple, Rank, Reads, TensorId, Tiling};
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
 #[derive(Clone, Debug)]
@@ -40,18 +40,18 @@ impl View {
         let count = |dims: &[(usize, i64)]| dims.iter().map(|dim| dim.0).product();
         let (rows, length) = (count(&kept), count(&reduced));
         let (kept, reduced) = (merge(&kept), merge(&reduced));
-        let contiguous = cx.always("contiguous", reduced.last().is_none_or(|dim| dim.1 == 1));
-        let simple = cx.always("simple", reduced.len() <= 1);
-        let whole = cx.whole("rows", kept.iter().map(|dim| dim.1 as usize).chain([length]));
-        let matrix = cx.always("matrix", kept.len() <= 1);
+        let contiguous = cx.always(Always::Contiguous, reduced.last().is_none_or(|dim| dim.1 == 1));
+        let simple = cx.always(Always::OneReduced, reduced.len() <= 1);
+        let whole = cx.multiple(Multiple::Rows, kept.iter().map(|dim| dim.1 as usize).chain([length]));
+        let matrix = cx.always(Always::OneKept, kept.len() <= 1);
         View {
             rows,
             length,
             contiguous,
             vectors: whole && simple && contiguous,
             matrix: matrix && simple && contiguous,
-            kept: cx.padded("kept", kept, (1, 0)),
-            reduced: cx.padded("reduced", reduced, (1, 0)),
+            kept: cx.padded(Rank::Kept, kept, (1, 0)),
+            reduced: cx.padded(Rank::Reduced, reduced, (1, 0)),
         }
     }
 }
@@ -141,16 +141,16 @@ impl Cut {
         let (length, target) = (view.length.max(1), cx.target);
         let shares = [Share::Alone, Share::Workgroup, Share::Subgroup(target.subgroup as usize)];
         let best = Cut::best(view, target);
-        // Forms: the share, and whether there are parts; and elements at a time, which a form that was chosen for other sizes
+        // A tile: the share, and whether there are parts; and elements at a time, which a tile that was chosen for other sizes
         // may have more of than the rows at hand allow.
         let number = shares.iter().position(|share| *share == best.share).unwrap_or(0);
-        let form = (2 * number + usize::from(best.parts > 1), if best.vectors { 4 } else { 1 });
+        let tile = (2 * number + usize::from(best.parts > 1), if best.vectors { 4 } else { 1 });
         let cut = |(number, width): (usize, usize)| {
             let share = shares[number / 2];
             let parts = if number % 2 == 1 { Cut::parts(view, target, share).max(2) } else { 1 };
             Cut { share, parts, vectors: width == 4 && view.vectors }
         };
-        let chosen = cut(cx.tile("cut", form, |form| cut(form).cost(view, target)));
+        let chosen = cut(cx.tile(Tiling::Cut, tile, |tile| cut(tile).cost(view, target)));
         // The loops of all passes together stay below the limit, also where little is unrolled.
         let longest = chosen.share.lanes() * (target.max_iterations as usize / 2);
         Cut { parts: chosen.parts.max(length.div_ceil(longest)), ..chosen }
@@ -201,7 +201,7 @@ impl Rows {
     /// Rows along `axes` of input `i`, read under `shape`.
     pub(crate) fn new(cx: &mut Lower, i: usize, shape: &[usize], axes: &[usize]) -> Result<Rows, Why> {
         let input = cx.deferred_input(i)?;
-        match cx.loaded(input, Reads::Elements) {
+        match cx.loaded("x", input, Reads::Elements) {
             (input, Some(prologue)) => Ok(Rows::behind(cx, input, prologue, shape, axes)),
             (input, None) => Ok(Rows::of(cx, input, shape, axes)),
         }
@@ -286,7 +286,8 @@ impl Rows {
     /// The same for a tensor that is no input.
     pub(crate) fn side_of(&mut self, cx: &mut Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
-        let (mut index, mut params) = cx.index(&Access::broadcast(shape, whole));
+        let side = plan::Operand::Side(self.sides.len());
+        let (mut index, mut params) = cx.index(side, &Access::broadcast(shape, whole));
         let vector = index == Index::Axis && params == [1, self.view.length as u32];
         if vector && each == Each::Element && self.view.matrix {
             (index, params) = (Index::Column, vec![]);

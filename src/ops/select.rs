@@ -39,6 +39,10 @@ impl Operator for Select {
         Ok(vec![Array::joined(&[yes, no])?.gather(&shape, source, None)])
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {
         let (condition, yes, no) =
             (required(inputs, 0).ok()?, required(inputs, 1).ok()?, required(inputs, 2).ok()?);

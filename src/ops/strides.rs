@@ -5,7 +5,7 @@ use crate::array;
 use crate::kernels::Access;
 use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{Strided, groups, merge, params};
-use crate::plan::{Lower, TensorId};
+use crate::plan::{Lower, Rank, TensorId};
 
 /// Row-major strides of `shape`, signed as walks over it are.
 pub(crate) fn of(shape: &[usize]) -> Vec<i64> {
@@ -20,18 +20,27 @@ pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)])
     cx.lies(i, 0, Access::new(base, dims))
 }
 
-/// Copies the elements of `from` at `base + i0 * stride0 + ...`, over `dims` (size, stride), to the dense tensor `to`.
-pub(crate) fn copy(cx: &mut Lower, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
-    call(cx, false, from, to, base, dims);
+/// A copy of one tensor's elements to another: copy `number` of the operator's, whatever the sizes. `dims` are (size, stride).
+pub(crate) struct Copy<'a> {
+    pub(crate) number: usize,
+    pub(crate) from: TensorId,
+    pub(crate) to: TensorId,
+    pub(crate) base: i64,
+    pub(crate) dims: &'a [(usize, i64)],
 }
 
-/// Copies the elements of the dense tensor `from` to the places of `to` at `base + i0 * stride0 + ...`, over `dims`.
-pub(crate) fn scatter(cx: &mut Lower, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
-    call(cx, true, from, to, base, dims);
+/// Copies the elements of `from` at `base + i0 * stride0 + ...` to the dense tensor `to`.
+pub(crate) fn copy(cx: &mut Lower, copy: Copy) {
+    call(cx, false, copy);
 }
 
-fn call(cx: &mut Lower, scatter: bool, from: TensorId, to: TensorId, base: i64, dims: &[(usize, i64)]) {
-    let dims = cx.padded("copy", merge(dims), (1, 0));
+/// Copies the elements of the dense tensor `from` to the places of `to` at `base + i0 * stride0 + ...`.
+pub(crate) fn scatter(cx: &mut Lower, copy: Copy) {
+    call(cx, true, copy);
+}
+
+fn call(cx: &mut Lower, scatter: bool, Copy { number, from, to, base, dims }: Copy) {
+    let dims = cx.padded(Rank::Copy(number), merge(dims), (1, 0));
     let params = params(base, &dims);
     let groups = groups(params[0] as usize);
     // Words are moved as they are, whatever they mean.

@@ -62,6 +62,10 @@ impl Operator for Transpose {
         Ok(vec![x.gather(&shape, source, None)])
     }
 
+    fn moves_elements(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shape = &cx.fact(0)?.shape;
         let steps = strides::of(shape);

@@ -4,7 +4,7 @@
 //! 22; hyperbolic functions 9 and 22; Erf, Sign, IsNaN 9, 13; Round 11, 22; BitwiseNot 18. Later versions only add types.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
@@ -155,6 +155,14 @@ impl Operator for Unary {
             (Value(value), _) => x.map(value, self.0.int),
             (Test(_), _) => refuse!("expected a float tensor, got {}", x.dtype),
         }])
+    }
+
+    fn is_cheap(&self) -> bool {
+        matches!(self.0.name, "Neg" | "Abs" | "Relu")
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::First
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {

@@ -4,7 +4,7 @@
 use super::pattern::Pattern;
 use crate::Result;
 use crate::graph::{Value, ValueId};
-use crate::ops::{Graph, Node, Op};
+use crate::ops::{Graph, Maps, Node};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
@@ -26,48 +26,29 @@ fn mover(pattern: &Pattern, n: usize) -> Option<usize> {
     let node = &pattern.graph.nodes[n];
     let (before, mover) = pattern.only_data(mapped(pattern, node)?)?;
     let mut source = mover;
-    while moves(source) {
+    while source.op.operator().moves_elements() {
         source = pattern.only_data(source.inputs.first().copied().flatten()?)?.1;
     }
-    let fuses = source.op.operator().takes_epilogue() || maps_elements(source);
-    (moves(mover) && fuses).then_some(before)
-}
-
-fn maps_elements(node: &Node) -> bool {
-    matches!(
-        node.op,
-        Op::Unary(_)
-            | Op::Activation(_)
-            | Op::Binary(_)
-            | Op::Clip(_)
-            | Op::Cast(_)
-            | Op::IsInf(_)
-            | Op::Quantize(_)
-            | Op::Dequantize(_)
-    )
-}
-
-fn moves(node: &Node) -> bool {
-    matches!(node.op, Op::Transpose(_) | Op::Reshape(_))
+    let operator = source.op.operator();
+    let fuses = operator.takes_epilogue() || operator.maps() != Maps::Nothing;
+    (mover.op.operator().moves_elements() && fuses).then_some(before)
 }
 
 /// The one input whose elements the operator maps, if all others are scalars beside it.
 fn mapped(pattern: &Pattern, node: &Node) -> Option<ValueId> {
     let [Some(_)] = node.outputs[..] else { return None };
-    if !maps_elements(node) {
+    let maps = node.op.operator().maps();
+    if maps == Maps::Nothing {
         return None;
     }
     let constant = |id: &ValueId| pattern.graph.value(*id).constant.is_some();
     let (others, mapped): (Vec<ValueId>, Vec<ValueId>) =
         node.inputs.iter().flatten().partition(|id| constant(id));
     let [mapped] = mapped[..] else { return None };
-    // Two operands are broadcast to each other; else the first alone has the result's shape.
-    if !matches!(node.op, Op::Binary(_)) && node.inputs.first() != Some(&Some(mapped)) {
+    if maps != Maps::Any && node.inputs.first() != Some(&Some(mapped)) {
         return None;
     }
-    // A scale of one element in a list is one for an axis.
-    let by_axis = matches!(node.op, Op::Quantize(_) | Op::Dequantize(_));
-    let rank = if by_axis { 0 } else { pattern.least_rank(mapped) };
+    let rank = if maps == Maps::FirstByAxis { 0 } else { pattern.least_rank(mapped) };
     others.iter().all(|&id| pattern.scalar(id, rank).is_some()).then_some(mapped)
 }
 

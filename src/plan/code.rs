@@ -2,6 +2,7 @@
 
 use super::lower::Lower;
 use super::program::TensorId;
+use super::question::{self, Always};
 use crate::array::Numbers;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
@@ -124,7 +125,7 @@ impl<'a> Lower<'a> {
         let mut builder = Builder::of_shape(shape);
         let (mut specs, mut params, mut regs) = (vec![], vec![], vec![]);
         for (n, &(tensor, from)) in operands.iter().enumerate() {
-            let (index, words) = self.index(&Access::broadcast(from, shape));
+            let (index, words) = self.index(question::Operand::Number(n), &Access::broadcast(from, shape));
             specs.push(Operand { scalar: self.scalar(tensor), index });
             params.extend(words);
             regs.push(builder.load(n, self.scalar(tensor)));
@@ -145,9 +146,14 @@ impl<'a> Lower<'a> {
         self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
     }
 
-    /// What a kernel reads as `tensor`, and what computes the tensor's elements of that: an operand that lies as the tensor
+    /// What a kernel reads as `tensor` for its `operand`, and what computes the tensor's elements of that: an operand that lies as the tensor
     /// does, which is the code's anchor. `None`: the tensor itself.
-    pub(crate) fn loaded(&mut self, tensor: TensorId, reads: Reads) -> (TensorId, Option<Epilogue>) {
+    pub(crate) fn loaded(
+        &mut self,
+        operand: &'static str,
+        tensor: TensorId,
+        reads: Reads,
+    ) -> (TensorId, Option<Epilogue>) {
         let Some(mut code) = self.deferred.get(&tensor).cloned() else { return (tensor, None) };
         let count: usize = self.shape(tensor).iter().product();
         let fits = match reads {
@@ -157,7 +163,7 @@ impl<'a> Lower<'a> {
         };
         let linear = |operand: &Operand| operand.index == Index::Linear;
         let main = code.fused.operands.iter().position(linear);
-        let Some(main) = main.filter(|_| self.always("loaded", fits)) else {
+        let Some(main) = main.filter(|_| self.always(Always::Loaded(operand), fits)) else {
             return (self.realized(tensor), None);
         };
         code.fused.operands[main].index = Index::Anchor;
@@ -166,7 +172,7 @@ impl<'a> Lower<'a> {
             code.use_matrix(self, count / line, line);
             // An operand with an element for each is read as often.
             let lines = |o: &Operand| matches!(o.index, Index::Anchor | Index::Single | Index::Row);
-            let few = self.always("few reads", times <= FEW_READS);
+            let few = self.always(Always::FewReads(operand), times <= FEW_READS);
             if !few && !code.fused.operands.iter().all(lines) {
                 return (self.realized(tensor), None);
             }
@@ -195,15 +201,15 @@ impl Epilogue {
     fn use_matrix(&mut self, cx: &mut Lower, rows: usize, columns: usize) {
         let mut params = Vec::new();
         let mut old = self.params.iter().copied();
-        for operand in self.fused.operands.iter_mut() {
+        for (n, operand) in self.fused.operands.iter_mut().enumerate() {
             match operand.index {
                 Index::Axis => {
                     let (inner, length) = (old.next().unwrap_or(0), old.next().unwrap_or(0));
                     let by_row = (inner as usize, length as usize) == (columns, rows);
                     let by_column = (inner as usize, length as usize) == (1, columns);
-                    if cx.always("row", by_row) {
+                    if cx.always(Always::OperandOfRows(n), by_row) {
                         operand.index = Index::Row;
-                    } else if cx.always("column", by_column) {
+                    } else if cx.always(Always::OperandOfColumns(n), by_column) {
                         operand.index = Index::Column;
                     } else {
                         params.extend([inner, length]);
@@ -314,7 +320,7 @@ impl<'c, 'a> Code<'c, 'a> {
         let single = fact.constant().filter(|array| array.len() == 1);
         // What is a single element for some sizes only is read from memory, as it is for others. Fusion has not counted it
         // as a binding: there are some to spare only for the first.
-        let always = self.cx.always("single", single.is_some()) || self.tensors.len() > 1;
+        let always = self.cx.always(Always::SingleConstant(id), single.is_some()) || self.tensors.len() > 1;
         let single = single.filter(|_| always);
         let reg = match single.map(|array| &array.data) {
             Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
@@ -325,7 +331,7 @@ impl<'c, 'a> Code<'c, 'a> {
                     None => Access::broadcast(&fact.shape, self.builder.shape()),
                 };
                 let (tensor, access) = self.cx.access(id, &broadcast)?;
-                let (index, params) = self.cx.index(&access);
+                let (index, params) = self.cx.index(question::Operand::Value(id), &access);
                 self.tensors.push(tensor);
                 self.index_params.extend(params);
                 self.operands.push(Operand { scalar, index });

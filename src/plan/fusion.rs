@@ -20,10 +20,8 @@ use crate::ops::{Graph, Node};
 const MAX_EPILOGUE_OPERANDS: usize = 3;
 /// Operands of a prologue but one, and of the epilogue there: a normalisation of rows that are cut has six bindings itself.
 const MAX_PROLOGUE_OPERANDS: usize = 2;
-/// Nodes of a prologue, which may be computed once for each pass over a row, and what they may be: a few cycles each.
+/// Nodes of a prologue, which may be computed once for each pass over a row: cheap ones.
 const MAX_PROLOGUE: usize = 4;
-const CHEAP: [&str; 11] =
-    ["Add", "Sub", "Mul", "Neg", "Abs", "Relu", "Max", "Min", "Where", "Cast", "DequantizeLinear"];
 /// Nodes in one unit: beyond, code grows and gains nothing.
 const MAX_NODES: usize = 48;
 
@@ -391,7 +389,7 @@ impl Fuser<'_> {
         };
         let Some(unit) = self.units[number].as_ref().filter(|unit| few(unit)).cloned() else { return };
         let [value] = self.outputs(unit.nodes(), number)[..] else { return };
-        let cheap = |n: &NodeId| CHEAP.contains(&self.graph.nodes[n.index()].op_type.as_str());
+        let cheap = |n: &NodeId| self.graph.nodes[n.index()].op.operator().is_cheap();
         let readers = &self.live.readers[value.index()];
         let (&[reader], false) = (&readers[..], self.live.wanted[value.index()]) else { return };
         let small = unit.pointwise.iter().all(cheap);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::code::{Code, Epilogue};
 use super::fault::{Fault, Outside, Report};
-use super::forms::{Asked, Forms, Site};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
+use super::question::{Always, Rank};
+use super::specialisation::{Asked, Site, Specialisation};
 use super::{Options, copies};
 use crate::array::Array;
 use crate::error::{Why, refuse};
@@ -29,7 +30,7 @@ pub(crate) struct Lower<'a> {
     pub(super) facts: &'a Facts,
     program: &'a mut Program,
     values: &'a mut Values,
-    pub(super) forms: &'a mut Forms,
+    pub(super) specialisation: &'a mut Specialisation,
     pub(super) asked: Asked,
     /// Tensors whose elements are computed by the kernel that reads them.
     pub(super) deferred: HashMap<TensorId, Epilogue>,
@@ -82,7 +83,7 @@ pub(crate) fn lower(
     units: &[Unit],
     target: &Target,
     options: &Options,
-    forms: &mut Forms,
+    specialisation: &mut Specialisation,
 ) -> Result<Program> {
     let mut program = Program {
         inputs: vec![None; graph.inputs.len()],
@@ -102,7 +103,7 @@ pub(crate) fn lower(
             facts,
             program: &mut program,
             values: &mut values,
-            forms,
+            specialisation,
             asked: Asked::at(Site::Unit(first)),
             deferred: HashMap::new(),
             report: None,
@@ -126,7 +127,7 @@ pub(crate) fn lower(
         return Err(Error::Unsupported(unsupported));
     }
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
-        let output = output(graph, facts, &mut program, &mut values, forms, target, i, id)?;
+        let output = output(graph, facts, &mut program, &mut values, specialisation, target, i, id)?;
         program.outputs.push(output);
     }
     Ok(program)
@@ -139,7 +140,7 @@ fn output(
     facts: &Facts,
     program: &mut Program,
     values: &mut Values,
-    forms: &mut Forms,
+    specialisation: &mut Specialisation,
     target: &Target,
     i: usize,
     id: ValueId,
@@ -172,7 +173,7 @@ fn output(
         facts,
         program,
         values,
-        forms,
+        specialisation,
         asked,
         deferred,
         report: None,
@@ -486,7 +487,7 @@ impl<'a> Lower<'a> {
         };
         let (of, access) = self.access(id, &access)?;
         let view = access.is_dense() && self.may_begin(of, access.base);
-        if self.always("view", view) {
+        if self.always(Always::View(i), view) {
             return self.view(i, of, access.base as usize);
         }
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
@@ -614,7 +615,7 @@ impl<'a> Lower<'a> {
         }
         if let Some(strided) = self.values.strided(id).cloned() {
             let tensor = self.new_tensor(id)?;
-            let dims = self.padded("strided", strided.access.dims, (1, 0));
+            let dims = self.padded(Rank::Gathered(id), strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };
             let call = copies::gather(strided.tensor, tensor, &access, self.target, strided.label);
             self.program.steps.push(Step::Call(call));

@@ -5,25 +5,28 @@ pub(crate) mod arena;
 mod code;
 mod copies;
 mod fault;
-mod first;
-mod forms;
 mod fusion;
 mod lower;
 mod memory;
-mod open;
+#[cfg(test)]
+mod order;
 mod planner;
+mod probe;
 mod program;
+mod question;
+mod specialisation;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
 pub(crate) use fault::Outside;
-use forms::Forms;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
-use open::Moves;
 pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
+
+pub(crate) use question::{Always, Multiple, Operand, Rank, Same, Tiling};
+use specialisation::Specialisation;
 
 use crate::facts::Facts;
 use crate::graph::ValueId;
@@ -54,10 +57,10 @@ fn lower(
     facts: &Facts,
     target: &Target,
     options: &Options,
-    forms: &mut Forms,
+    specialisation: &mut Specialisation,
 ) -> Result<Program> {
-    let units = forms.units(graph, facts, options);
-    lower::lower(graph, facts, &units.all, target, options, forms)
+    let units = specialisation.units(graph, facts, options);
+    lower::lower(graph, facts, &units.all, target, options, specialisation)
 }
 
 fn placed(program: Program, target: &Target) -> Result<Plan> {

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Forms, Moves, Options, Plan, first, fusion, lower, placed};
+use super::probe::{Probes, first_plan};
+use super::{Options, Plan, Specialisation, fusion, lower, placed};
 use crate::Result;
 use crate::facts::{FactBase, Facts, Input};
 use crate::graph::ValueId;
@@ -21,7 +22,7 @@ pub(crate) struct Planner {
     target: Target,
     options: Options,
     /// `None` before the first plan.
-    forms: Mutex<Option<Forms>>,
+    specialisation: Mutex<Option<Specialisation>>,
 }
 
 impl Planner {
@@ -29,21 +30,21 @@ impl Planner {
     /// None today: what a graph's constants hold is read here, and may be checked.
     pub(crate) fn new(graph: Arc<Graph>, target: Target, options: Options) -> Result<Planner> {
         let base = FactBase::new(&graph)?;
-        Ok(Planner { graph, base, target, options, forms: Mutex::default() })
+        Ok(Planner { graph, base, target, options, specialisation: Mutex::default() })
     }
 
     /// The plan of a run on these inputs, which are in the graph's order.
     pub(crate) fn plan(&self, inputs: &[Input]) -> Result<Plan> {
         let facts = self.facts(inputs)?;
         let Planner { graph, base, target, options, .. } = self;
-        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(forms) = forms.as_mut() {
-            return placed(lower(graph, &facts, target, options, forms)?, target);
+        let mut specialisation = self.specialisation.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(specialisation) = specialisation.as_mut() {
+            return placed(lower(graph, &facts, target, options, specialisation)?, target);
         }
-        let moves = Moves::new(graph, base, inputs);
-        let mut chosen = Forms::default();
-        let plan = first::plan(graph, facts, &moves, target, options, &mut chosen)?;
-        *forms = Some(chosen);
+        let probes = Probes::new(graph, base, inputs);
+        let mut chosen = Specialisation::default();
+        let plan = first_plan(&probes, facts, target, options, &mut chosen)?;
+        *specialisation = Some(chosen);
         Ok(plan)
     }
 
@@ -79,8 +80,8 @@ impl Planner {
 
 #[cfg(test)]
 impl Planner {
-    /// How far the open dimensions of a graph can move from those of `inputs`.
-    pub(crate) fn moves<'a>(&'a self, inputs: &'a [Input]) -> Moves<'a> {
-        Moves::new(&self.graph, &self.base, inputs)
+    /// The probe sizes of the graph's open dimensions around those of `inputs`.
+    pub(crate) fn probes<'a>(&'a self, inputs: &'a [Input]) -> Probes<'a> {
+        Probes::new(&self.graph, &self.base, inputs)
     }
 }

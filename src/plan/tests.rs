@@ -369,11 +369,15 @@ fn other_sizes_need_no_other_kernels() {
                 continue;
             }
             let first = planner.plan(&inputs).unwrap();
-            let moves = planner.moves(&inputs);
+            let probes = planner.probes(&inputs);
             let (spare, calls) = (first.spare, first.program.calls);
             let first: Vec<Kernel> = calls.into_iter().map(|call| call.kernel).collect();
-            let others =
-                [moves.times([3, 3], 3), moves.times([4, 4], 4), moves.times([20, 20], 20), moves.least()];
+            let others = [
+                probes.times([3, 3], 3),
+                probes.times([4, 4], 4),
+                probes.times([20, 20], 20),
+                probes.least(),
+            ];
             for (times, facts) in others.into_iter().enumerate() {
                 let Some(facts) = facts else { continue };
                 let next = kernels(&planner, &of_facts(&graph, &facts, &inputs));
@@ -398,8 +402,8 @@ fn plans_follow_from_what_was_planned_before() {
     for case in all_cases().iter().step_by(3) {
         let Some((graph, inputs)) = open_graph(case) else { continue };
         let planners = [planner(&graph, &Target::FLOOR), planner(&graph, &Target::FLOOR)];
-        let moves = planners[0].moves(&inputs);
-        let others = [moves.times([3, 3], 3), moves.least()].into_iter().flatten();
+        let probes = planners[0].probes(&inputs);
+        let others = [probes.times([3, 3], 3), probes.least()].into_iter().flatten();
         let others = others.map(|facts| of_facts(&graph, &facts, &inputs));
         for inputs in [inputs.clone()].into_iter().chain(others) {
             let text = |planner: &Planner| {

@@ -205,9 +205,9 @@ fn repeated(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
 fn moved_case(case: &Case, device: &Device) -> (Option<String>, usize) {
     let Some((graph, inputs)) = open_graph(case) else { return (None, 0) };
     let planner = planner(&graph, &Target::FLOOR);
-    let moves = planner.moves(&inputs);
+    let probes = planner.probes(&inputs);
     let own = planner.facts(&inputs).ok();
-    let others = [moves.times([4, 4], 4), moves.times([3, 5], 3), moves.times([8, 9], 1), moves.least()];
+    let others = [probes.times([4, 4], 4), probes.times([3, 5], 3), probes.times([8, 9], 1), probes.least()];
     let given = |facts: &Facts| {
         let tensor =
             |(id, input): (&ValueId, &Input)| repeated(input.value.as_ref()?, &facts.get(*id)?.shape);

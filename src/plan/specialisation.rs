@@ -1,0 +1,325 @@
+//! What the kernels of a graph are specialised for, in all of its plans. Shapes are parameters of kernels, but some kernels
+//! come in variants that fit certain shapes only, or fit them better: vectors where rows are aligned, an index over fewer
+//! dimensions where one of them is 1, a tile. Lowering asks for them (`question`), and the answer serves the shapes of all
+//! plans so far, so that another shape makes no new pipeline and packs no weight anew.
+//!
+//! An example: rows of 64 elements are whole vectors of 4, and rows of 65 are not. A session that has run with 65 reads rows of
+//! 64 by single elements too.
+//!
+//! An answer that is kept says how a plan computes, never what. Why it holds for the sizes at hand:
+//!
+//! | kept | why it holds |
+//! |---|---|
+//! | `Multiple`, `Always` | the sizes at hand are asked about too, and one no is a no for good: yes is true here |
+//! | `Same` | as they are; and it only weighs what is worth a pipeline |
+//! | `Rank` | dimensions of size 1 and stride 0 are put before those at hand: the same elements |
+//! | an index | `Index::widened` finds the elements at hand too; where it does not, the index is the one for them alone |
+//! | `Index::Row`, `Column` | an `Always` of the operand's own parameters at hand |
+//! | `Tiling` | a kernel takes any tile at any size: what a tile needs of sizes (whole vectors) is a `Multiple` besides |
+//! | packed weights | the packing is the key, with the tile in it, and made from the same tile as the kernel |
+//! | units | `Units::fit`: the shapes at hand are compared where nodes are fused, and what is known while planning |
+//! | single constants | the value is the one of this plan; an `Always` chooses between a parameter and memory |
+//! | views, results in place, the arena | nothing is kept: they are this program's |
+//!
+//! Besides, each call is held against what its kernel's spec takes for granted (`kernels::Spec::fits`) before it runs.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::fusion::Units;
+use super::question::{Always, Multiple, Operand, Question, Rank, Same, Tiling};
+use super::{Lower, Options};
+use crate::facts::Facts;
+use crate::graph::NodeId;
+use crate::kernels::fused::Index;
+use crate::kernels::{Access, Class};
+use crate::ops::Graph;
+
+/// Beyond, other ways to fuse are not kept: each plan looks through all.
+const MOST_UNITS: usize = 4;
+
+/// Where a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Site {
+    /// In the unit with this first node.
+    Unit(NodeId),
+    /// Where the graph's output of this number is put into its own buffer.
+    Output(usize),
+}
+
+/// A question's place: where it is asked, and how many times it was asked there before.
+type Key<Q> = (Site, Q, usize);
+
+/// The answers so far, and what is fused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Specialisation {
+    /// What the first plan fused, and what plans fused whose sizes that did not fit.
+    units: Vec<Arc<Units>>,
+    /// The tiles to choose from: each plan takes the one that costs least.
+    tiles: Answers<Tiling, Vec<(usize, usize)>>,
+    /// What a number was in all plans, if it was always the same.
+    same: Answers<Same, Option<usize>>,
+    /// The greatest common divisor of the numbers of all plans.
+    divisors: Answers<Multiple, usize>,
+    always: Answers<Always, bool>,
+    ranks: Answers<Rank, usize>,
+    indices: Answers<Operand, Index>,
+    stage: Stage,
+    changes: Changes,
+    #[cfg(test)]
+    order: super::order::Order,
+}
+
+/// How often an answer has become another than it was for the plans before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) answers: usize,
+    /// Tiles of which there are more to choose from.
+    pub(super) tiles: usize,
+}
+
+/// The answers to questions of one kind, by place.
+#[derive(Clone, Debug)]
+struct Answers<Q, T> {
+    units: Vec<Vec<(Q, usize, T)>>,
+    outputs: Vec<Vec<(Q, usize, T)>>,
+}
+
+impl<Q, T> Default for Answers<Q, T> {
+    fn default() -> Answers<Q, T> {
+        Answers { units: Vec::new(), outputs: Vec::new() }
+    }
+}
+
+impl<Q: Copy + PartialEq, T> Answers<Q, T> {
+    /// The answer so far, which is `new` where nothing has been asked yet.
+    fn entry(&mut self, (site, question, times): Key<Q>, new: T) -> &mut T {
+        let (sites, at) = match site {
+            Site::Unit(node) => (&mut self.units, node.index()),
+            Site::Output(i) => (&mut self.outputs, i),
+        };
+        if sites.len() <= at {
+            sites.resize_with(at + 1, Vec::new);
+        }
+        let answers = &mut sites[at];
+        let found = answers.iter().position(|answer| (answer.0, answer.1) == (question, times));
+        let found = found.unwrap_or_else(|| {
+            answers.push((question, times, new));
+            answers.len() - 1
+        });
+        &mut answers[found].2
+    }
+}
+
+/// What a plan may still choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// What follows from sizes. The tiles of these plans do not matter: nothing runs them.
+    #[default]
+    Sizes,
+    /// Tiles too: the first run's, and then others where those would serve some sizes badly.
+    Tiles,
+    /// Nothing new.
+    Settled,
+}
+
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+impl Specialisation {
+    /// The units into which nodes are fused: those of a plan before, where they fit this one.
+    pub(super) fn units(&mut self, graph: &Graph, facts: &Facts, options: &Options) -> Arc<Units> {
+        if let Some(units) = self.units.iter().find(|units| units.fit(graph, facts)) {
+            return units.clone();
+        }
+        let units = Arc::new(Units::of(graph, facts, options));
+        if self.units.len() < MOST_UNITS {
+            self.units.push(units.clone());
+        }
+        units
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        self.changes
+    }
+
+    pub(super) fn advance(&mut self, stage: Stage) {
+        self.stage = stage;
+    }
+
+    /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than half as long, and if the
+    /// `worth` that it saves (microseconds a run) pays for a pipeline.
+    fn tile(
+        &mut self,
+        key: Key<Tiling>,
+        best: (usize, usize),
+        cost: impl Fn((usize, usize)) -> f64,
+        worth: f64,
+    ) -> (usize, usize) {
+        if self.stage == Stage::Sizes {
+            return best;
+        }
+        let tiles = self.tiles.entry(key, vec![best]);
+        let least = |a: &(usize, usize), b: &(usize, usize)| cost(*a).total_cmp(&cost(*b));
+        let Some(tile) = tiles.iter().copied().min_by(least) else { return best };
+        let (before, now) = (cost(tile), cost(best));
+        if self.stage == Stage::Tiles && now < 0.5 * before && before - now > worth {
+            tiles.push(best);
+            self.changes.tiles += 1;
+            return best;
+        }
+        tile
+    }
+
+    fn same(&mut self, key: Key<Same>, here: usize) -> bool {
+        let number = self.same.entry(key, Some(here));
+        let before = number.is_some();
+        *number = number.filter(|number| *number == here);
+        self.changes.answers += usize::from(number.is_some() != before);
+        number.is_some()
+    }
+
+    fn multiple(&mut self, key: Key<Multiple>, numbers: impl IntoIterator<Item = usize>) -> bool {
+        let here = numbers.into_iter().fold(0, divisor);
+        let all = self.divisors.entry(key, here);
+        let before = all.is_multiple_of(4);
+        *all = divisor(*all, here);
+        self.changes.answers += usize::from(all.is_multiple_of(4) != before);
+        all.is_multiple_of(4)
+    }
+
+    fn always(&mut self, key: Key<Always>, here: bool) -> bool {
+        let all = self.always.entry(key, here);
+        self.changes.answers += usize::from(*all && !here);
+        *all &= here;
+        *all
+    }
+
+    fn rank(&mut self, key: Key<Rank>, here: usize) -> usize {
+        let most = self.ranks.entry(key, here);
+        self.changes.answers += usize::from(here > *most);
+        *most = here.max(*most);
+        *most
+    }
+
+    fn index(&mut self, key: Key<Operand>, access: &Access) -> Index {
+        let here = Index::of(access);
+        let index = self.indices.entry(key, here);
+        let wide = index.widened(access);
+        if !wide.serves(access) {
+            debug_assert!(false, "{wide:?} for {access:?}");
+            return here;
+        }
+        self.changes.answers += usize::from(wide != *index);
+        *index = wide;
+        wide
+    }
+}
+
+/// What was asked at one site, and how many times.
+pub(super) struct Asked {
+    site: Site,
+    times: SmallVec<[(Question, usize); 8]>,
+    #[cfg(test)]
+    trail: super::order::Trail,
+}
+
+impl Asked {
+    pub(super) fn at(site: Site) -> Asked {
+        Asked {
+            site,
+            times: SmallVec::new(),
+            #[cfg(test)]
+            trail: Default::default(),
+        }
+    }
+
+    fn times(&mut self, question: Question) -> usize {
+        match self.times.iter_mut().find(|asked| asked.0 == question) {
+            Some((_, times)) => {
+                *times += 1;
+                *times
+            }
+            None => {
+                self.times.push((question, 0));
+                0
+            }
+        }
+    }
+}
+
+impl Lower<'_> {
+    /// Asks for an answer of a kind.
+    fn ask<Q, T: std::fmt::Debug>(
+        &mut self,
+        (question, q): (Question, Q),
+        answer: impl FnOnce(&mut Specialisation, Key<Q>) -> T,
+    ) -> T {
+        let key = (self.asked.site, q, self.asked.times(question));
+        let answer = answer(self.specialisation, key);
+        #[cfg(test)]
+        self.specialisation.order.next(self.asked.site, &mut self.asked.trail, question, &answer);
+        answer
+    }
+
+    /// The tile of a kernel. `best` is taken by the first run. Other sizes take it if it is among the tiles for which there are
+    /// pipelines from the start: those of the first run, of the largest and of the smallest sizes, where these take less than
+    /// half as long, and that is worth a pipeline. `cost` is in microseconds: a pipeline takes half a second on software
+    /// devices, and 50 ms on GPUs, where others are made beside it.
+    pub(crate) fn tile(
+        &mut self,
+        question: Tiling,
+        best: (usize, usize),
+        cost: impl Fn((usize, usize)) -> f64,
+    ) -> (usize, usize) {
+        let worth = if self.target.class == Class::Cpu { 500.0 } else { 5.0 };
+        self.ask((Question::Tiling(question), question), |specialisation, key| {
+            specialisation.tile(key, best, cost, worth)
+        })
+    }
+
+    /// The tile of a kernel whose weights are packed for one tile: the best of the first run.
+    pub(crate) fn only_tile(&mut self, question: Tiling, best: (usize, usize)) -> (usize, usize) {
+        self.tile(question, best, |_| 0.0)
+    }
+
+    /// Whether the number was the same in all plans so far.
+    pub(crate) fn same(&mut self, question: Same, n: usize) -> bool {
+        self.ask((Question::Same(question), question), |specialisation, key| specialisation.same(key, n))
+    }
+
+    /// Whether the numbers are multiples of 4, in all plans so far.
+    pub(crate) fn multiple(&mut self, question: Multiple, numbers: impl IntoIterator<Item = usize>) -> bool {
+        self.ask((Question::Multiple(question), question), |specialisation, key| {
+            specialisation.multiple(key, numbers)
+        })
+    }
+
+    /// Whether something holds, here and in all plans so far.
+    pub(crate) fn always(&mut self, question: Always, here: bool) -> bool {
+        self.ask((Question::Always(question), question), |specialisation, key| {
+            specialisation.always(key, here)
+        })
+    }
+
+    /// The dimensions, behind as many times `none` as make them the most of all plans so far. `none` changes nothing: size 1.
+    pub(crate) fn padded<T: Clone, C>(&mut self, question: Rank, dims: C, none: T) -> C
+    where
+        C: AsRef<[T]> + IntoIterator<Item = T> + FromIterator<T>,
+    {
+        let here = dims.as_ref().len();
+        let rank = self
+            .ask((Question::Rank(question), question), |specialisation, key| specialisation.rank(key, here));
+        std::iter::repeat_n(none, rank.saturating_sub(here)).chain(dims).collect()
+    }
+
+    /// How the elements that `access` names are found, in all plans so far, and the parameters of that here.
+    pub(crate) fn index(&mut self, operand: Operand, access: &Access) -> (Index, Vec<u32>) {
+        let index = self.ask((Question::Index(operand), operand), |specialisation, key| {
+            specialisation.index(key, access)
+        });
+        (index, index.words(access))
+    }
+}
