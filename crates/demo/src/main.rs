@@ -1,6 +1,6 @@
 //! Reads a page: finds its lines with a PP-OCR detector, reads them with a recogniser, and draws what it found.
 //!
-//! `cargo run --release --example ocr -- FOLDER [--device NAME] [PICTURE.png]`: FOLDER holds `det.onnx`, `rec.onnx` and
+//! `sardonyx-demo FOLDER [--device NAME] [PICTURE.png]`: FOLDER holds `det.onnx`, `rec.onnx` and
 //! `page.png`, as `scripts/demo.sh` makes it.
 
 use std::error::Error;
