@@ -10,7 +10,7 @@ mod explain;
 mod facts;
 mod gpu;
 mod graph;
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;
 mod kernels;

@@ -500,7 +500,7 @@ fn a_lost_device_and_a_session_rebuilt() {
         lost(pollster::block_on(session.run_async(&[("x", &x)])).unwrap_err());
         lost(session.bind().input("x", &x).build().unwrap_err());
         lost(run(&self::session(&device, &model)).unwrap_err());
-        let again = devices::open(device.name());
+        let again = devices::open(&device.name());
         let outputs = run(&self::session(&again, &model)).unwrap();
         assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [9.0, 12.0]);
     }

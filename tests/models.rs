@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sardonyx::{DType, Device, DeviceOptions, Model, Select, Session, SessionOptions, Tensor, adapters};
+use sardonyx::{DType, Device, Model, Session, SessionOptions, Tensor};
 use sardonyx_testing::arrays::{arrays, error, tolerance};
+use sardonyx_testing::devices;
 
 fn models() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/models");
@@ -49,8 +50,8 @@ fn check(device: &Device, failures: &mut Vec<String>) {
 #[test]
 fn every_adapter_computes_what_onnx_runtime_does() {
     let mut failures = Vec::new();
-    for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
-        check(&Device::new(DeviceOptions::new().select(Select::Name(adapter.name))).unwrap(), &mut failures);
+    for device in devices::each() {
+        check(&device, &mut failures);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -74,10 +75,9 @@ fn a_second_shape_of_a_model_makes_no_pipeline() {
         ("minilm_l6_int8", [vec![1, 512], vec![1, 1], vec![3, 77], vec![2, 100]]),
     ];
     let paths = models_by_name();
-    for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
+    for adapter in devices::usable() {
         for (name, shapes) in &models {
-            let device =
-                Device::new(DeviceOptions::new().select(Select::Name(adapter.name.clone()))).unwrap();
+            let device = devices::open(&adapter.name);
             let model = Model::load(&paths[*name]).unwrap();
             let session = Session::new(&device, &model, SessionOptions::default()).unwrap();
             let mut pipelines = None;

@@ -92,7 +92,7 @@ fn run(device: &Device, model: &Path, sizes: &[Size]) -> Fared {
 /// The device's own kernels, and those for GPUs where it has others.
 fn kernels(device: Device) -> Vec<(String, Device)> {
     let name = device.name();
-    let other = with_kernels(devices::open(name.split(" (").next().unwrap().into()), Kernels::Gpu);
+    let other = with_kernels(devices::open(name.split(" (").next().unwrap()), Kernels::Gpu);
     vec![(name.clone(), device), (format!("{name}, kernels for GPUs"), other)]
 }
 

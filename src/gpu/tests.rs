@@ -3,20 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::kernels::Target;
+use crate::internals::cases::inputs_of;
+use crate::internals::devices;
 use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
-use crate::ops::tests::inputs_of;
-use crate::{
-    Device, DeviceOptions, Error, Outputs, Result, Select, Session, SessionOptions, Tensor, adapters,
-};
+use crate::{Device, Error, Outputs, Result, Session, SessionOptions, Tensor, adapters};
 
 /// A new device on each adapter, and the one that only validates.
 fn devices() -> Vec<Device> {
-    let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-    let open = |name| Device::new(DeviceOptions::new().select(Select::Name(name))).unwrap();
-    let real = usable.map(|adapter| open(adapter.name));
-    real.chain([Device::noop_for(Target::FLOOR)]).collect()
+    devices::each().into_iter().chain([Device::noop()]).collect()
 }
 
 /// A node with weights, constants and parameters, in parts that each are a kernel of their own.
@@ -51,10 +46,8 @@ fn each_allocation_fails(what: &str, act: impl Fn(&Session, &[Tensor]) -> Result
         loop {
             // The pipelines of the first device are there already: each failure is tried on a new one too.
             let fresh = match device.name() {
-                name if adapters().iter().any(|adapter| adapter.name == name) => {
-                    Device::new(DeviceOptions::new().select(Select::Name(name))).unwrap()
-                }
-                _ => Device::noop_for(Target::FLOOR),
+                name if adapters().iter().any(|adapter| adapter.name == name) => devices::open(&name),
+                _ => Device::noop(),
             };
             let mut done = 0;
             for device in [&device, &fresh] {

@@ -2,20 +2,13 @@
 //! matter; tests, shader validation and kernel benchmarks use the same list.
 
 use super::{Attributes, DType, NodeDef, Op, Tensor, parse};
+pub(crate) use crate::Tolerance;
 use crate::graph::Value;
 use crate::ops::{Attr, Graph, Node};
 use crate::{Dim, Error, Result, UnsupportedNode};
 
 /// How far a device's result may be from the reference's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Tolerance {
-    pub(crate) relative: f64,
-    pub(crate) absolute: f64,
-}
-
 impl Tolerance {
-    /// Integer and data-moving operators: nothing is rounded.
-    pub(crate) const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };
     /// One to a few correctly rounded f32 operations.
     pub(crate) const ARITHMETIC: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-7 };
     /// Built-in functions of software devices: lavapipe's exp and tanh are off by up to 1.7e-5, SwiftShader's sin by 1.9e-4.

@@ -66,7 +66,8 @@ fn attributes(parsed: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{case::graph_of_case, tests::all_cases};
+    use super::super::case::graph_of_case;
+    use crate::internals::cases::all_cases;
 
     /// Text with an address in it would differ from run to run.
     #[test]

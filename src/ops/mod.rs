@@ -18,8 +18,6 @@ pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;
 pub(crate) mod strides;
-#[cfg(test)]
-pub(crate) mod tests;
 pub(crate) mod window;
 
 use std::fmt::Debug;

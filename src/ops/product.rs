@@ -566,11 +566,11 @@ impl Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::internals::cases::{Sizes, compared, inputs_of};
+    use crate::internals::devices;
     use crate::kernels::Target;
     use crate::ops::case::{self, Case, Tolerance, graph_of_case};
-    use crate::ops::tests::{Sizes, compared, inputs_of};
     use crate::plan::tests::planned;
-    use crate::{Device, DeviceOptions, Select, adapters};
 
     #[test]
     fn batches_merge_where_both_operands_do() {
@@ -594,16 +594,14 @@ mod tests {
             let graph = graph_of_case(&case).unwrap();
             let plan = planned(&graph, &inputs_of(&case), &target).unwrap();
             assert!(plan.program.calls.len() > 1);
-            for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
-                let device =
-                    Device::new(DeviceOptions::new().select(Select::Name(adapter.name.clone()))).unwrap();
+            for device in devices::each() {
                 let device = device.with_target(|own| (own.class, own.max_binding) = (class, limit));
                 // A software device whose subgroups fit no tile has no windows.
                 let windows = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);
                 assert!(
                     !windows || compared(&case, &device, Sizes::Fixed).unwrap().is_none(),
                     "{m} rows on {}",
-                    adapter.name
+                    device.name()
                 );
             }
         }

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{Call, Options, Place, Plan, Planner};
-use crate::array::Array;
 use crate::facts::{Facts, Input};
 use crate::graph::ValueId;
+use crate::internals::cases::{all_cases, difference, inputs_of};
+use crate::internals::devices::{each, of_class};
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case, Tolerance};
-use crate::ops::tests::{all_cases, difference, inputs_of};
 use crate::ops::{Attr, Graph};
 use crate::tests::random::{RandomGraph, Sketch};
-use crate::{
-    DType, Device, DeviceOptions, Dim, Result, Select, Session, SessionOptions, Tensor, adapters, reference,
-};
+use crate::{DType, Device, Dim, Result, Session, SessionOptions, Tensor, reference};
 
 /// The planner of a graph, with default options.
 pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
@@ -139,12 +137,10 @@ fn cheap_elements_are_computed_by_the_reduction() {
                 let graph = Arc::new(sketch.graph.clone());
                 let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
                 let outputs = session.run(&[("x", &inputs[0]), ("y", &inputs[1])]).unwrap();
-                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0]));
-                let (expected, actual) = (arrays.0.unwrap(), arrays.1.unwrap());
                 // Sums of thousands of terms that cancel.
                 let tolerance = Tolerance { relative: 1e-4, absolute: 1e-3 };
                 assert_eq!(
-                    difference(&expected, &actual, tolerance),
+                    difference(&expected[0], &outputs[0], tolerance),
                     None,
                     "{name} of {length} on {}",
                     device.name()
@@ -248,18 +244,13 @@ fn cheap_elements_are_computed_by_the_product() {
             let pointwise = |call: &&Call| matches!(call.kernel, Kernel::Elementwise(_));
             let alone = plan.program.calls.iter().filter(pointwise).count();
             assert_eq!(alone, usize::from(!inside), "{class:?}: {name}");
-            for adapter in adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()) {
-                let device =
-                    Device::new(DeviceOptions::new().select(Select::Name(adapter.name.clone()))).unwrap();
-                let device = device.with_target(|own| own.class = class);
+            for device in of_class(class) {
                 let graph = Arc::new(sketch.graph.clone());
                 let session = Session::of_graph(&device, graph, SessionOptions::default(), vec![]).unwrap();
                 let named: Vec<(&str, &Tensor)> = ["x", "scale", "w"].into_iter().zip(&inputs).collect();
                 let outputs = session.run(&named).unwrap();
-                let arrays = (Array::from_tensor(&expected[0]), Array::from_tensor(&outputs[0]));
-                let (expected, actual) = (arrays.0.unwrap(), arrays.1.unwrap());
-                let difference = difference(&expected, &actual, Tolerance::ACCUMULATION);
-                assert_eq!(difference, None, "{class:?}: {name} on {}", adapter.name);
+                let difference = difference(&expected[0], &outputs[0], Tolerance::ACCUMULATION);
+                assert_eq!(difference, None, "{class:?}: {name} on {}", device.name());
             }
         }
     }
@@ -419,10 +410,7 @@ fn plans_follow_from_what_was_planned_before() {
 }
 
 pub(crate) fn devices() -> &'static [Device] {
-    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(|| {
-        let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-        usable.map(|a| Device::new(DeviceOptions::new().select(Select::Name(a.name))).unwrap()).collect()
-    });
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(each);
     &DEVICES
 }
 

@@ -6,20 +6,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::array::Array;
 use crate::facts::{Facts, Input};
 use crate::graph::ValueId;
+use crate::internals::cases::{all_cases, difference, wanted};
+use crate::internals::devices;
 use crate::kernels::{Class, Target};
 use crate::ops::case::{self, Case, Tolerance};
-use crate::ops::tests::{all_cases, difference, wanted};
 use crate::ops::{Attr, Graph};
 use crate::plan::tests::{open_graph, planner};
 use crate::tests::open::{Open, Recipe};
 use crate::tests::random::Sketch;
-use crate::{
-    Device, DeviceOptions, Error, Result, Select, Session, SessionOptions, Tensor, adapters, passes,
-    reference,
-};
+use crate::{Device, Error, Result, Session, SessionOptions, Tensor, passes, reference};
 
 /// Random graphs for each class of kernels, if nobody wants more.
 const GRAPHS: u64 = 400;
@@ -32,12 +29,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// A device for each adapter, that runs the kernels of a class.
 fn of_class(class: Class) -> Vec<(String, Device)> {
-    let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-    let open = |name: String| {
-        let device = Device::new(DeviceOptions::new().select(Select::Name(name.clone()))).unwrap();
-        (format!("{name}, {class:?} kernels"), device.with_target(|own| own.class = class))
-    };
-    usable.map(|adapter| open(adapter.name)).collect()
+    devices::of_class(class).map(|device| (format!("{}, {class:?} kernels", device.name()), device)).collect()
 }
 
 fn session(device: &Device, graph: &Arc<Graph>) -> Session {
@@ -63,8 +55,7 @@ fn compared(
     tolerance: impl Fn(usize) -> Tolerance,
 ) -> Option<String> {
     (0..expected.len()).find_map(|i| {
-        let arrays = [&expected[i], &actual[i]].map(|tensor| Array::from_tensor(tensor).unwrap());
-        let what = difference(&arrays[0], &arrays[1], tolerance(i))?;
+        let what = difference(&expected[i], &actual[i], tolerance(i))?;
         Some(format!("output {} {:?}: {what}", graph.value(graph.outputs[i]).name, expected[i].shape()))
     })
 }

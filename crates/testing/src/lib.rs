@@ -1,4 +1,5 @@
-//! What the tests and benchmarks of Sardonyx share: models, arrays, devices, and clocks.
+//! What the tests and benchmarks of Sardonyx share: models, arrays, devices, clocks, and a harness for
+//! tests by name.
 #![allow(missing_docs, clippy::unwrap_used)] // A test that cannot go on has failed.
 
 pub mod arrays;
@@ -6,3 +7,4 @@ pub mod clock;
 pub mod devices;
 pub mod models;
 pub mod onnx;
+pub mod trials;

@@ -4,16 +4,14 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::graph::ValueId;
+use crate::internals::devices;
 use crate::ops::case::{self, splitmix};
 use crate::ops::{Attr, Graph};
 use crate::small::{Format, SMALL_FLOATS};
 use crate::tests::random::Sketch;
-use crate::{DType, Device, DeviceOptions, Select, Session, SessionOptions, Tensor, adapters, reference};
+use crate::{DType, Device, Session, SessionOptions, Tensor, reference};
 
-static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {
-    let usable = adapters().into_iter().filter(|adapter| adapter.below_floor.is_none());
-    usable.map(|a| Device::new(DeviceOptions::new().select(Select::Name(a.name))).unwrap()).collect()
-});
+static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(devices::each);
 
 fn run(device: &Device, graph: &Graph, inputs: &[(&str, &Tensor)]) -> Vec<Vec<f32>> {
     let session =

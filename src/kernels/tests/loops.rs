@@ -1,11 +1,12 @@
 //! lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, all its loops together, without an error.
 //! Kernels stay below: shown with the driver's limit lowered by rewriting the shaders, and at full length as they are.
 
+use crate::internals::cases::{Sizes, compared, wanted};
+use crate::internals::devices;
 use crate::kernels::Class;
 use crate::ops::Attr;
 use crate::ops::case::{self, Case, Tolerance};
-use crate::ops::tests::{Sizes, compared, wanted};
-use crate::{Device, DeviceOptions, Error, Select, Tensor, adapters};
+use crate::{Device, Error, Tensor};
 
 /// How many iterations the rewritten shaders do, and what lowering believes: the driver's numbers, divided.
 const ENDS: u32 = 1092;
@@ -155,14 +156,12 @@ fn square(n: usize) -> Vec<Case> {
 /// What differs from the reference, or fails, on every adapter and for both classes of kernels. A refusal is no failure.
 fn failures(cases: &[Case], open: impl Fn(Device, Class) -> Device) -> Vec<String> {
     let mut failures = Vec::new();
-    let names = adapters().into_iter().filter(|a| a.below_floor.is_none()).map(|adapter| adapter.name);
-    for name in names {
+    for name in devices::usable().into_iter().map(|adapter| adapter.name) {
         // SwiftShader takes a minute to compile the attention kernel of GPUs.
         let classes =
             if name.contains("SwiftShader") { &[Class::Cpu][..] } else { &[Class::Cpu, Class::Gpu] };
         for &class in classes {
-            let device = Device::new(DeviceOptions::new().select(Select::Name(name.clone())));
-            let device = open(device.unwrap_or_else(|error| panic!("{error}")), class);
+            let device = open(devices::open(&name), class);
             for case in cases.iter().filter(|case| wanted(case)) {
                 match compared(case, &device, Sizes::Fixed) {
                     Ok(None) => {}
@@ -204,7 +203,7 @@ fn loops_that_are_too_long_are_found() {
         let device = device.with_loops_ending_after(16);
         device.with_target(|target| (target.class, target.max_iterations) = (class, 60_000))
     });
-    assert!(!found.is_empty() || adapters().is_empty());
+    assert!(!found.is_empty() || devices::usable().is_empty());
 }
 
 #[test]

@@ -1,11 +1,18 @@
 //! What tests and benchmarks need beyond the public API, and no promise to anybody else: models put together from the protobuf's
 //! types, other kernels than the device's own, planning alone, and a bare loop over a plan's dispatches.
 
+#![allow(missing_docs, clippy::unwrap_used)] // No promise, and a test that cannot go on has failed.
+
+pub(crate) mod cases;
+pub mod devices;
+
 use std::sync::Arc;
 
 use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
+pub use cases::{Check, Place, checks};
+
 pub use crate::onnx::{builder, proto};
 use crate::{Device, Result, Session, Tensor};
 

@@ -1,0 +1,180 @@
+//! One test for each case and adapter, which can be listed, filtered and reported alone. Worker processes run them, so that a
+//! driver that aborts costs the test at hand, and nothing else.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Arguments, Failed};
+
+/// Says to a process that it is a worker, and of which place.
+const WORKER: &str = "SARDONYX_TEST_WORKER";
+
+/// Begins an answer's line: drivers may print too.
+const ANSWER: &str = "\u{1}answer ";
+
+/// A test, and the place where it runs: tests of one place share worker processes.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// `ops/Conv/3x3_pads@llvmpipe/gpu-kernels`
+    pub name: String,
+    pub place: String,
+}
+
+/// Runs tests of one place by name.
+pub type Runner = Box<dyn FnMut(&str) -> Result<(), String>>;
+
+/// A test that fails on a driver, and why that is the driver's fault. Once it passes there, it fails.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpectedFailure {
+    /// The test's name before `@`.
+    pub test: &'static str,
+    /// What stands behind `@`, or its beginning.
+    pub driver: &'static str,
+    pub reason: &'static str,
+    pub link: &'static str,
+}
+
+impl ExpectedFailure {
+    fn is_of(&self, name: &str) -> bool {
+        name.split_once('@').is_some_and(|(test, on)| test == self.test && on.starts_with(self.driver))
+    }
+}
+
+/// The program of a test binary without harness: tests as the command line says, or a worker of these.
+pub fn main(
+    list: impl FnOnce() -> Vec<Trial>,
+    start: impl FnOnce(&str) -> Runner,
+    expected: &'static [ExpectedFailure],
+) -> ExitCode {
+    if let Ok(place) = std::env::var(WORKER) {
+        serve(start(&place));
+        return ExitCode::SUCCESS;
+    }
+    let (arguments, workers, list) = (Arguments::from_args(), Arc::new(Workers::default()), list());
+    for known in expected {
+        let exists = list.iter().any(|trial| trial.name.split('@').next() == Some(known.test));
+        assert!(exists, "an expected failure names no test: {known:?}");
+    }
+    let trials = list.into_iter().map(|Trial { name, place }| {
+        let (workers, test) = (workers.clone(), name.clone());
+        libtest_mimic::Trial::test(name, move || {
+            judged(workers.run(&place, &test), expected.iter().find(|known| known.is_of(&test)))
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn judged(outcome: Result<(), String>, expected: Option<&ExpectedFailure>) -> Result<(), Failed> {
+    match (outcome, expected) {
+        (Ok(()), Some(ExpectedFailure { reason, link, .. })) => {
+            Err(format!("passes, and is listed as failing: {reason} ({link})").into())
+        }
+        (Err(_), Some(_)) => Ok(()),
+        (outcome, None) => outcome.map_err(Failed::from),
+    }
+}
+
+/// Answers each line of standard input, the name of a test, with a line.
+fn serve(mut run: Runner) {
+    for line in std::io::stdin().lock().lines() {
+        let name = line.unwrap();
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(&name))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("panic: {}", text.unwrap_or("of an unknown kind")))
+        });
+        let text = match outcome {
+            Ok(()) => String::new(),
+            Err(reason) => format!("-{}", reason.replace('\n', "\u{2}")),
+        };
+        // A new line first: what a driver has printed may have none.
+        println!("\n{ANSWER}{text}");
+    }
+}
+
+/// Worker processes that wait for work, by place.
+#[derive(Default)]
+struct Workers(Mutex<HashMap<String, Vec<Worker>>>);
+
+impl Workers {
+    fn idle(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<Worker>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, place: &str, test: &str) -> Result<(), String> {
+        let idle = self.idle().get_mut(place).and_then(Vec::pop);
+        let mut worker = idle.unwrap_or_else(|| Worker::start(place));
+        let Some(answer) = worker.ask(test) else {
+            let ended =
+                worker.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            return Err(format!("the process that ran the test ended: {ended}"));
+        };
+        self.idle().entry(place.into()).or_default().push(worker);
+        match answer.strip_prefix('-') {
+            Some(reason) => Err(reason.replace('\u{2}', "\n")),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Worker {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(place: &str) -> Worker {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .env(WORKER, place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap());
+        Worker { process, answers }
+    }
+
+    /// The answer, unless the process ends before.
+    fn ask(&mut self, test: &str) -> Option<String> {
+        writeln!(self.process.stdin.as_mut()?, "{test}").ok()?;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if self.answers.read_until(b'\n', &mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(answer) = String::from_utf8_lossy(&line).trim_end().strip_prefix(ANSWER.trim_end()) {
+                return Some(answer.trim_start().to_string());
+            }
+        }
+    }
+}
+
+/// A worker ends with its standard input; it is waited for, lest its driver be torn down with the harness.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: ExpectedFailure =
+        ExpectedFailure { test: "ops/Conv/a", driver: "llvmpipe", reason: "rounds", link: "https://bugs" };
+
+    #[test]
+    fn a_known_failure_that_passes_fails() {
+        assert!(KNOWN.is_of("ops/Conv/a@llvmpipe/cpu-kernels"));
+        assert!(!KNOWN.is_of("ops/Conv/a@SwiftShader/cpu-kernels") && !KNOWN.is_of("ops/Conv/ab@llvmpipe"));
+        assert!(judged(Err("off".into()), Some(&KNOWN)).is_ok());
+        let failed = judged(Ok(()), Some(&KNOWN)).unwrap_err();
+        assert!(failed.message().is_some_and(|text| text.contains("rounds (https://bugs)")));
+        assert!(judged(Ok(()), None).is_ok() && judged(Err("off".into()), None).is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! The harness of tests by name: a test that ends its process, and one that panics, fail alone.
+
+use std::process::ExitCode;
+
+use sardonyx_testing::trials::{self, ExpectedFailure, Runner, Trial};
+
+const fn expected(test: &'static str, reason: &'static str) -> ExpectedFailure {
+    ExpectedFailure { test, driver: "here", reason, link: "https://doc.rust-lang.org/std/process" }
+}
+
+/// Were one of these to pass, or to take another with it, this program would fail.
+const EXPECTED: &[ExpectedFailure] =
+    &[expected("fails", "is wrong"), expected("aborts", "ends its process"), expected("panics", "panics")];
+
+fn main() -> ExitCode {
+    let names = ["passes", "fails", "prints", "aborts", "after-an-abort", "panics", "after-a-panic"];
+    let list = || names.map(|name| Trial { name: format!("{name}@here"), place: "here".into() }).into();
+    trials::main(list, start, EXPECTED)
+}
+
+fn start(place: &str) -> Runner {
+    assert_eq!(place, "here");
+    Box::new(|name| match name {
+        "fails@here" => Err("is wrong\nin two lines".into()),
+        "aborts@here" => std::process::abort(),
+        "panics@here" => panic!("as it should"),
+        "prints@here" => {
+            print!("a driver's text without an end of line");
+            Ok(())
+        }
+        _ => Ok(()),
+    })
+}
