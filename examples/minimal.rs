@@ -28,7 +28,5 @@ fn main() -> sardonyx::Result<()> {
 fn zeros(info: &ValueInfo) -> sardonyx::Result<Tensor> {
     let size = |dim: &Dim| if let Dim::Known(size) = dim { *size } else { 1 };
     let shape: Vec<usize> = info.shape.iter().flatten().map(size).collect();
-    let dtype = info.dtype.unwrap_or(DType::F32);
-    let bytes = dtype.bytes_of(shape.iter().product()).unwrap_or(0);
-    Tensor::from_raw(dtype, &shape, vec![0; bytes])
+    Tensor::zeros(info.dtype.unwrap_or(DType::F32), &shape)
 }

@@ -15,12 +15,12 @@ add_swiftshader || echo "no SwiftShader here: the tests run on the other adapter
 step "format and lints"
 # `cargo fmt` does not find the modules that macros declare.
 find src tests benches examples crates fuzz -name target -prune -o -name '*.rs' -exec rustfmt --edition 2024 --check {} +
-cargo clippy --quiet --workspace --all-targets --features sardonyx/test-data -- -D warnings
+cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 # As a user builds them: nothing is public for tests alone.
 cargo clippy --quiet -p sardonyx -p sardonyx-cli -- -D warnings
 
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --all-features --no-deps
 
 step "test data"
 ensure_python onnx==1.23.2 onnxruntime==1.31.1
@@ -28,7 +28,7 @@ data/venv/bin/python scripts/models.py data/models
 data/venv/bin/python scripts/onnx_suite.py make data/onnx
 
 step "tests"
-cargo test --quiet --workspace --features sardonyx/test-data
+cargo test --quiet --workspace --all-features
 
 suite() {
   step "ONNX suite on $1"

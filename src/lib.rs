@@ -44,4 +44,6 @@ pub use summary::{KernelTime, ModelSummary, PlanSummary};
 pub use tensor::{Element, Tensor};
 pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
 
-pub use {bytes, half, ndarray, wgpu};
+#[cfg(feature = "ndarray")]
+pub use ndarray;
+pub use {bytes, half, wgpu};

@@ -1,19 +1,12 @@
-//! Files with bytes changed, from import to dispatch, on a device that validates every call and computes nothing.
+//! Files with bytes changed, from import to dispatch.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use std::sync::LazyLock;
-
 use proptest::prelude::*;
-use sardonyx::{Device, Dim, Error, Model, Session, SessionOptions, Tensor, ValueInfo, wgpu};
+use sardonyx_testing::hostile::run;
 use sardonyx_testing::onnx::build::{
     FLOAT, INT64, bytes, empty, graph, int, ints, model, node, string, value, weights,
 };
 use sardonyx_testing::onnx::proto::TensorProto;
-
-static DEVICE: LazyLock<Device> = LazyLock::new(|| {
-    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-    Device::from_wgpu(device, queue).unwrap()
-});
 
 /// One of many operators' kind: a window, a product, a reduction, shape arithmetic, moved data, a subgraph.
 fn file() -> Vec<u8> {
@@ -51,31 +44,9 @@ fn file() -> Vec<u8> {
     bytes(&model(21, main)).to_vec()
 }
 
-/// Zeros of the declared type and shape; sizes that are left open are 1, and large ones small.
-fn zeros(info: &ValueInfo) -> Option<Tensor> {
-    let size = |dim: &Dim| if let Dim::Known(size) = dim { (*size).min(64) } else { 1 };
-    let shape: Vec<usize> = info.shape.iter().flatten().map(size).collect();
-    let dtype = info.dtype.unwrap_or(sardonyx::DType::F32);
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n < 1 << 20)?;
-    Tensor::from_raw(dtype, &shape, vec![0; dtype.bytes_of(count)?]).ok()
-}
-
-/// As far as the bytes go. What wgpu refuses is a defect of Sardonyx.
-fn run(file: Vec<u8>) -> Result<(), Error> {
-    let model = Model::from_bytes(file)?;
-    let Some(inputs) = model.inputs().iter().map(zeros).collect::<Option<Vec<Tensor>>>() else {
-        return Ok(());
-    };
-    let named = model.inputs().iter().map(|info| info.name.as_str()).zip(&inputs);
-    let outcome = Session::new(&DEVICE, &model, SessionOptions::default())
-        .and_then(|session| session.run(&named.collect::<Vec<_>>()).map(drop));
-    assert!(!matches!(outcome, Err(Error::Gpu(_) | Error::DeviceLost(_))), "{outcome:?}");
-    outcome
-}
-
 #[test]
 fn the_file_itself_runs() {
-    run(file()).unwrap();
+    run(&file()).unwrap();
 }
 
 /// `PROPTEST_CASES=100000` changes more files.
@@ -102,6 +73,6 @@ proptest! {
                 _ => file[at] = byte % 16,
             }
         }
-        let _ = run(file);
+        let _ = run(&file);
     }
 }

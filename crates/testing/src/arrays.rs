@@ -48,23 +48,10 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
     arrays
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    match tensor.dtype() {
-        DType::F32 => tensor.to_vec::<f32>().unwrap().into_iter().map(f64::from).collect(),
-        DType::F64 => tensor.to_vec::<f64>().unwrap(),
-        DType::F16 => tensor.to_vec::<half::f16>().unwrap().into_iter().map(f64::from).collect(),
-        DType::I64 => tensor.to_vec::<i64>().unwrap().into_iter().map(|v| v as f64).collect(),
-        DType::I32 => tensor.to_vec::<i32>().unwrap().into_iter().map(f64::from).collect(),
-        DType::I8 => tensor.to_vec::<i8>().unwrap().into_iter().map(f64::from).collect(),
-        DType::U8 | DType::Bool => tensor.bytes().iter().copied().map(f64::from).collect(),
-        other => panic!("results of {other}"),
-    }
-}
-
 /// The worst error of an output as a share of its largest value; infinite where a number is none, or none is one.
 pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
     assert_eq!((expected.dtype(), expected.shape()), (actual.dtype(), actual.shape()));
-    let (e, a) = (numbers(expected), numbers(actual));
+    let (e, a) = (expected.to_f64().unwrap(), actual.to_f64().unwrap());
     // Probabilities that are all next to nothing are held to a share of 1e-3: their logits are large, and exp is relative.
     let largest = e.iter().filter(|v| v.is_finite()).fold(1e-3f64, |m, v| m.max(v.abs()));
     let apart = |(e, a): (&f64, &f64)| match (e - a).abs() {
@@ -77,7 +64,7 @@ pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
 
 /// The root of the mean square of all errors, as a share of that of all values.
 pub fn mean_error(expected: &Tensor, actual: &Tensor) -> f64 {
-    let (e, a) = (numbers(expected), numbers(actual));
+    let (e, a) = (expected.to_f64().unwrap(), actual.to_f64().unwrap());
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
     let off = square(&mut e.iter().zip(&a).map(|(e, a)| e - a)) / square(&mut e.iter().copied());
     if off.is_nan() { f64::INFINITY } else { off.sqrt() }
