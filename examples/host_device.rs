@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shown = buffer(&[SMALL, SMALL], BufferUsages::MAP_READ | BufferUsages::COPY_DST);
 
     // Everything is created here, once; a frame only records.
-    let binding = session
+    let mut binding = session
         .bind()
         .input_buffer("picture", &picture, &[1, 1, SIZE, SIZE])
         .output_buffer("small", &small)
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     draw.record(&mut encoder);
-    binding.record(&mut encoder);
+    binding.record(&mut encoder)?;
     print.record(&mut encoder);
     encoder.copy_buffer_to_buffer(&characters, 0, &shown, 0, shown.size());
     queue.submit([encoder.finish()]);

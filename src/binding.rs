@@ -1,12 +1,11 @@
-//! `Binding`: runs over the caller's own GPU buffers, without a copy and without a read-back.
+//! `Binding`: runs over buffers that stay, without a copy and without a read-back.
 
 use std::sync::Arc;
 
-use crate::gpu::{Bound, Executable, Frame, Gpu};
+use crate::gpu::{Bound, Buffer, DeviceTensor, Executable, Frame, Gpu, Input};
 use crate::kernels::Storage;
-use crate::ops::Graph;
 use crate::plan::OutputSource;
-use crate::session::Given;
+use crate::session::{Core, Entry, Given, Ordered};
 use crate::{DType, Error, InputError, Result, Session, Tensor};
 
 /// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: a 32-bit word for each element.
@@ -31,13 +30,24 @@ pub struct Binder<'s> {
 #[derive(Clone, Debug)]
 enum Source {
     Host(Tensor),
+    Device(DeviceTensor),
     Buffer(wgpu::Buffer, DType, Vec<usize>),
+}
+
+impl From<Input<'_>> for Source {
+    fn from(input: Input<'_>) -> Source {
+        match input {
+            Input::Tensor(tensor) => Source::Host(tensor.clone()),
+            Input::Device(tensor) => Source::Device(tensor.clone()),
+        }
+    }
 }
 
 impl Given for Source {
     fn dtype(&self) -> DType {
         match self {
             Source::Host(tensor) => tensor.dtype(),
+            Source::Device(tensor) => tensor.dtype(),
             Source::Buffer(_, dtype, _) => *dtype,
         }
     }
@@ -45,6 +55,7 @@ impl Given for Source {
     fn shape(&self) -> &[usize] {
         match self {
             Source::Host(tensor) => tensor.shape(),
+            Source::Device(tensor) => tensor.shape(),
             Source::Buffer(_, _, shape) => shape,
         }
     }
@@ -52,33 +63,60 @@ impl Given for Source {
     fn value(&self) -> Option<&Tensor> {
         match self {
             Source::Host(tensor) => Some(tensor),
-            Source::Buffer(..) => None,
+            Source::Device(_) | Source::Buffer(..) => None,
+        }
+    }
+
+    fn placed(&self) -> Option<&DeviceTensor> {
+        match self {
+            Source::Device(tensor) => Some(tensor),
+            Source::Host(_) | Source::Buffer(..) => None,
         }
     }
 }
 
-/// A plan over fixed buffers. `record` it into your own encoder as often as you like: nothing is created for a run.
+/// A plan over buffers that stay where they are. Run it, or [`record`](Binding::record) it into your own encoder, as often as
+/// you like: nothing is created for a run. Inputs may change, and with them the sizes of open dimensions; the next run then
+/// finds or makes the plan for those.
 ///
 /// ```no_run
-/// # fn f(session: &sardonyx::Session, device: &wgpu::Device, queue: &wgpu::Queue, x: wgpu::Buffer, y: wgpu::Buffer) -> sardonyx::Result<()> {
-/// let binding = session.bind().input_buffer("x", &x, &[1, 4]).output_buffer("y", &y).build()?;
-/// let mut encoder = device.create_command_encoder(&Default::default());
-/// // ... a pass of yours that writes `x` ...
-/// binding.record(&mut encoder);
-/// // ... a pass of yours that reads `y` ...
-/// queue.submit([encoder.finish()]);
+/// # fn f(session: &sardonyx::Session, mut past: sardonyx::Tensor, mut token: sardonyx::Tensor) -> sardonyx::Result<()> {
+/// // A decoder: its cache grows by one row a step, and never leaves the device.
+/// let mut binding = session.bind().input("past", &past).input("token", &token).build()?;
+/// for _ in 0..100 {
+///     binding.run()?;
+///     let logits = binding.read("logits")?;
+///     # let next = token.clone();
+///     // ... choose the `next` token ...
+///     binding.set("token", &next)?;
+///     let present = binding.output("present")?;
+///     binding.set("past", &present)?;
+/// }
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
 pub struct Binding {
-    graph: Arc<Graph>,
+    core: Arc<Core>,
+    inputs: Vec<(String, Source)>,
+    outputs: Vec<(String, wgpu::Buffer)>,
+    /// Buffers of our own, in use or not.
+    own: Vec<Buffer>,
+    /// `None` after an input was changed so that a plan or bind groups must be too.
+    built: Option<Built>,
+}
+
+#[derive(Debug)]
+struct Built {
+    entry: Arc<Entry>,
     executable: Arc<Executable>,
     frame: Frame,
-    input_shapes: Vec<Vec<usize>>,
+    /// What runs read, in the graph's order.
+    inputs: Vec<Source>,
+    outputs: Vec<Option<Buffer>>,
 }
 
 impl Session {
-    /// Begins a binding of this session to buffers of the device that it runs on.
+    /// Begins a binding of this session to tensors and buffers of the device that it runs on.
     ///
     /// Elements lie in the buffers as 32-bit words: f32, f16 and bf16 as f32, signed integers as i32, unsigned ones as
     /// u32, bool as 0 or 1. See [`Binding`] for an example.
@@ -90,17 +128,14 @@ impl Session {
 impl Binder<'_> {
     /// Reads input `name`, of this shape, from `buffer` (usage `STORAGE`, at least [`device_bytes`] long).
     pub fn input_buffer(mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Self {
-        let graph = self.session.listed();
-        let listed = graph.listed_inputs();
-        let value = listed.iter().map(|id| graph.value(*id)).find(|value| value.name == name);
-        let dtype = value.and_then(|value| value.dtype).unwrap_or(DType::F32);
+        let dtype = self.session.core.declared_dtype(name);
         self.inputs.push((name.into(), Source::Buffer(buffer.clone(), dtype, shape.to_vec())));
         self
     }
 
-    /// Gives input `name` a fixed value, uploaded once.
-    pub fn input(mut self, name: &str, tensor: &Tensor) -> Self {
-        self.inputs.push((name.into(), Source::Host(tensor.clone())));
+    /// Gives input `name` a value: a [`Tensor`], uploaded once, or a [`DeviceTensor`], read where it lies.
+    pub fn input<'a>(mut self, name: &str, tensor: impl Into<Input<'a>>) -> Self {
+        self.inputs.push((name.into(), tensor.into().into()));
         self
     }
 
@@ -110,111 +145,143 @@ impl Binder<'_> {
         self
     }
 
-    /// Plans the run and creates all that it needs. An output that is not bound is computed for those that are, and then
-    /// dropped.
+    /// Plans the run and creates all that it needs. Outputs that are not bound lie in buffers of the binding's own:
+    /// [`Binding::output`], [`Binding::read`].
     ///
     /// # Errors
-    /// [`Error::Input`] or [`Error::Output`] if a name is unknown or given twice, a buffer too small, another device's, without `STORAGE`, or
-    /// both read and written, an input missing, or an input in a buffer decides a shape; those of [`Session::run`];
-    /// [`Error::Device`] on the CPU reference.
+    /// [`Error::Input`] or [`Error::Output`] if a name is unknown or given twice, a buffer too small, another device's, without
+    /// `STORAGE`, or both read and written, an input missing, or an input in a buffer decides a shape; those of
+    /// [`Session::run`]; [`Error::Device`] on the CPU reference.
     ///
     /// ```no_run
-    /// # fn f(session: &sardonyx::Session, x: wgpu::Buffer, y: wgpu::Buffer, b: sardonyx::Tensor) -> sardonyx::Result<()> {
-    /// # use sardonyx::wgpu;
-    /// let binding = session.bind().input_buffer("x", &x, &[1, 4]).input("b", &b).output_buffer("y", &y).build()?;
-    /// println!("y will have the shape {:?}", binding.output_shape(0));
+    /// # fn f(session: &sardonyx::Session, device: &sardonyx::wgpu::Device, queue: &sardonyx::wgpu::Queue,
+    /// #     x: sardonyx::wgpu::Buffer, y: sardonyx::wgpu::Buffer, b: sardonyx::Tensor) -> sardonyx::Result<()> {
+    /// let mut binding =
+    ///     session.bind().input_buffer("x", &x, &[1, 4]).input("b", &b).output_buffer("y", &y).build()?;
+    /// let mut encoder = device.create_command_encoder(&Default::default());
+    /// // ... a pass of yours that writes `x` ...
+    /// binding.record(&mut encoder)?;
+    /// // ... a pass of yours that reads `y` ...
+    /// queue.submit([encoder.finish()]);
     /// # Ok(()) }
     /// ```
     pub fn build(self) -> Result<Binding> {
-        let given: Vec<(&str, &Source)> =
-            self.inputs.iter().map(|(name, given)| (&name[..], given)).collect();
-        let ordered = self.session.ordered(&given)?;
-        let gpu = self.session.gpu()?;
-        let (graph, inputs) = (&ordered.entry.graph, &ordered.inputs);
-        let mut bound = Bound { inputs: vec![None; inputs.len()], outputs: vec![None; graph.outputs.len()] };
-        for (i, (id, given)) in graph.inputs.iter().zip(inputs).enumerate() {
-            let Source::Buffer(buffer, dtype, shape) = given else { continue };
-            let name = &graph.value(*id).name;
-            let fail = |reason| Error::from(InputError::Buffer { name: name.clone(), reason });
-            check(gpu, buffer, *dtype, shape).map_err(fail)?;
-            if ordered.entry.decides_shapes(i) {
-                return Err(fail("its value decides shapes, so it must be given by `input`".into()));
-            }
-            bound.inputs[i] = Some(buffer.clone());
-        }
-        let executable = self.session.executable(&ordered)?;
-        for (name, buffer) in &self.outputs {
-            let i = self.check_output(gpu, &executable, &bound, name, buffer)?;
-            bound.outputs[i] = Some(buffer.clone());
-        }
-        let frame = executable.bound_frame(&bound)?;
-        executable.write_unbound(&frame, graph, inputs.iter().map(Given::value))?;
-        let input_shapes = inputs.iter().map(|given| given.shape().to_vec()).collect();
-        Ok(Binding { graph: graph.clone(), executable, frame, input_shapes })
+        let Binder { session, inputs, outputs } = self;
+        let core = session.core.clone();
+        let mut binding = Binding { core, inputs, outputs, own: Vec::new(), built: None };
+        binding.ready()?;
+        Ok(binding)
     }
-
-    /// The number of output `name`, if it can be written to `buffer` beside what is bound already.
-    fn check_output(
-        &self,
-        gpu: &Gpu,
-        executable: &Executable,
-        bound: &Bound,
-        name: &str,
-        buffer: &wgpu::Buffer,
-    ) -> Result<usize> {
-        let fail = |reason: String| Err(Error::Output { name: name.into(), reason });
-        let names = self.session.output_names();
-        let Some(i) = names.iter().position(|own| own.as_ref() == name) else {
-            return fail(format!("the model has no such output; it has {}", names.join(", ")));
-        };
-        let (dtype, shape) = match executable.plan.program.outputs.get(i) {
-            Some(OutputSource::Device { dtype, shape, .. }) => (*dtype, shape),
-            Some(OutputSource::Input(_)) => {
-                return fail("it is an input, of elements that the device does not hold as they are".into());
-            }
-            _ => {
-                return fail(
-                    "it follows from shapes and constants, so no kernel writes it; a run returns it".into(),
-                );
-            }
-        };
-        if let Err(reason) = check(gpu, buffer, dtype, shape) {
-            return fail(reason);
-        }
-        if bound.outputs[i].is_some() {
-            return fail("is bound twice".into());
-        }
-        if bound.inputs.iter().chain(&bound.outputs).flatten().any(|other| other == buffer) {
-            return fail(
-                "its buffer is bound to another input or output too, which a kernel would read while it is written; \
-                 take two buffers in turn"
-                    .into(),
-            );
-        }
-        Ok(i)
-    }
-}
-
-fn check(gpu: &Gpu, buffer: &wgpu::Buffer, dtype: DType, shape: &[usize]) -> Result<(), String> {
-    let needed = device_bytes(dtype, shape);
-    if buffer.size() < needed {
-        return Err(format!("its buffer has {} bytes, and {dtype}{shape:?} takes {needed}", buffer.size()));
-    }
-    if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-        return Err("its buffer lacks the usage STORAGE".into());
-    }
-    if !gpu.owns(buffer) {
-        return Err(
-            "its buffer is another device's; make it with the device of the session (`Device::wgpu`)".into(),
-        );
-    }
-    Ok(())
 }
 
 impl Binding {
+    /// Gives input `name` another value: a [`Tensor`] or a [`DeviceTensor`], of the same shape or another. It counts for what
+    /// is submitted from now on.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such input; other shapes that do not fit are found out by the next run.
+    pub fn set<'a>(&mut self, name: &str, tensor: impl Into<Input<'a>>) -> Result<()> {
+        self.set_source(name, tensor.into().into())
+    }
+
+    /// Reads input `name`, of this shape, from another buffer, or from the same under another shape.
+    ///
+    /// # Errors
+    /// As [`Binding::set`].
+    pub fn set_buffer(&mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Result<()> {
+        let dtype = self.core.declared_dtype(name);
+        self.set_source(name, Source::Buffer(buffer.clone(), dtype, shape.to_vec()))
+    }
+
+    fn set_source(&mut self, name: &str, source: Source) -> Result<()> {
+        let Some((_, place)) = self.inputs.iter_mut().find(|(own, _)| own == name) else {
+            let expected = self.inputs.iter().map(|(name, _)| name.clone()).collect();
+            return Err(InputError::Unknown { name: name.into(), expected }.into());
+        };
+        let fits = matches!((&*place, &source), (Source::Host(old), Source::Host(new))
+            if (old.dtype(), old.shape()) == (new.dtype(), new.shape()));
+        *place = source.clone();
+        let Some(built) = self.built.as_mut().filter(|_| fits) else {
+            self.built = None;
+            return Ok(());
+        };
+        let number = built.entry.graph.inputs.iter().position(|id| built.entry.graph.value(*id).name == name);
+        match number {
+            Some(number) if !built.entry.decides_shapes(number) => {
+                built.inputs[number] = source;
+                let only =
+                    |(i, source): (usize, &Source)| (i == number).then(|| source.value().cloned()).flatten();
+                let only: Vec<Option<Tensor>> = built.inputs.iter().enumerate().map(only).collect();
+                let values = only.iter().map(Option::as_ref);
+                built.executable.write_inputs(&built.frame, &built.entry.graph, values)
+            }
+            _ => {
+                self.built = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Submits one run, and does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Binder::build`], where inputs have changed; those of the device.
+    pub fn run(&mut self) -> Result<()> {
+        let built = self.ready()?;
+        built.executable.run_bound(&built.frame)
+    }
+
     /// Records the run's one compute pass.
-    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
-        self.executable.record(&self.frame, encoder);
+    ///
+    /// # Errors
+    /// As [`Binder::build`], where inputs have changed.
+    pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let built = self.ready()?;
+        built.executable.record(&built.frame, encoder);
+        Ok(())
+    }
+
+    /// Output `name`, where it lies on the device. The next run writes there again, unless this tensor is then an input: a
+    /// cache that a step hands to the next is never copied.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if there is no such output; as [`Binder::build`], where inputs have changed.
+    pub fn output(&mut self, name: &str) -> Result<DeviceTensor> {
+        let gpu = self.core.gpu()?.clone();
+        let built = self.ready()?;
+        let number = output_number(&built.entry, name)?;
+        match (built.executable.plan.program.outputs.get(number), &built.outputs[number]) {
+            (Some(OutputSource::Device { dtype, shape, .. }), Some(buffer)) => {
+                Ok(DeviceTensor::of_buffer(&gpu, buffer.clone(), *dtype, shape))
+            }
+            (Some(OutputSource::Known(tensor)), _) => DeviceTensor::upload(&gpu, tensor),
+            (Some(OutputSource::Input(i)), _) => match &built.inputs[*i] {
+                Source::Host(tensor) => DeviceTensor::upload(&gpu, tensor),
+                Source::Device(tensor) => Ok(tensor.clone()),
+                Source::Buffer(buffer, dtype, shape) => {
+                    Ok(DeviceTensor::of_buffer(&gpu, Buffer::of_host(buffer.clone()), *dtype, shape))
+                }
+            },
+            _ => Err(Error::Gpu(format!("output '{name}' has no buffer"))),
+        }
+    }
+
+    /// Waits for the runs that were submitted, and copies output `name` to host memory.
+    ///
+    /// # Errors
+    /// As [`Binding::output`] and [`Binding::check`]. A buffer of the host's needs the usage `COPY_SRC`.
+    pub fn read(&mut self, name: &str) -> Result<Tensor> {
+        self.check()?;
+        let output = self.output(name)?;
+        if let Some(buffer) = output.buffer()
+            && !buffer.usage().contains(wgpu::BufferUsages::COPY_SRC)
+        {
+            return Err(Error::Output {
+                name: name.into(),
+                reason: "its buffer lacks the usage COPY_SRC".into(),
+            });
+        }
+        output.read()
     }
 
     /// Waits for the runs that were submitted, and says whether one of them met a value outside of its range: an index
@@ -232,15 +299,141 @@ impl Binding {
     /// # Ok(()) }
     /// ```
     pub fn check(&self) -> Result<()> {
-        self.executable.check(&self.frame, &self.graph)
-    }
-
-    /// The shape of output `i` of the model.
-    pub fn output_shape(&self, i: usize) -> Option<&[usize]> {
-        match self.executable.plan.program.outputs.get(i)? {
-            OutputSource::Device { shape, .. } => Some(shape),
-            OutputSource::Known(tensor) => Some(tensor.shape()),
-            OutputSource::Input(i) => self.input_shapes.get(*i).map(Vec::as_slice),
+        match &self.built {
+            Some(built) => built.executable.check(&built.frame, &built.entry.graph),
+            None => Ok(()),
         }
     }
+
+    /// The shape of output `i` of the model, as the last run or build had it; `None` after an input was changed.
+    pub fn output_shape(&self, i: usize) -> Option<&[usize]> {
+        let built = self.built.as_ref()?;
+        match built.executable.plan.program.outputs.get(i)? {
+            OutputSource::Device { shape, .. } => Some(shape),
+            OutputSource::Known(tensor) => Some(tensor.shape()),
+            OutputSource::Input(i) => built.inputs.get(*i).map(Given::shape),
+        }
+    }
+
+    /// Plan, bind groups and memory for the inputs as they are.
+    fn ready(&mut self) -> Result<&Built> {
+        if self.built.is_none() {
+            let built = self.make()?;
+            self.built = Some(built);
+        }
+        self.built.as_ref().ok_or_else(|| Error::Gpu("a binding is not ready".into()))
+    }
+
+    fn make(&mut self) -> Result<Built> {
+        let (core, plans) = (self.core.clone(), self.core.plans()?.clone());
+        let given: Vec<(&str, Source)> =
+            self.inputs.iter().map(|(name, given)| (&name[..], given.clone())).collect();
+        let ordered = core.ordered(&given, None)?;
+        let mut bound = self.bound_inputs(core.gpu()?, &ordered)?;
+        let executable = core.executable(&ordered)?;
+        self.bind_outputs(core.gpu()?, &ordered.entry, &executable, &mut bound)?;
+        self.bind_own(core.gpu()?, &executable, &mut bound)?;
+        let outputs = bound.outputs.clone();
+        let arena = plans.bound_arena(executable.arena_bytes())?;
+        let frame = executable.bound_frame(bound, arena, plans.frames.account())?;
+        let Ordered { entry, inputs } = ordered;
+        executable.write_inputs(&frame, &entry.graph, inputs.iter().map(Given::value))?;
+        Ok(Built { entry, executable, frame, inputs, outputs })
+    }
+
+    /// The inputs that lie in buffers already.
+    fn bound_inputs(&self, gpu: &Gpu, ordered: &Ordered<Source>) -> Result<Bound> {
+        let graph = &ordered.entry.graph;
+        let mut bound = Bound { inputs: Vec::new(), outputs: vec![None; graph.outputs.len()] };
+        for (id, given) in graph.inputs.iter().zip(&ordered.inputs) {
+            bound.inputs.push(match given {
+                Source::Host(_) => None,
+                Source::Device(tensor) => tensor.counted().cloned(),
+                Source::Buffer(buffer, dtype, shape) => {
+                    let checked = gpu.check_buffer(buffer, wgpu::BufferUsages::STORAGE, *dtype, shape);
+                    let name = || graph.value(*id).name.clone();
+                    checked.map_err(|reason| InputError::Buffer { name: name(), reason })?;
+                    Some(Buffer::of_host(buffer.clone()))
+                }
+            });
+        }
+        Ok(bound)
+    }
+
+    fn bind_outputs(
+        &self,
+        gpu: &Gpu,
+        entry: &Entry,
+        executable: &Executable,
+        bound: &mut Bound,
+    ) -> Result<()> {
+        for (name, buffer) in &self.outputs {
+            let fail = |reason: String| Err(Error::Output { name: name.clone(), reason });
+            let number = output_number(entry, name)?;
+            let (dtype, shape) = match executable.plan.program.outputs.get(number) {
+                Some(OutputSource::Device { dtype, shape, .. }) => (*dtype, shape),
+                Some(OutputSource::Input(_)) => {
+                    return fail(
+                        "it is an input, of elements that the device does not hold as they are".into(),
+                    );
+                }
+                _ => {
+                    return fail(
+                        "it follows from shapes and constants, so no kernel writes it; a run returns it"
+                            .into(),
+                    );
+                }
+            };
+            if let Err(reason) = gpu.check_buffer(buffer, wgpu::BufferUsages::STORAGE, dtype, shape) {
+                return fail(reason);
+            }
+            if bound.outputs[number].is_some() {
+                return fail("is bound twice".into());
+            }
+            if bound.inputs.iter().chain(&bound.outputs).flatten().any(|other| **other == *buffer) {
+                return fail(
+                    "its buffer is bound to another input or output too, which a kernel would read while it is \
+                     written; take two buffers in turn"
+                        .into(),
+                );
+            }
+            bound.outputs[number] = Some(Buffer::of_host(buffer.clone()));
+        }
+        Ok(())
+    }
+
+    /// Buffers of our own for all that is not bound. One that somebody holds as a tensor is not written.
+    fn bind_own(&mut self, gpu: &Gpu, executable: &Executable, bound: &mut Bound) -> Result<()> {
+        let (inputs, outputs) = executable.buffer_bytes();
+        let places = bound.inputs.iter_mut().zip(inputs).chain(bound.outputs.iter_mut().zip(outputs));
+        for (place, &bytes) in places {
+            if place.is_none() && bytes > 0 {
+                *place = Some(own_buffer(&mut self.own, gpu, bytes)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A buffer that nobody holds, of at least these bytes. Where one has become too small, the next leaves room to grow.
+fn own_buffer(own: &mut Vec<Buffer>, gpu: &Gpu, bytes: u64) -> Result<Buffer> {
+    if let Some(free) = own.iter().find(|buffer| buffer.is_only() && buffer.size() >= bytes) {
+        return Ok(free.clone());
+    }
+    let small = own.iter().position(Buffer::is_only);
+    let room = match small {
+        Some(small) => (own.swap_remove(small).size() * 2).max(bytes).min(gpu.largest_buffer().max(bytes)),
+        None => bytes,
+    };
+    let buffer = gpu.tensor_buffer(room)?;
+    own.push(buffer.clone());
+    Ok(buffer)
+}
+
+fn output_number(entry: &Entry, name: &str) -> Result<usize> {
+    let number = entry.names.iter().position(|own| own.as_ref() == name);
+    number.ok_or_else(|| Error::Output {
+        name: name.into(),
+        reason: format!("the model has no such output; it has {}", entry.names.join(", ")),
+    })
 }

@@ -106,6 +106,23 @@ pub enum Error {
         /// How many bytes it takes; 0 if only the driver knows.
         bytes: u64,
     },
+    /// What was asked for does not fit the limit that the program set ([`Device::set_memory_limit`]); nothing of it was
+    /// allocated.
+    ///
+    /// [`Device::set_memory_limit`]: crate::Device::set_memory_limit
+    #[error(
+        "{what} takes {bytes} bytes beside {in_use} in use, and the memory limit is {limit}; raise it, or drop a session"
+    )]
+    MemoryLimit {
+        /// What was to be allocated.
+        what: String,
+        /// How many bytes it takes.
+        bytes: u64,
+        /// How many bytes are in use, and cannot be given up.
+        in_use: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Something is larger than the device allows.
     #[error("{what} is {value}, and the device allows {limit}")]
     Limit {

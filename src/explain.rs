@@ -60,7 +60,7 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn explain(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<String> {
-        let given = self.ordered(inputs)?;
+        let given = self.given(inputs)?;
         let plan = given.plan()?;
         match stage {
             Stage::Program => Ok(plan.program.text(&given.entry.graph)),

@@ -6,6 +6,7 @@ mod compare;
 mod convert;
 mod dtype;
 mod error;
+mod events;
 mod explain;
 mod facts;
 mod gpu;
@@ -35,14 +36,32 @@ pub use compare::{Difference, Tolerance};
 pub use dtype::DType;
 pub use error::{Error, InputError, Result, UnsupportedNode};
 pub use explain::Stage;
-pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, Select, adapters};
+pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
 pub use model::Model;
 pub use outputs::Outputs;
-pub use session::{Session, SessionOptions};
+pub use session::{Known, Session, SessionOptions};
 pub use shape::{Dim, ValueInfo};
-pub use summary::{KernelTime, ModelSummary, PlanSummary};
+pub use summary::{KernelTime, MemoryUse, ModelSummary, PlanSummary};
 pub use tensor::{Element, Tensor};
 pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
+
+/// Inputs of a run by name, of tensors in host memory and on the device alike.
+///
+/// ```
+/// use sardonyx::{Device, DeviceTensor, Tensor, inputs};
+/// let x = Tensor::from_slice(&[1], &[1.0f32])?;
+/// let state = DeviceTensor::new(&Device::reference(), &x)?;
+/// let given = inputs! { "x" => &x, "state" => &state };
+/// assert_eq!(given.len(), 2);
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[macro_export]
+macro_rules! inputs {
+    ($($name:expr => $value:expr),* $(,)?) => {{
+        let inputs: [(&str, $crate::Input<'_>); _] = [$(($name, $crate::Input::from($value))),*];
+        inputs
+    }};
+}
 
 #[cfg(feature = "ndarray")]
 pub use ndarray;

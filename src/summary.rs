@@ -26,6 +26,34 @@ pub struct KernelTime {
     pub nanoseconds: f64,
 }
 
+/// Bytes that a [`Session`](crate::Session) holds on its device.
+///
+/// ```no_run
+/// # fn f(session: &sardonyx::Session) {
+/// let memory = session.memory();
+/// println!("{} MiB, at most {} MiB", memory.total() >> 20, memory.peak >> 20);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct MemoryUse {
+    /// Weights that were uploaded.
+    pub weights: u64,
+    /// Memory of runs, in flight or not: the arena of intermediate tensors, inputs, outputs, and what is read back.
+    pub arena: u64,
+    /// Parameters and constants of the plans that are kept.
+    pub plans: u64,
+    /// The most that the session ever held.
+    pub peak: u64,
+}
+
+impl MemoryUse {
+    /// All that the session holds now.
+    pub fn total(&self) -> u64 {
+        self.weights + self.arena + self.plans
+    }
+}
+
 /// What a run dispatches, and where its tensors lie.
 ///
 /// ```no_run

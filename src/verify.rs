@@ -237,7 +237,7 @@ pub fn verify(
     conclude(&alone, &normal, tolerances.into(), || {
         let graph = model.optimized_taking(inputs)?;
         let session = Session::of_graph(device, graph.clone(), SessionOptions::default(), Vec::new())?;
-        let ordered = session.ordered(inputs)?;
+        let ordered = session.given(inputs)?;
         let handed_on = ordered.handed_on()?;
         Followed::new(device, graph, SessionOptions::default(), inputs, handed_on)
     })
@@ -262,10 +262,10 @@ impl Followed {
         keep.retain(|id| !graph.outputs.contains(id));
         let order: Vec<ValueId> = graph.outputs.iter().chain(&keep).copied().collect();
         let session = Session::of_graph(device, graph.clone(), options, keep)?;
-        let ordered = session.ordered(inputs)?;
-        let expected = reference::run(&graph, &ordered.inputs, true)?;
+        let ordered = session.given(inputs)?;
+        let expected = reference::run(&graph, &ordered.tensors(), true)?;
         let mut actual = vec![None; graph.values.len()];
-        for (id, tensor) in order.iter().zip(session.executable(&ordered)?.run(&graph, &ordered.inputs)?) {
+        for (id, tensor) in order.iter().zip(session.core.tensors(&ordered)?) {
             actual[id.index()] = Some(tensor);
         }
         Ok(Followed { graph, expected, actual })

@@ -104,12 +104,13 @@ fn buffers_of_the_caller_are_used_as_they_are() {
         let session = session(&device, &steps());
         let given = [1.0, -3.0, 0.5, 2.0, 0.0, 0.0, -1.0, 1.0];
         let (x, y) = (host.buffer(&given), host.empty(&[2, 4]));
-        let binding = session.bind().input_buffer("x", &x, &[2, 4]).output_buffer("y", &y).build().unwrap();
+        let mut binding =
+            session.bind().input_buffer("x", &x, &[2, 4]).output_buffer("y", &y).build().unwrap();
         assert_eq!(binding.output_shape(0), Some(&[2, 4][..]));
         assert_eq!(binding.output_shape(1), None);
         let before = device.counters();
         for _ in 0..3 {
-            host.run(|encoder| binding.record(encoder));
+            host.run(|encoder| binding.record(encoder).unwrap());
         }
         assert_eq!(device.counters(), before, "recording creates nothing, and submits nothing");
         assert_eq!(host.read::<f32>(&y, 8), [4.0, 4.0, 7.0, 13.0, 2.0, 4.0, 4.0, 8.0]);
@@ -126,8 +127,8 @@ fn fixed_and_bound_inputs_mix() {
         let (x, y) = (host.buffer(&[5.0, 6.0, 7.0, 8.0]), host.empty(&[4]));
         let b = Tensor::from_slice(&[4], &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
         let binder = session.bind().input_buffer("x", &x, &[4]).input("b", &b).output_buffer("y", &y);
-        let binding = binder.build().unwrap();
-        host.run(|encoder| binding.record(encoder));
+        let mut binding = binder.build().unwrap();
+        host.run(|encoder| binding.record(encoder).unwrap());
         assert_eq!(host.read::<f32>(&y, 4), [4.0; 4]);
     }
 }
@@ -154,8 +155,8 @@ fn a_bound_output_may_be_an_input_or_feed_other_kernels() {
         for (name, buffer) in ["x", "same", "c", "cc", "r"].iter().zip(&outputs) {
             binder = binder.output_buffer(name, buffer);
         }
-        let binding = binder.build().unwrap();
-        host.run(|encoder| binding.record(encoder));
+        let mut binding = binder.build().unwrap();
+        host.run(|encoder| binding.record(encoder).unwrap());
         let expected = [
             [1.0, 2.0, 3.0, 4.0],
             [1.0, 2.0, 3.0, 4.0],
@@ -186,8 +187,8 @@ fn state_stays_on_the_device() {
             let binder = binder.input_buffer("x", &x, &[4]).output_buffer("next", &state[1 - from]);
             binder.build().unwrap()
         };
-        let steps = [step(0), step(1)];
-        host.run(|encoder| (0..10).for_each(|i| steps[i % 2].record(encoder)));
+        let mut steps = [step(0), step(1)];
+        host.run(|encoder| (0..10).for_each(|i| steps[i % 2].record(encoder).unwrap()));
         let sum: f32 = (0..10).map(|i| 0.5f32.powi(i)).sum();
         assert_eq!(host.read::<f32>(&state[0], 4), [sum, 2.0 * sum, 3.0 * sum, 4.0 * sum]);
     }
@@ -220,8 +221,8 @@ fn a_cache_grows_on_the_device() {
             let key = Tensor::from_slice(&[2, 1, 3], &key).unwrap();
             let binder = session.bind().input_buffer("past", &caches[t % 2], &[2, t, 3]).input("key", &key);
             let binder = binder.output_buffer("present", &caches[1 - t % 2]).output_buffer("sum", &sum);
-            let binding = binder.build().unwrap();
-            host.run(|encoder| binding.record(encoder));
+            let mut binding = binder.build().unwrap();
+            host.run(|encoder| binding.record(encoder).unwrap());
             pipelines.push(device.counters().pipelines);
         }
         let expected: Vec<f32> =
@@ -240,8 +241,8 @@ fn integers_lie_in_buffers_as_words() {
     for host in Host::each() {
         let session = session(&host.sardonyx(), &of(main.clone()));
         let (x, y) = (host.buffer(&[5i32, -6, 7, 0].map(|v| f32::from_bits(v as u32))), host.empty(&[3]));
-        let binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
-        host.run(|encoder| binding.record(encoder));
+        let mut binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
+        host.run(|encoder| binding.record(encoder).unwrap());
         assert_eq!(host.read::<i32>(&y, 3), [-5, 6, -7]);
     }
 }
@@ -343,13 +344,13 @@ fn a_value_that_decides_shapes_is_given_by_the_host() {
             .input_buffer("shape", &shape, &[2])
             .build()
             .unwrap_err();
-        let text = "input 'shape': its value decides shapes, so it must be given by `input`";
+        let text = "input 'shape': its value decides shapes, so it must be given as a `Tensor`";
         assert_eq!(error.to_string(), text);
         let shape = Tensor::from_slice(&[2], &[2i64, 2]).unwrap();
         let binder = session.bind().input_buffer("x", &x, &[4]).input("shape", &shape).output_buffer("y", &y);
-        let binding = binder.build().unwrap();
+        let mut binding = binder.build().unwrap();
         assert_eq!(binding.output_shape(0), Some(&[2, 2][..]));
-        host.run(|encoder| binding.record(encoder));
+        host.run(|encoder| binding.record(encoder).unwrap());
         assert_eq!(host.read::<f32>(&y, 4), [1.0, 2.0, 3.0, 4.0]);
     }
 }
@@ -363,17 +364,17 @@ fn a_binding_tells_of_indices_outside_of_their_axis() {
         let (x, y) = (host.buffer(&[1.0, 2.0, 3.0, 0.0]), host.empty(&[2]));
         let indices = host.buffer(&[1u32, 2, 0, 0].map(f32::from_bits));
         let binder = session.bind().input_buffer("x", &x, &[3]).input_buffer("i", &indices, &[2]);
-        let binding = binder.output_buffer("y", &y).build().unwrap();
-        host.run(|encoder| binding.record(encoder));
+        let mut binding = binder.output_buffer("y", &y).build().unwrap();
+        host.run(|encoder| binding.record(encoder).unwrap());
         binding.check().unwrap();
         host.queue.write_buffer(&indices, 0, &3u32.to_le_bytes());
-        host.run(|encoder| binding.record(encoder));
+        host.run(|encoder| binding.record(encoder).unwrap());
         let error = binding.check().unwrap_err().to_string();
         assert!(error.contains("index 3 in 'i' is outside of axis 0 of 3 elements"), "{error}");
         // What was told is not told again.
         binding.check().unwrap();
         host.queue.write_buffer(&indices, 0, &0u32.to_le_bytes());
-        host.run(|encoder| binding.record(encoder));
+        host.run(|encoder| binding.record(encoder).unwrap());
         binding.check().unwrap();
         assert_eq!(host.read::<f32>(&y, 2), [1.0, 3.0]);
     }

@@ -6,10 +6,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use sardonyx::{Counters, Device, Model, Session, SessionOptions, Tensor};
-use sardonyx_testing::devices;
+use sardonyx::{
+    Counters, DType, Device, DeviceTensor, Error, InputError, Known, Model, Session, SessionOptions, Tensor,
+    inputs,
+};
 use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, int, model, node, value, weights};
 use sardonyx_testing::onnx::proto::GraphProto;
+use sardonyx_testing::{devices, onnx};
 
 fn of(main: GraphProto) -> Model {
     Model::from_bytes(bytes(&model(21, main))).unwrap()
@@ -127,11 +130,11 @@ fn the_least_recently_used_plan_is_dropped() {
     for device in devices::each() {
         let options = SessionOptions::new().plan_cache(2);
         let session = Session::new(&device, &model, options).unwrap();
-        // Whether a run of `n` rows finds its plan, and with it all of its objects.
+        // Whether a run of `n` rows finds its plan, and with it a buffer of parameters.
         let hits = |n: usize| {
-            let before = created(device.counters());
+            let before = device.counters().buffers;
             session.run(&[("x", &numbers(&[n, 24], n))]).unwrap();
-            created(device.counters()) == before
+            device.counters().buffers == before
         };
         assert_eq!([hits(1), hits(2)], [false, false]);
         assert_eq!([hits(1), hits(2), hits(1)], [true, true, true]);
@@ -175,7 +178,9 @@ fn threads_share_a_session() {
                 });
             }
         });
-        // No more runs were in flight than there are threads, and each run's memory is kept for the next.
+        // No more runs were in flight than there are threads, and each run's memory is kept for the next. The larger shape
+        // may have come last to a frame, and taken the place of what the smaller one had there.
+        session.run(&[("x", &numbers(&[1, 24], 0))]).unwrap();
         let before = created(device.counters());
         session.run(&[("x", &numbers(&[1, 24], 0))]).unwrap();
         assert_eq!(created(device.counters()), before);
@@ -314,5 +319,374 @@ fn a_profile_has_a_time_for_each_dispatch() {
                 assert!(error.to_string().contains("it lacks the feature TIMESTAMP_QUERY"), "{error}")
             }
         }
+    }
+}
+
+/// Polls a future once, with a waker that does nothing.
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
+/// How many threads of this process have this name, of which Linux keeps 15 bytes.
+#[cfg(target_os = "linux")]
+fn threads_called(name: &str) -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    names.filter(|own| name.starts_with(own.trim())).count()
+}
+
+#[test]
+fn a_prepared_session_has_all_that_a_run_needs() {
+    let model = classifier();
+    for device in devices::each() {
+        let session = session(&device, &model);
+        assert_eq!((session.inputs(), session.outputs()), (model.inputs(), model.outputs()));
+        session.prepare(&[("x", [3, 24])]).unwrap();
+        let before = device.counters();
+        assert_eq!(before.submits, 0);
+        let x = numbers(&[3, 24], 1);
+        let outputs = session.run(&[("x", &x)]).unwrap();
+        assert_eq!(created(device.counters()), created(before), "{}", device.name());
+        assert_close(&outputs["y"], &expected(&model, &[("x", &x)])[0]);
+        let error = session.prepare(&[("x", [3, 23])]).unwrap_err().to_string();
+        assert_eq!(error, "input 'x': has shape [3, 23], and the model takes [n, 24]");
+    }
+    session(&Device::reference(), &model).prepare(&[("x", [3, 24])]).unwrap();
+}
+
+#[test]
+fn a_value_that_decides_shapes_is_prepared_by_value() {
+    let mut main = graph(&[], vec![node("Reshape", &["x", "shape"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["4"]), value("shape", onnx::build::INT64, &["2"])];
+    let shape = Tensor::from_slice(&[2], &[2i64, 2]).unwrap();
+    for device in devices::each() {
+        let session = session(&device, &of(main.clone()));
+        let error = session.prepare(&[("x", [4]), ("shape", [2])]).unwrap_err().to_string();
+        assert_eq!(error, "input 'shape': its value decides shapes, so it must be given as a `Tensor`");
+        session.prepare(&[("x", Known::from([4])), ("shape", Known::from(&shape))]).unwrap();
+        let before = created(device.counters());
+        let outputs = session.run(&[("x", &numbers(&[4], 0)), ("shape", &shape)]).unwrap();
+        assert_eq!((outputs["y"].shape(), created(device.counters())), (&[2, 2][..], before));
+    }
+}
+
+/// The first poll of an asynchronous run hands planning and compiling to a thread; what is dropped then is not submitted.
+#[test]
+fn a_dropped_run_submits_nothing() {
+    let model = classifier();
+    for device in devices::each() {
+        let session = session(&device, &model);
+        let x = numbers(&[3, 24], 1);
+        {
+            let inputs = [("x", &x)];
+            let mut run = pin!(session.run_async(&inputs));
+            assert!(poll_once(run.as_mut()).is_pending());
+        }
+        {
+            let mut ready = pin!(session.prepare_async(&[("x", [5, 24])]));
+            assert!(poll_once(ready.as_mut()).is_pending());
+        }
+        #[cfg(target_os = "linux")]
+        while threads_called("sardonyx-prepare") > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let counters = device.counters();
+        assert_eq!((counters.submits, counters.passes), (0, 0));
+        // The plan was thrown away, at the latest, between two kernels.
+        assert_eq!(counters.bind_groups, 0, "{}", device.name());
+        pollster::block_on(session.prepare_async(&[("x", [3, 24])])).unwrap();
+        let before = created(device.counters());
+        let outputs = pollster::block_on(session.run_async(&[("x", &x)])).unwrap();
+        assert_eq!(created(device.counters()), before);
+        assert_close(&outputs["y"], &expected(&model, &[("x", &x)])[0]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn one_thread_waits_for_all_asynchronous_runs() {
+    for device in devices::each() {
+        let session = session(&device, &classifier());
+        let x = numbers(&[2, 24], 0);
+        let waiting = threads_called("sardonyx-wait");
+        for _ in 0..20 {
+            pollster::block_on(session.run_async(&[("x", &x)])).unwrap();
+            // Other tests have devices too.
+            assert!(threads_called("sardonyx-wait") <= waiting + 8);
+        }
+    }
+}
+
+/// Two branches: `x -> a -> y`, and `x -> b -> z` with an input of its own.
+fn branches() -> Model {
+    let nodes = vec![
+        node("Relu", &["x"], &["a"]),
+        node("CumSum", &["a", "axis"], &["y"]),
+        node("MatMul", &["x", "w"], &["b"]),
+        node("Add", &["b", "bias"], &["z"]),
+    ];
+    let mut main = graph(&[], nodes, &["y", "z"]);
+    main.input = vec![value("x", FLOAT, &["n", "2"]), value("bias", FLOAT, &["2"])];
+    let axis = onnx::proto::TensorProto {
+        raw_data: Some(1i64.to_le_bytes().to_vec().into()),
+        ..onnx::build::empty("axis", onnx::build::INT64, &[])
+    };
+    main.initializer = vec![weights("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), axis];
+    of(main)
+}
+
+#[test]
+fn what_nobody_wants_is_not_computed() {
+    let model = branches();
+    let x = Tensor::from_slice(&[1, 2], &[-1.0f32, 2.0]).unwrap();
+    let bias = Tensor::from_slice(&[2], &[10.0f32, 20.0]).unwrap();
+    let mut devices = devices::each();
+    devices.push(Device::reference());
+    for device in devices {
+        let session = session(&device, &model);
+        let both = [("x", &x), ("bias", &bias)];
+        let dispatches = |run: &dyn Fn() -> sardonyx::Outputs| {
+            let before = device.counters().dispatches;
+            let outputs = run();
+            (outputs, device.counters().dispatches - before)
+        };
+        let (all, of_all) = dispatches(&|| session.run(&both).unwrap());
+        let (y, of_y) = dispatches(&|| session.run_for(&["y"], &[("x", &x)]).unwrap());
+        assert_eq!((floats(&y["y"]), y.len()), (vec![0.0, 2.0], 1));
+        assert_eq!(all["y"], y["y"]);
+        // An input that is not needed may be given all the same, and one that is needed must be.
+        assert_eq!(session.run_for(&["y"], &both).unwrap(), y);
+        assert!(
+            session.run_for(&["z"], &[("x", &x)]).unwrap_err().to_string().contains("'bias': is missing")
+        );
+        // Values inside the model, in the order that was asked for; an input is one too.
+        let inner = session.run_for(&["b", "a", "x"], &[("x", &x)]).unwrap();
+        assert_eq!(inner.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "a", "x"]);
+        assert_eq!(floats(&inner["b"]), [5.0, 6.0]);
+        assert_eq!((floats(&inner["a"]), floats(&inner["x"])), (vec![0.0, 2.0], vec![-1.0, 2.0]));
+        let error = session.run_for(&["q"], &[("x", &x)]).unwrap_err();
+        assert!(matches!(&error, Error::Output { name, .. } if name == "q"), "{error}");
+        if !device.is_reference() {
+            assert!(0 < of_y && of_y < of_all, "{of_y} of {of_all} dispatches");
+            let before = created(device.counters());
+            session.run_for(&["b", "a", "x"], &[("x", &x)]).unwrap();
+            assert_eq!(created(device.counters()), before, "what was chosen once is kept");
+        }
+    }
+}
+
+#[test]
+fn tensors_stay_on_the_device() {
+    let model = classifier();
+    let mut devices = devices::each();
+    devices.push(Device::reference());
+    for device in &devices {
+        let session = session(device, &model);
+        let x = numbers(&[3, 24], 1);
+        let placed = DeviceTensor::new(device, &x).unwrap();
+        assert_eq!((placed.dtype(), placed.shape()), (x.dtype(), x.shape()));
+        assert_eq!(placed.read().unwrap(), x);
+        assert_eq!(pollster::block_on(placed.read_async()).unwrap(), x);
+        let expected = &expected(&model, &[("x", &x)])[0];
+        assert_close(&session.run(&[("x", &placed)]).unwrap()["y"], expected);
+        assert_close(&session.run(&inputs! { "x" => &placed }).unwrap()["y"], expected);
+        assert_close(&pollster::block_on(session.run_async(&[("x", &placed)])).unwrap()["y"], expected);
+        let outputs = session.run_to_device(&[("x", &x)]).unwrap();
+        assert_eq!(outputs["y"].shape(), [3, 5]);
+        // The next run writes other memory.
+        session.run(&[("x", &numbers(&[3, 24], 2))]).unwrap();
+        assert_close(&outputs["y"].read().unwrap(), expected);
+        let zeros = DeviceTensor::zeros(device, DType::I64, &[2, 3]).unwrap().read().unwrap();
+        assert_eq!(zeros, Tensor::zeros(DType::I64, &[2, 3]).unwrap());
+    }
+    // Each on the device of its session, and on no other.
+    let x = DeviceTensor::new(&Device::reference(), &numbers(&[3, 24], 1)).unwrap();
+    for device in devices.iter().filter(|device| !device.is_reference()) {
+        let error = session(device, &model).run(&[("x", &x)]).unwrap_err();
+        assert!(matches!(error, Error::Input(InputError::Buffer { .. })), "{error}");
+        let placed = DeviceTensor::new(device, &numbers(&[3, 24], 1)).unwrap();
+        assert!(session(&Device::reference(), &model).run(&[("x", &placed)]).is_err());
+        let other = devices::open(&device.name());
+        let error = session(&other, &model).run(&[("x", &placed)]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "input 'x': it is on another device than the session; `read` it, and give the tensor"
+        );
+    }
+}
+
+/// An index outside of its axis is told even where nobody waits for outputs.
+#[test]
+fn runs_to_the_device_report_what_kernels_report() {
+    let mut main = graph(&[], vec![node("Gather", &["x", "i"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["3"]), value("i", 6, &["2"])];
+    for device in devices::each() {
+        let session = session(&device, &of(main.clone()));
+        let x = numbers(&[3], 0);
+        let index = |i: i32| Tensor::from_slice(&[2], &[0, i]).unwrap();
+        for _ in 0..2 {
+            let error = session.run_to_device(&[("x", &x), ("i", &index(3))]).unwrap_err().to_string();
+            assert!(error.contains("index 3 in 'i' is outside of axis 0 of 3 elements"), "{error}");
+            let outputs = session.run_to_device(&[("x", &x), ("i", &index(2))]).unwrap();
+            assert_eq!(floats(&outputs["y"].read().unwrap()), [floats(&x)[0], floats(&x)[2]]);
+        }
+    }
+}
+
+/// A chain of products: the arena of `n` rows is many times the inputs and outputs.
+fn wide() -> Model {
+    let nodes = vec![
+        node("MatMul", &["x", "w"], &["a"]),
+        node("Softmax", &["a"], &["s"]).with(int("axis", -1)),
+        node("MatMul", &["s", "v"], &["y"]),
+    ];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("x", FLOAT, &["n", "4"])];
+    let weight = |name, dims: &[i64], seed| {
+        let shape: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
+        weights(name, dims, &floats(&numbers(&shape, seed)))
+    };
+    main.initializer = vec![weight("w", &[4, 1024], 1), weight("v", &[1024, 4], 2)];
+    of(main)
+}
+
+#[test]
+fn plans_of_a_session_share_their_memory() {
+    let model = wide();
+    for device in devices::each() {
+        let largest = session(&device, &model);
+        largest.prepare(&[("x", [768, 4])]).unwrap();
+        let one = largest.memory();
+        assert!(one.weights >= 2 * 4 * 1024 * 4 && one.arena >= 768 * 1024 * 4, "{one:?}");
+        let session = session(&device, &model);
+        for n in 1..=12 {
+            let x = numbers(&[n * 64, 4], n);
+            assert_close(&session.run(&[("x", &x)]).unwrap()["y"], &expected(&model, &[("x", &x)])[0]);
+        }
+        let twelve = session.memory();
+        assert!(twelve.total() as f64 <= 1.15 * one.total() as f64, "{one:?}, and {twelve:?}");
+        assert!(twelve.peak as f64 <= 1.15 * one.total() as f64, "{one:?}, and {twelve:?}");
+        // Every plan is still there, and wired to the one arena.
+        let before = device.counters();
+        for n in 1..=12 {
+            session.run(&[("x", &numbers(&[n * 64, 4], n))]).unwrap();
+        }
+        let after = device.counters();
+        assert_eq!((after.bytes, after.pipelines), (before.bytes, before.pipelines), "{}", device.name());
+        session.trim();
+        assert_eq!(session.memory().arena, 0);
+        assert_eq!(session.memory().weights, twelve.weights);
+        let x = numbers(&[64, 4], 1);
+        assert_close(&session.run(&[("x", &x)]).unwrap()["y"], &expected(&model, &[("x", &x)])[0]);
+        assert!(session.memory().arena < one.arena / 4);
+        let held = device.memory_bytes();
+        drop(session);
+        assert!(device.memory_bytes() < held);
+    }
+}
+
+#[test]
+fn memory_has_a_bound() {
+    let model = wide();
+    for device in devices::each() {
+        let (a, b) = (session(&device, &model), session(&device, &model));
+        let run = |session: &Session, n: usize| {
+            let x = numbers(&[n, 4], n);
+            let outputs = session.run(&[("x", &x)])?;
+            assert_close(&outputs["y"], &expected(&model, &[("x", &x)])[0]);
+            Ok::<(), Error>(())
+        };
+        run(&a, 256).unwrap();
+        let one = device.memory_bytes();
+        let limit = one + one / 2;
+        device.set_memory_limit(limit);
+        // Two sessions take turns, as each can give up the memory of its runs.
+        for _ in 0..3 {
+            run(&b, 256).unwrap();
+            assert!(device.memory_bytes() <= limit);
+            run(&a, 256).unwrap();
+            assert!(device.memory_bytes() <= limit);
+        }
+        let before = device.counters();
+        let error = run(&a, 4096).unwrap_err();
+        assert!(matches!(error, Error::MemoryLimit { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("the memory limit is {limit}")), "{error}");
+        assert_eq!(created(device.counters()), created(before), "a refused run allocates nothing");
+        run(&a, 256).unwrap();
+        device.set_memory_limit(u64::MAX);
+        run(&a, 4096).unwrap();
+        let small = devices::open(&device.name());
+        small.set_memory_limit(1000);
+        let error = DeviceTensor::new(&small, &numbers(&[1000], 0)).unwrap_err();
+        assert!(matches!(error, Error::MemoryLimit { bytes: 4000, limit: 1000, .. }), "{error}");
+    }
+}
+
+/// A cache that grows by one row a step, as of keys in a decoder, without a line of wgpu.
+#[test]
+fn a_binding_takes_other_sizes_from_run_to_run() {
+    let nodes = vec![
+        node("Concat", &["past", "key"], &["present"]).with(int("axis", 0)),
+        node("MatMul", &["present", "ones"], &["sums"]),
+    ];
+    let mut main = graph(&[], nodes, &["present", "sums"]);
+    main.input = vec![value("past", FLOAT, &["t", "3"]), value("key", FLOAT, &["1", "3"])];
+    main.initializer = vec![weights("ones", &[3, 1], &[1.0; 3])];
+    const STEPS: usize = 40;
+    for device in devices::each() {
+        let session = session(&device, &of(main.clone()));
+        let key = |t: usize| Tensor::from_slice(&[1, 3], &[t as f32, 1.0, 2.0]).unwrap();
+        let past = Tensor::zeros(DType::F32, &[0, 3]).unwrap();
+        let mut binding = session.bind().input("past", &past).input("key", &key(0)).build().unwrap();
+        let mut buffers = Vec::new();
+        for t in 0..STEPS {
+            binding.set("key", &key(t)).unwrap();
+            binding.run().unwrap();
+            let sums: Vec<f32> = (0..=t).map(|t| t as f32 + 3.0).collect();
+            assert_eq!(floats(&binding.read("sums").unwrap()), sums, "{}, step {t}", device.name());
+            let present = binding.output("present").unwrap();
+            assert_eq!(present.shape(), [t + 1, 3]);
+            binding.set("past", &present).unwrap();
+            buffers.push(device.counters().buffers);
+        }
+        // Buffers have room to grow: what most steps make is the parameters of a plan, and fault words and staging.
+        let made = buffers[STEPS - 1] - buffers[STEPS / 2];
+        assert!(made <= 4 * (STEPS / 2) as u64, "{made} buffers in {} steps", STEPS / 2);
+        let error = binding.set("quay", &key(0)).unwrap_err().to_string();
+        assert_eq!(error, "input 'quay': the model has no such input; it has past, key");
+    }
+}
+
+#[test]
+fn a_binding_of_one_size_creates_nothing() {
+    let model = classifier();
+    for device in devices::each() {
+        let session = session(&device, &model);
+        let mut binding = session.bind().input("x", &numbers(&[2, 24], 0)).build().unwrap();
+        let before = created(device.counters());
+        for seed in 1..5 {
+            let x = numbers(&[2, 24], seed);
+            binding.set("x", &x).unwrap();
+            binding.run().unwrap();
+            binding.check().unwrap();
+            assert_eq!(created(device.counters()), before, "{}", device.name());
+        }
+        let x = numbers(&[2, 24], 4);
+        assert_close(&binding.read("y").unwrap(), &expected(&model, &[("x", &x)])[0]);
+        // Another size, and the first again.
+        for n in [7, 2] {
+            let x = numbers(&[n, 24], 9);
+            binding.set("x", &x).unwrap();
+            binding.run().unwrap();
+            assert_close(&binding.read("y").unwrap(), &expected(&model, &[("x", &x)])[0]);
+        }
+        assert!(
+            binding
+                .read("z")
+                .unwrap_err()
+                .to_string()
+                .contains("'z': the model has no such output; it has y")
+        );
     }
 }

@@ -66,6 +66,7 @@ impl std::str::FromStr for Select {
 pub struct DeviceOptions {
     pub(super) select: Select,
     pub(super) require_hardware: bool,
+    pub(super) memory_limit: Option<u64>,
     filter: Option<Filter>,
 }
 
@@ -102,6 +103,14 @@ impl DeviceOptions {
     /// Whether an adapter that computes on the CPU is refused, and with it the CPU reference (no).
     pub fn require_hardware(mut self, required: bool) -> DeviceOptions {
         self.require_hardware = required;
+        self
+    }
+
+    /// Bounds the memory that Sardonyx takes on the device; see [`Device::set_memory_limit`].
+    ///
+    /// [`Device::set_memory_limit`]: crate::Device::set_memory_limit
+    pub fn memory_limit(mut self, bytes: u64) -> DeviceOptions {
+        self.memory_limit = Some(bytes);
         self
     }
 

@@ -1,21 +1,156 @@
-//! Buffers: every allocation on the device goes through here, so that each can fail with a typed error.
+//! Buffers: every allocation on the device goes through here, so that each can fail with a typed error, and all are counted.
 
-use std::sync::atomic::Ordering;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::device::Gpu;
-use crate::kernels::VECTOR_BYTES;
 use crate::{Error, Result};
 
+/// Bytes on a device, now and at most. What a part holds is held by the whole too.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    now: AtomicU64,
+    peak: AtomicU64,
+    whole: Option<Arc<Account>>,
+}
+
+impl Account {
+    pub(crate) fn part_of(whole: &Arc<Account>) -> Arc<Account> {
+        Arc::new(Account { whole: Some(whole.clone()), ..Account::default() })
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        let now = self.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.add(bytes);
+        }
+    }
+
+    fn remove(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.remove(bytes);
+        }
+    }
+}
+
+/// A buffer that is counted as long as somebody holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    buffer: wgpu::Buffer,
+    /// The account of a buffer of ours, and its bytes.
+    account: Option<(Arc<Account>, u64)>,
+}
+
+impl Buffer {
+    /// A buffer of the caller's, which counts nowhere.
+    pub(crate) fn of_host(buffer: wgpu::Buffer) -> Buffer {
+        Buffer(Arc::new(Counted { buffer, account: None }))
+    }
+
+    /// Whether nobody else holds it.
+    pub(crate) fn is_only(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Deref for Buffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.0.buffer
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some((account, bytes)) = &self.account {
+            account.remove(*bytes);
+        }
+    }
+}
+
+/// What a session keeps on a device, and can give up when memory is short.
+pub(crate) trait Resident: std::fmt::Debug + Send + Sync {
+    /// Drops the memory of runs that are not in flight.
+    fn drop_idle(&self);
+    /// When each of its plans was last used, by [`Gpu::tick`].
+    fn uses(&self) -> Vec<u64>;
+    /// Drops the plan that was last used then.
+    fn drop_plan(&self, used: u64);
+}
+
 impl Gpu {
-    /// A buffer of `size` bytes (at least a vector), and whether it is mapped for writing.
+    /// A moment, later than all before.
+    pub(crate) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// From now on `resident` gives up what it can when memory is short.
+    pub(crate) fn admit(&self, resident: Weak<dyn Resident>) {
+        let mut residents = self.residents.lock().unwrap_or_else(PoisonError::into_inner);
+        residents.retain(|resident| resident.strong_count() > 0);
+        residents.push(resident);
+    }
+
+    /// Sees to it that what is `needed` fits the memory limit too: idle frames go first, the least recently used sessions' before
+    /// others', and then the least recently used plans.
+    pub(crate) fn make_room(&self, what: &str, needed: &dyn Fn() -> u64) -> Result<()> {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        let fits = || limit == u64::MAX || self.account.now().saturating_add(needed()) <= limit;
+        if fits() {
+            return Ok(());
+        }
+        let residents = self.residents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut residents: Vec<Arc<dyn Resident>> = residents.iter().filter_map(Weak::upgrade).collect();
+        residents.sort_by_key(|resident| resident.uses().into_iter().max());
+        for resident in &residents {
+            resident.drop_idle();
+            if fits() {
+                return Ok(());
+            }
+        }
+        let mut plans = Vec::new();
+        for resident in &residents {
+            plans.extend(resident.uses().into_iter().map(|used| (used, resident)));
+        }
+        plans.sort_by_key(|(used, _)| *used);
+        for (used, resident) in plans {
+            resident.drop_plan(used);
+            if fits() {
+                return Ok(());
+            }
+        }
+        Err(Error::MemoryLimit { what: what.into(), bytes: needed(), in_use: self.account.now(), limit })
+    }
+
+    pub(crate) fn largest_buffer(&self) -> u64 {
+        self.device.limits().max_buffer_size
+    }
+
+    /// A buffer of `size` bytes (at least 16), and whether it is mapped for writing.
     pub(super) fn buffer(
         &self,
+        account: &Arc<Account>,
         what: &str,
         size: u64,
         usage: wgpu::BufferUsages,
         mapped_at_creation: bool,
-    ) -> Result<wgpu::Buffer> {
-        let size = size.max(VECTOR_BYTES).next_multiple_of(VECTOR_BYTES);
+    ) -> Result<Buffer> {
+        let size = buffer_size(size);
         let limit = self.device.limits().max_buffer_size;
         if size > limit {
             return Err(Error::Limit { what: format!("{what}, in bytes,"), value: size, limit });
@@ -24,18 +159,20 @@ impl Gpu {
         let buffer = self.attempt(what, size, || self.device.create_buffer(&descriptor))?;
         self.counters.buffers.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes.fetch_add(size, Ordering::Relaxed);
-        Ok(buffer)
+        account.add(size);
+        Ok(Buffer(Arc::new(Counted { buffer, account: Some((account.clone(), size)) })))
     }
 
     /// A read-only buffer filled by `fill`, which gets a sink for consecutive bytes.
     pub(super) fn filled_buffer(
         &self,
+        account: &Arc<Account>,
         what: &str,
         size: u64,
         usage: wgpu::BufferUsages,
         fill: impl FnOnce(&mut dyn FnMut(u64, &[u8])) -> Result<()>,
-    ) -> Result<wgpu::Buffer> {
-        let buffer = self.buffer(what, size, usage, true)?;
+    ) -> Result<Buffer> {
+        let buffer = self.buffer(account, what, size, usage, true)?;
         {
             let range = buffer.slice(..).get_mapped_range_mut();
             let mut range =
@@ -49,4 +186,9 @@ impl Gpu {
         self.attempt(what, size, || buffer.unmap())?;
         Ok(buffer)
     }
+}
+
+/// Bytes of the buffer that holds `size` bytes.
+pub(super) fn buffer_size(size: u64) -> u64 {
+    size.max(16).next_multiple_of(16)
 }

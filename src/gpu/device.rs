@@ -1,11 +1,15 @@
 //! `Device`: an adapter that was found or a wgpu device that the caller gave, with its pipelines.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use super::adapters::{self, AdapterSummary, DeviceOptions};
+use super::allocate::{Account, Resident};
 use super::failure::Failures;
+use super::waiting::Waiting;
+use crate::events::{event, milliseconds};
 use crate::kernels::shared::Block;
 use crate::kernels::{Class, Target, Variant};
 use crate::{Error, Result};
@@ -98,6 +102,13 @@ pub(crate) struct Gpu {
     pub(super) counters: AtomicCounters,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     pub(super) failures: Failures,
+    pub(super) waiting: Waiting,
+    /// All that Sardonyx holds on the device.
+    pub(crate) account: Arc<Account>,
+    /// The most bytes that it may hold; `u64::MAX` is no limit.
+    pub(super) memory_limit: AtomicU64,
+    pub(super) residents: Mutex<Vec<Weak<dyn Resident>>>,
+    pub(super) clock: AtomicU64,
     /// Tests let the allocation after this many fail; `usize::MAX` is never.
     pub(super) allocations_left: AtomicUsize,
     /// Tests let all loops of an invocation end after this many iterations, as some drivers do.
@@ -140,7 +151,11 @@ impl Device {
     /// ```
     pub fn new(options: DeviceOptions) -> Result<Device> {
         let Some((adapter, summary)) = adapters::choose(&options)? else { return Ok(Device::reference()) };
-        Ok(Device(Some(Arc::new(open(&adapter, summary)?))))
+        let device = Device(Some(Arc::new(open(&adapter, summary)?)));
+        if let Some(bytes) = options.memory_limit {
+            device.set_memory_limit(bytes);
+        }
+        Ok(device)
     }
 
     /// The CPU reference: the same models, obviously right and slow.
@@ -195,6 +210,28 @@ impl Device {
     /// ```
     pub fn adapter(&self) -> Option<&AdapterSummary> {
         self.0.as_ref().map(|gpu| &gpu.adapter)
+    }
+
+    /// Bounds the bytes of all buffers that Sardonyx holds on this device at once: weights, memory of runs, plans, and
+    /// [`DeviceTensor`](crate::DeviceTensor)s. Where a run would go beyond, idle frames and then the least recently used plans
+    /// of all sessions are dropped; if it still does, it is [`Error::MemoryLimit`] before anything is allocated. Pipelines
+    /// and what a driver keeps for itself are not counted. The CPU reference has no limit.
+    ///
+    /// ```
+    /// # use sardonyx::{Device, DeviceOptions};
+    /// let device = Device::new(DeviceOptions::new())?;
+    /// device.set_memory_limit(512 << 20);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn set_memory_limit(&self, bytes: u64) {
+        if let Some(gpu) = &self.0 {
+            gpu.memory_limit.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of all buffers that Sardonyx holds on this device now; 0 for the CPU reference.
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |gpu| gpu.account.now())
     }
 
     /// What was created and submitted so far.
@@ -292,28 +329,47 @@ impl Gpu {
             counters: AtomicCounters::default(),
             pipelines: Mutex::default(),
             failures: Failures::default(),
+            waiting: Waiting::default(),
+            account: Arc::default(),
+            memory_limit: AtomicU64::new(u64::MAX),
+            residents: Mutex::default(),
+            clock: AtomicU64::new(0),
             allocations_left: AtomicUsize::new(usize::MAX),
             #[cfg(test)]
             loops_end_after: None,
         }
     }
 
+    /// What a thread tells nobody.
+    pub(super) fn cancelled() -> Error {
+        Error::Gpu("nobody waits for the plan any more".into())
+    }
+
     /// The pipelines of kernels whose slots have these accesses; made on first use, side by side: the driver's compiler takes
     /// most of a first run.
-    pub(super) fn pipelines(&self, wanted: &[Variant]) -> Result<Vec<Arc<Pipeline>>> {
+    pub(super) fn pipelines(&self, wanted: &[Variant], cancelled: &AtomicBool) -> Result<Vec<Arc<Pipeline>>> {
         let known = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: HashSet<&Variant> = {
             let known = known();
             wanted.iter().filter(|key| !known.contains_key(*key)).collect()
         };
         let make = |variant: &Variant| {
-            let what = format!("kernel {}", variant.kernel.spec().label());
-            self.attempt(&what, 0, || self.make_pipeline(variant))
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Gpu::cancelled());
+            }
+            let (label, start) = (variant.kernel.spec().label(), Instant::now());
+            let made = self.attempt(&format!("kernel {label}"), 0, || self.make_pipeline(variant));
+            event!(TRACE, "pipeline compiled", kernel = label, milliseconds = milliseconds(start));
+            made
         };
+        let (count, start) = (missing.len(), Instant::now());
         for (key, pipeline) in in_threads(missing.into_iter().collect(), make) {
             let pipeline = pipeline?;
             self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
             known().entry(key.clone()).or_insert(Arc::new(pipeline));
+        }
+        if count > 0 {
+            event!(DEBUG, "pipelines compiled", count = count, milliseconds = milliseconds(start));
         }
         let known = known();
         let all = wanted.iter().map(|key| known.get(key).cloned()).collect::<Option<_>>();

@@ -1,11 +1,13 @@
 //! `Executable`: a plan made ready on a device. All objects are created before the first run; a run writes its inputs,
 //! records one pass, submits once and reads its outputs back.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
-use super::mapping::Mapping;
+use super::frame::{Frame, Frames, Sizes, Wiring};
+use super::tensor::{DeviceTensor, Input};
 use super::weights::{Range, Weights};
 use super::words;
 use crate::kernels::{Storage, VECTOR_BYTES};
@@ -20,10 +22,20 @@ pub(crate) struct Executable {
     pub(crate) plan: Plan,
     steps: Vec<Step>,
     weights: Vec<Range>,
-    constants: Vec<Range>,
-    params: wgpu::Buffer,
-    /// Frames that no run uses at the moment.
-    frames: Mutex<Vec<Frame>>,
+    constants: Constants,
+    params: Buffer,
+    /// What a run takes of a frame.
+    pub(super) sizes: Sizes,
+    /// For each output, offset and size in a frame's staging buffer; `None` where it is not read back. The fault words follow.
+    read_back: Vec<Option<(u64, u64)>>,
+}
+
+/// Constants of this plan alone.
+#[derive(Debug, Default)]
+struct Constants {
+    ranges: Vec<Range>,
+    /// Keeps them counted.
+    _buffer: Option<Buffer>,
 }
 
 #[derive(Debug)]
@@ -43,44 +55,101 @@ impl Step {
     }
 }
 
-/// What one run in flight needs for itself.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    arena: wgpu::Buffer,
-    inputs: Vec<Option<wgpu::Buffer>>,
-    outputs: Vec<Option<wgpu::Buffer>>,
-    /// What kernels report, a word for each of the program's faults: 0 before a run. `None` if no kernel reports.
-    faults: Option<wgpu::Buffer>,
-    /// All outputs that are read back, one after the other, and then the fault words.
-    staging: wgpu::Buffer,
-    /// For each output, offset and size in `staging`; `None` where it is not read back.
-    read_back: Vec<Option<(u64, u64)>>,
-    bind_groups: Vec<wgpu::BindGroup>,
-}
-
-/// Buffers that the caller has bound, by input and output number.
+/// Buffers that are bound, by input and output number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bound {
-    pub(crate) inputs: Vec<Option<wgpu::Buffer>>,
-    pub(crate) outputs: Vec<Option<wgpu::Buffer>>,
+    pub(crate) inputs: Vec<Option<Buffer>>,
+    pub(crate) outputs: Vec<Option<Buffer>>,
 }
 
-impl Executable {
-    pub(crate) fn new(gpu: &Arc<Gpu>, graph: &Graph, plan: Plan, weights: &Weights) -> Result<Executable> {
+/// A plan, and what it will take on the device.
+pub(crate) struct Costed {
+    plan: Plan,
+    params: Vec<(u64, u64)>,
+    params_bytes: u64,
+    pub(crate) sizes: Sizes,
+    read_back: Vec<Option<(u64, u64)>>,
+}
+
+impl Costed {
+    pub(crate) fn new(gpu: &Gpu, plan: Plan) -> Costed {
         let program = &plan.program;
         let mut params = Vec::with_capacity(program.calls.len());
         let align = u64::from(gpu.device.limits().min_uniform_buffer_offset_alignment);
-        let mut params_size = 0u64;
+        let mut params_bytes = 0u64;
         for call in &program.calls {
             let slots = call.kernel.spec().slots();
             debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
             debug_assert_eq!(call.kernel.params().len(), call.params.len(), "{}", call.kernel.spec().label());
             let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
-            params.push((params_size, size));
-            params_size = (params_size + size).next_multiple_of(align);
+            params.push((params_bytes, size));
+            params_bytes = (params_bytes + size).next_multiple_of(align);
         }
+        let (sizes, read_back) = sizes(&plan);
+        Costed { plan, params, params_bytes, sizes, read_back }
+    }
+
+    pub(crate) fn dispatches(&self) -> usize {
+        self.plan.program.calls.len()
+    }
+
+    /// Bytes of its own: parameters, constants, and the weights that are not there yet.
+    pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph, weights: &Weights) -> u64 {
+        let program = &self.plan.program;
+        let constants = program.constants.iter().map(|tensor| constant_bytes(gpu, tensor)).sum::<u64>();
+        self.params_bytes + constants + weights.missing_bytes(graph, &program.weights)
+    }
+}
+
+/// What a run of `plan` takes of a frame, and where its outputs are read back.
+fn sizes(plan: &Plan) -> (Sizes, Vec<Option<(u64, u64)>>) {
+    let program = &plan.program;
+    let bytes = |tensor: &TensorId| program.tensor(*tensor).bytes();
+    let input = |tensor: &Option<TensorId>| tensor.as_ref().map_or(0, bytes);
+    let mut sizes = Sizes {
+        arena: plan.memory.height,
+        inputs: program.inputs.iter().map(input).collect(),
+        ..Sizes::default()
+    };
+    let mut read_back = Vec::new();
+    for output in &program.outputs {
+        let OutputSource::Device { tensor, .. } = output else {
+            sizes.outputs.push(0);
+            read_back.push(None);
+            continue;
+        };
+        sizes.outputs.push(bytes(tensor));
+        read_back.push(Some((sizes.staging, bytes(tensor))));
+        sizes.staging += bytes(tensor);
+    }
+    // Something is mapped after each run, if only to learn that it has ended.
+    sizes.staging = (sizes.staging + program.fault_bytes()).max(VECTOR_BYTES);
+    (sizes, read_back)
+}
+
+fn constant_bytes(gpu: &Gpu, tensor: &Tensor) -> u64 {
+    let storage = Storage::of(tensor.dtype()).unwrap_or(Storage::Word);
+    storage.bytes(tensor.len()).next_multiple_of(gpu.target.offset_alignment.max(VECTOR_BYTES))
+}
+
+impl Executable {
+    /// Makes the plan ready on the device. Ends early, with an error that nobody needs to see, once `cancelled` is set.
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        account: &Arc<Account>,
+        graph: &Graph,
+        costed: Costed,
+        weights: &Weights,
+        cancelled: &AtomicBool,
+    ) -> Result<Executable> {
+        let Costed { plan, params, params_bytes, sizes, read_back } = costed;
+        let program = &plan.program;
         let variants = program.calls.iter().map(|call| program.variant(call));
-        let pipelines = gpu.pipelines(&variants.chain(plan.spare.iter().cloned()).collect::<Vec<_>>())?;
+        let pipelines =
+            gpu.pipelines(&variants.chain(plan.spare.iter().cloned()).collect::<Vec<_>>(), cancelled)?;
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Gpu::cancelled());
+        }
         let steps: Vec<Step> = program
             .calls
             .iter()
@@ -88,86 +157,76 @@ impl Executable {
             .zip(params)
             .map(|((call, pipeline), params)| Step { pipeline, grid: call.grid, params })
             .collect();
-        let params = gpu.filled_buffer("parameters", params_size, wgpu::BufferUsages::UNIFORM, |sink| {
+        let usage = wgpu::BufferUsages::UNIFORM;
+        let params = gpu.filled_buffer(account, "parameters", params_bytes, usage, |sink| {
             for (call, step) in program.calls.iter().zip(&steps) {
                 sink(step.params.0, bytemuck::cast_slice(&call.params));
             }
             Ok(())
         })?;
         let weights = weights.ranges(gpu, graph, &program.weights)?;
-        let constants = constants(gpu, program)?;
-        let (gpu, frames) = (gpu.clone(), Mutex::default());
-        Ok(Executable { gpu, plan, steps, weights, constants, params, frames })
+        let constants = constants(gpu, account, program)?;
+        Ok(Executable { gpu: gpu.clone(), plan, steps, weights, constants, params, sizes, read_back })
     }
 
-    /// Memory and bind groups for one more run in flight, whose outputs are read back.
-    pub(crate) fn new_frame(&self) -> Result<Frame> {
-        self.frame(&Bound::default(), true)
-    }
-
-    /// Memory and bind groups over the caller's buffers.
-    pub(crate) fn bound_frame(&self, bound: &Bound) -> Result<Frame> {
-        self.frame(bound, false)
-    }
-
-    fn frame(&self, bound: &Bound, reads_back: bool) -> Result<Frame> {
+    /// A frame over bound buffers. Nothing but fault words is read back.
+    pub(crate) fn bound_frame(
+        self: &Arc<Self>,
+        bound: Bound,
+        arena: Buffer,
+        account: &Arc<Account>,
+    ) -> Result<Frame> {
         let program = &self.plan.program;
-        let storage = wgpu::BufferUsages::STORAGE;
-        let arena = self.gpu.buffer("the arena", self.plan.memory.height, storage, false)?;
-        let mut inputs = Vec::new();
-        for (i, tensor) in program.inputs.iter().enumerate() {
-            inputs.push(match (bound.inputs.get(i).cloned().flatten(), tensor) {
-                (Some(buffer), _) => Some(buffer),
-                (None, Some(tensor)) => {
-                    let usage = storage | wgpu::BufferUsages::COPY_DST;
-                    Some(self.gpu.buffer("an input", program.tensor(*tensor).bytes(), usage, false)?)
-                }
-                (None, None) => None,
-            });
-        }
-        let mut outputs = Vec::new();
-        let mut read_back = Vec::new();
-        let mut staging_size = 0u64;
-        for (i, output) in program.outputs.iter().enumerate() {
-            let OutputSource::Device { tensor, .. } = output else {
-                outputs.push(None);
-                read_back.push(None);
-                continue;
-            };
-            let bytes = program.tensor(*tensor).bytes();
-            if let Some(buffer) = bound.outputs.get(i).cloned().flatten() {
-                outputs.push(Some(buffer));
-                read_back.push(None);
-                continue;
-            }
-            let usage = storage | wgpu::BufferUsages::COPY_SRC;
-            outputs.push(Some(self.gpu.buffer("an output", bytes, usage, false)?));
-            read_back.push(reads_back.then_some((staging_size, bytes)));
-            staging_size += bytes;
-        }
-        let fault_bytes = program.fault_bytes();
-        let usage = storage | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let faults = match fault_bytes {
-            0 => None,
-            _ => Some(self.gpu.buffer("the fault words", fault_bytes, usage, false)?),
-        };
+        let mut frame = Frame::default();
+        (frame.arena, frame.inputs, frame.outputs) = (Some(arena), bound.inputs, bound.outputs);
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging_size = if reads_back { staging_size + fault_bytes } else { fault_bytes };
-        let staging = self.gpu.buffer("read-back", staging_size, usage, false)?;
-        let mut frame = Frame { arena, inputs, outputs, faults, staging, read_back, bind_groups: Vec::new() };
-        frame.bind_groups = self.gpu.attempt("bind groups", 0, || self.bind_groups(&frame))??;
-        self.gpu.counters.bind_groups.fetch_add(frame.bind_groups.len() as u64, Ordering::Relaxed);
+        frame.staging = Some(self.gpu.buffer(account, "read-back", program.fault_bytes(), usage, false)?);
+        frame.wire(self, account)?;
         Ok(frame)
     }
 
-    fn bind_groups(&self, frame: &Frame) -> Result<Vec<wgpu::BindGroup>> {
+    /// Bytes of inputs and outputs that lie on the device.
+    pub(crate) fn buffer_bytes(&self) -> (&[u64], &[u64]) {
+        (&self.sizes.inputs, &self.sizes.outputs)
+    }
+
+    pub(crate) fn arena_bytes(&self) -> u64 {
+        self.sizes.arena
+    }
+
+    /// What a run takes, for good.
+    #[cfg(feature = "internals")]
+    pub(crate) fn frame(self: &Arc<Self>, frames: &Frames) -> Result<Frame> {
+        frames.take(self)
+    }
+
+    /// Allocates what a run takes.
+    pub(crate) fn prepare(self: &Arc<Self>, frames: &Frames) -> Result<()> {
+        frames.give_back(frames.take(self)?);
+        Ok(())
+    }
+
+    /// The bind groups of this plan over a frame's buffers.
+    pub(super) fn wire(self: &Arc<Self>, frame: &Frame, account: &Arc<Account>) -> Result<Wiring> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let faults = match self.plan.program.fault_bytes() {
+            0 => None,
+            bytes => Some(self.gpu.buffer(account, "the fault words", bytes, usage, false)?),
+        };
+        let groups = self.gpu.attempt("bind groups", 0, || self.bind_groups(frame, faults.as_deref()))??;
+        self.gpu.count_groups(groups.len());
+        Ok(Wiring { of: Arc::downgrade(self), faults, groups })
+    }
+
+    fn bind_groups(&self, frame: &Frame, faults: Option<&wgpu::Buffer>) -> Result<Vec<wgpu::BindGroup>> {
         let mut groups = Vec::with_capacity(self.steps.len());
         for (call, step) in self.plan.program.calls.iter().zip(&self.steps) {
             let mut entries = Vec::with_capacity(call.tensors.len() + 1);
             let ranges: Vec<Range> =
                 call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
-            let params = Range { buffer: self.params.clone(), offset: step.params.0, size: step.params.1 };
-            let faults = frame.faults.as_ref().filter(|_| call.kernel.spec().reports());
+            let (offset, size) = step.params;
+            let params = Range { buffer: wgpu::Buffer::clone(&self.params), offset, size };
+            let faults = faults.filter(|_| call.kernel.spec().reports());
             let faults =
                 faults.map(|buffer| Range { buffer: buffer.clone(), offset: 0, size: buffer.size() });
             for (binding, range) in ranges.iter().chain(&faults).chain([&params]).enumerate() {
@@ -189,35 +248,43 @@ impl Executable {
         let (size, skip) = (program.tensor(tensor).bytes(), program.tensor(root).storage.offset(skip));
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
         let at = |range: &Range| Range { offset: range.offset + skip, size, ..range.clone() };
-        let whole = |buffer: &wgpu::Buffer| Range { buffer: buffer.clone(), offset: skip, size };
+        let whole = |buffer: &Option<Buffer>| {
+            let buffer = buffer.as_ref().map(|buffer| wgpu::Buffer::clone(buffer))?;
+            Some(Range { buffer, offset: skip, size })
+        };
         match program.tensor(root).place {
             Place::Arena | Place::View(..) => {
-                let offset = self.plan.memory.offset(root).ok_or_else(lost)? + skip;
-                Ok(Range { buffer: frame.arena.clone(), offset, size })
+                let offset = self.plan.memory.offset(root).ok_or_else(lost)?;
+                whole(&frame.arena).map(|range| Range { offset: offset + skip, ..range }).ok_or_else(lost)
             }
-            Place::Input(i) => frame.inputs.get(i).and_then(|b| b.as_ref()).map(whole).ok_or_else(lost),
-            Place::Output(i) => frame.outputs.get(i).and_then(|b| b.as_ref()).map(whole).ok_or_else(lost),
+            Place::Input(i) => frame.inputs.get(i).and_then(whole).ok_or_else(lost),
+            Place::Output(i) => frame.outputs.get(i).and_then(whole).ok_or_else(lost),
             Place::Weight(i) => self.weights.get(i).map(at).ok_or_else(lost),
-            Place::Constant(i) => self.constants.get(i).map(at).ok_or_else(lost),
+            Place::Constant(i) => self.constants.ranges.get(i).map(at).ok_or_else(lost),
         }
     }
 
-    fn take_frame(&self) -> Result<Frame> {
-        let free = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.map_or_else(|| self.new_frame(), Ok)
+    /// Hands a frame on to the next run, unless nobody knows what became of it.
+    fn give_back<T>(&self, frames: &Frames, mut frame: Frame, outcome: Result<T>) -> Result<T> {
+        match &outcome {
+            Ok(_) | Err(Error::Input(_)) => frames.give_back(frame),
+            // A kernel reported something: its fault words are not 0 any more.
+            Err(Error::Node { .. }) => {
+                frame.forget(self);
+                frames.give_back(frame);
+            }
+            Err(_) => {}
+        }
+        outcome
     }
 
-    fn give_back(&self, frame: Frame) {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    /// How this plan is wired to `frame`.
+    fn wiring<'f>(&self, frame: &'f Frame) -> Result<&'f Wiring> {
+        frame.wiring(self).ok_or_else(|| Error::Gpu("a frame has no bind groups".into()))
     }
 
-    /// Uploads inputs, in the order of the graph's inputs.
-    fn write_inputs(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<()> {
-        self.write_unbound(frame, graph, inputs.iter().map(Some))
-    }
-
-    /// Uploads inputs that the caller has not bound to buffers.
-    pub(crate) fn write_unbound<'t>(
+    /// Uploads the inputs that are in host memory, in the order of the graph's inputs.
+    pub(crate) fn write_inputs<'t>(
         &self,
         frame: &Frame,
         graph: &Graph,
@@ -225,186 +292,261 @@ impl Executable {
     ) -> Result<()> {
         for (i, (tensor, slot)) in inputs.zip(&self.plan.program.inputs).enumerate() {
             let (Some(tensor), Some(_), Some(buffer)) = (tensor, slot, &frame.inputs[i]) else { continue };
-            if tensor.is_empty() {
-                continue;
-            }
             let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());
-            if matches!(tensor.dtype(), crate::DType::F32 | crate::DType::I32 | crate::DType::U32) {
-                self.upload(name, buffer, tensor.bytes())?;
-                continue;
-            }
-            let words = words::to_words(tensor).map_err(|why| Error::value(name, why))?;
-            self.upload(name, buffer, bytemuck::cast_slice(&words))?;
+            self.gpu.write_tensor(name, buffer, tensor)?;
         }
         Ok(())
     }
 
-    fn upload(&self, name: &str, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
-        let what = format!("the upload of input '{name}'");
-        self.gpu.attempt(&what, bytes.len() as u64, || self.gpu.queue.write_buffer(buffer, 0, bytes))
+    /// Uploads, records and submits one run over `frame`; its outputs go to `targets`, or else to the staging buffer.
+    fn submit(
+        &self,
+        frame: &Frame,
+        graph: &Graph,
+        inputs: &[Input<'_>],
+        targets: Option<&[Option<Buffer>]>,
+    ) -> Result<wgpu::SubmissionIndex> {
+        self.write_inputs(frame, graph, inputs.iter().map(Input::host))?;
+        let wiring = self.wiring(frame)?;
+        let submission = self.gpu.attempt("the run", 0, || {
+            let mut encoder = self.gpu.encoder();
+            self.copy_inputs(&mut encoder, frame, inputs);
+            self.record_calls(wiring, &mut encoder);
+            match targets {
+                None => self.copy_outputs(&mut encoder, frame),
+                Some(targets) => copy_all(&mut encoder, &frame.outputs, targets),
+            }
+            self.copy_faults(&mut encoder, frame, wiring, self.faults_at());
+            self.gpu.queue.submit([encoder.finish()])
+        })?;
+        self.count_run();
+        Ok(submission)
     }
 
-    /// Records and submits one run over `frame`.
-    fn submit(&self, frame: &Frame) -> Result<wgpu::SubmissionIndex> {
-        let submission = self.gpu.attempt("the run", 0, || self.encode_and_submit(frame))?;
+    fn count_run(&self) {
         let counters = &self.gpu.counters;
         counters.passes.fetch_add(1, Ordering::Relaxed);
         counters.submits.fetch_add(1, Ordering::Relaxed);
         counters.dispatches.fetch_add(self.steps.len() as u64, Ordering::Relaxed);
-        Ok(submission)
     }
 
-    fn encode_and_submit(&self, frame: &Frame) -> wgpu::SubmissionIndex {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.record(frame, &mut encoder);
-        self.copy_outputs(&mut encoder, frame);
-        self.gpu.queue.submit([encoder.finish()])
+    /// Copies the inputs that are on the device into the frame.
+    fn copy_inputs(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame, inputs: &[Input<'_>]) {
+        for ((input, buffer), size) in inputs.iter().zip(&frame.inputs).zip(&self.sizes.inputs) {
+            if let (Some(from), Some(to), 1..) = (input.buffer(), buffer, *size) {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, *size);
+            }
+        }
     }
 
     /// The dispatches as a program without Sardonyx would record them, for benchmarks.
     #[cfg(feature = "internals")]
     pub(crate) fn run_bare(&self, frame: &Frame) {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
-            step.record(group, &mut pass);
-        }
-        drop(pass);
+        let mut encoder = self.gpu.encoder();
+        self.record(frame, &mut encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         self.gpu.device.poll(wait).ok();
     }
 
     fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame) {
-        for (buffer, place) in frame.outputs.iter().zip(&frame.read_back) {
+        let Some(staging) = &frame.staging else { return };
+        for (buffer, place) in frame.outputs.iter().zip(&self.read_back) {
             if let (Some(buffer), Some((offset, size))) = (buffer, place) {
-                encoder.copy_buffer_to_buffer(buffer, 0, &frame.staging, *offset, *size);
+                encoder.copy_buffer_to_buffer(buffer, 0, staging, *offset, *size);
             }
         }
-        self.copy_faults(encoder, frame);
     }
 
-    fn copy_faults(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame) {
-        if let Some(faults) = &frame.faults {
-            let (offset, size) = self.faults_in_staging(frame);
-            encoder.copy_buffer_to_buffer(faults, 0, &frame.staging, offset, size);
+    fn copy_faults(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame, wiring: &Wiring, at: u64) {
+        if let (Some(faults), Some(staging)) = (&wiring.faults, &frame.staging) {
+            encoder.copy_buffer_to_buffer(faults, 0, staging, at, self.plan.program.fault_bytes());
         }
     }
 
-    /// Offset and size of the fault words in the staging buffer.
-    fn faults_in_staging(&self, frame: &Frame) -> (u64, u64) {
-        let size = self.plan.program.fault_bytes();
-        (frame.staging.size().saturating_sub(size), size)
+    /// Where the fault words of a run lie in the staging buffer.
+    fn faults_at(&self) -> u64 {
+        self.read_back.iter().flatten().map(|(_, size)| size).sum()
     }
 
-    /// The error of a kernel that reported something, if one did, from the mapped staging buffer.
-    fn reported(&self, frame: &Frame, graph: &Graph, staging: &[u8]) -> Result<()> {
-        if frame.faults.is_none() {
-            return Ok(());
-        }
-        let (offset, _) = self.faults_in_staging(frame);
-        let words = staging[offset as usize..].chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>);
+    /// The error of a kernel that reported something, if one did, from its fault words.
+    fn reported(&self, graph: &Graph, words: &[u8]) -> Result<()> {
+        let words = words.chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>);
         let first = self.plan.program.faults.iter().zip(words).find(|(_, word)| *word != 0);
         first.map_or(Ok(()), |(fault, word)| Err(fault.error(graph, word)))
     }
 
     /// Waits for what was submitted over `frame`, and says whether a kernel reported something; the next run begins anew.
     pub(crate) fn check(&self, frame: &Frame, graph: &Graph) -> Result<()> {
-        let Some(faults) = &frame.faults else { return Ok(()) };
+        let wiring = self.wiring(frame)?;
+        let Some(faults) = &wiring.faults else { return Ok(()) };
         let submission = self.gpu.attempt("the read-back", 0, || {
-            let mut encoder =
-                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            self.copy_faults(&mut encoder, frame);
+            let mut encoder = self.gpu.encoder();
+            self.copy_faults(&mut encoder, frame, wiring, 0);
             encoder.clear_buffer(faults, 0, None);
             self.gpu.queue.submit([encoder.finish()])
         })?;
-        let mapped = self.read_back(&frame.staging)?;
-        self.gpu.wait(submission)?;
-        pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
-        let reported = {
-            let range = frame.staging.slice(..).get_mapped_range();
-            self.reported(frame, graph, &range.map_err(|error| self.gpu.failure(error))?)
-        };
-        self.gpu.attempt("the read-back", 0, || frame.staging.unmap())?;
-        reported
+        let staging = self.staging(frame)?;
+        self.gpu.wait_mapped(staging, submission)?;
+        self.gpu.read_mapped(staging, |words| self.reported(graph, words))
     }
 
-    /// Records one run over the caller's buffers into the caller's encoder.
+    /// Records one run over the frame's buffers into the caller's encoder.
     pub(crate) fn record(&self, frame: &Frame, encoder: &mut wgpu::CommandEncoder) {
+        if let Some(wiring) = frame.wiring(self) {
+            self.record_calls(wiring, encoder);
+        }
+    }
+
+    fn record_calls(&self, wiring: &Wiring, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (step, group) in self.steps.iter().zip(&frame.bind_groups) {
+        for (step, group) in self.steps.iter().zip(&wiring.groups) {
             step.record(group, &mut pass);
         }
     }
 
+    /// Submits one run over bound buffers.
+    pub(crate) fn run_bound(&self, frame: &Frame) -> Result<()> {
+        let wiring = self.wiring(frame)?;
+        self.gpu.attempt("the run", 0, || {
+            let mut encoder = self.gpu.encoder();
+            self.record_calls(wiring, &mut encoder);
+            self.gpu.queue.submit([encoder.finish()]);
+        })?;
+        self.count_run();
+        Ok(())
+    }
+
     /// Runs and waits, blocking this thread.
-    pub(crate) fn run(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let frame = self.take_frame()?;
-        self.run_frame(&frame, graph, inputs).inspect(|_| self.give_back(frame))
-    }
-
-    fn run_frame(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.write_inputs(frame, graph, inputs)?;
-        let submission = self.submit(frame)?;
-        let mapped = self.read_back(&frame.staging)?;
-        self.gpu.wait(submission)?;
-        // Another thread's wait may have taken the mapping, and be about to tell.
-        pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
-        self.read(frame, graph, inputs)
-    }
-
-    /// Runs without blocking: another thread waits for the device and wakes the task.
-    pub(crate) async fn run_async(self: Arc<Self>, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let frame = self.take_frame()?;
-        self.write_inputs(&frame, graph, inputs)?;
-        let submission = self.submit(&frame)?;
-        let mapped = self.read_back(&frame.staging)?;
-        let (gpu, failed) = (self.gpu.clone(), mapped.clone());
-        let waiter = std::thread::Builder::new().name("sardonyx-wait".into()).spawn(move || {
-            if gpu.wait(submission).is_err() {
-                failed.settle(Err(wgpu::BufferAsyncError));
-            }
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        frames: &Frames,
+        graph: &Graph,
+        inputs: &[Input<'_>],
+    ) -> Result<Vec<Tensor>> {
+        let frame = frames.take(self)?;
+        let outcome = self.submit(&frame, graph, inputs, None).and_then(|submission| {
+            self.gpu.wait_mapped(self.staging(&frame)?, submission)?;
+            self.read(&frame, graph, inputs)
         });
-        waiter.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
-        mapped.await.map_err(|error| self.gpu.failure(error))?;
-        let outputs = self.read(&frame, graph, inputs)?;
-        self.give_back(frame);
-        Ok(outputs)
+        self.give_back(frames, frame, outcome)
     }
 
-    fn read_back(&self, staging: &wgpu::Buffer) -> Result<Mapping> {
-        self.gpu.attempt("the read-back", 0, || Mapping::of(staging))
+    /// Runs without blocking: the device's waiting thread wakes the task.
+    pub(crate) async fn run_async(
+        self: &Arc<Self>,
+        frames: &Frames,
+        graph: &Graph,
+        inputs: &[Input<'_>],
+    ) -> Result<Vec<Tensor>> {
+        let frame = frames.take(self)?;
+        let outcome = match self.submit(&frame, graph, inputs, None) {
+            Ok(submission) => self.gpu.mapped(self.staging(&frame)?, submission).await,
+            Err(error) => Err(error),
+        };
+        let outcome = outcome.and_then(|()| self.read(&frame, graph, inputs));
+        self.give_back(frames, frame, outcome)
     }
 
-    /// The outputs out of the mapped staging buffer, which is unmapped. Outputs in the caller's buffers are left out. A frame
-    /// in which something was reported is not used again.
-    fn read(&self, frame: &Frame, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let outputs = {
-            let range = frame.staging.slice(..).get_mapped_range();
-            let bytes = range.map_err(|error| self.gpu.failure(error))?;
-            self.reported(frame, graph, &bytes)?;
+    /// Runs, and leaves the outputs on the device. Waits only where a kernel may report something.
+    pub(crate) fn run_to_device(
+        self: &Arc<Self>,
+        frames: &Frames,
+        graph: &Graph,
+        inputs: &[Input<'_>],
+    ) -> Result<Vec<DeviceTensor>> {
+        let targets = self.targets()?;
+        let frame = frames.take(self)?;
+        let outcome = self.submit(&frame, graph, inputs, Some(&targets)).and_then(|submission| {
+            if self.plan.program.fault_bytes() == 0 {
+                return Ok(());
+            }
+            let staging = self.staging(&frame)?;
+            self.gpu.wait_mapped(staging, submission)?;
+            let at = self.faults_at() as usize;
+            self.gpu.read_mapped(staging, |bytes| self.reported(graph, &bytes[at..]))
+        });
+        self.give_back(frames, frame, outcome)?;
+        let outputs = self.plan.program.outputs.iter().zip(targets);
+        outputs.map(|(source, target)| self.output_on_device(source, target, inputs)).collect()
+    }
+
+    /// A buffer for each output that kernels write.
+    fn targets(&self) -> Result<Vec<Option<Buffer>>> {
+        let mut targets = Vec::new();
+        for size in &self.sizes.outputs {
+            targets.push(match size {
+                0 => None,
+                size => Some(self.gpu.tensor_buffer(*size)?),
+            });
+        }
+        Ok(targets)
+    }
+
+    fn output_on_device(
+        &self,
+        source: &OutputSource,
+        target: Option<Buffer>,
+        inputs: &[Input<'_>],
+    ) -> Result<DeviceTensor> {
+        match (source, target) {
+            (OutputSource::Device { dtype, shape, .. }, Some(buffer)) => {
+                Ok(DeviceTensor::of_buffer(&self.gpu, buffer, *dtype, shape))
+            }
+            (OutputSource::Known(tensor), _) => DeviceTensor::upload(&self.gpu, tensor),
+            (OutputSource::Input(i), _) => match inputs.get(*i) {
+                Some(Input::Device(tensor)) => Ok(DeviceTensor::clone(tensor)),
+                Some(Input::Tensor(tensor)) => DeviceTensor::upload(&self.gpu, tensor),
+                None => Err(Error::Gpu("an output is no input".into())),
+            },
+            (OutputSource::Device { .. }, None) => Err(Error::Gpu("an output has no buffer".into())),
+        }
+    }
+
+    /// The part of the staging buffer that a run of this plan fills.
+    fn staging<'f>(&self, frame: &'f Frame) -> Result<wgpu::BufferSlice<'f>> {
+        let staging =
+            frame.staging.as_ref().ok_or_else(|| Error::Gpu("a frame has no staging buffer".into()))?;
+        Ok(staging.slice(..self.sizes.staging.min(staging.size())))
+    }
+
+    /// The outputs of a run that was read back.
+    fn read(&self, frame: &Frame, graph: &Graph, inputs: &[Input<'_>]) -> Result<Vec<Tensor>> {
+        self.gpu.read_mapped(self.staging(frame)?, |bytes| {
+            if self.plan.program.fault_bytes() > 0 {
+                self.reported(graph, &bytes[self.faults_at() as usize..])?;
+            }
             let mut outputs = Vec::new();
-            for (source, place) in self.plan.program.outputs.iter().zip(&frame.read_back) {
-                match (source, place) {
-                    (OutputSource::Known(tensor), _) => outputs.push(tensor.clone()),
-                    (OutputSource::Input(i), _) => outputs.extend(inputs.get(*i).cloned()),
+            for (source, place) in self.plan.program.outputs.iter().zip(&self.read_back) {
+                outputs.push(match (source, place) {
+                    (OutputSource::Known(tensor), _) => tensor.clone(),
+                    (OutputSource::Input(i), _) => match inputs.get(*i) {
+                        Some(Input::Tensor(tensor)) => Tensor::clone(tensor),
+                        Some(Input::Device(tensor)) => tensor.read()?,
+                        None => return Err(Error::Gpu("an output is no input".into())),
+                    },
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;
                         let end = start + self.plan.program.tensor(*tensor).filled() as usize;
                         let words = words::from_words(&bytes[start..end], *dtype, shape);
-                        outputs.push(words.map_err(|why| Error::Tensor(why.0))?);
+                        words.map_err(|why| Error::Tensor(why.0))?
                     }
-                    (OutputSource::Device { .. }, None) => {}
-                }
+                    (OutputSource::Device { .. }, None) => {
+                        return Err(Error::Gpu("an output has no place".into()));
+                    }
+                });
             }
-            outputs
-        };
-        self.gpu.attempt("the read-back", 0, || frame.staging.unmap())?;
-        Ok(outputs)
+            Ok(outputs)
+        })
     }
 
     /// Runs with one pass per call, and measures each with timestamps.
-    pub(crate) fn profile(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<KernelTime>> {
+    pub(crate) fn profile(
+        self: &Arc<Self>,
+        frames: &Frames,
+        graph: &Graph,
+        inputs: &[Input<'_>],
+    ) -> Result<Vec<KernelTime>> {
         if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             let reason =
                 "it lacks the feature TIMESTAMP_QUERY, which a profile needs; request it with the device \
@@ -412,12 +554,22 @@ impl Executable {
                     .into();
             return Err(Error::Device { device: self.gpu.adapter.name.clone(), reason });
         }
-        let frame = self.take_frame()?;
-        self.write_inputs(&frame, graph, inputs)?;
+        let frame = frames.take(self)?;
+        let outcome = self.profile_frame(&frame, graph, inputs);
+        self.give_back(frames, frame, outcome)
+    }
+
+    fn profile_frame(&self, frame: &Frame, graph: &Graph, inputs: &[Input<'_>]) -> Result<Vec<KernelTime>> {
+        self.write_inputs(frame, graph, inputs.iter().map(Input::host))?;
+        self.gpu.attempt("the inputs", 0, || {
+            let mut encoder = self.gpu.encoder();
+            self.copy_inputs(&mut encoder, frame, inputs);
+            self.gpu.queue.submit([encoder.finish()]);
+        })?;
         let mut timings = Vec::new();
         // A query set holds at most 4096 queries, two for each call.
         for (chunk, steps) in self.steps.chunks(2048).enumerate() {
-            let nanoseconds = self.profile_chunk(&frame, chunk * 2048, steps)?;
+            let nanoseconds = self.profile_chunk(frame, chunk * 2048, steps)?;
             let calls = self.plan.program.calls.iter().skip(chunk * 2048);
             timings.extend(calls.zip(nanoseconds).map(|(call, nanoseconds)| KernelTime {
                 kernel: call.kernel.spec().label(),
@@ -425,22 +577,22 @@ impl Executable {
                 nanoseconds,
             }));
         }
-        self.check(&frame, graph)?;
-        self.give_back(frame);
+        self.check(frame, graph)?;
         Ok(timings)
     }
 
     fn profile_chunk(&self, frame: &Frame, first: usize, steps: &[Step]) -> Result<Vec<f64>> {
         let count = steps.len() as u32 * 2;
-        let device = &self.gpu.device;
+        let (device, account) = (&self.gpu.device, &self.gpu.account);
+        let groups = &self.wiring(frame)?.groups;
         let descriptor =
             wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: count.max(2) };
         let queries = self.gpu.attempt("timestamps", 0, || device.create_query_set(&descriptor))?;
         let size = u64::from(count) * 8;
         let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = self.gpu.buffer("timestamps", size, resolve, false)?;
+        let resolved = self.gpu.buffer(account, "timestamps", size, resolve, false)?;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.gpu.buffer("timestamps", size, usage, false)?;
+        let staging = self.gpu.buffer(account, "timestamps", size, usage, false)?;
         let encode_and_submit = || {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             for (i, step) in steps.iter().enumerate() {
@@ -451,24 +603,33 @@ impl Executable {
                 });
                 let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                 let mut pass = encoder.begin_compute_pass(&descriptor);
-                step.record(&frame.bind_groups[first + i], &mut pass);
+                step.record(&groups[first + i], &mut pass);
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
             self.gpu.queue.submit([encoder.finish()])
         };
         let submission = self.gpu.attempt("the run", 0, encode_and_submit)?;
-        let mapped = self.read_back(&staging)?;
-        self.gpu.wait(submission)?;
-        pollster::block_on(mapped).map_err(|error| self.gpu.failure(error))?;
-        let bytes = staging.slice(..).get_mapped_range().map_err(|error| self.gpu.failure(error))?;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes[..size as usize]);
+        let staging = staging.slice(..);
+        self.gpu.wait_mapped(staging, submission)?;
+        let ticks: Vec<u64> = self
+            .gpu
+            .read_mapped(staging, |bytes| Ok(bytemuck::pod_collect_to_vec(&bytes[..size as usize])))?;
         let period = f64::from(self.gpu.queue.get_timestamp_period());
         Ok(ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period).collect())
     }
 }
 
-fn constants(gpu: &Gpu, program: &Program) -> Result<Vec<Range>> {
+/// Copies each buffer into its target, where it has one.
+fn copy_all(encoder: &mut wgpu::CommandEncoder, from: &[Option<Buffer>], to: &[Option<Buffer>]) {
+    for (from, to) in from.iter().zip(to) {
+        if let (Some(from), Some(to)) = (from, to) {
+            encoder.copy_buffer_to_buffer(from, 0, to, 0, to.size());
+        }
+    }
+}
+
+fn constants(gpu: &Gpu, account: &Arc<Account>, program: &Program) -> Result<Constants> {
     let align = gpu.target.offset_alignment.max(VECTOR_BYTES);
     let mut places = Vec::new();
     let mut end = 0u64;
@@ -483,11 +644,13 @@ fn constants(gpu: &Gpu, program: &Program) -> Result<Vec<Range>> {
         end = (end + size).next_multiple_of(align);
     }
     if places.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Constants::default());
     }
-    let buffer = gpu.filled_buffer("constants", end, wgpu::BufferUsages::STORAGE, |sink| {
+    let buffer = gpu.filled_buffer(account, "constants", end, wgpu::BufferUsages::STORAGE, |sink| {
         places.iter().for_each(|(offset, _, words)| sink(*offset, bytemuck::cast_slice(words)));
         Ok(())
     })?;
-    Ok(places.iter().map(|&(offset, size, _)| Range { buffer: buffer.clone(), offset, size }).collect())
+    let range =
+        |&(offset, size, _): &(u64, u64, _)| Range { buffer: wgpu::Buffer::clone(&buffer), offset, size };
+    Ok(Constants { ranges: places.iter().map(range).collect(), _buffer: Some(buffer.clone()) })
 }

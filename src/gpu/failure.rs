@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::Gpu;
+use crate::events::event;
 use crate::{Error, Result};
 
 /// Why the device is lost, or the first error that no scope caught.
@@ -31,7 +32,9 @@ impl Failures {
         }));
         let failures = self.clone();
         device.set_device_lost_callback(move |reason, message| {
-            failures.record(Failure::Lost(format!("{reason:?} {message}").trim().to_lowercase()));
+            let reason = format!("{reason:?} {message}").trim().to_lowercase();
+            event!(ERROR, "device lost", reason = reason);
+            failures.record(Failure::Lost(reason));
         });
     }
 

@@ -5,14 +5,21 @@ mod allocate;
 mod device;
 mod executable;
 mod failure;
-mod mapping;
+mod frame;
+mod later;
+mod tensor;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod weights;
 pub(crate) mod words;
 
 pub use adapters::{AdapterSummary, DeviceOptions, Select, adapters};
+pub(crate) use allocate::{Account, Buffer, Resident};
 pub(crate) use device::Gpu;
 pub use device::{Counters, Device};
-pub(crate) use executable::{Bound, Executable, Frame};
+pub(crate) use executable::{Bound, Costed, Executable};
+pub(crate) use frame::{Frame, Frames};
+pub(crate) use later::Later;
+pub use tensor::{DeviceTensor, Input};
 pub(crate) use weights::Weights;

@@ -106,7 +106,8 @@ fn a_buffer_that_is_too_large_is_refused_before_the_driver_is_asked() {
     for device in devices() {
         let gpu = device.gpu().unwrap();
         let limit = gpu.device.limits().max_buffer_size;
-        let error = gpu.buffer("a test", limit + 16, wgpu::BufferUsages::STORAGE, false).unwrap_err();
+        let error =
+            gpu.buffer(&gpu.account, "a test", limit + 16, wgpu::BufferUsages::STORAGE, false).unwrap_err();
         assert!(matches!(error, Error::Limit { .. }), "{error}");
     }
 }

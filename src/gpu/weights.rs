@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use super::allocate::Buffer;
 use super::device::Gpu;
 use super::words;
+use crate::events::{event, milliseconds};
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
 use crate::plan::WeightKey;
@@ -33,6 +36,8 @@ impl Range {
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
     uploaded: Mutex<HashMap<WeightKey, Range>>,
+    /// Keeps them counted.
+    buffers: Mutex<Vec<Buffer>>,
 }
 
 fn device_bytes(graph: &Graph, key: &WeightKey) -> u64 {
@@ -47,6 +52,13 @@ impl Weights {
     pub(crate) fn bytes(&self) -> u64 {
         let uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
         uploaded.values().map(|range| range.size).sum()
+    }
+
+    /// Bytes that those of `keys` take that are not on the device.
+    pub(super) fn missing_bytes(&self, graph: &Graph, keys: &[WeightKey]) -> u64 {
+        let uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = keys.iter().filter(|key| !uploaded.contains_key(*key));
+        missing.map(|key| device_bytes(graph, key)).sum()
     }
 
     /// The ranges of `keys`; those not yet on the device are packed and uploaded.
@@ -72,12 +84,16 @@ impl Weights {
                 end = (end + size).next_multiple_of(align);
             }
             rest = &rest[taken.len()..];
-            let buffer = gpu.filled_buffer("weights", end, wgpu::BufferUsages::STORAGE, |sink| {
-                taken.iter().try_for_each(|(key, offset, _)| upload(graph, key, *offset, sink))
-            })?;
+            let start = Instant::now();
+            let buffer =
+                gpu.filled_buffer(&gpu.account, "weights", end, wgpu::BufferUsages::STORAGE, |sink| {
+                    taken.iter().try_for_each(|(key, offset, _)| upload(graph, key, *offset, sink))
+                })?;
             for (key, offset, size) in taken {
-                uploaded.insert(key.clone(), Range { buffer: buffer.clone(), offset, size });
+                uploaded.insert(key.clone(), Range { buffer: wgpu::Buffer::clone(&buffer), offset, size });
             }
+            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            event!(DEBUG, "weights uploaded", bytes = end, milliseconds = milliseconds(start));
         }
         Ok(keys.iter().filter_map(|key| uploaded.get(key).cloned()).collect())
     }

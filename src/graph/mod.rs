@@ -151,6 +151,16 @@ impl<O> Graph<O> {
         graph
     }
 
+    /// The graph that makes `outputs` instead of its own, without what none of them needs.
+    pub(crate) fn selecting(mut self, outputs: Vec<ValueId>) -> Graph<O> {
+        self.outputs = outputs;
+        let needed = self.needed();
+        self.nodes.retain(|node| node.outputs.iter().flatten().any(|id| needed[id.index()]));
+        self.inputs.retain(|id| needed[id.index()]);
+        self.defaults.clear();
+        self
+    }
+
     /// For each value, whether an output of the graph needs it.
     pub(crate) fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.values.len()];

@@ -53,7 +53,7 @@ pub fn tiles() -> Vec<String> {
 
 /// Plans a run on these inputs, and makes no object of the device. Returns the number of dispatches.
 pub fn plan(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<usize> {
-    Ok(session.ordered(inputs)?.plan()?.program.calls.len())
+    Ok(session.given(inputs)?.plan()?.program.calls.len())
 }
 
 /// Nodes of the graph that a session plans: the model's, after the passes.
@@ -70,8 +70,8 @@ pub struct Bare {
 impl Bare {
     /// The dispatches of a run on these inputs, over bind groups like the session's own.
     pub fn new(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<Bare> {
-        let executable = session.executable(&session.ordered(inputs)?)?;
-        let frame = executable.new_frame()?;
+        let executable = session.core.executable(&session.given(inputs)?)?;
+        let frame = executable.frame(&session.core.plans()?.frames)?;
         Ok(Bare { executable, frame })
     }
 

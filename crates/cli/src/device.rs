@@ -1,29 +1,35 @@
-//! `--device` and `--require-gpu`.
+//! `--device`, `--require-gpu` and `--require-hardware`.
 
 use super::Failure;
 use sardonyx::{Device, DeviceOptions, Select};
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct DeviceArgs {
-    /// auto, gpu, cpu (the reference), or a part of an adapter's name, driver or backend.
+    /// auto, gpu, cpu (the reference), an index or PCI address from `sardonyx devices`, or a part of an adapter's name,
+    /// driver or backend.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: Select,
-    /// Fail unless every node runs on a GPU.
+    /// Fail unless every node runs on a GPU, software or not.
     #[arg(long)]
     pub(super) require_gpu: bool,
+    /// Fail unless every node runs on a GPU that is no software.
+    #[arg(long)]
+    require_hardware: bool,
 }
 
 impl DeviceArgs {
     /// Opens the device; falling back to the reference is said, in one line.
     pub(super) fn open(&self) -> Result<Device, Failure> {
         let select = match &self.device {
-            Select::Cpu if self.require_gpu => {
-                return Err("--require-gpu and --device cpu exclude each other".into());
+            Select::Cpu if self.require_gpu || self.require_hardware => {
+                let flag = if self.require_gpu { "--require-gpu" } else { "--require-hardware" };
+                return Err(format!("{flag} and --device cpu exclude each other").into());
             }
             Select::Auto if self.require_gpu => Select::Gpu,
             select => select.clone(),
         };
-        let device = Device::new(DeviceOptions::new().select(select))?;
+        let options = DeviceOptions::new().select(select).require_hardware(self.require_hardware);
+        let device = Device::new(options)?;
         if device.is_reference() && self.device == Select::Auto {
             eprintln!(
                 "no GPU adapter was found: running on the CPU reference, which is slow \
@@ -37,7 +43,7 @@ impl DeviceArgs {
     pub(super) fn open_gpu(&self) -> Result<Device, Failure> {
         match self.device {
             Select::Cpu => Err("the CPU reference is what a GPU is compared with; name a GPU".into()),
-            _ => DeviceArgs { require_gpu: true, device: self.device.clone() }.open(),
+            _ => DeviceArgs { require_gpu: true, ..self.clone() }.open(),
         }
     }
 }

@@ -22,8 +22,12 @@ fn text(adapter: &AdapterSummary) -> String {
         Some(reason) => format!("\n  cannot be used: {reason}"),
         None => String::new(),
     };
+    let index = adapter.index.map_or(String::new(), |index| format!("{index}: "));
+    let auto = if adapter.auto { " (what `auto` takes)" } else { "" };
+    let pci = adapter.pci.as_ref().map_or(String::new(), |pci| format!(", PCI {pci}"));
+    let memory = adapter.memory_bytes.map_or(String::new(), |memory| format!("\n  memory {}", bytes(memory)));
     format!(
-        "{}\n  backend {}, {}{software}\n  driver {}\n  features {}\n  subgroups of {low} to {high}\n  \
+        "{index}{}{auto}\n  backend {}, {}{software}{pci}\n  driver {}{memory}\n  features {}\n  subgroups of {low} to {high}\n  \
          {} per binding, {} per buffer, {} storage buffers, {} of workgroup memory, {} invocations, \
          offsets in multiples of {}{usable}\n",
         adapter.name,

@@ -121,6 +121,49 @@ fn a_device_is_named_by_a_part_of_its_name_or_by_its_backend() {
     assert_eq!(ended.code, 2);
 }
 
+#[test]
+fn a_device_is_named_by_its_index() {
+    adapter();
+    let devices = json(&["devices", "--json"]);
+    let adapters = devices["adapters"].as_array().unwrap();
+    let place = Place::of(&unary("Relu", &["2"]));
+    for (index, found) in adapters.iter().enumerate() {
+        assert_eq!(found["index"], index);
+        let ran = json(&["run", &place.model, "--device", &index.to_string(), "--json"]);
+        assert_eq!(ran["device"], found["name"]);
+        assert!(output(&["devices"]).contains(&format!("{index}: {}", found["name"].as_str().unwrap())));
+    }
+    let taken: Vec<&Value> = adapters.iter().filter(|found| found["auto"] == true).collect();
+    assert_eq!(taken.len(), 1);
+    assert!(output(&["devices"]).contains("(what `auto` takes)"));
+    assert_eq!(json(&["run", &place.model, "--json"])["device"], taken[0]["name"]);
+    // Software is taken only where there is nothing else, and lavapipe before other software.
+    let hardware = adapters.iter().any(|found| found["software"] == false);
+    assert_eq!(taken[0]["software"], !hardware);
+    let is_lavapipe = |found: &&Value| found["name"].as_str().unwrap().contains("llvmpipe");
+    if !hardware && adapters.iter().any(|found| is_lavapipe(&found)) {
+        assert!(is_lavapipe(&taken[0]));
+    }
+    let ended = run(&["run", &place.model, "--device", "99"]);
+    assert!(
+        ended.code == 2 && ended.err.contains("no GPU adapter has the index 99: there are 0: "),
+        "{ended:?}"
+    );
+    let ended = run(&["run", &place.model, "--require-hardware"]);
+    if hardware {
+        assert_eq!(ended.code, 0);
+    } else {
+        assert!(ended.code == 2 && ended.err.contains("no GPU adapter is hardware"), "{ended:?}");
+    }
+    for found in adapters.iter().filter(|found| found["software"] == true) {
+        let index = found["index"].to_string();
+        let ended = run(&["bench", &place.model, "--require-hardware", "--device", &index]);
+        assert!(ended.code == 2 && ended.err.contains("of those asked for is hardware"), "{ended:?}");
+    }
+    let ended = run(&["run", &place.model, "--device", "cpu", "--require-hardware"]);
+    assert!(ended.code == 2 && ended.err.contains("exclude each other"), "{ended:?}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn without_an_adapter_auto_says_so_in_one_line_and_gpu_says_what_to_install() {

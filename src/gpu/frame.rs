@@ -1,0 +1,204 @@
+//! Frames: the memory of runs in flight, in which the plans of a session take turns.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::allocate::{Account, Buffer, buffer_size};
+use super::device::Gpu;
+use super::executable::Executable;
+use crate::Result;
+
+/// The memory of one run in flight, large enough for each plan that has run in it, and how those plans are wired to it.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    pub(super) arena: Option<Buffer>,
+    pub(super) inputs: Vec<Option<Buffer>>,
+    pub(super) outputs: Vec<Option<Buffer>>,
+    /// All outputs that are read back, one after the other, and then the fault words.
+    pub(super) staging: Option<Buffer>,
+    wirings: Vec<Wiring>,
+}
+
+/// A plan's bind groups over a frame's buffers.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    pub(super) of: Weak<Executable>,
+    /// What kernels report, a word for each of the program's faults: 0 before a run. `None` if no kernel reports.
+    pub(super) faults: Option<Buffer>,
+    pub(super) groups: Vec<wgpu::BindGroup>,
+}
+
+/// Bytes that a plan takes of a frame, buffer by buffer; 0 where it takes none.
+#[derive(Debug, Default)]
+pub(crate) struct Sizes {
+    pub(super) arena: u64,
+    pub(super) inputs: Vec<u64>,
+    pub(super) outputs: Vec<u64>,
+    pub(super) staging: u64,
+}
+
+const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE;
+
+impl Frame {
+    /// How the plan of `executable` is wired to this frame.
+    pub(super) fn wiring(&self, executable: &Executable) -> Option<&Wiring> {
+        self.wirings.iter().find(|wiring| std::ptr::eq(wiring.of.as_ptr(), executable))
+    }
+
+    /// The next run of this plan is wired anew.
+    pub(super) fn forget(&mut self, executable: &Executable) {
+        self.wirings.retain(|wiring| !std::ptr::eq(wiring.of.as_ptr(), executable));
+    }
+
+    fn forget_dropped(&mut self) {
+        self.wirings.retain(|wiring| wiring.of.strong_count() > 0);
+    }
+
+    pub(super) fn wire(&mut self, executable: &Arc<Executable>, account: &Arc<Account>) -> Result<()> {
+        self.forget_dropped();
+        let wiring = executable.wire(self, account)?;
+        self.wirings.push(wiring);
+        Ok(())
+    }
+
+    /// Calls `each` with every buffer, what it is, its usage, and the bytes that `sizes` want of it.
+    fn buffers(
+        &mut self,
+        sizes: &Sizes,
+        mut each: impl FnMut(&mut Option<Buffer>, &'static str, wgpu::BufferUsages, u64) -> Result<()>,
+    ) -> Result<()> {
+        each(&mut self.arena, "the arena", STORAGE, sizes.arena)?;
+        let (inputs, outputs) = (self.inputs.len(), self.outputs.len());
+        self.inputs.resize(inputs.max(sizes.inputs.len()), None);
+        self.outputs.resize(outputs.max(sizes.outputs.len()), None);
+        for (input, size) in self.inputs.iter_mut().zip(&sizes.inputs) {
+            each(input, "an input", STORAGE | wgpu::BufferUsages::COPY_DST, *size)?;
+        }
+        for (output, size) in self.outputs.iter_mut().zip(&sizes.outputs) {
+            each(output, "an output", STORAGE | wgpu::BufferUsages::COPY_SRC, *size)?;
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        each(&mut self.staging, "read-back", usage, sizes.staging)
+    }
+
+    /// Lets go of the buffers that are too small, and returns the bytes that larger ones will take.
+    fn drop_small(&mut self, sizes: &Sizes) -> Result<u64> {
+        let mut bytes = 0;
+        self.buffers(sizes, |buffer, _, _, size| {
+            if size > buffer.as_ref().map_or(0, |buffer| buffer.size()) {
+                *buffer = None;
+                bytes += buffer_size(size);
+            }
+            Ok(())
+        })?;
+        if bytes > 0 {
+            self.wirings.clear();
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn grow(&mut self, gpu: &Gpu, account: &Arc<Account>, sizes: &Sizes) -> Result<()> {
+        let bytes = self.drop_small(sizes)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        gpu.make_room("the memory of a run", &|| bytes)?;
+        self.buffers(sizes, |buffer, what, usage, size| {
+            if size > 0 && buffer.is_none() {
+                *buffer = Some(gpu.buffer(account, what, size, usage, false)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes that it would have to grow by.
+    fn growth(&self, sizes: &Sizes) -> u64 {
+        let growth = |(buffer, size): (Option<&Buffer>, u64)| {
+            let has = buffer.map_or(0, |buffer| buffer.size());
+            if size > has { buffer_size(size) - has } else { 0 }
+        };
+        let nth = |buffers: &'_ [Option<Buffer>], i: usize| buffers.get(i).cloned().flatten();
+        let inputs = sizes.inputs.iter().enumerate().map(|(i, size)| (nth(&self.inputs, i), *size));
+        let outputs = sizes.outputs.iter().enumerate().map(|(i, size)| (nth(&self.outputs, i), *size));
+        let single = [(self.arena.clone(), sizes.arena), (self.staging.clone(), sizes.staging)];
+        let all = single.into_iter().chain(inputs).chain(outputs);
+        all.map(|(buffer, size)| growth((buffer.as_ref(), size))).sum()
+    }
+}
+
+impl Sizes {
+    pub(crate) fn arena(&self) -> u64 {
+        self.arena
+    }
+}
+
+/// The frames of a session.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    gpu: Arc<Gpu>,
+    account: Arc<Account>,
+    /// Those in which no run is in flight.
+    idle: Mutex<Vec<Frame>>,
+}
+
+impl Frames {
+    pub(crate) fn new(gpu: &Arc<Gpu>, account: Arc<Account>) -> Frames {
+        Frames { gpu: gpu.clone(), account, idle: Mutex::default() }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.account.now()
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Bytes that a run of a plan with these sizes would add.
+    pub(crate) fn growth(&self, sizes: &Sizes) -> u64 {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.last().unwrap_or(&Frame::default()).growth(sizes)
+    }
+
+    /// A frame for a run of `executable`, wired to it.
+    pub(super) fn take(&self, executable: &Arc<Executable>) -> Result<Frame> {
+        let mut frame = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let wired = idle.iter().position(|frame| frame.wiring(executable).is_some());
+            match wired {
+                Some(wired) => return Ok(idle.swap_remove(wired)),
+                None => idle.pop().unwrap_or_default(),
+            }
+        };
+        frame.grow(&self.gpu, &self.account, &executable.sizes)?;
+        frame.wire(executable, &self.account)?;
+        Ok(frame)
+    }
+
+    pub(super) fn give_back(&self, frame: Frame) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+
+    /// An arena beside the frames.
+    pub(crate) fn arena(&self, bytes: u64) -> Result<Buffer> {
+        self.gpu.make_room("the arena", &|| bytes)?;
+        self.gpu.buffer(&self.account, "the arena", bytes, STORAGE, false)
+    }
+
+    /// Drops the frames in which no run is in flight.
+    pub(crate) fn drop_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Drops what idle frames keep for plans that are no more.
+    pub(crate) fn forget_dropped(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter_mut().for_each(Frame::forget_dropped);
+    }
+}
+
+impl Gpu {
+    pub(super) fn count_groups(&self, groups: usize) {
+        self.counters.bind_groups.fetch_add(groups as u64, Ordering::Relaxed);
+    }
+}

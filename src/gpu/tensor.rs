@@ -1,0 +1,354 @@
+//! `DeviceTensor`: a tensor that stays on the device, and `Input`: what a run takes.
+
+use std::sync::Arc;
+
+use super::allocate::Buffer;
+use super::device::{Device, Gpu};
+use super::later::Later;
+use super::words;
+use crate::kernels::Storage;
+use crate::tensor::checked_count;
+use crate::{DType, Error, Result, Tensor};
+
+/// A tensor in the memory of a [`Device`]: an input or an output of runs that the host does not look at. Cloning shares the
+/// elements. On the CPU reference it lies in host memory.
+///
+/// ```
+/// use sardonyx::{Device, DeviceTensor, Tensor};
+/// let device = Device::reference();
+/// let x = DeviceTensor::new(&device, &Tensor::from_slice(&[2], &[1.0f32, 2.0])?)?;
+/// assert_eq!(x.read()?.as_slice::<f32>()?, [1.0, 2.0]);
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeviceTensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Host(Tensor),
+    Device(Arc<Gpu>, Buffer),
+}
+
+/// What a run takes as an input: a tensor in host memory, or one on the device.
+///
+/// Calls take `(name, &Tensor)` or `(name, &DeviceTensor)` as they are; [`inputs!`](crate::inputs) mixes them.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// Uploaded for the run.
+    Tensor(&'a Tensor),
+    /// Copied on the device.
+    Device(&'a DeviceTensor),
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(tensor: &'a Tensor) -> Input<'a> {
+        Input::Tensor(tensor)
+    }
+}
+
+impl<'a> From<&'a DeviceTensor> for Input<'a> {
+    fn from(tensor: &'a DeviceTensor) -> Input<'a> {
+        Input::Device(tensor)
+    }
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn dtype(&self) -> DType {
+        match self {
+            Input::Tensor(tensor) => tensor.dtype(),
+            Input::Device(tensor) => tensor.dtype,
+        }
+    }
+
+    pub(crate) fn shape(&self) -> &'a [usize] {
+        match self {
+            Input::Tensor(tensor) => tensor.shape(),
+            Input::Device(tensor) => &tensor.shape,
+        }
+    }
+
+    /// The elements, where they lie in host memory.
+    pub(crate) fn host(&self) -> Option<&'a Tensor> {
+        match self {
+            Input::Tensor(tensor) => Some(tensor),
+            Input::Device(DeviceTensor { place: Place::Host(tensor), .. }) => Some(tensor),
+            Input::Device(_) => None,
+        }
+    }
+
+    /// The elements, where they lie on the device.
+    pub(super) fn buffer(&self) -> Option<&'a Buffer> {
+        match self {
+            Input::Device(tensor) => tensor.counted(),
+            Input::Tensor(_) => None,
+        }
+    }
+}
+
+/// What kernels and copies do to it.
+const USAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+impl DeviceTensor {
+    /// Uploads a tensor.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the device cannot hold its elements (strings, float64, integers of more than 32 bits); [`Error::Limit`],
+    /// [`Error::MemoryLimit`] or [`Error::OutOfMemory`] if there is no room.
+    pub fn new(device: &Device, tensor: &Tensor) -> Result<DeviceTensor> {
+        match device.gpu() {
+            Some(gpu) => DeviceTensor::upload(gpu, tensor),
+            None => {
+                let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
+                Ok(DeviceTensor { dtype, shape, place: Place::Host(tensor.clone()) })
+            }
+        }
+    }
+
+    /// A tensor of zeros: a state to begin with.
+    ///
+    /// # Errors
+    /// As [`DeviceTensor::new`].
+    ///
+    /// ```
+    /// use sardonyx::{DType, Device, DeviceTensor};
+    /// let state = DeviceTensor::zeros(&Device::reference(), DType::F32, &[1, 128])?;
+    /// assert_eq!(state.shape(), [1, 128]);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn zeros(device: &Device, dtype: DType, shape: &[usize]) -> Result<DeviceTensor> {
+        match device.gpu() {
+            // wgpu clears what nobody has written.
+            Some(gpu) => {
+                Ok(DeviceTensor::of_buffer(gpu, gpu.tensor_buffer(bytes(dtype, shape)?)?, dtype, shape))
+            }
+            None => DeviceTensor::new(device, &Tensor::zeros(dtype, shape)?),
+        }
+    }
+
+    /// A tensor over a buffer of the host's, in which elements lie as [`Session::bind`](crate::Session::bind) says; nothing
+    /// is copied.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the buffer is too small, another device's, or lacks the usages `STORAGE` and `COPY_SRC`;
+    /// [`Error::Device`] on the CPU reference.
+    pub fn from_buffer(
+        device: &Device,
+        buffer: &wgpu::Buffer,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<DeviceTensor> {
+        let gpu =
+            device.gpu().ok_or_else(|| device.cannot("it has no buffers; open a GPU (`Device::new`)"))?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        gpu.check_buffer(buffer, usage, dtype, shape).map_err(Error::Tensor)?;
+        Ok(DeviceTensor::of_buffer(gpu, Buffer::of_host(buffer.clone()), dtype, shape))
+    }
+
+    pub(crate) fn of_buffer(gpu: &Arc<Gpu>, buffer: Buffer, dtype: DType, shape: &[usize]) -> DeviceTensor {
+        DeviceTensor { dtype, shape: shape.to_vec(), place: Place::Device(gpu.clone(), buffer) }
+    }
+
+    pub(crate) fn upload(gpu: &Arc<Gpu>, tensor: &Tensor) -> Result<DeviceTensor> {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape());
+        let buffer = gpu.tensor_buffer(bytes(dtype, shape)?)?;
+        gpu.write_tensor("?", &buffer, tensor).map_err(|error| match error {
+            Error::Input(crate::InputError::Value { reason, .. }) => Error::Tensor(reason),
+            other => other,
+        })?;
+        Ok(DeviceTensor::of_buffer(gpu, buffer, dtype, shape))
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dimensions; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The buffer that it lies in, from its beginning on, for passes of the host's own; `None` on the CPU reference.
+    pub fn buffer(&self) -> Option<&wgpu::Buffer> {
+        self.counted().map(|buffer| &**buffer)
+    }
+
+    pub(crate) fn counted(&self) -> Option<&Buffer> {
+        match &self.place {
+            Place::Host(_) => None,
+            Place::Device(_, buffer) => Some(buffer),
+        }
+    }
+
+    /// Whether it is of this device; `None` is the CPU reference.
+    pub(crate) fn is_on(&self, gpu: Option<&Arc<Gpu>>) -> bool {
+        match (&self.place, gpu) {
+            (Place::Host(_), None) => true,
+            // wgpu's devices of two instances may compare equal.
+            (Place::Device(own, _), Some(gpu)) => Arc::ptr_eq(own, gpu),
+            _ => false,
+        }
+    }
+
+    /// Waits for the runs that write it, and copies it to host memory.
+    ///
+    /// # Errors
+    /// Those of the device, as in [`Session::run`](crate::Session::run).
+    pub fn read(&self) -> Result<Tensor> {
+        let (gpu, buffer) = match &self.place {
+            Place::Host(tensor) => return Ok(tensor.clone()),
+            Place::Device(gpu, buffer) => (gpu, buffer),
+        };
+        let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
+        gpu.wait_mapped(staging.slice(..), submission)?;
+        self.read_staging(gpu, &staging)
+    }
+
+    /// The same without blocking the calling task.
+    ///
+    /// # Errors
+    /// As [`DeviceTensor::read`].
+    pub async fn read_async(&self) -> Result<Tensor> {
+        let (gpu, buffer) = match &self.place {
+            Place::Host(tensor) => return Ok(tensor.clone()),
+            Place::Device(gpu, buffer) => (gpu, buffer),
+        };
+        let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
+        gpu.mapped(staging.slice(..), submission).await?;
+        self.read_staging(gpu, &staging)
+    }
+
+    fn read_staging(&self, gpu: &Gpu, staging: &Buffer) -> Result<Tensor> {
+        let storage = Storage::of(self.dtype).unwrap_or(Storage::Word);
+        let filled = storage.filled(checked_count(&self.shape).unwrap_or(0)) as usize;
+        gpu.read_mapped(staging.slice(..), |bytes| {
+            words::from_words(&bytes[..filled], self.dtype, &self.shape).map_err(|why| Error::Tensor(why.0))
+        })
+    }
+}
+
+/// Bytes of a tensor's buffer.
+fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
+    let storage = Storage::of(dtype);
+    let storage =
+        storage.ok_or_else(|| Error::Tensor(format!("the device does not compute with {dtype}")))?;
+    let count = checked_count(shape).filter(|count| *count <= u32::MAX as usize);
+    let count = count.ok_or_else(|| Error::Tensor(format!("{dtype}{shape:?} has too many elements")))?;
+    Ok(storage.bytes(count))
+}
+
+impl Gpu {
+    /// A buffer for a tensor that stays on the device.
+    pub(crate) fn tensor_buffer(&self, bytes: u64) -> Result<Buffer> {
+        self.make_room("a tensor on the device", &|| bytes)?;
+        self.buffer(&self.account, "a tensor on the device", bytes, USAGE, false)
+    }
+
+    /// Why a buffer of the host's cannot hold a tensor.
+    pub(crate) fn check_buffer(
+        &self,
+        buffer: &wgpu::Buffer,
+        usage: wgpu::BufferUsages,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<(), String> {
+        let needed = bytes(dtype, shape).map_err(|error| error.to_string())?;
+        if buffer.size() < needed {
+            return Err(format!(
+                "its buffer has {} bytes, and {dtype}{shape:?} takes {needed}",
+                buffer.size()
+            ));
+        }
+        let missing: Vec<&str> = (usage - buffer.usage()).iter_names().map(|(name, _)| name).collect();
+        if !missing.is_empty() {
+            return Err(format!("its buffer lacks the usage {}", missing.join(" and ")));
+        }
+        if !self.owns(buffer) {
+            return Err(
+                "its buffer is another device's; make it with the device of the session (`Device::wgpu`)"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Uploads `tensor`, the input `name`, before the next submission.
+    pub(super) fn write_tensor(&self, name: &str, buffer: &wgpu::Buffer, tensor: &Tensor) -> Result<()> {
+        if tensor.is_empty() {
+            return Ok(());
+        }
+        if matches!(tensor.dtype(), DType::F32 | DType::I32 | DType::U32) {
+            return self.upload(name, buffer, tensor.bytes());
+        }
+        let words = words::to_words(tensor).map_err(|why| Error::value(name, why))?;
+        self.upload(name, buffer, bytemuck::cast_slice(&words))
+    }
+
+    fn upload(&self, name: &str, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+        let what = format!("the upload of input '{name}'");
+        self.attempt(&what, bytes.len() as u64, || self.queue.write_buffer(buffer, 0, bytes))
+    }
+
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Copies the first `bytes` of `buffer` into one that can be mapped.
+    fn copy_back(&self, buffer: &Buffer, bytes: u64) -> Result<(Buffer, wgpu::SubmissionIndex)> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.buffer(&self.account, "read-back", bytes, usage, false)?;
+        let submission = self.attempt("the read-back", 0, || {
+            let mut encoder = self.encoder();
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+            self.queue.submit([encoder.finish()])
+        })?;
+        Ok((staging, submission))
+    }
+
+    fn map(&self, staging: wgpu::BufferSlice<'_>) -> Result<Later<()>> {
+        self.attempt("the read-back", 0, || Later::mapped(staging))
+    }
+
+    /// Waits until `staging`, which `submission` writes, is mapped; blocks this thread.
+    pub(super) fn wait_mapped(
+        &self,
+        staging: wgpu::BufferSlice<'_>,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<()> {
+        let mapped = self.map(staging)?;
+        self.wait(submission)?;
+        // Another thread's wait may have taken the mapping, and be about to tell.
+        pollster::block_on(mapped).ok_or_else(|| self.failure("the read-back was given up"))
+    }
+
+    /// The same without blocking: the device's waiting thread wakes the task.
+    pub(super) async fn mapped(
+        &self,
+        staging: wgpu::BufferSlice<'_>,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<()> {
+        let mapped = self.map(staging)?;
+        self.wait_in_background(submission, mapped.breaker())?;
+        mapped.await.ok_or_else(|| self.failure("the read-back was given up"))
+    }
+
+    /// Reads what is mapped, and unmaps it whatever is found.
+    pub(super) fn read_mapped<T>(
+        &self,
+        staging: wgpu::BufferSlice<'_>,
+        read: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let found = {
+            let range = staging.get_mapped_range();
+            read(&range.map_err(|error| self.failure(error))?)
+        };
+        self.attempt("the read-back", 0, || staging.buffer().unmap())?;
+        found
+    }
+}

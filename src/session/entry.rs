@@ -1,0 +1,219 @@
+//! `Entry`: a graph to run, with what planning knows of it, and inputs that fit it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{SessionOptions, no_plans};
+use crate::facts::{self, Input as Known, Signature};
+use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
+use crate::graph::ValueId;
+use crate::ops::Graph;
+use crate::plan::{Options, Planner};
+use crate::{DType, Device, Dim, InputError, Result, Tensor};
+
+/// A graph, and what has been planned and uploaded for it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) graph: Arc<Graph>,
+    /// What the caller knows its outputs as.
+    pub(crate) names: Vec<Arc<str>>,
+    same_sizes: Vec<SameSize>,
+    /// `None` on the CPU reference.
+    compiled: Option<Compiled>,
+}
+
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) planner: Planner,
+    pub(super) weights: Weights,
+}
+
+/// Inputs that fit the graph of `entry`, in its order.
+pub(crate) struct Ordered<G> {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) inputs: Vec<G>,
+}
+
+impl Entry {
+    pub(super) fn new(
+        graph: Arc<Graph>,
+        names: Vec<Arc<str>>,
+        device: &Device,
+        options: &SessionOptions,
+        keep: &[ValueId],
+    ) -> Result<Entry> {
+        let same_sizes = same_sizes(&graph);
+        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec() };
+        let compiled = match device.gpu() {
+            Some(gpu) => Some(Compiled {
+                planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
+                weights: Weights::default(),
+            }),
+            None => None,
+        };
+        Ok(Entry { graph, names, same_sizes, compiled })
+    }
+
+    pub(super) fn compiled(&self) -> Result<&Compiled> {
+        self.compiled.as_ref().ok_or_else(no_plans)
+    }
+
+    /// Bytes of its weights that are on the device.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        self.compiled.as_ref().map_or(0, |compiled| compiled.weights.bytes())
+    }
+
+    /// Whether the value of input `i` is part of a plan's signature.
+    pub(crate) fn decides_shapes(&self, i: usize) -> bool {
+        self.compiled.as_ref().is_some_and(|of| of.planner.shape_inputs().any(|input| input == i))
+    }
+
+    /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
+    pub(super) fn check_names(&self, inputs: &[impl Given]) -> Result<()> {
+        let size = |place: Place| inputs.get(place.input)?.shape().get(place.axis).copied();
+        let input = |place: Place| self.graph.value(self.graph.inputs[place.input]).name.clone();
+        for SameSize { first, other, name } in &self.same_sizes {
+            let (Some(expected), Some(size)) = (size(*first), size(*other)) else { continue };
+            if size != expected {
+                let (axis, other_axis, dimension) = (other.axis, first.axis, name.clone());
+                let (name, other) = (input(*other), input(*first));
+                let given = size;
+                let error =
+                    InputError::Dimension { name, axis, given, other, other_axis, expected, dimension };
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<G: Given> Ordered<G> {
+    /// The values that one kernel of a run on these inputs makes and another reads.
+    pub(crate) fn handed_on(&self) -> Result<Vec<ValueId>> {
+        self.entry.compiled()?.planner.handed_on(&self.known())
+    }
+
+    /// The plan of a run on these inputs; nothing is made on the device.
+    pub(crate) fn plan(&self) -> Result<crate::plan::Plan> {
+        self.entry.compiled()?.planner.plan(&self.known())
+    }
+
+    /// What planning may know of the inputs.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let known = |given: &G| Known {
+            dtype: given.dtype(),
+            shape: given.shape().to_vec(),
+            value: given.value().cloned(),
+        };
+        self.inputs.iter().map(known).collect()
+    }
+
+    pub(super) fn signature(&self) -> Result<Signature> {
+        let values = self.entry.compiled()?.planner.shape_inputs();
+        Ok(Signature {
+            shapes: self.inputs.iter().map(|given| given.shape().to_vec()).collect(),
+            values: values.filter_map(|i| Some((i, self.inputs.get(i)?.value()?.bytes().to_vec()))).collect(),
+        })
+    }
+}
+
+impl Ordered<Input<'_>> {
+    /// The inputs, which lie in host memory on the CPU reference.
+    pub(crate) fn tensors(&self) -> Vec<Tensor> {
+        self.inputs.iter().filter_map(Input::host).cloned().collect()
+    }
+}
+
+/// What the caller gives as an input.
+pub(crate) trait Given: Clone {
+    fn dtype(&self) -> DType;
+    fn shape(&self) -> &[usize];
+    /// Its elements, where planning may know them.
+    fn value(&self) -> Option<&Tensor>;
+    /// The tensor on a device that it is.
+    fn placed(&self) -> Option<&DeviceTensor> {
+        None
+    }
+}
+
+impl Given for Input<'_> {
+    fn dtype(&self) -> DType {
+        Input::dtype(self)
+    }
+
+    fn shape(&self) -> &[usize] {
+        Input::shape(self)
+    }
+
+    fn value(&self) -> Option<&Tensor> {
+        self.host()
+    }
+
+    fn placed(&self) -> Option<&DeviceTensor> {
+        match self {
+            Input::Device(tensor) => Some(tensor),
+            Input::Tensor(_) => None,
+        }
+    }
+}
+
+/// Refuses what is not what the model declares, or cannot be used on the session's device.
+pub(super) fn check(
+    given: &impl Given,
+    value: &crate::graph::Value,
+    gpu: Option<&Arc<Gpu>>,
+) -> Result<(), InputError> {
+    if given.placed().is_some_and(|tensor| !tensor.is_on(gpu)) {
+        let reason = "it is on another device than the session; `read` it, and give the tensor".into();
+        return Err(InputError::Buffer { name: value.name.clone(), reason });
+    }
+    check_declared(given, value)
+}
+
+fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), InputError> {
+    let name = || value.name.clone();
+    let shape = || tensor.shape().to_vec();
+    if let Some(expected) = value.dtype.filter(|expected| *expected != tensor.dtype()) {
+        return Err(InputError::DType { name: name(), expected, given: tensor.dtype() });
+    }
+    if facts::is_too_large(tensor.shape()) {
+        return Err(InputError::TooLarge { name: name(), given: shape(), limit: facts::MAX_COUNT });
+    }
+    let Some(dims) = &value.shape else { return Ok(()) };
+    let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
+    if dims.len() != tensor.shape().len() || !dims.iter().zip(tensor.shape()).all(fits) {
+        return Err(InputError::Shape { name: name(), expected: dims.clone(), given: shape() });
+    }
+    Ok(())
+}
+
+/// One dimension of one of a graph's inputs.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    input: usize,
+    axis: usize,
+}
+
+/// A dimension with the name of an earlier one: their sizes are equal in every run.
+#[derive(Debug)]
+struct SameSize {
+    first: Place,
+    other: Place,
+    name: String,
+}
+
+fn same_sizes(graph: &Graph) -> Vec<SameSize> {
+    let mut firsts: HashMap<&str, Place> = HashMap::new();
+    let mut same = Vec::new();
+    for (input, id) in graph.inputs.iter().enumerate() {
+        for (axis, dim) in graph.value(*id).shape.iter().flatten().enumerate() {
+            let Dim::Symbol(name) = dim else { continue };
+            let other = Place { input, axis };
+            match firsts.get(name.as_str()) {
+                Some(&first) => same.push(SameSize { first, other, name: name.clone() }),
+                None => drop(firsts.insert(name, other)),
+            }
+        }
+    }
+    same
+}

@@ -1,0 +1,475 @@
+//! `Session`: a model on a device. Plans are made per signature of input shapes, kept in a bounded cache, and run.
+
+mod entry;
+mod options;
+mod plans;
+mod prepare;
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use entry::{Entry, Given, Ordered};
+pub use options::SessionOptions;
+pub(crate) use plans::Plans;
+pub use prepare::Known;
+
+use crate::gpu::{DeviceTensor, Executable, Gpu, Input};
+use crate::graph::ValueId;
+use crate::ops::{Graph, Op};
+use crate::{
+    DType, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result, Tensor,
+    UnsupportedNode, ValueInfo, reference,
+};
+
+/// A model made ready on a device. `Send + Sync`; several threads may run it at once.
+///
+/// The first run for a signature of input shapes makes a plan and creates all that it needs on the device; each further one
+/// creates nothing, unless more runs are in flight at once than ever before. The CPU reference plans nothing.
+///
+/// ```no_run
+/// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
+/// let model = Model::load("model.onnx")?;
+/// let device = Device::new(DeviceOptions::default())?;
+/// let session = Session::new(&device, &model, Default::default())?;
+/// let image = Tensor::from_slice(&[1, 3, 2, 2], &[0.5f32; 12])?;
+/// let outputs = session.run(&[("image", &image)])?;
+/// println!("{:?}", outputs["scores"].shape());
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) core: Arc<Core>,
+}
+
+/// What a session, its bindings, and the threads that prepare its plans share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    device: Device,
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    /// The graph before the passes, if a device is to have what they make of it.
+    before_passes: Option<Arc<Graph>>,
+    entry: Arc<Entry>,
+    /// Other graphs that were asked for; the last used first.
+    chosen: Mutex<VecDeque<(Choice, Arc<Entry>)>>,
+    /// `None` on the CPU reference.
+    pub(crate) plans: Option<Arc<Plans>>,
+    options: SessionOptions,
+    keep: Vec<ValueId>,
+}
+
+/// What makes a graph of its own out of a model.
+#[derive(Debug, PartialEq)]
+struct Choice {
+    /// Defaults that the caller gives as inputs.
+    replaced: Vec<ValueId>,
+    /// The values that the caller wants; `None` for the model's outputs.
+    wanted: Option<Vec<String>>,
+}
+
+fn host<'a>(inputs: &[(&'a str, &'a Tensor)]) -> Vec<(&'a str, Input<'a>)> {
+    inputs.iter().map(|(name, tensor)| (*name, Input::Tensor(tensor))).collect()
+}
+
+fn feeds<'n, 'a, V: Into<Input<'a>> + Clone>(inputs: &[(&'n str, V)]) -> Vec<(&'n str, Input<'a>)> {
+    inputs.iter().map(|(name, given)| (*name, given.clone().into())).collect()
+}
+
+impl Session {
+    /// Makes `model` ready on `device`.
+    ///
+    /// Weights go to the device with the first run, or with [`Session::prepare`].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with every node that Sardonyx has no operator for.
+    ///
+    /// ```
+    /// use sardonyx::{Device, Model, Session, SessionOptions};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn new(device: &Device, model: &Model, options: SessionOptions) -> Result<Session> {
+        let (graph, before_passes) = match device.gpu() {
+            None => (model.graph().clone(), None),
+            // The reference runs the model as it is.
+            Some(_) => (model.optimized()?, Some(model.graph().clone())),
+        };
+        // A pass may have replaced an output by an equal value of another name.
+        let names = model.outputs().iter().map(|output| output.name.as_str().into()).collect();
+        let core = Core::new(device, graph, names, options, Vec::new())?;
+        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
+        Ok(Session { core: Arc::new(Core { inputs, outputs, before_passes, ..core }) })
+    }
+
+    pub(crate) fn of_graph(
+        device: &Device,
+        graph: Arc<Graph>,
+        options: SessionOptions,
+        keep: Vec<ValueId>,
+    ) -> Result<Session> {
+        let names = graph.outputs.iter().map(|id| graph.value(*id).name.as_str().into()).collect();
+        Ok(Session { core: Arc::new(Core::new(device, graph, names, options, keep)?) })
+    }
+
+    /// What a run takes, in the model's order.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.core.inputs
+    }
+
+    /// What a run gives, in the model's order.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.core.outputs
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        &self.core.device
+    }
+
+    /// Runs the model on inputs by name and waits for the outputs. An input is a [`Tensor`] or a [`DeviceTensor`];
+    /// [`inputs!`](crate::inputs) mixes them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if an input is missing, unknown, given twice, or of another dtype or shape than the model's, or if
+    /// dimensions to which the model gives one name differ in size;
+    /// [`Error::Node`] if the shapes do not fit an operator; [`Error::Unsupported`] with every node that the device has no
+    /// kernel for; [`Error::Limit`], [`Error::MemoryLimit`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`]
+    /// from the device. Except where the device is lost, the session can be used again.
+    ///
+    /// ```
+    /// use sardonyx::{Device, Model, Session, SessionOptions, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
+    /// let x = Tensor::from_slice(&[2], &[-1.0f32, 2.0])?;
+    /// let outputs = session.run(&[("x", &x)])?;
+    /// assert_eq!(outputs["y"].as_slice::<f32>()?, [0.0, 2.0]);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn run<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
+        self.core.run(&self.core.ordered(&feeds(inputs), None)?)
+    }
+
+    /// Computes the values of these names, outputs or not, and no node that only others need. Inputs that none of them needs
+    /// may be left out. Values that the model inlines (inside functions and subgraphs) have no names.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if the model has no such value; otherwise as [`Session::run`].
+    ///
+    /// ```
+    /// # use sardonyx::{Device, Model, Session, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, Default::default())?;
+    /// # let x = Tensor::from_slice(&[1], &[2.0f32])?;
+    /// let outputs = session.run_for(&["y"], &[("x", &x)])?;
+    /// assert_eq!(outputs.len(), 1);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn run_for<'a, V: Into<Input<'a>> + Clone>(
+        &self,
+        wanted: &[&str],
+        inputs: &[(&str, V)],
+    ) -> Result<Outputs> {
+        self.core.run(&self.core.ordered(&feeds(inputs), Some(wanted))?)
+    }
+
+    /// Runs the model without blocking the calling task: what is not ready for inputs of these shapes is made by a thread,
+    /// and the future is woken when the device is done. Dropping it cancels what has not been submitted. On the CPU reference
+    /// everything happens in the call.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// ```no_run
+    /// # async fn f(session: &sardonyx::Session, x: &sardonyx::Tensor) -> sardonyx::Result<()> {
+    /// let outputs = session.run_async(&[("x", x)]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn run_async<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
+        let given = self.core.ordered(&feeds(inputs), None)?;
+        let Some(plans) = &self.core.plans else { return self.core.run(&given) };
+        let executable = self.core.executable_async(&given).await?;
+        let tensors = executable.run_async(&plans.frames, &given.entry.graph, &given.inputs).await?;
+        Ok(Outputs::new(&given.entry.names, tensors))
+    }
+
+    /// Runs the model and leaves its outputs on the device, for further runs to take or for [`DeviceTensor::read`]. Returns
+    /// without waiting, unless a kernel may report something ([`Error::Node`]: an index outside of its axis, say).
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// ```
+    /// # use sardonyx::{Device, Model, Session, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, Default::default())?;
+    /// # let x = Tensor::from_slice(&[2], &[2.0f32, -1.0])?;
+    /// let first = session.run_to_device(&[("x", &x)])?;
+    /// let second = session.run(&[("x", &first["y"])])?;
+    /// # assert_eq!(second["y"].as_slice::<f32>()?, [2.0, 0.0]);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn run_to_device<'a, V: Into<Input<'a>> + Clone>(
+        &self,
+        inputs: &[(&str, V)],
+    ) -> Result<Outputs<DeviceTensor>> {
+        let given = self.core.ordered(&feeds(inputs), None)?;
+        let entry = &given.entry;
+        let tensors = match &self.core.plans {
+            Some(plans) => {
+                self.core.executable(&given)?.run_to_device(&plans.frames, &entry.graph, &given.inputs)?
+            }
+            None => {
+                let tensors = self.core.tensors(&given)?;
+                tensors
+                    .iter()
+                    .map(|tensor| DeviceTensor::new(self.device(), tensor))
+                    .collect::<Result<_>>()?
+            }
+        };
+        Ok(Outputs::new(&entry.names, tensors))
+    }
+
+    /// What a run on inputs of these shapes dispatches, and what memory it takes. Nothing runs; the plan is kept for runs to
+    /// come. See [`PlanSummary`] for an example.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
+    pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
+        let given = self.given(inputs)?;
+        let executable = self.core.executable(&given)?;
+        Ok(PlanSummary::new(&given.entry.graph, &executable.plan, given.entry.weight_bytes()))
+    }
+
+    /// Runs once, one pass for each kernel, and measures each on the device, in the order of dispatch. The kernels together
+    /// take less than a run: what lies between them is not measured. See [`KernelTime`] for an example.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`Error::Device`] on the CPU reference, or if the device has no timestamp queries.
+    pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
+        let given = self.given(inputs)?;
+        let (executable, plans) = (self.core.executable(&given)?, self.core.plans()?);
+        executable.profile(&plans.frames, &given.entry.graph, &given.inputs)
+    }
+
+    /// The bytes that the session holds on its device. See [`MemoryUse`] for an example.
+    pub fn memory(&self) -> MemoryUse {
+        let Some(plans) = &self.core.plans else { return MemoryUse::default() };
+        let chosen = self.core.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let others: u64 = chosen.iter().map(|(_, entry)| entry.weight_bytes()).sum();
+        let weights = self.core.entry.weight_bytes() + others;
+        MemoryUse {
+            weights,
+            arena: plans.frames.bytes(),
+            plans: plans.own.now(),
+            peak: plans.all.peak() + weights,
+        }
+    }
+
+    /// Gives back the memory in which no run is in flight. Plans, pipelines and weights stay: the next run allocates, and
+    /// compiles nothing.
+    ///
+    /// ```no_run
+    /// # fn f(session: &sardonyx::Session) {
+    /// session.trim();
+    /// assert_eq!(session.memory().arena, 0);
+    /// # }
+    /// ```
+    pub fn trim(&self) {
+        if let Some(plans) = &self.core.plans {
+            plans.trim();
+        }
+    }
+
+    /// Tensors by name, in the graph's order.
+    pub(crate) fn given<'a>(&self, inputs: &[(&'a str, &'a Tensor)]) -> Result<Ordered<Input<'a>>> {
+        self.core.ordered(&host(inputs), None)
+    }
+
+    /// The graph whose defaults are what the model says.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.core.entry.graph
+    }
+}
+
+impl Core {
+    fn new(
+        device: &Device,
+        graph: Arc<Graph>,
+        names: Vec<Arc<str>>,
+        options: SessionOptions,
+        keep: Vec<ValueId>,
+    ) -> Result<Core> {
+        let unsupported = unsupported(&graph);
+        if !unsupported.is_empty() {
+            return Err(Error::Unsupported(unsupported));
+        }
+        let infos = |ids: &[ValueId]| ids.iter().map(|id| ValueInfo::of(&graph, *id)).collect();
+        let (inputs, outputs) = (infos(&graph.listed_inputs()), infos(&graph.outputs));
+        let entry = Arc::new(Entry::new(graph, names, device, &options, &keep)?);
+        let plans = device.gpu().map(|gpu| Plans::new(gpu, options.plan_cache));
+        let (device, before_passes, chosen) = (device.clone(), None, Mutex::default());
+        Ok(Core { device, inputs, outputs, before_passes, entry, chosen, plans, options, keep })
+    }
+
+    fn run(&self, given: &Ordered<Input<'_>>) -> Result<Outputs> {
+        Ok(Outputs::new(&given.entry.names, self.tensors(given)?))
+    }
+
+    /// The outputs of a run, and what is kept besides.
+    pub(crate) fn tensors(&self, given: &Ordered<Input<'_>>) -> Result<Vec<Tensor>> {
+        let graph = &given.entry.graph;
+        match &self.plans {
+            None => reference::outputs(graph, &reference::run(graph, &given.tensors(), false)?),
+            Some(plans) => self.executable(given)?.run(&plans.frames, graph, &given.inputs),
+        }
+    }
+
+    /// The graph as the model has it.
+    fn listed(&self) -> &Graph {
+        self.before_passes.as_ref().unwrap_or(&self.entry.graph)
+    }
+
+    /// The element type that the model declares of an input.
+    pub(crate) fn declared_dtype(&self, input: &str) -> DType {
+        let declared = self.inputs.iter().find(|info| info.name == input);
+        declared.and_then(|info| info.dtype).unwrap_or(DType::F32)
+    }
+
+    /// The inputs in the graph's order, checked against what the model declares.
+    pub(crate) fn ordered<G: Given>(
+        &self,
+        given: &[(&str, G)],
+        wanted: Option<&[&str]>,
+    ) -> Result<Ordered<G>> {
+        let twice = |&i: &usize| given[..i].iter().any(|(name, _)| *name == given[i].0);
+        if let Some(i) = (0..given.len()).find(twice) {
+            return Err(InputError::Twice { name: given[i].0.into() }.into());
+        }
+        let entry = self.entry_for(given, wanted)?;
+        let graph = &entry.graph;
+        let mut inputs = Vec::with_capacity(graph.inputs.len());
+        let mut missing = Vec::new();
+        for (i, id) in graph.inputs.iter().enumerate() {
+            let value = graph.value(*id);
+            let Some((_, given)) = given.iter().find(|(given, _)| *given == value.name) else {
+                missing.push(ValueInfo::of(graph, *id));
+                continue;
+            };
+            entry::check(given, value, self.device.gpu())?;
+            if given.value().is_none() && entry.decides_shapes(i) {
+                let reason = "its value decides shapes, so it must be given as a `Tensor`".into();
+                return Err(InputError::Value { name: value.name.clone(), reason }.into());
+            }
+            inputs.push(given.clone());
+        }
+        if !missing.is_empty() {
+            return Err(InputError::Missing(missing).into());
+        }
+        entry.check_names(&inputs)?;
+        Ok(Ordered { entry, inputs })
+    }
+
+    /// The graph that takes all that is given, with the model's defaults as constants or with those that are given as inputs,
+    /// and that makes what is wanted.
+    fn entry_for<G>(&self, given: &[(&str, G)], wanted: Option<&[&str]>) -> Result<Arc<Entry>> {
+        let graph = &self.entry.graph;
+        let is_input = |name: &str| graph.inputs.iter().any(|id| graph.value(*id).name == name);
+        if wanted.is_none() && given.iter().all(|(name, _)| is_input(name)) {
+            return Ok(self.entry.clone());
+        }
+        let listed = self.listed();
+        let mut replaced = Vec::new();
+        for (name, _) in given.iter().filter(|(name, _)| !is_input(name)) {
+            let default = listed.defaults.iter().find(|(_, id)| listed.value(*id).name == **name);
+            let Some(&(_, id)) = default else { return Err(self.no_such_input(name)) };
+            replaced.push(id);
+        }
+        replaced.sort();
+        let wanted = wanted.map(|names| names.iter().map(|name| name.to_string()).collect());
+        self.entry_of(Choice { replaced, wanted })
+    }
+
+    fn no_such_input(&self, name: &str) -> Error {
+        let expected = self.inputs.iter().map(|info| info.name.clone()).collect();
+        InputError::Unknown { name: name.into(), expected }.into()
+    }
+
+    /// The graph of this choice, from the cache or made now.
+    fn entry_of(&self, choice: Choice) -> Result<Arc<Entry>> {
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = chosen.iter().position(|(own, _)| *own == choice)
+            && let Some(found) = chosen.remove(at)
+        {
+            let entry = found.1.clone();
+            chosen.push_front(found);
+            return Ok(entry);
+        }
+        let mut graph = match &choice.replaced[..] {
+            [] => self.listed().clone(),
+            replaced => self.listed().without_defaults(replaced),
+        };
+        let names = match &choice.wanted {
+            None => self.entry.names.clone(),
+            Some(wanted) => {
+                let outputs = wanted.iter().map(|name| self.value_of(name)).collect::<Result<_>>()?;
+                graph = graph.selecting(outputs);
+                wanted.iter().map(|name| name.as_str().into()).collect()
+            }
+        };
+        if self.before_passes.is_some() {
+            graph = crate::passes::run(graph)?;
+        }
+        let entry = Arc::new(Entry::new(Arc::new(graph), names, &self.device, &self.options, &self.keep)?);
+        chosen.push_front((choice, entry.clone()));
+        chosen.truncate(self.options.plan_cache);
+        Ok(entry)
+    }
+
+    /// The value of this name, made by a node, an input or a constant.
+    fn value_of(&self, name: &str) -> Result<ValueId> {
+        let values = &self.listed().values;
+        let found = values.iter().position(|value| value.name == name && !name.is_empty());
+        found.map(|i| ValueId(i as u32)).ok_or_else(|| Error::Output {
+            name: name.into(),
+            reason: "the model has no value of this name; `sardonyx inspect --stage graph` prints all".into(),
+        })
+    }
+
+    /// The executable for inputs of these shapes, from the cache or made now.
+    pub(crate) fn executable(&self, given: &Ordered<impl Given>) -> Result<Arc<Executable>> {
+        let (plans, signature) = (self.plans()?, given.signature()?);
+        match plans.find(&given.entry, &signature) {
+            Some(executable) => Ok(executable),
+            None => plans.make(&given.entry, &given.known(), signature, &AtomicBool::new(false)),
+        }
+    }
+
+    pub(crate) fn gpu(&self) -> Result<&Arc<Gpu>> {
+        self.device.gpu().ok_or_else(no_plans)
+    }
+
+    pub(crate) fn plans(&self) -> Result<&Arc<Plans>> {
+        self.plans.as_ref().ok_or_else(no_plans)
+    }
+}
+
+fn no_plans() -> Error {
+    Device::reference().cannot("it has no plans; open a GPU (`Device::new`)")
+}
+
+/// Every node whose operator Sardonyx does not have.
+pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
+    let node = |node: &crate::ops::Node| match &node.op {
+        Op::Unsupported(reason) => Some(UnsupportedNode {
+            node: node.name.clone(),
+            op: node.op_type.clone(),
+            opset: node.opset,
+            reason: reason.clone(),
+        }),
+        _ => None,
+    };
+    graph.nodes.iter().filter_map(node).collect()
+}

@@ -1,0 +1,144 @@
+//! `Plans`: the plans of a session that are ready on its device, and the memory that they run in.
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use super::entry::Entry;
+use crate::Result;
+use crate::events::{event, milliseconds};
+use crate::facts::{Input as Known, Signature};
+use crate::gpu::{Account, Buffer, Costed, Executable, Frames, Gpu, Resident};
+
+#[derive(Debug)]
+pub(crate) struct Plans {
+    gpu: Arc<Gpu>,
+    /// All of this session but its weights.
+    pub(super) all: Arc<Account>,
+    /// Constants and parameters of plans.
+    pub(super) own: Arc<Account>,
+    pub(crate) frames: Frames,
+    /// The arena of bindings. Their passes never overlap, as a device has one queue.
+    bound_arena: Mutex<Option<Buffer>>,
+    /// The last used first.
+    ready: Mutex<VecDeque<Ready>>,
+    capacity: usize,
+}
+
+/// A plan that is ready, and when it was used last.
+#[derive(Debug)]
+struct Ready {
+    entry: Arc<Entry>,
+    signature: Signature,
+    executable: Arc<Executable>,
+    used: u64,
+}
+
+impl Plans {
+    pub(super) fn new(gpu: &Arc<Gpu>, capacity: usize) -> Arc<Plans> {
+        let all = Account::part_of(&gpu.account);
+        let plans = Arc::new(Plans {
+            gpu: gpu.clone(),
+            own: Account::part_of(&all),
+            frames: Frames::new(gpu, Account::part_of(&all)),
+            all,
+            bound_arena: Mutex::default(),
+            ready: Mutex::default(),
+            capacity,
+        });
+        let resident: Weak<Plans> = Arc::downgrade(&plans);
+        gpu.admit(resident);
+        plans
+    }
+
+    fn ready(&self) -> MutexGuard<'_, VecDeque<Ready>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan for this signature, if it is ready; it is now the last used.
+    pub(super) fn find(&self, entry: &Arc<Entry>, signature: &Signature) -> Option<Arc<Executable>> {
+        let mut ready = self.ready();
+        let is_it = |of: &Ready| Arc::ptr_eq(&of.entry, entry) && of.signature == *signature;
+        let at = ready.iter().position(is_it)?;
+        let mut found = ready.remove(at)?;
+        found.used = self.gpu.tick();
+        let executable = found.executable.clone();
+        ready.push_front(found);
+        Some(executable)
+    }
+
+    /// Plans, and makes the plan ready, unless `cancelled` is set in the meantime.
+    pub(super) fn make(
+        &self,
+        entry: &Arc<Entry>,
+        known: &[Known],
+        signature: Signature,
+        cancelled: &AtomicBool,
+    ) -> Result<Arc<Executable>> {
+        let (compiled, start) = (entry.compiled()?, Instant::now());
+        let costed = Costed::new(&self.gpu, compiled.planner.plan(known)?);
+        event!(
+            DEBUG,
+            "plan made",
+            milliseconds = milliseconds(start),
+            dispatches = costed.dispatches(),
+            arena_bytes = costed.sizes.arena(),
+        );
+        let needed =
+            || costed.bytes(&self.gpu, &entry.graph, &compiled.weights) + self.frames.growth(&costed.sizes);
+        self.gpu.make_room("a plan, and the memory of its runs,", &needed)?;
+        let executable =
+            Executable::new(&self.gpu, &self.own, &entry.graph, costed, &compiled.weights, cancelled)?;
+        let executable = Arc::new(executable);
+        // Another thread may have made the same in the meantime.
+        if let Some(executable) = self.find(entry, &signature) {
+            return Ok(executable);
+        }
+        let (entry, used) = (entry.clone(), self.gpu.tick());
+        let mut ready = self.ready();
+        ready.push_front(Ready { entry, signature, executable: executable.clone(), used });
+        let dropped = ready.len() > self.capacity;
+        ready.truncate(self.capacity);
+        drop(ready);
+        if dropped {
+            self.frames.forget_dropped();
+        }
+        Ok(executable)
+    }
+
+    /// An arena of at least these bytes, for passes that the host records.
+    pub(crate) fn bound_arena(&self, bytes: u64) -> Result<Buffer> {
+        let mut arena = self.bound_arena.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(arena) = arena.as_ref().filter(|arena| arena.size() >= bytes) {
+            return Ok(arena.clone());
+        }
+        *arena = None;
+        Ok(arena.insert(self.frames.arena(bytes)?).clone())
+    }
+
+    /// Drops the memory in which no run is in flight.
+    pub(super) fn trim(&self) {
+        self.frames.drop_idle();
+        let mut arena = self.bound_arena.lock().unwrap_or_else(PoisonError::into_inner);
+        if arena.as_ref().is_some_and(Buffer::is_only) {
+            *arena = None;
+        }
+    }
+}
+
+impl Resident for Plans {
+    fn drop_idle(&self) {
+        self.trim();
+    }
+
+    fn uses(&self) -> Vec<u64> {
+        self.ready().iter().map(|ready| ready.used).collect()
+    }
+
+    fn drop_plan(&self, used: u64) {
+        self.ready().retain(|ready| ready.used != used);
+        event!(DEBUG, "plan dropped for want of memory", used = used);
+        self.frames.forget_dropped();
+    }
+}

@@ -1,0 +1,164 @@
+//! Preparing: plans, pipelines, weights and memory before there are data; and the same away from the calling thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::entry::{Given, Ordered};
+use super::{Core, Session};
+use crate::gpu::{Executable, Later};
+use crate::{DType, Error, Result, Tensor};
+
+/// What is known of an input before a run: its shape; or its value, where that decides shapes.
+///
+/// ```
+/// use sardonyx::{Known, Tensor};
+/// let pixels = Known::from([1, 3, 224, 224]);
+/// let target = Known::from(&Tensor::from_slice(&[2], &[1i64, -1])?);
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Known {
+    /// The sizes of its dimensions.
+    Shape(Vec<usize>),
+    /// The elements.
+    Value(Tensor),
+}
+
+impl<const N: usize> From<[usize; N]> for Known {
+    fn from(shape: [usize; N]) -> Known {
+        Known::Shape(shape.to_vec())
+    }
+}
+
+impl From<&[usize]> for Known {
+    fn from(shape: &[usize]) -> Known {
+        Known::Shape(shape.to_vec())
+    }
+}
+
+impl From<&Tensor> for Known {
+    fn from(value: &Tensor) -> Known {
+        Known::Value(value.clone())
+    }
+}
+
+/// An input that is declared and yet to be given.
+#[derive(Clone, Debug)]
+struct Declared {
+    dtype: DType,
+    known: Known,
+}
+
+impl Given for Declared {
+    fn dtype(&self) -> DType {
+        match &self.known {
+            Known::Shape(_) => self.dtype,
+            Known::Value(value) => value.dtype(),
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match &self.known {
+            Known::Shape(shape) => shape,
+            Known::Value(value) => value.shape(),
+        }
+    }
+
+    fn value(&self) -> Option<&Tensor> {
+        match &self.known {
+            Known::Shape(_) => None,
+            Known::Value(value) => Some(value),
+        }
+    }
+}
+
+impl Session {
+    /// Makes everything ready for runs on inputs of these shapes: the plan, its pipelines, the weights on the device, and the
+    /// memory of one run. The first such run then costs what every further one does. An input whose value decides shapes (the
+    /// target of `Reshape`, say) is given by value.
+    ///
+    /// # Errors
+    /// As [`Session::run`]. On the CPU reference there is nothing to prepare, and only the shapes are checked.
+    ///
+    /// ```no_run
+    /// # fn f(session: &sardonyx::Session) -> sardonyx::Result<()> {
+    /// session.prepare(&[("image", [1, 3, 224, 224])])?;
+    /// # Ok(()) }
+    /// ```
+    pub fn prepare<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<()> {
+        let given = self.core.declared(inputs)?;
+        match &self.core.plans {
+            Some(plans) => self.core.executable(&given)?.prepare(&plans.frames),
+            None => Ok(()),
+        }
+    }
+
+    /// The same away from the calling task, which is woken when all is ready. Dropping the future ends it: what has not been
+    /// compiled by then is not.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`].
+    ///
+    /// ```no_run
+    /// # async fn f(session: &sardonyx::Session) -> sardonyx::Result<()> {
+    /// session.prepare_async(&[("image", [1, 3, 224, 224])]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn prepare_async<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<()> {
+        let given = self.core.declared(inputs)?;
+        if self.core.plans.is_some() {
+            self.core.executable_async(&given).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells a thread that nobody waits for it any more.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    fn declared<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<Ordered<Declared>> {
+        let declared = |(name, known): &(&str, K)| {
+            let dtype = self.declared_dtype(name);
+            let given = Declared { dtype, known: known.clone().into() };
+            (name.to_string(), given)
+        };
+        let given: Vec<(String, Declared)> = inputs.iter().map(declared).collect();
+        let given: Vec<(&str, Declared)> =
+            given.iter().map(|(name, given)| (&name[..], given.clone())).collect();
+        self.ordered(&given, None)
+    }
+
+    /// The executable for inputs of these shapes, and the memory of a run of it: from the cache, or made by a thread.
+    pub(super) async fn executable_async(
+        self: &Arc<Self>,
+        given: &Ordered<impl Given>,
+    ) -> Result<Arc<Executable>> {
+        let signature = given.signature()?;
+        let plans = self.plans()?;
+        if let Some(executable) = plans.find(&given.entry, &signature) {
+            return Ok(executable);
+        }
+        let (promise, later) = Later::new();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = CancelOnDrop(cancelled.clone());
+        let (plans, entry, known) = (plans.clone(), given.entry.clone(), given.known());
+        let thread = std::thread::Builder::new().name("sardonyx-prepare".into());
+        let started = thread.spawn(move || {
+            let made = plans.make(&entry, &known, signature, &cancelled);
+            promise.keep(made.and_then(|executable| {
+                executable.prepare(&plans.frames)?;
+                Ok(executable)
+            }));
+        });
+        started.map_err(|error| Error::Gpu(format!("no thread to prepare the plan: {error}")))?;
+        later.await.unwrap_or_else(|| Err(Error::Gpu("the thread that prepares the plan has ended".into())))
+    }
+}
