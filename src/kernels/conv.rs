@@ -6,7 +6,6 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
-use super::gemm::CYCLES;
 use super::shared::{self, Shared};
 use super::{Slot, Spec, element, given, stored_rows, template, whole};
 
@@ -70,22 +69,8 @@ impl Lanes {
     }
 
     /// Vectors of weights that a lane loads for each kernel row.
-    fn weights(&self) -> usize {
+    pub(super) fn weights(&self) -> usize {
         self.rows / self.lanes / self.low_rows() * self.kernel.div_ceil(4 / self.low_rows())
-    }
-
-    /// Estimated microseconds, as for `gemm::Lanes`. `size`: filters, terms of the sum but for the kernel's columns, output
-    /// rows and columns.
-    pub(crate) fn cost(&self, (filters, terms, height, width): (usize, usize, usize, usize)) -> f64 {
-        let reach = (self.places - 1) * self.stride + (self.kernel - 1) * self.dilation + 1;
-        let products = (self.rows * self.places * self.kernel) as f64;
-        let penalty = if products > 1400.0 { 1.4 } else { 1.16 };
-        let loads = (11 * self.lanes * (self.weights() + (reach + 6) / 4) + 4 * reach) as f64;
-        let tiles = filters.div_ceil(self.rows) * (height * width.div_ceil(self.places)).div_ceil(self.lanes);
-        // Stores to many output planes at once miss the translation buffer.
-        let scattered = self.rows > 4 * self.lanes && terms * self.kernel < 512 && height * width > 1024;
-        let stores = (70 * self.rows * self.places) as f64 * if scattered { 4.0 } else { 1.0 };
-        tiles as f64 * (terms as f64 * (loads + penalty * products) + stores + 500.0) / CYCLES
     }
 }
 

@@ -7,10 +7,8 @@ use minijinja::context;
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
 use super::shared::{self, Shared};
-use super::{Slot, Spec, element, given, stored_rows, template, whole};
+use super::{Slot, Spec, cost, element, given, stored_rows, template, whole};
 
-/// Cycles in a microsecond, for estimates.
-pub(crate) const CYCLES: f64 = 3000.0;
 /// Invocations per workgroup of [`Tile::Strided`].
 const WORKGROUP: usize = 64;
 
@@ -131,19 +129,6 @@ impl Lanes {
         self.lanes * 4 * self.vectors - lost
     }
 
-    /// Estimated microseconds of one product; from the code that lavapipe makes: 11 cycles for a lane's vector load, 70 for a
-    /// register's store, and code beyond the instruction cache.
-    pub(crate) fn cost(&self, (m, n, k): (usize, usize, usize)) -> f64 {
-        let products = (self.rows * self.vectors * 16) as f64;
-        let penalty = if products > 1100.0 { 1.6 } else { 1.16 };
-        let loads = (11 * self.lanes * (self.rows.div_ceil(self.lanes) + 4 * self.vectors)) as f64;
-        let step = loads + penalty * products;
-        let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.columns())) as f64;
-        let cycles =
-            tiles * (k.div_ceil(4) as f64 * step + (self.rows * self.vectors * 4 * 70) as f64 + 500.0);
-        cycles / CYCLES
-    }
-
     /// The tile, of so many vectors if that is given, for operands that lie so, and a sum that may have a tail; other shapes
     /// may have more rows, unless they are fixed.
     pub(crate) fn choose(
@@ -164,8 +149,9 @@ impl Lanes {
         let others =
             [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
         let others = others.map(|(rows, vectors)| tile(rows * lanes, vectors));
-        let best = others.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)));
-        best.filter(|tile| tile.cost(size) < 0.92 * first.cost(size)).unwrap_or(first)
+        let cost = |tile: &Lanes| cost::lanes(tile, size);
+        let best = others.min_by(|a, b| cost(a).total_cmp(&cost(b)));
+        best.filter(|tile| cost(tile) < 0.92 * cost(&first)).unwrap_or(first)
     }
 }
 

@@ -4,6 +4,7 @@
 //! nothing of wgpu, of graphs or of operators.
 
 mod access;
+pub(crate) mod cost;
 pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
@@ -175,6 +176,17 @@ macro_rules! kernels {
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Kernel {
             $($type($module::$type),)*
+        }
+
+        #[cfg(test)]
+        impl Kernel {
+            pub(crate) const FAMILIES: &'static [&'static str] = &[$(stringify!($type)),*];
+
+            pub(crate) fn family(&self) -> &'static str {
+                match self {
+                    $(Kernel::$type(_) => stringify!($type),)*
+                }
+            }
         }
 
         $(impl From<$module::$type> for Kernel {

@@ -3,6 +3,7 @@
 
 use minijinja::{Value, context};
 
+use super::cost;
 use super::expr::Scalar;
 use super::fused::Fused;
 use super::{stored_rows, template};
@@ -55,9 +56,6 @@ pub(crate) enum Right {
     FlatImage,
 }
 
-/// Invocations that a GPU keeps in flight before more of them take longer: of sixteen cores, a thousand each.
-const IN_FLIGHT: f64 = 16384.0;
-
 impl Block {
     /// From the most work per byte moved to the most workgroups. All fit the floor: 256 invocations, 16 KiB.
     pub(crate) const ALL: [Block; 5] = [
@@ -79,21 +77,8 @@ impl Block {
 
     /// The one of `blocks` that takes least time.
     pub(crate) fn choose(blocks: &[Block], m: usize, n: usize, batches: usize) -> Block {
-        let cost = |block: &Block| block.cost(m, n, batches);
+        let cost = |block: &Block| cost::block(*block, m, n, batches);
         blocks.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
-    }
-
-    /// What a term costs an invocation: products, words read from workgroup memory, and its share of the loads, of which each
-    /// is worth four products.
-    pub(crate) fn step(self) -> f64 {
-        let Block { bm, bn, tm, tn, .. } = self;
-        (tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / self.threads() as f64
-    }
-
-    /// Time per term, where what fills the device `n` times takes `1 + n` times as long as one invocation alone.
-    pub(crate) fn cost(self, m: usize, n: usize, batches: usize) -> f64 {
-        let invocations = (self.groups(m, n) * batches * self.threads()) as f64;
-        self.step() * (1.0 + invocations / IN_FLIGHT)
     }
 
     /// Terms that one dispatch may add up: whole blocks, with an iteration for each, one for each vector of terms in it,

@@ -3,9 +3,9 @@
 
 use super::Why;
 use super::rows::{Rows, element, plain, value};
+use crate::kernels::cost;
 use crate::kernels::expr::{Reg, Scalar};
 use crate::kernels::fused::Prologue;
-use crate::kernels::gemm::CYCLES;
 use crate::kernels::reduce::Combine;
 use crate::kernels::shared::Block;
 use crate::plan::{Code, Epilogue, Lower, Reads, TensorId, Tiling};
@@ -122,11 +122,7 @@ pub(crate) fn slices(
     const LEAST: usize = 256;
     let invocations = (groups * block.threads()).max(1);
     let fit = (WANTED / invocations).min(terms / LEAST).min((1 << 21) / results.max(1)).min(16);
-    let cost = |(sliced, _): (usize, usize)| match sliced {
-        0 => block.step() * terms as f64 / CYCLES,
-        // Another dispatch, and its wait.
-        _ => block.step() * (terms / fit.max(1)) as f64 / CYCLES + 5.0,
-    };
+    let cost = |(sliced, _): (usize, usize)| cost::slices(block, terms, (sliced == 1).then_some(fit));
     let best = usize::from(fit > 1 && cost((1, 0)) < cost((0, 0)));
     (cx.tile(Tiling::Slices, (best, 0), cost).0 == 1).then_some(fit.max(1))
 }

@@ -10,10 +10,10 @@ use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::array::product;
 use crate::facts::Fact;
-use crate::kernels::Class;
 use crate::kernels::conv::{self, Depthwise, Form, Lanes};
 use crate::kernels::expr::Scalar;
 use crate::kernels::shared::{self, Block, Shared};
+use crate::kernels::{Class, cost};
 use crate::plan::{Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling};
 
 #[derive(Clone, Debug)]
@@ -359,7 +359,7 @@ impl Sizes {
         let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
         let tiles =
             [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
-        let best = tiles.min_by(|a, b| a.cost(size).total_cmp(&b.cost(size)))?;
+        let best = tiles.min_by(|a, b| cost::conv_lanes(a, size).total_cmp(&cost::conv_lanes(b, size)))?;
         let planes = self.batch * self.group;
         let tile = cx.only_tile(Tiling::ConvLanes, (best.rows, best.places));
         let form = lanes_of(tile.0, tile.1);

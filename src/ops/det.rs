@@ -55,7 +55,7 @@ fn determinant(mut m: Vec<f64>, n: usize) -> f64 {
 fn parts(n: usize, limit: usize) -> Result<Vec<(usize, usize)>, Why> {
     let cost = |i: usize| (n - i) * (n - i) + 2 * (n - i) + 1;
     if n > 0 && cost(0) > limit {
-        refuse!("matrices of {n} rows are too large for the device's kernel");
+        refuse!("a matrix of {n} rows takes more than {limit} steps for its first column");
     }
     let mut parts = Vec::new();
     let mut first = 0;

@@ -3,10 +3,10 @@
 use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
 use super::strides::Copy;
 use super::{Why, refuse, strides};
-use crate::kernels::Class;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
 use crate::kernels::shared::{self, Block, Shared};
+use crate::kernels::{Class, cost};
 use crate::plan::{
     Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling,
 };
@@ -159,11 +159,7 @@ impl Product {
         let (a, mut before) = self.a.source.loaded(cx, "a", self.reads_left())?;
         let b = self.read_right(cx, &mut before, self.reads_right(true))?;
         let best = if self.m < 4 { (1, 1) } else { (8, 2) };
-        // A sixteenth of a microsecond for a term of a tile, which is waited for.
-        let cost = |(rows, columns): (usize, usize)| {
-            let tiles = self.m.div_ceil(rows) * self.n.div_ceil(columns * 64) * self.batches();
-            (self.k * tiles * (1 + rows * columns / 8)) as f64 / 16.0 / 128.0
-        };
+        let cost = |tile| cost::strided((self.m, self.n, self.k), self.batches(), tile);
         let (rows, columns) = cx.tile(Tiling::Strided, best, cost);
         let tile = Tile::Strided { rows, columns };
         let (rows, columns) = tile.size();
@@ -195,7 +191,8 @@ impl Product {
                 let (_, vectors) = cx.only_tile(Tiling::LanesColumns, (0, best.vectors));
                 let best = Lanes::choose(lanes, (left, right, tail), size, fixed, Some(vectors));
                 let batches = self.batches() as f64;
-                of(cx.tile(Tiling::Lanes, (best.rows, vectors), |tile| of(tile).cost(size) * batches))
+                let cost = |tile| cost::lanes(&of(tile), size) * batches;
+                of(cx.tile(Tiling::Lanes, (best.rows, vectors), cost))
             }
         };
         let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
@@ -378,14 +375,7 @@ impl Product {
 
     /// The rows of the kernel for few rows, if it is to be that.
     fn split(&self, cx: &mut Lower, fixed: bool) -> Option<usize> {
-        // The right operand is read once for so many rows, at a terabyte a second; the other kernel has too few workgroups
-        // to read it as fast, but as many rows as there are, and computes 20 TFLOP/s.
-        let size = (self.k * self.n * self.batches()) as f64;
-        let read = size * 4e-6;
-        let cost = |(rows, _): (usize, usize)| match rows {
-            0 => 4.0 * read + size * self.m as f64 * 1e-7,
-            rows => read * (self.m.div_ceil(rows) * (8 + rows)) as f64 / 8.0,
-        };
+        let cost = |(rows, _)| cost::split((self.m, self.n, self.k), self.batches(), rows);
         let least = if fixed { 1 } else { 4 };
         let best = Split::rows(self.m.max(least)).filter(|_| self.k >= 64).unwrap_or(0);
         Some(cx.tile(Tiling::Split, (best, 0), cost).0).filter(|&rows| rows > 0)

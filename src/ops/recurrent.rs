@@ -234,7 +234,7 @@ impl Operator for Recurrent {
             return initial_states(cx);
         }
         if s.hidden > cx.target.max_iterations as usize {
-            refuse!("the device has no layers of {} units", s.hidden);
+            refuse!("a layer of {} units takes more than {} steps", s.hidden, cx.target.max_iterations);
         }
         let columns = s.directions * s.gates * s.hidden;
         let products = cx.temporary(Scalar::F32, &[s.steps * s.batches, columns]);

@@ -4,6 +4,7 @@
 use super::{DType, Why, refuse};
 use crate::array::strides;
 use crate::kernels::Access;
+use crate::kernels::cost::{self, Microseconds};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
@@ -183,17 +184,13 @@ impl Cut {
         (wanted / view.rows.max(1)).min(view.length / least)
     }
 
-    /// Estimated microseconds: elements that an invocation takes one after the other, and about as much for each step of
-    /// sharing; and what another dispatch costs.
-    fn cost(self, view: &View, target: &Target) -> f64 {
-        const STEP: f64 = 0.05;
-        let (busy, dispatch) = if target.class == Class::Cpu { (64, 50.0) } else { (16384, 5.0) };
+    /// The estimated time, where each step of sharing takes about as long as an element.
+    fn cost(self, view: &View, target: &Target) -> Microseconds {
         let Cut { share, parts, vectors } = self;
         let lanes = share.lanes().max(1);
         let each = view.length.max(1).div_ceil(lanes * parts * if vectors { 4 } else { 1 });
         let sharing = lanes.ilog2() as usize * if share == Share::Workgroup { 6 } else { 2 };
-        let rounds = (view.rows.max(1) * lanes * parts).div_ceil(busy);
-        ((each + sharing) * rounds) as f64 * STEP + if parts > 1 { dispatch } else { 0.0 }
+        cost::fold(target.class, (view.rows.max(1), parts, lanes), (each, sharing))
     }
 }
 

@@ -32,8 +32,9 @@ use super::question::{Always, Multiple, Operand, Question, Rank, Same, Tiling};
 use super::{Lower, Options};
 use crate::facts::Facts;
 use crate::graph::NodeId;
+use crate::kernels::Access;
+use crate::kernels::cost::{self, Microseconds};
 use crate::kernels::fused::Index;
-use crate::kernels::{Access, Class};
 use crate::ops::Graph;
 
 /// Beyond, other ways to fuse are not kept: each plan looks through all.
@@ -150,13 +151,13 @@ impl Specialisation {
     }
 
     /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than half as long, and if the
-    /// `worth` that it saves (microseconds a run) pays for a pipeline.
+    /// `worth` that it saves a run pays for a pipeline.
     fn tile(
         &mut self,
         key: Key<Tiling>,
         best: (usize, usize),
-        cost: impl Fn((usize, usize)) -> f64,
-        worth: f64,
+        cost: impl Fn((usize, usize)) -> Microseconds,
+        worth: Microseconds,
     ) -> (usize, usize) {
         if self.stage == Stage::Sizes {
             return best;
@@ -266,15 +267,14 @@ impl Lower<'_> {
 
     /// The tile of a kernel. `best` is taken by the first run. Other sizes take it if it is among the tiles for which there are
     /// pipelines from the start: those of the first run, of the largest and of the smallest sizes, where these take less than
-    /// half as long, and that is worth a pipeline. `cost` is in microseconds: a pipeline takes half a second on software
-    /// devices, and 50 ms on GPUs, where others are made beside it.
+    /// half as long, and that is worth a pipeline.
     pub(crate) fn tile(
         &mut self,
         question: Tiling,
         best: (usize, usize),
-        cost: impl Fn((usize, usize)) -> f64,
+        cost: impl Fn((usize, usize)) -> Microseconds,
     ) -> (usize, usize) {
-        let worth = if self.target.class == Class::Cpu { 500.0 } else { 5.0 };
+        let worth = cost::worth_a_pipeline(self.target.class);
         self.ask((Question::Tiling(question), question), |specialisation, key| {
             specialisation.tile(key, best, cost, worth)
         })

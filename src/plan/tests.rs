@@ -1,6 +1,7 @@
 //! Planning on random graphs: units are convex, memory never overlaps while alive, the arena reaches its bound, and each
 //! adapter computes what the reference does, fused and not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -346,7 +347,7 @@ const BY_SIZE: [&str; 9] = [
 /// Every operator's cases, and then the same with other sizes of all dimensions.
 #[test]
 fn other_sizes_need_no_other_kernels() {
-    let (mut failures, mut compared) = (Vec::new(), 0);
+    let (mut failures, mut compared, mut families) = (Vec::new(), 0, BTreeSet::new());
     let filled = |case: &Case| {
         case.inputs.iter().flatten().all(|tensor| !tensor.is_empty())
             && !BY_SIZE.iter().any(|name| case.name.starts_with(name))
@@ -373,6 +374,7 @@ fn other_sizes_need_no_other_kernels() {
                 let Some(facts) = facts else { continue };
                 let next = kernels(&planner, &of_facts(&graph, &facts, &inputs));
                 compared += 1;
+                families.extend(next.iter().map(Kernel::family));
                 let known =
                     |kernel: &Kernel| first.contains(kernel) || spare.iter().any(|s| s.kernel == *kernel);
                 if let Some(new) = next.iter().find(|kernel| !known(kernel)) {
@@ -383,6 +385,14 @@ fn other_sizes_need_no_other_kernels() {
         }
     }
     assert!(compared > 4000, "only {compared} were compared");
+    // AffineGrid's sizes are constants of the model; a transform's radices are its kernel.
+    let expected = ["AffineGrid", "Dft"];
+    let missing: Vec<_> = Kernel::FAMILIES.iter().filter(|family| !families.contains(**family)).collect();
+    assert_eq!(
+        missing,
+        expected.iter().collect::<Vec<_>>(),
+        "no case shows that shapes are no part of these"
+    );
     assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -1,12 +1,15 @@
 //! lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, all its loops together, without an error.
 //! Kernels stay below: shown with the driver's limit lowered by rewriting the shaders, and at full length as they are.
 
-use crate::internals::cases::{Sizes, compared, wanted};
+use std::collections::BTreeSet;
+
+use crate::internals::cases::{Sizes, all_cases, compared, inputs_of, wanted};
 use crate::internals::devices;
-use crate::kernels::Class;
+use crate::kernels::{Class, Kernel, Target};
 use crate::ops::Attr;
-use crate::ops::case::{self, Case, Tolerance};
-use crate::{Device, Error, Tensor};
+use crate::ops::case::{self, Case, Tolerance, graph_of_case};
+use crate::plan::tests::planned;
+use crate::{Device, Error, Result, Tensor};
 
 /// How many iterations the rewritten shaders do, and what lowering believes: the driver's numbers, divided.
 const ENDS: u32 = 1092;
@@ -67,6 +70,7 @@ fn long(n: usize) -> Vec<Case> {
             .input(steps(&[2, n]))
             .input(steps(&[2, n]))
             .input(steps(&[n])),
+        exact("Einsum", "sum").string("equation", "i->").input(steps(&[n])),
         conv("channels", &[1, n, 2, 2], &[2, n, 1, 1]),
         conv("taps", &[1, 2, n + 4], &[3, 2, n]),
         conv("window", &[1, 2, wide + 1, wide + 1], &[2, 2, wide, wide]),
@@ -128,6 +132,31 @@ fn long(n: usize) -> Vec<Case> {
             .input(case::values(&[1, 4], &[0.0f32, 0.0, 3.0, 3.0]))
             .input(case::values(&[1], &[0i64])),
         exact("Pow", "integers").input(case::values(&[1, 4], &[2i32, -3, 1, 0])).input(pow),
+        new("DeformConv", "taps")
+            .input(steps(&[1, 1, 1, n + 1]))
+            .constant(steps(&[1, 1, 1, n]))
+            .input(case::values(&[1, 2 * n, 1, 2], &vec![0f32; 4 * n])),
+        // The elements are the smaller of row and column, but for the last: the determinant is 2.
+        new("Det", "rows").input({
+            let rows = (n / 3).isqrt() - 1;
+            let at = |i: usize| (i / rows).min(i % rows) + 1 + usize::from(i + 1 == rows * rows);
+            case::values(&[rows, rows], &(0..rows * rows).map(|i| at(i) as f32).collect::<Vec<_>>())
+        }),
+        new("LinearAttention", "steps")
+            .outputs(2)
+            .string("update_rule", "linear")
+            .int("q_num_heads", 1)
+            .int("kv_num_heads", 1)
+            .input(case::uniform(&[1, n, 4], -0.2, 0.2))
+            .input(case::uniform(&[1, n, 4], -0.2, 0.2))
+            .input(case::uniform(&[1, n, 3], -0.2, 0.2)),
+        // More units than a step of the kernel may walk through are refused.
+        new("RNN", "units")
+            .outputs(2)
+            .int("hidden_size", n.min(2000) as i64)
+            .input(steps(&[1, 1, 2]))
+            .constant(case::uniform(&[1, n.min(2000), 2], -0.5, 0.5))
+            .constant(case::uniform(&[1, n.min(2000), n.min(2000)], -0.01, 0.01)),
         new("DFT", "real")
             .input(case::random(&[1, n / 4, 1]))
             .constant(axis(1))
@@ -204,6 +233,34 @@ fn loops_that_are_too_long_are_found() {
         device.with_target(|target| (target.class, target.max_iterations) = (class, 60_000))
     });
     assert!(!found.is_empty() || devices::usable().is_empty());
+}
+
+/// Every kernel with a loop is among those of the long cases.
+#[test]
+fn every_loop_is_tested() {
+    let target = |class| Target { class, subgroup: 8, ..Target::FLOOR };
+    let kernels = |cases: Vec<Case>| {
+        let plans = cases.into_iter().flat_map(|case| {
+            let (graph, inputs) = (graph_of_case(&case).unwrap(), inputs_of(&case));
+            [Class::Cpu, Class::Gpu].map(|class| planned(&graph, &inputs, &target(class)))
+        });
+        plans.filter_map(Result::ok).flat_map(|plan| plan.program.calls).map(|call| call.kernel)
+    };
+    // A bound that is a number is part of the text.
+    let grows =
+        |line: &str| line.split_once(" < ").is_some_and(|(_, bound)| !bound.starts_with(char::is_numeric));
+    let looping = |kernel: &Kernel| {
+        let text = kernel.spec().body(&mut BTreeSet::new());
+        text.split("for (").skip(1).any(|rest| rest.lines().next().is_some_and(grows))
+    };
+    let tested: BTreeSet<_> = kernels([long(3 * BELIEVED as usize), square(3 * BELIEVED as usize)].concat())
+        .map(|k| k.family())
+        .collect();
+    let missing: BTreeSet<_> = kernels(all_cases())
+        .filter(|kernel| !tested.contains(kernel.family()) && looping(kernel))
+        .map(|kernel| kernel.family())
+        .collect();
+    assert!(missing.is_empty(), "no long case has a kernel of {missing:?}");
 }
 
 #[test]
