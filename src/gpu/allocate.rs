@@ -61,6 +61,11 @@ impl Buffer {
         Buffer(Arc::new(Counted { buffer, account: None }))
     }
 
+    /// The buffer, for a binding; it is counted no longer than this.
+    pub(super) fn raw(&self) -> wgpu::Buffer {
+        self.0.buffer.clone()
+    }
+
     /// Whether nobody else holds it.
     pub(crate) fn is_only(&self) -> bool {
         Arc::strong_count(&self.0) == 1

@@ -225,7 +225,7 @@ impl Executable {
             let ranges: Vec<Range> =
                 call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
             let (offset, size) = step.params;
-            let params = Range { buffer: wgpu::Buffer::clone(&self.params), offset, size };
+            let params = Range { buffer: self.params.raw(), offset, size };
             let faults = faults.filter(|_| call.kernel.spec().reports());
             let faults =
                 faults.map(|buffer| Range { buffer: buffer.clone(), offset: 0, size: buffer.size() });
@@ -249,7 +249,7 @@ impl Executable {
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
         let at = |range: &Range| Range { offset: range.offset + skip, size, ..range.clone() };
         let whole = |buffer: &Option<Buffer>| {
-            let buffer = buffer.as_ref().map(|buffer| wgpu::Buffer::clone(buffer))?;
+            let buffer = buffer.as_ref().map(Buffer::raw)?;
             Some(Range { buffer, offset: skip, size })
         };
         match program.tensor(root).place {
@@ -651,6 +651,6 @@ fn constants(gpu: &Gpu, account: &Arc<Account>, program: &Program) -> Result<Con
         Ok(())
     })?;
     let range =
-        |&(offset, size, _): &(u64, u64, _)| Range { buffer: wgpu::Buffer::clone(&buffer), offset, size };
+        |&(offset, size, _): &(u64, u64, _)| Range { buffer: buffer.raw(), offset, size };
     Ok(Constants { ranges: places.iter().map(range).collect(), _buffer: Some(buffer.clone()) })
 }

@@ -90,7 +90,7 @@ impl Weights {
                     taken.iter().try_for_each(|(key, offset, _)| upload(graph, key, *offset, sink))
                 })?;
             for (key, offset, size) in taken {
-                uploaded.insert(key.clone(), Range { buffer: wgpu::Buffer::clone(&buffer), offset, size });
+                uploaded.insert(key.clone(), Range { buffer: buffer.raw(), offset, size });
             }
             self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
             event!(DEBUG, "weights uploaded", bytes = end, milliseconds = milliseconds(start));
