@@ -198,28 +198,21 @@ impl Binding {
             let expected = self.inputs.iter().map(|(name, _)| name.clone()).collect();
             return Err(InputError::Unknown { name: name.into(), expected }.into());
         };
-        let fits = matches!((&*place, &source), (Source::Host(old), Source::Host(new))
-            if (old.dtype(), old.shape()) == (new.dtype(), new.shape()));
-        *place = source.clone();
-        let Some(built) = self.built.as_mut().filter(|_| fits) else {
-            self.built = None;
-            return Ok(());
-        };
-        let number = built.entry.graph.inputs.iter().position(|id| built.entry.graph.value(*id).name == name);
-        match number {
-            Some(number) if !built.entry.decides_shapes(number) => {
+        let same = |a: &Tensor, b: &Tensor| (a.dtype(), a.shape()) == (b.dtype(), b.shape());
+        let old = std::mem::replace(place, source.clone());
+        let Some(built) = &mut self.built else { return Ok(()) };
+        let graph = &built.entry.graph;
+        let number = graph.inputs.iter().position(|id| graph.value(*id).name == name);
+        match (number, old, &source) {
+            (Some(number), Source::Host(old), Source::Host(new))
+                if same(&old, new) && !built.entry.decides_shapes(number) =>
+            {
+                built.executable.write_input(&built.frame, graph, number, new)?;
                 built.inputs[number] = source;
-                let only =
-                    |(i, source): (usize, &Source)| (i == number).then(|| source.value().cloned()).flatten();
-                let only: Vec<Option<Tensor>> = built.inputs.iter().enumerate().map(only).collect();
-                let values = only.iter().map(Option::as_ref);
-                built.executable.write_inputs(&built.frame, &built.entry.graph, values)
             }
-            _ => {
-                self.built = None;
-                Ok(())
-            }
+            _ => self.built = None,
         }
+        Ok(())
     }
 
     /// Submits one run, and does not wait for it.

@@ -206,7 +206,7 @@ impl Verification {
 /// output of the normal run is off, runs it once more with the values that its kernels hand on, to find where.
 ///
 /// # Errors
-/// As [`Session::run`]; [`Error::Gpu`] if `device` is the reference itself.
+/// As [`Session::run`]; [`Error::Device`](crate::Error::Device) if `device` is the reference itself.
 ///
 /// ```no_run
 /// use sardonyx::{Device, Model, Tensor};

@@ -1,7 +1,7 @@
 //! Sessions over the host's own device and buffers, on every adapter present.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use sardonyx::{DType, Device, Error, Model, Session, SessionOptions, Tensor, device_bytes, wgpu};
+use sardonyx::{AdapterSummary, DType, Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor, device_bytes, wgpu};
 use sardonyx_testing::onnx;
 use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
 use sardonyx_testing::onnx::proto::GraphProto;
@@ -95,6 +95,31 @@ fn a_session_runs_on_the_hosts_device() {
         let outputs = session(&device, &steps()).run(&[("x", &x)]).unwrap();
         assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [4.0, 4.0, 7.0, 13.0]);
     }
+}
+
+/// A host that asks for what Sardonyx would ask for has the same device, and the tests' least is less.
+#[test]
+fn a_host_can_ask_for_what_kernels_use() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    for adapter in adapters {
+        let opened = adapter.request_device(&DeviceOptions::descriptor_for(&adapter));
+        let (device, queue) = pollster::block_on(opened).unwrap();
+        let hosted = Device::from_wgpu(device, queue).unwrap();
+        let own = Device::new(DeviceOptions::new().select(Select::Name(hosted.name()))).unwrap();
+        let (hosted, own) = (hosted.adapter().unwrap(), own.adapter().unwrap());
+        assert_eq!((&hosted.name, &hosted.backend, &hosted.driver), (&own.name, &own.backend, &own.driver));
+        assert_eq!((&hosted.kind, hosted.software, hosted.index), (&own.kind, own.software, None));
+        let limits = |summary: &AdapterSummary| {
+            (summary.max_storage_buffer_binding_size, summary.max_buffer_size, summary.subgroup_sizes)
+        };
+        assert_eq!(limits(hosted), limits(own));
+        assert_eq!(own.index.map(|index| sardonyx::adapters()[index].name.clone()), Some(own.name.clone()));
+        assert!(["SUBGROUP", "TIMESTAMP_QUERY"].iter().all(|feature| {
+            own.features.iter().any(|own| own == feature) == hosted.features.iter().any(|own| own == feature)
+        }));
+    }
+    assert!(Device::reference().adapter().is_none());
 }
 
 #[test]

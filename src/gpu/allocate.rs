@@ -160,6 +160,12 @@ impl Gpu {
         if size > limit {
             return Err(Error::Limit { what: format!("{what}, in bytes,"), value: size, limit });
         }
+        // Room was made before; this holds where another thread took it.
+        let in_use = self.account.now();
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        if in_use.saturating_add(size) > limit {
+            return Err(Error::MemoryLimit { what: what.into(), bytes: size, in_use, limit });
+        }
         let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation };
         let buffer = self.attempt(what, size, || self.device.create_buffer(&descriptor))?;
         self.counters.buffers.fetch_add(1, Ordering::Relaxed);

@@ -290,12 +290,20 @@ impl Executable {
         graph: &Graph,
         inputs: impl Iterator<Item = Option<&'t Tensor>>,
     ) -> Result<()> {
-        for (i, (tensor, slot)) in inputs.zip(&self.plan.program.inputs).enumerate() {
-            let (Some(tensor), Some(_), Some(buffer)) = (tensor, slot, &frame.inputs[i]) else { continue };
-            let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());
-            self.gpu.write_tensor(name, buffer, tensor)?;
+        for (i, tensor) in inputs.enumerate() {
+            if let Some(tensor) = tensor {
+                self.write_input(frame, graph, i, tensor)?;
+            }
         }
         Ok(())
+    }
+
+    /// Uploads input `i`, if a kernel reads it.
+    pub(crate) fn write_input(&self, frame: &Frame, graph: &Graph, i: usize, tensor: &Tensor) -> Result<()> {
+        let read = self.plan.program.inputs.get(i).is_some_and(Option::is_some);
+        let Some(Some(buffer)) = frame.inputs.get(i).filter(|_| read) else { return Ok(()) };
+        let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());
+        self.gpu.write_tensor(name, buffer, tensor)
     }
 
     /// Uploads, records and submits one run over `frame`; its outputs go to `targets`, or else to the staging buffer.
