@@ -70,13 +70,7 @@ fn main(
       for (var d = 0u; d < p.depth_v; d++) {
         // A row that sees no key is zero.
         let value = select(y[y_at + d] / sum, {{ element }}(), sum == 0.0);
-{% if round == "none" %}
         y[y_at + d] = value;
-{% elif vector %}
-        y[y_at + d] = vec4<f32>({{ round }}(value.x), {{ round }}(value.y), {{ round }}(value.z), {{ round }}(value.w));
-{% else %}
-        y[y_at + d] = {{ round }}(value);
-{% endif %}
       }
     }
   }
@@ -108,7 +102,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let weight = exp(score(product) + own - stats[stat]) / stats[stat + 1u];
     let value = select(weight, 0.0, is_hidden(own) | (stats[stat + 1u] == 0.0));
 {% endif %}
-    y[o] = {{ "value" if round == "none" else round ~ "(value)" }};
+    y[o] = value;
   }
 }
 {% endif %}

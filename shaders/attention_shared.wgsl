@@ -115,11 +115,7 @@ fn main(
       if d{{ j }} < p.depth_v {
         // A row that sees no key is zero.
         let value{{ j }} = select(acc{{ j }}, select(acc{{ j }} / sum, vec4<f32>(), sum == 0.0), p.end == p.keys);
-{% if round == "none" %}
         y[y_at + d{{ j }}] = value{{ j }};
-{% else %}
-        y[y_at + d{{ j }}] = select(value{{ j }}, vec4<f32>({% for c in range(4) %}{{ round }}(value{{ j }}[{{ c }}]){{ ", " if not loop.last }}{% endfor %}), p.end == p.keys);
-{% endif %}
       }
 {% endfor %}
     }

@@ -43,15 +43,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         for (var d = 0u; d < p.depth; d++) {
           sum += q[q_row * p.depth + d] * state[own + d * p.depth_v];
         }
-        y[q_row * p.depth_v + column] = {{ round_y }}(bitcast<f32>(p.scale) * sum);
+        y[q_row * p.depth_v + column] = bitcast<f32>(p.scale) * sum;
       }
     }
-{% if round_state %}
-    if p.end == p.steps {
-      for (var d = 0u; d < p.depth; d++) {
-        state[own + d * p.depth_v] = {{ round_state }}(state[own + d * p.depth_v]);
-      }
-    }
-{% endif %}
   }
 }

@@ -552,6 +552,29 @@ fn round_f16(x: f32) -> f32 {
   return bitcast<f32>(select(result, size, size > 0x7f800000u) | (bits & 0x80000000u));
 }
 
+// The bits of the float16 that is nearest, ties to even. By integers: pack2x16float may round to either neighbour, and may do
+// anything beyond 65504.
+fn f16_bits(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  let size = bits & 0x7fffffffu;
+  let normal = (size - 0x38000000u + 0xfffu + ((size >> 13u) & 1u)) >> 13u;
+  // Below 2^-14 the grid is even, with steps of 2^-24.
+  let drop = clamp(126 - i32(size >> 23u), 13, 25);
+  let whole = (size & 0x7fffffu) | 0x800000u;
+  let tiny = (whole + (1u << (u32(drop) - 1u)) - 1u + ((whole >> u32(drop)) & 1u)) >> u32(drop);
+  let finite = select(normal, tiny, size < 0x38800000u);
+  let large = select(finite, 0x7c00u, size >= 0x477ff000u);
+  let none = 0x7e00u | ((size >> 13u) & 0x3ffu);
+  return select(large, none, size > 0x7f800000u) | ((bits >> 16u) & 0x8000u);
+}
+
+// The same of bfloat16.
+fn bf16_bits(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+  return select(rounded, (bits >> 16u) | 0x40u, is_nan(x));
+}
+
 fn checked_index(index: i32, size: u32) -> u32 {
   // Below zero counts from the back. One that is outside is reported, and becomes the nearest that is not.
   let at = select(index, index + i32(size), index < 0);

@@ -77,7 +77,7 @@ fn main(
       a1 += peephole[p_at + p.hidden] * c_new;
 {% endif %}
       h_new = act0(a1 + b1) * act2(c_new);
-      c[state + j] = {{ round }}(c_new);
+      c[state + j] = c_new;
 {% elif cell == "gru" %}
       let update = act0(a0 + b0);
       let candidate = act1(a2 + act0(a1 + b1) * b2);
@@ -91,7 +91,6 @@ fn main(
 {% else %}
       h_new = act0(a0 + b0);
 {% endif %}
-      h_new = {{ round }}(h_new);
       y_new = h_new;
     }
 {% if cell != "gru_gates" %}

@@ -8,11 +8,13 @@ use crate::plan::OutputSource;
 use crate::session::{Core, Entry, Given, Ordered};
 use crate::{DType, Error, InputError, Result, Session, Tensor};
 
-/// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: a 32-bit word for each element.
+/// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: 2 bytes for each element of float16 and
+/// bfloat16, 4 for each of any other type.
 ///
 /// ```
 /// use sardonyx::{DType, device_bytes};
 /// assert_eq!(device_bytes(DType::F32, &[1, 3, 5]), 64);
+/// assert_eq!(device_bytes(DType::F16, &[1, 3, 5]), 32);
 /// ```
 pub fn device_bytes(dtype: DType, shape: &[usize]) -> u64 {
     let count = crate::tensor::checked_count(shape).unwrap_or(usize::MAX);
@@ -118,8 +120,9 @@ struct Built {
 impl Session {
     /// Begins a binding of this session to tensors and buffers of the device that it runs on.
     ///
-    /// Elements lie in the buffers as 32-bit words: f32, f16 and bf16 as f32, signed integers as i32, unsigned ones as
-    /// u32, bool as 0 or 1. See [`Binding`] for an example.
+    /// Elements of 16- and 32-bit floats lie in the buffers as they are: f16 and bf16 two to a 32-bit word, the first in its
+    /// lower half. All others are 32-bit words: smaller floats as f32, signed integers as i32, unsigned ones as u32, bool as
+    /// 0 or 1. See [`Binding`] for an example.
     pub fn bind(&self) -> Binder<'_> {
         Binder { session: self, inputs: Vec::new(), outputs: Vec::new() }
     }

@@ -144,6 +144,24 @@ fn buffers_of_the_caller_are_used_as_they_are() {
 }
 
 #[test]
+fn floats_of_16_bits_lie_in_buffers_two_to_a_word() {
+    const FLOAT16: i32 = 10;
+    let mut main = graph(&[], vec![node("Add", &["x", "x"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT16, &["3"])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let words = |words: [u32; 4]| host.buffer(&words.map(f32::from_bits));
+        // 1, -2 and 0.5.
+        let (x, y) = (words([0xc000_3c00, 0x3800, 0, 0]), words([0x7777_7777; 4]));
+        assert_eq!(device_bytes(DType::F16, &[3]), y.size());
+        let binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
+        host.run(|encoder| binding.record(encoder).unwrap());
+        // 2, -4 and 1; what is beyond the last element stays.
+        assert_eq!(host.read::<u32>(&y, 4), [0xc400_4000, 0x7777_3c00, 0x7777_7777, 0x7777_7777]);
+    }
+}
+
+#[test]
 fn fixed_and_bound_inputs_mix() {
     let mut main = graph(&[], vec![node("Sub", &["x", "b"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["4"]), value("b", FLOAT, &["4"])];

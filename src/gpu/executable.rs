@@ -536,7 +536,7 @@ impl Executable {
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;
                         let end = start + self.plan.program.tensor(*tensor).filled() as usize;
-                        let words = words::from_words(&bytes[start..end], *dtype, shape);
+                        let words = words::from_device(&bytes[start..end], *dtype, shape);
                         words.map_err(|why| Error::Tensor(why.0))?
                     }
                     (OutputSource::Device { .. }, None) => {
@@ -642,20 +642,20 @@ fn constants(gpu: &Gpu, account: &Arc<Account>, program: &Program) -> Result<Con
     let mut places = Vec::new();
     let mut end = 0u64;
     for (i, tensor) in program.constants.iter().enumerate() {
-        let words = words::to_words(tensor).map_err(|why| {
+        let bytes = words::to_device(tensor).map_err(|why| {
             let place = Place::Constant(i);
             let name = program.tensors.iter().find(|tensor| tensor.place == place).map_or("?", |t| &t.name);
             Error::Tensor(format!("constant '{name}': {why}"))
         })?;
-        let size = Storage::Word.bytes(words.len());
-        places.push((end, size, words));
+        let size = Storage::of(tensor.dtype()).unwrap_or(Storage::Word).bytes(tensor.len());
+        places.push((end, size, bytes));
         end = (end + size).next_multiple_of(align);
     }
     if places.is_empty() {
         return Ok(Constants::default());
     }
     let buffer = gpu.filled_buffer(account, "constants", end, wgpu::BufferUsages::STORAGE, |sink| {
-        places.iter().for_each(|(offset, _, words)| sink(*offset, bytemuck::cast_slice(words)));
+        places.iter().for_each(|(offset, _, bytes)| sink(*offset, bytes));
         Ok(())
     })?;
     let range =

@@ -228,7 +228,7 @@ impl DeviceTensor {
         let storage = Storage::of(self.dtype).unwrap_or(Storage::Word);
         let filled = storage.filled(checked_count(&self.shape).unwrap_or(0)) as usize;
         gpu.read_mapped(staging.slice(..), |bytes| {
-            words::from_words(&bytes[..filled], self.dtype, &self.shape).map_err(|why| Error::Tensor(why.0))
+            words::from_device(&bytes[..filled], self.dtype, &self.shape).map_err(|why| Error::Tensor(why.0))
         })
     }
 }
@@ -283,16 +283,16 @@ impl Gpu {
         if tensor.is_empty() {
             return Ok(());
         }
-        if matches!(tensor.dtype(), DType::F32 | DType::I32 | DType::U32) {
-            return self.upload(name, buffer, tensor.bytes());
-        }
-        let words = words::to_words(tensor).map_err(|why| Error::value(name, why))?;
-        self.upload(name, buffer, bytemuck::cast_slice(&words))
-    }
-
-    fn upload(&self, name: &str, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+        let bytes = words::to_device(tensor).map_err(|why| Error::value(name, why))?;
         let what = format!("the upload of input '{name}'");
-        self.attempt(&what, bytes.len() as u64, || self.queue.write_buffer(buffer, 0, bytes))
+        // wgpu writes whole words; the last element may be half of one.
+        let (whole, last) = bytes.split_at(bytes.len() & !3);
+        self.attempt(&what, bytes.len() as u64, || {
+            self.queue.write_buffer(buffer, 0, whole);
+            if let [low, high] = *last {
+                self.queue.write_buffer(buffer, whole.len() as u64, &[low, high, 0, 0]);
+            }
+        })
     }
 
     pub(super) fn encoder(&self) -> wgpu::CommandEncoder {

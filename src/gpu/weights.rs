@@ -44,7 +44,12 @@ fn device_bytes(graph: &Graph, key: &WeightKey) -> u64 {
     let constant = graph.value(key.value).constant.as_ref();
     let plain = || constant.map_or(0, Tensor::len);
     let count = key.packing.as_ref().map_or_else(plain, |packing| packing.count());
-    constant.and_then(|tensor| Storage::of(tensor.dtype())).unwrap_or(Storage::Word).bytes(count)
+    constant.map_or(Storage::Word, storage).bytes(count)
+}
+
+/// How a constant lies; those that the device has not were refused when lowered.
+fn storage(constant: &Tensor) -> Storage {
+    Storage::of(constant.dtype()).unwrap_or(Storage::Word)
 }
 
 impl Weights {
@@ -102,17 +107,12 @@ impl Weights {
 fn upload(graph: &Graph, key: &WeightKey, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
     let value = graph.value(key.value);
     let Some(tensor) = &value.constant else { return Ok(()) };
-    let is_word = matches!(tensor.dtype(), crate::DType::F32 | crate::DType::I32 | crate::DType::U32);
-    if let (true, None) = (is_word, &key.packing) {
-        // As it lies in the file: one copy, from the mapped file to the mapped buffer.
-        sink(offset, tensor.bytes());
-        return Ok(());
+    // Most lie on the device as in the file: one copy, from the mapped file to the mapped buffer.
+    let bytes =
+        words::to_device(tensor).map_err(|why| Error::Tensor(format!("weight '{}': {why}", value.name)))?;
+    match &key.packing {
+        Some(packing) => words::packed(&bytes, storage(tensor).bits(), packing, |bytes| sink(offset, bytes)),
+        None => sink(offset, &bytes),
     }
-    let mut words =
-        words::to_words(tensor).map_err(|why| Error::Tensor(format!("weight '{}': {why}", value.name)))?;
-    if let Some(packing) = &key.packing {
-        words = words::packed(&words, packing);
-    }
-    sink(offset, bytemuck::cast_slice(&words));
     Ok(())
 }

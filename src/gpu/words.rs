@@ -1,9 +1,10 @@
-//! The device's form of a tensor: one 32-bit word per element. f16 and bf16 become f32, integers i32 or u32, bool 0 or 1;
-//! a 64-bit integer that does not fit 32 bits is an error, never a wrap.
+//! The device's form of a tensor, as `Storage` says. Elements of 16- and 32-bit floats lie as on the host, others are 32-bit
+//! words: floats f32, integers i32 or u32, bool 0 or 1; a 64-bit integer that does not fit 32 bits is an error, never a wrap.
+
+use std::borrow::Cow;
 
 use bytemuck::pod_collect_to_vec;
 use bytes::Bytes;
-use half::{bf16, f16};
 
 use crate::array::{Array, Numbers, strides};
 use crate::error::{Why, refuse};
@@ -12,16 +13,25 @@ use crate::plan::{PackedDim, Packing};
 use crate::tensor::into_bytes;
 use crate::{DType, Element, Tensor};
 
-/// The device words of a host tensor.
-pub(crate) fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
+/// Whether elements lie on the device as they do on the host.
+fn is_kept(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
+}
+
+/// The bytes on the device of a host tensor.
+pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
+    if is_kept(tensor.dtype()) {
+        return Ok(Cow::Borrowed(tensor.bytes()));
+    }
+    Ok(Cow::Owned(pod_collect_to_vec(&to_words(tensor)?)))
+}
+
+fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Vec<u32> {
         pod_collect_to_vec::<u8, T>(bytes).into_iter().map(to).collect()
     }
     let bytes = tensor.bytes();
     Ok(match tensor.dtype() {
-        DType::F32 | DType::I32 | DType::U32 => pod_collect_to_vec(bytes),
-        DType::F16 => all::<f16>(bytes, |v| v.to_f32().to_bits()),
-        DType::BF16 => all::<bf16>(bytes, |v| v.to_f32().to_bits()),
         DType::I8 => bytes.iter().map(|&v| v as i8 as i32 as u32).collect(),
         DType::U8 => bytes.iter().map(|&v| v.into()).collect(),
         DType::Bool => bytes.iter().map(|&v| (v != 0).into()).collect(),
@@ -51,15 +61,14 @@ fn too_wide(value: impl std::fmt::Display) -> Why {
     ))
 }
 
-/// The host tensor of device words.
-pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
+/// The host tensor of bytes on the device.
+pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
     fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Bytes {
         into_bytes(pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect())
     }
     let raw = match dtype {
         DType::F32 | DType::I32 | DType::U32 => all(bytes, |v| v),
-        DType::F16 => all(bytes, |v| f16::from_f32(f32::from_bits(v))),
-        DType::BF16 => all(bytes, |v| bf16::from_f32(f32::from_bits(v))),
+        DType::F16 | DType::BF16 => into_bytes(pod_collect_to_vec::<u8, u16>(bytes)),
         DType::I8 | DType::U8 => all(bytes, |v| v as u8),
         DType::Bool => all(bytes, |v| u8::from(v != 0)),
         DType::I16 | DType::U16 => all(bytes, |v| v as u16),
@@ -78,24 +87,31 @@ pub(crate) fn from_words(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<
     Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()))
 }
 
-/// Words in the order of `packing`; padding is 0.
-pub(crate) fn packed(words: &[u32], packing: &Packing) -> Vec<u32> {
+/// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`; padding is 0.
+pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnOnce(&[u8])) {
+    match bits {
+        16 => sink(bytemuck::cast_slice(&pack::<u16>(&pod_collect_to_vec(bytes), packing))),
+        _ => sink(bytemuck::cast_slice(&pack::<u32>(&pod_collect_to_vec(bytes), packing))),
+    }
+}
+
+fn pack<E: Copy + Default>(elements: &[E], packing: &Packing) -> Vec<E> {
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
-    let mut packed = vec![0; packing.count()];
-    let source = Source { words, shape: &packing.source, strides: &strides(&packing.source) };
+    let mut packed = vec![E::default(); packing.count()];
+    let source = Source { elements, shape: &packing.source, strides: &strides(&packing.source) };
     source.pack(&packing.dims, &mut at, &mut packed);
     packed
 }
 
 /// What is packed.
-struct Source<'a> {
-    words: &'a [u32],
+struct Source<'a, E> {
+    elements: &'a [E],
     shape: &'a [usize],
     strides: &'a [usize],
 }
 
-impl Source<'_> {
+impl<E: Copy + Default> Source<'_, E> {
     /// The place of the element at these coordinates, if they are inside, which is not asked of the axis `along`.
     fn first(&self, at: &[usize], along: Option<usize>) -> Option<usize> {
         let inside = |axis: usize| Some(axis) == along || at[axis] < self.shape[axis];
@@ -105,19 +121,19 @@ impl Source<'_> {
 
     /// Fills `packed`, which is zero, with the elements that `dims` name from the coordinates `at` on. Weights have millions of
     /// elements: the last dimension is a plain loop.
-    fn pack(&self, dims: &[PackedDim], at: &mut [usize], packed: &mut [u32]) {
+    fn pack(&self, dims: &[PackedDim], at: &mut [usize], packed: &mut [E]) {
         match dims {
             [] => {
                 if let (Some(first), Some(to)) = (self.first(at, None), packed.first_mut()) {
-                    *to = self.words.get(first).copied().unwrap_or(0);
+                    *to = self.elements.get(first).copied().unwrap_or_default();
                 }
             }
             [last] => {
                 if let Some(first) = self.first(at, Some(last.axis)) {
                     let room = self.shape[last.axis].saturating_sub(at[last.axis]).div_ceil(last.step.max(1));
                     let step = (last.step * self.strides[last.axis]).max(1);
-                    let words = self.words.iter().skip(first).step_by(step);
-                    packed.iter_mut().zip(words).take(room).for_each(|(to, from)| *to = *from);
+                    let elements = self.elements.iter().skip(first).step_by(step);
+                    packed.iter_mut().zip(elements).take(room).for_each(|(to, from)| *to = *from);
                 }
             }
             [first, rest @ ..] => {
@@ -137,11 +153,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::Storage;
 
     #[test]
     fn wide_integers_are_refused() {
         let tensor = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
-        assert!(to_words(&tensor).unwrap_err().0.contains("1099511627776 does not fit"));
+        assert!(to_device(&tensor).unwrap_err().0.contains("1099511627776 does not fit"));
     }
 
     proptest! {
@@ -157,16 +174,17 @@ mod tests {
             let words: Vec<u32> = (1..=source.iter().product::<usize>() as u32).collect();
             let expected: Vec<u32> =
                 packing.sources().map(|source| source.map_or(0, |i| words[i])).collect();
-            prop_assert_eq!(packed(&words, &packing), expected);
+            prop_assert_eq!(pack(&words, &packing), expected);
         }
     }
 
     #[test]
-    fn words_round_trip() {
+    fn tensors_round_trip() {
         for tensor in [
             Tensor::from_slice(&[2], &[-1i64, 7]).unwrap(),
             Tensor::from_slice(&[2], &[-1i8, 7]).unwrap(),
-            Tensor::from_slice(&[2], &[f16::from_f32(0.1), f16::NEG_INFINITY]).unwrap(),
+            Tensor::from_slice(&[3], &[half::f16::from_f32(0.1), half::f16::NEG_INFINITY, half::f16::ONE])
+                .unwrap(),
             Tensor::from_bools(&[2], &[true, false]).unwrap(),
             Tensor::from_slice(&[2], &[u32::MAX, 7]).unwrap(),
             Tensor::from_raw(DType::I4, &[3], vec![0x7f, 0x08]).unwrap(),
@@ -174,8 +192,10 @@ mod tests {
             Tensor::from_raw(DType::F8E4M3FNUZ, &[3], vec![0x80, 0x7f, 0xff]).unwrap(),
             Tensor::from_raw(DType::F8E8M0, &[3], vec![0, 254, 255]).unwrap(),
         ] {
-            let words = to_words(&tensor).unwrap();
-            let back = from_words(bytemuck::cast_slice(&words), tensor.dtype(), tensor.shape()).unwrap();
+            let bytes = to_device(&tensor).unwrap();
+            let storage = Storage::of(tensor.dtype()).unwrap();
+            assert_eq!(bytes.len() as u64, storage.filled(tensor.len()));
+            let back = from_device(&bytes, tensor.dtype(), tensor.shape()).unwrap();
             assert_eq!(back, tensor);
         }
     }

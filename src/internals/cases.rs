@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::facts::{FactBase, Input};
-use crate::ops::case::{Case, graph_of_case, graph_wanting};
+use crate::ops::case::{self, Case, graph_of_case, graph_wanting};
 use crate::ops::{Op, rows};
 use crate::{DType, Device, Result, Session, SessionOptions, Tensor, Tolerance, reference};
 
@@ -28,6 +28,8 @@ enum What {
     Device(Sizes),
     /// The same for operands of one element under other ranks; what the reference refuses, the device refuses too.
     Rank,
+    /// The same for float16 instead of float32, of which two elements share a word: a store must leave the other alone.
+    Halves,
     /// The same where only this output is wanted.
     Output(usize),
 }
@@ -81,6 +83,11 @@ fn checks_of(name: &str, case: Case) -> Vec<Check> {
         case,
         what: What::Rank,
     }));
+    checks.extend(in_float16(&case).map(|case| Check {
+        name: format!("{name}/float16"),
+        case,
+        what: What::Halves,
+    }));
     checks
 }
 
@@ -99,6 +106,23 @@ fn ranked(case: &Case) -> impl Iterator<Item = (String, Case)> {
     })
 }
 
+/// The case with float16 instead of float32, if it has some.
+fn in_float16(case: &Case) -> Option<Case> {
+    // Of what is rounded in stages, each may be off by a unit, of terms of order 1.
+    const STAGES: f64 = 2.0 / 1024.0;
+    let mut halved = case.clone();
+    if halved.tolerance != Tolerance::EXACT {
+        let Tolerance { relative, absolute } = halved.tolerance;
+        halved.tolerance = Tolerance { relative: relative + STAGES, absolute: absolute + STAGES };
+    }
+    for tensor in halved.inputs.iter_mut().flatten().filter(|tensor| tensor.dtype() == DType::F32) {
+        *tensor = case::converted(tensor, DType::F16);
+    }
+    // What a float beyond an integer type becomes is nobody's to say.
+    let outside = case.name.ends_with("large_to_uint32");
+    (halved.inputs != case.inputs && !outside).then_some(halved)
+}
+
 impl Check {
     /// Operator, case, and what is special about the check.
     pub fn name(&self) -> &str {
@@ -109,7 +133,7 @@ impl Check {
     pub fn place(&self) -> Place {
         match self.what {
             What::Reference => Place::Reference,
-            What::Device(_) => Place::Kernels,
+            What::Device(_) | What::Halves => Place::Kernels,
             What::Rank | What::Output(_) => Place::Device,
         }
     }
@@ -120,10 +144,10 @@ impl Check {
         let outcome = match self.what {
             What::Reference => inferred(case),
             What::Device(sizes) => compared(case, device, sizes),
-            What::Rank if expected(case).is_err() => {
+            What::Rank | What::Halves if expected(case).is_err() => {
                 Ok(on_device(case, device, Sizes::Fixed).ok().map(|_| "is not refused".to_string()))
             }
-            What::Rank => compared(case, device, Sizes::Fixed),
+            What::Rank | What::Halves => compared(case, device, Sizes::Fixed),
             What::Output(only) => alone(case, device, only),
         };
         match outcome {

@@ -7,7 +7,6 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::{Slot, Spec, element, template};
-use crate::DType;
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -25,8 +24,6 @@ pub(crate) struct Attention {
     pub(crate) softcap: bool,
     /// Rows are whole vec4s; depths and strides count those.
     pub(crate) vector: bool,
-    /// The result's dtype, to which it is rounded.
-    pub(crate) dtype: DType,
     /// The matrix of scores is the result.
     pub(crate) scores: Option<Scores>,
     pub(crate) tile: Tile,
@@ -195,12 +192,6 @@ impl Spec for Attention {
         if self.softcap {
             used.insert("tanh_full");
         }
-        let round = match self.dtype {
-            DType::F16 => "round_f16",
-            DType::BF16 => "round_bf16",
-            _ => "none",
-        };
-        used.insert(round);
         let mask = match self.mask {
             Mask::None => "none",
             Mask::Bool => "bool",
@@ -220,13 +211,12 @@ impl Spec for Attention {
         let main = match (self.scores, self.tile) {
             (None, Tile::Shared { kept }) => {
                 let (rows, lanes, lengths) = (Tile::ROWS, Tile::LANES, self.lengths);
-                template::render("attention_shared", context!(rows, lanes, kept, lengths, round))
+                template::render("attention_shared", context!(rows, lanes, kept, lengths))
             }
             _ => {
                 let vector = self.vector;
                 let element = element(Scalar::F32, vector).wgsl();
-                let context =
-                    context!(workgroup => WORKGROUP, block => BLOCK, vector, element, round, scores);
+                let context = context!(workgroup => WORKGROUP, block => BLOCK, vector, element, scores);
                 template::render("attention", context)
             }
         };

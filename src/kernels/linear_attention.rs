@@ -6,7 +6,6 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::{Slot, Spec, template};
-use crate::DType;
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -18,9 +17,6 @@ pub(crate) struct LinearAttention {
     pub(crate) decay: bool,
     /// What the state knows of a key is taken from its value, and the rest written at the update rate.
     pub(crate) delta: bool,
-    /// The dtypes to which result and state are rounded.
-    pub(crate) dtype: DType,
-    pub(crate) state: DType,
 }
 
 /// The params of a call. The calls for parts of the steps, in order, carry the state from one to the next.
@@ -97,17 +93,9 @@ impl Spec for LinearAttention {
         names.map(String::from).to_vec()
     }
 
-    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let round = |dtype| match dtype {
-            DType::F16 => "round_f16",
-            DType::BF16 => "round_bf16",
-            _ => "",
-        };
-        let (round_y, round_state) = (round(self.dtype), round(self.state));
-        used.extend([round_y, round_state]);
-        let context = context!(
-            workgroup => WORKGROUP, past => self.past, decay => self.decay, delta => self.delta, round_y, round_state,
-        );
+    fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
+        let context =
+            context!(workgroup => WORKGROUP, past => self.past, decay => self.decay, delta => self.delta);
         template::render("linear_attention", context)
     }
 }

@@ -100,6 +100,14 @@ impl From<Scalar> for Element {
 }
 
 impl Element {
+    /// The register.
+    pub(crate) fn scalar(self) -> Scalar {
+        match self {
+            Element::One(scalar) | Element::Vector(scalar) => scalar,
+            Element::Atomic => Scalar::U32,
+        }
+    }
+
     /// The WGSL type of what lies in memory as words.
     pub(crate) fn wgsl(self) -> String {
         match self {
@@ -273,6 +281,17 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
+    /// The kernel over tensors that lie so.
+    pub(crate) fn new(kernel: Kernel, backings: Vec<Backing>) -> Variant {
+        let backings = storage::seen(|| kernel.slots(), backings);
+        Variant { kernel, backings }
+    }
+
+    /// How what slot `i` is given lies.
+    fn storage(&self, i: usize) -> Storage {
+        self.backings.get(i).map_or(Storage::Word, |backing| backing.storage)
+    }
+
     /// Whether binding `i`, which is `slot`'s, is declared `read_write`.
     pub(crate) fn is_writable(&self, i: usize, slot: &Slot) -> bool {
         slot.written || self.backings.get(i).is_some_and(|backing| backing.writable)
@@ -290,12 +309,14 @@ impl Variant {
         let slots = self.kernel.slots();
         for (i, slot) in slots.iter().enumerate() {
             let access = if self.is_writable(i, slot) { "read_write" } else { "read" };
-            let (name, element) = (&slot.name, slot.element.wgsl());
+            let (name, element) = (&slot.name, self.storage(i).array_element(slot));
             text += &format!("@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n");
         }
         text += &format!("@group(0) @binding({}) var<uniform> p: Params;\n\n", slots.len());
         let mut used = BTreeSet::new();
         let body = self.kernel.spec().body(&mut used);
+        let stored: Vec<_> = slots.into_iter().enumerate().map(|(i, slot)| (slot, self.storage(i))).collect();
+        let body = storage::accessed(body, &stored, &mut used);
         text + &math::functions_for(&used) + "\n" + &body
     }
 }

@@ -7,7 +7,6 @@ use minijinja::context;
 use super::expr::Scalar;
 use super::fused::Fused;
 use super::{Slot, Spec, template};
-use crate::DType;
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -24,8 +23,6 @@ pub(crate) struct Recurrent {
     pub(crate) clip: bool,
     pub(crate) lengths: bool,
     pub(crate) y: bool,
-    /// The dtype to which states are rounded.
-    pub(crate) dtype: DType,
 }
 
 /// What a unit computes, and what part of that this kernel does.
@@ -149,12 +146,6 @@ impl Spec for Recurrent {
         let functions = self.activations.iter().enumerate();
         let functions: String =
             functions.map(|(k, f)| f.function(&format!("f{k}"), &format!("f{k}"), used)).collect();
-        let round = match self.dtype {
-            DType::F16 => "round_f16",
-            DType::BF16 => "round_bf16",
-            _ => "",
-        };
-        used.insert(round);
         let cell = match self.cell {
             Cell::Lstm { .. } => "lstm",
             Cell::Gru => "gru",
@@ -168,7 +159,7 @@ impl Spec for Recurrent {
         };
         let (gates, own) = self.cell.gates();
         let context = context!(
-            workgroup => WORKGROUP, cell, coupled, peephole, gates, own => own.collect::<Vec<_>>(), round,
+            workgroup => WORKGROUP, cell, coupled, peephole, gates, own => own.collect::<Vec<_>>(),
             bias => self.bias, clip => self.clip, lengths => self.lengths, y => self.y,
             activations => self.activations.len(),
         );

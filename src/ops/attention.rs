@@ -281,15 +281,14 @@ impl Operator for Attention {
             end: s.keys(),
         };
         let lengths = cx.optional_fact(LENGTHS).is_some();
-        let (softcap, dtype) = (self.softcap > 0.0, cx.out(0)?.dtype);
+        let softcap = self.softcap > 0.0;
         let tile = match cx.target.class {
             Class::Gpu if vector => Tile::shared(params.depth.max(params.depth_v)),
             _ => None,
         };
         let tile = tile.unwrap_or(Tile::Row);
-        let kernel = attention::Attention { mask, lengths, softcap, vector, dtype, scores: None, tile };
+        let kernel = attention::Attention { mask, lengths, softcap, vector, scores: None, tile };
         let stats = cx.temporary(Scalar::F32, &[s.batches, s.heads, s.rows, 2]);
-        let y = cx.output(0)?;
         let limit = cx.target.max_iterations as usize;
         let step = params.keys_per_call(tile, limit);
         if step == 0 {
@@ -299,10 +298,17 @@ impl Operator for Attention {
                 params.depth_v
             );
         }
+        // Where values are added up in memory, that is not rounded before the end.
+        let adds_up = tile == Tile::Row || s.keys() > step;
+        let shape = &cx.out(0)?.shape;
+        let y = if adds_up { cx.temporary(Scalar::F32, shape) } else { cx.output(0)? };
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = Params { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();
             cx.call(kernel.clone(), tensors, params.words(), params.groups(tile));
+        }
+        if adds_up {
+            cx.view(0, y, 0)?;
         }
         if cx.optional_out(3).is_some() {
             tensors.remove(2);
@@ -395,14 +401,16 @@ fn lower_present(
         cx.view(output, source, 0)?;
         return Ok((source, new_strides));
     }
-    let scalar = cx.scalar(source);
-    let whole = if wanted { cx.output(output)? } else { cx.temporary(scalar, &s.present(depth)) };
+    let whole = if wanted { cx.output(output)? } else { cx.temporary_like(source, &s.present(depth)) };
     // Three copies at most, of keys and of values.
     let number = 3 * output;
     let mut dense = source;
     if s.packed {
-        dense =
-            if s.past == 0 { whole } else { cx.temporary(scalar, &[s.batches, s.kv_heads, s.new, depth]) };
+        dense = if s.past == 0 {
+            whole
+        } else {
+            cx.temporary_like(source, &[s.batches, s.kv_heads, s.new, depth])
+        };
         let [batch, head, row] = new_strides;
         let dims = [(s.batches, batch as i64), (s.kv_heads, head as i64), (s.new, row as i64), (depth, 1)];
         super::strides::copy(cx, Copy { number, from: source, to: dense, base: 0, dims: &dims });

@@ -94,12 +94,15 @@ impl Operator for Det {
         cx.check_dtypes()?;
         let (count, n) = sizes(&cx.fact(0)?.shape)?;
         let parts = parts(n, cx.target.max_iterations as usize)?;
-        let (x, y) = (cx.input(0)?, cx.output(0)?);
+        let x = cx.input(0)?;
         if parts.is_empty() {
             // The empty product.
+            let y = cx.output(0)?;
             cx.fill(y, 1f32.to_bits());
             return Ok(());
         }
+        // The factors so far are not rounded.
+        let y = cx.temporary(Scalar::F32, &[count]);
         let matrices = cx.temporary(Scalar::F32, &[count * n * n]);
         let dims = &[(count * n * n, 1)];
         strides::copy(cx, Copy { number: 0, from: x, to: matrices, base: 0, dims });
@@ -107,7 +110,7 @@ impl Operator for Det {
             let params = [count, n, first, last].map(|v| v as u32).into();
             cx.call(kernel::Det, vec![matrices, y], params, groups(count));
         }
-        Ok(())
+        cx.view(0, y, 0)
     }
 }
 

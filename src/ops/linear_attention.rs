@@ -163,18 +163,13 @@ impl Operator for LinearAttention {
                 tensors.push(cx.input(i)?);
             }
         }
-        let state = match cx.optional_out(1) {
-            Some(_) => cx.output(1)?,
-            None => cx.temporary(Scalar::F32, &Self::state(&p)),
-        };
+        // It is not rounded between the steps.
+        let state = cx.temporary(Scalar::F32, &Self::state(&p));
         tensors.extend([state, cx.output(0)?]);
-        let dtype = cx.fact(0)?.dtype;
         let kernel = linear_attention::LinearAttention {
             past: cx.optional_fact(PAST).is_some(),
             decay: self.gated,
             delta: self.delta,
-            dtype,
-            state: cx.optional_fact(PAST).map_or(dtype, |past| past.dtype),
         };
         let limit = cx.target.max_iterations as usize;
         let step = p.steps_per_call(limit);
@@ -184,6 +179,9 @@ impl Operator for LinearAttention {
         for start in (0..p.steps).step_by(step) {
             let params = Params { start, end: p.steps.min(start + step), ..p };
             cx.call(kernel.clone(), tensors.clone(), params.words(), params.groups());
+        }
+        if cx.optional_out(1).is_some() {
+            cx.view(1, state, 0)?;
         }
         Ok(())
     }

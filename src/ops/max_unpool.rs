@@ -94,9 +94,8 @@ impl Operator for MaxUnpool {
         let [counted, shape] = self.of_facts(&cx.facts())?;
         let (x, places, output) = (cx.input(0)?, cx.input(1)?, cx.output(0)?);
         let (size, rows): (usize, usize) = (counted.iter().product(), cx.fact(0)?.count());
-        let scalar = cx.scalar(output);
         let whole = counted == shape;
-        let target = if whole { output } else { cx.temporary(scalar, &counted) };
+        let target = if whole { output } else { cx.temporary_like(output, &counted) };
         cx.fill(target, 0);
         cx.reports_index(1, Outside::Range(0, size as i64 - 1));
         overwrite(cx, target, (Destination::Tuple(1), &[size as u32]), (places, x), (size, rows, 1));

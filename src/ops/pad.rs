@@ -166,7 +166,7 @@ fn place(mode: Mode, at: i64, size: i64) -> Option<i64> {
     }
 }
 
-/// The word on the device of an array's only element.
+/// An array's only element as a register holds it.
 fn word(array: &Array) -> Result<u32, Why> {
     Ok(match (&array.data, Scalar::of(array.dtype)) {
         (Numbers::Float(v), Some(_)) if v.len() == 1 => (v[0] as f32).to_bits(),
@@ -225,9 +225,9 @@ impl Operator for Pad {
         }
         let given = self.value_input().and_then(|i| Some((i, cx.optional_fact(i)?)));
         let (value, bound) = match given {
-            Some((_, fact)) if fact.constant().is_some() => (word(fact.array()?)?, None),
+            Some((_, fact)) if fact.constant().is_some() => (cx.stored(input, word(fact.array()?)?), None),
             Some((i, _)) if self.mode == Mode::Constant => (0, Some(cx.input(i)?)),
-            _ if cx.fact(0)?.dtype.is_float() => (self.value.to_bits(), None),
+            _ if cx.fact(0)?.dtype.is_float() => (cx.stored(input, self.value.to_bits()), None),
             _ => (0, None),
         };
         let border = match self.mode {

@@ -252,10 +252,7 @@ impl Operator for Recurrent {
         let size: usize = state_shape.iter().product();
         let h = cx.temporary(Scalar::F32, &[2, size]);
         copy(cx, INITIAL_H, h, size)?;
-        let c = match cx.optional_out(2) {
-            Some(_) => cx.output(2)?,
-            None => cx.temporary(Scalar::F32, &state_shape),
-        };
+        let c = cx.temporary(Scalar::F32, &state_shape);
         copy(cx, INITIAL_C, c, size)?;
         let y = if cx.optional_out(0).is_some() { Some(cx.output(0)?) } else { None };
         let params = Params {
@@ -293,6 +290,9 @@ impl Operator for Recurrent {
         }
         if cx.optional_out(1).is_some() {
             cx.view(1, h, s.steps % 2 * size)?;
+        }
+        if cx.optional_out(2).is_some() {
+            cx.view(2, c, 0)?;
         }
         Ok(())
     }
@@ -346,7 +346,6 @@ impl Recurrent {
                 clip: self.clip.is_some(),
                 lengths: cx.optional_fact(LENGTHS).is_some(),
                 y: y.is_some(),
-                dtype: cx.fact(0)?.dtype,
             };
             cx.call(kernel, tensors, words.clone(), params.groups());
         }
@@ -453,7 +452,7 @@ fn lower_weights(cx: &mut Lower, s: &Sizes) -> Result<TensorId, Why> {
         (s.gates, square),
         (s.hidden, s.hidden as i64),
     ];
-    let packed = cx.temporary(Scalar::F32, &dims.map(|dim| dim.0));
+    let packed = cx.temporary_like(source, &dims.map(|dim| dim.0));
     strides::copy(cx, Copy { number: 2, from: source, to: packed, base: 0, dims: &dims });
     Ok(packed)
 }

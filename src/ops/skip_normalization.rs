@@ -146,7 +146,8 @@ impl Operator for SkipNormalization {
         }
         let mut source = tensors[0].0;
         if self.skip {
-            source = if cx.optional_out(3).is_some() { cx.output(3)? } else { cx.temporary(F32, &x.shape) };
+            // What is normalised is the sum before it is rounded.
+            source = cx.temporary(F32, &x.shape);
             cx.elementwise_to(source, (x.dtype, &x.shape), &tensors, |e, regs| {
                 regs.iter().copied().reduce(|a, b| e.add(a, b)).unwrap_or(regs[0])
             });
@@ -211,6 +212,9 @@ impl Operator for SkipNormalization {
                     None => e.f32(0.0),
                 });
             }
+        }
+        if self.skip && cx.optional_out(3).is_some() {
+            cx.view(3, source, 0)?;
         }
         rows.emit(cx)
     }

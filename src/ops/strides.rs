@@ -3,7 +3,6 @@
 use super::Why;
 use crate::array;
 use crate::kernels::Access;
-use crate::kernels::expr::Scalar;
 use crate::kernels::strided::{Strided, groups, merge, params};
 use crate::plan::{Lower, Rank, TensorId};
 
@@ -43,6 +42,6 @@ fn call(cx: &mut Lower, scatter: bool, Copy { number, from, to, base, dims }: Co
     let dims = cx.padded(Rank::Copy(number), merge(dims), (1, 0));
     let params = params(base, &dims);
     let groups = groups(params[0] as usize);
-    // Words are moved as they are, whatever they mean.
-    cx.call(Strided { scalar: Scalar::U32, rank: dims.len(), scatter }, vec![from, to], params, groups);
+    let scalar = cx.moving(from, to);
+    cx.call(Strided { scalar, rank: dims.len(), scatter }, vec![from, to], params, groups);
 }

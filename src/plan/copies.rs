@@ -9,7 +9,7 @@ use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::strided::{Strided, groups, params};
 use crate::kernels::{Access, Target};
 
-/// The kernel call that copies `count` words from one tensor to another.
+/// The kernel call that copies `count` elements from one tensor to another.
 pub(crate) fn copy(
     scalar: Scalar,
     from: TensorId,
@@ -19,10 +19,9 @@ pub(crate) fn copy(
     node: Arc<str>,
 ) -> Call {
     let mut builder = Builder::default();
-    let word = if scalar == Scalar::Bool { Scalar::U32 } else { scalar };
-    let value = builder.load(0, word);
+    let value = builder.load(0, scalar);
     let (expr, _) = builder.finish(vec![value]);
-    let fused = Fused { expr, operands: vec![Operand { scalar: word, index: Index::Linear }] };
+    let fused = Fused { expr, operands: vec![Operand { scalar, index: Index::Linear }] };
     Call {
         kernel: Elementwise { fused, in_place: None }.into(),
         tensors: vec![from, to],
@@ -36,12 +35,12 @@ pub(crate) fn copy(
 pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: Arc<str>) -> Call {
     let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
     let grid = target.grid(groups(params[0] as usize));
-    // Words are moved as they are, whatever they mean.
+    // Both lie alike: bits are moved, whatever they mean.
     let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
     Call { kernel: kernel.into(), tensors: vec![from, to], params, grid, node }
 }
 
-/// The call that copies `count` consecutive words between places in two tensors, one of which is whole.
+/// The call that copies `count` consecutive elements between places in two tensors, one of which is whole.
 pub(crate) fn copy_range(
     scalar: Scalar,
     (from, skip): (TensorId, usize),

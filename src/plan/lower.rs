@@ -444,7 +444,8 @@ impl<'a> Lower<'a> {
         let (from, to) = (self.input(input)?, self.output(i)?);
         let count = self.out(i)?.count();
         if count > 0 {
-            let call = copies::copy(self.scalar(from), from, to, count, self.target, self.unit.label.clone());
+            let call =
+                copies::copy(self.moving(from, to), from, to, count, self.target, self.unit.label.clone());
             self.program.steps.push(Step::Call(call));
         }
         Ok(())
@@ -470,10 +471,20 @@ impl<'a> Lower<'a> {
         self.view(i, of, 0)
     }
 
-    /// Every word of `tensor` becomes `word`.
+    /// The register through which elements go from one tensor to another.
+    pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
+        self.program.moving(from, to)
+    }
+
+    /// The bits in memory of an element of `tensor` that a register holds as `word`.
+    pub(crate) fn stored(&self, tensor: TensorId, word: u32) -> u32 {
+        self.program.tensor(tensor).storage.stored(word)
+    }
+
+    /// Every element of `tensor` becomes what a register holds as `word`.
     pub(crate) fn fill(&mut self, tensor: TensorId, word: u32) {
         let mut builder = Builder::default();
-        let value = builder.constant(Scalar::U32, f64::from(word));
+        let value = builder.constant(Scalar::U32, f64::from(self.stored(tensor, word)));
         let (expr, constants) = builder.finish(vec![value]);
         let fused = Fused { expr, operands: vec![] };
         self.compute(Epilogue { fused, tensors: vec![], params: constants }, &[tensor]);

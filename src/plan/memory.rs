@@ -123,8 +123,9 @@ fn resolve_views(program: &mut Program, target: &Target) {
             Step::Call(call) => program.calls.push(call),
             Step::View { output, of, offset } => {
                 let (root, at) = program.root(of);
-                let whole = program.tensor(root).count == program.tensor(output).count;
-                let fits = may_lie_at(program, output, offset + at, target);
+                let whole = program.tensor(root).count == program.tensor(output).count
+                    && lie_alike(program, root, output);
+                let fits = may_lie_in(program, output, (root, offset + at), target);
                 // A view of an input could be written in place by a later kernel, but only arena blocks are.
                 if fits {
                     program.tensors[output.index()].place = Place::View(of, offset);
@@ -135,8 +136,8 @@ fn resolve_views(program: &mut Program, target: &Target) {
                 }
             }
             Step::Part { whole, part, offset } => {
-                let (_, at) = program.root(whole);
-                if may_lie_at(program, part, offset + at, target) {
+                let (root, at) = program.root(whole);
+                if may_lie_in(program, part, (root, offset + at), target) {
                     program.tensors[part.index()].place = Place::View(whole, offset);
                 } else {
                     copy_part(program, target, part, 0, whole, offset);
@@ -146,10 +147,15 @@ fn resolve_views(program: &mut Program, target: &Target) {
     }
 }
 
-/// Whether a tensor may lie in another's memory from this element on.
-fn may_lie_at(program: &Program, tensor: TensorId, element: usize, target: &Target) -> bool {
-    let tensor = program.tensor(tensor);
-    tensor.place == Place::Arena && tensor.storage.begins_at(element as i64, target.offset_alignment)
+fn lie_alike(program: &Program, a: TensorId, b: TensorId) -> bool {
+    program.tensor(a).storage == program.tensor(b).storage
+}
+
+/// Whether a tensor may lie in the memory of `root`, from this element on.
+fn may_lie_in(program: &Program, id: TensorId, (root, element): (TensorId, usize), target: &Target) -> bool {
+    let tensor = program.tensor(id);
+    let begins = tensor.storage.begins_at(element as i64, target.offset_alignment);
+    tensor.place == Place::Arena && lie_alike(program, id, root) && begins
 }
 
 /// Copies a whole tensor into a part of another, or a part of one into a whole other.
@@ -159,10 +165,11 @@ fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize
     if count == 0 {
         return;
     }
+    let scalar = program.moving(from, to);
     let call = if skip == 0 && at == 0 {
-        copy(sink.scalar, from, to, count, target, sink.name.into())
+        copy(scalar, from, to, count, target, sink.name.into())
     } else {
-        copies::copy_range(sink.scalar, (from, skip), (to, at), count, target, sink.name.into())
+        copies::copy_range(scalar, (from, skip), (to, at), count, target, sink.name.into())
     };
     program.calls.push(call);
 }
@@ -225,7 +232,8 @@ fn in_place(program: &Program, lives: &[Option<(u32, u32)>], i: usize) -> Option
         let output = call.tensors[at];
         let owns = matches!(program.tensor(output).place, Place::Arena | Place::Output(_));
         let fresh = lives[output.index()].is_some_and(|life| life.0 == i as u32);
-        let fits = owns && fresh && slot != at && block.count == program.tensor(output).count;
+        let same = block.count == program.tensor(output).count && lie_alike(program, root, output);
+        let fits = owns && fresh && slot != at && same;
         fits.then_some(InPlace { operand: root, at, kernel })
     })
 }

@@ -73,7 +73,8 @@ fn placed(program: Program, target: &Target) -> Result<Plan> {
 /// Holds each call against what its kernel takes for granted.
 fn check_calls(program: &Program) -> Result<()> {
     for call in &program.calls {
-        call.kernel.spec().fits(&call.params).map_err(|what| {
+        let given = call.kernel.spec().fits(&call.params);
+        given.and_then(|()| program.lie_alike_where_moved(call)).map_err(|what| {
             let kernel = call.kernel.spec().label();
             let why = "a mistake of Sardonyx's planning: please report it, with the inputs' shapes";
             Error::Gpu(format!("kernel {kernel} ({}) takes {what} for granted: {why}", call.node))

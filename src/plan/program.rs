@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
-use crate::kernels::{Backing, Kernel, Storage, Variant};
+use crate::kernels::{Backing, Kernel, Slot, Storage, Variant, given};
 use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::{DType, Tensor};
@@ -196,6 +196,27 @@ impl Program {
         TensorId(self.tensors.len() as u32 - 1)
     }
 
+    /// The register through which elements go from one tensor to another: their bits where both lie alike, else their values.
+    pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
+        let (from, to) = (self.tensor(from), self.tensor(to));
+        if from.storage == to.storage { Scalar::U32 } else { to.scalar }
+    }
+
+    /// Whether the floats of which a call moves the bits lie alike: a kernel does not know what it moves.
+    pub(crate) fn lie_alike_where_moved(&self, call: &Call) -> Result<(), &'static str> {
+        let tensors = || call.tensors.iter().map(|&id| self.tensor(id));
+        if tensors().all(|tensor| tensor.storage == Storage::Word) {
+            return Ok(());
+        }
+        let slots = call.kernel.slots();
+        let moves = |(tensor, slot): &(&DeviceTensor, &Slot)| {
+            tensor.scalar == Scalar::F32 && slot.element.scalar() != Scalar::F32
+        };
+        let mut moved = tensors().zip(&slots).filter(moves).map(|(tensor, _)| tensor.storage);
+        let first = moved.next();
+        given("tensors that lie alike", moved.all(|storage| Some(storage) == first))
+    }
+
     /// Bytes of all tensors whose place is such a one.
     pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
         self.tensors.iter().filter(|tensor| of(tensor.place)).map(DeviceTensor::bytes).sum()
@@ -223,7 +244,7 @@ impl Program {
             let writable = matches!(place, Place::Arena | Place::Output(_));
             Backing { storage: self.tensor(tensor).storage, writable }
         };
-        Variant { kernel: call.kernel.clone(), backings: call.tensors.iter().map(backing).collect() }
+        Variant::new(call.kernel.clone(), call.tensors.iter().map(backing).collect())
     }
 
     /// The shader modules, each once, in the order of first use.
@@ -248,9 +269,9 @@ impl Program {
         self.calls.iter().flat_map(|call| &call.tensors).for_each(|id| touched[id.index()] = true);
         let mut text = format!("{} calls\n", self.calls.len());
         for (i, tensor) in self.tensors.iter().enumerate().filter(|(i, _)| touched[*i]) {
-            let DeviceTensor { scalar, shape, .. } = tensor;
+            let (shape, element) = (&tensor.shape, tensor.storage.name(tensor.scalar));
             let place = self.place_text(TensorId(i as u32), graph, &names);
-            text += &format!("{}: {}{shape:?} {place}\n", names[i], scalar.word());
+            text += &format!("{}: {element}{shape:?} {place}\n", names[i]);
         }
         for (i, source) in self.outputs.iter().enumerate() {
             let name = graph.outputs.get(i).map_or("kept", |id| graph.value(*id).name.as_str());

@@ -11,7 +11,7 @@ use crate::small::{Format, SMALL_FLOATS};
 use crate::tests::random::Sketch;
 use crate::{DType, Device, Session, SessionOptions, Tensor, reference};
 
-static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(devices::each);
+pub(super) static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(devices::each);
 
 fn run(device: &Device, graph: &Graph, inputs: &[(&str, &Tensor)]) -> Vec<Vec<f32>> {
     let session =

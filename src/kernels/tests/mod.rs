@@ -3,6 +3,7 @@
 
 mod floats;
 mod loops;
+mod sixteen_bits;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,212 @@
+//! The WGSL text of loads and stores.
+//!
+//! Templates write `x[i]` for what slot `x` says: element `i` of a tensor, or its vector `i`. Of words that is WGSL already. For
+//! any other storage the array holds words that hold several elements, and each `x[i]` becomes a call:
+//!
+//! ```text
+//! y[o] = a[i] + b[i];        y_store(u32(o), a_load(u32(i)) + b_load(u32(i)));
+//! y[o] += 1.0;               y_store(u32(o), y_load(u32(o)) + (1.0));
+//! y[v].x = out.x;            y_store_component(u32(v), 0u, out.x);
+//! ```
+
+use std::collections::BTreeSet;
+
+use super::Storage;
+use crate::kernels::{Element, Slot};
+
+impl Storage {
+    /// The WGSL type of what the array of a slot's binding holds.
+    pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
+        match (self, slot.element) {
+            (Storage::Word, element) => element.wgsl(),
+            (_, Element::Vector(_)) => "vec2<u32>".into(),
+            _ if slot.written => "atomic<u32>".into(),
+            _ => "u32".into(),
+        }
+    }
+
+    /// WGSL of the register's value, of the element in the lower half of the u32 `bits`.
+    fn decoded(self, bits: &str) -> String {
+        match self {
+            Storage::F16 => format!("unpack2x16float({bits}).x"),
+            Storage::BF16 => format!("bitcast<f32>({bits} << 16u)"),
+            Storage::Half => format!("({bits} & 0xffffu)"),
+            Storage::Word => bits.into(),
+        }
+    }
+
+    /// WGSL of a u32 that has the bits in memory of `value` in its lower half, and may have any in its upper.
+    fn encoded(self, value: &str) -> String {
+        match self {
+            Storage::F16 => format!("f16_bits({value})"),
+            Storage::BF16 => format!("bf16_bits({value})"),
+            Storage::Half | Storage::Word => value.into(),
+        }
+    }
+
+    /// The functions that `x[i]` becomes for slot `x`; `used` collects what they call of `shaders/math.wgsl`.
+    fn functions(self, slot: &Slot, used: &mut BTreeSet<&'static str>) -> String {
+        match self {
+            Storage::F16 if slot.written => drop(used.insert("f16_bits")),
+            Storage::BF16 if slot.written => drop(used.insert("bf16_bits")),
+            _ => {}
+        }
+        let (name, register) = (&slot.name, slot.element.wgsl());
+        let load = match slot.element {
+            Element::Vector(_) => {
+                let parts = ["w.x", "(w.x >> 16u)", "w.y", "(w.y >> 16u)"].map(|bits| self.decoded(bits));
+                format!("  let w = {name}[i];\n  return {register}({});\n", parts.join(", "))
+            }
+            _ => {
+                let word = format!("{name}[i / 2u]");
+                let word = if slot.written { format!("atomicLoad(&{word})") } else { word };
+                format!("  return {};\n", self.decoded(&format!("({word} >> (i % 2u * 16u))")))
+            }
+        };
+        let load = format!("fn {name}_load(i: u32) -> {register} {{\n{load}}}\n");
+        if slot.written { load + &self.stores(slot) } else { load }
+    }
+
+    fn stores(self, slot: &Slot) -> String {
+        let (name, word) = (&slot.name, slot.element.scalar().word());
+        let Element::Vector(_) = slot.element else {
+            // A word's other half may be another invocation's. Nobody else writes this one, so it is what it was, and the
+            // difference to what it is to be changes nothing else, whenever that happens.
+            let encoded = self.encoded("value");
+            return format!(
+                "fn {name}_store(i: u32, value: {word}) {{\n  let shift = i % 2u * 16u;\n  \
+                 let before = atomicLoad(&{name}[i / 2u]) >> shift;\n  \
+                 atomicXor(&{name}[i / 2u], ((before ^ {encoded}) & 0xffffu) << shift);\n}}\n"
+            );
+        };
+        let lanes = [0, 1, 2, 3].map(|lane| self.encoded(&format!("value[{lane}]")));
+        let pair = |low: &str, high: &str| format!("insertBits({low}, {high}, 16u, 16u)");
+        let pairs = [pair(&lanes[0], &lanes[1]), pair(&lanes[2], &lanes[3])].join(", ");
+        let encoded = self.encoded("value");
+        // Of a vector that is shared with the next tensor, only some components are stored: by one invocation.
+        format!(
+            "fn {name}_store(i: u32, value: vec4<{word}>) {{\n  {name}[i] = vec2<u32>({pairs});\n}}\n\
+             fn {name}_store_component(i: u32, lane: u32, value: {word}) {{\n  let before = {name}[i][lane / 2u];\n  \
+             {name}[i][lane / 2u] = insertBits(before, {encoded}, lane % 2u * 16u, 16u);\n}}\n"
+        )
+    }
+}
+
+/// The text, where each `x[i]` of a slot whose elements are no words is a call, and the functions that are called.
+pub(in crate::kernels) fn accessed(
+    text: String,
+    slots: &[(Slot, Storage)],
+    used: &mut BTreeSet<&'static str>,
+) -> String {
+    let packed: Vec<&(Slot, Storage)> = slots.iter().filter(|slot| slot.1 != Storage::Word).collect();
+    if packed.is_empty() {
+        return text;
+    }
+    let functions: String = packed.iter().map(|(slot, storage)| storage.functions(slot, used)).collect();
+    let names: Vec<&str> = packed.iter().map(|(slot, _)| slot.name.as_str()).collect();
+    let calls = called(&text, &names);
+    // A function that is not called is none of the kernel's.
+    functions_called(&functions, &calls) + &calls
+}
+
+/// The functions, each without those that `text` does not call.
+fn functions_called(functions: &str, text: &str) -> String {
+    let parts = functions.split_inclusive("\n}\n");
+    parts
+        .filter(|part| part[3..].split_once('(').is_some_and(|(name, _)| text.contains(&format!("{name}("))))
+        .collect()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The text, where each access to an array of one of these names is a call.
+fn called(text: &str, names: &[&str]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, name, inside, after)) = next_access(rest, names) {
+        out += before;
+        let index = format!("u32({})", called(inside, names));
+        let (component, after_component) = component(after);
+        match assignment(after_component) {
+            Some((operator, value, after)) => {
+                let value = called(value.trim(), names);
+                out += &match (component, operator) {
+                    (Some(lane), _) => format!("{name}_store_component({index}, {lane}u, {value})"),
+                    (None, "") => format!("{name}_store({index}, {value})"),
+                    (None, operator) => {
+                        format!("{name}_store({index}, {name}_load({index}) {operator} ({value}))")
+                    }
+                };
+                rest = after;
+            }
+            None => {
+                out += &format!("{name}_load({index})");
+                rest = after;
+            }
+        }
+    }
+    out + rest
+}
+
+/// The first access: what stands before it, the array's name, the index, and what stands behind it.
+fn next_access<'t>(text: &'t str, names: &[&'t str]) -> Option<(&'t str, &'t str, &'t str, &'t str)> {
+    for (open, _) in text.match_indices('[') {
+        let start = text[..open].rfind(|c| !is_word(c)).map_or(0, |at| at + 1);
+        let Some(name) = names.iter().find(|name| **name == &text[start..open]) else { continue };
+        let close = closing(&text[open..])? + open;
+        return Some((&text[..start], name, &text[open + 1..close], &text[close + 1..]));
+    }
+    None
+}
+
+/// Where the bracket closes that the text begins with.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    text.char_indices().find_map(|(at, c)| {
+        depth += i32::from(c == '[') - i32::from(c == ']');
+        (depth == 0).then_some(at)
+    })
+}
+
+/// The number of the component that the text begins with, and what follows it.
+fn component(text: &str) -> (Option<usize>, &str) {
+    let lane = |name: char| "xyzw".find(name);
+    let mut chars = text.chars();
+    match (chars.next(), chars.next().and_then(lane)) {
+        (Some('.'), Some(lane)) if !chars.as_str().starts_with(is_word) => (Some(lane), chars.as_str()),
+        _ => (None, text),
+    }
+}
+
+/// The operator in front of `=`, the value, and what follows from the semicolon on, if the text goes on with an assignment.
+fn assignment(text: &str) -> Option<(&str, &str, &str)> {
+    let text = text.trim_start();
+    let operator = if text.starts_with(['+', '-', '*', '/']) { &text[..1] } else { "" };
+    let value = text[operator.len()..].strip_prefix('=').filter(|value| !value.starts_with('='))?;
+    let end = value.find(';')?;
+    Some((operator, &value[..end], &value[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accesses_become_calls() {
+        let calls = |text: &str| called(text, &["x", "y", "at"]);
+        assert_eq!(calls("let v = x[i / 4u][2];"), "let v = x_load(u32(i / 4u))[2];");
+        assert_eq!(calls("let v = x[u32(y[o])].x;"), "let v = x_load(u32(u32(y_load(u32(o))))).x;");
+        assert_eq!(calls("y[o] = x[o] == x[a[1]];"), "y_store(u32(o), x_load(u32(o)) == x_load(u32(a[1])));");
+        assert_eq!(calls("y[o]+= -x[0];"), "y_store(u32(o), y_load(u32(o)) + (-x_load(u32(0))));");
+        assert_eq!(
+            calls("if o < 2u { y[v].y = out.y; }"),
+            "if o < 2u { y_store_component(u32(v), 1u, out.y); }"
+        );
+        assert_eq!(calls("if y[o] <= x[0] {}"), "if y_load(u32(o)) <= x_load(u32(0)) {}");
+        for other in ["xx[i] = x0[i] + ax[i];", "let x = 1; // [rows]", "array<x>"] {
+            assert_eq!(calls(other), other);
+        }
+    }
+}

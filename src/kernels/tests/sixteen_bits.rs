@@ -1,0 +1,136 @@
+//! Floats of 16 bits, two to a word: every pattern loaded, and every pattern stored, by vectors and one by one.
+
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use super::floats::DEVICES;
+use crate::ops::{Attr, case};
+use crate::tests::random::Sketch;
+use crate::{DType, Session, SessionOptions, Tensor};
+
+const PATTERNS: usize = 1 << 16;
+
+/// A format with what the `half` crate makes of its patterns.
+struct Half {
+    dtype: DType,
+    value: fn(u16) -> f32,
+    nearest: fn(f32) -> u16,
+}
+
+const HALVES: [Half; 2] = [
+    Half {
+        dtype: DType::F16,
+        value: |bits| f16::from_bits(bits).to_f32(),
+        nearest: |x| f16::from_f32(x).to_bits(),
+    },
+    Half {
+        dtype: DType::BF16,
+        value: |bits| bf16::from_bits(bits).to_f32(),
+        nearest: |x| bf16::from_f32(x).to_bits(),
+    },
+];
+
+impl Half {
+    fn tensor(&self, shape: &[usize], bits: &[u16]) -> Tensor {
+        Tensor::from_raw(self.dtype, shape, bytemuck::cast_slice(bits).to_vec()).unwrap()
+    }
+
+    fn patterns(&self, shape: &[usize]) -> Tensor {
+        self.tensor(shape, &(0..=u16::MAX).collect::<Vec<_>>())
+    }
+
+    fn input(&self, sketch: &mut Sketch, name: &str) -> crate::graph::ValueId {
+        let id = sketch.input(name);
+        sketch.graph.values[id.index()].dtype = Some(self.dtype);
+        id
+    }
+
+    /// Whether the bits are the nearest to the product, whose sign does not matter where it is zero. Devices may take what is
+    /// subnormal in 32 bits for 0.
+    fn is_product(&self, [a, b]: [f32; 2], bits: u16) -> bool {
+        let (expected, actual) = ((self.nearest)(a * b), (self.value)(bits));
+        let subnormal = [a, b, a * b].iter().any(|number| number.is_subnormal());
+        expected == bits
+            || (a * b).is_nan() && actual.is_nan()
+            || actual == 0.0 && (subnormal || (self.value)(expected) == 0.0)
+    }
+}
+
+fn outputs(sketch: &Sketch, inputs: &[(&str, &Tensor)]) -> Vec<(String, Tensor)> {
+    let of = |device: &crate::Device| {
+        let graph = Arc::new(sketch.graph.clone());
+        let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
+        (device.name().to_string(), session.run(inputs).unwrap()[0].clone())
+    };
+    DEVICES.iter().map(of).collect()
+}
+
+#[test]
+fn every_pattern_is_loaded() {
+    for half in &HALVES {
+        // As vectors, and one by one where they lie across.
+        for turned in [false, true] {
+            let mut sketch = Sketch::default();
+            let x = half.input(&mut sketch, "x");
+            let read = if turned { sketch.node("Transpose", &[], &[x]) } else { x };
+            let wide = sketch.node("Cast", &[("to", Attr::Int(1))], &[read]);
+            sketch.graph.outputs.push(wide);
+            for (device, values) in outputs(&sketch, &[("x", &half.patterns(&[256, 256]))]) {
+                for (i, value) in values.to_vec::<f32>().unwrap().into_iter().enumerate() {
+                    let bits = if turned { i % 256 * 256 + i / 256 } else { i } as u16;
+                    let expected = (half.value)(bits);
+                    let same = expected.to_bits() == value.to_bits() || expected.is_nan() && value.is_nan();
+                    assert!(same, "{} {bits:#06x} on {device}: {value:?}, not {expected:?}", half.dtype);
+                }
+            }
+        }
+    }
+}
+
+/// Products of two are exact in 32 bits, so that only the store rounds.
+#[test]
+fn every_store_rounds_to_the_nearest() {
+    let factors = [1.0f32, -1.0, 0.3, 1.5, -1.0009766, 3e-5, 60_000.0, 7e-8, f32::INFINITY];
+    for half in &HALVES {
+        let factors = factors.map(half.nearest);
+        // As vectors, and one by one, where rows of nine begin within words.
+        for op in ["Mul", "MatMul"] {
+            let mut sketch = Sketch::default();
+            let (x, y) = (half.input(&mut sketch, "x"), half.input(&mut sketch, "y"));
+            let product = sketch.node(op, &[], &[x, y]);
+            sketch.graph.outputs.push(product);
+            let inputs = [("x", &half.patterns(&[PATTERNS, 1])), ("y", &half.tensor(&[1, 9], &factors))];
+            for (device, product) in outputs(&sketch, &inputs) {
+                let products: Vec<u16> = bytemuck::pod_collect_to_vec(product.bytes());
+                assert_eq!(products.len(), PATTERNS * 9);
+                for (i, &bits) in products.iter().enumerate() {
+                    let operands = [(half.value)((i / 9) as u16), (half.value)(factors[i % 9])];
+                    let [a, b] = operands;
+                    let text = || format!("{op} of {} {a:e} and {b:e} on {device}: {bits:#06x}", half.dtype);
+                    assert!(half.is_product(operands, bits), "{}, not {:e}", text(), a * b);
+                }
+            }
+        }
+    }
+}
+
+/// NaNs keep their payload where elements only move.
+#[test]
+fn moved_elements_keep_their_bits() {
+    let mut sketch = Sketch::default();
+    let half = &HALVES[0];
+    let x = half.input(&mut sketch, "x");
+    let rows: Vec<i64> = (0..257).rev().map(|row| row % 256).collect();
+    let rows = sketch.graph.add_constant("rows", case::list(&rows));
+    let moved = sketch.node("Gather", &[], &[x, rows]);
+    let turned = sketch.node("Transpose", &[], &[moved]);
+    sketch.graph.outputs.push(turned);
+    for (device, turned) in outputs(&sketch, &[("x", &half.patterns(&[256, 256]))]) {
+        let bits: Vec<u16> = bytemuck::pod_collect_to_vec(turned.bytes());
+        for (i, bits) in bits.into_iter().enumerate() {
+            let row = (256 - i % 257) % 256;
+            assert_eq!(usize::from(bits), row * 256 + i / 257, "element {i} on {device}");
+        }
+    }
+}
