@@ -1,7 +1,10 @@
 //! Sessions over the host's own device and buffers, on every adapter present.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use sardonyx::{AdapterSummary, DType, Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor, device_bytes, wgpu};
+use sardonyx::{
+    AdapterSummary, DType, Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor,
+    device_bytes, wgpu,
+};
 use sardonyx_testing::onnx;
 use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
 use sardonyx_testing::onnx::proto::GraphProto;
@@ -154,7 +157,7 @@ fn floats_of_16_bits_lie_in_buffers_two_to_a_word() {
         // 1, -2 and 0.5.
         let (x, y) = (words([0xc000_3c00, 0x3800, 0, 0]), words([0x7777_7777; 4]));
         assert_eq!(device_bytes(DType::F16, &[3]), y.size());
-        let binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
+        let mut binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
         host.run(|encoder| binding.record(encoder).unwrap());
         // 2, -4 and 1; what is beyond the last element stays.
         assert_eq!(host.read::<u32>(&y, 4), [0xc400_4000, 0x7777_3c00, 0x7777_7777, 0x7777_7777]);

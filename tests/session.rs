@@ -125,6 +125,47 @@ fn a_second_session_makes_no_pipeline() {
 }
 
 #[test]
+fn sessions_of_one_device_share_weights() {
+    for device in devices::each() {
+        let (model, x) = (classifier(), numbers(&[2, 24], 0));
+        let uploaded = || device.counters().weight_bytes;
+        let run = |session: &Session| session.run(&[("x", &x)]).unwrap();
+        let first = session(&device, &model);
+        let outputs = run(&first);
+        let before = uploaded();
+        // Of the same model, and of another that holds the same.
+        for model in [&model, &classifier()] {
+            assert_eq!(run(&session(&device, model)), outputs);
+            assert_eq!(uploaded(), before, "{}", device.name());
+        }
+        // Nobody has them any more.
+        drop(first);
+        assert_eq!(run(&session(&device, &model)), outputs);
+        assert!(uploaded() > before, "{}", device.name());
+    }
+}
+
+#[test]
+fn a_table_is_uploaded_once_for_all_plans() {
+    // The roots of unity follow from the length of the signal alone.
+    let mut main = graph(&[], vec![node("DFT", &["x"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["n", "8", "1"])];
+    let model = of(main);
+    for device in devices::each() {
+        let session = session(&device, &model);
+        let run = |n: usize| {
+            let x = numbers(&[n, 8, 1], n);
+            let outputs = session.run(&[("x", &x)]).unwrap();
+            assert_close(&outputs[0], &expected(&model, &[("x", &x)])[0]);
+            device.counters().weight_bytes
+        };
+        let before = run(1);
+        assert!(before > 0);
+        assert_eq!([run(2), run(3)], [before; 2], "{}", device.name());
+    }
+}
+
+#[test]
 fn the_least_recently_used_plan_is_dropped() {
     let model = classifier();
     for device in devices::each() {

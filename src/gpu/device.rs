@@ -9,6 +9,7 @@ use super::adapters::{self, AdapterSummary, DeviceOptions};
 use super::allocate::{Account, Resident};
 use super::failure::Failures;
 use super::waiting::Waiting;
+use super::weights::Uploads;
 use crate::events::{event, milliseconds};
 use crate::kernels::shared::Block;
 use crate::kernels::{Class, Target, Variant};
@@ -38,6 +39,8 @@ pub struct Counters {
     pub dispatches: u64,
     /// Bytes of all buffers ever created, those freed since included.
     pub bytes: u64,
+    /// Bytes of weights and tables ever uploaded, which sessions of the device share.
+    pub weight_bytes: u64,
 }
 
 /// What was created and submitted between two readings.
@@ -59,6 +62,7 @@ impl std::ops::Sub for Counters {
             submits: self.submits - before.submits,
             dispatches: self.dispatches - before.dispatches,
             bytes: self.bytes - before.bytes,
+            weight_bytes: self.weight_bytes - before.weight_bytes,
         }
     }
 }
@@ -72,6 +76,7 @@ pub(super) struct AtomicCounters {
     pub(super) submits: AtomicU64,
     pub(super) dispatches: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) weight_bytes: AtomicU64,
 }
 
 /// A compute pipeline with the layout of its bind group.
@@ -100,6 +105,7 @@ pub(crate) struct Gpu {
     pub(crate) adapter: AdapterSummary,
     pub(crate) target: Target,
     pub(super) counters: AtomicCounters,
+    pub(super) uploads: Arc<Uploads>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     pub(super) failures: Failures,
     pub(super) waiting: Waiting,
@@ -247,6 +253,7 @@ impl Device {
             submits: read(&c.submits),
             dispatches: read(&c.dispatches),
             bytes: read(&c.bytes),
+            weight_bytes: read(&c.weight_bytes),
         }
     }
 
@@ -327,6 +334,7 @@ impl Gpu {
             adapter,
             target,
             counters: AtomicCounters::default(),
+            uploads: Arc::default(),
             pipelines: Mutex::default(),
             failures: Failures::default(),
             waiting: Waiting::default(),

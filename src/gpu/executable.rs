@@ -8,11 +8,11 @@ use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
 use super::frame::{Frame, Frames, Sizes, Wiring};
 use super::tensor::{DeviceTensor, Input};
-use super::weights::{Range, Weights};
+use super::weights::{Constants, Range, Upload, Weights};
 use super::words;
-use crate::kernels::{Storage, VECTOR_BYTES};
+use crate::kernels::VECTOR_BYTES;
 use crate::ops::Graph;
-use crate::plan::{OutputSource, Place, Plan, Program, TensorId};
+use crate::plan::{OutputSource, Place, Plan, TensorId};
 use crate::{Error, KernelTime, Result, Tensor};
 
 /// A plan with its pipelines, constants and memory on one device.
@@ -21,21 +21,12 @@ pub(crate) struct Executable {
     gpu: Arc<Gpu>,
     pub(crate) plan: Plan,
     steps: Vec<Step>,
-    weights: Vec<Range>,
     constants: Constants,
     params: Buffer,
     /// What a run takes of a frame.
     pub(super) sizes: Sizes,
     /// For each output, offset and size in a frame's staging buffer; `None` where it is not read back. The fault words follow.
     read_back: Vec<Option<(u64, u64)>>,
-}
-
-/// Constants of this plan alone.
-#[derive(Debug, Default)]
-struct Constants {
-    ranges: Vec<Range>,
-    /// Keeps them counted.
-    _buffer: Option<Buffer>,
 }
 
 #[derive(Debug)]
@@ -93,11 +84,9 @@ impl Costed {
         self.plan.program.calls.len()
     }
 
-    /// Bytes of its own: parameters, constants, and the weights that are not there yet.
-    pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph, weights: &Weights) -> u64 {
-        let program = &self.plan.program;
-        let constants = program.constants.iter().map(|tensor| constant_bytes(gpu, tensor)).sum::<u64>();
-        self.params_bytes + constants + weights.missing_bytes(graph, &program.weights)
+    /// Bytes of its own: parameters, and the weights and tables that are not there yet.
+    pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph) -> u64 {
+        self.params_bytes + gpu.missing_bytes(graph, &self.plan.program)
     }
 }
 
@@ -125,11 +114,6 @@ fn sizes(plan: &Plan) -> (Sizes, Vec<Option<(u64, u64)>>) {
     // Something is mapped after each run, if only to learn that it has ended.
     sizes.staging = (sizes.staging + program.fault_bytes()).max(VECTOR_BYTES);
     (sizes, read_back)
-}
-
-fn constant_bytes(gpu: &Gpu, tensor: &Tensor) -> u64 {
-    let storage = Storage::of(tensor.dtype()).unwrap_or(Storage::Word);
-    storage.bytes(tensor.len()).next_multiple_of(gpu.target.offset_alignment.max(VECTOR_BYTES))
 }
 
 impl Executable {
@@ -164,9 +148,8 @@ impl Executable {
             }
             Ok(())
         })?;
-        let weights = weights.ranges(gpu, graph, &program.weights)?;
-        let constants = constants(gpu, account, program)?;
-        Ok(Executable { gpu: gpu.clone(), plan, steps, weights, constants, params, sizes, read_back })
+        let constants = weights.of(gpu, graph, program)?;
+        Ok(Executable { gpu: gpu.clone(), plan, steps, constants, params, sizes, read_back })
     }
 
     /// A frame over bound buffers. Nothing but fault words is read back.
@@ -247,7 +230,10 @@ impl Executable {
         let (root, skip) = program.root(tensor);
         let (size, skip) = (program.tensor(tensor).bytes(), program.tensor(root).storage.offset(skip));
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
-        let at = |range: &Range| Range { offset: range.offset + skip, size, ..range.clone() };
+        let at = |upload: &Arc<Upload>| {
+            let range = &upload.range;
+            Range { offset: range.offset + skip, size, ..range.clone() }
+        };
         let whole = |buffer: &Option<Buffer>| {
             let buffer = buffer.as_ref().map(Buffer::raw)?;
             Some(Range { buffer, offset: skip, size })
@@ -259,8 +245,8 @@ impl Executable {
             }
             Place::Input(i) => frame.inputs.get(i).and_then(whole).ok_or_else(lost),
             Place::Output(i) => frame.outputs.get(i).and_then(whole).ok_or_else(lost),
-            Place::Weight(i) => self.weights.get(i).map(at).ok_or_else(lost),
-            Place::Constant(i) => self.constants.ranges.get(i).map(at).ok_or_else(lost),
+            Place::Weight(i) => self.constants.weights.get(i).map(at).ok_or_else(lost),
+            Place::Constant(i) => self.constants.tables.get(i).map(at).ok_or_else(lost),
         }
     }
 
@@ -635,30 +621,4 @@ fn copy_all(encoder: &mut wgpu::CommandEncoder, from: &[Option<Buffer>], to: &[O
             encoder.copy_buffer_to_buffer(from, 0, to, 0, to.size());
         }
     }
-}
-
-fn constants(gpu: &Gpu, account: &Arc<Account>, program: &Program) -> Result<Constants> {
-    let align = gpu.target.offset_alignment.max(VECTOR_BYTES);
-    let mut places = Vec::new();
-    let mut end = 0u64;
-    for (i, tensor) in program.constants.iter().enumerate() {
-        let bytes = words::to_device(tensor).map_err(|why| {
-            let place = Place::Constant(i);
-            let name = program.tensors.iter().find(|tensor| tensor.place == place).map_or("?", |t| &t.name);
-            Error::Tensor(format!("constant '{name}': {why}"))
-        })?;
-        let size = Storage::of(tensor.dtype()).unwrap_or(Storage::Word).bytes(tensor.len());
-        places.push((end, size, bytes));
-        end = (end + size).next_multiple_of(align);
-    }
-    if places.is_empty() {
-        return Ok(Constants::default());
-    }
-    let buffer = gpu.filled_buffer(account, "constants", end, wgpu::BufferUsages::STORAGE, |sink| {
-        places.iter().for_each(|(offset, _, bytes)| sink(*offset, bytes));
-        Ok(())
-    })?;
-    let range =
-        |&(offset, size, _): &(u64, u64, _)| Range { buffer: buffer.raw(), offset, size };
-    Ok(Constants { ranges: places.iter().map(range).collect(), _buffer: Some(buffer.clone()) })
 }

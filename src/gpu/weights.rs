@@ -1,7 +1,10 @@
-//! Weights: constants packed into read-only buffers when first needed, shared by all plans of a session.
+//! Weights and tables: what kernels only read, packed into buffers when first needed. Whatever model, plan or operator they come
+//! from, equal contents share memory on a device.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::allocate::Buffer;
@@ -10,7 +13,7 @@ use super::words;
 use crate::events::{event, milliseconds};
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
-use crate::plan::WeightKey;
+use crate::plan::{Packing, Place, Program};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -32,87 +35,208 @@ impl Range {
     }
 }
 
-/// The constants of one session that are on the device.
+/// A constant in the order that its kernel wants.
+#[derive(Clone, Debug)]
+struct Contents {
+    constant: Tensor,
+    packing: Option<Packing>,
+}
+
+impl Contents {
+    fn storage(&self) -> Storage {
+        // Constants of types that the device has not are refused when lowered.
+        Storage::of(self.constant.dtype()).unwrap_or(Storage::Word)
+    }
+
+    fn bytes(&self) -> u64 {
+        let count = self.packing.as_ref().map_or(self.constant.len(), Packing::count);
+        self.storage().bytes(count)
+    }
+
+    fn upload(&self, name: &str, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        // Most lie on the device as in the file: one copy, from the mapped file to the mapped buffer.
+        let bytes = words::to_device(&self.constant)
+            .map_err(|why| Error::Tensor(format!("constant '{name}': {why}")))?;
+        match &self.packing {
+            Some(packing) => {
+                words::packed(&bytes, self.storage().bits(), packing, |bytes| sink(offset, bytes));
+            }
+            None => sink(offset, &bytes),
+        }
+        Ok(())
+    }
+}
+
+/// By content; bytes at one address are the same without a look, as whoever has one of the two keeps them from being freed.
+impl PartialEq for Contents {
+    fn eq(&self, other: &Contents) -> bool {
+        let (bytes, others) = (self.constant.bytes(), other.constant.bytes());
+        self.constant.dtype() == other.constant.dtype()
+            && self.packing == other.packing
+            && (std::ptr::eq(bytes, others) || bytes == others)
+    }
+}
+
+impl Eq for Contents {}
+
+/// Of a large constant a few parts: contents that differ elsewhere only are told apart by comparing them.
+impl Hash for Contents {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        const PARTS: usize = 16;
+        const PART: usize = 64;
+        let bytes = self.constant.bytes();
+        (self.constant.dtype(), bytes.len(), &self.packing).hash(state);
+        let parts = bytes.chunks((bytes.len() / PARTS).max(PART));
+        parts.for_each(|part| part[..part.len().min(PART)].hash(state));
+    }
+}
+
+/// What is uploaded to one device: entries live as long as somebody has them.
+#[derive(Debug, Default)]
+pub(super) struct Uploads(Mutex<HashMap<Contents, Weak<Upload>>>);
+
+impl Uploads {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Contents, Weak<Upload>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Contents on the device.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) range: Range,
+    /// Keeps it counted.
+    _buffer: Buffer,
+    contents: Contents,
+    among: Weak<Uploads>,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(uploads) = self.among.upgrade() else { return };
+        let mut entries = uploads.entries();
+        // Another upload of the same may have taken the place.
+        if entries.get(&self.contents).is_some_and(|upload| upload.strong_count() == 0) {
+            entries.remove(&self.contents);
+        }
+    }
+}
+
+/// The weights that one session keeps on the device; a plan keeps its tables itself.
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
-    uploaded: Mutex<HashMap<WeightKey, Range>>,
-    /// Keeps them counted.
-    buffers: Mutex<Vec<Buffer>>,
+    kept: Mutex<HashMap<Contents, Arc<Upload>>>,
 }
 
-fn device_bytes(graph: &Graph, key: &WeightKey) -> u64 {
-    let constant = graph.value(key.value).constant.as_ref();
-    let plain = || constant.map_or(0, Tensor::len);
-    let count = key.packing.as_ref().map_or_else(plain, |packing| packing.count());
-    constant.map_or(Storage::Word, storage).bytes(count)
-}
-
-/// How a constant lies; those that the device has not were refused when lowered.
-fn storage(constant: &Tensor) -> Storage {
-    Storage::of(constant.dtype()).unwrap_or(Storage::Word)
+/// The read-only memory of one program.
+#[derive(Debug)]
+pub(super) struct Constants {
+    /// In the order of [`Program::weights`] and of [`Program::constants`].
+    pub(super) weights: Vec<Arc<Upload>>,
+    pub(super) tables: Vec<Arc<Upload>>,
 }
 
 impl Weights {
     /// Bytes on the device.
     pub(crate) fn bytes(&self) -> u64 {
-        let uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
-        uploaded.values().map(|range| range.size).sum()
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.values().map(|upload| upload.range.size).sum()
     }
 
-    /// Bytes that those of `keys` take that are not on the device.
-    pub(super) fn missing_bytes(&self, graph: &Graph, keys: &[WeightKey]) -> u64 {
-        let uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = keys.iter().filter(|key| !uploaded.contains_key(*key));
-        missing.map(|key| device_bytes(graph, key)).sum()
+    /// What the program's kernels read; what is not yet on the device is packed and uploaded.
+    pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Constants> {
+        let wanted = wanted(graph, program);
+        let name = |i: usize| match i.checked_sub(program.weights.len()) {
+            None => graph.value(program.weights[i].value).name.as_str(),
+            Some(i) => {
+                let table = program.tensors.iter().find(|tensor| tensor.place == Place::Constant(i));
+                table.map_or("?", |tensor| &tensor.name)
+            }
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut weights = gpu.uploaded(&wanted, name)?;
+        let tables = weights.split_off(program.weights.len().min(weights.len()));
+        for upload in &weights {
+            kept.entry(upload.contents.clone()).or_insert_with(|| upload.clone());
+        }
+        Ok(Constants { weights, tables })
+    }
+}
+
+/// The contents of the program's weights, and then of its tables.
+fn wanted(graph: &Graph, program: &Program) -> Vec<Contents> {
+    let weights = program.weights.iter().filter_map(|key| {
+        let constant = graph.value(key.value).constant.clone()?;
+        Some(Contents { constant, packing: key.packing.clone() })
+    });
+    let tables = program.constants.iter().map(|table| Contents { constant: table.clone(), packing: None });
+    weights.chain(tables).collect()
+}
+
+impl Gpu {
+    fn align(&self) -> u64 {
+        self.target.offset_alignment.max(VECTOR_BYTES)
     }
 
-    /// The ranges of `keys`; those not yet on the device are packed and uploaded.
-    pub(super) fn ranges(&self, gpu: &Gpu, graph: &Graph, keys: &[WeightKey]) -> Result<Vec<Range>> {
-        let mut uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing: Vec<&WeightKey> = keys.iter().filter(|key| !uploaded.contains_key(*key)).collect();
-        let align = gpu.target.offset_alignment.max(VECTOR_BYTES);
-        let limit = gpu.device.limits().max_buffer_size.min(256 << 20);
+    /// Bytes that what the program's kernels read takes, if it is not on the device.
+    pub(super) fn missing_bytes(&self, graph: &Graph, program: &Program) -> u64 {
+        let wanted: HashSet<Contents> = wanted(graph, program).into_iter().collect();
+        let entries = self.uploads.entries();
+        let missing = wanted
+            .iter()
+            .filter(|contents| entries.get(*contents).is_none_or(|upload| upload.strong_count() == 0));
+        missing.map(|contents| contents.bytes().next_multiple_of(self.align())).sum()
+    }
+
+    /// Where all of `wanted` lies, whose names are for errors.
+    fn uploaded<'n>(&self, wanted: &[Contents], name: impl Fn(usize) -> &'n str) -> Result<Vec<Arc<Upload>>> {
+        // Declared before the entries are locked: what is dropped here may be the last of its kind, and locks them too.
+        let mut found: HashMap<&Contents, Arc<Upload>> = HashMap::new();
+        {
+            let entries = self.uploads.entries();
+            let known = |contents| Some((contents, entries.get(contents)?.upgrade()?));
+            found.extend(wanted.iter().filter_map(known));
+        }
+        let mut seen = HashSet::new();
+        let missing =
+            (0..wanted.len()).filter(|&i| !found.contains_key(&wanted[i]) && seen.insert(&wanted[i]));
+        let missing: Vec<usize> = missing.collect();
+        let align = self.align();
+        let limit = self.device.limits().max_buffer_size.min(256 << 20);
         let mut rest = &missing[..];
         while !rest.is_empty() {
             let mut end = 0;
             let mut taken = Vec::new();
-            for key in rest {
-                let size = device_bytes(graph, key);
-                if size > gpu.target.max_binding {
-                    let what = format!("weight '{}', in bytes,", graph.value(key.value).name);
-                    return Err(Error::Limit { what, value: size, limit: gpu.target.max_binding });
+            for &i in rest {
+                let size = wanted[i].bytes();
+                if size > self.target.max_binding {
+                    let what = format!("constant '{}', in bytes,", name(i));
+                    return Err(Error::Limit { what, value: size, limit: self.target.max_binding });
                 }
                 if !taken.is_empty() && end + size > limit {
                     break;
                 }
-                taken.push((*key, end, size));
+                taken.push((i, end, size));
                 end = (end + size).next_multiple_of(align);
             }
             rest = &rest[taken.len()..];
-            let start = Instant::now();
-            let buffer =
-                gpu.filled_buffer(&gpu.account, "weights", end, wgpu::BufferUsages::STORAGE, |sink| {
-                    taken.iter().try_for_each(|(key, offset, _)| upload(graph, key, *offset, sink))
-                })?;
-            for (key, offset, size) in taken {
-                uploaded.insert(key.clone(), Range { buffer: buffer.raw(), offset, size });
-            }
-            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            let (start, usage) = (Instant::now(), wgpu::BufferUsages::STORAGE);
+            let buffer = self.filled_buffer(&self.account, "weights", end, usage, |sink| {
+                taken.iter().try_for_each(|&(i, offset, _)| wanted[i].upload(name(i), offset, sink))
+            })?;
             event!(DEBUG, "weights uploaded", bytes = end, milliseconds = milliseconds(start));
+            self.counters.weight_bytes.fetch_add(end, Ordering::Relaxed);
+            for (i, offset, size) in taken {
+                let upload = Arc::new(Upload {
+                    range: Range { buffer: buffer.raw(), offset, size },
+                    _buffer: buffer.clone(),
+                    contents: wanted[i].clone(),
+                    among: Arc::downgrade(&self.uploads),
+                });
+                self.uploads.entries().insert(wanted[i].clone(), Arc::downgrade(&upload));
+                found.insert(&wanted[i], upload);
+            }
         }
-        Ok(keys.iter().filter_map(|key| uploaded.get(key).cloned()).collect())
+        Ok(wanted.iter().filter_map(|contents| found.get(contents).cloned()).collect())
     }
-}
-
-fn upload(graph: &Graph, key: &WeightKey, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
-    let value = graph.value(key.value);
-    let Some(tensor) = &value.constant else { return Ok(()) };
-    // Most lie on the device as in the file: one copy, from the mapped file to the mapped buffer.
-    let bytes =
-        words::to_device(tensor).map_err(|why| Error::Tensor(format!("weight '{}': {why}", value.name)))?;
-    match &key.packing {
-        Some(packing) => words::packed(&bytes, storage(tensor).bits(), packing, |bytes| sink(offset, bytes)),
-        None => sink(offset, &bytes),
-    }
-    Ok(())
 }

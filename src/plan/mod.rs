@@ -23,7 +23,7 @@ pub(crate) use fault::Outside;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
 pub(crate) use planner::Planner;
-pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId, WeightKey};
+pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId};
 
 pub(crate) use question::{Always, Multiple, Operand, Rank, Same, Tiling};
 use specialisation::Specialisation;

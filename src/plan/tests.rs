@@ -45,9 +45,10 @@ fn check_memory(plan: &Plan) {
         if let (Some(&first), Some(&last), Place::Arena) =
             (touched.first(), touched.last(), program.tensor(root).place)
         {
-            let start = plan.memory.offset(root).unwrap() + skip as u64 * 4;
-            assert!(start + tensor.count as u64 * 4 <= plan.memory.height);
-            lives.push((root, first, last, start, start + tensor.count as u64 * 4));
+            let start = plan.memory.offset(root).unwrap() + tensor.storage.offset(skip);
+            let end = start + tensor.filled();
+            assert!(end <= plan.memory.height);
+            lives.push((root, first, last, start, end));
         }
     }
     for (i, a) in lives.iter().enumerate() {
@@ -279,6 +280,30 @@ pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
     }
     let inputs = inputs_of(case).into_iter().map(Input::from).collect();
     Some((graph, inputs))
+}
+
+#[test]
+fn float16_takes_half_the_memory() {
+    let bytes = |dtype: DType| {
+        let mut sketch = Sketch::default();
+        let of = |shape: &[usize]| case::converted(&case::random(shape), dtype);
+        let (x, weights) =
+            (sketch.input("x"), [sketch.constant(of(&[48, 96])), sketch.constant(of(&[96, 48]))]);
+        sketch.graph.values[x.index()].dtype = Some(dtype);
+        let hidden = sketch.node("MatMul", &[], &[x, weights[0]]);
+        let shares = sketch.node("Softmax", &[], &[hidden]);
+        let y = sketch.node("MatMul", &[], &[shares, weights[1]]);
+        let y = sketch.node("Softmax", &[], &[y]);
+        sketch.graph.outputs.push(y);
+        let plan = planned(&sketch.graph, &[of(&[64, 48])], &Target::FLOOR).unwrap();
+        let weights = plan.program.bytes(|place| matches!(place, Place::Weight(_)));
+        assert!(plan.memory.height > 0 && weights > 0);
+        [plan.memory.height, weights]
+    };
+    let whole = bytes(DType::F32);
+    for dtype in [DType::F16, DType::BF16] {
+        assert_eq!(bytes(dtype).map(|bytes| 2 * bytes), whole, "{dtype}");
+    }
 }
 
 #[test]

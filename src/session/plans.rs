@@ -85,8 +85,7 @@ impl Plans {
             dispatches = costed.dispatches(),
             arena_bytes = costed.sizes.arena(),
         );
-        let needed =
-            || costed.bytes(&self.gpu, &entry.graph, &compiled.weights) + self.frames.growth(&costed.sizes);
+        let needed = || costed.bytes(&self.gpu, &entry.graph) + self.frames.growth(&costed.sizes);
         self.gpu.make_room("a plan, and the memory of its runs,", &needed)?;
         let executable =
             Executable::new(&self.gpu, &self.own, &entry.graph, costed, &compiled.weights, cancelled)?;

@@ -53,7 +53,8 @@ impl Half {
         let subnormal = [a, b, a * b].iter().any(|number| number.is_subnormal());
         expected == bits
             || (a * b).is_nan() && actual.is_nan()
-            || actual == 0.0 && (subnormal || (self.value)(expected) == 0.0)
+            || actual == 0.0 && (self.value)(expected) == 0.0
+            || subnormal && (actual == 0.0 || actual.is_nan())
     }
 }
 
