@@ -4,7 +4,10 @@
 //! Knows neither protobuf nor devices. Values are in static single assignment: one producer each. Nodes stand in
 //! topological order; `verify` checks both, and runs between passes.
 
+mod attributes;
 mod text;
+
+pub(crate) use attributes::{Attr, Attributes};
 
 use crate::{DType, Dim, Error, Result, Tensor};
 
@@ -49,6 +52,8 @@ pub(crate) struct Node<O> {
     pub(crate) op_type: String,
     /// The opset version imported for the operator's domain.
     pub(crate) opset: i64,
+    /// As the model, or a pass, declares them; `op` has what follows from them.
+    pub(crate) attributes: Attributes<O>,
     pub(crate) op: O,
     /// `None` for an optional input that is left out.
     pub(crate) inputs: Vec<Option<ValueId>>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Graph, Node, ValueId};
+use super::{Attr, Attributes, Graph, Node, ValueId};
 use crate::array::{Array, Numbers};
 use crate::{DType, Tensor};
 
@@ -10,16 +10,24 @@ use crate::{DType, Tensor};
 const WRITTEN: usize = 8;
 
 impl<O: fmt::Display> Graph<O> {
+    /// `%name`, or `%"a name"` where it would not end where it does.
+    fn name(&self, id: ValueId) -> String {
+        let name = &self.value(id).name;
+        let plain =
+            !name.is_empty() && !name.contains([' ', ',', ')', '"']) && !name.contains(char::is_control);
+        if plain { format!("%{name}") } else { format!("%{name:?}") }
+    }
+
     /// `%name: float32[batch, 3]`, as far as the model declares it.
     fn label(&self, id: ValueId) -> String {
         let value = self.value(id);
         match (value.dtype, &value.shape) {
-            (None, None) => format!("%{}", value.name),
+            (None, None) => self.name(id),
             (dtype, shape) => {
                 let dtype = dtype.map_or("?", |dtype| dtype.name());
                 let dims =
                     |dims: &Vec<_>| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                format!("%{}: {dtype}[{}]", value.name, shape.as_ref().map_or("...".into(), dims))
+                format!("{}: {dtype}[{}]", self.name(id), shape.as_ref().map_or("...".into(), dims))
             }
         }
     }
@@ -38,8 +46,9 @@ impl<O: fmt::Display> Graph<O> {
 
     fn node(&self, node: &Node<O>) -> String {
         let outputs = self.names(&node.outputs, |id| self.label(id));
-        let inputs = self.names(&node.inputs, |id| format!("%{}", self.value(id).name));
-        let mut text = format!("{outputs} = {}-{}({inputs}){}", node.op_type, node.opset, node.op);
+        let inputs = self.names(&node.inputs, |id| self.name(id));
+        let Node { op_type, opset, attributes, op, .. } = node;
+        let mut text = format!("{outputs} = {op_type}-{opset}({inputs}){attributes}{op}");
         let first = node.outputs.iter().flatten().next().map(|id| self.value(*id).name.as_str());
         if first != Some(&node.name) {
             text += &format!("  // {}", node.name);
@@ -60,6 +69,32 @@ fn written(tensor: &Tensor) -> String {
         Some(Numbers::Float(values)) => format!(" = {values:?}"),
         Some(Numbers::Int(values)) => format!(" = {values:?}"),
         Some(Numbers::Text(values)) => format!(" = {values:?}"),
+    }
+}
+
+/// ` { axis: -1, mode: "linear" }`: integers without a point, other numbers with one or an exponent.
+impl<O> fmt::Display for Attributes<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attributes: Vec<String> = self.0.iter().map(|(name, attr)| format!("{name}: {attr}")).collect();
+        if attributes.is_empty() { Ok(()) } else { write!(f, " {{ {} }}", attributes.join(", ")) }
+    }
+}
+
+impl<O> fmt::Display for Attr<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attr::Int(value) => write!(f, "{value}"),
+            Attr::Float(value) => write!(f, "{value:?}"),
+            Attr::String(value) => write!(f, "{value:?}"),
+            Attr::Ints(values) => write!(f, "{values:?}"),
+            Attr::Floats(values) => write!(f, "{values:?}"),
+            Attr::Strings(values) => write!(f, "{values:?}"),
+            Attr::Tensor(tensor) => {
+                write!(f, "{}{:?}{}", tensor.dtype(), tensor.shape(), written(tensor))
+            }
+            Attr::Graph(graph) => write!(f, "graph of {} nodes", graph.nodes.len()),
+            Attr::Other(kind) => f.write_str(kind),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl<'m> Importer<'m> {
                 attributes.insert(name, value);
             }
         }
-        Ok((Attributes(attributes), captures.into_values().flatten().collect()))
+        Ok((attributes.into_iter().collect(), captures.into_values().flatten().collect()))
     }
 
     /// The attribute itself, or the one of the enclosing function that it refers to; `None` if the caller of the

@@ -180,6 +180,7 @@ impl<'m> Importer<'m> {
                 let (name, op, reason) = (node.name.clone(), node.op_type.clone(), reason.clone());
                 self.unsupported.push(UnsupportedNode { node: name, op, opset, reason });
             }
+            node.attributes = attributes;
             node.outputs.truncate(last + 1);
             graph.complete(&mut node);
             graph.nodes.push(node);
@@ -451,7 +452,8 @@ impl<'m> Importer<'m> {
         let opset = self.opset(domain, op_type, &name)?;
         let op_type = if domain.is_empty() { op_type.clone() } else { format!("{domain}.{op_type}") };
         let op = Op::Unsupported(String::new());
-        self.graph().nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+        let attributes = Attributes::default();
+        self.graph().nodes.push(Node { name, op_type, opset, attributes, op, inputs, outputs });
         self.building().unparsed.push(unparsed);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Cases: a node with its inputs, on which the GPU is held against the reference. An operator's file lists those that
 //! matter; tests, shader validation and kernel benchmarks use the same list.
 
-use super::{Attributes, DType, NodeDef, Op, Tensor, parse};
+use super::{DType, Op, Tensor};
 pub(crate) use crate::Tolerance;
 use crate::graph::Value;
 use crate::ops::{Attr, Graph, Node};
@@ -134,45 +134,24 @@ pub(crate) fn graph_wanting(case: &Case, wanted: &[bool]) -> Result<Graph> {
     } else {
         format!("{}.{}", case.domain, case.op_type)
     };
-    let op = match operator(case, wanted) {
-        Ok(Op::Unsupported(reason)) => {
-            return Err(Error::Unsupported(vec![UnsupportedNode { node: name, op: op_type, opset, reason }]));
-        }
-        Ok(op) => op,
+    let outputs: Vec<_> =
+        graph.outputs.iter().zip(wanted).map(|(id, wanted)| wanted.then_some(*id)).collect();
+    graph.outputs = outputs.iter().copied().flatten().collect();
+    let attributes = case.attributes.iter().cloned().collect();
+    let (names, listed) = ((name.clone(), op_type.clone(), opset), vec![true; case.outputs]);
+    let mut node = match Node::parse(names, attributes, inputs, (outputs, &listed)) {
+        Ok(node) => node,
         Err(why) => {
             return Err(Error::Node { node: name, op: op_type, opset, inputs: types(&graph), reason: why.0 });
         }
     };
-    let outputs: Vec<_> =
-        graph.outputs.iter().zip(wanted).map(|(id, wanted)| wanted.then_some(*id)).collect();
-    graph.outputs = outputs.iter().copied().flatten().collect();
-    let mut node = Node { name, op_type, opset, op, inputs, outputs };
+    if let Op::Unsupported(reason) = node.op {
+        return Err(Error::Unsupported(vec![UnsupportedNode { node: name, op: op_type, opset, reason }]));
+    }
     graph.complete(&mut node);
     graph.nodes.push(node);
     graph.verify()?;
     Ok(graph)
-}
-
-fn operator(case: &Case, wanted: &[bool]) -> Result<Op, super::Why> {
-    let attributes = Attributes(case.attributes.iter().cloned().collect());
-    // A subgraph's captures are the last inputs, and no concern of the parser.
-    let captures: usize =
-        attributes.0.values().map(|a| if let Attr::Graph(g) = a { g.captures.len() } else { 0 }).sum();
-    let formal = case.inputs.len().saturating_sub(captures);
-    let inputs: Vec<bool> = case.inputs.iter().take(formal).map(Option::is_some).collect();
-    let listed = vec![true; case.outputs];
-    let (op_type, opset) = (case.op_type.as_str(), case.opset);
-    parse(
-        &case.domain,
-        &NodeDef {
-            op_type,
-            opset,
-            attributes: &attributes,
-            inputs: &inputs,
-            listed: &listed,
-            outputs: wanted,
-        },
-    )
 }
 
 fn types(graph: &Graph) -> String {

@@ -2,18 +2,59 @@
 
 use std::fmt;
 
-use super::Op;
+use super::{NodeDef, Op, Why};
+use crate::Result;
+use crate::facts::node_error;
 use crate::graph::{self, Value, ValueId};
 
 pub(crate) type Graph = graph::Graph<Op>;
 
 pub(crate) type Node = graph::Node<Op>;
 
+pub(crate) type Attr = graph::Attr<Op>;
+
+pub(crate) type Attributes = graph::Attributes<Op>;
+
 impl Node {
+    /// A node whose operator is parsed from its attributes. `listed`: for each output, whether the model names it.
+    pub(crate) fn parse(
+        (name, op_type, opset): (String, String, i64),
+        attributes: Attributes,
+        inputs: Vec<Option<ValueId>>,
+        (outputs, listed): (Vec<Option<ValueId>>, &[bool]),
+    ) -> Result<Node, Why> {
+        let op = {
+            let (domain, op_type) = op_type.rsplit_once('.').unwrap_or(("", &op_type));
+            // A subgraph's captures are the last inputs, and no concern of the parser.
+            let captures = attributes.0.values().map(|attr| match attr {
+                Attr::Graph(graph) => graph.captures.len(),
+                _ => 0,
+            });
+            let formal = inputs.len().saturating_sub(captures.sum());
+            let given: Vec<bool> = inputs[..formal].iter().map(Option::is_some).collect();
+            let wanted: Vec<bool> = outputs.iter().map(Option::is_some).collect();
+            let def =
+                NodeDef { op_type, opset, attributes: &attributes, inputs: &given, listed, outputs: &wanted };
+            super::parse(domain, &def)?
+        };
+        Ok(Node { name, op_type, opset, attributes, op, inputs, outputs })
+    }
+
     /// The inputs whose data the device reads, by input number; `None` for the others.
     pub(crate) fn data_inputs(&self) -> impl Iterator<Item = Option<ValueId>> {
         let operator = self.op.operator();
         self.inputs.iter().enumerate().map(move |(i, input)| input.filter(|_| operator.reads_data(i)))
+    }
+
+    /// The same operator, with these attributes besides the others.
+    pub(crate) fn set_attributes<const N: usize>(&mut self, new: [(&str, Attr); N]) -> Result<()> {
+        let mut attributes = self.attributes.clone();
+        attributes.0.extend(new.map(|(name, attr)| (name.to_string(), attr)));
+        let listed: Vec<bool> = self.outputs.iter().map(Option::is_some).collect();
+        let names = (self.name.clone(), self.op_type.clone(), self.opset);
+        *self = Node::parse(names, attributes, self.inputs.clone(), (self.outputs.clone(), &listed))
+            .map_err(|why| node_error(self, &[], why))?;
+        Ok(())
     }
 }
 
@@ -29,39 +70,14 @@ impl Graph {
     }
 }
 
-/// A node's attributes, as a graph's text has them behind the inputs.
+/// What a graph's text says of an operation besides its attributes.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::Unsupported(reason) => write!(f, "  unsupported: {reason}"),
-            op => f.write_str(&attributes(&format!("{:?}", op.operator()))),
+            _ => Ok(()),
         }
     }
-}
-
-/// ` { axis: -1 }` of `Softmax { axis: -1, perm: None }`: the operator's name is there already, and what a model leaves out
-/// is left out.
-fn attributes(parsed: &str) -> String {
-    let Some(start) = parsed.find(" {") else { return String::new() };
-    let mut text = parsed[start..].to_string();
-    while let Some(open) = text.find("Some(") {
-        let inside = open + "Some(".len();
-        let mut depth = 1;
-        let close = text[inside..].find(|c| {
-            depth += i32::from(c == '(') - i32::from(c == ')');
-            depth == 0
-        });
-        let Some(close) = close else { break };
-        text.replace_range(inside + close..inside + close + 1, "");
-        text.replace_range(open..inside, "");
-    }
-    while let Some(end) = text.find(": None") {
-        let name = text[..end].rfind([' ', '(', '{']).map_or(0, |at| at + 1);
-        let mut rest = end + ": None".len();
-        rest += if text[rest..].starts_with(", ") { 2 } else { 0 };
-        text.replace_range(name..rest, "");
-    }
-    text.replace(", }", " }")
 }
 
 #[cfg(test)]

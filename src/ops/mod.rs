@@ -4,7 +4,6 @@
 //! `infer`, `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
 
 pub(crate) mod accumulate;
-mod attributes;
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
@@ -23,8 +22,7 @@ pub(crate) mod window;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-pub(crate) use attributes::{Attr, Attributes};
-pub(crate) use graph::{Graph, Node};
+pub(crate) use graph::{Attr, Attributes, Graph, Node};
 
 pub(crate) use crate::array::Array;
 pub(crate) use crate::error::{Why, refuse};

@@ -22,10 +22,6 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Transpose {
-    pub(crate) fn new(perm: Vec<usize>) -> Transpose {
-        Transpose { perm: Some(perm.into_iter().map(|axis| axis as i64).collect()) }
-    }
-
     /// The order of the axes, if it does not depend on the rank.
     pub(crate) fn fixed_perm(&self) -> Option<Vec<usize>> {
         let perm = self.perm.as_ref()?;

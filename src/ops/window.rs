@@ -160,8 +160,8 @@ impl Window {
         }
     }
 
-    /// The same with so much more padding, before and after each axis; `None` where `auto_pad` decides.
-    pub(crate) fn padded(&self, ends: &[(i64, i64)]) -> Option<Window> {
+    /// The pads with `ends` more, before and after each axis; `None` where `auto_pad` decides, or they are too large.
+    pub(crate) fn padded(&self, ends: &[(i64, i64)]) -> Option<Vec<i64>> {
         let mut pads = vec![0; 2 * ends.len()];
         match (self.auto_pad, &self.pads) {
             (AutoPad::NotSet, Some(own)) if own.len() == pads.len() => pads.clone_from(own),
@@ -173,7 +173,7 @@ impl Window {
             pads[d + ends.len()] = pads[d + ends.len()].saturating_add(end);
         }
         let fits = pads.iter().all(|pad| (0..LIMIT).contains(pad));
-        fits.then(|| Window { pads: Some(pads), auto_pad: AutoPad::NotSet, ..self.clone() })
+        fits.then_some(pads)
     }
 
     /// `total` padding before and after; the odd one goes where `auto_pad` says.

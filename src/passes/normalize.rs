@@ -6,7 +6,7 @@ use super::pattern::Pattern;
 use crate::Result;
 use crate::graph::ValueId;
 use crate::ops::normalization::Normalization;
-use crate::ops::{Graph, NEWEST_OPSET, Op};
+use crate::ops::{Attr, Graph, NEWEST_OPSET, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let pattern = Pattern::of(graph);
@@ -15,9 +15,12 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     for (n, found) in &found {
         let node = &mut graph.nodes[*n];
         let name = if found.centered { "LayerNormalization" } else { "RMSNormalization" };
-        node.op = Normalization::of_last_axes(found.axis, found.centered, found.epsilon).into();
-        (node.op_type, node.opset) = (name.into(), NEWEST_OPSET);
         node.inputs = vec![Some(found.x)];
+        let attributes = [("axis", Attr::Int(found.axis)), ("epsilon", Attr::Float(found.epsilon))];
+        (node.op_type, node.opset) = (name.into(), NEWEST_OPSET);
+        node.attributes = attributes.into_iter().collect();
+        // A model's has a scale; this one's is whatever follows it.
+        node.op = Normalization::of_last_axes(found.axis, found.centered, found.epsilon).into();
     }
     Ok(!found.is_empty())
 }

@@ -3,22 +3,23 @@
 use super::pattern::Pattern;
 use crate::Result;
 use crate::graph::ValueId;
-use crate::ops::{Graph, Op};
+use crate::ops::{Attr, Graph, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
     for n in 0..graph.nodes.len() {
-        if let Some((op, unpadded)) = padded(graph, n) {
-            graph.nodes[n].op = op;
-            graph.nodes[n].inputs[0] = Some(unpadded);
+        if let Some((pads, unpadded)) = padded(graph, n) {
+            let node = &mut graph.nodes[n];
+            node.inputs[0] = Some(unpadded);
+            node.set_attributes([("auto_pad", Attr::String("NOTSET".into())), ("pads", Attr::Ints(pads))])?;
             changed = true;
         }
     }
     Ok(changed)
 }
 
-/// Convolution `n` with the padding of the Pad before it, if nothing else uses that, and what is padded there.
-fn padded(graph: &Graph, n: usize) -> Option<(Op, ValueId)> {
+/// The pads of convolution `n` with those of the Pad before it, if nothing else uses that, and what is padded there.
+fn padded(graph: &Graph, n: usize) -> Option<(Vec<i64>, ValueId)> {
     let Op::Conv(conv) = &graph.nodes[n].op else { return None };
     let pattern = Pattern::of(graph);
     let &[Some(x), Some(weights), ..] = &graph.nodes[n].inputs[..] else { return None };
@@ -31,5 +32,5 @@ fn padded(graph: &Graph, n: usize) -> Option<(Op, ValueId)> {
     let fill = input(2).map_or(Some(None), |id| pattern.number(id).map(Some))?;
     let ends = pad.zeros(rank, [list(1)?, list(3)?], fill)?;
     let (&[(0, 0), (0, 0)], space) = ends.split_first_chunk::<2>()? else { return None };
-    Some((conv.padded(space)?.into(), input(0)?))
+    Some((conv.padded(space)?, input(0)?))
 }

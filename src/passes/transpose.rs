@@ -2,8 +2,7 @@
 
 use super::replace_uses;
 use crate::Result;
-use crate::ops::transpose::Transpose;
-use crate::ops::{Graph, Op};
+use crate::ops::{Attr, Graph, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
@@ -29,9 +28,10 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
         };
         let Some(first) = first.fixed_perm().filter(|first| first.len() == perm.len()) else { continue };
         let source = *source;
-        let merged = perm.iter().map(|&axis| first[axis]).collect();
-        graph.nodes[n].op = Transpose::new(merged).into();
-        graph.nodes[n].inputs = vec![Some(source)];
+        let merged = perm.iter().map(|&axis| first[axis] as i64).collect();
+        let node = &mut graph.nodes[n];
+        node.inputs = vec![Some(source)];
+        node.set_attributes([("perm", Attr::Ints(merged))])?;
         changed = true;
     }
     Ok(changed)

@@ -17,7 +17,7 @@ use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar, Wide};
 use crate::kernels::fused::Fused;
 use crate::kernels::{Access, Kernel, Storage, Target};
-use crate::ops::{Graph, Node, Op};
+use crate::ops::{Attributes, Graph, Node, Op};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// Sizes and strides of what one dimension is read as.
@@ -161,6 +161,7 @@ fn output(
         name: name.clone(),
         op_type: "Identity".into(),
         opset: 1,
+        attributes: Attributes::default(),
         op: Op::Unsupported(String::new()),
         inputs: vec![Some(id)],
         outputs: vec![],

@@ -2,7 +2,9 @@
 
 mod hostile;
 pub(crate) mod open;
+mod passes;
 pub(crate) mod random;
 mod readme;
 mod rooms;
 mod sizes;
+mod text;

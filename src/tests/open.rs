@@ -8,7 +8,7 @@ use crate::facts::{Facts, Input};
 use crate::graph::{Value, ValueId};
 use crate::kernels::Target;
 use crate::ops::case::{self, splitmix};
-use crate::ops::{self, Attr, Attributes, Node, NodeDef, Op};
+use crate::ops::{self, Attr, Node, Op};
 use crate::plan::tests::planner;
 use crate::{DType, Tensor};
 
@@ -342,29 +342,19 @@ impl Open {
         inputs: &[Option<ValueId>],
         outputs: usize,
     ) -> Option<ValueId> {
-        let attributes = Attributes(attributes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect());
-        let opset = ops::NEWEST_OPSET;
-        let (given, wanted): (Vec<bool>, _) =
-            (inputs.iter().map(Option::is_some).collect(), vec![true; outputs]);
-        let def = NodeDef {
-            op_type,
-            opset,
-            attributes: &attributes,
-            inputs: &given,
-            outputs: &wanted,
-            listed: &wanted,
-        };
-        let op = match ops::parse("", &def) {
-            Ok(Op::Unsupported(why)) => panic!("{op_type}: {why}"),
-            op => op.ok()?,
-        };
+        let attributes = attributes.iter().map(|(name, attr)| (*name, attr.clone())).collect();
         let graph = &mut self.sketch.graph;
         let first = graph.values.len() as u32;
-        let outputs = (first..first + outputs as u32)
-            .map(|i| Some(graph.add_value(Value { name: format!("v{i}"), ..Value::default() })))
-            .collect();
-        let (name, op_type) = (format!("v{first}"), op_type.to_string());
-        graph.nodes.push(Node { name, op_type, opset, op, inputs: inputs.to_vec(), outputs });
+        let names = (format!("v{first}"), op_type.to_string(), ops::NEWEST_OPSET);
+        let ids = (first..first + outputs as u32).map(|id| Some(ValueId(id))).collect();
+        let node = Node::parse(names, attributes, inputs.to_vec(), (ids, &vec![true; outputs])).ok()?;
+        if let Op::Unsupported(why) = &node.op {
+            panic!("{op_type}: {why}");
+        }
+        for id in first..first + outputs as u32 {
+            graph.add_value(Value { name: format!("v{id}"), ..Value::default() });
+        }
+        graph.nodes.push(node);
         Some(ValueId(first))
     }
 

@@ -3,7 +3,7 @@
 //! as exporters do.
 
 use crate::graph::{Value, ValueId};
-use crate::ops::{self, Attr, Attributes, Graph, Node, NodeDef, case};
+use crate::ops::{self, Attr, Graph, Node, case};
 use crate::{DType, Tensor};
 
 /// A graph under construction, of the newest opset.
@@ -38,28 +38,18 @@ impl Sketch {
         inputs: &[ValueId],
         outputs: usize,
     ) -> ValueId {
-        let attributes = Attributes(attributes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect());
+        let attributes = attributes.iter().map(|(name, attr)| (*name, attr.clone())).collect();
         let opset = ops::NEWEST_OPSET;
-        let (given, wanted) = (vec![true; inputs.len()], vec![true; outputs]);
-        let def = NodeDef {
-            op_type,
-            opset,
-            attributes: &attributes,
-            inputs: &given,
-            listed: &wanted,
-            outputs: &wanted,
-        };
-        let op = ops::parse("", &def).unwrap();
         let first = self.graph.values.len() as u32;
         let name = format!("v{first}");
         let outputs = (first..first + outputs as u32).map(|i| {
             self.graph.add_value(Value { name: format!("v{i}"), ..Value::default() });
             Some(ValueId(i))
         });
-        let outputs = outputs.collect();
+        let outputs: Vec<_> = outputs.collect();
         let inputs = inputs.iter().map(|&id| Some(id)).collect();
-        let op_type = op_type.to_string();
-        self.graph.nodes.push(Node { name, op_type, opset, op, inputs, outputs });
+        let (names, listed) = ((name, op_type.to_string(), opset), vec![true; outputs.len()]);
+        self.graph.nodes.push(Node::parse(names, attributes, inputs, (outputs, &listed)).unwrap());
         ValueId(first)
     }
 

@@ -9,12 +9,12 @@ use crate::error::{Why, refuse};
 /// One attribute's value.
 #[allow(dead_code)] // Subgraphs are kept for control flow, which is to come.
 #[derive(Clone, Debug)]
-pub(crate) enum Attr {
+pub(crate) enum Attr<O> {
     Int(i64),
     Float(f32),
     String(String),
     Tensor(Tensor),
-    Graph(Box<Graph>),
+    Graph(Box<Graph<O>>),
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     Strings(Vec<String>),
@@ -22,7 +22,7 @@ pub(crate) enum Attr {
     Other(&'static str),
 }
 
-impl Attr {
+impl<O> Attr<O> {
     fn kind(&self) -> &'static str {
         match self {
             Attr::Int(_) => "int",
@@ -39,8 +39,14 @@ impl Attr {
 }
 
 /// A node's attributes by name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Attributes(pub(crate) BTreeMap<String, Attr>);
+#[derive(Clone, Debug)]
+pub(crate) struct Attributes<O>(pub(crate) BTreeMap<String, Attr<O>>);
+
+impl<O> Default for Attributes<O> {
+    fn default() -> Attributes<O> {
+        Attributes(BTreeMap::new())
+    }
+}
 
 /// `name(key)`: the attribute, `None` if it is absent, a refusal if it has another kind.
 macro_rules! getters {
@@ -56,8 +62,14 @@ macro_rules! getters {
     )* };
 }
 
-impl Attributes {
-    getters!(int: Int -> i64, float: Float -> f32, string: String -> String, tensor: Tensor -> Tensor, graph: Graph -> Box<Graph>,
+impl<N: Into<String>, O> FromIterator<(N, Attr<O>)> for Attributes<O> {
+    fn from_iter<T: IntoIterator<Item = (N, Attr<O>)>>(attributes: T) -> Attributes<O> {
+        Attributes(attributes.into_iter().map(|(name, attr)| (name.into(), attr)).collect())
+    }
+}
+
+impl<O: Clone> Attributes<O> {
+    getters!(int: Int -> i64, float: Float -> f32, string: String -> String, tensor: Tensor -> Tensor, graph: Graph -> Box<Graph<O>>,
         ints: Ints -> Vec<i64>, floats: Floats -> Vec<f32>, strings: Strings -> Vec<String>);
 
     pub(crate) fn int_or(&self, key: &str, default: i64) -> Result<i64, Why> {
