@@ -1,5 +1,5 @@
 //! The CPU reference: runs a graph node by node with the operators' `eval`. Obvious before fast; the GPU is checked
-//! against it, so it shares nothing with lowering beyond shapes.
+//! against it, so it shares little with lowering beyond shapes (ARCHITECTURE says what).
 
 use std::sync::Arc;
 

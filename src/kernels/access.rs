@@ -38,8 +38,13 @@ impl Access {
         matches!(self.dims[..], [] | [(_, 1)])
     }
 
-    /// The same elements where those that this access names are not in a tensor, but lie in it as `inner` says; `None`
-    /// where that takes more than a stride per dimension.
+    /// The access to a tensor that reads what this one reads of a value, where the value itself lies in the tensor as `inner`
+    /// says. `None` where that takes more than a stride per dimension.
+    ///
+    /// An example: a value of shape `[3, 2]` is the transpose of a tensor `[2, 3]`, so it lies there as `inner`: base 0 and
+    /// dimensions (3, stride 1), (2, stride 3). Its last row is this access: base 4, dimension (2, stride 1). Element 4 of the
+    /// value is its coordinates (2, 0), and so the tensor's element 2; one step along the row is one along `inner`'s second
+    /// dimension. The result: base 2, dimension (2, stride 3).
     pub(crate) fn within(&self, inner: &Access) -> Option<Access> {
         if inner.is_dense() {
             return Some(Access { base: self.base + inner.base, dims: self.dims.clone() });

@@ -1,8 +1,12 @@
 //! Fusion: pointwise operators of one shape become one kernel, and become the epilogue of the matmul, convolution or
 //! reduction before them.
 //!
-//! A unit is a set of nodes computed by one lowering. Units stay convex: nothing outside depends on one node of a unit
-//! and feeds another.
+//! A unit is a set of nodes computed by one lowering, and becomes one kernel call, or the last of several. An example:
+//! `MatMul`, `Add` of a bias and `Relu` are one unit. Its *anchor* is the MatMul; `Add` and `Relu` are its epilogue, which the
+//! kernel computes of each element before it stores it. A `Mul` before the MatMul may be its prologue, which the kernel
+//! computes of each element that it loads.
+//!
+//! Units stay convex: no node outside a unit depends on one of its nodes and feeds another. Otherwise neither could run first.
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -16,9 +20,10 @@ use crate::kernels::expr::{Builder, Scalar, Wide};
 use crate::kernels::{MAX_BINDINGS, fused_tensors};
 use crate::ops::{Graph, Node};
 
-/// Operands of an epilogue; the rest of the bindings are the anchor's own.
+/// An epilogue's operands: the anchor needs the other bindings.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
-/// Operands of a prologue but one, and of the epilogue there: a normalisation of rows that are cut has six bindings itself.
+/// Operands of a prologue and its anchor's epilogue together, not counting the prologue's first, which takes the place of the
+/// anchor's input: a normalisation of rows that are cut into parts has six bindings of its own.
 const MAX_PROLOGUE_OPERANDS: usize = 2;
 /// Nodes of a prologue, which may be computed once for each pass over a row: cheap ones.
 const MAX_PROLOGUE: usize = 4;
@@ -34,7 +39,7 @@ pub(crate) struct Unit {
     pub(crate) anchor: Option<NodeId>,
     /// Pointwise nodes that compute the anchor's input 0, in topological order.
     pub(crate) prologue: Vec<NodeId>,
-    /// Pointwise nodes, in topological order; behind the anchor, if there is one.
+    /// Pointwise nodes, in topological order: the anchor's epilogue, if there is an anchor.
     pub(crate) pointwise: Vec<NodeId>,
     /// Values that are needed outside.
     pub(crate) outputs: Vec<ValueId>,
@@ -47,19 +52,23 @@ impl Unit {
     }
 }
 
-/// What fusion asks of a value that planning may know: whether it is a binding.
+/// What planning knows of a value: one that it knows may need no binding. An example: of `x * 0.5`, `x` is `Nothing` and `0.5`
+/// is `Single`, a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Known {
-    No,
-    Yes,
+enum Knowledge {
+    /// A run computes it.
+    Nothing,
+    /// Planning knows its elements.
+    Elements,
+    /// Planning knows its one element.
     Single,
 }
 
-fn known(facts: &Facts, value: usize) -> Known {
+fn known(facts: &Facts, value: usize) -> Knowledge {
     match facts.get(ValueId(value as u32)).filter(|fact| fact.constant().is_some()) {
-        None => Known::No,
-        Some(fact) if fact.count() == 1 => Known::Single,
-        Some(_) => Known::Yes,
+        None => Knowledge::Nothing,
+        Some(fact) if fact.count() == 1 => Knowledge::Single,
+        Some(_) => Knowledge::Elements,
     }
 }
 
@@ -67,8 +76,8 @@ fn known(facts: &Facts, value: usize) -> Known {
 #[derive(Debug)]
 pub(crate) struct Units {
     pub(crate) all: Vec<Unit>,
-    /// Of each value.
-    known: Vec<Known>,
+    /// What was known of each value when nodes were fused.
+    known: Vec<Knowledge>,
 }
 
 impl Units {
@@ -77,11 +86,11 @@ impl Units {
         Units { all: units(graph, facts, options), known }
     }
 
-    /// Whether the units do for other sizes too: as much is known, and what is fused still has one shape.
+    /// Whether the units fit other sizes too: the same values are known, and the nodes of each unit still have one shape.
     pub(crate) fn fit(&self, graph: &Graph, facts: &Facts) -> bool {
-        let same = |(value, &before): (usize, &Known)| {
+        let same = |(value, &before): (usize, &Knowledge)| {
             let now = known(facts, value);
-            (before == Known::No) == (now == Known::No) && now >= before
+            (before == Knowledge::Nothing) == (now == Knowledge::Nothing) && now >= before
         };
         let shape = |node: &NodeId| {
             let output = graph.nodes[node.index()].outputs.first().copied().flatten();
@@ -97,8 +106,8 @@ impl Units {
     }
 }
 
-/// Whether fused code may hold the node: its operator is a scalar expression of these inputs, and they are no more than a kernel
-/// reads. And whether that reports values that do not fit.
+/// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for these.
+/// And whether that expression reports values that do not fit.
 fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return (false, false) };
@@ -177,13 +186,13 @@ struct Fuser<'a> {
     facts: &'a Facts,
     live: Liveness,
     producer: Vec<Option<NodeId>>,
-    /// Of each node, whether its expression reports: the fault words are a binding, and only kernels over elements have it.
+    /// For each node, whether its expression reports values that do not fit. Only kernels over elements have the fault words.
     reports: Vec<bool>,
     /// The unit of each node.
     unit_of: Vec<usize>,
     units: Vec<Option<Unit>>,
-    /// Units in an order in which each comes after those that it depends on, and where each unit is there. A unit that was
-    /// merged into another has a place still.
+    /// Units by number, each after the units that it depends on, and the place of each unit in that order. A unit that was merged
+    /// into another keeps its place.
     order: Vec<usize>,
     place: Vec<usize>,
 }
@@ -220,8 +229,8 @@ impl Fuser<'_> {
         readers.map(|n| self.unit_of[n.index()]).filter(move |&unit| unit != number && unit != usize::MAX)
     }
 
-    /// Of the units in the places from that of `first` to that of `last`, whether each depends on `first`; `None` if `last` does
-    /// through one of them.
+    /// For each unit from the place of `first` to that of `last`, whether it depends on `first`. `None` if `last` depends on
+    /// `first` through one of them.
     fn behind(&self, first: usize, last: usize) -> Option<Vec<bool>> {
         let start = self.place[first];
         let mut behind = vec![false; self.place[last] - start + 1];
@@ -254,7 +263,7 @@ impl Fuser<'_> {
             unit.pointwise.extend(moved.pointwise);
             unit.pointwise.sort();
         }
-        // What depends on the first of the two comes behind both.
+        // The units between the two that depend on the first of them come after both.
         let places = self.place[first]..=self.place[last];
         let (mut order, mut after) = (Vec::new(), vec![a]);
         for (&unit, behind) in self.order[places.clone()].iter().zip(behind) {
@@ -312,7 +321,7 @@ impl Fuser<'_> {
         }
     }
 
-    /// Joins pointwise units of one shape that read the same value, of which neither makes the other's.
+    /// Joins pointwise units of one shape that read the same value and do not depend on each other.
     fn join_siblings(&mut self, value: ValueId) {
         let mut units: Vec<usize> =
             self.live.readers[value.index()].iter().map(|node| self.unit_of[node.index()]).collect();

@@ -349,7 +349,7 @@ impl<'a> Lower<'a> {
         outputs.filter_map(|id| self.facts.get(*id)).any(|fact| Wide::of(fact.dtype, 0).is_some())
     }
 
-    /// Whether output `i` has 64-bit integers, of which the device holds 32 bits: kernels report what does not fit.
+    /// Whether output `i` has 64-bit integers. The device holds 32 bits of each: kernels report what does not fit.
     pub(crate) fn is_wide(&self, i: usize) -> bool {
         self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())
     }
@@ -359,7 +359,7 @@ impl<'a> Lower<'a> {
         self.report = Some(Report::Index { input, outside });
     }
 
-    /// Input `i`, of which elements that are not from `low` to `high` are reported, and are the nearest that is; as i32.
+    /// Input `i` as i32: elements outside of `low` to `high` are reported, and become the nearest inside.
     pub(crate) fn within(&mut self, i: usize, low: i64, high: i64) -> Result<TensorId, Why> {
         self.within_or(i, low, high, None)
     }

@@ -217,7 +217,7 @@ impl<'a> Probes<'a> {
         None
     }
 
-    /// The inputs with these dimensions changed by so many elements; `None` if nothing would be left of one.
+    /// The inputs with dimensions changed by the given numbers of elements; `None` if a size would be 0 or less.
     fn moved(&self, moves: &[(usize, i64)]) -> Option<Vec<Input>> {
         let mut inputs = self.inputs.to_vec();
         for &(at, by) in moves {

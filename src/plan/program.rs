@@ -217,7 +217,7 @@ impl Program {
         given("tensors that lie alike", moved.all(|storage| Some(storage) == first))
     }
 
-    /// Bytes of all tensors whose place is such a one.
+    /// Bytes of all tensors in places that `of` accepts.
     pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
         self.tensors.iter().filter(|tensor| of(tensor.place)).map(DeviceTensor::bytes).sum()
     }

@@ -72,11 +72,11 @@ pub(crate) struct Specialisation {
     order: super::order::Order,
 }
 
-/// How often an answer has become another than it was for the plans before.
+/// How often an answer has changed since the first plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub(super) answers: usize,
-    /// Tiles of which there are more to choose from.
+    /// A tile was added to those to choose from.
     pub(super) tiles: usize,
 }
 
@@ -304,7 +304,8 @@ impl Lower<'_> {
         })
     }
 
-    /// The dimensions, behind as many times `none` as make them the most of all plans so far. `none` changes nothing: size 1.
+    /// The dimensions with `none` before them, repeated until there are as many as in any plan so far. `none` is a dimension of
+    /// size 1, which changes nothing: `[(8, 4), (4, 1)]` becomes `[(1, 0), (8, 4), (4, 1)]` where another plan had three.
     pub(crate) fn padded<T: Clone, C>(&mut self, question: Rank, dims: C, none: T) -> C
     where
         C: AsRef<[T]> + IntoIterator<Item = T> + FromIterator<T>,

@@ -11,25 +11,38 @@ use crate::plan::tests::planned;
 const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";
 const END: &str = "<!-- /operators -->\n";
 
-/// Whether the case can be planned for a device of the floor.
-fn runs_on_device(case: &Case) -> bool {
-    let Ok(graph) = graph_of_case(case) else { return false };
+/// Where an operator is computed; the last that some case shows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Reference,
+    /// While planning, on the host.
+    Planning,
+    Device,
+}
+
+/// Where the case is computed for a device of the floor.
+fn place(case: &Case) -> Place {
+    let Ok(graph) = graph_of_case(case) else { return Place::Reference };
     let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
     let inputs: Vec<Tensor> = given.filter_map(|(_, tensor)| tensor.clone()).collect();
-    planned(&graph, &inputs, &Target::FLOOR).is_ok()
+    match planned(&graph, &inputs, &Target::FLOOR) {
+        Err(_) => Place::Reference,
+        Ok(plan) if plan.program.calls.is_empty() => Place::Planning,
+        Ok(_) => Place::Device,
+    }
 }
 
 fn table() -> String {
-    let mut operators: BTreeMap<String, (i64, bool)> = BTreeMap::new();
+    let mut operators: BTreeMap<String, (i64, Place)> = BTreeMap::new();
     for row in rows() {
         let name =
             if row.domain.is_empty() { row.name.into() } else { format!("{}.{}", row.domain, row.name) };
-        let device = (row.cases)().iter().any(runs_on_device);
-        let entry = operators.entry(name).or_insert((row.opsets.0, false));
-        *entry = (entry.0.min(row.opsets.0), entry.1 || device);
+        let place = (row.cases)().iter().map(place).max().unwrap_or(Place::Reference);
+        let entry = operators.entry(name).or_insert((row.opsets.0, place));
+        *entry = (entry.0.min(row.opsets.0), entry.1.max(place));
     }
-    let list = |device: bool| {
-        let chosen = operators.iter().filter(|(_, (_, on_device))| *on_device == device);
+    let list = |place: Place| {
+        let chosen = operators.iter().filter(|(_, (_, own))| *own == place);
         // Older models are not read.
         let first = |name: &str, since: i64| if name.contains('.') { since } else { since.max(7) };
         chosen.map(|(name, (since, _))| format!("{name} {}", first(name, *since))).collect::<Vec<_>>()
@@ -38,7 +51,11 @@ fn table() -> String {
         "{} operators; the number is the first opset, the last is {NEWEST_OPSET}.\n",
         operators.len()
     );
-    for (place, names) in [("On the device", list(true)), ("On the CPU reference only", list(false))] {
+    for (place, names) in [
+        ("On the device", list(Place::Device)),
+        ("While planning, from constants and shapes", list(Place::Planning)),
+        ("On the CPU reference only", list(Place::Reference)),
+    ] {
         if !names.is_empty() {
             let (count, names) = (names.len(), names.join(", "));
             text += &format!("\n<details><summary>{place} ({count})</summary>\n\n{names}\n\n</details>\n");
