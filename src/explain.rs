@@ -61,7 +61,7 @@ impl Session {
     /// ```
     pub fn explain(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<String> {
         let given = self.given(inputs)?;
-        let plan = given.plan()?;
+        let plan = self.plan_of(&given)?;
         match stage {
             Stage::Program => Ok(plan.program.text(&given.entry.graph)),
             Stage::Memory => Ok(plan.memory.text(&plan.program)),

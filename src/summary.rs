@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::graph::NodeId;
 use crate::ops::Graph;
-use crate::plan::{OutputSource, Plan, Program};
+use crate::plan::{OutputSource, Place, Plan, Program};
 
 /// GPU time of one dispatch.
 ///
@@ -85,12 +85,12 @@ pub struct PlanSummary {
     pub max_live_bytes: u64,
     /// Bytes of all intermediate tensors together.
     pub without_reuse_bytes: u64,
-    /// Bytes of the weights that this session has on the device.
+    /// Bytes of the weights that a run reads.
     pub weight_bytes: u64,
 }
 
 impl PlanSummary {
-    pub(crate) fn new(graph: &Graph, plan: &Plan, weight_bytes: u64) -> PlanSummary {
+    pub(crate) fn new(graph: &Graph, plan: &Plan) -> PlanSummary {
         let Program { calls, device_nodes, outputs, .. } = &plan.program;
         let on_device = |n: usize| device_nodes.contains(&NodeId(n as u32));
         let planned = graph.nodes.iter().enumerate().filter(|(n, _)| !on_device(*n)).map(|(_, node)| node);
@@ -106,7 +106,7 @@ impl PlanSummary {
             arena_bytes: plan.memory.height,
             max_live_bytes: plan.memory.max_live,
             without_reuse_bytes: plan.memory.total,
-            weight_bytes,
+            weight_bytes: plan.program.bytes(|place| matches!(place, Place::Weight(_))),
         }
     }
 }

@@ -90,7 +90,7 @@ fn a_second_shape_of_a_model_makes_no_pipeline() {
                 let tensors: Vec<Tensor> = model.inputs().iter().map(|input| tensor(input.dtype)).collect();
                 let names = model.inputs().iter().map(|input| input.name.as_str());
                 let inputs: Vec<(&str, &Tensor)> = names.zip(&tensors).collect();
-                session.plan(&inputs).unwrap();
+                session.prepare(&inputs).unwrap();
                 let made = device.counters().pipelines;
                 let first = *pipelines.get_or_insert(made);
                 assert_eq!(made, first, "{name} for {shape:?} on {}", adapter.name);

@@ -51,9 +51,10 @@ pub fn tiles() -> Vec<String> {
     Block::ALL.iter().map(name).collect()
 }
 
-/// Plans a run on these inputs, and makes no object of the device. Returns the number of dispatches.
+/// Plans a run on these inputs anew, and makes no object of the device. Returns the number of dispatches.
+#[cfg(feature = "internals")]
 pub fn plan(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<usize> {
-    Ok(session.given(inputs)?.plan()?.program.calls.len())
+    Ok(session.given(inputs)?.plan_anew()?.program.calls.len())
 }
 
 /// Nodes of the graph that a session plans: the model's, after the passes.

@@ -1,14 +1,14 @@
 //! `Entry`: a graph to run, with what planning knows of it, and inputs that fit it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{SessionOptions, no_plans};
 use crate::facts::{self, Input as Known, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::ValueId;
 use crate::ops::Graph;
-use crate::plan::{Options, Planner};
+use crate::plan::{Options, Plan, Planner};
 use crate::{DType, Device, Dim, InputError, Result, Tensor};
 
 /// A graph, and what has been planned and uploaded for it.
@@ -24,8 +24,30 @@ pub(crate) struct Entry {
 
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) planner: Planner,
+    planner: Planner,
     pub(super) weights: Weights,
+    /// The last plan that somebody only looked at. The run it is of takes it: the first plan of a graph settles more than
+    /// later ones of the same sizes.
+    looked_at: Mutex<Option<(Signature, Plan)>>,
+}
+
+impl Compiled {
+    /// The plan to make ready for this signature.
+    pub(super) fn plan(&self, known: &[Known], signature: &Signature) -> Result<Plan> {
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        match looked_at.take_if(|(of, _)| of == signature) {
+            Some((_, plan)) => Ok(plan),
+            None => self.planner.plan(known),
+        }
+    }
+
+    /// The plan for this signature, to look at: nothing is made on the device.
+    fn look_at(&self, known: &[Known], signature: Signature) -> Result<Plan> {
+        let plan = self.plan(known, &signature)?;
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *looked_at = Some((signature, plan.clone()));
+        Ok(plan)
+    }
 }
 
 /// Inputs that fit the graph of `entry`, in its order.
@@ -48,6 +70,7 @@ impl Entry {
             Some(gpu) => Some(Compiled {
                 planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
                 weights: Weights::default(),
+                looked_at: Mutex::default(),
             }),
             None => None,
         };
@@ -94,7 +117,13 @@ impl<G: Given> Ordered<G> {
     }
 
     /// The plan of a run on these inputs; nothing is made on the device.
-    pub(crate) fn plan(&self) -> Result<crate::plan::Plan> {
+    pub(crate) fn plan(&self) -> Result<Plan> {
+        self.entry.compiled()?.look_at(&self.known(), self.signature()?)
+    }
+
+    /// The same, planned anew each time.
+    #[cfg(feature = "internals")]
+    pub(crate) fn plan_anew(&self) -> Result<Plan> {
         self.entry.compiled()?.planner.plan(&self.known())
     }
 

@@ -17,6 +17,7 @@ pub use prepare::Known;
 use crate::gpu::{DeviceTensor, Executable, Gpu, Input};
 use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
+use crate::plan::Plan;
 use crate::{
     DType, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result, Tensor,
     UnsupportedNode, ValueInfo, reference,
@@ -231,15 +232,22 @@ impl Session {
         Ok(Outputs::new(&entry.names, tensors))
     }
 
-    /// What a run on inputs of these shapes dispatches, and what memory it takes. Nothing runs; the plan is kept for runs to
-    /// come. See [`PlanSummary`] for an example.
+    /// What a run on inputs of these shapes dispatches, and what memory it takes. Nothing runs, and nothing is made on the
+    /// device ([`Session::prepare`] does that). See [`PlanSummary`] for an example.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
     pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
         let given = self.given(inputs)?;
-        let executable = self.core.executable(&given)?;
-        Ok(PlanSummary::new(&given.entry.graph, &executable.plan, given.entry.weight_bytes()))
+        Ok(PlanSummary::new(&given.entry.graph, &self.plan_of(&given)?))
+    }
+
+    /// The plan of a run on these inputs: the one that is ready, or one made to be looked at.
+    pub(crate) fn plan_of(&self, given: &Ordered<Input>) -> Result<Plan> {
+        match self.core.plans()?.find(&given.entry, &given.signature()?) {
+            Some(executable) => Ok(executable.plan.clone()),
+            None => given.plan(),
+        }
     }
 
     /// Runs once, one pass for each kernel, and measures each on the device, in the order of dispatch. The kernels together

@@ -77,7 +77,7 @@ impl Plans {
         cancelled: &AtomicBool,
     ) -> Result<Arc<Executable>> {
         let (compiled, start) = (entry.compiled()?, Instant::now());
-        let costed = Costed::new(&self.gpu, compiled.planner.plan(known)?);
+        let costed = Costed::new(&self.gpu, compiled.plan(known, &signature)?);
         event!(
             DEBUG,
             "plan made",

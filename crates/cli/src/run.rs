@@ -29,6 +29,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     let device = args.device.open()?;
     let start = Instant::now();
     let session = Session::new(&device, &model, SessionOptions::default())?;
+    session.prepare(&named(&inputs))?;
     let plan = if device.is_reference() { None } else { Some(session.plan(&named(&inputs))?) };
     let (plan_ms, start) = (milliseconds(start), Instant::now());
     let outputs = session.run(&named(&inputs))?;
