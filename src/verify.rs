@@ -677,7 +677,7 @@ fn outside(others: impl Iterator<Item = f64>, actual: f64, beyond: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::random::{RandomGraph, Sketch};
+    use crate::internals::random::{RandomGraph, Sketch};
 
     fn error(expected: &[f64], actual: &[f32]) -> (f64, f64) {
         let expected = Array::float(DType::F32, &[expected.len()], expected.to_vec());

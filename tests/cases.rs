@@ -1,4 +1,5 @@
-//! Every case of every operator: on the reference, and on every adapter with each class of kernels that it can run.
+//! Every case of every operator, and random graphs: on the reference, and on every adapter with each class of kernels that it
+//! can run.
 //!
 //! `cargo test --test cases Softmax` runs the cases of one operator; `-- --list` names all. A name is operator, case, what is
 //! special about the check, and behind `@` where it runs: `ops/Conv/3x3_pads/any-size@llvmpipe/gpu-kernels`.
@@ -44,18 +45,20 @@ fn list() -> Vec<Trial> {
     let mut list = Vec::new();
     for check in checks() {
         let mut add = |on: String, place: &str| {
-            list.push(Trial { name: format!("ops/{}@{on}", check.name()), place: place.into() });
+            list.push(Trial { name: format!("{}@{on}", check.name()), place: place.into() });
         };
         if check.place() == Place::Reference {
             add(REFERENCE.into(), REFERENCE);
             continue;
         }
-        for (adapter, name) in adapters.iter().zip(&names) {
-            let classes = match check.place() {
-                Place::Device => &classes(adapter)[..1],
-                _ => classes(adapter),
+        for (a, (adapter, name)) in adapters.iter().zip(&names).enumerate() {
+            let wanted = |class: usize| match check.place() {
+                Place::Device => class == 0,
+                Place::Turn(turn) => (a + class + turn).is_multiple_of(adapters.len()),
+                _ => true,
             };
-            classes.iter().for_each(|class| add(format!("{name}/{class}"), &adapter.name));
+            let classes = classes(adapter).iter().enumerate().filter(|(class, _)| wanted(*class));
+            classes.for_each(|(_, class)| add(format!("{name}/{class}"), &adapter.name));
         }
     }
     list
@@ -69,7 +72,7 @@ fn start(place: &str) -> Runner {
         .collect();
     let (place, mut opened) = (place.to_string(), HashMap::<String, Device>::new());
     Box::new(move |test| {
-        let (name, on) = test.strip_prefix("ops/").and_then(|test| test.split_once('@')).unwrap();
+        let (name, on) = test.split_once('@').unwrap();
         let check = &checks[&(name.to_string(), on == REFERENCE)];
         let class = on.rsplit('/').next().unwrap();
         let device = opened.entry(class.to_string()).or_insert_with(|| match class {

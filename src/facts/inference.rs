@@ -48,7 +48,7 @@ impl From<Tensor> for Input {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "internals"))]
 impl Input {
     /// An input of this shape whose value decides nothing.
     pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> Input {

@@ -3,36 +3,53 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::sizes;
 use crate::facts::{FactBase, Input};
+use crate::kernels::Target;
 use crate::ops::case::{self, Case, graph_of_case, graph_wanting};
-use crate::ops::{Op, rows};
+use crate::ops::{Graph, Op, rows};
+use crate::plan::{Options, Planner};
 use crate::{DType, Device, Result, Session, SessionOptions, Tensor, Tolerance, reference};
 
 pub(crate) fn all_cases() -> Vec<Case> {
     rows().flat_map(|row| (row.cases)()).collect()
 }
 
-/// What is held against what, for one case.
+/// What is held against what, for one case or graph.
 #[derive(Clone, Debug)]
 pub struct Check {
     name: String,
-    case: Case,
+    place: Place,
     what: What,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum What {
     /// The reference's outputs against their facts.
-    Reference,
+    Reference(Case),
     /// A device's outputs against the reference's.
-    Device(Sizes),
-    /// The same for operands of one element under other ranks; what the reference refuses, the device refuses too.
-    Rank,
-    /// The same for float16 instead of float32, of which two elements share a word: a store must leave the other alone.
-    Halves,
+    Device(Case, Sizes),
+    /// The same for operands of one element under other ranks, or for float16 instead of float32, of which two elements share a
+    /// word (a store must leave the other alone); what the reference refuses, the device refuses too.
+    Variant(Case),
     /// The same where only this output is wanted.
-    Output(usize),
+    Output(Case, usize),
+    /// The same for many sizes in one session.
+    ManySizes(Case),
+    /// A random graph, for many sizes in one session.
+    Random(u64),
 }
+
+/// How a check ends that finds nothing wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    /// There was nothing to compare.
+    Nothing,
+}
+
+/// Random graphs, if nobody wants more.
+const GRAPHS: u64 = 400;
 
 /// Where a check runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +60,8 @@ pub enum Place {
     Device,
     /// On a device, with each class of kernels that it can run.
     Kernels,
+    /// On one device for each class of kernels, which are taken in turn with this number.
+    Turn(usize),
 }
 
 /// Which sizes a graph's inputs may have.
@@ -54,40 +73,42 @@ pub(crate) enum Sizes {
     Open,
 }
 
-/// All checks of all cases, with names of their own but for those on the reference, which are called as those on devices.
+/// All checks of all cases and random graphs, with names of their own but for those on the reference, which are called as those
+/// on devices. `SARDONYX_SIZES=2000` makes as many random graphs, for all devices, from number `SARDONYX_SEED` on.
 pub fn checks() -> Vec<Check> {
     let (mut seen, mut checks) = (HashMap::new(), Vec::new());
-    for case in all_cases() {
+    for (i, case) in all_cases().into_iter().enumerate() {
         let domain = if case.domain.is_empty() { String::new() } else { format!("{}.", case.domain) };
-        let mut name = format!("{domain}{}", case.name);
+        let mut name = format!("ops/{domain}{}", case.name);
         let count = *seen.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
         if count > 1 {
             name += &format!("-{count}");
         }
-        checks.extend(checks_of(&name, case));
+        checks.extend(checks_of(&name, case, i));
     }
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, count) = (number("SARDONYX_SEED").unwrap_or(0), number("SARDONYX_SIZES"));
+    checks.extend((first..first + count.unwrap_or(GRAPHS)).map(|seed| Check {
+        name: format!("random/{seed}"),
+        place: if count.is_some() { Place::Kernels } else { Place::Turn(seed as usize) },
+        what: What::Random(seed),
+    }));
     checks
 }
 
-fn checks_of(name: &str, case: Case) -> Vec<Check> {
-    let new = |what, suffix: &str| Check { name: format!("{name}{suffix}"), case: case.clone(), what };
+fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
+    let new = |suffix: &str, place, what| Check { name: format!("{name}{suffix}"), place, what };
     let mut checks = vec![
-        new(What::Reference, ""),
-        new(What::Device(Sizes::Fixed), ""),
-        new(What::Device(Sizes::Open), "/any-size"),
+        new("", Place::Reference, What::Reference(case.clone())),
+        new("", Place::Kernels, What::Device(case.clone(), Sizes::Fixed)),
+        new("/any-size", Place::Kernels, What::Device(case.clone(), Sizes::Open)),
+        new("/many-sizes", Place::Turn(turn), What::ManySizes(case.clone())),
     ];
     let several = if case.outputs > 1 { case.outputs } else { 0 };
-    checks.extend((0..several).map(|i| new(What::Output(i), &format!("/only-output-{i}"))));
-    checks.extend(ranked(&case).map(|(suffix, case)| Check {
-        name: format!("{name}{suffix}"),
-        case,
-        what: What::Rank,
-    }));
-    checks.extend(in_float16(&case).map(|case| Check {
-        name: format!("{name}/float16"),
-        case,
-        what: What::Halves,
-    }));
+    let output = |i: usize| new(&format!("/only-output-{i}"), Place::Device, What::Output(case.clone(), i));
+    checks.extend((0..several).map(output));
+    checks.extend(ranked(&case).map(|(suffix, case)| new(&suffix, Place::Device, What::Variant(case))));
+    checks.extend(in_float16(&case).map(|case| new("/float16", Place::Kernels, What::Variant(case))));
     checks
 }
 
@@ -131,27 +152,30 @@ impl Check {
 
     /// Where it is to run.
     pub fn place(&self) -> Place {
-        match self.what {
-            What::Reference => Place::Reference,
-            What::Device(_) | What::Halves => Place::Kernels,
-            What::Rank | What::Output(_) => Place::Device,
-        }
+        self.place
     }
 
     /// Runs it; what is wrong, if something is.
-    pub fn run(&self, device: &Device) -> Result<(), String> {
-        let case = &self.case;
-        let outcome = match self.what {
-            What::Reference => inferred(case),
-            What::Device(sizes) => compared(case, device, sizes),
-            What::Rank | What::Halves if expected(case).is_err() => {
+    pub fn run(&self, device: &Device) -> Result<Outcome, String> {
+        let found = match &self.what {
+            What::Reference(case) => inferred(case),
+            What::Device(case, sizes) => compared(case, device, *sizes),
+            What::Variant(case) if expected(case).is_err() => {
                 Ok(on_device(case, device, Sizes::Fixed).ok().map(|_| "is not refused".to_string()))
             }
-            What::Rank | What::Halves => compared(case, device, Sizes::Fixed),
-            What::Output(only) => alone(case, device, only),
+            What::Variant(case) => compared(case, device, Sizes::Fixed),
+            What::Output(case, only) => alone(case, device, *only),
+            What::ManySizes(case) => match sizes::moved_case(case, device) {
+                (None, 0) => return Ok(Outcome::Nothing),
+                (wrong, _) => Ok(wrong),
+            },
+            What::Random(seed) if sizes::takes_sizes(*seed) => {
+                return sizes::random_graph(*seed, device).map(|()| Outcome::Passed);
+            }
+            What::Random(_) => return Ok(Outcome::Nothing),
         };
-        match outcome {
-            Ok(None) => Ok(()),
+        match found {
+            Ok(None) => Ok(Outcome::Passed),
             Ok(Some(reason)) => Err(reason),
             Err(error) => Err(error.to_string()),
         }
@@ -171,6 +195,21 @@ pub(crate) fn difference(expected: &Tensor, actual: &Tensor, tolerance: Toleranc
         Ok(difference) => difference.map(|difference| difference.to_string()),
         Err(error) => Some(error.to_string()),
     }
+}
+
+/// The planner of a graph, with default options.
+pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
+    Planner::new(Arc::new(graph.clone()), target.clone(), Options::default()).unwrap()
+}
+
+/// A graph of one case, none of whose dimensions are fixed, and its inputs.
+pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
+    let mut graph = graph_of_case(case).ok()?;
+    for id in graph.inputs.clone() {
+        graph.values[id.index()].shape = None;
+    }
+    let inputs = inputs_of(case).into_iter().map(Input::from).collect();
+    Some((graph, inputs))
 }
 
 pub(crate) fn inputs_of(case: &Case) -> Vec<Tensor> {

@@ -5,13 +5,19 @@
 
 pub(crate) mod cases;
 pub mod devices;
+// Unit tests draw on all of these.
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) mod open;
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) mod random;
+pub(crate) mod sizes;
 
 use std::sync::Arc;
 
 use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
-pub use cases::{Check, Place, checks};
+pub use cases::{Check, Outcome, Place, checks};
 
 pub use crate::onnx::{builder, proto};
 use crate::{Device, Result, Session, Tensor};

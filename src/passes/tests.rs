@@ -8,8 +8,8 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::{PASSES, Pass};
 use crate::graph::ValueId;
+use crate::internals::random::{RandomGraph, Sketch};
 use crate::ops::{Attr, Graph, case};
-use crate::tests::random::{RandomGraph, Sketch};
 use crate::{Tensor, reference};
 
 /// The graph's outputs, and the greatest magnitude of all its values.

@@ -78,7 +78,7 @@ impl Planner {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "internals"))]
 impl Planner {
     /// The probe sizes of the graph's open dimensions around those of `inputs`.
     pub(crate) fn probes<'a>(&'a self, inputs: &'a [Input]) -> Probes<'a> {

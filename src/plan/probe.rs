@@ -309,7 +309,7 @@ impl<'a> Probes<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "internals"))]
 impl Probes<'_> {
     /// Facts where every dimension has moved by `n[0]` and `n[1]` steps in turn; one of size 1, by at most `single` steps.
     pub(crate) fn times(&self, n: [usize; 2], single: usize) -> Option<Facts> {

@@ -9,18 +9,13 @@ use proptest::prelude::*;
 use super::{Call, Options, Place, Plan, Planner};
 use crate::facts::{Facts, Input};
 use crate::graph::ValueId;
-use crate::internals::cases::{all_cases, difference, inputs_of};
+use crate::internals::cases::{all_cases, difference, open_graph, planner};
 use crate::internals::devices::{each, of_class};
+use crate::internals::random::{RandomGraph, Sketch};
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::{Attr, Graph};
-use crate::tests::random::{RandomGraph, Sketch};
 use crate::{DType, Device, Dim, Result, Session, SessionOptions, Tensor, reference};
-
-/// The planner of a graph, with default options.
-pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
-    Planner::new(Arc::new(graph.clone()), target.clone(), Options::default()).unwrap()
-}
 
 /// The plan of a graph that declares the shapes of these inputs: for them alone.
 pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> Result<Plan> {
@@ -270,16 +265,6 @@ fn of_facts(graph: &Graph, facts: &Facts, inputs: &[Input]) -> Vec<Input> {
         ..input.clone()
     };
     graph.inputs.iter().zip(inputs).map(moved).collect()
-}
-
-/// A graph of one case, none of whose dimensions are fixed, and its inputs.
-pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
-    let mut graph = case::graph_of_case(case).ok()?;
-    for id in graph.inputs.clone() {
-        graph.values[id.index()].shape = None;
-    }
-    let inputs = inputs_of(case).into_iter().map(Input::from).collect();
-    Some((graph, inputs))
 }
 
 #[test]

@@ -6,11 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::facts::Input;
-use crate::internals::cases::{all_cases, inputs_of, wanted};
+use crate::internals::cases::{all_cases, inputs_of, planner, wanted};
 use crate::kernels::{Class, Target};
 use crate::ops::Attr;
 use crate::ops::case::{Case, graph_of_case, splitmix};
-use crate::plan::tests::planner;
 use crate::reference;
 use crate::{DType, Tensor};
 

@@ -1,9 +1,7 @@
-//! Tests that look at several rooms at once, and the random graphs that tests of all rooms take.
+//! Tests that look at several rooms at once.
 
 mod hostile;
-pub(crate) mod open;
 mod passes;
-pub(crate) mod random;
 mod readme;
 mod rooms;
 mod sizes;

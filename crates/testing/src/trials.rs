@@ -7,10 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use libtest_mimic::{Arguments, Failed};
+use libtest_mimic::{Arguments, Completion, Failed};
+pub use sardonyx::internals::Outcome;
 
 /// Says to a process that it is a worker, and of which place.
 const WORKER: &str = "SARDONYX_TEST_WORKER";
+
+/// The answer that there was nothing to compare. Reasons of failures begin with `-`, and no answer is a pass.
+const NOTHING: &str = "0";
 
 /// Begins an answer's line: drivers may print too.
 const ANSWER: &str = "\u{1}answer ";
@@ -24,7 +28,7 @@ pub struct Trial {
 }
 
 /// Runs tests of one place by name.
-pub type Runner = Box<dyn FnMut(&str) -> Result<(), String>>;
+pub type Runner = Box<dyn FnMut(&str) -> Result<Outcome, String>>;
 
 /// A test that fails on a driver, and why that is the driver's fault. Once it passes there, it fails.
 #[derive(Clone, Copy, Debug)]
@@ -60,20 +64,24 @@ pub fn main(
     }
     let trials = list.into_iter().map(|Trial { name, place }| {
         let (workers, test) = (workers.clone(), name.clone());
-        libtest_mimic::Trial::test(name, move || {
+        libtest_mimic::Trial::ignorable_test(name, move || {
             judged(workers.run(&place, &test), expected.iter().find(|known| known.is_of(&test)))
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn judged(outcome: Result<(), String>, expected: Option<&ExpectedFailure>) -> Result<(), Failed> {
+fn judged(
+    outcome: Result<Outcome, String>,
+    expected: Option<&ExpectedFailure>,
+) -> Result<Completion, Failed> {
     match (outcome, expected) {
-        (Ok(()), Some(ExpectedFailure { reason, link, .. })) => {
+        (Ok(_), Some(ExpectedFailure { reason, link, .. })) => {
             Err(format!("passes, and is listed as failing: {reason} ({link})").into())
         }
-        (Err(_), Some(_)) => Ok(()),
-        (outcome, None) => outcome.map_err(Failed::from),
+        (Err(_), Some(_)) | (Ok(Outcome::Passed), None) => Ok(Completion::Completed),
+        (Ok(Outcome::Nothing), None) => Ok(Completion::ignored_with("nothing to compare")),
+        (Err(reason), None) => Err(reason.into()),
     }
 }
 
@@ -87,7 +95,8 @@ fn serve(mut run: Runner) {
             Err(format!("panic: {}", text.unwrap_or("of an unknown kind")))
         });
         let text = match outcome {
-            Ok(()) => String::new(),
+            Ok(Outcome::Passed) => String::new(),
+            Ok(Outcome::Nothing) => NOTHING.into(),
             Err(reason) => format!("-{}", reason.replace('\n', "\u{2}")),
         };
         // A new line first: what a driver has printed may have none.
@@ -104,7 +113,7 @@ impl Workers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, place: &str, test: &str) -> Result<(), String> {
+    fn run(&self, place: &str, test: &str) -> Result<Outcome, String> {
         let idle = self.idle().get_mut(place).and_then(Vec::pop);
         let mut worker = idle.unwrap_or_else(|| Worker::start(place));
         let Some(answer) = worker.ask(test) else {
@@ -115,7 +124,8 @@ impl Workers {
         self.idle().entry(place.into()).or_default().push(worker);
         match answer.strip_prefix('-') {
             Some(reason) => Err(reason.replace('\u{2}', "\n")),
-            None => Ok(()),
+            None if answer == NOTHING => Ok(Outcome::Nothing),
+            None => Ok(Outcome::Passed),
         }
     }
 }
@@ -173,8 +183,8 @@ mod tests {
         assert!(KNOWN.is_of("ops/Conv/a@llvmpipe/cpu-kernels"));
         assert!(!KNOWN.is_of("ops/Conv/a@SwiftShader/cpu-kernels") && !KNOWN.is_of("ops/Conv/ab@llvmpipe"));
         assert!(judged(Err("off".into()), Some(&KNOWN)).is_ok());
-        let failed = judged(Ok(()), Some(&KNOWN)).unwrap_err();
+        let failed = judged(Ok(Outcome::Passed), Some(&KNOWN)).err().unwrap();
         assert!(failed.message().is_some_and(|text| text.contains("rounds (https://bugs)")));
-        assert!(judged(Ok(()), None).is_ok() && judged(Err("off".into()), None).is_err());
+        assert!(judged(Ok(Outcome::Passed), None).is_ok() && judged(Err("off".into()), None).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sardonyx_testing::trials::{self, ExpectedFailure, Runner, Trial};
+use sardonyx_testing::trials::{self, ExpectedFailure, Outcome, Runner, Trial};
 
 const fn expected(test: &'static str, reason: &'static str) -> ExpectedFailure {
     ExpectedFailure { test, driver: "here", reason, link: "https://doc.rust-lang.org/std/process" }
@@ -13,7 +13,16 @@ const EXPECTED: &[ExpectedFailure] =
     &[expected("fails", "is wrong"), expected("aborts", "ends its process"), expected("panics", "panics")];
 
 fn main() -> ExitCode {
-    let names = ["passes", "fails", "prints", "aborts", "after-an-abort", "panics", "after-a-panic"];
+    let names = [
+        "passes",
+        "fails",
+        "prints",
+        "aborts",
+        "after-an-abort",
+        "panics",
+        "after-a-panic",
+        "compares-nothing",
+    ];
     let list = || names.map(|name| Trial { name: format!("{name}@here"), place: "here".into() }).into();
     trials::main(list, start, EXPECTED)
 }
@@ -26,8 +35,9 @@ fn start(place: &str) -> Runner {
         "panics@here" => panic!("as it should"),
         "prints@here" => {
             print!("a driver's text without an end of line");
-            Ok(())
+            Ok(Outcome::Passed)
         }
-        _ => Ok(()),
+        "compares-nothing@here" => Ok(Outcome::Nothing),
+        _ => Ok(Outcome::Passed),
     })
 }

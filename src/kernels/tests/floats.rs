@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 
 use crate::graph::ValueId;
 use crate::internals::devices;
+use crate::internals::random::Sketch;
 use crate::ops::case::{self, splitmix};
 use crate::ops::{Attr, Graph};
 use crate::small::{Format, SMALL_FLOATS};
-use crate::tests::random::Sketch;
 use crate::{DType, Device, Session, SessionOptions, Tensor, reference};
 
 pub(super) static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(devices::each);

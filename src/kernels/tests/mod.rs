@@ -15,10 +15,11 @@ use naga::{Block, Module, Statement};
 
 use super::{Class, MAX_BINDINGS, Target, Variant};
 use crate::facts::Input;
+use crate::internals::cases::planner;
 use crate::internals::cases::{all_cases, inputs_of};
 use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
-use crate::plan::tests::{planned, planner};
+use crate::plan::tests::planned;
 use crate::{Device, Session, SessionOptions, Tensor};
 
 /// What makes lowering choose among kernels.

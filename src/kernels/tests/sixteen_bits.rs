@@ -5,8 +5,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::floats::DEVICES;
+use crate::internals::random::Sketch;
 use crate::ops::{Attr, case};
-use crate::tests::random::Sketch;
 use crate::{DType, Session, SessionOptions, Tensor};
 
 const PATTERNS: usize = 1 << 16;

@@ -6,10 +6,10 @@ use super::random::Sketch;
 use crate::Dim;
 use crate::facts::{Facts, Input};
 use crate::graph::{Value, ValueId};
+use crate::internals::cases::planner;
 use crate::kernels::Target;
 use crate::ops::case::{self, splitmix};
 use crate::ops::{self, Attr, Node, Op};
-use crate::plan::tests::planner;
 use crate::{DType, Tensor};
 
 /// Elements of a value that the reference still computes quickly, and terms of all sums of a product.
