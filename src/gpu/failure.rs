@@ -122,6 +122,12 @@ impl Gpu {
         self.failures.take().map_or(Ok(()), Err)
     }
 
+    /// Lets wgpu free what was dropped, which it does while it is polled.
+    pub(super) fn free_dropped(&self) {
+        // That the device is lost is told by whatever uses it next.
+        let _ = self.poll(wgpu::PollType::Poll);
+    }
+
     fn poll(&self, how: wgpu::PollType) -> Result<()> {
         // wgpu panics where the driver says that the device is lost.
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {

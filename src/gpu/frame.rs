@@ -102,6 +102,7 @@ impl Frame {
         if bytes == 0 {
             return Ok(());
         }
+        gpu.free_dropped();
         gpu.make_room("the memory of a run", &|| bytes)?;
         self.buffers(sizes, |buffer, what, usage, size| {
             if size > 0 && buffer.is_none() {
@@ -188,6 +189,7 @@ impl Frames {
     /// Drops the frames in which no run is in flight.
     pub(crate) fn drop_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.gpu.free_dropped();
     }
 
     /// Drops what idle frames keep for plans that are no more.

@@ -26,7 +26,8 @@ use crate::{
 /// A model made ready on a device. `Send + Sync`; several threads may run it at once.
 ///
 /// The first run for a signature of input shapes makes a plan and creates all that it needs on the device; each further one
-/// creates nothing, unless more runs are in flight at once than ever before. The CPU reference plans nothing.
+/// creates nothing, unless more runs are in flight at once than ever before, or a larger shape has made the memory of runs grow
+/// in between: its bind groups are then made once more. The CPU reference plans nothing.
 ///
 /// ```no_run
 /// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
