@@ -575,6 +575,19 @@ fn runs_to_the_device_report_what_kernels_report() {
     }
 }
 
+/// Weights that two graphs of a session read are uploaded once, and counted once.
+#[test]
+fn chosen_outputs_share_the_weights() {
+    for device in devices::each() {
+        let session = session(&device, &classifier());
+        let x = numbers(&[3, 24], 1);
+        session.run(&[("x", &x)]).unwrap();
+        let weights = session.memory().weights;
+        session.run_for(&["l"], &[("x", &x)]).unwrap();
+        assert_eq!(session.memory().weights, weights, "{}", device.name());
+    }
+}
+
 /// A chain of products: the arena of `n` rows is many times the inputs and outputs.
 fn wide() -> Model {
     let nodes = vec![

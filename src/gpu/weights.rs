@@ -137,10 +137,14 @@ pub(super) struct Constants {
 }
 
 impl Weights {
-    /// Bytes on the device.
-    pub(crate) fn bytes(&self) -> u64 {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.values().map(|upload| upload.range.size).sum()
+    /// Bytes on the device of all these together: what they share counts once.
+    pub(crate) fn bytes_of<'w>(all: impl IntoIterator<Item = &'w Weights>) -> u64 {
+        let mut uploads = HashMap::new();
+        for weights in all {
+            let kept = weights.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            uploads.extend(kept.values().map(|upload| (Arc::as_ptr(upload), upload.range.size)));
+        }
+        uploads.values().sum()
     }
 
     /// What the program's kernels read; what is not yet on the device is packed and uploaded.

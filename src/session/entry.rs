@@ -81,9 +81,9 @@ impl Entry {
         self.compiled.as_ref().ok_or_else(no_plans)
     }
 
-    /// Bytes of its weights that are on the device.
-    pub(super) fn weight_bytes(&self) -> u64 {
-        self.compiled.as_ref().map_or(0, |compiled| compiled.weights.bytes())
+    /// What it has on the device beside its plans.
+    pub(super) fn weights(&self) -> Option<&Weights> {
+        self.compiled.as_ref().map(|compiled| &compiled.weights)
     }
 
     /// Whether the value of input `i` is part of a plan's signature.

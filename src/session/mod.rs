@@ -14,7 +14,7 @@ pub use options::SessionOptions;
 pub(crate) use plans::Plans;
 pub use prepare::Known;
 
-use crate::gpu::{DeviceTensor, Executable, Gpu, Input};
+use crate::gpu::{DeviceTensor, Executable, Gpu, Input, Weights};
 use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
 use crate::plan::Plan;
@@ -266,8 +266,8 @@ impl Session {
     pub fn memory(&self) -> MemoryUse {
         let Some(plans) = &self.core.plans else { return MemoryUse::default() };
         let chosen = self.core.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        let others: u64 = chosen.iter().map(|(_, entry)| entry.weight_bytes()).sum();
-        let weights = self.core.entry.weight_bytes() + others;
+        let entries = chosen.iter().map(|(_, entry)| entry).chain([&self.core.entry]);
+        let weights = Weights::bytes_of(entries.filter_map(|entry| entry.weights()));
         MemoryUse {
             weights,
             arena: plans.frames.bytes(),
