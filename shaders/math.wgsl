@@ -568,7 +568,16 @@ fn f16_bits(x: f32) -> u32 {
   return select(large, none, size > 0x7f800000u) | ((bits >> 16u) & 0x8000u);
 }
 
-// The same of bfloat16.
+// The value of the float16 in the lower half of the word, where the driver does not know: `unpack2x16float` is no part of what
+// every Vulkan driver has.
+fn f16_value(bits: u32) -> f32 {
+  let size = bits & 0x7fffu;
+  let normal = bitcast<f32>((size << 13u) + select(0x38000000u, 0x70000000u, size >= 0x7c00u));
+  let value = select(normal, f32(size) * 5.9604645e-8, size < 0x400u);
+  return bitcast<f32>(bitcast<u32>(value) | ((bits & 0x8000u) << 16u));
+}
+
+// The bits of the nearest bfloat16.
 fn bf16_bits(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;

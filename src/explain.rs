@@ -65,7 +65,7 @@ impl Session {
         match stage {
             Stage::Program => Ok(plan.program.text(&given.entry.graph)),
             Stage::Memory => Ok(plan.memory.text(&plan.program)),
-            Stage::Wgsl => Ok(plan.program.wgsl()),
+            Stage::Wgsl => Ok(plan.program.wgsl(given.target()?)),
             _ => Err(misplaced(stage, "is the model's alone: ask the model")),
         }
     }

@@ -386,12 +386,12 @@ impl Gpu {
 
     #[cfg(not(test))]
     fn text(&self, variant: &Variant) -> String {
-        variant.module()
+        variant.module(&self.target)
     }
 
     #[cfg(test)]
     fn text(&self, variant: &Variant) -> String {
-        let text = variant.module();
+        let text = variant.module(&self.target);
         let Some(limit) = self.loops_end_after else { return text };
         let is_loop = |line: &str| ["for (", "while ", "loop "].iter().any(|word| line.contains(word));
         let mut ended = String::from("var<private> iterations: u32;\n");
@@ -475,6 +475,8 @@ fn target(device: &wgpu::Device, adapter: &AdapterSummary) -> Target {
         offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
         max_groups: limits.max_compute_workgroups_per_dimension,
         max_iterations: MAX_ITERATIONS,
+        // Mesa's Vulkan drivers have the conversions with the type.
+        converts_f16: device.features().contains(wgpu::Features::SHADER_F16),
         blocks: &Block::ALL,
     }
 }

@@ -15,7 +15,7 @@ use crate::DType;
 use crate::shape::Shape;
 use crate::small::{Format, RoundMode};
 
-/// The type of a register, and of a 32-bit word in device memory.
+/// The type of a register. How elements lie in memory is a [`Storage`](super::Storage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Scalar {
     F32,
@@ -56,7 +56,7 @@ impl Scalar {
         }
     }
 
-    /// The WGSL type of the word in memory; bool lies there as 0 or 1.
+    /// The WGSL type of the register outside of expressions, where bool is 0 or 1.
     pub(crate) fn word(self) -> &'static str {
         if self == Scalar::Bool { "u32" } else { self.wgsl() }
     }
@@ -300,7 +300,8 @@ impl Builder {
         }
     }
 
-    /// The value as an operator's result of type `dtype`: narrowed, but for float16 and bfloat16, which keep f32 precision.
+    /// The value as an operator's result of type `dtype`: narrowed, but for float16 and bfloat16, which keep f32 precision until they
+    /// are stored.
     pub(crate) fn result(&mut self, x: Reg, dtype: DType) -> Reg {
         if matches!(dtype, DType::F16 | DType::BF16) { x } else { self.narrow(x, dtype) }
     }

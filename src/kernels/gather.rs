@@ -16,8 +16,8 @@ pub(crate) fn groups(count: usize) -> usize {
     count.div_ceil(WORKGROUP)
 }
 
-/// Copies slices of `inner` words that tuples of indices name: `y[b][n] = x[b][tuple n]`. Tensors: data, indices, output.
-/// Params: `count` (words written), `inner`, `entries` (tuples per `b`), then the size of each axis that is indexed.
+/// Copies slices of `inner` elements that tuples of indices name: `y[b][n] = x[b][tuple n]`. Tensors: data, indices, output.
+/// Params: `count` (elements written), `inner`, `entries` (tuples per `b`), then the size of each axis that is indexed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Gather {
     /// Indices in a tuple.

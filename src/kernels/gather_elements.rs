@@ -8,7 +8,7 @@ use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, template};
 
-/// Copies words: result element `(i0, i1, ...)` is the data's at the same coordinates, the one along `axis` replaced by
+/// Copies elements: result element `(i0, i1, ...)` is the data's at the same coordinates, the one along `axis` replaced by
 /// the element's index. Tensors: data, indices, output. Params: `count`, `length` (the data's size along `axis`), then
 /// the result's `size` and the data's `stride` of each dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

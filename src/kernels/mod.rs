@@ -35,6 +35,8 @@ pub(crate) struct Target {
     pub(crate) max_groups: u32,
     /// Loop iterations per invocation that the driver is known to carry out.
     pub(crate) max_iterations: u32,
+    /// Whether the driver converts float16 (`unpack2x16float`); else kernels do it with integers.
+    pub(crate) converts_f16: bool,
     /// The tiles of workgroup memory to choose from.
     pub(crate) blocks: &'static [shared::Block],
 }
@@ -57,6 +59,7 @@ impl Target {
         offset_alignment: 256,
         max_groups: 65_535,
         max_iterations: 60_000,
+        converts_f16: false,
         blocks: &shared::Block::ALL,
     };
 
@@ -297,8 +300,8 @@ impl Variant {
         slot.written || self.backings.get(i).is_some_and(|backing| backing.writable)
     }
 
-    /// The whole WGSL module.
-    pub(crate) fn module(&self) -> String {
+    /// The whole WGSL module for this kind of device.
+    pub(crate) fn module(&self, target: &Target) -> String {
         let mut text = String::from("struct Params {\n");
         let params = self.kernel.params();
         params.iter().for_each(|name| text += &format!("  {name}: u32,\n"));
@@ -316,7 +319,7 @@ impl Variant {
         let mut used = BTreeSet::new();
         let body = self.kernel.spec().body(&mut used);
         let stored: Vec<_> = slots.into_iter().enumerate().map(|(i, slot)| (slot, self.storage(i))).collect();
-        let body = storage::accessed(body, &stored, &mut used);
+        let body = storage::accessed(body, &stored, target.converts_f16, &mut used);
         text + &math::functions_for(&used) + "\n" + &body
     }
 }

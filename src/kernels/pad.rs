@@ -33,7 +33,7 @@ impl Border {
     }
 }
 
-/// Moves words to a larger or smaller tensor. Tensors: source, the value if bound, destination. Params: `count` (of the
+/// Moves elements to a larger or smaller tensor. Tensors: source, the value if bound, destination. Params: `count` (of the
 /// destination), `value`, then each dimension's four numbers ([`Dim`]), outermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pad {

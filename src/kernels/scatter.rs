@@ -30,7 +30,7 @@ pub(crate) enum Step {
     Locate,
 }
 
-/// Params: `count` (rows; for `Apply` updates), `inner` (words that a row names), then the destination's.
+/// Params: `count` (rows; for `Apply` updates), `inner` (elements that a row names), then the destination's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Scatter {
     pub(crate) step: Step,

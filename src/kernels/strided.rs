@@ -11,7 +11,7 @@ use super::{Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Copies words between a dense tensor and a strided part of another. Tensors: source, destination. Params: `count`
+/// Copies elements between a dense tensor and a strided part of another. Tensors: source, destination. Params: `count`
 /// (elements copied), `base`, then `size` and `stride` of each dimension, outermost first; element `(i0, i1, ...)` of the
 /// strided side is at `base + i0 * stride0 + ...` (negative strides wrap).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

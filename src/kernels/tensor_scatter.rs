@@ -8,7 +8,7 @@ use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, template};
 
-/// Tensors: update, write indices if `indexed`, cache. Params: `count` (words of the update), `inner` (words of an entry),
+/// Tensors: update, write indices if `indexed`, cache. Params: `count` (elements of the update), `inner` (elements of an entry),
 /// `entries` (of the update), `length` (entries of the cache), `heads` (rows of entries in a batch).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TensorScatter {

@@ -33,6 +33,10 @@ impl Planner {
         Ok(Planner { graph, base, target, options, specialisation: Mutex::default() })
     }
 
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// The plan of a run on these inputs, which are in the graph's order.
     pub(crate) fn plan(&self, inputs: &[Input]) -> Result<Plan> {
         let facts = self.facts(inputs)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
-use crate::kernels::{Backing, Kernel, Slot, Storage, Variant, given};
+use crate::kernels::{Backing, Kernel, Slot, Storage, Target, Variant, given};
 use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::{DType, Tensor};
@@ -248,10 +248,10 @@ impl Program {
     }
 
     /// The shader modules, each once, in the order of first use.
-    pub(crate) fn wgsl(&self) -> String {
+    pub(crate) fn wgsl(&self, target: &Target) -> String {
         let mut modules: Vec<(String, String, usize)> = Vec::new();
         for call in &self.calls {
-            let module = self.variant(call).module();
+            let module = self.variant(call).module(target);
             match modules.iter_mut().find(|(_, text, _)| *text == module) {
                 Some((_, _, calls)) => *calls += 1,
                 None => modules.push((call.kernel.spec().label(), module, 1)),

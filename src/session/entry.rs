@@ -127,6 +127,11 @@ impl<G: Given> Ordered<G> {
         self.entry.compiled()?.planner.plan(&self.known())
     }
 
+    /// What plans of the graph are for.
+    pub(crate) fn target(&self) -> Result<&crate::kernels::Target> {
+        Ok(self.entry.compiled()?.planner.target())
+    }
+
     /// What planning may know of the inputs.
     pub(crate) fn known(&self) -> Vec<Known> {
         let known = |given: &G| Known {

@@ -25,10 +25,12 @@ impl Storage {
         }
     }
 
-    /// WGSL of the register's value, of the element in the lower half of the u32 `bits`.
-    fn decoded(self, bits: &str) -> String {
+    /// WGSL of the register's value, of the element in the lower half of the u32 `bits`. `converts`: whether the driver does
+    /// that for float16.
+    fn decoded(self, bits: &str, converts: bool) -> String {
         match self {
-            Storage::F16 => format!("unpack2x16float({bits}).x"),
+            Storage::F16 if converts => format!("unpack2x16float({bits}).x"),
+            Storage::F16 => format!("f16_value({bits})"),
             Storage::BF16 => format!("bitcast<f32>({bits} << 16u)"),
             Storage::Half => format!("({bits} & 0xffffu)"),
             Storage::Word => bits.into(),
@@ -45,7 +47,10 @@ impl Storage {
     }
 
     /// The functions that `x[i]` becomes for slot `x`; `used` collects what they call of `shaders/math.wgsl`.
-    fn functions(self, slot: &Slot, used: &mut BTreeSet<&'static str>) -> String {
+    fn functions(self, slot: &Slot, converts: bool, used: &mut BTreeSet<&'static str>) -> String {
+        if self == Storage::F16 && !converts {
+            used.insert("f16_value");
+        }
         match self {
             Storage::F16 if slot.written => drop(used.insert("f16_bits")),
             Storage::BF16 if slot.written => drop(used.insert("bf16_bits")),
@@ -54,13 +59,14 @@ impl Storage {
         let (name, register) = (&slot.name, slot.element.wgsl());
         let load = match slot.element {
             Element::Vector(_) => {
-                let parts = ["w.x", "(w.x >> 16u)", "w.y", "(w.y >> 16u)"].map(|bits| self.decoded(bits));
+                let parts =
+                    ["w.x", "(w.x >> 16u)", "w.y", "(w.y >> 16u)"].map(|bits| self.decoded(bits, converts));
                 format!("  let w = {name}[i];\n  return {register}({});\n", parts.join(", "))
             }
             _ => {
                 let word = format!("{name}[i / 2u]");
                 let word = if slot.written { format!("atomicLoad(&{word})") } else { word };
-                format!("  return {};\n", self.decoded(&format!("({word} >> (i % 2u * 16u))")))
+                format!("  return {};\n", self.decoded(&format!("({word} >> (i % 2u * 16u))"), converts))
             }
         };
         let load = format!("fn {name}_load(i: u32) -> {register} {{\n{load}}}\n");
@@ -92,17 +98,20 @@ impl Storage {
     }
 }
 
-/// The text, where each `x[i]` of a slot whose elements are no words is a call, and the functions that are called.
+/// The text, where each `x[i]` of a slot whose elements are no words is a call, and the functions that are called; `used` has those
+/// of `shaders/math.wgsl` that they may call. `converts`: whether the driver knows float16.
 pub(in crate::kernels) fn accessed(
     text: String,
     slots: &[(Slot, Storage)],
+    converts: bool,
     used: &mut BTreeSet<&'static str>,
 ) -> String {
     let packed: Vec<&(Slot, Storage)> = slots.iter().filter(|slot| slot.1 != Storage::Word).collect();
     if packed.is_empty() {
         return text;
     }
-    let functions: String = packed.iter().map(|(slot, storage)| storage.functions(slot, used)).collect();
+    let functions: String =
+        packed.iter().map(|(slot, storage)| storage.functions(slot, converts, used)).collect();
     let names: Vec<&str> = packed.iter().map(|(slot, _)| slot.name.as_str()).collect();
     let calls = called(&text, &names);
     // A function that is not called is none of the kernel's.

@@ -63,7 +63,7 @@ fn each_variant(check: impl Fn(&Variant, &str) -> Result<(), String>) {
     let mut twice = Vec::new();
     let mut failures = Vec::new();
     for (variant, case) in VARIANTS.iter() {
-        let text = variant.module();
+        let text = variant.module(&Target::FLOOR);
         if let Err(reason) = check(variant, &text) {
             failures.push(format!("{} of {case}: {reason}", variant.kernel.spec().label()));
         }
@@ -134,7 +134,7 @@ fn without_subgroups_nothing_but_core_wgsl_is_used() {
         for call in &plan.program.calls {
             let slots = call.kernel.slots();
             assert!(slots.len() <= MAX_BINDINGS, "{}: {} bindings", case.name, slots.len());
-            let module = parsed(&plan.program.variant(call).module()).unwrap();
+            let module = parsed(&plan.program.variant(call).module(&floor)).unwrap();
             if let Err(reason) = validated(&module, Capabilities::empty()) {
                 panic!("{}, {}: {reason}", case.name, call.kernel.spec().label());
             }
