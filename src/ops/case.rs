@@ -1,5 +1,5 @@
 //! Cases: a node with its inputs, on which the GPU is held against the reference. An operator's file lists those that
-//! matter; tests, shader validation and kernel benchmarks use the same list.
+//! matter; tests on every device, shader validation and hostile variants use the same list.
 
 use super::{DType, Op, Tensor};
 pub(crate) use crate::Tolerance;
