@@ -434,8 +434,9 @@ impl Executable {
         inputs: &[Input<'_>],
     ) -> Result<Vec<Tensor>> {
         let frame = frames.take(self)?;
-        let outcome = match self.submit(&frame, graph, inputs, None) {
-            Ok(submission) => self.gpu.mapped(self.staging(&frame)?, submission).await,
+        let submitted = self.submit(&frame, graph, inputs, None);
+        let outcome = match submitted.and_then(|submission| Ok((self.staging(&frame)?, submission))) {
+            Ok((staging, submission)) => self.gpu.mapped(staging, submission).await,
             Err(error) => Err(error),
         };
         let outcome = outcome.and_then(|()| self.read(&frame, graph, inputs));
