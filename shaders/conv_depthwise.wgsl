@@ -71,12 +71,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let o = plane * p.output0 * p.output1 + pixel;
 {% for r in range(rows) %}
     if oy + {{ r }}u < p.output0 {
+{% if runs %}
+      let at = {{ r }}u * p.output1;
+      y_store_run(o + at, min(p.output1 - ox, {{ places }}u), array(
+{% for e in range(places) %}
+        epilogue(c{{ r }}_{{ e }}, o + at + {{ e }}u, channel, pixel + at + {{ e }}u),
+{% endfor %}
+      ));
+{% else %}
 {% for e in range(places) %}
       if ox + {{ e }}u < p.output1 {
         let at = {{ r }}u * p.output1 + {{ e }}u;
         y[o + at] = epilogue(c{{ r }}_{{ e }}, o + at, channel, pixel + at);
       }
 {% endfor %}
+{% endif %}
     }
 {% endfor %}
   }

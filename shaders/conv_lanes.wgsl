@@ -86,11 +86,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if row{{ m }} < p.filters && oy < p.output0 {
       let o = (group.z * p.filters + row{{ m }}) * size + pixel;
       let row = group.z % p.groups * p.filters + row{{ m }};
+{% if runs %}
+      y_store_run(o, min(p.output1 - ox, {{ places }}u), array(
+{% for e in range(places) %}
+        epilogue(c{{ m }}_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u),
+{% endfor %}
+      ));
+{% else %}
 {% for e in range(places) %}
       if ox + {{ e }}u < p.output1 {
         y[o + {{ e }}u] = epilogue(c{{ m }}_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u);
       }
 {% endfor %}
+{% endif %}
     }
 {% endfor %}
 {% for m in range(rows - stored) %}{% for e in range(places) %}

@@ -172,6 +172,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let row{{ m }} = top + r + {{ m }}u;
     if row{{ m }} < p.m {
       let o = (group.z * p.m + row{{ m }}) * p.n;
+{% if runs %}
+{% for s in range(vectors) %}
+      let n{{ s }} = left + {{ s * lanes * 4 }}u;
+      if n{{ s }} < p.n{% if shifted and s + 1 == vectors %} && lane < {{ lanes - 1 }}u{% endif %} {
+        y_store_run(o + n{{ s }}, min(p.n - n{{ s }}, 4u), array(
+{% for u in range(4) %}
+          epilogue(c{{ m }}_{{ s * 4 + u }}, o + n{{ s }} + {{ u }}u, row{{ m }}, n{{ s }} + {{ u }}u),
+{% endfor %}
+        ));
+      }
+{% endfor %}
+{% else %}
 {% for j in range(per_lane) %}
 {% set offset = (j // 4 * lanes * 4 + j % 4) if strips else j * lanes %}
       let n{{ j }} = left + {{ offset }}u;
@@ -179,6 +191,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         y[o + n{{ j }}] = epilogue(c{{ m }}_{{ j }}, o + n{{ j }}, row{{ m }}, n{{ j }});
       }
 {% endfor %}
+{% endif %}
     }
 {% endfor %}
 {% for m in range(rows - stored) %}{% for j in range(per_lane) %}

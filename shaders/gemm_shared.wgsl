@@ -259,6 +259,17 @@ fn main(
 {% if not image %}
         let o = (batch * p.m + row{{ i }}) * p.n;
 {% endif %}
+{% if runs %}
+{% for j in range(tn // 4) %}
+        if n{{ j }}_0 < p.n {
+          y_store_run(slice * p.size + o + n{{ j }}_0, min(p.n - n{{ j }}_0, 4u), array(
+{% for u in range(4) %}
+            epilogue(c{{ i }}_{{ j }}[{{ u }}], o + n{{ j }}_{{ u }}, row{{ i }}, n{{ j }}_{{ u }}),
+{% endfor %}
+          ));
+        }
+{% endfor %}
+{% else %}
 {% for j in range(tn // 4) %}{% for u in range(4) %}
         if n{{ j }}_{{ u }} < p.n {
 {% if image %}
@@ -269,6 +280,7 @@ fn main(
 {% endif %}
         }
 {% endfor %}{% endfor %}
+{% endif %}
       }
 {% endfor %}
 {% for i in range(tm - stored) %}{% for j in range(tn // 4) %}

@@ -558,14 +558,11 @@ fn f16_bits(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   let size = bits & 0x7fffffffu;
   let normal = (size - 0x38000000u + 0xfffu + ((size >> 13u) & 1u)) >> 13u;
-  // Below 2^-14 the grid is even, with steps of 2^-24.
-  let drop = clamp(126 - i32(size >> 23u), 13, 25);
-  let whole = (size & 0x7fffffu) | 0x800000u;
-  let tiny = (whole + (1u << (u32(drop) - 1u)) - 1u + ((whole >> u32(drop)) & 1u)) >> u32(drop);
-  let finite = select(normal, tiny, size < 0x38800000u);
-  let large = select(finite, 0x7c00u, size >= 0x477ff000u);
+  // Below 2^-14 the grid is even, with steps of 2^-24: those of 32 bits from 0.5 to 1.
+  let tiny = bitcast<u32>(bitcast<f32>(size) + 0.5) - 0x3f000000u;
+  let finite = min(select(normal, tiny, size < 0x38800000u), 0x7c00u);
   let none = 0x7e00u | ((size >> 13u) & 0x3ffu);
-  return select(large, none, size > 0x7f800000u) | ((bits >> 16u) & 0x8000u);
+  return select(finite, none, size > 0x7f800000u) | ((bits >> 16u) & 0x8000u);
 }
 
 // The value of the float16 in the lower half of the word, where the driver does not know: `unpack2x16float` is no part of what

@@ -7,7 +7,7 @@ use minijinja::context;
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
 use super::shared::{self, Shared};
-use super::{Slot, Spec, element, given, stored_rows, template, whole};
+use super::{Element, Kernel, Slot, Spec, element, given, stored_rows, template, whole};
 
 /// Invocations per workgroup of the forms that are not bound to a subgroup.
 pub(crate) const WORKGROUP: usize = 64;
@@ -20,6 +20,8 @@ pub(crate) struct Conv {
     /// Of `x`, whose lines are planes.
     pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
+    /// Whether neighbours are stored together.
+    pub(crate) runs: bool,
 }
 
 /// What an invocation computes, and how.
@@ -74,6 +76,16 @@ impl Lanes {
     }
 }
 
+impl Conv {
+    /// How many neighbours an invocation stores together, if it does.
+    fn run(&self) -> Option<usize> {
+        match self.form {
+            Form::Lanes(Lanes { places, .. }) | Form::Depthwise(Depthwise { places, .. }) if self.runs => Some(places),
+            _ => None,
+        }
+    }
+}
+
 impl Spec for Conv {
     fn label(&self) -> String {
         match self.form {
@@ -95,8 +107,14 @@ impl Spec for Conv {
             vec![Slot::read("x", element(x, x_vectors)), Slot::read(w, element(self.scalar, w_vectors))];
         slots.extend(self.prologue.slots());
         slots.extend(self.epilogue.slots("e"));
-        slots.push(Slot::write("y", element(self.epilogue.output(), false)));
+        let result = self.epilogue.output();
+        slots.push(Slot::write("y", self.run().map_or(result.into(), |places| Element::Run(result, places))));
         slots
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        let runs = Conv { runs: true, ..self.clone() };
+        runs.run().is_some().then(|| runs.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -157,7 +175,7 @@ impl Spec for Conv {
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let (word, prologue) = (self.scalar.word(), self.prologue.operand());
+        let (word, prologue, runs) = (self.scalar.word(), self.prologue.operand(), self.run().is_some());
         let main = match self.form {
             Form::Any { rank, filters } => {
                 template::render("conv", context!(workgroup => WORKGROUP, rank, filters, word, prologue))
@@ -168,19 +186,19 @@ impl Spec for Conv {
                 let stored = stored_rows(rows, &self.epilogue);
                 let context = context!(
                     lanes, rows, places, kernel, stride, dilation, padded, stored, word, prologue, low_rows,
-                    weights,
+                    weights, runs,
                 );
                 template::render("conv_lanes", context)
             }
             Form::Shared(form) => {
-                form.main(self.scalar, &self.epilogue, prologue, ["p.filters", "p.groups", "1u"])
+                form.main(self.scalar, &self.epilogue, prologue, ["p.filters", "p.groups", "1u"], runs)
             }
             Form::Depthwise(Depthwise { rows, places, kernel, stride, dilation, padded }) => {
                 let ([kernel0, kernel1], [stride0, stride1], [dilation0, dilation1]) =
                     (kernel, stride, dilation);
                 let context = context!(
                     workgroup => WORKGROUP, rows, places, kernel0, kernel1, stride0, stride1, dilation0, dilation1,
-                    padded, word, prologue,
+                    padded, word, prologue, runs,
                 );
                 template::render("conv_depthwise", context)
             }

@@ -7,7 +7,7 @@ use minijinja::context;
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
 use super::shared::{self, Shared};
-use super::{Slot, Spec, cost, element, given, stored_rows, template, whole};
+use super::{Element, Kernel, Slot, Spec, cost, element, given, stored_rows, template, whole};
 
 /// Invocations per workgroup of [`Tile::Strided`].
 const WORKGROUP: usize = 64;
@@ -24,6 +24,8 @@ pub(crate) struct Gemm {
     /// Of `a` or `b`.
     pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
+    /// Whether neighbours are stored together.
+    pub(crate) runs: bool,
 }
 
 /// What a workgroup computes, and how.
@@ -200,8 +202,18 @@ impl Spec for Gemm {
         let mut slots = vec![slot("a", a), slot("b", b)];
         slots.extend(self.prologue.slots());
         slots.extend(self.epilogue.slots("e"));
-        slots.push(Slot::write("y", element(self.epilogue.output(), false)));
+        let result = self.epilogue.output();
+        slots.push(Slot::write("y", if self.runs { Element::Run(result, 4) } else { result.into() }));
         slots
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        let neighbours = match self.tile {
+            Tile::Lanes(tile) => matches!(tile.right, Right::Packed | Right::Rows { .. }),
+            Tile::Shared(tile) => tile.right == shared::Right::Vectors,
+            Tile::Strided { .. } | Tile::Split(_) => false,
+        };
+        neighbours.then(|| Gemm { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -266,7 +278,7 @@ impl Spec for Gemm {
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let (word, prologue) = (self.scalar.word(), self.prologue.operand());
+        let (word, prologue, runs) = (self.scalar.word(), self.prologue.operand(), self.runs);
         if self.wide {
             used.extend(self.scalar.checked());
         }
@@ -291,11 +303,11 @@ impl Spec for Gemm {
                 };
                 let stored = stored_rows(rows, &self.epilogue);
                 let memory = self.prologue.scalar("b", self.scalar).word();
-                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue);
+                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue, runs);
                 template::render("gemm_lanes", context)
             }
             Tile::Shared(tile) => {
-                tile.main(self.scalar, &self.epilogue, prologue, ["p.m", "p.batches", "p.a_k"])
+                tile.main(self.scalar, &self.epilogue, prologue, ["p.m", "p.batches", "p.a_k"], runs)
             }
             Tile::Split(tile) => {
                 let b_form = match tile.right {

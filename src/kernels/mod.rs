@@ -87,6 +87,8 @@ pub(crate) enum Element {
     One(Scalar),
     /// Four neighbours, the first at a multiple of 4.
     Vector(Scalar),
+    /// A single element, or up to this many neighbours, the first anywhere: `y_store_run(first, count, values)`.
+    Run(Scalar, usize),
     /// A word that several invocations may write.
     Atomic,
 }
@@ -106,7 +108,7 @@ impl Element {
     /// The register.
     pub(crate) fn scalar(self) -> Scalar {
         match self {
-            Element::One(scalar) | Element::Vector(scalar) => scalar,
+            Element::One(scalar) | Element::Vector(scalar) | Element::Run(scalar, _) => scalar,
             Element::Atomic => Scalar::U32,
         }
     }
@@ -114,7 +116,7 @@ impl Element {
     /// The WGSL type of what lies in memory as words.
     pub(crate) fn wgsl(self) -> String {
         match self {
-            Element::One(scalar) => scalar.word().into(),
+            Element::One(scalar) | Element::Run(scalar, _) => scalar.word().into(),
             Element::Vector(scalar) => format!("vec4<{}>", scalar.word()),
             Element::Atomic => "atomic<u32>".into(),
         }
@@ -170,6 +172,12 @@ pub(crate) trait Spec {
     /// Whether drivers compile the kernel in a few milliseconds: a copy, or a chain of scalar operators.
     fn compiles_quickly(&self) -> bool {
         false
+    }
+
+    /// The variant that stores neighbours together, as an [`Element::Run`], if there is one: for results of which several
+    /// lie in one word.
+    fn in_runs(&self) -> Option<Kernel> {
+        None
     }
 
     /// The variant in which output slot 0 lies in input slot `slot`'s memory, as one binding, if there is one. Its call
@@ -285,9 +293,18 @@ pub(crate) struct Variant {
 
 impl Variant {
     /// The kernel over tensors that lie so.
-    pub(crate) fn new(kernel: Kernel, backings: Vec<Backing>) -> Variant {
-        let backings = storage::seen(|| kernel.slots(), backings);
-        Variant { kernel, backings }
+    pub(crate) fn new(kernel: Kernel, mut backings: Vec<Backing>) -> Variant {
+        if backings.iter().all(|backing| backing.storage == Storage::Word) {
+            return Variant { kernel, backings };
+        }
+        let mut runs = None;
+        for (backing, slot) in backings.iter_mut().zip(kernel.slots()) {
+            backing.storage = backing.storage.seen_as(slot.element.scalar());
+            if slot.written && backing.storage != Storage::Word {
+                runs = kernel.spec().in_runs();
+            }
+        }
+        Variant { kernel: runs.unwrap_or(kernel), backings }
     }
 
     /// How what slot `i` is given lies.

@@ -93,8 +93,16 @@ impl Shared {
     /// The kernel's function `main`. `names` are those of what the surrounding kernel calls otherwise: rows, batches, and the
     /// left operand's stride from term to term.
     /// `prologue` is the operand that has one.
-    pub(super) fn main(&self, scalar: Scalar, epilogue: &Fused, prologue: &str, names: [&str; 3]) -> String {
-        template::render("gemm_shared", self.context(scalar, epilogue, prologue, names))
+    /// `runs`: whether an invocation stores the neighbours together that it has.
+    pub(super) fn main(
+        &self,
+        scalar: Scalar,
+        epilogue: &Fused,
+        prologue: &str,
+        names: [&str; 3],
+        runs: bool,
+    ) -> String {
+        template::render("gemm_shared", self.context(scalar, epilogue, prologue, names, runs))
     }
 
     fn context(
@@ -103,6 +111,7 @@ impl Shared {
         epilogue: &Fused,
         prologue: &str,
         [m, batches, a_k]: [&str; 3],
+        runs: bool,
     ) -> Value {
         let Block { bm, bn, bk, tm, tn } = self.block;
         let a_form = match self.left {
@@ -122,7 +131,7 @@ impl Shared {
         let (stored, word) = (stored_rows(tm, epilogue), scalar.word());
         // Larger tiles have no registers to spare for it.
         let prefetch = tm * tn <= 16;
-        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k, prefetch, prologue)
+        context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k, prefetch, prologue, runs)
     }
 }
 

@@ -134,7 +134,7 @@ impl Sizes {
             let others = before.tensors.iter().copied().chain(epilogue.tensors);
             let tensors = [x, w].into_iter().chain(others).chain([y]).collect();
             let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused);
-            let kernel = conv::Conv { scalar, form, prologue, epilogue };
+            let kernel = conv::Conv { scalar, form, prologue, epilogue, runs: false };
             cx.call_grid(kernel, tensors, params, grid);
             Ok(())
         };

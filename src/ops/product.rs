@@ -86,7 +86,7 @@ impl Product {
                 let others = before.tensors.iter().chain(&epilogue.tensors).copied();
                 let tensors = [a, *b].into_iter().chain(others).chain([output]).collect();
                 let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused.clone());
-                let gemm = Gemm { scalar, batch: batch.len(), tile, wide, prologue, epilogue };
+                let gemm = Gemm { scalar, batch: batch.len(), tile, wide, prologue, epilogue, runs: false };
                 cx.call_grid(gemm, tensors, params, *grid);
             }
             Ok(())

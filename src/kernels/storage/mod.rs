@@ -6,7 +6,6 @@ mod wgsl;
 pub(super) use wgsl::accessed;
 
 use super::expr::Scalar;
-use super::{Backing, Slot};
 use crate::DType;
 
 /// How elements lie in a buffer, one after the other from its beginning, the first in a word's lowest bits.
@@ -85,25 +84,15 @@ impl Storage {
         }
     }
 
-    /// How registers of type `scalar` see it: floats are converted, integers get the bits.
-    fn seen_as(self, scalar: Scalar) -> Storage {
+    /// How registers of type `scalar` see it: floats are converted, integers get the bits. So kernels that move bits are one
+    /// pipeline for all storages of as many bits.
+    pub(super) fn seen_as(self, scalar: Scalar) -> Storage {
         match (self, scalar) {
             (Storage::Word, _) => Storage::Word,
             (storage, Scalar::F32) => storage,
             _ => Storage::Half,
         }
     }
-}
-
-/// What the kernel's slots see of the tensors that a call gives them: specs that move bits are one pipeline for all storages of as
-/// many bits.
-pub(super) fn seen(slots: impl FnOnce() -> Vec<Slot>, mut backings: Vec<Backing>) -> Vec<Backing> {
-    if backings.iter().any(|backing| backing.storage != Storage::Word) {
-        for (backing, slot) in backings.iter_mut().zip(slots()) {
-            backing.storage = backing.storage.seen_as(slot.element.scalar());
-        }
-    }
-    backings
 }
 
 #[cfg(test)]

@@ -75,16 +75,11 @@ impl Storage {
 
     fn stores(self, slot: &Slot) -> String {
         let (name, word) = (&slot.name, slot.element.scalar().word());
-        let Element::Vector(_) = slot.element else {
-            // A word's other half may be another invocation's. Nobody else writes this one, so it is what it was, and the
-            // difference to what it is to be changes nothing else, whenever that happens.
-            let encoded = self.encoded("value");
-            return format!(
-                "fn {name}_store(i: u32, value: {word}) {{\n  let shift = i % 2u * 16u;\n  \
-                 let before = atomicLoad(&{name}[i / 2u]) >> shift;\n  \
-                 atomicXor(&{name}[i / 2u], ((before ^ {encoded}) & 0xffffu) << shift);\n}}\n"
-            );
-        };
+        match slot.element {
+            Element::Vector(_) => {}
+            Element::Run(_, most) => return self.half_store(name, word) + &self.run_store(name, word, most),
+            _ => return self.half_store(name, word),
+        }
         let lanes = [0, 1, 2, 3].map(|lane| self.encoded(&format!("value[{lane}]")));
         let pair = |low: &str, high: &str| format!("insertBits({low}, {high}, 16u, 16u)");
         let pairs = [pair(&lanes[0], &lanes[1]), pair(&lanes[2], &lanes[3])].join(", ");
@@ -94,6 +89,47 @@ impl Storage {
             "fn {name}_store(i: u32, value: vec4<{word}>) {{\n  {name}[i] = vec2<u32>({pairs});\n}}\n\
              fn {name}_store_component(i: u32, lane: u32, value: {word}) {{\n  let before = {name}[i][lane / 2u];\n  \
              {name}[i][lane / 2u] = insertBits(before, {encoded}, lane % 2u * 16u, 16u);\n}}\n"
+        )
+    }
+
+    /// A word's other half may be another invocation's. Nobody else writes this one, so it is what it was, and the difference to
+    /// what it is to be changes nothing else, whenever that happens.
+    fn half_store(self, name: &str, word: &str) -> String {
+        let encoded = self.encoded("value");
+        format!(
+            "fn {name}_store(i: u32, value: {word}) {{\n  let shift = i % 2u * 16u;\n  \
+             let before = atomicLoad(&{name}[i / 2u]) >> shift;\n  \
+             atomicXor(&{name}[i / 2u], ((before ^ {encoded}) & 0xffffu) << shift);\n}}\n"
+        )
+    }
+
+    /// Stores the first `count` of `most` values, one at least. Words that are this invocation's alone are written whole, which
+    /// takes no atomics; the run may begin with the upper half of a word, and end with the lower half of one.
+    fn run_store(self, name: &str, word: &str, most: usize) -> String {
+        let mut text = format!(
+            "fn {name}_store_run(i: u32, count: u32, values: array<{word}, {most}>) {{\n  \
+             let odd = i % 2u == 1u;\n  let first = (i + 1u) / 2u;\n  let whole = count - i % 2u;\n"
+        );
+        for e in 0..most {
+            text += &format!("  let h{e} = {};\n", self.encoded(&format!("values[{e}]")));
+        }
+        for e in (0..most - 1).step_by(2) {
+            // Elements e and e + 1, or the two from e + 1 on.
+            let third = if e + 2 < most { format!("h{}", e + 2) } else { "0u".into() };
+            text += &format!(
+                "  if {e}u + 1u < whole {{\n    let pair = select(vec2<u32>(h{e}, h{next}), vec2<u32>(h{next}, {third}), odd);\n    \
+                 atomicStore(&{name}[first + {half}u], insertBits(pair.x, pair.y, 16u, 16u));\n  }}\n",
+                next = e + 1,
+                half = e / 2,
+            );
+        }
+        text += "  var last = values[0];\n";
+        for e in 1..most {
+            text += &format!("  if {e}u < count {{ last = values[{e}]; }}\n");
+        }
+        text + &format!(
+            "  if odd {{ {name}_store(i, values[0]); }}\n  \
+             if whole % 2u == 1u {{ {name}_store(i + count - 1u, last); }}\n}}\n"
         )
     }
 }
@@ -118,12 +154,17 @@ pub(in crate::kernels) fn accessed(
     functions_called(&functions, &calls) + &calls
 }
 
-/// The functions, each without those that `text` does not call.
+/// The functions without those that neither `text` nor another of them calls.
 fn functions_called(functions: &str, text: &str) -> String {
-    let parts = functions.split_inclusive("\n}\n");
-    parts
-        .filter(|part| part[3..].split_once('(').is_some_and(|(name, _)| text.contains(&format!("{name}("))))
-        .collect()
+    let mut kept = String::new();
+    for part in functions.split_inclusive("\n}\n").collect::<Vec<_>>().into_iter().rev() {
+        // Functions stand before those that call them.
+        let calls = |name: &str| [text, &kept].iter().any(|text| text.contains(&format!("{name}(")));
+        if part[3..].split_once('(').is_some_and(|(name, _)| calls(name)) {
+            kept.insert_str(0, part);
+        }
+    }
+    kept
 }
 
 fn is_word(c: char) -> bool {

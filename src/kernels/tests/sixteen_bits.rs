@@ -5,7 +5,9 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::floats::DEVICES;
+use crate::internals::devices;
 use crate::internals::random::Sketch;
+use crate::kernels::Class;
 use crate::ops::{Attr, case};
 use crate::{DType, Session, SessionOptions, Tensor};
 
@@ -132,6 +134,59 @@ fn moved_elements_keep_their_bits() {
         for (i, bits) in bits.into_iter().enumerate() {
             let row = (256 - i % 257) % 256;
             assert_eq!(usize::from(bits), row * 256 + i / 257, "element {i} on {device}");
+        }
+    }
+}
+
+/// Values of float32 that float16 holds too.
+fn numbers(dtype: DType, shape: &[usize]) -> Tensor {
+    case::converted(&case::converted(&case::random(shape), DType::F16), dtype)
+}
+
+/// Kernels that store neighbours together, with results of odd sizes, which begin and end within words: alone, behind and before
+/// another part of a concatenation, which owns the other half, and in place.
+fn of_width(dtype: DType, width: usize) -> (Sketch, Tensor) {
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x");
+    sketch.graph.values[x.index()].dtype = Some(dtype);
+    let input = numbers(dtype, &[1, 3, 5, width]);
+    let wide = sketch.constant(numbers(dtype, &[5, 3, 3, 3]));
+    let one_tap = sketch.constant(numbers(dtype, &[5, 3, 1, 1]));
+    let depthwise = sketch.constant(numbers(dtype, &[3, 1, 3, 3]));
+    let columns = sketch.constant(numbers(dtype, &[width, 9]));
+    let (pads, axis) = ([("pads", Attr::Ints(vec![1; 4]))], [("axis", Attr::Int(1))]);
+    let results = [
+        sketch.node("Conv", &pads, &[x, wide]),
+        sketch.node("Conv", &[], &[x, one_tap]),
+        sketch.node("Conv", &[pads[0].clone(), ("group", Attr::Int(3))], &[x, depthwise]),
+        sketch.node("MatMul", &[], &[x, columns]),
+    ];
+    for result in results {
+        let other = if result == results[3] { result } else { x };
+        let before = sketch.node("Concat", &axis, &[other, result]);
+        let whole = sketch.node("Concat", &axis, &[result, other]);
+        let in_place = sketch.node("Relu", &[], &[whole]);
+        sketch.graph.outputs.extend([before, in_place]);
+    }
+    (sketch, input)
+}
+
+/// A kernel's sums are those of 32 bits, whatever the results are stored in.
+#[test]
+fn odd_results_are_those_of_32_bits_rounded() {
+    let run = |device: &crate::Device, dtype, width| -> Vec<Tensor> {
+        let (sketch, x) = of_width(dtype, width);
+        let graph = Arc::new(sketch.graph);
+        let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
+        let outputs = session.run(&[("x", &x)]).unwrap();
+        outputs.iter().map(|(_, tensor)| case::converted(tensor, DType::F16)).collect()
+    };
+    for device in [Class::Cpu, Class::Gpu].into_iter().flat_map(devices::of_class) {
+        for width in [1, 4, 5, 7, 8, 13] {
+            let (expected, actual) = (run(&device, DType::F32, width), run(&device, DType::F16, width));
+            for (i, (expected, actual)) in expected.iter().zip(&actual).enumerate() {
+                assert_eq!(expected, actual, "output {i} of width {width} on {}", device.name());
+            }
         }
     }
 }
