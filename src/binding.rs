@@ -25,54 +25,54 @@ pub fn device_bytes(dtype: DType, shape: &[usize]) -> u64 {
 #[derive(Debug)]
 pub struct Binder<'s> {
     session: &'s Session,
-    inputs: Vec<(String, Source)>,
+    inputs: Vec<(String, BoundInput)>,
     outputs: Vec<(String, wgpu::Buffer)>,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum BoundInput {
     Host(Tensor),
     Device(DeviceTensor),
     Buffer(wgpu::Buffer, DType, Vec<usize>),
 }
 
-impl From<Input<'_>> for Source {
-    fn from(input: Input<'_>) -> Source {
+impl From<Input<'_>> for BoundInput {
+    fn from(input: Input<'_>) -> BoundInput {
         match input {
-            Input::Tensor(tensor) => Source::Host(tensor.clone()),
-            Input::Device(tensor) => Source::Device(tensor.clone()),
+            Input::Tensor(tensor) => BoundInput::Host(tensor.clone()),
+            Input::Device(tensor) => BoundInput::Device(tensor.clone()),
         }
     }
 }
 
-impl Given for Source {
+impl Given for BoundInput {
     fn dtype(&self) -> DType {
         match self {
-            Source::Host(tensor) => tensor.dtype(),
-            Source::Device(tensor) => tensor.dtype(),
-            Source::Buffer(_, dtype, _) => *dtype,
+            BoundInput::Host(tensor) => tensor.dtype(),
+            BoundInput::Device(tensor) => tensor.dtype(),
+            BoundInput::Buffer(_, dtype, _) => *dtype,
         }
     }
 
     fn shape(&self) -> &[usize] {
         match self {
-            Source::Host(tensor) => tensor.shape(),
-            Source::Device(tensor) => tensor.shape(),
-            Source::Buffer(_, _, shape) => shape,
+            BoundInput::Host(tensor) => tensor.shape(),
+            BoundInput::Device(tensor) => tensor.shape(),
+            BoundInput::Buffer(_, _, shape) => shape,
         }
     }
 
     fn value(&self) -> Option<&Tensor> {
         match self {
-            Source::Host(tensor) => Some(tensor),
-            Source::Device(_) | Source::Buffer(..) => None,
+            BoundInput::Host(tensor) => Some(tensor),
+            BoundInput::Device(_) | BoundInput::Buffer(..) => None,
         }
     }
 
     fn placed(&self) -> Option<&DeviceTensor> {
         match self {
-            Source::Device(tensor) => Some(tensor),
-            Source::Host(_) | Source::Buffer(..) => None,
+            BoundInput::Device(tensor) => Some(tensor),
+            BoundInput::Host(_) | BoundInput::Buffer(..) => None,
         }
     }
 }
@@ -99,7 +99,7 @@ impl Given for Source {
 #[derive(Debug)]
 pub struct Binding {
     core: Arc<Core>,
-    inputs: Vec<(String, Source)>,
+    inputs: Vec<(String, BoundInput)>,
     outputs: Vec<(String, wgpu::Buffer)>,
     /// Buffers of our own, in use or not.
     own: Vec<Buffer>,
@@ -113,7 +113,7 @@ struct Built {
     executable: Arc<Executable>,
     frame: Frame,
     /// What runs read, in the graph's order.
-    inputs: Vec<Source>,
+    inputs: Vec<BoundInput>,
     outputs: Vec<Option<Buffer>>,
 }
 
@@ -132,7 +132,7 @@ impl Binder<'_> {
     /// Reads input `name`, of this shape, from `buffer` (usage `STORAGE`, at least [`device_bytes`] long).
     pub fn input_buffer(mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Self {
         let dtype = self.session.core.declared_dtype(name);
-        self.inputs.push((name.into(), Source::Buffer(buffer.clone(), dtype, shape.to_vec())));
+        self.inputs.push((name.into(), BoundInput::Buffer(buffer.clone(), dtype, shape.to_vec())));
         self
     }
 
@@ -193,10 +193,10 @@ impl Binding {
     /// As [`Binding::set`].
     pub fn set_buffer(&mut self, name: &str, buffer: &wgpu::Buffer, shape: &[usize]) -> Result<()> {
         let dtype = self.core.declared_dtype(name);
-        self.set_source(name, Source::Buffer(buffer.clone(), dtype, shape.to_vec()))
+        self.set_source(name, BoundInput::Buffer(buffer.clone(), dtype, shape.to_vec()))
     }
 
-    fn set_source(&mut self, name: &str, source: Source) -> Result<()> {
+    fn set_source(&mut self, name: &str, source: BoundInput) -> Result<()> {
         let Some((_, place)) = self.inputs.iter_mut().find(|(own, _)| own == name) else {
             let expected = self.inputs.iter().map(|(name, _)| name.clone()).collect();
             return Err(InputError::Unknown { name: name.into(), expected }.into());
@@ -207,7 +207,7 @@ impl Binding {
         let graph = &built.entry.graph;
         let number = graph.inputs.iter().position(|id| graph.value(*id).name == name);
         match (number, old, &source) {
-            (Some(number), Source::Host(old), Source::Host(new))
+            (Some(number), BoundInput::Host(old), BoundInput::Host(new))
                 if same(&old, new) && !built.entry.decides_shapes(number) =>
             {
                 built.executable.write_input(&built.frame, graph, number, new)?;
@@ -252,9 +252,9 @@ impl Binding {
             }
             (Some(OutputSource::Known(tensor)), _) => DeviceTensor::upload(&gpu, tensor),
             (Some(OutputSource::Input(i)), _) => match &built.inputs[*i] {
-                Source::Host(tensor) => DeviceTensor::upload(&gpu, tensor),
-                Source::Device(tensor) => Ok(tensor.clone()),
-                Source::Buffer(buffer, dtype, shape) => {
+                BoundInput::Host(tensor) => DeviceTensor::upload(&gpu, tensor),
+                BoundInput::Device(tensor) => Ok(tensor.clone()),
+                BoundInput::Buffer(buffer, dtype, shape) => {
                     Ok(DeviceTensor::of_buffer(&gpu, Buffer::of_host(buffer.clone()), *dtype, shape))
                 }
             },
@@ -322,7 +322,7 @@ impl Binding {
 
     fn make(&mut self) -> Result<Built> {
         let (core, plans) = (self.core.clone(), self.core.plans()?.clone());
-        let given: Vec<(&str, Source)> =
+        let given: Vec<(&str, BoundInput)> =
             self.inputs.iter().map(|(name, given)| (&name[..], given.clone())).collect();
         let ordered = core.ordered(&given, None)?;
         let mut bound = self.bound_inputs(core.gpu()?, &ordered)?;
@@ -338,14 +338,14 @@ impl Binding {
     }
 
     /// The inputs that lie in buffers already.
-    fn bound_inputs(&self, gpu: &Gpu, ordered: &Ordered<Source>) -> Result<Bound> {
+    fn bound_inputs(&self, gpu: &Gpu, ordered: &Ordered<BoundInput>) -> Result<Bound> {
         let graph = &ordered.entry.graph;
         let mut bound = Bound { inputs: Vec::new(), outputs: vec![None; graph.outputs.len()] };
         for (id, given) in graph.inputs.iter().zip(&ordered.inputs) {
             bound.inputs.push(match given {
-                Source::Host(_) => None,
-                Source::Device(tensor) => tensor.counted().cloned(),
-                Source::Buffer(buffer, dtype, shape) => {
+                BoundInput::Host(_) => None,
+                BoundInput::Device(tensor) => tensor.counted().cloned(),
+                BoundInput::Buffer(buffer, dtype, shape) => {
                     let checked = gpu.check_buffer(buffer, wgpu::BufferUsages::STORAGE, *dtype, shape);
                     let name = || graph.value(*id).name.clone();
                     checked.map_err(|reason| InputError::Buffer { name: name(), reason })?;

@@ -25,11 +25,11 @@ use crate::{ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Model {
-    contents: Arc<Contents>,
+    contents: Arc<LoadedModel>,
 }
 
 #[derive(Debug)]
-struct Contents {
+struct LoadedModel {
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     imported: Imported,
@@ -76,7 +76,7 @@ impl Model {
         let outputs = infos(&imported.graph.outputs).into_iter();
         let outputs = outputs.map(|info| ValueInfo { has_default: false, ..info }).collect();
         let inputs = infos(&imported.graph.listed_inputs());
-        Model { contents: Arc::new(Contents { inputs, outputs, imported, optimized: OnceLock::new() }) }
+        Model { contents: Arc::new(LoadedModel { inputs, outputs, imported, optimized: OnceLock::new() }) }
     }
 
     /// What a run takes, in the model's order. Up to IR version 3, inputs with an initializer are constants, and not listed.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use sardonyx::internals::{Check, Kernels, Place, checks, devices, with_kernels};
+use sardonyx::internals::{Check, CheckPlace, Kernels, checks, devices, with_kernels};
 use sardonyx::{AdapterSummary, Device};
 use sardonyx_testing::trials::{self, ExpectedFailure, Runner, Trial};
 
@@ -47,14 +47,14 @@ fn list() -> Vec<Trial> {
         let mut add = |on: String, place: &str| {
             list.push(Trial { name: format!("{}@{on}", check.name()), place: place.into() });
         };
-        if check.place() == Place::Reference {
+        if check.place() == CheckPlace::Reference {
             add(REFERENCE.into(), REFERENCE);
             continue;
         }
         for (a, (adapter, name)) in adapters.iter().zip(&names).enumerate() {
             let wanted = |class: usize| match check.place() {
-                Place::Device => class == 0,
-                Place::Turn(turn) => (a + class + turn).is_multiple_of(adapters.len()),
+                CheckPlace::Device => class == 0,
+                CheckPlace::Turn(turn) => (a + class + turn).is_multiple_of(adapters.len()),
                 _ => true,
             };
             let classes = classes(adapter).iter().enumerate().filter(|(class, _)| wanted(*class));
@@ -68,7 +68,7 @@ fn list() -> Vec<Trial> {
 fn start(place: &str) -> Runner {
     let checks: HashMap<(String, bool), Check> = checks()
         .into_iter()
-        .map(|check| ((check.name().to_string(), check.place() == Place::Reference), check))
+        .map(|check| ((check.name().to_string(), check.place() == CheckPlace::Reference), check))
         .collect();
     let (place, mut opened) = (place.to_string(), HashMap::<String, Device>::new());
     Box::new(move |test| {

@@ -301,9 +301,9 @@ fn cubics_of_wide_integers_are_refused() {
 }
 
 /// Pseudo-random numbers: xorshift.
-struct Draw(u64);
+struct Xorshift(u64);
 
-impl Draw {
+impl Xorshift {
     fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -340,7 +340,7 @@ impl Draw {
 const COUNT: usize = 5;
 
 /// A chain of integer arithmetic on inputs `x0`, `x1`, and constants, as nodes `v0`, `v1`, ...
-fn chain(draw: &mut Draw, dtype: DType) -> (GraphProto, Vec<String>) {
+fn chain(draw: &mut Xorshift, dtype: DType) -> (GraphProto, Vec<String>) {
     let unsigned = dtype == DType::U64;
     let binary: &[&str] = match unsigned {
         false => &["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Pow", "BitShift"],
@@ -431,7 +431,7 @@ fn integer_arithmetic_is_right_or_refused() {
     let adapters = devices::each();
     let (mut right, mut refused) = (0, 0);
     for seed in 1..=seeds() {
-        let mut draw = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut draw = Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let dtype = draw.of(&[DType::I64, DType::I64, DType::U64]);
         let (mut main, values) = chain(&mut draw, dtype);
         let shape = [COUNT, COUNT];

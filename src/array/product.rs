@@ -43,7 +43,7 @@ pub(crate) fn transposed<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T
 }
 
 /// Sizes of a convolution: `x` is `[batch, groups * channels, ...]`, `w` is `[filters, channels, ...]`.
-pub(crate) struct Conv<'a> {
+pub(crate) struct DirectConv<'a> {
     pub(crate) batch: usize,
     pub(crate) groups: usize,
     pub(crate) channels: usize,
@@ -58,7 +58,7 @@ fn grid(spans: &[Span], size: impl Fn(&Span) -> usize) -> Vec<Vec<usize>> {
 }
 
 /// What one tap multiplies in one line of windows.
-struct Line {
+struct TapLine {
     /// The windows of which the tap is not in the padding.
     windows: Range<usize>,
     /// The places that it reads, `stride` apart.
@@ -66,7 +66,7 @@ struct Line {
     stride: usize,
 }
 
-impl Conv<'_> {
+impl DirectConv<'_> {
     /// `y[n][f][o] = sum over channels c and taps t of x[n][c][o * stride + t * dilation - begin] * w[f][c][t]`.
     pub(crate) fn run<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (input, output) = (self.size(|s| s.input), self.size(|s| s.output));
@@ -79,7 +79,7 @@ impl Conv<'_> {
                 let x = &x[((n * self.groups + group) * self.channels + c) * input..][..input];
                 for (t, lines) in taps.iter().enumerate() {
                     let weight = w[(f * self.channels + c) * taps.len() + t];
-                    for Line { windows, places, stride } in lines {
+                    for TapLine { windows, places, stride } in lines {
                         let x = x[places.clone()].iter().step_by(*stride);
                         y[windows.clone()].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
                     }
@@ -102,7 +102,7 @@ impl Conv<'_> {
                 let x = &x[(n * self.groups * self.channels + c) * input..][..input];
                 for (t, lines) in taps.iter().enumerate() {
                     let weight = w[(c * each + f % each) * taps.len() + t];
-                    for Line { windows, places, stride } in lines {
+                    for TapLine { windows, places, stride } in lines {
                         let y = y[places.clone()].iter_mut().step_by(*stride);
                         y.zip(&x[windows.clone()]).for_each(|(y, &x)| *y += weight * x);
                     }
@@ -117,11 +117,11 @@ impl Conv<'_> {
     }
 
     /// The lines of windows of every tap.
-    fn taps(&self) -> Vec<Vec<Line>> {
+    fn taps(&self) -> Vec<Vec<TapLine>> {
         grid(self.spans, |s| s.kernel).iter().map(|tap| self.lines(tap)).collect()
     }
 
-    fn lines(&self, tap: &[usize]) -> Vec<Line> {
+    fn lines(&self, tap: &[usize]) -> Vec<TapLine> {
         let (Some((inner, outer)), Some((inner_tap, outer_tap))) =
             (self.spans.split_last(), tap.split_last())
         else {
@@ -134,7 +134,7 @@ impl Conv<'_> {
                 line = span.source(o, t).and_then(|i| line.map(|line| line * span.input + i));
             }
             let (line, start) = (line?, inner.source(first, *inner_tap)?);
-            Some(Line {
+            Some(TapLine {
                 windows: row * inner.output + first..row * inner.output + last,
                 places: line * inner.input + start..(line + 1) * inner.input,
                 stride: inner.stride,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Fact, Known, NodeInputs, check_sizes, node_error};
+use super::{Fact, KnownValue, NodeInputs, check_sizes, node_error};
 use crate::array::Array;
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
@@ -36,23 +36,23 @@ pub(crate) trait Infer {
 
 /// What planning may know of a graph's input: dtype, shape, and its value, which is read where it decides shapes.
 #[derive(Clone, Debug)]
-pub(crate) struct Input {
+pub(crate) struct InputFact {
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
     pub(crate) value: Option<Tensor>,
 }
 
-impl From<Tensor> for Input {
-    fn from(tensor: Tensor) -> Input {
-        Input { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), value: Some(tensor) }
+impl From<Tensor> for InputFact {
+    fn from(tensor: Tensor) -> InputFact {
+        InputFact { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), value: Some(tensor) }
     }
 }
 
 #[cfg(any(test, feature = "internals"))]
-impl Input {
+impl InputFact {
     /// An input of this shape whose value decides nothing.
-    pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> Input {
-        Input { dtype, shape: shape.to_vec(), value: None }
+    pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> InputFact {
+        InputFact { dtype, shape: shape.to_vec(), value: None }
     }
 }
 
@@ -100,7 +100,7 @@ impl FactBase {
                 let mut fact = Fact::new(tensor.dtype(), tensor.shape());
                 if demanded[i] || tensor.len() <= SMALL_CONSTANT {
                     // Element types that the reference cannot read stay unknown.
-                    let known = |array| Known { array: Arc::new(array), from_inputs: false };
+                    let known = |array| KnownValue { array: Arc::new(array), from_inputs: false };
                     fact.value = Array::from_tensor(tensor).ok().map(known);
                 }
                 constants[i] = Some(fact);
@@ -115,17 +115,17 @@ impl FactBase {
     }
 
     /// Facts for a run with inputs of these dtypes, shapes and (where they decide shapes) values.
-    pub(crate) fn bind(&self, graph: &Graph<impl Infer>, inputs: &[Input]) -> Result<Facts> {
+    pub(crate) fn bind(&self, graph: &Graph<impl Infer>, inputs: &[InputFact]) -> Result<Facts> {
         self.bound(graph, inputs, SMALL)
     }
 
     /// Whether a run can have such inputs.
-    pub(crate) fn takes(&self, graph: &Graph<impl Infer>, inputs: &[Input]) -> bool {
+    pub(crate) fn takes(&self, graph: &Graph<impl Infer>, inputs: &[InputFact]) -> bool {
         self.bound(graph, inputs, 0).is_ok()
     }
 
     /// Facts in which values that nothing demands are computed if they have at most `small` elements.
-    fn bound(&self, graph: &Graph<impl Infer>, inputs: &[Input], small: usize) -> Result<Facts> {
+    fn bound(&self, graph: &Graph<impl Infer>, inputs: &[InputFact], small: usize) -> Result<Facts> {
         let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
         let mut facts = Facts { constants, computed };
         for (id, input) in graph.inputs.iter().zip(inputs) {
@@ -133,7 +133,7 @@ impl FactBase {
             if let (true, Some(tensor)) = (self.demanded[id.index()], &input.value) {
                 let array =
                     Array::from_tensor(tensor).map_err(|why| Error::value(&graph.value(*id).name, why))?;
-                fact.value = Some(Known { array: Arc::new(array), from_inputs: true });
+                fact.value = Some(KnownValue { array: Arc::new(array), from_inputs: true });
             }
             facts.computed[id.index()] = Some(fact);
         }
@@ -186,7 +186,7 @@ impl FactBase {
                     "{}",
                     node.op_type
                 );
-                fact.value = Some(Known { array: Arc::new(array), from_inputs });
+                fact.value = Some(KnownValue { array: Arc::new(array), from_inputs });
             }
         }
         Ok(outputs)

@@ -14,7 +14,7 @@ use crate::shape::Shape;
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result};
 
-pub(crate) use inference::{FactBase, Facts, Infer, Input, Signature};
+pub(crate) use inference::{FactBase, Facts, Infer, InputFact, Signature};
 
 /// The limit of a tensor's element count: indices are u32 on the device.
 pub(crate) const MAX_COUNT: usize = u32::MAX as usize / 4;
@@ -24,12 +24,12 @@ pub(crate) const MAX_COUNT: usize = u32::MAX as usize / 4;
 pub(crate) struct Fact {
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
-    pub(crate) value: Option<Known>,
+    pub(crate) value: Option<KnownValue>,
 }
 
 /// A value that planning knows.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Known {
+pub(crate) struct KnownValue {
     pub(crate) array: Arc<Array>,
     /// Whether it depends on the values of graph inputs, not on constants and shapes alone.
     pub(crate) from_inputs: bool,
@@ -42,13 +42,13 @@ impl Fact {
 
     /// The fact of a value that follows from shapes alone.
     pub(crate) fn of_array(array: Array) -> Fact {
-        let known = |array| Known { array: Arc::new(array), from_inputs: false };
+        let known = |array| KnownValue { array: Arc::new(array), from_inputs: false };
         Fact { dtype: array.dtype, shape: array.shape.as_slice().into(), value: Some(known(array)) }
     }
 
     /// The fact of a value that is at hand.
     pub(crate) fn of_shared(array: &Arc<Array>) -> Fact {
-        let known = Known { array: array.clone(), from_inputs: true };
+        let known = KnownValue { array: array.clone(), from_inputs: true };
         Fact { dtype: array.dtype, shape: array.shape.as_slice().into(), value: Some(known) }
     }
 

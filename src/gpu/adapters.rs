@@ -67,13 +67,13 @@ pub struct DeviceOptions {
     pub(super) select: Select,
     pub(super) require_hardware: bool,
     pub(super) memory_limit: Option<u64>,
-    filter: Option<Filter>,
+    filter: Option<Predicate>,
 }
 
 #[derive(Clone)]
-struct Filter(Arc<dyn Fn(&AdapterSummary) -> bool + Send + Sync>);
+struct Predicate(Arc<dyn Fn(&AdapterSummary) -> bool + Send + Sync>);
 
-impl fmt::Debug for Filter {
+impl fmt::Debug for Predicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Filter")
     }
@@ -96,7 +96,7 @@ impl DeviceOptions {
         mut self,
         accepts: impl Fn(&AdapterSummary) -> bool + Send + Sync + 'static,
     ) -> DeviceOptions {
-        self.filter = Some(Filter(Arc::new(accepts)));
+        self.filter = Some(Predicate(Arc::new(accepts)));
         self
     }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
-use super::frame::{Frame, Frames, Sizes, Wiring};
+use super::frame::{Frame, FrameSizes, Frames, Wiring};
 use super::tensor::{DeviceTensor, Input};
-use super::weights::{Constants, Range, Upload, Weights};
+use super::weights::{BufferRange, Constants, Upload, Weights};
 use super::words;
 use crate::kernels::VECTOR_BYTES;
 use crate::ops::Graph;
@@ -20,24 +20,24 @@ use crate::{Error, KernelTime, Result, Tensor};
 pub(crate) struct Executable {
     gpu: Arc<Gpu>,
     pub(crate) plan: Plan,
-    steps: Vec<Step>,
+    steps: Vec<Dispatch>,
     constants: Constants,
     params: Buffer,
     /// What a run takes of a frame.
-    pub(super) sizes: Sizes,
+    pub(super) sizes: FrameSizes,
     /// For each output, offset and size in a frame's staging buffer; `None` where it is not read back. The fault words follow.
     read_back: Vec<Option<(u64, u64)>>,
 }
 
 #[derive(Debug)]
-struct Step {
+struct Dispatch {
     pipeline: Arc<Pipeline>,
     grid: [u32; 3],
     /// Offset and size of the call's params.
     params: (u64, u64),
 }
 
-impl Step {
+impl Dispatch {
     fn record(&self, group: &wgpu::BindGroup, pass: &mut wgpu::ComputePass) {
         let [x, y, z] = self.grid;
         pass.set_pipeline(&self.pipeline.pipeline);
@@ -58,7 +58,7 @@ pub(crate) struct Costed {
     plan: Plan,
     params: Vec<(u64, u64)>,
     params_bytes: u64,
-    pub(crate) sizes: Sizes,
+    pub(crate) sizes: FrameSizes,
     read_back: Vec<Option<(u64, u64)>>,
 }
 
@@ -91,14 +91,14 @@ impl Costed {
 }
 
 /// What a run of `plan` takes of a frame, and where its outputs are read back.
-fn sizes(plan: &Plan) -> (Sizes, Vec<Option<(u64, u64)>>) {
+fn sizes(plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
     let program = &plan.program;
     let bytes = |tensor: &TensorId| program.tensor(*tensor).bytes();
     let input = |tensor: &Option<TensorId>| tensor.as_ref().map_or(0, bytes);
-    let mut sizes = Sizes {
+    let mut sizes = FrameSizes {
         arena: plan.memory.height,
         inputs: program.inputs.iter().map(input).collect(),
-        ..Sizes::default()
+        ..FrameSizes::default()
     };
     let mut read_back = Vec::new();
     for output in &program.outputs {
@@ -134,12 +134,12 @@ impl Executable {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Gpu::cancelled());
         }
-        let steps: Vec<Step> = program
+        let steps: Vec<Dispatch> = program
             .calls
             .iter()
             .zip(pipelines)
             .zip(params)
-            .map(|((call, pipeline), params)| Step { pipeline, grid: call.grid, params })
+            .map(|((call, pipeline), params)| Dispatch { pipeline, grid: call.grid, params })
             .collect();
         let usage = wgpu::BufferUsages::UNIFORM;
         let params = gpu.filled_buffer(account, "parameters", params_bytes, usage, |sink| {
@@ -205,13 +205,13 @@ impl Executable {
         let mut groups = Vec::with_capacity(self.steps.len());
         for (call, step) in self.plan.program.calls.iter().zip(&self.steps) {
             let mut entries = Vec::with_capacity(call.tensors.len() + 1);
-            let ranges: Vec<Range> =
+            let ranges: Vec<BufferRange> =
                 call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
             let (offset, size) = step.params;
-            let params = Range { buffer: self.params.raw(), offset, size };
+            let params = BufferRange { buffer: self.params.raw(), offset, size };
             let faults = faults.filter(|_| call.kernel.spec().reports());
             let faults =
-                faults.map(|buffer| Range { buffer: buffer.clone(), offset: 0, size: buffer.size() });
+                faults.map(|buffer| BufferRange { buffer: buffer.clone(), offset: 0, size: buffer.size() });
             for (binding, range) in ranges.iter().chain(&faults).chain([&params]).enumerate() {
                 entries.push(wgpu::BindGroupEntry { binding: binding as u32, resource: range.binding() });
             }
@@ -225,23 +225,25 @@ impl Executable {
     }
 
     /// Where a tensor lies.
-    fn range(&self, frame: &Frame, tensor: TensorId) -> Result<Range> {
+    fn range(&self, frame: &Frame, tensor: TensorId) -> Result<BufferRange> {
         let program = &self.plan.program;
         let (root, skip) = program.root(tensor);
         let (size, skip) = (program.tensor(tensor).bytes(), program.tensor(root).storage.offset(skip));
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
         let at = |upload: &Arc<Upload>| {
             let range = &upload.range;
-            Range { offset: range.offset + skip, size, ..range.clone() }
+            BufferRange { offset: range.offset + skip, size, ..range.clone() }
         };
         let whole = |buffer: &Option<Buffer>| {
             let buffer = buffer.as_ref().map(Buffer::raw)?;
-            Some(Range { buffer, offset: skip, size })
+            Some(BufferRange { buffer, offset: skip, size })
         };
         match program.tensor(root).place {
             Place::Arena | Place::View(..) => {
                 let offset = self.plan.memory.offset(root).ok_or_else(lost)?;
-                whole(&frame.arena).map(|range| Range { offset: offset + skip, ..range }).ok_or_else(lost)
+                whole(&frame.arena)
+                    .map(|range| BufferRange { offset: offset + skip, ..range })
+                    .ok_or_else(lost)
             }
             Place::Input(i) => frame.inputs.get(i).and_then(whole).ok_or_else(lost),
             Place::Output(i) => frame.outputs.get(i).and_then(whole).ok_or_else(lost),
@@ -576,7 +578,7 @@ impl Executable {
         Ok(timings)
     }
 
-    fn profile_chunk(&self, frame: &Frame, first: usize, steps: &[Step]) -> Result<Vec<f64>> {
+    fn profile_chunk(&self, frame: &Frame, first: usize, steps: &[Dispatch]) -> Result<Vec<f64>> {
         let count = steps.len() as u32 * 2;
         let (device, account) = (&self.gpu.device, &self.gpu.account);
         let groups = &self.wiring(frame)?.groups;

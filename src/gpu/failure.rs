@@ -15,10 +15,10 @@ use crate::{Error, Result};
 
 /// Why the device is lost, or the first error that no scope caught.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failures(Arc<Mutex<Option<Failure>>>);
+pub(super) struct Failures(Arc<Mutex<Option<DeviceFailure>>>);
 
 #[derive(Clone, Debug)]
-enum Failure {
+enum DeviceFailure {
     Lost(String),
     Other(String),
 }
@@ -28,20 +28,20 @@ impl Failures {
     pub(super) fn listen(&self, device: &wgpu::Device) {
         let failures = self.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            failures.record(Failure::Other(error.to_string()));
+            failures.record(DeviceFailure::Other(error.to_string()));
         }));
         let failures = self.clone();
         device.set_device_lost_callback(move |reason, message| {
             let reason = format!("{reason:?} {message}").trim().to_lowercase();
             event!(ERROR, "device lost", reason = reason);
-            failures.record(Failure::Lost(reason));
+            failures.record(DeviceFailure::Lost(reason));
         });
     }
 
-    fn record(&self, failure: Failure) {
+    fn record(&self, failure: DeviceFailure) {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // That the device is lost explains every error that follows, and outranks those before.
-        if place.is_none() || matches!(failure, Failure::Lost(_)) {
+        if place.is_none() || matches!(failure, DeviceFailure::Lost(_)) {
             *place = Some(failure);
         }
     }
@@ -50,8 +50,8 @@ impl Failures {
     fn take(&self) -> Option<Error> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match place.clone()? {
-            Failure::Lost(reason) => Some(Error::DeviceLost(reason)),
-            Failure::Other(text) => {
+            DeviceFailure::Lost(reason) => Some(Error::DeviceLost(reason)),
+            DeviceFailure::Other(text) => {
                 *place = None;
                 Some(Error::Gpu(text))
             }

@@ -30,7 +30,7 @@ pub(crate) struct Wiring {
 
 /// Bytes that a plan takes of a frame, buffer by buffer; 0 where it takes none.
 #[derive(Debug, Default)]
-pub(crate) struct Sizes {
+pub(crate) struct FrameSizes {
     pub(super) arena: u64,
     pub(super) inputs: Vec<u64>,
     pub(super) outputs: Vec<u64>,
@@ -64,7 +64,7 @@ impl Frame {
     /// Calls `each` with every buffer, what it is, its usage, and the bytes that `sizes` want of it.
     fn buffers(
         &mut self,
-        sizes: &Sizes,
+        sizes: &FrameSizes,
         mut each: impl FnMut(&mut Option<Buffer>, &'static str, wgpu::BufferUsages, u64) -> Result<()>,
     ) -> Result<()> {
         each(&mut self.arena, "the arena", STORAGE, sizes.arena)?;
@@ -82,7 +82,7 @@ impl Frame {
     }
 
     /// Lets go of the buffers that are too small, and returns the bytes that larger ones will take.
-    fn drop_small(&mut self, sizes: &Sizes) -> Result<u64> {
+    fn drop_small(&mut self, sizes: &FrameSizes) -> Result<u64> {
         let mut bytes = 0;
         self.buffers(sizes, |buffer, _, _, size| {
             if size > buffer.as_ref().map_or(0, |buffer| buffer.size()) {
@@ -97,7 +97,7 @@ impl Frame {
         Ok(bytes)
     }
 
-    pub(super) fn grow(&mut self, gpu: &Gpu, account: &Arc<Account>, sizes: &Sizes) -> Result<()> {
+    pub(super) fn grow(&mut self, gpu: &Gpu, account: &Arc<Account>, sizes: &FrameSizes) -> Result<()> {
         let bytes = self.drop_small(sizes)?;
         if bytes == 0 {
             return Ok(());
@@ -113,7 +113,7 @@ impl Frame {
     }
 
     /// Bytes that it would have to grow by.
-    fn growth(&self, sizes: &Sizes) -> u64 {
+    fn growth(&self, sizes: &FrameSizes) -> u64 {
         let growth = |(buffer, size): (Option<&Buffer>, u64)| {
             let has = buffer.map_or(0, |buffer| buffer.size());
             if size > has { buffer_size(size) - has } else { 0 }
@@ -127,7 +127,7 @@ impl Frame {
     }
 }
 
-impl Sizes {
+impl FrameSizes {
     pub(crate) fn arena(&self) -> u64 {
         self.arena
     }
@@ -156,7 +156,7 @@ impl Frames {
     }
 
     /// Bytes that a run of a plan with these sizes would add.
-    pub(crate) fn growth(&self, sizes: &Sizes) -> u64 {
+    pub(crate) fn growth(&self, sizes: &FrameSizes) -> u64 {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.last().unwrap_or(&Frame::default()).growth(sizes)
     }

@@ -6,14 +6,14 @@ use std::task::{Context, Poll, Waker};
 
 /// The future of a value: `None` if whoever was to give it did not.
 #[derive(Debug)]
-pub(crate) struct Later<T>(Arc<Mutex<State<T>>>);
+pub(crate) struct Later<T>(Arc<Mutex<PromiseState<T>>>);
 
 /// Gives the value; dropped before, it gives `None`.
 #[derive(Debug)]
-pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
+pub(crate) struct Promise<T>(Arc<Mutex<PromiseState<T>>>);
 
 #[derive(Debug)]
-struct State<T> {
+struct PromiseState<T> {
     /// The inner is `None` if the promise was broken.
     outcome: Option<Option<T>>,
     waker: Option<Waker>,
@@ -21,7 +21,7 @@ struct State<T> {
 
 impl<T> Later<T> {
     pub(crate) fn new() -> (Promise<T>, Later<T>) {
-        let state = Arc::new(Mutex::new(State { outcome: None, waker: None }));
+        let state = Arc::new(Mutex::new(PromiseState { outcome: None, waker: None }));
         (Promise(state.clone()), Later(state))
     }
 
@@ -57,7 +57,7 @@ impl<T> Drop for Promise<T> {
 
 /// Breaks a promise that was not kept yet.
 #[derive(Debug)]
-pub(super) struct Breaker<T>(Arc<Mutex<State<T>>>);
+pub(super) struct Breaker<T>(Arc<Mutex<PromiseState<T>>>);
 
 impl<T> Breaker<T> {
     pub(super) fn break_it(self) {
@@ -66,7 +66,7 @@ impl<T> Breaker<T> {
 }
 
 /// The first outcome counts.
-fn settle<T>(state: &Mutex<State<T>>, outcome: Option<T>) {
+fn settle<T>(state: &Mutex<PromiseState<T>>, outcome: Option<T>) {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     state.outcome.get_or_insert(outcome);
     if let Some(waker) = state.waker.take() {

@@ -24,11 +24,11 @@ use crate::{DType, Error, Result, Tensor};
 pub struct DeviceTensor {
     dtype: DType,
     shape: Vec<usize>,
-    place: Place,
+    place: Residence,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Residence {
     Host(Tensor),
     Device(Arc<Gpu>, Buffer),
 }
@@ -76,7 +76,7 @@ impl<'a> Input<'a> {
     pub(crate) fn host(&self) -> Option<&'a Tensor> {
         match self {
             Input::Tensor(tensor) => Some(tensor),
-            Input::Device(DeviceTensor { place: Place::Host(tensor), .. }) => Some(tensor),
+            Input::Device(DeviceTensor { place: Residence::Host(tensor), .. }) => Some(tensor),
             Input::Device(_) => None,
         }
     }
@@ -105,7 +105,7 @@ impl DeviceTensor {
             Some(gpu) => DeviceTensor::upload(gpu, tensor),
             None => {
                 let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
-                Ok(DeviceTensor { dtype, shape, place: Place::Host(tensor.clone()) })
+                Ok(DeviceTensor { dtype, shape, place: Residence::Host(tensor.clone()) })
             }
         }
     }
@@ -151,7 +151,7 @@ impl DeviceTensor {
     }
 
     pub(crate) fn of_buffer(gpu: &Arc<Gpu>, buffer: Buffer, dtype: DType, shape: &[usize]) -> DeviceTensor {
-        DeviceTensor { dtype, shape: shape.to_vec(), place: Place::Device(gpu.clone(), buffer) }
+        DeviceTensor { dtype, shape: shape.to_vec(), place: Residence::Device(gpu.clone(), buffer) }
     }
 
     pub(crate) fn upload(gpu: &Arc<Gpu>, tensor: &Tensor) -> Result<DeviceTensor> {
@@ -181,17 +181,17 @@ impl DeviceTensor {
 
     pub(crate) fn counted(&self) -> Option<&Buffer> {
         match &self.place {
-            Place::Host(_) => None,
-            Place::Device(_, buffer) => Some(buffer),
+            Residence::Host(_) => None,
+            Residence::Device(_, buffer) => Some(buffer),
         }
     }
 
     /// Whether it is of this device; `None` is the CPU reference.
     pub(crate) fn is_on(&self, gpu: Option<&Arc<Gpu>>) -> bool {
         match (&self.place, gpu) {
-            (Place::Host(_), None) => true,
+            (Residence::Host(_), None) => true,
             // wgpu's devices of two instances may compare equal.
-            (Place::Device(own, _), Some(gpu)) => Arc::ptr_eq(own, gpu),
+            (Residence::Device(own, _), Some(gpu)) => Arc::ptr_eq(own, gpu),
             _ => false,
         }
     }
@@ -202,8 +202,8 @@ impl DeviceTensor {
     /// Those of the device, as in [`Session::run`](crate::Session::run).
     pub fn read(&self) -> Result<Tensor> {
         let (gpu, buffer) = match &self.place {
-            Place::Host(tensor) => return Ok(tensor.clone()),
-            Place::Device(gpu, buffer) => (gpu, buffer),
+            Residence::Host(tensor) => return Ok(tensor.clone()),
+            Residence::Device(gpu, buffer) => (gpu, buffer),
         };
         let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
         gpu.wait_mapped(staging.slice(..), submission)?;
@@ -216,8 +216,8 @@ impl DeviceTensor {
     /// As [`DeviceTensor::read`].
     pub async fn read_async(&self) -> Result<Tensor> {
         let (gpu, buffer) = match &self.place {
-            Place::Host(tensor) => return Ok(tensor.clone()),
-            Place::Device(gpu, buffer) => (gpu, buffer),
+            Residence::Host(tensor) => return Ok(tensor.clone()),
+            Residence::Device(gpu, buffer) => (gpu, buffer),
         };
         let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
         gpu.mapped(staging.slice(..), submission).await?;

@@ -19,13 +19,13 @@ use crate::{Error, Result};
 
 /// A range of a buffer.
 #[derive(Clone, Debug)]
-pub(super) struct Range {
+pub(super) struct BufferRange {
     pub(super) buffer: wgpu::Buffer,
     pub(super) offset: u64,
     pub(super) size: u64,
 }
 
-impl Range {
+impl BufferRange {
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.buffer,
@@ -104,7 +104,7 @@ impl Uploads {
 /// Contents on the device.
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub(super) range: Range,
+    pub(super) range: BufferRange,
     /// Keeps it counted.
     _buffer: Buffer,
     contents: Contents,
@@ -232,7 +232,7 @@ impl Gpu {
             self.counters.weight_bytes.fetch_add(end, Ordering::Relaxed);
             for (i, offset, size) in taken {
                 let upload = Arc::new(Upload {
-                    range: Range { buffer: buffer.raw(), offset, size },
+                    range: BufferRange { buffer: buffer.raw(), offset, size },
                     _buffer: buffer.clone(),
                     contents: wanted[i].clone(),
                     among: Arc::downgrade(&self.uploads),

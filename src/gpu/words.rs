@@ -99,19 +99,19 @@ fn pack<E: Copy + Default>(elements: &[E], packing: &Packing) -> Vec<E> {
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
     let mut packed = vec![E::default(); packing.count()];
-    let source = Source { elements, shape: &packing.source, strides: &strides(&packing.source) };
+    let source = Unpacked { elements, shape: &packing.source, strides: &strides(&packing.source) };
     source.pack(&packing.dims, &mut at, &mut packed);
     packed
 }
 
 /// What is packed.
-struct Source<'a, E> {
+struct Unpacked<'a, E> {
     elements: &'a [E],
     shape: &'a [usize],
     strides: &'a [usize],
 }
 
-impl<E: Copy + Default> Source<'_, E> {
+impl<E: Copy + Default> Unpacked<'_, E> {
     /// The place of the element at these coordinates, if they are inside, which is not asked of the axis `along`.
     fn first(&self, at: &[usize], along: Option<usize>) -> Option<usize> {
         let inside = |axis: usize| Some(axis) == along || at[axis] < self.shape[axis];

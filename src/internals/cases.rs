@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::sizes;
-use crate::facts::{FactBase, Input};
+use crate::facts::{FactBase, InputFact};
 use crate::kernels::Target;
 use crate::ops::case::{self, Case, graph_of_case, graph_wanting};
 use crate::ops::{Graph, Op, rows};
@@ -19,7 +19,7 @@ pub(crate) fn all_cases() -> Vec<Case> {
 #[derive(Clone, Debug)]
 pub struct Check {
     name: String,
-    place: Place,
+    place: CheckPlace,
     what: What,
 }
 
@@ -53,7 +53,7 @@ const GRAPHS: u64 = 400;
 
 /// Where a check runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CheckPlace {
     /// On the CPU reference.
     Reference,
     /// On a device, with its own kernels.
@@ -90,7 +90,7 @@ pub fn checks() -> Vec<Check> {
     let (first, count) = (number("SARDONYX_SEED").unwrap_or(0), number("SARDONYX_SIZES"));
     checks.extend((first..first + count.unwrap_or(GRAPHS)).map(|seed| Check {
         name: format!("random/{seed}"),
-        place: if count.is_some() { Place::Kernels } else { Place::Turn(seed as usize) },
+        place: if count.is_some() { CheckPlace::Kernels } else { CheckPlace::Turn(seed as usize) },
         what: What::Random(seed),
     }));
     checks
@@ -99,16 +99,17 @@ pub fn checks() -> Vec<Check> {
 fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
     let new = |suffix: &str, place, what| Check { name: format!("{name}{suffix}"), place, what };
     let mut checks = vec![
-        new("", Place::Reference, What::Reference(case.clone())),
-        new("", Place::Kernels, What::Device(case.clone(), Sizes::Fixed)),
-        new("/any-size", Place::Kernels, What::Device(case.clone(), Sizes::Open)),
-        new("/many-sizes", Place::Turn(turn), What::ManySizes(case.clone())),
+        new("", CheckPlace::Reference, What::Reference(case.clone())),
+        new("", CheckPlace::Kernels, What::Device(case.clone(), Sizes::Fixed)),
+        new("/any-size", CheckPlace::Kernels, What::Device(case.clone(), Sizes::Open)),
+        new("/many-sizes", CheckPlace::Turn(turn), What::ManySizes(case.clone())),
     ];
     let several = if case.outputs > 1 { case.outputs } else { 0 };
-    let output = |i: usize| new(&format!("/only-output-{i}"), Place::Device, What::Output(case.clone(), i));
+    let output =
+        |i: usize| new(&format!("/only-output-{i}"), CheckPlace::Device, What::Output(case.clone(), i));
     checks.extend((0..several).map(output));
-    checks.extend(ranked(&case).map(|(suffix, case)| new(&suffix, Place::Device, What::Variant(case))));
-    checks.extend(in_float16(&case).map(|case| new("/float16", Place::Kernels, What::Variant(case))));
+    checks.extend(ranked(&case).map(|(suffix, case)| new(&suffix, CheckPlace::Device, What::Variant(case))));
+    checks.extend(in_float16(&case).map(|case| new("/float16", CheckPlace::Kernels, What::Variant(case))));
     checks
 }
 
@@ -151,7 +152,7 @@ impl Check {
     }
 
     /// Where it is to run.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> CheckPlace {
         self.place
     }
 
@@ -203,12 +204,12 @@ pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
 }
 
 /// A graph of one case, none of whose dimensions are fixed, and its inputs.
-pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<Input>)> {
+pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<InputFact>)> {
     let mut graph = graph_of_case(case).ok()?;
     for id in graph.inputs.clone() {
         graph.values[id.index()].shape = None;
     }
-    let inputs = inputs_of(case).into_iter().map(Input::from).collect();
+    let inputs = inputs_of(case).into_iter().map(InputFact::from).collect();
     Some((graph, inputs))
 }
 
@@ -265,7 +266,7 @@ fn inferred(case: &Case) -> Result<Option<String>> {
         return Ok(Some(format!("unsupported: {reason}")));
     }
     let outputs = expected(case)?;
-    let inputs: Vec<Input> = inputs_of(case).into_iter().map(Input::from).collect();
+    let inputs: Vec<InputFact> = inputs_of(case).into_iter().map(InputFact::from).collect();
     let facts = FactBase::new(&graph)?.bind(&graph, &inputs)?;
     let wrong = graph.outputs.iter().zip(&outputs).find_map(|(id, tensor)| {
         let computed = format!("{}{:?}", tensor.dtype(), tensor.shape());

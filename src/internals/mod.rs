@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
-pub use cases::{Check, Outcome, Place, checks};
+pub use cases::{Check, CheckPlace, Outcome, checks};
 
 pub use crate::onnx::{builder, proto};
 use crate::{Device, Result, Session, Tensor};

@@ -4,7 +4,7 @@
 
 use super::random::Sketch;
 use crate::Dim;
-use crate::facts::{Facts, Input};
+use crate::facts::{Facts, InputFact};
 use crate::graph::{Value, ValueId};
 use crate::internals::cases::planner;
 use crate::kernels::Target;
@@ -100,7 +100,7 @@ fn grid(shape: &[usize], seed: u64) -> Tensor {
 
 /// A value so far.
 #[derive(Clone)]
-struct Known {
+struct OpenValue {
     id: ValueId,
     bounds: Bounds,
     /// Its shape in each run; `None` where the model does not take the run.
@@ -108,7 +108,7 @@ struct Known {
     is_read: bool,
 }
 
-impl Known {
+impl OpenValue {
     fn rank(&self) -> usize {
         self.shapes[0].as_ref().map_or(0, Vec::len)
     }
@@ -182,7 +182,7 @@ fn runs(dice: &mut Dice) -> Vec<[usize; 4]> {
 pub(crate) struct Open {
     recipe: Recipe,
     sketch: Sketch,
-    values: Vec<Known>,
+    values: Vec<OpenValue>,
     /// For each input, its dimensions: a number, or the number of an open one behind `OPEN`.
     inputs: Vec<Vec<usize>>,
     /// Behind those, inputs whose values decide shapes: the value for each run.
@@ -301,12 +301,12 @@ impl Open {
         self.sketch.graph.values[id.index()].shape = Some(dims.iter().map(dim).collect());
         let shapes = (0..self.recipe.runs.len()).map(|run| Some(self.shape(dims, run))).collect();
         self.inputs.push(dims.to_vec());
-        self.values.push(Known { id, bounds: GRID, shapes, is_read: false });
+        self.values.push(OpenValue { id, bounds: GRID, shapes, is_read: false });
         self.values.len() - 1
     }
 
     /// A value so far, mostly a late one.
-    fn pick(&mut self) -> Known {
+    fn pick(&mut self) -> OpenValue {
         let back = self.dice.below(self.values.len().min(4));
         let any = self.dice.below(self.values.len());
         let at = match self.dice.below(4) {
@@ -317,7 +317,7 @@ impl Open {
         self.values[at].clone()
     }
 
-    fn pick_exact(&mut self) -> Option<Known> {
+    fn pick_exact(&mut self) -> Option<OpenValue> {
         (0..4).map(|_| self.pick()).find(|known| known.bounds.is_exact())
     }
 
@@ -363,24 +363,24 @@ impl Open {
         let planner = planner(&self.sketch.graph, &Target::FLOOR);
         let runs: Vec<Option<Facts>> = (0..self.recipe.runs.len())
             .map(|run| {
-                let floats = |dims: &Vec<usize>| Input::of_shape(DType::F32, &self.shape(dims, run));
-                let list = |runs: &Vec<Vec<i64>>| Input::from(case::list(&runs[run]));
+                let floats = |dims: &Vec<usize>| InputFact::of_shape(DType::F32, &self.shape(dims, run));
+                let list = |runs: &Vec<Vec<i64>>| InputFact::from(case::list(&runs[run]));
                 let floats = self.inputs.iter().map(floats);
-                let inputs: Vec<Input> = floats.chain(self.lists.iter().map(list)).collect();
+                let inputs: Vec<InputFact> = floats.chain(self.lists.iter().map(list)).collect();
                 planner.facts(&inputs).ok()
             })
             .collect();
         let known = |&(id, bounds): &(ValueId, Bounds)| {
             let shapes = runs.iter().map(|facts| Some(facts.as_ref()?.get(id)?.shape.to_vec())).collect();
-            Known { id, bounds, shapes, is_read: false }
+            OpenValue { id, bounds, shapes, is_read: false }
         };
-        let new: Vec<Known> = outputs.iter().map(known).collect();
+        let new: Vec<OpenValue> = outputs.iter().map(known).collect();
         let (terms, most) = (self.terms, MOST_TERMS);
         let small = |shape: &Vec<usize>| {
             let count: usize = shape.iter().product();
             count <= MOST && count * terms <= most && shape.len() <= 5
         };
-        let fits = |known: &Known| {
+        let fits = |known: &OpenValue| {
             known.shapes[0].is_some()
                 && 2 * known.shapes.iter().flatten().count() > known.shapes.len()
                 && known.shapes.iter().flatten().all(small)
@@ -434,7 +434,7 @@ impl Open {
         done
     }
 
-    fn axes(&mut self, x: &Known) -> Vec<usize> {
+    fn axes(&mut self, x: &OpenValue) -> Vec<usize> {
         if self.dice.one_in(2) {
             return self.axis(x).into_iter().collect();
         }
@@ -442,14 +442,14 @@ impl Open {
         (0..x.rank()).filter(|axis| mask >> axis & 1 == 1).collect()
     }
 
-    fn axis(&mut self, x: &Known) -> Option<usize> {
+    fn axis(&mut self, x: &OpenValue) -> Option<usize> {
         let again = self.axis < x.rank() && self.dice.one_in(2);
         self.axis = if again { self.axis } else { self.dice.below(x.rank()) };
         (x.rank() > 0).then_some(self.axis)
     }
 
     /// The shape of a constant that broadcasts to `x` in every run.
-    fn broadcast(&mut self, x: &Known) -> Vec<usize> {
+    fn broadcast(&mut self, x: &OpenValue) -> Vec<usize> {
         let rank = self.dice.below(x.rank() + 1);
         let dice = &mut self.dice;
         (x.rank() - rank..x.rank())
@@ -458,11 +458,11 @@ impl Open {
     }
 }
 
-type Step = fn(&mut Open) -> Option<()>;
+type Growth = fn(&mut Open) -> Option<()>;
 
 /// Every family once, and the common ones more often.
 #[rustfmt::skip]
-const STEPS: &[Step] = &[
+const STEPS: &[Growth] = &[
     unary, unary, function, binary, binary, binary, with_constant, with_constant, choice, sum_of_three,
     reduce, reduce, reduce, centered, softmax, softmax, normalization, spelled_out, channels, product,
     product, pair, pair, square, square, gemm, einsum, conv, conv, conv, conv_transpose, pool, pool,
@@ -760,7 +760,7 @@ fn window(g: &mut Open, spatial: usize) -> (Vec<usize>, Vec<(&'static str, Attr)
     )
 }
 
-fn image(g: &mut Open) -> Option<(Known, usize)> {
+fn image(g: &mut Open) -> Option<(OpenValue, usize)> {
     let x = g.pick();
     let c = if (3..=4).contains(&x.rank()) { x.fixed(1) } else { None };
     c.filter(|&c| c > 0).map(|c| (x, c))
@@ -1058,7 +1058,7 @@ fn top_k(g: &mut Open) -> Option<()> {
     g.take(&[x.id], &[(first, x.bounds), (indices, most)])
 }
 
-fn index_of_most(g: &mut Open) -> Option<(Known, ValueId, f64)> {
+fn index_of_most(g: &mut Open) -> Option<(OpenValue, ValueId, f64)> {
     let x = g.pick_exact()?;
     let axis = g.axis(&x)?;
     if x.sizes(axis).any(|n| n == 0) {
@@ -1097,7 +1097,7 @@ fn trilu(g: &mut Open) -> Option<()> {
 }
 
 /// Scales that are powers of two: what is exact is rounded to the same integer on either side.
-fn scales(g: &mut Open, x: &Known) -> (ValueId, ValueId, Vec<(&'static str, Attr)>) {
+fn scales(g: &mut Open, x: &OpenValue) -> (ValueId, ValueId, Vec<(&'static str, Attr)>) {
     let axis = (0..x.rank()).find(|&axis| x.fixed(axis).is_some_and(|n| n > 0)).filter(|_| g.dice.one_in(2));
     let (shape, attributes) = match axis {
         Some(axis) => (vec![x.fixed(axis).unwrap_or(1)], vec![("axis", Attr::Int(axis as i64))]),
@@ -1211,7 +1211,7 @@ fn cache(g: &mut Open) -> Option<()> {
         }
         None => {
             // Keys from the value itself, doubled.
-            Known { id: queries, ..x.clone() }
+            OpenValue { id: queries, ..x.clone() }
         }
     };
     let keys = g.inner("Concat", &[("axis", Attr::Int(2))], &[past.id, queries])?;

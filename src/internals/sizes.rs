@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cases::{difference, open_graph, planner};
 use super::open::{Open, Recipe};
-use crate::facts::{Facts, Input};
+use crate::facts::{Facts, InputFact};
 use crate::graph::ValueId;
 use crate::kernels::Target;
 use crate::ops::Graph;
@@ -168,7 +168,7 @@ pub(super) fn moved_case(case: &Case, device: &Device) -> (Option<String>, usize
     let others = [probes.times([4, 4], 4), probes.times([3, 5], 3), probes.times([8, 9], 1), probes.least()];
     let given = |facts: &Facts| {
         let tensor =
-            |(id, input): (&ValueId, &Input)| repeated(input.value.as_ref()?, &facts.get(*id)?.shape);
+            |(id, input): (&ValueId, &InputFact)| repeated(input.value.as_ref()?, &facts.get(*id)?.shape);
         graph.inputs.iter().zip(&inputs).map(tensor).collect::<Option<Vec<Tensor>>>()
     };
     let graph = Arc::new(graph.clone());

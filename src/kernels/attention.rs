@@ -26,34 +26,34 @@ pub(crate) struct Attention {
     pub(crate) vector: bool,
     /// The matrix of scores is the result.
     pub(crate) scores: Option<Scores>,
-    pub(crate) tile: Tile,
+    pub(crate) tile: AttentionTile,
 }
 
 /// Who computes a row of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Tile {
+pub(crate) enum AttentionTile {
     /// An invocation, alone.
     Row,
     /// For GPUs: invocations of a workgroup, through its memory. Each keeps so many vectors of a row.
     Shared { kept: usize },
 }
 
-impl Tile {
+impl AttentionTile {
     /// Rows of a workgroup, invocations that share a row, and vectors that each keeps at most: what fits 16 KiB.
     const ROWS: usize = 8;
     const LANES: usize = 16;
     const KEPT: usize = 2;
 
     /// The tile of GPUs for rows of so many vectors, if it holds them.
-    pub(crate) fn shared(vectors: usize) -> Option<Tile> {
-        let kept = vectors.div_ceil(Tile::LANES).max(1);
-        (kept <= Tile::KEPT).then_some(Tile::Shared { kept })
+    pub(crate) fn shared(vectors: usize) -> Option<AttentionTile> {
+        let kept = vectors.div_ceil(AttentionTile::LANES).max(1);
+        (kept <= AttentionTile::KEPT).then_some(AttentionTile::Shared { kept })
     }
 
     fn rows(self) -> usize {
         match self {
-            Tile::Row => WORKGROUP,
-            Tile::Shared { .. } => Tile::ROWS,
+            AttentionTile::Row => WORKGROUP,
+            AttentionTile::Shared { .. } => AttentionTile::ROWS,
         }
     }
 }
@@ -79,7 +79,7 @@ pub(crate) enum Scores {
 
 /// The params of a call.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Params {
+pub(crate) struct AttentionParams {
     pub(crate) batches: usize,
     pub(crate) heads: usize,
     /// Query heads per key head.
@@ -108,7 +108,7 @@ pub(crate) struct Params {
     pub(crate) end: usize,
 }
 
-/// Names of [`Params::words`].
+/// Names of [`AttentionParams::words`].
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "batches", "heads", "group", "rows", "keys", "depth", "depth_v", "q_batch", "q_head", "q_row", "k_batch", "k_head",
@@ -116,7 +116,7 @@ const NAMES: &[&str] = &[
     "mask_keys", "scale", "softcap", "past", "left", "right", "start", "end",
 ];
 
-impl Params {
+impl AttentionParams {
     /// A reach without bound.
     pub(crate) const UNBOUNDED: usize = 1 << 30;
 
@@ -131,7 +131,7 @@ impl Params {
     }
 
     /// Workgroups of a call for the values.
-    pub(crate) fn groups(&self, tile: Tile) -> usize {
+    pub(crate) fn groups(&self, tile: AttentionTile) -> usize {
         self.batches * self.heads * self.rows.div_ceil(tile.rows())
     }
 
@@ -141,10 +141,12 @@ impl Params {
     }
 
     /// Keys that one call may cover without any invocation looping more often than `iterations`; 0 if there are none.
-    pub(crate) fn keys_per_call(&self, tile: Tile, iterations: usize) -> usize {
+    pub(crate) fn keys_per_call(&self, tile: AttentionTile, iterations: usize) -> usize {
         let (block, per_block, others) = match tile {
-            Tile::Row => (BLOCK, 1 + self.depth + self.depth_v, self.depth_v),
-            Tile::Shared { .. } => (Tile::LANES, 1 + self.depth + 2 * Tile::LANES, 0),
+            AttentionTile::Row => (BLOCK, 1 + self.depth + self.depth_v, self.depth_v),
+            AttentionTile::Shared { .. } => {
+                (AttentionTile::LANES, 1 + self.depth + 2 * AttentionTile::LANES, 0)
+            }
         };
         iterations.saturating_sub(others) / per_block * block
     }
@@ -154,8 +156,8 @@ impl Spec for Attention {
     fn label(&self) -> String {
         match (self.scores, self.tile) {
             (Some(_), _) => "attention-scores".into(),
-            (None, Tile::Row) => "attention".into(),
-            (None, Tile::Shared { .. }) => "attention_shared".into(),
+            (None, AttentionTile::Row) => "attention".into(),
+            (None, AttentionTile::Shared { .. }) => "attention_shared".into(),
         }
     }
 
@@ -209,8 +211,8 @@ impl Spec for Attention {
             context!(mask, lengths => self.lengths, softcap => self.softcap),
         );
         let main = match (self.scores, self.tile) {
-            (None, Tile::Shared { kept }) => {
-                let (rows, lanes, lengths) = (Tile::ROWS, Tile::LANES, self.lengths);
+            (None, AttentionTile::Shared { kept }) => {
+                let (rows, lanes, lengths) = (AttentionTile::ROWS, AttentionTile::LANES, self.lengths);
                 template::render("attention_shared", context!(rows, lanes, kept, lengths))
             }
             _ => {
@@ -231,9 +233,9 @@ mod tests {
     #[test]
     fn wide_rows_have_no_shared_tile() {
         assert_eq!(
-            [1, 16, 17, 32, 33].map(Tile::shared).map(|tile| tile.map(Tile::rows)),
+            [1, 16, 17, 32, 33].map(AttentionTile::shared).map(|tile| tile.map(AttentionTile::rows)),
             [Some(8), Some(8), Some(8), Some(8), None]
         );
-        assert_eq!(Tile::shared(17), Some(Tile::Shared { kept: 2 }));
+        assert_eq!(AttentionTile::shared(17), Some(AttentionTile::Shared { kept: 2 }));
     }
 }

@@ -6,8 +6,8 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
-use super::shared::{self, Shared};
-use super::{Element, Kernel, Slot, Spec, element, given, stored_rows, template, whole};
+use super::shared::{Shared, SharedLeft};
+use super::{Kernel, Slot, SlotElement, Spec, element, given, stored_rows, template, whole};
 
 /// Invocations per workgroup of the forms that are not bound to a subgroup.
 pub(crate) const WORKGROUP: usize = 64;
@@ -30,7 +30,7 @@ pub(crate) enum Form {
     /// Any window over `rank` axes: `filters` output channels of one place. Weights: `[filters, channels, taps...]`.
     Any { rank: usize, filters: usize },
     /// Two axes, for software devices with a known subgroup size.
-    Lanes(Lanes),
+    Lanes(LanesForm),
     /// Two axes, for GPUs: for each group the product of the weights, `[filters, terms]`, and the windows, `[terms, places]`.
     Shared(Shared),
     /// Two axes, groups of one input channel. Weights: `[filters, taps padded to whole vectors]`.
@@ -41,7 +41,7 @@ pub(crate) enum Form {
 /// of the inner axis. Weights: `[group][filter tile][channel][kernel row][vector][lane][4]`: a lane's vectors hold the
 /// taps of filters `lane`, `lane + lanes`, ..., a tap's filters side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Lanes {
+pub(crate) struct LanesForm {
     pub(crate) lanes: usize,
     /// 1, 2, 4 or more times `lanes`.
     pub(crate) rows: usize,
@@ -64,7 +64,7 @@ pub(crate) struct Depthwise {
     pub(crate) padded: bool,
 }
 
-impl Lanes {
+impl LanesForm {
     /// How many of a lane's filters stand in one vector.
     pub(crate) fn low_rows(&self) -> usize {
         (self.rows / self.lanes).min(4)
@@ -80,7 +80,11 @@ impl Conv {
     /// How many neighbours an invocation stores together, if it does.
     fn run(&self) -> Option<usize> {
         match self.form {
-            Form::Lanes(Lanes { places, .. }) | Form::Depthwise(Depthwise { places, .. }) if self.runs => Some(places),
+            Form::Lanes(LanesForm { places, .. }) | Form::Depthwise(Depthwise { places, .. })
+                if self.runs =>
+            {
+                Some(places)
+            }
             _ => None,
         }
     }
@@ -108,7 +112,10 @@ impl Spec for Conv {
         slots.extend(self.prologue.slots());
         slots.extend(self.epilogue.slots("e"));
         let result = self.epilogue.output();
-        slots.push(Slot::write("y", self.run().map_or(result.into(), |places| Element::Run(result, places))));
+        slots.push(Slot::write(
+            "y",
+            self.run().map_or(result.into(), |places| SlotElement::Run(result, places)),
+        ));
         slots
     }
 
@@ -160,9 +167,9 @@ impl Spec for Conv {
         match self.form {
             Form::Any { .. } => Ok(()),
             Form::Shared(form) => {
-                given("weights of whole vectors", form.left != shared::Left::Vectors || whole(params, [12]))
+                given("weights of whole vectors", form.left != SharedLeft::Vectors || whole(params, [12]))
             }
-            Form::Lanes(Lanes { kernel, stride, dilation, padded, .. }) => {
+            Form::Lanes(LanesForm { kernel, stride, dilation, padded, .. }) => {
                 given("a window", window(11, [kernel, stride, dilation]))?;
                 given("windows inside the input", padded || (inside(5) && inside(11)))
             }
@@ -181,7 +188,7 @@ impl Spec for Conv {
                 template::render("conv", context!(workgroup => WORKGROUP, rank, filters, word, prologue))
             }
             Form::Lanes(form) => {
-                let Lanes { lanes, rows, places, kernel, stride, dilation, padded } = form;
+                let LanesForm { lanes, rows, places, kernel, stride, dilation, padded } = form;
                 let (low_rows, weights) = (form.low_rows(), form.weights());
                 let stored = stored_rows(rows, &self.epilogue);
                 let context = context!(

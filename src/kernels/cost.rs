@@ -29,7 +29,7 @@ pub(crate) fn worth_a_pipeline(class: Class) -> Microseconds {
 
 /// A product of `m` by `k` and `k` by `n` in registers of software devices; from the code that lavapipe makes: 11 cycles for a
 /// lane's vector load, 70 for a register's store, and code beyond the instruction cache.
-pub(crate) fn lanes(tile: &gemm::Lanes, (m, n, k): (usize, usize, usize)) -> Microseconds {
+pub(crate) fn lanes(tile: &gemm::LanesTile, (m, n, k): (usize, usize, usize)) -> Microseconds {
     let products = (tile.rows * tile.vectors * 16) as f64;
     let penalty = if products > 1100.0 { 1.6 } else { 1.16 };
     let loads = (11 * tile.lanes * (tile.rows.div_ceil(tile.lanes) + 4 * tile.vectors)) as f64;
@@ -42,7 +42,7 @@ pub(crate) fn lanes(tile: &gemm::Lanes, (m, n, k): (usize, usize, usize)) -> Mic
 /// A convolution in registers of software devices, as [`lanes`]. `size`: filters, terms of the sum but for the kernel's columns,
 /// output rows and columns.
 pub(crate) fn conv_lanes(
-    tile: &conv::Lanes,
+    tile: &conv::LanesForm,
     (filters, terms, height, width): (usize, usize, usize, usize),
 ) -> Microseconds {
     let reach = (tile.places - 1) * tile.stride + (tile.kernel - 1) * tile.dilation + 1;

@@ -32,7 +32,7 @@ pub(crate) enum Bins {
 /// Sizes of a pass. Result `(outer, j, inner)` adds up elements `start + n * inner` of the signal, where
 /// `start = outer / frames * signal + outer % frames * step + inner`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
+pub(crate) struct PassSizes {
     /// Results in all.
     pub(crate) count: usize,
     /// Results along the axis.
@@ -51,9 +51,9 @@ pub(crate) struct Sizes {
     pub(crate) stride: usize,
 }
 
-impl Sizes {
+impl PassSizes {
     pub(crate) fn words(&self) -> Vec<u32> {
-        let Sizes { count, bins, inner, used, length, frames, signal, step, radix, stride } = *self;
+        let PassSizes { count, bins, inner, used, length, frames, signal, step, radix, stride } = *self;
         [count, bins, inner, used, length, frames, signal, step, radix, stride].map(|v| v as u32).to_vec()
     }
 }
@@ -95,7 +95,7 @@ pub(crate) fn radices(length: usize, inverse: bool) -> Vec<usize> {
 }
 
 /// Tensors: signal, table of roots, weights of a frame's elements if there are some, the epilogue's, output. Params: those
-/// of [`Sizes`], `scale` (bits), the epilogue's.
+/// of [`PassSizes`], `scale` (bits), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Dft {
     pub(crate) signal: Signal,

@@ -6,10 +6,10 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
-use super::shared::{self, Shared};
-use super::{Element, Kernel, Slot, Spec, cost, element, given, stored_rows, template, whole};
+use super::shared::{Shared, SharedLeft, SharedRight};
+use super::{Kernel, Slot, SlotElement, Spec, cost, element, given, stored_rows, template, whole};
 
-/// Invocations per workgroup of [`Tile::Strided`].
+/// Invocations per workgroup of [`GemmTile::Strided`].
 const WORKGROUP: usize = 64;
 
 /// A batched matrix product. Tensors: a, b, the prologue's, the epilogue's, y. Params: [`Gemm::params`].
@@ -18,7 +18,7 @@ pub(crate) struct Gemm {
     pub(crate) scalar: Scalar,
     /// Batch dimensions, outermost first.
     pub(crate) batch: usize,
-    pub(crate) tile: Tile,
+    pub(crate) tile: GemmTile,
     /// Whether the elements are 64-bit integers, so that sums and products that do not fit are reported: only of strided tiles.
     pub(crate) wide: bool,
     /// Of `a` or `b`.
@@ -30,20 +30,20 @@ pub(crate) struct Gemm {
 
 /// What a workgroup computes, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Tile {
+pub(crate) enum GemmTile {
     /// Any strides; an invocation computes `rows` rows of `columns` columns that lie a workgroup's width apart.
     Strided { rows: usize, columns: usize },
     /// For software devices with a known subgroup size.
-    Lanes(Lanes),
+    Lanes(LanesTile),
     /// For GPUs.
     Shared(Shared),
     /// For GPUs, where there are few rows.
-    Split(Split),
+    Split(SplitTile),
 }
 
-/// A workgroup computes `rows` rows of [`Split::COLUMNS`] columns. Its invocations share the sum.
+/// A workgroup computes `rows` rows of [`SplitTile::COLUMNS`] columns. Its invocations share the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Split {
+pub(crate) struct SplitTile {
     /// 1, 2, 4 or 8.
     pub(crate) rows: usize,
     /// Whether the rows of `a` begin at vectors and are whole vectors.
@@ -51,10 +51,10 @@ pub(crate) struct Split {
     pub(crate) right: SplitRight,
 }
 
-/// How `b` lies, for [`Split`].
+/// How `b` lies, for [`SplitTile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SplitRight {
-    /// As for [`super::shared::Right::Packed`], for tiles of any size.
+    /// As for [`SharedRight::Packed`], for tiles of any size.
     Packed,
     /// Row-major; rows begin at vectors and are whole vectors.
     Vectors,
@@ -66,7 +66,7 @@ pub(crate) enum SplitRight {
     Terms,
 }
 
-impl Split {
+impl SplitTile {
     pub(crate) const COLUMNS: usize = 32;
 
     /// The rows of the kernel for `m` rows, if there is one.
@@ -88,20 +88,20 @@ impl Split {
 
 /// A subgroup computes `rows` rows of `lanes * 4 * vectors` columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Lanes {
+pub(crate) struct LanesTile {
     pub(crate) lanes: usize,
     /// At most `lanes`, or a multiple of it.
     pub(crate) rows: usize,
     pub(crate) vectors: usize,
-    pub(crate) left: Left,
-    pub(crate) right: Right,
+    pub(crate) left: LanesLeft,
+    pub(crate) right: LanesRight,
     /// Whether `k` may be no multiple of 4.
     pub(crate) tail: bool,
 }
 
 /// How the rows of `a` lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Left {
+pub(crate) enum LanesLeft {
     /// `[row tile][k / 4][row][k % 4]`, padded with zeros.
     Packed,
     /// Row-major; rows begin at vectors and are whole vectors.
@@ -112,7 +112,7 @@ pub(crate) enum Left {
 
 /// How `b` lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Right {
+pub(crate) enum LanesRight {
     /// `[column tile][k][column]`, padded with zeros.
     Packed,
     /// Row-major; row 0 begins at a vector, and so do the others, if they are aligned.
@@ -125,9 +125,9 @@ pub(crate) enum Right {
     ColumnScalars,
 }
 
-impl Lanes {
+impl LanesTile {
     pub(crate) fn columns(&self) -> usize {
-        let lost = if self.right == (Right::Rows { aligned: false }) { 4 } else { 0 };
+        let lost = if self.right == (LanesRight::Rows { aligned: false }) { 4 } else { 0 };
         self.lanes * 4 * self.vectors - lost
     }
 
@@ -135,13 +135,13 @@ impl Lanes {
     /// may have more rows, unless they are fixed.
     pub(crate) fn choose(
         lanes: usize,
-        (left, right, tail): (Left, Right, bool),
+        (left, right, tail): (LanesLeft, LanesRight, bool),
         size: (usize, usize, usize),
         fixed: bool,
         vectors: Option<usize>,
-    ) -> Lanes {
+    ) -> LanesTile {
         let (m, ..) = size;
-        let tile = |rows, vectors| Lanes { lanes, rows, vectors, left, right, tail };
+        let tile = |rows, vectors| LanesTile { lanes, rows, vectors, left, right, tail };
         let width = vectors.unwrap_or(2);
         if m <= lanes {
             return tile(if fixed { m.max(1).next_power_of_two() } else { lanes }, width);
@@ -151,22 +151,23 @@ impl Lanes {
         let others =
             [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
         let others = others.map(|(rows, vectors)| tile(rows * lanes, vectors));
-        let cost = |tile: &Lanes| cost::lanes(tile, size);
+        let cost = |tile: &LanesTile| cost::lanes(tile, size);
         let best = others.min_by(|a, b| cost(a).total_cmp(&cost(b)));
         best.filter(|tile| cost(tile) < 0.92 * cost(&first)).unwrap_or(first)
     }
 }
 
-impl Tile {
+impl GemmTile {
     /// Whether `a` and `b` are read by vectors.
     fn vectors(self) -> (bool, bool) {
         match self {
-            Tile::Strided { .. } => (false, false),
-            Tile::Lanes(tile) => {
-                (tile.left != Left::Scalars, !matches!(tile.right, Right::RowScalars | Right::ColumnScalars))
-            }
-            Tile::Shared(tile) => (tile.left.is_vector(), tile.right.is_vector()),
-            Tile::Split(tile) => {
+            GemmTile::Strided { .. } => (false, false),
+            GemmTile::Lanes(tile) => (
+                tile.left != LanesLeft::Scalars,
+                !matches!(tile.right, LanesRight::RowScalars | LanesRight::ColumnScalars),
+            ),
+            GemmTile::Shared(tile) => (tile.left.is_vector(), tile.right.is_vector()),
+            GemmTile::Split(tile) => {
                 (tile.left_vectors, !matches!(tile.right, SplitRight::Columns | SplitRight::Terms))
             }
         }
@@ -175,10 +176,10 @@ impl Tile {
     /// Rows and columns of the result that one workgroup computes.
     pub(crate) fn size(self) -> (usize, usize) {
         match self {
-            Tile::Strided { rows, columns } => (rows, columns * WORKGROUP),
-            Tile::Lanes(tile) => (tile.rows, tile.columns()),
-            Tile::Shared(tile) => (tile.block.bm, tile.block.bn),
-            Tile::Split(tile) => (tile.rows, Split::COLUMNS),
+            GemmTile::Strided { rows, columns } => (rows, columns * WORKGROUP),
+            GemmTile::Lanes(tile) => (tile.rows, tile.columns()),
+            GemmTile::Shared(tile) => (tile.block.bm, tile.block.bn),
+            GemmTile::Split(tile) => (tile.rows, SplitTile::COLUMNS),
         }
     }
 }
@@ -187,9 +188,9 @@ impl Spec for Gemm {
     fn label(&self) -> String {
         let (rows, columns) = self.tile.size();
         let kind = match self.tile {
-            Tile::Strided { .. } | Tile::Lanes(_) => "gemm",
-            Tile::Shared(_) => "gemm_shared",
-            Tile::Split(_) => "gemm_split",
+            GemmTile::Strided { .. } | GemmTile::Lanes(_) => "gemm",
+            GemmTile::Shared(_) => "gemm_shared",
+            GemmTile::Split(_) => "gemm_split",
         };
         format!("{kind}{rows}x{columns}")
     }
@@ -203,15 +204,15 @@ impl Spec for Gemm {
         slots.extend(self.prologue.slots());
         slots.extend(self.epilogue.slots("e"));
         let result = self.epilogue.output();
-        slots.push(Slot::write("y", if self.runs { Element::Run(result, 4) } else { result.into() }));
+        slots.push(Slot::write("y", if self.runs { SlotElement::Run(result, 4) } else { result.into() }));
         slots
     }
 
     fn in_runs(&self) -> Option<Kernel> {
         let neighbours = match self.tile {
-            Tile::Lanes(tile) => matches!(tile.right, Right::Packed | Right::Rows { .. }),
-            Tile::Shared(tile) => tile.right == shared::Right::Vectors,
-            Tile::Strided { .. } | Tile::Split(_) => false,
+            GemmTile::Lanes(tile) => matches!(tile.right, LanesRight::Packed | LanesRight::Rows { .. }),
+            GemmTile::Shared(tile) => tile.right == SharedRight::Vectors,
+            GemmTile::Strided { .. } | GemmTile::Split(_) => false,
         };
         neighbours.then(|| Gemm { runs: true, ..self.clone() }.into())
     }
@@ -221,10 +222,10 @@ impl Spec for Gemm {
         const TILES: &[&str] =
             &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"];
         let (tiles, own): (&[&str], &[&str]) = match self.tile {
-            Tile::Strided { .. } => (&[], &["batches", "a_row", "a_k", "b_k", "b_column"]),
-            Tile::Lanes(_) => (&[], &["rows", "k_blocks", "a_row", "b_step", "first_tile"]),
-            Tile::Split(_) => (TILES, &["strip", "strips", "terms"]),
-            Tile::Shared(_) => (TILES, &["slices", "span", "size"]),
+            GemmTile::Strided { .. } => (&[], &["batches", "a_row", "a_k", "b_k", "b_column"]),
+            GemmTile::Lanes(_) => (&[], &["rows", "k_blocks", "a_row", "b_step", "first_tile"]),
+            GemmTile::Split(_) => (TILES, &["strip", "strips", "terms"]),
+            GemmTile::Shared(_) => (TILES, &["slices", "span", "size"]),
         };
         let fixed = ["m", "n", "first", "last"].iter().chain(tiles).chain(own).map(|name| name.to_string());
         let batch =
@@ -241,9 +242,9 @@ impl Spec for Gemm {
         let one = |i: usize| params.get(i) == Some(&1);
         // Where rows and terms of `a`, terms and columns of `b` have their strides, and the first batch dimension its size.
         let (a_row, a_k, b_k, b_column, batch) = match self.tile {
-            Tile::Strided { .. } => return Ok(()),
-            Tile::Lanes(_) => (6, None, 7, 7, 9),
-            Tile::Shared(_) | Tile::Split(_) => (8, Some(9), 10, 11, 15),
+            GemmTile::Strided { .. } => return Ok(()),
+            GemmTile::Lanes(_) => (6, None, 7, 7, 9),
+            GemmTile::Shared(_) | GemmTile::Split(_) => (8, Some(9), 10, 11, 15),
         };
         let batches = |own: usize| (0..self.batch).map(move |d| batch + 3 * d + own);
         let left = || whole(params, batches(1).chain([LAST, a_row])) && a_k.is_none_or(one);
@@ -251,19 +252,19 @@ impl Spec for Gemm {
         let terms = || begin() && whole(params, [LAST, b_column]);
         let columns = || begin() && whole(params, [b_k]) && (b_k == b_column || one(b_column));
         let (left_vectors, right) = match self.tile {
-            Tile::Lanes(tile) => {
+            GemmTile::Lanes(tile) => {
                 given("sums without a tail", tile.tail || whole(params, [LAST]))?;
                 let right = match tile.right {
-                    Right::Rows { aligned } => begin() && (!aligned || columns()),
-                    Right::Columns => terms(),
+                    LanesRight::Rows { aligned } => begin() && (!aligned || columns()),
+                    LanesRight::Columns => terms(),
                     _ => true,
                 };
-                (tile.left == Left::Vectors, right)
+                (tile.left == LanesLeft::Vectors, right)
             }
-            Tile::Shared(tile) => {
-                (tile.left == shared::Left::Vectors, tile.right != shared::Right::Vectors || columns())
+            GemmTile::Shared(tile) => {
+                (tile.left == SharedLeft::Vectors, tile.right != SharedRight::Vectors || columns())
             }
-            Tile::Split(tile) => {
+            GemmTile::Split(tile) => {
                 let right = match tile.right {
                     SplitRight::Vectors => columns(),
                     SplitRight::TermVectors => terms() && one(b_k),
@@ -271,7 +272,7 @@ impl Spec for Gemm {
                 };
                 (tile.left_vectors, right)
             }
-            Tile::Strided { .. } => (false, true),
+            GemmTile::Strided { .. } => (false, true),
         };
         given("rows of whole vectors on the left", !left_vectors || left())?;
         given("lines of whole vectors on the right", right)
@@ -283,33 +284,33 @@ impl Spec for Gemm {
             used.extend(self.scalar.checked());
         }
         let main = match self.tile {
-            Tile::Strided { rows, columns } => template::render(
+            GemmTile::Strided { rows, columns } => template::render(
                 "gemm_strided",
                 context!(workgroup => WORKGROUP, rows, columns, word, prologue, wide => self.wide),
             ),
-            Tile::Lanes(Lanes { lanes, rows, vectors, left, right, tail }) => {
+            GemmTile::Lanes(LanesTile { lanes, rows, vectors, left, right, tail }) => {
                 let left = match left {
-                    Left::Packed => "packed",
-                    Left::Vectors => "vectors",
-                    Left::Scalars => "scalars",
+                    LanesLeft::Packed => "packed",
+                    LanesLeft::Vectors => "vectors",
+                    LanesLeft::Scalars => "scalars",
                 };
-                let shifted = right == Right::Rows { aligned: false };
+                let shifted = right == LanesRight::Rows { aligned: false };
                 let right = match right {
-                    Right::Packed => "packed",
-                    Right::Rows { .. } => "rows",
-                    Right::RowScalars => "row_scalars",
-                    Right::Columns => "columns",
-                    Right::ColumnScalars => "column_scalars",
+                    LanesRight::Packed => "packed",
+                    LanesRight::Rows { .. } => "rows",
+                    LanesRight::RowScalars => "row_scalars",
+                    LanesRight::Columns => "columns",
+                    LanesRight::ColumnScalars => "column_scalars",
                 };
                 let stored = stored_rows(rows, &self.epilogue);
                 let memory = self.prologue.scalar("b", self.scalar).word();
                 let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue, runs);
                 template::render("gemm_lanes", context)
             }
-            Tile::Shared(tile) => {
+            GemmTile::Shared(tile) => {
                 tile.main(self.scalar, &self.epilogue, prologue, ["p.m", "p.batches", "p.a_k"], runs)
             }
-            Tile::Split(tile) => {
+            GemmTile::Split(tile) => {
                 let b_form = match tile.right {
                     SplitRight::Packed => "packed",
                     SplitRight::Vectors => "vectors",
@@ -318,7 +319,7 @@ impl Spec for Gemm {
                     SplitRight::Terms => "terms",
                 };
                 let a_form = if tile.left_vectors { "vectors" } else { "terms" };
-                let (rows, slices, columns) = (tile.rows, tile.slices(), Split::COLUMNS);
+                let (rows, slices, columns) = (tile.rows, tile.slices(), SplitTile::COLUMNS);
                 template::render(
                     "gemm_split",
                     context!(rows, slices, columns, a_form, b_form, word, prologue),

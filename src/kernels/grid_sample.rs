@@ -11,7 +11,7 @@ use super::{Slot, Spec, element, template};
 
 /// The interpolation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Mode {
+pub(crate) enum Interpolation {
     Nearest,
     Linear,
     Cubic,
@@ -31,7 +31,7 @@ pub(crate) enum Padding {
 pub(crate) struct GridSample {
     pub(crate) scalar: Scalar,
     pub(crate) rank: usize,
-    pub(crate) mode: Mode,
+    pub(crate) mode: Interpolation,
     pub(crate) padding: Padding,
     pub(crate) align_corners: bool,
     pub(crate) epilogue: Fused,
@@ -57,7 +57,7 @@ impl Spec for GridSample {
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let result = match (self.mode, self.scalar) {
-            (Mode::Nearest, _) | (_, Scalar::F32) => "result",
+            (Interpolation::Nearest, _) | (_, Scalar::F32) => "result",
             (_, Scalar::I32) => "f32_to_i32(result)",
             (_, Scalar::U32) => "f32_to_u32(result)",
             (_, Scalar::Bool) => "select(0u, 1u, result >= 1.0)",

@@ -21,7 +21,7 @@ pub(crate) struct LinearAttention {
 
 /// The params of a call. The calls for parts of the steps, in order, carry the state from one to the next.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Params {
+pub(crate) struct LinearAttentionParams {
     pub(crate) batches: usize,
     pub(crate) steps: usize,
     pub(crate) heads: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Params {
     pub(crate) scale: f32,
 }
 
-impl Params {
+impl LinearAttentionParams {
     pub(crate) fn words(&self) -> Vec<u32> {
         let mut words = vec![self.batches, self.steps, self.heads, self.group, self.depth, self.depth_v];
         words.extend(self.decay);

@@ -83,7 +83,7 @@ pub(crate) const fn fused_tensors(reports: bool) -> usize {
 
 /// What a kernel loads from a tensor, or stores to it, at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
+pub(crate) enum SlotElement {
     One(Scalar),
     /// Four neighbours, the first at a multiple of 4.
     Vector(Scalar),
@@ -94,31 +94,31 @@ pub(crate) enum Element {
 }
 
 /// A vector, or a single element.
-pub(crate) fn element(scalar: Scalar, vector: bool) -> Element {
-    if vector { Element::Vector(scalar) } else { Element::One(scalar) }
+pub(crate) fn element(scalar: Scalar, vector: bool) -> SlotElement {
+    if vector { SlotElement::Vector(scalar) } else { SlotElement::One(scalar) }
 }
 
-impl From<Scalar> for Element {
-    fn from(scalar: Scalar) -> Element {
-        Element::One(scalar)
+impl From<Scalar> for SlotElement {
+    fn from(scalar: Scalar) -> SlotElement {
+        SlotElement::One(scalar)
     }
 }
 
-impl Element {
+impl SlotElement {
     /// The register.
     pub(crate) fn scalar(self) -> Scalar {
         match self {
-            Element::One(scalar) | Element::Vector(scalar) | Element::Run(scalar, _) => scalar,
-            Element::Atomic => Scalar::U32,
+            SlotElement::One(scalar) | SlotElement::Vector(scalar) | SlotElement::Run(scalar, _) => scalar,
+            SlotElement::Atomic => Scalar::U32,
         }
     }
 
     /// The WGSL type of what lies in memory as words.
     pub(crate) fn wgsl(self) -> String {
         match self {
-            Element::One(scalar) | Element::Run(scalar, _) => scalar.word().into(),
-            Element::Vector(scalar) => format!("vec4<{}>", scalar.word()),
-            Element::Atomic => "atomic<u32>".into(),
+            SlotElement::One(scalar) | SlotElement::Run(scalar, _) => scalar.word().into(),
+            SlotElement::Vector(scalar) => format!("vec4<{}>", scalar.word()),
+            SlotElement::Atomic => "atomic<u32>".into(),
         }
     }
 }
@@ -127,17 +127,17 @@ impl Element {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) name: String,
-    pub(crate) element: Element,
+    pub(crate) element: SlotElement,
     /// Whether the kernel writes it.
     pub(crate) written: bool,
 }
 
 impl Slot {
-    pub(crate) fn read(name: impl Into<String>, element: impl Into<Element>) -> Slot {
+    pub(crate) fn read(name: impl Into<String>, element: impl Into<SlotElement>) -> Slot {
         Slot { name: name.into(), element: element.into(), written: false }
     }
 
-    pub(crate) fn write(name: impl Into<String>, element: impl Into<Element>) -> Slot {
+    pub(crate) fn write(name: impl Into<String>, element: impl Into<SlotElement>) -> Slot {
         Slot { name: name.into(), element: element.into(), written: true }
     }
 }
@@ -174,7 +174,7 @@ pub(crate) trait Spec {
         false
     }
 
-    /// The variant that stores neighbours together, as an [`Element::Run`], if there is one: for results of which several
+    /// The variant that stores neighbours together, as an [`SlotElement::Run`], if there is one: for results of which several
     /// lie in one word.
     fn in_runs(&self) -> Option<Kernel> {
         None
@@ -263,7 +263,7 @@ kernels! {
 impl Kernel {
     /// All bindings but that of the params: the call's tensors, and the fault words.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let faults = self.spec().reports().then(|| Slot::write("faults", Element::Atomic));
+        let faults = self.spec().reports().then(|| Slot::write("faults", SlotElement::Atomic));
         self.spec().slots().into_iter().chain(faults).collect()
     }
 

@@ -34,7 +34,7 @@ impl Border {
 }
 
 /// Moves elements to a larger or smaller tensor. Tensors: source, the value if bound, destination. Params: `count` (of the
-/// destination), `value`, then each dimension's four numbers ([`Dim`]), outermost first.
+/// destination), `value`, then each dimension's four numbers ([`PadDim`]), outermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pad {
     pub(crate) rank: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Pad {
 
 /// One dimension of a padding.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Dim {
+pub(crate) struct PadDim {
     pub(crate) size: usize,
     /// Elements before the source's first; cut off if negative.
     pub(crate) begin: i64,
@@ -51,20 +51,20 @@ pub(crate) struct Dim {
     pub(crate) out: usize,
 }
 
-impl Dim {
+impl PadDim {
     fn is_kept(self) -> bool {
         self.begin == 0 && self.size == self.out
     }
 }
 
 /// Neighbours that keep their size, as one.
-pub(crate) fn merge(dims: &[Dim]) -> Vec<Dim> {
-    let mut merged: Vec<Dim> = Vec::new();
+pub(crate) fn merge(dims: &[PadDim]) -> Vec<PadDim> {
+    let mut merged: Vec<PadDim> = Vec::new();
     for &dim in dims {
         match merged.last_mut() {
             Some(outer) if outer.is_kept() && dim.is_kept() => {
                 let size = outer.size * dim.size;
-                *outer = Dim { size, begin: 0, out: size };
+                *outer = PadDim { size, begin: 0, out: size };
             }
             _ => merged.push(dim),
         }
@@ -73,7 +73,7 @@ pub(crate) fn merge(dims: &[Dim]) -> Vec<Dim> {
 }
 
 /// Params of a call over merged `dims`.
-pub(crate) fn params(value: u32, dims: &[Dim]) -> Vec<u32> {
+pub(crate) fn params(value: u32, dims: &[PadDim]) -> Vec<u32> {
     let count: usize = dims.iter().map(|dim| dim.out).product();
     let mut words = Vec::new();
     let mut stride = 1;

@@ -13,7 +13,7 @@ const WORKGROUP: usize = 64;
 
 /// What becomes of the elements under a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Function {
+pub(crate) enum PoolFunction {
     Max,
     /// The mean; of pads too, as zeros, if `with_pads`.
     Average {
@@ -28,7 +28,7 @@ pub(crate) enum Function {
 /// input, output, window, stride, dilation and pads; the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pool {
-    pub(crate) op: Function,
+    pub(crate) op: PoolFunction,
     pub(crate) scalar: Scalar,
     pub(crate) rank: usize,
     /// Whether the places of the maxima are written too, and whether those count the first axis fastest.
@@ -44,9 +44,9 @@ pub(crate) fn groups(count: usize) -> usize {
 impl Spec for Pool {
     fn label(&self) -> String {
         let name = match self.op {
-            Function::Max => "max".into(),
-            Function::Average { .. } => "average".into(),
-            Function::Lp(p) => format!("l{p}"),
+            PoolFunction::Max => "max".into(),
+            PoolFunction::Average { .. } => "average".into(),
+            PoolFunction::Lp(p) => format!("l{p}"),
         };
         format!("{name}pool{}d", self.rank)
     }
@@ -69,13 +69,13 @@ impl Spec for Pool {
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let float = self.scalar == Scalar::F32;
-        if self.op == Function::Max && float {
+        if self.op == PoolFunction::Max && float {
             used.insert(if self.indices.is_some() { "is_nan" } else { "max_full" });
         }
         let (order, with_pads) = match self.op {
-            Function::Lp(p) => (p, false),
-            Function::Average { with_pads } => (0, with_pads),
-            Function::Max => (0, false),
+            PoolFunction::Lp(p) => (p, false),
+            PoolFunction::Average { with_pads } => (0, with_pads),
+            PoolFunction::Max => (0, false),
         };
         if order > 2 {
             used.insert("pow_full");
@@ -86,7 +86,7 @@ impl Spec for Pool {
             rank => self.rank,
             word => self.scalar.word(),
             float,
-            max => self.op == Function::Max,
+            max => self.op == PoolFunction::Max,
             order,
             with_pads,
             indices => self.indices.is_some(),

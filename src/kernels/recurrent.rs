@@ -43,7 +43,7 @@ pub(crate) enum Cell {
 
 /// The params of a call, before the activations'.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Params {
+pub(crate) struct RecurrentParams {
     pub(crate) steps: usize,
     pub(crate) step: usize,
     pub(crate) batches: usize,
@@ -71,14 +71,14 @@ pub(crate) struct Params {
     pub(crate) clip: f32,
 }
 
-/// Names of [`Params::words`].
+/// Names of [`RecurrentParams::words`].
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "steps", "step", "batches", "hidden", "columns", "direction", "directions", "backward", "x_step", "x_batch", "y_step",
     "y_direction", "y_batch", "h_direction", "h_batch", "h_in", "h_out", "has_h", "has_c", "gated", "clip",
 ];
 
-impl Params {
+impl RecurrentParams {
     pub(crate) fn words(&self) -> Vec<u32> {
         let mut words = vec![self.steps, self.step, self.batches, self.hidden, self.columns];
         words.extend([self.direction, self.directions, self.backward]);

@@ -12,8 +12,8 @@ use super::expr::{Expr, Scalar};
 use super::fused::{Fused, Index, Operand};
 use super::{Kernel, Slot, Spec, element, given, template, whole};
 
-/// Operands of the expressions: the element in [`Pass::Fold::map`] and in results per element, and the folded value in
-/// [`Pass::Fold::finish`].
+/// Operands of the expressions: the element in [`RowPass::Fold::map`] and in results per element, and the folded value in
+/// [`RowPass::Fold::finish`].
 pub(crate) const ELEMENT: usize = 0;
 /// The value of the first, respectively second, pass.
 pub(crate) const VALUES: [usize; 2] = [1, 2];
@@ -127,18 +127,18 @@ impl Combine {
 
 /// Where a row's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Pass {
+pub(crate) enum RowPass {
     /// A tensor of one value per row, computed by earlier calls.
     Given(Scalar),
     /// All elements: `map` of each, combined, and `finish` of the result.
     Fold { combine: Combine, map: Expr, finish: Expr },
 }
 
-impl Pass {
+impl RowPass {
     fn scalar(&self) -> Scalar {
         match self {
-            Pass::Given(scalar) => *scalar,
-            Pass::Fold { finish, .. } => scalar_of(finish),
+            RowPass::Given(scalar) => *scalar,
+            RowPass::Fold { finish, .. } => scalar_of(finish),
         }
     }
 }
@@ -180,7 +180,7 @@ pub(crate) struct Reduce {
     pub(crate) kept: usize,
     pub(crate) reduced: usize,
     pub(crate) sides: Vec<Side>,
-    pub(crate) passes: Vec<Pass>,
+    pub(crate) passes: Vec<RowPass>,
     pub(crate) results: Vec<(Each, Expr)>,
     pub(crate) epilogue: Fused,
     /// Whether sums and products are 64-bit integers, so that those that do not fit are reported.
@@ -219,7 +219,7 @@ impl Reduce {
     fn exprs(&self) -> Vec<(String, &Expr)> {
         let mut exprs = Vec::new();
         for (k, pass) in self.passes.iter().enumerate() {
-            if let Pass::Fold { map, finish, .. } = pass {
+            if let RowPass::Fold { map, finish, .. } = pass {
                 exprs.push((format!("map{k}"), map));
                 exprs.push((format!("finish{k}"), finish));
             }
@@ -301,8 +301,8 @@ impl Reduce {
 impl Spec for Reduce {
     fn label(&self) -> String {
         let folds = self.passes.iter().filter_map(|pass| match pass {
-            Pass::Fold { combine, .. } => Some(format!("_{combine:?}").to_lowercase()),
-            Pass::Given(_) => None,
+            RowPass::Fold { combine, .. } => Some(format!("_{combine:?}").to_lowercase()),
+            RowPass::Given(_) => None,
         });
         let kind = match self.share {
             Share::Alone => "reduce",
@@ -319,7 +319,7 @@ impl Spec for Reduce {
         let mut slots = vec![Slot { name: "x".into(), element: x, written: self.in_place }];
         slots.extend(self.sides.iter().map(|s| Slot::read(format!("s{}", s.operand), word(s.scalar))));
         for (k, pass) in self.passes.iter().enumerate() {
-            if let Pass::Given(scalar) = pass {
+            if let RowPass::Given(scalar) = pass {
                 slots.push(Slot::read(format!("g{k}"), word(*scalar)));
             }
         }
@@ -351,7 +351,7 @@ impl Spec for Reduce {
         let mut folds = Vec::new();
         let mut given = Vec::new();
         for (k, pass) in self.passes.iter().enumerate() {
-            let Pass::Fold { combine, map, finish } = pass else {
+            let RowPass::Fold { combine, map, finish } = pass else {
                 given.push(k);
                 continue;
             };

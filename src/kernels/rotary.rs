@@ -23,7 +23,7 @@ pub(crate) struct Rotary {
 
 /// The params of a call, before the epilogue's.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Params {
+pub(crate) struct RotaryParams {
     /// Elements of the input, of one batch, and of what lies within one position of the innermost axes.
     pub(crate) count: usize,
     pub(crate) batch: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Params {
     pub(crate) half: usize,
 }
 
-impl Params {
+impl RotaryParams {
     pub(crate) fn words(&self) -> Vec<u32> {
         let words = [self.count, self.batch, self.inner, self.positions, self.depth, self.half];
         words.map(|n| n as u32).to_vec()

@@ -7,7 +7,7 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::gather::WORKGROUP;
-use super::{Element, Slot, Spec, template};
+use super::{Slot, SlotElement, Spec, template};
 
 /// How a row of indices names a place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub(crate) enum Destination {
 
 /// One step of a scatter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Step {
+pub(crate) enum ScatterStep {
     /// Notes for each place the last row that names it, counted from 1. Tensors: indices, places (zeros before).
     Mark,
     /// Writes the updates of the rows that were noted. Tensors: indices, places, updates, output.
@@ -33,16 +33,16 @@ pub(crate) enum Step {
 /// Params: `count` (rows; for `Apply` updates), `inner` (elements that a row names), then the destination's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Scatter {
-    pub(crate) step: Step,
+    pub(crate) step: ScatterStep,
     pub(crate) destination: Destination,
 }
 
 impl Spec for Scatter {
     fn label(&self) -> String {
         let step = match self.step {
-            Step::Mark => "mark",
-            Step::Apply => "apply",
-            Step::Locate => "locate",
+            ScatterStep::Mark => "mark",
+            ScatterStep::Apply => "apply",
+            ScatterStep::Locate => "locate",
         };
         format!("scatter_{step}")
     }
@@ -50,9 +50,9 @@ impl Spec for Scatter {
     fn slots(&self) -> Vec<Slot> {
         let indices = Slot::read("indices", Scalar::I32);
         match self.step {
-            Step::Mark => vec![indices, Slot::write("places", Element::Atomic)],
-            Step::Locate => vec![indices, Slot::write("places", Scalar::I32)],
-            Step::Apply => {
+            ScatterStep::Mark => vec![indices, Slot::write("places", SlotElement::Atomic)],
+            ScatterStep::Locate => vec![indices, Slot::write("places", Scalar::I32)],
+            ScatterStep::Apply => {
                 vec![
                     indices,
                     Slot::read("places", Scalar::U32),
@@ -76,7 +76,7 @@ impl Spec for Scatter {
     }
 
     fn reports(&self) -> bool {
-        self.step != Step::Apply
+        self.step != ScatterStep::Apply
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
@@ -85,9 +85,9 @@ impl Spec for Scatter {
             Destination::Elements { rank, axis } => (None, rank, axis),
         };
         let step = match self.step {
-            Step::Mark => "mark",
-            Step::Apply => "apply",
-            Step::Locate => "locate",
+            ScatterStep::Mark => "mark",
+            ScatterStep::Apply => "apply",
+            ScatterStep::Locate => "locate",
         };
         if self.reports() {
             used.insert("report");

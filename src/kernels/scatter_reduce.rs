@@ -12,7 +12,7 @@ use crate::DType;
 
 /// What updates of one place do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Function {
+pub(crate) enum ScatterFunction {
     Add,
     Mul,
     Min,
@@ -25,7 +25,7 @@ pub(crate) enum Function {
 /// no row lies, and the strides of indices and updates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScatterReduce {
-    pub(crate) function: Function,
+    pub(crate) function: ScatterFunction,
     pub(crate) scalar: Scalar,
     /// The dtype to round or wrap to.
     pub(crate) dtype: DType,
@@ -50,7 +50,8 @@ impl Spec for ScatterReduce {
     }
 
     fn reports(&self) -> bool {
-        Wide::of(self.dtype, 0).is_some() && matches!(self.function, Function::Add | Function::Mul)
+        Wide::of(self.dtype, 0).is_some()
+            && matches!(self.function, ScatterFunction::Add | ScatterFunction::Mul)
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
@@ -62,17 +63,17 @@ impl Spec for ScatterReduce {
             used.extend([add, multiply]);
         }
         let combined = match self.function {
-            Function::Add if wide => &checked(add),
-            Function::Mul if wide => &checked(multiply),
-            Function::Add => "result + update",
-            Function::Mul => "result * update",
-            Function::Min if float => "min_full(result, update)",
-            Function::Max if float => "max_full(result, update)",
-            Function::Min => "min(result, update)",
-            Function::Max => "max(result, update)",
+            ScatterFunction::Add if wide => &checked(add),
+            ScatterFunction::Mul if wide => &checked(multiply),
+            ScatterFunction::Add => "result + update",
+            ScatterFunction::Mul => "result * update",
+            ScatterFunction::Min if float => "min_full(result, update)",
+            ScatterFunction::Max if float => "max_full(result, update)",
+            ScatterFunction::Min => "min(result, update)",
+            ScatterFunction::Max => "max(result, update)",
         };
-        if float && matches!(self.function, Function::Min | Function::Max) {
-            used.insert(if self.function == Function::Min { "min_full" } else { "max_full" });
+        if float && matches!(self.function, ScatterFunction::Min | ScatterFunction::Max) {
+            used.insert(if self.function == ScatterFunction::Min { "min_full" } else { "max_full" });
         }
         let result = narrow(self.dtype, ("result".into(), self.scalar), used);
         let context =

@@ -12,8 +12,8 @@ use super::{stored_rows, template};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shared {
     pub(crate) block: Block,
-    pub(crate) left: Left,
-    pub(crate) right: Right,
+    pub(crate) left: SharedLeft,
+    pub(crate) right: SharedRight,
 }
 
 /// A workgroup computes `bm` rows of `bn` columns, `bk` terms at a time, and an invocation `tm` rows of `tn` columns.
@@ -28,7 +28,7 @@ pub(crate) struct Block {
 
 /// How the left operand is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Left {
+pub(crate) enum SharedLeft {
     /// `[row tile][k / bk][row][k % bk]`, padded with zeros.
     Packed,
     /// Vectors of four terms; rows begin at vectors and are whole vectors.
@@ -41,7 +41,7 @@ pub(crate) enum Left {
 
 /// How the right operand is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Right {
+pub(crate) enum SharedRight {
     /// `[column tile][k][column % (bn / 4)][column / (bn / 4)]`, padded with zeros.
     Packed,
     /// Vectors of four columns; rows begin at vectors and are whole vectors.
@@ -115,18 +115,18 @@ impl Shared {
     ) -> Value {
         let Block { bm, bn, bk, tm, tn } = self.block;
         let a_form = match self.left {
-            Left::Packed => "packed",
-            Left::Vectors => "vectors",
-            Left::Terms => "terms",
-            Left::Rows => "rows",
+            SharedLeft::Packed => "packed",
+            SharedLeft::Vectors => "vectors",
+            SharedLeft::Terms => "terms",
+            SharedLeft::Rows => "rows",
         };
         let b_form = match self.right {
-            Right::Packed => "packed",
-            Right::Vectors => "vectors",
-            Right::Columns => "columns",
-            Right::Terms => "terms",
-            Right::Image => "image",
-            Right::FlatImage => "flat",
+            SharedRight::Packed => "packed",
+            SharedRight::Vectors => "vectors",
+            SharedRight::Columns => "columns",
+            SharedRight::Terms => "terms",
+            SharedRight::Image => "image",
+            SharedRight::FlatImage => "flat",
         };
         let (stored, word) = (stored_rows(tm, epilogue), scalar.word());
         // Larger tiles have no registers to spare for it.
@@ -135,15 +135,15 @@ impl Shared {
     }
 }
 
-impl Left {
+impl SharedLeft {
     pub(super) fn is_vector(self) -> bool {
-        matches!(self, Left::Packed | Left::Vectors)
+        matches!(self, SharedLeft::Packed | SharedLeft::Vectors)
     }
 }
 
-impl Right {
+impl SharedRight {
     pub(super) fn is_vector(self) -> bool {
-        matches!(self, Right::Packed | Right::Vectors)
+        matches!(self, SharedRight::Packed | SharedRight::Vectors)
     }
 }
 

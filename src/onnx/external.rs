@@ -24,7 +24,7 @@ pub(super) struct External {
 }
 
 /// Where in a file a tensor stands.
-struct Place<'a> {
+struct FileRange<'a> {
     location: &'a str,
     offset: usize,
     length: Option<usize>,
@@ -108,7 +108,7 @@ impl External {
     }
 }
 
-fn place(entries: &[StringStringEntryProto]) -> Result<Place<'_>, Why> {
+fn place(entries: &[StringStringEntryProto]) -> Result<FileRange<'_>, Why> {
     let get = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let number = |key: &str| match get(key) {
         None => Ok(None),
@@ -117,7 +117,7 @@ fn place(entries: &[StringStringEntryProto]) -> Result<Place<'_>, Why> {
         }
     };
     let Some(location) = get("location") else { refuse!("it has no location") };
-    Ok(Place { location, offset: number("offset")?.unwrap_or(0), length: number("length")? })
+    Ok(FileRange { location, offset: number("offset")?.unwrap_or(0), length: number("length")? })
 }
 
 #[cfg(unix)]

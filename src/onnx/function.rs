@@ -6,7 +6,7 @@ use std::rc::Rc;
 use prost::Message;
 
 use super::attributes::twice;
-use super::import::{Context, FunctionId, Importer, Kind, invalid, opsets};
+use super::import::{Context, FunctionId, Importer, ScopeKind, invalid, opsets};
 use super::order::{order, title};
 use super::proto::{FunctionProto, NodeProto};
 use crate::Result;
@@ -57,7 +57,7 @@ impl<'m> Importer<'m> {
         let context = self.context(call, function)?;
         let first_own = self.graph().values.len();
         self.calls.push(id);
-        self.push(Kind::Function, Rc::new(context))?;
+        self.push(ScopeKind::Function, Rc::new(context))?;
         let results = self.body(function, arguments)?;
         self.scopes.pop();
         self.calls.pop();

@@ -58,7 +58,7 @@ struct Unparsed {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ScopeKind {
     Main,
     /// Sees the names of the scope around it.
     Subgraph,
@@ -68,7 +68,7 @@ pub(super) enum Kind {
 
 /// What names mean at one place of the model.
 pub(super) struct Scope<'m> {
-    pub(super) kind: Kind,
+    pub(super) kind: ScopeKind,
     /// Index in `Importer::graphs`.
     pub(super) graph: usize,
     /// `None` for a function's input that its caller leaves out.
@@ -127,7 +127,7 @@ impl<'m> Importer<'m> {
             scopes: Vec::new(),
             unsupported: Vec::new(),
         };
-        importer.push(Kind::Main, Rc::new(context))?;
+        importer.push(ScopeKind::Main, Rc::new(context))?;
         Ok(importer)
     }
 
@@ -145,7 +145,7 @@ impl<'m> Importer<'m> {
     /// A subgraph, and the values around it that it uses.
     pub(super) fn subgraph(&mut self, proto: &'m GraphProto) -> Result<(Graph, Vec<ValueId>)> {
         let context = self.scope().context.clone();
-        self.push(Kind::Subgraph, context)?;
+        self.push(ScopeKind::Subgraph, context)?;
         self.fill(proto)?;
         self.scopes.pop();
         let done = self.graphs.pop().unwrap_or_default();
@@ -188,11 +188,11 @@ impl<'m> Importer<'m> {
         Ok(graph)
     }
 
-    pub(super) fn push(&mut self, kind: Kind, context: Rc<Context<'m>>) -> Result<()> {
+    pub(super) fn push(&mut self, kind: ScopeKind, context: Rc<Context<'m>>) -> Result<()> {
         if self.scopes.len() >= MAX_DEPTH {
             return invalid(format!("graphs or functions are nested deeper than {MAX_DEPTH}"));
         }
-        if kind != Kind::Function {
+        if kind != ScopeKind::Function {
             self.graphs.push(Building::default());
         }
         let graph = self.graphs.len() - 1;
@@ -264,7 +264,7 @@ impl<'m> Importer<'m> {
 
     /// An initializer that is listed as an input. Up to IR version 3 all had to be; later, the caller may give another value.
     fn default(&mut self, id: ValueId, input: &ValueInfoProto) {
-        if self.ir_version < 4 || self.scope().kind != Kind::Main {
+        if self.ir_version < 4 || self.scope().kind != ScopeKind::Main {
             return;
         }
         let (_, shape) = types::declared(input);
@@ -287,7 +287,7 @@ impl<'m> Importer<'m> {
             let Some(Some(id)) = self.lookup(self.scopes.len() - 1, name) else {
                 return invalid(format!("nothing makes the graph output '{name}'"));
             };
-            let id = if self.scope().kind == Kind::Main { self.named(id, name)? } else { id };
+            let id = if self.scope().kind == ScopeKind::Main { self.named(id, name)? } else { id };
             self.graph().outputs.push(id);
         }
         Ok(())
@@ -320,7 +320,7 @@ impl<'m> Importer<'m> {
         if let Some(found) = scope.names.get(name) {
             return Some(*found);
         }
-        if scope.kind != Kind::Subgraph {
+        if scope.kind != ScopeKind::Subgraph {
             return None;
         }
         let around = level.checked_sub(1)?;
@@ -372,7 +372,7 @@ impl<'m> Importer<'m> {
 
     /// A value's name in the graph: the file's, or one that says which call of a function it belongs to.
     fn value_name(&mut self, name: &str) -> String {
-        if self.scope().kind != Kind::Function {
+        if self.scope().kind != ScopeKind::Function {
             return name.to_string();
         }
         let own_name = format!("{}{name}", self.scope().context.prefix);

@@ -9,29 +9,29 @@ use crate::{Error, Result};
 /// right.
 pub(super) fn order(nodes: &[NodeProto]) -> Result<Vec<usize>> {
     let producers = producers(nodes)?;
-    let mut state = vec![State::New; nodes.len()];
+    let mut state = vec![Visit::New; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
     // Nodes that wait for others, each with the producers still to be looked at. No recursion: a chain may be long.
     let mut waiting: Vec<(usize, Vec<usize>)> = Vec::new();
     for start in 0..nodes.len() {
-        if state[start] == State::New {
-            state[start] = State::Waiting;
+        if state[start] == Visit::New {
+            state[start] = Visit::Waiting;
             waiting.push((start, needs(&nodes[start], &producers)));
         }
         while let Some((node, needs_left)) = waiting.last_mut() {
             let Some(next) = needs_left.pop() else {
-                state[*node] = State::Done;
+                state[*node] = Visit::Done;
                 order.push(*node);
                 waiting.pop();
                 continue;
             };
             match state[next] {
-                State::Done => {}
-                State::New => {
-                    state[next] = State::Waiting;
+                Visit::Done => {}
+                Visit::New => {
+                    state[next] = Visit::Waiting;
                     waiting.push((next, needs(&nodes[next], &producers)));
                 }
-                State::Waiting => return Err(cycle(nodes, &waiting, next)),
+                Visit::Waiting => return Err(cycle(nodes, &waiting, next)),
             }
         }
     }
@@ -39,7 +39,7 @@ pub(super) fn order(nodes: &[NodeProto]) -> Result<Vec<usize>> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum Visit {
     New,
     Waiting,
     Done,

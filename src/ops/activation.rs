@@ -17,13 +17,13 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 /// An activation with its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Activation {
-    function: Function,
+    function: ActivationFunction,
     second: Second,
 }
 
 /// A function of one number; the parameters have ONNX's names.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Function {
+pub(crate) enum ActivationFunction {
     LeakyRelu { alpha: f32 },
     Elu { alpha: f32 },
     Selu { alpha: f32, gamma: f32 },
@@ -46,7 +46,7 @@ pub(crate) enum Function {
     Tanh,
 }
 
-use Function::*;
+use ActivationFunction::*;
 
 /// What the second input is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,8 +82,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         "FastGelu" => GeluTanh,
         "BiasGelu" => Gelu,
         "QuickGelu" => Swish { alpha: def.attributes.float_or("alpha", 1.702)? },
-        "SwiGLU" => Function::parse("Swish", def.attributes)?,
-        name => Function::parse(name, def.attributes)?,
+        "SwiGLU" => ActivationFunction::parse("Swish", def.attributes)?,
+        name => ActivationFunction::parse(name, def.attributes)?,
     };
     let second = match def.op_type {
         "FastGelu" | "BiasGelu" => Second::Bias,
@@ -93,9 +93,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Activation { function, second }.into())
 }
 
-impl Function {
+impl ActivationFunction {
     /// The function of the ONNX operator `name`.
-    fn parse(name: &str, attributes: &Attributes) -> Result<Function, Why> {
+    fn parse(name: &str, attributes: &Attributes) -> Result<ActivationFunction, Why> {
         let alpha = |default| attributes.float_or("alpha", default);
         Ok(match name {
             "LeakyRelu" => LeakyRelu { alpha: alpha(0.01)? },
@@ -124,7 +124,7 @@ impl Function {
         name: &str,
         alphas: &mut impl Iterator<Item = f32>,
         betas: &mut impl Iterator<Item = f32>,
-    ) -> Result<Function, Why> {
+    ) -> Result<ActivationFunction, Why> {
         let mut alpha = |default| alphas.next().unwrap_or(default);
         let mut beta = |default| betas.next().unwrap_or(default);
         Ok(match name.to_ascii_lowercase().as_str() {

@@ -8,7 +8,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optiona
 use crate::array::{Numbers, broadcast_index};
 use crate::facts::Fact;
 use crate::kernels::Class;
-use crate::kernels::attention::{self, Mask, Params, Scores, Tile};
+use crate::kernels::attention::{self, AttentionParams, AttentionTile, Mask, Scores};
 use crate::kernels::expr::Scalar;
 use crate::plan::{Lower, TensorId};
 
@@ -64,7 +64,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 /// The sizes of one attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Sizes {
+struct AttentionSizes {
     /// Heads lie in the last axis: inputs and output have rank 3.
     packed: bool,
     batches: usize,
@@ -78,7 +78,7 @@ struct Sizes {
     depth_v: usize,
 }
 
-impl Sizes {
+impl AttentionSizes {
     fn keys(&self) -> usize {
         self.past + self.new
     }
@@ -106,7 +106,7 @@ fn strides(packed: bool, heads: usize, rows: usize, depth: usize) -> [usize; 3] 
 }
 
 impl Attention {
-    fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<Sizes, Why> {
+    fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<AttentionSizes, Why> {
         let (Some(q), Some(k), Some(v)) = (shape(0), shape(1), shape(2)) else {
             refuse!("inputs 0 to 2 are required")
         };
@@ -123,7 +123,7 @@ impl Attention {
         let [batches, heads, rows, depth] = split(q, self.q_heads)?;
         let [k_batches, kv_heads, new, k_depth] = split(k, self.kv_heads)?;
         let [v_batches, v_heads, v_new, depth_v] = split(v, self.kv_heads)?;
-        let sizes = Sizes {
+        let sizes = AttentionSizes {
             packed: q.len() == 3,
             batches,
             heads,
@@ -165,7 +165,7 @@ impl Attention {
         Ok(sizes)
     }
 
-    fn scale(&self, sizes: &Sizes) -> f32 {
+    fn scale(&self, sizes: &AttentionSizes) -> f32 {
         self.scale.unwrap_or_else(|| 1.0 / (sizes.depth as f32).sqrt())
     }
 
@@ -259,7 +259,7 @@ impl Operator for Attention {
         let vector = s.depth % 4 == 0 && s.depth_v % 4 == 0;
         let unit = if vector { 4 } else { 1 };
         let of = |strides: [usize; 3]| strides.map(|stride| stride / unit);
-        let params = Params {
+        let params = AttentionParams {
             batches: s.batches,
             heads: s.heads,
             group: s.heads / s.kv_heads,
@@ -275,18 +275,18 @@ impl Operator for Attention {
             scale: self.scale(&s),
             softcap: self.softcap,
             past: s.past,
-            left: self.left.unwrap_or(Params::UNBOUNDED).min(Params::UNBOUNDED),
-            right: self.right().unwrap_or(Params::UNBOUNDED).min(Params::UNBOUNDED),
+            left: self.left.unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
+            right: self.right().unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
             start: 0,
             end: s.keys(),
         };
         let lengths = cx.optional_fact(LENGTHS).is_some();
         let softcap = self.softcap > 0.0;
         let tile = match cx.target.class {
-            Class::Gpu if vector => Tile::shared(params.depth.max(params.depth_v)),
+            Class::Gpu if vector => AttentionTile::shared(params.depth.max(params.depth_v)),
             _ => None,
         };
-        let tile = tile.unwrap_or(Tile::Row);
+        let tile = tile.unwrap_or(AttentionTile::Row);
         let kernel = attention::Attention { mask, lengths, softcap, vector, scores: None, tile };
         let stats = cx.temporary(Scalar::F32, &[s.batches, s.heads, s.rows, 2]);
         let limit = cx.target.max_iterations as usize;
@@ -299,11 +299,11 @@ impl Operator for Attention {
             );
         }
         // Where values are added up in memory, that is not rounded before the end.
-        let adds_up = tile == Tile::Row || s.keys() > step;
+        let adds_up = tile == AttentionTile::Row || s.keys() > step;
         let shape = &cx.out(0)?.shape;
         let y = if adds_up { cx.temporary(Scalar::F32, shape) } else { cx.output(0)? };
         for start in (0..s.keys().max(1)).step_by(step) {
-            let params = Params { start, end: s.keys().min(start + step), ..params };
+            let params = AttentionParams { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();
             cx.call(kernel.clone(), tensors, params.words(), params.groups(tile));
         }
@@ -314,7 +314,8 @@ impl Operator for Attention {
             tensors.remove(2);
             tensors.extend((self.scores == Scores::Softmax).then_some(stats));
             tensors.push(cx.output(3)?);
-            let kernel = attention::Attention { scores: Some(self.scores), tile: Tile::Row, ..kernel };
+            let kernel =
+                attention::Attention { scores: Some(self.scores), tile: AttentionTile::Row, ..kernel };
             cx.call(kernel, tensors, params.words(), params.score_groups());
         }
         Ok(())
@@ -323,7 +324,7 @@ impl Operator for Attention {
 
 impl Attention {
     /// What is added to the score of query `i` and key `j`; minus infinity hides the key.
-    fn bias(&self, s: &Sizes, inputs: &[Option<&Array>], at: [usize; 4]) -> Result<f64, Why> {
+    fn bias(&self, s: &AttentionSizes, inputs: &[Option<&Array>], at: [usize; 4]) -> Result<f64, Why> {
         let [_, _, i, j] = at.map(|n| n as i128);
         let length = match optional(inputs, LENGTHS) {
             Some(lengths) => Some(lengths.ints()?[at[0]]),
@@ -370,7 +371,7 @@ fn softmax(scores: &[f64], bias: &[f64]) -> Vec<f64> {
 }
 
 /// Keys or values of all positions, those of the past first: `[batch, head, position, depth]`.
-fn present(s: &Sizes, new: &Array, past: Option<&Array>, depth: usize) -> Result<Vec<f64>, Why> {
+fn present(s: &AttentionSizes, new: &Array, past: Option<&Array>, depth: usize) -> Result<Vec<f64>, Why> {
     let (new, new_strides) = (new.floats()?, strides(s.packed, s.kv_heads, s.new, depth));
     let past = past.map(|past| past.floats()).transpose()?.unwrap_or_default();
     let mut all = Vec::new();
@@ -387,7 +388,7 @@ fn present(s: &Sizes, new: &Array, past: Option<&Array>, depth: usize) -> Result
 /// input as it lies. `inputs`: the new part's number, the past's, and the output's.
 fn lower_present(
     cx: &mut Lower,
-    s: &Sizes,
+    s: &AttentionSizes,
     [new, past, output]: [usize; 3],
     depth: usize,
 ) -> Result<(TensorId, [usize; 3]), Why> {

@@ -18,21 +18,21 @@ use crate::plan::{Lower, TensorId};
 /// A binary or variadic operator.
 #[derive(Clone, Debug)]
 pub(crate) struct Binary {
-    function: Function,
+    function: BinaryFunction,
     /// Mod with `fmod`: the result has the sign of the dividend.
     truncate: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[rustfmt::skip]
-enum Function {
+enum BinaryFunction {
     Add, Sub, Mul, Div, Pow, Mod, And, Or, Xor, BitwiseAnd, BitwiseOr, BitwiseXor, ShiftLeft, ShiftRight, Equal, Greater,
     GreaterOrEqual, Less, LessOrEqual, Max, Min, Mean, Sum,
 }
 
-use Function::*;
+use BinaryFunction::*;
 
-const NAMES: &[(&str, Function)] = &[
+const NAMES: &[(&str, BinaryFunction)] = &[
     ("Add", Add),
     ("Sub", Sub),
     ("Mul", Mul),
@@ -81,7 +81,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Binary { function, truncate: def.attributes.flag("fmod", false)? }.into())
 }
 
-impl Function {
+impl BinaryFunction {
     fn is_comparison(self) -> bool {
         matches!(self, Equal | Greater | GreaterOrEqual | Less | LessOrEqual)
     }

@@ -2,7 +2,7 @@
 //!
 //! History: 27.
 
-use super::activation::Function;
+use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::array::number::round_float;
@@ -18,7 +18,7 @@ pub(crate) struct CausalConv {
     swish: bool,
 }
 
-const SWISH: Function = Function::Swish { alpha: 1.0 };
+const SWISH: ActivationFunction = ActivationFunction::Swish { alpha: 1.0 };
 
 pub(crate) const ROWS: &[Row] = &[onnx("CausalConvWithState", 27, parse, cases)];
 

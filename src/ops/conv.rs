@@ -10,9 +10,9 @@ use super::window::{Span, Window};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
 use crate::array::product;
 use crate::facts::Fact;
-use crate::kernels::conv::{self, Depthwise, Form, Lanes};
+use crate::kernels::conv::{self, Depthwise, Form, LanesForm};
 use crate::kernels::expr::Scalar;
-use crate::kernels::shared::{self, Block, Shared};
+use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
 use crate::kernels::{Class, cost};
 use crate::plan::{Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling};
 
@@ -45,7 +45,7 @@ pub(crate) fn group(def: &NodeDef) -> Result<usize, Why> {
 
 /// Sizes of a convolution.
 #[derive(Clone, Debug)]
-pub(crate) struct Sizes {
+pub(crate) struct ConvSizes {
     pub(crate) batch: usize,
     pub(crate) group: usize,
     /// Input and output channels of one group.
@@ -54,8 +54,8 @@ pub(crate) struct Sizes {
     pub(crate) spans: Vec<Span>,
 }
 
-impl Sizes {
-    pub(crate) fn of(window: &Window, group: usize, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
+impl ConvSizes {
+    pub(crate) fn of(window: &Window, group: usize, x: &[usize], w: &[usize]) -> Result<ConvSizes, Why> {
         let (&[batch, x_channels, ref space @ ..], &[filters, channels, ref kernel @ ..]) = (x, w) else {
             refuse!("input and weights need a batch, a channel and a spatial axis");
         };
@@ -63,7 +63,7 @@ impl Sizes {
             refuse!("{group} groups of weights {w:?} do not fit {x_channels} input channels");
         }
         let spans = window.spans(space, kernel)?;
-        Ok(Sizes { batch, group, channels, filters: filters / group, spans })
+        Ok(ConvSizes { batch, group, channels, filters: filters / group, spans })
     }
 
     /// The result's shape.
@@ -81,7 +81,7 @@ impl Sizes {
     /// The reference's sum without bias.
     pub(crate) fn eval<T: product::Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (batch, groups, channels) = (self.batch, self.group, self.channels);
-        product::Conv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }
+        product::DirectConv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }
             .run(x, w)
     }
 
@@ -114,7 +114,7 @@ impl Sizes {
         if let Some(product) = self.product(cx, x, w)? {
             return product.lower(cx, scalar, sink);
         }
-        let Chosen { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
+        let ChosenForm { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
         let times = self.size(|s| s.kernel) * self.filters.div_ceil(32);
         let reads = Reads::Lines { line: self.size(|s| s.input), times };
         let (x, before) = x.loaded(cx, "x", reads)?;
@@ -200,7 +200,7 @@ impl Sizes {
         Ok(to)
     }
 
-    fn choose(&self, cx: &mut Lower, w: Source) -> Result<Chosen, Why> {
+    fn choose(&self, cx: &mut Lower, w: Source) -> Result<ChosenForm, Why> {
         let spans = match self.spans[..] {
             [inner] => Some([Span::whole(1), inner]),
             [outer, inner] => Some([outer, inner]),
@@ -225,7 +225,7 @@ impl Sizes {
         let filters = if self.filters < 8 { 1 } else { 8 };
         let groups =
             self.batch * self.group * self.filters.div_ceil(filters) * output.div_ceil(conv::WORKGROUP);
-        Ok(Chosen {
+        Ok(ChosenForm {
             form: Form::Any { rank: self.spans.len(), filters },
             w: w.tensor(cx)?,
             own: vec![self.size(|s| s.input), output, taps],
@@ -244,7 +244,7 @@ impl Sizes {
         w: Source,
         constant: Option<usize>,
         spans: [Span; 2],
-    ) -> Result<Option<Chosen>, Why> {
+    ) -> Result<Option<ChosenForm>, Why> {
         let taps = self.size(|s| s.kernel);
         // A tile's rows are at least 16 filters, its terms at least 16.
         if self.filters < 8 || self.channels * taps < 16 {
@@ -256,21 +256,21 @@ impl Sizes {
         let padded = self.channels.next_multiple_of(block.bk);
         // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
         let right = match constant {
-            Some(_) if 4 * padded <= 5 * self.channels => shared::Right::Image,
-            _ => shared::Right::FlatImage,
+            Some(_) if 4 * padded <= 5 * self.channels => SharedRight::Image,
+            _ => SharedRight::FlatImage,
         };
-        let terms = if right == shared::Right::Image { padded * taps } else { row };
+        let terms = if right == SharedRight::Image { padded * taps } else { row };
         let (left, w) = match constant.and_then(|i| cx.packed(i, self.shared_packing(block, right, spans))) {
-            Some(packed) => (shared::Left::Packed, packed),
-            None if cx.multiple(Multiple::Weights, [row]) => (shared::Left::Vectors, w.tensor(cx)?),
-            None => (shared::Left::Terms, w.tensor(cx)?),
+            Some(packed) => (SharedLeft::Packed, packed),
+            None if cx.multiple(Multiple::Weights, [row]) => (SharedLeft::Vectors, w.tensor(cx)?),
+            None => (SharedLeft::Terms, w.tensor(cx)?),
         };
         let (tiles, blocks) = (n.div_ceil(block.bn), terms.div_ceil(block.bk));
         let (groups, results) = (block.groups(self.filters, n) * self.group, self.group * self.filters * n);
         let limit = block.limit(cx.target.max_iterations);
         let slices = if terms <= limit { slices(cx, block, groups, (terms, results)) } else { None };
         let own = [self.size(|s| s.input), output, taps, n, tiles, blocks, row];
-        Ok(Some(Chosen {
+        Ok(Some(ChosenForm {
             form: Form::Shared(Shared { block, left, right }),
             w,
             own: own.into_iter().chain(sliced(slices, (terms, block.bk), results)).collect(),
@@ -283,13 +283,13 @@ impl Sizes {
     }
 
     /// `[group][filter tile][block of terms][filter][term]`, padded.
-    fn shared_packing(&self, block: Block, right: shared::Right, [outer, inner]: [Span; 2]) -> Packing {
+    fn shared_packing(&self, block: Block, right: SharedRight, [outer, inner]: [Span; 2]) -> Packing {
         let Block { bm, bk, .. } = block;
         let dim = |axis, size, step| PackedDim { axis, size, step };
         let tiles = [dim(0, self.group, 1), dim(1, self.filters.div_ceil(bm), bm)];
         let taps = outer.kernel * inner.kernel;
         let (source, blocks) = match right {
-            shared::Right::Image => (
+            SharedRight::Image => (
                 vec![self.group, self.filters, self.channels, taps],
                 vec![dim(3, taps, 1), dim(2, self.channels.div_ceil(bk), bk)],
             ),
@@ -306,7 +306,7 @@ impl Sizes {
         }
     }
 
-    fn depthwise(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
+    fn depthwise(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<ChosenForm> {
         let taps = self.size(|s| s.kernel);
         let filters = self.group * self.filters;
         let [height, width] = spans.map(|s| s.output);
@@ -338,16 +338,25 @@ impl Sizes {
         });
         let tiles = self.batch * filters * height.div_ceil(rows) * width.div_ceil(places);
         let grid = cx.target.grid(tiles.div_ceil(conv::WORKGROUP));
-        Some(Chosen { form, w, own: vec![], spans: spans.to_vec(), grid, terms: 1, limit: 1, slices: None })
+        Some(ChosenForm {
+            form,
+            w,
+            own: vec![],
+            spans: spans.to_vec(),
+            grid,
+            terms: 1,
+            limit: 1,
+            slices: None,
+        })
     }
 
-    fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<Chosen> {
+    fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<ChosenForm> {
         let (lanes, [outer, inner]) = (cx.target.subgroup as usize, spans);
         if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) || inner.kernel > 16 {
             return None;
         }
         let padded = !cx.always(Always::Inside, !spans.iter().any(overhangs));
-        let lanes_of = |rows: usize, places: usize| Lanes {
+        let lanes_of = |rows: usize, places: usize| LanesForm {
             lanes,
             rows,
             places,
@@ -372,7 +381,7 @@ impl Sizes {
             return None;
         }
         let w = cx.packed(i, self.lanes_packing(&form, spans))?;
-        Some(Chosen {
+        Some(ChosenForm {
             form: Form::Lanes(form),
             w,
             own: vec![form.rows],
@@ -384,7 +393,7 @@ impl Sizes {
         })
     }
 
-    fn lanes_packing(&self, form: &Lanes, [outer, inner]: [Span; 2]) -> Packing {
+    fn lanes_packing(&self, form: &LanesForm, [outer, inner]: [Span; 2]) -> Packing {
         let dim = |axis, size, step| PackedDim { axis, size, step };
         let (own, high) = (form.low_rows(), form.rows / form.lanes / form.low_rows());
         let taps = 4 / own;
@@ -412,7 +421,7 @@ fn overhangs(span: &Span) -> bool {
 }
 
 /// A kernel for a convolution, with what it is called with.
-struct Chosen {
+struct ChosenForm {
     form: Form,
     w: TensorId,
     /// The params of this form alone.
@@ -437,7 +446,7 @@ pub(crate) fn add_bias<T: product::Number>(y: &mut [T], shape: &[usize], bias: &
 impl Operator for Conv {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (x, w, bias) = (required(inputs, 0)?, required(inputs, 1)?, optional(inputs, 2));
-        let sizes = Sizes::of(&self.window, self.group, &x.shape, &w.shape)?;
+        let sizes = ConvSizes::of(&self.window, self.group, &x.shape, &w.shape)?;
         if x.dtype != w.dtype || bias.is_some_and(|b| b.dtype != x.dtype) || !x.dtype.is_float() {
             refuse!("the inputs are not floats of one dtype");
         }
@@ -449,7 +458,7 @@ impl Operator for Conv {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
-        let sizes = Sizes::of(&self.window, self.group, &x.shape, &w.shape)?;
+        let sizes = ConvSizes::of(&self.window, self.group, &x.shape, &w.shape)?;
         let mut y = sizes.eval_floats(x, w)?;
         if let Some(bias) = optional(inputs, 2) {
             add_bias(&mut y, &sizes.shape(), bias.floats()?);
@@ -467,7 +476,7 @@ impl Operator for Conv {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, w, bias) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
-        let sizes = Sizes::of(&self.window, self.group, &x.shape, &w.shape)?;
+        let sizes = ConvSizes::of(&self.window, self.group, &x.shape, &w.shape)?;
         let shape = sizes.bias_shape();
         let finish = |code: &mut Code, value| {
             if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) }

@@ -4,7 +4,7 @@
 
 use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
-use super::conv::{Sizes, group};
+use super::conv::{ConvSizes, group};
 use super::quantized::{centred, channel_shape, check, lower_centred};
 use super::window::Window;
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
@@ -25,8 +25,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl ConvInteger {
-    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
-        Sizes::of(&self.window, self.group, x, w)
+    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<ConvSizes, Why> {
+        ConvSizes::of(&self.window, self.group, x, w)
     }
 }
 

@@ -26,7 +26,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 /// Sizes; the spans are those of the convolution whose gradient this is: their `output` is the size of X.
-struct Sizes {
+struct TransposedSizes {
     batch: usize,
     /// Input and output channels of one group.
     channels: usize,
@@ -41,7 +41,7 @@ impl ConvTranspose {
         self.group
     }
 
-    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
+    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<TransposedSizes, Why> {
         let (&[batch, channels, ref space @ ..], &[w_channels, filters, ref kernel @ ..]) = (x, w) else {
             refuse!("input and weights need a batch, a channel and a spatial axis");
         };
@@ -51,7 +51,7 @@ impl ConvTranspose {
         let Some(all) = filters.checked_mul(self.group) else { refuse!("too many output channels") };
         let spans = self.window.transposed(space, kernel)?;
         let shape = [batch, all].into_iter().chain(spans.iter().map(|s| s.input)).collect();
-        Ok(Sizes { batch, channels: channels / self.group, filters, spans, shape })
+        Ok(TransposedSizes { batch, channels: channels / self.group, filters, spans, shape })
     }
 }
 
@@ -85,7 +85,7 @@ impl Operator for ConvTranspose {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
         let sizes = self.sizes(&x.shape, &w.shape)?;
-        let conv = product::Conv {
+        let conv = product::DirectConv {
             batch: sizes.batch,
             groups: self.group,
             channels: sizes.channels,

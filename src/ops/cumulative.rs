@@ -41,7 +41,7 @@ fn axis(list: &[i64], rank: usize) -> Result<usize, Why> {
 
 /// The tensor as (outer, length, inner).
 #[derive(Clone, Copy)]
-struct View {
+struct AxisView {
     outer: usize,
     length: usize,
     inner: usize,
@@ -93,7 +93,7 @@ impl Operator for Cumulative {
         let x = cx.fact(0)?;
         let axis = axis(&cx.fact(1)?.i64s()?, x.rank())?;
         let count = |dims: &[usize]| dims.iter().product::<usize>();
-        let view = View {
+        let view = AxisView {
             outer: count(&x.shape[..axis]),
             length: x.shape[axis],
             inner: count(&x.shape[axis + 1..]),
@@ -126,7 +126,7 @@ impl Cumulative {
     }
 
     /// Scans each row; in three stages (totals of parts, their scan, the parts) if rows are few or very long.
-    fn scan(&self, cx: &mut Lower, input: TensorId, output: TensorId, view: View, epilogue: &Epilogue) {
+    fn scan(&self, cx: &mut Lower, input: TensorId, output: TensorId, view: AxisView, epilogue: &Epilogue) {
         let scalar = cx.scalar(input);
         let rows = (view.outer * view.inner).max(1);
         let wanted = if cx.target.class == Class::Cpu { 64 } else { 16384 };
@@ -154,7 +154,7 @@ impl Cumulative {
             let totals_kernel = Scan { carry: false, exclusive: false, epilogue: None, ..kernel.clone() };
             cx.call(totals_kernel, vec![input, totals], params.clone(), groups(count));
             let over_parts = Cumulative { exclusive: true, reverse: false, ..self.clone() };
-            over_parts.scan(cx, totals, before, View { length: parts, ..view }, &plain(scalar));
+            over_parts.scan(cx, totals, before, AxisView { length: parts, ..view }, &plain(scalar));
             tensors.push(before);
         }
         params.extend(&epilogue.params);

@@ -4,7 +4,7 @@
 
 use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
-use super::conv::{Sizes, add_bias, group};
+use super::conv::{ConvSizes, add_bias, group};
 use super::window::{Span, Window};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::facts::Fact;
@@ -47,8 +47,8 @@ fn sample(plane: &[f64], [height, width]: [usize; 2], row: f64, column: f64) -> 
 
 impl DeformConv {
     /// The sizes of the convolution, and its two axes.
-    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<(Sizes, [Span; 2]), Why> {
-        let sizes = Sizes::of(&self.window, self.group, x, w)?;
+    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<(ConvSizes, [Span; 2]), Why> {
+        let sizes = ConvSizes::of(&self.window, self.group, x, w)?;
         let [down, right] = sizes.spans[..] else {
             refuse!(
                 "a deformable convolution over {} axes is not supported; over two it is",

@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::fourier::{root, table};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
 use crate::facts::Fact;
-use crate::kernels::dft::{self as kernel, Bins, Signal, Sizes};
+use crate::kernels::dft::{self as kernel, Bins, PassSizes, Signal};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::plan::Lower;
@@ -32,7 +32,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 /// Sizes of a transform.
-struct Geometry {
+struct TransformGeometry {
     outer: usize,
     inner: usize,
     /// Input elements that count, and those that the axis has.
@@ -52,7 +52,7 @@ impl Dft {
         x: &[usize],
         length: Option<Vec<i64>>,
         axis: Option<Vec<i64>>,
-    ) -> Result<Geometry, Why> {
+    ) -> Result<TransformGeometry, Why> {
         let given = axis.and_then(|list| list.first().copied());
         let rank = x.len();
         let axis = axes::axis(self.axis.or(given).unwrap_or(-2), rank)?;
@@ -82,7 +82,7 @@ impl Dft {
         let mut shape = x.to_vec();
         shape[axis] = bins;
         shape[rank - 1] = if back { 1 } else { 2 };
-        Ok(Geometry {
+        Ok(TransformGeometry {
             outer: x[..axis].iter().product(),
             inner: x[axis + 1..rank - 1].iter().product(),
             used: size.min(if back { length / 2 + 1 } else { length }),
@@ -94,7 +94,7 @@ impl Dft {
         })
     }
 
-    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Geometry, Why> {
+    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<TransformGeometry, Why> {
         let value = |i: usize| optional(inputs, i).map(|fact| fact.i64s()).transpose();
         self.geometry(&required(inputs, 0)?.shape, value(1)?, value(2)?)
     }
@@ -155,7 +155,7 @@ impl Operator for Dft {
             (false, true) => Signal::Complex,
             (false, false) => Signal::Real,
         };
-        let frames = Frames {
+        let frames = SignalFrames {
             outer: g.outer,
             inner: g.inner,
             used: g.used,
@@ -169,8 +169,8 @@ impl Operator for Dft {
     }
 }
 
-/// The frames of input 0 that are transformed, as [`Sizes`] has them.
-pub(crate) struct Frames {
+/// The frames of input 0 that are transformed, as [`PassSizes`] has them.
+pub(crate) struct SignalFrames {
     pub(crate) outer: usize,
     pub(crate) inner: usize,
     pub(crate) used: usize,
@@ -186,10 +186,10 @@ pub(crate) fn transform(
     cx: &mut Lower,
     signal: Signal,
     weights: Option<usize>,
-    frames: Frames,
+    frames: SignalFrames,
     inverse: bool,
 ) -> Result<(), Why> {
-    let Frames { outer, inner, used, length, bins, frames, signal: apart, step } = frames;
+    let SignalFrames { outer, inner, used, length, bins, frames, signal: apart, step } = frames;
     let radices = kernel::radices(length, inverse);
     let limit = cx.target.max_iterations as usize;
     if let Some(prime) = radices.iter().find(|&&radix| radix > limit) {
@@ -200,7 +200,7 @@ pub(crate) fn transform(
     let mut stride = 1;
     for (pass, &radix) in radices.iter().enumerate() {
         let (first, last) = (pass == 0, pass + 1 == radices.len());
-        let between = Sizes {
+        let between = PassSizes {
             count: outer * length * inner,
             bins: length,
             inner,
@@ -212,9 +212,10 @@ pub(crate) fn transform(
             radix,
             stride,
         };
-        let mut sizes = if first { Sizes { used, frames, signal: apart, step, ..between } } else { between };
+        let mut sizes =
+            if first { PassSizes { used, frames, signal: apart, step, ..between } } else { between };
         if last {
-            sizes = Sizes { count: outer * bins * inner, bins, ..sizes };
+            sizes = PassSizes { count: outer * bins * inner, bins, ..sizes };
         }
         let mut tensors = vec![x, roots];
         if let (true, Some(weights)) = (first, weights) {

@@ -84,14 +84,14 @@ fn spelled(term: &[char], rank: usize) -> Result<Vec<Label>, Why> {
 #[derive(Clone, Debug)]
 struct Loops {
     /// The axes of the result, outermost first.
-    outer: Vec<Axis>,
+    outer: Vec<LoopAxis>,
     /// The axes that are summed over.
-    inner: Vec<Axis>,
+    inner: Vec<LoopAxis>,
 }
 
 /// One axis, with the step that it makes in each operand.
 #[derive(Clone, Debug, PartialEq)]
-struct Axis {
+struct LoopAxis {
     label: Label,
     size: usize,
     steps: Vec<usize>,
@@ -105,14 +105,14 @@ impl Loops {
 
 impl Einsum {
     fn loops(&self, shapes: &[&[usize]]) -> Result<Loops, Why> {
-        let mut axes: Vec<Axis> = Vec::new();
+        let mut axes: Vec<LoopAxis> = Vec::new();
         let mut uses: Vec<usize> = Vec::new();
         for (operand, (term, shape)) in self.terms.iter().zip(shapes).enumerate() {
             for ((label, &size), stride) in
                 spelled(term, shape.len())?.into_iter().zip(*shape).zip(dense(shape))
             {
                 let at = axes.iter().position(|axis| axis.label == label).unwrap_or_else(|| {
-                    axes.push(Axis { label, size: 1, steps: vec![0; shapes.len()] });
+                    axes.push(LoopAxis { label, size: 1, steps: vec![0; shapes.len()] });
                     uses.push(0);
                     axes.len() - 1
                 });
@@ -139,7 +139,7 @@ impl Einsum {
     }
 
     /// The result's labels.
-    fn order(&self, axes: &[Axis], uses: &[usize]) -> Result<Vec<Label>, Why> {
+    fn order(&self, axes: &[LoopAxis], uses: &[usize]) -> Result<Vec<Label>, Why> {
         let mut hidden: Vec<Label> =
             axes.iter().map(|axis| axis.label).filter(|label| matches!(label, Label::Ellipsis(_))).collect();
         hidden.sort();
@@ -162,7 +162,7 @@ impl Einsum {
 }
 
 /// The offsets in each operand of element `index` of the axes' loops.
-fn offsets(axes: &[Axis], index: usize, operands: usize) -> Vec<usize> {
+fn offsets(axes: &[LoopAxis], index: usize, operands: usize) -> Vec<usize> {
     let sizes: Vec<usize> = axes.iter().map(|axis| axis.size).collect();
     let at = unravel(index, &sizes);
     let along = |operand: usize| axes.iter().zip(&at).map(|(axis, at)| axis.steps[operand] * at).sum();
@@ -170,7 +170,7 @@ fn offsets(axes: &[Axis], index: usize, operands: usize) -> Vec<usize> {
 }
 
 fn eval<T: Number>(loops: &Loops, operands: &[&[T]], one: T) -> Vec<T> {
-    let size = |axes: &[Axis]| axes.iter().map(|axis| axis.size).product::<usize>();
+    let size = |axes: &[LoopAxis]| axes.iter().map(|axis| axis.size).product::<usize>();
     let terms: Vec<Vec<usize>> =
         (0..size(&loops.inner)).map(|i| offsets(&loops.inner, i, operands.len())).collect();
     let mut y = vec![T::default(); size(&loops.outer)];
@@ -236,15 +236,15 @@ impl Operator for Einsum {
 }
 
 impl Loops {
-    fn axes(&self) -> impl Iterator<Item = &Axis> {
+    fn axes(&self) -> impl Iterator<Item = &LoopAxis> {
         self.outer.iter().chain(&self.inner)
     }
 
     /// The product of the first two operands, summed over the axes that nothing else needs.
     fn first_two(&self) -> Loops {
-        let two = |axis: &Axis| Axis { steps: axis.steps[..2].to_vec(), ..axis.clone() };
-        let used = |axis: &&Axis| axis.steps[..2].iter().any(|&step| step != 0);
-        let elsewhere = |axis: &&Axis| axis.steps[2..].iter().any(|&step| step != 0);
+        let two = |axis: &LoopAxis| LoopAxis { steps: axis.steps[..2].to_vec(), ..axis.clone() };
+        let used = |axis: &&LoopAxis| axis.steps[..2].iter().any(|&step| step != 0);
+        let elsewhere = |axis: &&LoopAxis| axis.steps[2..].iter().any(|&step| step != 0);
         let kept = self.inner.iter().filter(used).filter(elsewhere);
         Loops {
             outer: self.outer.iter().filter(used).chain(kept).map(two).collect(),
@@ -289,13 +289,13 @@ impl Loops {
         operand: usize,
         source: &mut Source,
     ) -> Result<(), Why> {
-        let own = |axis: &Axis| Axis { steps: vec![axis.steps[operand]], ..axis.clone() };
-        let alone = |axis: &Axis| axis.steps[1 - operand] == 0 && axis.steps[operand] != 0;
+        let own = |axis: &LoopAxis| LoopAxis { steps: vec![axis.steps[operand]], ..axis.clone() };
+        let alone = |axis: &LoopAxis| axis.steps[1 - operand] == 0 && axis.steps[operand] != 0;
         if !self.inner.iter().any(alone) {
             return Ok(());
         }
         let kept = self.axes().filter(|axis| axis.steps[operand] != 0);
-        let inner: Vec<Axis> = self.inner.iter().filter(|axis| alone(axis)).map(own).collect();
+        let inner: Vec<LoopAxis> = self.inner.iter().filter(|axis| alone(axis)).map(own).collect();
         let outer = kept.map(own).filter(|axis| !inner.contains(axis)).collect();
         let sum = Loops { outer, inner };
         let to = cx.temporary(scalar, &sum.shape());
@@ -320,11 +320,11 @@ impl Loops {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let has = |a: bool, b: bool| {
-            let fits = move |axis: &&Axis| (axis.steps[0] != 0, axis.steps[1] != 0) == (a, b);
-            self.outer.iter().filter(fits).cloned().collect::<Vec<Axis>>()
+            let fits = move |axis: &&LoopAxis| (axis.steps[0] != 0, axis.steps[1] != 0) == (a, b);
+            self.outer.iter().filter(fits).cloned().collect::<Vec<LoopAxis>>()
         };
         let (mut batch, mut rows, mut columns) = (has(true, true), has(true, false), has(false, true));
-        let mut inner: Vec<Axis> = self.inner.iter().filter(|axis| axis.size != 1).cloned().collect();
+        let mut inner: Vec<LoopAxis> = self.inner.iter().filter(|axis| axis.size != 1).cloned().collect();
         // The right operand's own axes may come first.
         let order: Vec<Label> =
             self.outer.iter().filter(|axis| axis.size != 1).map(|axis| axis.label).collect();
@@ -346,8 +346,8 @@ impl Loops {
                 sources[operand] = lay_out(cx, operand, sources[operand], [&mut batch, own, &mut inner])?;
             }
         }
-        let size = |axes: &[Axis]| axes.iter().map(|axis| axis.size).product();
-        let matrix = |operand: usize, rows: &[Axis], columns: &[Axis]| Matrix {
+        let size = |axes: &[LoopAxis]| axes.iter().map(|axis| axis.size).product();
+        let matrix = |operand: usize, rows: &[LoopAxis], columns: &[LoopAxis]| Matrix {
             source: sources[operand],
             row: step(rows, operand).unwrap_or(1),
             column: step(columns, operand).unwrap_or(1),
@@ -367,14 +367,14 @@ impl Loops {
             return product.lower(cx, scalar, sink);
         }
         // The product in its own order, and then a copy into the order that is wanted.
-        let natural: Vec<Axis> = [batch, rows, columns].concat();
+        let natural: Vec<LoopAxis> = [batch, rows, columns].concat();
         let shape: Vec<usize> = natural.iter().map(|axis| axis.size).collect();
         let to = cx.temporary(scalar, &shape);
         product.lower(cx, scalar, Sink::Tensor(to))?;
         let strides = dense(&shape);
-        let placed = |axis: &Axis| {
+        let placed = |axis: &LoopAxis| {
             let at = natural.iter().position(|own| own.label == axis.label);
-            Axis { steps: vec![at.map_or(0, |at| strides[at])], ..axis.clone() }
+            LoopAxis { steps: vec![at.map_or(0, |at| strides[at])], ..axis.clone() }
         };
         let copy = Loops { outer: self.outer.iter().map(placed).collect(), inner: vec![] };
         copy.contract(cx, scalar, &[Source::Tensor(to)], sink)
@@ -389,7 +389,7 @@ impl Loops {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let (outer, inner) = (merged(&self.outer), merged(&self.inner));
-        let size = |axes: &[Axis]| axes.iter().map(|axis| axis.size).product::<usize>();
+        let size = |axes: &[LoopAxis]| axes.iter().map(|axis| axis.size).product::<usize>();
         let (count, terms) = (size(&self.outer), size(&self.inner));
         let mut tensors = Vec::new();
         for source in sources {
@@ -420,19 +420,22 @@ impl Loops {
 }
 
 /// The one step with which `operand` walks through all of `axes`, if there is one.
-fn step(axes: &[Axis], operand: usize) -> Option<usize> {
-    let merged: Vec<&Axis> = axes.iter().filter(|axis| axis.size != 1).collect();
-    let follows = |pair: &[&Axis]| pair[0].steps[operand] == pair[1].steps[operand] * pair[1].size;
+fn step(axes: &[LoopAxis], operand: usize) -> Option<usize> {
+    let merged: Vec<&LoopAxis> = axes.iter().filter(|axis| axis.size != 1).collect();
+    let follows = |pair: &[&LoopAxis]| pair[0].steps[operand] == pair[1].steps[operand] * pair[1].size;
     merged.windows(2).all(follows).then(|| merged.last().map_or(1, |axis| axis.steps[operand]))
 }
 
 /// Axes without those of size 1, neighbours made one where all operands allow it.
-fn merged(axes: &[Axis]) -> Vec<Axis> {
-    let mut merged: Vec<Axis> = Vec::new();
+fn merged(axes: &[LoopAxis]) -> Vec<LoopAxis> {
+    let mut merged: Vec<LoopAxis> = Vec::new();
     for axis in axes.iter().filter(|axis| axis.size != 1) {
-        let follows = |outer: &Axis| outer.steps.iter().zip(&axis.steps).all(|(a, b)| *a == b * axis.size);
+        let follows =
+            |outer: &LoopAxis| outer.steps.iter().zip(&axis.steps).all(|(a, b)| *a == b * axis.size);
         match merged.last_mut() {
-            Some(outer) if follows(outer) => *outer = Axis { size: outer.size * axis.size, ..axis.clone() },
+            Some(outer) if follows(outer) => {
+                *outer = LoopAxis { size: outer.size * axis.size, ..axis.clone() }
+            }
             _ => merged.push(axis.clone()),
         }
     }
@@ -444,9 +447,9 @@ fn lay_out(
     cx: &mut Lower,
     operand: usize,
     source: Source,
-    groups: [&mut Vec<Axis>; 3],
+    groups: [&mut Vec<LoopAxis>; 3],
 ) -> Result<Source, Why> {
-    let mut axes: Vec<&mut Axis> =
+    let mut axes: Vec<&mut LoopAxis> =
         groups.into_iter().flatten().filter(|axis| axis.steps[operand] != 0).collect();
     let shape: Vec<usize> = axes.iter().map(|axis| axis.size).collect();
     let dims: Vec<(usize, i64)> = axes.iter().map(|axis| (axis.size, axis.steps[operand] as i64)).collect();

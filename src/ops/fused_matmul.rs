@@ -51,11 +51,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 /// An operand as the product reads it: sizes and strides of the batch, then of the rows and columns.
 #[derive(Debug)]
-struct View(Vec<(usize, usize)>);
+struct MatrixView(Vec<(usize, usize)>);
 
-impl View {
+impl MatrixView {
     /// A vector is a row on the left and a column on the right, and turned in neither case.
-    fn of(shape: &[usize], turn: &Turn, left: bool) -> Result<View, Why> {
+    fn of(shape: &[usize], turn: &Turn, left: bool) -> Result<MatrixView, Why> {
         let mut dims: Vec<(usize, usize)> = shape.iter().copied().zip(strides(shape)).collect();
         match dims.len() {
             0 => refuse!("a scalar has no matrix product; use Mul"),
@@ -70,7 +70,7 @@ impl View {
                 }
             }
         }
-        Ok(View(dims))
+        Ok(MatrixView(dims))
     }
 
     fn batch(&self) -> &[(usize, usize)] {
@@ -99,26 +99,26 @@ impl View {
 }
 
 /// The operands, the batch dimensions of the result, and its shape.
-struct Shapes {
-    a: View,
-    b: View,
+struct FusedShapes {
+    a: MatrixView,
+    b: MatrixView,
     batch: Shape,
     shape: Shape,
 }
 
 impl FusedMatMul {
-    fn shapes(&self, a: &[usize], b: &[usize]) -> Result<Shapes, Why> {
-        let (left, right) = (View::of(a, &self.a, true)?, View::of(b, &self.b, false)?);
+    fn shapes(&self, a: &[usize], b: &[usize]) -> Result<FusedShapes, Why> {
+        let (left, right) = (MatrixView::of(a, &self.a, true)?, MatrixView::of(b, &self.b, false)?);
         let (k, b_k) = (left.columns().0, right.rows().0);
         if k != b_k {
             refuse!("{k} columns on the left do not match {b_k} rows on the right");
         }
-        let sizes = |view: &View| view.batch().iter().map(|dim| dim.0).collect::<Vec<_>>();
+        let sizes = |view: &MatrixView| view.batch().iter().map(|dim| dim.0).collect::<Vec<_>>();
         let batch = broadcast([&sizes(&left)[..], &sizes(&right)])?;
         let rows = (a.len() > 1).then_some(left.rows().0);
         let columns = (b.len() > 1).then_some(right.columns().0);
         let shape = batch.iter().copied().chain(rows).chain(columns).collect();
-        Ok(Shapes { a: left, b: right, batch, shape })
+        Ok(FusedShapes { a: left, b: right, batch, shape })
     }
 }
 
@@ -133,12 +133,12 @@ impl Operator for FusedMatMul {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
-        let Shapes { a: left, b: right, batch, shape } = self.shapes(&a.shape, &b.shape)?;
+        let FusedShapes { a: left, b: right, batch, shape } = self.shapes(&a.shape, &b.shape)?;
         let (a_values, b_values) = (a.floats()?, b.floats()?);
         let mut values = Vec::new();
         for i in 0..batch.iter().product() {
             let at = unravel(i, &batch);
-            let first = |view: &View| -> usize {
+            let first = |view: &MatrixView| -> usize {
                 at.iter().enumerate().map(|(d, at)| at * view.batch_stride(d, batch.len())).sum()
             };
             let sizes = (left.rows().0, left.columns().0, right.columns().0);
@@ -160,14 +160,14 @@ impl Operator for FusedMatMul {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b) = (cx.fact(0)?, cx.fact(1)?);
         let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
-        let Shapes { a: left, b: right, batch, .. } = self.shapes(&a.shape, &b.shape)?;
+        let FusedShapes { a: left, b: right, batch, .. } = self.shapes(&a.shape, &b.shape)?;
         let rank = batch.len();
         let batch = batch.iter().enumerate().map(|(d, &size)| Batch {
             size,
             a: left.batch_stride(d, rank),
             b: right.batch_stride(d, rank),
         });
-        let matrix = |i: usize, view: &View| {
+        let matrix = |i: usize, view: &MatrixView| {
             // A stride that is never taken is that of a dense matrix.
             let ((rows, row), (columns, column)) = (view.rows(), view.columns());
             let row = if rows == 1 { columns } else { row };

@@ -24,7 +24,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 /// Sizes of the axes that the tuples index, and what the tuples and the data have behind the batch.
-struct Geometry {
+struct TupleGeometry {
     indexed: Vec<usize>,
     /// Tuples per batch.
     entries: usize,
@@ -34,13 +34,13 @@ struct Geometry {
 }
 
 impl GatherNd {
-    fn geometry(&self, data: &[usize], places: &[usize]) -> Result<Geometry, Why> {
+    fn geometry(&self, data: &[usize], places: &[usize]) -> Result<TupleGeometry, Why> {
         let batch = self.batch_dims;
         let Some((&tuple, before)) = places.split_last() else { refuse!("the indices are a scalar") };
         if batch > before.len() || batch + tuple > data.len() || data[..batch] != before[..batch] {
             refuse!("tuples of {tuple} behind {batch} batch axes do not fit data of shape {data:?}");
         }
-        Ok(Geometry {
+        Ok(TupleGeometry {
             indexed: data[batch..batch + tuple].to_vec(),
             entries: before[batch..].iter().product(),
             inner: data[batch + tuple..].iter().product(),
@@ -60,7 +60,7 @@ impl Operator for GatherNd {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
-        let Geometry { indexed, entries, inner, shape } = self.geometry(&data.shape, &places.shape)?;
+        let TupleGeometry { indexed, entries, inner, shape } = self.geometry(&data.shape, &places.shape)?;
         let values = places.ints()?;
         let tuple = indexed.len();
         let size: usize = indexed.iter().product();

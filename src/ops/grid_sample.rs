@@ -9,13 +9,13 @@ use crate::array::{ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::grid_sample as kernel;
-use crate::kernels::grid_sample::{Mode, Padding};
+use crate::kernels::grid_sample::{Interpolation, Padding};
 use crate::plan::Lower;
 
 /// GridSample.
 #[derive(Clone, Debug)]
 pub(crate) struct GridSample {
-    mode: Mode,
+    mode: Interpolation,
     padding: Padding,
     align_corners: bool,
 }
@@ -24,9 +24,9 @@ pub(crate) const ROWS: &[Row] = &[onnx("GridSample", 16, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let mode = match def.attributes.string_or("mode", "linear")?.as_str() {
-        "linear" | "bilinear" => Mode::Linear,
-        "nearest" => Mode::Nearest,
-        "cubic" | "bicubic" => Mode::Cubic,
+        "linear" | "bilinear" => Interpolation::Linear,
+        "nearest" => Interpolation::Nearest,
+        "cubic" | "bicubic" => Interpolation::Cubic,
         other => refuse!("mode '{other}' is none of linear, nearest and cubic"),
     };
     let padding = match def.attributes.string_or("padding_mode", "zeros")?.as_str() {
@@ -63,7 +63,7 @@ impl GridSample {
             false => ((n + 1.0) * size - 1.0) / 2.0,
         };
         let x = f64::from(x as f32);
-        let x = if self.mode == Mode::Nearest { x.round_ties_even() } else { x };
+        let x = if self.mode == Interpolation::Nearest { x.round_ties_even() } else { x };
         let (low, high) = self.borders(size);
         match self.padding {
             Padding::Border if x < low || x > high => x.clamp(0.0, size - 1.0),
@@ -86,9 +86,9 @@ impl GridSample {
     /// The elements of an axis that make coordinate `x`, with their weights.
     fn taps(&self, x: f64, size: f64) -> Vec<(Option<usize>, f64)> {
         let (first, count, weight): (f64, usize, fn(f64) -> f64) = match self.mode {
-            Mode::Nearest => return vec![(self.element(x, size), 1.0)],
-            Mode::Linear => (x.floor(), 2, |d| 1.0 - d.abs()),
-            Mode::Cubic => (x.floor() - 1.0, 4, |d| cubic(d, -0.75)),
+            Interpolation::Nearest => return vec![(self.element(x, size), 1.0)],
+            Interpolation::Linear => (x.floor(), 2, |d| 1.0 - d.abs()),
+            Interpolation::Cubic => (x.floor() - 1.0, 4, |d| cubic(d, -0.75)),
         };
         let tap = |k: usize| {
             let i = first + k as f64;

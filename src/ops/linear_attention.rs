@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::kernels::linear_attention::{self, Params};
+use crate::kernels::linear_attention::{self, LinearAttentionParams};
 use crate::plan::Lower;
 
 /// Parsed attributes.
@@ -52,7 +52,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl LinearAttention {
-    fn params<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<Params, Why> {
+    fn params<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<LinearAttentionParams, Why> {
         let (Some(&[batches, steps, q]), Some(k), Some(&[_, _, v])) = (shape(0), shape(1), shape(2)) else {
             refuse!("queries, keys and values have rank 3");
         };
@@ -82,14 +82,26 @@ impl LinearAttention {
             columns => refuse!("beta has {columns} columns, for {heads} heads"),
         };
         let scale = if self.scale == 0.0 { 1.0 / (depth as f32).sqrt() } else { self.scale };
-        Ok(Params { batches, steps, heads, group, depth, depth_v, decay, beta, start: 0, end: steps, scale })
+        Ok(LinearAttentionParams {
+            batches,
+            steps,
+            heads,
+            group,
+            depth,
+            depth_v,
+            decay,
+            beta,
+            start: 0,
+            end: steps,
+            scale,
+        })
     }
 
-    fn state(p: &Params) -> [usize; 4] {
+    fn state(p: &LinearAttentionParams) -> [usize; 4] {
         [p.batches, p.heads, p.depth, p.depth_v]
     }
 
-    fn y(p: &Params) -> [usize; 3] {
+    fn y(p: &LinearAttentionParams) -> [usize; 3] {
         [p.batches, p.steps, p.heads * p.group * p.depth_v]
     }
 }
@@ -177,7 +189,7 @@ impl Operator for LinearAttention {
             refuse!("a head of {} elements takes more than {limit} steps", p.depth);
         }
         for start in (0..p.steps).step_by(step) {
-            let params = Params { start, end: p.steps.min(start + step), ..p };
+            let params = LinearAttentionParams { start, end: p.steps.min(start + step), ..p };
             cx.call(kernel.clone(), tensors.clone(), params.words(), params.groups());
         }
         if cx.optional_out(1).is_some() {

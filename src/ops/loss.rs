@@ -16,12 +16,12 @@ use crate::plan::{Lower, TensorId};
 pub(crate) struct Loss {
     /// Whether the input is scores, whose logarithms of softmax are the second output.
     softmax: bool,
-    reduction: Reduction,
+    reduction: LossReduction,
     ignored: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Reduction {
+enum LossReduction {
     None,
     Sum,
     Mean,
@@ -34,9 +34,9 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let reduction = match def.attributes.string_or("reduction", "mean")?.as_str() {
-        "none" => Reduction::None,
-        "sum" => Reduction::Sum,
-        "mean" => Reduction::Mean,
+        "none" => LossReduction::None,
+        "sum" => LossReduction::Sum,
+        "mean" => LossReduction::Mean,
         other => refuse!("reduction '{other}' is none of none, sum, mean"),
     };
     let ignored = def.attributes.int("ignore_index")?;
@@ -61,7 +61,7 @@ impl Operator for Loss {
         if optional(inputs, 2).is_some_and(|weights| weights.shape != [x.shape[1]]) {
             refuse!("there is not one weight for each of the {} classes", x.shape[1]);
         }
-        let shape = if self.reduction == Reduction::None { shape } else { vec![] };
+        let shape = if self.reduction == LossReduction::None { shape } else { vec![] };
         Ok(vec![Fact::new(x.dtype, shape), Fact::new(x.dtype, x.shape.clone())])
     }
 
@@ -87,11 +87,11 @@ impl Operator for Loss {
         }
         let sum = losses.iter().sum::<f64>() + 0.0;
         let loss = match self.reduction {
-            Reduction::None => {
+            LossReduction::None => {
                 Array::float(x.dtype, &super::reduce::reduced_shape(&x.shape, &[1], false), losses)
             }
-            Reduction::Sum => Array::float(x.dtype, &[], vec![sum]),
-            Reduction::Mean => Array::float(x.dtype, &[], vec![sum / total]),
+            LossReduction::Sum => Array::float(x.dtype, &[], vec![sum]),
+            LossReduction::Mean => Array::float(x.dtype, &[], vec![sum / total]),
         };
         Ok(vec![loss, Array::float(x.dtype, &x.shape, logs)])
     }
@@ -141,14 +141,14 @@ impl Operator for Loss {
             picked(e, cost)
         };
         rows.fold(Combine::Sum, cost, |_, sum| sum);
-        if self.reduction == Reduction::None {
+        if self.reduction == LossReduction::None {
             let output = cx.output(0)?;
             rows.row_result(output, |e| value(e, 0, F32));
             return rows.emit(cx);
         }
         let losses = cx.temporary(F32, &kept);
         rows.row_result(losses, |e| value(e, 0, F32));
-        let mean = self.reduction == Reduction::Mean;
+        let mean = self.reduction == LossReduction::Mean;
         let totals = mean.then(|| cx.temporary(F32, &kept));
         if let Some(totals) = totals {
             let weight = |e: &mut Builder| {

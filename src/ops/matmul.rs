@@ -106,7 +106,7 @@ impl Shapes {
         Ok(Product { m: self.m, n: self.n, k: self.k, batch, a: a.matrix, b: b.matrix })
     }
 
-    fn operand(&self, cx: &mut Lower, i: usize) -> Result<Operand, Why> {
+    fn operand(&self, cx: &mut Lower, i: usize) -> Result<MatrixOperand, Why> {
         let (batch, rows, columns) =
             if i == 0 { (&self.a_batch, self.m, self.k) } else { (&self.b_batch, self.k, self.n) };
         let shape = [&batch[..], &[rows, columns]].concat();
@@ -126,25 +126,28 @@ impl Shapes {
             && let Some((row, column)) = matrix(&pieces)
         {
             pieces.truncate(batch.len());
-            return Ok(Operand {
+            return Ok(MatrixOperand {
                 matrix: Matrix { source: Source::Tensor(tensor), row, column },
                 batch: pieces,
             });
         }
         let stride = |d: usize| batch[d + 1..].iter().product::<usize>() * rows * columns;
         let pieces = batch.iter().enumerate().map(|(d, &size)| vec![(size, stride(d))]).collect();
-        Ok(Operand { matrix: Matrix { source: Source::Input(i), row: columns, column: 1 }, batch: pieces })
+        Ok(MatrixOperand {
+            matrix: Matrix { source: Source::Input(i), row: columns, column: 1 },
+            batch: pieces,
+        })
     }
 
     /// Of batch dimension `d` of the result, what an operand with batch dimensions of the sizes `own` does.
-    fn pieces(&self, operand: &Operand, own: &[usize], d: usize, size: usize) -> Vec<(usize, usize)> {
+    fn pieces(&self, operand: &MatrixOperand, own: &[usize], d: usize, size: usize) -> Vec<(usize, usize)> {
         let own_d = (d + own.len()).checked_sub(self.batch.len()).filter(|&d| own[d] != 1);
         own_d.map_or(vec![(size, 0)], |d| operand.batch[d].clone())
     }
 }
 
 /// An operand as it lies.
-struct Operand {
+struct MatrixOperand {
     matrix: Matrix,
     /// Size and stride of each of its batch dimensions, in pieces where one stride is not enough.
     batch: Vec<Vec<(usize, usize)>>,

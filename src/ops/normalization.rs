@@ -18,7 +18,7 @@ use crate::plan::Lower;
 /// One of the normalizations.
 #[derive(Clone, Debug)]
 pub(crate) struct Normalization {
-    kind: Kind,
+    kind: NormalizationKind,
     epsilon: f32,
     /// Whether the first stage's results have the input's dtype.
     stages: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Normalization {
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum NormalizationKind {
     /// From this axis on; by mean and variance, or by mean square alone.
     Layer { axis: i64, centered: bool },
     /// Each channel of each image.
@@ -52,19 +52,21 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         refuse!("input 1 is required");
     }
     let kind = match def.op_type {
-        "LayerNormalization" => Kind::Layer { axis, centered: true },
-        "RMSNormalization" => Kind::Layer { axis, centered: false },
-        "InstanceNormalization" => Kind::Instance,
+        "LayerNormalization" => NormalizationKind::Layer { axis, centered: true },
+        "RMSNormalization" => NormalizationKind::Layer { axis, centered: false },
+        "InstanceNormalization" => NormalizationKind::Instance,
         "GroupNormalization" => match def.attributes.int("num_groups")?.map(usize::try_from) {
-            Some(Ok(groups)) if groups > 0 => Kind::Group { groups, by_channel: def.opset >= 21 },
+            Some(Ok(groups)) if groups > 0 => {
+                NormalizationKind::Group { groups, by_channel: def.opset >= 21 }
+            }
             _ => refuse!("num_groups is missing, or not positive"),
         },
-        _ => Kind::Axes(def.attributes.ints("axes")?.unwrap_or(vec![0, 2, 3])),
+        _ => NormalizationKind::Axes(def.attributes.ints("axes")?.unwrap_or(vec![0, 2, 3])),
     };
     let code = def.attributes.int_or("stash_type", 1)?;
     let stash = i32::try_from(code).ok().and_then(DType::from_onnx).filter(|dtype| dtype.is_float());
     let Some(stash) = stash else { refuse!("stash_type {code} is no float type") };
-    let stages = !matches!(kind, Kind::Instance | Kind::Axes(_));
+    let stages = !matches!(kind, NormalizationKind::Instance | NormalizationKind::Axes(_));
     Ok(Normalization { kind, epsilon: def.attributes.float_or("epsilon", 1e-5)?, stages, stash }.into())
 }
 
@@ -79,19 +81,26 @@ struct Layout {
 impl Normalization {
     /// LayerNormalization (`centered`) or RMSNormalization from `axis` on, without scale and bias.
     pub(crate) fn of_last_axes(axis: i64, centered: bool, epsilon: f32) -> Normalization {
-        Normalization { kind: Kind::Layer { axis, centered }, epsilon, stages: true, stash: DType::F32 }
+        Normalization {
+            kind: NormalizationKind::Layer { axis, centered },
+            epsilon,
+            stages: true,
+            stash: DType::F32,
+        }
     }
 
     fn layout(&self, x: &[usize]) -> Result<Layout, Why> {
         let shape = x.to_vec();
         Ok(match &self.kind {
-            Kind::Layer { axis, .. } => {
+            NormalizationKind::Layer { axis, .. } => {
                 Layout { shape, axes: (axes::axis(*axis, x.len())?..x.len()).collect(), each: Each::Element }
             }
-            Kind::Axes(list) => Layout { shape, axes: axes::axes(list, x.len())?, each: Each::Row },
+            NormalizationKind::Axes(list) => {
+                Layout { shape, axes: axes::axes(list, x.len())?, each: Each::Row }
+            }
             _ if x.len() < 2 => refuse!("needs a batch and a channel axis, and the rank is {}", x.len()),
-            Kind::Instance => Layout { shape, axes: (2..x.len()).collect(), each: Each::Row },
-            Kind::Group { groups, by_channel } => {
+            NormalizationKind::Instance => Layout { shape, axes: (2..x.len()).collect(), each: Each::Row },
+            NormalizationKind::Group { groups, by_channel } => {
                 let (groups, channels) = (*groups, x[1]);
                 if channels % groups != 0 {
                     refuse!("{channels} channels do not make {groups} groups");
@@ -108,8 +117,8 @@ impl Normalization {
     fn affine(&self, given: &[usize], layout: &Layout) -> Result<Vec<usize>, Why> {
         let rank = layout.shape.len();
         let shape = match self.kind {
-            Kind::Layer { .. } => given.to_vec(),
-            Kind::Group { groups, by_channel: true } => {
+            NormalizationKind::Layer { .. } => given.to_vec(),
+            NormalizationKind::Group { groups, by_channel: true } => {
                 let mut shape = vec![1; rank - 1];
                 shape[0] = groups;
                 shape[1] = layout.shape[2];
@@ -136,20 +145,20 @@ impl Normalization {
     }
 
     fn centered(&self) -> bool {
-        !matches!(self.kind, Kind::Layer { centered: false, .. })
+        !matches!(self.kind, NormalizationKind::Layer { centered: false, .. })
     }
 
     /// The normalizing factor of a row with this variance (or mean square).
     fn factor(&self, variance: f64) -> f64 {
         match self.kind {
-            Kind::Axes(_) => 1.0 / (variance.sqrt() + 1e-9),
+            NormalizationKind::Axes(_) => 1.0 / (variance.sqrt() + 1e-9),
             _ => 1.0 / (variance + f64::from(self.epsilon)).sqrt(),
         }
     }
 
     fn device_factor(&self, e: &mut Builder, variance: Reg) -> Reg {
         let divisor = match self.kind {
-            Kind::Axes(_) => {
+            NormalizationKind::Axes(_) => {
                 let (deviation, least) = (e.one(Fn1::Sqrt, variance), e.f32(1e-9));
                 e.add(deviation, least)
             }
@@ -181,7 +190,7 @@ impl Operator for Normalization {
         let dtype = self.result_dtype(x.dtype, optional(inputs, 1).map(|scale| scale.dtype));
         let kept = super::reduce::reduced_shape(&x.shape, &layout.axes, true);
         let mut facts = vec![Fact::new(dtype, x.shape.clone())];
-        if matches!(self.kind, Kind::Layer { centered: true, .. }) {
+        if matches!(self.kind, NormalizationKind::Layer { centered: true, .. }) {
             facts.extend([Fact::new(self.stash, kept.clone()), Fact::new(self.stash, kept)]);
         }
         Ok(facts)
@@ -220,7 +229,7 @@ impl Operator for Normalization {
             factors.push(factor);
         }
         let mut results = vec![Array::float(dtype, &x.shape, y)];
-        if matches!(self.kind, Kind::Layer { centered: true, .. }) {
+        if matches!(self.kind, NormalizationKind::Layer { centered: true, .. }) {
             let kept = super::reduce::reduced_shape(&x.shape, &layout.axes, true);
             results
                 .extend([Array::float(self.stash, &kept, means), Array::float(self.stash, &kept, factors)]);

@@ -9,13 +9,13 @@ use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, requ
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
-use crate::kernels::pad::{self, Border, Dim};
+use crate::kernels::pad::{self, Border, PadDim};
 use crate::plan::Lower;
 
 /// Elements added to the ends of axes; taken away where the number is negative.
 #[derive(Clone, Debug)]
 pub(crate) struct Pad {
-    mode: Mode,
+    mode: PadMode,
     amount: Amount,
     axes: IntList,
     /// The constant of old opsets; newer ones have an input.
@@ -23,7 +23,7 @@ pub(crate) struct Pad {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
+enum PadMode {
     Constant,
     Edge,
     Reflect,
@@ -43,10 +43,10 @@ pub(crate) const ROWS: &[Row] =
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let mode = match def.attributes.string_or("mode", "constant")?.as_str() {
-        "constant" => Mode::Constant,
-        "edge" => Mode::Edge,
-        "reflect" => Mode::Reflect,
-        "wrap" => Mode::Wrap,
+        "constant" => PadMode::Constant,
+        "edge" => PadMode::Edge,
+        "reflect" => PadMode::Reflect,
+        "wrap" => PadMode::Wrap,
         other => refuse!("mode '{other}' is none of constant, edge, reflect, wrap"),
     };
     let pads = match def.attributes.ints("pads")? {
@@ -60,7 +60,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 fn parse_center(def: &NodeDef) -> Result<Op, Why> {
     let axes = def.attributes.ints("axes")?.map_or(IntList::Absent, IntList::Attribute);
-    Ok(Pad { mode: Mode::Constant, amount: Amount::Center, axes, value: 0.0 }.into())
+    Ok(Pad { mode: PadMode::Constant, amount: Amount::Center, axes, value: 0.0 }.into())
 }
 
 impl Pad {
@@ -90,7 +90,11 @@ impl Pad {
         };
         // -0 is zero too.
         let zero = fill.unwrap_or(f64::from(self.value)) == 0.0;
-        if self.mode != Mode::Constant || !zero || list.len() != 2 * on.len() || list.iter().any(|&n| n < 0) {
+        if self.mode != PadMode::Constant
+            || !zero
+            || list.len() != 2 * on.len()
+            || list.iter().any(|&n| n < 0)
+        {
             return None;
         }
         let mut ends = vec![(0, 0); rank];
@@ -100,10 +104,16 @@ impl Pad {
         Some(ends)
     }
 
-    fn dims(&self, shape: &[usize], list: Option<Vec<i64>>, on: Option<Vec<i64>>) -> Result<Vec<Dim>, Why> {
+    fn dims(
+        &self,
+        shape: &[usize],
+        list: Option<Vec<i64>>,
+        on: Option<Vec<i64>>,
+    ) -> Result<Vec<PadDim>, Why> {
         let Some(list) = list else { refuse!("input 1 is required") };
         let on = axes(&on.unwrap_or_else(|| (0..shape.len() as i64).collect()), shape.len())?;
-        let mut padded: Vec<Dim> = shape.iter().map(|&size| Dim { size, begin: 0, out: size }).collect();
+        let mut padded: Vec<PadDim> =
+            shape.iter().map(|&size| PadDim { size, begin: 0, out: size }).collect();
         match self.amount {
             Amount::Ends(_) => {
                 if list.len() != 2 * on.len() {
@@ -116,10 +126,10 @@ impl Pad {
                     let (Ok(begin), Ok(out)) = (i32::try_from(begin), i32::try_from(out)) else {
                         refuse!("pads {list:?} are too large")
                     };
-                    if size == 0 && out > 0 && self.mode != Mode::Constant {
+                    if size == 0 && out > 0 && self.mode != PadMode::Constant {
                         refuse!("axis {axis} is empty, so there is nothing to pad it with");
                     }
-                    padded[axis] = Dim { size, begin: begin.into(), out: out as usize };
+                    padded[axis] = PadDim { size, begin: begin.into(), out: out as usize };
                 }
             }
             Amount::Center => {
@@ -131,14 +141,14 @@ impl Pad {
                     let size = shape[axis];
                     let begin =
                         if out > size { ((out - size) / 2) as i64 } else { -(((size - out) / 2) as i64) };
-                    padded[axis] = Dim { size, begin, out };
+                    padded[axis] = PadDim { size, begin, out };
                 }
             }
         }
         Ok(padded)
     }
 
-    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Dim>, Why> {
+    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Vec<PadDim>, Why> {
         let shape = &required(inputs, 0)?.shape;
         self.dims(shape, self.list().of_facts(inputs)?, self.axes.of_facts(inputs)?)
     }
@@ -150,16 +160,16 @@ impl Pad {
 }
 
 /// The place inside an axis that an index beyond its ends stands for; `None` for the constant.
-fn place(mode: Mode, at: i64, size: i64) -> Option<i64> {
+fn place(mode: PadMode, at: i64, size: i64) -> Option<i64> {
     if (0..size).contains(&at) {
         return Some(at);
     }
     match mode {
-        Mode::Constant => None,
-        Mode::Edge => Some(at.clamp(0, size - 1)),
-        Mode::Wrap => Some(at.rem_euclid(size)),
-        Mode::Reflect if size == 1 => Some(0),
-        Mode::Reflect => {
+        PadMode::Constant => None,
+        PadMode::Edge => Some(at.clamp(0, size - 1)),
+        PadMode::Wrap => Some(at.rem_euclid(size)),
+        PadMode::Reflect if size == 1 => Some(0),
+        PadMode::Reflect => {
             let at = at.rem_euclid(2 * size - 2);
             Some(if at < size { at } else { 2 * size - 2 - at })
         }
@@ -226,15 +236,15 @@ impl Operator for Pad {
         let given = self.value_input().and_then(|i| Some((i, cx.optional_fact(i)?)));
         let (value, bound) = match given {
             Some((_, fact)) if fact.constant().is_some() => (cx.stored(input, word(fact.array()?)?), None),
-            Some((i, _)) if self.mode == Mode::Constant => (0, Some(cx.input(i)?)),
+            Some((i, _)) if self.mode == PadMode::Constant => (0, Some(cx.input(i)?)),
             _ if cx.fact(0)?.dtype.is_float() => (cx.stored(input, self.value.to_bits()), None),
             _ => (0, None),
         };
         let border = match self.mode {
-            Mode::Constant => Border::Constant { bound: bound.is_some() },
-            Mode::Edge => Border::Edge,
-            Mode::Reflect => Border::Reflect,
-            Mode::Wrap => Border::Wrap,
+            PadMode::Constant => Border::Constant { bound: bound.is_some() },
+            PadMode::Edge => Border::Edge,
+            PadMode::Reflect => Border::Reflect,
+            PadMode::Wrap => Border::Wrap,
         };
         let output = cx.output(0)?;
         let tensors = [input].into_iter().chain(bound).chain([output]).collect();
@@ -311,10 +321,10 @@ mod tests {
     fn places_beyond_the_ends() {
         let row = |mode, size| (-3..size + 3).map(|at| place(mode, at, size)).collect::<Vec<_>>();
         let some = |list: &[i64]| list.iter().map(|&at| Some(at)).collect::<Vec<_>>();
-        assert_eq!(row(Mode::Reflect, 3), some(&[1, 2, 1, 0, 1, 2, 1, 0, 1]));
-        assert_eq!(row(Mode::Wrap, 2), some(&[1, 0, 1, 0, 1, 0, 1, 0]));
-        assert_eq!(row(Mode::Edge, 2), some(&[0, 0, 0, 0, 1, 1, 1, 1]));
-        assert_eq!(row(Mode::Reflect, 1), some(&[0; 7]));
-        assert_eq!(row(Mode::Constant, 1), [None, None, None, Some(0), None, None, None]);
+        assert_eq!(row(PadMode::Reflect, 3), some(&[1, 2, 1, 0, 1, 2, 1, 0, 1]));
+        assert_eq!(row(PadMode::Wrap, 2), some(&[1, 0, 1, 0, 1, 0, 1, 0]));
+        assert_eq!(row(PadMode::Edge, 2), some(&[0, 0, 0, 0, 1, 1, 1, 1]));
+        assert_eq!(row(PadMode::Reflect, 1), some(&[0; 7]));
+        assert_eq!(row(PadMode::Constant, 1), [None, None, None, Some(0), None, None, None]);
     }
 }

@@ -14,7 +14,7 @@ use crate::plan::Lower;
 /// A pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
-    kind: Kind,
+    kind: PoolKind,
     window: Window,
     /// Whether the second output, the places of the maxima, is wanted.
     indices: bool,
@@ -23,7 +23,7 @@ pub(crate) struct Pool {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum PoolKind {
     Max,
     Average { with_pads: bool },
     Lp(u32),
@@ -37,10 +37,10 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let kind = match def.op_type {
-        "MaxPool" => Kind::Max,
-        "AveragePool" => Kind::Average { with_pads: def.attributes.flag("count_include_pad", false)? },
+        "MaxPool" => PoolKind::Max,
+        "AveragePool" => PoolKind::Average { with_pads: def.attributes.flag("count_include_pad", false)? },
         _ => match def.attributes.int_or("p", 2)? {
-            p @ 1..=64 => Kind::Lp(p as u32),
+            p @ 1..=64 => PoolKind::Lp(p as u32),
             p => refuse!("p is {p}; norms of order 1 to 64 are supported"),
         },
     };
@@ -67,7 +67,7 @@ impl Pool {
 impl Operator for Pool {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let x = required(inputs, 0)?;
-        let integers = self.kind == Kind::Max && x.dtype.is_int();
+        let integers = self.kind == PoolKind::Max && x.dtype.is_int();
         if !x.dtype.is_float() && !integers {
             refuse!("expected a float tensor, got {}", x.dtype);
         }
@@ -84,15 +84,15 @@ impl Operator for Pool {
         let (spans, shape) = self.geometry(&x.shape)?;
         let windows = Windows::new(&spans, &shape);
         match self.kind {
-            Kind::Max => Ok(self.max(x, &shape, &windows)),
-            Kind::Average { with_pads } => {
+            PoolKind::Max => Ok(self.max(x, &shape, &windows)),
+            PoolKind::Average { with_pads } => {
                 let x = (x.dtype, x.floats()?);
                 Ok(vec![windows.float(x, &shape, |values, padded| {
                     let count = if with_pads { padded } else { values.len() };
                     values.iter().sum::<f64>() / count.max(1) as f64
                 })])
             }
-            Kind::Lp(p) => {
+            PoolKind::Lp(p) => {
                 let x = (x.dtype, x.floats()?);
                 Ok(vec![windows.float(x, &shape, |values, _| {
                     values.iter().map(|v| v.abs().powi(p as i32)).sum::<f64>().powf(1.0 / f64::from(p))
@@ -112,9 +112,9 @@ impl Operator for Pool {
         let scalar = cx.scalar(input);
         let planes: usize = shape[..2].iter().product();
         let op = match self.kind {
-            Kind::Max => kernel::Function::Max,
-            Kind::Average { with_pads } => kernel::Function::Average { with_pads },
-            Kind::Lp(p) => kernel::Function::Lp(p),
+            PoolKind::Max => kernel::PoolFunction::Max,
+            PoolKind::Average { with_pads } => kernel::PoolFunction::Average { with_pads },
+            PoolKind::Lp(p) => kernel::PoolFunction::Lp(p),
         };
         let mut stages = vec![spans.clone()];
         let limit = cx.target.max_iterations as usize;

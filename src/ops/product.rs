@@ -4,8 +4,8 @@ use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slice
 use super::strides::Copy;
 use super::{Why, refuse, strides};
 use crate::kernels::expr::Scalar;
-use crate::kernels::gemm::{Gemm, Lanes, Left, Right, Split, SplitRight, Tile};
-use crate::kernels::shared::{self, Block, Shared};
+use crate::kernels::gemm::{Gemm, GemmTile, LanesLeft, LanesRight, LanesTile, SplitRight, SplitTile};
+use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
 use crate::kernels::{Class, cost};
 use crate::plan::{
     Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling,
@@ -74,11 +74,11 @@ impl Product {
             Some(chosen) => chosen,
             None => product.strided(cx)?,
         };
-        let Chosen { tile, a, windows, batch, limit, slices, before } = chosen;
+        let ChosenTile { tile, a, windows, batch, limit, slices, before } = chosen;
         let batch = cx.padded(Rank::Batch, batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
-            for Window { b, own, grid } in &windows {
+            for ColumnRange { b, own, grid } in &windows {
                 let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
                 let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
                 let fused = before.params.iter().chain(&epilogue.params).copied();
@@ -155,23 +155,23 @@ impl Product {
     }
 
     /// The kernel that takes any strides.
-    fn strided(&self, cx: &mut Lower) -> Result<Chosen, Why> {
+    fn strided(&self, cx: &mut Lower) -> Result<ChosenTile, Why> {
         let (a, mut before) = self.a.source.loaded(cx, "a", self.reads_left())?;
         let b = self.read_right(cx, &mut before, self.reads_right(true))?;
         let best = if self.m < 4 { (1, 1) } else { (8, 2) };
         let cost = |tile| cost::strided((self.m, self.n, self.k), self.batches(), tile);
         let (rows, columns) = cx.tile(Tiling::Strided, best, cost);
-        let tile = Tile::Strided { rows, columns };
+        let tile = GemmTile::Strided { rows, columns };
         let (rows, columns) = tile.size();
         let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
         let own = vec![self.batches(), self.a.row, self.a.column, self.b.row, self.b.column];
         let limit = cx.target.max_iterations as usize;
-        let windows = vec![Window { b, own, grid }];
-        Ok(Chosen { tile, a, windows, batch: self.batch.clone(), limit, slices: None, before })
+        let windows = vec![ColumnRange { b, own, grid }];
+        Ok(ChosenTile { tile, a, windows, batch: self.batch.clone(), limit, slices: None, before })
     }
 
     /// The kernel for software devices, where it can be.
-    fn lanes(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
+    fn lanes(&self, cx: &mut Lower) -> Result<Option<ChosenTile>, Why> {
         let lanes = cx.target.subgroup as usize;
         if !matches!(lanes, 4 | 8) {
             return Ok(None);
@@ -182,14 +182,14 @@ impl Product {
         let size = (self.m, self.n, self.k);
         let tail = !cx.multiple(Multiple::Terms, [self.k]);
         let fixed = cx.same(Same::Rows, self.m);
-        let best = Lanes::choose(lanes, (left, right, tail), size, fixed, None);
-        let of = |(rows, vectors)| Lanes { rows, vectors, ..best };
+        let best = LanesTile::choose(lanes, (left, right, tail), size, fixed, None);
+        let of = |(rows, vectors)| LanesTile { rows, vectors, ..best };
         let tile = match left {
-            Left::Packed => of(cx.only_tile(Tiling::Lanes, (best.rows, best.vectors))),
+            LanesLeft::Packed => of(cx.only_tile(Tiling::Lanes, (best.rows, best.vectors))),
             _ => {
                 // Weights are packed by columns.
                 let (_, vectors) = cx.only_tile(Tiling::LanesColumns, (0, best.vectors));
-                let best = Lanes::choose(lanes, (left, right, tail), size, fixed, Some(vectors));
+                let best = LanesTile::choose(lanes, (left, right, tail), size, fixed, Some(vectors));
                 let batches = self.batches() as f64;
                 let cost = |tile| cost::lanes(&of(tile), size) * batches;
                 of(cx.tile(Tiling::Lanes, (best.rows, vectors), cost))
@@ -200,13 +200,15 @@ impl Product {
             return Ok(None);
         }
         let (a, mut before) = match left {
-            Left::Packed => (product.pack_left(cx, tile.rows, 4)?, Before::default()),
+            LanesLeft::Packed => (product.pack_left(cx, tile.rows, 4)?, Before::default()),
             _ => product.a.source.loaded(cx, "a", product.reads_left())?,
         };
         let packed = match right {
-            Right::Packed => product.pack_right(cx, Columns { tile: tile.columns(), terms: 4, apart: 1 })?,
+            LanesRight::Packed => {
+                product.pack_right(cx, Columns { tile: tile.columns(), terms: 4, apart: 1 })?
+            }
             _ => {
-                let by_rows = matches!(right, Right::Rows { .. } | Right::RowScalars);
+                let by_rows = matches!(right, LanesRight::Rows { .. } | LanesRight::RowScalars);
                 let reads = product.reads_right(by_rows);
                 vec![(product.read_right(cx, &mut before, reads)?, groups[0])]
             }
@@ -216,19 +218,19 @@ impl Product {
         let mut first = 0;
         for (b, tiles) in packed {
             let own = vec![tile.rows, self.k.div_ceil(4), product.a.row, step, first];
-            windows.push(Window { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
+            windows.push(ColumnRange { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
             first += tiles;
         }
         // Four terms an iteration, and some iterations for the stores.
         let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
-        let tile = Tile::Lanes(tile);
-        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices: None, before }))
+        let tile = GemmTile::Lanes(tile);
+        Ok(Some(ChosenTile { tile, a, windows, batch: product.batch, limit, slices: None, before }))
     }
 
     /// How the left operand is read; copied to where it lies row by row, if it does not.
-    fn left(&mut self, cx: &mut Lower) -> Result<Left, Why> {
+    fn left(&mut self, cx: &mut Lower) -> Result<LanesLeft, Why> {
         if self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a)) {
-            return Ok(Left::Packed);
+            return Ok(LanesLeft::Packed);
         }
         if self.a.column != 1 && self.k != 1 {
             let strides =
@@ -237,13 +239,13 @@ impl Product {
         }
         let batch = self.batch.iter().map(|dim| dim.a);
         let vectors = cx.multiple(Multiple::Left, [self.k, self.a.row].into_iter().chain(batch));
-        Ok(if vectors { Left::Vectors } else { Left::Scalars })
+        Ok(if vectors { LanesLeft::Vectors } else { LanesLeft::Scalars })
     }
 
     /// How the right operand is read.
-    fn right(&mut self, cx: &mut Lower) -> Result<Right, Why> {
+    fn right(&mut self, cx: &mut Lower) -> Result<LanesRight, Why> {
         if self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b)) {
-            return Ok(Right::Packed);
+            return Ok(LanesRight::Packed);
         }
         if self.b.row != 1 && self.b.column != 1 {
             let strides =
@@ -254,15 +256,15 @@ impl Product {
         let lines = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
         let vectors = cx.multiple(Multiple::Right, lines);
         Ok(match self.b.column {
-            1 if batch => Right::Rows { aligned: vectors },
-            1 => Right::RowScalars,
-            _ if vectors && batch => Right::Columns,
-            _ => Right::ColumnScalars,
+            1 if batch => LanesRight::Rows { aligned: vectors },
+            1 => LanesRight::RowScalars,
+            _ if vectors && batch => LanesRight::Columns,
+            _ => LanesRight::ColumnScalars,
         })
     }
 
     /// The kernels for GPUs, where there is something to share.
-    fn shared(&self, cx: &mut Lower) -> Result<Option<Chosen>, Why> {
+    fn shared(&self, cx: &mut Lower) -> Result<Option<ChosenTile>, Why> {
         if cx.always(Always::ShortSum, self.k < 8) {
             return Ok(None);
         }
@@ -280,7 +282,7 @@ impl Product {
         let b_rows = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
         let b_whole = cx.multiple(Multiple::Right, b_rows.into_iter().chain(b_batch));
         let right_vectors = self.b.column == 1 && b_whole;
-        let mut packed = Columns { tile: Split::COLUMNS, terms: 4, apart: Split::COLUMNS / 4 };
+        let mut packed = Columns { tile: SplitTile::COLUMNS, terms: 4, apart: SplitTile::COLUMNS / 4 };
         let (tile, limit) = match split {
             Some(rows) => {
                 let right = match self.b {
@@ -291,28 +293,28 @@ impl Product {
                     Matrix { row: 1, .. } => SplitRight::Terms,
                     _ => SplitRight::Columns,
                 };
-                let tile = Split { rows, left_vectors, right };
+                let tile = SplitTile { rows, left_vectors, right };
                 if right_packed {
                     packed = self.split_packing(cx, fixed);
                     b = Some(product.pack_right(cx, packed)?);
                 }
-                (Tile::Split(tile), tile.limit(cx.target.max_iterations))
+                (GemmTile::Split(tile), tile.limit(cx.target.max_iterations))
             }
             None => {
                 let block = block(cx, (self.m, self.n), self.batches());
                 let left = match self.a {
-                    _ if left_packed => shared::Left::Packed,
-                    _ if left_vectors => shared::Left::Vectors,
-                    Matrix { column: 1, .. } => shared::Left::Terms,
-                    Matrix { row: 1, .. } => shared::Left::Rows,
-                    _ => shared::Left::Terms,
+                    _ if left_packed => SharedLeft::Packed,
+                    _ if left_vectors => SharedLeft::Vectors,
+                    Matrix { column: 1, .. } => SharedLeft::Terms,
+                    Matrix { row: 1, .. } => SharedLeft::Rows,
+                    _ => SharedLeft::Terms,
                 };
                 let right = match self.b {
-                    _ if right_packed => shared::Right::Packed,
-                    _ if right_vectors => shared::Right::Vectors,
-                    Matrix { column: 1, .. } => shared::Right::Columns,
-                    Matrix { row: 1, .. } => shared::Right::Terms,
-                    _ => shared::Right::Columns,
+                    _ if right_packed => SharedRight::Packed,
+                    _ if right_vectors => SharedRight::Vectors,
+                    Matrix { column: 1, .. } => SharedRight::Columns,
+                    Matrix { row: 1, .. } => SharedRight::Terms,
+                    _ => SharedRight::Columns,
                 };
                 if left_packed {
                     a = Some(product.pack_left(cx, block.bm, block.bk)?);
@@ -321,7 +323,7 @@ impl Product {
                 if right_packed {
                     b = Some(product.pack_right(cx, packed)?);
                 }
-                (Tile::Shared(Shared { block, left, right }), block.limit(cx.target.max_iterations))
+                (GemmTile::Shared(Shared { block, left, right }), block.limit(cx.target.max_iterations))
             }
         };
         let (a, mut before) = match a {
@@ -331,7 +333,7 @@ impl Product {
         let (rows, columns) = tile.size();
         let batches = self.batches();
         let slices = match tile {
-            Tile::Shared(tile) if self.k <= limit => {
+            GemmTile::Shared(tile) if self.k <= limit => {
                 let groups = tile.block.groups(self.m, self.n) * batches;
                 slices(cx, tile.block, groups, (self.k, batches * self.m * self.n))
             }
@@ -353,14 +355,14 @@ impl Product {
             let strides = [product.a.row, product.a.column, product.b.row, product.b.column];
             let mut own: Vec<usize> = [batches, tiles, first, blocks].into_iter().chain(strides).collect();
             own.extend(match tile {
-                Tile::Shared(_) => sliced(slices, (self.k, packed.terms), batches * self.m * self.n),
+                GemmTile::Shared(_) => sliced(slices, (self.k, packed.terms), batches * self.m * self.n),
                 _ => [packed.tile / 4, strips, packed.terms],
             });
             let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * batches * slices.unwrap_or(1));
-            windows.push(Window { b, own, grid });
+            windows.push(ColumnRange { b, own, grid });
             first += strips;
         }
-        Ok(Some(Chosen { tile, a, windows, batch: product.batch, limit, slices, before }))
+        Ok(Some(ChosenTile { tile, a, windows, batch: product.batch, limit, slices, before }))
     }
 
     /// The right operand's tensor; a kernel has one prologue, which may be that of the left operand already.
@@ -377,7 +379,7 @@ impl Product {
     fn split(&self, cx: &mut Lower, fixed: bool) -> Option<usize> {
         let cost = |(rows, _)| cost::split((self.m, self.n, self.k), self.batches(), rows);
         let least = if fixed { 1 } else { 4 };
-        let best = Split::rows(self.m.max(least)).filter(|_| self.k >= 64).unwrap_or(0);
+        let best = SplitTile::rows(self.m.max(least)).filter(|_| self.k >= 64).unwrap_or(0);
         Some(cx.tile(Tiling::Split, (best, 0), cost).0).filter(|&rows| rows > 0)
     }
 
@@ -385,7 +387,7 @@ impl Product {
     fn split_packing(&self, cx: &mut Lower, fixed: bool) -> Columns {
         const MANY: usize = 64;
         match fixed {
-            true => Columns { tile: Split::COLUMNS, terms: 4, apart: Split::COLUMNS / 4 },
+            true => Columns { tile: SplitTile::COLUMNS, terms: 4, apart: SplitTile::COLUMNS / 4 },
             false => Columns::of(block(cx, (self.m.max(MANY), self.n), self.batches())),
         }
     }
@@ -460,10 +462,10 @@ pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> B
 }
 
 /// A kernel for a product, with what it is called with.
-struct Chosen {
-    tile: Tile,
+struct ChosenTile {
+    tile: GemmTile,
     a: TensorId,
-    windows: Vec<Window>,
+    windows: Vec<ColumnRange>,
     batch: Vec<Batch>,
     /// Terms of the sum that one dispatch may add up.
     limit: usize,
@@ -473,7 +475,7 @@ struct Chosen {
 }
 
 /// Columns that one dispatch computes: all, unless the right operand is too large for one binding.
-struct Window {
+struct ColumnRange {
     b: TensorId,
     /// The params of this tile alone.
     own: Vec<usize>,

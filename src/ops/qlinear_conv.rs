@@ -4,7 +4,7 @@
 
 use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
-use super::conv::{Sizes, add_bias, group};
+use super::conv::{ConvSizes, add_bias, group};
 use super::quantized::{
     Spread, centred, channel_shape, check, lower_centred, lower_requantized, requantized,
 };
@@ -29,8 +29,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl QLinearConv {
-    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes, Why> {
-        Sizes::of(&self.window, self.group, x, w)
+    fn sizes(&self, x: &[usize], w: &[usize]) -> Result<ConvSizes, Why> {
+        ConvSizes::of(&self.window, self.group, x, w)
     }
 }
 

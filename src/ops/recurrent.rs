@@ -3,7 +3,7 @@
 //! History: 7, 14 (`layout`, more types), 22 (bfloat16).
 
 use super::accumulate::{Sink, Source};
-use super::activation::Function;
+use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::strides::{self, Copy};
@@ -11,24 +11,24 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optiona
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
-use crate::kernels::recurrent::{self, Cell, Params};
+use crate::kernels::recurrent::{self, Cell, RecurrentParams};
 use crate::plan::{Lower, PackedDim, Packing, TensorId};
 
 /// Parsed attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct Recurrent {
-    kind: Kind,
+    kind: RecurrentKind,
     /// For each direction, whether it runs from the end to the start.
     backward: Vec<bool>,
     /// For each direction, the functions f, g, h.
-    functions: Vec<Vec<Function>>,
+    functions: Vec<Vec<ActivationFunction>>,
     clip: Option<f32>,
     /// The batch is the first axis, not the steps (and, of states, the directions).
     batch_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum RecurrentKind {
     /// With `coupled`, the forget gate is one less the input gate.
     Lstm {
         coupled: bool,
@@ -54,10 +54,12 @@ const PEEPHOLES: usize = 7;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let a = def.attributes;
-    let (kind, defaults): (Kind, &[&str]) = match def.op_type {
-        "LSTM" => (Kind::Lstm { coupled: a.flag("input_forget", false)? }, &["Sigmoid", "Tanh", "Tanh"]),
-        "GRU" => (Kind::Gru { linear: a.flag("linear_before_reset", false)? }, &["Sigmoid", "Tanh"]),
-        _ => (Kind::Rnn, &["Tanh"]),
+    let (kind, defaults): (RecurrentKind, &[&str]) = match def.op_type {
+        "LSTM" => {
+            (RecurrentKind::Lstm { coupled: a.flag("input_forget", false)? }, &["Sigmoid", "Tanh", "Tanh"])
+        }
+        "GRU" => (RecurrentKind::Gru { linear: a.flag("linear_before_reset", false)? }, &["Sigmoid", "Tanh"]),
+        _ => (RecurrentKind::Rnn, &["Tanh"]),
     };
     let backward = match a.string_or("direction", "forward")?.as_str() {
         "forward" => vec![false],
@@ -77,7 +79,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     let mut betas = a.floats("activation_beta")?.unwrap_or_default().into_iter();
     let mut functions = Vec::new();
     for names in names.chunks(defaults.len()).take(backward.len()) {
-        let function = |name: &String| Function::recurrent(name, &mut alphas, &mut betas);
+        let function = |name: &String| ActivationFunction::recurrent(name, &mut alphas, &mut betas);
         functions.push(names.iter().map(function).collect::<Result<_, _>>()?);
     }
     let (clip, batch_first) = (a.float("clip")?, a.flag("layout", false)?);
@@ -89,7 +91,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 /// The sizes of one layer.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
+struct LayerSizes {
     steps: usize,
     batches: usize,
     inputs: usize,
@@ -99,10 +101,10 @@ struct Sizes {
     batch_first: bool,
 }
 
-impl Sizes {
+impl LayerSizes {
     /// Shape of all hidden states, with strides of step, direction and batch.
     fn y(&self) -> ([usize; 4], [usize; 3]) {
-        let Sizes { steps, batches, hidden, directions, .. } = *self;
+        let LayerSizes { steps, batches, hidden, directions, .. } = *self;
         match self.batch_first {
             true => (
                 [batches, steps, directions, hidden],
@@ -117,7 +119,7 @@ impl Sizes {
 
     /// Shape of a state, with strides of direction and batch.
     fn state(&self) -> ([usize; 3], [usize; 2]) {
-        let Sizes { batches, hidden, directions, .. } = *self;
+        let LayerSizes { batches, hidden, directions, .. } = *self;
         match self.batch_first {
             true => ([batches, directions, hidden], [hidden, directions * hidden]),
             false => ([directions, batches, hidden], [batches * hidden, hidden]),
@@ -133,13 +135,13 @@ impl Sizes {
 impl Recurrent {
     fn gates(&self) -> usize {
         match self.kind {
-            Kind::Lstm { .. } => 4,
-            Kind::Gru { .. } => 3,
-            Kind::Rnn => 1,
+            RecurrentKind::Lstm { .. } => 4,
+            RecurrentKind::Gru { .. } => 3,
+            RecurrentKind::Rnn => 1,
         }
     }
 
-    fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<Sizes, Why> {
+    fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<LayerSizes, Why> {
         let (Some(&[first, second, inputs]), Some(w), Some(&[.., hidden])) = (shape(0), shape(1), shape(2))
         else {
             refuse!("the input and both weights have rank 3");
@@ -147,7 +149,7 @@ impl Recurrent {
         let (steps, batches) = if self.batch_first { (second, first) } else { (first, second) };
         let (directions, gates) = (self.backward.len(), self.gates());
         let sizes =
-            Sizes { steps, batches, inputs, hidden, directions, gates, batch_first: self.batch_first };
+            LayerSizes { steps, batches, inputs, hidden, directions, gates, batch_first: self.batch_first };
         let state = sizes.state().0;
         let expected: [(usize, &[usize]); 7] = [
             (1, &[directions, gates * hidden, inputs]),
@@ -168,7 +170,7 @@ impl Recurrent {
     }
 
     fn has_cell(&self) -> bool {
-        matches!(self.kind, Kind::Lstm { .. })
+        matches!(self.kind, RecurrentKind::Lstm { .. })
     }
 }
 
@@ -199,7 +201,7 @@ impl Operator for Recurrent {
         let (_, y_strides) = s.y();
         let (_, state_strides) = s.state();
         for d in 0..s.directions {
-            let weights = Weights::new(inputs, &s, d)?;
+            let weights = DirectionWeights::new(inputs, &s, d)?;
             for b in 0..s.batches {
                 let length = lengths.as_ref().map_or(s.steps, |l| l[b] as usize);
                 let state = d * state_strides[0] + b * state_strides[1];
@@ -255,7 +257,7 @@ impl Operator for Recurrent {
         let c = cx.temporary(Scalar::F32, &state_shape);
         copy(cx, INITIAL_C, c, size)?;
         let y = if cx.optional_out(0).is_some() { Some(cx.output(0)?) } else { None };
-        let params = Params {
+        let params = RecurrentParams {
             steps: s.steps,
             batches: s.batches,
             hidden: s.hidden,
@@ -268,7 +270,7 @@ impl Operator for Recurrent {
             has_c: cx.optional_fact(INITIAL_C).is_some(),
             gated: size,
             clip: self.clip.unwrap_or_default(),
-            ..Params::default()
+            ..RecurrentParams::default()
         };
         let lengths = match cx.optional_fact(LENGTHS) {
             Some(_) => Some(cx.within(LENGTHS, 0, s.steps as i64)?),
@@ -279,13 +281,13 @@ impl Operator for Recurrent {
         let same = self.functions.iter().all(|functions| *functions == self.functions[0]);
         for step in 0..s.steps {
             let (h_in, h_out) = (step % 2 * size, (step + 1) % 2 * size);
-            let params = Params { step, h_in, h_out, ..params };
+            let params = RecurrentParams { step, h_in, h_out, ..params };
             if same {
-                self.lower_step(cx, &layer, Params { directions: s.directions, ..params })?;
+                self.lower_step(cx, &layer, RecurrentParams { directions: s.directions, ..params })?;
                 continue;
             }
             for direction in 0..s.directions {
-                self.lower_step(cx, &layer, Params { direction, directions: 1, ..params })?;
+                self.lower_step(cx, &layer, RecurrentParams { direction, directions: 1, ..params })?;
             }
         }
         if cx.optional_out(1).is_some() {
@@ -310,14 +312,14 @@ struct Layer {
 }
 
 impl Recurrent {
-    fn lower_step(&self, cx: &mut Lower, layer: &Layer, params: Params) -> Result<(), Why> {
+    fn lower_step(&self, cx: &mut Lower, layer: &Layer, params: RecurrentParams) -> Result<(), Why> {
         let cells = match self.kind {
-            Kind::Lstm { coupled } => {
+            RecurrentKind::Lstm { coupled } => {
                 vec![Cell::Lstm { coupled, peephole: cx.optional_fact(PEEPHOLES).is_some() }]
             }
-            Kind::Gru { linear: true } => vec![Cell::Gru],
-            Kind::Gru { linear: false } => vec![Cell::GruGates, Cell::GruCandidate],
-            Kind::Rnn => vec![Cell::Rnn],
+            RecurrentKind::Gru { linear: true } => vec![Cell::Gru],
+            RecurrentKind::Gru { linear: false } => vec![Cell::GruGates, Cell::GruCandidate],
+            RecurrentKind::Rnn => vec![Cell::Rnn],
         };
         let (mut activations, mut words) = (Vec::new(), params.words());
         for &function in &self.functions[params.direction] {
@@ -353,7 +355,7 @@ impl Recurrent {
     }
 
     /// One step of the reference: the new hidden and cell state.
-    fn step(&self, w: &Weights, d: usize, x: &[f64], h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    fn step(&self, w: &DirectionWeights, d: usize, x: &[f64], h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let act = |k: usize, x: f64| {
             let clipped = self.clip.map_or(x, |clip| x.clamp(-f64::from(clip), f64::from(clip)));
             self.functions[d][k].value(clipped)
@@ -363,25 +365,25 @@ impl Recurrent {
         let peephole = |k: usize, j: usize| w.peepholes.map_or(0.0, |p| p[k * n + j]);
         let (mut new_h, mut new_c) = (Vec::with_capacity(n), c.to_vec());
         let reset: Vec<f64> = match self.kind {
-            Kind::Gru { .. } => (0..n).map(|j| act(0, gate(1, j))).collect(),
+            RecurrentKind::Gru { .. } => (0..n).map(|j| act(0, gate(1, j))).collect(),
             _ => vec![],
         };
         let gated: Vec<f64> = reset.iter().zip(h).map(|(r, h)| r * h).collect();
         for j in 0..n {
             new_h.push(match self.kind {
-                Kind::Lstm { coupled } => {
+                RecurrentKind::Lstm { coupled } => {
                     let input = act(0, gate(0, j) + peephole(0, j) * c[j]);
                     let forget =
                         if coupled { 1.0 - input } else { act(0, gate(2, j) + peephole(2, j) * c[j]) };
                     new_c[j] = forget * c[j] + input * act(1, gate(3, j));
                     act(0, gate(1, j) + peephole(1, j) * new_c[j]) * act(2, new_c[j])
                 }
-                Kind::Gru { linear } => {
+                RecurrentKind::Gru { linear } => {
                     let update = act(0, gate(0, j));
                     let from_h = if linear { reset[j] * w.hidden(2, j, h) } else { w.hidden(2, j, &gated) };
                     (1.0 - update) * act(1, w.input(2, j, x) + from_h) + update * h[j]
                 }
-                Kind::Rnn => act(0, gate(0, j)),
+                RecurrentKind::Rnn => act(0, gate(0, j)),
             });
         }
         (new_h, new_c)
@@ -389,7 +391,7 @@ impl Recurrent {
 }
 
 /// One direction's weights, for the reference.
-struct Weights<'a> {
+struct DirectionWeights<'a> {
     w: &'a [f64],
     r: &'a [f64],
     bias: Option<&'a [f64]>,
@@ -398,15 +400,22 @@ struct Weights<'a> {
     units: usize,
 }
 
-impl<'a> Weights<'a> {
-    fn new(inputs: &[Option<&'a Array>], s: &Sizes, d: usize) -> Result<Weights<'a>, Why> {
+impl<'a> DirectionWeights<'a> {
+    fn new(inputs: &[Option<&'a Array>], s: &LayerSizes, d: usize) -> Result<DirectionWeights<'a>, Why> {
         let part = |i| -> Result<Option<&'a [f64]>, Why> {
             let Some(array) = optional(inputs, i) else { return Ok(None) };
             let size = array.len() / s.directions;
             Ok(Some(&array.floats()?[d * size..][..size]))
         };
         let (Some(w), Some(r)) = (part(1)?, part(2)?) else { refuse!("the weights are required") };
-        Ok(Weights { w, r, bias: part(BIAS)?, peepholes: part(PEEPHOLES)?, gates: s.gates, units: s.hidden })
+        Ok(DirectionWeights {
+            w,
+            r,
+            bias: part(BIAS)?,
+            peepholes: part(PEEPHOLES)?,
+            gates: s.gates,
+            units: s.hidden,
+        })
     }
 
     /// What the input gives to unit `j` of gate `g`.
@@ -426,7 +435,7 @@ impl<'a> Weights<'a> {
 }
 
 /// An activation as code with its constants.
-fn fused(function: Function) -> Result<(Fused, Vec<u32>), Why> {
+fn fused(function: ActivationFunction) -> Result<(Fused, Vec<u32>), Why> {
     let mut builder = Builder::default();
     let x = builder.load(0, Scalar::F32);
     let Some(value) = function.device(&mut builder, x) else { refuse!("{function:?} is not for floats") };
@@ -435,7 +444,7 @@ fn fused(function: Function) -> Result<(Fused, Vec<u32>), Why> {
 }
 
 /// The recurrence weights as `[direction][unit before][gate][unit]`: neighbouring invocations read neighbouring words.
-fn lower_weights(cx: &mut Lower, s: &Sizes) -> Result<TensorId, Why> {
+fn lower_weights(cx: &mut Lower, s: &LayerSizes) -> Result<TensorId, Why> {
     let dim = |axis, size| PackedDim { axis, size, step: 1 };
     let packing = Packing {
         source: vec![s.directions, s.gates, s.hidden, s.hidden],

@@ -16,7 +16,7 @@ use crate::plan::Lower;
 /// A reduction.
 #[derive(Clone, Debug)]
 pub(crate) struct Reduce {
-    function: Function,
+    function: ReduceFunction,
     axes: Axes,
     keepdims: bool,
 }
@@ -30,7 +30,7 @@ enum Axes {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Function {
+enum ReduceFunction {
     Sum,
     Mean,
     Max,
@@ -43,7 +43,7 @@ enum Function {
     Norm(f32),
 }
 
-use Function::*;
+use ReduceFunction::*;
 
 /// Results of reductions over nothing that planning holds.
 const MAX_OF_NOTHING: usize = 1 << 20;
@@ -51,7 +51,7 @@ const MAX_OF_NOTHING: usize = 1 << 20;
 macro_rules! functions {
     ($($name:literal: $since:literal, $function:expr;)*) => {
         pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, parse, || cases($name))),*];
-        const FUNCTIONS: &[(&str, Function)] = &[$(($name, $function)),*];
+        const FUNCTIONS: &[(&str, ReduceFunction)] = &[$(($name, $function)),*];
     };
 }
 
@@ -214,7 +214,7 @@ impl Operator for Reduce {
     }
 }
 
-impl Function {
+impl ReduceFunction {
     /// Whether the device computes in floats whatever the input is.
     fn is_float(self, input: Scalar) -> bool {
         input == Scalar::F32 || matches!(self, LogSum | LogSumExp) || matches!(self, Norm(p) if p != 1.0)

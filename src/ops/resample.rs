@@ -5,7 +5,7 @@ use super::{NodeDef, Why, refuse};
 
 /// One axis that is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Axis {
+pub(crate) struct ResizedAxis {
     pub(crate) input: usize,
     pub(crate) output: usize,
     /// Output elements per input element, as given; the sizes' ratio only approximates it.
@@ -39,7 +39,7 @@ pub(crate) enum Rounding {
 
 /// The interpolation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Filter {
+pub(crate) enum ResizeFilter {
     Nearest(Rounding),
     Linear,
     /// With coefficient `a`.
@@ -49,7 +49,7 @@ pub(crate) enum Filter {
 /// Everything that decides the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Resample {
-    pub(crate) filter: Filter,
+    pub(crate) filter: ResizeFilter,
     pub(crate) transform: Transform,
     /// Whether elements outside the input weigh nothing, rather than repeating the edge.
     pub(crate) exclude_outside: bool,
@@ -102,7 +102,7 @@ impl Resample {
             };
         let coefficient = f64::from(def.attributes.float_or("cubic_coeff_a", -0.75)?);
         Ok(Resample {
-            filter: Filter::parse(def, rounding, coefficient)?,
+            filter: ResizeFilter::parse(def, rounding, coefficient)?,
             transform,
             exclude_outside: def.attributes.flag("exclude_outside", false)?,
             antialias: def.attributes.flag("antialias", false)?,
@@ -111,11 +111,11 @@ impl Resample {
 
     /// Upsample, and Resize before opset 11.
     pub(crate) fn parse_old(def: &NodeDef) -> Result<Resample, Why> {
-        let filter = Filter::parse(def, Rounding::Old, -0.75)?;
+        let filter = ResizeFilter::parse(def, Rounding::Old, -0.75)?;
         Ok(Resample { filter, transform: Transform::Asymmetric, exclude_outside: false, antialias: false })
     }
 
-    pub(crate) fn taps(&self, axis: &Axis) -> Taps {
+    pub(crate) fn taps(&self, axis: &ResizedAxis) -> Taps {
         let mut taps = Taps { list: Vec::new(), ends: Vec::with_capacity(axis.output) };
         for at in 0..axis.output {
             self.add_taps(axis, at, &mut taps.list);
@@ -124,7 +124,7 @@ impl Resample {
         taps
     }
 
-    fn add_taps(&self, axis: &Axis, at: usize, taps: &mut Vec<(usize, f64)>) {
+    fn add_taps(&self, axis: &ResizedAxis, at: usize, taps: &mut Vec<(usize, f64)>) {
         let x = self.transform.source(at, axis);
         let last = axis.input as f64 - 1.0;
         if self.transform == Transform::TfCropAndResize && !(0.0..=last).contains(&x) {
@@ -132,11 +132,13 @@ impl Resample {
         }
         let inside = |i: f64| i.clamp(0.0, last) as usize;
         let (radius, weight): (f64, fn(f64, f64) -> f64) = match self.filter {
-            Filter::Nearest(rounding) => return taps.push((inside(rounding.round(x, axis.scale)), 1.0)),
-            Filter::Linear => (1.0, |x, _| (1.0 - x.abs()).max(0.0)),
-            Filter::Cubic(_) => (2.0, cubic),
+            ResizeFilter::Nearest(rounding) => {
+                return taps.push((inside(rounding.round(x, axis.scale)), 1.0));
+            }
+            ResizeFilter::Linear => (1.0, |x, _| (1.0 - x.abs()).max(0.0)),
+            ResizeFilter::Cubic(_) => (2.0, cubic),
         };
-        let coefficient = if let Filter::Cubic(a) = self.filter { a } else { 0.0 };
+        let coefficient = if let ResizeFilter::Cubic(a) = self.filter { a } else { 0.0 };
         let stretch = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
         let reach = radius / stretch;
         let first = taps.len();
@@ -157,12 +159,12 @@ impl Resample {
     }
 }
 
-impl Filter {
-    fn parse(def: &NodeDef, rounding: Rounding, coefficient: f64) -> Result<Filter, Why> {
+impl ResizeFilter {
+    fn parse(def: &NodeDef, rounding: Rounding, coefficient: f64) -> Result<ResizeFilter, Why> {
         Ok(match def.attributes.string_or("mode", "nearest")?.as_str() {
-            "nearest" => Filter::Nearest(rounding),
-            "linear" | "bilinear" => Filter::Linear,
-            "cubic" => Filter::Cubic(coefficient),
+            "nearest" => ResizeFilter::Nearest(rounding),
+            "linear" | "bilinear" => ResizeFilter::Linear,
+            "cubic" => ResizeFilter::Cubic(coefficient),
             other => refuse!("mode '{other}' is none of nearest, linear and cubic"),
         })
     }
@@ -171,7 +173,7 @@ impl Filter {
 impl Transform {
     /// The place of output element `at` in the input, in elements. Rounded to f32: products with a scale that f32 cannot
     /// hold exactly then meet the whole number that was meant.
-    pub(crate) fn source(self, at: usize, axis: &Axis) -> f64 {
+    pub(crate) fn source(self, at: usize, axis: &ResizedAxis) -> f64 {
         let x = at as f64;
         let (input, scale) = (axis.input as f64, axis.scale);
         let resized = scale * input;
@@ -225,7 +227,7 @@ mod tests {
     use super::*;
 
     const NEAREST: Resample = Resample {
-        filter: Filter::Nearest(Rounding::Floor),
+        filter: ResizeFilter::Nearest(Rounding::Floor),
         transform: Transform::Asymmetric,
         exclude_outside: false,
         antialias: false,
@@ -233,15 +235,15 @@ mod tests {
 
     #[test]
     fn scales_that_f32_cannot_hold_meet_whole_elements() {
-        let axis = Axis { input: 10, output: 1, scale: f64::from(0.1f32), roi: (0.0, 1.0) };
-        assert_eq!(NEAREST.taps(&Axis { output: 2, input: 20, ..axis }).at(1), [(10, 1.0)]);
+        let axis = ResizedAxis { input: 10, output: 1, scale: f64::from(0.1f32), roi: (0.0, 1.0) };
+        assert_eq!(NEAREST.taps(&ResizedAxis { output: 2, input: 20, ..axis }).at(1), [(10, 1.0)]);
     }
 
     #[test]
     fn the_old_nearest_takes_the_next_element_where_the_axis_shrinks() {
-        let old = Resample { filter: Filter::Nearest(Rounding::Old), ..NEAREST };
+        let old = Resample { filter: ResizeFilter::Nearest(Rounding::Old), ..NEAREST };
         let picked = |input: usize, output: usize, scale: f32| {
-            let taps = old.taps(&Axis { input, output, scale: f64::from(scale), roi: (0.0, 1.0) });
+            let taps = old.taps(&ResizedAxis { input, output, scale: f64::from(scale), roi: (0.0, 1.0) });
             taps.iter().map(|taps| taps[0].0).collect::<Vec<_>>()
         };
         // The conformance case of Resize 10: 2 x 4 by 0.6 gives elements 1 and 3, and ONNX Runtime's results.
@@ -252,8 +254,8 @@ mod tests {
 
     #[test]
     fn weights_add_up_to_one() {
-        let axis = Axis { input: 7, output: 3, scale: 3.0 / 7.0, roi: (0.0, 1.0) };
-        for filter in [Filter::Linear, Filter::Cubic(-0.75)] {
+        let axis = ResizedAxis { input: 7, output: 3, scale: 3.0 / 7.0, roi: (0.0, 1.0) };
+        for filter in [ResizeFilter::Linear, ResizeFilter::Cubic(-0.75)] {
             for (antialias, exclude_outside) in [(false, false), (true, false), (false, true), (true, true)] {
                 let resample =
                     Resample { filter, transform: Transform::HalfPixel, exclude_outside, antialias };

@@ -4,7 +4,7 @@
 //! transformations), 13, 18 (antialias, axes, keep_aspect_ratio_policy), 19 (half_pixel_symmetric).
 
 use super::case::{self, Case, Tolerance};
-use super::resample::{Axis, Filter, Resample, Taps, Transform};
+use super::resample::{Resample, ResizeFilter, ResizedAxis, Taps, Transform};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
 use crate::array::{Numbers, strides};
 use crate::facts::Fact;
@@ -86,7 +86,7 @@ fn parse_old(def: &NodeDef) -> Result<Op, Why> {
 
 /// The operands that decide the output's shape; empty ones count as absent.
 #[derive(Default)]
-struct Operands {
+struct ResizeOperands {
     roi: Option<Vec<f64>>,
     scales: Option<Vec<f64>>,
     sizes: Option<Vec<i64>>,
@@ -94,9 +94,12 @@ struct Operands {
 
 impl Resize {
     #[allow(clippy::field_reassign_with_default)] // Each field has a condition of its own.
-    fn operands<'a>(&self, input: impl Fn(usize) -> Result<Option<&'a Array>, Why>) -> Result<Operands, Why> {
+    fn operands<'a>(
+        &self,
+        input: impl Fn(usize) -> Result<Option<&'a Array>, Why>,
+    ) -> Result<ResizeOperands, Why> {
         let given = |i: usize| Ok::<_, Why>(input(i)?.filter(|array| array.len() > 0));
-        let mut operands = Operands::default();
+        let mut operands = ResizeOperands::default();
         operands.scales = match &self.scales {
             Scales::Attribute(scales) => Some(scales.iter().map(|&s| f64::from(s)).collect()),
             Scales::Input(i) => given(*i)?.map(Array::to_f64).transpose()?,
@@ -110,7 +113,7 @@ impl Resize {
         Ok(operands)
     }
 
-    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Axis>, Why> {
+    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Vec<ResizedAxis>, Why> {
         // An empty operand needs no value.
         let input = |i: usize| match optional(inputs, i) {
             Some(fact) if fact.count() > 0 => fact.array().map(Some),
@@ -119,10 +122,10 @@ impl Resize {
         self.geometry(&required(inputs, 0)?.shape, &self.operands(input)?)
     }
 
-    fn geometry(&self, shape: &[usize], operands: &Operands) -> Result<Vec<Axis>, Why> {
+    fn geometry(&self, shape: &[usize], operands: &ResizeOperands) -> Result<Vec<ResizedAxis>, Why> {
         let rank = shape.len();
-        let whole = |&size: &usize| Axis { input: size, output: size, scale: 1.0, roi: (0.0, 1.0) };
-        let mut all: Vec<Axis> = shape.iter().map(whole).collect();
+        let whole = |&size: &usize| ResizedAxis { input: size, output: size, scale: 1.0, roi: (0.0, 1.0) };
+        let mut all: Vec<ResizedAxis> = shape.iter().map(whole).collect();
         let named = match &self.axes {
             Some(list) => axes::axes(list, rank)?,
             None => (0..rank).collect(),
@@ -166,7 +169,7 @@ impl Resize {
         }
     }
 
-    fn size_axes(&self, all: &mut [Axis], named: &[usize], sizes: &[i64]) -> Result<(), Why> {
+    fn size_axes(&self, all: &mut [ResizedAxis], named: &[usize], sizes: &[i64]) -> Result<(), Why> {
         for (&d, &size) in named.iter().zip(sizes) {
             all[d].output = usize::try_from(size).map_err(|_| format!("a size is {size}"))?;
             all[d].scale = all[d].output as f64 / all[d].input as f64;
@@ -187,7 +190,7 @@ impl Resize {
     }
 
     /// The taps of every output element along `axis`; `None` if each is the input element of the same place.
-    fn taps(&self, axis: &Axis) -> Option<Taps> {
+    fn taps(&self, axis: &ResizedAxis) -> Option<Taps> {
         let taps = self.resample.taps(axis);
         let same =
             axis.input == axis.output && taps.iter().enumerate().all(|(at, taps)| *taps == [(at, 1.0)]);
@@ -208,7 +211,7 @@ impl Operator for Resize {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?;
         let all = self.geometry(&x.shape, &self.operands(|i| Ok(optional(inputs, i)))?)?;
-        let nearest = matches!(self.resample.filter, Filter::Nearest(_));
+        let nearest = matches!(self.resample.filter, ResizeFilter::Nearest(_));
         let mut result = match &x.data {
             Numbers::Float(_) if !nearest => Array { dtype: DType::F64, ..x.clone() },
             Numbers::Int(_) if !nearest => Array::float(DType::F64, &x.shape, x.to_f64()?),
@@ -256,7 +259,7 @@ impl Operator for Resize {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let dtype = cx.fact(0)?.dtype;
-        if cx.is_wide(0) && matches!(self.resample.filter, Filter::Cubic(_)) {
+        if cx.is_wide(0) && matches!(self.resample.filter, ResizeFilter::Cubic(_)) {
             refuse!("cubics of {dtype} go beyond the values around them, which may need more than 32 bits");
         }
         let all = self.of_facts(&cx.facts())?;
@@ -271,7 +274,7 @@ impl Operator for Resize {
             let mut sizes = shape.clone();
             stage.iter().for_each(|&d| sizes[d] = all[d].output);
             let pick = |d: usize| taps[d].as_ref().filter(|_| stage.contains(&d));
-            let dims = Dims::new(&shape, &sizes, pick);
+            let dims = ResizeDims::new(&shape, &sizes, pick);
             let last = n + 1 == stages.len();
             tensor = self.stage(cx, tensor, &dims, &sizes, last.then_some(dtype))?;
             shape = sizes;
@@ -286,11 +289,11 @@ impl Resize {
         &self,
         cx: &mut Lower,
         input: TensorId,
-        dims: &Dims,
+        dims: &ResizeDims,
         sizes: &[usize],
         dtype: Option<DType>,
     ) -> Result<TensorId, Why> {
-        let nearest = matches!(self.resample.filter, Filter::Nearest(_));
+        let nearest = matches!(self.resample.filter, ResizeFilter::Nearest(_));
         let from = cx.scalar(input);
         let to = dtype.and_then(Scalar::of).unwrap_or(Scalar::F32);
         let limit = cx.target.max_iterations as usize;
@@ -337,13 +340,13 @@ impl Resize {
 }
 
 /// Dimensions of one kernel; neighbours that stay as they are count as one.
-struct Dims<'a> {
-    list: Vec<Dim<'a>>,
+struct ResizeDims<'a> {
+    list: Vec<ResizeDim<'a>>,
     /// The most taps along each.
     widest: Vec<usize>,
 }
 
-struct Dim<'a> {
+struct ResizeDim<'a> {
     /// Of the output.
     size: usize,
     /// Of the input.
@@ -351,20 +354,20 @@ struct Dim<'a> {
     taps: Option<&'a Taps>,
 }
 
-impl<'a> Dims<'a> {
-    fn new(from: &[usize], to: &[usize], taps: impl Fn(usize) -> Option<&'a Taps>) -> Dims<'a> {
-        let mut list: Vec<Dim> = Vec::new();
+impl<'a> ResizeDims<'a> {
+    fn new(from: &[usize], to: &[usize], taps: impl Fn(usize) -> Option<&'a Taps>) -> ResizeDims<'a> {
+        let mut list: Vec<ResizeDim> = Vec::new();
         for (d, &stride) in strides(from).iter().enumerate() {
             match (taps(d), list.last_mut()) {
                 (None, Some(dim)) if dim.taps.is_none() => {
                     (dim.size, dim.stride) = (dim.size * to[d], stride);
                 }
-                (taps, _) => list.push(Dim { size: to[d], stride, taps }),
+                (taps, _) => list.push(ResizeDim { size: to[d], stride, taps }),
             }
         }
-        let most = |dim: &Dim| dim.taps.and_then(|taps| taps.iter().map(<[_]>::len).max()).unwrap_or(1);
+        let most = |dim: &ResizeDim| dim.taps.and_then(|taps| taps.iter().map(<[_]>::len).max()).unwrap_or(1);
         let widest = list.iter().map(most).collect();
-        Dims { list, widest }
+        ResizeDims { list, widest }
     }
 
     /// The words of all taps, and for each dimension its params.

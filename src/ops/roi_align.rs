@@ -53,7 +53,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 /// One side of a region, in elements of the image.
-struct Side {
+struct BinnedSide {
     start: f64,
     /// The length of a bin.
     bin: f64,
@@ -84,17 +84,17 @@ impl RoiAlign {
         }
     }
 
-    fn side(&self, from: f64, to: f64, bins: usize) -> Side {
+    fn side(&self, from: f64, to: f64, bins: usize) -> BinnedSide {
         let offset = if self.half_pixel { 0.5 } else { 0.0 };
         let (start, end) = (from * f64::from(self.scale) - offset, to * f64::from(self.scale) - offset);
         // Without half pixels, malformed regions are one element large.
         let length = if self.half_pixel { end - start } else { (end - start).max(1.0) };
         let bin = length / bins as f64;
         let samples = if self.samples > 0 { self.samples } else { bin.ceil().clamp(0.0, 1e6) as usize };
-        Side { start, bin, samples }
+        BinnedSide { start, bin, samples }
     }
 
-    fn corners(side: &Side, at: usize, size: usize) -> Vec<Corner> {
+    fn corners(side: &BinnedSide, at: usize, size: usize) -> Vec<Corner> {
         let place = |k: usize| side.start + (at as f64 + (k as f64 + 0.5) / side.samples as f64) * side.bin;
         (0..side.samples).map(|k| corner(place(k), size)).collect()
     }

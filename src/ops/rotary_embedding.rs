@@ -5,7 +5,7 @@
 use super::case::{self, Case};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::facts::Fact;
-use crate::kernels::rotary::{Params, Rotary};
+use crate::kernels::rotary::{Rotary, RotaryParams};
 use crate::plan::Lower;
 
 /// Parsed attributes; 0 heads or channels mean that the input says it.
@@ -33,7 +33,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 impl RotaryEmbedding {
     /// Sizes of an input of this shape.
-    fn params(&self, x: &[usize]) -> Result<Params, Why> {
+    fn params(&self, x: &[usize]) -> Result<RotaryParams, Why> {
         let (positions, depth, inner) = match *x {
             [_, _, positions, depth] => (positions, depth, depth),
             [_, positions, hidden] if self.heads > 0 && hidden % self.heads == 0 => {
@@ -48,10 +48,10 @@ impl RotaryEmbedding {
         }
         let count = x.iter().product();
         let batch = x[1..].iter().product();
-        Ok(Params { count, batch, positions, inner, depth, half: rotated / 2 })
+        Ok(RotaryParams { count, batch, positions, inner, depth, half: rotated / 2 })
     }
 
-    fn check(&self, x: &[usize], caches: [&[usize]; 2], ids: Option<&[usize]>) -> Result<Params, Why> {
+    fn check(&self, x: &[usize], caches: [&[usize]; 2], ids: Option<&[usize]>) -> Result<RotaryParams, Why> {
         let params = self.params(x)?;
         let [batches, positions] = [x[0], params.positions];
         for cache in caches {

@@ -8,15 +8,15 @@ use crate::kernels::cost::{self, Microseconds};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::reduce::{
-    Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Pass, Reduce, Share, Side, VALUES,
+    Combine, ELEMENT, Each, FIRST_SIDE, POSITION, Reduce, RowPass, Share, Side, VALUES,
 };
 use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
-use crate::plan::{self, Always, Epilogue, Lower, Multiple, Rank, Reads, TensorId, Tiling};
+use crate::plan::{Always, Epilogue, IndexOf, Lower, Multiple, Rank, Reads, TensorId, Tiling};
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
 #[derive(Clone, Debug)]
-struct View {
+struct RowsView {
     kept: Dims,
     reduced: Dims,
     rows: usize,
@@ -29,8 +29,8 @@ struct View {
     matrix: bool,
 }
 
-impl View {
-    fn new(cx: &mut Lower, shape: &[usize], axes: &[usize]) -> View {
+impl RowsView {
+    fn new(cx: &mut Lower, shape: &[usize], axes: &[usize]) -> RowsView {
         let dims: Vec<(usize, i64)> =
             shape.iter().zip(strides(shape)).map(|(&size, s)| (size, s as i64)).collect();
         let part = |reduced: bool| {
@@ -45,7 +45,7 @@ impl View {
         let simple = cx.always(Always::OneReduced, reduced.len() <= 1);
         let whole = cx.multiple(Multiple::Rows, kept.iter().map(|dim| dim.1 as usize).chain([length]));
         let matrix = cx.always(Always::OneKept, kept.len() <= 1);
-        View {
+        RowsView {
             rows,
             length,
             contiguous,
@@ -58,24 +58,24 @@ impl View {
 }
 
 /// An expression with its constants.
-type Code = (Expr, Vec<u32>);
+type BoundExpr = (Expr, Vec<u32>);
 
 #[derive(Clone, Debug)]
-enum Step {
+enum RowStep {
     Given(TensorId, Scalar),
-    Fold { combine: Combine, map: Code, finish: Code },
+    Fold { combine: Combine, map: BoundExpr, finish: BoundExpr },
 }
 
-impl Step {
+impl RowStep {
     fn grows(&self) -> bool {
-        matches!(self, Step::Fold { combine, map, .. } if combine.grows(scalar_of(map)))
+        matches!(self, RowStep::Fold { combine, map, .. } if combine.grows(scalar_of(map)))
     }
 
-    fn pass(&self) -> Pass {
+    fn pass(&self) -> RowPass {
         match self {
-            Step::Given(_, scalar) => Pass::Given(*scalar),
-            Step::Fold { combine, map, finish } => {
-                Pass::Fold { combine: *combine, map: map.0.clone(), finish: finish.0.clone() }
+            RowStep::Given(_, scalar) => RowPass::Given(*scalar),
+            RowStep::Fold { combine, map, finish } => {
+                RowPass::Fold { combine: *combine, map: map.0.clone(), finish: finish.0.clone() }
             }
         }
     }
@@ -87,15 +87,15 @@ pub(crate) struct Rows {
     input: TensorId,
     scalar: Scalar,
     /// What is computed of the input's elements first.
-    prologue: Option<Code>,
+    prologue: Option<BoundExpr>,
     /// Whether the elements are 64-bit integers.
     wide: Option<Wide>,
     shape: Vec<usize>,
     kept_shape: Vec<usize>,
-    view: View,
+    view: RowsView,
     sides: Vec<(Side, TensorId, Vec<u32>)>,
-    steps: Vec<Step>,
-    results: Vec<(Each, Code, TensorId)>,
+    steps: Vec<RowStep>,
+    results: Vec<(Each, BoundExpr, TensorId)>,
 }
 
 /// The element, or the folded value.
@@ -113,19 +113,19 @@ pub(crate) fn position(e: &mut Builder) -> Reg {
     e.load(POSITION, Scalar::I32)
 }
 
-fn code(build: impl FnOnce(&mut Builder) -> Reg) -> Code {
+fn code(build: impl FnOnce(&mut Builder) -> Reg) -> BoundExpr {
     code_of(None, build)
 }
 
 /// Code of which integer results that do not fit are reported, if they are 64-bit ones.
-fn code_of(wide: Option<Wide>, build: impl FnOnce(&mut Builder) -> Reg) -> Code {
+fn code_of(wide: Option<Wide>, build: impl FnOnce(&mut Builder) -> Reg) -> BoundExpr {
     let mut builder = Builder::default();
     builder.wide = wide;
     let result = build(&mut builder);
     builder.finish(vec![result])
 }
 
-fn scalar_of(code: &Code) -> Scalar {
+fn scalar_of(code: &BoundExpr) -> Scalar {
     code.0.output_scalars().first().copied().unwrap_or(Scalar::F32)
 }
 
@@ -138,7 +138,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(view: &View, cx: &mut Lower) -> Cut {
+    fn of(view: &RowsView, cx: &mut Lower) -> Cut {
         let (length, target) = (view.length.max(1), cx.target);
         let shares = [Share::Alone, Share::Workgroup, Share::Subgroup(target.subgroup as usize)];
         let best = Cut::best(view, target);
@@ -157,7 +157,7 @@ impl Cut {
         Cut { parts: chosen.parts.max(length.div_ceil(longest)), ..chosen }
     }
 
-    fn best(view: &View, target: &Target) -> Cut {
+    fn best(view: &RowsView, target: &Target) -> Cut {
         let (rows, length, subgroup) = (view.rows.max(1), view.length.max(1), target.subgroup as usize);
         // Two steps of shuffles for each element are too many.
         let subgroups = subgroup >= 4 && view.contiguous && length >= 2 * subgroup;
@@ -175,7 +175,7 @@ impl Cut {
     }
 
     /// Parts so that the device is busy, but no smaller than is worth another dispatch.
-    fn parts(view: &View, target: &Target, share: Share) -> usize {
+    fn parts(view: &RowsView, target: &Target, share: Share) -> usize {
         let (wanted, least) = match (target.class, share) {
             (Class::Cpu, _) => (64, 2048),
             (Class::Gpu, Share::Alone) => (16384, 128),
@@ -185,7 +185,7 @@ impl Cut {
     }
 
     /// The estimated time, where each step of sharing takes about as long as an element.
-    fn cost(self, view: &View, target: &Target) -> Microseconds {
+    fn cost(self, view: &RowsView, target: &Target) -> Microseconds {
         let Cut { share, parts, vectors } = self;
         let lanes = share.lanes().max(1);
         let each = view.length.max(1).div_ceil(lanes * parts * if vectors { 4 } else { 1 });
@@ -228,7 +228,7 @@ impl Rows {
     }
 
     /// An expression of the input's elements, where it is one of what the prologue makes of them.
-    fn behind_prologue(&self, (expr, constants): Code) -> Code {
+    fn behind_prologue(&self, (expr, constants): BoundExpr) -> BoundExpr {
         match &self.prologue {
             Some((inner, own)) => expr.of(ELEMENT, inner).kept([&own[..], &constants[..]].concat()),
             None => (expr, constants),
@@ -245,7 +245,7 @@ impl Rows {
             wide: None,
             shape: shape.to_vec(),
             kept_shape: kept.collect(),
-            view: View::new(cx, shape, axes),
+            view: RowsView::new(cx, shape, axes),
             sides: vec![],
             steps: vec![],
             results: vec![],
@@ -283,7 +283,7 @@ impl Rows {
     /// The same for a tensor that is no input.
     pub(crate) fn side_of(&mut self, cx: &mut Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
-        let side = plan::Operand::Side(self.sides.len());
+        let side = IndexOf::Side(self.sides.len());
         let (mut index, mut params) = cx.index(side, &Access::broadcast(shape, whole));
         let vector = index == Index::Axis && params == [1, self.view.length as u32];
         if vector && each == Each::Element && self.view.matrix {
@@ -307,7 +307,7 @@ impl Rows {
             let folded = e.load(ELEMENT, scalar);
             finish(e, folded)
         });
-        self.steps.push(Step::Fold { combine, map, finish });
+        self.steps.push(RowStep::Fold { combine, map, finish });
     }
 
     /// One more result with an element for each row, into `output`.
@@ -335,24 +335,24 @@ impl Rows {
             refuse!("a reduction has at most {} passes", VALUES.len());
         }
         let cut = Cut::of(&self.view, cx);
-        let folds = self.steps.iter().any(|step| matches!(step, Step::Fold { .. }));
+        let folds = self.steps.iter().any(|step| matches!(step, RowStep::Fold { .. }));
         if cut.parts == 1 || !folds {
             self.call(cx, &cut, epilogue);
             return Ok(());
         }
         let by_element = self.results.iter().any(|result| result.0 == Each::Element);
-        let mut given: Vec<Step> = Vec::new();
+        let mut given: Vec<RowStep> = Vec::new();
         let (first, mut rest) =
             (self.results.first().cloned(), self.results.get(1..).unwrap_or_default().to_vec());
         for (k, step) in self.steps.iter().enumerate() {
-            let Step::Fold { combine, map, finish } = step else {
+            let RowStep::Fold { combine, map, finish } = step else {
                 given.push(step.clone());
                 continue;
             };
             let partial = self.partial(cx, &cut, &given, *combine, map);
             let identity = code(|e| e.load(ELEMENT, scalar_of(map)));
             let mut whole = Rows { steps: given.clone(), results: vec![], ..partial };
-            whole.steps.push(Step::Fold { combine: *combine, map: identity, finish: finish.clone() });
+            whole.steps.push(RowStep::Fold { combine: *combine, map: identity, finish: finish.clone() });
             if k + 1 == self.steps.len() && !by_element {
                 whole.results = self.results.clone();
                 return whole.emit_with(cx, epilogue);
@@ -367,7 +367,7 @@ impl Rows {
                 rest = others;
             }
             whole.emit_with(cx, &plain(scalar))?;
-            given.push(Step::Given(value, scalar));
+            given.push(RowStep::Given(value, scalar));
         }
         Rows { steps: given, results: first.into_iter().chain(rest).collect(), ..self }
             .call(cx, &cut, epilogue);
@@ -375,7 +375,14 @@ impl Rows {
     }
 
     /// Folds the parts of each row; returns the rows of what they give.
-    fn partial(&self, cx: &mut Lower, cut: &Cut, given: &[Step], combine: Combine, map: &Code) -> Rows {
+    fn partial(
+        &self,
+        cx: &mut Lower,
+        cut: &Cut,
+        given: &[RowStep],
+        combine: Combine,
+        map: &BoundExpr,
+    ) -> Rows {
         let (scalar, k) = (scalar_of(map), given.len());
         let across = self.across(cut);
         let (shape, axis) = match across {
@@ -385,12 +392,12 @@ impl Rows {
         let output = cx.temporary(scalar, &shape);
         let mut parts = Rows { steps: given.to_vec(), results: vec![], ..self.clone() };
         let identity = code(|e| e.load(ELEMENT, scalar));
-        parts.steps.push(Step::Fold { combine, map: map.clone(), finish: identity });
+        parts.steps.push(RowStep::Fold { combine, map: map.clone(), finish: identity });
         parts.row_result(output, |e| e.load(VALUES[k], scalar));
         parts.call(cx, cut, &plain(scalar));
         let sides = self.sides.iter().filter(|side| side.0.each == Each::Row).cloned().collect();
         // How many parts there are depends on sizes in any way, and they are too few for vectors to matter.
-        let view = View { vectors: false, ..View::new(cx, &shape, &[axis]) };
+        let view = RowsView { vectors: false, ..RowsView::new(cx, &shape, &[axis]) };
         Rows { input: output, scalar, view, sides, ..self.clone() }
     }
 
@@ -400,10 +407,11 @@ impl Rows {
 
     fn call(mut self, cx: &mut Lower, cut: &Cut, epilogue: &Epilogue) {
         let steps = self.steps.iter().filter_map(|step| match step {
-            Step::Fold { map, finish, .. } => Some([map, finish]),
-            Step::Given(..) => None,
+            RowStep::Fold { map, finish, .. } => Some([map, finish]),
+            RowStep::Given(..) => None,
         });
-        let codes: Vec<&Code> = steps.flatten().chain(self.results.iter().map(|result| &result.1)).collect();
+        let codes: Vec<&BoundExpr> =
+            steps.flatten().chain(self.results.iter().map(|result| &result.1)).collect();
         self.sides.retain(|side| codes.iter().any(|code| code.0.reads(side.0.operand)));
         let count = self.view.rows * cut.parts;
         let mut params = vec![count as u32, self.view.length as u32, cut.parts as u32, self.view.rows as u32];
@@ -416,8 +424,8 @@ impl Rows {
         let mut tensors = vec![self.input];
         tensors.extend(self.sides.iter().map(|side| side.1));
         tensors.extend(self.steps.iter().filter_map(|step| match step {
-            Step::Given(tensor, _) => Some(*tensor),
-            Step::Fold { .. } => None,
+            RowStep::Given(tensor, _) => Some(*tensor),
+            RowStep::Fold { .. } => None,
         }));
         tensors.extend(&epilogue.tensors);
         tensors.extend(self.results.iter().map(|result| result.2));
@@ -429,10 +437,10 @@ impl Rows {
             kept: self.view.kept.len(),
             reduced: self.view.reduced.len(),
             sides: self.sides.iter().map(|side| side.0).collect(),
-            passes: self.steps.iter().map(Step::pass).collect(),
+            passes: self.steps.iter().map(RowStep::pass).collect(),
             results: self.results.iter().map(|(each, code, _)| (*each, code.0.clone())).collect(),
             epilogue: epilogue.fused.clone(),
-            wide: self.wide.is_some() && self.steps.iter().any(Step::grows),
+            wide: self.wide.is_some() && self.steps.iter().any(RowStep::grows),
             in_place: false,
         };
         cx.call(kernel, tensors, params, count.div_ceil(cut.share.rows()));

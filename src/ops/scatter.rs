@@ -5,7 +5,7 @@ use crate::array::Numbers;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::scatter as kernel;
-use crate::kernels::scatter_reduce::{Function, ScatterReduce};
+use crate::kernels::scatter_reduce::{ScatterFunction, ScatterReduce};
 use crate::plan::{Lower, TensorId};
 
 /// What several updates of one element do together.
@@ -13,10 +13,10 @@ use crate::plan::{Lower, TensorId};
 pub(crate) enum Reduction {
     /// The last one counts.
     None,
-    Some(Function),
+    Some(ScatterFunction),
 }
 
-use Function::{Add, Max, Min, Mul};
+use ScatterFunction::{Add, Max, Min, Mul};
 
 impl Reduction {
     /// Reads the attribute `reduction`.
@@ -102,9 +102,9 @@ pub(crate) fn overwrite(
     cx.fill(marks, 0);
     let params =
         |count: usize| [count as u32, inner as u32].into_iter().chain(words.iter().copied()).collect();
-    let mark = kernel::Scatter { step: kernel::Step::Mark, destination: destination.clone() };
+    let mark = kernel::Scatter { step: kernel::ScatterStep::Mark, destination: destination.clone() };
     cx.call(mark, vec![indices, marks], params(rows), groups(rows));
-    let apply = kernel::Scatter { step: kernel::Step::Apply, destination };
+    let apply = kernel::Scatter { step: kernel::ScatterStep::Apply, destination };
     let count = rows * inner;
     cx.call(apply, vec![indices, marks, updates, output], params(count), groups(count));
 }
@@ -118,13 +118,13 @@ pub(crate) fn locate(
 ) -> TensorId {
     let located = cx.temporary(Scalar::I32, &[rows]);
     let params = [rows as u32, inner as u32].into_iter().chain(words.iter().copied()).collect();
-    let locate = kernel::Scatter { step: kernel::Step::Locate, destination };
+    let locate = kernel::Scatter { step: kernel::ScatterStep::Locate, destination };
     cx.call(locate, vec![indices, located], params, groups(rows));
     located
 }
 
 /// One dimension of the output of a reducing scatter.
-pub(crate) struct Dim {
+pub(crate) struct ScatterDim {
     pub(crate) size: usize,
     /// The indices' size.
     pub(crate) limit: usize,
@@ -135,10 +135,10 @@ pub(crate) struct Dim {
 /// Reduces updates into output 0, which holds the data already. The rows of indices lie along `axis`.
 pub(crate) fn reduce(
     cx: &mut Lower,
-    function: Function,
+    function: ScatterFunction,
     dtype: DType,
     (indices, updates): (TensorId, TensorId),
-    (dims, axis): (&[Dim], usize),
+    (dims, axis): (&[ScatterDim], usize),
 ) -> Result<(), Why> {
     let output = cx.output(0)?;
     let scalar = cx.scalar(output);

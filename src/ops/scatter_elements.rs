@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::gather_elements::{checked_axis, dims};
-use super::scatter::{Dim, Reduction, locate, overwrite, reduce};
+use super::scatter::{Reduction, ScatterDim, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
@@ -64,13 +64,13 @@ impl Operator for ScatterElements {
         let destination = kernel::Destination::Elements { rank: merged.len(), axis: at };
         if let Reduction::Some(function) = self.reduction {
             let stride = strides(&places.shape);
-            let dim = |d: usize| Dim {
+            let dim = |d: usize| ScatterDim {
                 size: data.shape[d],
                 limit: places.shape[d],
                 index_stride: stride[d],
                 update_stride: stride[d],
             };
-            let dims: Vec<Dim> = (0..data.rank()).map(dim).collect();
+            let dims: Vec<ScatterDim> = (0..data.rank()).map(dim).collect();
             // For its reports alone: the reduction looks for the rows that name a place.
             locate(cx, (destination, &words), index, (places.count(), 1));
             return reduce(cx, function, data.dtype, (index, update), (&dims, axis));

@@ -3,7 +3,7 @@
 //! History: 11, 13, 16 (reduction: add, mul), 18 (min, max).
 
 use super::case::{self, Case, Tolerance};
-use super::scatter::{Dim, Reduction, locate, overwrite, reduce};
+use super::scatter::{Reduction, ScatterDim, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
@@ -69,8 +69,8 @@ impl Operator for ScatterNd {
         };
         let located = locate(cx, (destination, &words), index, (rows, inner));
         let dims = [
-            Dim { size, limit: rows, index_stride: 1, update_stride: inner },
-            Dim { size: inner, limit: inner, index_stride: 0, update_stride: 1 },
+            ScatterDim { size, limit: rows, index_stride: 1, update_stride: inner },
+            ScatterDim { size: inner, limit: inner, index_stride: 0, update_stride: 1 },
         ];
         reduce(cx, function, data.dtype, (located, update), (&dims, 0))
     }

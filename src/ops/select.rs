@@ -11,11 +11,11 @@ use crate::kernels::expr::{Builder, Reg, Scalar};
 
 /// The second input's element where the first input is true, else the third's.
 #[derive(Clone, Debug)]
-pub(crate) struct Select;
+pub(crate) struct Where;
 
-pub(crate) const ROWS: &[Row] = &[onnx("Where", 9, |_| Ok(Op::from(Select)), cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Where", 9, |_| Ok(Op::from(Where)), cases)];
 
-impl Operator for Select {
+impl Operator for Where {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (condition, yes, no) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
         if condition.dtype != DType::Bool || yes.dtype != no.dtype {

@@ -8,25 +8,25 @@ use crate::facts::Fact;
 
 /// The input's dimensions from `start` to `end`, or their product.
 #[derive(Clone, Debug)]
-pub(crate) enum Shape {
+pub(crate) enum ShapeQuery {
     Dims { start: i64, end: Option<i64> },
     Count,
 }
 
 pub(crate) const ROWS: &[Row] =
-    &[onnx("Shape", 1, parse, shape_cases), onnx("Size", 1, |_| Ok(Shape::Count.into()), size_cases)];
+    &[onnx("Shape", 1, parse, shape_cases), onnx("Size", 1, |_| Ok(ShapeQuery::Count.into()), size_cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let start = def.attributes.int_or("start", 0)?;
-    Ok(Shape::Dims { start, end: def.attributes.int("end")? }.into())
+    Ok(ShapeQuery::Dims { start, end: def.attributes.int("end")? }.into())
 }
 
-impl Shape {
+impl ShapeQuery {
     fn array(&self, shape: &[usize]) -> Array {
         let value = |d: &usize| *d as i128;
         match self {
-            Shape::Count => Array::int(DType::I64, &[], vec![shape.iter().map(value).product()]),
-            Shape::Dims { start, end } => {
+            ShapeQuery::Count => Array::int(DType::I64, &[], vec![shape.iter().map(value).product()]),
+            ShapeQuery::Dims { start, end } => {
                 let rank = shape.len() as i64;
                 let clamp =
                     |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
@@ -38,7 +38,7 @@ impl Shape {
     }
 }
 
-impl Operator for Shape {
+impl Operator for ShapeQuery {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         Ok(vec![Fact::of_array(self.array(&required(inputs, 0)?.shape))])
     }

@@ -43,7 +43,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 /// Numbers of the optional inputs.
-struct Operands {
+struct OptionalInputs {
     scale: usize,
     /// Added to the result.
     bias: Option<usize>,
@@ -52,11 +52,11 @@ struct Operands {
 }
 
 impl SkipNormalization {
-    fn operands(&self) -> Operands {
+    fn operands(&self) -> OptionalInputs {
         match (self.skip, self.centered) {
-            (true, true) => Operands { scale: 2, bias: Some(3), sum_bias: Some(4) },
-            (true, false) => Operands { scale: 2, bias: None, sum_bias: Some(3) },
-            (false, _) => Operands { scale: 1, bias: None, sum_bias: None },
+            (true, true) => OptionalInputs { scale: 2, bias: Some(3), sum_bias: Some(4) },
+            (true, false) => OptionalInputs { scale: 2, bias: None, sum_bias: Some(3) },
+            (false, _) => OptionalInputs { scale: 1, bias: None, sum_bias: None },
         }
     }
 

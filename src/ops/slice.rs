@@ -33,19 +33,19 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 /// The range along one axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
+struct AxisRange {
     start: i64,
     step: i64,
     count: usize,
 }
 
-impl Range {
-    fn new(size: usize, start: i64, end: i64, step: i64) -> Result<Range, Why> {
+impl AxisRange {
+    fn new(size: usize, start: i64, end: i64, step: i64) -> Result<AxisRange, Why> {
         if step == 0 {
             refuse!("a step is 0");
         }
         if size == 0 {
-            return Ok(Range { start: 0, step, count: 0 });
+            return Ok(AxisRange { start: 0, step, count: 0 });
         }
         let size = size as i64;
         let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
@@ -53,23 +53,24 @@ impl Range {
         let start = place(start).clamp(0, high);
         let end = place(end).clamp(low, high);
         let count = if step > 0 { (end - start).max(0) as u64 } else { (start - end).max(0) as u64 };
-        Ok(Range { start, step, count: count.div_ceil(step.unsigned_abs()) as usize })
+        Ok(AxisRange { start, step, count: count.div_ceil(step.unsigned_abs()) as usize })
     }
 }
 
 type Lists = [Option<Vec<i64>>; 4];
 
 /// A range for each axis of `shape`.
-fn ranges(shape: &[usize], [starts, ends, on, steps]: Lists) -> Result<Vec<Range>, Why> {
+fn ranges(shape: &[usize], [starts, ends, on, steps]: Lists) -> Result<Vec<AxisRange>, Why> {
     let (Some(starts), Some(ends)) = (starts, ends) else { refuse!("starts and ends are required") };
     let on = axes(&on.unwrap_or_else(|| (0..starts.len() as i64).collect()), shape.len())?;
     let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
     if [ends.len(), on.len(), steps.len()].iter().any(|&n| n != starts.len()) {
         refuse!("starts, ends, axes and steps have different lengths");
     }
-    let mut ranges: Vec<Range> = shape.iter().map(|&count| Range { start: 0, step: 1, count }).collect();
+    let mut ranges: Vec<AxisRange> =
+        shape.iter().map(|&count| AxisRange { start: 0, step: 1, count }).collect();
     for (i, &axis) in on.iter().enumerate() {
-        ranges[axis] = Range::new(shape[axis], starts[i], ends[i], steps[i])?;
+        ranges[axis] = AxisRange::new(shape[axis], starts[i], ends[i], steps[i])?;
     }
     Ok(ranges)
 }
@@ -79,7 +80,7 @@ impl Slice {
         [&self.starts, &self.ends, &self.axes, &self.steps]
     }
 
-    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Range>, Why> {
+    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Vec<AxisRange>, Why> {
         let mut lists: Lists = Default::default();
         for (list, from) in lists.iter_mut().zip(self.lists()) {
             *list = from.of_facts(inputs)?;
@@ -87,7 +88,7 @@ impl Slice {
         ranges(&required(inputs, 0)?.shape, lists)
     }
 
-    fn of_arrays(&self, inputs: &[Option<&Array>]) -> Result<Vec<Range>, Why> {
+    fn of_arrays(&self, inputs: &[Option<&Array>]) -> Result<Vec<AxisRange>, Why> {
         let mut lists: Lists = Default::default();
         for (list, from) in lists.iter_mut().zip(self.lists()) {
             *list = from.of_arrays(inputs)?;
@@ -176,13 +177,14 @@ mod tests {
 
     #[test]
     fn ranges_are_clamped_as_numpy_does() {
-        let range = |size, start, end, step| Range::new(size, start, end, step).map(|r| (r.start, r.count));
+        let range =
+            |size, start, end, step| AxisRange::new(size, start, end, step).map(|r| (r.start, r.count));
         assert_eq!(range(5, 1, i64::MAX, 1), Ok((1, 4)));
         assert_eq!(range(5, -1, i64::MIN, -1), Ok((4, 5)));
         assert_eq!(range(5, 20, 0, -1), Ok((4, 4)));
         assert_eq!(range(5, i64::MIN, i64::MAX, i64::MAX), Ok((0, 1)));
         assert_eq!(range(0, 0, i64::MAX, 1), Ok((0, 0)));
         assert_eq!(range(0, -1, i64::MIN, -1).map(|r| r.1), Ok(0));
-        assert!(Range::new(5, 0, 5, 0).is_err());
+        assert!(AxisRange::new(5, 0, 5, 0).is_err());
     }
 }

@@ -16,14 +16,14 @@ use crate::plan::Lower;
 /// One of the three.
 #[derive(Clone, Debug)]
 pub(crate) struct Softmax {
-    kind: Kind,
+    kind: SoftmaxKind,
     axis: i64,
     /// Whether all axes from `axis` on are one.
     flatten: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum SoftmaxKind {
     Soft,
     Log,
     Hard,
@@ -37,9 +37,9 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let kind = match def.op_type {
-        "Softmax" => Kind::Soft,
-        "LogSoftmax" => Kind::Log,
-        _ => Kind::Hard,
+        "Softmax" => SoftmaxKind::Soft,
+        "LogSoftmax" => SoftmaxKind::Log,
+        _ => SoftmaxKind::Hard,
     };
     let flatten = def.opset < 13;
     let axis = def.attributes.int_or("axis", if flatten { 1 } else { -1 })?;
@@ -78,9 +78,9 @@ impl Operator for Softmax {
             let first = nan.or_else(|| row.iter().position(|&i| data[i] == max));
             for (place, &i) in row.iter().enumerate() {
                 y[i] = match self.kind {
-                    Kind::Soft => (data[i] - max).exp() / sum,
-                    Kind::Log => data[i] - max - sum.ln(),
-                    Kind::Hard => f64::from(u8::from(first == Some(place))),
+                    SoftmaxKind::Soft => (data[i] - max).exp() / sum,
+                    SoftmaxKind::Log => data[i] - max - sum.ln(),
+                    SoftmaxKind::Hard => f64::from(u8::from(first == Some(place))),
                 };
             }
         }
@@ -100,7 +100,7 @@ impl Operator for Softmax {
         let x = cx.fact(0)?;
         let mut rows = Rows::new(cx, 0, &x.shape, &self.axes(x.rank())?)?;
         let output = cx.output(0)?;
-        if self.kind == Kind::Hard {
+        if self.kind == SoftmaxKind::Hard {
             super::arg::fold_position(&mut rows, Combine::Max, false);
             rows.element_result(output, |e| {
                 let (here, first) = (position(e), value(e, 1, Scalar::I32));
@@ -111,7 +111,7 @@ impl Operator for Softmax {
         }
         // A NaN in the row makes the sum NaN, and so the whole row.
         rows.fold(Combine::MaxNumber, |e| element(e, F32), |_, max| max);
-        let log = self.kind == Kind::Log;
+        let log = self.kind == SoftmaxKind::Log;
         let exp = |e: &mut _| {
             let (x, max) = (element(e, F32), value(e, 0, F32));
             let below = e.sub(x, max);

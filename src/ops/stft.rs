@@ -3,7 +3,7 @@
 //! History: 17.
 
 use super::case::{self, Case, Tolerance};
-use super::dft::{Frames, transform};
+use super::dft::{SignalFrames, transform};
 use super::fourier::root;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::facts::Fact;
@@ -22,7 +22,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Stft { onesided: def.attributes.flag("onesided", true)? }.into())
 }
 
-struct Geometry {
+struct FrameGeometry {
     /// Samples of a signal.
     samples: usize,
     complex: bool,
@@ -39,7 +39,7 @@ impl Stft {
         step: &[i64],
         window: Option<&[usize]>,
         length: Option<Vec<i64>>,
-    ) -> Result<Geometry, Why> {
+    ) -> Result<FrameGeometry, Why> {
         let (batch, samples, complex) = match *signal {
             [batch, samples] | [batch, samples, 1] => (batch, samples, false),
             [batch, samples, 2] => (batch, samples, true),
@@ -59,7 +59,7 @@ impl Stft {
             refuse!("frames of {length} and a window of {window:?} do not fit a signal of {samples}");
         }
         let bins = if self.onesided { length / 2 + 1 } else { length };
-        Ok(Geometry {
+        Ok(FrameGeometry {
             samples,
             complex,
             step,
@@ -68,7 +68,7 @@ impl Stft {
         })
     }
 
-    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Geometry, Why> {
+    fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<FrameGeometry, Why> {
         let window = optional(inputs, 2).map(|fact| fact.shape.as_slice());
         let length = optional(inputs, 3).map(|fact| fact.i64s()).transpose()?;
         self.geometry(&required(inputs, 0)?.shape, &required(inputs, 1)?.i64s()?, window, length)
@@ -124,7 +124,7 @@ impl Operator for Stft {
         let g = self.of_facts(&cx.facts())?;
         let window = cx.optional_fact(2).is_some();
         let [batch, count, bins, _] = g.shape;
-        let frames = Frames {
+        let frames = SignalFrames {
             outer: batch * count,
             inner: 1,
             used: g.length,

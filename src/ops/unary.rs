@@ -11,23 +11,23 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
 
 /// A unary operator.
 #[derive(Clone, Debug)]
-pub(crate) struct Unary(&'static Function);
+pub(crate) struct Unary(&'static UnaryFunction);
 
-struct Function {
+struct UnaryFunction {
     name: &'static str,
-    device: Device,
+    device: Emit,
     float: Float,
     int: fn(i128) -> i128,
 }
 
-impl std::fmt::Debug for Function {
+impl std::fmt::Debug for UnaryFunction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
 }
 
 #[derive(Clone, Copy)]
-enum Device {
+enum Emit {
     Call(Fn1),
     Expr(fn(&mut Builder, Reg) -> Reg),
 }
@@ -38,18 +38,18 @@ enum Float {
     Test(fn(f64) -> bool),
 }
 
-use Device::{Call, Expr};
+use Emit::{Call, Expr};
 use Float::{Test, Value};
 
-const fn row(name: &'static str, device: Device, float: Float) -> Function {
-    Function { name, device, float, int: |x| x }
+const fn row(name: &'static str, device: Emit, float: Float) -> UnaryFunction {
+    UnaryFunction { name, device, float, int: |x| x }
 }
 
-const fn with_int(name: &'static str, device: Device, float: Float, int: fn(i128) -> i128) -> Function {
-    Function { name, device, float, int }
+const fn with_int(name: &'static str, device: Emit, float: Float, int: fn(i128) -> i128) -> UnaryFunction {
+    UnaryFunction { name, device, float, int }
 }
 
-static FUNCTIONS: &[Function] = &[
+static FUNCTIONS: &[UnaryFunction] = &[
     with_int("Abs", Call(Fn1::Abs), Value(f64::abs), i128::abs),
     row("Acos", Call(Fn1::Acos), Value(f64::acos)),
     row("Acosh", Call(Fn1::Acosh), Value(f64::acosh)),

@@ -13,7 +13,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
         let pattern = Pattern::of(graph);
         (from..graph.nodes.len()).find_map(|n| Some((n, constant_after_convolution(&pattern, n)?)))
     };
-    while let Some((n, Match { convolution, sum, bias, result })) = next(graph, from) {
+    while let Some((n, AddedConstant { convolution, sum, bias, result })) = next(graph, from) {
         let name = format!("{}.bias", graph.nodes[n].name);
         let bias = graph.add_constant(name, Tensor::from_slice(&[bias.len()], &bias)?);
         let convolution = &mut graph.nodes[convolution];
@@ -26,7 +26,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     Ok(changed)
 }
 
-struct Match {
+struct AddedConstant {
     convolution: usize,
     sum: ValueId,
     bias: Vec<f32>,
@@ -34,7 +34,7 @@ struct Match {
 }
 
 /// The convolution before addition `n`, with the bias that the two have together.
-fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<Match> {
+fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConstant> {
     let node = &pattern.graph.nodes[n];
     let (&[Some(a), Some(b)], &[Some(sum)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
     if node.op_type != "Add" || pattern.uses(sum) == 0 {
@@ -64,5 +64,5 @@ fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<Match> {
     let added = |c: usize| added.get(c).or(added.first()).copied().unwrap_or(0.0);
     let bias: Vec<f32> =
         bias.iter().enumerate().map(|(c, b)| (f64::from(*b) + f64::from(added(c))) as f32).collect();
-    (bias.len() == channels).then_some(Match { convolution, sum, bias, result })
+    (bias.len() == channels).then_some(AddedConstant { convolution, sum, bias, result })
 }

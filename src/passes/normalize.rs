@@ -10,7 +10,7 @@ use crate::ops::{Attr, Graph, NEWEST_OPSET, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let pattern = Pattern::of(graph);
-    let found: Vec<(usize, Match)> =
+    let found: Vec<(usize, SpelledOut)> =
         (0..graph.nodes.len()).filter_map(|n| Some((n, spelled_out(&pattern, n)?))).collect();
     for (n, found) in &found {
         let node = &mut graph.nodes[*n];
@@ -25,7 +25,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-struct Match {
+struct SpelledOut {
     x: ValueId,
     axis: i64,
     centered: bool,
@@ -33,7 +33,7 @@ struct Match {
 }
 
 /// The normalisation that ends in division `n`.
-fn spelled_out(pattern: &Pattern, n: usize) -> Option<Match> {
+fn spelled_out(pattern: &Pattern, n: usize) -> Option<SpelledOut> {
     let node = &pattern.graph.nodes[n];
     let &[Some(difference), Some(deviation)] = &node.inputs[..] else { return None };
     if node.op_type != "Div" {
@@ -50,7 +50,7 @@ fn spelled_out(pattern: &Pattern, n: usize) -> Option<Match> {
     if squared != difference && (subtracted.is_none() || !same) {
         return None;
     }
-    let plain = Match { x: difference, axis, centered: false, epsilon: epsilon as f32 };
+    let plain = SpelledOut { x: difference, axis, centered: false, epsilon: epsilon as f32 };
     let Some((x, average)) = subtracted else { return Some(plain) };
     match mean(pattern, average) {
         // The differences go only if nothing else uses them.
@@ -59,7 +59,7 @@ fn spelled_out(pattern: &Pattern, n: usize) -> Option<Match> {
                 true => pattern.uses(difference) == 1 + factors,
                 false => pattern.uses(difference) == 1 && pattern.uses(squared) == factors,
             };
-            gone.then_some(Match { x, centered: true, ..plain })
+            gone.then_some(SpelledOut { x, centered: true, ..plain })
         }
         _ => Some(plain),
     }

@@ -44,73 +44,73 @@ pub struct Placement {
 /// counts as 1).
 pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
     let unit = align.max(1);
-    let spans = spans(blocks, unit);
-    let live = live_sizes(&spans);
+    let ranges = live_ranges(blocks, unit);
+    let live = live_sizes(&ranges);
     let bound = live.iter().copied().max().unwrap_or(0);
-    let mut best = greedy(&spans, &live, bound);
+    let mut best = greedy(&ranges, &live, bound);
     if best.height > bound && best.height < u64::MAX {
-        best = search(&spans, &live, bound, best);
+        best = search(&ranges, &live, bound, best);
     }
     let mut offsets = vec![0; blocks.len()];
-    for (span, offset) in spans.iter().zip(&best.offsets) {
-        offsets[span.block] = offset.saturating_mul(unit);
+    for (range, offset) in ranges.iter().zip(&best.offsets) {
+        offsets[range.block] = offset.saturating_mul(unit);
     }
     Placement { offsets, height: best.height.saturating_mul(unit), max_live: bound.saturating_mul(unit) }
 }
 
-/// A block of non-zero size over compressed time: alive in the sections `first..=last`, its size in units of
+/// A block of non-zero size over compressed time: it is alive in the sections `first..=last`, its size in units of
 /// alignment.
 #[derive(Clone, Copy)]
-struct Span {
+struct LiveRange {
     block: usize,
     first: usize,
     last: usize,
     size: u64,
 }
 
-impl Span {
+impl LiveRange {
     fn length(&self) -> usize {
         self.last - self.first + 1
     }
 }
 
-/// Offsets by span, in units of alignment.
-struct Packing {
+/// The offset of each live range, and the height of all together, in units of alignment.
+struct Arrangement {
     offsets: Vec<u64>,
     height: u64,
 }
 
 /// Compresses time into sections, one for each maximal set of blocks alive together: a section ends only
 /// where a start follows an end. Two blocks overlap in time exactly when they share a section.
-fn spans(blocks: &[Lifetime], unit: u64) -> Vec<Span> {
-    let mut spans = Vec::new();
+fn live_ranges(blocks: &[Lifetime], unit: u64) -> Vec<LiveRange> {
+    let mut ranges = Vec::new();
     let mut events = Vec::new();
     for (block, life) in blocks.iter().enumerate().filter(|(_, life)| life.size > 0) {
         let start = u64::from(life.start);
-        events.push((start, true, spans.len()));
-        events.push((u64::from(life.end).max(start + 1), false, spans.len()));
-        spans.push(Span { block, first: 0, last: 0, size: life.size.div_ceil(unit) });
+        events.push((start, true, ranges.len()));
+        events.push((u64::from(life.end).max(start + 1), false, ranges.len()));
+        ranges.push(LiveRange { block, first: 0, last: 0, size: life.size.div_ceil(unit) });
     }
     events.sort_unstable();
     let (mut section, mut after_end) = (0, false);
-    for (_, starts, span) in events {
+    for (_, starts, range) in events {
         if starts {
             section += usize::from(after_end);
-            spans[span].first = section;
+            ranges[range].first = section;
         } else {
-            spans[span].last = section;
+            ranges[range].last = section;
         }
         after_end = !starts;
     }
-    spans
+    ranges
 }
 
-fn live_sizes(spans: &[Span]) -> Vec<u64> {
-    let sections = spans.iter().map(|span| span.last + 1).max().unwrap_or(0);
+fn live_sizes(ranges: &[LiveRange]) -> Vec<u64> {
+    let sections = ranges.iter().map(|range| range.last + 1).max().unwrap_or(0);
     let mut live = vec![0u64; sections];
-    for span in spans {
-        for sum in &mut live[span.first..=span.last] {
-            *sum = sum.saturating_add(span.size);
+    for range in ranges {
+        for sum in &mut live[range.first..=range.last] {
+            *sum = sum.saturating_add(range.size);
         }
     }
     live
@@ -118,25 +118,25 @@ fn live_sizes(spans: &[Span]) -> Vec<u64> {
 
 /// The lowest of the greedy placements by size, breadth, start, area and length, up to the first that reaches
 /// `bound`.
-fn greedy(spans: &[Span], live: &[u64], bound: u64) -> Packing {
-    let breadth = |span: &Span| live[span.first..=span.last].iter().copied().max().unwrap_or(0);
-    let rank = |rule: usize, span: &Span| {
-        let (size, length) = (u128::from(span.size), span.length() as u128);
+fn greedy(ranges: &[LiveRange], live: &[u64], bound: u64) -> Arrangement {
+    let breadth = |range: &LiveRange| live[range.first..=range.last].iter().copied().max().unwrap_or(0);
+    let rank = |rule: usize, range: &LiveRange| {
+        let (size, length) = (u128::from(range.size), range.length() as u128);
         match rule {
             0 => (size, length),
-            1 => (u128::from(breadth(span)), size),
-            2 => (u128::MAX - span.first as u128, length),
+            1 => (u128::from(breadth(range)), size),
+            2 => (u128::MAX - range.first as u128, length),
             3 => (size * length, size),
             _ => (length, size),
         }
     };
-    let mut best = Packing { offsets: Vec::new(), height: u64::MAX };
+    let mut best = Arrangement { offsets: Vec::new(), height: u64::MAX };
     for rule in 0..5 {
-        let mut order: Vec<usize> = (0..spans.len()).collect();
-        order.sort_by_cached_key(|&i| Reverse(rank(rule, &spans[i])));
-        let packing = best_fit(spans, &order);
-        if best.offsets.is_empty() || packing.height < best.height {
-            best = packing;
+        let mut order: Vec<usize> = (0..ranges.len()).collect();
+        order.sort_by_cached_key(|&i| Reverse(rank(rule, &ranges[i])));
+        let arrangement = best_fit(ranges, &order);
+        if best.offsets.is_empty() || arrangement.height < best.height {
+            best = arrangement;
         }
         if best.height <= bound {
             break;
@@ -145,68 +145,68 @@ fn greedy(spans: &[Span], live: &[u64], bound: u64) -> Packing {
     best
 }
 
-/// Places the spans in `order`, each in the tightest gap that holds it, or else on top of those it overlaps
+/// Places the ranges in `order`, each in the tightest gap that holds it, or else on top of those it overlaps
 /// in time.
-fn best_fit(spans: &[Span], order: &[usize]) -> Packing {
-    let mut packing = Packing { offsets: vec![0; spans.len()], height: 0 };
-    let mut placed: Vec<(u64, Span)> = Vec::with_capacity(order.len());
+fn best_fit(ranges: &[LiveRange], order: &[usize]) -> Arrangement {
+    let mut arrangement = Arrangement { offsets: vec![0; ranges.len()], height: 0 };
+    let mut placed: Vec<(u64, LiveRange)> = Vec::with_capacity(order.len());
     for &i in order {
-        let span = spans[i];
+        let range = ranges[i];
         let (mut top, mut tightest) = (0, None);
         for (offset, other) in &placed {
-            if other.first > span.last || span.first > other.last {
+            if other.first > range.last || range.first > other.last {
                 continue;
             }
             let gap = offset.saturating_sub(top);
-            if gap >= span.size && tightest.is_none_or(|(least, _)| gap < least) {
+            if gap >= range.size && tightest.is_none_or(|(least, _)| gap < least) {
                 tightest = Some((gap, top));
             }
             top = top.max(offset.saturating_add(other.size));
         }
         let offset = tightest.map_or(top, |(_, bottom)| bottom);
-        packing.offsets[i] = offset;
-        packing.height = packing.height.max(offset.saturating_add(span.size));
-        placed.insert(placed.partition_point(|(below, _)| *below <= offset), (offset, span));
+        arrangement.offsets[i] = offset;
+        arrangement.height = arrangement.height.max(offset.saturating_add(range.size));
+        placed.insert(placed.partition_point(|(below, _)| *below <= offset), (offset, range));
     }
-    packing
+    arrangement
 }
 
-/// Bound of the whole search, in sections and spans looked at.
+/// Bound of the whole search, in sections and ranges looked at.
 const SEARCH_WORK: usize = 40_000_000;
 /// Bound of the dives, for the small instances that cannot reach `bound`.
 const SEARCH_ROUNDS: usize = 128;
 /// What a search step costs beside the sections it looks at.
 const STEP_WORK: usize = 200;
-/// Steps per span after which a dive gives up, by round: most restart early, some go deep.
+/// Steps per range after which a dive gives up, by round: most restart early, some go deep.
 const DIVE_STEPS: [usize; 5] = [5, 10, 20, 5, 10];
 
 /// Dives below `best` at limits that start at `bound` and at fractions of the distance to it, until one
 /// reaches `bound` or the work is spent.
-fn search(spans: &[Span], live: &[u64], bound: u64, mut best: Packing) -> Packing {
+fn search(ranges: &[LiveRange], live: &[u64], bound: u64, mut best: Arrangement) -> Arrangement {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut work = SEARCH_WORK;
     let mut round = 0;
     while best.height > bound && work > 0 && round < SEARCH_ROUNDS {
-        work = work.saturating_sub(STEP_WORK.saturating_mul(spans.len()));
+        work = work.saturating_sub(STEP_WORK.saturating_mul(ranges.len()));
         let room = best.height - 1 - bound;
         let limit = bound + [0, room / 4, room / 2, room / 4 * 3][round % 4];
-        let order = preference(spans, round, &mut noise);
-        let steps = DIVE_STEPS[round % 5].saturating_mul(spans.len());
-        if let Some(packing) = Dive::new(spans, live, &order, limit).run(steps, &mut work) {
-            best = packing;
+        let order = preference(ranges, round, &mut noise);
+        let steps = DIVE_STEPS[round % 5].saturating_mul(ranges.len());
+        if let Some(arrangement) = Dive::new(ranges, live, &order, limit).run(steps, &mut work) {
+            best = arrangement;
         }
         round += 1;
     }
     best
 }
 
-/// Which spans a dive tries first: the long, the large or the broad, blurred by noise once each has met every
+/// Which ranges a dive tries first: the long, the large or the broad, blurred by noise once each has met every
 /// limit.
-fn preference(spans: &[Span], round: usize, noise: &mut Noise) -> Vec<usize> {
+fn preference(ranges: &[LiveRange], round: usize, noise: &mut Noise) -> Vec<usize> {
     let blur = if round < 12 { 0.0 } else { 0.5 };
-    let mut order: Vec<usize> = (0..spans.len()).collect();
+    let mut order: Vec<usize> = (0..ranges.len()).collect();
     order.sort_by_cached_key(|&i| {
-        let (length, size) = (spans[i].length() as f64, spans[i].size as f64);
+        let (length, size) = (ranges[i].length() as f64, ranges[i].size as f64);
         let key = [length, size, length * length * size][round % 3];
         Reverse((key * (1.0 + blur * noise.next())).to_bits())
     });
@@ -225,70 +225,70 @@ impl Noise {
     }
 }
 
-/// One move of a dive: raises the sections `first..=last` from `floor` to `top`, by a span or as waste.
+/// One move of a dive: raises the sections `first..=last` from `floor` to `top`, by a range or as waste.
 #[derive(Clone, Copy)]
-struct Step {
+struct Raise {
     /// Length of the trail before it.
     depth: usize,
-    span: Option<usize>,
+    range: Option<usize>,
     first: usize,
     last: usize,
     floor: u64,
     top: u64,
 }
 
-impl Step {
+impl Raise {
     /// Bytes placed, in units of alignment: none by waste.
     fn size(&self) -> u64 {
-        if self.span.is_some() { self.top - self.floor } else { 0 }
+        if self.range.is_some() { self.top - self.floor } else { 0 }
     }
 }
 
-/// Floor of a section in which every span is placed.
+/// Floor of a section in which every range is placed.
 const CLOSED: u64 = u64::MAX;
 
 /// A depth-first search for a packing no higher than `limit`. The skyline is kept by section: `floors` is
-/// where the next span would lie and `unplaced` the sizes still to come, and `floors + unplaced <= limit`
+/// where the next range would lie and `unplaced` the sizes still to come, and `floors + unplaced <= limit`
 /// always holds where open.
 struct Dive<'a> {
-    spans: &'a [Span],
+    ranges: &'a [LiveRange],
     limit: u64,
     starting: Vec<Vec<usize>>,
     ending: Vec<Vec<usize>>,
     floors: Vec<u64>,
     unplaced: Vec<u64>,
     offsets: Vec<Option<u64>>,
-    trail: Vec<Step>,
-    pending: Vec<Step>,
+    trail: Vec<Raise>,
+    pending: Vec<Raise>,
 }
 
 impl<'a> Dive<'a> {
-    fn new(spans: &'a [Span], live: &[u64], order: &[usize], limit: u64) -> Self {
+    fn new(ranges: &'a [LiveRange], live: &[u64], order: &[usize], limit: u64) -> Self {
         let (mut starting, mut ending) = (vec![Vec::new(); live.len()], vec![Vec::new(); live.len()]);
-        // Steps are taken from the end of `pending`, so the least preferred span comes first.
+        // Moves are taken from the end of `pending`, so the least preferred range comes first.
         for &i in order.iter().rev() {
-            starting[spans[i].first].push(i);
-            ending[spans[i].last].push(i);
+            starting[ranges[i].first].push(i);
+            ending[ranges[i].last].push(i);
         }
-        let (floors, offsets) = (vec![0; live.len()], vec![None; spans.len()]);
+        let (floors, offsets) = (vec![0; live.len()], vec![None; ranges.len()]);
         let (trail, pending) = (Vec::new(), Vec::new());
-        Dive { spans, limit, starting, ending, floors, unplaced: live.to_vec(), offsets, trail, pending }
+        Dive { ranges, limit, starting, ending, floors, unplaced: live.to_vec(), offsets, trail, pending }
     }
 
-    fn run(mut self, steps: usize, work: &mut usize) -> Option<Packing> {
+    fn run(mut self, steps: usize, work: &mut usize) -> Option<Arrangement> {
         let mut placed = 0;
         self.expand(work);
         for _ in 0..steps {
-            let step = self.pending.pop()?;
-            while self.trail.len() > step.depth {
+            let raise = self.pending.pop()?;
+            while self.trail.len() > raise.depth {
                 let undone = self.trail.pop()?;
                 self.undo(undone);
-                placed -= usize::from(undone.span.is_some());
+                placed -= usize::from(undone.range.is_some());
             }
-            self.apply(step);
-            placed += usize::from(step.span.is_some());
-            if placed == self.spans.len() {
-                return self.packing();
+            self.apply(raise);
+            placed += usize::from(raise.range.is_some());
+            if placed == self.ranges.len() {
+                return self.arrangement();
             }
             if *work == 0 {
                 return None;
@@ -299,7 +299,7 @@ impl<'a> Dive<'a> {
     }
 
     /// Pushes the ways to fill one end of the lowest valley, a stretch of sections at the lowest floor: a
-    /// span that starts at that end and fits within the valley, or as the last resort waste up to the lower
+    /// range that starts at that end and fits within the valley, or as the last resort waste up to the lower
     /// wall. It takes the end with fewer ways.
     fn expand(&mut self, work: &mut usize) {
         *work = work.saturating_sub(self.floors.len() + STEP_WORK);
@@ -309,7 +309,7 @@ impl<'a> Dive<'a> {
         let wall = |at: usize| self.floors.get(at).copied().unwrap_or(CLOSED);
         let top = wall(left.wrapping_sub(1)).min(wall(right + 1));
         let fits = |&i: &usize| {
-            self.offsets[i].is_none() && left <= self.spans[i].first && self.spans[i].last <= right
+            self.offsets[i].is_none() && left <= self.ranges[i].first && self.ranges[i].last <= right
         };
         let wastes = |at: usize| top <= self.limit - self.unplaced[at];
         let ways =
@@ -319,39 +319,39 @@ impl<'a> Dive<'a> {
         *work = work.saturating_sub(list.len());
         let depth = self.trail.len();
         if wastes(at) {
-            self.pending.push(Step { depth, span: None, first: at, last: at, floor, top });
+            self.pending.push(Raise { depth, range: None, first: at, last: at, floor, top });
         }
         self.pending.extend(list.iter().copied().filter(fits).map(|i| {
-            let Span { first, last, size, .. } = self.spans[i];
-            Step { depth, span: Some(i), first, last, floor, top: floor + size }
+            let LiveRange { first, last, size, .. } = self.ranges[i];
+            Raise { depth, range: Some(i), first, last, floor, top: floor + size }
         }));
     }
 
-    fn apply(&mut self, step: Step) {
-        for at in step.first..=step.last {
-            self.unplaced[at] -= step.size();
-            self.floors[at] = if self.unplaced[at] == 0 { CLOSED } else { step.top };
+    fn apply(&mut self, raise: Raise) {
+        for at in raise.first..=raise.last {
+            self.unplaced[at] -= raise.size();
+            self.floors[at] = if self.unplaced[at] == 0 { CLOSED } else { raise.top };
         }
-        if let Some(i) = step.span {
-            self.offsets[i] = Some(step.floor);
+        if let Some(i) = raise.range {
+            self.offsets[i] = Some(raise.floor);
         }
-        self.trail.push(step);
+        self.trail.push(raise);
     }
 
-    fn undo(&mut self, step: Step) {
-        for at in step.first..=step.last {
-            self.unplaced[at] += step.size();
-            self.floors[at] = step.floor;
+    fn undo(&mut self, raise: Raise) {
+        for at in raise.first..=raise.last {
+            self.unplaced[at] += raise.size();
+            self.floors[at] = raise.floor;
         }
-        if let Some(i) = step.span {
+        if let Some(i) = raise.range {
             self.offsets[i] = None;
         }
     }
 
-    fn packing(self) -> Option<Packing> {
+    fn arrangement(self) -> Option<Arrangement> {
         let offsets: Vec<u64> = self.offsets.into_iter().collect::<Option<_>>()?;
-        let height = offsets.iter().zip(self.spans).map(|(offset, span)| offset + span.size).max()?;
-        Some(Packing { offsets, height })
+        let height = offsets.iter().zip(self.ranges).map(|(offset, range)| offset + range.size).max()?;
+        Some(Arrangement { offsets, height })
     }
 }
 
@@ -488,8 +488,8 @@ mod tests {
     fn the_search_reaches_a_bound_that_greedy_misses() {
         let blocks =
             [life(0, 4, 4), life(3, 5, 6), life(4, 6, 2), life(4, 7, 2), life(5, 9, 3), life(6, 7, 4)];
-        let spans = spans(&blocks, 1);
-        assert!(greedy(&spans, &live_sizes(&spans), 0).height > 10);
+        let ranges = live_ranges(&blocks, 1);
+        assert!(greedy(&ranges, &live_sizes(&ranges), 0).height > 10);
         assert_eq!(place(&blocks, 1).height, 10);
     }
 
@@ -497,7 +497,7 @@ mod tests {
     fn cut_rectangles_are_full() {
         for pinwheels in [false, true] {
             let blocks = cut_up(60, 3, 512, pinwheels);
-            let live = live_sizes(&spans(&blocks, 1));
+            let live = live_sizes(&live_ranges(&blocks, 1));
             assert!(live.iter().all(|&bytes| bytes == 2048 * 512), "{live:?}");
         }
     }

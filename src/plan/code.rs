@@ -2,7 +2,7 @@
 
 use super::lower::Lower;
 use super::program::TensorId;
-use super::question::{self, Always};
+use super::question::{Always, IndexOf};
 use crate::array::Numbers;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
@@ -125,7 +125,7 @@ impl<'a> Lower<'a> {
         let mut builder = Builder::of_shape(shape);
         let (mut specs, mut params, mut regs) = (vec![], vec![], vec![]);
         for (n, &(tensor, from)) in operands.iter().enumerate() {
-            let (index, words) = self.index(question::Operand::Number(n), &Access::broadcast(from, shape));
+            let (index, words) = self.index(IndexOf::Number(n), &Access::broadcast(from, shape));
             specs.push(Operand { scalar: self.scalar(tensor), index });
             params.extend(words);
             regs.push(builder.load(n, self.scalar(tensor)));
@@ -331,7 +331,7 @@ impl<'c, 'a> Code<'c, 'a> {
                     None => Access::broadcast(&fact.shape, self.builder.shape()),
                 };
                 let (tensor, access) = self.cx.access(id, &broadcast)?;
-                let (index, params) = self.cx.index(question::Operand::Value(id), &access);
+                let (index, params) = self.cx.index(IndexOf::Value(id), &access);
                 self.tensors.push(tensor);
                 self.index_params.extend(params);
                 self.operands.push(Operand { scalar, index });

@@ -29,7 +29,7 @@ pub(crate) struct Lower<'a> {
     pub(super) graph: &'a Graph,
     pub(super) facts: &'a Facts,
     program: &'a mut Program,
-    values: &'a mut Values,
+    values: &'a mut Located,
     pub(super) specialisation: &'a mut Specialisation,
     pub(super) asked: Asked,
     /// Tensors whose elements are computed by the kernel that reads them.
@@ -42,20 +42,20 @@ pub(crate) struct Lower<'a> {
 }
 
 /// Where the device has the values so far, by [`ValueId`].
-struct Values {
+struct Located {
     /// Row-major in a tensor of their own.
     tensors: Vec<Option<TensorId>>,
     /// The model's constants, once in each packing that was asked for.
     weights: Vec<Vec<TensorId>>,
     /// Strided in another value's tensor: copied only when a kernel does not read them so.
-    strided: Vec<Option<Strided>>,
+    strided: Vec<Option<StridedValue>>,
 }
 
-impl Values {
-    fn of(graph: &Graph) -> Values {
+impl Located {
+    fn of(graph: &Graph) -> Located {
         let count = graph.values.len();
         let (tensors, weights, strided) = (vec![None; count], vec![Vec::new(); count], vec![None; count]);
-        Values { tensors, weights, strided }
+        Located { tensors, weights, strided }
     }
 
     fn tensor(&self, id: ValueId) -> Option<TensorId> {
@@ -63,13 +63,13 @@ impl Values {
     }
 
     /// Where the value lies, if it has no tensor of its own.
-    fn strided(&self, id: ValueId) -> Option<&Strided> {
+    fn strided(&self, id: ValueId) -> Option<&StridedValue> {
         self.strided[id.index()].as_ref().filter(|_| self.tensor(id).is_none())
     }
 }
 
 #[derive(Clone)]
-struct Strided {
+struct StridedValue {
     tensor: TensorId,
     access: Access,
     /// The node that a copy is for.
@@ -91,7 +91,7 @@ pub(crate) fn lower(
         steps: Vec::with_capacity(units.len()),
         ..Program::default()
     };
-    let mut values = Values::of(graph);
+    let mut values = Located::of(graph);
     let mut unsupported = Vec::new();
     for unit in units {
         let Some(&first) = unit.nodes().next() else { continue };
@@ -139,7 +139,7 @@ fn output(
     graph: &Graph,
     facts: &Facts,
     program: &mut Program,
-    values: &mut Values,
+    values: &mut Located,
     specialisation: &mut Specialisation,
     target: &Target,
     i: usize,
@@ -504,7 +504,7 @@ impl<'a> Lower<'a> {
         }
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
         self.values.strided[output.index()] =
-            Some(Strided { tensor: of, access, label: self.unit.label.clone() });
+            Some(StridedValue { tensor: of, access, label: self.unit.label.clone() });
         if self.no_fusion {
             self.tensor(output)?;
         }
@@ -530,7 +530,7 @@ impl<'a> Lower<'a> {
         fit: impl Fn(&[Pieces]) -> bool,
     ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
-        let Some(Strided { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
+        let Some(StridedValue { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
         let (tensor, base) = (*tensor, access.base);
         if !self.may_begin(tensor, base) {
             return Ok(None);

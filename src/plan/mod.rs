@@ -25,7 +25,7 @@ pub(crate) use memory::Memory;
 pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId};
 
-pub(crate) use question::{Always, Multiple, Operand, Rank, Same, Tiling};
+pub(crate) use question::{Always, IndexOf, Multiple, Rank, Same, Tiling};
 use specialisation::Specialisation;
 
 use crate::facts::Facts;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::probe::{Probes, first_plan};
 use super::{Options, Plan, Specialisation, fusion, lower, placed};
 use crate::Result;
-use crate::facts::{FactBase, Facts, Input};
+use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::ValueId;
 use crate::kernels::Target;
 use crate::ops::Graph;
@@ -38,7 +38,7 @@ impl Planner {
     }
 
     /// The plan of a run on these inputs, which are in the graph's order.
-    pub(crate) fn plan(&self, inputs: &[Input]) -> Result<Plan> {
+    pub(crate) fn plan(&self, inputs: &[InputFact]) -> Result<Plan> {
         let facts = self.facts(inputs)?;
         let Planner { graph, base, target, options, .. } = self;
         let mut specialisation = self.specialisation.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl Planner {
     }
 
     /// Dtype and shape of every value of a run on these inputs.
-    pub(crate) fn facts(&self, inputs: &[Input]) -> Result<Facts> {
+    pub(crate) fn facts(&self, inputs: &[InputFact]) -> Result<Facts> {
         self.base.bind(&self.graph, inputs)
     }
 
@@ -63,7 +63,7 @@ impl Planner {
     }
 
     /// The values that one kernel makes and another reads: what there is to see of a run whose operators are fused.
-    pub(crate) fn handed_on(&self, inputs: &[Input]) -> Result<Vec<ValueId>> {
+    pub(crate) fn handed_on(&self, inputs: &[InputFact]) -> Result<Vec<ValueId>> {
         let (graph, facts) = (&self.graph, self.facts(inputs)?);
         let mut unit_of = vec![None; graph.nodes.len()];
         for (i, unit) in fusion::Units::of(graph, &facts, &self.options).all.iter().enumerate() {
@@ -85,7 +85,7 @@ impl Planner {
 #[cfg(any(test, feature = "internals"))]
 impl Planner {
     /// The probe sizes of the graph's open dimensions around those of `inputs`.
-    pub(crate) fn probes<'a>(&'a self, inputs: &'a [Input]) -> Probes<'a> {
+    pub(crate) fn probes<'a>(&'a self, inputs: &'a [InputFact]) -> Probes<'a> {
         Probes::new(&self.graph, &self.base, inputs)
     }
 }

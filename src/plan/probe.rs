@@ -10,9 +10,9 @@
 //! What is not found by probing costs a pipeline later, never a wrong result: each plan asks about its own sizes too
 //! ([`super::specialisation`]).
 
-use super::specialisation::{Changes, Stage};
+use super::specialisation::{Changes, Phase};
 use super::{Options, Plan, Program, Specialisation, lower, memory, placed};
-use crate::facts::{FactBase, Facts, Input};
+use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::ValueId;
 use crate::kernels::{Target, Variant};
 use crate::ops::Graph;
@@ -24,25 +24,25 @@ const MOST_OPEN: usize = 6;
 const LARGEST_STEP: i64 = 64;
 
 /// Places (input, axis) of one open dimension; those of one name are one.
-type Open = Vec<(usize, usize)>;
+type OpenDim = Vec<(usize, usize)>;
 
 /// Open dimensions that grow together, by their numbers in [`Probes::open`], and the step of each: negative where the model
 /// takes nothing larger.
-type Group = Vec<(usize, i64)>;
+type DimGroup = Vec<(usize, i64)>;
 
 /// The open dimensions of a graph's inputs, with the sizes of one run, and how far each can move.
 pub(crate) struct Probes<'a> {
     graph: &'a Graph,
     base: &'a FactBase,
-    inputs: &'a [Input],
-    open: Vec<Open>,
-    groups: Vec<Group>,
+    inputs: &'a [InputFact],
+    open: Vec<OpenDim>,
+    groups: Vec<DimGroup>,
 }
 
 /// Where open dimensions move to, counted in their steps: the `i`th leaves the remainder `remainders[i % 2]` when it is divided
 /// by `every`, and has grown by `least` steps at least. One of size 1 grows by `single` steps at most.
 #[derive(Clone, Copy)]
-struct Sizes {
+struct ProbeSizes {
     every: usize,
     remainders: [usize; 2],
     least: usize,
@@ -53,18 +53,18 @@ struct Sizes {
 ///
 /// 21 is 10101 in binary: however often it is halved, up or down, it is no multiple of 4; nor are most products of two
 /// dimensions, 21 and 42. A batch of more than 10 may be more than a device takes.
-const ODD: [Sizes; 3] = [
-    Sizes { every: 64, remainders: [21, 42], least: 0, single: 9 },
-    Sizes { every: 16, remainders: [5, 10], least: 0, single: 9 },
-    Sizes { every: 4, remainders: [1, 2], least: 0, single: 9 },
+const ODD: [ProbeSizes; 3] = [
+    ProbeSizes { every: 64, remainders: [21, 42], least: 0, single: 9 },
+    ProbeSizes { every: 16, remainders: [5, 10], least: 0, single: 9 },
+    ProbeSizes { every: 4, remainders: [1, 2], least: 0, single: 9 },
 ];
 
 /// Large sizes, from the largest to what any device takes.
-const LARGE: [Sizes; 4] = [
-    Sizes { every: 64, remainders: [42, 21], least: 64, single: 64 },
-    Sizes { every: 64, remainders: [42, 21], least: 0, single: 64 },
-    Sizes { every: 16, remainders: [10, 5], least: 0, single: 16 },
-    Sizes { every: 4, remainders: [2, 1], least: 0, single: 4 },
+const LARGE: [ProbeSizes; 4] = [
+    ProbeSizes { every: 64, remainders: [42, 21], least: 64, single: 64 },
+    ProbeSizes { every: 64, remainders: [42, 21], least: 0, single: 64 },
+    ProbeSizes { every: 16, remainders: [10, 5], least: 0, single: 16 },
+    ProbeSizes { every: 4, remainders: [2, 1], least: 0, single: 4 },
 ];
 
 /// Plans the first run of a graph. The answers that it and other sizes have in common go into `specialisation`, and the kernels
@@ -80,13 +80,13 @@ pub(super) fn first_plan(
     ODD.iter().find_map(|&sizes| lowering.probe(probes.at(sizes)));
     let mut emptied: Vec<Lowered> =
         probes.emptied().filter_map(|facts| lowering.probe(Some(facts))).collect();
-    lowering.specialisation.advance(Stage::Tiles);
+    lowering.specialisation.advance(Phase::Tiles);
     let mut first = lowering.lowered(facts)?;
     let large = LARGE.iter().find_map(|&sizes| lowering.probe(probes.at(sizes)));
     // Where large sizes cannot be probed, their tiles are chosen when they come.
-    let stage = if large.is_some() { Stage::Settled } else { Stage::Tiles };
+    let phase = if large.is_some() { Phase::Settled } else { Phase::Tiles };
     let mut others: Vec<Lowered> = large.into_iter().chain(lowering.probe(probes.least())).collect();
-    lowering.specialisation.advance(stage);
+    lowering.specialisation.advance(phase);
     loop {
         let before = lowering.specialisation.changes();
         // More tiles to choose from matter to other sizes only: the first run's own stay the best for it.
@@ -145,8 +145,8 @@ fn compiled(program: Program) -> Vec<Variant> {
     program.calls.iter().map(|call| program.variant(call)).collect()
 }
 
-fn open(graph: &Graph, base: &FactBase, inputs: &[Input]) -> Vec<Open> {
-    let mut named: Vec<(&str, Open)> = Vec::new();
+fn open(graph: &Graph, base: &FactBase, inputs: &[InputFact]) -> Vec<OpenDim> {
+    let mut named: Vec<(&str, OpenDim)> = Vec::new();
     let mut all = Vec::new();
     for (i, (id, input)) in graph.inputs.iter().zip(inputs).enumerate() {
         if base.shape_inputs(graph).any(|fixed| fixed == i) {
@@ -171,7 +171,7 @@ fn open(graph: &Graph, base: &FactBase, inputs: &[Input]) -> Vec<Open> {
 impl<'a> Probes<'a> {
     /// Finds the step of each open dimension: the least power of 2 by which the model takes it larger, or else smaller, with the
     /// others as they are.
-    pub(super) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a [Input]) -> Probes<'a> {
+    pub(super) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a [InputFact]) -> Probes<'a> {
         let open = open(graph, base, inputs);
         let mut probes = Probes { graph, base, inputs, open, groups: Vec::new() };
         let mut bound = Vec::new();
@@ -196,8 +196,8 @@ impl<'a> Probes<'a> {
     }
 
     /// The group of these dimensions, whose step may be `guess`. A model that takes a step takes two of them.
-    fn group(&self, dims: &[usize], guess: i64) -> Option<Group> {
-        let group = |step: i64| dims.iter().map(|&at| (at, step)).collect::<Group>();
+    fn group(&self, dims: &[usize], guess: i64) -> Option<DimGroup> {
+        let group = |step: i64| dims.iter().map(|&at| (at, step)).collect::<DimGroup>();
         let takes =
             |step: i64| self.moved(&group(step)).is_some_and(|inputs| self.base.takes(self.graph, &inputs));
         for sign in [1, -1] {
@@ -218,7 +218,7 @@ impl<'a> Probes<'a> {
     }
 
     /// The inputs with dimensions changed by the given numbers of elements; `None` if a size would be 0 or less.
-    fn moved(&self, moves: &[(usize, i64)]) -> Option<Vec<Input>> {
+    fn moved(&self, moves: &[(usize, i64)]) -> Option<Vec<InputFact>> {
         let mut inputs = self.inputs.to_vec();
         for &(at, by) in moves {
             for &(i, axis) in &self.open[at] {
@@ -229,7 +229,7 @@ impl<'a> Probes<'a> {
         Some(inputs)
     }
 
-    fn bind(&self, inputs: &[Input]) -> Option<Facts> {
+    fn bind(&self, inputs: &[InputFact]) -> Option<Facts> {
         self.base.bind(self.graph, inputs).ok()
     }
 
@@ -238,13 +238,13 @@ impl<'a> Probes<'a> {
         self.open[at].iter().all(|place| place.1 == 0)
     }
 
-    fn size(&self, at: usize, inputs: &[Input]) -> usize {
+    fn size(&self, at: usize, inputs: &[InputFact]) -> usize {
         self.open[at].iter().map(|&(i, axis)| inputs[i].shape[axis]).min().unwrap_or(0)
     }
 
     /// Facts at these sizes; `None` if no dimension can move, or the model does not take all at once.
-    fn at(&self, sizes: Sizes) -> Option<Facts> {
-        let Sizes { every, remainders, least, single } = sizes;
+    fn at(&self, sizes: ProbeSizes) -> Option<Facts> {
+        let ProbeSizes { every, remainders, least, single } = sizes;
         self.all(|i, size| {
             let n = (remainders[i % 2] + every - (size + least) % every) % every + least;
             if size == 1 { n.min(single) } else { n.max(1) }
@@ -254,7 +254,7 @@ impl<'a> Probes<'a> {
     /// Facts where the dimensions of every group have moved by `n` steps. `n` is given the group's number, and its first
     /// dimension's size in steps; a size of 1 is 1.
     fn all(&self, n: impl Fn(usize, usize) -> usize) -> Option<Facts> {
-        let by = |(i, group): (usize, &Group)| {
+        let by = |(i, group): (usize, &DimGroup)| {
             let size = |&(at, step): &(usize, i64)| self.size(at, self.inputs) / step.unsigned_abs() as usize;
             let alone = group.iter().any(|&(at, _)| self.size(at, self.inputs) == 1);
             let n = n(i, if alone { 1 } else { group.first().map_or(0, size) });
@@ -263,9 +263,9 @@ impl<'a> Probes<'a> {
                 self.size(at, self.inputs).saturating_sub(1) / step.unsigned_abs() as usize
             });
             let n = room.min().map_or(n, |room| n.min(room)) as i64;
-            group.iter().map(|&(at, step)| (at, step * n)).collect::<Group>()
+            group.iter().map(|&(at, step)| (at, step * n)).collect::<DimGroup>()
         };
-        let moves: Group = self.groups.iter().enumerate().flat_map(by).collect();
+        let moves: DimGroup = self.groups.iter().enumerate().flat_map(by).collect();
         if moves.is_empty() { None } else { self.bind(&self.moved(&moves)?) }
     }
 
@@ -274,7 +274,7 @@ impl<'a> Probes<'a> {
     pub(crate) fn least(&self) -> Option<Facts> {
         let mut least = None;
         for group in &self.groups {
-            let mut smaller: Vec<Input> = least.clone().unwrap_or_else(|| self.inputs.to_vec());
+            let mut smaller: Vec<InputFact> = least.clone().unwrap_or_else(|| self.inputs.to_vec());
             if self.shrink(group, 1, &mut smaller) && self.base.takes(self.graph, &smaller) {
                 least = Some(smaller);
             }
@@ -285,8 +285,8 @@ impl<'a> Probes<'a> {
     /// Facts where one dimension is 0, as a cache's is before its first entry, and all others have grown by a step: one for each
     /// dimension other than a batch that leaves something of an input and of every output.
     fn emptied(&self) -> impl Iterator<Item = Facts> {
-        let first = |group: &&Group| group.iter().all(|&(at, _)| self.is_first(at));
-        let moves: Group = self.groups.iter().flatten().copied().collect();
+        let first = |group: &&DimGroup| group.iter().all(|&(at, _)| self.is_first(at));
+        let moves: DimGroup = self.groups.iter().flatten().copied().collect();
         self.groups.iter().filter(move |group| !first(group)).filter_map(move |group| {
             let mut inputs = self.moved(&moves)?;
             self.shrink(group, 0, &mut inputs);
@@ -298,7 +298,7 @@ impl<'a> Probes<'a> {
     }
 
     /// Makes the dimensions of a group smaller by whole steps, until one has less than a step above `least`; whether any moved.
-    fn shrink(&self, group: &Group, least: usize, inputs: &mut [Input]) -> bool {
+    fn shrink(&self, group: &DimGroup, least: usize, inputs: &mut [InputFact]) -> bool {
         let elements = |step: i64| step.unsigned_abs() as usize;
         let room = |&(at, step): &(usize, i64)| self.size(at, inputs).saturating_sub(least) / elements(step);
         let times = group.iter().map(room).min().unwrap_or(0);

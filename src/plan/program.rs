@@ -23,7 +23,7 @@ impl TensorId {
 
 /// A tensor on the device, row-major.
 #[derive(Clone, Debug)]
-pub(crate) struct DeviceTensor {
+pub(crate) struct PlannedTensor {
     pub(crate) name: String,
     /// The registers that kernels load its elements into, and how those lie in memory.
     pub(crate) scalar: Scalar,
@@ -34,7 +34,7 @@ pub(crate) struct DeviceTensor {
     pub(crate) place: Place,
 }
 
-impl DeviceTensor {
+impl PlannedTensor {
     /// The register and the storage of an element.
     pub(crate) fn element(&self) -> (Scalar, Storage) {
         (self.scalar, self.storage)
@@ -163,7 +163,7 @@ pub(crate) enum OutputSource {
 /// Everything that a run dispatches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Program {
-    pub(crate) tensors: Vec<DeviceTensor>,
+    pub(crate) tensors: Vec<PlannedTensor>,
     /// Steps as lowered; emptied into `calls` when memory is laid out.
     pub(crate) steps: Vec<Step>,
     pub(crate) calls: Vec<Call>,
@@ -179,7 +179,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn tensor(&self, id: TensorId) -> &DeviceTensor {
+    pub(crate) fn tensor(&self, id: TensorId) -> &PlannedTensor {
         &self.tensors[id.index()]
     }
 
@@ -192,7 +192,7 @@ impl Program {
     ) -> TensorId {
         let shape = shape.into();
         let count = shape.iter().product();
-        self.tensors.push(DeviceTensor { name, scalar, storage, shape, count, place });
+        self.tensors.push(PlannedTensor { name, scalar, storage, shape, count, place });
         TensorId(self.tensors.len() as u32 - 1)
     }
 
@@ -209,7 +209,7 @@ impl Program {
             return Ok(());
         }
         let slots = call.kernel.slots();
-        let moves = |(tensor, slot): &(&DeviceTensor, &Slot)| {
+        let moves = |(tensor, slot): &(&PlannedTensor, &Slot)| {
             tensor.scalar == Scalar::F32 && slot.element.scalar() != Scalar::F32
         };
         let mut moved = tensors().zip(&slots).filter(moves).map(|(tensor, _)| tensor.storage);
@@ -219,7 +219,7 @@ impl Program {
 
     /// Bytes of all tensors in places that `of` accepts.
     pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
-        self.tensors.iter().filter(|tensor| of(tensor.place)).map(DeviceTensor::bytes).sum()
+        self.tensors.iter().filter(|tensor| of(tensor.place)).map(PlannedTensor::bytes).sum()
     }
 
     /// Bytes of the fault words; 0 if no kernel reports.

@@ -106,7 +106,7 @@ pub(crate) enum Tiling {
 
 /// Whose elements an index finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Operand {
+pub(crate) enum IndexOf {
     /// This value's, in fused code.
     Value(ValueId),
     /// This operand's, in code of an operator's own.
@@ -124,7 +124,7 @@ pub(super) enum Question {
     Rank(Rank),
     Tiling(Tiling),
     /// How an operand's element is found.
-    Index(Operand),
+    Index(IndexOf),
 }
 
 #[cfg(test)]

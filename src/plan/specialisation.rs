@@ -28,7 +28,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::fusion::Units;
-use super::question::{Always, Multiple, Operand, Question, Rank, Same, Tiling};
+use super::question::{Always, IndexOf, Multiple, Question, Rank, Same, Tiling};
 use super::{Lower, Options};
 use crate::facts::Facts;
 use crate::graph::NodeId;
@@ -65,8 +65,8 @@ pub(crate) struct Specialisation {
     divisors: Answers<Multiple, usize>,
     always: Answers<Always, bool>,
     ranks: Answers<Rank, usize>,
-    indices: Answers<Operand, Index>,
-    stage: Stage,
+    indices: Answers<IndexOf, Index>,
+    phase: Phase,
     changes: Changes,
     #[cfg(test)]
     order: super::order::Order,
@@ -115,7 +115,7 @@ impl<Q: Copy + PartialEq, T> Answers<Q, T> {
 
 /// What a plan may still choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum Phase {
     /// What follows from sizes. The tiles of these plans do not matter: nothing runs them.
     #[default]
     Sizes,
@@ -146,8 +146,8 @@ impl Specialisation {
         self.changes
     }
 
-    pub(super) fn advance(&mut self, stage: Stage) {
-        self.stage = stage;
+    pub(super) fn advance(&mut self, phase: Phase) {
+        self.phase = phase;
     }
 
     /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than half as long, and if the
@@ -159,14 +159,14 @@ impl Specialisation {
         cost: impl Fn((usize, usize)) -> Microseconds,
         worth: Microseconds,
     ) -> (usize, usize) {
-        if self.stage == Stage::Sizes {
+        if self.phase == Phase::Sizes {
             return best;
         }
         let tiles = self.tiles.entry(key, vec![best]);
         let least = |a: &(usize, usize), b: &(usize, usize)| cost(*a).total_cmp(&cost(*b));
         let Some(tile) = tiles.iter().copied().min_by(least) else { return best };
         let (before, now) = (cost(tile), cost(best));
-        if self.stage == Stage::Tiles && now < 0.5 * before && before - now > worth {
+        if self.phase == Phase::Tiles && now < 0.5 * before && before - now > worth {
             tiles.push(best);
             self.changes.tiles += 1;
             return best;
@@ -205,7 +205,7 @@ impl Specialisation {
         *most
     }
 
-    fn index(&mut self, key: Key<Operand>, access: &Access) -> Index {
+    fn index(&mut self, key: Key<IndexOf>, access: &Access) -> Index {
         let here = Index::of(access);
         let index = self.indices.entry(key, here);
         let wide = index.widened(access);
@@ -317,7 +317,7 @@ impl Lower<'_> {
     }
 
     /// How the elements that `access` names are found, in all plans so far, and the parameters of that here.
-    pub(crate) fn index(&mut self, operand: Operand, access: &Access) -> (Index, Vec<u32>) {
+    pub(crate) fn index(&mut self, operand: IndexOf, access: &Access) -> (Index, Vec<u32>) {
         let index = self.ask((Question::Index(operand), operand), |specialisation, key| {
             specialisation.index(key, access)
         });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{Call, Options, Place, Plan, Planner};
-use crate::facts::{Facts, Input};
+use crate::facts::{Facts, InputFact};
 use crate::graph::ValueId;
 use crate::internals::cases::{all_cases, difference, open_graph, planner};
 use crate::internals::devices::{each, of_class};
@@ -23,7 +23,7 @@ pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> Resu
     for (id, tensor) in graph.inputs.clone().iter().zip(inputs) {
         graph.values[id.index()].shape = Some(tensor.shape().iter().map(|&size| Dim::Known(size)).collect());
     }
-    let inputs: Vec<Input> = inputs.iter().cloned().map(Input::from).collect();
+    let inputs: Vec<InputFact> = inputs.iter().cloned().map(InputFact::from).collect();
     planner(&graph, target).plan(&inputs)
 }
 
@@ -64,7 +64,7 @@ proptest! {
         let target = Target { class, ..Target::FLOOR };
         let options = Options { no_fusion, ..Options::default() };
         let planner = Planner::new(Arc::new(random.graph.clone()), target, options).unwrap();
-        let inputs: Vec<Input> = random.inputs().into_iter().map(Input::from).collect();
+        let inputs: Vec<InputFact> = random.inputs().into_iter().map(InputFact::from).collect();
         let plan = planner.plan(&inputs).unwrap();
         check_memory(&plan);
         prop_assert!(plan.memory.height <= plan.memory.max_live * 102 / 100);
@@ -254,13 +254,13 @@ fn cheap_elements_are_computed_by_the_product() {
 }
 
 /// Kernels of a plan for these inputs.
-fn kernels(planner: &Planner, inputs: &[Input]) -> Vec<Kernel> {
+fn kernels(planner: &Planner, inputs: &[InputFact]) -> Vec<Kernel> {
     planner.plan(inputs).into_iter().flat_map(|plan| plan.program.calls).map(|call| call.kernel).collect()
 }
 
 /// Inputs with the shapes that facts say.
-fn of_facts(graph: &Graph, facts: &Facts, inputs: &[Input]) -> Vec<Input> {
-    let moved = |(id, input): (&ValueId, &Input)| Input {
+fn of_facts(graph: &Graph, facts: &Facts, inputs: &[InputFact]) -> Vec<InputFact> {
+    let moved = |(id, input): (&ValueId, &InputFact)| InputFact {
         shape: facts.get(*id).unwrap().shape.to_vec(),
         ..input.clone()
     };
@@ -303,7 +303,7 @@ fn a_product_has_tiles_for_one_row_and_for_many_from_the_start() {
             let plan = planner.plan(&inputs).unwrap();
             let first = &plan.program.calls[0].kernel;
             let next = others.iter().map(|&rows| {
-                let other = planner.plan(&[Input::of_shape(DType::F32, &[rows, 2048])]).unwrap().program;
+                let other = planner.plan(&[InputFact::of_shape(DType::F32, &[rows, 2048])]).unwrap().program;
                 assert_eq!(plan.program.weights, other.weights, "{class:?}: packed anew for {rows} rows");
                 let next = other.calls[0].kernel.clone();
                 let spare = plan.spare.iter().any(|spare| spare.kernel == next);
@@ -331,7 +331,7 @@ fn an_empty_cache_needs_no_other_kernels() {
     let (graph, inputs) = open_graph(&case).unwrap();
     let planner = planner(&graph, &Target::FLOOR);
     let first = planner.plan(&inputs).unwrap();
-    let empty = [[2, 0, 4], [2, 5, 4]].map(|shape| Input::of_shape(DType::F32, &shape));
+    let empty = [[2, 0, 4], [2, 5, 4]].map(|shape| InputFact::of_shape(DType::F32, &shape));
     let next = kernels(&planner, &empty);
     let known = |kernel: &Kernel| {
         first.program.calls.iter().any(|call| call.kernel == *kernel)
@@ -469,7 +469,7 @@ fn values_that_are_known_for_some_sizes_only_need_no_other_kernels() {
     let both = sketch.node("Concat", &[("axis", Attr::Int(1))], &[left, right]);
     sketch.graph.outputs.push(both);
     let planner = planner(&sketch.graph, &Target::FLOOR);
-    let of = |n: usize, m: usize| [Input::of_shape(DType::F32, &[n, m])];
+    let of = |n: usize, m: usize| [InputFact::of_shape(DType::F32, &[n, m])];
     let known = |n, m| planner.facts(&of(n, m)).unwrap().get(filled).unwrap().constant().is_some();
     assert!(!known(40, 50) && known(9, 10));
     let first = planner.plan(&of(40, 50)).unwrap();

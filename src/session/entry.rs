@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{SessionOptions, no_plans};
-use crate::facts::{self, Input as Known, Signature};
+use crate::facts::{self, InputFact, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::ValueId;
 use crate::ops::Graph;
@@ -33,7 +33,7 @@ pub(super) struct Compiled {
 
 impl Compiled {
     /// The plan to make ready for this signature.
-    pub(super) fn plan(&self, known: &[Known], signature: &Signature) -> Result<Plan> {
+    pub(super) fn plan(&self, known: &[InputFact], signature: &Signature) -> Result<Plan> {
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         match looked_at.take_if(|(of, _)| of == signature) {
             Some((_, plan)) => Ok(plan),
@@ -42,7 +42,7 @@ impl Compiled {
     }
 
     /// The plan for this signature, to look at: nothing is made on the device.
-    fn look_at(&self, known: &[Known], signature: Signature) -> Result<Plan> {
+    fn look_at(&self, known: &[InputFact], signature: Signature) -> Result<Plan> {
         let plan = self.plan(known, &signature)?;
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         *looked_at = Some((signature, plan.clone()));
@@ -93,8 +93,8 @@ impl Entry {
 
     /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
     pub(super) fn check_names(&self, inputs: &[impl Given]) -> Result<()> {
-        let size = |place: Place| inputs.get(place.input)?.shape().get(place.axis).copied();
-        let input = |place: Place| self.graph.value(self.graph.inputs[place.input]).name.clone();
+        let size = |place: InputAxis| inputs.get(place.input)?.shape().get(place.axis).copied();
+        let input = |place: InputAxis| self.graph.value(self.graph.inputs[place.input]).name.clone();
         for SameSize { first, other, name } in &self.same_sizes {
             let (Some(expected), Some(size)) = (size(*first), size(*other)) else { continue };
             if size != expected {
@@ -133,8 +133,8 @@ impl<G: Given> Ordered<G> {
     }
 
     /// What planning may know of the inputs.
-    pub(crate) fn known(&self) -> Vec<Known> {
-        let known = |given: &G| Known {
+    pub(crate) fn known(&self) -> Vec<InputFact> {
+        let known = |given: &G| InputFact {
             dtype: given.dtype(),
             shape: given.shape().to_vec(),
             value: given.value().cloned(),
@@ -223,7 +223,7 @@ fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<()
 
 /// One dimension of one of a graph's inputs.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct InputAxis {
     input: usize,
     axis: usize,
 }
@@ -231,18 +231,18 @@ struct Place {
 /// A dimension with the name of an earlier one: their sizes are equal in every run.
 #[derive(Debug)]
 struct SameSize {
-    first: Place,
-    other: Place,
+    first: InputAxis,
+    other: InputAxis,
     name: String,
 }
 
 fn same_sizes(graph: &Graph) -> Vec<SameSize> {
-    let mut firsts: HashMap<&str, Place> = HashMap::new();
+    let mut firsts: HashMap<&str, InputAxis> = HashMap::new();
     let mut same = Vec::new();
     for (input, id) in graph.inputs.iter().enumerate() {
         for (axis, dim) in graph.value(*id).shape.iter().flatten().enumerate() {
             let Dim::Symbol(name) = dim else { continue };
-            let other = Place { input, axis };
+            let other = InputAxis { input, axis };
             match firsts.get(name.as_str()) {
                 Some(&first) => same.push(SameSize { first, other, name: name.clone() }),
                 None => drop(firsts.insert(name, other)),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::entry::Entry;
 use crate::Result;
 use crate::events::{event, milliseconds};
-use crate::facts::{Input as Known, Signature};
+use crate::facts::{InputFact, Signature};
 use crate::gpu::{Account, Buffer, Costed, Executable, Frames, Gpu, Resident};
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Plans {
     pub(super) fn make(
         &self,
         entry: &Arc<Entry>,
-        known: &[Known],
+        known: &[InputFact],
         signature: Signature,
         cancelled: &AtomicBool,
     ) -> Result<Arc<Executable>> {

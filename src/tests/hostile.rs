@@ -5,11 +5,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::facts::Input;
+use crate::facts::InputFact;
 use crate::internals::cases::{all_cases, inputs_of, planner, wanted};
+use crate::internals::open::Dice;
 use crate::kernels::{Class, Target};
 use crate::ops::Attr;
-use crate::ops::case::{Case, graph_of_case, splitmix};
+use crate::ops::case::{Case, graph_of_case};
 use crate::reference;
 use crate::{DType, Tensor};
 
@@ -35,21 +36,9 @@ const NUMBERS: [i64; 16] = [
 /// What is beyond makes the reference take its time, rightly.
 const MODEST: i64 = 64;
 
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        (splitmix(&mut self.0) % n.max(1) as u64) as usize
-    }
-
-    fn number(&mut self) -> i64 {
-        NUMBERS[self.below(NUMBERS.len())]
-    }
-}
-
 /// Bends one thing; says what, and whether all its numbers are modest.
 fn bend(case: &mut Case, dice: &mut Dice) -> Option<(String, bool)> {
-    let number = dice.number();
+    let number = NUMBERS[dice.below(NUMBERS.len())];
     let modest = number.abs_diff(0) <= MODEST as u64;
     let attributes = case.attributes.len();
     let which = dice.below(attributes + 2 * case.inputs.len());
@@ -124,7 +113,7 @@ fn bend(case: &mut Case, dice: &mut Dice) -> Option<(String, bool)> {
 /// Plans the case for both classes, and runs it on the reference if that cannot take long.
 fn plan_and_run(case: &Case, modest: bool) -> crate::Result<()> {
     let (graph, inputs) = (graph_of_case(case)?, inputs_of(case));
-    let given: Vec<Input> = inputs.iter().cloned().map(Input::from).collect();
+    let given: Vec<InputFact> = inputs.iter().cloned().map(InputFact::from).collect();
     let facts = planner(&graph, &Target::FLOOR).facts(&given)?;
     let counts = graph.outputs.iter().filter_map(|&id| facts.get(id)).map(|fact| fact.count());
     let small = counts.sum::<usize>() <= 1 << 16;

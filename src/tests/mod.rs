@@ -1,6 +1,7 @@
 //! Tests that look at several rooms at once.
 
 mod hostile;
+mod names;
 mod passes;
 mod readme;
 mod rooms;

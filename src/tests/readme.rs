@@ -13,7 +13,7 @@ const END: &str = "<!-- /operators -->\n";
 
 /// Where an operator is computed; the last that some case shows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum ComputedOn {
     Reference,
     /// While planning, on the host.
     Planning,
@@ -21,27 +21,27 @@ enum Place {
 }
 
 /// Where the case is computed for a device of the floor.
-fn place(case: &Case) -> Place {
-    let Ok(graph) = graph_of_case(case) else { return Place::Reference };
+fn place(case: &Case) -> ComputedOn {
+    let Ok(graph) = graph_of_case(case) else { return ComputedOn::Reference };
     let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
     let inputs: Vec<Tensor> = given.filter_map(|(_, tensor)| tensor.clone()).collect();
     match planned(&graph, &inputs, &Target::FLOOR) {
-        Err(_) => Place::Reference,
-        Ok(plan) if plan.program.calls.is_empty() => Place::Planning,
-        Ok(_) => Place::Device,
+        Err(_) => ComputedOn::Reference,
+        Ok(plan) if plan.program.calls.is_empty() => ComputedOn::Planning,
+        Ok(_) => ComputedOn::Device,
     }
 }
 
 fn table() -> String {
-    let mut operators: BTreeMap<String, (i64, Place)> = BTreeMap::new();
+    let mut operators: BTreeMap<String, (i64, ComputedOn)> = BTreeMap::new();
     for row in rows() {
         let name =
             if row.domain.is_empty() { row.name.into() } else { format!("{}.{}", row.domain, row.name) };
-        let place = (row.cases)().iter().map(place).max().unwrap_or(Place::Reference);
+        let place = (row.cases)().iter().map(place).max().unwrap_or(ComputedOn::Reference);
         let entry = operators.entry(name).or_insert((row.opsets.0, place));
         *entry = (entry.0.min(row.opsets.0), entry.1.max(place));
     }
-    let list = |place: Place| {
+    let list = |place: ComputedOn| {
         let chosen = operators.iter().filter(|(_, (_, own))| *own == place);
         // Older models are not read.
         let first = |name: &str, since: i64| if name.contains('.') { since } else { since.max(7) };
@@ -52,9 +52,9 @@ fn table() -> String {
         operators.len()
     );
     for (place, names) in [
-        ("On the device", list(Place::Device)),
-        ("While planning, from constants and shapes", list(Place::Planning)),
-        ("On the CPU reference only", list(Place::Reference)),
+        ("On the device", list(ComputedOn::Device)),
+        ("While planning, from constants and shapes", list(ComputedOn::Planning)),
+        ("On the CPU reference only", list(ComputedOn::Reference)),
     ] {
         if !names.is_empty() {
             let (count, names) = (names.len(), names.join(", "));

@@ -9,7 +9,7 @@ const END: &str = "```\n";
 
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -21,7 +21,7 @@ fn allowed() -> Edges {
     table.lines().map(words).map(|words| (words[0].clone(), words[1..].iter().cloned().collect())).collect()
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(super) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -9,11 +9,8 @@ use crate::graph::{Value, ValueId};
 use crate::ops::{Attr, Attributes, Graph, Node, case};
 use crate::{DType, Dim, Tensor};
 
-/// What is wrong with a text.
-type Fault = String;
-
-/// A graph from its text. A constant whose elements the text leaves out gets random ones; empty lines say nothing.
-pub(crate) fn read(text: &str) -> Result<Graph, Fault> {
+/// A graph from its text, or what is wrong with the text. A constant whose elements the text leaves out gets random ones; empty lines say nothing.
+pub(crate) fn read(text: &str) -> Result<Graph, String> {
     let mut read = Read::default();
     for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         read.line(line).map_err(|fault| format!("line {}: {fault}: {line}", n + 1))?;
@@ -29,7 +26,7 @@ struct Read {
 }
 
 impl Read {
-    fn line(&mut self, line: &str) -> Result<(), Fault> {
+    fn line(&mut self, line: &str) -> Result<(), String> {
         let mut cursor = Cursor { rest: line };
         if cursor.eat("graph ") {
             let name = cursor.rest.strip_prefix('\'').and_then(|rest| rest.split_once("', "));
@@ -62,13 +59,13 @@ impl Read {
     }
 
     /// A value as a text has it, and its id if it was declared before.
-    fn named(&self, cursor: &mut Cursor) -> Result<(Value, Option<ValueId>), Fault> {
+    fn named(&self, cursor: &mut Cursor) -> Result<(Value, Option<ValueId>), String> {
         let value = cursor.value()?;
         let id = self.names.get(&value.name).copied();
         Ok((value, id))
     }
 
-    fn declared(&mut self, cursor: &mut Cursor) -> Result<ValueId, Fault> {
+    fn declared(&mut self, cursor: &mut Cursor) -> Result<ValueId, String> {
         let (value, None) = self.named(cursor)? else { return Err("declared twice".into()) };
         let name = value.name.clone();
         let id = self.graph.add_value(value);
@@ -77,7 +74,7 @@ impl Read {
     }
 
     /// `%y: float32[2] = Softmax-13(%x) { axis: -1 }  // name`
-    fn node(&mut self, cursor: &mut Cursor) -> Result<(), Fault> {
+    fn node(&mut self, cursor: &mut Cursor) -> Result<(), String> {
         let mut outputs = Vec::new();
         loop {
             outputs.push(if cursor.eat("-") { None } else { Some(self.declared(cursor)?) });
@@ -126,23 +123,23 @@ impl<'a> Cursor<'a> {
         rest.is_some()
     }
 
-    fn expect(&mut self, text: &str) -> Result<(), Fault> {
+    fn expect(&mut self, text: &str) -> Result<(), String> {
         if self.eat(text) { Ok(()) } else { Err(format!("expected '{text}' before '{}'", self.rest)) }
     }
 
-    fn end(&self) -> Result<(), Fault> {
+    fn end(&self) -> Result<(), String> {
         if self.rest.is_empty() { Ok(()) } else { Err(format!("'{}' is too much", self.rest)) }
     }
 
     /// The text before `end`, which is skipped.
-    fn until(&mut self, end: char) -> Result<&'a str, Fault> {
+    fn until(&mut self, end: char) -> Result<&'a str, String> {
         let (before, rest) = self.rest.split_once(end).ok_or(format!("expected a '{end}'"))?;
         self.rest = rest;
         Ok(before)
     }
 
     /// `%name` or `%"a name"`, and what is declared of it: `: float32[batch, 3]`.
-    fn value(&mut self) -> Result<Value, Fault> {
+    fn value(&mut self) -> Result<Value, String> {
         self.expect("%")?;
         let name = match self.rest.starts_with('"') {
             true => self.quoted()?,
@@ -172,7 +169,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// ` = [1, 2]`, or nothing of a large constant.
-    fn elements(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor, Fault> {
+    fn elements(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor, String> {
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
         let count = count.filter(|&count| count <= MAX_COUNT).ok_or("a constant is too large")?;
         if !self.eat(" = ") {
@@ -190,7 +187,7 @@ impl<'a> Cursor<'a> {
         array.to_tensor().map_err(|why| why.0)
     }
 
-    fn attributes(&mut self) -> Result<Attributes, Fault> {
+    fn attributes(&mut self) -> Result<Attributes, String> {
         let mut attributes = Vec::new();
         if self.eat(" { ") {
             while !self.eat(" }") {
@@ -205,7 +202,7 @@ impl<'a> Cursor<'a> {
         Ok(attributes.into_iter().collect())
     }
 
-    fn attribute(&mut self) -> Result<Attr, Fault> {
+    fn attribute(&mut self) -> Result<Attr, String> {
         if self.rest.starts_with('"') {
             return Ok(Attr::String(self.quoted()?));
         }
@@ -226,7 +223,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn list(&mut self) -> Result<Attr, Fault> {
+    fn list(&mut self) -> Result<Attr, String> {
         let mut strings = Vec::new();
         while self.rest.starts_with('"') {
             strings.push(self.quoted()?);
@@ -241,7 +238,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string as `{:?}` writes it.
-    fn quoted(&mut self) -> Result<String, Fault> {
+    fn quoted(&mut self) -> Result<String, String> {
         self.expect("\"")?;
         let mut text = String::new();
         loop {
@@ -255,7 +252,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn escaped(&mut self) -> Result<char, Fault> {
+    fn escaped(&mut self) -> Result<char, String> {
         let next = self.rest.chars().next().ok_or("a string has no end")?;
         self.rest = &self.rest[next.len_utf8()..];
         match next {
@@ -273,7 +270,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn dtype(name: &str) -> Result<Option<DType>, Fault> {
+fn dtype(name: &str) -> Result<Option<DType>, String> {
     if name == "?" {
         return Ok(None);
     }
@@ -281,11 +278,11 @@ fn dtype(name: &str) -> Result<Option<DType>, Fault> {
     dtype.map(Some).ok_or(format!("no dtype is called '{name}'"))
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, Fault> {
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("'{text}' is no number of the kind"))
 }
 
-fn numbers<T: FromStr>(list: &[&str]) -> Result<Vec<T>, Fault> {
+fn numbers<T: FromStr>(list: &[&str]) -> Result<Vec<T>, String> {
     list.iter().map(|text| number(text)).collect()
 }
 

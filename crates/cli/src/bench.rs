@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
-use super::{Failure, Outcome, bytes, print, print_json, process};
+use super::{Failure, Verdict, bytes, print, print_json, process};
 use sardonyx::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ const PROFILED_RUNS: usize = 5;
 
 /// Everything measured, as `--json` prints it.
 #[derive(Serialize)]
-struct Report {
+struct Measurements {
     device: String,
     /// The first run of a model on a device: planning, kernels' compilation (as far as the driver has no cache of its
     /// own) and the upload of weights.
@@ -75,7 +75,7 @@ struct DeviceWork {
     during_runs: Counters,
 }
 
-pub(super) fn main(args: &Args, json: bool) -> Outcome {
+pub(super) fn main(args: &Args, json: bool) -> Verdict {
     if args.runs == 0 {
         return Err("--runs must be at least 1".into());
     }
@@ -96,7 +96,7 @@ fn measure(
     model: &Model,
     device: &Device,
     inputs: &[(&str, &Tensor)],
-) -> Result<Report, Failure> {
+) -> Result<Measurements, Failure> {
     let before = device.counters();
     let (cold, cold_first_run_ms) = first_run(device, model, inputs)?;
     let created = device.counters() - before;
@@ -124,7 +124,7 @@ fn measure(
         true => None,
         false => Some(DeviceWork { plan: session.plan(inputs)?, created, during_runs }),
     };
-    Ok(Report {
+    Ok(Measurements {
         device: device.name(),
         cold_first_run_ms,
         warm_first_run_ms,
@@ -170,14 +170,14 @@ fn profile(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTi
     Ok(mean)
 }
 
-fn text(report: &Report, runs: usize) -> String {
+fn text(report: &Measurements, runs: usize) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write_text(&mut text, report, runs);
     text
 }
 
-fn write_text(out: &mut String, report: &Report, runs: usize) -> std::fmt::Result {
+fn write_text(out: &mut String, report: &Measurements, runs: usize) -> std::fmt::Result {
     let Latency { min, median, p90, p99 } = report.latency_ms;
     writeln!(out, "device      {}", report.device)?;
     writeln!(

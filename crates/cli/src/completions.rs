@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, Outcome, print};
+use super::{Cli, Verdict, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -11,7 +11,7 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn main(args: &Args) -> Outcome {
+pub(super) fn main(args: &Args) -> Verdict {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "sardonyx", &mut script);
     print(&String::from_utf8_lossy(&script))?;

@@ -1,9 +1,9 @@
 //! `sardonyx devices`: every adapter of the machine.
 
-use super::{Outcome, bytes, print, print_json};
+use super::{Verdict, bytes, print, print_json};
 use sardonyx::AdapterSummary;
 
-pub(super) fn main(json: bool) -> Outcome {
+pub(super) fn main(json: bool) -> Verdict {
     let adapters = sardonyx::adapters();
     if json {
         print_json(&serde_json::json!({ "adapters": adapters }))?;

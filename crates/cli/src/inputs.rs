@@ -32,27 +32,27 @@ pub(super) enum Unknown {
 }
 
 /// An input, and where it comes from.
-pub(super) struct Input {
+pub(super) struct NamedInput {
     pub(super) name: String,
     pub(super) tensor: Tensor,
     pub(super) random: bool,
 }
 
 /// The inputs as a session takes them.
-pub(super) fn named(inputs: &[Input]) -> Vec<(&str, &Tensor)> {
+pub(super) fn named(inputs: &[NamedInput]) -> Vec<(&str, &Tensor)> {
     inputs.iter().map(|input| (input.name.as_str(), &input.tensor)).collect()
 }
 
 impl InputArgs {
     /// All inputs of `model`: those of the files, and random ones for the rest that have no default.
-    pub(super) fn load(&self, model: &Model, unknown: Unknown) -> Result<Vec<Input>, Failure> {
+    pub(super) fn load(&self, model: &Model, unknown: Unknown) -> Result<Vec<NamedInput>, Failure> {
         let mut inputs = self.in_files(model)?;
         let said = self.said(model)?;
         let in_file = |info: &ValueInfo| inputs.iter().any(|input| input.name == info.name);
         if let Some((info, _)) = said.iter().find(|(info, _)| in_file(info)) {
             return Err(format!("--shape '{}': a file gives this input", info.name).into());
         }
-        let mut sizes = Sizes::default();
+        let mut sizes = NamedSizes::default();
         for info in model.inputs() {
             let given = inputs.iter().filter(|input| input.name == info.name);
             given.for_each(|input| sizes.learn(info, input.tensor.shape()));
@@ -72,7 +72,7 @@ impl InputArgs {
         check_size(&drawn)?;
         for (info, shape) in drawn {
             let tensor = random(info, &shape, self.seed)?;
-            inputs.push(Input { name: info.name.clone(), tensor, random: true });
+            inputs.push(NamedInput { name: info.name.clone(), tensor, random: true });
         }
         Ok(inputs)
     }
@@ -86,9 +86,9 @@ impl InputArgs {
         self.shape.iter().map(shape).collect()
     }
 
-    fn in_files(&self, model: &Model) -> Result<Vec<Input>, Failure> {
+    fn in_files(&self, model: &Model) -> Result<Vec<NamedInput>, Failure> {
         let dtype = |name: &str| model.inputs().iter().find(|info| info.name == name)?.dtype;
-        let given = |(name, tensor)| Input { name, tensor, random: false };
+        let given = |(name, tensor)| NamedInput { name, tensor, random: false };
         let mut inputs = Vec::new();
         if let Some(path) = &self.inputs {
             inputs.extend(numpy::read_npz(path, &dtype)?.into_iter().map(given));
@@ -125,9 +125,9 @@ fn dimensions(text: &str) -> Result<Vec<usize>, String> {
 
 /// The sizes of named dimensions: of one name, all inputs have one.
 #[derive(Default)]
-struct Sizes<'m>(HashMap<&'m str, usize>);
+struct NamedSizes<'m>(HashMap<&'m str, usize>);
 
-impl<'m> Sizes<'m> {
+impl<'m> NamedSizes<'m> {
     fn learn(&mut self, info: &'m ValueInfo, shape: &[usize]) {
         for (dim, &size) in info.shape.iter().flatten().zip(shape) {
             if let Dim::Symbol(name) = dim {

@@ -11,8 +11,8 @@ use sardonyx::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::inputs::{Input, InputArgs, Unknown, named};
-use super::{Failure, Outcome, bytes, listed, placement, print, print_json};
+use super::inputs::{InputArgs, NamedInput, Unknown, named};
+use super::{Failure, Verdict, bytes, listed, placement, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -20,7 +20,7 @@ pub(super) struct Args {
     model: PathBuf,
     /// Print the text of one stage on the model's way instead of the card.
     #[arg(long)]
-    stage: Option<Stage>,
+    stage: Option<StageName>,
     /// Plan for this device; without it, for the least that a GPU must have, and no GPU is touched.
     #[arg(long, value_name = "NAME")]
     device: Option<Select>,
@@ -29,7 +29,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Stage {
+enum StageName {
     /// What the file declares.
     Model,
     /// The graph as it was imported.
@@ -44,7 +44,7 @@ enum Stage {
     Wgsl,
 }
 
-pub(super) fn main(args: &Args, json: bool) -> Outcome {
+pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = Model::load(&args.model)?;
     let Some(stage) = args.stage else {
         let card = card(args, &model)?;
@@ -55,12 +55,12 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         return Ok(card.unsupported.is_empty());
     };
     let text = match stage {
-        Stage::Model => model.explain(sardonyx::Stage::Model)?,
-        Stage::Graph => model.explain(sardonyx::Stage::Graph)?,
-        Stage::Passes => model.explain(sardonyx::Stage::Passes)?,
-        Stage::Program => explained(args, &model, sardonyx::Stage::Program)?,
-        Stage::Memory => explained(args, &model, sardonyx::Stage::Memory)?,
-        Stage::Wgsl => explained(args, &model, sardonyx::Stage::Wgsl)?,
+        StageName::Model => model.explain(sardonyx::Stage::Model)?,
+        StageName::Graph => model.explain(sardonyx::Stage::Graph)?,
+        StageName::Passes => model.explain(sardonyx::Stage::Passes)?,
+        StageName::Program => explained(args, &model, sardonyx::Stage::Program)?,
+        StageName::Memory => explained(args, &model, sardonyx::Stage::Memory)?,
+        StageName::Wgsl => explained(args, &model, sardonyx::Stage::Wgsl)?,
     };
     match json {
         true => print_json(&json!({ "text": text }))?,
@@ -87,11 +87,11 @@ fn explained(args: &Args, model: &Model, stage: sardonyx::Stage) -> Result<Strin
 const SIZES: [usize; 4] = [1, 32, 224, 1024];
 
 /// Inputs, and what was planned for them.
-type Trial = (Vec<Input>, PlanSummary);
+type PlannedInputs = (Vec<NamedInput>, PlanSummary);
 
 /// The plan for the inputs given, or for the first of the sizes that works.
-fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<Trial>, Failure> {
-    let planned = |inputs: Vec<Input>| {
+fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<PlannedInputs>, Failure> {
+    let planned = |inputs: Vec<NamedInput>| {
         let plan = session.plan(&named(&inputs))?;
         Ok((inputs, plan))
     };

@@ -60,7 +60,7 @@ enum Command {
 }
 
 /// Whether everything that was to be checked is in order.
-type Outcome = Result<bool, Failure>;
+type Verdict = Result<bool, Failure>;
 
 /// Why a command could not do its work.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
-use super::inputs::{Input, InputArgs, Unknown, named};
-use super::{Outcome, bytes, numpy, placement, print, print_json};
+use super::inputs::{InputArgs, NamedInput, Unknown, named};
+use super::{Verdict, bytes, numpy, placement, print, print_json};
 use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(super) struct Args {
     device: DeviceArgs,
 }
 
-pub(super) fn main(args: &Args, json: bool) -> Outcome {
+pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = Model::load(&args.model)?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open()?;
@@ -49,7 +49,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
         return Ok(true);
     }
     let mut text = format!("device    {}\n", device.name());
-    for Input { name, tensor, random } in &inputs {
+    for NamedInput { name, tensor, random } in &inputs {
         text += &format!("input     {}{}\n", line(name, tensor), if *random { " (random)" } else { "" });
     }
     for (name, tensor) in &outputs {
@@ -146,7 +146,7 @@ fn json_of(name: &str, tensor: &Tensor) -> Value {
     })
 }
 
-fn with_random(input: &Input) -> Value {
+fn with_random(input: &NamedInput) -> Value {
     let mut value = json_of(&input.name, &input.tensor);
     value["random"] = input.random.into();
     value

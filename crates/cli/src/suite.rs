@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
-use super::{Failure, Outcome, print};
+use super::{Failure, Verdict, print};
 use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance};
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub(super) struct Args {
     device: DeviceArgs,
 }
 
-struct Case {
+struct SuiteCase {
     name: String,
     folder: PathBuf,
     rtol: f64,
@@ -77,10 +77,10 @@ impl End {
     }
 }
 
-pub(super) fn main(args: &Args, json: bool) -> Outcome {
+pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let list = fs::read_to_string(&args.list).map_err(|e| format!("{}: {e}", args.list.display()))?;
     let cases = list.lines().filter(|line| !line.trim().is_empty()).map(|line| case(line, &args.cases));
-    let cases = cases.collect::<Result<Vec<Case>, Failure>>()?;
+    let cases = cases.collect::<Result<Vec<SuiteCase>, Failure>>()?;
     let out = std::env::var_os("CONFORMANCE_OUT").map(PathBuf::from);
     let mut device = args.device.open()?;
     let bar = ProgressBar::new(cases.len() as u64);
@@ -110,7 +110,7 @@ pub(super) fn main(args: &Args, json: bool) -> Outcome {
     Ok(counts[3].1 == 0)
 }
 
-fn line(case: &Case, status: &str, reason: &str, json: bool) -> String {
+fn line(case: &SuiteCase, status: &str, reason: &str, json: bool) -> String {
     let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
     if json {
         format!("{}\n", json!({ "name": case.name, "status": status, "reason": reason }))
@@ -124,10 +124,10 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of an unknown kind")
 }
 
-fn case(line: &str, cases: &Path) -> Result<Case, Failure> {
+fn case(line: &str, cases: &Path) -> Result<SuiteCase, Failure> {
     let value: Value = serde_json::from_str(line).map_err(|e| format!("'{line}': {e}"))?;
     let text = |key: &str| value[key].as_str().ok_or_else(|| format!("'{line}' has no {key}"));
-    Ok(Case {
+    Ok(SuiteCase {
         name: text("name")?.into(),
         folder: cases.join(text("dir")?),
         rtol: value["rtol"].as_f64().unwrap_or(1e-3),
@@ -135,7 +135,7 @@ fn case(line: &str, cases: &Path) -> Result<Case, Failure> {
     })
 }
 
-fn run(case: &Case, device: &Device, out: Option<&Path>) -> Result<End, End> {
+fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End> {
     let model = Model::load(case.folder.join("model.onnx"))?;
     if let Some(value) = model.inputs().iter().chain(model.outputs()).find(|value| value.dtype.is_none()) {
         return Err(End::Skip(format!("'{}' is no tensor", value.name)));
@@ -202,7 +202,7 @@ fn write(folder: &Path, outputs: &Outputs) -> Result<(), End> {
 }
 
 /// Why the suite would not take `actual`, if so: dtype and shape are exact, numbers within the case's tolerance.
-fn difference(expected: &Tensor, actual: &Tensor, case: &Case) -> Option<String> {
+fn difference(expected: &Tensor, actual: &Tensor, case: &SuiteCase) -> Option<String> {
     // As the suite's own comparison: two units of bfloat16.
     let least = if expected.dtype() == DType::BF16 { 1.0 / 64.0 } else { 0.0 };
     let tolerance = Tolerance { relative: case.rtol.max(least), absolute: case.atol };

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
-use super::{Outcome, print, print_json};
+use super::{Verdict, print, print_json};
 use sardonyx::{Cause, Model, Tolerances, ValueError, Verification};
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub(super) struct Args {
 /// Rows of the table unless all are asked for.
 const WORST: usize = 20;
 
-pub(super) fn main(args: &Args, json: bool) -> Outcome {
+pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = Model::load(&args.model)?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open_gpu()?;

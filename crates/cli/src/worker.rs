@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::device::DeviceArgs;
-use super::{Failure, Outcome, numpy, print, process};
+use super::{Failure, Verdict, numpy, print, process};
 use sardonyx::{DType, Model, Outputs, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(super) struct Args {
     device: DeviceArgs,
 }
 
-pub(super) fn main(args: &Args) -> Outcome {
+pub(super) fn main(args: &Args) -> Verdict {
     let served = serve(args);
     if let Err(Failure(reason)) = &served {
         print(&format!("FAIL {}\n", json!(reason)))?;

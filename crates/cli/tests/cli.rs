@@ -22,16 +22,16 @@ use serde_json::Value;
 const STRING: i32 = 8;
 
 /// A folder that goes with the test, and the path of a model in it.
-struct Place {
+struct ModelFolder {
     folder: tempfile::TempDir,
     model: String,
 }
 
-impl Place {
-    fn of(model: &ModelProto) -> Place {
+impl ModelFolder {
+    fn of(model: &ModelProto) -> ModelFolder {
         let folder = tempfile::tempdir().unwrap();
         let model = save(folder.path(), "model", model).to_str().unwrap().to_string();
-        Place { folder, model }
+        ModelFolder { folder, model }
     }
 
     fn path(&self, name: &str) -> String {
@@ -105,7 +105,7 @@ fn devices_say_what_matters() {
 fn a_device_is_named_by_a_part_of_its_name_or_by_its_backend() {
     let name = adapter();
     let backend = json(&["devices", "--json"])["adapters"][0]["backend"].as_str().unwrap().to_string();
-    let place = Place::of(&unary("Relu", &["2"]));
+    let place = ModelFolder::of(&unary("Relu", &["2"]));
     let part: String = name.chars().take(5).collect();
     for device in [name.as_str(), &part.to_uppercase(), &part.to_lowercase(), &backend, "gpu", "auto"] {
         let ran = json(&["run", &place.model, "--device", device, "--json"]);
@@ -126,7 +126,7 @@ fn a_device_is_named_by_its_index() {
     adapter();
     let devices = json(&["devices", "--json"]);
     let adapters = devices["adapters"].as_array().unwrap();
-    let place = Place::of(&unary("Relu", &["2"]));
+    let place = ModelFolder::of(&unary("Relu", &["2"]));
     for (index, found) in adapters.iter().enumerate() {
         assert_eq!(found["index"], index);
         let ran = json(&["run", &place.model, "--device", &index.to_string(), "--json"]);
@@ -167,7 +167,7 @@ fn a_device_is_named_by_its_index() {
 #[cfg(target_os = "linux")]
 #[test]
 fn without_an_adapter_auto_says_so_in_one_line_and_gpu_says_what_to_install() {
-    let place = Place::of(&unary("Relu", &["2"]));
+    let place = ModelFolder::of(&unary("Relu", &["2"]));
     let ended = without_adapter(&["run", &place.model]);
     assert_eq!((ended.code, ended.err.lines().count()), (0, 1), "{ended:?}");
     assert!(ended.err.contains("CPU reference") && ended.err.contains("mesa-vulkan-drivers"), "{ended:?}");
@@ -234,7 +234,7 @@ fn arrays_of_every_dtype_come_back_as_they_went() {
     let real = || dtypes.iter().filter(|(descr, ..)| !descr.contains('c'));
     let inputs: Vec<(&str, i32, &[&str])> =
         real().map(|(descr, onnx, _)| (*descr, *onnx, &["3"] as &[&str])).collect();
-    let place = Place::of(&identities(&inputs));
+    let place = ModelFolder::of(&identities(&inputs));
     let arrays: Vec<(String, Vec<u8>)> =
         real().map(|(descr, _, raw)| (descr.to_string(), array(descr, false, "(3,)", raw))).collect();
     save_npz(&place.path("in.npz"), &arrays);
@@ -252,7 +252,7 @@ fn arrays_of_every_dtype_come_back_as_they_went() {
 
 #[test]
 fn arrays_in_other_orders_are_converted() {
-    let place = Place::of(&identities(&[
+    let place = ModelFolder::of(&identities(&[
         ("f", FLOAT, &["2", "3"]),
         ("b", INT64, &["2"]),
         ("z", FLOAT, &["0", "4"]),
@@ -280,7 +280,7 @@ fn arrays_in_other_orders_are_converted() {
 
 #[test]
 fn arrays_that_cannot_be_are_refused_by_name() {
-    let place = Place::of(&identities(&[("x", FLOAT, &["2"])]));
+    let place = ModelFolder::of(&identities(&[("x", FLOAT, &["2"])]));
     let refused = |bytes: Vec<u8>, why: &str| {
         let file = place.path("x.npy");
         std::fs::write(&file, bytes).unwrap();
@@ -321,7 +321,7 @@ fn names_may_have_any_characters() {
     ];
     let inputs: Vec<(&str, i32, &[&str])> =
         names.iter().map(|name| (*name, FLOAT, &["1"] as &[&str])).collect();
-    let place = Place::of(&identities(&inputs));
+    let place = ModelFolder::of(&identities(&inputs));
     let one = |i: usize| array("<f4", false, "(1,)", &(i as f32).to_le_bytes());
     let arrays: Vec<(String, Vec<u8>)> =
         names.iter().enumerate().map(|(i, name)| (name.to_string(), one(i))).collect();
@@ -355,7 +355,7 @@ fn names_may_have_any_characters() {
 
 #[test]
 fn random_inputs_follow_from_the_seed() {
-    let place = Place::of(&unary("Identity", &["rows", "3"]));
+    let place = ModelFolder::of(&unary("Identity", &["rows", "3"]));
     let y = |seed: &str, shape: &str| {
         output(&[
             "run",
@@ -388,11 +388,11 @@ fn random_inputs_follow_from_the_seed() {
 }
 
 /// `y = relu(x)` and `b = relu(a)`.
-fn two_inputs(x: &[&str], a: &[&str]) -> Place {
+fn two_inputs(x: &[&str], a: &[&str]) -> ModelFolder {
     let nodes = vec![node("Relu", &["x"], &["y"]), node("Relu", &["a"], &["b"])];
     let mut main = graph(&[], nodes, &["y", "b"]);
     main.input = vec![value("x", FLOAT, x), value("a", FLOAT, a)];
-    Place::of(&model(17, main))
+    ModelFolder::of(&model(17, main))
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn sizes_are_checked_before_data_are_made() {
     let (open, declared) = (two_inputs(&["n", "m"], &["k"]), two_inputs(&["65536", "65536"], &["2"]));
     let limit = "all inputs together may have 268435456 elements";
     let max = u64::MAX.to_string();
-    let cases: [(&Place, &[&str], &[&str]); 8] = [
+    let cases: [(&ModelFolder, &[&str], &[&str]); 8] = [
         (&open, &["x=1x2147483648", "a=1"], &["input x: float32[n, m]", "[1, 2147483648]", limit]),
         (&open, &["x=4294967296x4294967296", "a=1"], &["input x", "[4294967296, 4294967296]", limit]),
         // Each is small enough, and both are not.
@@ -434,7 +434,7 @@ fn sizes_are_checked_before_data_are_made() {
 fn strings_are_counted_as_more_than_numbers() {
     let mut main = graph(&[], vec![node("Identity", &["x"], &["y"])], &["y"]);
     main.input = vec![value("x", STRING, &["n"])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=20000000"]);
     assert_eq!(ended.code, 2);
     assert!(ended.err.contains("input x: string[n]") && ended.err.contains("16777216 strings"), "{ended:?}");
@@ -451,7 +451,7 @@ fn strings_that_numpy_would_pad_beyond_measure_are_not_written() {
     let mut main = graph(&[], vec![node("Identity", &["x"], &["y"])], &[]);
     main.initializer = vec![constant];
     main.output = vec![value("y", STRING, &["5000"])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let ended = run(&["run", &place.model, "--device", "cpu", "--outputs", &place.path("y.npz")]);
     assert_eq!(ended.code, 2);
     assert!(ended.err.contains("5000 strings of up to 60000 characters"), "{ended:?}");
@@ -476,14 +476,14 @@ fn a_model_that_takes_none_of_the_sizes_tried_has_a_card() {
     let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["a", "b", "c", "d", "e"])];
     main.initializer = vec![weights("w", &[7, 5], &[1.0; 35])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let card = json(&["inspect", &place.model, "--json"]);
     assert!(card["plan"].is_null() && card["plan_error"].as_str().unwrap().contains("MatMul"), "{card}");
 }
 
 #[test]
 fn a_run_says_what_ran_where() {
-    let place = Place::of(&models::residual());
+    let place = ModelFolder::of(&models::residual());
     let shape = ["--shape", "image=2x4x8x8", "--require-gpu"];
     let text = output(&[&["run", &place.model][..], &shape].concat());
     for word in [
@@ -521,7 +521,7 @@ fn unsupported(count: usize) -> ModelProto {
 
 #[test]
 fn the_card_lists_all_unsupported_nodes_on_one_page() {
-    let place = Place::of(&unsupported(3));
+    let place = ModelFolder::of(&unsupported(3));
     let ended = run(&["inspect", &place.model]);
     assert_eq!(ended.code, 1);
     for word in [
@@ -533,7 +533,7 @@ fn the_card_lists_all_unsupported_nodes_on_one_page() {
     ] {
         assert!(ended.out.contains(word), "{word}: {}", ended.out);
     }
-    let place = Place::of(&unsupported(300));
+    let place = ModelFolder::of(&unsupported(300));
     let ended = run(&["inspect", &place.model]);
     assert!(ended.out.contains("and 138 more") && ended.out.lines().count() <= 40, "{}", ended.out);
     let ended = run(&["inspect", &place.model, "--json"]);
@@ -557,7 +557,7 @@ fn a_node_is_unsupported_for_its_own_reasons() {
     ];
     let mut main = graph(&[], nodes, &["y"]);
     main.input = vec![value("x", FLOAT, &["2", "3"])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let ended = run(&["inspect", &place.model, "--json"]);
     let card: Value = serde_json::from_str(&ended.out).unwrap();
     let unsupported: Vec<(&str, &str)> = card["unsupported"]
@@ -579,7 +579,7 @@ fn a_node_is_unsupported_for_its_own_reasons() {
 
 #[test]
 fn the_card_says_what_becomes_of_a_model() {
-    let place = Place::of(&models::shapes());
+    let place = ModelFolder::of(&models::shapes());
     let text = output(&["inspect", &place.model, "--shape", "x=3x8"]);
     for word in [
         "opsets ai.onnx 17",
@@ -604,7 +604,7 @@ fn the_card_says_what_becomes_of_a_model() {
     let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["rows", "columns"])];
     main.initializer = vec![weights("w", &[3, 1], &[1.0; 3])];
-    let odd = Place::of(&model(17, main));
+    let odd = ModelFolder::of(&model(17, main));
     let text = output(&["inspect", &odd.model]);
     assert!(
         text.contains("columns on the left do not match 3 rows") && text.contains("--shape NAME="),
@@ -623,7 +623,7 @@ fn the_card_says_what_becomes_of_a_model() {
 #[test]
 fn verify_holds_every_node_against_the_reference() {
     adapter();
-    let place = Place::of(&models::attention());
+    let place = ModelFolder::of(&models::attention());
     let arguments = ["verify", &place.model, "--shape", "tokens=1x6x16"];
     let text = output(&arguments);
     assert!(text.contains("no divergence") && text.contains("LayerNormalization"), "{text}");
@@ -685,7 +685,7 @@ fn verify_follows_an_output_that_is_off_to_where_its_error_comes_from() {
     for (model, cause, look_at, before) in
         [(cancelling(), "accumulated", "cancel", 1e-6), (at_ties(), "flip", "quantise", 1e-6)]
     {
-        let place = Place::of(&model);
+        let place = ModelFolder::of(&model);
         std::fs::write(place.path("x.npy"), &zero).unwrap();
         let input = format!("x={}", place.path("x.npy"));
         let arguments = ["verify", &place.model, "-i", &input];
@@ -710,7 +710,7 @@ fn verify_follows_an_output_that_is_off_to_where_its_error_comes_from() {
 #[test]
 fn bench_measures_and_nothing_is_created_after_warm_up() {
     adapter();
-    let place = Place::of(&models::residual());
+    let place = ModelFolder::of(&models::residual());
     let arguments = ["bench", &place.model, "--shape", "image=2x4x8x8", "--warmup", "2", "--runs", "7"];
     let ended = run(&arguments);
     assert_eq!((ended.code, ended.err.as_str()), (0, ""), "a progress bar is for terminals");
@@ -765,7 +765,7 @@ fn bench_measures_and_nothing_is_created_after_warm_up() {
 
 #[test]
 fn the_reference_can_be_measured_too() {
-    let place = Place::of(&unary("Relu", &["4"]));
+    let place = ModelFolder::of(&unary("Relu", &["4"]));
     let report = json(&["bench", &place.model, "--device", "cpu", "--runs", "3", "--json"]);
     assert_eq!(report["wall_ms"].as_array().unwrap().len(), 3);
     assert_eq!(report.get("plan"), None);
@@ -780,13 +780,13 @@ fn tensor_file(values: &[f32]) -> Vec<u8> {
 /// A folder of cases, and a list of them: `pass` is right, `wrong` expects what is not so, `unknown` has an operator that
 /// is none, `several` has two sets of data.
 struct Suite {
-    place: Place,
+    place: ModelFolder,
     list: String,
 }
 
 impl Suite {
     fn new() -> Suite {
-        let place = Place::of(&unary("Relu", &["2"]));
+        let place = ModelFolder::of(&unary("Relu", &["2"]));
         let case = |name: &str, op_type: &str, sets: &[[f32; 2]]| {
             let folder = place.folder.path().join("node").join(name);
             for (i, expected) in sets.iter().enumerate() {
@@ -915,7 +915,7 @@ fn completions_are_printed() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let place = Place::of(&models::residual());
+    let place = ModelFolder::of(&models::residual());
     let mut child = program()
         .args(["inspect", &place.model, "--stage", "wgsl"])
         .stdout(Stdio::piped())

@@ -12,14 +12,14 @@
 use std::collections::BTreeSet;
 
 use super::Storage;
-use crate::kernels::{Element, Slot};
+use crate::kernels::{Slot, SlotElement};
 
 impl Storage {
     /// The WGSL type of what the array of a slot's binding holds.
     pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
         match (self, slot.element) {
             (Storage::Word, element) => element.wgsl(),
-            (_, Element::Vector(_)) => "vec2<u32>".into(),
+            (_, SlotElement::Vector(_)) => "vec2<u32>".into(),
             _ if slot.written => "atomic<u32>".into(),
             _ => "u32".into(),
         }
@@ -58,7 +58,7 @@ impl Storage {
         }
         let (name, register) = (&slot.name, slot.element.wgsl());
         let load = match slot.element {
-            Element::Vector(_) => {
+            SlotElement::Vector(_) => {
                 let parts =
                     ["w.x", "(w.x >> 16u)", "w.y", "(w.y >> 16u)"].map(|bits| self.decoded(bits, converts));
                 format!("  let w = {name}[i];\n  return {register}({});\n", parts.join(", "))
@@ -76,8 +76,10 @@ impl Storage {
     fn stores(self, slot: &Slot) -> String {
         let (name, word) = (&slot.name, slot.element.scalar().word());
         match slot.element {
-            Element::Vector(_) => {}
-            Element::Run(_, most) => return self.half_store(name, word) + &self.run_store(name, word, most),
+            SlotElement::Vector(_) => {}
+            SlotElement::Run(_, most) => {
+                return self.half_store(name, word) + &self.run_store(name, word, most);
+            }
             _ => return self.half_store(name, word),
         }
         let lanes = [0, 1, 2, 3].map(|lane| self.encoded(&format!("value[{lane}]")));

@@ -14,7 +14,7 @@ use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationF
 use naga::{Block, Module, Statement};
 
 use super::{Class, MAX_BINDINGS, Target, Variant};
-use crate::facts::Input;
+use crate::facts::InputFact;
 use crate::internals::cases::planner;
 use crate::internals::cases::{all_cases, inputs_of};
 use crate::ops::Graph;
@@ -175,7 +175,7 @@ fn with_prologue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
 /// The case's graph with as much behind its first output as fuses, if that is a number.
 fn with_epilogue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
     let (mut graph, mut inputs) = (graph_of_case(case).unwrap(), inputs_of(case));
-    let given: Vec<Input> = inputs.iter().cloned().map(Input::from).collect();
+    let given: Vec<InputFact> = inputs.iter().cloned().map(InputFact::from).collect();
     let facts = planner(&graph, &Target::FLOOR).facts(&given).unwrap();
     let fact = facts.get(graph.outputs[0])?;
     if fact.dtype != crate::DType::F32 || fact.count() == 0 {

@@ -7,13 +7,13 @@ use super::*;
 use crate::onnx::load;
 
 /// A folder `model/` with a model whose initializer `w` (two f32) is external, and a folder `elsewhere/` beside it.
-struct Site {
+struct ExternalFolders {
     root: tempfile::TempDir,
 }
 
-impl Site {
-    fn new(entries: &[(&str, &str)]) -> Site {
-        let site = Site { root: tempfile::tempdir().unwrap() };
+impl ExternalFolders {
+    fn new(entries: &[(&str, &str)]) -> ExternalFolders {
+        let site = ExternalFolders { root: tempfile::tempdir().unwrap() };
         fs::create_dir_all(site.folder().join("sub")).unwrap();
         fs::create_dir_all(site.elsewhere()).unwrap();
         site.write(entries);
@@ -55,7 +55,7 @@ fn data(values: &[f32]) -> Vec<u8> {
 
 #[test]
 fn data_beside_the_model_are_read() {
-    let site = Site::new(&[("location", "w.bin")]);
+    let site = ExternalFolders::new(&[("location", "w.bin")]);
     fs::write(site.folder().join("w.bin"), data(&[1.0, 2.0])).unwrap();
     assert_eq!(site.load().unwrap(), [1.0, 2.0]);
     site.write(&[("location", "./sub/w.bin"), ("offset", "4"), ("length", "8"), ("checksum", "?")]);
@@ -65,7 +65,7 @@ fn data_beside_the_model_are_read() {
 
 #[test]
 fn tensors_share_one_mapping() {
-    let site = Site::new(&[]);
+    let site = ExternalFolders::new(&[]);
     fs::write(site.folder().join("w.bin"), data(&[1.0, 2.0, 3.0, 4.0])).unwrap();
     let mut main = graph(&[], vec![node("Add", &["v", "w"], &["y"])], &["y"]);
     main.initializer = vec![
@@ -81,7 +81,7 @@ fn tensors_share_one_mapping() {
 
 #[test]
 fn paths_out_of_the_folder_are_refused() {
-    let site = Site::new(&[]);
+    let site = ExternalFolders::new(&[]);
     let secret = site.elsewhere().join("secret.bin");
     fs::write(&secret, data(&[1.0, 2.0])).unwrap();
     let absolute = secret.to_str().unwrap();
@@ -96,7 +96,7 @@ fn paths_out_of_the_folder_are_refused() {
 #[cfg(unix)]
 #[test]
 fn links_out_of_the_folder_are_refused() {
-    let site = Site::new(&[("location", "w.bin")]);
+    let site = ExternalFolders::new(&[("location", "w.bin")]);
     let secret = site.elsewhere().join("secret.bin");
     fs::write(&secret, data(&[1.0, 2.0])).unwrap();
     let inside = site.folder().join("w.bin");
@@ -114,7 +114,7 @@ fn links_out_of_the_folder_are_refused() {
 #[cfg(unix)]
 #[test]
 fn a_download_cache_links_model_and_data_alike() {
-    let site = Site::new(&[("location", "w.bin")]);
+    let site = ExternalFolders::new(&[("location", "w.bin")]);
     fs::rename(site.folder().join("m.onnx"), site.elsewhere().join("6f1e")).unwrap();
     fs::write(site.elsewhere().join("a80c"), data(&[5.0, 6.0])).unwrap();
     std::os::unix::fs::symlink("../elsewhere/6f1e", site.folder().join("m.onnx")).unwrap();
@@ -124,7 +124,7 @@ fn a_download_cache_links_model_and_data_alike() {
 
 #[test]
 fn data_that_are_not_there_are_refused() {
-    let site = Site::new(&[("location", "w.bin")]);
+    let site = ExternalFolders::new(&[("location", "w.bin")]);
     assert!(site.refused().starts_with("'w.bin' cannot be read: "));
     fs::write(site.folder().join("w.bin"), data(&[1.0])).unwrap();
     assert_eq!(site.refused(), "'w.bin' is too short: it has 4 bytes, and the tensor takes 8 from 0 on");
@@ -181,7 +181,7 @@ fn strings_cannot_be_external() {
 
 #[test]
 fn what_is_no_file_cannot_be_loaded() {
-    let site = Site::new(&[]);
+    let site = ExternalFolders::new(&[]);
     let error = load(&site.folder()).unwrap_err().to_string();
     assert_eq!(error, format!("{}: not a regular file", site.folder().display()));
     let error = load(&site.folder().join("none.onnx")).unwrap_err().to_string();

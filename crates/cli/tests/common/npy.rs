@@ -19,14 +19,14 @@ pub fn array(descr: &str, fortran: bool, shape: &str, raw: &[u8]) -> Vec<u8> {
 }
 
 /// What an `.npy` file holds.
-pub struct Entry {
+pub struct NpyFile {
     pub descr: String,
     pub fortran: bool,
     pub shape: String,
     pub raw: Vec<u8>,
 }
 
-fn parse(bytes: &[u8]) -> Entry {
+fn parse(bytes: &[u8]) -> NpyFile {
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     assert_eq!((10 + length) % 64, 0, "elements are aligned");
@@ -36,7 +36,7 @@ fn parse(bytes: &[u8]) -> Entry {
         let rest = header.split_once(key).unwrap().1;
         rest.split_once(end).unwrap().0.to_string()
     };
-    Entry {
+    NpyFile {
         descr: field("'descr': '", "'"),
         fortran: field("'fortran_order': ", ",") == "True",
         shape: field("'shape': ", ")") + ")",
@@ -57,7 +57,7 @@ pub fn save_npz(path: &str, arrays: &[(String, Vec<u8>)]) {
 }
 
 /// The entries of an `.npz` file, in their order.
-pub fn entries(path: &Path) -> Vec<(String, Entry)> {
+pub fn entries(path: &Path) -> Vec<(String, NpyFile)> {
     let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
     let count = archive.len();
     let mut read = |i: usize| {
