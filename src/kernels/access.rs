@@ -1,14 +1,18 @@
-//! How the elements of a value lie in a tensor: at a base, with a stride per dimension. What a transpose, a slice or a
-//! broadcast does to a value is another access to the same tensor, and no kernel is needed where the reader takes it.
+//! How the elements of a value lie in a tensor: at a base, with a stride for each dimension. A transpose, a slice or a
+//! broadcast makes another access to the same tensor, and needs no kernel where the reader can follow it.
 
 use crate::kernels::strided::{Dims, merge};
 
-/// Element `n` of a value, in row-major order, is the tensor's element `base + i0 * stride0 + i1 * stride1 + ...`, where
-/// `n` is `(i0, i1, ...)` over `dims` (size, stride), outermost first.
+/// Element `n` of a value, counted in row-major order, is element `base + i0 * stride0 + i1 * stride1 + ...` of the tensor.
+/// `(i0, i1, ...)` are the coordinates of `n` over `dims`, the (size, stride) of each dimension, outermost first.
+///
+/// An example: columns 1 and 2 of a row-major `[3, 4]` tensor have base 1 and dimensions (3, stride 4), (2, stride 1). Element
+/// 3 of the value has the coordinates (1, 1), and is the tensor's element 1 + 4 + 1 = 6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
     pub(crate) base: i64,
-    /// Without sizes of 1, and neighbours merged: as few as can be.
+    /// No dimension has size 1, and neighbours that one stride serves are one dimension: `[2, 3]` elements in a row are (6,
+    /// stride 1).
     pub(crate) dims: Dims,
 }
 
@@ -17,9 +21,9 @@ impl Access {
         Access { base, dims: merge(dims) }
     }
 
-    /// Of the elements of shape `from`, as broadcasting repeats them in shape `to`.
+    /// The access to a tensor of shape `from` that repeats its elements, by broadcasting, in shape `to`.
     pub(crate) fn broadcast(from: &[usize], to: &[usize]) -> Access {
-        // One number may have more axes than what it is broadcast to, all of size 1.
+        // A tensor of one element may have a higher rank than `to`; its sizes are all 1.
         let from = &from[from.len().saturating_sub(to.len())..];
         let skip = to.len() - from.len();
         let mut dims = Dims::new();
@@ -33,24 +37,24 @@ impl Access {
         Access::new(0, &dims)
     }
 
-    /// Whether the elements lie one after the other.
+    /// Whether the elements lie one after the other from the base on.
     pub(crate) fn is_dense(&self) -> bool {
         matches!(self.dims[..], [] | [(_, 1)])
     }
 
-    /// The access to a tensor that reads what this one reads of a value, where the value itself lies in the tensor as `inner`
-    /// says. `None` where that takes more than a stride per dimension.
+    /// This access is to a value, and the value lies in a tensor as `inner` says: the access to that tensor which reads the
+    /// same elements. `None` where some dimension would need more than one stride.
     ///
-    /// An example: a value of shape `[3, 2]` is the transpose of a tensor `[2, 3]`, so it lies there as `inner`: base 0 and
-    /// dimensions (3, stride 1), (2, stride 3). Its last row is this access: base 4, dimension (2, stride 1). Element 4 of the
-    /// value is its coordinates (2, 0), and so the tensor's element 2; one step along the row is one along `inner`'s second
-    /// dimension. The result: base 2, dimension (2, stride 3).
+    /// An example: a value of shape `[3, 2]` is the transpose of a tensor `[2, 3]`, so `inner` has base 0 and dimensions (3,
+    /// stride 1), (2, stride 3). This access is the value's last row: base 4, dimension (2, stride 1). Element 4 of the value
+    /// has the coordinates (2, 0), and is the tensor's element 2; a step along the row is a step along `inner`'s second
+    /// dimension. The result has base 2 and dimension (2, stride 3).
     pub(crate) fn within(&self, inner: &Access) -> Option<Access> {
         if inner.is_dense() {
             return Some(Access { base: self.base + inner.base, dims: self.dims.clone() });
         }
-        // For each inner dimension: its stride, its size, how many elements one step in it is, and the range of the
-        // coordinates that are reached.
+        // For each dimension of `inner`: its stride, its size, the number of elements between neighbours along it, and the
+        // range of coordinates that this access reaches.
         let mut digits = Vec::new();
         let mut step: i64 = 1;
         for &(size, stride) in inner.dims.iter().rev() {
@@ -79,7 +83,7 @@ impl Access {
                 if stride % digit.step != 0 {
                     return None;
                 }
-                // As many steps as there is room for in this dimension; the others are in the next one.
+                // This dimension takes the steps that it has room for; the next one takes the rest.
                 let room = digit.size / by.abs();
                 let count = if left <= room || by < 0 { left } else { room };
                 if by > 0 {
@@ -105,8 +109,9 @@ impl Access {
         Some(Access::new(base, &dims))
     }
 
-    /// The sizes and strides that make up each dimension of `shape`, whose row-major elements these are: none for a
-    /// dimension of 1, several where one stride is not enough. `None` where sizes do not divide.
+    /// The sizes and strides that make up each dimension of `shape`, where this access is to the elements of `shape` in
+    /// row-major order. A dimension of size 1 has none. A dimension has several where one stride is not enough: 32 elements
+    /// that are 8 heads of 4 may be (8, stride 12), (4, stride 1). `None` where sizes do not divide.
     pub(crate) fn split(&self, shape: &[usize]) -> Option<Vec<Vec<(usize, i64)>>> {
         let mut dims = self.dims.iter().rev().copied();
         let mut rest = (1, 0);
@@ -150,7 +155,7 @@ mod tests {
     use crate::array;
 
     impl Access {
-        /// The tensor's elements, one by one.
+        /// The index in the tensor of each element.
         fn elements(&self) -> Vec<i64> {
             let sizes: Vec<usize> = self.dims.iter().map(|dim| dim.0).collect();
             let count: usize = sizes.iter().product();
@@ -179,13 +184,13 @@ mod tests {
         let keys = transposed(&[6, 8, 4], &[0, 2, 1]).within(&heads).unwrap();
         let dims = |dims: &[(usize, i64)]| dims.iter().map(|&dim| vec![dim]).collect::<Vec<_>>();
         assert_eq!(keys.split(&[2, 3, 4, 8]), Some(dims(&[(2, 96), (3, 4), (4, 1), (8, 12)])));
-        // The heads of a row do not adjoin.
+        // The heads of one row do not adjoin in memory.
         let split = heads.split(&[2, 3, 32]);
         assert_eq!(split, Some(vec![vec![(2, 96)], vec![(3, 4)], vec![(8, 12), (4, 1)]]));
         assert_eq!(heads.split(&[4, 3, 16]), None);
     }
 
-    /// Reads shapes, permutations and ranges off `choices`: an access to as many elements as `count`.
+    /// An access to `count` elements: shapes, permutations and ranges follow from `choices`.
     fn any_access(count: usize, choices: &[u32]) -> Access {
         let mut shape = Vec::new();
         let mut rest = count;

@@ -1,5 +1,5 @@
-//! Attention: scores, softmax and weighted values of a query row in one kernel, without the matrix of scores; and that
-//! matrix where a model asks for it.
+//! Attention: one kernel computes the scores, the softmax and the weighted values of a query row, and no matrix of scores is
+//! stored. A second variant computes that matrix, where a model asks for it.
 
 use std::collections::BTreeSet;
 
@@ -11,40 +11,42 @@ use super::{Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Keys per step: as many values share one load of the query and of the accumulator.
+/// Keys that an invocation takes in one step: their scores share one load of the query, their values one load of the
+/// accumulator.
 const BLOCK: usize = 8;
 
-/// What is computed. Tensors: queries, keys, values (not for scores), mask and lengths if there are any, `stats` (not for
-/// scores before the softmax), the result. `stats` holds each row's greatest score and sum of exponentials.
+/// One attention. Tensors: queries, keys, values (absent for scores), mask and lengths if there are any, `stats` (absent for
+/// scores before the softmax), the result. `stats` holds each row's greatest score and its sum of exponentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attention {
     pub(crate) mask: Mask,
-    /// Whether each batch has its own number of keys.
+    /// Whether the number of keys differs from batch to batch.
     pub(crate) lengths: bool,
     pub(crate) softcap: bool,
-    /// Rows are whole vec4s; depths and strides count those.
+    /// Whether rows are whole vec4s; depths and strides are then counted in vec4s.
     pub(crate) vector: bool,
-    /// The matrix of scores is the result.
+    /// `Some` where the result is the matrix of scores.
     pub(crate) scores: Option<Scores>,
     pub(crate) tile: AttentionTile,
 }
 
-/// Who computes a row of values.
+/// Which invocations compute the result of a query row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AttentionTile {
-    /// An invocation, alone.
+    /// One invocation computes it alone.
     Row,
-    /// For GPUs: invocations of a workgroup, through its memory. Each keeps so many vectors of a row.
+    /// For GPUs: [`AttentionTile::LANES`] invocations share the row through workgroup memory. Each keeps `kept` vectors of it:
+    /// a row of 80 floats is 20 vectors, and 16 invocations keep 2 each.
     Shared { kept: usize },
 }
 
 impl AttentionTile {
-    /// Rows of a workgroup, invocations that share a row, and vectors that each keeps at most: what fits 16 KiB.
+    /// Rows of a workgroup, invocations that share a row, and the most vectors that each may keep: what fits 16 KiB.
     const ROWS: usize = 8;
     const LANES: usize = 16;
     const KEPT: usize = 2;
 
-    /// The tile of GPUs for rows of so many vectors, if it holds them.
+    /// The tile of GPUs for rows of `vectors` vectors, if 16 invocations can keep them.
     pub(crate) fn shared(vectors: usize) -> Option<AttentionTile> {
         let kept = vectors.div_ceil(AttentionTile::LANES).max(1);
         (kept <= AttentionTile::KEPT).then_some(AttentionTile::Shared { kept })
@@ -62,9 +64,9 @@ impl AttentionTile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Mask {
     None,
-    /// Whether the key counts.
+    /// Whether the query may see the key.
     Bool,
-    /// A number to be added to the score.
+    /// A number that is added to the score.
     Float,
 }
 
@@ -86,24 +88,25 @@ pub(crate) struct AttentionParams {
     pub(crate) group: usize,
     pub(crate) rows: usize,
     pub(crate) keys: usize,
-    /// Elements (vec4s, if the kernel is of that kind) of a key and of a value.
+    /// The length of a key and of a value, in elements, or in vec4s if the kernel is a `vector` one.
     pub(crate) depth: usize,
     pub(crate) depth_v: usize,
-    /// Strides of batch, head and row, in the same unit.
+    /// Strides of batch, head and row, in the unit of `depth`.
     pub(crate) q: [usize; 3],
     pub(crate) k: [usize; 3],
     pub(crate) v: [usize; 3],
     pub(crate) y: [usize; 3],
-    /// Strides of batch, head and row in elements, 0 where the mask broadcasts, and the length of a row.
+    /// Strides of batch, head and row in elements (0 where the mask broadcasts), and the length of a row.
     pub(crate) mask: [usize; 4],
     pub(crate) scale: f32,
     pub(crate) softcap: f32,
-    /// Keys before the first query's own.
+    /// Keys that stand before the first query's own key.
     pub(crate) past: usize,
-    /// How many keys before and after its own a query sees.
+    /// How many keys before, and after, its own key a query sees.
     pub(crate) left: usize,
     pub(crate) right: usize,
-    /// The keys of this call; calls that cover the keys in order carry `stats` and the result from one to the next.
+    /// The keys `start..end` of this call. Several calls cover all keys in order, and `stats` and the result carry what they
+    /// have accumulated from one call to the next.
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
@@ -117,7 +120,7 @@ const NAMES: &[&str] = &[
 ];
 
 impl AttentionParams {
-    /// A reach without bound.
+    /// For `left` and `right`: the query sees all keys.
     pub(crate) const UNBOUNDED: usize = 1 << 30;
 
     pub(crate) fn words(&self) -> Vec<u32> {
@@ -140,7 +143,7 @@ impl AttentionParams {
         (self.batches * self.heads * self.rows * self.keys).div_ceil(WORKGROUP)
     }
 
-    /// Keys that one call may cover without any invocation looping more often than `iterations`; 0 if there are none.
+    /// Keys that one call may cover so that no invocation does more than `iterations` iterations; 0 if not even one key fits.
     pub(crate) fn keys_per_call(&self, tile: AttentionTile, iterations: usize) -> usize {
         let (block, per_block, others) = match tile {
             AttentionTile::Row => (BLOCK, 1 + self.depth + self.depth_v, self.depth_v),

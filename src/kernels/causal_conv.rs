@@ -1,4 +1,4 @@
-//! Causal depthwise convolution that carries its last inputs from one call to the next.
+//! Causal depthwise convolution. The last inputs of a call are its state: the next call reads them before its own inputs.
 
 use std::collections::BTreeSet;
 
@@ -11,18 +11,18 @@ use super::{Slot, Spec, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Tensors: the input, weights, bias and earlier inputs if there are any, the new state if it is wanted, the result.
-/// Params: `rows` (of all batches and channels), `channels`, `length`, `taps`, then the epilogue's.
+/// Tensors: the input, weights, bias and earlier inputs if there are any, the new state if it is wanted, the result. Params:
+/// `rows` (of all batches and channels), `channels`, `length`, `taps`, then the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CausalConv {
     pub(crate) bias: bool,
     pub(crate) past: bool,
     pub(crate) state: bool,
-    /// Without operands of its own.
+    /// Has no operands of its own.
     pub(crate) epilogue: Fused,
 }
 
-/// Workgroups for this many elements of result and state together.
+/// Workgroups for `count` elements, those of the result and of the state together.
 pub(crate) fn groups(count: usize) -> usize {
     count.div_ceil(WORKGROUP)
 }

@@ -1,4 +1,4 @@
-//! Col2Im: one element of the image per invocation, which adds up the blocks that cover it, in order.
+//! Col2Im: an invocation computes one element of the image, and adds up the blocks that cover it, in order.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Sums of products over any loops: one invocation for each result, which walks through the terms of its sum.
+//! Sums of products over any loops: an invocation computes one result, and walks through the terms of its sum.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,11 @@ use super::{Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// `y[o] = epilogue(sum over terms of the product of the operands)`. Tensors: the operands, the epilogue's, y. Params:
-/// `count`, the sum's `first` and `last` terms, then for each outer and each inner axis its size and its step in each operand.
+/// `y[o] = epilogue(sum over all terms of the product of the operands)`. Tensors: the operands, the epilogue's, y. Params:
+/// `count`, the sum's terms `first..last`, then for each outer and each inner axis its size and its step in each operand.
+///
+/// An example: the einsum `ij,jk->ik` of `[2, 3]` and `[3, 4]` has the outer axes `i` (size 2, steps 3 and 0) and `k` (size 4,
+/// steps 0 and 1), and the inner axis `j` (size 3, steps 1 and 4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Contract {
     pub(crate) scalar: Scalar,
@@ -21,7 +24,7 @@ pub(crate) struct Contract {
     pub(crate) outer: usize,
     /// Axes that are summed over.
     pub(crate) inner: usize,
-    /// Whether the elements are 64-bit integers, so that sums and products that do not fit are reported.
+    /// Whether the elements are 64-bit integers: the kernel then reports a sum or a product that does not fit 32 bits.
     pub(crate) wide: bool,
     pub(crate) epilogue: Fused,
 }

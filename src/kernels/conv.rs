@@ -1,4 +1,4 @@
-//! Convolutions over one to three spatial axes, NCHW, computed where the input lies: nothing is unfolded.
+//! Convolutions over one to three spatial axes, NCHW. Kernels read the input where it lies: no unfolded copy is made.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::fused::{Fused, Prologue};
 use super::shared::{Shared, SharedLeft};
 use super::{Kernel, Slot, SlotElement, Spec, element, given, stored_rows, template, whole};
 
-/// Invocations per workgroup of the forms that are not bound to a subgroup.
+/// Invocations per workgroup of the forms that need no subgroup.
 pub(crate) const WORKGROUP: usize = 64;
 
 /// A convolution. Tensors: x, w, the prologue's, the epilogue's, y. Params: [`Conv::params`].
@@ -17,33 +17,37 @@ pub(crate) const WORKGROUP: usize = 64;
 pub(crate) struct Conv {
     pub(crate) scalar: Scalar,
     pub(crate) form: Form,
-    /// Of `x`, whose lines are planes.
+    /// The prologue of `x`, whose lines are planes: one channel of one image each.
     pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
     /// Whether neighbours are stored together.
     pub(crate) runs: bool,
 }
 
-/// What an invocation computes, and how.
+/// What an invocation computes, and how it reads weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
-    /// Any window over `rank` axes: `filters` output channels of one place. Weights: `[filters, channels, taps...]`.
+    /// Any window over `rank` axes: an invocation computes `filters` output channels of one place. Weights: `[filters,
+    /// channels, taps...]`.
     Any { rank: usize, filters: usize },
     /// Two axes, for software devices with a known subgroup size.
     Lanes(LanesForm),
-    /// Two axes, for GPUs: for each group the product of the weights, `[filters, terms]`, and the windows, `[terms, places]`.
+    /// Two axes, for GPUs: for each group, the product of the weights, `[filters, terms]`, and the windows, `[terms, places]`.
     Shared(Shared),
     /// Two axes, groups of one input channel. Weights: `[filters, taps padded to whole vectors]`.
     Depthwise(Depthwise),
 }
 
-/// A subgroup computes `rows` output channels; each lane `places` neighbours of one output row. The other numbers are those
-/// of the inner axis. Weights: `[group][filter tile][channel][kernel row][vector][lane][4]`: a lane's vectors hold the
-/// taps of filters `lane`, `lane + lanes`, ..., a tap's filters side by side.
+/// A subgroup computes `rows` output channels, and each lane `places` neighbours of one output row. `kernel`, `stride` and
+/// `dilation` are those of the inner axis. Weights: `[group][filter tile][channel][kernel row][vector][lane][4]`. The vectors
+/// of lane `l` hold the taps of filters `l`, `l + lanes`, `l + 2 * lanes`, ..., with the filters of one tap side by side.
+///
+/// An example: 8 lanes and 32 rows. Lane 1 holds filters 1, 9, 17 and 25, and each of its vectors one tap of these four. With
+/// 8 rows lane 1 holds filter 1 alone, and a vector holds four taps of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LanesForm {
     pub(crate) lanes: usize,
-    /// 1, 2, 4 or more times `lanes`.
+    /// `lanes`, `2 * lanes`, `4 * lanes`, or more.
     pub(crate) rows: usize,
     pub(crate) places: usize,
     pub(crate) kernel: usize,
@@ -53,7 +57,8 @@ pub(crate) struct LanesForm {
     pub(crate) padded: bool,
 }
 
-/// An invocation computes `rows` by `places` results of one channel.
+/// An invocation computes `rows` by `places` results of one channel: with 2 by 4, a rectangle of two output rows and four
+/// columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Depthwise {
     pub(crate) rows: usize,
@@ -65,7 +70,7 @@ pub(crate) struct Depthwise {
 }
 
 impl LanesForm {
-    /// How many of a lane's filters stand in one vector.
+    /// The number of filters whose taps share one vector: 4 filters of a lane that has 4 or more, else all of the lane's.
     pub(crate) fn low_rows(&self) -> usize {
         (self.rows / self.lanes).min(4)
     }
@@ -125,8 +130,8 @@ impl Spec for Conv {
     }
 
     fn params(&self) -> Vec<String> {
-        // `planes` is batch * groups, `filters` and `channels` are those of one group; `first..last` are terms of the sum
-        // over channels and taps.
+        // `planes` is batch * groups; `filters` and `channels` are those of one group; `first..last` are terms of the sum over
+        // channels and taps.
         let (rank, own): (usize, &[&str]) = match self.form {
             Form::Any { rank, .. } => (rank, &["first", "last", "in_size", "out_size", "taps"]),
             Form::Lanes(_) => (2, &["rows"]),
@@ -152,7 +157,7 @@ impl Spec for Conv {
     }
 
     fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
-        // An axis has input, output, kernel, stride, dilation and begin.
+        // The params of an axis are input, output, kernel, stride, dilation and begin.
         let axis =
             |first: usize| params.get(first..first + 6).and_then(|axis| <[u32; 6]>::try_from(axis).ok());
         let window = |first: usize, spec: [usize; 3]| {
@@ -212,7 +217,7 @@ impl Spec for Conv {
         };
         let load = match self.form {
             Form::Any { .. } | Form::Shared(_) => self.prologue.load_function(false),
-            // Vectors of `x` may lie in two lines: their elements are computed one by one.
+            // A vector of `x` may lie in two lines, so the prologue takes elements one by one.
             Form::Lanes(_) | Form::Depthwise(_) => String::new(),
         };
         self.prologue.function(used) + &load + &self.epilogue.function("epilogue", "e", used) + &main

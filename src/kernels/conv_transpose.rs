@@ -1,4 +1,4 @@
-//! Transposed convolutions: each result gathers the taps that reach it.
+//! Transposed convolutions: an invocation adds up the taps that reach its result.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use super::expr::Scalar;
 use super::fused::Fused;
 use super::{Slot, Spec, element, template};
 
-/// Invocations per workgroup: places of one output channel that it computes.
+/// Invocations per workgroup, each of which computes one place.
 pub(crate) const PLACES: usize = 64;
 
-/// A transposed convolution. An invocation computes `filters` output channels of one place. Tensors: x, w
-/// (`[channels, filters, taps...]`), the epilogue's, y. Params: [`ConvTranspose::params`].
+/// A transposed convolution. An invocation computes `filters` output channels of one place. Tensors: x, w (`[channels,
+/// filters, taps...]`), the epilogue's, y. Params: [`ConvTranspose::params`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvTranspose {
     /// Spatial axes.

@@ -1,5 +1,5 @@
-//! What kernels take, estimated: lowering chooses among tiles by these, and among nothing else. All are microseconds of one
-//! dispatch on an idle device, good for comparing two tiles of one kernel, not for predicting a run.
+//! Estimates of the time that kernels take. Lowering chooses among tiles by these estimates alone. Each is the time of one
+//! dispatch on an idle device, in microseconds: good for comparing two tiles of one kernel, not for predicting a run.
 //!
 //! An example: a product of 64x64x64 by tiles of 32 rows and 64 columns on 8 lanes is 2 tiles. Each takes 16 steps of 4 terms,
 //! 2,240 cycles a step, and 18,400 cycles to begin and to store: 36 microseconds at 3 GHz.
@@ -13,22 +13,23 @@ pub(crate) type Microseconds = f64;
 
 /// Cycles in a microsecond.
 const CYCLES: f64 = 3000.0;
-/// Invocations that a GPU keeps in flight before more of them take longer: of sixteen cores, a thousand each.
+/// Invocations that a GPU keeps in flight: sixteen cores with about a thousand each. More invocations take turns.
 const IN_FLIGHT: f64 = 16384.0;
 
-/// What one more dispatch takes, with the wait for the one before it.
+/// One more dispatch, with the wait for the dispatch before it.
 pub(crate) fn dispatch(class: Class) -> Microseconds {
     if class == Class::Cpu { 50.0 } else { 5.0 }
 }
 
-/// What a tile must save in a run to be worth a pipeline of its own, which takes half a second on software devices, and 50 ms on
-/// GPUs, where others are compiled beside it.
+/// What a tile must save in each run to be worth a pipeline of its own. A pipeline takes half a second on software devices,
+/// and 50 ms on GPUs, which compile several at once.
 pub(crate) fn worth_a_pipeline(class: Class) -> Microseconds {
     if class == Class::Cpu { 500.0 } else { 5.0 }
 }
 
-/// A product of `m` by `k` and `k` by `n` in registers of software devices; from the code that lavapipe makes: 11 cycles for a
-/// lane's vector load, 70 for a register's store, and code beyond the instruction cache.
+/// A product of `m` by `k` and `k` by `n` in registers of software devices. The numbers are read off the code that lavapipe
+/// makes: 11 cycles for a lane's vector load and 70 for a register's store; above 1,100 products a step, the code outgrows the
+/// instruction cache.
 pub(crate) fn lanes(tile: &gemm::LanesTile, (m, n, k): (usize, usize, usize)) -> Microseconds {
     let products = (tile.rows * tile.vectors * 16) as f64;
     let penalty = if products > 1100.0 { 1.6 } else { 1.16 };
@@ -39,8 +40,8 @@ pub(crate) fn lanes(tile: &gemm::LanesTile, (m, n, k): (usize, usize, usize)) ->
     tiles * (k.div_ceil(4) as f64 * step + stores + 500.0) / CYCLES
 }
 
-/// A convolution in registers of software devices, as [`lanes`]. `size`: filters, terms of the sum but for the kernel's columns,
-/// output rows and columns.
+/// A convolution in registers of software devices, as [`lanes`]. `size` has the filters, the terms of the sum divided by the
+/// kernel's columns, the output rows and the output columns.
 pub(crate) fn conv_lanes(
     tile: &conv::LanesForm,
     (filters, terms, height, width): (usize, usize, usize, usize),
@@ -56,22 +57,23 @@ pub(crate) fn conv_lanes(
     tiles as f64 * (terms as f64 * (loads + penalty * products) + stores + 500.0) / CYCLES
 }
 
-/// One term of an invocation's sum in workgroup memory: products, words read, and its share of the loads, each worth four
-/// products.
+/// The time in which an invocation adds up one term from workgroup memory: its products, the words that it reads there, and
+/// its share of the loads into workgroup memory, where a loaded word costs as much as four products.
 fn block_term(block: Block) -> Microseconds {
     let Block { bm, bn, tm, tn, .. } = block;
     ((tm * tn + tm + tn) as f64 + 4.0 * (bm + bn) as f64 / block.threads() as f64) / CYCLES
 }
 
-/// One term of all sums of `batches` products of `m` rows and `n` columns in workgroup memory. What fills the device `x` times
-/// takes `1 + x` times as long as one invocation alone.
+/// The time for one term of all sums of `batches` products of `m` rows and `n` columns in workgroup memory. Invocations that
+/// fill the device `x` times take `1 + x` times as long as one alone: 32,768 invocations, twice what is in flight, take three
+/// times.
 pub(crate) fn block(block: Block, m: usize, n: usize, batches: usize) -> Microseconds {
     let invocations = (block.groups(m, n) * batches * block.threads()) as f64;
     block_term(block) * (1.0 + invocations / IN_FLIGHT)
 }
 
-/// Sums of `terms` in workgroup memory on a device that they don't fill, in one piece or in `slices` that one more dispatch
-/// adds up.
+/// Sums of `terms` terms in workgroup memory, of a product that does not fill the device: in one piece, or in `slices` pieces
+/// whose results one more dispatch adds up.
 pub(crate) fn slices(block: Block, terms: usize, slices: Option<usize>) -> Microseconds {
     match slices {
         None => block_term(block) * terms as f64,
@@ -79,7 +81,7 @@ pub(crate) fn slices(block: Block, terms: usize, slices: Option<usize>) -> Micro
     }
 }
 
-/// A product over any strides: a sixteenth of a microsecond for a term of a tile, which is waited for, on 128 cores.
+/// A product over any strides: a tile waits a sixteenth of a microsecond for each term, and 128 cores work at once.
 pub(crate) fn strided(
     (m, n, k): (usize, usize, usize),
     batches: usize,
@@ -90,8 +92,9 @@ pub(crate) fn strided(
     (k * tiles * (1 + rows * columns / 8)) as f64 / 16.0 / 128.0
 }
 
-/// A product of few rows. The kernel for few rows reads the right operand once for each `rows`, at a terabyte a second; the one
-/// in workgroup memory (0 rows) has too few workgroups to read it as fast, but reads it once, and computes 20 TFLOP/s.
+/// A product of few rows. The kernel for few rows (`rows` of them) reads the right operand once for each `rows` rows, at a
+/// terabyte a second. The kernel in workgroup memory (`rows` is 0) reads it once, but at a quarter of that speed, as it has
+/// few workgroups, and computes 20 TFLOP/s.
 pub(crate) fn split((m, n, k): (usize, usize, usize), batches: usize, rows: usize) -> Microseconds {
     let size = (k * n * batches) as f64;
     let read = size * 4e-6;
@@ -101,8 +104,8 @@ pub(crate) fn split((m, n, k): (usize, usize, usize), batches: usize, rows: usiz
     }
 }
 
-/// A reduction of `rows` that are cut into `parts`, each folded by `lanes` invocations that take `each` elements one after the
-/// other, and `sharing` steps together.
+/// A reduction of `rows` rows, each cut into `parts`. Each part is folded by `lanes` invocations: an invocation takes `each`
+/// elements one after the other, then the lanes need `sharing` steps to put their values together.
 pub(crate) fn fold(
     class: Class,
     (rows, parts, lanes): (usize, usize, usize),

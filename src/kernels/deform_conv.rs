@@ -1,4 +1,4 @@
-//! Deformable convolution over two axes: each tap reads between elements, where its offset says.
+//! Deformable convolution over two axes: each tap reads between elements, at the place that its offset says.
 
 use std::collections::BTreeSet;
 
@@ -31,8 +31,9 @@ impl Spec for DeformConv {
     }
 
     fn params(&self) -> Vec<String> {
-        // `filters` are all output channels, `group_filters` and `group_channels` those of one group, `offset_channels` the
-        // input channels that share an offset; `first..last` are terms of the sum over channels and taps.
+        // `filters` counts all output channels, `group_filters` and `group_channels` the channels of one group,
+        // `offset_channels` the input channels that share an offset; `first..last` are terms of the sum over channels and
+        // taps.
         let fixed = [
             "count",
             "filters",

@@ -1,4 +1,4 @@
-//! Determinants by elimination, one matrix per invocation.
+//! Determinants by elimination: an invocation eliminates one matrix.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, template};
 
-/// Tensors: the matrices, which are overwritten, and the determinants. Params: `count` of matrices, their size `n`, and the
-/// columns `first..last` that are eliminated; those before have been.
+/// Tensors: the matrices, which are overwritten, and the determinants. Params: `count` (matrices), `n` (their size), and the
+/// columns `first..last` that this call eliminates; earlier calls have eliminated the columns before `first`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Det;
 

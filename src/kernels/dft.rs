@@ -1,6 +1,6 @@
-//! Fourier transforms, a pass for each factor of their length (decimation in frequency, Stockham's order: no bit
-//! reversal). A pass of radix `r` computes each of its results as a sum of `r` terms; a prime length is one pass, which is
-//! the definition.
+//! Fourier transforms, with one pass for each factor of the length (decimation in frequency, in Stockham's order, which needs
+//! no bit reversal). A pass of radix `r` computes each result as a sum of `r` terms. A prime length takes one pass, which is
+//! the definition of the transform. 1,000 elements take four passes, of radix 5, 5, 5 and 8.
 
 use std::collections::BTreeSet;
 
@@ -16,21 +16,22 @@ use super::{Slot, Spec, element, template};
 pub(crate) enum Signal {
     Real,
     Complex,
-    /// The first half of a spectrum whose other half is its mirror image.
+    /// The first half of a spectrum; the other half is its mirror image.
     Half,
 }
 
 /// What a pass writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Bins {
-    /// Complex numbers for the next pass, turned by its roots.
+    /// Complex numbers for the next pass, multiplied by the roots that it wants.
     Turned,
     Complex,
     Real,
 }
 
-/// Sizes of a pass. Result `(outer, j, inner)` adds up elements `start + n * inner` of the signal, where
-/// `start = outer / frames * signal + outer % frames * step + inner`.
+/// Sizes of a pass. Result `(outer, j, inner)` adds up the elements `start + n * inner` of the signal, where `start = outer /
+/// frames * signal + outer % frames * step + inner`. A signal of 400 elements in frames of 100 that begin every 50 elements
+/// has `frames` 7, `signal` 400 and `step` 50.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PassSizes {
     /// Results in all.
@@ -38,16 +39,16 @@ pub(crate) struct PassSizes {
     /// Results along the axis.
     pub(crate) bins: usize,
     pub(crate) inner: usize,
-    /// Elements that there are along the axis; beyond, there are zeros.
+    /// Elements that the signal has along the axis; the transform takes zeros for the elements beyond.
     pub(crate) used: usize,
-    /// The transform's period: roots in the table.
+    /// The transform's period, which is the number of roots in the table.
     pub(crate) length: usize,
     pub(crate) frames: usize,
     pub(crate) signal: usize,
     pub(crate) step: usize,
-    /// Terms of a result; divides `length`.
+    /// Terms of one result; a divisor of `length`.
     pub(crate) radix: usize,
-    /// The product of the radices before.
+    /// The product of the radices of earlier passes.
     pub(crate) stride: usize,
 }
 
@@ -58,9 +59,9 @@ impl PassSizes {
     }
 }
 
-/// The radices of a transform's passes: odd primes, then eights and fours while they divide what is left, then a two. The
-/// inverse takes them in the other order, as undoing the passes would. (Of ten elements, ONNX's suite expects exact zeros
-/// of the transform, and of the inverse the rounding of a pass of radix 2 before one of radix 5: both orders round alike.)
+/// The radices of a transform's passes: odd primes, then eights and fours while they divide the rest, then a two. The inverse
+/// takes them in the opposite order, as undoing the passes would. (For 10 elements, ONNX's suite expects of the transform
+/// exact zeros, and of the inverse the rounding of a pass of radix 2 before a pass of radix 5: these orders round alike.)
 pub(crate) fn radices(length: usize, inverse: bool) -> Vec<usize> {
     let mut radices = Vec::new();
     let mut rest = length.max(1);
@@ -94,8 +95,8 @@ pub(crate) fn radices(length: usize, inverse: bool) -> Vec<usize> {
     radices
 }
 
-/// Tensors: signal, table of roots, weights of a frame's elements if there are some, the epilogue's, output. Params: those
-/// of [`PassSizes`], `scale` (bits), the epilogue's.
+/// Tensors: signal, table of roots, weights of a frame's elements if there are any, the epilogue's, output. Params: those of
+/// [`PassSizes`], `scale` (bits), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Dft {
     pub(crate) signal: Signal,

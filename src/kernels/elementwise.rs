@@ -1,4 +1,4 @@
-//! Elementwise: any DAG of pointwise operators as one kernel, four consecutive result elements per invocation.
+//! Elementwise: any DAG of pointwise operators in one kernel. An invocation computes four consecutive elements of the result.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use minijinja::context;
 use super::fused::{Fused, Index};
 use super::{Kernel, Slot, Spec, element, template};
 
-/// Invocations per workgroup; measured flat from 64 to 256 on software devices.
+/// Invocations per workgroup. Software devices were equally fast from 64 to 256.
 pub(crate) const WORKGROUP: usize = 64;
 
 /// One fused elementwise kernel. Tensors: the bound operands in order, then the outputs. Params: `count`, the number of
@@ -15,7 +15,7 @@ pub(crate) const WORKGROUP: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Elementwise {
     pub(crate) fused: Fused,
-    /// The operand in whose memory output 0 lies.
+    /// The operand whose memory output 0 takes over.
     pub(crate) in_place: Option<usize>,
 }
 

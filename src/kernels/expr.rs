@@ -1,8 +1,8 @@
-//! Scalar expressions: what fused elementwise code computes for one element, as a list of instructions.
+//! Scalar expressions: the instructions by which fused code computes one element.
 //!
-//! Pointwise operators append to a [`Builder`]; the instructions become part of a kernel's spec (so two chains of the
-//! same operators share a pipeline) while constants go to the kernel's parameters (so that other numbers do not make
-//! another pipeline).
+//! Pointwise operators append instructions to a [`Builder`]. The instructions are part of a kernel's spec, so that two chains
+//! of the same operators share a pipeline. Constants are parameters of the call, so that another constant makes no other
+//! pipeline.
 
 mod kept;
 mod wide;
@@ -25,7 +25,7 @@ pub(crate) enum Scalar {
 }
 
 impl Scalar {
-    /// How values of `dtype` are computed with; `None` if the device does not compute with them.
+    /// The register that holds values of `dtype`; `None` if the device does not compute with them.
     pub(crate) fn of(dtype: DType) -> Option<Scalar> {
         use DType::*;
         Some(match dtype {
@@ -48,7 +48,7 @@ impl Scalar {
         }
     }
 
-    /// The functions of `shaders/math.wgsl` that add and multiply, and report what does not fit: of integers.
+    /// For integers: the functions of `shaders/math.wgsl` that add and multiply, and report results that do not fit 32 bits.
     pub(crate) fn checked(self) -> [&'static str; 2] {
         match self {
             Scalar::I32 => ["add_checked_i32", "mul_checked_i32"],
@@ -56,7 +56,7 @@ impl Scalar {
         }
     }
 
-    /// The WGSL type of the register outside of expressions, where bool is 0 or 1.
+    /// The WGSL type that holds the register's value outside of expressions: a bool is 0 or 1 there.
     pub(crate) fn word(self) -> &'static str {
         if self == Scalar::Bool { "u32" } else { self.wgsl() }
     }
@@ -66,25 +66,27 @@ impl Scalar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reg(u32);
 
-/// Functions of one register. WGSL's own where they keep ONNX's meaning on every driver, else from `shaders/math.wgsl`.
+/// Functions of one register: WGSL's own where every driver computes them as ONNX defines them, else those of
+/// `shaders/math.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(crate) enum Fn1 {
     Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, ExpM1, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
     Acosh, Atanh, Erf, Floor, Ceil, Round, IsNan, IsPosInf, IsNegInf, Sigmoid, Softplus,
-    /// To a power of two, as a float8e8m0 holds it: the way to round, and whether to saturate.
+    /// To a power of two, as float8e8m0 holds it: how to round, and whether to saturate.
     RoundE8m0(RoundMode, bool),
 }
 
-/// Functions of two registers of one type. `Div` of floats may be off in the last two bits, as WGSL has it; `DivRounded` is not.
+/// Functions of two registers of one type. `Div` of floats may be off in the last two bits, as WGSL allows; `DivRounded` is
+/// exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(crate) enum Fn2 {
     Add, Sub, Mul, Div, DivRounded, Rem, FMod, Pow, Min, Max, And, Or, Xor, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight,
     Equal, Less, LessOrEqual, Greater, GreaterOrEqual,
-    /// Whether the exact product, power, or number shifted left, of two integers is outside of 32 bits.
+    /// Whether the exact product, power or shifted number of two integers needs more than 32 bits.
     MulOverflows, PowOverflows, ShiftOverflows,
-    /// An integer to the power of a float, truncated.
+    /// An integer to the power of a float; the result is truncated.
     PowFloat,
 }
 
@@ -108,18 +110,19 @@ enum Instr {
     Bitcast(Scalar, Reg),
     /// Rounds or wraps to a dtype narrower than the register.
     Narrow(DType, Reg),
-    /// The value as it is, of which a compiler does not know that: see [`kept`]. The other register is 0.
+    /// The value of the first register, through a computation that a compiler cannot see through: see [`kept`]. The second
+    /// register is 0.
     Kept(Reg, Reg),
-    /// Reports the word where the condition holds: a statement.
+    /// Reports the word where the condition holds. This is a statement: nothing reads its register.
     Report {
         condition: Reg,
         word: Reg,
     },
-    /// A constant above, respectively below, all that the register's type can hold. It may be compared, and no kernel has it.
+    /// A constant above, or below, all numbers of the register's type. It can be compared with, but is in no kernel.
     Beyond(Beyond),
 }
 
-/// A finished expression; the cache key of its code.
+/// A finished expression, which is the cache key of its code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Expr {
     code: Vec<(Instr, Scalar)>,
@@ -132,21 +135,21 @@ pub(crate) struct Builder {
     code: Vec<(Instr, Scalar)>,
     params: Vec<u32>,
     shape: Shape,
-    /// Whether results are 64-bit integers, so that those that do not fit are reported.
+    /// `Some` where results are 64-bit integers: those that do not fit 32 bits are then reported.
     pub(crate) wide: Option<Wide>,
-    /// Whether an instruction needs a constant that does not fit.
+    /// Whether an instruction needs a constant that does not fit its register.
     needs_beyond: bool,
 }
 
 impl Builder {
-    /// An expression for each element of a result of this shape.
+    /// A builder of expressions for the elements of a result of this shape.
     pub(crate) fn of_shape(shape: &[usize]) -> Builder {
         Builder { shape: shape.into(), ..Builder::default() }
     }
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
         self.needs_beyond |= instr.operands().any(|reg| self.beyond(reg).is_some());
-        // Equal instructions are one: a DAG with shared parts stays one.
+        // Equal instructions share a register: a DAG with shared parts stays a DAG.
         if let Some(at) = self.code.iter().position(|(i, _)| *i == instr) {
             return Reg(at as u32);
         }
@@ -168,7 +171,7 @@ impl Builder {
         self.push(Instr::Param(index), scalar)
     }
 
-    /// A float constant. Small whole numbers and halves are written into the code, others are parameters.
+    /// A float constant. Whole numbers and halves that are small are part of the code, all others are parameters.
     pub(crate) fn f32(&mut self, value: f32) -> Reg {
         let plain = [0.0, 0.5, 1.0, 2.0, 3.0, 6.0, -1.0].contains(&value)
             && !(value == 0.0 && value.is_sign_negative());
@@ -178,12 +181,12 @@ impl Builder {
         }
     }
 
-    /// A float that follows from shapes: always a parameter.
+    /// A float that follows from shapes: always a parameter, as another shape needs another.
     pub(crate) fn shape_f32(&mut self, value: f32) -> Reg {
         self.param(Scalar::F32, value.to_bits())
     }
 
-    /// A constant of register type `scalar`: `value` rounded to it.
+    /// `value`, rounded to a constant of register type `scalar`.
     pub(crate) fn constant(&mut self, scalar: Scalar, value: f64) -> Reg {
         match scalar {
             Scalar::F32 => self.f32(value as f32),
@@ -193,7 +196,7 @@ impl Builder {
         }
     }
 
-    /// Whether an instruction so far reports.
+    /// Whether the instructions so far include a report.
     pub(crate) fn reports(&self) -> bool {
         self.code.iter().any(|(instr, _)| matches!(instr, Instr::Report { .. }))
     }
@@ -265,7 +268,7 @@ impl Builder {
         self.push(Instr::Select { condition, yes, no }, scalar)
     }
 
-    /// The register's value in another type: floats truncate toward zero, "not zero" is true.
+    /// The register's value as another type: floats are truncated toward zero, and every number but 0 is true.
     pub(crate) fn convert(&mut self, x: Reg, to: Scalar) -> Reg {
         if self.scalar(x) == to {
             return x;
@@ -276,7 +279,7 @@ impl Builder {
         self.push(Instr::Convert(to, x), to)
     }
 
-    /// The register's bits in another type.
+    /// The register's bits as another type.
     pub(crate) fn bitcast(&mut self, x: Reg, to: Scalar) -> Reg {
         if self.scalar(x) == to {
             return x;
@@ -287,7 +290,7 @@ impl Builder {
         self.push(Instr::Bitcast(to, x), to)
     }
 
-    /// The value rounded or wrapped to what `dtype` can hold.
+    /// The value rounded or wrapped to a number that `dtype` can hold.
     pub(crate) fn narrow(&mut self, x: Reg, dtype: DType) -> Reg {
         use DType::*;
         match dtype {
@@ -300,13 +303,13 @@ impl Builder {
         }
     }
 
-    /// The value as an operator's result of type `dtype`: narrowed, but for float16 and bfloat16, which keep f32 precision until they
-    /// are stored.
+    /// The value as an operator's result of type `dtype`. It is narrowed, except to float16 and bfloat16: these keep float32
+    /// precision until they are stored.
     pub(crate) fn result(&mut self, x: Reg, dtype: DType) -> Reg {
         if matches!(dtype, DType::F16 | DType::BF16) { x } else { self.narrow(x, dtype) }
     }
 
-    /// The expression that computes `outputs`, and its parameters as words.
+    /// The expression that computes `outputs`, and the words of its parameters.
     pub(crate) fn finish(self, outputs: Vec<Reg>) -> (Expr, Vec<u32>) {
         Expr { code: self.code, outputs }.kept(self.params)
     }
@@ -329,7 +332,7 @@ impl Instr {
         operands.into_iter().flatten()
     }
 
-    /// The same instruction of other registers: of `to(r)` instead of `r`.
+    /// The same instruction over other registers: `to(r)` takes the place of `r`.
     fn moved(self, to: impl Fn(Reg) -> Reg) -> Instr {
         match self {
             Instr::One(f, x) => Instr::One(f, to(x)),
@@ -348,12 +351,13 @@ impl Instr {
 }
 
 impl Expr {
-    /// Whether some values are reported: then the kernel that computes the expression has the fault words.
+    /// Whether the expression reports: the kernel that computes it then has the fault words.
     pub(crate) fn reports(&self) -> bool {
         self.code.iter().any(|(instr, _)| matches!(instr, Instr::Report { .. }))
     }
 
-    /// The same, where no driver simplifies floats as if they were real numbers, and its parameters: see [`kept`].
+    /// The same expression, changed so that no driver simplifies floats as if they were real numbers, and its parameters: see
+    /// [`kept`].
     pub(crate) fn kept(&self, params: Vec<u32>) -> (Expr, Vec<u32>) {
         kept::kept(self, params)
     }
@@ -368,11 +372,11 @@ impl Expr {
         self.outputs.iter().map(|r| self.code[r.0 as usize].1).collect()
     }
 
-    /// This expression, where operand `i` is what `inner` computes. The parameters of `inner` come first.
+    /// This expression with the results of `inner` as operand `i`. The parameters of `inner` come first.
     pub(crate) fn of(&self, i: usize, inner: &Expr) -> Expr {
         let params = inner.param_count() as u32;
         let mut code = inner.code.clone();
-        // Where each register of this expression is now.
+        // The register in the new expression of each register of this one.
         let mut registers: Vec<Reg> = Vec::with_capacity(self.code.len());
         for (instr, scalar) in &self.code {
             let at = |reg: Reg| registers[reg.0 as usize];
@@ -391,7 +395,7 @@ impl Expr {
         Expr { code, outputs }
     }
 
-    /// The same expression of other operands: of `to(i)` instead of operand `i`.
+    /// The same expression over other operands: `to(i)` takes the place of operand `i`.
     pub(crate) fn renamed(&self, to: impl Fn(usize) -> usize) -> Expr {
         let code = self.code.iter().map(|&(instr, scalar)| match instr {
             Instr::Load(i) => (Instr::Load(to(i as usize) as u32), scalar),
@@ -410,9 +414,10 @@ impl Expr {
         self.code.iter().filter(|(i, _)| matches!(i, Instr::Param(_))).count()
     }
 
-    /// WGSL statements that compute the outputs, and the outputs as words. `load(i)` is operand `i`'s value,
-    /// `param(i)` parameter `i` as u32, `index` the element's linear index, `exists` whether there is such an element; all are
-    /// WGSL expressions. `used` collects the functions of `shaders/math.wgsl` that the statements call.
+    /// WGSL statements that compute the outputs, and for each output an expression of its word. The arguments are WGSL
+    /// expressions: `load(i)` is the value of operand `i`, `param(i)` parameter `i` as u32, `index` the element's linear
+    /// index, and `exists` tells whether the result has that element. `used` collects the functions of `shaders/math.wgsl`
+    /// that the statements call.
     pub(crate) fn wgsl(
         &self,
         load: impl Fn(usize) -> String,
@@ -501,7 +506,7 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
         Fn1::IsNegInf => return format!("(bitcast<u32>({x}) == 0xff800000u)"),
         Fn1::Sigmoid => return call("sigmoid", &x, used),
         Fn1::RoundE8m0(mode, saturate) => {
-            // The least fraction that rounds up.
+            // The smallest fraction that rounds up.
             let from: u32 = match mode {
                 RoundMode::Up => 1,
                 RoundMode::Nearest => 1 << 22,
@@ -576,7 +581,7 @@ fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static
     match (from, to) {
         (Scalar::F32, Scalar::I32) => call("f32_to_i32", &x, used),
         (Scalar::F32, Scalar::U32) => call("f32_to_u32", &x, used),
-        // NaN is "not zero", and x != 0.0 is false for it on some drivers.
+        // NaN is "not zero", but on some drivers x != 0.0 is false for it.
         (Scalar::F32, Scalar::Bool) => format!("((bitcast<u32>({x}) & 0x7fffffffu) != 0u)"),
         (Scalar::Bool, _) => format!("select({0}(0), {0}(1), {x})", to.wgsl()),
         (_, Scalar::Bool) => format!("({x} != {}(0))", from.wgsl()),

@@ -1,4 +1,5 @@
-//! Fused code: an expression with its operands, and how each operand's element is found from the result's.
+//! Fused code: an expression with its operands, and how the index of each operand's element follows from the index of the
+//! result's.
 
 use std::collections::BTreeSet;
 
@@ -6,28 +7,28 @@ use super::expr::{Expr, Scalar};
 use super::{Slot, element};
 use crate::kernels::Access;
 
-/// How an operand's element index follows from the result's linear index.
+/// How the index of an operand's element follows from the linear index of the result's element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Index {
-    /// No operand in memory: the value that the surrounding kernel has just computed.
+    /// No index: the operand is the value that the surrounding kernel has just computed.
     Anchor,
-    /// The same index.
+    /// The result's index.
     Linear,
     /// Always element 0.
     Single,
-    /// `(index / inner) % length`: a vector along one axis.
+    /// `(index / inner) % length`. A bias of 5 channels on `[2, 5, 4, 4]` has `inner` 16 and `length` 5.
     Axis,
-    /// The row, respectively column, of the surrounding matrix kernel.
+    /// The row, or the column, of the surrounding matrix kernel.
     Row,
     Column,
-    /// Any strides, over this many collapsed dimensions.
+    /// A base of 0 and any strides, over this number of dimensions, after merging.
     Strided(u8),
-    /// The same, from a base on.
+    /// Like `Strided`, from a base on.
     Offset(u8),
 }
 
 impl Index {
-    /// The simplest for elements that lie so.
+    /// The simplest index for elements that lie as `access` says.
     pub(crate) fn of(access: &Access) -> Index {
         match access.dims[..] {
             _ if access.base != 0 => Index::Offset(access.dims.len() as u8),
@@ -38,16 +39,16 @@ impl Index {
         }
     }
 
-    /// The simplest that does for these elements too.
+    /// The simplest index that serves everything that this one serves, and `access` too.
     pub(crate) fn widened(self, access: &Access) -> Index {
         let (here, rank) = (Index::of(access), access.dims.len() as u8);
         match (self, here) {
-            // A single element is found by all.
+            // Every index finds a single element.
             _ if access.base == 0 && rank == 0 => self,
             (Index::Offset(before), _) => Index::Offset(before.max(rank)),
             (Index::Strided(before), Index::Offset(_)) => Index::Offset(before.max(rank)),
             (Index::Strided(before), _) => Index::Strided(before.max(rank)),
-            // A vector along an axis has three dimensions at most.
+            // An index along one axis has at most three dimensions.
             (Index::Axis, Index::Strided(_)) => Index::Strided(rank.max(3)),
             (Index::Axis, Index::Offset(_)) => Index::Offset(rank.max(3)),
             (_, Index::Strided(_) | Index::Offset(_)) => here,
@@ -56,11 +57,11 @@ impl Index {
         }
     }
 
-    /// Whether the index, with its [`Index::words`], finds elements that lie so.
+    /// Whether this index, with parameters from [`Index::words`], finds elements that lie as `access` says.
     pub(crate) fn serves(self, access: &Access) -> bool {
         let (here, rank) = (Index::of(access), access.dims.len());
         match self {
-            // Nothing but element 0.
+            // There is only element 0.
             _ if access.base == 0 && rank == 0 => true,
             Index::Axis => matches!(here, Index::Axis | Index::Linear | Index::Single),
             Index::Strided(most) => access.base == 0 && rank <= usize::from(most),
@@ -69,7 +70,7 @@ impl Index {
         }
     }
 
-    /// The parameters of the index for elements that lie so, which it serves.
+    /// The parameters with which this index finds elements that lie as `access` says. It must serve them.
     pub(crate) fn words(self, access: &Access) -> Vec<u32> {
         let strided = |rank: u8| {
             let before = usize::from(rank).saturating_sub(access.dims.len());
@@ -90,7 +91,7 @@ impl Index {
         }
     }
 
-    /// Names of the parameters that the index computation reads, for an operand called `name`.
+    /// Names of the parameters of the index, for an operand called `name`.
     pub(crate) fn params(self, name: &str) -> Vec<String> {
         match self {
             Index::Axis => vec![format!("{name}_inner"), format!("{name}_length")],
@@ -113,7 +114,7 @@ pub(crate) struct Operand {
     pub(crate) index: Index,
 }
 
-/// An expression over operands; part of a kernel's cache key.
+/// An expression over operands. It is part of a kernel's cache key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fused {
     pub(crate) expr: Expr,
@@ -121,17 +122,17 @@ pub(crate) struct Fused {
 }
 
 impl Fused {
-    /// Operands that lie in memory, with their place in `operands`.
+    /// The operands that lie in memory, with their numbers in `operands`.
     pub(crate) fn bound(&self) -> impl Iterator<Item = (usize, &Operand)> {
         self.operands.iter().enumerate().filter(|(_, o)| o.index != Index::Anchor)
     }
 
-    /// The bindings of the operands that lie in memory, for a kernel whose epilogue this is.
+    /// The bindings of the operands that lie in memory, where this is a kernel's epilogue.
     pub(crate) fn slots(&self, prefix: &str) -> Vec<Slot> {
         self.bound().map(|(i, o)| Slot::read(format!("{prefix}{i}"), element(o.scalar, false))).collect()
     }
 
-    /// The register type of the one output of an epilogue.
+    /// The register type of an epilogue's only output.
     pub(crate) fn output(&self) -> Scalar {
         self.expr.output_scalars().first().copied().unwrap_or(Scalar::F32)
     }
@@ -141,7 +142,7 @@ impl Fused {
         self.operands.iter().find(|o| o.index == Index::Anchor).map_or(Scalar::F32, |o| o.scalar)
     }
 
-    /// Names of the parameters, in the order in which a call gives them: first each operand's, then the expression's.
+    /// Names of the parameters, in the order of a call's params: each operand's, then the expression's.
     pub(crate) fn params(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<String> =
             self.bound().flat_map(|(i, o)| o.index.params(&format!("{prefix}{i}"))).collect();
@@ -149,7 +150,7 @@ impl Fused {
         names
     }
 
-    /// WGSL functions that find an operand's index where that takes more than an expression.
+    /// WGSL functions that compute operands' indices, for those that take more than an expression.
     pub(crate) fn index_functions(&self, prefix: &str) -> String {
         let mut text = String::new();
         for (i, operand) in self.bound() {
@@ -184,8 +185,8 @@ impl Fused {
         }
     }
 
-    /// A WGSL function `name(value, o, row, column)` that computes the one output for the result's element `o`, where
-    /// the anchor's value is `value`, with the index functions it needs.
+    /// A WGSL function `name(value, o, row, column)` that computes the only output for element `o` of the result, where
+    /// `value` is the anchor's value; and the index functions that it calls.
     pub(crate) fn function(&self, name: &str, prefix: &str, used: &mut BTreeSet<&'static str>) -> String {
         let load = |i: usize| match self.operands[i].index {
             Index::Anchor => "value".into(),
@@ -202,13 +203,14 @@ impl Fused {
     }
 }
 
-/// Fused code at the beginning of a kernel, if there is any: what computes each element that the kernel reads of one operand,
-/// of the element that lies in memory instead, the anchor.
+/// Fused code at the beginning of a kernel, if the kernel has any. The kernel reads an operand's elements through it: each is
+/// computed from the element that lies in memory in its place, the anchor. In `MatMul(x * s, w)` the product's kernel loads
+/// `x` (the anchor) and computes `x * s`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Prologue(Option<(&'static str, Fused)>);
 
 impl Prologue {
-    /// Of the operand with this binding.
+    /// The prologue of the operand with this binding.
     pub(crate) fn of(operand: &'static str, fused: Fused) -> Prologue {
         Prologue(Some((operand, fused)))
     }
@@ -217,22 +219,22 @@ impl Prologue {
         self.0.is_none()
     }
 
-    /// The operand's binding; "" if there is no prologue.
+    /// The binding of the operand that has the prologue; "" if none has.
     pub(crate) fn operand(&self) -> &'static str {
         self.0.as_ref().map_or("", |(operand, _)| operand)
     }
 
-    /// The bindings of its other operands.
+    /// The bindings of the prologue's other operands.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         self.0.iter().flat_map(|(_, fused)| fused.slots("q")).collect()
     }
 
-    /// Names of the parameters, in the order in which a call gives them.
+    /// Names of the parameters, in the order of a call's params.
     pub(crate) fn params(&self) -> Vec<String> {
         self.0.iter().flat_map(|(_, fused)| fused.params("q")).collect()
     }
 
-    /// What lies in memory as operand `name`, which the kernel computes with as `scalar`.
+    /// The register type of the elements in memory of binding `name`, if the kernel computes with `scalar`.
     pub(crate) fn scalar(&self, name: &str, scalar: Scalar) -> Scalar {
         match &self.0 {
             Some((operand, fused)) if *operand == name => fused.anchor(),
@@ -240,13 +242,14 @@ impl Prologue {
         }
     }
 
-    /// A WGSL function `prologue(value, o, row, column)` for element `o`, which is in `column` of the memory's line `row`.
+    /// A WGSL function `prologue(value, o, row, column)` for element `o`, which lies in line `row` of memory, at `column`.
     pub(crate) fn function(&self, used: &mut BTreeSet<&'static str>) -> String {
         self.0.iter().map(|(_, fused)| fused.function("prologue", "q", used)).collect()
     }
 
-    /// A WGSL function `load_NAME(i, row, column)` for the binding's element `i`. If those are vectors, it is four elements of
-    /// line `row` from `column` on, which `prologue_vector(v, o, row, column)` makes of those in memory.
+    /// A WGSL function `load_NAME(i, row, column)` of element `i` of the binding. Where the binding holds vectors, it returns
+    /// the four elements of line `row` from `column` on, which the function `prologue_vector(v, o, row, column)` computes from
+    /// a vector of memory.
     pub(crate) fn load_function(&self, vectors: bool) -> String {
         let Some((operand, fused)) = &self.0 else { return String::new() };
         let (word, anchor) = (fused.output().word(), fused.anchor().word());

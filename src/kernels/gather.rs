@@ -1,5 +1,5 @@
-//! Gathers: elements and slices picked by indices that lie in memory. Indices below zero count from the back; one that is
-//! out of range is reported, and taken for the nearest that is not.
+//! Gathers: elements and slices at indices that lie in memory. A negative index counts from the end. An index that is out of
+//! range is reported, and the nearest valid one is taken in its place.
 
 use std::collections::BTreeSet;
 
@@ -17,12 +17,12 @@ pub(crate) fn groups(count: usize) -> usize {
 }
 
 /// Copies slices of `inner` elements that tuples of indices name: `y[b][n] = x[b][tuple n]`. Tensors: data, indices, output.
-/// Params: `count` (elements written), `inner`, `entries` (tuples per `b`), then the size of each axis that is indexed.
+/// Params: `count` (elements written), `inner`, `entries` (tuples for each `b`), then the size of each axis that is indexed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Gather {
     /// Indices in a tuple.
     pub(crate) tuple: usize,
-    /// Whether each `b` has tuples of its own.
+    /// Whether each `b` has its own tuples.
     pub(crate) batched: bool,
 }
 

@@ -8,9 +8,9 @@ use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, template};
 
-/// Copies elements: result element `(i0, i1, ...)` is the data's at the same coordinates, the one along `axis` replaced by
-/// the element's index. Tensors: data, indices, output. Params: `count`, `length` (the data's size along `axis`), then
-/// the result's `size` and the data's `stride` of each dimension.
+/// Copies elements: element `(i0, i1, ...)` of the result is the data's element at the same coordinates, except that the
+/// coordinate along `axis` is the index at `(i0, i1, ...)`. Tensors: data, indices, output. Params: `count`, `length` (the
+/// data's size along `axis`), then the result's `size` and the data's `stride` of each dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GatherElements {
     pub(crate) rank: usize,

@@ -19,29 +19,35 @@ pub(crate) struct Gemm {
     /// Batch dimensions, outermost first.
     pub(crate) batch: usize,
     pub(crate) tile: GemmTile,
-    /// Whether the elements are 64-bit integers, so that sums and products that do not fit are reported: only of strided tiles.
+    /// Whether the elements are 64-bit integers: the kernel then reports a sum or a product that does not fit 32 bits. Only
+    /// strided tiles can.
     pub(crate) wide: bool,
-    /// Of `a` or `b`.
+    /// The prologue of `a` or of `b`.
     pub(crate) prologue: Prologue,
     pub(crate) epilogue: Fused,
     /// Whether neighbours are stored together.
     pub(crate) runs: bool,
 }
 
-/// What a workgroup computes, and how.
+/// What a workgroup computes, and how it reads its operands.
+///
+/// An example: a product `[64, 256] x [256, 256]`. lavapipe, with 8 lanes, may take `Lanes` of 32 rows and 2 vectors: 32 x 64
+/// results for a subgroup. A GPU may take `Shared`, with a block of 32 x 32 results for a workgroup. With 4 rows on the left a
+/// GPU takes `Split`: 4 x 32 results, and 16 invocations for each sum of one vector. `Strided` takes any operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum GemmTile {
-    /// Any strides; an invocation computes `rows` rows of `columns` columns that lie a workgroup's width apart.
+    /// Any strides; an invocation computes `rows` rows of `columns` columns that are 64 columns (a workgroup's width) apart.
     Strided { rows: usize, columns: usize },
     /// For software devices with a known subgroup size.
     Lanes(LanesTile),
     /// For GPUs.
     Shared(Shared),
-    /// For GPUs, where there are few rows.
+    /// For GPUs, where the left operand has few rows.
     Split(SplitTile),
 }
 
-/// A workgroup computes `rows` rows of [`SplitTile::COLUMNS`] columns. Its invocations share the sum.
+/// A workgroup computes `rows` rows of [`SplitTile::COLUMNS`] columns, and its invocations share each sum: with 4 rows, 128
+/// invocations are 8 vectors of columns by 16 slices of the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SplitTile {
     /// 1, 2, 4 or 8.
@@ -51,16 +57,16 @@ pub(crate) struct SplitTile {
     pub(crate) right: SplitRight,
 }
 
-/// How `b` lies, for [`SplitTile`].
+/// How `b` lies in memory, for [`SplitTile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SplitRight {
-    /// As for [`SharedRight::Packed`], for tiles of any size.
+    /// As in [`SharedRight::Packed`], for tiles of any size.
     Packed,
-    /// Row-major; rows begin at vectors and are whole vectors.
+    /// Row-major; every row begins at a vector and consists of whole vectors.
     Vectors,
     /// Any strides; neighbouring invocations take neighbouring columns.
     Columns,
-    /// Column-major; columns begin at vectors and are whole vectors.
+    /// Column-major; every column begins at a vector and consists of whole vectors.
     TermVectors,
     /// Any strides; neighbouring invocations take neighbouring terms.
     Terms,
@@ -69,12 +75,12 @@ pub(crate) enum SplitRight {
 impl SplitTile {
     pub(crate) const COLUMNS: usize = 32;
 
-    /// The rows of the kernel for `m` rows, if there is one.
+    /// The rows of the tile for a product of `m` rows; `None` above 8.
     pub(crate) fn rows(m: usize) -> Option<usize> {
         (1..=8).contains(&m).then(|| m.next_power_of_two())
     }
 
-    /// Into how many parts a sum is split: 128 invocations in all, 64 where they hold 8 rows.
+    /// The number of slices of a sum. The workgroup then has 128 invocations, or 64 where each holds 8 rows.
     pub(crate) fn slices(&self) -> usize {
         if self.rows > 4 { 8 } else { 16 }
     }
@@ -86,7 +92,7 @@ impl SplitTile {
     }
 }
 
-/// A subgroup computes `rows` rows of `lanes * 4 * vectors` columns.
+/// A subgroup computes `rows` rows of `lanes * 4 * vectors` columns: 8 lanes and 2 vectors are 64 columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LanesTile {
     pub(crate) lanes: usize,
@@ -99,27 +105,27 @@ pub(crate) struct LanesTile {
     pub(crate) tail: bool,
 }
 
-/// How the rows of `a` lie.
+/// How the rows of `a` lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LanesLeft {
     /// `[row tile][k / 4][row][k % 4]`, padded with zeros.
     Packed,
-    /// Row-major; rows begin at vectors and are whole vectors.
+    /// Row-major; every row begins at a vector and consists of whole vectors.
     Vectors,
     /// Row-major.
     Scalars,
 }
 
-/// How `b` lies.
+/// How `b` lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LanesRight {
     /// `[column tile][k][column]`, padded with zeros.
     Packed,
-    /// Row-major; row 0 begins at a vector, and so do the others, if they are aligned.
+    /// Row-major; row 0 begins at a vector, and every row does if `aligned`.
     Rows { aligned: bool },
     /// Row-major.
     RowScalars,
-    /// Column-major; columns begin at vectors and are whole vectors.
+    /// Column-major; every column begins at a vector and consists of whole vectors.
     Columns,
     /// Column-major.
     ColumnScalars,
@@ -131,8 +137,10 @@ impl LanesTile {
         self.lanes * 4 * self.vectors - lost
     }
 
-    /// The tile, of so many vectors if that is given, for operands that lie so, and a sum that may have a tail; other shapes
-    /// may have more rows, unless they are fixed.
+    /// The tile for a product of `size`, with operands that lie as `left` and `right` say, and with a `tail` if `k` may be no
+    /// multiple of 4. It has `vectors` vectors if a number is given. If `fixed`, every shape has this number of rows: a
+    /// product of 3 rows then takes a tile of 4. Otherwise other shapes may have more rows, and it takes a tile of `lanes`
+    /// rows.
     pub(crate) fn choose(
         lanes: usize,
         (left, right, tail): (LanesLeft, LanesRight, bool),
@@ -146,7 +154,7 @@ impl LanesTile {
         if m <= lanes {
             return tile(if fixed { m.max(1).next_power_of_two() } else { lanes }, width);
         }
-        // Another tile than the first is another pipeline: it must be worth it.
+        // Another tile than the first is another pipeline, so it must save time.
         let first = tile(4 * lanes, width);
         let others =
             [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
@@ -158,7 +166,7 @@ impl LanesTile {
 }
 
 impl GemmTile {
-    /// Whether `a` and `b` are read by vectors.
+    /// Whether `a`, and `b`, are read in vectors.
     fn vectors(self) -> (bool, bool) {
         match self {
             GemmTile::Strided { .. } => (false, false),
@@ -218,7 +226,7 @@ impl Spec for Gemm {
     }
 
     fn params(&self) -> Vec<String> {
-        // Of the kernels that number the tiles of all batches.
+        // Params of the kernels that number the tiles of all batches in one sequence.
         const TILES: &[&str] =
             &["batches", "tiles", "first_tile", "blocks", "a_row", "a_k", "b_k", "b_column"];
         let (tiles, own): (&[&str], &[&str]) = match self.tile {
@@ -240,7 +248,8 @@ impl Spec for Gemm {
     fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
         const LAST: usize = 3;
         let one = |i: usize| params.get(i) == Some(&1);
-        // Where rows and terms of `a`, terms and columns of `b` have their strides, and the first batch dimension its size.
+        // The params that hold the strides of rows and terms of `a`, of terms and columns of `b`, and the size of the first
+        // batch dimension.
         let (a_row, a_k, b_k, b_column, batch) = match self.tile {
             GemmTile::Strided { .. } => return Ok(()),
             GemmTile::Lanes(_) => (6, None, 7, 7, 9),

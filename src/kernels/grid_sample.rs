@@ -1,4 +1,4 @@
-//! GridSample: one sample per invocation.
+//! GridSample: an invocation computes one sample.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub(crate) enum Padding {
     Reflection,
 }
 
-/// Tensors: image, grid, the epilogue's, output. Params: `count`, `channels`, `points` (of a batch's grid), the image's
+/// Tensors: image, grid, the epilogue's, output. Params: `count`, `channels`, `points` (in the grid of one batch), the image's
 /// `size` along each spatial axis, the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GridSample {

@@ -1,4 +1,4 @@
-//! Linear attention: a matrix of state for each head, to which every step adds, and from which every step reads.
+//! Linear attention: each head has a matrix of state, and every step adds to the state and then reads from it.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,12 @@ const WORKGROUP: usize = 64;
 pub(crate) struct LinearAttention {
     pub(crate) past: bool,
     pub(crate) decay: bool,
-    /// What the state knows of a key is taken from its value, and the rest written at the update rate.
+    /// Whether the delta rule holds: a step subtracts from the value what the state returns for the key, and adds the
+    /// difference, times the update rate, to the state.
     pub(crate) delta: bool,
 }
 
-/// The params of a call. The calls for parts of the steps, in order, carry the state from one to the next.
+/// The params of a call. Several calls cover the steps in order, and the state carries over from one to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinearAttentionParams {
     pub(crate) batches: usize,
@@ -29,9 +30,9 @@ pub(crate) struct LinearAttentionParams {
     pub(crate) group: usize,
     pub(crate) depth: usize,
     pub(crate) depth_v: usize,
-    /// Columns of the decay, and its strides of head and depth.
+    /// Columns of the decay, and the strides of head and depth in it.
     pub(crate) decay: [usize; 3],
-    /// Columns of the update rate, and its stride of head.
+    /// Columns of the update rate, and the stride of head in it.
     pub(crate) beta: [usize; 2],
     pub(crate) start: usize,
     pub(crate) end: usize,
@@ -51,7 +52,7 @@ impl LinearAttentionParams {
         (self.batches * self.heads * self.depth_v).div_ceil(WORKGROUP)
     }
 
-    /// Steps that one call may take without any invocation looping more often than `iterations`.
+    /// Steps that one call may take so that no invocation does more than `iterations` iterations.
     pub(crate) fn steps_per_call(&self, iterations: usize) -> usize {
         let per_step = 2 + self.group + self.depth * (2 + self.group);
         iterations.saturating_sub(2 * self.depth) / per_step

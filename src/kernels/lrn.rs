@@ -1,4 +1,4 @@
-//! Local response normalization: each element by the squares of the channels around it.
+//! Local response normalization: each element is divided by a power of the sum of squares of the channels around it.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::{Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// A tensor seen as (batch, channels, inner), one element per invocation. Tensors: the input, the epilogue's, the result.
-/// Params: `count`, `channels`, `inner`, `before` and `after` (channels of the window), then as float bits `bias`,
+/// The tensor is seen as (batch, channels, inner), and an invocation computes one element. Tensors: the input, the epilogue's,
+/// the result. Params: `count`, `channels`, `inner`, `before` and `after` (channels of the window), then as float bits `bias`,
 /// `alpha` (divided by the window's size) and `beta`, then the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lrn {

@@ -1,4 +1,4 @@
-//! `shaders/math.wgsl`: the functions that a kernel calls, picked out with those that they call in turn.
+//! `shaders/math.wgsl`: the functions that a kernel calls, and the functions that these call in turn.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn functions() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-/// WGSL text of the functions `used` and of those that they call.
+/// The WGSL text of the functions `used`, and of those that they call.
 pub(crate) fn functions_for(used: &BTreeSet<&'static str>) -> String {
     let mut wanted = used.clone();
     loop {
@@ -36,7 +36,7 @@ pub(crate) fn functions_for(used: &BTreeSet<&'static str>) -> String {
 mod tests {
     use super::*;
 
-    /// A loop would count against the iterations of whichever loop calls the function.
+    /// A loop would count against the iterations of the loop that calls the function.
     #[test]
     fn functions_have_no_loops() {
         for (name, text) in functions() {

@@ -1,4 +1,4 @@
-//! MaxRoiPool: one bin of one region and channel per invocation.
+//! MaxRoiPool: an invocation computes one bin of one region and channel.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! The kernel families: a typed spec each, rendered to WGSL from `shaders/`.
+//! The kernel families. Each has a typed spec, which renders a template of `shaders/` to WGSL.
 //!
-//! One spec is one cache key is one pipeline. Shapes are never part of a spec: they are parameters of a call. Knows
+//! A spec is the cache key of its pipelines. Shapes are no part of a spec: they are parameters of a call. This room knows
 //! nothing of wgpu, of graphs or of operators.
 
 mod access;
@@ -21,23 +21,23 @@ use expr::Scalar;
 
 pub(crate) use storage::{Storage, VECTOR_BYTES};
 
-/// What the choice of kernels may depend on. Plain data, so that lowering needs no device.
+/// What the choice of kernels may depend on. It is plain data, so that lowering needs no device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     pub(crate) class: Class,
-    /// Subgroup size, where it is known to be one number; 0 if subgroup operations may not be used.
+    /// The subgroup size, if the device has only one; 0 where subgroup operations may not be used.
     pub(crate) subgroup: u32,
-    /// Bytes that one binding may span.
+    /// The most bytes that one binding may span.
     pub(crate) max_binding: u64,
     /// Alignment of a binding's offset, in bytes.
     pub(crate) offset_alignment: u64,
-    /// Workgroups per dimension.
+    /// The most workgroups along one dimension of a grid.
     pub(crate) max_groups: u32,
-    /// Loop iterations per invocation that the driver is known to carry out.
+    /// The most loop iterations of one invocation that the driver is known to carry out.
     pub(crate) max_iterations: u32,
-    /// Whether the driver converts float16 (`unpack2x16float`); else kernels do it with integers.
+    /// Whether the driver converts float16 (`unpack2x16float`); where it does not, kernels convert with integer operations.
     pub(crate) converts_f16: bool,
-    /// The tiles of workgroup memory to choose from.
+    /// The tiles of workgroup memory from which lowering chooses.
     pub(crate) blocks: &'static [shared::Block],
 }
 
@@ -63,8 +63,8 @@ impl Target {
         blocks: &shared::Block::ALL,
     };
 
-    /// A grid of `groups` workgroups, folded into y where x cannot hold them. Kernels number their workgroups
-    /// `x + y * num_workgroups.x`, and do nothing beyond the last.
+    /// The grid of `groups` workgroups, with rows along y where x cannot hold all. A kernel numbers its workgroups `x + y *
+    /// num_workgroups.x`, and the workgroups beyond the last do nothing: 70,000 workgroups are a grid of 35,000 by 2.
     pub(crate) fn grid(&self, groups: usize) -> [u32; 3] {
         let limit = self.max_groups as usize;
         let y = groups.div_ceil(limit).max(1);
@@ -73,27 +73,28 @@ impl Target {
     }
 }
 
-/// Storage bindings of one kernel, tensors and fault words: WebGPU's floor.
+/// The most storage bindings of one kernel, tensors and fault words together: WebGPU's floor.
 pub(crate) const MAX_BINDINGS: usize = 8;
 
-/// Tensors that one kernel of fused code reads and writes at most, if it `reports` what does not fit or not.
+/// The most tensors that one kernel of fused code reads and writes; `reports` tells whether one binding goes to the fault
+/// words.
 pub(crate) const fn fused_tensors(reports: bool) -> usize {
     MAX_BINDINGS - reports as usize
 }
 
-/// What a kernel loads from a tensor, or stores to it, at a time.
+/// What a kernel loads from a tensor, or stores to it, at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotElement {
     One(Scalar),
-    /// Four neighbours, the first at a multiple of 4.
+    /// Four neighbours; the first has an index that is a multiple of 4.
     Vector(Scalar),
-    /// A single element, or up to this many neighbours, the first anywhere: `y_store_run(first, count, values)`.
+    /// One element, or a run of neighbours, at most this number, that may begin anywhere: `y_store_run(first, count, values)`.
     Run(Scalar, usize),
-    /// A word that several invocations may write.
+    /// A word that several invocations may write at the same time.
     Atomic,
 }
 
-/// A vector, or a single element.
+/// A vector if `vector`, else a single element.
 pub(crate) fn element(scalar: Scalar, vector: bool) -> SlotElement {
     if vector { SlotElement::Vector(scalar) } else { SlotElement::One(scalar) }
 }
@@ -105,7 +106,7 @@ impl From<Scalar> for SlotElement {
 }
 
 impl SlotElement {
-    /// The register.
+    /// The type of the register.
     pub(crate) fn scalar(self) -> Scalar {
         match self {
             SlotElement::One(scalar) | SlotElement::Vector(scalar) | SlotElement::Run(scalar, _) => scalar,
@@ -113,7 +114,7 @@ impl SlotElement {
         }
     }
 
-    /// The WGSL type of what lies in memory as words.
+    /// The WGSL type of the element in memory, where each number is a word.
     pub(crate) fn wgsl(self) -> String {
         match self {
             SlotElement::One(scalar) | SlotElement::Run(scalar, _) => scalar.word().into(),
@@ -142,7 +143,7 @@ impl Slot {
     }
 }
 
-/// A kernel family's typed spec.
+/// What a kernel family's typed spec tells of its kernels.
 pub(crate) trait Spec {
     /// A short name for profiles, e.g. `gemm16x16+relu`.
     fn label(&self) -> String;
@@ -153,35 +154,37 @@ pub(crate) trait Spec {
     /// Names of the u32 words in the uniform buffer `p`, in the order of a call's params.
     fn params(&self) -> Vec<String>;
 
-    /// Functions and the entry point `main`. Bindings, `p` and the functions of `shaders/math.wgsl` named in `used` are
-    /// declared around it.
+    /// The functions and the entry point `main`. The caller declares the bindings, `p`, and the functions of
+    /// `shaders/math.wgsl` that this puts into `used`.
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String;
 
-    /// Whether the kernel reports values outside of their range: then it has the run's fault words as one more binding,
-    /// `faults`, and the place of its own among them as its last param, `fault`; and `report` of `shaders/math.wgsl` writes there.
+    /// Whether the kernel reports values that are out of range. The kernel then has one more binding, `faults`, the run's
+    /// fault words, and a last param, `fault`, the number of its own word among them; `report` of `shaders/math.wgsl` writes
+    /// it.
     fn reports(&self) -> bool {
         false
     }
 
-    /// What the text takes for granted of sizes and strides, which are no part of a spec: an error names what these params do
-    /// not give. Planning sees to it that they do; a mistake there is an error, never a wrong result.
+    /// Checks what the text takes for granted of sizes and strides, which are no part of the spec. The error names what
+    /// `params` do not give. Planning must choose specs so that all hold: a mistake there becomes an error, never a wrong
+    /// result.
     fn fits(&self, _params: &[u32]) -> Result<(), &'static str> {
         Ok(())
     }
 
-    /// Whether drivers compile the kernel in a few milliseconds: a copy, or a chain of scalar operators.
+    /// Whether drivers compile the kernel in a few milliseconds: the kernel is a copy, or a chain of scalar operators.
     fn compiles_quickly(&self) -> bool {
         false
     }
 
-    /// The variant that stores neighbours together, as an [`SlotElement::Run`], if there is one: for results of which several
-    /// lie in one word.
+    /// The variant that stores neighbours together, as a [`SlotElement::Run`], if there is one. It serves results whose storage
+    /// has several elements in a word.
     fn in_runs(&self) -> Option<Kernel> {
         None
     }
 
-    /// The variant in which output slot 0 lies in input slot `slot`'s memory, as one binding, if there is one. Its call
-    /// leaves the output's tensor out.
+    /// The variant in which output slot 0 and input slot `slot` are one binding, of the input's memory, if there is one. A
+    /// call of the variant leaves the output's tensor out.
     fn in_place(&self, _slot: usize) -> Option<Kernel> {
         None
     }
@@ -261,7 +264,7 @@ kernels! {
 }
 
 impl Kernel {
-    /// All bindings but that of the params: the call's tensors, and the fault words.
+    /// All bindings but that of the params: those of the call's tensors, then the fault words.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         let faults = self.spec().reports().then(|| Slot::write("faults", SlotElement::Atomic));
         self.spec().slots().into_iter().chain(faults).collect()
@@ -274,25 +277,25 @@ impl Kernel {
     }
 }
 
-/// What a call gives a slot.
+/// The tensor that a call gives to a slot, as far as the text depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Backing {
     pub(crate) storage: Storage,
-    /// Whether the buffer is one that kernels write. wgpu counts a buffer's use per dispatch, so a tensor in the arena is
-    /// bound `read_write`, as another binding that writes the arena may stand beside it.
+    /// Whether the tensor's buffer is one that kernels write. wgpu counts the uses of whole buffers per dispatch: a tensor in
+    /// the arena is bound `read_write`, as another binding of the same call may write the arena.
     pub(crate) writable: bool,
 }
 
-/// A kernel over tensors of certain kinds: one pipeline.
+/// A kernel over tensors of certain storages: one pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     pub(crate) kernel: Kernel,
-    /// Of the call's tensors, by slot.
+    /// Those of the call's tensors, by slot.
     pub(crate) backings: Vec<Backing>,
 }
 
 impl Variant {
-    /// The kernel over tensors that lie so.
+    /// The kernel over tensors with these backings.
     pub(crate) fn new(kernel: Kernel, mut backings: Vec<Backing>) -> Variant {
         if backings.iter().all(|backing| backing.storage == Storage::Word) {
             return Variant { kernel, backings };
@@ -307,12 +310,12 @@ impl Variant {
         Variant { kernel: runs.unwrap_or(kernel), backings }
     }
 
-    /// How what slot `i` is given lies.
+    /// The storage of the tensor that slot `i` is given.
     fn storage(&self, i: usize) -> Storage {
         self.backings.get(i).map_or(Storage::Word, |backing| backing.storage)
     }
 
-    /// Whether binding `i`, which is `slot`'s, is declared `read_write`.
+    /// Whether binding `i`, that of `slot`, is declared `read_write`.
     pub(crate) fn is_writable(&self, i: usize, slot: &Slot) -> bool {
         slot.written || self.backings.get(i).is_some_and(|backing| backing.writable)
     }
@@ -341,17 +344,18 @@ impl Variant {
     }
 }
 
-/// `Err(what)` unless it holds.
+/// `Err(what)` unless it `holds`.
 pub(crate) fn given(what: &'static str, holds: bool) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(what) }
 }
 
-/// Whether the params of these numbers are multiples of 4.
+/// Whether the params with these numbers are multiples of 4.
 pub(crate) fn whole(params: &[u32], numbers: impl IntoIterator<Item = usize>) -> bool {
     numbers.into_iter().all(|i| params.get(i).is_some_and(|n| n.is_multiple_of(4)))
 }
 
-/// Iterations of loops of these lengths, each inside the one before: drivers count all of them.
+/// The iterations of loops of these lengths, each inside the one before. Drivers count all of them: loops of 10 and 20 are
+/// 210.
 pub(crate) fn nested(lengths: impl IntoIterator<Item = usize>) -> usize {
     let step = |(product, sum): (usize, usize), length: usize| {
         let product = product.saturating_mul(length);
@@ -360,8 +364,8 @@ pub(crate) fn nested(lengths: impl IntoIterator<Item = usize>) -> usize {
     lengths.into_iter().fold((1, 0), step).1
 }
 
-/// How many of a register tile's `rows` to store at a time: the store's code, with the epilogue in it, is most of what a
-/// driver has to compile.
+/// The number of a register tile's `rows` that are stored at a time. The code of the store, with the epilogue in it, is most
+/// of what a driver has to compile.
 pub(crate) fn stored_rows(rows: usize, epilogue: &fused::Fused) -> usize {
     let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
     if rows.is_multiple_of(most) { most } else { 1 }

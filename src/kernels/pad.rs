@@ -1,4 +1,4 @@
-//! Padding and cropping: a constant, the edge, or the tensor itself beyond its borders.
+//! Padding and cropping. Beyond its borders a tensor continues with a constant, with its edge, or with its own elements.
 
 use std::collections::BTreeSet;
 
@@ -33,19 +33,19 @@ impl Border {
     }
 }
 
-/// Moves elements to a larger or smaller tensor. Tensors: source, the value if bound, destination. Params: `count` (of the
-/// destination), `value`, then each dimension's four numbers ([`PadDim`]), outermost first.
+/// Copies elements into a larger or smaller tensor. Tensors: source, the value if bound, destination. Params: `count`
+/// (elements of the destination), `value`, then four numbers for each dimension ([`PadDim`]), outermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pad {
     pub(crate) rank: usize,
     pub(crate) border: Border,
 }
 
-/// One dimension of a padding.
+/// One dimension of a padding: 5 elements with 2 before and 1 after them have `size` 5, `begin` 2 and `out` 8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct PadDim {
     pub(crate) size: usize,
-    /// Elements before the source's first; cut off if negative.
+    /// Elements before the source's first; if negative, elements of the source that are cut off.
     pub(crate) begin: i64,
     /// The size of the result.
     pub(crate) out: usize,
@@ -57,7 +57,7 @@ impl PadDim {
     }
 }
 
-/// Neighbours that keep their size, as one.
+/// The dimensions, with neighbours that keep their size merged into one.
 pub(crate) fn merge(dims: &[PadDim]) -> Vec<PadDim> {
     let mut merged: Vec<PadDim> = Vec::new();
     for &dim in dims {

@@ -1,4 +1,4 @@
-//! Pools: maximum, mean or norm over a sliding window, one window per invocation.
+//! Pools: maximum, mean or norm over a sliding window. An invocation computes one window.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,11 @@ use super::{Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// What becomes of the elements under a window.
+/// How the elements under a window are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PoolFunction {
     Max,
-    /// The mean; of pads too, as zeros, if `with_pads`.
+    /// The mean; if `with_pads`, the padding counts too, as zeros.
     Average {
         with_pads: bool,
     },
@@ -23,15 +23,15 @@ pub(crate) enum PoolFunction {
     Lp(u32),
 }
 
-/// Pools over `rank` axes behind any number of planes. Tensors: input, the epilogue's, indices if wanted, output.
-/// Params: `count`, the number of output elements; `lowest`, the maximum of an empty window; per axis the sizes of
-/// input, output, window, stride, dilation and pads; the epilogue's.
+/// A pool over `rank` axes behind any number of planes. Tensors: input, the epilogue's, indices if wanted, output. Params:
+/// `count`, the number of output elements; `lowest`, the maximum of an empty window; for each axis the sizes of input, output
+/// and window, stride, dilation and pads; the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pool {
     pub(crate) op: PoolFunction,
     pub(crate) scalar: Scalar,
     pub(crate) rank: usize,
-    /// Whether the places of the maxima are written too, and whether those count the first axis fastest.
+    /// `Some` if the places of the maxima are written too; the flag tells whether a place counts the first axis fastest.
     pub(crate) indices: Option<bool>,
     pub(crate) epilogue: Option<Fused>,
 }

@@ -1,4 +1,5 @@
-//! Recurrent layers: one time step of an LSTM, GRU or plain RNN, after the products with the inputs of all steps.
+//! Recurrent layers: one time step of an LSTM, GRU or plain RNN. The products with the inputs of all steps have been computed
+//! before.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +12,13 @@ use super::{Slot, Spec, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Tensors: the inputs' products `[step and batch][direction][gate][unit]`, recurrence weights
-/// `[direction][unit before][gate][unit]`, bias, peepholes and lengths if there are any, `gated` (GRU in two kernels),
-/// the cell state (LSTM), all hidden states if they are wanted, the hidden state before and after.
+/// Tensors: the inputs' products `[step and batch][direction][gate][unit]`, recurrence weights `[direction][unit
+/// before][gate][unit]`, bias, peepholes and lengths if there are any, `gated` (for a GRU in two kernels), the cell state
+/// (LSTM), all hidden states if they are wanted, the hidden state before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Recurrent {
     pub(crate) cell: Cell,
-    /// Functions of one number each: f, g, h in ONNX's names.
+    /// Functions of one number each, which ONNX calls f, g and h.
     pub(crate) activations: Vec<Fused>,
     pub(crate) bias: bool,
     pub(crate) clip: bool,
@@ -25,17 +26,17 @@ pub(crate) struct Recurrent {
     pub(crate) y: bool,
 }
 
-/// What a unit computes, and what part of that this kernel does.
+/// What a unit computes, and which part of it this kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Cell {
     Lstm {
-        /// The forget gate is one less the input gate.
+        /// Whether the forget gate is 1 minus the input gate.
         coupled: bool,
         peephole: bool,
     },
     /// The reset gate multiplies the product with the hidden state.
     Gru,
-    /// The reset gate multiplies the hidden state: the gates have to be complete before the candidate begins.
+    /// The reset gate multiplies the hidden state: all reset gates have to be complete before a candidate begins.
     GruGates,
     GruCandidate,
     Rnn,
@@ -50,23 +51,24 @@ pub(crate) struct RecurrentParams {
     pub(crate) hidden: usize,
     /// Columns of the inputs' products.
     pub(crate) columns: usize,
-    /// The first direction of this call, their number, and for each direction a bit that is set if it runs backward.
+    /// The first direction of this call, the number of directions, and for each direction a bit that is set if it runs
+    /// backward.
     pub(crate) direction: usize,
     pub(crate) directions: usize,
     pub(crate) backward: usize,
     /// Strides of step and batch in the inputs' products, in rows.
     pub(crate) x: [usize; 2],
-    /// Strides of step, direction and batch in all hidden states.
+    /// Strides of step, direction and batch in the tensor of all hidden states.
     pub(crate) y: [usize; 3],
     /// Strides of direction and batch in a state.
     pub(crate) h: [usize; 2],
-    /// Where the hidden states before and after begin in their tensor.
+    /// The first elements of the hidden states before and after, in their tensor.
     pub(crate) h_in: usize,
     pub(crate) h_out: usize,
     /// Whether there are states before the first step.
     pub(crate) has_h: bool,
     pub(crate) has_c: bool,
-    /// Where the gated hidden state begins in `gated`.
+    /// The first element of the gated hidden state in `gated`.
     pub(crate) gated: usize,
     pub(crate) clip: f32,
 }
@@ -95,7 +97,7 @@ impl RecurrentParams {
 }
 
 impl Cell {
-    /// Gates in the weights, and those that this kernel computes.
+    /// The number of gates in the weights, and the gates that this kernel computes.
     fn gates(self) -> (usize, std::ops::Range<usize>) {
         match self {
             Cell::Lstm { .. } => (4, 0..4),

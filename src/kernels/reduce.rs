@@ -1,8 +1,8 @@
-//! Reductions: the rows of a strided view, each folded once or twice to a value, and what is computed from the values.
+//! Reductions: each row of a strided view is folded once or twice to a value, and results are computed from the values.
 //!
-//! Everything that an operator says is an expression: what is folded of each element, what becomes of a folded value, and
-//! the results, one per row or one per element. Softmax is a maximum, a sum, and a result per element; `ArgMax` is a
-//! maximum and the minimum of the positions that hold it.
+//! An operator gives expressions: `map`, which makes of each element what is folded; `finish`, which makes a value of the
+//! folded number; and the results, one for each row or one for each element. Softmax takes a maximum, a sum, and a result for
+//! each element; `ArgMax` takes a maximum, and the minimum of the positions that hold it.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,24 @@ use super::expr::{Expr, Scalar};
 use super::fused::{Fused, Index, Operand};
 use super::{Kernel, Slot, Spec, element, given, template, whole};
 
-/// Operands of the expressions: the element in [`RowPass::Fold::map`] and in results per element, and the folded value in
-/// [`RowPass::Fold::finish`].
+/// Operands of the expressions: the element, in [`RowPass::Fold::map`] and in results for each element; and the folded number,
+/// in [`RowPass::Fold::finish`].
 pub(crate) const ELEMENT: usize = 0;
-/// The value of the first, respectively second, pass.
+/// The value of the first, and of the second, pass.
 pub(crate) const VALUES: [usize; 2] = [1, 2];
 /// The element's position in its row, an i32.
 pub(crate) const POSITION: usize = 3;
-/// The first operand that is a further tensor ([`Side`]).
+/// The first operand that is one of the further tensors ([`Side`]).
 pub(crate) const FIRST_SIDE: usize = 4;
 
-/// Who shares a row, or a part of one.
+/// Which invocations share a row, or a part of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Share {
-    /// An invocation has it alone.
+    /// One invocation folds it alone.
     Alone,
-    /// A subgroup of this known size: no barrier.
+    /// The lanes of a subgroup of this known size share it, without a barrier.
     Subgroup(usize),
-    /// A workgroup, through its memory.
+    /// The invocations of a workgroup share it, through workgroup memory.
     Workgroup,
 }
 
@@ -52,24 +52,24 @@ impl Share {
         }
     }
 
-    /// Rows, or parts of rows, that a workgroup takes.
+    /// Rows, or parts of rows, that a workgroup folds.
     pub(crate) fn rows(self) -> usize {
         self.workgroup() / self.lanes()
     }
 }
 
-/// Subgroups in a workgroup, where each takes a row.
+/// Subgroups in a workgroup; each folds a row of its own.
 const SUBGROUPS: usize = 4;
 
-/// How two values become one. The order is fixed by the row's length.
+/// How two values become one. The order of combinations depends on the row's length alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Combine {
     Sum,
     Product,
-    /// Greatest and least; NaN wins.
+    /// The greatest, and the least; NaN wins.
     Max,
     Min,
-    /// Greatest, whatever that makes of NaN.
+    /// The greatest number; what a NaN does is left open.
     MaxNumber,
 }
 
@@ -85,7 +85,7 @@ const CALLED: [&str; 7] = [
 ];
 
 impl Combine {
-    /// Whether a value of many may need more than 32 bits where each has 32: of integers.
+    /// For integers: whether the combination of many 32-bit values may need more than 32 bits.
     pub(crate) fn grows(self, scalar: Scalar) -> bool {
         matches!(self, Combine::Sum | Combine::Product) && scalar != Scalar::F32
     }
@@ -125,12 +125,12 @@ impl Combine {
     }
 }
 
-/// Where a row's value comes from.
+/// How a row's value comes about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RowPass {
-    /// A tensor of one value per row, computed by earlier calls.
+    /// From a tensor with one value for each row, which earlier calls have computed.
     Given(Scalar),
-    /// All elements: `map` of each, combined, and `finish` of the result.
+    /// From all elements: `map` of each, combined, and `finish` of the combination.
     Fold { combine: Combine, map: Expr, finish: Expr },
 }
 
@@ -143,49 +143,51 @@ impl RowPass {
     }
 }
 
-/// What there is one of.
+/// What a result, or a further tensor, has one element for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Each {
     Row,
     Element,
 }
 
-/// A further tensor that expressions read.
+/// A further tensor that expressions read: the scale of a layer normalization, for example, has one number for each element of
+/// a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Side {
-    /// The operand's number in the expressions.
+    /// The number of the operand in the expressions.
     pub(crate) operand: usize,
     pub(crate) scalar: Scalar,
-    /// The element's index, from the row's number or from the index of the row's element.
+    /// How its element is found: from the row's number, or from the index of the row's element.
     pub(crate) index: Index,
     pub(crate) each: Each,
 }
 
 /// One reduction. Tensors: the input, the sides, the given values, the epilogue's, the results. Params: `count` (rows x
 /// parts), `length` (of a row), `parts` (into which a row is cut), `rows`, then size and stride of each kept and of each
-/// reduced dimension, outermost first; the sides' index params; the constants of maps, finishes and results, in that order
-/// pass by pass; the epilogue's.
+/// reduced dimension, outermost first; the index params of the sides; the constants of maps, finishes and results, in that
+/// order, pass by pass; the epilogue's.
 ///
-/// Result 0 goes through the epilogue. A result per row of a row cut into parts is one per part: of part `i` of row `r` at
-/// `r * parts + i`, or with `across` at `i * rows + r`.
+/// Result 0 goes through the epilogue. Where rows are cut into parts, a result for each row is one for each part: that of part
+/// `i` of row `r` is element `r * parts + i`, or element `i * rows + r` if `across`. With 3 rows in 4 parts, part 1 of row 2
+/// is element 9, or 5.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reduce {
     pub(crate) share: Share,
-    /// Whether rows begin at vectors and are whole vectors of neighbours in memory.
+    /// Whether every row begins at a vector and consists of whole vectors of neighbours in memory.
     pub(crate) vector: bool,
-    /// Whether neighbouring invocations take neighbouring rows rather than neighbouring parts of one.
+    /// Whether neighbouring invocations take neighbouring rows, rather than neighbouring parts of one row.
     pub(crate) across: bool,
     pub(crate) scalar: Scalar,
-    /// Numbers of dimensions.
+    /// Numbers of kept and of reduced dimensions.
     pub(crate) kept: usize,
     pub(crate) reduced: usize,
     pub(crate) sides: Vec<Side>,
     pub(crate) passes: Vec<RowPass>,
     pub(crate) results: Vec<(Each, Expr)>,
     pub(crate) epilogue: Fused,
-    /// Whether sums and products are 64-bit integers, so that those that do not fit are reported.
+    /// Whether sums and products are 64-bit integers: the kernel then reports those that do not fit 32 bits.
     pub(crate) wide: bool,
-    /// Whether result 0 lies in the input's memory.
+    /// Whether result 0 is written to the input's memory.
     pub(crate) in_place: bool,
 }
 
@@ -198,7 +200,7 @@ fn dims(name: &str, rank: usize) -> impl Iterator<Item = String> {
     (0..rank).flat_map(move |d| [format!("{name}_size{d}"), format!("{name}_stride{d}")])
 }
 
-/// A WGSL function from the number of a row, or of an element in it, to its place.
+/// A WGSL function from the number of a row, or of an element in a row, to its index in memory.
 fn place_function(name: &str, rank: usize) -> String {
     let mut text = format!("fn {name}_at(n: u32) -> u32 {{\n");
     text += match rank {
@@ -215,7 +217,7 @@ fn place_function(name: &str, rank: usize) -> String {
 }
 
 impl Reduce {
-    /// The expressions in the order of their constants, each with the prefix of the constants' names.
+    /// The expressions in the order of their constants, each with the prefix that its constants' names have.
     fn exprs(&self) -> Vec<(String, &Expr)> {
         let mut exprs = Vec::new();
         for (k, pass) in self.passes.iter().enumerate() {
@@ -228,7 +230,7 @@ impl Reduce {
         exprs
     }
 
-    /// Sides as operands of fused code, for their index computations.
+    /// A side as fused code that only finds an index.
     fn indexed(&self, side: &Side) -> Fused {
         Fused { expr: Expr::default(), operands: vec![Operand { scalar: side.scalar, index: side.index }] }
     }
@@ -242,7 +244,7 @@ impl Reduce {
         self.indexed(side).index(&Self::prefix(side), 0, o)
     }
 
-    /// A WGSL function of one expression, where the values of `passes` passes are known.
+    /// A WGSL function of one expression, which may read the values of the first `passes` passes.
     fn function(
         &self,
         name: &str,
@@ -277,7 +279,7 @@ impl Reduce {
         )
     }
 
-    /// The arguments after the first for a function that knows the values of `passes` passes.
+    /// The arguments, after the first, of a function that reads the values of the first `passes` passes.
     fn arguments(&self, passes: usize) -> String {
         let values = (0..passes).map(|k| format!(", v{k}"));
         let sides = self.sides.iter().filter(|side| side.each == Each::Row);
@@ -288,7 +290,7 @@ impl Reduce {
         if k == 0 && self.in_place { "x".into() } else { format!("y{k}") }
     }
 
-    /// The dtype of result `k` in memory.
+    /// The register type of result `k`.
     fn result_scalar(&self, k: usize) -> Scalar {
         match self.results.get(k) {
             Some(_) if k == 0 => scalar_of(&self.epilogue.expr),
@@ -364,7 +366,7 @@ impl Spec for Reduce {
                 &format!("fn combine{k}(a: {word}, b: {word}) -> {word} {{\n  return {value};\n}}\n");
             let called = |name: &&str| value.contains(*name) || identity.contains(*name);
             used.extend(CALLED.into_iter().filter(called));
-            // The distances over which a subgroup's values meet, from its half down to 1.
+            // The distances over which lanes combine their values: from half the subgroup's size down to 1.
             let halves = std::iter::successors(Some(self.share.lanes() / 2), |s| Some(s / 2));
             let steps: Vec<usize> = halves.take_while(|&s| s > 0).collect();
             folds.push(context!(k, word, identity, steps, arguments => self.arguments(k)));
@@ -398,7 +400,7 @@ impl Spec for Reduce {
     }
 
     fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
-        // Behind count, length, parts and rows.
+        // The strides stand behind count, length, parts and rows.
         let strides = |first: usize, rank: usize| (first..first + rank).map(|dim| 4 + 2 * dim + 1);
         let neighbours = |stride: usize| {
             let (size, stride) = (params.get(stride - 1), params.get(stride));

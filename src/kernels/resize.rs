@@ -1,4 +1,4 @@
-//! Resize: each result element is a weighted sum of input elements that a table names, axis by axis.
+//! Resize: each element of the result is a weighted sum of input elements, which a table names axis by axis.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
 
-/// Tensors: input, table if anything is resized, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and `high` (the range of
-/// an integer result, as f32), then for each dimension its `size` in the result and `stride` in the input, and, if it is
-/// resized, the `base` and length (`row`) of its rows in the table; then the epilogue's. A row is the source's
-/// coordinate, or, if `weighted`, a number of taps and for each its coordinate and weight.
+/// Tensors: input, table if some axis is resized, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and
+/// `high` (the range of an integer result, as f32), then for each dimension its `size` in the result and `stride` in the
+/// input, and, if it is resized, the `base` and length (`row`) of its rows in the table; then the epilogue's. A row holds a
+/// source coordinate, or, if `weighted`, a number of taps, and a coordinate and a weight for each tap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Resize {
     pub(crate) from: Scalar,

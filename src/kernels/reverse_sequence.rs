@@ -1,4 +1,4 @@
-//! The first elements of each sequence of a batch, backward.
+//! ReverseSequence: the first elements of each sequence of a batch are written backward.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use super::{Slot, Spec, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Tensors: source, lengths, destination. Params: `count`, `rows` and `columns` (the two outermost axes), `inner` (elements
-/// at each of their places).
+/// Tensors: source, lengths, destination. Params: `count`, `rows` and `columns` (sizes of the two outermost axes), `inner`
+/// (elements at one place of these axes).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ReverseSequence {
-    /// Whether the outermost axis is time; else it is the second.
+    /// Whether the outermost axis is time; else the second is.
     pub(crate) time_first: bool,
 }
 

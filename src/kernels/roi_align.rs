@@ -1,4 +1,4 @@
-//! RoiAlign: one bin of one region and channel per invocation.
+//! RoiAlign: an invocation computes one bin of one region and channel.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use super::fused::Fused;
 use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
 
-/// Tensors: image, regions, batch indices, the epilogue's, output. Params: `count`, the image's sizes (`batches`,
-/// `channels`, `height`, `width`), the output's (`rows`, `columns`), `samples` along each side of a bin (0: as many as
-/// it has elements), `most` (their limit), `scale` (bits), the epilogue's.
+/// Tensors: image, regions, batch indices, the epilogue's, output. Params: `count`, the image's sizes (`batches`, `channels`,
+/// `height`, `width`), the output's (`rows`, `columns`), `samples` along each side of a bin (0: as many as the bin has
+/// elements), `most` (the limit of that number), `scale` (bits), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RoiAlign {
     pub(crate) max: bool,

@@ -1,4 +1,4 @@
-//! Rotary embedding: pairs of channels of each head turned by the angle of their position.
+//! Rotary embedding: pairs of channels of each head are turned by the angle of their position.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,11 @@ const WORKGROUP: usize = 64;
 /// Tensors: the input, cosines, sines, the positions' numbers (i32) if `ids`, the epilogue's, the result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rotary {
-    /// Pairs are neighbours; else a channel of the first half goes with one of the second.
+    /// Whether the channels of a pair are neighbours; else a pair is channel `i` of the first half and channel `i` of the
+    /// second.
     pub(crate) interleaved: bool,
-    /// The caches' row is looked up; else there is one for each position of each batch.
+    /// Whether `ids` say which row of the caches belongs to a position; else the caches have a row for each position of each
+    /// batch.
     pub(crate) ids: bool,
     pub(crate) epilogue: Fused,
 }
@@ -24,12 +26,12 @@ pub(crate) struct Rotary {
 /// The params of a call, before the epilogue's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RotaryParams {
-    /// Elements of the input, of one batch, and of what lies within one position of the innermost axes.
+    /// Elements of the input, elements of one batch, and elements that lie within one position (of the axes inside it).
     pub(crate) count: usize,
     pub(crate) batch: usize,
     pub(crate) inner: usize,
     pub(crate) positions: usize,
-    /// Channels of a head, and pairs of them that are turned.
+    /// Channels of a head, and the number of pairs that are turned.
     pub(crate) depth: usize,
     pub(crate) half: usize,
 }

@@ -1,4 +1,4 @@
-//! Scans along one axis: running sums and products, one invocation per row or part of a row.
+//! Scans along one axis: running sums and products. An invocation walks through one row, or through one part of a row.
 
 use std::collections::BTreeSet;
 
@@ -11,23 +11,24 @@ use super::{Kernel, Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// One scan of a tensor seen as (outer, length, inner), each row along the middle cut into parts. Tensors: the input; with
-/// `carry` what comes before each part, (outer, parts, inner); the epilogue's; the result. Params: `count` (outer x parts
-/// x inner), `length`, `inner`, `parts`, `span` (elements of a part), then the epilogue's.
+/// One scan of a tensor seen as (outer, length, inner), with each row along the middle cut into parts. Tensors: the input;
+/// with `carry`, the total before each part, (outer, parts, inner); the epilogue's; the result. Params: `count` (outer x parts
+/// x inner), `length`, `inner`, `parts`, `span` (elements of a part), then the epilogue's. A row of 1,000 elements in parts of
+/// 256 has 4 parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Scan {
     pub(crate) scalar: Scalar,
     pub(crate) product: bool,
-    /// From the last element to the first.
+    /// Whether the scan runs from the last element to the first.
     pub(crate) reverse: bool,
-    /// Whether an element's result leaves the element itself out.
+    /// Whether an element's result leaves out the element itself.
     pub(crate) exclusive: bool,
     pub(crate) carry: bool,
-    /// Whether the elements are 64-bit integers, so that totals that do not fit are reported.
+    /// Whether the elements are 64-bit integers: the kernel then reports totals that do not fit 32 bits.
     pub(crate) wide: bool,
-    /// `None`: the result is each part's total, (outer, parts, inner).
+    /// `None`: the result is the total of each part, (outer, parts, inner).
     pub(crate) epilogue: Option<Fused>,
-    /// Whether the result lies in the input's memory.
+    /// Whether the result is written to the input's memory.
     pub(crate) in_place: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Scatters: slices written where indices in memory say. Deterministic whatever the order of invocations: of several
-//! updates of one place the last wins. Updates whose index is out of range are reported, and left out.
+//! Scatters: slices are written where indices in memory say. The result does not depend on the order of invocations: of
+//! several updates of one place the last in the list wins. An update whose index is out of range is reported, and not written.
 
 use std::collections::BTreeSet;
 
@@ -9,28 +9,28 @@ use super::expr::Scalar;
 use super::gather::WORKGROUP;
 use super::{Slot, SlotElement, Spec, template};
 
-/// How a row of indices names a place.
+/// How a row of indices names a place in the data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Destination {
-    /// By a tuple of this many indices. Params: the size of each axis that they index.
+    /// The row is a tuple of this number of indices. Params: the size of each axis that they index.
     Tuple(usize),
-    /// By its own coordinates, the one along `axis` replaced by the index. Params: `length` of the data along the axis,
-    /// then the indices' `size` and the data's `stride` of each dimension.
+    /// Each index has a place of its own: its coordinates, with the one along `axis` replaced by the index. Params: `length`
+    /// of the data along the axis, then the indices' `size` and the data's `stride` of each dimension.
     Elements { rank: usize, axis: usize },
 }
 
-/// One step of a scatter.
+/// One step of a scatter. `Mark` and then `Apply` write updates; `Locate` is for scatters that reduce, which read the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ScatterStep {
-    /// Notes for each place the last row that names it, counted from 1. Tensors: indices, places (zeros before).
+    /// Writes to each place the number of the last row that names it, counted from 1. Tensors: indices, places (zeros before).
     Mark,
-    /// Writes the updates of the rows that were noted. Tensors: indices, places, updates, output.
+    /// Writes the updates of the rows that `Mark` noted. Tensors: indices, places, updates, output.
     Apply,
-    /// Writes each row's place, or the least i32. Tensors: indices, places.
+    /// Writes for each row the place that it names, or the least i32 if there is none. Tensors: indices, places.
     Locate,
 }
 
-/// Params: `count` (rows; for `Apply` updates), `inner` (elements that a row names), then the destination's.
+/// Params: `count` (rows; for `Apply`, elements of updates), `inner` (elements that a row names), then the destination's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Scatter {
     pub(crate) step: ScatterStep,

@@ -1,5 +1,5 @@
-//! Scatters that add, multiply or compare: one place of the result per invocation, which looks at every update that might
-//! name it, in order. No float atomics: the same input gives the same bits.
+//! Scatters that add, multiply or compare. An invocation computes one element of the result, and looks at every update that
+//! might name it, in order. No float atomics are used, so the same input gives the same bits.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::gather::WORKGROUP;
 use super::{Slot, Spec, element, template};
 use crate::DType;
 
-/// What updates of one place do together.
+/// How several updates of one place are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ScatterFunction {
     Add,
@@ -19,15 +19,15 @@ pub(crate) enum ScatterFunction {
     Max,
 }
 
-/// Reduces updates into `y`, one place per invocation, which looks at all rows that might name it. Tensors: indices,
-/// updates, `y`. Params: `count` (elements of `y`), `first` and `last` (the rows `first..last`), `length` (of `y` along the axis),
-/// `index_step` and `update_step` (from row to row), then for each dimension of `y` its `size`, the `limit` beyond which
-/// no row lies, and the strides of indices and updates.
+/// Combines updates into `y`: an invocation computes one element, and looks at all rows that might name it. Tensors: indices,
+/// updates, `y`. Params: `count` (elements of `y`), the rows `first..last`, `length` (of `y` along the axis), `index_step` and
+/// `update_step` (from row to row), then for each dimension of `y` its `size`, the `limit` beyond which no row lies, and the
+/// strides of indices and updates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScatterReduce {
     pub(crate) function: ScatterFunction,
     pub(crate) scalar: Scalar,
-    /// The dtype to round or wrap to.
+    /// The dtype to which results are rounded or wrapped.
     pub(crate) dtype: DType,
     pub(crate) rank: usize,
     pub(crate) axis: usize,

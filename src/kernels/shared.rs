@@ -1,5 +1,5 @@
-//! The tile of GPUs, which matrix products and convolutions share: a workgroup brings a few terms of both operands into
-//! workgroup memory at a time, and every element is then read from there by all invocations that need it.
+//! The tile of GPUs, which matrix products and convolutions share. A workgroup copies a few terms of both operands into
+//! workgroup memory at a time, and all invocations that need an element read it there.
 
 use minijinja::{Value, context};
 
@@ -16,7 +16,8 @@ pub(crate) struct Shared {
     pub(crate) right: SharedRight,
 }
 
-/// A workgroup computes `bm` rows of `bn` columns, `bk` terms at a time, and an invocation `tm` rows of `tn` columns.
+/// A workgroup computes `bm` rows of `bn` columns, `bk` terms at a time, and an invocation `tm` rows of `tn` columns. With 64
+/// x 64 results and 8 x 4 for an invocation, a workgroup has 8 * 16 = 128 invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Block {
     pub(crate) bm: usize,
@@ -26,12 +27,12 @@ pub(crate) struct Block {
     pub(crate) tn: usize,
 }
 
-/// How the left operand is loaded.
+/// How a workgroup loads the left operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SharedLeft {
     /// `[row tile][k / bk][row][k % bk]`, padded with zeros.
     Packed,
-    /// Vectors of four terms; rows begin at vectors and are whole vectors.
+    /// Row-major, loaded in vectors of four terms; every row begins at a vector and consists of whole vectors.
     Vectors,
     /// Single elements; neighbouring invocations take neighbouring terms.
     Terms,
@@ -39,25 +40,27 @@ pub(crate) enum SharedLeft {
     Rows,
 }
 
-/// How the right operand is loaded.
+/// How a workgroup loads the right operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SharedRight {
     /// `[column tile][k][column % (bn / 4)][column / (bn / 4)]`, padded with zeros.
     Packed,
-    /// Vectors of four columns; rows begin at vectors and are whole vectors.
+    /// Row-major, loaded in vectors of four columns; every row begins at a vector and consists of whole vectors.
     Vectors,
     /// Single elements; neighbouring invocations take neighbouring columns.
     Columns,
     /// Single elements; neighbouring invocations take neighbouring terms.
     Terms,
-    /// The windows of an image; terms are kernel row, kernel column and channel, the channels padded to a multiple of `bk`.
+    /// The windows of an image. Terms are ordered by kernel row, kernel column, channel; the channels are padded to a multiple
+    /// of `bk`.
     Image,
-    /// The windows of an image; terms are channel, kernel row and kernel column.
+    /// The windows of an image. Terms are ordered by channel, kernel row, kernel column.
     FlatImage,
 }
 
 impl Block {
-    /// From the most work per byte moved to the most workgroups. All fit the floor: 256 invocations, 16 KiB.
+    /// From the tile with the most work per byte moved to the tile with the most workgroups. All fit WebGPU's floor: 256
+    /// invocations and 16 KiB of workgroup memory.
     pub(crate) const ALL: [Block; 5] = [
         Block { bm: 128, bn: 64, bk: 16, tm: 8, tn: 8 },
         Block { bm: 64, bn: 64, bk: 16, tm: 8, tn: 4 },
@@ -75,14 +78,14 @@ impl Block {
         m.div_ceil(self.bm) * n.div_ceil(self.bn)
     }
 
-    /// The one of `blocks` that takes least time.
+    /// The tile of `blocks` that takes least time.
     pub(crate) fn choose(blocks: &[Block], m: usize, n: usize, batches: usize) -> Block {
         let cost = |block: &Block| cost::block(*block, m, n, batches);
         blocks.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Block::ALL[0])
     }
 
-    /// Terms that one dispatch may add up: whole blocks, with an iteration for each, one for each vector of terms in it,
-    /// and a few for the stores.
+    /// Terms that one dispatch may add up. They are whole blocks of `bk` terms; a block takes one iteration, and one more for
+    /// each vector of terms in it, and the stores at the end take `tm`.
     pub(crate) fn limit(self, max_iterations: u32) -> usize {
         let blocks = (max_iterations as usize).saturating_sub(self.tm) / (1 + self.bk / 4);
         blocks.max(1) * self.bk
@@ -90,10 +93,9 @@ impl Block {
 }
 
 impl Shared {
-    /// The kernel's function `main`. `names` are those of what the surrounding kernel calls otherwise: rows, batches, and the
-    /// left operand's stride from term to term.
-    /// `prologue` is the operand that has one.
-    /// `runs`: whether an invocation stores the neighbours together that it has.
+    /// The kernel's function `main`. `names` are the names that the surrounding kernel has for its rows, its batches, and the
+    /// left operand's stride from term to term. `prologue` is the binding of the operand that has one. `runs`: whether an
+    /// invocation stores neighbouring results together.
     pub(super) fn main(
         &self,
         scalar: Scalar,
@@ -129,7 +131,7 @@ impl Shared {
             SharedRight::FlatImage => "flat",
         };
         let (stored, word) = (stored_rows(tm, epilogue), scalar.word());
-        // Larger tiles have no registers to spare for it.
+        // Larger tiles have no registers left for it.
         let prefetch = tm * tn <= 16;
         context!(bm, bn, bk, tm, tn, a_form, b_form, stored, word, m, batches, a_k, prefetch, prologue, runs)
     }

@@ -1,4 +1,5 @@
-//! Strided copies: transpose, slice, expand, flip, concatenation and padding, each a change of strides on one side.
+//! Strided copies: transpose, slice, expand, flip, concatenation and padding change the strides of the source, or of the
+//! destination.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,8 @@ use super::{Slot, Spec, element, template};
 const WORKGROUP: usize = 64;
 
 /// Copies elements between a dense tensor and a strided part of another. Tensors: source, destination. Params: `count`
-/// (elements copied), `base`, then `size` and `stride` of each dimension, outermost first; element `(i0, i1, ...)` of the
-/// strided side is at `base + i0 * stride0 + ...` (negative strides wrap).
+/// (elements copied), `base`, then `size` and `stride` of each dimension, outermost first. Element `(i0, i1, ...)` of the
+/// strided side has the index `base + i0 * stride0 + ...` (negative strides wrap).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Strided {
     pub(crate) scalar: Scalar,
@@ -54,8 +55,8 @@ pub(crate) fn groups(count: usize) -> usize {
 /// Sizes and strides of dimensions, outermost first.
 pub(crate) type Dims = SmallVec<[(usize, i64); 4]>;
 
-/// Dimensions (size, stride) of a strided side with neighbours merged where one stride continues the other, and sizes of
-/// 1 dropped. Same order, same elements.
+/// The dimensions (size, stride) of a strided side, without sizes of 1, and with neighbours merged where one stride continues
+/// the other: (2, stride 12), (3, stride 4), (4, stride 1) are (24, stride 1). They name the same elements in the same order.
 pub(crate) fn merge(dims: &[(usize, i64)]) -> Dims {
     let mut merged = Dims::new();
     for &(size, stride) in dims.iter().filter(|d| d.0 != 1) {
@@ -67,7 +68,7 @@ pub(crate) fn merge(dims: &[(usize, i64)]) -> Dims {
     merged
 }
 
-/// Params of a strided copy over `dims` (size, stride), as many as the spec's rank.
+/// Params of a strided copy over `dims` (size, stride); the spec has this number of dimensions.
 pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> Vec<u32> {
     let count: usize = dims.iter().map(|d| d.0).product();
     let mut words = vec![count as u32, base as u32];

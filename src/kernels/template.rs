@@ -15,7 +15,7 @@ macro_rules! templates {
             environment.add_function("computed", computed);
             $(
                 let text = include_str!(concat!("../../shaders/", $name, ".wgsl"));
-                // The templates are part of the program; a test renders each.
+                // The templates are part of the program, and a test renders each of them.
                 if let Err(error) = environment.add_template($name, text) {
                     unreachable!("shaders/{}.wgsl: {error:#}", $name);
                 }
@@ -68,13 +68,13 @@ templates!(
     "top_k"
 );
 
-/// The operand with a prologue, of a template that may have one.
+/// The name of the operand that has a prologue, for a template that allows one.
 fn prologue(state: &State) -> Result<Value, Error> {
     let missing = || Error::new(ErrorKind::UndefinedError, "no prologue is given, which may be empty");
     state.lookup("prologue").ok_or_else(missing)
 }
 
-/// `load(name, i, row, column)`: the binding's element `i`, or what its prologue makes of that (see `fused::Prologue`).
+/// `load(name, i, row, column)`: element `i` of the binding, or what its prologue computes from it (see `fused::Prologue`).
 fn load(state: &State, name: &str, i: &str, row: &str, column: &str) -> Result<String, Error> {
     Ok(match prologue(state)?.as_str() == Some(name) {
         true => format!("load_{name}({i}, {row}, {column})"),
@@ -82,7 +82,7 @@ fn load(state: &State, name: &str, i: &str, row: &str, column: &str) -> Result<S
     })
 }
 
-/// `computed(value, o, row, column)`: what the prologue, if there is one, makes of the value of element `o`.
+/// `computed(value, o, row, column)`: the value of element `o`, or what the prologue computes from it, if there is one.
 fn computed(state: &State, value: &str, o: &str, row: &str, column: &str) -> Result<String, Error> {
     Ok(match prologue(state)?.is_true() {
         true => format!("prologue({value}, {o}, {row}, {column})"),

@@ -1,4 +1,4 @@
-//! TensorScatter: one word of the update per invocation, written into a cache in place.
+//! TensorScatter: an invocation copies one word of the update into a cache, in place.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
-//! Sorting by ranks: an element's place is the number of elements that come before it. Blocks are sorted by comparing all
-//! pairs, then sorted runs are merged two by two, each cut to the `k` that can still matter. No barriers, no workgroup
-//! memory, and stable: equal elements keep their order.
+//! Sorting by ranks: the place of an element is the number of elements that come before it. Blocks are sorted by comparing all
+//! pairs. Sorted runs are then merged two by two, and each is cut to the `k` elements that can still matter. There are no
+//! barriers and no workgroup memory, and equal elements keep their order.
 //!
-//! Elements are compared by keys, u32 words that grow as the sort wants them to come earlier. NaN is the greatest number.
+//! Elements are compared by keys: u32 words, of which the greater comes first. NaN counts as the greatest number.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ use super::{Slot, Spec, element, template};
 /// Elements of a block, and invocations per workgroup.
 pub(crate) const BLOCK: usize = 64;
 
-/// One step of a sort of rows, each a tensor's elements along one axis. Kernels keep at most `k` elements of each run.
+/// One step of a sort of rows, which are the elements of a tensor along one axis. Kernels keep at most `k` elements of each
+/// run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TopK {
     /// Sorts blocks, one workgroup each. Tensors: the input, keys, positions. Params: `count` (rows x blocks), `blocks` (of
@@ -23,8 +24,8 @@ pub(crate) enum TopK {
     /// Merges neighbouring runs, one element per invocation. Tensors: keys, positions, merged keys, merged positions.
     /// Params: `count` (rows x pitch), `pitch`, `run` (elements of each run but the last), `merged_pitch`, `merged_run`.
     Merge,
-    /// Fetches what the first positions of each row say. Tensors: the input, positions, and the results that are wanted.
-    /// Params: `count` (rows x k), `k`, `length`, `inner`, `pitch`.
+    /// Fetches the elements at the first positions of each row. Tensors: the input, positions, and the results that are
+    /// wanted. Params: `count` (rows x k), `k`, `length`, `inner`, `pitch`.
     Fetch { scalar: Scalar, values: bool, positions: bool },
 }
 
