@@ -1,21 +1,23 @@
 //! What keeps a driver from computing with floats as if they were real numbers.
 //!
-//! Within a kernel a compiler may make `x` of `(x + c) - c`, `a * (b + c)` of `a * b + a * c`, `|x|` of `sqrt(x) * sqrt(x)`,
-//! 0 of `x * 0` (Mesa's algebraic rules for what is not marked exact, SPIRV-Tools' folding rules in SwiftShader, fast math of
-//! Metal and DXC), and no option of wgpu forbids it. Such a rule needs an operation whose operands share a value or a constant.
-//! There, a constant becomes a parameter, or one operand goes through its bits and an xor with a parameter that is 0, which no
-//! compiler can see through. Operations of unrelated values, as most models have, stay as they are.
+//! Within a kernel a compiler may replace `(x + c) - c` by `x`, `a * b + a * c` by `a * (b + c)`, `sqrt(x) * sqrt(x)` by
+//! `|x|`, and `x * 0` by 0. Mesa has algebraic rules for whatever is not marked exact, SwiftShader has SPIRV-Tools' folding
+//! rules, Metal and DXC have fast math, and no option of wgpu forbids any of these. A rule of this kind needs an operation
+//! whose operands share a value or a constant. In those operations a constant becomes a parameter, or one operand goes through
+//! its bits and an xor with a parameter that is 0, which no compiler can see through. Operations of unrelated values, as most
+//! models have, stay as they are.
 
 use super::{Expr, Fn1, Fn2, Instr, Reg, Scalar};
 
-/// Beyond this many parts a value is not looked through but kept.
+/// A value of more parts is kept without a look at its parts.
 const MOST_PARTS: usize = 16;
 
-/// A value as a sum, and as a product, of what is neither.
+/// A value taken apart: the terms of which it is the sum, and the factors of which it is the product. `x * y + 1` has the
+/// terms `x * y` and `1`, and itself as its only factor.
 #[derive(Clone, Default)]
 struct Parts {
     terms: Vec<Reg>,
-    /// With whether it divides.
+    /// Each factor, with whether the value is divided by it.
     factors: Vec<(Reg, bool)>,
 }
 
@@ -29,24 +31,25 @@ impl Parts {
     }
 }
 
-/// What to do with the operands of an operation.
+/// Which operands of an operation are kept.
 #[derive(Clone, Copy, Default)]
 struct Keep {
     a: bool,
     b: bool,
 }
 
-/// The expression while it is built anew.
+/// The expression under construction.
 struct Keeper {
     code: Vec<(Instr, Scalar)>,
     parts: Vec<Parts>,
-    /// (value, by which zero, the same kept).
+    /// A value, the number of the zero that keeps it, and the register that holds it kept.
     kept: Vec<(Reg, usize, Reg)>,
     zeros: [Option<Reg>; 2],
     params: Vec<u32>,
 }
 
-/// The expression of `params`, where values that a driver could simplify with others are kept. That may take more parameters.
+/// The expression and its parameters, with each value kept that a driver could combine with others. That may take more
+/// parameters.
 pub(super) fn kept(expr: &Expr, params: Vec<u32>) -> (Expr, Vec<u32>) {
     let code = Vec::with_capacity(expr.code.len());
     let mut keeper = Keeper { code, parts: vec![], kept: vec![], zeros: [None; 2], params };
@@ -64,7 +67,8 @@ impl Keeper {
         let instr = match instr {
             Instr::Two(f, a, b) if self.scalar(a) == Scalar::F32 => {
                 let (a, b) = self.apart(f, a, b);
-                // What is kept now may have been kept for the other operand before.
+                // The register of the kept operand may be the other operand, if that was kept before: the pair is judged
+                // again.
                 let (a, b) = self.apart(f, a, b);
                 Instr::Two(f, a, b)
             }
@@ -76,10 +80,10 @@ impl Keeper {
         self.push(instr, scalar)
     }
 
-    /// The operands of `f` as they are to be kept.
+    /// The operands of `f`, each kept or not.
     fn apart(&mut self, f: Fn2, a: Reg, b: Reg) -> (Reg, Reg) {
         let keep = self.judged(f, a, b);
-        // By parameters of their own: the same value kept twice by one would be one again.
+        // Each operand has a zero of its own: one value, kept twice through one parameter, would be one register again.
         (if keep.a { self.keep(a, 0) } else { a }, if keep.b { self.keep(b, 1) } else { b })
     }
 
@@ -99,7 +103,7 @@ impl Keeper {
         &self.parts[reg.0 as usize]
     }
 
-    /// The value in another register, of which a compiler does not know that it is the same.
+    /// The same value in another register; a compiler does not know that it is the same.
     fn keep(&mut self, value: Reg, by: usize) -> Reg {
         if self.kept.iter().any(|&(.., kept)| kept == value) {
             return value;
@@ -128,7 +132,7 @@ impl Keeper {
         let alone = Parts::of(value);
         let terms = |a, b| [&self.parts(a).terms[..], &self.parts(b).terms].concat();
         match *instr {
-            // What compilers may find to be its operand, but for the sign.
+            // Compilers may find these to be their operand, except for its sign.
             Instr::One(Fn1::Neg | Fn1::Abs | Fn1::Floor | Fn1::Ceil | Fn1::Round, x) => self.parts(x).clone(),
             Instr::Two(Fn2::Min | Fn2::Max, a, b) if self.parts(a).terms == self.parts(b).terms => {
                 self.parts(a).clone()
@@ -162,7 +166,7 @@ impl Keeper {
         }
     }
 
-    /// How many constants of the text are among the terms, respectively factors.
+    /// The number of constants of the text among `parts`.
     fn literals<'r>(&self, parts: impl IntoIterator<Item = &'r Reg>) -> usize {
         parts.into_iter().filter(|reg| self.literal(**reg).is_some()).count()
     }
@@ -171,12 +175,12 @@ impl Keeper {
         self.parts(reg).factors.iter().map(|factor| factor.0).collect()
     }
 
-    /// Whether the value has parts, so that there is something to simplify with.
+    /// Whether the value has more than one part, so that a compiler can simplify it.
     fn composed(&self, reg: Reg) -> bool {
         self.parts(reg).terms.len() > 1 || self.parts(reg).factors.len() > 1
     }
 
-    /// Keeps one that has parts, or the first.
+    /// Keeps the operand that has parts; the first, if both or none have.
     fn one_of(&self, a: Reg, b: Reg) -> Keep {
         let first = self.composed(a) || !self.composed(b);
         Keep { a: first, b: !first }
@@ -191,7 +195,7 @@ impl Keeper {
                 if self.composed(a) || self.composed(b) { self.one_of(a, b) } else { Keep::default() }
             }
             Equal | Less | LessOrEqual | Greater | GreaterOrEqual => {
-                // x + 1 < 2, but not x + y < 0, which is in every ReLU.
+                // A compiler can simplify x + 1 < 2, but not x + y < 0, which the ReLU of a sum computes.
                 let literals = |reg| self.literals(&self.parts(reg).terms);
                 let keep = literals(a) > 0 && literals(b) > 0 && a != b;
                 if keep && (self.composed(a) || self.composed(b)) {
@@ -209,7 +213,7 @@ impl Keeper {
         a.iter().any(|term| b.contains(term))
     }
 
-    /// Whether products among the terms of both have a factor in common.
+    /// Whether a product among the terms of `a` has a factor in common with a product among the terms of `b`.
     fn shares_factor(&self, a: Reg, b: Reg) -> bool {
         let products = |reg: Reg| {
             let terms = self.parts(reg).terms.iter().map(|&term| self.factors(term));
@@ -221,21 +225,21 @@ impl Keeper {
 
     fn judged_sum(&self, f: Fn2, a: Reg, b: Reg) -> Keep {
         let (x, y) = (&self.parts(a).terms, &self.parts(b).terms);
-        // x + x is exact whatever becomes of it, if that is not a * (2 * b) for x = a * b.
+        // x + x is exact, however it is computed, unless x = a * b and a compiler computes a * (2 * b).
         let twice = a == b && f == Fn2::Add && self.parts(a).factors.len() == 1;
         if !twice && (self.shares_term(a, b) || self.shares_factor(a, b)) || x.len() + y.len() > MOST_PARTS {
             return self.one_of(a, b);
         }
         let zero = |reg| self.literal(reg) == Some(0.0);
         let (first, second) = (self.is_mask(a), self.is_mask(b));
-        // 1 - mask is exact, of others the sign of zero is not.
+        // 1 - mask is exact; in other sums with a mask the sign of a zero may change.
         if (first || second) && !(f == Fn2::Sub && self.literal(a) == Some(1.0)) {
             return Keep { a: first || zero(a), b: second && a != b || zero(b) };
         }
         let constants = self.literals(x) > 0 && self.literals(y) > 0;
         let chain = x.len() + y.len() > 2;
         match (self.literal(a).is_some(), self.literal(b).is_some()) {
-            // A constant that is kept is one for all elements.
+            // A kept constant is one parameter for all elements.
             (true, _) => Keep { a: constants || chain || zero(a), b: false },
             (_, true) => Keep { b: constants || chain || zero(b), a: false },
             _ if constants => self.one_of(a, b),
@@ -249,7 +253,7 @@ impl Keeper {
         let cancels = x.iter().any(|&(reg, below)| y.contains(&(reg, below == divides)));
         let roots = x.iter().any(|factor| self.is_root(factor.0) && y.contains(factor));
         if divides && cancels && !self.composed(a) {
-            // lavapipe's quotient of anything and a constant 0, or of that and anything, is 0, and this may be one.
+            // lavapipe computes x / 0 and 0 / x as 0 where that 0 is a constant, and either operand may be that constant.
             return Keep { a: true, b: true };
         }
         if cancels || roots || x.len() + y.len() > MOST_PARTS {
@@ -263,12 +267,13 @@ impl Keeper {
         let quotients = inverse(x) || inverse(y);
         let (x, y) = (self.factors(a), self.factors(b));
         let constants = self.literals(&x) > 0 && self.literals(&y) > 0;
-        // Where 1/2 stands in a product makes no difference but for subnormal numbers.
+        // The place of 1/2 in a product makes a difference for subnormal numbers only.
         let plain = |value: f32| value.abs() == 1.0 || value.abs() == 0.5;
         let keeps = |value: f32, moves: bool| constants || value == 0.0 || (moves && !plain(value));
         match (self.literal(a), self.literal(b)) {
             (Some(value), _) => Keep { a: keeps(value, quotients || y.len() > 1), b: false },
-            // SPIRV-Tools multiplies with the inverse of a constant, which the rounding of `DivRounded` makes good.
+            // SPIRV-Tools multiplies by the inverse of a constant instead of dividing; the rounding of `DivRounded` corrects
+            // that.
             (_, Some(value)) => {
                 Keep { b: keeps(value, f == Fn2::Div || quotients || (!divides && x.len() > 1)), a: false }
             }
@@ -277,8 +282,8 @@ impl Keeper {
         }
     }
 
-    /// Whether the value is 0 or 1 by a condition, or a sum of those: compilers make a selection of a product with it, which is no
-    /// NaN where the other factor is infinite.
+    /// Whether the value is a mask: 0 or 1 by a condition, or a sum of masks and constants. Compilers turn a product with a
+    /// mask into a selection, which gives 0 where 0 * infinity is NaN.
     fn is_mask(&self, reg: Reg) -> bool {
         let chosen = |reg: Reg| match self.code[reg.0 as usize].0 {
             Instr::Convert(Scalar::F32, x) => self.scalar(x) == Scalar::Bool,
@@ -290,14 +295,14 @@ impl Keeper {
             && terms.iter().all(|&term| chosen(term) || self.literal(term).is_some())
     }
 
-    /// Whether `f` undoes what made the value, or a part of that.
+    /// Whether `f` undoes the function that computed `x`, or a part of it.
     fn inverts(&self, f: Fn1, x: Reg) -> bool {
         let factors = || &self.parts(x).factors;
         let made = |by: Fn1| matches!(self.code[x.0 as usize].0, Instr::One(f, _) if f == by);
         match f {
-            // Of a sum with a constant: the sign of zero.
+            // -(x + c), computed as -x - c, may be a zero of the other sign.
             Fn1::Neg => self.parts(x).terms.len() > 1 && self.literals(&self.parts(x).terms) > 0,
-            // A root may be -0.
+            // sqrt(-0) is -0, so |sqrt(x)| is not sqrt(x).
             Fn1::Abs => matches!(self.parts(x).terms[..], [term] if self.is_root(term)),
             Fn1::Exp | Fn1::ExpM1 => made(Fn1::Log),
             Fn1::Log => made(Fn1::Exp),
@@ -315,7 +320,7 @@ mod tests {
     use super::super::Builder;
     use super::*;
 
-    /// How many parameters an expression of three numbers takes for what is kept.
+    /// The number of parameters that keeping takes in an expression of three numbers.
     fn kept_in(build: impl FnOnce(&mut Builder, [Reg; 3]) -> Reg) -> usize {
         let mut builder = Builder::default();
         let loads = [0, 1, 2].map(|i| builder.load(i, Scalar::F32));

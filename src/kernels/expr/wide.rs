@@ -1,24 +1,24 @@
-//! 64-bit integers, of which the device holds 32 bits: what computes one reports results that do not fit, and constants that
-//! do not fit can be compared with.
+//! 64-bit integers, which the device holds in 32 bits. An operation reports a result that does not fit 32 bits, and a value
+//! can be compared with a constant that does not fit.
 
 use super::{Builder, Fn1, Fn2, Instr, Reg, Scalar};
 use crate::DType;
 
-/// A 64-bit integer type whose values the device holds in 32 bits: what computes one reports results that do not fit.
+/// A 64-bit integer type whose values the device holds in 32 bits. Operations report results that do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wide {
     pub(crate) signed: bool,
-    /// The number to report: that of the node in its unit.
+    /// The number that is reported: that of the node in its unit.
     pub(crate) site: u16,
 }
 
 impl Wide {
-    /// The register that holds one. Others hold places, which fit.
+    /// The register type of these integers. Registers of other types hold indices, which always fit.
     pub(super) fn scalar(self) -> Scalar {
         if self.signed { Scalar::I32 } else { Scalar::U32 }
     }
 
-    /// For results of `dtype`, if that is a 64-bit integer.
+    /// `Some` if `dtype` is a 64-bit integer type.
     pub(crate) fn of(dtype: DType, site: usize) -> Option<Wide> {
         let signed = dtype == DType::I64;
         let site = u16::try_from(site).unwrap_or(u16::MAX);
@@ -26,7 +26,7 @@ impl Wide {
     }
 }
 
-/// Where a constant lies that does not fit 32 bits.
+/// On which side of the register's range a constant lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Beyond {
     Above,
@@ -34,7 +34,7 @@ pub(crate) enum Beyond {
 }
 
 impl Builder {
-    /// An integer constant. One that does not fit the register can be compared, and nothing else.
+    /// An integer constant. A constant that does not fit the register can only be compared with.
     pub(crate) fn whole(&mut self, scalar: Scalar, value: i128) -> Reg {
         let (low, high) = match scalar {
             Scalar::U32 => (0, i128::from(u32::MAX)),
@@ -54,12 +54,12 @@ impl Builder {
         }
     }
 
-    /// Whether the register, or an instruction so far, needs a constant that does not fit 32 bits.
+    /// Whether this register, or an instruction before it, needs a constant that does not fit 32 bits.
     pub(crate) fn exceeds(&self, reg: Reg) -> bool {
         self.needs_beyond || self.beyond(reg).is_some()
     }
 
-    /// What comes of a comparison with a constant that no value reaches.
+    /// The result of a comparison with a constant that lies beyond the register's range: it is the same for every value.
     pub(super) fn compared(&mut self, f: Fn2, a: Reg, b: Reg) -> Option<Reg> {
         use Fn2::*;
         let (beyond, constant, other, swapped) = match (self.beyond(a), self.beyond(b)) {
@@ -89,7 +89,7 @@ impl Builder {
         self.report(condition, word);
     }
 
-    /// A register's sign bit.
+    /// Whether the register's sign bit is set.
     fn is_negative(&mut self, x: Reg) -> Reg {
         let signed = self.push(Instr::Bitcast(Scalar::I32, x), Scalar::I32);
         let zero = self.push(Instr::Literal(Scalar::I32, 0), Scalar::I32);
@@ -101,7 +101,7 @@ impl Builder {
         self.push(Instr::Two(Fn2::Equal, x, literal), Scalar::Bool)
     }
 
-    /// Reports where `f(x)` is outside of 32 bits.
+    /// Reports where `f(x)` does not fit 32 bits.
     pub(super) fn report_one(&mut self, wide: Wide, f: Fn1, x: Reg) {
         let least = i32::MIN as u32;
         let outside = match (f, wide.signed) {
@@ -110,19 +110,19 @@ impl Builder {
                 let zero = self.equals(x, Scalar::U32, 0);
                 self.push(Instr::One(Fn1::Not, zero), Scalar::Bool)
             }
-            // The upper half of the result is all ones.
+            // The upper half of the 64-bit result is all ones.
             (Fn1::BitNot, false) => self.push(Instr::Literal(Scalar::Bool, 1), Scalar::Bool),
             _ => return,
         };
         self.report_overflow(wide, outside);
     }
 
-    /// Reports where `f(a, b)`, of which `result` has the lower 32 bits, is outside of them.
+    /// Reports where `f(a, b)` does not fit 32 bits; `result` holds its lower 32 bits.
     pub(super) fn report_two(&mut self, wide: Wide, f: Fn2, (a, b): (Reg, Reg), result: Reg) {
         let (scalar, bool) = (self.scalar(a), Scalar::Bool);
         let mut two = |f, a, b, scalar| self.push(Instr::Two(f, a, b), scalar);
         let outside = match (f, wide.signed) {
-            // Both operands have the sign that the result lacks.
+            // Both operands have one sign, and the result has the other.
             (Fn2::Add, true) => {
                 let (a, b) = (two(Fn2::BitXor, a, result, scalar), two(Fn2::BitXor, b, result, scalar));
                 let both = two(Fn2::BitAnd, a, b, scalar);
@@ -148,12 +148,12 @@ impl Builder {
         self.report_overflow(wide, outside);
     }
 
-    /// Reports where `x`, converted to a 64-bit integer, is outside of 32 bits.
+    /// Reports where `x`, converted to a 64-bit integer, does not fit 32 bits.
     pub(super) fn report_converted(&mut self, wide: Wide, x: Reg) {
         let bool = Scalar::Bool;
         let outside = match self.scalar(x) {
             Scalar::F32 => {
-                // -2^31 and 2^31; -1 and 2^32.
+                // -2^31 and 2^31 for signed integers, -1 and 2^32 for unsigned ones.
                 let (low, high) =
                     if wide.signed { (0xcf00_0000, 0x4f00_0000) } else { (0xbf80_0000, 0x4f80_0000) };
                 let low = self.push(Instr::Literal(Scalar::F32, low), Scalar::F32);
@@ -163,7 +163,7 @@ impl Builder {
                 let above = self.push(Instr::Two(Fn2::GreaterOrEqual, x, high), bool);
                 self.push(Instr::Two(Fn2::Or, below, above), bool)
             }
-            // From unsigned to signed, or the other way round.
+            // Between signed and unsigned integers.
             Scalar::I32 | Scalar::U32 => self.is_negative(x),
             Scalar::Bool => return,
         };

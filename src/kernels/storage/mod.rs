@@ -1,5 +1,5 @@
-//! Storage: how the elements of a tensor lie in a buffer. Kernels compute in registers ([`Scalar`]); what a register is loaded
-//! from is a storage, which a call's tensors decide and no kernel's spec knows.
+//! Storage: how the elements of a tensor lie in a buffer. Kernels compute in registers ([`Scalar`]), and load a register from
+//! a storage. The tensors of a call decide which storage that is; a kernel's spec does not know it.
 
 mod wgsl;
 
@@ -8,24 +8,26 @@ pub(super) use wgsl::accessed;
 use super::expr::Scalar;
 use crate::DType;
 
-/// How elements lie in a buffer, one after the other from its beginning, the first in a word's lowest bits.
+/// How elements lie in a buffer, one after the other from its beginning. Where several share a word, the first has its lowest
+/// bits: ten float16 elements are five words, and take 32 bytes, which are two whole vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Storage {
-    /// A 32-bit word for each: the register's own bits.
+    /// Each element is a 32-bit word with the register's own bits.
     Word,
-    /// float16 in 16 bits. Registers hold f32, which a store rounds to the nearest, ties to even.
+    /// Each element is a float16 in 16 bits. Registers hold float32; a store rounds to the nearest float16, ties to even.
     F16,
-    /// The same with bfloat16.
+    /// Each element is a bfloat16 in 16 bits, loaded and stored in the same way.
     BF16,
-    /// 16 bits as they are, in the lower half of an integer register: what kernels that move elements see of the two above.
+    /// Each element is 16 bits, which an integer register holds in its lower half. Kernels that move elements see float16 and
+    /// bfloat16 like this.
     Half,
 }
 
-/// Bytes of a vector of four words. Tensors take whole vectors, so that a kernel may load the last one, and begin at vectors.
+/// Bytes of a vector of four words. A tensor begins at a vector and takes whole vectors, so a kernel may load the last one.
 pub(crate) const VECTOR_BYTES: u64 = 16;
 
 impl Storage {
-    /// How tensors of `dtype` are held; `None` if the device does not compute with them.
+    /// The storage of tensors of `dtype`; `None` if the device does not compute with them.
     pub(crate) fn of(dtype: DType) -> Option<Storage> {
         Scalar::of(dtype).map(|_| match dtype {
             DType::F16 => Storage::F16,
@@ -48,7 +50,7 @@ impl Storage {
         count.saturating_mul(self.bits()).div_ceil(8 * VECTOR_BYTES).saturating_mul(VECTOR_BYTES)
     }
 
-    /// Bytes that `count` elements take, without what fills up the last vector.
+    /// Bytes of `count` elements, without what fills up the last vector.
     pub(crate) fn filled(self, count: usize) -> u64 {
         (count as u64).saturating_mul(self.bits()).div_ceil(8)
     }
@@ -63,7 +65,7 @@ impl Storage {
         (i * self.bits() as i64).rem_euclid(8 * alignment.max(VECTOR_BYTES) as i64) == 0
     }
 
-    /// The bits in memory of an element that a register holds as `word`.
+    /// The bits in memory of an element, from the word of the register that holds it.
     pub(crate) fn stored(self, word: u32) -> u32 {
         let float = f32::from_bits(word);
         match self {
@@ -74,7 +76,7 @@ impl Storage {
         }
     }
 
-    /// The WGSL name of an element, for people.
+    /// The WGSL name of an element's type, for people to read.
     pub(crate) fn name(self, scalar: Scalar) -> &'static str {
         match self {
             Storage::Word => scalar.word(),
@@ -84,8 +86,8 @@ impl Storage {
         }
     }
 
-    /// How registers of type `scalar` see it: floats are converted, integers get the bits. So kernels that move bits are one
-    /// pipeline for all storages of as many bits.
+    /// What the storage is for registers of type `scalar`: float registers hold converted numbers, integer registers the bits.
+    /// A kernel that only moves bits is therefore one pipeline for all storages of the same number of bits.
     pub(super) fn seen_as(self, scalar: Scalar) -> Storage {
         match (self, scalar) {
             (Storage::Word, _) => Storage::Word,

@@ -1,7 +1,7 @@
 //! The WGSL text of loads and stores.
 //!
-//! Templates write `x[i]` for what slot `x` says: element `i` of a tensor, or its vector `i`. Of words that is WGSL already. For
-//! any other storage the array holds words that hold several elements, and each `x[i]` becomes a call:
+//! Templates write `x[i]` for element `i`, or vector `i`, of the tensor in slot `x`. For a storage of words that is WGSL
+//! already. In any other storage a word of the array holds several elements, and each `x[i]` becomes a call:
 //!
 //! ```text
 //! y[o] = a[i] + b[i];        y_store(u32(o), a_load(u32(i)) + b_load(u32(i)));
@@ -15,7 +15,7 @@ use super::Storage;
 use crate::kernels::{Slot, SlotElement};
 
 impl Storage {
-    /// The WGSL type of what the array of a slot's binding holds.
+    /// The WGSL type of the array elements of a slot's binding.
     pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
         match (self, slot.element) {
             (Storage::Word, element) => element.wgsl(),
@@ -25,8 +25,8 @@ impl Storage {
         }
     }
 
-    /// WGSL of the register's value, of the element in the lower half of the u32 `bits`. `converts`: whether the driver does
-    /// that for float16.
+    /// WGSL of the register's value, from the u32 `bits`, whose lower half is the element. `converts`: whether the driver
+    /// converts float16.
     fn decoded(self, bits: &str, converts: bool) -> String {
         match self {
             Storage::F16 if converts => format!("unpack2x16float({bits}).x"),
@@ -37,7 +37,7 @@ impl Storage {
         }
     }
 
-    /// WGSL of a u32 that has the bits in memory of `value` in its lower half, and may have any in its upper.
+    /// WGSL of a u32 whose lower half has the bits in memory of `value`; its upper half may have any bits.
     fn encoded(self, value: &str) -> String {
         match self {
             Storage::F16 => format!("f16_bits({value})"),
@@ -46,7 +46,8 @@ impl Storage {
         }
     }
 
-    /// The functions that `x[i]` becomes for slot `x`; `used` collects what they call of `shaders/math.wgsl`.
+    /// The functions whose calls replace `x[i]` for slot `x`. `used` collects the functions of `shaders/math.wgsl` that they
+    /// call.
     fn functions(self, slot: &Slot, converts: bool, used: &mut BTreeSet<&'static str>) -> String {
         if self == Storage::F16 && !converts {
             used.insert("f16_value");
@@ -86,7 +87,7 @@ impl Storage {
         let pair = |low: &str, high: &str| format!("insertBits({low}, {high}, 16u, 16u)");
         let pairs = [pair(&lanes[0], &lanes[1]), pair(&lanes[2], &lanes[3])].join(", ");
         let encoded = self.encoded("value");
-        // Of a vector that is shared with the next tensor, only some components are stored: by one invocation.
+        // A vector that is shared with the next tensor: one invocation stores those of its components that are this tensor's.
         format!(
             "fn {name}_store(i: u32, value: vec4<{word}>) {{\n  {name}[i] = vec2<u32>({pairs});\n}}\n\
              fn {name}_store_component(i: u32, lane: u32, value: {word}) {{\n  let before = {name}[i][lane / 2u];\n  \
@@ -94,8 +95,8 @@ impl Storage {
         )
     }
 
-    /// A word's other half may be another invocation's. Nobody else writes this one, so it is what it was, and the difference to
-    /// what it is to be changes nothing else, whenever that happens.
+    /// The word's other half may belong to another invocation, which may write it at any time. Nobody else writes this half: it
+    /// still has the bits that were loaded, and an xor with the difference to the new bits changes this half alone.
     fn half_store(self, name: &str, word: &str) -> String {
         let encoded = self.encoded("value");
         format!(
@@ -105,8 +106,8 @@ impl Storage {
         )
     }
 
-    /// Stores the first `count` of `most` values, one at least. Words that are this invocation's alone are written whole, which
-    /// takes no atomics; the run may begin with the upper half of a word, and end with the lower half of one.
+    /// Stores the first `count` of `most` values; `count` is at least 1. Words that belong to this invocation alone are written
+    /// whole, without an atomic operation. The run may begin with the upper half of a word, and end with the lower half.
     fn run_store(self, name: &str, word: &str, most: usize) -> String {
         let mut text = format!(
             "fn {name}_store_run(i: u32, count: u32, values: array<{word}, {most}>) {{\n  \
@@ -116,7 +117,7 @@ impl Storage {
             text += &format!("  let h{e} = {};\n", self.encoded(&format!("values[{e}]")));
         }
         for e in (0..most - 1).step_by(2) {
-            // Elements e and e + 1, or the two from e + 1 on.
+            // Elements e and e + 1; where the run begins in an upper half, e + 1 and e + 2.
             let third = if e + 2 < most { format!("h{}", e + 2) } else { "0u".into() };
             text += &format!(
                 "  if {e}u + 1u < whole {{\n    let pair = select(vec2<u32>(h{e}, h{next}), vec2<u32>(h{next}, {third}), odd);\n    \
@@ -136,8 +137,8 @@ impl Storage {
     }
 }
 
-/// The text, where each `x[i]` of a slot whose elements are no words is a call, and the functions that are called; `used` has those
-/// of `shaders/math.wgsl` that they may call. `converts`: whether the driver knows float16.
+/// The text, with a call for each `x[i]` of a slot whose elements are not words, and the functions that are called. `used`
+/// gets the functions of `shaders/math.wgsl` that those may call. `converts`: whether the driver converts float16.
 pub(in crate::kernels) fn accessed(
     text: String,
     slots: &[(Slot, Storage)],
@@ -152,7 +153,7 @@ pub(in crate::kernels) fn accessed(
         packed.iter().map(|(slot, storage)| storage.functions(slot, converts, used)).collect();
     let names: Vec<&str> = packed.iter().map(|(slot, _)| slot.name.as_str()).collect();
     let calls = called(&text, &names);
-    // A function that is not called is none of the kernel's.
+    // Without this, functions that the kernel does not call would be part of its text.
     functions_called(&functions, &calls) + &calls
 }
 
@@ -173,7 +174,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The text, where each access to an array of one of these names is a call.
+/// The text, with a call for each access to an array that has one of `names`.
 fn called(text: &str, names: &[&str]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -202,7 +203,7 @@ fn called(text: &str, names: &[&str]) -> String {
     out + rest
 }
 
-/// The first access: what stands before it, the array's name, the index, and what stands behind it.
+/// The first access in the text: what stands before it, the array's name, the index, and what stands after it.
 fn next_access<'t>(text: &'t str, names: &[&'t str]) -> Option<(&'t str, &'t str, &'t str, &'t str)> {
     for (open, _) in text.match_indices('[') {
         let start = text[..open].rfind(|c| !is_word(c)).map_or(0, |at| at + 1);
@@ -213,7 +214,7 @@ fn next_access<'t>(text: &'t str, names: &[&'t str]) -> Option<(&'t str, &'t str
     None
 }
 
-/// Where the bracket closes that the text begins with.
+/// The position of the bracket that closes the bracket at the beginning of the text.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0;
     text.char_indices().find_map(|(at, c)| {
@@ -222,7 +223,7 @@ fn closing(text: &str) -> Option<usize> {
     })
 }
 
-/// The number of the component that the text begins with, and what follows it.
+/// The number of the component that stands at the beginning of the text (1 for `.y`), and the text after it.
 fn component(text: &str) -> (Option<usize>, &str) {
     let lane = |name: char| "xyzw".find(name);
     let mut chars = text.chars();
@@ -232,7 +233,7 @@ fn component(text: &str) -> (Option<usize>, &str) {
     }
 }
 
-/// The operator in front of `=`, the value, and what follows from the semicolon on, if the text goes on with an assignment.
+/// If the text goes on with an assignment: the operator before `=`, the value, and the text from the semicolon on.
 fn assignment(text: &str) -> Option<(&str, &str, &str)> {
     let text = text.trim_start();
     let operator = if text.starts_with(['+', '-', '*', '/']) { &text[..1] } else { "" };

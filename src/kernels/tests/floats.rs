@@ -1,5 +1,5 @@
-//! Floats bit by bit: chains of arithmetic in one kernel against the same arithmetic node by node, and how far functions are off
-//! over all of float32.
+//! Floats bit by bit: chains of arithmetic in one kernel are compared with the same arithmetic node by node, and the errors of
+//! functions are measured over all of float32.
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,8 +19,8 @@ fn run(device: &Device, graph: &Graph, inputs: &[(&str, &Tensor)]) -> Vec<Vec<f3
     session.run(inputs).unwrap().iter().map(|(_, tensor)| tensor.to_vec().unwrap()).collect()
 }
 
-/// A value of a chain: what the host computed for each row, and whether that may differ: an operand was subnormal, which devices
-/// may take for 0, or the operation may choose between zeros.
+/// A value of a chain: what the host computed for each row, and whether the device may differ there, because an operand was
+/// subnormal (devices may take it for 0) or because the operation may choose between zeros.
 #[derive(Clone)]
 struct Column {
     id: ValueId,
@@ -43,7 +43,7 @@ impl Chain {
         (splitmix(&mut self.state) % limit as u64) as usize
     }
 
-    /// Numbers in which rounding, overflow and cancellation show.
+    /// Numbers that make rounding, overflow and cancellation visible.
     fn numbers(&mut self, count: usize) -> Vec<f32> {
         let special =
             [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e38, -3e38, 1e-30, 1e8, 0.1];
@@ -56,7 +56,7 @@ impl Chain {
     }
 
     fn pick(&mut self) -> Column {
-        // Mostly recent ones.
+        // Mostly columns that were made recently.
         let back = self.below(self.columns.len().min(5));
         self.columns[self.columns.len() - 1 - back].clone()
     }
@@ -79,7 +79,7 @@ impl Chain {
         self.columns.push(Column { id, values, open });
     }
 
-    /// WGSL allows 2.5 units where `divide` does not round.
+    /// WGSL allows an error of 2.5 units, and `divide` rounds only some quotients.
     fn allow_inexact_quotients(&mut self, a: &Column, b: &Column) {
         let Some(quotients) = self.columns.last_mut() else { return };
         for row in 0..ROWS {
@@ -160,7 +160,7 @@ fn check_chain(seed: u64) -> Result<(), String> {
         inputs.push((name, case::values(&[ROWS, 1], &values)));
         chain.columns.push(Column { id, values, open });
     }
-    // Behind a reduction, before one, or in a kernel of its own.
+    // After a reduction, before a reduction, or in a kernel of its own.
     let form = seed % 3;
     if form == 1 {
         let (id, values) = (chain.sketch.input("rows"), chain.numbers(ROWS * WIDTH));
@@ -192,7 +192,7 @@ fn check_chain(seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// `SARDONYX_CHAINS=2000` tries more, `SARDONYX_CHAIN=17` one.
+/// `SARDONYX_CHAINS=2000` tries 2,000 chains, `SARDONYX_CHAIN=17` only chain 17.
 #[test]
 fn fused_arithmetic_is_that_of_single_nodes() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -219,7 +219,7 @@ fn sweep() -> Vec<f32> {
     all.chain(lines.into_iter().flatten()).chain(edges).chain(infinite).collect()
 }
 
-/// By how many units in the last place a result is off; infinite where one is no number or infinite and the other is not.
+/// The error of a result in units in the last place; infinite if only one of the two is infinite or NaN.
 fn units(expected: f32, actual: f32) -> f64 {
     let beyond = |x: f32, y: f32| x.is_infinite() && y.abs() > 3.4e38 && x.signum() == y.signum();
     if expected == actual
@@ -236,10 +236,11 @@ fn units(expected: f32, actual: f32) -> f64 {
     (f64::from(expected) - f64::from(actual)).abs() / 2f64.powi(exponent as i32 - 150)
 }
 
-/// What WGSL allows exp: 3 + 2 * |x| units.
+/// The error that WGSL allows exp: 3 + 2 * |x| units.
 const EXP: f64 = 181.0;
 
-/// (operator, greatest error in units). Own functions are off by what their steps round; those of exp by what WGSL allows that.
+/// (operator, greatest error in units). The error of our own functions is the rounding of their steps; that of functions that
+/// call exp is the error that WGSL allows exp.
 const FUNCTIONS: &[(&str, f64)] = &[
     ("Sin", 4.0),
     ("Cos", 4.0),
@@ -257,9 +258,9 @@ const FUNCTIONS: &[(&str, f64)] = &[
     ("Tanh", EXP),
     ("Sinh", 2.0 * EXP),
     ("Cosh", 2.0 * EXP),
-    // Abramowitz and Stegun 7.1.26 is off by 1.5e-7, a quarter of what a unit is at 1/2.
+    // Abramowitz and Stegun 7.1.26 has an error of 1.5e-7, which is 2.5 units at 1/2.
     ("Erf", 8.0),
-    // WGSL allows division 2.5 units, and a root that and those of the inverse root.
+    // WGSL allows division 2.5 units, and a square root the sum of that and the error of the inverse square root.
     ("Reciprocal", 3.0),
     ("Sqrt", 5.0),
     ("Round", 0.0),
@@ -363,7 +364,8 @@ fn remainders_are_exact() {
                 for (i, &actual) in actual.iter().enumerate() {
                     let (a, b) = (pairs[0][i], pairs[1][i]);
                     let expected = of(a, b);
-                    // The sum of a remainder and the divisor may be flushed to zero, or computed of one that is.
+                    // Devices may flush the sum of a remainder and the divisor to zero, or compute it from a remainder that
+                    // they flushed.
                     let flushed = fmod == 0 && (is_tiny(a % b) || is_tiny(expected) || is_tiny(b));
                     let same =
                         expected.to_bits() == actual.to_bits() || (expected.is_nan() && actual.is_nan());
@@ -395,7 +397,7 @@ fn powers_are_those_of_c() {
         for (i, &actual) in actual.iter().enumerate() {
             let (a, b) = (pairs[0][i], pairs[1][i]);
             let expected = f64::from(a).powf(f64::from(b)) as f32;
-            // The exponent of the result as a sum of two floats, and a polynomial of it: 2 units.
+            // The exponent of the result is a sum of two floats, and the result a polynomial of it: 2 units of error.
             let close = is_tiny(a) || is_tiny(b) || is_tiny(expected) || units(expected, actual) <= 4.0;
             assert!(close, "{a:?} ** {b:?} on {device}: {actual:?}, not {expected:?}");
         }
@@ -417,7 +419,7 @@ fn whole_numbers_to_a_fraction_are_truncated() {
         (8, 1.0 / 3.0),
         (16_777_217, 1.0),
     ]);
-    // Squares, and those less one.
+    // Squares, and squares minus 1.
     pairs.extend((1..2000).flat_map(|n| [(n * n, 0.5), (n * n - 1, 0.5)]));
     pairs.extend(
         (0..4000)
@@ -443,7 +445,7 @@ fn whole_numbers_to_a_fraction_are_truncated() {
     }
 }
 
-/// A cast to a small type and back in one kernel: no border of the device rounds.
+/// A cast to a narrow type and back within one kernel: no store rounds in between.
 #[test]
 fn casts_round_within_a_kernel() {
     let mut state = 11;
@@ -472,7 +474,7 @@ fn casts_round_within_a_kernel() {
             for (&x, &actual) in values.iter().zip(actual) {
                 let expected = rounded(x);
                 let same = expected.to_bits() == actual.to_bits() || (expected.is_nan() && actual.is_nan());
-                // bfloat16 has float32's subnormal numbers.
+                // bfloat16 has the subnormal numbers of float32.
                 assert!(
                     same || is_tiny(expected),
                     "{x:?} to {to} on {}: {actual:?}, not {expected:?}",
@@ -481,7 +483,7 @@ fn casts_round_within_a_kernel() {
             }
         }
     }
-    // ml_dtypes 0.5.
+    // From ml_dtypes 0.5.
     let known = [
         (DType::F8E4M3FN, 0.010_700_13, 0.009_765_625),
         (DType::F8E5M2, 5.692_861_1e-6, 0.0),

@@ -1,5 +1,6 @@
-//! lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, all its loops together, without an error.
-//! Kernels stay below: shown with the driver's limit lowered by rewriting the shaders, and at full length as they are.
+//! lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, all its loops counted together, without an
+//! error. Kernels need fewer: tests show it with shaders rewritten to end far earlier, and with long loops on the driver as it
+//! is.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +12,12 @@ use crate::ops::case::{self, Case, Tolerance, graph_of_case};
 use crate::plan::tests::planned;
 use crate::{Device, Error, Result, Tensor};
 
-/// How many iterations the rewritten shaders do, and what lowering believes: the driver's numbers, divided.
+/// The number of iterations after which rewritten shaders end, and the number that lowering believes in: the driver's,
+/// divided.
 const ENDS: u32 = 1092;
 const BELIEVED: u32 = 1000;
 
-/// Values whose sums are exact, and that differ at the far end, where a loop that stops early does not get.
+/// Values whose sums are exact. They differ at the far end, which a loop that stops early does not reach.
 fn steps(shape: &[usize]) -> Tensor {
     let count: usize = shape.iter().product();
     let values: Vec<f32> =
@@ -23,7 +25,7 @@ fn steps(shape: &[usize]) -> Tensor {
     case::values(shape, &values)
 }
 
-/// Every family of loops, over rows, windows and lists of `n` and more, in time that grows with `n`.
+/// Every family of loops, over rows, windows and lists of `n` and more, where the time grows with `n`.
 fn long(n: usize) -> Vec<Case> {
     let new =
         |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 });
@@ -136,7 +138,7 @@ fn long(n: usize) -> Vec<Case> {
             .input(steps(&[1, 1, 1, n + 1]))
             .constant(steps(&[1, 1, 1, n]))
             .input(case::values(&[1, 2 * n, 1, 2], &vec![0f32; 4 * n])),
-        // The elements are the smaller of row and column, but for the last: the determinant is 2.
+        // The elements are the smaller of row and column number, except the last: the determinant is 2.
         new("Det", "rows").input({
             let rows = (n / 3).isqrt() - 1;
             let at = |i: usize| (i / rows).min(i % rows) + 1 + usize::from(i + 1 == rows * rows);
@@ -150,7 +152,7 @@ fn long(n: usize) -> Vec<Case> {
             .input(case::uniform(&[1, n, 4], -0.2, 0.2))
             .input(case::uniform(&[1, n, 4], -0.2, 0.2))
             .input(case::uniform(&[1, n, 3], -0.2, 0.2)),
-        // More units than a step of the kernel may walk through are refused.
+        // A layer with more units than one step of the kernel may walk through is refused.
         new("RNN", "units")
             .outputs(2)
             .int("hidden_size", n.min(2000) as i64)
@@ -164,7 +166,7 @@ fn long(n: usize) -> Vec<Case> {
     ]
 }
 
-/// Families that take n x n steps.
+/// Families that take n * n steps.
 fn square(n: usize) -> Vec<Case> {
     let new =
         |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 });
@@ -182,7 +184,8 @@ fn square(n: usize) -> Vec<Case> {
     ]
 }
 
-/// What differs from the reference, or fails, on every adapter and for both classes of kernels. A refusal is no failure.
+/// What differs from the reference, or fails, on every adapter and for both classes of kernels. A case that lowering refuses
+/// counts as no failure.
 fn failures(cases: &[Case], open: impl Fn(Device, Class) -> Device) -> Vec<String> {
     let mut failures = Vec::new();
     for name in devices::usable().into_iter().map(|adapter| adapter.name) {
@@ -213,7 +216,7 @@ fn assert_none(failures: &[String]) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// By construction: what lowering believes of the driver is what the shaders get, everywhere.
+/// The number that lowering believes in reaches every shader.
 #[test]
 fn no_kernel_needs_more_iterations_than_lowering_believes() {
     let mut cases = long(3 * BELIEVED as usize);
@@ -224,7 +227,7 @@ fn no_kernel_needs_more_iterations_than_lowering_believes() {
     }));
 }
 
-/// The rewritten shaders do end: a kernel that believes in more iterations goes wrong.
+/// The rewritten shaders do end early: a kernel that is told of more iterations goes wrong.
 #[test]
 fn loops_that_are_too_long_are_found() {
     let cases = [Case::new("ReduceSum", "row").input(steps(&[1, 5000])).constant(case::list(&[1]))];
@@ -246,7 +249,7 @@ fn every_loop_is_tested() {
         });
         plans.filter_map(Result::ok).flat_map(|plan| plan.program.calls).map(|call| call.kernel)
     };
-    // A bound that is a number is part of the text.
+    // A bound that is a number stands in the text, and does not grow.
     let grows =
         |line: &str| line.split_once(" < ").is_some_and(|(_, bound)| !bound.starts_with(char::is_numeric));
     let looping = |kernel: &Kernel| {

@@ -1,5 +1,5 @@
-//! Every shader variant that the operators' cases reach, without a device: naga's writers for the three kinds of drivers,
-//! wgpu's validation of every dispatch, and what the specs say of their shaders.
+//! Every shader variant that the operators' cases reach, without a device: through naga's writers for the three kinds of
+//! drivers, through wgpu's validation of every dispatch, and against what the specs say of their shaders.
 
 mod floats;
 mod loops;
@@ -22,13 +22,13 @@ use crate::ops::case::{self, Case, graph_of_case};
 use crate::plan::tests::planned;
 use crate::{Device, Session, SessionOptions, Tensor};
 
-/// What makes lowering choose among kernels.
+/// The properties of a target on which lowering chooses kernels.
 fn targets() -> Vec<Target> {
     let target = |class| move |subgroup| Target { class, subgroup, ..Target::FLOOR };
     [Class::Cpu, Class::Gpu].into_iter().flat_map(|class| [0, 4, 8, 32].map(target(class))).collect()
 }
 
-/// The variants of all cases for all targets, each with the case that first reached it.
+/// The variants that all cases need on all targets, each with the first case that needs it.
 static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
     let targets = targets();
     let mut variants = HashMap::new();
@@ -57,7 +57,7 @@ static VARIANTS: LazyLock<HashMap<Variant, String>> = LazyLock::new(|| {
     variants
 });
 
-/// Calls `check` with every variant's WGSL; it says what is wrong.
+/// Calls `check` with the WGSL of every variant; an error says what is wrong with it.
 fn each_variant(check: impl Fn(&Variant, &str) -> Result<(), String>) {
     let mut texts: HashMap<String, &Variant> = HashMap::new();
     let mut twice = Vec::new();
@@ -74,7 +74,7 @@ fn each_variant(check: impl Fn(&Variant, &str) -> Result<(), String>) {
     failures.sort();
     let shown = failures[..failures.len().min(40)].join("\n");
     assert!(failures.is_empty(), "{} of {} variants:\n{shown}", failures.len(), VARIANTS.len());
-    // Two specs with one text would be two pipelines where one does.
+    // Two specs with the same text would make two pipelines where one is enough.
     assert!(twice.is_empty(), "{twice:#?}");
 }
 
@@ -87,7 +87,7 @@ fn validated(module: &Module, capabilities: Capabilities) -> Result<ModuleInfo, 
     valid.map_err(|error| format!("{:?}", error.into_inner()))
 }
 
-/// Writers may panic on what they do not know.
+/// A writer may panic on what it does not know.
 fn caught<T, E: std::fmt::Display>(what: &str, write: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     let written = catch_unwind(AssertUnwindSafe(write)).map_err(|_| format!("{what}: the writer panics"))?;
     written.map_err(|error| format!("{what}: {error}"))
@@ -125,7 +125,8 @@ fn drivers_of_three_kinds_can_be_given_every_shader() {
     });
 }
 
-/// The floor of adapters has no subgroups and no 16- or 64-bit types: a kernel that needs them stands behind the target.
+/// Adapters of WebGPU's floor have no subgroups and no types of 16 or 64 bits: only a property of the target may bring these
+/// into a text.
 #[test]
 fn without_subgroups_nothing_but_core_wgsl_is_used() {
     let floor = Target { subgroup: 0, ..Target::FLOOR };
@@ -144,7 +145,7 @@ fn without_subgroups_nothing_but_core_wgsl_is_used() {
     }
 }
 
-/// The case's graph with its first input scaled by a vector, if the operator takes that in.
+/// The case's graph with its first input multiplied by a vector, if the operator takes a prologue there.
 fn with_prologue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
     let (mut graph, mut inputs) = (graph_of_case(case).unwrap(), inputs_of(case));
     let (first, tensor) = (*graph.inputs.first()?, inputs.first()?);
@@ -172,7 +173,7 @@ fn with_prologue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
     Some((graph, inputs))
 }
 
-/// The case's graph with as much behind its first output as fuses, if that is a number.
+/// The case's graph with as many nodes after its first output as fuse, if that output is a number.
 fn with_epilogue(case: &Case) -> Option<(Graph, Vec<Tensor>)> {
     let (mut graph, mut inputs) = (graph_of_case(case).unwrap(), inputs_of(case));
     let given: Vec<InputFact> = inputs.iter().cloned().map(InputFact::from).collect();
@@ -269,15 +270,15 @@ fn specs_list_what_their_shaders_bind() {
     });
 }
 
-/// Whether all invocations of a workgroup (for subgroup operations: of a subgroup) reach what needs them all. naga lets
-/// through a barrier after a return.
+/// Whether all invocations of a workgroup (for subgroup operations: of a subgroup) reach the statements that need all of them.
+/// naga accepts a barrier after a return.
 struct Flow<'a> {
     info: &'a FunctionInfo,
     returned: bool,
 }
 
 impl Flow<'_> {
-    /// `divergent`: some condition around the block differs between invocations.
+    /// `divergent`: whether a condition around the block differs between invocations.
     fn check(&mut self, block: &Block, divergent: bool) -> Result<(), String> {
         for statement in block {
             match statement {
@@ -302,7 +303,7 @@ impl Flow<'_> {
                     let differs = self.info[*selector].uniformity.non_uniform_result.is_some();
                     cases.iter().try_for_each(|case| self.check(&case.body, divergent || differs))?;
                 }
-                // Loops count from and to values that workgroups share, which naga does not follow through variables.
+                // Loops count between values that a workgroup shares; naga does not follow these through variables.
                 Statement::Loop { body, continuing, .. } => {
                     self.check(body, divergent)?;
                     self.check(continuing, divergent)?;
@@ -320,7 +321,7 @@ fn barriers_are_in_uniform_control_flow() {
         let module = parsed(text)?;
         let info = validated(&module, Capabilities::all())?;
         let main = &module.entry_points[0].function;
-        // The front end ends a body with a return.
+        // naga's front end ends a body with a return.
         let mut flow = Flow { info: info.get_entry_point(0), returned: false };
         flow.check(&main.body, false)?;
         for (handle, function) in module.functions.iter() {

@@ -1,4 +1,4 @@
-//! Floats of 16 bits, two to a word: every pattern loaded, and every pattern stored, by vectors and one by one.
+//! Floats of 16 bits, two to a word: every pattern is loaded, and every pattern is stored, in vectors and one by one.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{DType, Session, SessionOptions, Tensor};
 
 const PATTERNS: usize = 1 << 16;
 
-/// A format with what the `half` crate makes of its patterns.
+/// A format, with the conversions of the `half` crate.
 struct Half {
     dtype: DType,
     value: fn(u16) -> f32,
@@ -48,8 +48,8 @@ impl Half {
         id
     }
 
-    /// Whether the bits are the nearest to the product, whose sign does not matter where it is zero. Devices may take what is
-    /// subnormal in 32 bits for 0.
+    /// Whether `bits` is the nearest number to the product; where that is zero, its sign does not matter. Devices may take a
+    /// number that is subnormal in 32 bits for 0.
     fn is_product(&self, [a, b]: [f32; 2], bits: u16) -> bool {
         let (expected, actual) = ((self.nearest)(a * b), (self.value)(bits));
         let subnormal = [a, b, a * b].iter().any(|number| number.is_subnormal());
@@ -72,7 +72,7 @@ fn outputs(sketch: &Sketch, inputs: &[(&str, &Tensor)]) -> Vec<(String, Tensor)>
 #[test]
 fn every_pattern_is_loaded() {
     for half in &HALVES {
-        // As vectors, and one by one where they lie across.
+        // In vectors, and one by one where the elements lie across.
         for turned in [false, true] {
             let mut sketch = Sketch::default();
             let x = half.input(&mut sketch, "x");
@@ -91,13 +91,13 @@ fn every_pattern_is_loaded() {
     }
 }
 
-/// Products of two are exact in 32 bits, so that only the store rounds.
+/// The product of two numbers is exact in 32 bits, so only the store rounds.
 #[test]
 fn every_store_rounds_to_the_nearest() {
     let factors = [1.0f32, -1.0, 0.3, 1.5, -1.0009766, 3e-5, 60_000.0, 7e-8, f32::INFINITY];
     for half in &HALVES {
         let factors = factors.map(half.nearest);
-        // As vectors, and one by one, where rows of nine begin within words.
+        // In vectors, and one by one, where rows of nine elements begin within words.
         for op in ["Mul", "MatMul"] {
             let mut sketch = Sketch::default();
             let (x, y) = (half.input(&mut sketch, "x"), half.input(&mut sketch, "y"));
@@ -118,7 +118,7 @@ fn every_store_rounds_to_the_nearest() {
     }
 }
 
-/// NaNs keep their payload where elements only move.
+/// A NaN keeps its payload where elements only move.
 #[test]
 fn moved_elements_keep_their_bits() {
     let mut sketch = Sketch::default();
