@@ -1,46 +1,45 @@
-//! Static arena planner: gives every temporary tensor of a compiled graph its offset in one block of device
-//! memory.
+//! A static arena planner: it gives every temporary tensor of a program its offset in one block of device memory.
 //!
-//! The room exists because the lifetimes of all tensors are known before the first step runs. Packing them
-//! once at compile time leaves the runtime one allocation, fixed addresses (which graph capture needs), and a
-//! footprint close to the most bytes ever alive together.
+//! The lifetimes of all tensors are known before the first step runs. Packed once, while planning, they need one allocation,
+//! keep fixed addresses (which graph capture needs), and take little more than the most bytes that are ever alive together.
 //!
-//! It never allocates or touches memory, never reads a clock, and never draws on outside randomness: the same
-//! blocks always get the same plan, and the work is bounded by a count of steps. It never moves a block
-//! within its lifetime, never reorders the graph, and never panics.
+//! The planner never allocates or touches device memory, reads no clock, and draws on no outside randomness: the same blocks
+//! always get the same placement, and a count of steps bounds the work. It never moves a block within its lifetime, never
+//! reorders the graph, and never panics.
 //!
-//! Greedy orders run first and nearly always reach the lower bound on real graphs. Where they do not, a
-//! bounded search fills the valleys of the skyline, backtracking as soon as some section can no longer stay
-//! within the limit.
+//! Greedy orders run first, and nearly always reach the lower bound on real graphs. Where they do not, a bounded search fills
+//! the valleys of the skyline, and turns back as soon as some section can no longer stay within the limit.
+//!
+//! An example: three blocks of 4, 6 and 4 bytes are alive in the steps 0 to 1, 1 to 2 and 2 to 3. The first two are alive
+//! together, and so are the last two: 10 bytes are enough, with the first and the third block at offset 0 and the second at 4.
 
 use std::cmp::Reverse;
 
-/// One block of arena memory: it is alive for the half-open step range `start..end` and takes `size` bytes.
+/// A block of arena memory, alive for the half-open range of steps `start..end`.
 ///
-/// A range that is empty counts as alive at `start` only.
+/// A block with an empty range counts as alive at `start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     /// First step at which the block is alive.
     pub start: u32,
-    /// First step at which it no longer is.
+    /// First step at which the block is no longer alive.
     pub end: u32,
     /// Bytes, before rounding up to the alignment.
     pub size: u64,
 }
 
-/// Where every block lies.
+/// The place of every block.
 #[derive(Clone, Debug)]
 pub struct Placement {
     /// Byte offset of each block, in the order given; a multiple of the alignment.
     pub offsets: Vec<u64>,
-    /// Bytes the arena needs. `u64::MAX` means that the blocks fit no address space; the offsets then mean
-    /// nothing.
+    /// Bytes that the arena needs. `u64::MAX` means that the blocks fit no address space; the offsets then mean nothing.
     pub height: u64,
-    /// Most bytes alive at one step, with sizes rounded up: no placement can be lower.
+    /// The most bytes that are alive at one step, with sizes rounded up to the alignment: no placement can be lower.
     pub max_live: u64,
 }
 
-/// Places `blocks` so that no two alive at the same step overlap, every offset a multiple of `align` (0
+/// Places `blocks` so that two blocks that are alive at the same step never overlap. Every offset is a multiple of `align` (0
 /// counts as 1).
 pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
     let unit = align.max(1);
@@ -58,7 +57,7 @@ pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
     Placement { offsets, height: best.height.saturating_mul(unit), max_live: bound.saturating_mul(unit) }
 }
 
-/// A block of non-zero size over compressed time: it is alive in the sections `first..=last`, its size in units of
+/// A block of non-zero size over compressed time: it is alive in the sections `first..=last`, and `size` counts units of
 /// alignment.
 #[derive(Clone, Copy)]
 struct LiveRange {
@@ -80,8 +79,8 @@ struct Arrangement {
     height: u64,
 }
 
-/// Compresses time into sections, one for each maximal set of blocks alive together: a section ends only
-/// where a start follows an end. Two blocks overlap in time exactly when they share a section.
+/// Compresses time into sections, one for each maximal set of blocks that are alive together: a section ends only where a
+/// start follows an end. Two blocks overlap in time exactly when they share a section.
 fn live_ranges(blocks: &[Lifetime], unit: u64) -> Vec<LiveRange> {
     let mut ranges = Vec::new();
     let mut events = Vec::new();
@@ -116,8 +115,8 @@ fn live_sizes(ranges: &[LiveRange]) -> Vec<u64> {
     live
 }
 
-/// The lowest of the greedy placements by size, breadth, start, area and length, up to the first that reaches
-/// `bound`.
+/// The lowest of five greedy placements, which order the live ranges by size, breadth, start, area and length. The first that
+/// reaches `bound` ends the search for others.
 fn greedy(ranges: &[LiveRange], live: &[u64], bound: u64) -> Arrangement {
     let breadth = |range: &LiveRange| live[range.first..=range.last].iter().copied().max().unwrap_or(0);
     let rank = |rule: usize, range: &LiveRange| {
@@ -145,8 +144,8 @@ fn greedy(ranges: &[LiveRange], live: &[u64], bound: u64) -> Arrangement {
     best
 }
 
-/// Places the ranges in `order`, each in the tightest gap that holds it, or else on top of those it overlaps
-/// in time.
+/// Places the live ranges in `order`: each goes into the tightest gap that holds it, or else on top of the ranges that it
+/// overlaps in time.
 fn best_fit(ranges: &[LiveRange], order: &[usize]) -> Arrangement {
     let mut arrangement = Arrangement { offsets: vec![0; ranges.len()], height: 0 };
     let mut placed: Vec<(u64, LiveRange)> = Vec::with_capacity(order.len());
@@ -171,17 +170,17 @@ fn best_fit(ranges: &[LiveRange], order: &[usize]) -> Arrangement {
     arrangement
 }
 
-/// Bound of the whole search, in sections and ranges looked at.
+/// Bound on the work of the whole search, in sections and live ranges looked at.
 const SEARCH_WORK: usize = 40_000_000;
-/// Bound of the dives, for the small instances that cannot reach `bound`.
+/// Bound on the number of dives, for small instances that cannot reach `bound`.
 const SEARCH_ROUNDS: usize = 128;
-/// What a search step costs beside the sections it looks at.
+/// What a step of the search costs, besides the sections that it looks at.
 const STEP_WORK: usize = 200;
-/// Steps per range after which a dive gives up, by round: most restart early, some go deep.
+/// Steps for each live range after which a dive gives up, by round: most dives restart early, some go deep.
 const DIVE_STEPS: [usize; 5] = [5, 10, 20, 5, 10];
 
-/// Dives below `best` at limits that start at `bound` and at fractions of the distance to it, until one
-/// reaches `bound` or the work is spent.
+/// Dives for an arrangement lower than `best`, at limits that start at `bound` and at fractions of the distance to it, until
+/// one reaches `bound` or the work is spent.
 fn search(ranges: &[LiveRange], live: &[u64], bound: u64, mut best: Arrangement) -> Arrangement {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut work = SEARCH_WORK;
@@ -200,8 +199,8 @@ fn search(ranges: &[LiveRange], live: &[u64], bound: u64, mut best: Arrangement)
     best
 }
 
-/// Which ranges a dive tries first: the long, the large or the broad, blurred by noise once each has met every
-/// limit.
+/// The order in which a dive tries the live ranges: long, large or broad ones first. Noise blurs the order once each order has
+/// met every limit.
 fn preference(ranges: &[LiveRange], round: usize, noise: &mut Noise) -> Vec<usize> {
     let blur = if round < 12 { 0.0 } else { 0.5 };
     let mut order: Vec<usize> = (0..ranges.len()).collect();
@@ -225,10 +224,10 @@ impl Noise {
     }
 }
 
-/// One move of a dive: raises the sections `first..=last` from `floor` to `top`, by a range or as waste.
+/// One move of a dive: it raises the sections `first..=last` from `floor` to `top`, by a live range or as waste.
 #[derive(Clone, Copy)]
 struct Raise {
-    /// Length of the trail before it.
+    /// Length of the trail before the move.
     depth: usize,
     range: Option<usize>,
     first: usize,
@@ -238,18 +237,18 @@ struct Raise {
 }
 
 impl Raise {
-    /// Bytes placed, in units of alignment: none by waste.
+    /// Size that the move places, in units of alignment: 0 for waste.
     fn size(&self) -> u64 {
         if self.range.is_some() { self.top - self.floor } else { 0 }
     }
 }
 
-/// Floor of a section in which every range is placed.
+/// Floor of a section whose live ranges are all placed.
 const CLOSED: u64 = u64::MAX;
 
-/// A depth-first search for a packing no higher than `limit`. The skyline is kept by section: `floors` is
-/// where the next range would lie and `unplaced` the sizes still to come, and `floors + unplaced <= limit`
-/// always holds where open.
+/// A depth-first search for an arrangement no higher than `limit`. The skyline is kept by section: `floors` is where the next
+/// live range would lie, and `unplaced` is the size still to be placed. In open sections `floors + unplaced <= limit` always
+/// holds.
 struct Dive<'a> {
     ranges: &'a [LiveRange],
     limit: u64,
@@ -298,9 +297,9 @@ impl<'a> Dive<'a> {
         None
     }
 
-    /// Pushes the ways to fill one end of the lowest valley, a stretch of sections at the lowest floor: a
-    /// range that starts at that end and fits within the valley, or as the last resort waste up to the lower
-    /// wall. It takes the end with fewer ways.
+    /// Pushes the ways to fill one end of the lowest valley, which is a stretch of sections at the lowest floor: a live range
+    /// that starts at that end and fits into the valley, or, as the last resort, waste up to the lower wall. It chooses the
+    /// end with fewer ways.
     fn expand(&mut self, work: &mut usize) {
         *work = work.saturating_sub(self.floors.len() + STEP_WORK);
         let floor = self.floors.iter().copied().min().unwrap_or(CLOSED);
@@ -368,7 +367,7 @@ mod tests {
         u64::from(life.end).max(u64::from(life.start) + 1)
     }
 
-    /// Brute force; says nothing about a placement that fits no address space.
+    /// Checks by brute force; a placement that fits no address space is not checked.
     fn check(blocks: &[Lifetime], align: u64, placement: &Placement) {
         let Placement { offsets, height, max_live } = placement;
         assert!(height >= max_live && offsets.len() == blocks.len());
@@ -390,9 +389,9 @@ mod tests {
         placement.height as f64 / placement.max_live as f64
     }
 
-    /// Cuts a full rectangle of `4 * count` steps by 2048 units of `unit` bytes into `count` blocks, so that a perfect
-    /// packing exists: in two, or with `pinwheels` also into five of which no cut goes through. This is the kind of instance
-    /// that MiniMalloc was published with.
+    /// Cuts a full rectangle of `4 * count` steps by 2048 units of `unit` bytes into `count` blocks, so that a perfect packing
+    /// exists. A block is cut in two, or with `pinwheels` also into five pieces that no straight cut separates. MiniMalloc was
+    /// published with instances of this kind.
     fn cut_up(count: usize, seed: u64, unit: u64, pinwheels: bool) -> Vec<Lifetime> {
         let mut noise = Noise((seed << 40) + 1);
         let mut pick = |below: u64| (noise.next() * below as f64) as u64;
@@ -502,8 +501,8 @@ mod tests {
         }
     }
 
-    /// What the search is known to reach, a perfect packing being 1; it stops by a count of steps, however large the
-    /// instance.
+    /// What the search is known to reach, as a multiple of the perfect packing. It stops after a count of steps, whatever the
+    /// size of the instance.
     #[test]
     fn perfect_packings_are_found_or_come_close() {
         for (pinwheels, count, limit) in [

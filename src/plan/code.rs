@@ -11,8 +11,8 @@ use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
 
-/// Fused code at the end of a kernel: what becomes of each element that the kernel computes. Or at its beginning: what
-/// computes each element that it reads.
+/// Fused code at the end of a kernel, which is applied to each element that the kernel computes; or at its beginning, applied
+/// to each element that the kernel reads.
 #[derive(Clone)]
 pub(crate) struct Epilogue {
     pub(crate) fused: Fused,
@@ -20,25 +20,26 @@ pub(crate) struct Epilogue {
     pub(crate) params: Vec<u32>,
 }
 
-/// How often the operands of a prologue may be read for each element: as a small window does. Beyond, on lavapipe, that takes
-/// 1.1 to 1.2 times as long as a kernel of its own.
+/// The most reads of one element for which a kernel computes a prologue with operands: a 3x3 window reads an element 9 times.
+/// With more reads, on lavapipe, a prologue takes 1.1 to 1.2 times as long as a kernel of its own.
 const FEW_READS: usize = 9;
 
 /// How a kernel reads a tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reads {
-    /// As it lies in memory, and nothing can stand between.
+    /// As it lies in memory: no prologue is possible.
     Memory,
-    /// Elements of which it knows the index.
+    /// By elements whose index the kernel knows.
     Elements,
-    /// Elements of which it knows the index, and the place in which of the memory's lines of `line` elements; each about so
-    /// many times.
+    /// By elements whose index the kernel knows, and also the line and the place in the line, where memory is cut into lines
+    /// of `line` elements. Each element is read about `times` times. A product reads its left operand `[64, 256]` by lines of
+    /// 256.
     Lines { line: usize, times: usize },
 }
 
-/// Shapes, of as many elements as an operand and the result have, under which broadcasting pairs their elements: a scale for
-/// each channel is `[c, 1, 1]` against `[n, c, h, w]`, one for each pair of columns `[rows, pairs, 1]` against
-/// `[rows, pairs, 2]`.
+/// Two shapes under which broadcasting pairs the elements of an operand with those of the result; each has as many elements as
+/// the tensor that it stands for. A scale for each channel is `[c, 1, 1]` against `[n, c, h, w]`, a scale for each pair of
+/// columns is `[rows, pairs, 1]` against `[rows, pairs, 2]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pairing {
     pub(crate) operand: Vec<usize>,
@@ -46,15 +47,15 @@ pub(crate) struct Pairing {
 }
 
 impl<'a> Lower<'a> {
-    /// The epilogue to put after this operator's value; the value itself, rounded to its dtype, where nothing is fused.
-    /// `matrix` is (rows, columns) of the kernel's result: vectors along either are then indexed without a division.
+    /// The epilogue that follows this operator's value. Where nothing is fused it rounds the value to its dtype. `matrix` is
+    /// (rows, columns) of the kernel's result: a vector along either axis is then indexed without a division.
     pub(crate) fn epilogue(&mut self, matrix: Option<(usize, usize)>) -> Result<Epilogue, Why> {
         let scalar = Scalar::of(self.out(0)?.dtype).unwrap_or(Scalar::F32);
         self.epilogue_after(matrix, scalar, |_, value| Ok(value))
     }
 
-    /// As [`Lower::epilogue`], where `finish` makes the operator's value out of what its kernel accumulated in a register
-    /// of type `scalar`: bias, scale and quantisation are written there.
+    /// Like [`Lower::epilogue`], but `finish` first makes the operator's value from what the kernel accumulated in a register
+    /// of type `scalar`. Bias, scale and quantisation are added in `finish`.
     pub(crate) fn epilogue_after(
         &mut self,
         matrix: Option<(usize, usize)>,
@@ -82,7 +83,7 @@ impl<'a> Lower<'a> {
         Ok(epilogue)
     }
 
-    /// What computes the elements of this operator's input 0, if that is fused into its kernel.
+    /// The code that computes the elements of this operator's input 0, if it is fused into the operator's kernel.
     pub(super) fn prologue(&mut self) -> Result<Option<Epilogue>, Why> {
         let unit = self.unit;
         let (false, Some(&Some(input))) = (unit.prologue.is_empty(), self.node.inputs.first()) else {
@@ -93,8 +94,8 @@ impl<'a> Lower<'a> {
         code.finish(&[input]).map(Some)
     }
 
-    /// A tensor whose elements `operands`, which broadcast to it from the given shapes, make: computed by the kernel that
-    /// reads it, where that can, or by one of their own.
+    /// A tensor whose elements are computed from `operands`, which broadcast to its shape from the given shapes. The kernel
+    /// that reads the tensor computes them, if it can; otherwise a kernel of their own does.
     pub(crate) fn deferred(
         &mut self,
         (scalar, shape): (Scalar, &[usize]),
@@ -107,7 +108,7 @@ impl<'a> Lower<'a> {
         tensor
     }
 
-    /// The tensor itself, now that it must lie in memory.
+    /// The same tensor, after its elements have been computed into memory.
     pub(crate) fn realized(&mut self, tensor: TensorId) -> TensorId {
         if let Some(code) = self.deferred.remove(&tensor) {
             self.compute(code, &[tensor]);
@@ -115,7 +116,7 @@ impl<'a> Lower<'a> {
         tensor
     }
 
-    /// Code that makes elements of those of `operands`, which broadcast to `shape` from the given shapes.
+    /// Code that computes elements from those of `operands`, which broadcast to `shape` from the given shapes.
     pub(super) fn broadcast(
         &mut self,
         shape: &[usize],
@@ -137,7 +138,7 @@ impl<'a> Lower<'a> {
         Epilogue { fused: Fused { expr, operands: specs }, tensors, params }
     }
 
-    /// Emits one kernel that computes all elements of `outputs`, which have one shape.
+    /// Emits one kernel that computes all elements of `outputs`, which have the same shape.
     pub(super) fn compute(&mut self, code: Epilogue, outputs: &[TensorId]) {
         let Epilogue { fused, mut tensors, params } = code;
         let count = outputs.first().map_or(0, |&output| self.shape(output).iter().product());
@@ -146,8 +147,9 @@ impl<'a> Lower<'a> {
         self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
     }
 
-    /// What a kernel reads as `tensor` for its `operand`, and what computes the tensor's elements of that: an operand that lies as the tensor
-    /// does, which is the code's anchor. `None`: the tensor itself.
+    /// For a kernel that reads `tensor` as `operand`: the tensor that the kernel reads instead, and the code that computes the
+    /// elements of `tensor` from it. The code's anchor is an operand that lies in memory as `tensor` would. `None`: the kernel
+    /// reads the tensor itself.
     pub(crate) fn loaded(
         &mut self,
         operand: &'static str,
@@ -170,7 +172,7 @@ impl<'a> Lower<'a> {
         let source = code.tensors.remove(main);
         if let Reads::Lines { line, times } = reads {
             code.use_matrix(self, count / line, line);
-            // An operand with an element for each is read as often.
+            // An operand with one element for each element is read as often as the anchor.
             let lines = |o: &Operand| matches!(o.index, Index::Anchor | Index::Single | Index::Row);
             let few = self.always(Always::FewReads(operand), times <= FEW_READS);
             if !few && !code.fused.operands.iter().all(lines) {
@@ -180,7 +182,7 @@ impl<'a> Lower<'a> {
         (source, Some(code))
     }
 
-    /// The epilogue of a kernel that computes a part of a sum: adds what `before` holds.
+    /// The epilogue of a kernel that computes a part of a sum: it adds the sum in `before`.
     pub(crate) fn partial(&mut self, scalar: Scalar, before: Option<TensorId>) -> Epilogue {
         let mut builder = Builder::default();
         builder.wide = self.optional_out(0).and_then(|fact| Wide::of(fact.dtype, 0));
@@ -197,7 +199,8 @@ impl<'a> Lower<'a> {
 }
 
 impl Epilogue {
-    /// Vectors along the rows or columns of the surrounding kernel's matrix become that.
+    /// Gives operands that are vectors along the rows or columns of the surrounding kernel's matrix the index `Row` or
+    /// `Column`.
     fn use_matrix(&mut self, cx: &mut Lower, rows: usize, columns: usize) {
         let mut params = Vec::new();
         let mut old = self.params.iter().copied();
@@ -228,14 +231,14 @@ impl Epilogue {
 /// Builds the fused code of a unit.
 pub(crate) struct Code<'c, 'a> {
     pub(super) cx: &'c mut Lower<'a>,
-    /// Of elements of an anchor's own output, or of the first output of a pointwise unit.
+    /// Builds elements of the anchor's own output, or of the first output of a pointwise unit.
     pub(crate) builder: Builder,
     operands: Vec<Operand>,
     tensors: Vec<TensorId>,
     index_params: Vec<u32>,
-    /// Values computed here.
+    /// Values that this code computes.
     regs: Vec<(ValueId, Reg)>,
-    /// Values from elsewhere.
+    /// Values that this code loads.
     loads: Vec<(ValueId, Option<Pairing>, Reg)>,
 }
 
@@ -254,7 +257,7 @@ impl<'c, 'a> Code<'c, 'a> {
         })
     }
 
-    /// The operator's input `i`, whose elements are read as if its shape were `shape`, broadcast to the result's.
+    /// Input `i` of the operator, whose elements are read as if its shape were `shape`, broadcast to the result's.
     pub(crate) fn input(&mut self, i: usize, shape: &[usize]) -> Result<Reg, Why> {
         match self.cx.node.inputs.get(i).copied().flatten() {
             Some(id) => {
@@ -265,13 +268,13 @@ impl<'c, 'a> Code<'c, 'a> {
         }
     }
 
-    /// `value` plus the operator's input `i`, read under `shape`.
+    /// `value` plus input `i` of the operator, read under `shape`.
     pub(crate) fn add_input(&mut self, value: Reg, i: usize, shape: &[usize]) -> Result<Reg, Why> {
         let other = self.input(i, shape)?;
         Ok(self.builder.add(value, other))
     }
 
-    /// The element of `tensor`, which has the result's shape.
+    /// The element of `tensor`, which must have the result's shape.
     pub(crate) fn tensor(&mut self, tensor: TensorId) -> Reg {
         let scalar = self.cx.scalar(tensor);
         self.tensors.push(tensor);
@@ -318,8 +321,8 @@ impl<'c, 'a> Code<'c, 'a> {
             refuse!("the device does not compute with {}", fact.dtype)
         };
         let single = fact.constant().filter(|array| array.len() == 1);
-        // What is a single element for some sizes only is read from memory, as it is for others. Fusion has not counted it
-        // as a binding: there are some to spare only for the first.
+        // A value that is a single element for some sizes only is read from memory for all sizes. Fusion has not counted it as
+        // a binding; bindings are left for the first such value only.
         let always = self.cx.always(Always::SingleConstant(id), single.is_some()) || self.tensors.len() > 1;
         let single = single.filter(|_| always);
         let reg = match single.map(|array| &array.data) {

@@ -31,16 +31,16 @@ pub(crate) fn copy(
     }
 }
 
-/// The call that copies the elements that `access` names of `from` to the dense tensor `to`.
+/// The call that copies the elements of `from` that `access` names to the dense tensor `to`.
 pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: Arc<str>) -> Call {
     let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
     let grid = target.grid(groups(params[0] as usize));
-    // Both lie alike: bits are moved, whatever they mean.
+    // Both have the same storage: the copy moves bits, whatever these mean.
     let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
     Call { kernel: kernel.into(), tensors: vec![from, to], params, grid, node }
 }
 
-/// The call that copies `count` consecutive elements between places in two tensors, one of which is whole.
+/// The call that copies `count` consecutive elements from one tensor to another; one of the two tensors is copied as a whole.
 pub(crate) fn copy_range(
     scalar: Scalar,
     (from, skip): (TensorId, usize),

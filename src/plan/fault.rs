@@ -1,11 +1,11 @@
 //! What kernels report. A kernel that takes indices, or computes integers that may need more than 32 bits, writes one word
-//! into the run's fault words where a value is outside of its range. The run then fails, and its error says where.
+//! into the run's fault words where a value is out of range. The run then fails, and its error names the node and the value.
 
 use crate::Error;
 use crate::graph::NodeId;
 use crate::ops::{Graph, Node};
 
-/// The meaning of one fault word; 0 is no report.
+/// What one fault word means; 0 means that nothing was reported.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     /// The first node of the unit whose kernel reports.
@@ -18,19 +18,19 @@ pub(crate) struct Fault {
 /// What a kernel reports.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Report {
-    /// An index, as an i32: an element of input `input`.
+    /// The word is an index, as an i32: an element of input `input`.
     Index { input: usize, outside: Outside },
-    /// 1 plus the place in this list of a node whose result, a 64-bit integer, does not fit 32 bits.
+    /// The word is 1 plus a position in this list: there is the node whose result, a 64-bit integer, does not fit 32 bits.
     Overflow(Vec<NodeId>),
 }
 
-/// What a reported index is outside of.
+/// The range that a reported index is outside of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outside {
-    /// Axes (number, size) of the tensor that is indexed: a tuple `[2, 900]` into axes `[(0, 3), (1, 4)]` has an index for
-    /// each. Indices from `-size` to `size - 1` are inside.
+    /// The axes (number, size) of the tensor that is indexed, one for each index of a tuple: the tuple `[2, 900]` indexes the
+    /// axes `[(0, 3), (1, 4)]`. On an axis of `size`, the indices from `-size` to `size - 1` are inside.
     Axes(Vec<(usize, usize)>),
-    /// The numbers from the first to the second.
+    /// The numbers from the first to the second, both included.
     Range(i64, i64),
 }
 

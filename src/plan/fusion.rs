@@ -1,12 +1,13 @@
-//! Fusion: pointwise operators of one shape become one kernel, and become the epilogue of the matmul, convolution or
-//! reduction before them.
+//! Fusion: pointwise operators of one shape become one kernel, or the epilogue of the matrix product, convolution or reduction
+//! before them.
 //!
-//! A unit is a set of nodes computed by one lowering, and becomes one kernel call, or the last of several. An example:
-//! `MatMul`, `Add` of a bias and `Relu` are one unit. Its *anchor* is the MatMul; `Add` and `Relu` are its epilogue, which the
-//! kernel computes of each element before it stores it. A `Mul` before the MatMul may be its prologue, which the kernel
-//! computes of each element that it loads.
+//! A unit is a set of nodes that one lowering computes; it becomes one kernel call, or several calls. An example: `MatMul`,
+//! `Add` of a bias and `Relu` are one unit. Its *anchor* is the MatMul. `Add` and `Relu` are its epilogue: the kernel computes
+//! them for each element before it stores the element. A `Mul` before the MatMul may be its prologue: the kernel computes it
+//! for each element that it loads.
 //!
-//! Units stay convex: no node outside a unit depends on one of its nodes and feeds another. Otherwise neither could run first.
+//! Units stay convex: no node outside a unit both depends on a node of the unit and feeds another. Otherwise neither of the
+//! two could run first.
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -20,28 +21,28 @@ use crate::kernels::expr::{Builder, Scalar, Wide};
 use crate::kernels::{MAX_BINDINGS, fused_tensors};
 use crate::ops::{Graph, Node};
 
-/// An epilogue's operands: the anchor needs the other bindings.
+/// The most operands of an epilogue; the anchor needs the other bindings.
 const MAX_EPILOGUE_OPERANDS: usize = 3;
-/// Operands of a prologue and its anchor's epilogue together, not counting the prologue's first, which takes the place of the
-/// anchor's input: a normalisation of rows that are cut into parts has six bindings of its own.
+/// The most operands of a prologue and its anchor's epilogue together, without the prologue's first operand, which takes the
+/// place of the anchor's input: a normalisation whose rows are cut into parts has six bindings of its own.
 const MAX_PROLOGUE_OPERANDS: usize = 2;
-/// Nodes of a prologue, which may be computed once for each pass over a row: cheap ones.
+/// The most nodes of a prologue. They must be cheap, as a kernel may compute them again for each pass over a row.
 const MAX_PROLOGUE: usize = 4;
-/// Nodes in one unit: beyond, code grows and gains nothing.
+/// The most nodes of a unit: with more, code grows and nothing is gained.
 const MAX_NODES: usize = 48;
 
-/// Nodes that are lowered together.
+/// Nodes that are lowered together: the MatMul, Add and Relu of the example above.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// The names of the nodes.
     pub(crate) label: Arc<str>,
-    /// The node whose kernel the others are fused into.
+    /// The node into whose kernel the others are fused.
     pub(crate) anchor: Option<NodeId>,
-    /// Pointwise nodes that compute the anchor's input 0, in topological order.
+    /// Pointwise nodes that compute input 0 of the anchor, in topological order.
     pub(crate) prologue: Vec<NodeId>,
-    /// Pointwise nodes, in topological order: the anchor's epilogue, if there is an anchor.
+    /// Pointwise nodes, in topological order. If there is an anchor, they are its epilogue.
     pub(crate) pointwise: Vec<NodeId>,
-    /// Values that are needed outside.
+    /// The unit's values that other units, or the caller, need.
     pub(crate) outputs: Vec<ValueId>,
 }
 
@@ -52,15 +53,15 @@ impl Unit {
     }
 }
 
-/// What planning knows of a value: one that it knows may need no binding. An example: of `x * 0.5`, `x` is `Nothing` and `0.5`
-/// is `Single`, a parameter.
+/// What planning knows of a value. A known value may need no binding. An example: in `x * 0.5`, `x` is `Nothing`, and `0.5` is
+/// `Single`, which becomes a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Knowledge {
-    /// A run computes it.
+    /// A run computes the value.
     Nothing,
-    /// Planning knows its elements.
+    /// Planning knows the value's elements.
     Elements,
-    /// Planning knows its one element.
+    /// Planning knows the value, and it has one element.
     Single,
 }
 
@@ -76,7 +77,7 @@ fn known(facts: &Facts, value: usize) -> Knowledge {
 #[derive(Debug)]
 pub(crate) struct Units {
     pub(crate) all: Vec<Unit>,
-    /// What was known of each value when nodes were fused.
+    /// What planning knew of each value when nodes were fused.
     known: Vec<Knowledge>,
 }
 
@@ -86,7 +87,7 @@ impl Units {
         Units { all: units(graph, facts, options), known }
     }
 
-    /// Whether the units fit other sizes too: the same values are known, and the nodes of each unit still have one shape.
+    /// Whether the units fit other sizes too: planning knows the same values, and the nodes of each unit still have one shape.
     pub(crate) fn fit(&self, graph: &Graph, facts: &Facts) -> bool {
         let same = |(value, &before): (usize, &Knowledge)| {
             let now = known(facts, value);
@@ -106,8 +107,8 @@ impl Units {
     }
 }
 
-/// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for these.
-/// And whether that expression reports values that do not fit.
+/// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for
+/// them. The second flag tells whether that expression reports results that do not fit 32 bits.
 fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return (false, false) };
@@ -132,7 +133,8 @@ fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     (pointwise && readable, reports && readable)
 }
 
-/// What the node reads from bindings, with how it is paired: no value from `inside`, and no scalar that planning knows.
+/// The values that the node reads through bindings, with their pairings. Values from `inside`, and scalars that planning
+/// knows, need no binding.
 fn operands(
     facts: &Facts,
     node: &Node,
@@ -152,10 +154,10 @@ fn operands(
 
 /// Which values the device must have, and which nodes compute them.
 struct Liveness {
-    /// For each value, the nodes that read its data on the device.
+    /// For each value, the nodes that read its elements on the device.
     readers: Vec<SmallVec<[NodeId; 2]>>,
     nodes: Vec<NodeId>,
-    /// Graph outputs and kept values.
+    /// Whether each value is a graph output, or is kept for the caller.
     wanted: Vec<bool>,
 }
 
@@ -186,19 +188,19 @@ struct Fuser<'a> {
     facts: &'a Facts,
     live: Liveness,
     producer: Vec<Option<NodeId>>,
-    /// For each node, whether its expression reports values that do not fit. Only kernels over elements have the fault words.
+    /// For each node, whether its expression reports results that do not fit. Only kernels over elements have the fault words.
     reports: Vec<bool>,
     /// The unit of each node.
     unit_of: Vec<usize>,
     units: Vec<Option<Unit>>,
-    /// Units by number, each after the units that it depends on, and the place of each unit in that order. A unit that was merged
-    /// into another keeps its place.
+    /// Unit numbers in an order in which each unit comes after the units that it depends on, and the place of each unit in
+    /// that order. A unit that was merged into another keeps its place.
     order: Vec<usize>,
     place: Vec<usize>,
 }
 
 impl Fuser<'_> {
-    /// Units that make the data inputs of `node`, with the values.
+    /// The units that compute data inputs of `node`, each with the value.
     fn inputs(&self, node: NodeId) -> SmallVec<[(usize, ValueId); 4]> {
         let data = self.graph.nodes[node.index()].data_inputs().flatten();
         data.filter_map(|id| {
@@ -221,7 +223,7 @@ impl Fuser<'_> {
         self.order.push(number);
     }
 
-    /// Units that read what unit `number` makes.
+    /// The units that read values of unit `number`.
     fn followers(&self, number: usize) -> impl Iterator<Item = usize> {
         let nodes = self.units[number].iter().flat_map(|unit| unit.nodes());
         let values = nodes.flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten());
@@ -229,8 +231,8 @@ impl Fuser<'_> {
         readers.map(|n| self.unit_of[n.index()]).filter(move |&unit| unit != number && unit != usize::MAX)
     }
 
-    /// For each unit from the place of `first` to that of `last`, whether it depends on `first`. `None` if `last` depends on
-    /// `first` through one of them.
+    /// For each unit from the place of `first` to the place of `last`: whether it depends on `first`. `None` if `last` depends
+    /// on `first` through a third unit.
     fn behind(&self, first: usize, last: usize) -> Option<Vec<bool>> {
         let start = self.place[first];
         let mut behind = vec![false; self.place[last] - start + 1];
@@ -249,8 +251,8 @@ impl Fuser<'_> {
         Some(behind)
     }
 
-    /// Merges unit `b` into unit `a`, if that leaves the units convex: a path from one to the other through a third unit would
-    /// become a cycle.
+    /// Merges unit `b` into unit `a`, unless a path leads from one to the other through a third unit: that path would become a
+    /// cycle.
     fn merge(&mut self, a: usize, b: usize) -> bool {
         let (first, last) = if self.place[a] < self.place[b] { (a, b) } else { (b, a) };
         let Some(behind) = self.behind(first, last) else { return false };
@@ -263,7 +265,7 @@ impl Fuser<'_> {
             unit.pointwise.extend(moved.pointwise);
             unit.pointwise.sort();
         }
-        // The units between the two that depend on the first of them come after both.
+        // The units between the two that depend on the first of them move after both.
         let places = self.place[first]..=self.place[last];
         let (mut order, mut after) = (Vec::new(), vec![a]);
         for (&unit, behind) in self.order[places.clone()].iter().zip(behind) {
@@ -281,7 +283,7 @@ impl Fuser<'_> {
         true
     }
 
-    /// Values made in the unit that are needed outside it.
+    /// Values that the unit computes and that are needed outside of it.
     fn outputs<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>, number: usize) -> Vec<ValueId> {
         let values = nodes.flat_map(|n| self.graph.nodes[n.index()].outputs.iter().flatten().copied());
         let outside = |id: &ValueId| {
@@ -291,7 +293,7 @@ impl Fuser<'_> {
         values.filter(|id| self.needs_kernel(*id) && outside(id)).collect()
     }
 
-    /// How many bindings the unit's pointwise part has besides its results; scalars known while planning are not among them.
+    /// The number of bindings that the unit's pointwise nodes read; scalars that planning knows need none.
     fn operands<'n>(&self, pointwise: impl Iterator<Item = &'n NodeId>, number: usize) -> usize {
         let inside =
             |id: ValueId| self.producer[id.index()].is_some_and(|n| self.unit_of[n.index()] == number);
@@ -312,7 +314,7 @@ impl Fuser<'_> {
         self.facts.get(id).map(|fact| fact.shape.as_slice())
     }
 
-    /// Joins pointwise units along the edge of `value` from unit `from`, if the result still fits one kernel.
+    /// Joins the pointwise units at both ends of the edge `value` from unit `from`, if the result still fits one kernel.
     fn join_pointwise(&mut self, from: usize, node: NodeId, value: ValueId) {
         let to = self.unit_of[node.index()];
         let output = self.graph.nodes[node.index()].outputs[0];
@@ -321,7 +323,7 @@ impl Fuser<'_> {
         }
     }
 
-    /// Joins pointwise units of one shape that read the same value and do not depend on each other.
+    /// Joins pointwise units that have one shape, read `value`, and do not depend on each other.
     fn join_siblings(&mut self, value: ValueId) {
         let mut units: Vec<usize> =
             self.live.readers[value.index()].iter().map(|node| self.unit_of[node.index()]).collect();
@@ -350,7 +352,7 @@ impl Fuser<'_> {
         if a.pointwise.len() + b.pointwise.len() > MAX_NODES {
             return;
         }
-        // Count bindings as if the units were one already.
+        // For the count of bindings the two are one unit already.
         b.pointwise.iter().for_each(|n| self.unit_of[n.index()] = from);
         let both = || a.pointwise.iter().chain(&b.pointwise);
         let bindings = self.operands(both(), from) + self.outputs(both(), from).len();
@@ -364,7 +366,7 @@ impl Fuser<'_> {
         unit.pointwise.iter().any(|node| self.reports[node.index()])
     }
 
-    /// Makes pointwise unit `number` the epilogue of one of the units before it, if one takes it.
+    /// Makes pointwise unit `number` the epilogue of one of the units before it, if one of them accepts it.
     fn join_anchor(&mut self, number: usize) {
         let Some(unit) = self.units[number].clone().filter(|unit| !self.unit_reports(unit)) else { return };
         let [output] = self.outputs(unit.nodes(), number)[..] else { return };
@@ -391,7 +393,7 @@ impl Fuser<'_> {
         }
     }
 
-    /// Makes pointwise unit `number` the prologue of the one unit that reads it, if that takes one.
+    /// Makes pointwise unit `number` the prologue of the only unit that reads it, if that unit accepts it.
     fn join_prologue(&mut self, number: usize) {
         let few = |unit: &Unit| {
             unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE && !self.unit_reports(unit)
@@ -407,7 +409,7 @@ impl Fuser<'_> {
         let node = &self.graph.nodes[reader.index()];
         let reads = node.data_inputs().flatten().filter(|id| *id == value).count();
         let first = node.inputs.first().copied().flatten() == Some(value) && reads == 1;
-        // One of the operands is the anchor's own input; the others are bindings besides those of the epilogue.
+        // One operand takes the place of the anchor's own input; the others are bindings besides those of the epilogue.
         let besides = self.operands(unit.pointwise.iter(), number).saturating_sub(1)
             + self.operands(after.pointwise.iter(), to);
         if after.anchor == Some(reader)
@@ -436,7 +438,8 @@ impl Fuser<'_> {
         }
     }
 
-    /// The units in an order in which each comes after those that it depends on, as near to the model's as can be.
+    /// The units in an order in which each comes after the units that it depends on, and which stays as near to the model's as
+    /// possible.
     fn ordered(self) -> Vec<Unit> {
         let alive: Vec<usize> = (0..self.units.len()).filter(|&u| self.units[u].is_some()).collect();
         let last = |u: usize| {

@@ -20,10 +20,11 @@ use crate::kernels::{Access, Kernel, Storage, Target};
 use crate::ops::{Attributes, Graph, Node, Op};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
-/// Sizes and strides of what one dimension is read as.
+/// The pieces, as (size, stride), of which one dimension consists, outermost first. 32 elements of a row that are 8 heads of 4
+/// elements may be `[(8, 12), (4, 1)]`: heads are 12 apart in memory, the elements of a head adjoin.
 pub(crate) type Pieces = Vec<(usize, usize)>;
 
-/// What an operator's `lower` sees and writes to.
+/// The context of an operator's `lower`: what it may ask, and the program that it writes to.
 pub(crate) struct Lower<'a> {
     pub(crate) target: &'a Target,
     pub(super) graph: &'a Graph,
@@ -32,22 +33,23 @@ pub(crate) struct Lower<'a> {
     values: &'a mut Located,
     pub(super) specialisation: &'a mut Specialisation,
     pub(super) asked: Asked,
-    /// Tensors whose elements are computed by the kernel that reads them.
+    /// Tensors whose elements the kernel that reads them may compute.
     pub(super) deferred: HashMap<TensorId, Epilogue>,
-    /// What the kernels of this operator report, if not results that do not fit.
+    /// What the kernels of this operator report, other than results that do not fit 32 bits.
     report: Option<Report>,
     no_fusion: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
 }
 
-/// Where the device has the values so far, by [`ValueId`].
+/// Where each value lies on the device so far, by [`ValueId`].
 struct Located {
-    /// Row-major in a tensor of their own.
+    /// The value's own tensor, row-major.
     tensors: Vec<Option<TensorId>>,
-    /// The model's constants, once in each packing that was asked for.
+    /// For a constant of the model: a tensor for each packing that was asked for.
     weights: Vec<Vec<TensorId>>,
-    /// Strided in another value's tensor: copied only when a kernel does not read them so.
+    /// Where the value's elements lie in another value's tensor, at strides. They are copied only for a kernel that cannot
+    /// read them there.
     strided: Vec<Option<StridedValue>>,
 }
 
@@ -62,7 +64,7 @@ impl Located {
         self.tensors[id.index()]
     }
 
-    /// Where the value lies, if it has no tensor of its own.
+    /// Where the elements of the value lie, if it has no tensor of its own.
     fn strided(&self, id: ValueId) -> Option<&StridedValue> {
         self.strided[id.index()].as_ref().filter(|_| self.tensor(id).is_none())
     }
@@ -72,11 +74,11 @@ impl Located {
 struct StridedValue {
     tensor: TensorId,
     access: Access,
-    /// The node that a copy is for.
+    /// The name of the node for which a copy would be made.
     label: Arc<str>,
 }
 
-/// Lowers units in order. All nodes that cannot be lowered are reported in one error.
+/// Lowers units in order. One error reports all nodes that cannot be lowered.
 pub(crate) fn lower(
     graph: &Graph,
     facts: &Facts,
@@ -133,7 +135,7 @@ pub(crate) fn lower(
     Ok(program)
 }
 
-/// Where graph output `i` comes from. Unless a kernel writes it already, a copy does.
+/// The source of graph output `i`. Unless a kernel has written the output's buffer, a copy fills it.
 #[allow(clippy::too_many_arguments)]
 fn output(
     graph: &Graph,
@@ -197,7 +199,7 @@ fn output(
     Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.to_vec() })
 }
 
-/// The register and the storage of elements of a dtype.
+/// The register and the storage of an element of this dtype.
 fn element(dtype: DType) -> Option<(Scalar, Storage)> {
     Some((Scalar::of(dtype)?, Storage::of(dtype)?))
 }
@@ -230,7 +232,7 @@ impl<'a> Lower<'a> {
         self.facts.of_inputs(self.node)
     }
 
-    /// The fact of output `i`, before any epilogue; `None` if nobody wants it.
+    /// The fact of output `i` before any epilogue; `None` if nothing reads it.
     pub(crate) fn optional_out(&self, i: usize) -> Option<&'a Fact> {
         self.node.outputs.get(i).copied().flatten().and_then(|id| self.facts.get(id))
     }
@@ -243,13 +245,13 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// Input `i` on the device, as it lies.
+    /// The tensor of input `i`.
     pub(crate) fn input(&mut self, i: usize) -> Result<TensorId, Why> {
         let tensor = self.deferred_input(i)?;
         Ok(self.realized(tensor))
     }
 
-    /// The same, for [`Lower::loaded`] or [`Lower::realized`].
+    /// The tensor of input `i`, whose elements may be deferred: pass it to [`Lower::loaded`] or [`Lower::realized`].
     pub(crate) fn deferred_input(&mut self, i: usize) -> Result<TensorId, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
         if i > 0 || self.values.tensor(id).is_some() {
@@ -271,14 +273,14 @@ impl<'a> Lower<'a> {
         value.is_some_and(|id| self.graph.value(id).constant.is_some())
     }
 
-    /// Input `i` in the order of `packing`, if the model holds it as a constant.
+    /// The tensor of input `i` in the order of `packing`; `None` if the input is no constant of the model.
     pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
         let value = self.node.inputs.get(i).copied().flatten()?;
         self.graph.value(value).constant.as_ref()?;
         self.weight(WeightKey { value, packing: Some(packing) }).ok()
     }
 
-    /// Output `i` on the device; with an epilogue, the epilogue's result.
+    /// The tensor of output `i`; if the operator has an epilogue, the tensor of the epilogue's result.
     pub(crate) fn output(&mut self, i: usize) -> Result<TensorId, Why> {
         match (self.unit.pointwise.is_empty(), self.unit.outputs.first(), self.node.outputs.get(i)) {
             (false, Some(&id), _) | (true, _, Some(&Some(id))) => self.new_tensor(id),
@@ -286,12 +288,12 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// A tensor that only this operator's calls use, whose elements lie as registers hold them.
+    /// A tensor that only this operator's calls use. Each element takes a word.
     pub(crate) fn temporary(&mut self, scalar: Scalar, shape: &[usize]) -> TensorId {
         self.add_temporary((scalar, Storage::Word), shape)
     }
 
-    /// The same for elements that lie as those of `tensor` do.
+    /// A tensor that only this operator's calls use, with the register type and the storage of `tensor`.
     pub(crate) fn temporary_like(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
         self.add_temporary(self.program.tensor(tensor).element(), shape)
     }
@@ -305,14 +307,14 @@ impl<'a> Lower<'a> {
         )
     }
 
-    /// Elements of `of` from `offset` on, as a tensor of their own.
+    /// The elements of `of` from `offset` on, as a tensor of their own.
     pub(crate) fn window(&mut self, of: TensorId, offset: usize, shape: &[usize]) -> TensorId {
         let output = self.temporary_like(of, shape);
         self.program.steps.push(Step::View { output, of, offset });
         output
     }
 
-    /// Emits one dispatch of `groups` workgroups; nothing if there are none.
+    /// Emits one dispatch of `groups` workgroups; none if `groups` is 0.
     pub(crate) fn call(
         &mut self,
         kernel: impl Into<Kernel>,
@@ -323,7 +325,7 @@ impl<'a> Lower<'a> {
         self.call_grid(kernel, tensors, params, self.target.grid(groups));
     }
 
-    /// Emits one dispatch over a grid of the kernel's own making.
+    /// Emits one dispatch over `grid`, which the kernel numbers itself.
     pub(crate) fn call_grid(
         &mut self,
         kernel: impl Into<Kernel>,
@@ -349,22 +351,22 @@ impl<'a> Lower<'a> {
         outputs.filter_map(|id| self.facts.get(*id)).any(|fact| Wide::of(fact.dtype, 0).is_some())
     }
 
-    /// Whether output `i` has 64-bit integers. The device holds 32 bits of each: kernels report what does not fit.
+    /// Whether output `i` has 64-bit integers. The device holds their lower 32 bits, and kernels report what does not fit.
     pub(crate) fn is_wide(&self, i: usize) -> bool {
         self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())
     }
 
-    /// Says that kernels from here on report elements of input `input` that are outside.
+    /// From here on, kernels of this operator report elements of input `input` that are outside of `outside`.
     pub(crate) fn reports_index(&mut self, input: usize, outside: Outside) {
         self.report = Some(Report::Index { input, outside });
     }
 
-    /// Input `i` as i32: elements outside of `low` to `high` are reported, and become the nearest inside.
+    /// Input `i` as i32. An element outside of `low..=high` is reported, and replaced by the nearest number inside.
     pub(crate) fn within(&mut self, i: usize, low: i64, high: i64) -> Result<TensorId, Why> {
         self.within_or(i, low, high, None)
     }
 
-    /// As [`Lower::within`], but that elements equal to `other` stay what they are.
+    /// Like [`Lower::within`], but an element equal to `other` stays as it is.
     pub(crate) fn within_or(
         &mut self,
         i: usize,
@@ -411,7 +413,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// Emits one kernel that computes output `i`, an element at a time, from operands that broadcast to it from the given
+    /// Emits one kernel that computes output `i`, element by element, from operands that broadcast to it from the given
     /// shapes.
     pub(crate) fn elementwise(
         &mut self,
@@ -425,7 +427,7 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// As [`Lower::elementwise`], into a tensor of the given dtype and shape.
+    /// Like [`Lower::elementwise`], but into a tensor of the given dtype and shape.
     pub(crate) fn elementwise_to(
         &mut self,
         output: TensorId,
@@ -440,7 +442,7 @@ impl<'a> Lower<'a> {
         self.compute(code, &[output]);
     }
 
-    /// Output `i` becomes a copy of input `input`, for calls that then write parts of it.
+    /// Makes output `i` a copy of input `input`, so that later calls write parts of it.
     pub(crate) fn copy_input(&mut self, i: usize, input: usize) -> Result<(), Why> {
         let (from, to) = (self.input(input)?, self.output(i)?);
         let count = self.out(i)?.count();
@@ -452,7 +454,7 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// A table of words that the host has computed for this plan.
+    /// A tensor of words that the host has computed for this plan.
     pub(crate) fn words(&mut self, words: Vec<u32>) -> Result<TensorId, Why> {
         let shape = [words.len()];
         let table = Tensor::from_slice(&shape, &words).map_err(|error| Why(error.to_string()))?;
@@ -462,7 +464,7 @@ impl<'a> Lower<'a> {
         Ok(self.program.add_tensor(name, element, shape.to_vec(), place))
     }
 
-    /// Output `i` is an array that the host has computed for this plan, from shapes and shape operands.
+    /// Makes output `i` an array that the host has computed for this plan, from shapes and shape operands.
     pub(crate) fn known(&mut self, i: usize, array: &Array) -> Result<(), Why> {
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(array.to_tensor()?);
@@ -472,17 +474,17 @@ impl<'a> Lower<'a> {
         self.view(i, of, 0)
     }
 
-    /// The register through which elements go from one tensor to another.
+    /// The register through which elements are copied from one tensor to another.
     pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
         self.program.moving(from, to)
     }
 
-    /// The bits in memory of an element of `tensor` that a register holds as `word`.
+    /// The bits in memory of an element of `tensor`, from the word of the register that holds it.
     pub(crate) fn stored(&self, tensor: TensorId, word: u32) -> u32 {
         self.program.tensor(tensor).storage.stored(word)
     }
 
-    /// Every element of `tensor` becomes what a register holds as `word`.
+    /// Sets every element of `tensor` to the value that a register holds as `word`.
     pub(crate) fn fill(&mut self, tensor: TensorId, word: u32) {
         let mut builder = Builder::default();
         let value = builder.constant(Scalar::U32, f64::from(self.stored(tensor, word)));
@@ -491,8 +493,8 @@ impl<'a> Lower<'a> {
         self.compute(Epilogue { fused, tensors: vec![], params: constants }, &[tensor]);
     }
 
-    /// Output `i` is what `access` names of input `input`: no kernel, where memory can be laid out so or the readers take
-    /// it.
+    /// Output `i` has the elements of input `input` that `access` names. No kernel runs where memory can be laid out for it,
+    /// or where the readers can follow the access.
     pub(crate) fn lies(&mut self, i: usize, input: usize, access: Access) -> Result<(), Why> {
         let Some(id) = self.node.inputs.get(input).copied().flatten() else {
             refuse!("input {input} is required")
@@ -511,7 +513,7 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// The tensor in which value `id` lies, and where in it the elements are that `outer` names of the value.
+    /// The tensor in which value `id` lies, and the access to it that reads what `outer` reads of the value.
     pub(super) fn access(&mut self, id: ValueId, outer: &Access) -> Result<(TensorId, Access), Why> {
         if let Some(strided) = self.values.strided(id)
             && let Some(access) = outer.within(&strided.access)
@@ -521,8 +523,8 @@ impl<'a> Lower<'a> {
         Ok((self.tensor(id)?, outer.clone()))
     }
 
-    /// Input `i` where it is strided in another tensor, if it can be read there: sizes and strides of each dimension of
-    /// `shape`, under which it is read, and they `fit`.
+    /// Where input `i` lies at strides in another tensor, and can be read there: that tensor, and the pieces of each dimension
+    /// of `shape`, under which the input is read. `None` where there are no pieces, or they do not `fit`.
     pub(crate) fn strided(
         &mut self,
         i: usize,
@@ -546,24 +548,24 @@ impl<'a> Lower<'a> {
         Ok(Some((tensor, pieces)))
     }
 
-    /// Whether a binding may begin at this element of a tensor.
+    /// Whether a binding may begin at this element of the tensor.
     fn may_begin(&self, tensor: TensorId, element: i64) -> bool {
         self.program.tensor(tensor).storage.begins_at(element, self.target.offset_alignment)
     }
 
-    /// Output `i` is tensor `of` from element `offset` on: no kernel, if memory can be laid out so.
+    /// Output `i` is tensor `of` from element `offset` on. No kernel runs if memory can be laid out for it.
     pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
         let output = self.output(i)?;
         self.program.steps.push(Step::View { output, of, offset });
         Ok(())
     }
 
-    /// `part` fills `whole` from element `offset` on: no kernel, if memory can be laid out so.
+    /// `part` fills `whole` from element `offset` on. No kernel runs if memory can be laid out for it.
     pub(crate) fn part(&mut self, whole: TensorId, part: TensorId, offset: usize) {
         self.program.steps.push(Step::Part { whole, part, offset });
     }
 
-    /// How the device holds a tensor.
+    /// The register type of a tensor's elements.
     pub(crate) fn scalar(&self, tensor: TensorId) -> Scalar {
         self.program.tensor(tensor).scalar
     }
@@ -578,10 +580,10 @@ impl<'a> Lower<'a> {
         let empty = |id: &&ValueId| facts.get(**id).is_some_and(|fact| fact.count() == 0);
         unit.outputs.iter().filter(empty).try_for_each(|id| self.new_tensor(*id).map(|_| ()))?;
         if unit.outputs.iter().all(|id| empty(&id)) {
-            // What is asked for sizes for which nothing runs must decide nothing for others.
+            // Nothing runs for these sizes, so no question may be asked about them.
             return Ok(());
         }
-        // A broadcast that nothing is fused with is a matter of strides.
+        // A broadcast with which nothing is fused only changes strides.
         let broadcast = matches!(self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;
         if self.unit.anchor.is_some() || broadcast {
             return self.node.op.operator().lower(self);
@@ -598,10 +600,10 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// Gives a refused unit's values tensors, so that what reads them is refused for its own reasons alone.
+    /// Gives each value of a refused unit a tensor, so that a later unit that reads it is refused only for reasons of its own.
     fn stand_in(&mut self) {
         for id in self.unit.nodes().flat_map(|node| self.graph.nodes[node.index()].outputs.iter().flatten()) {
-            // Those of a type that the device has not are refused where they are read.
+            // A value of a type that the device does not have is refused where it is read.
             let _ = self.new_tensor(*id);
         }
     }
@@ -620,7 +622,7 @@ impl<'a> Lower<'a> {
         Ok(tensor)
     }
 
-    /// The device tensor of a value that exists already.
+    /// The tensor of a value that has been lowered.
     pub(super) fn tensor(&mut self, id: ValueId) -> Result<TensorId, Why> {
         if let Some(tensor) = self.values.tensor(id) {
             return Ok(tensor);

@@ -1,5 +1,5 @@
-//! Memory: which tensors share memory (views, parts of a concatenation, results in place), how long each block lives,
-//! and where it lies in the arena.
+//! Memory: which tensors share memory (views, parts of a concatenation, results in place), how long each block is alive, and
+//! where each lies in the arena.
 
 use super::arena::{self, Lifetime};
 use super::copies::{self, copy};
@@ -7,16 +7,17 @@ use super::program::{Call, Place, Program, Step, TensorId};
 use crate::kernels::{Kernel, MAX_BINDINGS, Target, VECTOR_BYTES};
 use crate::{Error, Result};
 
-/// Where every tensor of a program lies in the arena.
+/// The place of every tensor of a program in the arena. Three temporaries of 4 KiB, of which two are alive at any time, have a
+/// `height` and a `max_live` of 8 KiB and a `total` of 12.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     /// Byte offset of each tensor's block; `None` for tensors outside the arena.
     offsets: Vec<Option<u64>>,
     /// Bytes of the arena.
     pub(crate) height: u64,
-    /// The most bytes that are alive at once: no arena can be smaller.
+    /// The most bytes that are alive at the same time: no arena can be smaller.
     pub(crate) max_live: u64,
-    /// Bytes of all blocks together: what it would take without reuse.
+    /// Bytes of all blocks together, which is the size of an arena that uses no memory twice.
     pub(crate) total: u64,
     blocks: Vec<(TensorId, Lifetime)>,
 }
@@ -27,8 +28,8 @@ impl Memory {
         self.offsets.get(tensor.index()).copied().flatten()
     }
 
-    /// The text of the memory plan: each block of the arena with its bytes, its place, and the calls from its first write
-    /// to its last use; below it the tensors that lie in it.
+    /// The text of the memory plan: each block of the arena with its bytes, its place, and the calls from its first write to
+    /// its last use, and below it the tensors that lie in the block.
     pub(crate) fn text(&self, program: &Program) -> String {
         let names = program.names();
         let ratio = self.height as f64 / self.max_live.max(1) as f64;
@@ -65,14 +66,14 @@ impl Memory {
     }
 }
 
-/// Turns the program's steps into calls, and shares memory where that is allowed.
+/// Turns the program's steps into calls, and lets tensors share memory where they may.
 pub(crate) fn shared(mut program: Program, target: &Target) -> Program {
     resolve_views(&mut program, target);
     reuse_in_place(&mut program);
     program
 }
 
-/// Places what does not lie in another tensor's memory.
+/// Places the tensors that do not lie in another tensor's memory.
 pub(crate) fn place(program: &Program, target: &Target) -> Result<Memory> {
     check_bindings(program, target)?;
     let lives = lifetimes(program);
@@ -126,7 +127,8 @@ fn resolve_views(program: &mut Program, target: &Target) {
                 let whole = program.tensor(root).count == program.tensor(output).count
                     && lie_alike(program, root, output);
                 let fits = may_lie_in(program, output, (root, offset + at), target);
-                // A view of an input could be written in place by a later kernel, but only arena blocks are.
+                // A later kernel could write in place over a view of an input: only blocks of the arena are written in place,
+                // so none does.
                 if fits {
                     program.tensors[output.index()].place = Place::View(of, offset);
                 } else if whole && program.tensor(root).place == Place::Arena {
@@ -151,14 +153,14 @@ fn lie_alike(program: &Program, a: TensorId, b: TensorId) -> bool {
     program.tensor(a).storage == program.tensor(b).storage
 }
 
-/// Whether a tensor may lie in the memory of `root`, from this element on.
+/// Whether tensor `id` may lie in the memory of `root`, from element `element` on.
 fn may_lie_in(program: &Program, id: TensorId, (root, element): (TensorId, usize), target: &Target) -> bool {
     let tensor = program.tensor(id);
     let begins = tensor.storage.begins_at(element as i64, target.offset_alignment);
     tensor.place == Place::Arena && lie_alike(program, id, root) && begins
 }
 
-/// Copies a whole tensor into a part of another, or a part of one into a whole other.
+/// Copies a whole tensor into a part of another, or a part of a tensor into a whole other tensor.
 fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize, to: TensorId, at: usize) {
     let (source, sink) = (program.tensor(from).clone(), program.tensor(to).clone());
     let count = (source.count - skip.min(source.count)).min(sink.count - at.min(sink.count));
@@ -174,7 +176,7 @@ fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize
     program.calls.push(call);
 }
 
-/// For each tensor that owns memory, the first and last call that touches it.
+/// For each tensor that owns memory, the first and the last call that touch it.
 fn lifetimes(program: &Program) -> Vec<Option<(u32, u32)>> {
     let mut lives: Vec<Option<(u32, u32)>> = vec![None; program.tensors.len()];
     for (i, call) in program.calls.iter().enumerate() {
@@ -188,7 +190,7 @@ fn lifetimes(program: &Program) -> Vec<Option<(u32, u32)>> {
     lives
 }
 
-/// Lets a call write its result where an operand lies that nobody reads afterwards.
+/// Lets a call write its result over an operand that no later call reads.
 fn reuse_in_place(program: &mut Program) {
     let mut lives = lifetimes(program);
     for i in 0..program.calls.len() {
@@ -207,10 +209,10 @@ fn reuse_in_place(program: &mut Program) {
     }
 }
 
-/// How a call writes its result where an operand lies.
+/// How a call writes its result over an operand.
 struct InPlace {
     operand: TensorId,
-    /// The output's slot, which the kernel has no more.
+    /// The slot of the output; the kernel in place does not have it.
     at: usize,
     kernel: Kernel,
 }

@@ -1,5 +1,5 @@
-//! Planning: symbols bound to numbers, operators fused and lowered to kernel calls, memory laid out. No device is touched.
-//! [`Planner`] is the way in.
+//! Planning: symbols become numbers, operators are fused and lowered to kernel calls, and memory is laid out. No device is
+//! touched. [`Planner`] is the entry point.
 
 pub(crate) mod arena;
 mod code;
@@ -37,18 +37,18 @@ use crate::{Error, Result};
 /// What planning may do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    /// Lower each node on its own.
+    /// Whether each node is lowered on its own.
     pub(crate) no_fusion: bool,
-    /// Values to be read back besides the graph's outputs.
+    /// Values that are read back besides the graph's outputs.
     pub(crate) keep: Vec<ValueId>,
 }
 
-/// A plan: what to dispatch, and where every tensor lies.
+/// A plan: what a run dispatches, and where every tensor lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) program: Program,
     pub(crate) memory: Memory,
-    /// Kernels that plans for other shapes need besides.
+    /// Kernels that only plans for other shapes need.
     pub(crate) spare: Vec<Variant>,
 }
 
@@ -70,7 +70,7 @@ fn placed(program: Program, target: &Target) -> Result<Plan> {
     Ok(Plan { program, memory, spare: Vec::new() })
 }
 
-/// Holds each call against what its kernel takes for granted.
+/// Checks that each call gives its kernel what the kernel takes for granted.
 fn check_calls(program: &Program) -> Result<()> {
     for call in &program.calls {
         let given = call.kernel.spec().fits(&call.params);

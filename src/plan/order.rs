@@ -1,5 +1,6 @@
-//! The order of questions, which tests hold: which kernel a question is about, if it does not say so itself, must follow from
-//! the answers before and from no size. Otherwise one plan's answer for one kernel would be the next plan's for another.
+//! The order of questions, which tests check. A question that does not name the kernel it is about must follow from the
+//! answers before it, and from no size. Otherwise one plan's answer for one kernel would be the next plan's answer for another
+//! kernel.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -7,15 +8,15 @@ use std::fmt::Debug;
 use super::question::Question;
 use super::specialisation::Site;
 
-/// What was asked at a site so far, and answered.
+/// The questions that were asked at a site so far, with their answers.
 pub(super) type Trail = Vec<(Question, String)>;
 
-/// What is asked next behind each trail.
+/// For each trail, the question that was asked next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order(HashMap<(Site, Trail), Question>);
 
 impl Order {
-    /// Takes down a question and its answer.
+    /// Records a question and its answer.
     pub(super) fn next(&mut self, site: Site, trail: &mut Trail, question: Question, answer: &impl Debug) {
         if question.says_what() {
             return;

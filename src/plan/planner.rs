@@ -1,4 +1,4 @@
-//! `Planner`: what the plans of one graph have in common, and the way to each plan.
+//! `Planner`: what all plans of one graph share, and how each plan is made.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,8 +12,8 @@ use crate::ops::Graph;
 
 /// Plans runs of one graph for one kind of device.
 ///
-/// The first plan settles which variants of kernels serve all sizes of the graph's open dimensions; later plans take these.
-/// So a plan follows from the graph, the target, the options, and the inputs of this and all earlier calls of
+/// The first plan settles which variants of kernels serve all sizes of the graph's open dimensions, and later plans use these.
+/// A plan therefore follows from the graph, the target, the options, and the inputs of this and all earlier calls of
 /// [`Planner::plan`], and from nothing else.
 #[derive(Debug)]
 pub(crate) struct Planner {
@@ -27,7 +27,8 @@ pub(crate) struct Planner {
 
 impl Planner {
     /// # Errors
-    /// None today: what a graph's constants hold is read here, and may be checked.
+    ///
+    /// None at present. The function reads the graph's constants, and may check them in future.
     pub(crate) fn new(graph: Arc<Graph>, target: Target, options: Options) -> Result<Planner> {
         let base = FactBase::new(&graph)?;
         Ok(Planner { graph, base, target, options, specialisation: Mutex::default() })
@@ -57,12 +58,12 @@ impl Planner {
         self.base.bind(&self.graph, inputs)
     }
 
-    /// The numbers of the inputs whose values decide shapes: these values are part of a plan's signature.
+    /// The numbers of the inputs whose values decide shapes. Those values are part of a plan's signature.
     pub(crate) fn shape_inputs(&self) -> impl Iterator<Item = usize> {
         self.base.shape_inputs(&self.graph)
     }
 
-    /// The values that one kernel makes and another reads: what there is to see of a run whose operators are fused.
+    /// The values that one kernel writes and another reads: what can be seen of a run whose operators are fused.
     pub(crate) fn handed_on(&self, inputs: &[InputFact]) -> Result<Vec<ValueId>> {
         let (graph, facts) = (&self.graph, self.facts(inputs)?);
         let mut unit_of = vec![None; graph.nodes.len()];
@@ -84,7 +85,7 @@ impl Planner {
 
 #[cfg(any(test, feature = "internals"))]
 impl Planner {
-    /// The probe sizes of the graph's open dimensions around those of `inputs`.
+    /// The probe sizes of the graph's open dimensions, starting from the sizes of `inputs`.
     pub(crate) fn probes<'a>(&'a self, inputs: &'a [InputFact]) -> Probes<'a> {
         Probes::new(&self.graph, &self.base, inputs)
     }

@@ -2,12 +2,12 @@
 //!
 //! An example. A model halves images `[batch, 3, h, w]` four times, and runs first with `[1, 3, 256, 256]`. It takes multiples
 //! of 16: that is the *step* of `h` and of `w`. Rows of 256, 128, 64, 32 and 16 elements are whole vectors of 4, so the first
-//! run by itself would read vectors everywhere; a run with images of 272 would then find rows of 17 in the last layer, and
-//! wait for another pipeline. So the graph is lowered for probe sizes first: `h` of 21 steps (336), `w` of 42 steps (672),
-//! and a `batch` of 10. Rows are 672, 336, 168, 84 and 42 there. 42 is no multiple of 4: the last layer reads single elements
-//! from the first run on. The others are multiples of 4, and are for every multiple of 16.
+//! run by itself would read vectors everywhere. A later run with images of 272 would find rows of 17 in the last layer, and
+//! would wait for another pipeline. The graph is therefore lowered for probe sizes first: `h` of 21 steps (336), `w` of 42
+//! steps (672), and a `batch` of 10. There the rows are 672, 336, 168, 84 and 42. 42 is no multiple of 4, so the last layer
+//! reads single elements from the first run on. The others are multiples of 4, and they are for every multiple of 16.
 //!
-//! What is not found by probing costs a pipeline later, never a wrong result: each plan asks about its own sizes too
+//! What probing does not find costs a pipeline later, never a wrong result: each plan asks about its own sizes too
 //! ([`super::specialisation`]).
 
 use super::specialisation::{Changes, Phase};
@@ -18,19 +18,19 @@ use crate::kernels::{Target, Variant};
 use crate::ops::Graph;
 use crate::{Dim, Result};
 
-/// Open dimensions that are probed: beyond, planning would take too long.
+/// The most open dimensions that are probed: with more, planning would take too long.
 const MOST_OPEN: usize = 6;
-/// The largest step that is looked for. Networks for images often have 32.
+/// The largest step that is tried. Networks for images often have 32.
 const LARGEST_STEP: i64 = 64;
 
-/// Places (input, axis) of one open dimension; those of one name are one.
+/// The places (input, axis) of one open dimension. Places with the same symbol are one dimension.
 type OpenDim = Vec<(usize, usize)>;
 
-/// Open dimensions that grow together, by their numbers in [`Probes::open`], and the step of each: negative where the model
-/// takes nothing larger.
+/// Open dimensions that change together, as (number in [`Probes::open`], step). A step is negative where the model takes no
+/// larger size. A mask that covers a cache and new rows grows with the cache: `[(2, 1), (0, 1)]`.
 type DimGroup = Vec<(usize, i64)>;
 
-/// The open dimensions of a graph's inputs, with the sizes of one run, and how far each can move.
+/// The open dimensions of a graph's inputs, the sizes of one run, and the steps by which each dimension can change.
 pub(crate) struct Probes<'a> {
     graph: &'a Graph,
     base: &'a FactBase,
@@ -39,8 +39,10 @@ pub(crate) struct Probes<'a> {
     groups: Vec<DimGroup>,
 }
 
-/// Where open dimensions move to, counted in their steps: the `i`th leaves the remainder `remainders[i % 2]` when it is divided
-/// by `every`, and has grown by `least` steps at least. One of size 1 grows by `single` steps at most.
+/// The sizes to which open dimensions move, counted in steps. Dimension `i` grows by at least `least` steps, to a size that
+/// leaves the remainder `remainders[i % 2]` when divided by `every`. A dimension of size 1 grows by at most `single` steps.
+///
+/// An example: with `every` 64 and a remainder of 21, 16 steps become 21, and 30 steps become 85.
 #[derive(Clone, Copy)]
 struct ProbeSizes {
     every: usize,
@@ -49,17 +51,17 @@ struct ProbeSizes {
     single: usize,
 }
 
-/// Sizes that are multiples of little else than their steps, from those that prove most to those that any device takes.
+/// Sizes that are multiples of little else than their steps, from the sizes that prove most to sizes that any device takes.
 ///
-/// 21 is 10101 in binary: however often it is halved, up or down, it is no multiple of 4; nor are most products of two
-/// dimensions, 21 and 42. A batch of more than 10 may be more than a device takes.
+/// 21 is 10101 in binary: however often it is halved, rounded up or down, the result is no multiple of 4. Nor are most
+/// products of two dimensions of 21 and 42. A batch of more than 10 may be more than a device takes.
 const ODD: [ProbeSizes; 3] = [
     ProbeSizes { every: 64, remainders: [21, 42], least: 0, single: 9 },
     ProbeSizes { every: 16, remainders: [5, 10], least: 0, single: 9 },
     ProbeSizes { every: 4, remainders: [1, 2], least: 0, single: 9 },
 ];
 
-/// Large sizes, from the largest to what any device takes.
+/// Large sizes, from the largest to sizes that any device takes.
 const LARGE: [ProbeSizes; 4] = [
     ProbeSizes { every: 64, remainders: [42, 21], least: 64, single: 64 },
     ProbeSizes { every: 64, remainders: [42, 21], least: 0, single: 64 },
@@ -67,8 +69,8 @@ const LARGE: [ProbeSizes; 4] = [
     ProbeSizes { every: 4, remainders: [2, 1], least: 0, single: 4 },
 ];
 
-/// Plans the first run of a graph. The answers that it and other sizes have in common go into `specialisation`, and the kernels
-/// that some of those sizes need besides come with the plan.
+/// Plans the first run of a graph. `specialisation` gets the answers that hold for this run and for the probe sizes, and the
+/// plan brings the kernels that only some of those sizes need.
 pub(super) fn first_plan(
     probes: &Probes,
     facts: Facts,
@@ -83,13 +85,13 @@ pub(super) fn first_plan(
     lowering.specialisation.advance(Phase::Tiles);
     let mut first = lowering.lowered(facts)?;
     let large = LARGE.iter().find_map(|&sizes| lowering.probe(probes.at(sizes)));
-    // Where large sizes cannot be probed, their tiles are chosen when they come.
+    // Where no large size can be probed, later plans choose their tiles.
     let phase = if large.is_some() { Phase::Settled } else { Phase::Tiles };
     let mut others: Vec<Lowered> = large.into_iter().chain(lowering.probe(probes.least())).collect();
     lowering.specialisation.advance(phase);
     loop {
         let before = lowering.specialisation.changes();
-        // More tiles to choose from matter to other sizes only: the first run's own stay the best for it.
+        // A new tile to choose from matters to other sizes only: for the first run its own tiles stay the best.
         if first.seen.answers != before.answers {
             first = lowering.lowered(first.facts)?;
         }
@@ -105,7 +107,7 @@ pub(super) fn first_plan(
     Ok(Plan { spare, ..placed(first.program, target)? })
 }
 
-/// A program for some sizes, and how much had changed in the answers when it was lowered.
+/// A program for some sizes, and the number of changed answers when it was lowered.
 struct Lowered {
     facts: Facts,
     program: Program,
@@ -125,12 +127,12 @@ impl Lowering<'_> {
         Ok(Lowered { facts, program, seen: self.specialisation.changes() })
     }
 
-    /// The program for probe sizes; `None` where the model or the device refuses these.
+    /// The program for probe sizes; `None` where the model or the device refuses them.
     fn probe(&mut self, facts: Option<Facts>) -> Option<Lowered> {
         self.lowered(facts?).ok()
     }
 
-    /// Lowers the programs again whose answers do not hold any more.
+    /// Lowers those programs again that were lowered with answers that have changed since.
     fn again(&mut self, all: Vec<Lowered>, holds: fn(Changes, Changes) -> bool) -> Vec<Lowered> {
         let one = |one: Lowered| match holds(one.seen, self.specialisation.changes()) {
             true => Some(one),
@@ -140,7 +142,7 @@ impl Lowering<'_> {
     }
 }
 
-/// What a program's calls need compiled.
+/// The variants that the program's calls need compiled.
 fn compiled(program: Program) -> Vec<Variant> {
     program.calls.iter().map(|call| program.variant(call)).collect()
 }
@@ -169,8 +171,8 @@ fn open(graph: &Graph, base: &FactBase, inputs: &[InputFact]) -> Vec<OpenDim> {
 }
 
 impl<'a> Probes<'a> {
-    /// Finds the step of each open dimension: the least power of 2 by which the model takes it larger, or else smaller, with the
-    /// others as they are.
+    /// Finds the step of each open dimension: the smallest power of 2 by which the dimension may grow, or else shrink, while
+    /// the others keep their sizes.
     pub(super) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a [InputFact]) -> Probes<'a> {
         let open = open(graph, base, inputs);
         let mut probes = Probes { graph, base, inputs, open, groups: Vec::new() };
@@ -185,7 +187,8 @@ impl<'a> Probes<'a> {
                 None => bound.push(at),
             }
         }
-        // A dimension that is the sum of two others, as a mask's over a cache and new rows, moves only with one of them.
+        // A dimension that is the sum of two others, like that of a mask over a cache and new rows, changes only together with
+        // one of them.
         for (i, &a) in bound.iter().enumerate() {
             for &b in &bound[i + 1..] {
                 let both = probes.group(&[a, b], 1);
@@ -195,7 +198,8 @@ impl<'a> Probes<'a> {
         probes
     }
 
-    /// The group of these dimensions, whose step may be `guess`. A model that takes a step takes two of them.
+    /// These dimensions as a group, with the step that is found, starting from `guess`. A model that takes one step more is
+    /// taken to accept any number of steps.
     fn group(&self, dims: &[usize], guess: i64) -> Option<DimGroup> {
         let group = |step: i64| dims.iter().map(|&at| (at, step)).collect::<DimGroup>();
         let takes =
@@ -233,7 +237,7 @@ impl<'a> Probes<'a> {
         self.base.bind(self.graph, inputs).ok()
     }
 
-    /// Whether a dimension is the first wherever it is, as a batch is.
+    /// Whether the dimension is the outermost axis everywhere, like a batch.
     fn is_first(&self, at: usize) -> bool {
         self.open[at].iter().all(|place| place.1 == 0)
     }
@@ -242,7 +246,7 @@ impl<'a> Probes<'a> {
         self.open[at].iter().map(|&(i, axis)| inputs[i].shape[axis]).min().unwrap_or(0)
     }
 
-    /// Facts at these sizes; `None` if no dimension can move, or the model does not take all at once.
+    /// The facts at these sizes; `None` if no dimension can change, or the model does not take these sizes together.
     fn at(&self, sizes: ProbeSizes) -> Option<Facts> {
         let ProbeSizes { every, remainders, least, single } = sizes;
         self.all(|i, size| {
@@ -251,8 +255,8 @@ impl<'a> Probes<'a> {
         })
     }
 
-    /// Facts where the dimensions of every group have moved by `n` steps. `n` is given the group's number, and its first
-    /// dimension's size in steps; a size of 1 is 1.
+    /// The facts after the dimensions of each group have changed by `n` steps. `n` gets the number of the group, and the size
+    /// of its first dimension in steps; a dimension of size 1 counts as 1.
     fn all(&self, n: impl Fn(usize, usize) -> usize) -> Option<Facts> {
         let by = |(i, group): (usize, &DimGroup)| {
             let size = |&(at, step): &(usize, i64)| self.size(at, self.inputs) / step.unsigned_abs() as usize;
@@ -269,8 +273,8 @@ impl<'a> Probes<'a> {
         if moves.is_empty() { None } else { self.bind(&self.moved(&moves)?) }
     }
 
-    /// Facts where every dimension is as small as its steps and the model allow; of dimensions that move together, one is.
-    /// `None` if all are already.
+    /// The facts where every dimension is as small as its steps and the model allow; of a group, one dimension is. `None` if
+    /// none can shrink.
     pub(crate) fn least(&self) -> Option<Facts> {
         let mut least = None;
         for group in &self.groups {
@@ -282,8 +286,8 @@ impl<'a> Probes<'a> {
         self.bind(&least?)
     }
 
-    /// Facts where one dimension is 0, as a cache's is before its first entry, and all others have grown by a step: one for each
-    /// dimension other than a batch that leaves something of an input and of every output.
+    /// Facts where one dimension is 0, like a cache's before its first entry, and all others have grown by a step. There is
+    /// one for each dimension, except a batch and a dimension that empties all inputs or some output.
     fn emptied(&self) -> impl Iterator<Item = Facts> {
         let first = |group: &&DimGroup| group.iter().all(|&(at, _)| self.is_first(at));
         let moves: DimGroup = self.groups.iter().flatten().copied().collect();
@@ -297,7 +301,8 @@ impl<'a> Probes<'a> {
         })
     }
 
-    /// Makes the dimensions of a group smaller by whole steps, until one has less than a step above `least`; whether any moved.
+    /// Makes the dimensions of a group smaller by whole steps, until one of them is less than a step above `least`. Returns
+    /// whether any changed.
     fn shrink(&self, group: &DimGroup, least: usize, inputs: &mut [InputFact]) -> bool {
         let elements = |step: i64| step.unsigned_abs() as usize;
         let room = |&(at, step): &(usize, i64)| self.size(at, inputs).saturating_sub(least) / elements(step);
@@ -311,7 +316,8 @@ impl<'a> Probes<'a> {
 
 #[cfg(any(test, feature = "internals"))]
 impl Probes<'_> {
-    /// Facts where every dimension has moved by `n[0]` and `n[1]` steps in turn; one of size 1, by at most `single` steps.
+    /// The facts after the dimensions have changed by `n[0]` and `n[1]` steps in turn; a dimension of size 1, by at most
+    /// `single` steps.
     pub(crate) fn times(&self, n: [usize; 2], single: usize) -> Option<Facts> {
         self.all(|i, size| if size == 1 { n[i % 2].min(single) } else { n[i % 2] })
     }

@@ -11,7 +11,7 @@ use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::{DType, Tensor};
 
-/// A tensor's place in [`Program::tensors`].
+/// The index of a tensor in [`Program::tensors`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TensorId(pub(crate) u32);
 
@@ -25,11 +25,11 @@ impl TensorId {
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedTensor {
     pub(crate) name: String,
-    /// The registers that kernels load its elements into, and how those lie in memory.
+    /// The register type that kernels load its elements into, and the storage of its elements in memory.
     pub(crate) scalar: Scalar,
     pub(crate) storage: Storage,
     pub(crate) shape: Shape,
-    /// Elements; the product of `shape`.
+    /// The number of elements: the product of `shape`.
     pub(crate) count: usize,
     pub(crate) place: Place,
 }
@@ -40,12 +40,12 @@ impl PlannedTensor {
         (self.scalar, self.storage)
     }
 
-    /// Bytes that its elements take.
+    /// Bytes of its elements, without what fills up the last vector.
     pub(crate) fn filled(&self) -> u64 {
         self.storage.filled(self.count)
     }
 
-    /// Bytes that the tensor takes.
+    /// Bytes that the tensor takes on the device.
     pub(crate) fn bytes(&self) -> u64 {
         self.storage.bytes(self.count)
     }
@@ -54,7 +54,7 @@ impl PlannedTensor {
 /// Where a tensor lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the arena; its offset is the memory plan's.
+    /// In the arena; [`super::Memory`] has its offset.
     Arena,
     /// In the memory of another tensor, from this element on.
     View(TensorId, usize),
@@ -68,20 +68,23 @@ pub(crate) enum Place {
     Constant(usize),
 }
 
-/// How a weight's elements are ordered for its kernel. Element `(i0, i1, ...)` of the packed form, row-major over the
-/// `dims`, is the source's element at the coordinates that the dims add up to, or 0 where a coordinate is outside.
+/// The order of a weight's elements for its kernel. Element `(i0, i1, ...)` of the packed form, row-major over `dims`, is the
+/// source's element at the coordinates to which the dims add up, or 0 where a coordinate is outside of the source.
 ///
-/// Pads and transposes as in `dims: [axis 1 by 1, axis 0 by 1]`; tiles as in `[axis 0 by 16, axis 1 by 1, axis 0 by 1]`.
+/// Two examples, of a source of shape `[30, 5]`. The dims (axis 1, size 8, step 1), (axis 0, size 32, step 1) transpose and
+/// pad it: the packed form is `[8, 32]`, and its element (2, 7) is the source's (7, 2). The dims (axis 0, size 2, step 16),
+/// (axis 1, size 5, step 1), (axis 0, size 16, step 1) cut its rows into tiles of 16: element (1, 2, 3) is the source's (16 +
+/// 3, 2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Packing {
-    /// Shape under which the source is read; empty: as it lies.
+    /// The shape under which the source is read; empty: its own order.
     pub(crate) source: Vec<usize>,
-    /// The coordinates at which the packed form begins; empty: all 0.
+    /// The source's coordinates at which the packed form begins; empty: all 0.
     pub(crate) start: Vec<usize>,
     pub(crate) dims: Vec<PackedDim>,
 }
 
-/// One dimension of a packed weight: `size` steps of `step` along the source's axis.
+/// One dimension of a packed weight: it takes `size` steps of `step` elements along `axis` of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PackedDim {
     pub(crate) axis: usize,
@@ -95,7 +98,7 @@ impl Packing {
         self.dims.iter().map(|d| d.size).product()
     }
 
-    /// For each packed element, the source's element, or `None` for padding: what packing means.
+    /// For each packed element the index of the source's element, or `None` for padding: this defines packing.
     #[cfg(test)]
     pub(crate) fn sources(&self) -> impl Iterator<Item = Option<usize>> + '_ {
         (0..self.count()).map(|mut index| {
@@ -111,11 +114,11 @@ impl Packing {
     }
 }
 
-/// A constant in the order that its kernel wants. Plans that share a key share the memory.
+/// A constant in the order that its kernel wants. Plans with the same key share its memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WeightKey {
     pub(crate) value: ValueId,
-    /// `None`: as it lies.
+    /// `None`: the model's own order.
     pub(crate) packing: Option<Packing>,
 }
 
@@ -130,18 +133,19 @@ pub(crate) struct Call {
     pub(crate) node: Arc<str>,
 }
 
-/// A step before memory is laid out.
+/// A step of the program before memory is laid out.
 #[allow(clippy::large_enum_variant)] // Nearly all steps are calls.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Call(Call),
-    /// `output` is `of` from element `offset` on; becomes nothing, or a copy where that cannot be.
+    /// `output` is `of` from element `offset` on. The step becomes nothing, or a copy where memory cannot be laid out for it.
     View {
         output: TensorId,
         of: TensorId,
         offset: usize,
     },
-    /// `part` fills `whole` from element `offset` on; becomes nothing, or a copy where that cannot be.
+    /// `part` fills `whole` from element `offset` on. The step becomes nothing, or a copy where memory cannot be laid out for
+    /// it.
     Part {
         whole: TensorId,
         part: TensorId,
@@ -152,11 +156,11 @@ pub(crate) enum Step {
 /// Where a graph output comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum OutputSource {
-    /// Read back from the device.
+    /// It is read back from the device.
     Device { tensor: TensorId, dtype: DType, shape: Vec<usize> },
-    /// Known while planning: it follows from shapes and constants alone.
+    /// Planning knows it: it follows from shapes and constants alone.
     Known(Tensor),
-    /// This graph input itself, of elements that the device does not hold as they are.
+    /// It is this graph input itself, whose elements the device does not hold as they are.
     Input(usize),
 }
 
@@ -164,7 +168,7 @@ pub(crate) enum OutputSource {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Program {
     pub(crate) tensors: Vec<PlannedTensor>,
-    /// Steps as lowered; emptied into `calls` when memory is laid out.
+    /// The steps that lowering wrote. Laying out memory turns them into `calls`, and leaves none.
     pub(crate) steps: Vec<Step>,
     pub(crate) calls: Vec<Call>,
     /// For each graph input, its tensor, if the device reads it.
@@ -172,7 +176,7 @@ pub(crate) struct Program {
     pub(crate) outputs: Vec<OutputSource>,
     pub(crate) weights: Vec<WeightKey>,
     pub(crate) constants: Vec<Tensor>,
-    /// The meaning of each fault word.
+    /// What each fault word means.
     pub(crate) faults: Vec<Fault>,
     /// Nodes of the graph that the calls compute.
     pub(crate) device_nodes: Vec<NodeId>,
@@ -196,13 +200,14 @@ impl Program {
         TensorId(self.tensors.len() as u32 - 1)
     }
 
-    /// The register through which elements go from one tensor to another: their bits where both lie alike, else their values.
+    /// The register through which elements are copied from one tensor to another: bits if both have the same storage, else
+    /// values.
     pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
         let (from, to) = (self.tensor(from), self.tensor(to));
         if from.storage == to.storage { Scalar::U32 } else { to.scalar }
     }
 
-    /// Whether the floats of which a call moves the bits lie alike: a kernel does not know what it moves.
+    /// Whether the tensors among which a call moves bits have the same storage: its kernel does not know what it moves.
     pub(crate) fn lie_alike_where_moved(&self, call: &Call) -> Result<(), &'static str> {
         let tensors = || call.tensors.iter().map(|&id| self.tensor(id));
         if tensors().all(|tensor| tensor.storage == Storage::Word) {
@@ -217,7 +222,7 @@ impl Program {
         given("tensors that lie alike", moved.all(|storage| Some(storage) == first))
     }
 
-    /// Bytes of all tensors in places that `of` accepts.
+    /// Bytes of all tensors whose places `of` accepts.
     pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
         self.tensors.iter().filter(|tensor| of(tensor.place)).map(PlannedTensor::bytes).sum()
     }
@@ -227,7 +232,7 @@ impl Program {
         if self.faults.is_empty() { 0 } else { Storage::Word.bytes(self.faults.len()) }
     }
 
-    /// The tensor in whose memory `id` lies, and the element at which it begins there.
+    /// The tensor in whose memory `id` lies, and the element at which `id` begins there.
     pub(crate) fn root(&self, mut id: TensorId) -> (TensorId, usize) {
         let mut offset = 0;
         while let Place::View(of, at) = self.tensor(id).place {
@@ -237,7 +242,7 @@ impl Program {
         (id, offset)
     }
 
-    /// The call's kernel over the kinds of tensors that it has.
+    /// The call's kernel over the storages of its tensors.
     pub(crate) fn variant(&self, call: &Call) -> Variant {
         let backing = |&tensor: &TensorId| {
             let place = self.tensor(self.root(tensor).0).place;
@@ -247,7 +252,7 @@ impl Program {
         Variant::new(call.kernel.clone(), call.tensors.iter().map(backing).collect())
     }
 
-    /// The shader modules, each once, in the order of first use.
+    /// The WGSL of the shader modules, each once, in the order of first use.
     pub(crate) fn wgsl(&self, target: &Target) -> String {
         let mut modules: Vec<(String, String, usize)> = Vec::new();
         for call in &self.calls {
@@ -261,8 +266,8 @@ impl Program {
         modules.into_iter().map(text).collect()
     }
 
-    /// The program's text: the tensors that its calls touch, then the calls in the order of dispatch, each with its
-    /// kernel, its tensors by slot, its grid in workgroups, its params, and the nodes that it computes.
+    /// The program's text: the tensors that its calls touch, then the calls in the order of dispatch, each with its kernel,
+    /// its tensors by slot, its grid in workgroups, its params, and the nodes that it computes.
     pub(crate) fn text(&self, graph: &Graph) -> String {
         let names = self.names();
         let mut touched = vec![false; self.tensors.len()];
@@ -290,7 +295,7 @@ impl Program {
         text
     }
 
-    /// A name for each tensor: its own, with a number behind it where others have the same.
+    /// A name for each tensor: its own, with a number after it where several tensors have the same name.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut names = Vec::with_capacity(self.tensors.len());
@@ -366,11 +371,11 @@ impl Call {
     }
 }
 
-/// A parameter's word: a count, or what only a float or a negative number can be.
+/// The text of a parameter's word: a count, or a float or a negative number where no count is that large.
 fn word_text(word: u32) -> String {
     let float = f32::from_bits(word);
     match word {
-        // Sizes, strides and counts stay below 2^29; floats of that pattern are below 1e-19.
+        // Sizes, strides and counts stay below 2^29; floats with these bits are below 1e-19.
         ..0x2000_0000 => word.to_string(),
         _ if float.is_nan() => (word as i32).to_string(),
         _ => format!("{float:?}"),

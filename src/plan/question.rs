@@ -1,20 +1,20 @@
-//! What lowering asks about sizes, one enum for each kind of answer. A kernel is compiled for the answers, so these must hold
-//! for every size that the graph runs with: [`super::specialisation`] keeps them.
+//! What lowering asks about sizes, with one enum for each kind of answer. A kernel is compiled for the answers, so they must
+//! hold for every size that the graph runs with: [`super::specialisation`] keeps them.
 //!
 //! An example: a product of `[rows, 64]` by `[64, columns]` asks [`Multiple::Right`] of the stride 64 of its right operand's
 //! rows, and reads four columns at once if the answer is yes.
 
 use crate::graph::ValueId;
 
-/// Whether something holds in every plan.
+/// Whether a statement holds in every plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Always {
-    /// What an operator moves to this output is a view of an input: dense, and a binding may begin there.
+    /// The elements that an operator moves to this output are a view of an input: they are dense, and a binding may begin at
+    /// the first.
     View(usize),
-    /// The elements of a prologue, before this operand of the kernel, are found by their place in the lines that the kernel
-    /// reads.
+    /// A kernel reads this operand through a prologue, and knows the place of each element in the lines that it reads.
     Loaded(&'static str),
-    /// That prologue's operands are read few times for each element.
+    /// The kernel that reads this operand through a prologue reads each element only a few times.
     FewReads(&'static str),
     /// This operand of fused code has one element for each row of the kernel's matrix.
     OperandOfRows(usize),
@@ -22,81 +22,81 @@ pub(crate) enum Always {
     OperandOfColumns(usize),
     /// This constant is one element, which is then a parameter of fused code.
     SingleConstant(ValueId),
-    /// One row is gathered, and which is known.
+    /// A gather takes one row, and its index is known.
     SingleRow,
     /// A product's result has one column.
     OneColumn,
-    /// A product's right operand lies row by row.
+    /// The rows of a product's right operand are contiguous.
     ByRows,
-    /// A product's sum is too short to share what is loaded.
+    /// A product's sum is too short for workgroup memory to pay.
     ShortSum,
-    /// A convolution is a matrix product.
+    /// A convolution is computed as a matrix product.
     IsProduct,
     /// No window reaches into the padding.
     Inside,
-    /// A row's elements are neighbours in memory.
+    /// The elements of a row that is reduced are neighbours in memory.
     Contiguous,
-    /// A row is one dimension.
+    /// The elements of a row that is reduced form one dimension.
     OneReduced,
-    /// The rows are numbered by one dimension.
+    /// The rows that are reduced are numbered by one dimension.
     OneKept,
 }
 
-/// Whether numbers are multiples of 4 in every plan: sizes and strides of what is read in vectors of 4.
+/// Whether sizes and strides are multiples of 4 in every plan, so that a kernel may read vectors of 4: those of this operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Multiple {
-    /// Of a product's left operand.
+    /// A product's left operand.
     Left,
-    /// Of a product's right operand.
+    /// A product's right operand.
     Right,
-    /// Strides between the right operands of a batch.
+    /// The strides between a batch's right operands.
     RightBatch,
-    /// The terms of a product's sum.
+    /// The number of terms of a product's sum.
     Terms,
-    /// Of a reduction's rows.
+    /// The rows of a reduction.
     Rows,
-    /// Of a convolution's weights.
+    /// The weights of a convolution.
     Weights,
 }
 
 /// Whether a number is the same in every plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Same {
-    /// The rows of a product.
+    /// The number of a product's rows.
     Rows,
 }
 
-/// How many dimensions a kernel is compiled for: the most that any plan has.
+/// The number of dimensions that a kernel is compiled for, which is the most that any plan has: those of this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Rank {
-    /// Of a product's batch.
+    /// The batch dimensions of a product.
     Batch,
-    /// Of this copy of the operator's.
+    /// The operator's copy with this number.
     Copy(usize),
-    /// Of a copy of this value, which an operator left where it was.
+    /// A copy of this value, which an operator left at strides in another tensor.
     Gathered(ValueId),
-    /// Of what a reduction keeps.
+    /// The dimensions that a reduction keeps.
     Kept,
-    /// Of what a reduction folds.
+    /// The dimensions that a reduction folds.
     Reduced,
 }
 
-/// Which tile a kernel is compiled for: two numbers, such as rows and columns.
+/// The tile that a kernel is compiled for, as two numbers: 32 rows and 64 columns, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tiling {
-    /// Of a product over any strides.
+    /// Of a product over any strides: rows and columns of an invocation.
     Strided,
-    /// Of a product for software devices.
+    /// Of a product for software devices: rows and vectors.
     Lanes,
-    /// Of the same, only its columns, by which weights are packed.
+    /// Of a product for software devices: the columns alone, by which weights are packed.
     LanesColumns,
-    /// Of a product whose rows are few, as rows and 0; 0 rows if another kernel takes it.
+    /// Of a product of few rows: the rows, and 0. The rows are 0 if another kernel takes the product.
     Split,
     /// Of a product or convolution in workgroup memory.
     Shared,
-    /// Whether a tiled product's sum is cut into slices, as 0 or 1, and 0.
+    /// Of a product that a tile computes: 1 if its sum is cut into slices, else 0; and 0.
     Slices,
-    /// How a reduction's rows are cut, as a number of `Cut`'s and a vector's width.
+    /// Of a reduction: the number of the `Cut` of its rows, and the width of a vector.
     Cut,
     /// Of a depthwise convolution.
     Depthwise,
@@ -104,14 +104,14 @@ pub(crate) enum Tiling {
     ConvLanes,
 }
 
-/// Whose elements an index finds.
+/// The operand whose elements an index finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum IndexOf {
-    /// This value's, in fused code.
+    /// This value, in fused code.
     Value(ValueId),
-    /// This operand's, in code of an operator's own.
+    /// The operand with this number, in an operator's own code.
     Number(usize),
-    /// This side's of a reduction.
+    /// The side of a reduction with this number.
     Side(usize),
 }
 
@@ -123,14 +123,14 @@ pub(super) enum Question {
     Same(Same),
     Rank(Rank),
     Tiling(Tiling),
-    /// How an operand's element is found.
+    /// How the index of an operand's element is computed.
     Index(IndexOf),
 }
 
 #[cfg(test)]
 impl Question {
-    /// Whether the question itself says what it is about. The others are about the kernel that an operator asks for next, so that
-    /// their order matters.
+    /// Whether the question names what it is about. The other questions are about the kernel that an operator asks for next,
+    /// so their order matters.
     pub(super) fn says_what(self) -> bool {
         match self {
             Question::Index(_) | Question::Rank(Rank::Gathered(_) | Rank::Copy(_)) => true,

@@ -1,27 +1,27 @@
 //! What the kernels of a graph are specialised for, in all of its plans. Shapes are parameters of kernels, but some kernels
-//! come in variants that fit certain shapes only, or fit them better: vectors where rows are aligned, an index over fewer
-//! dimensions where one of them is 1, a tile. Lowering asks for them (`question`), and the answer serves the shapes of all
-//! plans so far, so that another shape makes no new pipeline and packs no weight anew.
+//! have variants that fit certain shapes only, or fit them better: they read vectors where rows are aligned, index fewer
+//! dimensions where one has size 1, or have another tile. Lowering asks which variant to take (`question`), and the answer
+//! serves the shapes of all plans so far. Another shape then needs no new pipeline, and no weight is packed again.
 //!
-//! An example: rows of 64 elements are whole vectors of 4, and rows of 65 are not. A session that has run with 65 reads rows of
-//! 64 by single elements too.
+//! An example: rows of 64 elements are whole vectors of 4, and rows of 65 are not. A session that has run with 65 reads rows
+//! of 64 by single elements too.
 //!
-//! An answer that is kept says how a plan computes, never what. Why it holds for the sizes at hand:
+//! A kept answer says how a plan computes, never what. Why each holds for the sizes of the plan at hand:
 //!
 //! | kept | why it holds |
 //! |---|---|
-//! | `Multiple`, `Always` | the sizes at hand are asked about too, and one no is a no for good: yes is true here |
-//! | `Same` | as they are; and it only weighs what is worth a pipeline |
-//! | `Rank` | dimensions of size 1 and stride 0 are put before those at hand: the same elements |
-//! | an index | `Index::widened` finds the elements at hand too; where it does not, the index is the one for them alone |
-//! | `Index::Row`, `Column` | an `Always` of the operand's own parameters at hand |
-//! | `Tiling` | a kernel takes any tile at any size: what a tile needs of sizes (whole vectors) is a `Multiple` besides |
-//! | packed weights | the packing is the key, with the tile in it, and made from the same tile as the kernel |
-//! | units | `Units::fit`: the shapes at hand are compared where nodes are fused, and what is known while planning |
-//! | single constants | the value is the one of this plan; an `Always` chooses between a parameter and memory |
-//! | views, results in place, the arena | nothing is kept: they are this program's |
+//! | `Multiple`, `Always` | the sizes at hand are asked about too, and one no is final: a yes is true here |
+//! | `Same` | it only weighs whether a pipeline is worth its time; sizes stay as they are |
+//! | `Rank` | dimensions of size 1 and stride 0 are added before those at hand: they name the same elements |
+//! | an index | `Index::widened` also finds the elements at hand; where it does not, this plan uses an index for its own elements |
+//! | `Index::Row`, `Column` | it is an `Always` about this operand's own parameters |
+//! | `Tiling` | a kernel takes any tile at any size; what a tile needs of sizes (whole vectors) is a `Multiple` as well |
+//! | packed weights | the packing is the key, contains the tile, and is made from the same tile as the kernel |
+//! | units | `Units::fit` compares the shapes at hand where nodes are fused, and what planning knows |
+//! | single constants | the value is this plan's; an `Always` chooses between a parameter and memory |
+//! | views, results in place, the arena | nothing is kept: each program has its own |
 //!
-//! Besides, each call is held against what its kernel's spec takes for granted (`kernels::Spec::fits`) before it runs.
+//! Each call is also checked against what its kernel's spec takes for granted (`kernels::Spec::fits`) before it runs.
 
 use std::sync::Arc;
 
@@ -37,31 +37,31 @@ use crate::kernels::cost::{self, Microseconds};
 use crate::kernels::fused::Index;
 use crate::ops::Graph;
 
-/// Beyond, other ways to fuse are not kept: each plan looks through all.
+/// The most ways to fuse nodes that are kept, each of which every plan tries.
 const MOST_UNITS: usize = 4;
 
 /// Where a question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Site {
-    /// In the unit with this first node.
+    /// In the unit whose first node this is.
     Unit(NodeId),
-    /// Where the graph's output of this number is put into its own buffer.
+    /// Where the graph's output with this number is copied into its own buffer.
     Output(usize),
 }
 
-/// A question's place: where it is asked, and how many times it was asked there before.
+/// The place of a question: where it is asked, which it is, and how many times it was asked there before.
 type Key<Q> = (Site, Q, usize);
 
-/// The answers so far, and what is fused.
+/// The answers so far, and the units so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Specialisation {
-    /// What the first plan fused, and what plans fused whose sizes that did not fit.
+    /// The units of the first plan, and of later plans whose sizes those did not fit.
     units: Vec<Arc<Units>>,
-    /// The tiles to choose from: each plan takes the one that costs least.
+    /// The tiles from which each plan takes the one that costs least.
     tiles: Answers<Tiling, Vec<(usize, usize)>>,
-    /// What a number was in all plans, if it was always the same.
+    /// The number, if it was the same in all plans.
     same: Answers<Same, Option<usize>>,
-    /// The greatest common divisor of the numbers of all plans.
+    /// The greatest common divisor of the numbers in all plans.
     divisors: Answers<Multiple, usize>,
     always: Answers<Always, bool>,
     ranks: Answers<Rank, usize>,
@@ -72,15 +72,15 @@ pub(crate) struct Specialisation {
     order: super::order::Order,
 }
 
-/// How often an answer has changed since the first plan.
+/// The number of answers that have changed since the first plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub(super) answers: usize,
-    /// A tile was added to those to choose from.
+    /// The number of tiles that were added to choose from.
     pub(super) tiles: usize,
 }
 
-/// The answers to questions of one kind, by place.
+/// The answers to questions of one kind, by site.
 #[derive(Clone, Debug)]
 struct Answers<Q, T> {
     units: Vec<Vec<(Q, usize, T)>>,
@@ -94,7 +94,7 @@ impl<Q, T> Default for Answers<Q, T> {
 }
 
 impl<Q: Copy + PartialEq, T> Answers<Q, T> {
-    /// The answer so far, which is `new` where nothing has been asked yet.
+    /// The answer so far; `new` if the question was not asked there before.
     fn entry(&mut self, (site, question, times): Key<Q>, new: T) -> &mut T {
         let (sites, at) = match site {
             Site::Unit(node) => (&mut self.units, node.index()),
@@ -113,15 +113,15 @@ impl<Q: Copy + PartialEq, T> Answers<Q, T> {
     }
 }
 
-/// What a plan may still choose.
+/// What may still change while plans are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// What follows from sizes. The tiles of these plans do not matter: nothing runs them.
+    /// Answers about sizes. The tiles of these plans do not matter, as nothing runs them.
     #[default]
     Sizes,
-    /// Tiles too: the first run's, and then others where those would serve some sizes badly.
+    /// Tiles too: the first run's, and then other tiles where the first run's would serve some sizes badly.
     Tiles,
-    /// Nothing new.
+    /// Tiles no longer; an answer about sizes still turns to no where it must.
     Settled,
 }
 
@@ -130,7 +130,7 @@ fn divisor(a: usize, b: usize) -> usize {
 }
 
 impl Specialisation {
-    /// The units into which nodes are fused: those of a plan before, where they fit this one.
+    /// The units into which nodes are fused: those of an earlier plan, if they fit this one.
     pub(super) fn units(&mut self, graph: &Graph, facts: &Facts, options: &Options) -> Arc<Units> {
         if let Some(units) = self.units.iter().find(|units| units.fit(graph, facts)) {
             return units.clone();
@@ -150,8 +150,8 @@ impl Specialisation {
         self.phase = phase;
     }
 
-    /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than half as long, and if the
-    /// `worth` that it saves a run pays for a pipeline.
+    /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than half as long as that, and if
+    /// it saves `worth` in a run, which pays for a pipeline.
     fn tile(
         &mut self,
         key: Key<Tiling>,
@@ -219,7 +219,7 @@ impl Specialisation {
     }
 }
 
-/// What was asked at one site, and how many times.
+/// The questions that were asked at one site, each with the number of times.
 pub(super) struct Asked {
     site: Site,
     times: SmallVec<[(Question, usize); 8]>,
@@ -252,7 +252,7 @@ impl Asked {
 }
 
 impl Lower<'_> {
-    /// Asks for an answer of a kind.
+    /// Asks a question of one kind.
     fn ask<Q, T: std::fmt::Debug>(
         &mut self,
         (question, q): (Question, Q),
@@ -265,9 +265,9 @@ impl Lower<'_> {
         answer
     }
 
-    /// The tile of a kernel. `best` is taken by the first run. Other sizes take it if it is among the tiles for which there are
-    /// pipelines from the start: those of the first run, of the largest and of the smallest sizes, where these take less than
-    /// half as long, and that is worth a pipeline.
+    /// The tile of a kernel. The first run takes `best`. Other sizes take the cheapest of the tiles that have pipelines from
+    /// the start: the tiles of the first run, and those of the largest and of the smallest sizes, where these take less than
+    /// half as long and save enough to be worth a pipeline.
     pub(crate) fn tile(
         &mut self,
         question: Tiling,
@@ -280,7 +280,7 @@ impl Lower<'_> {
         })
     }
 
-    /// The tile of a kernel whose weights are packed for one tile: the best of the first run.
+    /// The tile of a kernel whose weights are packed for one tile: the first run's best.
     pub(crate) fn only_tile(&mut self, question: Tiling, best: (usize, usize)) -> (usize, usize) {
         self.tile(question, best, |_| 0.0)
     }
@@ -290,22 +290,23 @@ impl Lower<'_> {
         self.ask((Question::Same(question), question), |specialisation, key| specialisation.same(key, n))
     }
 
-    /// Whether the numbers are multiples of 4, in all plans so far.
+    /// Whether all `numbers` were multiples of 4, in all plans so far.
     pub(crate) fn multiple(&mut self, question: Multiple, numbers: impl IntoIterator<Item = usize>) -> bool {
         self.ask((Question::Multiple(question), question), |specialisation, key| {
             specialisation.multiple(key, numbers)
         })
     }
 
-    /// Whether something holds, here and in all plans so far.
+    /// Whether a statement holds `here`, and held in all plans so far.
     pub(crate) fn always(&mut self, question: Always, here: bool) -> bool {
         self.ask((Question::Always(question), question), |specialisation, key| {
             specialisation.always(key, here)
         })
     }
 
-    /// The dimensions with `none` before them, repeated until there are as many as in any plan so far. `none` is a dimension of
-    /// size 1, which changes nothing: `[(8, 4), (4, 1)]` becomes `[(1, 0), (8, 4), (4, 1)]` where another plan had three.
+    /// The dimensions, with copies of `none` before them, so that there are as many as in any plan so far. `none` is a
+    /// dimension of size 1, which changes nothing: `[(8, 4), (4, 1)]` becomes `[(1, 0), (8, 4), (4, 1)]` where another plan
+    /// had three.
     pub(crate) fn padded<T: Clone, C>(&mut self, question: Rank, dims: C, none: T) -> C
     where
         C: AsRef<[T]> + IntoIterator<Item = T> + FromIterator<T>,
@@ -316,7 +317,7 @@ impl Lower<'_> {
         std::iter::repeat_n(none, rank.saturating_sub(here)).chain(dims).collect()
     }
 
-    /// How the elements that `access` names are found, in all plans so far, and the parameters of that here.
+    /// The index that finds the elements of `access` here, and the elements of all plans so far, and its parameters here.
     pub(crate) fn index(&mut self, operand: IndexOf, access: &Access) -> (Index, Vec<u32>) {
         let index = self.ask((Question::Index(operand), operand), |specialisation, key| {
             specialisation.index(key, access)

@@ -1,5 +1,5 @@
-//! Planning on random graphs: units are convex, memory never overlaps while alive, the arena reaches its bound, and each
-//! adapter computes what the reference does, fused and not.
+//! Planning on random graphs: units are convex, blocks of memory never overlap while they are alive, the arena reaches its
+//! bound, and each adapter computes what the reference computes, with and without fusion.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::{Attr, Graph};
 use crate::{DType, Device, Dim, Result, Session, SessionOptions, Tensor, reference};
 
-/// The plan of a graph that declares the shapes of these inputs: for them alone.
+/// The plan of a graph that declares exactly the shapes of these inputs.
 pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> Result<Plan> {
     let mut graph = graph.clone();
     for (id, tensor) in graph.inputs.clone().iter().zip(inputs) {
@@ -30,7 +30,7 @@ pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> Resu
 /// Checks by brute force that no call writes memory that another tensor still needs.
 fn check_memory(plan: &Plan) {
     let program = &plan.program;
-    // Every tensor as (first call that touches it, last call, place, first byte, last byte).
+    // For every tensor: the first and last call that touch it, its place, its first and last byte.
     let mut lives = Vec::new();
     for (i, tensor) in program.tensors.iter().enumerate() {
         let id = super::TensorId(i as u32);
@@ -85,7 +85,7 @@ proptest! {
                 for ((name, actual), expected) in session.run(&given).unwrap().iter().zip(&expected) {
                     let (e, a) = (expected.to_vec::<f32>().unwrap(), actual.to_vec::<f32>().unwrap());
                     for (e, a) in e.iter().zip(&a) {
-                        // A chain of sixteen operators, each off by what the adapter's tanh is.
+                        // A chain of sixteen operators; each may be off by the error of the adapter's tanh.
                         prop_assert!((e - a).abs() <= 2e-3 * e.abs().max(1.0), "{name}: {e} {a} fusion {fusion}");
                     }
                 }
@@ -94,8 +94,8 @@ proptest! {
     }
 }
 
-/// What computes a reduction's elements stands in its kernel: rows whole and cut into parts, vectors and odd lengths, operands
-/// of each kind.
+/// A reduction's kernel computes the elements that it folds: with whole rows and with rows cut into parts, with vectors and
+/// with odd lengths, with operands of each kind.
 #[test]
 fn cheap_elements_are_computed_by_the_reduction() {
     type Build = fn(&mut Sketch, ValueId, ValueId, usize) -> ValueId;
@@ -105,7 +105,7 @@ fn cheap_elements_are_computed_by_the_reduction() {
         ("ReduceL2", |s, x, axis, _| s.node("ReduceL2", &[], &[x, axis])),
         ("Softmax", |s, x, _, _| s.node("Softmax", &[], &[x])),
         ("ArgMax", |s, x, _, _| s.node("ArgMax", &[("axis", Attr::Int(0))], &[x])),
-        // All bindings there are, where rows are cut.
+        // This takes all bindings that a kernel has where rows are cut.
         ("LayerNormalization", |s, x, _, length| {
             let (scale, bias) = (s.constant(case::random(&[length])), s.constant(case::random(&[length])));
             s.node("LayerNormalization", &[("axis", Attr::Int(-1))], &[x, scale, bias])
@@ -134,7 +134,7 @@ fn cheap_elements_are_computed_by_the_reduction() {
                 let graph = Arc::new(sketch.graph.clone());
                 let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
                 let outputs = session.run(&[("x", &inputs[0]), ("y", &inputs[1])]).unwrap();
-                // Sums of thousands of terms that cancel.
+                // Sums of thousands of terms that cancel each other.
                 let tolerance = Tolerance { relative: 1e-4, absolute: 1e-3 };
                 assert_eq!(
                     difference(&expected[0], &outputs[0], tolerance),
@@ -153,10 +153,10 @@ struct Scaled {
     x: &'static [usize],
     scale: &'static [usize],
     weights: &'static [usize],
-    /// Whether the weights are the model's.
+    /// Whether the weights are constants of the model.
     constant: bool,
     attributes: &'static [(&'static str, i64)],
-    /// Whether kernels for CPUs and for GPUs compute the scaled elements themselves.
+    /// Whether kernels for CPUs, and kernels for GPUs, compute the scaled elements themselves.
     inside: [bool; 2],
 }
 
@@ -183,11 +183,11 @@ fn cheap_elements_are_computed_by_the_product() {
         Scaled { constant: false, ..of("MatMul", &[3, 20, 35], &[35], &[3, 35, 41]) },
         Scaled { constant: false, ..of("MatMul", &[50, 64], &[64], &[64, 1]) },
         Scaled { constant: false, ..of("MatMul", &[51, 67], &[51, 1], &[67, 1]) },
-        // Each element, and its own factor, would be read for each of many tiles.
+        // The kernel would read each element, and a factor for each, once for each of many tiles.
         Scaled { inside: [false, false], ..of("MatMul", &[9, 16], &[9, 16], &[16, 640]) },
         of("MatMul", &[9, 16], &[9, 1], &[16, 640]),
         Scaled { inside: [false, false], ..of("Conv", &[1, 8, 9, 9], &[9, 9], &[40, 8, 3, 3]) },
-        // The columns of the left operand lie in memory's lines.
+        // The columns of the left operand are the lines of memory.
         Scaled {
             attributes: &[("transA", 1)],
             inside: [false, false],
@@ -197,7 +197,7 @@ fn cheap_elements_are_computed_by_the_product() {
         of("Conv", &[1, 24, 8, 8], &[1, 24, 1, 1], &[32, 24, 1, 1]),
         of("Conv", &[2, 24, 8, 8], &[2, 24, 1, 1], &[32, 24, 1, 1]),
         of("Conv", &[2, 24, 8, 8], &[24, 1, 1], &[32, 24, 1, 1]),
-        // Rows of 49 are read by vectors that are shifted into place.
+        // Rows of 49 elements are read in vectors that are shifted into place.
         of("Conv", &[2, 24, 7, 7], &[2, 24, 1, 1], &[32, 24, 1, 1]),
         of("Conv", &[2, 23, 7, 5], &[7, 5], &[32, 23, 1, 1]),
         of("Conv", &[2, 17, 9, 11], &[2, 17, 1, 1], &[20, 17, 3, 3]),
@@ -253,12 +253,12 @@ fn cheap_elements_are_computed_by_the_product() {
     }
 }
 
-/// Kernels of a plan for these inputs.
+/// The kernels of a plan for these inputs.
 fn kernels(planner: &Planner, inputs: &[InputFact]) -> Vec<Kernel> {
     planner.plan(inputs).into_iter().flat_map(|plan| plan.program.calls).map(|call| call.kernel).collect()
 }
 
-/// Inputs with the shapes that facts say.
+/// Inputs with the shapes that `facts` has.
 fn of_facts(graph: &Graph, facts: &Facts, inputs: &[InputFact]) -> Vec<InputFact> {
     let moved = |(id, input): (&ValueId, &InputFact)| InputFact {
         shape: facts.get(*id).unwrap().shape.to_vec(),
@@ -315,7 +315,7 @@ fn a_product_has_tiles_for_one_row_and_for_many_from_the_start() {
         let (first, next) = of(1, &[2, 64, 200, 1]);
         assert_eq!((&next[0], &next[3]), (&first, &first));
         assert_eq!(next[1], next[2]);
-        // A software device reads weights often enough for it not to matter by how many rows, up to a factor of 2.
+        // A software device reads weights so often that the number of rows does not matter, up to a factor of 2.
         assert_eq!(next[1] == first, class == Class::Cpu);
         let (first, next) = of(200, &[150, 4000, 1, 3]);
         assert_eq!((&next[0], &next[1]), (&first, &first));
@@ -340,8 +340,8 @@ fn an_empty_cache_needs_no_other_kernels() {
     assert!(!next.is_empty() && next.iter().all(known), "{next:?}");
 }
 
-/// Cases whose kernels do depend on sizes: a transform's radices, an index tuple's length, which axes are resized, how many
-/// parts a very long row has, and what computes nothing at first.
+/// Cases whose kernels do depend on sizes: on a transform's radices, on an index tuple's length, on which axes are resized, on
+/// the number of parts of a very long row, or because nothing is computed at first.
 const BY_SIZE: [&str; 9] = [
     "DFT/",
     "STFT/",
@@ -354,7 +354,7 @@ const BY_SIZE: [&str; 9] = [
     "Conv/too_small",
 ];
 
-/// Every operator's cases, and then the same with other sizes of all dimensions.
+/// Checks every operator's cases, and then the same cases with other sizes of all dimensions.
 #[test]
 fn other_sizes_need_no_other_kernels() {
     let (mut failures, mut compared, mut families) = (Vec::new(), 0, BTreeSet::new());
@@ -395,7 +395,7 @@ fn other_sizes_need_no_other_kernels() {
         }
     }
     assert!(compared > 4000, "only {compared} were compared");
-    // AffineGrid's sizes are constants of the model; a transform's radices are its kernel.
+    // The sizes of AffineGrid are constants of the model; the radices of a transform are its kernel.
     let expected = ["AffineGrid", "Dft"];
     let missing: Vec<_> = Kernel::FAMILIES.iter().filter(|family| !families.contains(**family)).collect();
     assert_eq!(
