@@ -7,26 +7,33 @@
 //! its bits and an xor with a parameter that is 0, which no compiler can see through. Operations of unrelated values, as most
 //! models have, stay as they are.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{Expr, Fn1, Fn2, Instr, Reg, Scalar};
 
 /// A value of more parts is kept without a look at its parts.
 const MOST_PARTS: usize = 16;
 
+/// The values that a sum adds up. Most have few, and planning makes thousands of them.
+type Terms = SmallVec<[Reg; 4]>;
+
+/// The values that a product multiplies, each with whether the product is divided by it.
+type Factors = SmallVec<[(Reg, bool); 4]>;
+
 /// A value taken apart: the terms of which it is the sum, and the factors of which it is the product. `x * y + 1` has the
 /// terms `x * y` and `1`, and itself as its only factor.
 #[derive(Clone, Default)]
 struct Parts {
-    terms: Vec<Reg>,
-    /// Each factor, with whether the value is divided by it.
-    factors: Vec<(Reg, bool)>,
+    terms: Terms,
+    factors: Factors,
 }
 
 impl Parts {
     fn of(value: Reg) -> Parts {
-        Parts { terms: vec![value], factors: vec![(value, false)] }
+        Parts { terms: smallvec![value], factors: smallvec![(value, false)] }
     }
 
-    fn inverse(&self) -> Vec<(Reg, bool)> {
+    fn inverse(&self) -> Factors {
         self.factors.iter().map(|&(reg, divides)| (reg, !divides)).collect()
     }
 }
@@ -130,7 +137,7 @@ impl Keeper {
 
     fn parts_of(&self, instr: &Instr, value: Reg) -> Parts {
         let alone = Parts::of(value);
-        let terms = |a, b| [&self.parts(a).terms[..], &self.parts(b).terms].concat();
+        let terms = |a, b| self.parts(a).terms.iter().chain(&self.parts(b).terms).copied().collect();
         match *instr {
             // Compilers may find these to be their operand, except for its sign.
             Instr::One(Fn1::Neg | Fn1::Abs | Fn1::Floor | Fn1::Ceil | Fn1::Round, x) => self.parts(x).clone(),
@@ -146,10 +153,12 @@ impl Keeper {
             }
             Instr::Two(Fn2::Add | Fn2::Sub, a, b) => Parts { terms: terms(a, b), ..alone },
             Instr::Two(Fn2::Mul, a, b) => {
-                Parts { factors: [&self.parts(a).factors[..], &self.parts(b).factors].concat(), ..alone }
+                let factors = self.parts(a).factors.iter().chain(&self.parts(b).factors).copied();
+                Parts { factors: factors.collect(), ..alone }
             }
             Instr::Two(Fn2::Div | Fn2::DivRounded, a, b) => {
-                Parts { factors: [&self.parts(a).factors[..], &self.parts(b).inverse()].concat(), ..alone }
+                let factors = self.parts(a).factors.iter().copied().chain(self.parts(b).inverse());
+                Parts { factors: factors.collect(), ..alone }
             }
             _ => alone,
         }
@@ -171,7 +180,7 @@ impl Keeper {
         parts.into_iter().filter(|reg| self.literal(**reg).is_some()).count()
     }
 
-    fn factors(&self, reg: Reg) -> Vec<Reg> {
+    fn factors(&self, reg: Reg) -> Terms {
         self.parts(reg).factors.iter().map(|factor| factor.0).collect()
     }
 
@@ -217,7 +226,7 @@ impl Keeper {
     fn shares_factor(&self, a: Reg, b: Reg) -> bool {
         let products = |reg: Reg| {
             let terms = self.parts(reg).terms.iter().map(|&term| self.factors(term));
-            terms.filter(|factors| factors.len() > 1).collect::<Vec<_>>().concat()
+            terms.filter(|factors| factors.len() > 1).flatten().collect::<Terms>()
         };
         let (a, b) = (products(a), products(b));
         a.iter().any(|factor| b.contains(factor))
