@@ -77,9 +77,9 @@ impl Given for BoundInput {
     }
 }
 
-/// A plan over buffers that stay where they are. Run it, or [`record`](Binding::record) it into your own encoder, as often as
-/// you like: nothing is created for a run. Inputs may change, and with them the sizes of open dimensions; the next run then
-/// finds or makes the plan for those.
+/// A plan over buffers that stay where they are. You may run it, or [`record`](Binding::record) it into your own encoder, any
+/// number of times: a run creates nothing. Inputs may change, and with them the sizes of open dimensions; the next run then
+/// finds or makes the plan for the new sizes.
 ///
 /// ```no_run
 /// # fn f(session: &sardonyx::Session, mut past: sardonyx::Tensor, mut token: sardonyx::Tensor) -> sardonyx::Result<()> {
@@ -101,9 +101,9 @@ pub struct Binding {
     core: Arc<Core>,
     inputs: Vec<(String, BoundInput)>,
     outputs: Vec<(String, wgpu::Buffer)>,
-    /// Buffers of our own, in use or not.
+    /// The binding's own buffers, whether in use or not.
     own: Vec<Buffer>,
-    /// `None` after an input was changed so that a plan or bind groups must be too.
+    /// `None` after an input was changed in a way that needs another plan or other bind groups.
     built: Option<Built>,
 }
 
@@ -112,7 +112,7 @@ struct Built {
     entry: Arc<Entry>,
     executable: Arc<Executable>,
     frame: Frame,
-    /// What runs read, in the graph's order.
+    /// The inputs of a run, in the graph's order.
     inputs: Vec<BoundInput>,
     outputs: Vec<Option<Buffer>>,
 }
@@ -120,9 +120,9 @@ struct Built {
 impl Session {
     /// Begins a binding of this session to tensors and buffers of the device that it runs on.
     ///
-    /// Elements of 16- and 32-bit floats lie in the buffers as they are: f16 and bf16 two to a 32-bit word, the first in its
-    /// lower half. All others are 32-bit words: smaller floats as f32, signed integers as i32, unsigned ones as u32, bool as
-    /// 0 or 1. See [`Binding`] for an example.
+    /// float16 and bfloat16 elements lie in the buffers as they are, two to a 32-bit word, the first in the word's lower half.
+    /// Every other element is a 32-bit word: floats as f32, signed integers as i32, unsigned integers as u32, bool as 0 or 1.
+    /// See [`Binding`] for an example.
     pub fn bind(&self) -> Binder<'_> {
         Binder { session: self, inputs: Vec::new(), outputs: Vec::new() }
     }
@@ -148,7 +148,7 @@ impl Binder<'_> {
         self
     }
 
-    /// Plans the run and creates all that it needs. Outputs that are not bound lie in buffers of the binding's own:
+    /// Plans the run and creates everything that it needs. Outputs that are not bound get buffers of the binding's own:
     /// [`Binding::output`], [`Binding::read`].
     ///
     /// # Errors
@@ -178,16 +178,16 @@ impl Binder<'_> {
 }
 
 impl Binding {
-    /// Gives input `name` another value: a [`Tensor`] or a [`DeviceTensor`], of the same shape or another. It counts for what
-    /// is submitted from now on.
+    /// Gives input `name` another value: a [`Tensor`] or a [`DeviceTensor`], of the same shape or another. Runs that are
+    /// submitted from now on read it.
     ///
     /// # Errors
-    /// [`Error::Input`] if there is no such input; other shapes that do not fit are found out by the next run.
+    /// [`Error::Input`] if there is no input of this name. A shape that does not fit is an error of the next run.
     pub fn set<'a>(&mut self, name: &str, tensor: impl Into<Input<'a>>) -> Result<()> {
         self.set_source(name, tensor.into().into())
     }
 
-    /// Reads input `name`, of this shape, from another buffer, or from the same under another shape.
+    /// Reads input `name`, of this shape, from another buffer, or from the same buffer under another shape.
     ///
     /// # Errors
     /// As [`Binding::set`].
@@ -237,11 +237,11 @@ impl Binding {
         Ok(())
     }
 
-    /// Output `name`, where it lies on the device. The next run writes there again, unless this tensor is then an input: a
-    /// cache that a step hands to the next is never copied.
+    /// Output `name`, where it lies on the device. The next run overwrites it, unless this tensor is an input of that run: a
+    /// cache that each step hands to the next is never copied.
     ///
     /// # Errors
-    /// [`Error::Output`] if there is no such output; as [`Binder::build`], where inputs have changed.
+    /// [`Error::Output`] if there is no output of this name; as [`Binder::build`], where inputs have changed.
     pub fn output(&mut self, name: &str) -> Result<DeviceTensor> {
         let gpu = self.core.gpu()?.clone();
         let built = self.ready()?;
@@ -265,7 +265,7 @@ impl Binding {
     /// Waits for the runs that were submitted, and copies output `name` to host memory.
     ///
     /// # Errors
-    /// As [`Binding::output`] and [`Binding::check`]. A buffer of the host's needs the usage `COPY_SRC`.
+    /// As [`Binding::output`] and [`Binding::check`]. A buffer of yours needs the usage `COPY_SRC`.
     pub fn read(&mut self, name: &str) -> Result<Tensor> {
         self.check()?;
         let output = self.output(name)?;
@@ -280,9 +280,9 @@ impl Binding {
         output.read()
     }
 
-    /// Waits for the runs that were submitted, and says whether one of them met a value outside of its range: an index
-    /// outside of its axis, a 64-bit integer that does not fit 32 bits. Such a run reads and writes nothing outside of its
-    /// tensors, but its outputs mean nothing.
+    /// Waits for the runs that were submitted, and returns an error if one of them met a value out of range: an index outside
+    /// of its axis, or a 64-bit integer that does not fit 32 bits. A run that meets one reads and writes nothing outside of
+    /// its tensors, but its outputs mean nothing.
     ///
     /// # Errors
     /// [`Error::Node`] with the node and the value; those of the device as in [`Session::run`].
@@ -301,7 +301,7 @@ impl Binding {
         }
     }
 
-    /// The shape of output `i` of the model, as the last run or build had it; `None` after an input was changed.
+    /// The shape of output `i` of the model in the last run or build; `None` after an input was changed.
     pub fn output_shape(&self, i: usize) -> Option<&[usize]> {
         let built = self.built.as_ref()?;
         match built.executable.plan.program.outputs.get(i)? {
@@ -311,7 +311,7 @@ impl Binding {
         }
     }
 
-    /// Plan, bind groups and memory for the inputs as they are.
+    /// The plan, bind groups and memory for the current inputs.
     fn ready(&mut self) -> Result<&Built> {
         if self.built.is_none() {
             let built = self.make()?;
@@ -337,7 +337,7 @@ impl Binding {
         Ok(Built { entry, executable, frame, inputs, outputs })
     }
 
-    /// The inputs that lie in buffers already.
+    /// The buffers of those inputs that lie on the device already.
     fn bound_inputs(&self, gpu: &Gpu, ordered: &Ordered<BoundInput>) -> Result<Bound> {
         let graph = &ordered.entry.graph;
         let mut bound = Bound { inputs: Vec::new(), outputs: vec![None; graph.outputs.len()] };
@@ -398,7 +398,7 @@ impl Binding {
         Ok(())
     }
 
-    /// Buffers of our own for all that is not bound. One that somebody holds as a tensor is not written.
+    /// Binds buffers of our own wherever nothing is bound. A buffer that somebody holds as a tensor is not written.
     fn bind_own(&mut self, gpu: &Gpu, executable: &Executable, bound: &mut Bound) -> Result<()> {
         let (inputs, outputs) = executable.buffer_bytes();
         let places = bound.inputs.iter_mut().zip(inputs).chain(bound.outputs.iter_mut().zip(outputs));
@@ -411,7 +411,8 @@ impl Binding {
     }
 }
 
-/// A buffer that nobody holds, of at least these bytes. Where one has become too small, the next leaves room to grow.
+/// A buffer of at least `bytes` bytes that nobody else holds. Where the last one has become too small, the new one leaves room
+/// to grow.
 fn own_buffer(own: &mut Vec<Buffer>, gpu: &Gpu, bytes: u64) -> Result<Buffer> {
     if let Some(free) = own.iter().find(|buffer| buffer.is_only() && buffer.size() >= bytes) {
         return Ok(free.clone());

@@ -1,12 +1,12 @@
-//! `Outputs`: what a run gives, by name and in order.
+//! `Outputs`: the results of a run, by name and in order.
 
 use std::ops::Index;
 use std::sync::Arc;
 
 use crate::Tensor;
 
-/// The outputs of a run: by name, by number, or one after the other in the order in which they were asked for, which is the
-/// model's unless names were given.
+/// The outputs of a run: by name, by number, or in order. The order is that of the names that were asked for, or else the
+/// model's.
 ///
 /// ```
 /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
@@ -28,12 +28,12 @@ impl<T> Outputs<T> {
         Outputs(names.iter().cloned().zip(values).collect())
     }
 
-    /// How many there are.
+    /// The number of outputs.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no outputs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -43,7 +43,7 @@ impl<T> Outputs<T> {
         self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
-    /// Takes the output of this name out.
+    /// Removes the output of this name, and returns it.
     ///
     /// ```
     /// # fn f(mut outputs: sardonyx::Outputs) {
@@ -67,7 +67,7 @@ fn named<T>((name, value): &(Arc<str>, T)) -> (&str, &T) {
 }
 
 /// # Panics
-/// If there is no output of this name; [`Outputs::get`] does not.
+/// If there is no output of this name; [`Outputs::get`] returns `None` then.
 impl<T> Index<&str> for Outputs<T> {
     type Output = T;
 
@@ -78,7 +78,7 @@ impl<T> Index<&str> for Outputs<T> {
 }
 
 /// # Panics
-/// If there are not that many outputs.
+/// If there is no output of this number.
 impl<T> Index<usize> for Outputs<T> {
     type Output = T;
 

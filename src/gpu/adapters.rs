@@ -29,9 +29,9 @@ pub enum Select {
     Gpu,
     /// The CPU reference.
     Cpu,
-    /// The adapter at this place in the list of [`adapters`].
+    /// The adapter at this index of the list of [`adapters`].
     Index(usize),
-    /// The adapter at this PCI address (`0000:01:00.0`), which tells two equal GPUs apart; Vulkan knows it.
+    /// The adapter at this PCI address (`0000:01:00.0`), which tells two equal GPUs apart. Only Vulkan reports addresses.
     Pci(String),
     /// The best adapter whose name, driver or backend contains this text, upper and lower case alike.
     Name(String),
@@ -114,8 +114,8 @@ impl DeviceOptions {
         self
     }
 
-    /// What a program that makes its own wgpu device asks `adapter` for, so that Sardonyx runs at full speed on it: limits
-    /// and features that kernels use where they are there. More may be added; [`Device::from_wgpu`] says what must not lack.
+    /// The features and limits that a program that creates its own wgpu device should ask `adapter` for, so that Sardonyx runs
+    /// at full speed on it. The program may add others; [`Device::from_wgpu`] says which are required.
     ///
     /// [`Device::from_wgpu`]: crate::Device::from_wgpu
     ///
@@ -148,7 +148,7 @@ impl DeviceOptions {
         selected && self.filter.as_ref().is_none_or(|filter| filter.0(adapter))
     }
 
-    /// The place of the adapter that these options take; `None` if that is the CPU reference.
+    /// The index of the adapter that these options choose; `None` for the CPU reference.
     fn choose(&self, all: &[AdapterSummary]) -> Result<Option<usize>> {
         if self.select == Select::Cpu && !self.require_hardware {
             return Ok(None);
@@ -165,7 +165,7 @@ impl DeviceOptions {
         }
     }
 
-    /// Why no adapter was taken, and whether hardware was the only thing wanting.
+    /// The error where no adapter is chosen; `only_software`: whether only hardware was missing.
     fn none(&self, all: &[AdapterSummary], only_software: bool) -> Error {
         let wanted = match &self.select {
             Select::Cpu => "is what `cpu` says, which computes on no hardware".into(),
@@ -205,7 +205,7 @@ impl DeviceOptions {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct AdapterSummary {
-    /// Its place in the list of [`adapters`], which [`Select::Index`] takes; `None` for a host's own device.
+    /// Its index in the list of [`adapters`], which [`Select::Index`] takes; `None` for a device that the host program made.
     pub index: Option<usize>,
     /// The adapter's name.
     pub name: String,
@@ -221,9 +221,9 @@ pub struct AdapterSummary {
     pub auto: bool,
     /// Its PCI address (`0000:01:00.0`), where the backend tells.
     pub pci: Option<String>,
-    /// The PCI numbers of vendor and device; other backends have numbers of their own.
+    /// The PCI numbers of vendor and device, where the backend reports these; otherwise numbers of the backend's own.
     pub vendor_and_device: (u32, u32),
-    /// Bytes of the largest memory that is the device's own, where the backend tells.
+    /// Bytes of the largest memory that belongs to the device alone, where the backend reports it.
     pub memory_bytes: Option<u64>,
     /// Features that kernels may use.
     pub features: Vec<String>,
@@ -243,7 +243,7 @@ pub struct AdapterSummary {
     pub min_storage_buffer_offset_alignment: u32,
     /// Why the adapter cannot be used, if it cannot.
     pub below_floor: Option<String>,
-    /// Less is better.
+    /// The adapter with the smallest number is preferred.
     #[serde(skip)]
     preference: u8,
 }
@@ -294,7 +294,7 @@ pub fn adapters() -> Vec<AdapterSummary> {
     summaries(&all_adapters())
 }
 
-/// The adapter that `options` take; `None` if that is the CPU reference.
+/// The adapter that `options` choose; `None` for the CPU reference.
 pub(super) fn choose(options: &DeviceOptions) -> Result<Option<(wgpu::Adapter, AdapterSummary)>> {
     let mut adapters = all_adapters();
     let mut all = summaries(&adapters);
@@ -323,7 +323,7 @@ fn summaries(adapters: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
     all
 }
 
-/// wgpu does not tell, Vulkan does.
+/// wgpu does not report memory; Vulkan does.
 #[cfg(not(any(target_vendor = "apple", target_arch = "wasm32")))]
 fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
     const DEVICE_LOCAL: u32 = 1;
@@ -356,7 +356,7 @@ fn useful_features() -> wgpu::Features {
         | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
 }
 
-/// What every kernel needs, and an adapter may lack.
+/// What every kernel needs and the adapter lacks; `None` if it lacks nothing.
 pub(super) fn below_floor(limits: &wgpu::Limits) -> Option<String> {
     let floor = [
         ("storage buffers per shader stage", limits.max_storage_buffers_per_shader_stage.into(), 8),
@@ -371,8 +371,8 @@ pub(super) fn below_floor(limits: &wgpu::Limits) -> Option<String> {
     if lacking.is_empty() { None } else { Some(lacking.join("; ")) }
 }
 
-/// Discrete before integrated before virtual before software; lavapipe, whose compiler is the better one, before other
-/// software.
+/// Discrete GPUs come before integrated ones, then virtual ones, then software. lavapipe comes before other software, as its
+/// compiler is better.
 fn preference(info: &wgpu::AdapterInfo) -> u8 {
     match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -400,7 +400,7 @@ mod tests {
         AdapterSummary { index: Some(index), ..summary }
     }
 
-    /// Software, two equal GPUs, and one inside the processor.
+    /// A machine with software, two equal GPUs, and a GPU inside the processor.
     fn machine() -> Vec<AdapterSummary> {
         vec![
             adapter(0, "SwiftShader Device", wgpu::DeviceType::Cpu, ""),

@@ -1,4 +1,4 @@
-//! Buffers: every allocation on the device goes through here, so that each can fail with a typed error, and all are counted.
+//! Buffers: every allocation on the device is made here, so that each failure is a typed error and every byte is counted.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError, Weak};
 use super::device::Gpu;
 use crate::{Error, Result};
 
-/// Bytes on a device, now and at most. What a part holds is held by the whole too.
+/// Bytes that are allocated now, and the most that ever were. An account may be a part of another, which then counts its bytes
+/// too.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     now: AtomicU64,
@@ -44,29 +45,29 @@ impl Account {
     }
 }
 
-/// A buffer that is counted as long as somebody holds it.
+/// A buffer that is counted while somebody holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffer(Arc<Counted>);
 
 #[derive(Debug)]
 struct Counted {
     buffer: wgpu::Buffer,
-    /// The account of a buffer of ours, and its bytes.
+    /// The account that counts the buffer, and its bytes; `None` for a buffer of the caller's.
     account: Option<(Arc<Account>, u64)>,
 }
 
 impl Buffer {
-    /// A buffer of the caller's, which counts nowhere.
+    /// A buffer of the caller's, which no account counts.
     pub(crate) fn of_host(buffer: wgpu::Buffer) -> Buffer {
         Buffer(Arc::new(Counted { buffer, account: None }))
     }
 
-    /// The buffer, for a binding; it is counted no longer than this.
+    /// The buffer, for a binding. It is counted only while this [`Buffer`] lives.
     pub(super) fn raw(&self) -> wgpu::Buffer {
         self.0.buffer.clone()
     }
 
-    /// Whether nobody else holds it.
+    /// Whether nobody else holds the buffer.
     pub(crate) fn is_only(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -92,26 +93,26 @@ impl Drop for Counted {
 pub(crate) trait Resident: std::fmt::Debug + Send + Sync {
     /// Drops the memory of runs that are not in flight.
     fn drop_idle(&self);
-    /// When each of its plans was last used, by [`Gpu::tick`].
+    /// The time at which each of its plans was last used, by [`Gpu::tick`].
     fn uses(&self) -> Vec<u64>;
-    /// Drops the plan that was last used then.
+    /// Drops the plan that was last used at time `used`.
     fn drop_plan(&self, used: u64);
 }
 
 impl Gpu {
-    /// A moment, later than all before.
+    /// A point in time, later than all before.
     pub(crate) fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// From now on `resident` gives up what it can when memory is short.
+    /// Registers `resident`, which gives up what it can when memory is short.
     pub(crate) fn admit(&self, resident: Weak<dyn Resident>) {
         let mut residents = self.residents.lock().unwrap_or_else(PoisonError::into_inner);
         residents.retain(|resident| resident.strong_count() > 0);
         residents.push(resident);
     }
 
-    /// Sees to it that what is `needed` fits the memory limit too: idle frames go first, the least recently used sessions' before
+    /// Makes `needed` bytes fit the memory limit: drops idle frames first, those of the least recently used session before
     /// others', and then the least recently used plans.
     pub(crate) fn make_room(&self, what: &str, needed: &dyn Fn() -> u64) -> Result<()> {
         let limit = self.memory_limit.load(Ordering::Relaxed);
@@ -160,7 +161,7 @@ impl Gpu {
         if size > limit {
             return Err(Error::Limit { what: format!("{what}, in bytes,"), value: size, limit });
         }
-        // Room was made before; this holds where another thread took it.
+        // Room was made before; this check holds where another thread has taken it since.
         let in_use = self.account.now();
         let limit = self.memory_limit.load(Ordering::Relaxed);
         if in_use.saturating_add(size) > limit {
@@ -174,7 +175,7 @@ impl Gpu {
         Ok(Buffer(Arc::new(Counted { buffer, account: Some((account.clone(), size)) })))
     }
 
-    /// A read-only buffer filled by `fill`, which gets a sink for consecutive bytes.
+    /// A read-only buffer with the bytes that `fill` writes: `fill` gets a sink for consecutive bytes.
     pub(super) fn filled_buffer(
         &self,
         account: &Arc<Account>,
@@ -199,7 +200,7 @@ impl Gpu {
     }
 }
 
-/// Bytes of the buffer that holds `size` bytes.
+/// Bytes of the buffer that is made for `size` bytes.
 pub(super) fn buffer_size(size: u64) -> u64 {
     size.max(16).next_multiple_of(16)
 }

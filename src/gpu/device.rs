@@ -1,4 +1,4 @@
-//! `Device`: an adapter that was found or a wgpu device that the caller gave, with its pipelines.
+//! `Device`: an adapter that was found, or a wgpu device that the caller gave, with Sardonyx's pipelines.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ use crate::kernels::shared::Block;
 use crate::kernels::{Class, Target, Variant};
 use crate::{Error, Result};
 
-/// Objects that Sardonyx created and work that it submitted on a device since the [`Device`] was made. What a host records
-/// with [`Binding::record`](crate::Binding::record) is the host's, and not counted.
+/// The number of objects that Sardonyx created, and of work that it submitted, on a device since the [`Device`] was made.
+/// Passes that a host program records with [`Binding::record`](crate::Binding::record) are its own, and not counted.
 ///
 /// ```
 /// let device = sardonyx::Device::reference();
@@ -37,9 +37,9 @@ pub struct Counters {
     pub submits: u64,
     /// Kernel dispatches submitted.
     pub dispatches: u64,
-    /// Bytes of all buffers ever created, those freed since included.
+    /// Bytes of all buffers ever created, those that were freed since included.
     pub bytes: u64,
-    /// Bytes of weights and tables ever uploaded, which sessions of the device share.
+    /// Bytes of weights and tables ever uploaded; sessions of a device share them.
     pub weight_bytes: u64,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct AtomicCounters {
     pub(super) weight_bytes: AtomicU64,
 }
 
-/// A compute pipeline with the layout of its bind group.
+/// A compute pipeline and the layout of its bind group.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     pub(super) pipeline: wgpu::ComputePipeline,
@@ -109,20 +109,20 @@ pub(crate) struct Gpu {
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     pub(super) failures: Failures,
     pub(super) waiting: Waiting,
-    /// All that Sardonyx holds on the device.
+    /// The account of everything that Sardonyx holds on the device.
     pub(crate) account: Arc<Account>,
-    /// The most bytes that it may hold; `u64::MAX` is no limit.
+    /// The most bytes that the account may hold; `u64::MAX` for no limit.
     pub(super) memory_limit: AtomicU64,
     pub(super) residents: Mutex<Vec<Weak<dyn Resident>>>,
     pub(super) clock: AtomicU64,
-    /// Tests let the allocation after this many fail; `usize::MAX` is never.
+    /// For tests: the number of allocations that succeed before one fails; `usize::MAX` for none.
     pub(super) allocations_left: AtomicUsize,
-    /// Tests let all loops of an invocation end after this many iterations, as some drivers do.
+    /// For tests: the number of iterations of an invocation after which all its loops end, as on some drivers.
     #[cfg(test)]
     loops_end_after: Option<u32>,
 }
 
-/// What `make` makes of each, on as many threads as the machine has.
+/// Calls `make` with each key, on as many threads as the machine has.
 fn in_threads<'k, K: Sync, T: Send>(keys: Vec<&'k K>, make: impl Fn(&'k K) -> T + Sync) -> Vec<(&'k K, T)> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(keys.len());
     if threads < 2 {
@@ -164,7 +164,7 @@ impl Device {
         Ok(device)
     }
 
-    /// The CPU reference: the same models, obviously right and slow.
+    /// The CPU reference, which computes the same models: simple enough to be checked by reading, and slow.
     ///
     /// ```
     /// assert!(sardonyx::Device::reference().is_reference());
@@ -218,10 +218,10 @@ impl Device {
         self.0.as_ref().map(|gpu| &gpu.adapter)
     }
 
-    /// Bounds the bytes of all buffers that Sardonyx holds on this device at once: weights, memory of runs, plans, and
-    /// [`DeviceTensor`](crate::DeviceTensor)s. Where a run would go beyond, idle frames and then the least recently used plans
-    /// of all sessions are dropped; if it still does, it is [`Error::MemoryLimit`] before anything is allocated. Pipelines
-    /// and what a driver keeps for itself are not counted. The CPU reference has no limit.
+    /// Bounds the bytes of all buffers that Sardonyx holds on this device at the same time: weights, memory of runs, plans,
+    /// and [`DeviceTensor`](crate::DeviceTensor)s. A run that would exceed the bound first drops idle frames and then the
+    /// least recently used plans of all sessions. If that is not enough, the run fails with [`Error::MemoryLimit`] before
+    /// anything is allocated. Pipelines, and what a driver keeps for itself, are not counted. The CPU reference has no limit.
     ///
     /// ```
     /// # use sardonyx::{Device, DeviceOptions};
@@ -275,8 +275,8 @@ impl Device {
         self.0.as_ref()
     }
 
-    /// A device that validates every call and computes nothing: outputs hold anything. It has the least that a GPU must have,
-    /// so that plans for it run on every GPU. For plans and tests where there is no GPU.
+    /// A device that validates every call and computes nothing: outputs may hold anything. It has the least that a GPU must
+    /// have, so plans made for it run on every GPU. It serves plans and tests where there is no GPU.
     ///
     /// ```
     /// assert!(!sardonyx::Device::noop().is_reference());
@@ -285,7 +285,7 @@ impl Device {
         Device::noop_for(Target::FLOOR)
     }
 
-    /// The same with kernels for `target`.
+    /// A device that computes nothing, with kernels for `target`.
     pub(crate) fn noop_for(target: Target) -> Device {
         let required_features = wgpu::Features::SUBGROUP;
         let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
@@ -294,7 +294,7 @@ impl Device {
         Device(Some(Arc::new(Gpu { target, ..Gpu::new(device, queue, adapter) })))
     }
 
-    /// The device, before it is shared, as one whose driver ends loops early.
+    /// This device, before it is shared, with a driver that ends loops early.
     #[cfg(test)]
     pub(crate) fn with_loops_ending_after(mut self, iterations: u32) -> Device {
         if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
@@ -303,7 +303,7 @@ impl Device {
         self
     }
 
-    /// The device, before it is shared, with kernels that are meant for another.
+    /// This device, before it is shared, with kernels that are meant for another.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn with_target(mut self, change: impl FnOnce(&mut Target)) -> Device {
         if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
@@ -348,13 +348,13 @@ impl Gpu {
         }
     }
 
-    /// What a thread tells nobody.
+    /// The error that ends the work of a cancelled thread; nobody sees it.
     pub(super) fn cancelled() -> Error {
         Error::Gpu("nobody waits for the plan any more".into())
     }
 
-    /// The pipelines of kernels whose slots have these accesses; made on first use, side by side: the driver's compiler takes
-    /// most of a first run.
+    /// The pipelines of these variants. Missing ones are compiled now, on several threads: compiling takes most of the time of
+    /// a first run.
     pub(super) fn pipelines(&self, wanted: &[Variant], cancelled: &AtomicBool) -> Result<Vec<Arc<Pipeline>>> {
         let known = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: HashSet<&Variant> = {
@@ -414,9 +414,9 @@ impl Gpu {
         };
         let checks =
             wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-        // SAFETY: without loop bounding a shader must not loop forever. Every loop of every kernel counts to a parameter
-        // or a constant; memory accesses and divisions stay checked. (Loop bounding costs 2-3x: naga adds a 64-bit
-        // counter to each loop.)
+        // SAFETY: without loop bounding a shader must not loop forever. Every loop of every kernel counts to a parameter or a
+        // constant, and memory accesses and divisions stay checked. (Loop bounding costs 2-3x: naga adds a 64-bit counter to
+        // each loop.)
         #[allow(unsafe_code)]
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let slots = variant.kernel.slots();
@@ -459,8 +459,8 @@ impl Gpu {
     }
 }
 
-/// lavapipe before Mesa 25 ends loops after 65,535 iterations per invocation, without an error: all devices get the
-/// bound, so that there is one set of kernels.
+/// lavapipe before Mesa 25 ends loops after 65,535 iterations of an invocation, without an error. All devices have this bound,
+/// so that there is only one set of kernels.
 const MAX_ITERATIONS: u32 = 60_000;
 
 fn target(device: &wgpu::Device, adapter: &AdapterSummary) -> Target {
@@ -475,7 +475,7 @@ fn target(device: &wgpu::Device, adapter: &AdapterSummary) -> Target {
         offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
         max_groups: limits.max_compute_workgroups_per_dimension,
         max_iterations: MAX_ITERATIONS,
-        // Mesa's Vulkan drivers have the conversions with the type.
+        // Mesa's Vulkan drivers have the conversions wherever they have the type.
         converts_f16: device.features().contains(wgpu::Features::SHADER_F16),
         blocks: &Block::ALL,
     }

@@ -1,4 +1,4 @@
-//! `Executable`: a plan made ready on a device. All objects are created before the first run; a run writes its inputs,
+//! `Executable`: a plan that is ready on a device. All objects are created before the first run. A run writes its inputs,
 //! records one pass, submits once and reads its outputs back.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::ops::Graph;
 use crate::plan::{OutputSource, Place, Plan, TensorId};
 use crate::{Error, KernelTime, Result, Tensor};
 
-/// A plan with its pipelines, constants and memory on one device.
+/// A plan, with its pipelines, constants and memory on one device.
 #[derive(Debug)]
 pub(crate) struct Executable {
     gpu: Arc<Gpu>,
@@ -23,9 +23,10 @@ pub(crate) struct Executable {
     steps: Vec<Dispatch>,
     constants: Constants,
     params: Buffer,
-    /// What a run takes of a frame.
+    /// The bytes that a run takes of a frame.
     pub(super) sizes: FrameSizes,
-    /// For each output, offset and size in a frame's staging buffer; `None` where it is not read back. The fault words follow.
+    /// For each output, its offset and size in a frame's staging buffer; `None` where it is not read back. The fault words
+    /// follow.
     read_back: Vec<Option<(u64, u64)>>,
 }
 
@@ -46,14 +47,14 @@ impl Dispatch {
     }
 }
 
-/// Buffers that are bound, by input and output number.
+/// The buffers that a binding's inputs and outputs are bound to, by number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bound {
     pub(crate) inputs: Vec<Option<Buffer>>,
     pub(crate) outputs: Vec<Option<Buffer>>,
 }
 
-/// A plan, and what it will take on the device.
+/// A plan, and the memory that it will take on the device.
 pub(crate) struct Costed {
     plan: Plan,
     params: Vec<(u64, u64)>,
@@ -84,13 +85,13 @@ impl Costed {
         self.plan.program.calls.len()
     }
 
-    /// Bytes of its own: parameters, and the weights and tables that are not there yet.
+    /// The bytes that the plan adds: its parameters, and the weights and tables that are not on the device yet.
     pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph) -> u64 {
         self.params_bytes + gpu.missing_bytes(graph, &self.plan.program)
     }
 }
 
-/// What a run of `plan` takes of a frame, and where its outputs are read back.
+/// The bytes that a run of `plan` takes of a frame, and the places of its outputs in the staging buffer.
 fn sizes(plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
     let program = &plan.program;
     let bytes = |tensor: &TensorId| program.tensor(*tensor).bytes();
@@ -111,13 +112,13 @@ fn sizes(plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
         read_back.push(Some((sizes.staging, bytes(tensor))));
         sizes.staging += bytes(tensor);
     }
-    // Something is mapped after each run, if only to learn that it has ended.
+    // At least a vector is mapped after each run, if only to learn that the run has ended.
     sizes.staging = (sizes.staging + program.fault_bytes()).max(VECTOR_BYTES);
     (sizes, read_back)
 }
 
 impl Executable {
-    /// Makes the plan ready on the device. Ends early, with an error that nobody needs to see, once `cancelled` is set.
+    /// Makes the plan ready on the device. Returns early, with an error that nobody sees, once `cancelled` is set.
     pub(crate) fn new(
         gpu: &Arc<Gpu>,
         account: &Arc<Account>,
@@ -152,7 +153,7 @@ impl Executable {
         Ok(Executable { gpu: gpu.clone(), plan, steps, constants, params, sizes, read_back })
     }
 
-    /// A frame over bound buffers. Nothing but fault words is read back.
+    /// A frame over bound buffers. Only the fault words are read back.
     pub(crate) fn bound_frame(
         self: &Arc<Self>,
         bound: Bound,
@@ -177,13 +178,13 @@ impl Executable {
         self.sizes.arena
     }
 
-    /// What a run takes, for good.
+    /// A frame that has the memory of a run and is kept.
     #[cfg(feature = "internals")]
     pub(crate) fn frame(self: &Arc<Self>, frames: &Frames) -> Result<Frame> {
         frames.take(self)
     }
 
-    /// Allocates what a run takes.
+    /// Allocates the memory of a run.
     pub(crate) fn prepare(self: &Arc<Self>, frames: &Frames) -> Result<()> {
         frames.give_back(frames.take(self)?);
         Ok(())
@@ -224,7 +225,7 @@ impl Executable {
         Ok(groups)
     }
 
-    /// Where a tensor lies.
+    /// The range of a buffer where the tensor lies.
     fn range(&self, frame: &Frame, tensor: TensorId) -> Result<BufferRange> {
         let program = &self.plan.program;
         let (root, skip) = program.root(tensor);
@@ -252,11 +253,11 @@ impl Executable {
         }
     }
 
-    /// Hands a frame on to the next run, unless nobody knows what became of it.
+    /// Returns a frame for the next run, unless an error has left its state unknown.
     fn give_back<T>(&self, frames: &Frames, mut frame: Frame, outcome: Result<T>) -> Result<T> {
         match &outcome {
             Ok(_) | Err(Error::Input(_)) => frames.give_back(frame),
-            // A kernel reported something: its fault words are not 0 any more.
+            // A kernel reported something, so the fault words are no longer 0.
             Err(Error::Node { .. }) => {
                 frame.forget(self);
                 frames.give_back(frame);
@@ -266,7 +267,7 @@ impl Executable {
         outcome
     }
 
-    /// How this plan is wired to `frame`.
+    /// The bind groups of this plan over `frame`.
     fn wiring<'f>(&self, frame: &'f Frame) -> Result<&'f Wiring> {
         frame.wiring(self).ok_or_else(|| Error::Gpu("a frame has no bind groups".into()))
     }
@@ -294,7 +295,8 @@ impl Executable {
         self.gpu.write_tensor(name, buffer, tensor)
     }
 
-    /// Uploads, records and submits one run over `frame`; its outputs go to `targets`, or else to the staging buffer.
+    /// Uploads, records and submits one run over `frame`. Its outputs are copied to `targets`, where these are given, or to
+    /// the staging buffer.
     fn submit(
         &self,
         frame: &Frame,
@@ -335,7 +337,7 @@ impl Executable {
         }
     }
 
-    /// The dispatches as a program without Sardonyx would record them, for benchmarks.
+    /// Records the dispatches as a program without Sardonyx would, for benchmarks.
     #[cfg(feature = "internals")]
     pub(crate) fn run_bare(&self, frame: &Frame) {
         let mut encoder = self.gpu.encoder();
@@ -360,19 +362,20 @@ impl Executable {
         }
     }
 
-    /// Where the fault words of a run lie in the staging buffer.
+    /// The offset of a run's fault words in the staging buffer.
     fn faults_at(&self) -> u64 {
         self.read_back.iter().flatten().map(|(_, size)| size).sum()
     }
 
-    /// The error of a kernel that reported something, if one did, from its fault words.
+    /// The error that a run's fault words mean, if a kernel has reported anything.
     fn reported(&self, graph: &Graph, words: &[u8]) -> Result<()> {
         let words = words.chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>);
         let first = self.plan.program.faults.iter().zip(words).find(|(_, word)| *word != 0);
         first.map_or(Ok(()), |(fault, word)| Err(fault.error(graph, word)))
     }
 
-    /// Waits for what was submitted over `frame`, and says whether a kernel reported something; the next run begins anew.
+    /// Waits for what was submitted over `frame`, and returns an error if a kernel has reported anything. The next run has no
+    /// reports.
     pub(crate) fn check(&self, frame: &Frame, graph: &Graph) -> Result<()> {
         let wiring = self.wiring(frame)?;
         let Some(faults) = &wiring.faults else { return Ok(()) };
@@ -428,7 +431,7 @@ impl Executable {
         self.give_back(frames, frame, outcome)
     }
 
-    /// Runs without blocking: the device's waiting thread wakes the task.
+    /// Runs without blocking: the thread that waits for the device wakes the task.
     pub(crate) async fn run_async(
         self: &Arc<Self>,
         frames: &Frames,
@@ -445,7 +448,7 @@ impl Executable {
         self.give_back(frames, frame, outcome)
     }
 
-    /// Runs, and leaves the outputs on the device. Waits only where a kernel may report something.
+    /// Runs, and leaves the outputs on the device. Waits only if some kernel may report.
     pub(crate) fn run_to_device(
         self: &Arc<Self>,
         frames: &Frames,
@@ -468,7 +471,7 @@ impl Executable {
         outputs.map(|(source, target)| self.output_on_device(source, target, inputs)).collect()
     }
 
-    /// A buffer for each output that kernels write.
+    /// A new buffer for each output that kernels write.
     fn targets(&self) -> Result<Vec<Option<Buffer>>> {
         let mut targets = Vec::new();
         for size in &self.sizes.outputs {
@@ -507,7 +510,7 @@ impl Executable {
         Ok(staging.slice(..self.sizes.staging.min(staging.size())))
     }
 
-    /// The outputs of a run that was read back.
+    /// The outputs of a run, from the staging buffer.
     fn read(&self, frame: &Frame, graph: &Graph, inputs: &[Input<'_>]) -> Result<Vec<Tensor>> {
         self.gpu.read_mapped(self.staging(frame)?, |bytes| {
             if self.plan.program.fault_bytes() > 0 {
@@ -537,7 +540,7 @@ impl Executable {
         })
     }
 
-    /// Runs with one pass per call, and measures each with timestamps.
+    /// Runs with a pass for each call, and measures each pass with timestamps.
     pub(crate) fn profile(
         self: &Arc<Self>,
         frames: &Frames,

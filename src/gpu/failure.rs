@@ -1,9 +1,9 @@
-//! What can fail on a device, as typed errors.
+//! Everything that can fail on a device, as typed errors.
 //!
-//! wgpu tells errors to the scopes of the calling thread, else to a handler that belongs to whoever made the device; the
-//! default one panics. So all that Sardonyx does to a device happens in [`Gpu::attempt`]. A lost device tells only its
-//! callback, which on a caller's device is not ours to set: calls on it quietly come to nothing, and what fails next asks
-//! [`Gpu::failure`].
+//! wgpu reports an error to the error scopes of the calling thread, or else to a handler that belongs to the program that made
+//! the device; wgpu's own handler panics. All that Sardonyx does to a device therefore happens in [`Gpu::attempt`]. A lost
+//! device is reported to a callback only, which on a caller's device is not ours to set: calls on a lost device silently do
+//! nothing, and the next failure asks [`Gpu::failure`] for the reason.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use super::device::Gpu;
 use crate::events::event;
 use crate::{Error, Result};
 
-/// Why the device is lost, or the first error that no scope caught.
+/// The reason for which the device is lost, or else the first error that no scope caught.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failures(Arc<Mutex<Option<DeviceFailure>>>);
 
@@ -24,7 +24,7 @@ enum DeviceFailure {
 }
 
 impl Failures {
-    /// Listens to a device of Sardonyx's own.
+    /// Listens to a device that Sardonyx has made.
     pub(super) fn listen(&self, device: &wgpu::Device) {
         let failures = self.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -40,13 +40,13 @@ impl Failures {
 
     fn record(&self, failure: DeviceFailure) {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // That the device is lost explains every error that follows, and outranks those before.
+        // A lost device explains every error that follows, and is more important than errors before.
         if place.is_none() || matches!(failure, DeviceFailure::Lost(_)) {
             *place = Some(failure);
         }
     }
 
-    /// The error that happened since the last call, if one did; a lost device stays lost.
+    /// The error since the last call, if there was one. A lost device stays lost.
     fn take(&self) -> Option<Error> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match place.clone()? {
@@ -63,7 +63,7 @@ impl Gpu {
     /// Runs `make`, which may take `bytes` of memory for `what`, and returns the error that it caused, if any.
     pub(super) fn attempt<T>(&self, what: &str, bytes: u64, make: impl FnOnce() -> T) -> Result<T> {
         let out_of_memory = || Error::OutOfMemory { what: what.to_string(), bytes };
-        // `usize::MAX` never runs out.
+        // `usize::MAX` stands for no limit.
         let take = |left: usize| if left == usize::MAX { Some(left) } else { left.checked_sub(1) };
         if self.allocations_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             return Err(out_of_memory());
@@ -71,7 +71,7 @@ impl Gpu {
         match self.scoped(make) {
             Ok(made) => Ok(made),
             Err(wgpu::Error::OutOfMemory { .. }) => Err(out_of_memory()),
-            // A lost device makes objects that are invalid without a word, and complains where they are used.
+            // A lost device returns invalid objects without an error, and reports errors where they are used.
             Err(error) => Err(self.failure(format!("{what}: {error}"))),
         }
     }
@@ -90,8 +90,8 @@ impl Gpu {
         errors.into_iter().flatten().next().map_or(Ok(made), Err)
     }
 
-    /// Whether `buffer`, which has the usage STORAGE, is one of this device: wgpu names neither a buffer's device nor the
-    /// difference, so that a bind group is tried.
+    /// Whether `buffer`, which has the usage STORAGE, is one of this device. wgpu does not tell a buffer's device, so this
+    /// tries to make a bind group.
     pub(crate) fn owns(&self, buffer: &wgpu::Buffer) -> bool {
         let entry = wgpu::BindGroupLayoutEntry {
             binding: 0,
@@ -116,20 +116,20 @@ impl Gpu {
         matches!(catch_unwind(AssertUnwindSafe(|| self.scoped(bind))), Ok(Ok(())))
     }
 
-    /// Waits until the device has done a submission.
+    /// Waits until the device has finished a submission.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })?;
         self.failures.take().map_or(Ok(()), Err)
     }
 
-    /// Lets wgpu free what was dropped, which it does while it is polled.
+    /// Lets wgpu free the objects that were dropped, which it does only while it is polled.
     pub(super) fn free_dropped(&self) {
-        // That the device is lost is told by whatever uses it next.
+        // The next use of a lost device reports the loss.
         let _ = self.poll(wgpu::PollType::Poll);
     }
 
     fn poll(&self, how: wgpu::PollType) -> Result<()> {
-        // wgpu panics where the driver says that the device is lost.
+        // wgpu panics where the driver reports that the device is lost.
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.failure(error)),
@@ -137,13 +137,13 @@ impl Gpu {
         }
     }
 
-    /// The error behind something that failed as `symptom` says.
+    /// The error behind a failure that shows as `symptom`.
     pub(super) fn failure(&self, symptom: impl std::fmt::Display) -> Error {
         if let Some(error) = self.failures.take() {
             return error;
         }
         if self.is_lost() {
-            // A poll lets wgpu tell the reason to a callback of ours.
+            // While it is polled, wgpu tells a callback of ours the reason.
             let _ = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::Poll)));
             let unknown = || Error::DeviceLost(symptom.to_string());
             return self.failures.take().unwrap_or_else(unknown);

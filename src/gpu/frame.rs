@@ -1,4 +1,4 @@
-//! Frames: the memory of runs in flight, in which the plans of a session take turns.
+//! Frames: the memory of runs in flight. The plans of a session use frames in turn.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,7 +8,8 @@ use super::device::Gpu;
 use super::executable::Executable;
 use crate::Result;
 
-/// The memory of one run in flight, large enough for each plan that has run in it, and how those plans are wired to it.
+/// The memory of one run in flight, and the wirings of the plans that have run in it. Each buffer is as large as the largest
+/// of these plans needs.
 #[derive(Debug, Default)]
 pub(crate) struct Frame {
     pub(super) arena: Option<Buffer>,
@@ -23,12 +24,12 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 pub(crate) struct Wiring {
     pub(super) of: Weak<Executable>,
-    /// What kernels report, a word for each of the program's faults: 0 before a run. `None` if no kernel reports.
+    /// The words for what kernels report, one for each of the program's faults, 0 before a run. `None` if no kernel reports.
     pub(super) faults: Option<Buffer>,
     pub(super) groups: Vec<wgpu::BindGroup>,
 }
 
-/// Bytes that a plan takes of a frame, buffer by buffer; 0 where it takes none.
+/// Bytes that a plan takes of a frame, for each buffer; 0 where it takes none.
 #[derive(Debug, Default)]
 pub(crate) struct FrameSizes {
     pub(super) arena: u64,
@@ -40,12 +41,12 @@ pub(crate) struct FrameSizes {
 const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE;
 
 impl Frame {
-    /// How the plan of `executable` is wired to this frame.
+    /// The wiring of the plan of `executable` in this frame, if there is one.
     pub(super) fn wiring(&self, executable: &Executable) -> Option<&Wiring> {
         self.wirings.iter().find(|wiring| std::ptr::eq(wiring.of.as_ptr(), executable))
     }
 
-    /// The next run of this plan is wired anew.
+    /// Drops the wiring of this plan: its next run makes one.
     pub(super) fn forget(&mut self, executable: &Executable) {
         self.wirings.retain(|wiring| !std::ptr::eq(wiring.of.as_ptr(), executable));
     }
@@ -61,7 +62,7 @@ impl Frame {
         Ok(())
     }
 
-    /// Calls `each` with every buffer, what it is, its usage, and the bytes that `sizes` want of it.
+    /// Calls `each` with every buffer, its name, its usage, and the bytes that `sizes` asks for.
     fn buffers(
         &mut self,
         sizes: &FrameSizes,
@@ -81,7 +82,7 @@ impl Frame {
         each(&mut self.staging, "read-back", usage, sizes.staging)
     }
 
-    /// Lets go of the buffers that are too small, and returns the bytes that larger ones will take.
+    /// Drops the buffers that are too small, and returns the bytes of the larger ones that will replace them.
     fn drop_small(&mut self, sizes: &FrameSizes) -> Result<u64> {
         let mut bytes = 0;
         self.buffers(sizes, |buffer, _, _, size| {
@@ -112,7 +113,7 @@ impl Frame {
         })
     }
 
-    /// Bytes that it would have to grow by.
+    /// The bytes by which the frame would have to grow.
     fn growth(&self, sizes: &FrameSizes) -> u64 {
         let growth = |(buffer, size): (Option<&Buffer>, u64)| {
             let has = buffer.map_or(0, |buffer| buffer.size());
@@ -138,7 +139,7 @@ impl FrameSizes {
 pub(crate) struct Frames {
     gpu: Arc<Gpu>,
     account: Arc<Account>,
-    /// Those in which no run is in flight.
+    /// The frames in which no run is in flight.
     idle: Mutex<Vec<Frame>>,
 }
 
@@ -155,13 +156,13 @@ impl Frames {
         &self.account
     }
 
-    /// Bytes that a run of a plan with these sizes would add.
+    /// The bytes that a run of a plan of these sizes would add.
     pub(crate) fn growth(&self, sizes: &FrameSizes) -> u64 {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.last().unwrap_or(&Frame::default()).growth(sizes)
     }
 
-    /// A frame for a run of `executable`, wired to it.
+    /// A frame for a run of `executable`, with the plan's wiring.
     pub(super) fn take(&self, executable: &Arc<Executable>) -> Result<Frame> {
         let mut frame = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +181,7 @@ impl Frames {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
     }
 
-    /// An arena beside the frames.
+    /// An arena that belongs to no frame.
     pub(crate) fn arena(&self, bytes: u64) -> Result<Buffer> {
         self.gpu.make_room("the arena", &|| bytes)?;
         self.gpu.buffer(&self.account, "the arena", bytes, STORAGE, false)
@@ -192,7 +193,7 @@ impl Frames {
         self.gpu.free_dropped();
     }
 
-    /// Drops what idle frames keep for plans that are no more.
+    /// Drops the wirings of plans that no longer exist from idle frames.
     pub(crate) fn forget_dropped(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.iter_mut().for_each(Frame::forget_dropped);

@@ -1,20 +1,20 @@
-//! `Later`: a value that another thread, or the device, is still to give.
+//! `Later`: a value that another thread, or the device, will give.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// The future of a value: `None` if whoever was to give it did not.
+/// The future of a value: `None` if the promise was broken.
 #[derive(Debug)]
 pub(crate) struct Later<T>(Arc<Mutex<PromiseState<T>>>);
 
-/// Gives the value; dropped before, it gives `None`.
+/// Gives the value. If the promise is dropped before, the future gives `None`.
 #[derive(Debug)]
 pub(crate) struct Promise<T>(Arc<Mutex<PromiseState<T>>>);
 
 #[derive(Debug)]
 struct PromiseState<T> {
-    /// The inner is `None` if the promise was broken.
+    /// The inner `Option` is `None` if the promise was broken.
     outcome: Option<Option<T>>,
     waker: Option<Waker>,
 }
@@ -25,7 +25,7 @@ impl<T> Later<T> {
         (Promise(state.clone()), Later(state))
     }
 
-    /// The means to break the promise, whoever has it.
+    /// Breaks the promise, whoever holds it.
     pub(super) fn breaker(&self) -> Breaker<T> {
         Breaker(self.0.clone())
     }
@@ -55,7 +55,7 @@ impl<T> Drop for Promise<T> {
     }
 }
 
-/// Breaks a promise that was not kept yet.
+/// Breaks a promise, unless it was kept before.
 #[derive(Debug)]
 pub(super) struct Breaker<T>(Arc<Mutex<PromiseState<T>>>);
 
@@ -65,7 +65,7 @@ impl<T> Breaker<T> {
     }
 }
 
-/// The first outcome counts.
+/// Sets the outcome, unless there is one already.
 fn settle<T>(state: &Mutex<PromiseState<T>>, outcome: Option<T>) {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     state.outcome.get_or_insert(outcome);

@@ -1,4 +1,5 @@
-//! The device: the only room that names wgpu. Buffers, pipelines, bind groups and submissions; no ONNX, no shapes.
+//! The device: this room and the interop in `binding.rs` are the only ones that name wgpu. It has buffers, pipelines, bind
+//! groups and submissions, and knows nothing of ONNX.
 
 mod adapters;
 mod allocate;

@@ -10,8 +10,8 @@ use crate::kernels::Storage;
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor};
 
-/// A tensor in the memory of a [`Device`]: an input or an output of runs that the host does not look at. Cloning shares the
-/// elements. On the CPU reference it lies in host memory.
+/// A tensor in the memory of a [`Device`]: an input or an output of runs that the host does not read. Cloning shares the
+/// elements. On the CPU reference the tensor lies in host memory.
 ///
 /// ```
 /// use sardonyx::{Device, DeviceTensor, Tensor};
@@ -35,7 +35,7 @@ enum Residence {
 
 /// What a run takes as an input: a tensor in host memory, or one on the device.
 ///
-/// Calls take `(name, &Tensor)` or `(name, &DeviceTensor)` as they are; [`inputs!`](crate::inputs) mixes them.
+/// Calls accept `(name, &Tensor)` or `(name, &DeviceTensor)`; [`inputs!`](crate::inputs) mixes the two.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
@@ -72,7 +72,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The elements, where they lie in host memory.
+    /// The tensor, if it lies in host memory.
     pub(crate) fn host(&self) -> Option<&'a Tensor> {
         match self {
             Input::Tensor(tensor) => Some(tensor),
@@ -81,7 +81,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The elements, where they lie on the device.
+    /// The buffer, if the tensor lies on the device.
     pub(super) fn buffer(&self) -> Option<&'a Buffer> {
         match self {
             Input::Device(tensor) => tensor.counted(),
@@ -90,7 +90,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What kernels and copies do to it.
+/// The uses that kernels and copies make of a tensor's buffer.
 const USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
@@ -110,7 +110,7 @@ impl DeviceTensor {
         }
     }
 
-    /// A tensor of zeros: a state to begin with.
+    /// A tensor of zeros: an initial state, for example.
     ///
     /// # Errors
     /// As [`DeviceTensor::new`].
@@ -123,7 +123,7 @@ impl DeviceTensor {
     /// ```
     pub fn zeros(device: &Device, dtype: DType, shape: &[usize]) -> Result<DeviceTensor> {
         match device.gpu() {
-            // wgpu clears what nobody has written.
+            // wgpu clears memory that nobody has written.
             Some(gpu) => {
                 Ok(DeviceTensor::of_buffer(gpu, gpu.tensor_buffer(bytes(dtype, shape)?)?, dtype, shape))
             }
@@ -131,7 +131,7 @@ impl DeviceTensor {
         }
     }
 
-    /// A tensor over a buffer of the host's, in which elements lie as [`Session::bind`](crate::Session::bind) says; nothing
+    /// A tensor over a buffer of the host program, whose elements lie as [`Session::bind`](crate::Session::bind) says. Nothing
     /// is copied.
     ///
     /// # Errors
@@ -174,7 +174,8 @@ impl DeviceTensor {
         &self.shape
     }
 
-    /// The buffer that it lies in, from its beginning on, for passes of the host's own; `None` on the CPU reference.
+    /// The buffer in which the tensor lies, from the buffer's beginning on, for passes of the host program; `None` on the CPU
+    /// reference.
     pub fn buffer(&self) -> Option<&wgpu::Buffer> {
         self.counted().map(|buffer| &**buffer)
     }
@@ -186,17 +187,17 @@ impl DeviceTensor {
         }
     }
 
-    /// Whether it is of this device; `None` is the CPU reference.
+    /// Whether the tensor is on this device; `None` stands for the CPU reference.
     pub(crate) fn is_on(&self, gpu: Option<&Arc<Gpu>>) -> bool {
         match (&self.place, gpu) {
             (Residence::Host(_), None) => true,
-            // wgpu's devices of two instances may compare equal.
+            // wgpu may compare devices of two instances as equal.
             (Residence::Device(own, _), Some(gpu)) => Arc::ptr_eq(own, gpu),
             _ => false,
         }
     }
 
-    /// Waits for the runs that write it, and copies it to host memory.
+    /// Waits for the runs that write the tensor, and copies it to host memory.
     ///
     /// # Errors
     /// Those of the device, as in [`Session::run`](crate::Session::run).
@@ -210,7 +211,7 @@ impl DeviceTensor {
         self.read_staging(gpu, &staging)
     }
 
-    /// The same without blocking the calling task.
+    /// Like [`DeviceTensor::read`], without blocking the calling task.
     ///
     /// # Errors
     /// As [`DeviceTensor::read`].
@@ -233,7 +234,7 @@ impl DeviceTensor {
     }
 }
 
-/// Bytes of a tensor's buffer.
+/// The size of a tensor's buffer, in bytes.
 fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
     let storage = Storage::of(dtype);
     let storage =
@@ -250,7 +251,7 @@ impl Gpu {
         self.buffer(&self.account, "a tensor on the device", bytes, USAGE, false)
     }
 
-    /// Why a buffer of the host's cannot hold a tensor.
+    /// Checks that a buffer of the host program can hold a tensor.
     pub(crate) fn check_buffer(
         &self,
         buffer: &wgpu::Buffer,
@@ -278,14 +279,14 @@ impl Gpu {
         Ok(())
     }
 
-    /// Uploads `tensor`, the input `name`, before the next submission.
+    /// Uploads `tensor`, which is input `name`, before the next submission.
     pub(super) fn write_tensor(&self, name: &str, buffer: &wgpu::Buffer, tensor: &Tensor) -> Result<()> {
         if tensor.is_empty() {
             return Ok(());
         }
         let bytes = words::to_device(tensor).map_err(|why| Error::value(name, why))?;
         let what = format!("the upload of input '{name}'");
-        // wgpu writes whole words; the last element may be half of one.
+        // wgpu writes whole words, and the last element may be half a word.
         let (whole, last) = bytes.split_at(bytes.len() & !3);
         self.attempt(&what, bytes.len() as u64, || {
             self.queue.write_buffer(buffer, 0, whole);
@@ -299,7 +300,7 @@ impl Gpu {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
-    /// Copies the first `bytes` of `buffer` into one that can be mapped.
+    /// Copies the first `bytes` bytes of `buffer` into a new buffer that can be mapped.
     fn copy_back(&self, buffer: &Buffer, bytes: u64) -> Result<(Buffer, wgpu::SubmissionIndex)> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.buffer(&self.account, "read-back", bytes, usage, false)?;
@@ -323,11 +324,11 @@ impl Gpu {
     ) -> Result<()> {
         let mapped = self.map(staging)?;
         self.wait(submission)?;
-        // Another thread's wait may have taken the mapping, and be about to tell.
+        // Another thread that waits may have received the mapping, and be about to pass it on.
         pollster::block_on(mapped).ok_or_else(|| self.failure("the read-back was given up"))
     }
 
-    /// The same without blocking: the device's waiting thread wakes the task.
+    /// Like [`Gpu::wait_mapped`], without blocking: the thread that waits for the device wakes the task.
     pub(super) async fn mapped(
         &self,
         staging: wgpu::BufferSlice<'_>,
@@ -338,7 +339,7 @@ impl Gpu {
         mapped.await.ok_or_else(|| self.failure("the read-back was given up"))
     }
 
-    /// Reads what is mapped, and unmaps it whatever is found.
+    /// Reads a mapped buffer with `read`, and unmaps it whatever `read` returns.
     pub(super) fn read_mapped<T>(
         &self,
         staging: wgpu::BufferSlice<'_>,

@@ -9,12 +9,12 @@ use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
 use crate::{Device, Error, Outputs, Result, Session, SessionOptions, Tensor, adapters};
 
-/// A new device on each adapter, and the one that only validates.
+/// A new device on each adapter, and the device that only validates.
 fn devices() -> Vec<Device> {
     devices::each().into_iter().chain([Device::noop()]).collect()
 }
 
-/// A node with weights, constants and parameters, in parts that each are a kernel of their own.
+/// A node with weights, constants and parameters, with parts that are each a kernel of its own.
 fn model() -> (Arc<Graph>, Vec<Tensor>) {
     let case = Case::new("Gemm", "memory")
         .input(case::random(&[5, 40]))
@@ -36,15 +36,15 @@ fn let_allocations(device: &Device, left: usize) {
     device.gpu().unwrap().allocations_left.store(left, Ordering::Relaxed);
 }
 
-/// Calls `act` with every number of allocations that still work, until it needs no more; after each failure the same
-/// session works again.
+/// Calls `act` with 0, 1, 2, ... allocations that still succeed, until it needs no more. After each failure the same session
+/// works again.
 fn each_allocation_fails(what: &str, act: impl Fn(&Session, &[Tensor]) -> Result<()>) {
     let (graph, inputs) = model();
     for device in devices() {
         let expected = run(&session(&device, &graph), &inputs).unwrap();
         let mut failed = 0;
         loop {
-            // The pipelines of the first device are there already: each failure is tried on a new one too.
+            // The pipelines of the first device exist already, so each failure is tried on a new device too.
             let fresh = match device.name() {
                 name if adapters().iter().any(|adapter| adapter.name == name) => devices::open(&name),
                 _ => Device::noop(),
@@ -94,13 +94,13 @@ fn memory_runs_out_in_a_binding() {
 #[test]
 fn memory_runs_out_in_a_profile() {
     each_allocation_fails("profile", |session, inputs| match session.profile(&[("input_0", &inputs[0])]) {
-        // The same number of allocations, on an adapter that has no timestamps.
+        // The same number of allocations, on an adapter without timestamps.
         Err(Error::Device { reason, .. }) if reason.contains("TIMESTAMP") => run(session, inputs).map(drop),
         outcome => outcome.map(drop),
     });
 }
 
-/// What wgpu and Vulkan say, rather than a test: more than any machine has.
+/// This expects what wgpu and Vulkan report, not a number of ours: more memory than any machine has.
 #[test]
 fn a_buffer_that_is_too_large_is_refused_before_the_driver_is_asked() {
     for device in devices() {

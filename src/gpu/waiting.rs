@@ -1,4 +1,4 @@
-//! The thread that waits for a device, so that tasks need not: one for a device, from its first asynchronous run on.
+//! The thread that waits for a device, so that tasks need not. Each device has one, from its first asynchronous run on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,15 +8,15 @@ use super::device::Gpu;
 use super::later::Breaker;
 use crate::{Error, Result};
 
-/// A submission, and whom to tell if it fails; wgpu itself tells if it does not.
+/// A submission, and the promise to break if it fails; if it succeeds, wgpu keeps the promise.
 type Awaited = (wgpu::SubmissionIndex, Breaker<()>);
 
-/// The way to the thread, which ends when this is dropped.
+/// The channel to the thread, which ends when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(Mutex<Option<Sender<Awaited>>>);
 
 impl Gpu {
-    /// Lets the waiting thread wait for `submission`, and so call what wgpu calls when a buffer is mapped.
+    /// Makes the thread wait for `submission`; wgpu then calls the callback of a buffer that is mapped.
     pub(super) fn wait_in_background(
         &self,
         submission: wgpu::SubmissionIndex,
@@ -46,7 +46,7 @@ impl Gpu {
 fn wait_for_all(device: &wgpu::Device, awaited: Receiver<Awaited>) {
     for (submission, mapped) in awaited {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
-        // wgpu panics where the driver says that the device is lost.
+        // wgpu panics where the driver reports that the device is lost.
         if !matches!(catch_unwind(AssertUnwindSafe(|| device.poll(wait))), Ok(Ok(_))) {
             mapped.break_it();
         }

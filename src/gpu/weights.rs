@@ -1,5 +1,5 @@
-//! Weights and tables: what kernels only read, packed into buffers when first needed. Whatever model, plan or operator they come
-//! from, equal contents share memory on a device.
+//! Weights and tables: what kernels only read, packed into buffers when it is first needed. Equal contents share memory on a
+//! device, whatever model, plan or operator they come from.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -44,7 +44,7 @@ struct Contents {
 
 impl Contents {
     fn storage(&self) -> Storage {
-        // Constants of types that the device has not are refused when lowered.
+        // Constants of types that the device does not have are refused while lowering.
         Storage::of(self.constant.dtype()).unwrap_or(Storage::Word)
     }
 
@@ -54,7 +54,7 @@ impl Contents {
     }
 
     fn upload(&self, name: &str, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
-        // Most lie on the device as in the file: one copy, from the mapped file to the mapped buffer.
+        // Most constants lie on the device as in the file: one copy takes them from the mapped file to the mapped buffer.
         let bytes = words::to_device(&self.constant)
             .map_err(|why| Error::Tensor(format!("constant '{name}': {why}")))?;
         match &self.packing {
@@ -67,7 +67,7 @@ impl Contents {
     }
 }
 
-/// By content; bytes at one address are the same without a look, as whoever has one of the two keeps them from being freed.
+/// Compares contents. Bytes at the same address are equal without a comparison: each of the two keeps them from being freed.
 impl PartialEq for Contents {
     fn eq(&self, other: &Contents) -> bool {
         let (bytes, others) = (self.constant.bytes(), other.constant.bytes());
@@ -79,7 +79,7 @@ impl PartialEq for Contents {
 
 impl Eq for Contents {}
 
-/// Of a large constant a few parts: contents that differ elsewhere only are told apart by comparing them.
+/// Hashes a few parts of a large constant. Contents that differ in other parts are told apart by comparing them.
 impl Hash for Contents {
     fn hash<H: Hasher>(&self, state: &mut H) {
         const PARTS: usize = 16;
@@ -91,7 +91,7 @@ impl Hash for Contents {
     }
 }
 
-/// What is uploaded to one device: entries live as long as somebody has them.
+/// The uploads to one device. An entry lives as long as somebody holds the upload.
 #[derive(Debug, Default)]
 pub(super) struct Uploads(Mutex<HashMap<Contents, Weak<Upload>>>);
 
@@ -101,11 +101,11 @@ impl Uploads {
     }
 }
 
-/// Contents on the device.
+/// A constant's contents on the device.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) range: BufferRange,
-    /// Keeps it counted.
+    /// Held so that its bytes stay counted.
     _buffer: Buffer,
     contents: Contents,
     among: Weak<Uploads>,
@@ -115,14 +115,14 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let Some(uploads) = self.among.upgrade() else { return };
         let mut entries = uploads.entries();
-        // Another upload of the same may have taken the place.
+        // Another upload of the same contents may have taken this one's place.
         if entries.get(&self.contents).is_some_and(|upload| upload.strong_count() == 0) {
             entries.remove(&self.contents);
         }
     }
 }
 
-/// The weights that one session keeps on the device; a plan keeps its tables itself.
+/// The weights that one session keeps on the device; each plan keeps its own tables.
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
     kept: Mutex<HashMap<Contents, Arc<Upload>>>,
@@ -131,13 +131,13 @@ pub(crate) struct Weights {
 /// The read-only memory of one program.
 #[derive(Debug)]
 pub(super) struct Constants {
-    /// In the order of [`Program::weights`] and of [`Program::constants`].
+    /// In the order of [`Program::weights`], and of [`Program::constants`].
     pub(super) weights: Vec<Arc<Upload>>,
     pub(super) tables: Vec<Arc<Upload>>,
 }
 
 impl Weights {
-    /// Bytes on the device of all these together: what they share counts once.
+    /// The bytes on the device of all these weights together; what several share counts once.
     pub(crate) fn bytes_of<'w>(all: impl IntoIterator<Item = &'w Weights>) -> u64 {
         let mut uploads = HashMap::new();
         for weights in all {
@@ -147,7 +147,7 @@ impl Weights {
         uploads.values().sum()
     }
 
-    /// What the program's kernels read; what is not yet on the device is packed and uploaded.
+    /// The constants that the program's kernels read. Those that are not on the device yet are packed and uploaded.
     pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Constants> {
         let wanted = wanted(graph, program);
         let name = |i: usize| match i.checked_sub(program.weights.len()) {
@@ -182,7 +182,7 @@ impl Gpu {
         self.target.offset_alignment.max(VECTOR_BYTES)
     }
 
-    /// Bytes that what the program's kernels read takes, if it is not on the device.
+    /// Bytes of the program's constants that are not on the device yet.
     pub(super) fn missing_bytes(&self, graph: &Graph, program: &Program) -> u64 {
         let wanted: HashSet<Contents> = wanted(graph, program).into_iter().collect();
         let entries = self.uploads.entries();
@@ -192,9 +192,9 @@ impl Gpu {
         missing.map(|contents| contents.bytes().next_multiple_of(self.align())).sum()
     }
 
-    /// Where all of `wanted` lies, whose names are for errors.
+    /// The uploads of all that is `wanted`; `name` gives the names for errors.
     fn uploaded<'n>(&self, wanted: &[Contents], name: impl Fn(usize) -> &'n str) -> Result<Vec<Arc<Upload>>> {
-        // Declared before the entries are locked: what is dropped here may be the last of its kind, and locks them too.
+        // Declared before the entries are locked: dropping the last holder of an upload locks them too.
         let mut found: HashMap<&Contents, Arc<Upload>> = HashMap::new();
         {
             let entries = self.uploads.entries();

@@ -1,5 +1,6 @@
-//! The device's form of a tensor, as `Storage` says. Elements of 16- and 32-bit floats lie as on the host, others are 32-bit
-//! words: floats f32, integers i32 or u32, bool 0 or 1; a 64-bit integer that does not fit 32 bits is an error, never a wrap.
+//! The bytes of a tensor on the device, as `Storage` says. float16 and bfloat16 elements lie as on the host; every other
+//! element is a 32-bit word: floats as f32, integers as i32 or u32, bool as 0 or 1. A 64-bit integer that does not fit 32 bits
+//! is an error, never a wrap.
 
 use std::borrow::Cow;
 
@@ -13,12 +14,12 @@ use crate::plan::{PackedDim, Packing};
 use crate::tensor::into_bytes;
 use crate::{DType, Element, Tensor};
 
-/// Whether elements lie on the device as they do on the host.
+/// Whether elements lie on the device as on the host.
 fn is_kept(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
 }
 
-/// The bytes on the device of a host tensor.
+/// The bytes on the device of a tensor on the host.
 pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
     if is_kept(tensor.dtype()) {
         return Ok(Cow::Borrowed(tensor.bytes()));
@@ -61,7 +62,7 @@ fn too_wide(value: impl std::fmt::Display) -> Why {
     ))
 }
 
-/// The host tensor of bytes on the device.
+/// The tensor on the host of bytes on the device.
 pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
     fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Bytes {
         into_bytes(pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect())
@@ -104,7 +105,7 @@ fn pack<E: Copy + Default>(elements: &[E], packing: &Packing) -> Vec<E> {
     packed
 }
 
-/// What is packed.
+/// A constant before it is packed.
 struct Unpacked<'a, E> {
     elements: &'a [E],
     shape: &'a [usize],
@@ -112,15 +113,15 @@ struct Unpacked<'a, E> {
 }
 
 impl<E: Copy + Default> Unpacked<'_, E> {
-    /// The place of the element at these coordinates, if they are inside, which is not asked of the axis `along`.
+    /// The index of the element at these coordinates, if they are inside; the axis `along` is not checked.
     fn first(&self, at: &[usize], along: Option<usize>) -> Option<usize> {
         let inside = |axis: usize| Some(axis) == along || at[axis] < self.shape[axis];
         let place = || at.iter().zip(self.strides).map(|(at, stride)| at * stride).sum();
         (0..at.len()).all(inside).then(place)
     }
 
-    /// Fills `packed`, which is zero, with the elements that `dims` name from the coordinates `at` on. Weights have millions of
-    /// elements: the last dimension is a plain loop.
+    /// Fills `packed`, which is zero before, with the elements that `dims` name, starting at the coordinates `at`. Weights
+    /// have millions of elements, so the last dimension is a plain loop.
     fn pack(&self, dims: &[PackedDim], at: &mut [usize], packed: &mut [E]) {
         match dims {
             [] => {

@@ -1,5 +1,5 @@
-//! What products and convolutions share, which are sums of many terms: where operands come from, where the sums go, and how
-//! long ones are split.
+//! What products and convolutions share, as sums of many terms: the sources of operands, the sinks of sums, and the ways to
+//! split a long sum.
 
 use super::Why;
 use super::rows::{Rows, element, plain, value};
@@ -10,22 +10,23 @@ use crate::kernels::reduce::Combine;
 use crate::kernels::shared::Block;
 use crate::plan::{Code, Epilogue, Lower, Reads, TensorId, Tiling};
 
-/// Where an operand comes from.
+/// The source of an operand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
-    /// The operator's input of this number.
+    /// The operator's input with this number.
     Input(usize),
     Tensor(TensorId),
 }
 
 impl Source {
-    /// The tensor in memory.
+    /// The operand's tensor, with all elements in memory.
     pub(crate) fn tensor(self, cx: &mut Lower) -> Result<TensorId, Why> {
         let tensor = self.deferred(cx)?;
         Ok(cx.realized(tensor))
     }
 
-    /// The tensor to read, and what computes the elements of that which it was to be, for the binding `operand`.
+    /// For the binding `operand`: the tensor that the kernel reads, and the prologue that computes the operand's elements from
+    /// it.
     pub(crate) fn loaded(
         self,
         cx: &mut Lower,
@@ -49,7 +50,7 @@ impl Source {
     }
 }
 
-/// A kernel's prologue, with what it is called with.
+/// A kernel's prologue, with its tensors and params.
 #[derive(Clone, Default)]
 pub(crate) struct Before {
     pub(crate) prologue: Prologue,
@@ -62,17 +63,18 @@ pub(crate) struct Before {
 pub(crate) enum Sink<'f, 'a> {
     /// To the operator's output 0, through its epilogue.
     Sum,
-    /// The same, where the function makes the operator's value out of the sum.
+    /// To the operator's output 0, after the function has made the operator's value from the sum.
     Finished(&'f Finish<'f, 'a>),
-    /// To a temporary tensor, as it is.
+    /// To a temporary tensor, unchanged.
     Tensor(TensorId),
 }
 
-/// What becomes of a sum.
+/// Makes an operator's value from a sum.
 pub(crate) type Finish<'f, 'a> = dyn Fn(&mut Code<'_, 'a>, Reg) -> Result<Reg, Why> + 'f;
 
-/// Splits a sum of `terms` into dispatches of at most `limit`: calls `dispatch` with the first and last term of each, its
-/// epilogue and its output. All but the last hand on what they accumulated.
+/// Splits a sum of `terms` into dispatches of at most `limit` terms. `dispatch` gets the range of terms, the epilogue and the
+/// output of each; every dispatch but the last hands its partial sum to the next. A sum of 100,000 terms with a limit of
+/// 60,000 takes two.
 pub(crate) fn in_parts<'a>(
     cx: &mut Lower<'a>,
     (terms, limit): (usize, usize),
@@ -109,15 +111,15 @@ pub(crate) fn in_parts<'a>(
     dispatch(cx, (first, terms), epilogue, output)
 }
 
-/// Into how many slices the sum of a tiled product is cut, which workgroups of their own add up, so that GPUs are busy where
-/// there are few tiles. The slices are summed by another kernel.
+/// The number of slices into which the sum of a tiled product is cut, if it is cut. Workgroups of their own add up each slice,
+/// so that GPUs are busy where there are few tiles; another kernel adds up the slices.
 pub(crate) fn slices(
     cx: &mut Lower,
     block: Block,
     groups: usize,
     (terms, results): (usize, usize),
 ) -> Option<usize> {
-    // About what the largest GPUs keep in flight: too many slices cost a smaller one little, as each is long.
+    // About what the largest GPUs keep in flight. On a smaller GPU too many slices cost little, as each slice is long.
     const WANTED: usize = 1 << 17;
     const LEAST: usize = 256;
     let invocations = (groups * block.threads()).max(1);
@@ -127,13 +129,14 @@ pub(crate) fn slices(
     (cx.tile(Tiling::Slices, (best, 0), cost).0 == 1).then_some(fit.max(1))
 }
 
-/// Params of the slices, where terms come in blocks: their number, their terms, the elements of a result.
+/// The params of slices: their number, the terms of each (whole blocks), and the elements of a result. 1,000 terms in 3 slices
+/// and blocks of 16 are slices of 336.
 pub(crate) fn sliced(slices: Option<usize>, (terms, block): (usize, usize), size: usize) -> [usize; 3] {
     let count = slices.unwrap_or(1);
     [count, terms.div_ceil(count).next_multiple_of(block), size]
 }
 
-/// Emits a product by slices: `dispatch` leaves `slices` partial results of `size` elements, one after the other, in the
+/// Emits a product in slices. `dispatch` writes `slices` partial results of `size` elements, one after the other, to the
 /// tensor that it is given.
 pub(crate) fn in_slices<'a>(
     cx: &mut Lower<'a>,

@@ -21,7 +21,7 @@ pub(crate) struct Activation {
     second: Second,
 }
 
-/// A function of one number; the parameters have ONNX's names.
+/// A function of one number; its parameters have ONNX's names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ActivationFunction {
     LeakyRelu { alpha: f32 },
@@ -36,7 +36,7 @@ pub(crate) enum ActivationFunction {
     GeluTanh,
     Shrink { bias: f32, lambd: f32 },
     Swish { alpha: f32 },
-    // Of recurrent layers only.
+    // Only recurrent layers have these.
     Affine { alpha: f32, beta: f32 },
     ScaledTanh { alpha: f32, beta: f32 },
     Relu,
@@ -48,13 +48,13 @@ pub(crate) enum ActivationFunction {
 
 use ActivationFunction::*;
 
-/// What the second input is.
+/// The use of the second input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Second {
     None,
-    /// Added to the first, before the function.
+    /// It is added to the first, before the function is applied.
     Bias,
-    /// Multiplied by the function's value.
+    /// It multiplies the function's value.
     Factor,
 }
 
@@ -119,7 +119,8 @@ impl ActivationFunction {
         })
     }
 
-    /// The function that recurrent operators call `name`, in any case; parameters are taken from the lists as they are needed.
+    /// The function that recurrent operators call `name`, in upper or lower case. Its parameters are taken from the fronts of
+    /// the lists.
     pub(crate) fn recurrent(
         name: &str,
         alphas: &mut impl Iterator<Item = f32>,
@@ -193,7 +194,7 @@ impl ActivationFunction {
         }
     }
 
-    /// The function's value on the device; `None` if it has none for the type of `x`.
+    /// Code of the function's value; `None` if the device has no function for the type of `x`.
     pub(crate) fn device(self, e: &mut Builder, x: Reg) -> Option<Reg> {
         if let Shrink { bias, lambd } = self {
             return shrink(e, x, bias, lambd);
@@ -300,7 +301,7 @@ fn half_of_one_plus(e: &mut Builder, x: Reg, y: Reg) -> Reg {
     e.mul(half, sum)
 }
 
-/// Integers shrink by a whole bias only: a fraction would leave the register's type.
+/// An integer shrinks by a whole bias only: by a fraction it would leave the register's type.
 fn shrink(e: &mut Builder, x: Reg, bias: f32, lambd: f32) -> Option<Reg> {
     let scalar = e.scalar(x);
     let whole = scalar != Scalar::F32;
@@ -411,7 +412,7 @@ fn cases(domain: &'static str, name: &'static str) -> Vec<Case> {
     if domain.is_empty() {
         let half = |dtype: DType| {
             let case = new(dtype.name()).input(case::converted(&x(&[9]), dtype));
-            // One unit in the last place where the exact value lies between two numbers of the dtype.
+            // One unit in the last place, for exact values that lie between two numbers of the dtype.
             let case = case.tolerance(Tolerance { relative: 8e-3, absolute: 1e-3 });
             if name == "SwiGLU" { case.input(case::converted(&second(&[9]), dtype)) } else { case }
         };

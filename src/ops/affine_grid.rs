@@ -1,4 +1,4 @@
-//! AffineGrid: the places that affine matrices move the points of a regular grid to.
+//! AffineGrid: the coordinates to which affine matrices move the points of a regular grid.
 //!
 //! History: 20.
 
@@ -68,7 +68,7 @@ impl Operator for AffineGrid {
         let element = |o: usize| {
             let at = unravel(o, &shape);
             let row = (at[0] * rank + at[rank + 1]) * (rank + 1);
-            // The matrices take x first, and x is the last axis.
+            // The matrices take x first, and x is the last axis of the image.
             let moved = (0..rank).map(|k| {
                 let axis = rank - k;
                 values[row + k] * self.coordinate(at[axis], shape[axis])

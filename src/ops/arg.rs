@@ -49,7 +49,7 @@ impl Operator for Arg {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?;
         let axis = axes::axis(self.axis, x.shape.len())?;
-        // Every integer type but the widest is exact in f64; those compare as i128.
+        // f64 holds integers of every type but the widest exactly; those are compared as i128.
         let better = |a: usize, b: usize| match &x.data {
             Numbers::Int(v) => {
                 if self.max {
@@ -101,7 +101,7 @@ impl Operator for Arg {
     }
 }
 
-/// Adds two passes: the greatest or least element, and the first or last position that holds it (or NaN).
+/// Adds two passes: one finds the greatest or least element, the other the first or last position that holds it (or NaN).
 pub(crate) fn fold_position(rows: &mut Rows, combine: Combine, last: bool) {
     let scalar = rows.scalar();
     rows.fold(combine, |e| element(e, scalar), |_, best| best);

@@ -12,18 +12,18 @@ use crate::kernels::attention::{self, AttentionParams, AttentionTile, Mask, Scor
 use crate::kernels::expr::Scalar;
 use crate::plan::{Lower, TensorId};
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct Attention {
     causal: bool,
-    /// Absent: one over the root of the keys' depth.
+    /// `None`: one over the root of the keys' depth.
     scale: Option<f32>,
     softcap: f32,
-    /// Heads of inputs of rank 3.
+    /// The number of query heads where inputs have rank 3.
     q_heads: usize,
     kv_heads: usize,
     scores: Scores,
-    /// How far a query sees to either side.
+    /// The number of keys before, and after, its own key that a query sees; `None` for all.
     left: Option<usize>,
     right: Option<usize>,
 }
@@ -65,13 +65,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 /// The sizes of one attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct AttentionSizes {
-    /// Heads lie in the last axis: inputs and output have rank 3.
+    /// Whether the heads lie in the last axis: inputs and output then have rank 3.
     packed: bool,
     batches: usize,
     heads: usize,
     kv_heads: usize,
     rows: usize,
-    /// Keys given, and keys from before.
+    /// The number of keys in the input, and of keys from earlier calls.
     new: usize,
     past: usize,
     depth: usize,
@@ -99,7 +99,8 @@ impl AttentionSizes {
     }
 }
 
-/// Strides of batch, head and row of a tensor with `rows` rows of `depth`; in a packed one the heads of a row adjoin.
+/// Strides of batch, head and row of a tensor with `rows` rows of `depth` elements. In a packed tensor the heads of a row
+/// adjoin.
 fn strides(packed: bool, heads: usize, rows: usize, depth: usize) -> [usize; 3] {
     let own = if packed { [depth, heads * depth] } else { [rows * depth, depth] };
     [heads * rows * depth, own[0], own[1]]
@@ -169,7 +170,7 @@ impl Attention {
         self.scale.unwrap_or_else(|| 1.0 / (sizes.depth as f32).sqrt())
     }
 
-    /// How far a query sees to the right; causality is a bound of 0.
+    /// The number of keys after its own key that a query sees; 0 if the attention is causal.
     fn right(&self) -> Option<usize> {
         if self.causal { Some(0) } else { self.right }
     }
@@ -298,7 +299,7 @@ impl Operator for Attention {
                 params.depth_v
             );
         }
-        // Where values are added up in memory, that is not rounded before the end.
+        // Where several calls add up values in memory, the sums are rounded only at the end.
         let adds_up = tile == AttentionTile::Row || s.keys() > step;
         let shape = &cx.out(0)?.shape;
         let y = if adds_up { cx.temporary(Scalar::F32, shape) } else { cx.output(0)? };
@@ -323,7 +324,7 @@ impl Operator for Attention {
 }
 
 impl Attention {
-    /// What is added to the score of query `i` and key `j`; minus infinity hides the key.
+    /// The number that is added to the score of query `i` and key `j`; minus infinity hides the key.
     fn bias(&self, s: &AttentionSizes, inputs: &[Option<&Array>], at: [usize; 4]) -> Result<f64, Why> {
         let [_, _, i, j] = at.map(|n| n as i128);
         let length = match optional(inputs, LENGTHS) {
@@ -357,7 +358,7 @@ fn triples(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, 
     (0..a).flat_map(move |i| (0..b).flat_map(move |j| (0..c).map(move |k| (i, j, k))))
 }
 
-/// The softmax over the keys that are not hidden; all zero if all are.
+/// The softmax over the keys that are not hidden; zeros if all keys are hidden.
 fn softmax(scores: &[f64], bias: &[f64]) -> Vec<f64> {
     let seen =
         || scores.iter().zip(bias).filter(|(_, bias)| **bias != f64::NEG_INFINITY).map(|(score, _)| *score);
@@ -370,7 +371,7 @@ fn softmax(scores: &[f64], bias: &[f64]) -> Vec<f64> {
     scores.iter().zip(bias).map(weight).collect()
 }
 
-/// Keys or values of all positions, those of the past first: `[batch, head, position, depth]`.
+/// The keys or values of all positions, past positions first: `[batch, head, position, depth]`.
 fn present(s: &AttentionSizes, new: &Array, past: Option<&Array>, depth: usize) -> Result<Vec<f64>, Why> {
     let (new, new_strides) = (new.floats()?, strides(s.packed, s.kv_heads, s.new, depth));
     let past = past.map(|past| past.floats()).transpose()?.unwrap_or_default();
@@ -384,8 +385,8 @@ fn present(s: &AttentionSizes, new: &Array, past: Option<&Array>, depth: usize) 
     Ok(all)
 }
 
-/// The device tensor of [`present`] with its strides; where nothing is from the past and nobody wants the output, the
-/// input as it lies. `inputs`: the new part's number, the past's, and the output's.
+/// The device tensor of [`present`], with its strides. It is the input itself where there is no past and nothing reads the
+/// output. `inputs` are the numbers of the new part, of the past, and of the output.
 fn lower_present(
     cx: &mut Lower,
     s: &AttentionSizes,
@@ -403,7 +404,7 @@ fn lower_present(
         return Ok((source, new_strides));
     }
     let whole = if wanted { cx.output(output)? } else { cx.temporary_like(source, &s.present(depth)) };
-    // Three copies at most, of keys and of values.
+    // At most three copies are made, for keys and for values.
     let number = 3 * output;
     let mut dense = source;
     if s.packed {
@@ -465,7 +466,7 @@ fn cases() -> Vec<Case> {
     let floats = |shape: &[usize]| case::uniform(shape, -2.0, 1.0);
     let bools = |shape: &[usize]| {
         let count: usize = shape.iter().product();
-        // The first row sees nothing.
+        // The first query sees no key.
         case::bools(shape, &(0..count).map(|i| i >= shape[shape.len() - 1] && i % 3 != 0).collect::<Vec<_>>())
     };
     let past = |case: Case, past: usize| {

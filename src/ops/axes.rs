@@ -1,8 +1,8 @@
-//! Axes: negative ones count from the back, and none may be out of range or named twice.
+//! Axes: a negative axis counts from the end; an axis that is out of range, or named twice, is refused.
 
 use super::{Array, Fact, Why, optional, refuse};
 
-/// `axis` of a tensor of `rank`, as an index.
+/// `axis` of a tensor of rank `rank`, as an index.
 pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, Why> {
     let signed = rank as i64;
     match axis {
@@ -12,7 +12,7 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, Why> {
     }
 }
 
-/// Distinct `axes` of a tensor of `rank`, as indices in the order given.
+/// Distinct axes of a tensor of rank `rank`, as indices in the given order.
 pub(crate) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, Why> {
     let mut found = Vec::with_capacity(list.len());
     for &a in list {
@@ -25,7 +25,7 @@ pub(crate) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, Why> {
     Ok(found)
 }
 
-/// A list of integers that older opsets give as an attribute and newer ones as an input.
+/// A list of integers, which is an attribute in older opsets and an input in newer ones.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum IntList {
     Absent,
@@ -34,7 +34,7 @@ pub(crate) enum IntList {
 }
 
 impl IntList {
-    /// The list, as the planner sees it.
+    /// The list, from facts.
     pub(crate) fn of_facts(&self, inputs: &[Option<&Fact>]) -> Result<Option<Vec<i64>>, Why> {
         match self {
             IntList::Absent => Ok(None),
@@ -43,7 +43,7 @@ impl IntList {
         }
     }
 
-    /// The list, as the reference sees it.
+    /// The list, from arrays.
     pub(crate) fn of_arrays(&self, inputs: &[Option<&Array>]) -> Result<Option<Vec<i64>>, Why> {
         match self {
             IntList::Absent => Ok(None),

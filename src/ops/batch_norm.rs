@@ -1,8 +1,8 @@
-//! BatchNormalization: per channel, by given statistics, or in training by those of the batch.
+//! BatchNormalization: each channel is normalised by given statistics, or in training by those of the batch.
 //!
-//! History: 1, 6, 7 (`is_test` went: one output means inference), 9 (`spatial` went), 14 (`training_mode`; the outputs
-//! became Y, running mean, running variance), 15. Before 14, more than one output means training, with two more outputs
-//! that nobody defined.
+//! History: 1, 6, 7 (`is_test` was removed: one output means inference), 9 (`spatial` was removed), 14 (`training_mode`; the
+//! outputs became Y, running mean, running variance), 15. Before 14, more than one output means training, with two more
+//! outputs that no version defined.
 
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
@@ -13,7 +13,7 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
 use crate::plan::{Lower, Pairing};
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchNorm {
     epsilon: f32,
@@ -24,7 +24,7 @@ pub(crate) struct BatchNorm {
 pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 1, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
-    // Before opset 14, training is what more than one output means, whether anything needs them or not.
+    // Before opset 14, more than one listed output means training, whether anything reads the others or not.
     let several = def.listed.iter().skip(1).any(|&listed| listed);
     let training = if def.opset < 14 { several } else { def.attributes.flag("training_mode", false)? };
     if def.opset < 9 && !def.attributes.flag("spatial", true)? {
@@ -41,18 +41,18 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl BatchNorm {
-    /// The epsilon of a node that normalises by given statistics.
+    /// The epsilon, if the node normalises by given statistics.
     pub(crate) fn inference_epsilon(&self) -> Option<f32> {
         (!self.training).then_some(self.epsilon)
     }
 }
 
-/// The shape with a channel axis: a vector is a batch of one channel.
+/// The shape with a channel axis: a vector is a batch with one channel.
 fn with_channel(shape: &[usize]) -> Vec<usize> {
     if shape.len() == 1 { vec![shape[0], 1] } else { shape.to_vec() }
 }
 
-/// All axes but the channel's.
+/// All axes but the channel axis.
 fn statistics_axes(shape: &[usize]) -> Vec<usize> {
     (0..shape.len()).filter(|&axis| axis != 1).collect()
 }

@@ -1,5 +1,5 @@
-//! Binary arithmetic, comparison, logic and bits with multidirectional broadcasting, and the variadic Max, Min, Sum, Mean.
-//! One row each.
+//! Binary arithmetic, comparison, logic and bit operators, with multidirectional broadcasting; and the variadic Max, Min, Sum
+//! and Mean.
 //!
 //! History: Add, Sub, Mul, Div 7, 13, 14; Pow 7, 12, 13, 15; And, Or, Xor 7; Equal 7, 11, 13, 19; Greater, Less 7, 9, 13;
 //! GreaterOrEqual, LessOrEqual 12, 16; Mod 10, 13; BitShift 11; BitwiseAnd, -Or, -Xor 18; Max, Min, Mean, Sum 8, 12, 13.
@@ -90,7 +90,7 @@ impl BinaryFunction {
 impl Operator for Binary {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let first = required(inputs, 0)?;
-        // Pow's exponent and BitShift's may be of another type; the result has the base's.
+        // The exponent of Pow, and of BitShift, may have another type; the result has the type of the base.
         if self.function != Pow && inputs.iter().flatten().any(|fact| fact.dtype != first.dtype) {
             refuse!("the inputs have different dtypes");
         }
@@ -121,7 +121,7 @@ impl Operator for Binary {
                     floats.push(self.float(&values.collect::<Vec<f64>>()));
                 }
                 (Numbers::Int(a), i) => match operands.get(1) {
-                    // An integer base with a float exponent.
+                    // An integer base has a float exponent.
                     Some((Numbers::Float(b), j)) => ints.push(truncated((a[i] as f64).powf(b[*j]))),
                     _ => {
                         let values = operands.iter().map(|(data, i)| int_at(data, *i));
@@ -159,7 +159,7 @@ impl Operator for Binary {
             if self.function == Pow {
                 if e.scalar(result) != Scalar::F32 && e.scalar(input) == Scalar::F32 {
                     if e.wide.is_some() {
-                        // For its report of a power beyond 32 bits.
+                        // The float reports a power that does not fit 32 bits.
                         let base = e.convert(result, Scalar::F32);
                         let power = e.two(Fn2::Pow, base, input);
                         e.convert(power, e.scalar(result));
@@ -178,7 +178,7 @@ impl Operator for Binary {
         Some(result)
     }
 
-    /// More operands than one kernel reads: several kernels, each with the result of the one before as its first.
+    /// More operands than one kernel reads take several kernels; each reads the result of the one before as its first operand.
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (out, facts) = (cx.out(0)?, cx.facts());
@@ -226,7 +226,7 @@ fn float_at(data: &Numbers, i: usize) -> f64 {
     }
 }
 
-/// A power as an integer; one that is no number becomes 0.
+/// A power as an integer; NaN becomes 0.
 fn truncated(power: f64) -> i128 {
     if power.is_finite() { power as i128 } else { 0 }
 }
@@ -279,7 +279,7 @@ impl Binary {
             Mod if self.truncate => a % b,
             Mod => {
                 let r = a % b;
-                // numpy's: zero too has the sign of the divisor.
+                // As in numpy, a zero has the sign of the divisor.
                 if r == 0.0 {
                     r.copysign(b)
                 } else if (r < 0.0) != (b < 0.0) {
@@ -318,7 +318,7 @@ impl Binary {
             And | BitwiseAnd => a & b,
             Or | BitwiseOr => a | b,
             Xor | BitwiseXor => a ^ b,
-            // A count that is negative or beyond the width shifts all bits out; the sign stays.
+            // A count that is negative, or at least the width, shifts all bits out; the sign bit stays.
             ShiftLeft => {
                 if (0..64).contains(&b) {
                     a << b
@@ -340,7 +340,8 @@ impl Binary {
     }
 }
 
-/// `a` to the power of `b`, wrapped like repeated multiplication in the dtype: by squares, as exponents have up to 64 bits.
+/// `a` to the power of `b`, wrapped like repeated multiplication in the dtype. It multiplies squares, as exponents have up to
+/// 64 bits.
 fn power(a: i128, b: i128, dtype: DType) -> i128 {
     let wrap = |x: i128| crate::array::number::wrap_int(dtype, x);
     let (mut result, mut square, mut rest) = (1i128, wrap(a), b);
@@ -421,7 +422,7 @@ fn cases(name: &'static str) -> Vec<Case> {
         cases.push(new("uint8").tolerance(Tolerance::EXACT).input(a).input(b));
     }
     if name == "Div" {
-        // Ties after quantisation depend on the last bit.
+        // After quantisation, the last bit decides ties.
         let inputs = (case::random(&[1000]), case::uniform(&[1000], 0.01, 3.0));
         cases.push(new("rounded").tolerance(Tolerance::EXACT).input(inputs.0).input(inputs.1));
         let (inf, nan) = (f32::INFINITY, f32::NAN);
@@ -445,7 +446,7 @@ fn cases(name: &'static str) -> Vec<Case> {
         let input = |n: usize| case::uniform(&[2, n], -1.0, 1.0);
         cases.push(new("three").input(input(3)).input(input(1)).input(input(3)));
         cases.push(new("one").input(input(3)));
-        // A kernel binds eight tensors: as many as fit, one more, and so many that there are several kernels between.
+        // A kernel binds eight tensors: 7 operands fit, 8 are one too many, and 30 take several kernels.
         for count in [7, 8, 30] {
             let shapes = [&[2, 3][..], &[3], &[2, 1], &[]].into_iter().cycle();
             let many = shapes.take(count).enumerate();
@@ -456,7 +457,7 @@ fn cases(name: &'static str) -> Vec<Case> {
         if name != "Mean" {
             let new = new("uint8, many").tolerance(Tolerance::EXACT);
             cases.push((0..20).map(small).fold(new, Case::input));
-            // What reports values that do not fit binds a tensor less.
+            // A kernel that reports values that do not fit binds one tensor less.
             let new = Case::new(name, "int64, many").tolerance(Tolerance::EXACT);
             let large = |i: i64| case::values(&[2], &[i << 20, -i]);
             cases.push((0..15).map(large).fold(new, Case::input));

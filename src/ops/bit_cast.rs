@@ -8,7 +8,7 @@ use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
 use crate::plan::Lower;
 
-/// The new dtype.
+/// BitCast to this dtype.
 #[derive(Clone, Debug)]
 pub(crate) struct BitCast {
     to: DType,

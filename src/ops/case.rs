@@ -1,5 +1,5 @@
-//! Cases: a node with its inputs, on which the GPU is held against the reference. An operator's file lists those that
-//! matter; tests on every device, shader validation and hostile variants use the same list.
+//! Cases: a node with its inputs, on which the GPU is compared with the reference. An operator's file lists the cases that
+//! matter; the tests on every device, shader validation and hostile variants take them from there.
 
 use super::{DType, Op, Tensor};
 pub(crate) use crate::Tolerance;
@@ -13,11 +13,11 @@ impl Tolerance {
     pub(crate) const ARITHMETIC: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-7 };
     /// Built-in functions of software devices: lavapipe's exp and tanh are off by up to 1.7e-5, SwiftShader's sin by 1.9e-4.
     pub(crate) const TRANSCENDENTAL: Tolerance = Tolerance { relative: 1e-4, absolute: 2e-4 };
-    /// Sums of at most some thousand f32 products of order one, in another order than the reference's.
+    /// Sums of at most a few thousand float32 products of order one, added in another order than the reference adds them.
     pub(crate) const ACCUMULATION: Tolerance = Tolerance { relative: 1e-4, absolute: 1e-4 };
 }
 
-/// One node with inputs.
+/// A node with its inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -27,14 +27,14 @@ pub(crate) struct Case {
     pub(crate) attributes: Vec<(String, Attr)>,
     /// `None` for an optional input that is left out.
     pub(crate) inputs: Vec<Option<Tensor>>,
-    /// Inputs that the model holds as initializers, by index.
+    /// The numbers of the inputs that the model holds as initializers.
     pub(crate) constants: Vec<usize>,
     pub(crate) outputs: usize,
     pub(crate) tolerance: Tolerance,
 }
 
 impl Case {
-    /// A case of an ONNX operator at the newest opset, with one output, compared as arithmetic is.
+    /// A case of an ONNX operator at the newest opset, with one output and the tolerance of arithmetic.
     pub(crate) fn new(op_type: &str, name: &str) -> Case {
         Case {
             name: format!("{op_type}/{name}"),
@@ -107,12 +107,12 @@ impl Case {
     }
 }
 
-/// The graph of the case's one node. Inputs are called `input_0`, `input_1`, ..., outputs likewise.
+/// The graph of the case's only node. Inputs are called `input_0`, `input_1`, ..., outputs `output_0`, `output_1`, ...
 pub(crate) fn graph_of_case(case: &Case) -> Result<Graph> {
     graph_wanting(case, &vec![true; case.outputs])
 }
 
-/// The same, where only some outputs are wanted.
+/// The graph of the case, where only the `wanted` outputs are outputs of the graph.
 pub(crate) fn graph_wanting(case: &Case, wanted: &[bool]) -> Result<Graph> {
     let mut graph = Graph { name: case.name.clone(), ..Graph::default() };
     let mut inputs = Vec::with_capacity(case.inputs.len());
@@ -163,7 +163,7 @@ fn types(graph: &Graph) -> String {
     inputs.map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// f32 values spread over `low..high` by a fixed generator (SplitMix64), different for each shape.
+/// float32 values spread over `low..high` by a fixed generator (SplitMix64), different for each shape.
 pub(crate) fn uniform(shape: &[usize], low: f32, high: f32) -> Tensor {
     let count: usize = shape.iter().product();
     let mut state = shape.iter().fold(0x5a4d0u64, |s, &d| s.wrapping_mul(31).wrapping_add(d as u64));
@@ -218,6 +218,6 @@ pub(crate) fn splitmix(state: &mut u64) -> u64 {
 }
 
 fn raw(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
-    // A case whose shape and values disagree is a mistake in this crate's source, and a test finds it.
+    // A case whose shape and values disagree is a mistake in this crate's source, which a test finds.
     Tensor::from_raw(dtype, shape, bytes.to_vec()).unwrap_or_else(|e| unreachable!("case: {e}"))
 }

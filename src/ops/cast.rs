@@ -14,9 +14,9 @@ use crate::small::{Format, RoundMode, SMALL_FLOATS};
 /// A conversion.
 #[derive(Clone, Debug)]
 pub(crate) struct Cast {
-    /// `None`: to the second input's dtype.
+    /// `None`: the dtype of the second input.
     to: Option<DType>,
-    /// Whether values beyond a float8's range become its greatest value.
+    /// Whether a value beyond a float8's range becomes the greatest float8.
     saturate: bool,
     mode: RoundMode,
 }
@@ -76,7 +76,7 @@ impl Operator for Cast {
         Some(match Format::of(out) {
             _ if out == DType::F8E8M0 => e.one(Fn1::RoundE8m0(self.mode, self.saturate), value),
             Some(_) if self.saturate => clamped(e, value, out),
-            // Rounding and wrapping to narrower dtypes follows by itself.
+            // `Builder::result` rounds and wraps to narrower dtypes.
             _ => value,
         })
     }

@@ -1,4 +1,4 @@
-//! CausalConvWithState: a depthwise convolution over the present and the past, which is carried between calls.
+//! CausalConvWithState: a depthwise convolution over the inputs of this call and of earlier calls, which a state carries on.
 //!
 //! History: 27.
 
@@ -11,7 +11,7 @@ use crate::kernels::causal_conv;
 use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct CausalConv {
     /// Whether the result goes through Swish.
@@ -31,7 +31,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(CausalConv { swish }.into())
 }
 
-/// Rows of all batches and channels, channels, length, taps.
+/// Rows of all batches and channels together, channels, length, taps.
 fn sizes<'s>(shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<[usize; 4], Why> {
     let (Some(&[batches, channels, length]), Some(&[w_channels, 1, taps])) = (shape(0), shape(1)) else {
         refuse!("the input has shape [batch, channels, length], the weights [channels, 1, taps]");

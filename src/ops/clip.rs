@@ -1,4 +1,4 @@
-//! Clip: every element brought into an interval. NaN stays; a minimum above the maximum gives the maximum.
+//! Clip: limits every element to an interval. NaN stays NaN; a minimum above the maximum gives the maximum.
 //!
 //! History: 6 (`min` and `max` are attributes), 11 (optional inputs), 12 (integers), 13 (bfloat16).
 
@@ -8,7 +8,7 @@ use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg};
 
-/// The limits that version 6 gives as attributes; later versions have inputs 1 and 2 instead.
+/// The limits that version 6 has as attributes; later versions have inputs 1 and 2 instead.
 #[derive(Clone, Debug)]
 pub(crate) struct Clip {
     min: Option<f32>,

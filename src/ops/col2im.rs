@@ -1,4 +1,4 @@
-//! Col2Im: adds the columns of blocks back into an image; the gradient of cutting it into blocks.
+//! Col2Im: adds the columns of blocks back into an image. It is the gradient of cutting an image into blocks.
 //!
 //! History: 18.
 

@@ -1,4 +1,4 @@
-//! Compress: the slices, or elements, that a condition keeps. How many depends on the condition, which planning must know.
+//! Compress: the slices, or elements, that a condition keeps. Their number depends on the condition, which planning must know.
 //!
 //! History: 9, 11, 28.
 
@@ -8,7 +8,7 @@ use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Lower, Outside};
 
-/// Compress along `axis`, or of all elements.
+/// Compress along `axis`, or of all elements if it is `None`.
 #[derive(Clone, Debug)]
 pub(crate) struct Compress {
     axis: Option<i64>,
@@ -20,11 +20,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Compress { axis: def.attributes.int("axis")? }.into())
 }
 
-/// What is kept of the input, read under a shape in which one axis is compressed.
+/// What is kept of the input, which is read under a shape in which one axis is compressed.
 struct Kept {
-    /// Slices along the axis.
+    /// The indices of the slices that are kept, along the axis.
     slices: Vec<usize>,
-    /// The axis's size, and how many elements a slice has in one row.
+    /// The size of the axis, and the elements of a slice in one row.
     size: usize,
     inner: usize,
     result: Vec<usize>,
@@ -78,7 +78,7 @@ impl Operator for Compress {
         let count = cx.out(0)?.count();
         let places = cx.words(kept.slices.iter().map(|&slice| slice as u32).collect())?;
         let tensors = vec![cx.input(0)?, places, cx.output(0)?];
-        // The kernel asks for it; places that follow from a condition are inside.
+        // The kernel demands a range; indices that follow from a condition are always inside.
         cx.reports_index(1, Outside::Axes(vec![(0, kept.size)]));
         let params = [count, kept.inner, kept.slices.len(), kept.size].map(|v| v as u32).to_vec();
         cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(count));

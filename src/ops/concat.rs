@@ -1,4 +1,4 @@
-//! Concat: tensors one after another along an axis. Inputs are written in place where the axis is outermost.
+//! Concat: tensors one after the other along an axis. Where the axis is outermost, inputs are written in place.
 //!
 //! History: 4, 11 (negative axis), 13.
 
@@ -27,7 +27,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Concat {
-    /// The axis as the model says it.
+    /// The axis as the model gives it.
     pub(crate) fn axis(&self) -> i64 {
         self.axis
     }
@@ -65,7 +65,7 @@ impl Operator for Concat {
         let inputs: Vec<&Array> = inputs.iter().flatten().copied().collect();
         let shapes: Vec<&[usize]> = inputs.iter().map(|array| array.shape.as_slice()).collect();
         let (axis, shape) = joined(self.axis, &shapes)?;
-        // All inputs in one row, and for each element of the result its place there.
+        // All inputs one after the other, and for each element of the result its index there.
         let all = Array::joined(&inputs)?;
         let outer: usize = shape[..axis].iter().product();
         let mut sources = Vec::with_capacity(all.len());

@@ -1,4 +1,4 @@
-//! ConstantOfShape: one value everywhere.
+//! ConstantOfShape: a tensor whose elements are all the same value.
 //!
 //! History: 9, 20, 21, 23, 24, 25; later versions only add types.
 
@@ -11,10 +11,10 @@ use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::ops::Attr;
 use crate::tensor::checked_count;
 
-/// A tensor of one value.
+/// A tensor of this value.
 #[derive(Clone, Debug)]
 pub(crate) struct ConstantOfShape {
-    /// One element.
+    /// The value, an array of one element.
     value: Array,
 }
 

@@ -29,7 +29,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Conv {
-    /// The pads with `ends` more, before and after each spatial axis; `None` where `auto_pad` decides.
+    /// The pads increased by `ends`, before and after each spatial axis; `None` where `auto_pad` decides the pads.
     pub(crate) fn padded(&self, ends: &[(i64, i64)]) -> Option<Vec<i64>> {
         self.window.padded(ends)
     }
@@ -72,21 +72,21 @@ impl ConvSizes {
         ends.into_iter().chain(self.spans.iter().map(|s| s.output)).collect()
     }
 
-    /// The shape in which a vector over output channels broadcasts.
+    /// The shape from which a vector over output channels broadcasts to the result.
     pub(crate) fn bias_shape(&self) -> Vec<usize> {
         let ones = std::iter::repeat_n(1, self.spans.len());
         std::iter::once(self.group * self.filters).chain(ones).collect()
     }
 
-    /// The reference's sum without bias.
+    /// The reference's sum, without the bias.
     pub(crate) fn eval<T: product::Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (batch, groups, channels) = (self.batch, self.group, self.channels);
         product::DirectConv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }
             .run(x, w)
     }
 
-    /// The same for floats. Those of up to 32 bits are summed in float32, channel by channel and tap by tap, as ONNX Runtime
-    /// does: where a sum cancels, its rounding is what is left, and models take its logarithm.
+    /// The reference's sum of floats. Floats of up to 32 bits are summed in float32, channel by channel and tap by tap, as
+    /// ONNX Runtime sums them: where a sum cancels, only its rounding is left, and some models take the logarithm of that.
     pub(crate) fn eval_floats(&self, x: &Array, w: &Array) -> Result<Vec<f64>, Why> {
         let (dtype, x, w) = (x.dtype, x.floats()?, w.floats()?);
         if dtype == DType::F64 {
@@ -154,7 +154,8 @@ impl ConvSizes {
         self.spans.iter().map(size).product()
     }
 
-    /// The matrix product that this convolution is: of one tap, or of one window that is the whole input.
+    /// The matrix product that computes this convolution, if one does: where a window has one tap, or the only window is the
+    /// whole input.
     fn product(&self, cx: &mut Lower, x: Source, w: Source) -> Result<Option<Product>, Why> {
         let inside =
             self.spans.iter().all(|s| s.begin == 0 && s.output > 0 && (s.output - 1) * s.stride < s.input);
@@ -186,7 +187,7 @@ impl ConvSizes {
         }))
     }
 
-    /// The places of the input that windows of one tap read.
+    /// The elements of the input that windows of one tap read, as a tensor.
     fn gathered(&self, cx: &mut Lower, x: Source) -> Result<TensorId, Why> {
         let from = x.tensor(cx)?;
         let planes = self.batch * self.group * self.channels;
@@ -237,7 +238,7 @@ impl ConvSizes {
         })
     }
 
-    /// The matrix product of weights and windows, for each group.
+    /// The kernel for GPUs: the matrix product of weights and windows, for each group.
     fn shared(
         &self,
         cx: &mut Lower,
@@ -246,7 +247,7 @@ impl ConvSizes {
         spans: [Span; 2],
     ) -> Result<Option<ChosenForm>, Why> {
         let taps = self.size(|s| s.kernel);
-        // A tile's rows are at least 16 filters, its terms at least 16.
+        // A tile has at least 16 rows of filters and takes 16 terms at a time, so smaller convolutions would waste it.
         if self.filters < 8 || self.channels * taps < 16 {
             return Ok(None);
         }
@@ -254,7 +255,8 @@ impl ConvSizes {
         let n = self.batch * output;
         let block = block(cx, (self.filters, n), self.group);
         let padded = self.channels.next_multiple_of(block.bk);
-        // Terms in whole blocks of channels have their tap in common; too much padding costs more than that saves.
+        // Where each block of terms has whole blocks of channels, its terms share a tap. Too much padding costs more than that
+        // saves.
         let right = match constant {
             Some(_) if 4 * padded <= 5 * self.channels => SharedRight::Image,
             _ => SharedRight::FlatImage,
@@ -282,7 +284,7 @@ impl ConvSizes {
         }))
     }
 
-    /// `[group][filter tile][block of terms][filter][term]`, padded.
+    /// The order of the weights: `[group][filter tile][block of terms][filter][term]`, padded.
     fn shared_packing(&self, block: Block, right: SharedRight, [outer, inner]: [Span; 2]) -> Packing {
         let Block { bm, bk, .. } = block;
         let dim = |axis, size, step| PackedDim { axis, size, step };
@@ -316,7 +318,7 @@ impl ConvSizes {
             Class::Gpu => (2, 4),
             Class::Cpu => (side(height), side(width)),
         };
-        // The code has one line for each result and kernel row, and a device's instruction cache an end.
+        // The code has a line for each result and each kernel row, and a device's instruction cache is finite.
         while rows > 1 && rows * places * taps > 1400 {
             rows = rows.div_ceil(2);
         }
@@ -420,22 +422,23 @@ fn overhangs(span: &Span) -> bool {
     span.begin > 0 || (span.output.max(1) - 1) * span.stride + (span.kernel - 1) * span.dilation >= span.input
 }
 
-/// A kernel for a convolution, with what it is called with.
+/// The form that was chosen for a convolution, with the arguments of its calls.
 struct ChosenForm {
     form: Form,
     w: TensorId,
-    /// The params of this form alone.
+    /// The params that only this form has.
     own: Vec<usize>,
     spans: Vec<Span>,
     grid: [u32; 3],
-    /// Terms of the sum, and how many of them one dispatch may add up; 1 where a dispatch always adds up all.
+    /// The terms of the sum, and the number of terms that one dispatch may add up; both are 1 where a dispatch always adds up
+    /// all.
     terms: usize,
     limit: usize,
-    /// Slices of the sum, if they are to be summed.
+    /// The number of slices into which the sum is cut; `None` if it is not cut.
     slices: Option<usize>,
 }
 
-/// Adds to each element of channel `c` (axis 1) `bias[c]`.
+/// Adds `bias[c]` to each element of channel `c` (axis 1).
 pub(crate) fn add_bias<T: product::Number>(y: &mut [T], shape: &[usize], bias: &[T]) {
     let plane: usize = shape[2..].iter().product();
     for (i, y) in y.iter_mut().enumerate() {
@@ -526,7 +529,8 @@ fn cases() -> Vec<Case> {
         conv("1d_long", &[1, 1, 400], &[8, 1, 64]).ints("strides", &[4]),
         bias(same(conv("3d", &[1, 3, 5, 6, 7], &[8, 3, 3, 3, 3]), 3), 8).ints("strides", &[1, 2, 1]),
         conv("many_channels", &[1, 130, 6, 6], &[66, 130, 3, 3]),
-        // The tiles of GPUs: whole blocks of channels and odd ones, several images, groups, tiles beyond the edges.
+        // The tiles of GPUs, with whole and odd blocks of channels, several images, groups, and tiles that reach beyond the
+        // edges.
         bias(same(conv("blocks", &[2, 32, 9, 9], &[40, 32, 3, 3]), 2), 40),
         bias(same(conv("blocks_odd", &[3, 29, 5, 7], &[67, 29, 3, 3]), 2), 67).ints("strides", &[2, 1]),
         conv("blocks_dilated", &[1, 16, 12, 13], &[9, 16, 3, 2])

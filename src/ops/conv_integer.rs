@@ -1,4 +1,4 @@
-//! ConvInteger: the convolution of 8-bit integers less their zero points, in 32 bits.
+//! ConvInteger: the convolution of 8-bit integers, from which zero points are subtracted, in 32 bits.
 //!
 //! History: 10.
 

@@ -25,7 +25,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(ConvTranspose { window: Window::parse(def)?, group: group(def)? }.into())
 }
 
-/// Sizes; the spans are those of the convolution whose gradient this is: their `output` is the size of X.
+/// The sizes. The spans are those of the convolution whose gradient this is, so `output` is the size of X.
 struct TransposedSizes {
     batch: usize,
     /// Input and output channels of one group.
@@ -36,7 +36,7 @@ struct TransposedSizes {
 }
 
 impl ConvTranspose {
-    /// Into how many groups the channels are divided.
+    /// The number of groups into which the channels are divided.
     pub(crate) fn group(&self) -> usize {
         self.group
     }
@@ -55,7 +55,8 @@ impl ConvTranspose {
     }
 }
 
-/// Every how many taps along an axis the same places are reached.
+/// The distance, in taps along an axis, between taps that reach the same places: with stride 6 and dilation 4, every third tap
+/// does.
 fn step(span: &Span) -> usize {
     let (mut a, mut b) = (span.stride, span.dilation);
     while b != 0 {
@@ -64,7 +65,7 @@ fn step(span: &Span) -> usize {
     span.stride / a
 }
 
-/// The kernel's params of one axis.
+/// The kernel's params for one axis.
 fn axis(span: &Span) -> [usize; 7] {
     [span.output, span.input, span.kernel, span.stride, span.dilation, span.begin, step(span)]
 }
@@ -126,7 +127,7 @@ impl Operator for ConvTranspose {
         let finish = |code: &mut Code, value| {
             if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) }
         };
-        // An invocation looks for its first tap along each axis, then sums.
+        // An invocation looks for its first tap along each axis, and then adds up the taps.
         let search: usize = sizes.spans.iter().map(|span| step(span).min(span.kernel)).sum();
         let limit = cx.target.max_iterations as usize;
         if search >= limit {

@@ -7,11 +7,11 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, require
 use crate::facts::Fact;
 use crate::plan::Lower;
 
-/// A window: the weights of the cosines of 0, 1 and 2 turns, with alternating signs.
+/// A window, by the weights of the cosines of 0, 1 and 2 turns, which have alternating signs.
 #[derive(Clone, Debug)]
 pub(crate) struct CosineWindow {
     weights: [f64; 3],
-    /// Whether the end continues at the beginning.
+    /// Whether the window is periodic: its end continues at its beginning.
     periodic: bool,
     dtype: DType,
 }
@@ -22,7 +22,7 @@ pub(crate) const ROWS: &[Row] = &[
     onnx("HannWindow", 17, parse, || cases("HannWindow")),
 ];
 
-/// Sizes beyond this are refused.
+/// Larger windows are refused.
 const LIMIT: i64 = 1 << 24;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
@@ -35,7 +35,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(CosineWindow { weights, periodic, dtype: output_dtype(def)? }.into())
 }
 
-/// The attribute `output_datatype` of operators that make numbers from nothing.
+/// The attribute `output_datatype` of operators that have no data input.
 pub(crate) fn output_dtype(def: &NodeDef) -> Result<DType, Why> {
     let code = def.attributes.int_or("output_datatype", 1)?;
     match i32::try_from(code).ok().and_then(DType::from_onnx) {
@@ -44,7 +44,7 @@ pub(crate) fn output_dtype(def: &NodeDef) -> Result<DType, Why> {
     }
 }
 
-/// Numbers as an array of any numeric dtype, truncated if it is an integer type.
+/// The numbers as an array of any numeric dtype; for an integer dtype they are truncated.
 pub(crate) fn numbers(dtype: DType, shape: &[usize], values: Vec<f64>) -> Array {
     match dtype.is_float() {
         true => Array::float(dtype, shape, values),

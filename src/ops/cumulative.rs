@@ -39,7 +39,7 @@ fn axis(list: &[i64], rank: usize) -> Result<usize, Why> {
     }
 }
 
-/// The tensor as (outer, length, inner).
+/// A tensor seen as (outer, length, inner): `[2, 5, 3, 4]` along axis 1 is (2, 5, 12).
 #[derive(Clone, Copy)]
 struct AxisView {
     outer: usize,
@@ -125,7 +125,8 @@ impl Cumulative {
         y
     }
 
-    /// Scans each row; in three stages (totals of parts, their scan, the parts) if rows are few or very long.
+    /// Scans each row. Where rows are few or very long, three calls do it: they compute the totals of parts, scan those, and
+    /// scan the parts.
     fn scan(&self, cx: &mut Lower, input: TensorId, output: TensorId, view: AxisView, epilogue: &Epilogue) {
         let scalar = cx.scalar(input);
         let rows = (view.outer * view.inner).max(1);

@@ -1,4 +1,4 @@
-//! DeformConv: a convolution whose taps read between elements, each where its own offset says, and weighted by a mask.
+//! DeformConv: a convolution whose taps read between elements, each at the place that its own offset says, weighted by a mask.
 //!
 //! History: 19, 22 (bfloat16).
 
@@ -18,7 +18,7 @@ use crate::plan::{Code, Lower};
 pub(crate) struct DeformConv {
     window: Window,
     group: usize,
-    /// Into how many groups input channels fall that share offsets.
+    /// The number of groups of input channels that share offsets.
     offset_groups: usize,
 }
 
@@ -32,7 +32,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(DeformConv { window: Window::parse(def)?, group: group(def)?, offset_groups }.into())
 }
 
-/// The weighted mean of the four elements around (row, column); outside there are zeros.
+/// The weighted mean of the four elements around (row, column); elements outside of the plane are zeros.
 fn sample(plane: &[f64], [height, width]: [usize; 2], row: f64, column: f64) -> f64 {
     let at = |row: f64, column: f64| {
         let inside = row >= 0.0 && column >= 0.0 && row < height as f64 && column < width as f64;
@@ -46,7 +46,7 @@ fn sample(plane: &[f64], [height, width]: [usize; 2], row: f64, column: f64) -> 
 }
 
 impl DeformConv {
-    /// The sizes of the convolution, and its two axes.
+    /// The sizes of the convolution, and the spans of its two axes.
     fn sizes(&self, x: &[usize], w: &[usize]) -> Result<(ConvSizes, [Span; 2]), Why> {
         let sizes = ConvSizes::of(&self.window, self.group, x, w)?;
         let [down, right] = sizes.spans[..] else {

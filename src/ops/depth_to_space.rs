@@ -1,4 +1,4 @@
-//! DepthToSpace and SpaceToDepth: channels into blocks of pixels, and back. One transposition of six axes.
+//! DepthToSpace and SpaceToDepth: channels become blocks of pixels, and back. Both are one transposition of six axes.
 //!
 //! History: DepthToSpace 1, 11 (mode), 13, 28; SpaceToDepth 1, 13, 28 (mode).
 
@@ -12,9 +12,9 @@ use crate::plan::Lower;
 #[derive(Clone, Debug)]
 pub(crate) struct DepthToSpace {
     block: usize,
-    /// CRD: the channel counts slower than the place in the block.
+    /// Whether the mode is CRD: a channel's number then counts slower than the place in the block.
     channel_first: bool,
-    /// SpaceToDepth.
+    /// Whether this is SpaceToDepth.
     inverse: bool,
 }
 
@@ -37,7 +37,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(DepthToSpace { block, channel_first, inverse: def.op_type == "SpaceToDepth" }.into())
 }
 
-/// The six axes of the input, and in which order the result has them.
+/// The six axes of the input, and the order in which the result has them.
 struct Blocks {
     axes: [usize; 6],
     perm: [usize; 6],

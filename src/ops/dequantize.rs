@@ -1,4 +1,4 @@
-//! DequantizeLinear: small numbers less a zero point, times a scale.
+//! DequantizeLinear: subtracts a zero point from small numbers, and multiplies by a scale.
 //!
 //! History: 10 (one scale), 13 (a scale for each index of an axis), 19 (float16, float8), 21 (blocks, 16- and 4-bit types),
 //! 23 (`output_dtype`), 24, 25 (2-bit types), 28.
@@ -10,7 +10,7 @@ use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::plan::Pairing;
 
-/// What the node's attributes say; a missing zero point is 0.
+/// The attributes. A missing zero point is 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Dequantize {
     granularity: Granularity,
@@ -67,7 +67,7 @@ impl Operator for Dequantize {
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
         let (x, scale) = (required(inputs, 0).ok()?, required(inputs, 1).ok()?);
         Scalar::of(out).filter(|&scalar| scalar == Scalar::F32)?;
-        // Integers subtract exactly in 32 bits; float8 and float4 have fractions.
+        // Integers are subtracted exactly in 32 bits; float8 and float4 have fractions.
         let exact = if e.scalar(x) == Scalar::F32 { Scalar::F32 } else { Scalar::I32 };
         let mut value = e.convert(x, exact);
         if let Some(zero) = optional(inputs, 2) {

@@ -20,7 +20,7 @@ fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(Det.into())
 }
 
-/// How many matrices there are, and their size.
+/// The number of matrices, and their size.
 fn sizes(shape: &[usize]) -> Result<(usize, usize), Why> {
     match shape {
         [batch @ .., rows, columns] if rows == columns => Ok((batch.iter().product(), *rows)),
@@ -28,7 +28,7 @@ fn sizes(shape: &[usize]) -> Result<(usize, usize), Why> {
     }
 }
 
-/// The determinant by elimination with the greatest pivot of each column.
+/// The determinant by elimination, with the greatest element of each column as the pivot.
 fn determinant(mut m: Vec<f64>, n: usize) -> f64 {
     let mut det = 1.0;
     for i in 0..n {
@@ -51,7 +51,7 @@ fn determinant(mut m: Vec<f64>, n: usize) -> f64 {
     det
 }
 
-/// For each dispatch, the columns that it eliminates: as many as keep an invocation within `limit` iterations.
+/// For each dispatch, the columns that it eliminates: the most that keep an invocation within `limit` iterations.
 fn parts(n: usize, limit: usize) -> Result<Vec<(usize, usize)>, Why> {
     let cost = |i: usize| (n - i) * (n - i) + 2 * (n - i) + 1;
     if n > 0 && cost(0) > limit {
@@ -101,7 +101,7 @@ impl Operator for Det {
             cx.fill(y, 1f32.to_bits());
             return Ok(());
         }
-        // The factors so far are not rounded.
+        // The product of the pivots so far is not rounded between calls.
         let y = cx.temporary(Scalar::F32, &[count]);
         let matrices = cx.temporary(Scalar::F32, &[count * n * n]);
         let dims = &[(count * n * n, 1)];
@@ -128,7 +128,7 @@ fn cases() -> Vec<Case> {
         new("batch", &[3, 2, 5, 5]),
         new("1x1", &[4, 1, 1]),
         new("many", &[200, 4, 4]),
-        // Products of eighty pivots: what rounding does to each adds up.
+        // The product of eighty pivots: the rounding errors of all add up.
         new("large", &[1, 80, 80]).tolerance(Tolerance { relative: 1e-3, absolute: 1e-4 }),
         given("empty_matrices", &[3, 0, 0], &[]),
         given("no_matrices", &[0, 3, 3], &[]),

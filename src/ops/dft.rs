@@ -31,16 +31,16 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(op.into())
 }
 
-/// Sizes of a transform.
+/// The sizes of a transform.
 struct TransformGeometry {
     outer: usize,
     inner: usize,
-    /// Input elements that count, and those that the axis has.
+    /// The number of input elements that the transform reads, and the number that the axis has.
     used: usize,
     size: usize,
     /// The transform's period.
     length: usize,
-    /// Output elements along the axis.
+    /// The number of output elements along the axis.
     bins: usize,
     complex: bool,
     shape: Vec<usize>,
@@ -169,7 +169,7 @@ impl Operator for Dft {
     }
 }
 
-/// The frames of input 0 that are transformed, as [`PassSizes`] has them.
+/// The frames of input 0 that are transformed; the fields are those of [`PassSizes`].
 pub(crate) struct SignalFrames {
     pub(crate) outer: usize,
     pub(crate) inner: usize,
@@ -181,7 +181,7 @@ pub(crate) struct SignalFrames {
     pub(crate) step: usize,
 }
 
-/// Emits the transform of input 0, each frame weighted by the input `weights`.
+/// Emits the transform of each frame of input 0, multiplied element by element with the input `weights`, if there is one.
 pub(crate) fn transform(
     cx: &mut Lower,
     signal: Signal,
@@ -264,7 +264,7 @@ fn cases() -> Vec<Case> {
         new("axis", &[3, 4, 5, 2]).absent().input(scalar(0)),
         new("negative axis", &[3, 4, 5, 1]).absent().input(scalar(-3)),
         new("opset 17", &[2, 6, 3, 1]).opset(17).int("axis", 1),
-        // Errors grow with the logarithm of the length, and here with sums of up to 300 terms.
+        // Errors grow with the logarithm of the length, and here also with sums of up to 300 terms.
         new("long", &[1, 300, 1]).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 }),
         new("power of two", &[2, 1024, 1])
             .int("onesided", 1)

@@ -1,4 +1,4 @@
-//! Dropout as inference has it: the input itself, and a mask that is true everywhere.
+//! Dropout as in inference: the output is the input, and the mask is true everywhere.
 //!
 //! History: 1 and 6 (is_test), 7 (inference only), 10 (bool mask), 12 (ratio and training_mode are inputs), 13, 22.
 
@@ -12,9 +12,9 @@ use crate::plan::Lower;
 /// Dropout that drops nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Dropout {
-    /// Whether the node has a `training_mode` input, which must then turn out false, or the ratio 0.
+    /// Whether the node has a `training_mode` input, which must be false, unless the ratio is 0.
     may_train: bool,
-    /// Whether the mask has the input's type, as it had before it was bool.
+    /// Whether the mask has the input's type, as it had before opset 10.
     old_mask: bool,
 }
 

@@ -1,4 +1,4 @@
-//! DynamicQuantizeLinear: a tensor in uint8 with the scale and zero point that its own extremes give.
+//! DynamicQuantizeLinear: a tensor in uint8, with the scale and the zero point that follow from its extremes.
 //!
 //! History: 11.
 
@@ -87,12 +87,12 @@ impl Operator for DynamicQuantize {
     }
 }
 
-/// Output `i`, or a tensor in its place if nobody wants it.
+/// The tensor of output `i`, or a temporary if nothing reads that output.
 fn output(cx: &mut Lower, i: usize, scalar: Scalar) -> Result<TensorId, Why> {
     if cx.optional_out(i).is_some() { cx.output(i) } else { Ok(cx.temporary(scalar, &[])) }
 }
 
-/// The scale, of the greatest and the least number.
+/// The scale, from the greatest and the least number.
 fn scale_of(e: &mut Builder) -> Reg {
     let (high, low) = (value(e, 0, Scalar::F32), value(e, 1, Scalar::F32));
     let (span, one, steps) = (e.sub(high, low), e.f32(1.0), e.f32(255.0));

@@ -1,4 +1,4 @@
-//! Einsum: sums of products by labelled axes (`bij,bjk->bik`), with diagonals, broadcasting and an ellipsis.
+//! Einsum: sums of products over labelled axes (`bij,bjk->bik`), with diagonals, broadcasting and an ellipsis.
 //!
 //! History: 12, 28 (bfloat16).
 
@@ -14,11 +14,11 @@ use crate::kernels::contract::{Contract, groups};
 use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
 
-/// The equation. Labels are letters, and [`ELLIPSIS`] for the axes that an ellipsis stands for.
+/// The equation. A label is a letter, or [`ELLIPSIS`] for the axes that an ellipsis stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Einsum {
     terms: Vec<Vec<char>>,
-    /// `None`: the labels that occur once, in ASCII order, after the ellipsis.
+    /// `None`: the ellipsis, and then the labels that occur once, in ASCII order.
     output: Option<Vec<char>>,
 }
 
@@ -55,14 +55,14 @@ fn term(text: &str) -> Result<Vec<char>, Why> {
     Ok(labels)
 }
 
-/// An axis of the whole computation: a letter, or the ellipsis' axis that is so many from the right.
+/// An axis of the whole computation: a letter, or an axis of the ellipsis, counted from the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
     Letter(char),
     Ellipsis(usize),
 }
 
-/// The labels of a term for a tensor of `rank`.
+/// The labels of a term, for a tensor of rank `rank`.
 fn spelled(term: &[char], rank: usize) -> Result<Vec<Label>, Why> {
     let letters = term.iter().filter(|&&c| c != ELLIPSIS).count();
     let Some(hidden) = rank.checked_sub(letters) else { refuse!("{letters} labels stand for {rank} axes") };
@@ -80,16 +80,17 @@ fn spelled(term: &[char], rank: usize) -> Result<Vec<Label>, Why> {
     Ok(labels)
 }
 
-/// The loops of an einsum.
+/// The loops of an einsum. `bij,bjk->bik` has the outer axes `b`, `i`, `k` and the inner axis `j`.
 #[derive(Clone, Debug)]
 struct Loops {
     /// The axes of the result, outermost first.
     outer: Vec<LoopAxis>,
-    /// The axes that are summed over.
+    /// The axes over which products are summed.
     inner: Vec<LoopAxis>,
 }
 
-/// One axis, with the step that it makes in each operand.
+/// One axis, with the step that it makes in each operand: `j` of `ij,jk->ik` makes a step of 1 in the first operand, and of
+/// the number of columns in the second.
 #[derive(Clone, Debug, PartialEq)]
 struct LoopAxis {
     label: Label,
@@ -161,7 +162,7 @@ impl Einsum {
     }
 }
 
-/// The offsets in each operand of element `index` of the axes' loops.
+/// The offset in each operand of the element with number `index` in the loops of `axes`.
 fn offsets(axes: &[LoopAxis], index: usize, operands: usize) -> Vec<usize> {
     let sizes: Vec<usize> = axes.iter().map(|axis| axis.size).collect();
     let at = unravel(index, &sizes);
@@ -223,7 +224,7 @@ impl Operator for Einsum {
         };
         let mut loops = self.loops(&shapes)?;
         let mut sources: Vec<Source> = (0..shapes.len()).map(Source::Input).collect();
-        // Operands are multiplied two at a time; the first two give way to their product.
+        // Operands are multiplied two at a time, and the product takes the place of the two.
         while sources.len() > 2 {
             let pair = loops.first_two();
             let product = cx.temporary(scalar, &pair.shape());
@@ -240,7 +241,7 @@ impl Loops {
         self.outer.iter().chain(&self.inner)
     }
 
-    /// The product of the first two operands, summed over the axes that nothing else needs.
+    /// The loops of the product of the first two operands, summed over the axes that nothing else needs.
     fn first_two(&self) -> Loops {
         let two = |axis: &LoopAxis| LoopAxis { steps: axis.steps[..2].to_vec(), ..axis.clone() };
         let used = |axis: &&LoopAxis| axis.steps[..2].iter().any(|&step| step != 0);
@@ -252,7 +253,7 @@ impl Loops {
         }
     }
 
-    /// Puts one operand, the result of `pair`, in the place of the first two.
+    /// Replaces the first two operands by one, the result of `pair`.
     fn replace_two(&mut self, pair: &Loops) {
         self.inner.retain(|axis| !pair.inner.iter().any(|summed| summed.label == axis.label));
         let strides = dense(&pair.shape());
@@ -281,7 +282,7 @@ impl Loops {
         loops.product(cx, scalar, sources, sink)
     }
 
-    /// Sums `operand` over the axes that it alone has, before it is multiplied.
+    /// Sums `operand` over the axes that no other operand has, before it is multiplied.
     fn sum_alone(
         &mut self,
         cx: &mut Lower,
@@ -311,7 +312,7 @@ impl Loops {
         Ok(())
     }
 
-    /// Two operands of which each has all axes that are summed over, as a batch of matrix products.
+    /// The product of two operands that both have every axis that is summed over, as a batch of matrix products.
     fn product<'a>(
         &self,
         cx: &mut Lower<'a>,
@@ -325,7 +326,7 @@ impl Loops {
         };
         let (mut batch, mut rows, mut columns) = (has(true, true), has(true, false), has(false, true));
         let mut inner: Vec<LoopAxis> = self.inner.iter().filter(|axis| axis.size != 1).cloned().collect();
-        // The right operand's own axes may come first.
+        // The axes that only the right operand has may come first in the result.
         let order: Vec<Label> =
             self.outer.iter().filter(|axis| axis.size != 1).map(|axis| axis.label).collect();
         let swapped: Vec<Label> =
@@ -366,7 +367,7 @@ impl Loops {
         if straight == order {
             return product.lower(cx, scalar, sink);
         }
-        // The product in its own order, and then a copy into the order that is wanted.
+        // The product in its own order, which a copy then brings into the order of the result.
         let natural: Vec<LoopAxis> = [batch, rows, columns].concat();
         let shape: Vec<usize> = natural.iter().map(|axis| axis.size).collect();
         let to = cx.temporary(scalar, &shape);
@@ -380,7 +381,7 @@ impl Loops {
         copy.contract(cx, scalar, &[Source::Tensor(to)], sink)
     }
 
-    /// The kernel that follows any loops.
+    /// The kernel that walks through any loops.
     fn contract<'a>(
         &self,
         cx: &mut Lower<'a>,
@@ -419,14 +420,14 @@ impl Loops {
     }
 }
 
-/// The one step with which `operand` walks through all of `axes`, if there is one.
+/// The step with which `operand` walks through all of `axes`, if one step is enough.
 fn step(axes: &[LoopAxis], operand: usize) -> Option<usize> {
     let merged: Vec<&LoopAxis> = axes.iter().filter(|axis| axis.size != 1).collect();
     let follows = |pair: &[&LoopAxis]| pair[0].steps[operand] == pair[1].steps[operand] * pair[1].size;
     merged.windows(2).all(follows).then(|| merged.last().map_or(1, |axis| axis.steps[operand]))
 }
 
-/// Axes without those of size 1, neighbours made one where all operands allow it.
+/// The axes without those of size 1, with neighbours merged where all operands allow it.
 fn merged(axes: &[LoopAxis]) -> Vec<LoopAxis> {
     let mut merged: Vec<LoopAxis> = Vec::new();
     for axis in axes.iter().filter(|axis| axis.size != 1) {

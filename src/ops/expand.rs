@@ -1,4 +1,4 @@
-//! Expand: broadcasts a tensor to a shape. Fuses into what reads it, so nothing is written twice.
+//! Expand: broadcasts a tensor to a shape. It fuses into the kernels that read it, so no element is written twice.
 //!
 //! History: 8, 13; the later version only adds types.
 
@@ -17,7 +17,7 @@ pub(crate) struct Expand;
 
 pub(crate) const ROWS: &[Row] = &[onnx("Expand", 8, |_| Ok(Op::from(Expand)), cases)];
 
-/// A list of dimensions, none of them negative.
+/// A list of dimensions; a negative one is refused.
 pub(crate) fn dims(list: &[i64]) -> Result<Vec<usize>, Why> {
     let dim = |&d: &i64| {
         usize::try_from(d).map_err(|_| Why(format!("the shape {list:?} has a negative dimension")))

@@ -8,7 +8,7 @@ use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
 
-/// A matrix of zeros, and ones `k` to the right of the diagonal.
+/// A matrix of zeros, with ones on the diagonal that lies `k` places to the right of the main one.
 #[derive(Clone, Debug)]
 pub(crate) struct EyeLike {
     dtype: Option<DType>,

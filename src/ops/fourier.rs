@@ -1,8 +1,9 @@
-//! Roots of unity for the Fourier transforms, exact at every quarter turn: sums that cancel in theory cancel in numbers.
+//! Roots of unity for Fourier transforms. They are exact at every quarter turn, so that sums that cancel in theory cancel in
+//! numbers.
 
-/// The cosine and sine of `k / n` turns.
+/// The cosine and the sine of `k / n` turns.
 pub(crate) fn root(k: usize, n: usize) -> (f64, f64) {
-    // In units of an eighth of 1 / n turns, folded into the first eighth of the circle.
+    // The angle in units of 1 / 8n turns, folded into the first eighth of the circle.
     let mut a = 8 * (k % n) as u64;
     let n = n as u64;
     let (below, left) = (a > 4 * n, (a > 2 * n) && (a < 6 * n));

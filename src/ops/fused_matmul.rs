@@ -1,6 +1,6 @@
-//! com.microsoft.FusedMatMul: `alpha * A' * B'`, batched and broadcast as MatMul is. A' and B' are the operands with their
-//! last two axes exchanged where `transA` and `transB` say so; `transBatchA` and `transBatchB` first move the first axis
-//! behind the batch, in front of the last.
+//! com.microsoft.FusedMatMul: `alpha * A' * B'`, batched and broadcast like MatMul. A' and B' are the operands with their last
+//! two axes exchanged, if `transA` and `transB` are set. `transBatchA` and `transBatchB` first move the first axis behind the
+//! other batch axes, in front of the last axis.
 //!
 //! History: com.microsoft 1.
 
@@ -23,7 +23,7 @@ pub(crate) struct FusedMatMul {
     b: Turn,
 }
 
-/// What is done to an operand of two axes or more.
+/// How an operand of at least two axes is transposed.
 #[derive(Clone, Debug)]
 struct Turn {
     transpose: bool,
@@ -49,12 +49,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     .into())
 }
 
-/// An operand as the product reads it: sizes and strides of the batch, then of the rows and columns.
+/// An operand as the product reads it: (size, stride) of each batch axis, then of the rows and of the columns.
 #[derive(Debug)]
 struct MatrixView(Vec<(usize, usize)>);
 
 impl MatrixView {
-    /// A vector is a row on the left and a column on the right, and turned in neither case.
+    /// A vector is a row on the left and a column on the right; it is never transposed.
     fn of(shape: &[usize], turn: &Turn, left: bool) -> Result<MatrixView, Why> {
         let mut dims: Vec<(usize, usize)> = shape.iter().copied().zip(strides(shape)).collect();
         match dims.len() {
@@ -85,7 +85,7 @@ impl MatrixView {
         self.0[self.0.len() - 1]
     }
 
-    /// The stride along dimension `d` of a result's `rank` batch dimensions.
+    /// The stride along dimension `d` of the result's `rank` batch dimensions.
     fn batch_stride(&self, d: usize, rank: usize) -> usize {
         let own = (d + self.batch().len()).checked_sub(rank).map(|own| self.0[own]);
         own.filter(|dim| dim.0 != 1).map_or(0, |dim| dim.1)
@@ -98,7 +98,7 @@ impl MatrixView {
     }
 }
 
-/// The operands, the batch dimensions of the result, and its shape.
+/// Both operands, the batch dimensions of the result, and its shape.
 struct FusedShapes {
     a: MatrixView,
     b: MatrixView,
@@ -168,7 +168,7 @@ impl Operator for FusedMatMul {
             b: right.batch_stride(d, rank),
         });
         let matrix = |i: usize, view: &MatrixView| {
-            // A stride that is never taken is that of a dense matrix.
+            // A stride that no step takes is set to that of a dense matrix.
             let ((rows, row), (columns, column)) = (view.rows(), view.columns());
             let row = if rows == 1 { columns } else { row };
             Matrix { source: Source::Input(i), row, column: if columns == 1 { 1 } else { column } }

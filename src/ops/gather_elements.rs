@@ -1,4 +1,4 @@
-//! GatherElements: every element of the result has an index of its own along one axis.
+//! GatherElements: every element of the result has its own index along one axis.
 //!
 //! History: 11, 13.
 
@@ -22,7 +22,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(GatherElements { axis: def.attributes.int_or("axis", 0)? }.into())
 }
 
-/// The axis of data and indices that have one shape, but for the axis and for indices that may be fewer.
+/// The axis. Data and indices must have the same rank, and indices may not be larger along the other axes.
 pub(crate) fn checked_axis(axis: i64, data: &[usize], places: &[usize]) -> Result<usize, Why> {
     let axis = axes::axis(axis, data.len())?;
     let fits = |d: usize| d == axis || places[d] <= data[d];
@@ -32,8 +32,8 @@ pub(crate) fn checked_axis(axis: i64, data: &[usize], places: &[usize]) -> Resul
     Ok(axis)
 }
 
-/// (size, stride) of the elements that indices of shape `places` name in `data`, neighbours merged, with the place of
-/// the axis among them.
+/// (size, stride) of the elements in `data` that indices of shape `places` name, with neighbours merged, and the number of the
+/// axis among these dimensions.
 pub(crate) fn dims(data: &[usize], places: &[usize], axis: usize) -> (strided::Dims, usize) {
     let all: Vec<(usize, i64)> =
         places.iter().zip(strides(data)).map(|(&size, stride)| (size, stride as i64)).collect();

@@ -1,4 +1,4 @@
-//! GatherND: slices that tuples of indices name.
+//! GatherND: slices at the places that tuples of indices name.
 //!
 //! History: 11, 12 (batch_dims), 13.
 
@@ -8,7 +8,7 @@ use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Lower, Outside};
 
-/// GatherND with `batch_dims` leading axes in common.
+/// GatherND whose data and indices share `batch_dims` leading axes.
 #[derive(Clone, Debug)]
 pub(crate) struct GatherNd {
     batch_dims: usize,
@@ -23,12 +23,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     }
 }
 
-/// Sizes of the axes that the tuples index, and what the tuples and the data have behind the batch.
+/// The sizes of the axes that the tuples index; the number of tuples, and the elements of a slice.
 struct TupleGeometry {
     indexed: Vec<usize>,
-    /// Tuples per batch.
+    /// Tuples for each batch.
     entries: usize,
-    /// Elements that a tuple names.
+    /// Elements of the slice that a tuple names.
     inner: usize,
     shape: Vec<usize>,
 }

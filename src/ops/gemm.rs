@@ -35,12 +35,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Gemm {
-    /// Whether the right operand is transposed, if the result is the plain product plus C.
+    /// Whether the right operand is transposed; `None` if the result is not the plain product plus C.
     pub(crate) fn weights_transposed(&self) -> Option<bool> {
         (self.alpha == 1.0 && self.beta == 1.0).then_some(self.transpose_b)
     }
 
-    /// (m, k, n) of operands of these shapes.
+    /// (m, k, n) for operands of these shapes.
     fn sizes(&self, a: &[usize], b: &[usize]) -> Result<(usize, usize, usize), Why> {
         let (&[a0, a1], &[b0, b1]) = (a, b) else { refuse!("the operands are not matrices") };
         let (m, k) = if self.transpose_a { (a1, a0) } else { (a0, a1) };

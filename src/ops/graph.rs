@@ -1,4 +1,4 @@
-//! The graph whose operations are operators: what the rooms above `ops` call a graph.
+//! The graph whose operations are operators. The rooms above `ops` mean this one when they say graph.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ impl Node {
     ) -> Result<Node, Why> {
         let op = {
             let (domain, op_type) = op_type.rsplit_once('.').unwrap_or(("", &op_type));
-            // A subgraph's captures are the last inputs, and no concern of the parser.
+            // The captures of subgraphs are the last inputs; the parser does not see them.
             let captures = attributes.0.values().map(|attr| match attr {
                 Attr::Graph(graph) => graph.captures.len(),
                 _ => 0,
@@ -40,13 +40,13 @@ impl Node {
         Ok(Node { name, op_type, opset, attributes, op, inputs, outputs })
     }
 
-    /// The inputs whose data the device reads, by input number; `None` for the others.
+    /// For each input, its value if the device reads its data, else `None`.
     pub(crate) fn data_inputs(&self) -> impl Iterator<Item = Option<ValueId>> {
         let operator = self.op.operator();
         self.inputs.iter().enumerate().map(move |(i, input)| input.filter(|_| operator.reads_data(i)))
     }
 
-    /// The same operator, with these attributes besides the others.
+    /// Parses the operator again, with these attributes besides the others.
     pub(crate) fn set_attributes<const N: usize>(&mut self, new: [(&str, Attr); N]) -> Result<()> {
         let mut attributes = self.attributes.clone();
         attributes.0.extend(new.map(|(name, attr)| (name.to_string(), attr)));
@@ -59,7 +59,7 @@ impl Node {
 }
 
 impl Graph {
-    /// Gives a node a first output, if its operator does not do without one.
+    /// Gives the node a first output, unless its operator works without one.
     pub(crate) fn complete(&mut self, node: &mut Node) {
         if let Some(first @ None) = node.outputs.first_mut()
             && !node.op.operator().first_output_is_optional()
@@ -70,7 +70,7 @@ impl Graph {
     }
 }
 
-/// What a graph's text says of an operation besides its attributes.
+/// What a graph's text tells of an operation, besides its attributes.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -85,7 +85,7 @@ mod tests {
     use super::super::case::graph_of_case;
     use crate::internals::cases::all_cases;
 
-    /// Text with an address in it would differ from run to run.
+    /// A text with an address in it would differ from run to run.
     #[test]
     fn no_operator_prints_an_address() {
         for case in all_cases() {

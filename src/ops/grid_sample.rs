@@ -1,4 +1,4 @@
-//! GridSample: samples an image of any number of spatial axes at places that a grid gives.
+//! GridSample: samples an image of any number of spatial axes at the coordinates of a grid.
 //!
 //! History: 16 (two spatial axes; bilinear, bicubic), 20 (any number; linear, cubic), 22.
 
@@ -51,12 +51,12 @@ fn shape(x: &[usize], grid: &[usize]) -> Result<Vec<usize>, Why> {
 }
 
 impl GridSample {
-    /// The least and greatest coordinate that lie on an axis of `size`.
+    /// The least and the greatest coordinate on an axis of `size`.
     fn borders(&self, size: f64) -> (f64, f64) {
         if self.align_corners { (0.0, size - 1.0) } else { (-0.5, size - 0.5) }
     }
 
-    /// Where grid value `n` lies on an axis of `size`, in elements.
+    /// The coordinate, in elements, of grid value `n` on an axis of `size`.
     fn place(&self, n: f64, size: f64) -> f64 {
         let x = match self.align_corners {
             true => (n + 1.0) / 2.0 * (size - 1.0),
@@ -72,7 +72,7 @@ impl GridSample {
         }
     }
 
-    /// The element at whole coordinate `i` of an axis; `None` where zeros are.
+    /// The element at whole coordinate `i` of an axis; `None` where the padding is zero.
     fn element(&self, i: f64, size: f64) -> Option<usize> {
         let (low, high) = self.borders(size);
         let i = match self.padding {
@@ -83,7 +83,7 @@ impl GridSample {
         Some(i.clamp(0.0, size - 1.0) as usize)
     }
 
-    /// The elements of an axis that make coordinate `x`, with their weights.
+    /// The elements of an axis that make the value at coordinate `x`, with their weights.
     fn taps(&self, x: f64, size: f64) -> Vec<(Option<usize>, f64)> {
         let (first, count, weight): (f64, usize, fn(f64) -> f64) = match self.mode {
             Interpolation::Nearest => return vec![(self.element(x, size), 1.0)],
@@ -98,7 +98,7 @@ impl GridSample {
     }
 }
 
-/// `x` reflected at the borders until it lies between them.
+/// `x`, reflected at the borders until it lies between them.
 fn reflect(x: f64, low: f64, high: f64) -> f64 {
     let range = high - low;
     let beyond = if x < low { low - x } else { x - high };

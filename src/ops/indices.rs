@@ -1,10 +1,10 @@
-//! Indices into a tensor: those below zero count from the back, and the reference refuses those that are out of range.
+//! Indices into a tensor: a negative index counts from the end, and the reference refuses an index that is out of range.
 
 use super::{DType, Why, refuse};
 use crate::array::Numbers;
 use crate::facts::Fact;
 
-/// `index` into an axis of `size`.
+/// `index` on an axis of `size`, from the start.
 pub(crate) fn wrap(index: i128, size: usize) -> Result<usize, Why> {
     let at = if index < 0 { index + size as i128 } else { index };
     match usize::try_from(at) {
@@ -13,13 +13,13 @@ pub(crate) fn wrap(index: i128, size: usize) -> Result<usize, Why> {
     }
 }
 
-/// The element that a tuple of indices names, in a tensor of as many axes of `sizes`.
+/// The number of the element that a tuple of indices names, in a tensor whose axes have these sizes.
 pub(crate) fn tuple(indices: &[i128], sizes: &[usize]) -> Result<usize, Why> {
     indices.iter().zip(sizes).try_fold(0, |at, (&index, &size)| Ok(at * size + wrap(index, size)?))
 }
 
-/// Refuses those of a tensor's indices that are outside, as far as they are known while planning. `axes` are the sizes of the
-/// axes that the elements of a tuple name, in turn: of none without elements is any index.
+/// Refuses a tensor's indices that are out of range, if planning knows them. `axes` are the sizes of the axes that the
+/// elements of a tuple name, in order. On an axis of size 0, every index is out of range.
 pub(crate) fn check(indices: &Fact, axes: &[usize]) -> Result<(), Why> {
     let known = indices.value.as_ref().map(|known| &known.array.data);
     match known {

@@ -1,4 +1,4 @@
-//! IsInf: where a float is infinite, of either sign or of one.
+//! IsInf: where a float is infinite, of either sign or of one sign.
 //!
 //! History: 10, 20 (more types).
 
@@ -7,7 +7,7 @@ use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, r
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 
-/// Which infinities count.
+/// The signs whose infinity counts.
 #[derive(Clone, Debug)]
 pub(crate) struct IsInf {
     negative: bool,

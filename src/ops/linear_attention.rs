@@ -9,12 +9,12 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::linear_attention::{self, LinearAttentionParams};
 use crate::plan::Lower;
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearAttention {
-    /// The state decays, by a factor given for each step.
+    /// Whether the state decays, by a factor for each step.
     gated: bool,
-    /// What the state knows already is not written again.
+    /// Whether only that is written to the state which the state does not return for the key already (the delta rule).
     delta: bool,
     q_heads: usize,
     kv_heads: usize,
@@ -175,7 +175,7 @@ impl Operator for LinearAttention {
                 tensors.push(cx.input(i)?);
             }
         }
-        // It is not rounded between the steps.
+        // The state is not rounded between the steps.
         let state = cx.temporary(Scalar::F32, &Self::state(&p));
         tensors.extend([state, cx.output(0)?]);
         let kernel = linear_attention::LinearAttention {

@@ -1,6 +1,6 @@
-//! NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss: what the labelled class of each sample costs.
+//! NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss: the loss of each sample, for its labelled class.
 //!
-//! History: both 12, 13 (bfloat16; shapes said more exactly).
+//! History: both 12, 13 (bfloat16; shapes specified more exactly).
 
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, plain, position, value};
@@ -14,7 +14,7 @@ use crate::plan::{Lower, TensorId};
 /// One of the losses.
 #[derive(Clone, Debug)]
 pub(crate) struct Loss {
-    /// Whether the input is scores, whose logarithms of softmax are the second output.
+    /// Whether the input holds scores: output 1 is then the logarithm of their softmax.
     softmax: bool,
     reduction: LossReduction,
     ignored: Option<i64>,
@@ -43,7 +43,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Loss { softmax: def.op_type == "SoftmaxCrossEntropyLoss", reduction, ignored }.into())
 }
 
-/// The shape with 1 for the classes.
+/// The shape with size 1 on the axis of classes.
 fn samples(shape: &[usize]) -> Vec<usize> {
     super::reduce::reduced_shape(shape, &[1], true)
 }
@@ -117,7 +117,7 @@ impl Operator for Loss {
             Some(_) => Some(rows.side(cx, 2, &by_class, Each::Element)?),
             None => None,
         };
-        // Of all classes of a sample only the labelled one counts, so a sum over the classes picks it.
+        // Only the labelled class of a sample counts, so a sum over the classes picks its value.
         let picked = |e: &mut Builder, value: Reg| {
             let (label, here) = (e.load(labels, Scalar::I32), position(e));
             let mut counts = e.two(Fn2::Equal, label, here);
@@ -179,7 +179,7 @@ impl Operator for Loss {
     }
 }
 
-/// The logarithms of the softmax over the classes: output 1, or a temporary.
+/// The logarithm of the softmax over the classes: output 1, or a temporary.
 fn log_softmax(cx: &mut Lower, scores: TensorId, x: &Fact) -> Result<TensorId, Why> {
     const F32: Scalar = Scalar::F32;
     let output = if cx.optional_out(1).is_some() { cx.output(1)? } else { cx.temporary(F32, &x.shape) };

@@ -1,4 +1,4 @@
-//! LpNormalization: each row along one axis by its L1 or L2 norm.
+//! LpNormalization: divides each row along one axis by its L1 or L2 norm.
 //!
 //! History: 1, 22 (a row of zeros stays zero).
 
@@ -12,7 +12,7 @@ use crate::kernels::expr::{Fn1, Fn2, Scalar};
 use crate::kernels::reduce::Combine;
 use crate::plan::Lower;
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct LpNormalization {
     axis: i64,
@@ -74,7 +74,7 @@ impl Operator for LpNormalization {
             },
             |e, sum| {
                 let norm = if self.squares { e.one(Fn1::Sqrt, sum) } else { sum };
-                // A row of zeros: 0 / 1.
+                // A row of zeros becomes 0 / 1.
                 let (zero, one) = (e.f32(0.0), e.f32(1.0));
                 let none = e.two(Fn2::Equal, norm, zero);
                 e.select(none, one, norm)

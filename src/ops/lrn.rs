@@ -8,7 +8,7 @@ use crate::facts::Fact;
 use crate::kernels::lrn as kernel;
 use crate::plan::Lower;
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct Lrn {
     alpha: f32,
@@ -31,7 +31,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Lrn {
-    /// Channels of the window before and after the element's own.
+    /// The number of channels of the window before, and after, the element's own.
     fn window(&self) -> (usize, usize) {
         ((self.size - 1) / 2, self.size / 2)
     }

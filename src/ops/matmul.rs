@@ -23,7 +23,7 @@ fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(MatMul.into())
 }
 
-/// How two tensors multiply: the batch dimensions of each and of the result, and the matrices' sizes.
+/// How two tensors multiply: the batch dimensions of each and of the result, and the sizes of the matrices.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shapes {
     a_batch: Shape,
@@ -32,12 +32,12 @@ pub(crate) struct Shapes {
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    /// The result's.
+    /// The shape of the result.
     pub(crate) shape: Shape,
 }
 
 impl Shapes {
-    /// A vector on the left is a row, one on the right a column, and the result loses that axis again.
+    /// A vector on the left is a row, a vector on the right a column, and the result loses the axis that was added.
     pub(crate) fn of(a: &[usize], b: &[usize]) -> Result<Shapes, Why> {
         let (Some((&k, a_outer)), Some(&b_last)) = (a.split_last(), b.last()) else {
             refuse!("a scalar has no matrix product; use Mul");
@@ -56,7 +56,7 @@ impl Shapes {
         Ok(Shapes { a_batch: a_batch.into(), b_batch: b_batch.into(), batch, m, k, n, shape })
     }
 
-    /// The reference's product of all matrices.
+    /// The reference's products of all matrices.
     pub(crate) fn eval<T: Number>(&self, a: &[T], b: &[T]) -> Vec<T> {
         let (a_size, b_size) = (self.m * self.k, self.k * self.n);
         let batches: usize = self.batch.iter().product();
@@ -68,7 +68,7 @@ impl Shapes {
         matrices.collect()
     }
 
-    /// The product on the device, of dense operands.
+    /// The product on the device, for dense operands.
     pub(crate) fn product(&self, a: Source, b: Source) -> Product {
         let batch = self.batch.iter().enumerate().map(|(d, &size)| Batch {
             size,
@@ -85,14 +85,14 @@ impl Shapes {
         }
     }
 
-    /// The stride of batch dimension `d` in a dense operand with batch dimensions of these sizes.
+    /// The stride of batch dimension `d` of the result in a dense operand with the batch dimensions `own`.
     fn batch_stride(&self, own: &[usize], matrix: usize, d: usize) -> usize {
         let own_d = (d + own.len()).checked_sub(self.batch.len());
         let inner = |d: usize| own[d + 1..].iter().product::<usize>() * matrix;
         own_d.filter(|&d| own[d] != 1).map_or(0, inner)
     }
 
-    /// The product of the operator's inputs as they lie, where the kernels take that.
+    /// The product of the operator's inputs where they lie, if the kernels can read them there.
     fn of_inputs(&self, cx: &mut Lower) -> Result<Product, Why> {
         let (a, b) = (self.operand(cx, 0)?, self.operand(cx, 1)?);
         let mut batch = Vec::new();
@@ -110,7 +110,7 @@ impl Shapes {
         let (batch, rows, columns) =
             if i == 0 { (&self.a_batch, self.m, self.k) } else { (&self.b_batch, self.k, self.n) };
         let shape = [&batch[..], &[rows, columns]].concat();
-        // A stride that is never taken is that of a dense matrix.
+        // A stride that no step takes is set to that of a dense matrix.
         let single = |pieces: &[(usize, usize)], dense: usize| match *pieces {
             [] => Some(dense),
             [(_, stride)] => Some(stride),
@@ -139,21 +139,21 @@ impl Shapes {
         })
     }
 
-    /// Of batch dimension `d` of the result, what an operand with batch dimensions of the sizes `own` does.
+    /// The pieces that batch dimension `d` of the result has in an operand with batch dimensions of the sizes `own`.
     fn pieces(&self, operand: &MatrixOperand, own: &[usize], d: usize, size: usize) -> Vec<(usize, usize)> {
         let own_d = (d + own.len()).checked_sub(self.batch.len()).filter(|&d| own[d] != 1);
         own_d.map_or(vec![(size, 0)], |d| operand.batch[d].clone())
     }
 }
 
-/// An operand as it lies.
+/// An operand where it lies.
 struct MatrixOperand {
     matrix: Matrix,
-    /// Size and stride of each of its batch dimensions, in pieces where one stride is not enough.
+    /// For each of its batch dimensions, (size, stride) of the pieces: several where one stride is not enough.
     batch: Vec<Vec<(usize, usize)>>,
 }
 
-/// The pieces of one dimension in two operands, cut so that they have the same sizes; `None` if they cannot be.
+/// The pieces of one dimension in two operands, cut so that both have the same sizes; `None` if they cannot be cut so.
 fn together(a: &[(usize, usize)], b: &[(usize, usize)]) -> Option<Vec<Batch>> {
     let (mut a, mut b) = (a.to_vec(), b.to_vec());
     let mut dims = Vec::new();
@@ -247,7 +247,7 @@ fn cases() -> Vec<Case> {
         constant("constant_row", &[1, 100], &[100, 50]),
         new("constant_left").constant(case::random(&[20, 36])).input(case::random(&[36, 72])),
         new("constant_left_odd").constant(case::random(&[70, 35])).input(case::random(&[2, 35, 71])),
-        // Around the edges of the tiles of GPUs.
+        // Just above and below the sizes of GPUs' tiles.
         float("tile", &[64, 48], &[48, 64]),
         float("below_tile", &[63, 47], &[47, 63]),
         float("beyond_tile", &[65, 49], &[49, 65]),

@@ -1,4 +1,4 @@
-//! MatMulInteger: the product of 8-bit matrices less their zero points, in 32 bits.
+//! MatMulInteger: the product of 8-bit matrices, from which zero points are subtracted, in 32 bits.
 //!
 //! History: 10.
 

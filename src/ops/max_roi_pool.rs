@@ -1,4 +1,4 @@
-//! MaxRoiPool: the maxima of regions of images, a region divided into bins of whole elements.
+//! MaxRoiPool: the maxima of regions of images; a region is divided into bins of whole elements.
 //!
 //! History: 1, 22.
 
@@ -30,7 +30,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     }
 }
 
-/// The elements `first..last` of an axis of `size` that belong to bin `at`.
+/// The elements of an axis of `size` that belong to bin `at`.
 fn bin((from, to): (f64, f64), at: usize, bins: usize, size: usize) -> std::ops::Range<usize> {
     let (start, end) = (from.round(), to.round());
     let length = (end - start + 1.0).max(1.0);

@@ -1,7 +1,7 @@
-//! MaxUnpool: puts the elements that a MaxPool kept back to their places, with zeros between.
+//! MaxUnpool: puts the elements that a MaxPool kept back in their places, with zeros between them.
 //!
 //! History: 9, 11, 22. The indices count the elements of the shape that follows from the window; a larger output is filled
-//! up with zeros at the end of its axes.
+//! with zeros at the end of its axes.
 
 use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
@@ -33,7 +33,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl MaxUnpool {
-    /// The shape that the indices count, and the output's.
+    /// The shape that the indices refer to, and the output's.
     fn shapes(
         &self,
         x: &[usize],

@@ -16,7 +16,7 @@ pub(crate) struct MelWeightMatrix {
 
 pub(crate) const ROWS: &[Row] = &[onnx("MelWeightMatrix", 17, parse, cases)];
 
-/// Elements of the matrix beyond this are refused.
+/// Larger matrices are refused.
 const LIMIT: f64 = 16e6;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
@@ -49,7 +49,7 @@ impl MelWeightMatrix {
         let [rows, bins] = shape(operands);
         let mel = |hertz: f64| 2595.0 * (hertz / 700.0).ln_1p() / std::f64::consts::LN_10;
         let step = (mel(high) - mel(low)) / (bins + 2) as f64;
-        // Spectrogram bins at the corners of the triangles.
+        // The spectrogram bins at the corners of the triangles.
         let corners: Vec<i64> = (0..bins + 2)
             .map(|i| 700.0 * ((mel(low) + i as f64 * step) / 2595.0 * std::f64::consts::LN_10).exp_m1())
             .map(|hertz| ((length + 1.0) * hertz / rate).floor() as i64)

@@ -1,7 +1,8 @@
-//! The operators: one file each (a family that is one table is one file), one line each in `operators!` below.
+//! The operators. Each has a file, or shares one with the family whose table it is a row of, and each file has one line in
+//! `operators!` below.
 //!
-//! An operator's file holds, in this order: opset history, parsed attributes, `ROWS` (names, opset ranges, parser),
-//! `infer`, `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
+//! An operator's file has, in this order: opset history, parsed attributes, `ROWS` (names, opset ranges, parser), `infer`,
+//! `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
 
 pub(crate) mod accumulate;
 pub(crate) mod axes;
@@ -34,26 +35,27 @@ use crate::plan::{Lower, Pairing};
 
 /// An operator with its attributes parsed.
 pub(crate) trait Operator: Debug + Send + Sync {
-    /// Dtypes and shapes of the outputs. `inputs[i].value` is there for the operands that `shape_operands` names, and
-    /// for others where it happens to be known.
+    /// Dtypes and shapes of the outputs. `inputs[i].value` is known for the operands that `shape_operands` names, and may be
+    /// known for others.
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
-    /// The CPU reference: plain loops, f64 and i128, written to be obviously right. It only sees what `infer` accepts.
+    /// The CPU reference: plain loops over f64 and i128, simple enough to be checked by reading. It only gets inputs that
+    /// `infer` accepts.
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why>;
 
-    /// Inputs whose values, not only their shapes, decide the outputs' shapes or the choice of kernels. The planner
-    /// computes them on the host.
+    /// The inputs whose values decide the outputs' shapes or the choice of kernels. The planner computes them on the host.
     fn shape_operands(&self) -> &[usize] {
         &[]
     }
 
-    /// Whether the device reads input `i`: not if only its value while planning, or its dtype or shape, matters.
+    /// Whether the device reads the elements of input `i`. It does not where only the input's dtype, shape or known value
+    /// matters.
     fn reads_data(&self, i: usize) -> bool {
         !self.shape_operands().contains(&i)
     }
 
-    /// Whether the outputs' shapes depend on what all inputs hold, so that `infer` needs their values, but planning does not
-    /// compute these for it (`NonZero`).
+    /// Whether the outputs' shapes depend on the elements of all inputs: `infer` then needs their values, but planning does
+    /// not compute these for it (`NonZero`).
     fn shapes_depend_on_data(&self) -> bool {
         false
     }
@@ -63,24 +65,25 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
-    /// Emits the operator's scalar expression, if each output element depends only on the input elements that
-    /// broadcasting pairs with it, and on its place. Such operators fuse, and need no `lower`. Inputs whose data are not
-    /// read are `None`.
+    /// Emits the operator's scalar expression, if each output element depends only on the input elements that broadcasting
+    /// pairs with it, and on its own place. These operators fuse, and need no `lower`. An input whose elements are not read is
+    /// `None`.
     fn pointwise(&self, _e: &mut Builder, _inputs: &[Option<Reg>], _out: DType) -> Option<Reg> {
         None
     }
 
-    /// How `pointwise` pairs input `i` with the outputs where broadcasting the input's own shape does not say it.
+    /// How `pointwise` pairs the elements of input `i` with those of the outputs, if not by broadcasting the input's own
+    /// shape.
     fn pairing(&self, _i: usize, _inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {
         Ok(None)
     }
 
-    /// Whether `pointwise` takes a few cycles, so that a kernel may compute an element each time that it loads it.
+    /// Whether `pointwise` takes only a few cycles, so that a kernel may compute it anew for each load of an element.
     fn is_cheap(&self) -> bool {
         false
     }
 
-    /// The input whose single elements become the output's, where all other inputs are scalars.
+    /// The input whose single elements become the output's single elements, if all other inputs are scalars.
     fn maps(&self) -> Maps {
         Maps::Nothing
     }
@@ -90,13 +93,13 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
-    /// Whether a float16 or bfloat16 result is rounded at once, as that is what the operator is for. Else it keeps the f32
-    /// precision that it was computed with until it leaves the device or meets such an operator.
+    /// Whether a float16 or bfloat16 result is rounded at once, because the operator is meant to round. Other results keep
+    /// float32 precision until they leave the device or reach an operator that rounds.
     fn rounds(&self, _inputs: &[Option<&Fact>]) -> bool {
         false
     }
 
-    /// Whether `lower` does without output 0 where only others are wanted. Else the graph has a value for it.
+    /// Whether `lower` works without output 0 where only others are read. Otherwise the graph gets a value for it.
     fn first_output_is_optional(&self) -> bool {
         false
     }
@@ -111,8 +114,8 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
-    /// Whether `lower` reads input 0 as [`rows::Rows::new`] or [`accumulate::Source::loaded`] does, so that what computes its
-    /// elements can stand in the kernel.
+    /// Whether `lower` reads input 0 through [`rows::Rows::new`] or [`accumulate::Source::loaded`], so that a kernel can
+    /// compute the input's elements in a prologue.
     fn takes_prologue(&self) -> bool {
         false
     }
@@ -127,17 +130,17 @@ pub(crate) trait Operator: Debug + Send + Sync {
 /// The input whose single elements an operator maps to single elements of its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Maps {
-    /// None.
+    /// The operator maps none.
     Nothing,
-    /// Input 0.
+    /// Input 0; the other inputs are scalars.
     First,
-    /// Input 0, and what else has an axis belongs to an axis of it.
+    /// Input 0; an axis of another input belongs to an axis of it.
     FirstByAxis,
-    /// Any: all inputs broadcast.
+    /// Any input: all broadcast.
     Any,
 }
 
-/// A node as its operator's parser sees it.
+/// A node as the parser of its operator sees it.
 pub(crate) struct NodeDef<'a> {
     /// The operator's name, without domain.
     pub(crate) op_type: &'a str,
@@ -146,9 +149,9 @@ pub(crate) struct NodeDef<'a> {
     pub(crate) attributes: &'a Attributes,
     /// For each input, whether it is given.
     pub(crate) inputs: &'a [bool],
-    /// For each output, whether the node names it.
+    /// For each output, whether the node lists it.
     pub(crate) listed: &'a [bool],
-    /// For each output, whether anything needs it.
+    /// For each output, whether anything reads it.
     pub(crate) outputs: &'a [bool],
 }
 
@@ -158,7 +161,7 @@ impl NodeDef<'_> {
         self.inputs.get(i) == Some(&true)
     }
 
-    /// How many outputs the node has, trailing unwanted ones dropped.
+    /// The number of outputs, without those at the end that nothing reads.
     pub(crate) fn output_count(&self) -> usize {
         self.outputs.iter().rposition(|&wanted| wanted).map_or(0, |last| last + 1)
     }
@@ -169,17 +172,17 @@ pub(crate) struct Row {
     /// The operator's domain; empty for ONNX's own.
     pub(crate) domain: &'static str,
     pub(crate) name: &'static str,
-    /// The first and last opset version that the parser understands.
+    /// The first and the last opset version that the parser understands.
     pub(crate) opsets: (i64, i64),
     pub(crate) parse: fn(&NodeDef) -> Result<Op, Why>,
     #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
     pub(crate) cases: fn() -> Vec<case::Case>,
 }
 
-/// The newest opset of the ONNX domain that the parsers were written against.
+/// The newest opset version of the ONNX domain for which the parsers were written.
 pub(crate) const NEWEST_OPSET: i64 = 28;
 
-/// An operator of ONNX's own domain, of every version up to the newest.
+/// An operator of ONNX's own domain, in every version from `since` to the newest.
 pub(crate) const fn onnx(
     name: &'static str,
     since: i64,
@@ -193,7 +196,7 @@ macro_rules! operators {
     ($($module:ident: $type:ident),* $(,)?) => {
         $(pub(crate) mod $module;)*
 
-        /// Every operator, attributes parsed.
+        /// Every operator, with parsed attributes.
         #[derive(Clone, Debug)]
         pub(crate) enum Op {
             /// An operator that Sardonyx does not have, with the reason.
@@ -221,7 +224,7 @@ macro_rules! operators {
     };
 }
 
-// One line for each operator file: `file: StructOfParsedAttributes`.
+// One line for each operator's file: `file: StructOfParsedAttributes`.
 operators! {
     activation: Activation,
     affine_grid: AffineGrid,
@@ -323,7 +326,7 @@ impl Infer for Op {
     }
 }
 
-/// Stands where a model has an operator that Sardonyx has not.
+/// Stands for an operator that Sardonyx does not have.
 #[derive(Debug)]
 struct Unsupported;
 

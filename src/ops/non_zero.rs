@@ -1,5 +1,5 @@
-//! NonZero: the coordinates of the elements that are not zero. How many there are depends on the data: the reference has
-//! it, and planning where the data are known.
+//! NonZero: the coordinates of the elements that are not zero. Their number depends on the data: the reference computes it,
+//! and planning does where it knows the data.
 //!
 //! History: 9, 13.
 
@@ -14,7 +14,7 @@ pub(crate) struct NonZero;
 
 pub(crate) const ROWS: &[Row] = &[onnx("NonZero", 9, |_: &NodeDef| Ok(Op::from(NonZero)), cases)];
 
-/// The facts of outputs whose shapes depend on data: what `eval` makes of inputs that planning knows.
+/// The facts of outputs whose shapes depend on data, which are computed with `eval` from inputs that planning knows.
 pub(crate) fn known_facts(operator: &impl Operator, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
     if inputs.iter().flatten().any(|fact| fact.value.is_none()) {
         refuse!("the output's shape depends on data that only a run knows");

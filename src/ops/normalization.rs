@@ -1,8 +1,8 @@
-//! Normalizations by mean and variance (or by mean square) of rows, then a scale and a bias. One row each.
+//! Normalisations of rows by mean and variance, or by mean square, followed by a scale and a bias. One row of the table each.
 //!
 //! History: InstanceNormalization 1, 6, 22; MeanVarianceNormalization 9, 13; LayerNormalization 17; GroupNormalization 18
-//! (scale and bias by group), 21 (by channel; `stash_type`); RMSNormalization 23. `stash_type` says what the first stage is
-//! computed in: the device and the reference compute in more, and round its results as it does.
+//! (scale and bias for each group), 21 (for each channel; `stash_type`); RMSNormalization 23. `stash_type` is the type in
+//! which the first stage is computed: the device and the reference compute in a wider one, and round its results to that type.
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
@@ -15,26 +15,26 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
 use crate::plan::Lower;
 
-/// One of the normalizations.
+/// One of the normalisations.
 #[derive(Clone, Debug)]
 pub(crate) struct Normalization {
     kind: NormalizationKind,
     epsilon: f32,
-    /// Whether the first stage's results have the input's dtype.
+    /// Whether the results of the first stage have the input's dtype.
     stages: bool,
-    /// The dtype of mean and inverse deviation.
+    /// The dtype of the mean and of the inverse deviation.
     stash: DType,
 }
 
 #[derive(Clone, Debug)]
 enum NormalizationKind {
-    /// From this axis on; by mean and variance, or by mean square alone.
+    /// Of all axes from this one on; by mean and variance if `centered`, else by mean square.
     Layer { axis: i64, centered: bool },
-    /// Each channel of each image.
+    /// Of each channel of each image.
     Instance,
-    /// Groups of channels of each image.
+    /// Of groups of channels of each image.
     Group { groups: usize, by_channel: bool },
-    /// Over these axes.
+    /// Of these axes.
     Axes(Vec<i64>),
 }
 
@@ -70,16 +70,16 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Normalization { kind, epsilon: def.attributes.float_or("epsilon", 1e-5)?, stages, stash }.into())
 }
 
-/// How a normalization sees its input.
+/// The shape under which a normalisation reads its input, and the axes of a row.
 struct Layout {
     shape: Vec<usize>,
     axes: Vec<usize>,
-    /// What scale and bias have one value for.
+    /// Whether scale and bias have one value for each row, or for each element of a row.
     each: Each,
 }
 
 impl Normalization {
-    /// LayerNormalization (`centered`) or RMSNormalization from `axis` on, without scale and bias.
+    /// LayerNormalization (if `centered`) or RMSNormalization over the axes from `axis` on, without scale and bias.
     pub(crate) fn of_last_axes(axis: i64, centered: bool, epsilon: f32) -> Normalization {
         Normalization {
             kind: NormalizationKind::Layer { axis, centered },
@@ -148,7 +148,7 @@ impl Normalization {
         !matches!(self.kind, NormalizationKind::Layer { centered: false, .. })
     }
 
-    /// The normalizing factor of a row with this variance (or mean square).
+    /// The factor that normalises a row with this variance (or mean square).
     fn factor(&self, variance: f64) -> f64 {
         match self.kind {
             NormalizationKind::Axes(_) => 1.0 / (variance.sqrt() + 1e-9),
@@ -171,7 +171,7 @@ impl Normalization {
         e.one(Fn1::Reciprocal, divisor)
     }
 
-    /// The dtype of the result: RMSNormalization's has the scale's.
+    /// The dtype of the result, which for RMSNormalization is that of the scale.
     fn result_dtype(&self, x: DType, scale: Option<DType>) -> DType {
         if self.centered() { x } else { scale.unwrap_or(x) }
     }

@@ -1,4 +1,4 @@
-//! OneHot: each index becomes a vector with one element on.
+//! OneHot: each index becomes a vector in which one element is on.
 //!
 //! History: 9, 11 (negative indices), 28.
 
@@ -13,7 +13,7 @@ use crate::plan::Lower;
 #[derive(Clone, Debug)]
 pub(crate) struct OneHot {
     axis: i64,
-    /// Whether indices below zero count from the end.
+    /// Whether a negative index counts from the end.
     negative: bool,
 }
 

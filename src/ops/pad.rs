@@ -1,4 +1,4 @@
-//! Pad and CenterCropPad: elements added to or taken from the ends of axes.
+//! Pad and CenterCropPad: elements are added to, or removed from, the ends of axes.
 //!
 //! History: Pad 2 (attributes), 11 (inputs), 13, 18 (axes), 19 (wrap), 21, 23, 24, 25; CenterCropPad 18.
 
@@ -12,13 +12,13 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::pad::{self, Border, PadDim};
 use crate::plan::Lower;
 
-/// Elements added to the ends of axes; taken away where the number is negative.
+/// Adds elements to the ends of axes; removes elements where the number is negative.
 #[derive(Clone, Debug)]
 pub(crate) struct Pad {
     mode: PadMode,
     amount: Amount,
     axes: IntList,
-    /// The constant of old opsets; newer ones have an input.
+    /// The constant of old opsets; newer opsets have an input for it.
     value: f32,
 }
 
@@ -34,7 +34,7 @@ enum PadMode {
 enum Amount {
     /// All beginnings, then all ends.
     Ends(IntList),
-    /// The new sizes, with the input in the middle: input 1.
+    /// Input 1 has the new sizes, and the input stays in the middle.
     Center,
 }
 
@@ -71,8 +71,8 @@ impl Pad {
         }
     }
 
-    /// How many zeros are put before and after each axis of a tensor of `rank`, given inputs 1 (pads), 3 (axes) and 2 (what to
-    /// put); `None` where it is not zeros, or elements are taken away.
+    /// The numbers of zeros that are put before and after each axis of a tensor of rank `rank`, given inputs 1 (pads), 3
+    /// (axes) and 2 (the constant); `None` if the constant is not zero, or elements are removed.
     pub(crate) fn zeros(
         &self,
         rank: usize,
@@ -88,7 +88,7 @@ impl Pad {
             IntList::Absent => (0..rank).collect(),
             _ => axes(&on?, rank).ok()?,
         };
-        // -0 is zero too.
+        // -0 counts as zero.
         let zero = fill.unwrap_or(f64::from(self.value)) == 0.0;
         if self.mode != PadMode::Constant
             || !zero
@@ -153,13 +153,13 @@ impl Pad {
         self.dims(shape, self.list().of_facts(inputs)?, self.axes.of_facts(inputs)?)
     }
 
-    /// The input that holds the constant, if there is one.
+    /// The number of the input that holds the constant, if there is one.
     fn value_input(&self) -> Option<usize> {
         (matches!(self.amount, Amount::Ends(IntList::Input(_)))).then_some(2)
     }
 }
 
-/// The place inside an axis that an index beyond its ends stands for; `None` for the constant.
+/// The index inside an axis whose element stands at an index beyond its ends; `None` for the constant.
 fn place(mode: PadMode, at: i64, size: i64) -> Option<i64> {
     if (0..size).contains(&at) {
         return Some(at);
@@ -176,7 +176,7 @@ fn place(mode: PadMode, at: i64, size: i64) -> Option<i64> {
     }
 }
 
-/// An array's only element as a register holds it.
+/// The only element of an array, as the word of a register.
 fn word(array: &Array) -> Result<u32, Why> {
     Ok(match (&array.data, Scalar::of(array.dtype)) {
         (Numbers::Float(v), Some(_)) if v.len() == 1 => (v[0] as f32).to_bits(),

@@ -1,4 +1,4 @@
-//! Pools: MaxPool, AveragePool and LpPool over any number of spatial spans. One row each.
+//! Pools: MaxPool, AveragePool and LpPool over any number of spatial axes. One row of the table each.
 //!
 //! History: MaxPool 1, 8 (indices), 10 (ceil_mode, dilations), 11, 12 (8-bit integers), 22; AveragePool 1, 7
 //! (count_include_pad), 10 (ceil_mode), 11, 19 (dilations), 22; LpPool 1, 2, 11, 18 (ceil_mode, dilations), 22.
@@ -16,9 +16,9 @@ use crate::plan::Lower;
 pub(crate) struct Pool {
     kind: PoolKind,
     window: Window,
-    /// Whether the second output, the places of the maxima, is wanted.
+    /// Whether the second output, the places of the maxima, is read.
     indices: bool,
-    /// Whether those places count the spatial spans first to last.
+    /// Whether a place counts the first spatial axis fastest.
     column_major: bool,
 }
 
@@ -120,7 +120,7 @@ impl Operator for Pool {
         let limit = cx.target.max_iterations as usize;
         let iterations = |spans: &[Span]| nested(spans.iter().map(|span| span.kernel.min(span.input)));
         if iterations(&spans) > limit {
-            // Maxima, means over a box and norms are those of their rows' maxima, means and norms.
+            // The maximum, the mean over a box, and the norm of a window can be computed from those of its rows.
             stages = (0..spans.len()).map(|d| one_axis(&spans, d)).collect();
             if self.indices || stages.iter().any(|stage| iterations(stage) > limit) {
                 refuse!("the window takes more than {limit} steps");
@@ -152,7 +152,7 @@ impl Operator for Pool {
     }
 }
 
-/// The window along axis `d` alone, after those before it have been applied.
+/// The windows along axis `d` alone, after the windows along earlier axes have been applied.
 fn one_axis(spans: &[Span], d: usize) -> Vec<Span> {
     let others = |(i, span): (usize, &Span)| match i.cmp(&d) {
         std::cmp::Ordering::Less => Span::whole(span.output),
@@ -177,7 +177,7 @@ fn params(count: usize, spans: &[Span], dtype: DType) -> Vec<u32> {
 
 impl Pool {
     fn max(&self, x: &Array, shape: &[usize], windows: &Windows) -> Vec<Array> {
-        // Not a number wins, and the first of equals.
+        // NaN wins, and among equal elements the first.
         let greater = |a: usize, b: usize| match &x.data {
             Numbers::Float(v) => !v[b].is_nan() && (v[a].is_nan() || v[a] > v[b]),
             Numbers::Int(v) => v[a] > v[b],
@@ -215,7 +215,7 @@ impl Pool {
 /// All windows of a pool, in the order of the output's elements.
 struct Windows<'a> {
     spans: &'a [Span],
-    /// The offsets of each tap.
+    /// The offsets of each tap along the axes.
     taps: Vec<Vec<usize>>,
     planes: usize,
 }
@@ -228,7 +228,7 @@ impl Windows<'_> {
         Windows { spans, taps, planes: shape[..2].iter().product() }
     }
 
-    /// Calls `f` with the input elements under each window, and the number of taps that are not beyond the pads.
+    /// Calls `f` with the input elements under each window, and with the number of taps that lie within the pads.
     fn each(&self, mut f: impl FnMut(&[usize], usize)) {
         let outputs: Vec<usize> = self.spans.iter().map(|span| span.output).collect();
         let size: usize = self.spans.iter().map(|span| span.input).product();

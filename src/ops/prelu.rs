@@ -1,4 +1,4 @@
-//! PRelu: negative numbers times a slope that broadcasts to the input.
+//! PRelu: multiplies negative numbers by a slope, which broadcasts to the input.
 //!
 //! History: 6 (a slope for each channel), 7 (unidirectional broadcasting), 9 and 16 (more types).
 

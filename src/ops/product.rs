@@ -1,4 +1,4 @@
-//! Lowering of everything that is a batched matrix product: chooses the kernel, packs constants, splits long sums.
+//! Lowering of every batched matrix product: it chooses the kernel, packs constants, and splits long sums.
 
 use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
 use super::strides::Copy;
@@ -12,6 +12,11 @@ use crate::plan::{
 };
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
+///
+/// An example: attention scores of 12 heads, 128 queries and keys of depth 32, whose heads lie side by side in rows of 384
+/// elements. `m` and `n` are 128, `k` is 32, and the batch dimension has size 12 and the stride 32 in both operands. `a` has a
+/// `row` stride of 384 and a `column` stride of 1; the keys are read transposed, so `b` has a `row` stride of 1 and a `column`
+/// stride of 384.
 #[derive(Clone, Debug)]
 pub(crate) struct Product {
     pub(crate) m: usize,
@@ -23,7 +28,7 @@ pub(crate) struct Product {
     pub(crate) b: Matrix,
 }
 
-/// One batch dimension; a stride of 0 repeats an operand.
+/// One batch dimension, with its stride in each operand; a stride of 0 repeats the operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Batch {
     pub(crate) size: usize,
@@ -31,17 +36,17 @@ pub(crate) struct Batch {
     pub(crate) b: usize,
 }
 
-/// One operand.
+/// One operand, with the strides of its matrices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix {
     pub(crate) source: Source,
-    /// From one row to the next.
+    /// The distance from one row to the next.
     pub(crate) row: usize,
-    /// From one column to the next.
+    /// The distance from one column to the next.
     pub(crate) column: usize,
 }
 
-/// Batch dimensions without those of size 1, neighbours merged where both operands allow it.
+/// The batch dimensions without those of size 1, with neighbours merged where both operands allow it.
 pub(crate) fn merge(batch: &[Batch]) -> Vec<Batch> {
     let mut merged: Vec<Batch> = Vec::new();
     for &inner in batch.iter().filter(|dim| dim.size != 1) {
@@ -102,7 +107,7 @@ impl Product {
         }
     }
 
-    /// The same result, element for element, with as few batch dimensions as can be, and no single column.
+    /// A product with the same elements, with as few batch dimensions as possible, and without a result of one column.
     fn simplified(&self, cx: &mut Lower) -> Product {
         let mut product = Product { batch: merge(&self.batch), ..self.clone() };
         product.fold();
@@ -113,7 +118,8 @@ impl Product {
             product = Product { m: n, n: m, k, batch, a: transposed(b), b: transposed(a) };
             product.fold();
         }
-        // The stride of a single row or column is any; with the dense one it is read as several would be.
+        // The stride of a single row or column may be any number; set to the dense one, it is read like that of several rows
+        // or columns.
         if product.m == 1 {
             product.a.row = product.k * product.a.column;
         }
@@ -124,7 +130,7 @@ impl Product {
         product
     }
 
-    /// Makes rows of the inner batch dimensions over which `b` repeats.
+    /// Turns inner batch dimensions over which `b` repeats into rows.
     fn fold(&mut self) {
         while let Some(&Batch { size, a, b: 0 }) = self.batch.last() {
             if self.m == 1 {
@@ -141,12 +147,12 @@ impl Product {
         self.batch.iter().map(|dim| dim.size).product()
     }
 
-    /// How the kernel reads the left operand: by rows that lie so, where they do.
+    /// How the kernel reads the left operand: by lines that are its rows, where they are lines of memory.
     fn reads_left(&self) -> Reads {
         self.a.reads(self.a.row, self.a.column, self.n.div_ceil(64), self.batch.iter().map(|dim| dim.a))
     }
 
-    /// How it reads the right operand: by rows, or else by columns.
+    /// How the kernel reads the right operand: by lines that are its rows, or its columns.
     fn reads_right(&self, by_rows: bool) -> Reads {
         let batch = self.batch.iter().map(|dim| dim.b);
         let Matrix { row, column, .. } = self.b;
@@ -170,7 +176,7 @@ impl Product {
         Ok(ChosenTile { tile, a, windows, batch: self.batch.clone(), limit, slices: None, before })
     }
 
-    /// The kernel for software devices, where it can be.
+    /// The kernel for software devices, if it fits.
     fn lanes(&self, cx: &mut Lower) -> Result<Option<ChosenTile>, Why> {
         let lanes = cx.target.subgroup as usize;
         if !matches!(lanes, 4 | 8) {
@@ -221,13 +227,13 @@ impl Product {
             windows.push(ColumnRange { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
             first += tiles;
         }
-        // Four terms an iteration, and some iterations for the stores.
+        // An iteration adds up four terms, and the stores take one iteration for each row.
         let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
         let tile = GemmTile::Lanes(tile);
         Ok(Some(ChosenTile { tile, a, windows, batch: product.batch, limit, slices: None, before }))
     }
 
-    /// How the left operand is read; copied to where it lies row by row, if it does not.
+    /// How the left operand is read. If its rows are not contiguous in memory, it is copied.
     fn left(&mut self, cx: &mut Lower) -> Result<LanesLeft, Why> {
         if self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a)) {
             return Ok(LanesLeft::Packed);
@@ -263,7 +269,7 @@ impl Product {
         })
     }
 
-    /// The kernels for GPUs, where there is something to share.
+    /// The kernels for GPUs, if invocations can share what they load.
     fn shared(&self, cx: &mut Lower) -> Result<Option<ChosenTile>, Why> {
         if cx.always(Always::ShortSum, self.k < 8) {
             return Ok(None);
@@ -339,7 +345,8 @@ impl Product {
             }
             _ => None,
         };
-        // A packed tile is a workgroup's, or that of several or a part of one where the sum is split.
+        // A packed tile belongs to one workgroup; where the sum is split, several workgroups may share it, or one may have
+        // several.
         let b = match b {
             Some(windows) => windows,
             None => {
@@ -365,7 +372,7 @@ impl Product {
         Ok(Some(ChosenTile { tile, a, windows, batch: product.batch, limit, slices, before }))
     }
 
-    /// The right operand's tensor; a kernel has one prologue, which may be that of the left operand already.
+    /// The right operand's tensor. A kernel has one prologue, and the left operand may have it already.
     fn read_right(&self, cx: &mut Lower, before: &mut Before, reads: Reads) -> Result<TensorId, Why> {
         if !before.prologue.is_none() {
             return self.b.source.tensor(cx);
@@ -375,7 +382,7 @@ impl Product {
         Ok(tensor)
     }
 
-    /// The rows of the kernel for few rows, if it is to be that.
+    /// The rows of the kernel for few rows, if it is chosen.
     fn split(&self, cx: &mut Lower, fixed: bool) -> Option<usize> {
         let cost = |(rows, _)| cost::split((self.m, self.n, self.k), self.batches(), rows);
         let least = if fixed { 1 } else { 4 };
@@ -383,7 +390,8 @@ impl Product {
         Some(cx.tile(Tiling::Split, (best, 0), cost).0).filter(|&rows| rows > 0)
     }
 
-    /// How the right operand is packed where the sum is split: as for many rows, if other shapes may have as many.
+    /// The order in which the right operand is packed where the sum is split: that of many rows, if other shapes may have
+    /// many.
     fn split_packing(&self, cx: &mut Lower, fixed: bool) -> Columns {
         const MANY: usize = 64;
         match fixed {
@@ -392,7 +400,7 @@ impl Product {
         }
     }
 
-    /// The left operand as `[row tile][k / terms][row][k % terms]`.
+    /// Packs the left operand as `[row tile][k / terms][row][k % terms]`.
     fn pack_left(&mut self, cx: &mut Lower, rows: usize, terms: usize) -> Result<TensorId, Why> {
         let Source::Input(i) = self.a.source else { refuse!("input 0 is no constant") };
         let (tiles, blocks) = (self.m.div_ceil(rows), self.k.div_ceil(terms));
@@ -403,7 +411,8 @@ impl Product {
         cx.packed(i, packing).ok_or_else(|| Why("input 0 is no constant".into()))
     }
 
-    /// The right operand, in windows of column tiles that each fit a binding, with the number of tiles of each.
+    /// Packs the right operand in ranges of column tiles that each fit a binding; returns each range's tensor and number of
+    /// tiles.
     fn pack_right(&mut self, cx: &mut Lower, columns: Columns) -> Result<Vec<(TensorId, usize)>, Why> {
         let Columns { tile, terms, apart } = columns;
         let Source::Input(i) = self.b.source else { refuse!("input 1 is no constant") };
@@ -411,7 +420,7 @@ impl Product {
         let k = self.k.next_multiple_of(terms);
         let tile_bytes = (k * tile * 4) as u64;
         let fit = (cx.target.max_binding / tile_bytes.max(1)).max(1) as usize;
-        // Several matrices lie one after the other, each whole.
+        // Several matrices lie one after the other, and each must be whole.
         let fit = if self.batches() > 1 { tiles } else { fit };
         let mut windows = Vec::new();
         let mut matrix = 0;
@@ -438,8 +447,8 @@ impl Product {
     }
 }
 
-/// How the right operand is packed: `[column tile][k, padded to whole multiples of terms][column]`, where neighbours in memory
-/// are columns `apart`.
+/// The order of a packed right operand: `[column tile][k, padded to whole multiples of terms][column]`, where neighbours in
+/// memory are columns that are `apart` apart. With a tile of 32 and 8 apart, the first columns are 0, 8, 16, 24, 1, 9, ...
 #[derive(Clone, Copy)]
 struct Columns {
     tile: usize,
@@ -461,35 +470,36 @@ pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> B
     of(cx.only_tile(Tiling::Shared, (best.bm, best.bn)))
 }
 
-/// A kernel for a product, with what it is called with.
+/// The tile that was chosen for a product, with the arguments of its calls.
 struct ChosenTile {
     tile: GemmTile,
     a: TensorId,
     windows: Vec<ColumnRange>,
     batch: Vec<Batch>,
-    /// Terms of the sum that one dispatch may add up.
+    /// The number of terms that one dispatch may add up.
     limit: usize,
-    /// Slices of the sum, if they are to be summed.
+    /// The number of slices into which the sum is cut; `None` if it is not cut.
     slices: Option<usize>,
     before: Before,
 }
 
-/// Columns that one dispatch computes: all, unless the right operand is too large for one binding.
+/// The columns that one dispatch computes: all, unless the right operand is too large for one binding.
 struct ColumnRange {
     b: TensorId,
-    /// The params of this tile alone.
+    /// The params that only this tile has.
     own: Vec<usize>,
     grid: [u32; 3],
 }
 
 impl Matrix {
-    /// How an operand is read so many times whose lines lie `line` apart in memory, and their elements `step`.
+    /// How an operand is read whose lines are `line` elements apart in memory, and whose elements are `step` apart. Each is
+    /// read `times` times.
     fn reads(&self, line: usize, step: usize, times: usize, mut batch: impl Iterator<Item = usize>) -> Reads {
         let whole = line > 0 && step == 1 && batch.all(|stride| stride.is_multiple_of(line));
         if whole { Reads::Lines { line, times } } else { Reads::Memory }
     }
 
-    /// Whether this is a constant of whole matrices, so that they can be packed.
+    /// Whether this is a constant that consists of whole matrices, so that they can be packed.
     fn packable(
         &self,
         cx: &Lower,
@@ -503,7 +513,8 @@ impl Matrix {
         cx.is_constant(i) && (plain || transposed) && batch.into_iter().all(whole)
     }
 
-    /// The packing of all matrices of input `i`, each into `dims` (axis by name, size, step), and the elements of one.
+    /// The packing of all matrices of input `i`, each into `dims` (axis by name, size, step), and the number of elements of
+    /// one packed matrix.
     fn packing(
         &self,
         cx: &Lower,
@@ -527,7 +538,8 @@ impl Matrix {
         Ok((packing, dims.iter().map(|dim| dim.1).product()))
     }
 
-    /// Copies the matrices to where they lie row by row, by copy `number` of the operator's, and returns the new strides of the batch.
+    /// Copies the matrices so that rows are contiguous, as copy `number` of the operator, and returns the new strides of the
+    /// batch.
     fn copy(
         &mut self,
         cx: &mut Lower,
@@ -588,7 +600,7 @@ mod tests {
             assert!(plan.program.calls.len() > 1);
             for device in devices::each() {
                 let device = device.with_target(|own| (own.class, own.max_binding) = (class, limit));
-                // A software device whose subgroups fit no tile has no windows.
+                // Only tiles that pack weights make ranges; a software device takes them only with a subgroup of 4 or 8.
                 let windows = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);
                 assert!(
                     !windows || compared(&case, &device, Sizes::Fixed).unwrap().is_none(),

@@ -1,4 +1,4 @@
-//! com.microsoft.QLinearAdd and QLinearMul: the sum, respectively the product, of two quantised operands, quantised.
+//! com.microsoft.QLinearAdd and QLinearMul: the sum, or the product, of two quantised operands, quantised.
 //!
 //! History: com.microsoft 1.
 
@@ -11,8 +11,8 @@ use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
 use crate::plan::{Lower, TensorId};
 
-/// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point. Scales and zero
-/// points are one number each; a zero point may be absent.
+/// Inputs: a, its scale and zero point, b, its scale and zero point, the result's scale and zero point. Each scale and each
+/// zero point is one number; a zero point may be absent.
 #[derive(Clone, Debug)]
 pub(crate) struct QLinearBinary {
     multiplies: bool,
@@ -78,7 +78,7 @@ impl Operator for QLinearBinary {
         Some(self.quantized(e, [x, y], given(6)?, given(7), out))
     }
 
-    /// Where no scale and no zero point is known, they are more tensors than one kernel reads.
+    /// Where planning knows no scale and no zero point, a single kernel cannot bind all of them.
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let mut operands = Vec::new();
@@ -100,7 +100,7 @@ impl Operator for QLinearBinary {
     }
 }
 
-/// A quantised operand's real value.
+/// The real value of a quantised operand.
 fn real(e: &mut Builder, x: Reg, scale: Reg, zero: Option<Reg>) -> Reg {
     let mut x = e.convert(x, Scalar::F32);
     if let Some(zero) = zero {
@@ -119,7 +119,7 @@ impl QLinearBinary {
         lower_requantized(e, value, scale, zero, out)
     }
 
-    /// A scale, and its zero point where there is one, as operands of fused code.
+    /// A scale, and its zero point if there is one, as operands of fused code.
     fn numbers(
         &self,
         cx: &mut Lower,
@@ -140,7 +140,7 @@ fn cases(op_type: &str) -> Vec<Case> {
         case::converted(&case::integers(shape, low, high), dtype)
     };
     let scale = |scale: f32| case::values(&[], &[scale]);
-    // A value that lies between two steps of the result may be rounded to either.
+    // A value between two steps of the result may be rounded to either.
     let step = Tolerance { relative: 0.0, absolute: 1.0 };
     let new = |name: &str, dtype: DType, a: &[usize], b: &[usize], zeros: bool| {
         let zero = |case: Case, shape: &[usize]| {

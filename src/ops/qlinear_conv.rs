@@ -106,7 +106,7 @@ fn cases() -> Vec<Case> {
         let (low, high) = if dtype == DType::I8 { (-128, 128) } else { (0, 256) };
         case::converted(&case::integers(shape, low, high), dtype)
     };
-    // A sum that lies between two steps of the result may be rounded to either.
+    // A sum between two steps of the result may be rounded to either.
     let step = Tolerance { relative: 0.0, absolute: 1.0 };
     let new = |name: &str, w: DType, channels: &[usize]| {
         Case::new("QLinearConv", name)

@@ -1,4 +1,4 @@
-//! QuantizeLinear: floats (or int32) divided by a scale, rounded half to even, moved by a zero point, and saturated.
+//! QuantizeLinear: floats (or int32) are divided by a scale, rounded half to even, moved by a zero point, and saturated.
 //!
 //! History: 10 (one scale), 13 (a scale for each index of an axis), 19 (float16, float8, `saturate`), 21 (blocks,
 //! `output_dtype`, 16- and 4-bit types), 23 (`precision`), 24, 25 (2-bit types), 28.
@@ -14,17 +14,17 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::Pairing;
 use crate::small::{Format, SMALL_FLOATS};
 
-/// What the node's attributes say; a missing zero point is 0.
+/// The attributes. A missing zero point is 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Quantize {
     granularity: Granularity,
     saturate: bool,
     output: Option<DType>,
-    /// The type in which the division is rounded.
+    /// The type to which the quotient is rounded.
     precision: DType,
 }
 
-/// How many elements share a scale: all, those of one index of `axis`, or `block` neighbours along it.
+/// The elements that share a scale: all, those with one index of `axis`, or `block` neighbours along it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Granularity {
     axis: i64,
@@ -44,7 +44,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     .into())
 }
 
-/// An attribute that is one of ONNX's numbers of element types; 0 is the same as none.
+/// An attribute that is an ONNX element type's number; 0 counts as absent.
 pub(crate) fn dtype_attribute(attributes: &Attributes, name: &str) -> Result<Option<DType>, Why> {
     let code = attributes.int_or(name, 0)?;
     match i32::try_from(code).ok().and_then(DType::from_onnx) {
@@ -61,7 +61,7 @@ impl Granularity {
         Ok(Granularity { axis: attributes.int_or("axis", 1)?, block })
     }
 
-    /// The axis along which the scale varies, or `None` if there is one scale; refuses a scale that does not fit.
+    /// The axis along which the scale varies, or `None` if there is one scale; a scale that does not fit is refused.
     pub(crate) fn axis(&self, x: &[usize], scale: &[usize]) -> Result<Option<usize>, Why> {
         if scale.is_empty() || (scale == [1] && self.block == 0) {
             return Ok(None);
@@ -79,7 +79,7 @@ impl Granularity {
         Ok(Some(axis))
     }
 
-    /// The scale of element `i`.
+    /// The number of the scale of element `i`.
     #[allow(clippy::manual_checked_ops)] // Block 0 has a meaning of its own.
     pub(crate) fn index(&self, i: usize, x: &[usize], scale: &[usize]) -> Result<usize, Why> {
         let Some(axis) = self.axis(x, scale)? else { return Ok(0) };
@@ -92,7 +92,7 @@ impl Granularity {
         })
     }
 
-    /// Shapes of the scale and of the input under which broadcasting pairs their elements.
+    /// The shapes of the scale and of the input under which broadcasting pairs their elements.
     pub(crate) fn pairing(&self, x: &[usize], scale: &[usize]) -> Result<Option<Pairing>, Why> {
         let Some(axis) = self.axis(x, scale)? else { return Ok(None) };
         let (before, after) = (&x[..axis], &x[axis + 1..]);
@@ -191,7 +191,7 @@ impl Operator for Quantize {
     }
 }
 
-/// `value` brought into the range of `out`, a small float.
+/// `value`, limited to the range of `out`, a small float type.
 pub(crate) fn clamped(e: &mut Builder, value: Reg, out: DType) -> Reg {
     let most = Format::of(out).map_or(f64::INFINITY, |format| format.most) as f32;
     let (least, most) = (e.f32(-most), e.f32(most));
@@ -199,10 +199,10 @@ pub(crate) fn clamped(e: &mut Builder, value: Reg, out: DType) -> Reg {
     e.two(Fn2::Min, raised, most)
 }
 
-/// `quotient` rounded, moved by the zero point, and brought into the range of `out`, an integer type of at most 16 bits.
+/// `quotient`, rounded, moved by the zero point, and limited to the range of `out`, an integer type of at most 16 bits.
 pub(crate) fn saturated(e: &mut Builder, quotient: Reg, zero_point: Option<Reg>, out: DType) -> Reg {
     let rounded = e.one(Fn1::Round, quotient);
-    // Beyond, every 16-bit zero point saturates, and the conversion to an integer is not yet out of range.
+    // Beyond these, every 16-bit zero point saturates; up to them, the conversion to an integer is in range.
     let (least, most) = (e.f32(-131_072.0), e.f32(131_072.0));
     let raised = e.two(Fn2::Max, rounded, least);
     let bounded = e.two(Fn2::Min, raised, most);

@@ -1,4 +1,4 @@
-//! What the integer products share: operands moved by their zero points, and sums scaled back to 8 bits.
+//! What the integer products share: operands less their zero points, and sums scaled back to 8 bits.
 
 use super::accumulate::Source;
 use super::{Array, DType, Why, optional, refuse};
@@ -7,8 +7,8 @@ use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::plan::Lower;
 
-/// The shape under which a zero point or scale broadcasts to a matrix operand: a vector is one value for each row where
-/// `rows` says so, else one for each column.
+/// The shape under which a zero point or scale broadcasts to a matrix operand. A vector has one value for each row if `rows`,
+/// else one for each column.
 pub(crate) fn matrix_shape(shape: &[usize], rows: bool) -> Vec<usize> {
     match shape {
         &[n] if rows && n != 1 => vec![n, 1],
@@ -16,18 +16,18 @@ pub(crate) fn matrix_shape(shape: &[usize], rows: bool) -> Vec<usize> {
     }
 }
 
-/// The shape under which a zero point or scale, of one element or of one for each channel, broadcasts to weights or to a
+/// The shape under which a zero point or scale, of one element or of one for each channel, broadcasts to weights, or to a
 /// result whose channels are on `axis`.
 pub(crate) fn channel_shape(shape: &[usize], rank: usize, axis: usize) -> Vec<usize> {
     match shape {
         &[n] if n != 1 => (axis..rank).map(|d| if d == axis { n } else { 1 }).collect(),
         _ if shape.iter().all(|&size| size == 1) => vec![],
-        // More axes than the operand, so that nothing takes it.
+        // This has more axes than the operand, so that it is refused.
         _ => [vec![1; rank], shape.to_vec()].concat(),
     }
 }
 
-/// Refuses operands that are not 8-bit integers, and zero points of another type or a shape that does not broadcast.
+/// Refuses operands that are not 8-bit integers, and zero points that have another type or do not broadcast.
 pub(crate) fn check(
     x: &Fact,
     zero: Option<&Fact>,
@@ -57,7 +57,7 @@ pub(crate) fn check_spread(
     Ok(())
 }
 
-/// The reference's operand less its zero point.
+/// The operand less its zero point, on the reference.
 pub(crate) fn centred(
     x: &Array,
     zero: Option<&Array>,
@@ -70,7 +70,7 @@ pub(crate) fn centred(
     Ok(values.iter().enumerate().map(|(i, x)| x - zeros[index(i)]).collect())
 }
 
-/// The device's operand `i` less its zero point `zero`, as i32; the operand itself where that is the same.
+/// The operand `i` less its zero point `zero`, as i32, on the device; the operand itself if the zero point is known to be 0.
 pub(crate) fn lower_centred(
     cx: &mut Lower,
     i: usize,
@@ -80,7 +80,7 @@ pub(crate) fn lower_centred(
     let x = cx.fact(i)?;
     let Some(zero_fact) = cx.optional_fact(zero) else { return Ok(Source::Input(i)) };
     let known = zero_fact.constant().map(|array| &array.data);
-    // The words of 8-bit integers are the same whether read as i32 or as u32.
+    // The words of 8-bit integers are the same, whether they are read as i32 or as u32.
     if matches!(known, Some(Numbers::Int(values)) if values.iter().all(|&v| v == 0)) {
         return Ok(Source::Input(i));
     }
@@ -99,7 +99,7 @@ pub(crate) fn requantized(sum: f64, scale: f64, zero: i128, dtype: DType) -> i12
     ((sum * scale).round_ties_even() as i128).saturating_add(zero).clamp(low, high)
 }
 
-/// The same on the device: `sum` is f32, `zero` of either integer type.
+/// `sum * scale + zero`, rounded and saturated, on the device. `sum` is f32, `zero` any integer.
 pub(crate) fn lower_requantized(e: &mut Builder, sum: Reg, scale: Reg, zero: Reg, dtype: DType) -> Reg {
     let (low, high) = dtype.int_range().unwrap_or((0, 255));
     let scaled = e.mul(sum, scale);
@@ -113,7 +113,7 @@ pub(crate) fn lower_requantized(e: &mut Builder, sum: Reg, scale: Reg, zero: Reg
     e.convert(clamped, scalar)
 }
 
-/// The values of a scale or zero point, for the element `at` of what it broadcasts to.
+/// The values of a scale or zero point, by the element `at` of the tensor that it broadcasts to.
 pub(crate) struct Spread<'a> {
     array: &'a Array,
     shape: Vec<usize>,

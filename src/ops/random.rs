@@ -1,7 +1,7 @@
-//! RandomNormal and RandomUniform: numbers drawn by a seed. One row each.
+//! RandomNormal and RandomUniform: numbers that follow from a seed. One row of the table each.
 //!
-//! History: 1, 22; the later version only adds a type. A seed gives the same numbers in every run, and the host draws them while
-//! planning. Without a seed each run would have to draw others, which is not supported.
+//! History: 1, 22; the later version only adds a type. A seed gives the same numbers in every run, and the host draws them
+//! while planning. Without a seed each run would have to draw others, which is not supported.
 
 use super::case::{Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse};
@@ -29,7 +29,7 @@ pub(crate) const ROWS: &[Row] = &[
     onnx("RandomUniform", 1, parse, || cases("RandomUniform")),
 ];
 
-/// More elements are refused: the host draws them.
+/// More elements are refused, as the host draws them.
 const LIMIT: usize = 1 << 24;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
@@ -80,7 +80,7 @@ impl Distribution {
                 let (low, high) = (f64::from(low), f64::from(high));
                 low + (high - low) * from.next()
             }
-            // Box and Muller's transform.
+            // The transform of Box and Muller.
             Distribution::Normal { mean, scale } => {
                 let (radius, turn) = ((-2.0 * from.next().ln()).sqrt(), from.next() * std::f64::consts::TAU);
                 f64::from(mean) + f64::from(scale) * radius * turn.cos()

@@ -1,4 +1,4 @@
-//! Range: numbers from a start to a limit.
+//! Range: numbers from a start to a limit, at equal distances.
 //!
 //! History: 11, 27 (float16 and bfloat16, stash_type: both are computed in f32 or better here).
 
@@ -14,7 +14,7 @@ pub(crate) struct Range;
 
 pub(crate) const ROWS: &[Row] = &[onnx("Range", 11, |_| Ok(Op::from(Range)), cases)];
 
-/// How many elements there are.
+/// The number of elements.
 fn count(start: &Array, limit: &Array, delta: &Array) -> Result<usize, Why> {
     let count = match (&start.data, &limit.data, &delta.data) {
         (Numbers::Float(start), Numbers::Float(limit), Numbers::Float(delta)) => {

@@ -1,4 +1,4 @@
-//! LSTM, GRU and RNN: one layer, one or two directions.
+//! LSTM, GRU and RNN: one layer with one or two directions.
 //!
 //! History: 7, 14 (`layout`, more types), 22 (bfloat16).
 
@@ -14,26 +14,26 @@ use crate::kernels::fused::{Fused, Index, Operand};
 use crate::kernels::recurrent::{self, Cell, RecurrentParams};
 use crate::plan::{Lower, PackedDim, Packing, TensorId};
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct Recurrent {
     kind: RecurrentKind,
     /// For each direction, whether it runs from the end to the start.
     backward: Vec<bool>,
-    /// For each direction, the functions f, g, h.
+    /// For each direction, the functions f, g and h.
     functions: Vec<Vec<ActivationFunction>>,
     clip: Option<f32>,
-    /// The batch is the first axis, not the steps (and, of states, the directions).
+    /// Whether the batch is the first axis; else time is, or, in a state, the direction.
     batch_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum RecurrentKind {
-    /// With `coupled`, the forget gate is one less the input gate.
+    /// If `coupled`, the forget gate is 1 minus the input gate.
     Lstm {
         coupled: bool,
     },
-    /// The reset gate multiplies the product with the hidden state, or (if not `linear`) the hidden state.
+    /// If `linear`, the reset gate multiplies the product with the hidden state; else it multiplies the hidden state.
     Gru {
         linear: bool,
     },
@@ -71,7 +71,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     if names.is_empty() {
         names = backward.iter().flat_map(|_| defaults.iter().map(|name| name.to_string())).collect();
     }
-    // RNN's default names two functions also where there is one direction.
+    // RNN's default names two functions even if there is one direction.
     if names.len() < backward.len() * defaults.len() {
         refuse!("{} activations are too few", names.len());
     }
@@ -102,7 +102,7 @@ struct LayerSizes {
 }
 
 impl LayerSizes {
-    /// Shape of all hidden states, with strides of step, direction and batch.
+    /// The shape of all hidden states, with the strides of step, direction and batch.
     fn y(&self) -> ([usize; 4], [usize; 3]) {
         let LayerSizes { steps, batches, hidden, directions, .. } = *self;
         match self.batch_first {
@@ -117,7 +117,7 @@ impl LayerSizes {
         }
     }
 
-    /// Shape of a state, with strides of direction and batch.
+    /// The shape of a state, with the strides of direction and batch.
     fn state(&self) -> ([usize; 3], [usize; 2]) {
         let LayerSizes { batches, hidden, directions, .. } = *self;
         match self.batch_first {
@@ -126,7 +126,7 @@ impl LayerSizes {
         }
     }
 
-    /// Strides of step and batch in the input, in rows.
+    /// The strides of step and batch in the input, in rows.
     fn x(&self) -> [usize; 2] {
         if self.batch_first { [1, self.steps] } else { [self.batches, 1] }
     }
@@ -354,7 +354,7 @@ impl Recurrent {
         Ok(())
     }
 
-    /// One step of the reference: the new hidden and cell state.
+    /// One step of the reference: the new hidden state and the new cell state.
     fn step(&self, w: &DirectionWeights, d: usize, x: &[f64], h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let act = |k: usize, x: f64| {
             let clipped = self.clip.map_or(x, |clip| x.clamp(-f64::from(clip), f64::from(clip)));
@@ -418,12 +418,12 @@ impl<'a> DirectionWeights<'a> {
         })
     }
 
-    /// What the input gives to unit `j` of gate `g`.
+    /// The product of the input with the weights of unit `j` of gate `g`.
     fn input(&self, g: usize, j: usize, x: &[f64]) -> f64 {
         self.dot(self.w, g * self.units + j, x, 0)
     }
 
-    /// What the hidden state gives.
+    /// The product of the hidden state with them.
     fn hidden(&self, g: usize, j: usize, h: &[f64]) -> f64 {
         self.dot(self.r, g * self.units + j, h, self.gates * self.units)
     }
@@ -434,7 +434,7 @@ impl<'a> DirectionWeights<'a> {
     }
 }
 
-/// An activation as code with its constants.
+/// An activation as code, with its constants.
 fn fused(function: ActivationFunction) -> Result<(Fused, Vec<u32>), Why> {
     let mut builder = Builder::default();
     let x = builder.load(0, Scalar::F32);
@@ -443,7 +443,7 @@ fn fused(function: ActivationFunction) -> Result<(Fused, Vec<u32>), Why> {
     Ok((Fused { expr, operands: vec![Operand { scalar: Scalar::F32, index: Index::Anchor }] }, constants))
 }
 
-/// The recurrence weights as `[direction][unit before][gate][unit]`: neighbouring invocations read neighbouring words.
+/// The recurrence weights as `[direction][unit before][gate][unit]`, so that neighbouring invocations read neighbouring words.
 fn lower_weights(cx: &mut Lower, s: &LayerSizes) -> Result<TensorId, Why> {
     let dim = |axis, size| PackedDim { axis, size, step: 1 };
     let packing = Packing {
@@ -466,7 +466,7 @@ fn lower_weights(cx: &mut Lower, s: &LayerSizes) -> Result<TensorId, Why> {
     Ok(packed)
 }
 
-/// The final states of no steps: the initial ones, which are zeros unless they are given.
+/// The final states of a layer without steps: the initial states, which are zeros unless they are given.
 fn initial_states(cx: &mut Lower) -> Result<(), Why> {
     for (output, input) in [(1, INITIAL_H), (2, INITIAL_C)] {
         match (cx.optional_out(output), cx.optional_fact(input)) {
@@ -481,7 +481,7 @@ fn initial_states(cx: &mut Lower) -> Result<(), Why> {
     Ok(())
 }
 
-/// Copies input `i`, if it is given, to the start of `to`.
+/// Copies input `i`, if it is given, to the beginning of `to`.
 fn copy(cx: &mut Lower, i: usize, to: TensorId, count: usize) -> Result<(), Why> {
     if cx.optional_fact(i).is_some() && count > 0 {
         let from = cx.input(i)?;

@@ -1,7 +1,7 @@
-//! Reductions over any axes, and the global pools. One row each.
+//! Reductions over any axes, and the global pools. One row of the table each.
 //!
-//! History: ReduceSum 1, 11, 13 (`axes` became an input, empty axes may mean "none"); the other Reduce* 1, 11, 13, 18 (the
-//! same); ReduceMax and ReduceMin on 8-bit integers 12, on bool 20. GlobalAveragePool, GlobalMaxPool, GlobalLpPool 1, 2.
+//! History: ReduceSum 1, 11, 13 (`axes` became an input, and empty axes may mean none); the other Reduce* 1, 11, 13, 18
+//! (likewise); ReduceMax and ReduceMin on 8-bit integers 12, on bool 20. GlobalAveragePool, GlobalMaxPool, GlobalLpPool 1, 2.
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
@@ -23,9 +23,9 @@ pub(crate) struct Reduce {
 
 #[derive(Clone, Debug)]
 enum Axes {
-    /// Those listed; all or none of them if none is.
+    /// The listed axes; if the list is empty, all axes or none.
     List { axes: IntList, none_means_all: bool },
-    /// All after batch and channel.
+    /// All axes after batch and channel.
     Spatial,
 }
 
@@ -45,7 +45,7 @@ enum ReduceFunction {
 
 use ReduceFunction::*;
 
-/// Results of reductions over nothing that planning holds.
+/// The most results of reductions over no elements that planning holds.
 const MAX_OF_NOTHING: usize = 1 << 20;
 
 macro_rules! functions {
@@ -94,13 +94,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Reduce {
-    /// Whether the result of nothing is the least or greatest number of integers other than the device's words: it follows from
-    /// shapes alone, and planning has it.
+    /// Whether the result over no elements is the least or greatest number of an integer type other than the device's 32-bit
+    /// words. That number follows from shapes alone, and planning computes it.
     fn bounds_other_words(&self, dtype: DType) -> bool {
         matches!(self.function, Max | Min) && dtype.is_int() && !matches!(dtype, DType::I32 | DType::U32)
     }
 
-    /// The axes of a mean that keeps them as ones: `given` is the second input.
+    /// The axes of a mean that keeps them with size 1; `None` for other reductions. `given` is the second input.
     pub(crate) fn kept_mean(&self, given: Option<Vec<i64>>) -> Option<Vec<i64>> {
         match &self.axes {
             Axes::List { axes, .. } if self.function == Mean && self.keepdims => match axes {
@@ -137,7 +137,7 @@ impl Axes {
     }
 }
 
-/// `shape` with the reduced axes of size 1, or gone.
+/// `shape` without the reduced axes, or with size 1 on them if `keepdims`.
 pub(crate) fn reduced_shape(shape: &[usize], axes: &[usize], keepdims: bool) -> Vec<usize> {
     let dims = shape.iter().enumerate();
     match keepdims {
@@ -215,12 +215,12 @@ impl Operator for Reduce {
 }
 
 impl ReduceFunction {
-    /// Whether the device computes in floats whatever the input is.
+    /// Whether the device computes in floats, whatever the input's type.
     fn is_float(self, input: Scalar) -> bool {
         input == Scalar::F32 || matches!(self, LogSum | LogSumExp) || matches!(self, Norm(p) if p != 1.0)
     }
 
-    /// Adds the passes; returns the number of the last.
+    /// Adds the passes, and returns the number of the last.
     fn folds(self, rows: &mut Rows) -> usize {
         let (input, length) = (rows.scalar(), rows.length());
         let scalar = match input {
@@ -286,7 +286,7 @@ impl ReduceFunction {
             .fold(f64::NEG_INFINITY, |max, &x| if x.is_nan() || x * sign > max { x * sign } else { max });
         let greatest = if x.iter().any(|x| x.is_nan()) { f64::NAN } else { greatest };
         match self {
-            // Rust's empty sum is -0.
+            // The sum of no elements in Rust is -0.
             Sum => sum(&|x| x) + 0.0,
             Mean => sum(&|x| x) / length,
             Max | Min => greatest * sign,
@@ -328,7 +328,7 @@ fn absolute(e: &mut Builder, x: impl Fn(&mut Builder) -> Reg) -> Reg {
     e.one(Fn1::Abs, x)
 }
 
-/// `max`, or 0 where that is infinite: what may be subtracted before exp.
+/// `max`, or 0 where it is infinite: the number that may be subtracted before exp.
 pub(crate) fn finite(e: &mut Builder, max: Reg) -> Reg {
     let zero = e.f32(0.0);
     let (above, below) = (e.one(Fn1::IsPosInf, max), e.one(Fn1::IsNegInf, max));
@@ -353,7 +353,7 @@ fn cases(name: &'static str) -> Vec<Case> {
         }
         return cases;
     }
-    // Logarithms of sums: away from zero.
+    // Logarithms of sums, away from zero.
     let (low, high) = if name == "ReduceLogSum" { (0.1, 2.0) } else { (-1.5, 1.5) };
     let x = |shape: &[usize]| case::uniform(shape, low, high);
     let along =

@@ -1,5 +1,5 @@
-//! Resampling along one axis, as Resize defines it: which input elements make an output element, with which weights.
-//! It follows from sizes and attributes alone, so the host computes it, in f64.
+//! Resampling along one axis, as Resize defines it: which input elements make an output element, and with which weights. Both
+//! follow from sizes and attributes alone, so the host computes them, in f64.
 
 use super::{NodeDef, Why, refuse};
 
@@ -8,13 +8,13 @@ use super::{NodeDef, Why, refuse};
 pub(crate) struct ResizedAxis {
     pub(crate) input: usize,
     pub(crate) output: usize,
-    /// Output elements per input element, as given; the sizes' ratio only approximates it.
+    /// Output elements for each input element, as given; the ratio of the sizes only approximates it.
     pub(crate) scale: f64,
-    /// The part of the input that `tf_crop_and_resize` takes.
+    /// The part of the input that `tf_crop_and_resize` reads.
     pub(crate) roi: (f64, f64),
 }
 
-/// Where an output element lies in the input: `coordinate_transformation_mode`.
+/// How the coordinate of an output element in the input is computed: `coordinate_transformation_mode`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Transform {
     HalfPixel,
@@ -26,18 +26,18 @@ pub(crate) enum Transform {
     TfCropAndResize,
 }
 
-/// How a coordinate becomes the nearest element: `nearest_mode`.
+/// How a coordinate is rounded to the nearest element: `nearest_mode`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Rounding {
     PreferFloor,
     PreferCeil,
     Floor,
     Ceil,
-    /// That of Upsample and of Resize before opset 11: down where the axis grows, up where it shrinks.
+    /// The rounding of Upsample, and of Resize before opset 11: down where the axis grows, up where it shrinks.
     Old,
 }
 
-/// The interpolation.
+/// The interpolation: `mode`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ResizeFilter {
     Nearest(Rounding),
@@ -46,34 +46,37 @@ pub(crate) enum ResizeFilter {
     Cubic(f64),
 }
 
-/// Everything that decides the weights.
+/// Everything on which the weights depend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Resample {
     pub(crate) filter: ResizeFilter,
     pub(crate) transform: Transform,
-    /// Whether elements outside the input weigh nothing, rather than repeating the edge.
+    /// Whether elements outside of the input have weight 0; else the edge is repeated.
     pub(crate) exclude_outside: bool,
-    /// Whether the filter widens to cover all of a shrinking input.
+    /// Whether the filter widens until it covers all of a shrinking input.
     pub(crate) antialias: bool,
 }
 
-/// The input elements that make each output element along an axis, with weights that add up to 1; none where it lies outside
-/// the input and takes the extrapolation value.
+/// The input elements that make each output element along an axis, with weights that add up to 1. An output element that lies
+/// outside of the input, and takes the extrapolation value, has none.
+///
+/// An example: 2 elements become 4 with linear interpolation and half pixels. Output element 1 has the coordinate 0.25, and
+/// the taps (0, 0.75) and (1, 0.25).
 #[derive(Debug)]
 pub(crate) struct Taps {
     list: Vec<(usize, f64)>,
-    /// Behind the last tap of each output element.
+    /// For each output element, the number of taps up to its last.
     ends: Vec<usize>,
 }
 
 impl Taps {
-    /// Those of output element `at`.
+    /// The taps of output element `at`.
     pub(crate) fn at(&self, at: usize) -> &[(usize, f64)] {
         let first = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.list[first..self.ends[at]]
     }
 
-    /// Those of each output element.
+    /// The taps of each output element.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[(usize, f64)]> {
         (0..self.ends.len()).map(|at| self.at(at))
     }
@@ -109,7 +112,7 @@ impl Resample {
         })
     }
 
-    /// Upsample, and Resize before opset 11.
+    /// Reads the attributes of Upsample, and of Resize before opset 11.
     pub(crate) fn parse_old(def: &NodeDef) -> Result<Resample, Why> {
         let filter = ResizeFilter::parse(def, Rounding::Old, -0.75)?;
         Ok(Resample { filter, transform: Transform::Asymmetric, exclude_outside: false, antialias: false })
@@ -171,8 +174,8 @@ impl ResizeFilter {
 }
 
 impl Transform {
-    /// The place of output element `at` in the input, in elements. Rounded to f32: products with a scale that f32 cannot
-    /// hold exactly then meet the whole number that was meant.
+    /// The coordinate of output element `at` in the input, in elements. It is rounded to f32, so that a product with a scale
+    /// that f32 cannot hold exactly still gives the whole number that was meant.
     pub(crate) fn source(self, at: usize, axis: &ResizedAxis) -> f64 {
         let x = at as f64;
         let (input, scale) = (axis.input as f64, axis.scale);
@@ -213,7 +216,7 @@ impl Rounding {
     }
 }
 
-/// Keys' cubic convolution kernel.
+/// The cubic convolution kernel of Keys.
 pub(crate) fn cubic(x: f64, a: f64) -> f64 {
     match x.abs() {
         x if x < 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
@@ -246,7 +249,8 @@ mod tests {
             let taps = old.taps(&ResizedAxis { input, output, scale: f64::from(scale), roi: (0.0, 1.0) });
             taps.iter().map(|taps| taps[0].0).collect::<Vec<_>>()
         };
-        // The conformance case of Resize 10: 2 x 4 by 0.6 gives elements 1 and 3, and ONNX Runtime's results.
+        // The conformance case of Resize 10: 2 x 4 elements by 0.6 are elements 1 and 3, which is also what ONNX Runtime
+        // gives.
         assert_eq!((picked(2, 1, 0.6), picked(4, 2, 0.6)), (vec![0], vec![0, 2]));
         assert_eq!(picked(4, 3, 0.75), [0, 2, 3]);
         assert_eq!(picked(4, 6, 1.5), [0, 0, 1, 2, 2, 3]);

@@ -1,4 +1,5 @@
-//! Operators that give the same elements another shape, or none: Reshape, Squeeze, Unsqueeze, Flatten, Identity. Views.
+//! Operators that keep the elements and change the shape, or nothing: Reshape, Squeeze, Unsqueeze, Flatten, Identity. All are
+//! views.
 //!
 //! History: Reshape 5, 13, 14 (allowzero), 19, 21, 23, 24, 25; Squeeze and Unsqueeze 1, 11 (negative axes), 13 (axes are an
 //! input), 21, 23, 24, 25; Flatten 1, 9, 11 (negative axis), 13, 21, 23, 24, 25; Identity 1, 13, 14, 16, 19, 21, 23, 24, 25.
@@ -19,7 +20,7 @@ pub(crate) enum Reshape {
     },
     Squeeze(IntList),
     Unsqueeze(IntList),
-    /// Into a matrix whose rows are the dimensions before this axis.
+    /// Into a matrix whose rows are numbered by the dimensions before this axis.
     Flatten(i64),
     Identity,
 }
@@ -51,7 +52,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Reshape {
-    /// The list that decides the shape: the new shape, or axes.
+    /// The list on which the shape depends: the new shape, or axes.
     fn operand(&self) -> IntList {
         match self {
             Reshape::To { .. } => IntList::Input(1),

@@ -1,4 +1,4 @@
-//! Resize, and Upsample, its ancestor: resampling along any axes.
+//! Resize, and Upsample, which Resize replaced: resampling along any axes.
 //!
 //! History: Upsample 7, 9 (scales as input), deprecated in 10; Resize 10, 11 (sizes, roi, cubic, coordinate
 //! transformations), 13, 18 (antialias, axes, keep_aspect_ratio_policy), 19 (half_pixel_symmetric).
@@ -21,11 +21,11 @@ pub(crate) struct Resize {
     axes: Option<Vec<i64>>,
     policy: Policy,
     scales: Scales,
-    /// Whether inputs 1 to 3 are roi, scales and sizes; else input 1 is scales.
+    /// Whether inputs 1 to 3 are roi, scales and sizes; otherwise input 1 is scales.
     has_sizes: bool,
 }
 
-/// What becomes of the aspect ratio where sizes are given.
+/// What happens to the aspect ratio where sizes are given.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Policy {
     Stretch,
@@ -84,7 +84,7 @@ fn parse_old(def: &NodeDef) -> Result<Op, Why> {
     Ok(Resize { resample, extrapolation: 0.0, axes: None, policy, scales, has_sizes: false }.into())
 }
 
-/// The operands that decide the output's shape; empty ones count as absent.
+/// The operands on which the output's shape depends; an empty one counts as absent.
 #[derive(Default)]
 struct ResizeOperands {
     roi: Option<Vec<f64>>,
@@ -156,7 +156,7 @@ impl Resize {
                     if !(scale > 0.0 && scale.is_finite()) {
                         refuse!("a scale is {scale}");
                     }
-                    // In f32: 10 * 0.7 is 7, and in f64 it would be a little less.
+                    // In f32, 10 * 0.7 is 7; in f64 it would be slightly less.
                     all[d].output = (shape[d] as f32 * scale as f32).floor() as usize;
                     all[d].scale = scale;
                 }
@@ -189,7 +189,7 @@ impl Resize {
         Ok(())
     }
 
-    /// The taps of every output element along `axis`; `None` if each is the input element of the same place.
+    /// The taps of every output element along `axis`; `None` if each output element is the input element with the same index.
     fn taps(&self, axis: &ResizedAxis) -> Option<Taps> {
         let taps = self.resample.taps(axis);
         let same =
@@ -222,7 +222,7 @@ impl Operator for Resize {
             let stride = strides(&result.shape)[d];
             let mut shape = result.shape.clone();
             shape[d] = axis.output;
-            // The element before axis `d` is resized, of tap `i` at the place of element `o`.
+            // The input element, before axis `d` is resized, that tap `i` of output element `o` reads.
             let source =
                 |o: usize, i: usize| (o / (axis.output * stride) * axis.input + i) * stride + o % stride;
             let place = |o: usize| o / stride % axis.output;
@@ -265,7 +265,7 @@ impl Operator for Resize {
         let all = self.of_facts(&cx.facts())?;
         let taps: Vec<_> = all.iter().map(|axis| self.taps(axis)).collect();
         let resized: Vec<usize> = (0..all.len()).filter(|&d| taps[d].is_some()).collect();
-        // A wide filter is cheaper an axis at a time.
+        // With a wide filter, one axis at a time is cheaper.
         let apart = self.resample.antialias && resized.len() > 1;
         let stages = if apart { resized.iter().map(|&d| vec![d]).collect() } else { vec![resized] };
         let mut shape: Vec<usize> = all.iter().map(|axis| axis.input).collect();
@@ -284,7 +284,7 @@ impl Operator for Resize {
 }
 
 impl Resize {
-    /// One kernel over `dims`; the last one if `dtype`, the result's, is given.
+    /// Emits one kernel over `dims`. It is the last one if `dtype`, the result's, is given.
     fn stage(
         &self,
         cx: &mut Lower,
@@ -339,17 +339,17 @@ impl Resize {
     }
 }
 
-/// Dimensions of one kernel; neighbours that stay as they are count as one.
+/// The dimensions of one kernel; neighbours that are not resized are merged.
 struct ResizeDims<'a> {
     list: Vec<ResizeDim<'a>>,
-    /// The most taps along each.
+    /// The most taps of an output element along each dimension.
     widest: Vec<usize>,
 }
 
 struct ResizeDim<'a> {
-    /// Of the output.
+    /// The size in the output.
     size: usize,
-    /// Of the input.
+    /// The stride in the input.
     stride: usize,
     taps: Option<&'a Taps>,
 }
@@ -370,7 +370,7 @@ impl<'a> ResizeDims<'a> {
         ResizeDims { list, widest }
     }
 
-    /// The words of all taps, and for each dimension its params.
+    /// The words of all taps. The params of each dimension are appended to `params`.
     fn table(&self, nearest: bool, params: &mut Vec<u32>) -> Vec<u32> {
         let mut words = Vec::new();
         for (dim, &widest) in self.list.iter().zip(&self.widest) {

@@ -1,4 +1,4 @@
-//! ReverseSequence: the first elements of each sequence of a batch, backward.
+//! ReverseSequence: writes the first elements of each sequence of a batch backward.
 //!
 //! History: 10, 28; the later version only adds types.
 
@@ -8,7 +8,7 @@ use crate::facts::Fact;
 use crate::kernels::reverse_sequence as kernel;
 use crate::plan::Lower;
 
-/// Which of the two outermost axes is time; the other one is the batch.
+/// Which of the two outermost axes is time; the other is the batch.
 #[derive(Clone, Debug)]
 pub(crate) struct ReverseSequence {
     time_first: bool,

@@ -1,4 +1,4 @@
-//! RoiAlign: pools regions of images, each sampled on a grid by bilinear interpolation.
+//! RoiAlign: pools regions of images; each region is sampled on a grid with bilinear interpolation.
 //!
 //! History: 10, 16 (half-pixel coordinates), 22.
 
@@ -13,12 +13,12 @@ use crate::plan::{Lower, Outside};
 /// RoiAlign.
 #[derive(Clone, Debug)]
 pub(crate) struct RoiAlign {
-    /// The maximum of the samples' weighted corners rather than the mean of the samples.
+    /// Whether the result is the maximum of the samples' weighted corners; otherwise it is the mean of the samples.
     max: bool,
     half_pixel: bool,
     height: usize,
     width: usize,
-    /// Samples along each side of a bin; 0: as many as there are elements.
+    /// The number of samples along each side of a bin; 0: as many as the bin has elements.
     samples: usize,
     scale: f32,
 }
@@ -87,7 +87,7 @@ impl RoiAlign {
     fn side(&self, from: f64, to: f64, bins: usize) -> BinnedSide {
         let offset = if self.half_pixel { 0.5 } else { 0.0 };
         let (start, end) = (from * f64::from(self.scale) - offset, to * f64::from(self.scale) - offset);
-        // Without half pixels, malformed regions are one element large.
+        // Without half pixels, a malformed region is one element large.
         let length = if self.half_pixel { end - start } else { (end - start).max(1.0) };
         let bin = length / bins as f64;
         let samples = if self.samples > 0 { self.samples } else { bin.ceil().clamp(0.0, 1e6) as usize };
@@ -100,7 +100,7 @@ impl RoiAlign {
     }
 }
 
-/// Samples on a side of a bin that the reference takes: a region beyond is no region of an image.
+/// The most samples on a side of a bin that the reference takes: a larger region is no region of an image.
 const MOST_SAMPLES: usize = 1000;
 
 impl Operator for RoiAlign {
@@ -159,7 +159,8 @@ impl Operator for RoiAlign {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
-        // Each side of a bin has at most this many samples: a region would have to be as many times larger than the output.
+        // The most samples on each side of a bin. A region would have to be that many times larger than the output to need
+        // more.
         let most = (f64::from(cx.target.max_iterations).sqrt() as usize).saturating_sub(1);
         if self.samples > most {
             refuse!("sampling_ratio {} is more than {most}", self.samples);

@@ -1,4 +1,4 @@
-//! RotaryEmbedding: pairs of channels turned by an angle that depends on the position.
+//! RotaryEmbedding: pairs of channels are turned by an angle that depends on the position.
 //!
 //! History: 23.
 
@@ -8,7 +8,7 @@ use crate::facts::Fact;
 use crate::kernels::rotary::{Rotary, RotaryParams};
 use crate::plan::Lower;
 
-/// Parsed attributes; 0 heads or channels mean that the input says it.
+/// The attributes; 0 heads or channels mean that their number follows from the input.
 #[derive(Clone, Debug)]
 pub(crate) struct RotaryEmbedding {
     interleaved: bool,
@@ -32,7 +32,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl RotaryEmbedding {
-    /// Sizes of an input of this shape.
+    /// The params for an input of this shape.
     fn params(&self, x: &[usize]) -> Result<RotaryParams, Why> {
         let (positions, depth, inner) = match *x {
             [_, _, positions, depth] => (positions, depth, depth),

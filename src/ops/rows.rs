@@ -1,5 +1,5 @@
-//! Reductions on the device: how an operator that folds rows becomes calls of the reduce kernel. Rows that are too long
-//! for one invocation, or too few for the device, are cut into parts and folded in stages.
+//! Reductions on the device: the calls of the reduce kernel by which an operator folds rows. Rows that are too long for one
+//! invocation, or too few for the device, are cut into parts and folded in two stages.
 
 use super::{DType, Why, refuse};
 use crate::array::strides;
@@ -14,7 +14,8 @@ use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
 use crate::plan::{Always, Epilogue, IndexOf, Lower, Multiple, Rank, Reads, TensorId, Tiling};
 
-/// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions.
+/// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions. `[2, 3, 4]` reduced over axis 1 keeps (2,
+/// stride 12) and (4, stride 1), and has 8 rows of 3 elements with stride 4.
 #[derive(Clone, Debug)]
 struct RowsView {
     kept: Dims,
@@ -23,9 +24,9 @@ struct RowsView {
     length: usize,
     /// Whether the elements of a row are neighbours in memory.
     contiguous: bool,
-    /// Whether rows begin at vectors and are whole vectors.
+    /// Whether every row begins at a vector and consists of whole vectors.
     vectors: bool,
-    /// Whether it is a row-major matrix.
+    /// Whether the tensor is a row-major matrix of these rows.
     matrix: bool,
 }
 
@@ -57,7 +58,7 @@ impl RowsView {
     }
 }
 
-/// An expression with its constants.
+/// An expression, with the words of its constants.
 type BoundExpr = (Expr, Vec<u32>);
 
 #[derive(Clone, Debug)]
@@ -86,9 +87,9 @@ impl RowStep {
 pub(crate) struct Rows {
     input: TensorId,
     scalar: Scalar,
-    /// What is computed of the input's elements first.
+    /// The expression by which a prologue computes the input's elements.
     prologue: Option<BoundExpr>,
-    /// Whether the elements are 64-bit integers.
+    /// `Some` if the elements are 64-bit integers.
     wide: Option<Wide>,
     shape: Vec<usize>,
     kept_shape: Vec<usize>,
@@ -98,7 +99,7 @@ pub(crate) struct Rows {
     results: Vec<(Each, BoundExpr, TensorId)>,
 }
 
-/// The element, or the folded value.
+/// The element, or the folded number.
 pub(crate) fn element(e: &mut Builder, scalar: Scalar) -> Reg {
     e.load(ELEMENT, scalar)
 }
@@ -117,7 +118,7 @@ fn code(build: impl FnOnce(&mut Builder) -> Reg) -> BoundExpr {
     code_of(None, build)
 }
 
-/// Code of which integer results that do not fit are reported, if they are 64-bit ones.
+/// An expression that reports results that do not fit 32 bits, if it is one of 64-bit integers.
 fn code_of(wide: Option<Wide>, build: impl FnOnce(&mut Builder) -> Reg) -> BoundExpr {
     let mut builder = Builder::default();
     builder.wide = wide;
@@ -129,7 +130,8 @@ fn scalar_of(code: &BoundExpr) -> Scalar {
     code.0.output_scalars().first().copied().unwrap_or(Scalar::F32)
 }
 
-/// Who takes how much of a row.
+/// How a row is cut, and which invocations share a part. 4 rows of 100,000 elements on a software device may be cut into 16
+/// parts each; then the share is `Alone`, and a second call folds the 16 values of each row.
 #[derive(Clone, Copy)]
 struct Cut {
     share: Share,
@@ -142,8 +144,8 @@ impl Cut {
         let (length, target) = (view.length.max(1), cx.target);
         let shares = [Share::Alone, Share::Workgroup, Share::Subgroup(target.subgroup as usize)];
         let best = Cut::best(view, target);
-        // A tile: the share, and whether there are parts; and elements at a time, which a tile that was chosen for other sizes
-        // may have more of than the rows at hand allow.
+        // As a tile: the number of the share with a flag for parts, and the elements that are loaded at a time. A tile that
+        // was chosen for other sizes may load more at a time than the rows at hand allow.
         let number = shares.iter().position(|share| *share == best.share).unwrap_or(0);
         let tile = (2 * number + usize::from(best.parts > 1), if best.vectors { 4 } else { 1 });
         let cut = |(number, width): (usize, usize)| {
@@ -152,19 +154,20 @@ impl Cut {
             Cut { share, parts, vectors: width == 4 && view.vectors }
         };
         let chosen = cut(cx.tile(Tiling::Cut, tile, |tile| cut(tile).cost(view, target)));
-        // The loops of all passes together stay below the limit, also where little is unrolled.
+        // The loops of all passes together stay below the limit, even where little is unrolled.
         let longest = chosen.share.lanes() * (target.max_iterations as usize / 2);
         Cut { parts: chosen.parts.max(length.div_ceil(longest)), ..chosen }
     }
 
     fn best(view: &RowsView, target: &Target) -> Cut {
         let (rows, length, subgroup) = (view.rows.max(1), view.length.max(1), target.subgroup as usize);
-        // Two steps of shuffles for each element are too many.
+        // Two shuffles for each element would be too many.
         let subgroups = subgroup >= 4 && view.contiguous && length >= 2 * subgroup;
         let share = match target.class {
             Class::Cpu if subgroups && subgroup == 8 => Share::Subgroup(subgroup),
             Class::Cpu => Share::Alone,
-            // No barriers, if there are rows enough for a busy device, or few elements for each invocation.
+            // A subgroup needs no barriers. It pays if there are enough rows for a busy device, or few elements for each
+            // invocation.
             Class::Gpu if subgroups && (rows >= 512 || length <= 32 * subgroup) => Share::Subgroup(subgroup),
             Class::Gpu if view.contiguous && length >= 32 => Share::Workgroup,
             Class::Gpu if length >= 8 * rows && length >= 128 => Share::Workgroup,
@@ -174,7 +177,7 @@ impl Cut {
         Cut { share, parts, vectors: view.vectors && length >= 4 * share.lanes() * parts }
     }
 
-    /// Parts so that the device is busy, but no smaller than is worth another dispatch.
+    /// The number of parts that keeps the device busy, without parts so small that another dispatch costs more than it saves.
     fn parts(view: &RowsView, target: &Target, share: Share) -> usize {
         let (wanted, least) = match (target.class, share) {
             (Class::Cpu, _) => (64, 2048),
@@ -184,7 +187,7 @@ impl Cut {
         (wanted / view.rows.max(1)).min(view.length / least)
     }
 
-    /// The estimated time, where each step of sharing takes about as long as an element.
+    /// The estimated time. A step of sharing takes about as long as an element.
     fn cost(self, view: &RowsView, target: &Target) -> Microseconds {
         let Cut { share, parts, vectors } = self;
         let lanes = share.lanes().max(1);
@@ -204,7 +207,7 @@ impl Rows {
         }
     }
 
-    /// Rows of what a prologue computes of `input`'s elements; its other operands are sides.
+    /// Rows whose elements a prologue computes from `input`; its other operands become sides.
     fn behind(cx: &mut Lower, input: TensorId, prologue: Epilogue, shape: &[usize], axes: &[usize]) -> Rows {
         let Epilogue { fused, tensors, params } = prologue;
         let mut rows = Rows::of(cx, input, shape, axes);
@@ -227,7 +230,7 @@ impl Rows {
         rows
     }
 
-    /// An expression of the input's elements, where it is one of what the prologue makes of them.
+    /// An expression of the input's elements, from an expression of the elements that the prologue computes.
     fn behind_prologue(&self, (expr, constants): BoundExpr) -> BoundExpr {
         match &self.prologue {
             Some((inner, own)) => expr.of(ELEMENT, inner).kept([&own[..], &constants[..]].concat()),
@@ -252,12 +255,12 @@ impl Rows {
         }
     }
 
-    /// Reports integers that do not fit, if these of `dtype` are 64-bit ones.
+    /// From here on, results that do not fit 32 bits are reported, if `dtype` is a 64-bit integer type.
     pub(crate) fn checked(self, dtype: DType) -> Rows {
         Rows { wide: Wide::of(dtype, 0), ..self }
     }
 
-    /// Elements of a row.
+    /// The number of elements in a row.
     pub(crate) fn length(&self) -> usize {
         self.view.length
     }
@@ -268,7 +271,8 @@ impl Rows {
     }
 
     /// The operand number of input `i`, which broadcasts from `shape` to the elements, or to the rows' values (the input's
-    /// shape with 1 on the reduced axes). One for each element is not to be read by folded values and results of rows.
+    /// shape with 1 on the reduced axes). Folded values and results for each row must not read an operand with one element for
+    /// each element.
     pub(crate) fn side(
         &mut self,
         cx: &mut Lower,
@@ -280,7 +284,7 @@ impl Rows {
         Ok(self.side_of(cx, tensor, shape, each))
     }
 
-    /// The same for a tensor that is no input.
+    /// The same for `tensor`, which is no input.
     pub(crate) fn side_of(&mut self, cx: &mut Lower, tensor: TensorId, shape: &[usize], each: Each) -> usize {
         let whole = if each == Each::Row { &self.kept_shape } else { &self.shape };
         let side = IndexOf::Side(self.sides.len());
@@ -294,7 +298,7 @@ impl Rows {
         operand
     }
 
-    /// One more value per row: `map` of each element, combined, and `finish` of that.
+    /// Adds a value for each row: `map` of each element, combined, and `finish` of the combination.
     pub(crate) fn fold(
         &mut self,
         combine: Combine,
@@ -310,18 +314,18 @@ impl Rows {
         self.steps.push(RowStep::Fold { combine, map, finish });
     }
 
-    /// One more result with an element for each row, into `output`.
+    /// Adds a result with an element for each row, written to `output`.
     pub(crate) fn row_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
         self.results.push((Each::Row, code_of(self.wide, build), output));
     }
 
-    /// One more result with an element for each element of the input, into `output`.
+    /// Adds a result with an element for each element of the input, written to `output`.
     pub(crate) fn element_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
         let built = self.behind_prologue(code(build));
         self.results.push((Each::Element, built, output));
     }
 
-    /// Emits the calls; result 0 is the node's output 0 and goes through the epilogue of the unit.
+    /// Emits the calls. Result 0 is output 0 of the node, and goes through the unit's epilogue.
     pub(crate) fn emit(self, cx: &mut Lower) -> Result<(), Why> {
         let elements = self.results.first().is_some_and(|result| result.0 == Each::Element);
         let matrix = (elements && self.view.matrix).then_some((self.view.rows, self.view.length));
@@ -360,7 +364,7 @@ impl Rows {
             let scalar = scalar_of(finish);
             let value = cx.temporary(scalar, &[self.view.rows]);
             whole.row_result(value, |e| e.load(VALUES[k], scalar));
-            // Further results per row come with the last value: the kernel over the elements has bindings enough.
+            // Further results for each row come with the last value, as the kernel over the elements has no bindings to spare.
             if k + 1 == self.steps.len() {
                 let (by_row, others) = rest.into_iter().partition(|result| result.0 == Each::Row);
                 whole.results.extend::<Vec<_>>(by_row);
@@ -374,7 +378,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Folds the parts of each row; returns the rows of what they give.
+    /// Folds the parts of each row, and returns the folded values as rows.
     fn partial(
         &self,
         cx: &mut Lower,
@@ -396,7 +400,7 @@ impl Rows {
         parts.row_result(output, |e| e.load(VALUES[k], scalar));
         parts.call(cx, cut, &plain(scalar));
         let sides = self.sides.iter().filter(|side| side.0.each == Each::Row).cloned().collect();
-        // How many parts there are depends on sizes in any way, and they are too few for vectors to matter.
+        // The number of parts may change with every size, and it is too small for vectors to matter.
         let view = RowsView { vectors: false, ..RowsView::new(cx, &shape, &[axis]) };
         Rows { input: output, scalar, view, sides, ..self.clone() }
     }
@@ -447,7 +451,7 @@ impl Rows {
     }
 }
 
-/// The epilogue that leaves a value as it is.
+/// The epilogue that leaves a value unchanged.
 pub(crate) fn plain(scalar: Scalar) -> Epilogue {
     let (expr, params) = code(|e| e.load(0, scalar));
     let operands = vec![Operand { scalar, index: Index::Anchor }];

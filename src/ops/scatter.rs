@@ -1,4 +1,4 @@
-//! What the scatters share: reductions, and the two ways to write updates on the device.
+//! What all scatters share: reductions, and the two ways to write updates on the device.
 
 use super::{Array, DType, NodeDef, Why, refuse};
 use crate::array::Numbers;
@@ -8,10 +8,10 @@ use crate::kernels::scatter as kernel;
 use crate::kernels::scatter_reduce::{ScatterFunction, ScatterReduce};
 use crate::plan::{Lower, TensorId};
 
-/// What several updates of one element do together.
+/// How several updates of one element are combined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Reduction {
-    /// The last one counts.
+    /// The last update wins.
     None,
     Some(ScatterFunction),
 }
@@ -64,7 +64,7 @@ impl Reduction {
         }
     }
 
-    /// `data` with `updates[i]` written to, or reduced into, element `places[i]`.
+    /// `data`, with `updates[i]` written to, or combined with, element `places[i]`.
     pub(crate) fn apply(self, data: &Array, updates: &Array, places: &[usize]) -> Result<Array, Why> {
         let mut result = data.clone();
         match (&mut result.data, &updates.data) {
@@ -86,8 +86,8 @@ impl Reduction {
     }
 }
 
-/// Writes updates into `output`, which holds the data already. `places` places of `inner` elements each; `rows` rows of
-/// indices, of which the destination makes places with `words`, its params.
+/// Writes updates into `output`, which holds the data already. The output has `places` places of `inner` elements each, and
+/// there are `rows` rows of indices. `words` are the params of the destination, which makes a place of a row.
 pub(crate) fn overwrite(
     cx: &mut Lower,
     output: TensorId,
@@ -109,7 +109,7 @@ pub(crate) fn overwrite(
     cx.call(apply, vec![indices, marks, updates, output], params(count), groups(count));
 }
 
-/// The place that each row of indices names, or the least i32.
+/// For each row of indices, the place that it names, or the least i32 if it is out of range.
 pub(crate) fn locate(
     cx: &mut Lower,
     (destination, words): (kernel::Destination, &[u32]),
@@ -126,13 +126,13 @@ pub(crate) fn locate(
 /// One dimension of the output of a reducing scatter.
 pub(crate) struct ScatterDim {
     pub(crate) size: usize,
-    /// The indices' size.
+    /// The size of the indices.
     pub(crate) limit: usize,
     pub(crate) index_stride: usize,
     pub(crate) update_stride: usize,
 }
 
-/// Reduces updates into output 0, which holds the data already. The rows of indices lie along `axis`.
+/// Combines updates with output 0, which holds the data already. The rows of indices lie along `axis`.
 pub(crate) fn reduce(
     cx: &mut Lower,
     function: ScatterFunction,

@@ -1,4 +1,4 @@
-//! ScatterElements, and Scatter, its old name: every update has an index of its own along one axis.
+//! ScatterElements, and Scatter, its old name: every update has its own index along one axis.
 //!
 //! History: Scatter 9, deprecated in 11; ScatterElements 11, 13, 16 (reduction: add, mul), 18 (min, max).
 
@@ -71,7 +71,7 @@ impl Operator for ScatterElements {
                 update_stride: stride[d],
             };
             let dims: Vec<ScatterDim> = (0..data.rank()).map(dim).collect();
-            // For its reports alone: the reduction looks for the rows that name a place.
+            // Only for its reports: the reduction itself looks for the rows that name a place.
             locate(cx, (destination, &words), index, (places.count(), 1));
             return reduce(cx, function, data.dtype, (index, update), (&dims, axis));
         }

@@ -1,4 +1,4 @@
-//! ScatterND: slices written where tuples of indices say.
+//! ScatterND: slices are written at the places that tuples of indices name.
 //!
 //! History: 11, 13, 16 (reduction: add, mul), 18 (min, max).
 
@@ -21,7 +21,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(ScatterNd { reduction: Reduction::parse(def)? }.into())
 }
 
-/// Sizes of the axes that a tuple indexes, how many tuples there are, and how many elements a tuple names.
+/// The sizes of the axes that a tuple indexes, the number of tuples, and the number of elements that a tuple names.
 fn geometry(data: &[usize], places: &[usize], updates: &[usize]) -> Result<(Vec<usize>, usize, usize), Why> {
     let Some((&tuple, before)) = places.split_last() else { refuse!("the indices are a scalar") };
     if tuple > data.len() || updates != [before, &data[tuple..]].concat() {

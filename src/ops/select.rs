@@ -1,4 +1,4 @@
-//! Where: one of two tensors' elements, as a condition says.
+//! Where: elements of one of two tensors, as a condition says.
 //!
 //! History: 9, 16; the later version only adds a type.
 
@@ -9,7 +9,7 @@ use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
 
-/// The second input's element where the first input is true, else the third's.
+/// The second input's element where the first input is true, else the third input's.
 #[derive(Clone, Debug)]
 pub(crate) struct Where;
 

@@ -1,4 +1,4 @@
-//! Shape and Size: known as soon as the input's shape is.
+//! Shape and Size: both are known as soon as the input's shape is.
 //!
 //! History: Shape 1, 13, 15 (start, end), 19, 21, 23, 24, 25; Size 1, 13, 19, 21, 23, 24, 25.
 

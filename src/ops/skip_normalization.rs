@@ -1,4 +1,4 @@
-//! Layer normalization along the last axis as optimized models have it: of a sum with a skipped branch, and by the mean
+//! Layer normalisation along the last axis, in the forms of optimised models: of a sum with a skipped branch, and by the mean
 //! square alone.
 //!
 //! History: com.microsoft SkipLayerNormalization, SkipSimplifiedLayerNormalization 1; SimplifiedLayerNormalization 1.
@@ -16,9 +16,9 @@ use crate::plan::Lower;
 /// One of the three operators.
 #[derive(Clone, Debug)]
 pub(crate) struct SkipNormalization {
-    /// Input 1 is added first.
+    /// Whether input 1 is added first.
     skip: bool,
-    /// By mean and variance, not by mean square.
+    /// Whether the norm is by mean and variance; otherwise it is by mean square.
     centered: bool,
     epsilon: f32,
 }
@@ -42,7 +42,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(SkipNormalization { skip, centered: def.op_type == "SkipLayerNormalization", epsilon }.into())
 }
 
-/// Numbers of the optional inputs.
+/// The numbers of the optional inputs.
 struct OptionalInputs {
     scale: usize,
     /// Added to the result.
@@ -60,7 +60,7 @@ impl SkipNormalization {
         }
     }
 
-    /// Numbers of the inputs that are summed, the first among them.
+    /// The numbers of the inputs that are summed, input 0 first.
     fn terms(&self) -> Vec<usize> {
         let skip = self.skip.then_some(1);
         std::iter::once(0).chain(skip).chain(self.operands().sum_bias).collect()
@@ -146,7 +146,7 @@ impl Operator for SkipNormalization {
         }
         let mut source = tensors[0].0;
         if self.skip {
-            // What is normalised is the sum before it is rounded.
+            // The sum is normalised before it is rounded.
             source = cx.temporary(F32, &x.shape);
             cx.elementwise_to(source, (x.dtype, &x.shape), &tensors, |e, regs| {
                 regs.iter().copied().reduce(|a, b| e.add(a, b)).unwrap_or(regs[0])

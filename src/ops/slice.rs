@@ -1,4 +1,4 @@
-//! Slice: a range with a step along each axis. A view where the elements lie together.
+//! Slice: a range with a step along each axis. It is a view where its elements are contiguous.
 //!
 //! History: 1 (attributes), 10 (inputs, steps), 11 (negative axes), 13.
 
@@ -9,7 +9,7 @@ use crate::array;
 use crate::facts::Fact;
 use crate::plan::Lower;
 
-/// Where the ranges come from.
+/// The sources of the ranges.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
     starts: IntList,

@@ -13,12 +13,12 @@ use crate::kernels::expr::{Fn1, Fn2, Scalar};
 use crate::kernels::reduce::Combine;
 use crate::plan::Lower;
 
-/// One of the three.
+/// One of the three operators.
 #[derive(Clone, Debug)]
 pub(crate) struct Softmax {
     kind: SoftmaxKind,
     axis: i64,
-    /// Whether all axes from `axis` on are one.
+    /// Whether all axes from `axis` on form one row.
     flatten: bool,
 }
 
@@ -109,7 +109,7 @@ impl Operator for Softmax {
             });
             return rows.emit(cx);
         }
-        // A NaN in the row makes the sum NaN, and so the whole row.
+        // A NaN in the row makes the sum NaN, and with it the whole row.
         rows.fold(Combine::MaxNumber, |e| element(e, F32), |_, max| max);
         let log = self.kind == SoftmaxKind::Log;
         let exp = |e: &mut _| {

@@ -1,4 +1,4 @@
-//! Split: a tensor cut along an axis. Views where the pieces lie together.
+//! Split: cuts a tensor along an axis. The pieces are views where their elements are contiguous.
 //!
 //! History: 2 and 11 (sizes are an attribute), 13 (an input), 18 (`num_outputs`).
 
@@ -13,7 +13,7 @@ use crate::plan::Lower;
 pub(crate) struct Split {
     axis: i64,
     sizes: IntList,
-    /// Pieces that the node names, for when no sizes are given.
+    /// The number of pieces that the node lists, which counts where no sizes are given.
     pieces: usize,
     /// Whether the last piece may be smaller than the others.
     uneven: bool,

@@ -23,11 +23,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 struct FrameGeometry {
-    /// Samples of a signal.
+    /// The number of samples of a signal.
     samples: usize,
     complex: bool,
     step: usize,
-    /// Samples of a frame.
+    /// The number of samples of a frame.
     length: usize,
     shape: [usize; 4],
 }

@@ -1,4 +1,4 @@
-//! Outputs whose elements are input 0's under other strides.
+//! Outputs that have the elements of input 0 under other strides.
 
 use super::Why;
 use crate::array;
@@ -6,12 +6,12 @@ use crate::kernels::Access;
 use crate::kernels::strided::{Strided, groups, merge, params};
 use crate::plan::{Lower, Rank, TensorId};
 
-/// Row-major strides of `shape`, signed as walks over it are.
+/// The row-major strides of `shape`, signed, as an access may walk backward.
 pub(crate) fn of(shape: &[usize]) -> Vec<i64> {
     array::strides(shape).into_iter().map(|stride| stride as i64).collect()
 }
 
-/// Output `i` is the elements of input 0 at `base + i0 * stride0 + ...`, over `dims` (size, stride), outermost first.
+/// Output `i` has the elements of input 0 at `base + i0 * stride0 + ...`, over `dims` (size, stride), outermost first.
 pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)]) -> Result<(), Why> {
     if dims.iter().any(|dim| dim.0 == 0) {
         return cx.output(i).map(|_| ());
@@ -19,7 +19,7 @@ pub(crate) fn gather(cx: &mut Lower, i: usize, base: i64, dims: &[(usize, i64)])
     cx.lies(i, 0, Access::new(base, dims))
 }
 
-/// A copy of one tensor's elements to another: copy `number` of the operator's, whatever the sizes. `dims` are (size, stride).
+/// The operator's copy with this `number`, of elements of one tensor to another. `dims` are (size, stride).
 pub(crate) struct Copy<'a> {
     pub(crate) number: usize,
     pub(crate) from: TensorId,

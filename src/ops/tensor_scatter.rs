@@ -1,4 +1,4 @@
-//! TensorScatter: writes new entries of a key or value cache behind those that it holds, batch by batch.
+//! TensorScatter: writes new entries of a key or value cache after the entries that it holds, batch by batch.
 //!
 //! History: 24.
 

@@ -57,7 +57,7 @@ impl Operator for Tile {
         let shape = &cx.fact(0)?.shape;
         let repeats = repeats(&cx.fact(1)?.i64s()?, shape.len())?;
         let steps = strides::of(shape);
-        // Each axis becomes two: repetitions, which stay where they are, and the elements.
+        // Each axis becomes two: the repetitions, which have stride 0, and the elements.
         let dims: Vec<_> = (0..shape.len()).flat_map(|d| [(repeats[d], 0), (shape[d], steps[d])]).collect();
         strides::gather(cx, 0, 0, &dims)
     }

@@ -1,4 +1,4 @@
-//! TopK: the greatest or least elements along an axis, and where they are.
+//! TopK: the greatest or least elements along an axis, and their positions.
 //!
 //! History: 1 (`k` as an attribute), 10 (as an input), 11 (`largest`, `sorted`), 24 (bfloat16). Results are always sorted.
 
@@ -11,12 +11,12 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::top_k as kernel;
 use crate::plan::{Lower, TensorId};
 
-/// Parsed attributes.
+/// The attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct TopK {
     axis: i64,
     largest: bool,
-    /// `None`: input 1.
+    /// `None`: input 1 gives it.
     k: Option<i64>,
 }
 
@@ -32,7 +32,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl TopK {
-    /// The axis, and how many elements of it are wanted.
+    /// The axis, and the number of its elements that are wanted.
     fn wanted(
         &self,
         shape: &[usize],
@@ -119,7 +119,7 @@ impl Operator for TopK {
     }
 }
 
-/// Emits calls that find the first `k` positions of each row's sorted order; returns them with the pitch of a row.
+/// Emits calls that find the first `k` positions of each sorted row, and returns them with the pitch of a row.
 pub(crate) fn sorted(
     cx: &mut Lower,
     input: TensorId,
@@ -131,7 +131,7 @@ pub(crate) fn sorted(
 ) -> (TensorId, usize) {
     let blocks = length.div_ceil(kernel::BLOCK);
     let mut run = kernel::BLOCK.min(k);
-    // Every run but the last is full; the last has what is left of the row.
+    // Every run but the last is full; the last has the rest of the row.
     let mut pitch =
         blocks.saturating_sub(1) * run + (length - blocks.saturating_sub(1) * kernel::BLOCK).min(k);
     let words = |cx: &mut Lower, pitch: usize| cx.temporary(Scalar::U32, &[rows, pitch]);

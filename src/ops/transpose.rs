@@ -1,4 +1,4 @@
-//! Transpose: the axes in another order. A view where only axes of size 1 move.
+//! Transpose: puts the axes into another order. It is a view where only axes of size 1 move.
 //!
 //! History: 1, 13, 21, 23, 24, 25; later versions only add types.
 
@@ -9,7 +9,7 @@ use crate::array;
 use crate::facts::Fact;
 use crate::plan::Lower;
 
-/// Axis `i` of the output is axis `perm[i]` of the input; reversed if absent.
+/// Axis `i` of the output is axis `perm[i]` of the input; without `perm`, the order is reversed.
 #[derive(Clone, Debug)]
 pub(crate) struct Transpose {
     perm: Option<Vec<i64>>,

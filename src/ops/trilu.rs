@@ -1,4 +1,4 @@
-//! Trilu: the upper or lower triangle of matrices, zeros elsewhere.
+//! Trilu: the upper or lower triangle of matrices, with zeros elsewhere.
 //!
 //! History: 14.
 

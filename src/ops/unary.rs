@@ -84,7 +84,7 @@ static FUNCTIONS: &[UnaryFunction] = &[
 
 fn relu(e: &mut Builder, x: Reg) -> Reg {
     let zero = e.constant(e.scalar(x), 0.0);
-    // A comparison rather than max: NaN stays NaN.
+    // This is a comparison rather than max, so that NaN stays NaN.
     let below = e.two(Fn2::Less, x, zero);
     e.select(below, zero, x)
 }
@@ -100,7 +100,7 @@ fn sign(x: f64) -> f64 {
     if x == 0.0 || x.is_nan() { x } else { x.signum() }
 }
 
-/// The error function: its series below 3, the continued fraction of erfc above; both to f64 rounding.
+/// The error function: its series below 3, and the continued fraction of erfc above; both are exact to f64 rounding.
 pub(crate) fn erf(x: f64) -> f64 {
     let a = x.abs();
     if x.is_nan() || x == 0.0 {

@@ -1,5 +1,5 @@
-//! Unique: distinct elements, or slices along an axis, with their places and counts. How many there are depends on the
-//! data: the reference has it, and planning where the data are known.
+//! Unique: distinct elements, or slices along an axis, with their places and counts. Their number depends on the data: the
+//! reference computes it, and planning does where it knows the data.
 //!
 //! History: 11, 28.
 
@@ -15,7 +15,7 @@ use crate::facts::Fact;
 #[derive(Clone, Debug)]
 pub(crate) struct Unique {
     axis: Option<i64>,
-    /// Whether the result is in ascending order, rather than in that of first occurrence.
+    /// Whether the result is in ascending order; otherwise it is in the order of first occurrence.
     sorted: bool,
 }
 
@@ -27,7 +27,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 
 fn compare(data: &Numbers, a: usize, b: usize) -> Ordering {
     match data {
-        // Not a number is greater than all numbers, and equal to itself.
+        // NaN is greater than all numbers, and equal to itself.
         Numbers::Float(v) => v[a].partial_cmp(&v[b]).unwrap_or(v[a].is_nan().cmp(&v[b].is_nan())),
         Numbers::Int(v) => v[a].cmp(&v[b]),
         Numbers::Text(v) => v[a].cmp(&v[b]),
@@ -63,7 +63,7 @@ impl Operator for Unique {
         };
         let mut slices: Vec<usize> = (0..size).collect();
         slices.sort_by(order);
-        // Equal slices stand together, the first to occur first.
+        // Equal slices stand together, in the order of occurrence.
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for slice in slices {
             match groups.last_mut() {

@@ -3,7 +3,7 @@
 use super::{NodeDef, Why, refuse};
 pub(crate) use crate::array::Span;
 
-/// Sizes beyond this are refused: every index computation of the device is in 32 bits.
+/// Larger sizes are refused: every index computation of the device is in 32 bits.
 const LIMIT: i64 = 1 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub(crate) struct Window {
     auto_pad: AutoPad,
     output_padding: Option<Vec<i64>>,
     output_shape: Option<Vec<i64>>,
-    /// Whether a last window that hangs over the end counts.
+    /// Whether a last window that reaches beyond the end counts.
     ceil: bool,
 }
 
@@ -55,7 +55,7 @@ impl Window {
         })
     }
 
-    /// The windows over `input` (spatial axes alone) of a kernel of shape `kernel`.
+    /// The windows over `input` (the spatial axes alone) of a kernel of shape `kernel`.
     pub(crate) fn spans(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
         let mut spans = self.bare(input, kernel)?;
         for (d, span) in spans.iter_mut().enumerate() {
@@ -75,7 +75,7 @@ impl Window {
         Ok(spans)
     }
 
-    /// The windows of a pool over `input` (spatial axes alone).
+    /// The windows of a pool over `input` (the spatial axes alone).
     pub(crate) fn pools(&self, input: &[usize]) -> Result<Vec<Span>, Why> {
         let kernel: Vec<usize> = self.kernel.iter().flatten().map(|&k| k as usize).collect();
         let mut spans = self.spans(input, &kernel)?;
@@ -84,7 +84,7 @@ impl Window {
             let padded = span.input + span.begin + span.end;
             if self.ceil && !same {
                 span.output = (padded + 2 * span.stride - 1).saturating_sub(span.reach()) / span.stride;
-                // A window that would begin in the padding behind the input is none.
+                // A window that would begin in the padding after the input does not count.
                 let last = span.output.saturating_sub(1) * span.stride;
                 span.output -= usize::from(span.output > 0 && last >= span.input + span.begin);
             }
@@ -95,15 +95,15 @@ impl Window {
         Ok(spans)
     }
 
-    /// The spans of a transposed convolution: those of the convolution that it is the gradient of, so `output` is the size
-    /// of the transposed convolution's input.
+    /// The spans of a transposed convolution, which are those of the convolution whose gradient it is: `output` is the size of
+    /// the transposed convolution's input.
     pub(crate) fn transposed(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
         let mut spans = self.bare(input, kernel)?;
         for (d, span) in spans.iter_mut().enumerate() {
             let extra = entry(&self.output_padding, d, input.len(), 0, "output_padding")?;
             let full = span.input.saturating_sub(1) * span.stride + span.reach() + extra;
             let wanted = match &self.output_shape {
-                // Some models give the whole shape, batch and channels first.
+                // Some models give the whole shape, with batch and channels first.
                 Some(shape) if shape.len() == input.len() + 2 => Some(shape[d + 2] as usize),
                 Some(_) => Some(entry(&self.output_shape, d, input.len(), 0, "output_shape")?),
                 None if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) => {
@@ -129,7 +129,7 @@ impl Window {
         Ok(spans)
     }
 
-    /// Spans with everything but padding and output size.
+    /// The spans, without padding and output size.
     fn bare(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
         if input.len() != kernel.len() || input.is_empty() {
             refuse!("a kernel of {} spatial axes slides over {} axes", kernel.len(), input.len());
@@ -160,7 +160,8 @@ impl Window {
         }
     }
 
-    /// The pads with `ends` more, before and after each axis; `None` where `auto_pad` decides, or they are too large.
+    /// The pads increased by `ends`, before and after each axis; `None` where `auto_pad` decides the pads, or they are too
+    /// large.
     pub(crate) fn padded(&self, ends: &[(i64, i64)]) -> Option<Vec<i64>> {
         let mut pads = vec![0; 2 * ends.len()];
         match (self.auto_pad, &self.pads) {
@@ -176,7 +177,7 @@ impl Window {
         fits.then_some(pads)
     }
 
-    /// `total` padding before and after; the odd one goes where `auto_pad` says.
+    /// Divides `total` padding into the part before and the part after; `auto_pad` says where an odd element goes.
     fn split(&self, total: usize) -> (usize, usize) {
         match self.auto_pad {
             AutoPad::SameLower => (total - total / 2, total / 2),
@@ -185,7 +186,7 @@ impl Window {
     }
 }
 
-/// Entry `d` of an attribute with one value for each of `rank` axes.
+/// Entry `d` of an attribute that has one value for each of `rank` axes.
 fn entry(list: &Option<Vec<i64>>, d: usize, rank: usize, default: usize, name: &str) -> Result<usize, Why> {
     match list {
         None => Ok(default),

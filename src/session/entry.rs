@@ -1,4 +1,4 @@
-//! `Entry`: a graph to run, with what planning knows of it, and inputs that fit it.
+//! `Entry`: a graph to run, what planning knows of it, and inputs that fit it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +11,11 @@ use crate::ops::Graph;
 use crate::plan::{Options, Plan, Planner};
 use crate::{DType, Device, Dim, InputError, Result, Tensor};
 
-/// A graph, and what has been planned and uploaded for it.
+/// A graph, with the plans and uploads that were made for it.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) graph: Arc<Graph>,
-    /// What the caller knows its outputs as.
+    /// The names by which the caller knows the outputs.
     pub(crate) names: Vec<Arc<str>>,
     same_sizes: Vec<SameSize>,
     /// `None` on the CPU reference.
@@ -26,13 +26,13 @@ pub(crate) struct Entry {
 pub(super) struct Compiled {
     planner: Planner,
     pub(super) weights: Weights,
-    /// The last plan that somebody only looked at. The run it is of takes it: the first plan of a graph settles more than
-    /// later ones of the same sizes.
+    /// The last plan that was made only to be looked at. A run with its signature uses it, because the first plan of a graph
+    /// settles more than later plans of the same sizes.
     looked_at: Mutex<Option<(Signature, Plan)>>,
 }
 
 impl Compiled {
-    /// The plan to make ready for this signature.
+    /// The plan of this signature, to be made ready on the device.
     pub(super) fn plan(&self, known: &[InputFact], signature: &Signature) -> Result<Plan> {
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         match looked_at.take_if(|(of, _)| of == signature) {
@@ -41,7 +41,7 @@ impl Compiled {
         }
     }
 
-    /// The plan for this signature, to look at: nothing is made on the device.
+    /// The plan of this signature, to be looked at: nothing is created on the device.
     fn look_at(&self, known: &[InputFact], signature: Signature) -> Result<Plan> {
         let plan = self.plan(known, &signature)?;
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +81,7 @@ impl Entry {
         self.compiled.as_ref().ok_or_else(no_plans)
     }
 
-    /// What it has on the device beside its plans.
+    /// The weights that the graph has on the device, besides its plans.
     pub(super) fn weights(&self) -> Option<&Weights> {
         self.compiled.as_ref().map(|compiled| &compiled.weights)
     }
@@ -91,7 +91,7 @@ impl Entry {
         self.compiled.as_ref().is_some_and(|of| of.planner.shape_inputs().any(|input| input == i))
     }
 
-    /// Refuses inputs of which two dimensions have one name in the model, and different sizes.
+    /// Refuses inputs where two dimensions with one name in the model have different sizes.
     pub(super) fn check_names(&self, inputs: &[impl Given]) -> Result<()> {
         let size = |place: InputAxis| inputs.get(place.input)?.shape().get(place.axis).copied();
         let input = |place: InputAxis| self.graph.value(self.graph.inputs[place.input]).name.clone();
@@ -111,23 +111,23 @@ impl Entry {
 }
 
 impl<G: Given> Ordered<G> {
-    /// The values that one kernel of a run on these inputs makes and another reads.
+    /// The values that one kernel of a run on these inputs writes and another reads.
     pub(crate) fn handed_on(&self) -> Result<Vec<ValueId>> {
         self.entry.compiled()?.planner.handed_on(&self.known())
     }
 
-    /// The plan of a run on these inputs; nothing is made on the device.
+    /// The plan of a run on these inputs; nothing is created on the device.
     pub(crate) fn plan(&self) -> Result<Plan> {
         self.entry.compiled()?.look_at(&self.known(), self.signature()?)
     }
 
-    /// The same, planned anew each time.
+    /// Like `plan`, but planned anew each time.
     #[cfg(feature = "internals")]
     pub(crate) fn plan_anew(&self) -> Result<Plan> {
         self.entry.compiled()?.planner.plan(&self.known())
     }
 
-    /// What plans of the graph are for.
+    /// The target of the graph's plans.
     pub(crate) fn target(&self) -> Result<&crate::kernels::Target> {
         Ok(self.entry.compiled()?.planner.target())
     }
@@ -152,19 +152,19 @@ impl<G: Given> Ordered<G> {
 }
 
 impl Ordered<Input<'_>> {
-    /// The inputs, which lie in host memory on the CPU reference.
+    /// The inputs; on the CPU reference they lie in host memory.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         self.inputs.iter().filter_map(Input::host).cloned().collect()
     }
 }
 
-/// What the caller gives as an input.
+/// An input that the caller gives.
 pub(crate) trait Given: Clone {
     fn dtype(&self) -> DType;
     fn shape(&self) -> &[usize];
-    /// Its elements, where planning may know them.
+    /// Its elements, if planning may know them.
     fn value(&self) -> Option<&Tensor>;
-    /// The tensor on a device that it is.
+    /// The tensor on a device, if the input is one.
     fn placed(&self) -> Option<&DeviceTensor> {
         None
     }
@@ -191,7 +191,7 @@ impl Given for Input<'_> {
     }
 }
 
-/// Refuses what is not what the model declares, or cannot be used on the session's device.
+/// Refuses an input that differs from what the model declares, or that cannot be used on the session's device.
 pub(super) fn check(
     given: &impl Given,
     value: &crate::graph::Value,
@@ -228,7 +228,7 @@ struct InputAxis {
     axis: usize,
 }
 
-/// A dimension with the name of an earlier one: their sizes are equal in every run.
+/// A dimension that has the name of an earlier one: their sizes are equal in every run.
 #[derive(Debug)]
 struct SameSize {
     first: InputAxis,

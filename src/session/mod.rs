@@ -1,4 +1,5 @@
-//! `Session`: a model on a device. Plans are made per signature of input shapes, kept in a bounded cache, and run.
+//! `Session`: a model on a device. It makes a plan for each signature of input shapes, keeps plans in a bounded cache, and
+//! runs them.
 
 mod entry;
 mod options;
@@ -25,9 +26,9 @@ use crate::{
 
 /// A model made ready on a device. `Send + Sync`; several threads may run it at once.
 ///
-/// The first run for a signature of input shapes makes a plan and creates all that it needs on the device; each further one
-/// creates nothing, unless more runs are in flight at once than ever before, or a larger shape has made the memory of runs grow
-/// in between: its bind groups are then made once more. The CPU reference plans nothing.
+/// The first run for a signature of input shapes makes a plan and creates everything that it needs on the device. Each further
+/// run creates nothing, with two exceptions: more runs are in flight at the same time than ever before, or a larger shape has
+/// made the memory of runs grow in between, so that bind groups are made once more. The CPU reference makes no plans.
 ///
 /// ```no_run
 /// use sardonyx::{Device, DeviceOptions, Model, Session, Tensor};
@@ -50,10 +51,10 @@ pub(crate) struct Core {
     device: Device,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
-    /// The graph before the passes, if a device is to have what they make of it.
+    /// The graph before the passes, if the session runs the graph after them.
     before_passes: Option<Arc<Graph>>,
     entry: Arc<Entry>,
-    /// Other graphs that were asked for; the last used first.
+    /// Other graphs that calls have chosen; the last used comes first.
     chosen: Mutex<VecDeque<(Choice, Arc<Entry>)>>,
     /// `None` on the CPU reference.
     pub(crate) plans: Option<Arc<Plans>>,
@@ -61,10 +62,10 @@ pub(crate) struct Core {
     keep: Vec<ValueId>,
 }
 
-/// What makes a graph of its own out of a model.
+/// What distinguishes a graph of its own from the model's graph.
 #[derive(Debug, PartialEq)]
 struct Choice {
-    /// Defaults that the caller gives as inputs.
+    /// Inputs with a default for which the caller gives a value.
     replaced: Vec<ValueId>,
     /// The values that the caller wants; `None` for the model's outputs.
     wanted: Option<Vec<String>>,
@@ -95,10 +96,10 @@ impl Session {
     pub fn new(device: &Device, model: &Model, options: SessionOptions) -> Result<Session> {
         let (graph, before_passes) = match device.gpu() {
             None => (model.graph().clone(), None),
-            // The reference runs the model as it is.
+            // The reference runs the graph without the passes.
             Some(_) => (model.optimized()?, Some(model.graph().clone())),
         };
-        // A pass may have replaced an output by an equal value of another name.
+        // A pass may have replaced an output by an equal value with another name.
         let names = model.outputs().iter().map(|output| output.name.as_str().into()).collect();
         let core = Core::new(device, graph, names, options, Vec::new())?;
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
@@ -115,17 +116,17 @@ impl Session {
         Ok(Session { core: Arc::new(Core::new(device, graph, names, options, keep)?) })
     }
 
-    /// What a run takes, in the model's order.
+    /// The inputs of a run, in the model's order.
     pub fn inputs(&self) -> &[ValueInfo] {
         &self.core.inputs
     }
 
-    /// What a run gives, in the model's order.
+    /// The outputs of a run, in the model's order.
     pub fn outputs(&self) -> &[ValueInfo] {
         &self.core.outputs
     }
 
-    /// The device that it runs on.
+    /// The device on which the session runs.
     pub fn device(&self) -> &Device {
         &self.core.device
     }
@@ -153,8 +154,9 @@ impl Session {
         self.core.run(&self.core.ordered(&feeds(inputs), None)?)
     }
 
-    /// Computes the values of these names, outputs or not, and no node that only others need. Inputs that none of them needs
-    /// may be left out. Values that the model inlines (inside functions and subgraphs) have no names.
+    /// Computes the values with these names, whether they are outputs of the model or not. Nodes that only other values need
+    /// do not run, and inputs that only those need may be left out. Values inside functions and subgraphs that the model
+    /// inlines have no names.
     ///
     /// # Errors
     /// [`Error::Output`] if the model has no such value; otherwise as [`Session::run`].
@@ -176,9 +178,9 @@ impl Session {
         self.core.run(&self.core.ordered(&feeds(inputs), Some(wanted))?)
     }
 
-    /// Runs the model without blocking the calling task: what is not ready for inputs of these shapes is made by a thread,
-    /// and the future is woken when the device is done. Dropping it cancels what has not been submitted. On the CPU reference
-    /// everything happens in the call.
+    /// Runs the model without blocking the calling task. A thread makes what is not ready for inputs of these shapes, and the
+    /// future is woken when the device has finished. Dropping the future cancels what has not been submitted. On the CPU
+    /// reference the call itself computes everything.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -196,8 +198,8 @@ impl Session {
         Ok(Outputs::new(&given.entry.names, tensors))
     }
 
-    /// Runs the model and leaves its outputs on the device, for further runs to take or for [`DeviceTensor::read`]. Returns
-    /// without waiting, unless a kernel may report something ([`Error::Node`]: an index outside of its axis, say).
+    /// Runs the model and leaves its outputs on the device, for further runs or for [`DeviceTensor::read`]. Returns without
+    /// waiting, unless a kernel may report an error ([`Error::Node`]: an index outside of its axis, for example).
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -233,8 +235,8 @@ impl Session {
         Ok(Outputs::new(&entry.names, tensors))
     }
 
-    /// What a run on inputs of these shapes dispatches, and what memory it takes. Nothing runs, and nothing is made on the
-    /// device ([`Session::prepare`] does that). See [`PlanSummary`] for an example.
+    /// What a run on inputs of these shapes dispatches, and the memory that it takes. Nothing runs, and nothing is created on
+    /// the device ([`Session::prepare`] does that). See [`PlanSummary`] for an example.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
@@ -243,7 +245,7 @@ impl Session {
         Ok(PlanSummary::new(&given.entry.graph, &self.plan_of(&given)?))
     }
 
-    /// The plan of a run on these inputs: the one that is ready, or one made to be looked at.
+    /// The plan of a run on these inputs: a plan that is ready, or one that is made to be looked at.
     pub(crate) fn plan_of(&self, given: &Ordered<Input>) -> Result<Plan> {
         match self.core.plans()?.find(&given.entry, &given.signature()?) {
             Some(executable) => Ok(executable.plan.clone()),
@@ -251,8 +253,8 @@ impl Session {
         }
     }
 
-    /// Runs once, one pass for each kernel, and measures each on the device, in the order of dispatch. The kernels together
-    /// take less than a run: what lies between them is not measured. See [`KernelTime`] for an example.
+    /// Runs once, with a pass for each kernel, and measures each pass on the device, in the order of dispatch. The times add
+    /// up to less than a run, as the time between kernels is not measured. See [`KernelTime`] for an example.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, or if the device has no timestamp queries.
@@ -276,7 +278,7 @@ impl Session {
         }
     }
 
-    /// Gives back the memory in which no run is in flight. Plans, pipelines and weights stay: the next run allocates, and
+    /// Frees the memory of runs that are not in flight. Plans, pipelines and weights stay: the next run allocates memory, and
     /// compiles nothing.
     ///
     /// ```no_run
@@ -296,7 +298,7 @@ impl Session {
         self.core.ordered(&host(inputs), None)
     }
 
-    /// The graph whose defaults are what the model says.
+    /// The graph in which inputs with a default are the model's constants.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn graph(&self) -> &Graph {
         &self.core.entry.graph
@@ -327,7 +329,7 @@ impl Core {
         Ok(Outputs::new(&given.entry.names, self.tensors(given)?))
     }
 
-    /// The outputs of a run, and what is kept besides.
+    /// The outputs of a run, and the values that the session keeps besides.
     pub(crate) fn tensors(&self, given: &Ordered<Input<'_>>) -> Result<Vec<Tensor>> {
         let graph = &given.entry.graph;
         match &self.plans {
@@ -341,13 +343,13 @@ impl Core {
         self.before_passes.as_ref().unwrap_or(&self.entry.graph)
     }
 
-    /// The element type that the model declares of an input.
+    /// The element type that the model declares for an input.
     pub(crate) fn declared_dtype(&self, input: &str) -> DType {
         let declared = self.inputs.iter().find(|info| info.name == input);
         declared.and_then(|info| info.dtype).unwrap_or(DType::F32)
     }
 
-    /// The inputs in the graph's order, checked against what the model declares.
+    /// The inputs in the graph's order, after checking them against what the model declares.
     pub(crate) fn ordered<G: Given>(
         &self,
         given: &[(&str, G)],
@@ -381,8 +383,8 @@ impl Core {
         Ok(Ordered { entry, inputs })
     }
 
-    /// The graph that takes all that is given, with the model's defaults as constants or with those that are given as inputs,
-    /// and that makes what is wanted.
+    /// The graph that takes the given inputs and computes the wanted values. Defaults of inputs that are not given are its
+    /// constants.
     fn entry_for<G>(&self, given: &[(&str, G)], wanted: Option<&[&str]>) -> Result<Arc<Entry>> {
         let graph = &self.entry.graph;
         let is_input = |name: &str| graph.inputs.iter().any(|id| graph.value(*id).name == name);
@@ -406,7 +408,7 @@ impl Core {
         InputError::Unknown { name: name.into(), expected }.into()
     }
 
-    /// The graph of this choice, from the cache or made now.
+    /// The graph of this choice, from the cache, or made now.
     fn entry_of(&self, choice: Choice) -> Result<Arc<Entry>> {
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = chosen.iter().position(|(own, _)| *own == choice)
@@ -437,7 +439,7 @@ impl Core {
         Ok(entry)
     }
 
-    /// The value of this name, made by a node, an input or a constant.
+    /// The value with this name: a node's, an input or a constant.
     fn value_of(&self, name: &str) -> Result<ValueId> {
         let values = &self.listed().values;
         let found = values.iter().position(|value| value.name == name && !name.is_empty());
@@ -447,7 +449,7 @@ impl Core {
         })
     }
 
-    /// The executable for inputs of these shapes, from the cache or made now.
+    /// The executable for inputs of these shapes, from the cache, or made now.
     pub(crate) fn executable(&self, given: &Ordered<impl Given>) -> Result<Arc<Executable>> {
         let (plans, signature) = (self.plans()?, given.signature()?);
         match plans.find(&given.entry, &signature) {

@@ -1,6 +1,6 @@
 //! `SessionOptions`.
 
-/// How a [`Session`](crate::Session) is to run.
+/// Options of a [`Session`](crate::Session).
 ///
 /// ```
 /// use sardonyx::SessionOptions;
@@ -20,19 +20,20 @@ impl Default for SessionOptions {
 }
 
 impl SessionOptions {
-    /// What serves most models.
+    /// Options that serve most models.
     pub fn new() -> SessionOptions {
         SessionOptions::default()
     }
 
-    /// How many plans are kept (16), one for each signature of input shapes; the least recently used is dropped. 0 counts
-    /// as 1.
+    /// The number of plans that are kept (16), one for each signature of input shapes; the least recently used plan is
+    /// dropped. 0 counts as 1.
     pub fn plan_cache(mut self, plans: usize) -> SessionOptions {
         self.plan_cache = plans.max(1);
         self
     }
 
-    /// Whether operators may be fused (yes). Without, each node is a kernel of its own: for finding out what is wrong.
+    /// Whether operators may be fused (yes). Without fusion each node is a kernel of its own, which helps to find out what is
+    /// wrong.
     pub fn fusion(mut self, fusion: bool) -> SessionOptions {
         self.fusion = fusion;
         self

@@ -1,4 +1,4 @@
-//! `Plans`: the plans of a session that are ready on its device, and the memory that they run in.
+//! `Plans`: the plans of a session that are ready on its device, and the memory in which they run.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
@@ -14,19 +14,19 @@ use crate::gpu::{Account, Buffer, Costed, Executable, Frames, Gpu, Resident};
 #[derive(Debug)]
 pub(crate) struct Plans {
     gpu: Arc<Gpu>,
-    /// All of this session but its weights.
+    /// The account of everything that this session holds, except its weights.
     pub(super) all: Arc<Account>,
-    /// Constants and parameters of plans.
+    /// The account of constants and parameters of plans.
     pub(super) own: Arc<Account>,
     pub(crate) frames: Frames,
-    /// The arena of bindings. Their passes never overlap, as a device has one queue.
+    /// The arena of bindings. Their passes never overlap, because a device has one queue.
     bound_arena: Mutex<Option<Buffer>>,
-    /// The last used first.
+    /// The last used comes first.
     ready: Mutex<VecDeque<Ready>>,
     capacity: usize,
 }
 
-/// A plan that is ready, and when it was used last.
+/// A plan that is ready, and the time at which it was last used.
 #[derive(Debug)]
 struct Ready {
     entry: Arc<Entry>,
@@ -56,7 +56,7 @@ impl Plans {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan for this signature, if it is ready; it is now the last used.
+    /// The plan of this signature, if it is ready. It becomes the last used.
     pub(super) fn find(&self, entry: &Arc<Entry>, signature: &Signature) -> Option<Arc<Executable>> {
         let mut ready = self.ready();
         let is_it = |of: &Ready| Arc::ptr_eq(&of.entry, entry) && of.signature == *signature;
@@ -68,7 +68,7 @@ impl Plans {
         Some(executable)
     }
 
-    /// Plans, and makes the plan ready, unless `cancelled` is set in the meantime.
+    /// Plans, and makes the plan ready, unless `cancelled` is set meanwhile.
     pub(super) fn make(
         &self,
         entry: &Arc<Entry>,
@@ -90,7 +90,7 @@ impl Plans {
         let executable =
             Executable::new(&self.gpu, &self.own, &entry.graph, costed, &compiled.weights, cancelled)?;
         let executable = Arc::new(executable);
-        // Another thread may have made the same in the meantime.
+        // Another thread may have made the same plan meanwhile.
         if let Some(executable) = self.find(entry, &signature) {
             return Ok(executable);
         }
@@ -106,7 +106,7 @@ impl Plans {
         Ok(executable)
     }
 
-    /// An arena of at least these bytes, for passes that the host records.
+    /// An arena of at least `bytes` bytes, for passes that the host program records.
     pub(crate) fn bound_arena(&self, bytes: u64) -> Result<Buffer> {
         let mut arena = self.bound_arena.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(arena) = arena.as_ref().filter(|arena| arena.size() >= bytes) {
@@ -116,7 +116,7 @@ impl Plans {
         Ok(arena.insert(self.frames.arena(bytes)?).clone())
     }
 
-    /// Drops the memory in which no run is in flight.
+    /// Frees the memory of runs that are not in flight.
     pub(super) fn trim(&self) {
         self.frames.drop_idle();
         let mut arena = self.bound_arena.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Preparing: plans, pipelines, weights and memory before there are data; and the same away from the calling thread.
+//! Preparing: plans, pipelines, weights and memory are made before there are data, in the calling thread or in another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use super::{Core, Session};
 use crate::gpu::{Executable, Later};
 use crate::{DType, Error, Result, Tensor};
 
-/// What is known of an input before a run: its shape; or its value, where that decides shapes.
+/// What is known of an input before a run: its shape, or, where its value decides shapes, the value.
 ///
 /// ```
 /// use sardonyx::{Known, Tensor};
@@ -43,7 +43,7 @@ impl From<&Tensor> for Known {
     }
 }
 
-/// An input that is declared and yet to be given.
+/// An input of which the caller has given the shape or the value.
 #[derive(Clone, Debug)]
 struct Declared {
     dtype: DType,
@@ -75,8 +75,8 @@ impl Given for Declared {
 
 impl Session {
     /// Makes everything ready for runs on inputs of these shapes: the plan, its pipelines, the weights on the device, and the
-    /// memory of one run. The first such run then costs what every further one does. An input whose value decides shapes (the
-    /// target of `Reshape`, say) is given by value.
+    /// memory of one run. The first run on these shapes then costs as much as every further one. An input whose value decides
+    /// shapes (the target of `Reshape`, for example) is given by value.
     ///
     /// # Errors
     /// As [`Session::run`]. On the CPU reference there is nothing to prepare, and only the shapes are checked.
@@ -94,8 +94,8 @@ impl Session {
         }
     }
 
-    /// The same away from the calling task, which is woken when all is ready. Dropping the future ends it: what has not been
-    /// compiled by then is not.
+    /// Like [`Session::prepare`], but in a thread: the calling task is woken when everything is ready. Dropping the future
+    /// ends the work; what has not been compiled by then is not compiled.
     ///
     /// # Errors
     /// As [`Session::prepare`].
@@ -114,7 +114,7 @@ impl Session {
     }
 }
 
-/// Tells a thread that nobody waits for it any more.
+/// Tells a thread, when dropped, that nobody waits for it any more.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -136,7 +136,7 @@ impl Core {
         self.ordered(&given, None)
     }
 
-    /// The executable for inputs of these shapes, and the memory of a run of it: from the cache, or made by a thread.
+    /// The executable for inputs of these shapes, and the memory of one run of it: from the cache, or made by a thread.
     pub(super) async fn executable_async(
         self: &Arc<Self>,
         given: &Ordered<impl Given>,
