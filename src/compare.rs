@@ -1,12 +1,12 @@
-//! Comparison of tensors: how far numbers may be apart, and where they are further.
+//! Comparison of tensors: how far numbers may be apart, and which element is further.
 
 use std::fmt;
 
 use crate::array::{Array, Numbers};
 use crate::{DType, Error, Result, Tensor};
 
-/// How far a number may be from the one that is expected: by `absolute + relative * |expected|`. Of integers and bools, by
-/// `absolute` alone.
+/// How far a number may be from the expected one: `absolute + relative * |expected|`. For integers and bools, `absolute`
+/// alone.
 ///
 /// ```
 /// use sardonyx::{Tensor, Tolerance};
@@ -19,9 +19,9 @@ use crate::{DType, Error, Result, Tensor};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// A part of the expected number's magnitude.
+    /// The distance as a part of the expected number's magnitude.
     pub relative: f64,
-    /// Whatever the expected number is.
+    /// The distance for any expected number.
     pub absolute: f64,
 }
 
@@ -37,33 +37,33 @@ impl Tolerance {
     }
 }
 
-/// Where two tensors differ: see [`Tensor::difference`].
+/// The difference between two tensors: see [`Tensor::difference`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Difference {
-    /// Type or shape.
+    /// The type or the shape differs.
     Type {
         /// What was expected.
         expected: (DType, Vec<usize>),
         /// What the tensor has.
         actual: (DType, Vec<usize>),
     },
-    /// A number beyond the tolerance, the first in row-major order.
+    /// A number differs by more than the tolerance; it is the first in row-major order.
     Number {
-        /// Its place.
+        /// The index of the element.
         element: usize,
-        /// What was expected there.
+        /// The number that was expected.
         expected: f64,
-        /// What the tensor has.
+        /// The number that the tensor has.
         actual: f64,
     },
-    /// A string, the first in row-major order.
+    /// A string differs; it is the first in row-major order.
     Text {
-        /// Its place.
+        /// The index of the element.
         element: usize,
-        /// What was expected there.
+        /// The string that was expected.
         expected: String,
-        /// What the tensor has.
+        /// The string that the tensor has.
         actual: String,
     },
 }
@@ -85,8 +85,8 @@ impl fmt::Display for Difference {
 }
 
 impl Tensor {
-    /// Where this tensor differs from `expected`, if it does: type and shape must be equal, numbers within the tolerance,
-    /// strings equal. A number that is infinite or NaN must be what is expected.
+    /// The first difference from `expected`, if there is one: type and shape must be equal, numbers must be within the
+    /// tolerance, and strings must be equal. Where an infinite number or NaN is expected, the tensor must have it.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the elements are complex numbers, which have no order.
@@ -114,7 +114,7 @@ fn differing(expected: &Numbers, actual: &Numbers, tolerance: Tolerance) -> Opti
             let element = (0..e.len()).find(|&i| e[i] != a[i])?;
             Some(Difference::Text { element, expected: e[element].clone(), actual: a[element].clone() })
         }
-        // Of one type, both are of one kind.
+        // Both have one dtype, so both are numbers or both are strings.
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Why;
 use crate::{DType, Error, Result, Tensor, small};
 
 impl Tensor {
-    /// The elements as numbers. Integers beyond 2^53 are rounded; bools are 0 and 1.
+    /// The elements as numbers. Integers beyond 2^53 are rounded; a bool is 0 or 1.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the elements are strings or complex numbers.
@@ -20,8 +20,8 @@ impl Tensor {
         Array::from_tensor(self).and_then(|array| array.to_f64()).map_err(refused)
     }
 
-    /// The elements as another type, as ONNX's `Cast` converts them: fractions are cut off towards zero, integers wrap, what
-    /// is not 0 is `true`, and 8-bit floats saturate.
+    /// The elements as another type, converted like ONNX's `Cast`: fractions are cut off towards zero, integers wrap, every
+    /// number but 0 is `true`, and 8-bit floats saturate.
     ///
     /// # Errors
     /// [`Error::Tensor`] if a string is no number, or if either type is complex.
@@ -37,8 +37,8 @@ impl Tensor {
         array.and_then(|array| array.to_tensor()).map_err(refused)
     }
 
-    /// A tensor of a type of at most 8 bits, from one byte for each element: its code in the low bits. The elements are packed
-    /// as ONNX packs them.
+    /// A tensor of a type of at most 8 bits. `codes` has one byte for each element, with its code in the low bits; the
+    /// elements are packed as ONNX packs them.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the type has more than 8 bits, or if the shape does not hold exactly `codes.len()` elements.
@@ -57,7 +57,7 @@ impl Tensor {
         Tensor::from_raw(dtype, shape, small::pack(codes, dtype.bits()))
     }
 
-    /// One byte for each element of a type of at most 8 bits: its code in the low bits.
+    /// The code of each element of a type of at most 8 bits, in the low bits of one byte.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the type has more than 8 bits, or is string.

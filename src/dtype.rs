@@ -1,4 +1,4 @@
-//! Element types: every one that ONNX names, whether or not a device can compute with it.
+//! Element types: all that ONNX names, whether or not a device can compute with them.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-#[allow(missing_docs)] // The variants are ONNX's own names, listed in `NAMES`.
+#[allow(missing_docs)] // The variants are ONNX's own names, listed in `TABLE`.
 pub enum DType {
     F32,
     U8,
@@ -77,7 +77,7 @@ const TABLE: &[(DType, i32, &str, usize)] = &[
 
 impl DType {
     fn row(self) -> &'static (DType, i32, &'static str, usize) {
-        // The table is in the order of the enum; a test holds the two together.
+        // The table is in the order of the enum, which a test checks.
         &TABLE[self as usize]
     }
 
@@ -101,12 +101,13 @@ impl DType {
         self.row().3
     }
 
-    /// Bytes that `count` elements take in ONNX's raw form (types of fewer than 8 bits are packed), if that does not overflow.
+    /// Bytes of `count` elements in ONNX's raw form, where types of fewer than 8 bits are packed; `None` if the number
+    /// overflows.
     pub fn bytes_of(self, count: usize) -> Option<usize> {
         count.checked_mul(self.bits())?.checked_add(7).map(|bits| bits / 8)
     }
 
-    /// Whether values are real numbers with a fraction.
+    /// Whether values are real numbers, with fractions.
     pub fn is_float(self) -> bool {
         use DType::*;
         matches!(
@@ -125,17 +126,17 @@ impl DType {
         )
     }
 
-    /// Whether values are whole numbers (bool is not).
+    /// Whether values are whole numbers; bools are not.
     pub fn is_int(self) -> bool {
         self.int_range().is_some()
     }
 
-    /// Whether values are whole numbers below zero too.
+    /// Whether values are whole numbers that may be negative.
     pub fn is_signed_int(self) -> bool {
         self.int_range().is_some_and(|(low, _)| low < 0)
     }
 
-    /// The least and greatest whole number of an integer type.
+    /// The least and the greatest number of an integer type.
     pub fn int_range(self) -> Option<(i128, i128)> {
         use DType::*;
         let signed = matches!(self, I2 | I4 | I8 | I16 | I32 | I64);
@@ -149,7 +150,7 @@ impl DType {
     }
 }
 
-/// By name.
+/// As its name.
 impl serde::Serialize for DType {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())

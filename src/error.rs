@@ -1,11 +1,12 @@
-//! The crate's one error enum. Every error says where (file, node, opset, shapes), what, and what to do about it.
+//! The only error type of the crate. Every error says where it happened (file, node, opset, shapes), what is wrong, and what
+//! to do about it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::{DType, Dim, ValueInfo};
 
-/// What can go wrong between a model file and its outputs.
+/// What can go wrong on the way from a model file to its outputs.
 ///
 /// ```
 /// let error = sardonyx::Model::from_bytes(b"not a model".to_vec()).unwrap_err();
@@ -30,12 +31,12 @@ pub enum Error {
         /// Where decoding ended, and why.
         reason: String,
     },
-    /// The protobuf is well formed, but what it describes is no valid model.
+    /// The protobuf is well formed, but it describes no valid model.
     #[error("{}invalid model: {reason}", prefix(file))]
     InvalidModel {
         /// The model's file; `None` for bytes in memory.
         file: Option<PathBuf>,
-        /// What contradicts what.
+        /// What is contradictory.
         reason: String,
     },
     /// External data could not be used: outside the model's folder, missing, or too short.
@@ -51,7 +52,7 @@ pub enum Error {
     /// The model has operators that Sardonyx does not have. All of them are listed.
     #[error("{}", unsupported_text(.0))]
     Unsupported(Vec<UnsupportedNode>),
-    /// A node cannot be computed with what it was given.
+    /// A node cannot be computed from its inputs.
     #[error("node '{node}' ({op}, opset {opset}, inputs {inputs}): {reason}")]
     Node {
         /// The node's name, or the name of its first output.
@@ -65,7 +66,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// What the caller gives does not fit the model's inputs.
+    /// The caller's inputs do not fit the model's.
     #[error(transparent)]
     Input(#[from] InputError),
     /// A buffer given by the caller does not fit the model's output.
@@ -82,7 +83,7 @@ pub enum Error {
     /// No device that can run a compute shader was found.
     #[error("no GPU adapter {wanted}: {hint}")]
     NoAdapter {
-        /// What was asked for.
+        /// The device that was asked for.
         wanted: String,
         /// What to install or to change.
         hint: String,
@@ -98,16 +99,15 @@ pub enum Error {
     /// The device was lost (removed, reset by its driver, or destroyed). Make a new `Device` and `Session`.
     #[error("device lost: {0}; make a new Device and a new Session from the same Model")]
     DeviceLost(String),
-    /// The device or the host has not the memory.
+    /// The device or the host does not have enough memory.
     #[error("out of memory: {what}{}", bytes_text(*.bytes))]
     OutOfMemory {
         /// What was to be allocated.
         what: String,
-        /// How many bytes it takes; 0 if only the driver knows.
+        /// The number of bytes; 0 if only the driver knows.
         bytes: u64,
     },
-    /// What was asked for does not fit the limit that the program set ([`Device::set_memory_limit`]); nothing of it was
-    /// allocated.
+    /// The work does not fit the limit that the program set ([`Device::set_memory_limit`]); nothing was allocated for it.
     ///
     /// [`Device::set_memory_limit`]: crate::Device::set_memory_limit
     #[error(
@@ -116,14 +116,14 @@ pub enum Error {
     MemoryLimit {
         /// What was to be allocated.
         what: String,
-        /// How many bytes it takes.
+        /// The number of bytes.
         bytes: u64,
-        /// How many bytes are in use, and cannot be given up.
+        /// The number of bytes that are in use and cannot be given up.
         in_use: u64,
         /// The limit.
         limit: u64,
     },
-    /// Something is larger than the device allows.
+    /// A size exceeds what the device allows.
     #[error("{what} is {value}, and the device allows {limit}")]
     Limit {
         /// What is too large.
@@ -133,7 +133,7 @@ pub enum Error {
         /// The device's limit.
         limit: u64,
     },
-    /// The device cannot do what it was asked for: it lacks a feature, or is the CPU reference.
+    /// The device cannot do what was asked: it lacks a feature, or is the CPU reference.
     #[error("device '{device}': {reason}")]
     Device {
         /// The device's name.
@@ -141,12 +141,12 @@ pub enum Error {
         /// What it lacks, and what to do.
         reason: String,
     },
-    /// The driver or wgpu refused a call; a defect of Sardonyx or of the driver.
+    /// The driver or wgpu refused a call. This is a defect of Sardonyx or of the driver.
     #[error("gpu: {0}")]
     Gpu(String),
 }
 
-/// What is wrong with the inputs that a caller gives, and what the model takes instead.
+/// What is wrong with the inputs of a call, and what the model expects instead.
 ///
 /// ```
 /// use sardonyx::{Device, Error, InputError, Model, Session, Tensor};
@@ -164,7 +164,7 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// Inputs without a default are not given: all of them, with what the model takes.
+    /// Inputs without a default are missing: all of them, as the model declares them.
     #[error("{}", missing_text(.0))]
     Missing(Vec<ValueInfo>),
     /// The model has no input of this name.
@@ -175,7 +175,7 @@ pub enum InputError {
         /// The names of the model's inputs.
         expected: Vec<String>,
     },
-    /// Two values are given for one input.
+    /// One input is given two values.
     #[error("input '{name}': is given twice")]
     Twice {
         /// The input's name.
@@ -186,22 +186,22 @@ pub enum InputError {
     DType {
         /// The input's name.
         name: String,
-        /// What the model takes.
+        /// The element type that the model expects.
         expected: DType,
-        /// What was given.
+        /// The element type that was given.
         given: DType,
     },
-    /// The input has another number of dimensions, or another size of one that the model fixes.
+    /// The input has another number of dimensions, or another size where the model fixes one.
     #[error("input '{name}': has shape {given:?}, and the model takes [{}]", join(expected))]
     Shape {
         /// The input's name.
         name: String,
-        /// What the model takes.
+        /// The shape that the model expects.
         expected: Vec<Dim>,
-        /// What was given.
+        /// The shape that was given.
         given: Vec<usize>,
     },
-    /// Two dimensions that the model calls by one name differ in size.
+    /// Two dimensions that have one name in the model differ in size.
     #[error(
         "input '{name}': axis {axis} has size {given}, and axis {other_axis} of input '{other}' has size {expected}; \
          the model calls both '{dimension}', so they must be equal"
@@ -209,17 +209,17 @@ pub enum InputError {
     Dimension {
         /// The input's name.
         name: String,
-        /// The axis of it.
+        /// The axis of the input.
         axis: usize,
-        /// Its size.
+        /// The size of that axis.
         given: usize,
-        /// The input that comes first in the model.
+        /// The other input, which comes first in the model.
         other: String,
-        /// The axis of that.
+        /// The axis of the other input.
         other_axis: usize,
-        /// The size of that.
+        /// The size of that axis.
         expected: usize,
-        /// The model's name for both.
+        /// The name that the model gives both.
         dimension: String,
     },
     /// The input has more elements than Sardonyx can address.
@@ -227,9 +227,9 @@ pub enum InputError {
     TooLarge {
         /// The input's name.
         name: String,
-        /// What was given.
+        /// The shape that was given.
         given: Vec<usize>,
-        /// The most elements.
+        /// The most elements that an input may have.
         limit: usize,
     },
     /// The input's elements cannot be used: a 64-bit integer that does not fit the device's 32 bits, for example.
@@ -240,7 +240,7 @@ pub enum InputError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// The input's buffer on the device cannot be used: too small, another device's, without `STORAGE`.
+    /// The buffer cannot be used: it is too small, belongs to another device, or lacks the usage `STORAGE`.
     #[error("input '{name}': {reason}")]
     Buffer {
         /// The input's name.
@@ -251,17 +251,17 @@ pub enum InputError {
 }
 
 impl Error {
-    /// A model that contradicts itself.
+    /// The error of a model that contradicts itself.
     pub(crate) fn invalid(reason: impl Into<String>) -> Error {
         Error::InvalidModel { file: None, reason: reason.into() }
     }
 
-    /// Bytes that are no model.
+    /// The error of bytes that are no model.
     pub(crate) fn undecodable(reason: impl Into<String>) -> Error {
         Error::Decode { file: None, reason: reason.into() }
     }
 
-    /// An input whose elements cannot be used.
+    /// The error of an input whose elements cannot be used.
     pub(crate) fn value(name: &str, why: Why) -> Error {
         InputError::Value { name: name.into(), reason: why.0 }.into()
     }
@@ -281,7 +281,7 @@ impl Error {
 /// The crate's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A node whose operator, version or types are not supported.
+/// A node whose operator, version or types Sardonyx does not support.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct UnsupportedNode {
     /// The node's name, or the name of its first output.
@@ -321,7 +321,7 @@ fn unsupported_text(nodes: &[UnsupportedNode]) -> String {
     text
 }
 
-/// Why an operator refuses; the caller wraps it into [`Error::Node`] with the node's name and shapes.
+/// Why an operator refuses its inputs. The caller makes an [`Error::Node`] of it, with the node's name and shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Why(pub(crate) String);
 
@@ -337,7 +337,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// Returns early with a [`Why`] made by `format!`.
+/// Returns early with a [`Why`] whose text `format!` makes.
 macro_rules! refuse {
     ($($arg:tt)*) => { return Err($crate::error::Why(format!($($arg)*))) };
 }

@@ -1,6 +1,7 @@
-//! What programs are told through `tracing`, if they turn the feature of that name on. Nothing of it is on the way of a run.
+//! The events that programs get through `tracing`, if they turn the feature of that name on. A run of a plan that is ready
+//! reports none.
 
-/// Tells of something, with a level of `tracing`'s, a message, and fields.
+/// Reports an event, with a level of `tracing`, a message, and fields.
 macro_rules! event {
     ($level:ident, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {{
         #[cfg(feature = "tracing")]

@@ -1,8 +1,9 @@
-//! The text of each stage on a model's way: for people, and for comparing what two versions make of one model.
+//! The text of each stage of a model on its way to the device: for people, and for comparing what two versions of Sardonyx
+//! make of a model.
 
 use crate::{Error, Model, Result, Session, Tensor};
 
-/// A stage on a model's way to the device.
+/// A stage of a model on its way to the device.
 ///
 /// ```
 /// use sardonyx::{Model, Stage};
@@ -22,7 +23,7 @@ pub enum Stage {
     Passes,
     /// Kernel calls in the order of dispatch.
     Program,
-    /// Where each tensor lies in the arena, and when.
+    /// The place of each tensor in the arena, and the calls during which it is alive.
     Memory,
     /// The shaders.
     Wgsl,
@@ -33,7 +34,7 @@ impl Model {
     /// [`Stage::Passes`].
     ///
     /// # Errors
-    /// [`Error::Gpu`] of a later stage: that is [`Session::explain`]'s. Otherwise what the passes find wrong.
+    /// [`Error::Gpu`] for a later stage, whose text [`Session::explain`] gives. Otherwise the errors of the passes.
     pub fn explain(&self, stage: Stage) -> Result<String> {
         match stage {
             Stage::Model => Ok(declarations(self)),
@@ -49,7 +50,7 @@ impl Session {
     /// [`Stage::Wgsl`] of what a run on these inputs would dispatch. Nothing is created on the device.
     ///
     /// # Errors
-    /// As [`Session::plan`]; [`Error::Gpu`] of an earlier stage: that is [`Model::explain`]'s.
+    /// As [`Session::plan`]; [`Error::Gpu`] for an earlier stage, whose text [`Model::explain`] gives.
     ///
     /// ```
     /// use sardonyx::{Device, Model, Session, SessionOptions, Stage, Tensor};

@@ -45,7 +45,7 @@ pub use summary::{KernelTime, MemoryUse, ModelSummary, PlanSummary};
 pub use tensor::{Element, Tensor};
 pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
 
-/// Inputs of a run by name, of tensors in host memory and on the device alike.
+/// The inputs of a run by name, as tensors in host memory and on the device.
 ///
 /// ```
 /// use sardonyx::{Device, DeviceTensor, Tensor, inputs};

@@ -11,7 +11,7 @@ use crate::onnx::{self, Imported};
 use crate::ops::Graph;
 use crate::{ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
 
-/// An ONNX model: what a file says, checked. Cloning shares it.
+/// An ONNX model: the contents of a file, checked. Cloning shares them.
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join("sardonyx-doc-model");
@@ -37,11 +37,11 @@ struct LoadedModel {
 }
 
 impl Model {
-    /// Reads an `.onnx` file. Initializers in other files are looked for in the same folder, and nowhere else.
+    /// Reads an `.onnx` file. Initializers in other files must lie in the same folder.
     ///
     /// The files are mapped into memory: they must not be changed while the model, or a tensor from it, is in use.
     ///
-    /// A model with operators that Sardonyx does not have loads nevertheless: see [`Model::unsupported`].
+    /// A model with operators that Sardonyx does not have can be loaded too: see [`Model::unsupported`].
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Decode`](crate::Error::Decode) if it is no
@@ -57,7 +57,7 @@ impl Model {
         Ok(Model::new(imported))
     }
 
-    /// Reads a model from memory. Its tensors share that memory. There can be no external data, for want of a folder.
+    /// Reads a model from memory. Its tensors share that memory. It cannot have external data, as it has no folder.
     ///
     /// # Errors
     /// As [`Model::load`].
@@ -79,12 +79,13 @@ impl Model {
         Model { contents: Arc::new(LoadedModel { inputs, outputs, imported, optimized: OnceLock::new() }) }
     }
 
-    /// What a run takes, in the model's order. Up to IR version 3, inputs with an initializer are constants, and not listed.
+    /// The inputs of a run, in the model's order. Up to IR version 3, inputs with an initializer are constants, and are not
+    /// listed.
     pub fn inputs(&self) -> &[ValueInfo] {
         &self.contents.inputs
     }
 
-    /// What a run gives, in the model's order.
+    /// The outputs of a run, in the model's order.
     pub fn outputs(&self) -> &[ValueInfo] {
         &self.contents.outputs
     }
@@ -109,13 +110,13 @@ impl Model {
         &self.contents.imported.opsets
     }
 
-    /// All nodes that Sardonyx cannot compute, those in subgraphs included; a session refuses the model unless this is
+    /// All nodes that Sardonyx cannot compute, including those in subgraphs. A session refuses the model unless the list is
     /// empty.
     pub fn unsupported(&self) -> &[UnsupportedNode] {
         &self.contents.imported.unsupported
     }
 
-    /// Numbers of nodes and constants.
+    /// The numbers of nodes and of constants.
     pub fn summary(&self) -> ModelSummary {
         ModelSummary::new(self.graph())
     }
@@ -124,7 +125,7 @@ impl Model {
         &self.contents.imported.graph
     }
 
-    /// The graph, in which those of its defaults are inputs that are given.
+    /// The graph in which the defaults that are given are inputs.
     pub(crate) fn graph_taking<T>(&self, given: &[(&str, T)]) -> Arc<Graph> {
         let graph = self.graph();
         let is_given = |id: &ValueId| given.iter().any(|(name, _)| *name == graph.value(*id).name);
@@ -132,7 +133,7 @@ impl Model {
         if replaced.is_empty() { graph.clone() } else { Arc::new(graph.without_defaults(&replaced)) }
     }
 
-    /// The same for devices, as [`Model::optimized`].
+    /// The graph after the passes, in which the defaults that are given are inputs.
     pub(crate) fn optimized_taking<T>(&self, given: &[(&str, T)]) -> Result<Arc<Graph>> {
         match self.graph_taking(given) {
             graph if Arc::ptr_eq(&graph, self.graph()) => self.optimized(),
@@ -140,7 +141,7 @@ impl Model {
         }
     }
 
-    /// The graph that the passes made of it, for devices; made when first asked for.
+    /// The graph after the passes, for devices. The passes run when it is first asked for.
     pub(crate) fn optimized(&self) -> Result<Arc<Graph>> {
         if let Some(graph) = self.contents.optimized.get() {
             return Ok(graph.clone());

@@ -1,5 +1,5 @@
-//! The CPU reference: runs a graph node by node with the operators' `eval`. Obvious before fast; the GPU is checked
-//! against it, so it shares little with lowering beyond shapes (ARCHITECTURE says what).
+//! The CPU reference: runs a graph node by node with the operators' `eval`. It is simple before it is fast. The GPU is checked
+//! against it, so it shares little with lowering besides shapes (ARCHITECTURE lists it).
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Values {
     }
 }
 
-/// Runs `graph` on `inputs`, in the order of the graph's inputs. Every value is kept if `keep_all`, else the outputs.
+/// Runs `graph` on `inputs`, which are in the graph's order. All values are kept if `keep_all`; else only the outputs are.
 pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Values> {
     let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
     let mut uses = graph.use_counts();
@@ -56,7 +56,7 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
     Ok(Values(values))
 }
 
-/// A node's outputs for these inputs.
+/// The outputs of a node for these inputs.
 pub(crate) fn node(node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Array>> {
     let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
     let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
@@ -64,13 +64,13 @@ pub(crate) fn node(node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Array
     eval(node, &facts, &inputs).map_err(|why| node_error(node, &facts, why))
 }
 
-/// Evaluates a node whose inputs inference accepts: `eval` may rely on what `infer` checks.
+/// Evaluates a node after checking its inputs with `infer`, so that `eval` may rely on the check.
 fn eval(node: &Node, facts: &[Option<&Fact>], inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
     check_sizes(&node.op.operator().infer(facts)?)?;
     node.op.operator().eval(inputs)
 }
 
-/// The graph's outputs of a finished run, as host tensors.
+/// The graph's outputs of a finished run, as tensors.
 pub(crate) fn outputs(graph: &Graph, values: &Values) -> Result<Vec<Tensor>> {
     let tensor = |id: &ValueId| {
         let name = &graph.value(*id).name;

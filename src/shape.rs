@@ -1,5 +1,5 @@
 //! Shapes: as the model declares them, and as a run has them. Most have few dimensions, and planning makes thousands of them,
-//! so that they lie in place.
+//! so that their sizes are stored in place.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -56,7 +56,7 @@ pub struct ValueInfo {
     pub dtype: Option<DType>,
     /// The dimensions, if at least their number is declared.
     pub shape: Option<Vec<Dim>>,
-    /// Whether it is an input that the model has a value for, so that a run may leave it out.
+    /// Whether the model has a value for this input, so that a run may leave it out.
     pub has_default: bool,
 }
 

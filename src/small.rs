@@ -1,24 +1,25 @@
-//! Elements of 8 bits and fewer: the small float formats, and the packing of 6-, 4- and 2-bit elements into bytes.
+//! Elements of at most 8 bits: the small float formats, and the packing of 6-, 4- and 2-bit elements into bytes.
 //!
-//! ONNX names them after sign-exponent-mantissa: E4M3FN (finite: no infinities), the FNUZ variants (and no negative zero, whose
-//! code is NaN), E5M2 (as IEEE 754), E2M3, E3M2 and E2M1 (numbers only) and E8M0 (powers of two only).
+//! ONNX names a format by its numbers of exponent and mantissa bits: E4M3FN (finite: no infinities), the FNUZ variants
+//! (neither infinities nor a negative zero, whose code is NaN), E5M2 (like IEEE 754), E2M3, E3M2 and E2M1 (numbers only) and
+//! E8M0 (powers of two only).
 
 use crate::DType;
 
-/// What the codes beyond the largest number mean.
+/// The meaning of the codes beyond the largest number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Special {
-    /// The topmost exponent is infinity and NaN.
+    /// The topmost exponent means infinity and NaN.
     Ieee,
-    /// The topmost code is NaN.
+    /// The topmost code means NaN.
     Top,
-    /// The code of negative zero is NaN.
+    /// The code of negative zero means NaN.
     NegativeZero,
     /// There is neither infinity nor NaN.
     None,
 }
 
-/// The floats of at most 8 bits that have a fraction.
+/// The floats of at most 8 bits that have fractions.
 pub(crate) const SMALL_FLOATS: [DType; 7] = [
     DType::F8E4M3FN,
     DType::F8E4M3FNUZ,
@@ -56,7 +57,7 @@ impl Format {
         }
     }
 
-    /// The exponent of the least normal number.
+    /// The exponent of the smallest normal number.
     pub(crate) fn least(self) -> i32 {
         1 - self.bias
     }
@@ -66,7 +67,7 @@ impl Format {
         self.special != Special::NegativeZero
     }
 
-    /// What a number beyond the largest rounds to.
+    /// The number to which a number beyond the largest rounds.
     pub(crate) fn beyond(self) -> f64 {
         match self.special {
             Special::Ieee => f64::INFINITY,
@@ -75,10 +76,10 @@ impl Format {
         }
     }
 
-    /// The nearest number of the format, ties to even.
+    /// The nearest number of the format; ties go to even.
     pub(crate) fn round(self, value: f64) -> f64 {
         if value.is_nan() {
-            // A format without NaN has to take some number; ONNX's suite wants this one.
+            // A format without NaN has to use some number, and ONNX's suite expects this one.
             return if self.special == Special::None { -0.0 } else { value };
         }
         let size = value.abs();
@@ -101,7 +102,8 @@ impl Format {
         let code = if size.is_infinite() {
             (sign - 1) >> self.mantissa << self.mantissa
         } else {
-            // The exponent's field continues the mantissa's: a normal number's hidden bit is one step of it.
+            // The field of the exponent continues that of the mantissa, so the hidden bit of a normal number counts as one
+            // step of the exponent.
             let exponent = exponent(size).max(self.least());
             let steps = (size / power_of_two(exponent - self.mantissa)) as u32;
             (((exponent - self.least()) as u32) << self.mantissa) + steps
@@ -136,11 +138,11 @@ impl Format {
 pub(crate) enum RoundMode {
     Up,
     Down,
-    /// Ties up.
+    /// To the nearest; ties go up.
     Nearest,
 }
 
-/// A number as a power of two from 2^-127 to 2^127. What is beyond becomes the nearest of them if `saturate`, else NaN.
+/// The power of two, from 2^-127 to 2^127, for a number. A number beyond becomes the nearest of them if `saturate`, else NaN.
 pub(crate) fn round_e8m0(value: f64, mode: RoundMode, saturate: bool) -> f64 {
     let (least, most) = (power_of_two(-127), power_of_two(127));
     let size = value.abs();
@@ -156,12 +158,12 @@ pub(crate) fn round_e8m0(value: f64, mode: RoundMode, saturate: bool) -> f64 {
     if stays { below } else { 2.0 * below }
 }
 
-/// The code of an E8M0.
+/// The code of an E8M0 number.
 pub(crate) fn encode_e8m0(value: f64) -> u8 {
     if value.is_nan() { 255 } else { (exponent(value) + 127).clamp(0, 254) as u8 }
 }
 
-/// The number of an E8M0's code.
+/// The number of an E8M0 code.
 pub(crate) fn decode_e8m0(code: u8) -> f64 {
     if code == 255 { f64::NAN } else { power_of_two(i32::from(code) - 127) }
 }
@@ -193,7 +195,7 @@ pub(crate) fn pack(codes: &[u8], bits: usize) -> Vec<u8> {
     bytes
 }
 
-/// The exponent of the greatest power of two that is not above a positive number; the least there is for 0.
+/// The exponent of the greatest power of two that is at most the positive number `size`; the least exponent there is for 0.
 fn exponent(size: f64) -> i32 {
     ((size.to_bits() >> 52) as i32 & 0x7ff) - 1023
 }

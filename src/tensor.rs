@@ -1,4 +1,4 @@
-//! `Tensor`: dtype, shape and elements in host memory, as they stand in a file.
+//! `Tensor`: dtype, shape and elements in host memory, as a file has them.
 
 #[cfg(feature = "ndarray")]
 mod ndarray;
@@ -33,7 +33,7 @@ enum Elements {
     Text(Arc<[String]>),
 }
 
-/// A Rust type that is the element type of a [`Tensor`]: the numbers of Rust, and `half`'s `f16` and `bf16`.
+/// A Rust type that can be the element type of a [`Tensor`]: Rust's number types, and `f16` and `bf16` of `half`.
 ///
 /// ```
 /// use sardonyx::{DType, Element};
@@ -50,7 +50,7 @@ macro_rules! elements {
 elements!(f32 => F32, f64 => F64, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
     half::f16 => F16, half::bf16 => BF16);
 
-/// The number of elements of `shape`, if it fits a `usize`.
+/// The number of elements of `shape`; `None` if it does not fit a `usize`.
 pub(crate) fn checked_count(shape: &[usize]) -> Option<usize> {
     // A zero anywhere makes the tensor empty, however large the other dimensions are.
     if shape.contains(&0) {
@@ -81,7 +81,7 @@ impl Tensor {
         Tensor::from_raw(T::DTYPE, shape, into_bytes(values))
     }
 
-    /// A tensor of zeros; of `false` or of empty strings where those are the elements.
+    /// A tensor of zeros; bools are `false`, and strings empty.
     ///
     /// # Errors
     /// [`Error::Tensor`] if `shape` has more elements than memory can hold.
@@ -108,7 +108,7 @@ impl Tensor {
         Tensor::from_raw(dtype, shape, into_bytes(words).slice(..bytes))
     }
 
-    /// A tensor over bytes in ONNX's raw form; nothing is copied.
+    /// A tensor over bytes in ONNX's raw form. Nothing is copied.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the byte count is not that of the shape, or the dtype is string.
@@ -177,7 +177,7 @@ impl Tensor {
 
     /// The number of elements; 1 for a scalar.
     pub fn len(&self) -> usize {
-        // Checked when the tensor was made.
+        // This was checked when the tensor was made.
         checked_count(&self.shape).unwrap_or(0)
     }
 
@@ -194,7 +194,7 @@ impl Tensor {
         }
     }
 
-    /// The bytes, shared.
+    /// The bytes, which the caller shares.
     pub(crate) fn shared_bytes(&self) -> Bytes {
         match &self.data {
             Elements::Raw(bytes) => bytes.clone(),
@@ -219,11 +219,11 @@ impl Tensor {
         Ok(bytemuck::pod_collect_to_vec(self.bytes()))
     }
 
-    /// The elements where they lie, in row-major order.
+    /// The elements, not copied, in row-major order.
     ///
     /// # Errors
     /// [`Error::Tensor`] if `T` is not the tensor's element type, or if the tensor was made of bytes ([`Tensor::from_raw`], a
-    /// model's file) that begin at an address which is no multiple of an element's size. Tensors that a run gives never do.
+    /// model's file) that begin at an address which is no multiple of an element's size. The outputs of a run are always aligned.
     ///
     /// ```
     /// let t = sardonyx::Tensor::from_slice(&[2], &[3i64, 4])?;
@@ -258,7 +258,7 @@ impl Tensor {
     }
 }
 
-/// The bytes of `values`, which are not copied.
+/// The bytes of `values`, without a copy.
 pub(crate) fn into_bytes<T: bytemuck::Pod + Send + Sync>(values: Vec<T>) -> Bytes {
     struct Owner<T>(Vec<T>);
     impl<T: bytemuck::Pod> AsRef<[u8]> for Owner<T> {

@@ -1,6 +1,5 @@
-//! `Array`: a tensor on the host in two number worlds, f64 for every float type and i128 for every
-//! integer type (bool is 0 and 1). Values are rounded to the dtype when an array is made, so that a chain of nodes
-//! loses what the dtype loses and nothing else.
+//! `Array`: a tensor on the host, whose elements are f64 for every float type and i128 for every integer type (a bool is 0 or
+//! 1). Values are rounded to the dtype when an array is made, so that a chain of nodes loses exactly what the dtype loses.
 
 pub(crate) mod number;
 pub(crate) mod product;
@@ -12,7 +11,7 @@ use crate::error::{Why, refuse};
 use crate::tensor::checked_count;
 use crate::{DType, Tensor};
 
-/// A dense tensor on the host, with which the reference and planning compute.
+/// A dense tensor on the host. The reference and planning compute with it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Array {
     pub(crate) dtype: DType,
@@ -29,7 +28,7 @@ pub(crate) enum Numbers {
 }
 
 impl Array {
-    /// A float array; each value is rounded to `dtype`.
+    /// A float array. Each value is rounded to `dtype`.
     pub(crate) fn float(dtype: DType, shape: &[usize], mut values: Vec<f64>) -> Array {
         debug_assert_eq!(checked_count(shape), Some(values.len()));
         if dtype != DType::F64 {
@@ -38,7 +37,7 @@ impl Array {
         Array { dtype, shape: shape.to_vec(), data: Numbers::Float(values) }
     }
 
-    /// An integer or bool array; each value wraps to `dtype` as two's complement does, and bool is "not zero".
+    /// An integer or bool array. Each value wraps to `dtype` in two's complement; every number but 0 is a true bool.
     pub(crate) fn int(dtype: DType, shape: &[usize], mut values: Vec<i128>) -> Array {
         debug_assert_eq!(checked_count(shape), Some(values.len()));
         values.iter_mut().for_each(|v| *v = number::wrap_int(dtype, *v));
@@ -53,7 +52,7 @@ impl Array {
         Array { dtype: DType::String, shape: shape.to_vec(), data: Numbers::Text(values) }
     }
 
-    /// The element type and shape kept, elements computed in f64 or i128 by whichever closure fits.
+    /// An array of the same dtype and shape, with each element computed by the closure for its kind.
     pub(crate) fn map(&self, float: impl Fn(f64) -> f64, int: impl Fn(i128) -> i128) -> Array {
         match &self.data {
             Numbers::Float(v) => Array::float(self.dtype, &self.shape, v.iter().map(|&x| float(x)).collect()),
@@ -86,7 +85,7 @@ impl Array {
         }
     }
 
-    /// The elements of an integer array as i64, as shape operands have them.
+    /// The elements of an integer array as i64, as shape operands need them.
     pub(crate) fn i64s(&self) -> Result<Vec<i64>, Why> {
         self.ints()?
             .iter()
@@ -94,7 +93,7 @@ impl Array {
             .collect()
     }
 
-    /// Elements of any numeric dtype, as f64.
+    /// The elements of any numeric dtype, as f64.
     pub(crate) fn to_f64(&self) -> Result<Vec<f64>, Why> {
         match &self.data {
             Numbers::Float(v) => Ok(v.clone()),
@@ -103,7 +102,8 @@ impl Array {
         }
     }
 
-    /// New array whose element `i` is this one's element `source(i)`; `None` takes `fill` (0 of the type by default).
+    /// An array whose element `i` is element `source(i)` of this array. Where `source` is `None` it is `fill`, or 0 without a
+    /// `fill`.
     pub(crate) fn gather(
         &self,
         shape: &[usize],
@@ -128,7 +128,7 @@ impl Array {
         Array { dtype: self.dtype, shape: shape.to_vec(), data }
     }
 
-    /// The same elements under another shape of as many elements.
+    /// The same elements under another shape with the same number of elements.
     pub(crate) fn reshaped(&self, shape: &[usize]) -> Array {
         debug_assert_eq!(checked_count(shape), Some(self.len()));
         Array { shape: shape.to_vec(), ..self.clone() }
@@ -144,8 +144,8 @@ pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// The rows of a tensor of `shape` along `axes`, one for each coordinate of the other axes, in row-major order: the
-/// elements' indices, in row-major order too.
+/// The rows of a tensor of `shape` along `axes`, one for each coordinate of the other axes, in row-major order. A row is the
+/// indices of its elements, also in row-major order.
 pub(crate) fn rows(shape: &[usize], axes: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<> {
     let strides = strides(shape);
     let places = |reduced: bool| {
@@ -161,7 +161,7 @@ pub(crate) fn rows(shape: &[usize], axes: &[usize]) -> impl Iterator<Item = Vec<
     starts.into_iter().map(move |start| steps.iter().map(|step| start + step).collect())
 }
 
-/// The coordinates of element `index` of `shape`.
+/// The coordinates of element `index` in `shape`: element 5 of `[2, 3]` has (1, 2).
 pub(crate) fn unravel(mut index: usize, shape: &[usize]) -> Vec<usize> {
     let mut at = vec![0; shape.len()];
     for (at, &size) in at.iter_mut().zip(shape).rev() {
@@ -176,26 +176,26 @@ pub(crate) fn ravel(at: &[usize], shape: &[usize]) -> usize {
     at.iter().zip(shape).fold(0, |index, (&at, &size)| index * size + at)
 }
 
-/// The element of a tensor of shape `from` that broadcasting puts at coordinates `at` of the result.
+/// The element of a tensor of shape `from` that broadcasting puts at the coordinates `at` of the result.
 pub(crate) fn broadcast_index(at: &[usize], from: &[usize]) -> usize {
     let skip = at.len() - from.len();
     at[skip..].iter().zip(from).fold(0, |index, (&at, &size)| index * size + if size == 1 { 0 } else { at })
 }
 
 impl Array {
-    /// The array of a host tensor.
+    /// The array of a tensor.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Result<Array, Why> {
         number::decode(tensor)
     }
 
-    /// The host tensor of this array.
+    /// The tensor of this array.
     pub(crate) fn to_tensor(&self) -> Result<Tensor, Why> {
         number::encode(self)
     }
 }
 
 impl Array {
-    /// The elements of all `arrays`, one after another, as a vector. They must be of one dtype.
+    /// The elements of all `arrays`, one after the other, as a vector. The arrays must have one dtype.
     pub(crate) fn joined(arrays: &[&Array]) -> Result<Array, Why> {
         let Some((first, rest)) = arrays.split_first() else { refuse!("there is nothing to join") };
         let mut data = first.data.clone();

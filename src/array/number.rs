@@ -1,5 +1,5 @@
-//! Numbers of every dtype: rounding an f64 to a float type, wrapping an i128 to an integer type, and the packed bytes
-//! of both (types of fewer than 8 bits: low bits first, as ONNX packs them).
+//! Numbers of every dtype: rounding an f64 to a float type, wrapping an i128 to an integer type, and the packed bytes of both.
+//! ONNX packs types of fewer than 8 bits low bits first.
 
 use half::{bf16, f16};
 
@@ -8,8 +8,8 @@ use crate::error::{Why, refuse};
 use crate::small::{self, Format, RoundMode};
 use crate::{DType, Tensor};
 
-/// `value` rounded to the nearest number of `dtype`, ties to even; overflow as IEEE 754 does (ONNX's float8 casts
-/// saturate, and do so in `Cast`).
+/// `value`, rounded to the nearest number of `dtype`, ties to even. Overflow is that of IEEE 754 (float8 casts of ONNX
+/// saturate, which `Cast` does itself).
 pub(crate) fn round_float(dtype: DType, value: f64) -> f64 {
     match dtype {
         // A NaN keeps its bits.
@@ -22,17 +22,17 @@ pub(crate) fn round_float(dtype: DType, value: f64) -> f64 {
     }
 }
 
-/// `value` wrapped to `dtype` as two's complement does; bool is "not zero".
+/// `value`, wrapped to `dtype` in two's complement; every number but 0 is a true bool.
 pub(crate) fn wrap_int(dtype: DType, value: i128) -> i128 {
     match dtype.int_range() {
-        // The range is a power of two, so wrapping at 128 bits before changes nothing.
+        // The range is a power of two, so that an earlier wrap at 128 bits changes nothing.
         Some((low, high)) => value.wrapping_sub(low).rem_euclid(high - low + 1) + low,
         None => i128::from(value != 0),
     }
 }
 
-/// A NaN of `dtype`, whose bits are given, with the same bits at the upper end of an f64's: a conversion would make a signalling
-/// one quiet, which shows in what BitCast makes of it.
+/// The NaN of `dtype` with these bits, as an f64 with the same bits at its upper end. A conversion would make a signalling NaN
+/// quiet, which BitCast would then show.
 fn widened_nan(dtype: DType, bits: u32) -> f64 {
     let (width, mantissa) = nan_layout(dtype);
     let sign = u64::from(bits >> (width - 1)) << 63;
@@ -40,7 +40,7 @@ fn widened_nan(dtype: DType, bits: u32) -> f64 {
     f64::from_bits(sign | 0x7ff << 52 | fraction)
 }
 
-/// The bits in `dtype` of a NaN; one whose bits are all cut off is a quiet one.
+/// The bits in `dtype` of a NaN; if all bits of its payload are cut off, those of a quiet NaN.
 fn narrowed_nan(dtype: DType, value: f64) -> u32 {
     let (width, mantissa) = nan_layout(dtype);
     let sign = ((value.to_bits() >> 63) as u32) << (width - 1);
@@ -49,7 +49,7 @@ fn narrowed_nan(dtype: DType, value: f64) -> u32 {
     sign | exponent | if fraction == 0 { 1 << (mantissa - 1) } else { fraction }
 }
 
-/// Bits in all, and those of the mantissa.
+/// The number of bits, and of bits in the mantissa.
 fn nan_layout(dtype: DType) -> (u32, u32) {
     match dtype {
         DType::F16 => (16, 10),
@@ -118,7 +118,7 @@ pub(crate) fn decode(tensor: &Tensor) -> Result<Array, Why> {
     Ok(Array { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), data })
 }
 
-/// Writes a host tensor. Values are in range: an [`Array`] is rounded when it is made.
+/// Writes a tensor. All values are in range, because an [`Array`] rounds its values when it is made.
 pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
     fn all<T: bytemuck::Pod, N: Copy>(values: &[N], to: impl Fn(N) -> T) -> Vec<u8> {
         bytemuck::cast_slice(&values.iter().map(|&v| to(v)).collect::<Vec<T>>()).to_vec()
@@ -153,12 +153,13 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
     Tensor::from_raw(array.dtype, &array.shape, raw).map_err(|e| Why(e.to_string()))
 }
 
-/// ONNX's `Cast`: floats truncate toward zero and wrap, "not zero" is true; a float8 saturates if `saturate`.
+/// The conversion of ONNX's `Cast`: floats truncate toward zero and wrap, every number but 0 is true, and a float8 saturates
+/// if `saturate`.
 pub(crate) fn cast(array: &Array, to: DType, saturate: bool) -> Result<Array, Why> {
     cast_rounded(array, to, saturate, RoundMode::Up)
 }
 
-/// [`cast`], with the way in which a number becomes a float8e8m0.
+/// Like [`cast`], with the way in which a number becomes a float8e8m0.
 pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: RoundMode) -> Result<Array, Why> {
     let shape = &array.shape;
     if to == DType::String {
@@ -184,7 +185,7 @@ pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: Round
     })
 }
 
-/// A number's text. Rust accepts the case-insensitive "inf" and "nan" that ONNX reserves.
+/// The number that a text means. Rust accepts "inf" and "nan" in any case, which ONNX reserves.
 fn parse(text: &str) -> Result<f64, Why> {
     text.trim().parse().map_err(|_| Why(format!("the string '{text}' is no number")))
 }

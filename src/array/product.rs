@@ -4,13 +4,13 @@ use std::ops::{AddAssign, Mul, Range};
 
 use super::Span;
 
-/// A number that products are made of.
+/// A number type of products.
 pub(crate) trait Number: Copy + Default + Send + Sync + AddAssign + Mul<Output = Self> {}
 impl Number for f64 {}
 impl Number for f32 {}
 impl Number for i128 {}
 
-/// Calls `fill(i, chunk)` for each run of `size` elements of `values`, in parallel.
+/// Calls `fill(i, chunk)` for each chunk of `size` elements of `values`, in parallel.
 pub(crate) fn for_chunks<T: Send>(values: &mut [T], size: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let chunks = values.len().div_ceil(size.max(1));
@@ -37,12 +37,12 @@ pub(crate) fn matmul<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usiz
     y
 }
 
-/// Row-major `rows` by `columns`, transposed.
+/// The transposed matrix of `rows` by `columns` elements, both row-major.
 pub(crate) fn transposed<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| x[r * columns + c])).collect()
 }
 
-/// Sizes of a convolution: `x` is `[batch, groups * channels, ...]`, `w` is `[filters, channels, ...]`.
+/// A convolution, by its sizes: `x` is `[batch, groups * channels, ...]`, `w` is `[filters, channels, ...]`.
 pub(crate) struct DirectConv<'a> {
     pub(crate) batch: usize,
     pub(crate) groups: usize,
@@ -51,17 +51,17 @@ pub(crate) struct DirectConv<'a> {
     pub(crate) spans: &'a [Span],
 }
 
-/// The coordinates of all taps, respectively all places, of the spans: every combination of `size(span)`.
+/// The coordinates of all taps, or of all places, of the spans: every combination of numbers below `size(span)`.
 fn grid(spans: &[Span], size: impl Fn(&Span) -> usize) -> Vec<Vec<usize>> {
     let sizes: Vec<usize> = spans.iter().map(size).collect();
     (0..sizes.iter().product()).map(|i| super::unravel(i, &sizes)).collect()
 }
 
-/// What one tap multiplies in one line of windows.
+/// The factors of one tap in one line of windows.
 struct TapLine {
-    /// The windows of which the tap is not in the padding.
+    /// The windows for which the tap is not in the padding.
     windows: Range<usize>,
-    /// The places that it reads, `stride` apart.
+    /// The elements that the tap reads, which are `stride` apart.
     places: Range<usize>,
     stride: usize,
 }
@@ -89,7 +89,7 @@ impl DirectConv<'_> {
         y
     }
 
-    /// The transposed convolution, whose windows the spans describe from the other side: `x` has their `output` places, the
+    /// The transposed convolution. The spans describe its windows from the other side: `x` has their `output` places and the
     /// result their `input` places, and `w` is `[groups * channels, filters / groups, ...]`.
     pub(crate) fn run_transposed<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (input, output) = (self.size(|s| s.output), self.size(|s| s.input));

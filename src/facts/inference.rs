@@ -1,4 +1,4 @@
-//! Inference: the facts of all values of a graph. Integer tensors that feed shapes are computed here, on the host; an input
+//! Inference: the facts of all values of a graph. Integer tensors that decide shapes are computed here, on the host. An input
 //! whose value decides a shape is part of the plan's signature.
 
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
 use crate::{DType, Error, Result, Tensor};
 
-/// Values of up to this many elements are computed while planning where all their inputs are known: the reference takes some
-/// 30 ns for each.
+/// Values of up to this number of elements are computed while planning, where all their inputs are known. The reference takes
+/// some 30 ns for each element.
 const SMALL: usize = 1024;
 
-/// The model's own constants of up to this many elements are known: nothing is computed for that.
+/// The model's own constants of up to this number of elements are known; that costs nothing.
 const SMALL_CONSTANT: usize = 4096;
 
-/// The limit of what is computed while planning because shapes depend on it.
+/// The most elements of a value that is computed while planning because shapes depend on it.
 const LARGEST: usize = 1 << 22;
 
-/// What inference asks of a graph's operations.
+/// What inference needs of a graph's operations.
 pub(crate) trait Infer {
     /// Dtypes and shapes of the outputs.
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
@@ -34,7 +34,8 @@ pub(crate) trait Infer {
     fn reads_shapes_only(&self) -> bool;
 }
 
-/// What planning may know of a graph's input: dtype, shape, and its value, which is read where it decides shapes.
+/// What planning may know of a graph's input: its dtype, its shape, and its value, which planning reads only where it decides
+/// shapes.
 #[derive(Clone, Debug)]
 pub(crate) struct InputFact {
     pub(crate) dtype: DType,
@@ -50,21 +51,21 @@ impl From<Tensor> for InputFact {
 
 #[cfg(any(test, feature = "internals"))]
 impl InputFact {
-    /// An input of this shape whose value decides nothing.
+    /// An input of this shape whose value decides no shape.
     pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> InputFact {
         InputFact { dtype, shape: shape.to_vec(), value: None }
     }
 }
 
-/// What a plan depends on: the inputs' shapes, and the values of those inputs that decide shapes.
+/// The key of a plan: the inputs' shapes, and the values of those inputs that decide shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Signature {
     pub(crate) shapes: Vec<Vec<usize>>,
-    /// (input number, raw bytes)
+    /// The number and the raw bytes of each input that decides shapes.
     pub(crate) values: Vec<(usize, Vec<u8>)>,
 }
 
-/// The facts of all values, by [`ValueId`]; `None` for values of subgraphs and of dead code.
+/// The facts of all values, by [`ValueId`]; `None` for values of subgraphs, and of nodes that nothing needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     constants: Arc<[Option<Fact>]>,
@@ -83,11 +84,11 @@ impl Facts {
     }
 }
 
-/// What can be known of a graph's facts before any input is: done once per session.
+/// What is known of a graph's facts before any input is known. It is made once for each session.
 #[derive(Clone, Debug)]
 pub(crate) struct FactBase {
     constants: Arc<[Option<Fact>]>,
-    /// Values that decide a shape or a kernel.
+    /// For each value, whether it decides a shape or a kernel.
     demanded: Vec<bool>,
 }
 
@@ -99,7 +100,7 @@ impl FactBase {
             if let Some(tensor) = &value.constant {
                 let mut fact = Fact::new(tensor.dtype(), tensor.shape());
                 if demanded[i] || tensor.len() <= SMALL_CONSTANT {
-                    // Element types that the reference cannot read stay unknown.
+                    // Elements of types that the reference cannot read stay unknown.
                     let known = |array| KnownValue { array: Arc::new(array), from_inputs: false };
                     fact.value = Array::from_tensor(tensor).ok().map(known);
                 }
@@ -114,17 +115,17 @@ impl FactBase {
         graph.inputs.iter().enumerate().filter(|(_, id)| self.demanded[id.index()]).map(|(i, _)| i)
     }
 
-    /// Facts for a run with inputs of these dtypes, shapes and (where they decide shapes) values.
+    /// The facts of a run with inputs of these dtypes, shapes and, where they decide shapes, values.
     pub(crate) fn bind(&self, graph: &Graph<impl Infer>, inputs: &[InputFact]) -> Result<Facts> {
         self.bound(graph, inputs, SMALL)
     }
 
-    /// Whether a run can have such inputs.
+    /// Whether the graph accepts these inputs.
     pub(crate) fn takes(&self, graph: &Graph<impl Infer>, inputs: &[InputFact]) -> bool {
         self.bound(graph, inputs, 0).is_ok()
     }
 
-    /// Facts in which values that nothing demands are computed if they have at most `small` elements.
+    /// The facts, where values that nothing demands are computed only if they have at most `small` elements.
     fn bound(&self, graph: &Graph<impl Infer>, inputs: &[InputFact], small: usize) -> Result<Facts> {
         let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
         let mut facts = Facts { constants, computed };
@@ -193,7 +194,7 @@ impl FactBase {
     }
 }
 
-/// Marks the values that some operator needs while planning, and all that they are computed from.
+/// Marks the values that some operator needs while planning, and all values from which these are computed.
 fn demanded(graph: &Graph<impl Infer>) -> Vec<bool> {
     let mut demanded = vec![false; graph.values.len()];
     for node in graph.nodes.iter().rev() {

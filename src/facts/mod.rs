@@ -1,5 +1,5 @@
-//! Facts: what is known of a value once the inputs' shapes are known: dtype, shape, and the elements where those follow from
-//! constants, shapes, or inputs that decide shapes. `inference` finds them for a whole graph.
+//! Facts: what is known of a value once the inputs' shapes are known. That is its dtype and its shape, and its elements if
+//! they follow from constants, from shapes, or from inputs that decide shapes. `inference` finds the facts of a whole graph.
 
 mod inference;
 
@@ -16,10 +16,11 @@ use crate::{DType, Error, Result};
 
 pub(crate) use inference::{FactBase, Facts, Infer, InputFact, Signature};
 
-/// The limit of a tensor's element count: indices are u32 on the device.
+/// The most elements of a tensor: indices are u32 on the device.
 pub(crate) const MAX_COUNT: usize = u32::MAX as usize / 4;
 
-/// Dtype and shape of a value, and the value itself where planning knows it.
+/// The dtype and the shape of a value, and the value itself if planning knows it. In a graph that reshapes `x` to `Shape(y)`,
+/// with `y` of shape `[2, 3]`, the fact of `Shape(y)` is int64, shape `[2]`, value `[2, 3]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fact {
     pub(crate) dtype: DType,
@@ -31,7 +32,7 @@ pub(crate) struct Fact {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KnownValue {
     pub(crate) array: Arc<Array>,
-    /// Whether it depends on the values of graph inputs, not on constants and shapes alone.
+    /// Whether it depends on the values of graph inputs, and not on constants and shapes alone.
     pub(crate) from_inputs: bool,
 }
 
@@ -46,7 +47,7 @@ impl Fact {
         Fact { dtype: array.dtype, shape: array.shape.as_slice().into(), value: Some(known(array)) }
     }
 
-    /// The fact of a value that is at hand.
+    /// The fact of a graph input's value.
     pub(crate) fn of_shared(array: &Arc<Array>) -> Fact {
         let known = KnownValue { array: array.clone(), from_inputs: true };
         Fact { dtype: array.dtype, shape: array.shape.as_slice().into(), value: Some(known) }
@@ -60,7 +61,7 @@ impl Fact {
         checked_count(&self.shape).unwrap_or(usize::MAX)
     }
 
-    /// The value, which the operator needs while planning.
+    /// The value, for an operator that needs it while planning.
     pub(crate) fn array(&self) -> Result<&Array, Why> {
         match &self.value {
             Some(known) => Ok(&known.array),
@@ -91,7 +92,7 @@ impl std::fmt::Display for Fact {
 /// Facts of a node's inputs.
 pub(crate) type NodeInputs<'a> = SmallVec<[Option<&'a Fact>; 4]>;
 
-/// The error of a node that refuses, with its name and what it was given.
+/// The error of a node that refuses its inputs, with the node's name and the inputs' facts.
 pub(crate) fn node_error<O>(node: &Node<O>, inputs: &[Option<&Fact>], why: Why) -> Error {
     Error::Node {
         node: node.name.clone(),
@@ -102,14 +103,14 @@ pub(crate) fn node_error<O>(node: &Node<O>, inputs: &[Option<&Fact>], why: Why) 
     }
 }
 
-/// Dtypes and shapes of a node's inputs, as errors give them.
+/// The dtypes and shapes of a node's inputs, as errors show them.
 pub(crate) fn text(inputs: &[Option<&Fact>]) -> String {
     let texts: Vec<String> =
         inputs.iter().map(|fact| fact.map_or("-".to_string(), |fact| fact.to_string())).collect();
     texts.join(", ")
 }
 
-/// Refuses outputs that are too large to be computed.
+/// Refuses outputs that have too many elements to be computed.
 pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
     match outputs.iter().find(|fact| is_too_large(&fact.shape)) {
         Some(fact) => refuse!("the output {fact} has more than {MAX_COUNT} elements"),
@@ -117,8 +118,8 @@ pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
     }
 }
 
-/// Whether a tensor is larger than can be computed with. Of one without elements, the other axes count: tables are made for
-/// single axes.
+/// Whether a tensor has too many elements to be computed. If it has none, its other axes count: tables are made for single
+/// axes.
 pub(crate) fn is_too_large(shape: &[usize]) -> bool {
     let mut axes = shape.iter().copied().filter(|&size| size > 0);
     axes.try_fold(1, usize::checked_mul).is_none_or(|n| n > MAX_COUNT)

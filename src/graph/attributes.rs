@@ -48,7 +48,7 @@ impl<O> Default for Attributes<O> {
     }
 }
 
-/// `name(key)`: the attribute, `None` if it is absent, a refusal if it has another kind.
+/// `name(key)` returns the attribute, `None` if it is absent, and refuses an attribute of another kind.
 macro_rules! getters {
     ($($name:ident: $variant:ident -> $t:ty),*) => { $(
         #[allow(dead_code)] // One getter for each kind, wanted or not.
@@ -84,7 +84,7 @@ impl<O: Clone> Attributes<O> {
         Ok(self.string(key)?.unwrap_or_else(|| default.to_string()))
     }
 
-    /// An int attribute that is a yes or a no.
+    /// An int attribute that means yes or no.
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, Why> {
         Ok(self.int_or(key, i64::from(default))? != 0)
     }

@@ -1,8 +1,9 @@
-//! The graph: flat arenas of nodes and values, as the model says. What a node computes is its operation `O`, of which the graph
-//! knows nothing; everywhere else that is an operator with its attributes parsed, and `Graph` means [`crate::ops::Graph`].
+//! The graph: flat arenas of nodes and values, as the model describes them. What a node computes is its operation `O`, of
+//! which the graph knows nothing. Everywhere else the operation is an operator with parsed attributes, and `Graph` means
+//! [`crate::ops::Graph`].
 //!
-//! Knows neither protobuf nor devices. Values are in static single assignment: one producer each. Nodes stand in
-//! topological order; `verify` checks both, and runs between passes.
+//! This room knows neither protobuf nor devices. Values are in static single assignment: each has one producer. Nodes stand in
+//! topological order. `verify` checks both, and runs after each pass.
 
 mod attributes;
 mod text;
@@ -11,11 +12,11 @@ pub(crate) use attributes::{Attr, Attributes};
 
 use crate::{DType, Dim, Error, Result, Tensor};
 
-/// A value's place in [`Graph::values`].
+/// The index of a value in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ValueId(pub(crate) u32);
 
-/// A node's place in [`Graph::nodes`].
+/// The index of a node in [`Graph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeId(pub(crate) u32);
 
@@ -31,7 +32,7 @@ impl NodeId {
     }
 }
 
-/// What the model says of one value.
+/// What the model declares of a value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Value {
     pub(crate) name: String,
@@ -39,7 +40,7 @@ pub(crate) struct Value {
     pub(crate) dtype: Option<DType>,
     /// Declared shape; `None` where not even the rank is declared.
     pub(crate) shape: Option<Vec<Dim>>,
-    /// The value itself, of an initializer or a folded node.
+    /// The value itself, if it is an initializer, or the result of a node that was folded.
     pub(crate) constant: Option<Tensor>,
 }
 
@@ -52,12 +53,12 @@ pub(crate) struct Node<O> {
     pub(crate) op_type: String,
     /// The opset version imported for the operator's domain.
     pub(crate) opset: i64,
-    /// As the model, or a pass, declares them; `op` has what follows from them.
+    /// The attributes as the model, or a pass, declares them. `op` has been parsed from them.
     pub(crate) attributes: Attributes<O>,
     pub(crate) op: O,
     /// `None` for an optional input that is left out.
     pub(crate) inputs: Vec<Option<ValueId>>,
-    /// `None` for an optional output that nobody wants.
+    /// `None` for an optional output that nothing reads.
     pub(crate) outputs: Vec<Option<ValueId>>,
 }
 
@@ -69,12 +70,12 @@ pub(crate) struct Graph<O> {
     pub(crate) values: Vec<Value>,
     /// Inputs that the caller gives.
     pub(crate) inputs: Vec<ValueId>,
-    /// Constants that the caller may give other values for, each with the number of `inputs` that are listed before it.
+    /// Constants for which the caller may give other values, each with the number of `inputs` that are listed before it.
     pub(crate) defaults: Vec<(usize, ValueId)>,
     pub(crate) outputs: Vec<ValueId>,
-    /// In a subgraph (the body of `If`, `Loop`, `Scan`): values of the graph around it. The node that holds subgraphs
-    /// takes them as inputs behind its own: for each subgraph, in the order of the attributes' names, its captures in
-    /// this order. Constants are not captured but repeated, their elements shared.
+    /// In a subgraph (the body of `If`, `Loop`, `Scan`): values of the graph around it. The node that holds subgraphs takes
+    /// these values as inputs after its own: for each subgraph, in the order of the attributes' names, its captures in this
+    /// order. Constants are not captured but repeated, and share their elements.
     pub(crate) captures: Vec<ValueId>,
 }
 
@@ -112,7 +113,7 @@ impl<O> Graph<O> {
         })
     }
 
-    /// The node that makes each value; `None` for inputs and constants.
+    /// The node that computes each value; `None` for inputs and constants.
     pub(crate) fn producers(&self) -> Vec<Option<NodeId>> {
         let mut producers = vec![None; self.values.len()];
         for (n, node) in self.nodes.iter().enumerate() {
@@ -123,7 +124,7 @@ impl<O> Graph<O> {
         producers
     }
 
-    /// How many times each value is used, the graph's outputs counted.
+    /// The number of uses of each value, as a graph output too.
     pub(crate) fn use_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.values.len()];
         let of_nodes = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten());
@@ -136,14 +137,14 @@ impl<O> Graph<O> {
     /// The inputs and the constants that the caller may replace, in the model's order.
     pub(crate) fn listed_inputs(&self) -> Vec<ValueId> {
         let mut listed = self.inputs.clone();
-        // From the back, so that places before stay.
+        // From the last to the first, so that earlier positions stay valid.
         for &(place, id) in self.defaults.iter().rev() {
             listed.insert(place.min(listed.len()), id);
         }
         listed
     }
 
-    /// The same graph, where the caller gives the values of `given`, which are constants here.
+    /// The same graph, in which the constants `given` are inputs.
     pub(crate) fn without_defaults(&self, given: &[ValueId]) -> Graph<O>
     where
         O: Clone,
@@ -156,7 +157,7 @@ impl<O> Graph<O> {
         graph
     }
 
-    /// The graph that makes `outputs` instead of its own, without what none of them needs.
+    /// The graph that computes `outputs` instead of its own, without the nodes that none of them needs.
     pub(crate) fn selecting(mut self, outputs: Vec<ValueId>) -> Graph<O> {
         self.outputs = outputs;
         let needed = self.needed();
@@ -166,7 +167,7 @@ impl<O> Graph<O> {
         self
     }
 
-    /// For each value, whether an output of the graph needs it.
+    /// For each value, whether some output of the graph needs it.
     pub(crate) fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.values.len()];
         self.outputs.iter().for_each(|id| needed[id.index()] = true);

@@ -1,4 +1,5 @@
-//! The graph as stable text, a node a line: names, never numbers of arenas or addresses, so that two texts can be compared.
+//! The graph as stable text, with a node on each line. It has names, and never indices or addresses, so that two texts can be
+//! compared.
 
 use std::fmt;
 
@@ -6,11 +7,11 @@ use super::{Attr, Attributes, Graph, Node, ValueId};
 use crate::array::{Array, Numbers};
 use crate::{DType, Tensor};
 
-/// Constants of up to this many elements are written out: shapes, axes, scalars.
+/// Constants of up to this number of elements are written out: shapes, axes, scalars.
 const WRITTEN: usize = 8;
 
 impl<O: fmt::Display> Graph<O> {
-    /// `%name`, or `%"a name"` where it would not end where it does.
+    /// `%name`, or `%"a name"` if the name has characters that would end it.
     fn name(&self, id: ValueId) -> String {
         let name = &self.value(id).name;
         let plain =
@@ -18,7 +19,7 @@ impl<O: fmt::Display> Graph<O> {
         if plain { format!("%{name}") } else { format!("%{name:?}") }
     }
 
-    /// `%name: float32[batch, 3]`, as far as the model declares it.
+    /// `%name: float32[batch, 3]`, with what the model declares of it.
     fn label(&self, id: ValueId) -> String {
         let value = self.value(id);
         match (value.dtype, &value.shape) {
@@ -36,7 +37,7 @@ impl<O: fmt::Display> Graph<O> {
         ids.iter().map(|id| id.map_or("-".into(), &text)).collect::<Vec<_>>().join(", ")
     }
 
-    /// Constants that a node or an output uses, in the order of first use.
+    /// The constants that a node or an output uses, in the order of first use.
     fn used_constants(&self) -> Vec<(ValueId, &Tensor)> {
         let mut seen = vec![false; self.values.len()];
         let used = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&self.outputs);
@@ -57,12 +58,12 @@ impl<O: fmt::Display> Graph<O> {
     }
 }
 
-/// ` = [1, 2]` of a small constant; nothing of a large one.
+/// ` = [1, 2]` for a small constant; nothing for a large one.
 fn written(tensor: &Tensor) -> String {
     let array = (tensor.len() <= WRITTEN).then(|| Array::from_tensor(tensor).ok()).flatten();
     match array.map(|array| array.data) {
         None => String::new(),
-        // Values are exact in f64; what f32 writes is as exact for the narrower types, and shorter.
+        // All values are exact in f64. For the narrower types, the text of the f32 is exact too, and shorter.
         Some(Numbers::Float(values)) if tensor.dtype() != DType::F64 => {
             format!(" = {:?}", values.into_iter().map(|value| value as f32).collect::<Vec<_>>())
         }
@@ -72,7 +73,7 @@ fn written(tensor: &Tensor) -> String {
     }
 }
 
-/// ` { axis: -1, mode: "linear" }`: integers without a point, other numbers with one or an exponent.
+/// ` { axis: -1, mode: "linear" }`: integers have no point, other numbers have a point or an exponent.
 impl<O> fmt::Display for Attributes<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attributes: Vec<String> = self.0.iter().map(|(name, attr)| format!("{name}: {attr}")).collect();

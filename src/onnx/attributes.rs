@@ -1,4 +1,4 @@
-//! `AttributeProto` to `Attr`.
+//! From `AttributeProto` to `Attr`.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::graph::ValueId;
 use crate::ops::{Attr, Attributes};
 
 impl<'m> Importer<'m> {
-    /// A node's attributes, and the values that its subgraphs capture: subgraphs in the order of their attributes'
-    /// names, captures in the order of each graph's list.
+    /// A node's attributes, and the values that its subgraphs capture. Subgraphs stand in the order of their attributes'
+    /// names, and the captures of each in the order of its list.
     pub(super) fn attributes(&mut self, node: &'m NodeProto) -> Result<(Attributes, Vec<ValueId>)> {
         let mut attributes = BTreeMap::new();
         let mut captures = BTreeMap::new();
@@ -37,8 +37,8 @@ impl<'m> Importer<'m> {
         Ok((attributes.into_iter().collect(), captures.into_values().flatten().collect()))
     }
 
-    /// The attribute itself, or the one of the enclosing function that it refers to; `None` if the caller of the
-    /// function leaves that out.
+    /// The attribute, or the attribute of the enclosing function to which it refers; `None` if the caller of the function
+    /// leaves that out.
     pub(super) fn resolve(
         &mut self,
         node: &'m NodeProto,
@@ -102,7 +102,7 @@ fn text(bytes: &Bytes) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(String::from)
 }
 
-/// What kind an attribute is. Files of IR version 1 do not say: there, it is the field that is present.
+/// The kind of an attribute. Files of IR version 1 do not say it: there, the field that is present decides.
 fn kind(proto: &AttributeProto) -> AttributeType {
     use AttributeType::*;
     match AttributeType::try_from(proto.r#type).unwrap_or(Undefined) {

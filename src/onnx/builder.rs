@@ -1,4 +1,4 @@
-//! Models for tests, put together from the protobuf's own types.
+//! Models for tests, built from the protobuf's own types.
 #![allow(missing_docs)]
 
 use super::proto::attribute_proto::AttributeType;
@@ -49,7 +49,7 @@ fn info(name: &str, value: type_proto::Value) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type, ..ValueInfoProto::default() }
 }
 
-/// A declared tensor; dimensions are numbers or names.
+/// A declared tensor. Each dimension is a number or a name.
 pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
     let dim = |text: &&str| {
         let value = match text.parse() {
@@ -108,7 +108,7 @@ pub fn tensor_attribute(name: &str, tensor: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(tensor), ..attribute(name, AttributeType::Tensor) }
 }
 
-/// An attribute that takes the value of the function's attribute `of`.
+/// An attribute whose value is the function's attribute `of`.
 pub fn reference(name: &str, of: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { ref_attr_name: of.into(), ..attribute(name, kind) }
 }
@@ -124,7 +124,7 @@ pub fn empty(name: &str, data_type: i32, dims: &[i64]) -> TensorProto {
     TensorProto { name: name.into(), data_type, dims: dims.to_vec(), ..TensorProto::default() }
 }
 
-/// An f32 tensor whose data stand in a file.
+/// An f32 tensor whose data lie in another file.
 pub fn external(name: &str, dims: &[i64], entries: &[(&str, &str)]) -> TensorProto {
     let entry =
         |(key, value): &(&str, &str)| StringStringEntryProto { key: (*key).into(), value: (*value).into() };

@@ -1,7 +1,7 @@
-//! External data: initializers whose bytes stand in files beside the model.
+//! External data: initializers whose bytes lie in files beside the model.
 //!
-//! A model from a stranger must not read files that its user did not give away: data is looked for in the model's own
-//! folder alone, whichever way the path, a symbolic link or a hard link may point.
+//! A model from a stranger must not read files that its user did not give it. Data must lie in the model's own folder,
+//! whatever the path, a symbolic link or a hard link points to.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,15 +15,15 @@ use crate::{Error, Result};
 
 /// The files that a model's initializers refer to, each mapped once.
 pub(super) struct External {
-    /// Where the model lies; `None` for a model that was given as bytes.
+    /// The folder of the model; `None` for a model that was given as bytes.
     folder: Option<PathBuf>,
-    /// Folders that data may lie in: the model's as named, and the one that it is linked from (a download cache keeps
-    /// a model's files elsewhere, all in one folder, and links to them).
+    /// Folders in which data may lie: the model's folder as it was named, and the folder to which the model's link leads. (A
+    /// download cache keeps the files of a model in one folder elsewhere, and links to them.)
     allowed: Vec<PathBuf>,
     files: HashMap<String, Bytes>,
 }
 
-/// Where in a file a tensor stands.
+/// The bytes of a file in which a tensor lies.
 struct FileRange<'a> {
     location: &'a str,
     offset: usize,
@@ -46,7 +46,7 @@ impl External {
         Ok(External { folder: Some(folder), allowed, files: HashMap::new() })
     }
 
-    /// The `wanted` bytes of a tensor.
+    /// The bytes of a tensor, which must be `wanted` bytes.
     pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes> {
         self.slice(tensor, wanted).map_err(|why| Error::ExternalData {
             file: None,
@@ -96,7 +96,7 @@ impl External {
         if !self.allowed.iter().any(|folder| path.starts_with(folder)) {
             refuse!("'{location}' is a link out of the model's folder");
         }
-        // Asked before opening: opening a pipe would wait for its other end.
+        // The metadata are read before the file is opened: opening a pipe would wait for its other end.
         let metadata = fs::metadata(&path).map_err(unreadable)?;
         if !metadata.is_file() {
             refuse!("'{location}' is not a file");
@@ -130,7 +130,7 @@ fn links(_: &fs::Metadata) -> u64 {
     1
 }
 
-/// The file's bytes, mapped and not read.
+/// The bytes of the file, mapped but not read.
 pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
     let file = fs::File::open(path)?;
     let metadata = file.metadata()?;
@@ -140,9 +140,9 @@ pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
     if metadata.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the mapping is read-only and private to this process. Its bytes change only if somebody writes to the
-    // file while the model is in use, which `Model::load` documents as forbidden; nothing here relies on the bytes
-    // staying the same between two reads (the decoder copies every length that it checks).
+    // SAFETY: the mapping is read-only and private to this process. Its bytes change only if somebody writes to the file while
+    // the model is in use, which the documentation of `Model::load` forbids. Nothing here relies on equal bytes in two reads
+    // (the decoder copies every length that it checks).
     #[allow(unsafe_code)]
     let mapping = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(mapping))

@@ -12,13 +12,13 @@ use super::proto::{FunctionProto, NodeProto};
 use crate::Result;
 use crate::graph::ValueId;
 
-/// Functions that call functions can make a small file describe an enormous graph. What inlining copies is counted
-/// in bytes of the file, shared tensor data left out.
+/// The most that inlining may copy, in bytes of the file without shared tensor data. Functions that call functions let a small
+/// file describe an enormous graph.
 const MAX_INLINED: usize = 1 << 26;
 const NODE_BYTES: usize = 256;
 
 impl<'m> Importer<'m> {
-    /// Counts a node that stands in a function.
+    /// Counts a node of a function.
     pub(super) fn charge(&mut self, node: &NodeProto) -> Result<()> {
         if self.calls.is_empty() {
             return Ok(());
@@ -32,7 +32,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// Puts the nodes of `function` in place of `call`.
+    /// Replaces `call` by the nodes of `function`.
     pub(super) fn inline(
         &mut self,
         call: &'m NodeProto,

@@ -1,4 +1,4 @@
-//! `GraphProto` to `Graph`: names to ids, scopes of subgraphs and functions, constants.
+//! From `GraphProto` to `Graph`: names become ids, and scopes of subgraphs and functions, and constants, are resolved.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::graph::{Value, ValueId};
 use crate::ops::{self, Attr, Attributes, Graph, Node, NodeDef, Op};
 use crate::{Dim, Error, Result, Tensor, UnsupportedNode};
 
-/// Graphs in graphs and functions in functions; a real model has a handful.
+/// The deepest nesting of graphs in graphs, and of functions in functions. Real models have a handful.
 const MAX_DEPTH: usize = 48;
 
 /// Walks over a model and builds its graph.
@@ -21,69 +21,69 @@ pub(super) struct Importer<'m> {
     ir_version: i64,
     pub(super) external: External,
     pub(super) functions: HashMap<FunctionId<'m>, &'m FunctionProto>,
-    /// Functions that are being inlined, the outermost first.
+    /// The functions that are being inlined, the outermost first.
     pub(super) calls: Vec<FunctionId<'m>>,
-    /// What inlining has produced so far, in bytes of the file.
+    /// What inlining has copied so far, in bytes of the file.
     pub(super) inlined: usize,
-    /// Graphs being built: the model's, and the subgraphs around the current node.
+    /// The graphs under construction: the model's, and the subgraphs around the current node.
     graphs: Vec<Building>,
     pub(super) scopes: Vec<Scope<'m>>,
     unsupported: Vec<UnsupportedNode>,
 }
 
-/// Domain, name, overload.
+/// The domain, name and overload of a function.
 pub(super) type FunctionId<'m> = (&'m str, &'m str, &'m str);
 
 #[derive(Default)]
 struct Building {
     graph: Graph,
-    /// For each node of `graph`, what its operator's parser is to see.
+    /// What the operator's parser needs of each node of `graph`.
     unparsed: Vec<Unparsed>,
-    /// The enclosing graph's values that `graph.captures` are.
+    /// The values of the enclosing graph for which `graph.captures` stand.
     captured: Vec<ValueId>,
-    /// Names of values, kept where inlined functions may clash with them.
+    /// Names of values with which names in inlined functions may clash.
     taken: HashSet<String>,
     clashes: usize,
 }
 
-/// A node whose operator is parsed once it is known which of its outputs anything needs.
+/// A node whose operator is parsed later, when it is known which of the node's outputs are needed.
 struct Unparsed {
     domain: String,
     op_type: String,
     attributes: Attributes,
-    /// How many of the inputs, the last ones, belong to the node's subgraphs.
+    /// The number of inputs, at the end of the list, that are captures of the node's subgraphs.
     captures: usize,
-    /// Nodes of those subgraphs.
+    /// The unsupported nodes of those subgraphs.
     unsupported: Vec<UnsupportedNode>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum ScopeKind {
     Main,
-    /// Sees the names of the scope around it.
+    /// It sees the names of the scope around it.
     Subgraph,
-    /// Sees its inputs only.
+    /// It sees its inputs only.
     Function,
 }
 
-/// What names mean at one place of the model.
+/// The meaning of names at one place of the model.
 pub(super) struct Scope<'m> {
     pub(super) kind: ScopeKind,
-    /// Index in `Importer::graphs`.
+    /// The index of its graph in `Importer::graphs`.
     pub(super) graph: usize,
-    /// `None` for a function's input that its caller leaves out.
+    /// `None` for a function's input that the caller leaves out.
     pub(super) names: HashMap<&'m str, Option<ValueId>>,
     pub(super) infos: HashMap<&'m str, &'m ValueInfoProto>,
     pub(super) context: Rc<Context<'m>>,
 }
 
-/// What a function fixes for its nodes and the subgraphs in them.
+/// What a function fixes for its nodes, and for the subgraphs in them.
 #[derive(Default)]
 pub(super) struct Context<'m> {
-    /// Put before names of nodes and values.
+    /// The text that is put before names of nodes and values.
     pub(super) prefix: String,
     pub(super) opsets: HashMap<&'m str, i64>,
-    /// What attribute references mean; `None` outside functions.
+    /// The attributes to which references refer; `None` outside of functions.
     pub(super) attributes: Option<HashMap<&'m str, &'m AttributeProto>>,
 }
 
@@ -142,7 +142,7 @@ impl<'m> Importer<'m> {
         self.unsupported
     }
 
-    /// A subgraph, and the values around it that it uses.
+    /// Imports a subgraph. Returns the values around it that it uses, too.
     pub(super) fn subgraph(&mut self, proto: &'m GraphProto) -> Result<(Graph, Vec<ValueId>)> {
         let context = self.scope().context.clone();
         self.push(ScopeKind::Subgraph, context)?;
@@ -152,8 +152,8 @@ impl<'m> Importer<'m> {
         Ok((self.finished(done.graph, done.unparsed)?, done.captured))
     }
 
-    /// The graph with its operators parsed, and without what none of its outputs needs: a node that nobody needs must not stop
-    /// a model, nor an output that nobody reads a node.
+    /// The graph with parsed operators, and without the nodes that no output needs. A node that is not needed must not make a
+    /// model fail, nor an output that nothing reads a node.
     fn finished(&mut self, mut graph: Graph, unparsed: Vec<Unparsed>) -> Result<Graph> {
         graph.verify()?;
         let needed = graph.needed();
@@ -200,7 +200,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    // The stacks are never empty while something is imported: `new` and `push` see to that.
+    // The stacks are never empty during an import: `new` and `push` guarantee it.
 
     pub(super) fn scope(&mut self) -> &mut Scope<'m> {
         let last = self.scopes.len() - 1;
@@ -262,7 +262,8 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// An initializer that is listed as an input. Up to IR version 3 all had to be; later, the caller may give another value.
+    /// An initializer that is also listed as an input. Up to IR version 3 all had to be listed; later, the caller may give
+    /// another value.
     fn default(&mut self, id: ValueId, input: &ValueInfoProto) {
         if self.ir_version < 4 || self.scope().kind != ScopeKind::Main {
             return;
@@ -271,7 +272,7 @@ impl<'m> Importer<'m> {
         let graph = self.graph();
         let value = &mut graph.values[id.index()];
         let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
-        // A shape that the default itself does not have is a slip.
+        // A declared shape that the default itself does not have is taken to be a mistake.
         if let (Some(tensor), Some(dims)) = (&value.constant, shape)
             && dims.len() == tensor.shape().len()
             && dims.iter().zip(tensor.shape()).all(fits)
@@ -293,7 +294,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// A graph output under its own name: a function may hand on a value that has another.
+    /// The value as graph output `name`. A value with another name, which a function returned, goes through an `Identity`.
     fn named(&mut self, id: ValueId, name: &'m str) -> Result<ValueId> {
         let value = self.graph().value(id);
         if value.name == name {
@@ -313,8 +314,8 @@ impl<'m> Importer<'m> {
         Ok(output)
     }
 
-    /// What a name means in scope `level`. A name from around a subgraph becomes one of its captures; a constant from
-    /// around it becomes a constant in it.
+    /// The value of a name in scope `level`. A name from around a subgraph becomes a capture of the subgraph, a constant from
+    /// around it a constant in it.
     pub(super) fn lookup(&mut self, level: usize, name: &'m str) -> Option<Option<ValueId>> {
         let scope = self.scopes.get(level)?;
         if let Some(found) = scope.names.get(name) {
@@ -327,7 +328,7 @@ impl<'m> Importer<'m> {
         let found = self.lookup(around, name)?.map(|outer| {
             let outer_graph = &self.graphs[self.scopes[around].graph].graph;
             let mut value = outer_graph.value(outer).clone();
-            // The caller may replace a default.
+            // The caller may replace a default, so it is captured.
             if outer_graph.defaults.iter().any(|&(_, id)| id == outer) {
                 value.constant = None;
             }
@@ -344,7 +345,7 @@ impl<'m> Importer<'m> {
         Some(found)
     }
 
-    /// Gives a name its meaning in the current scope.
+    /// Binds a name to a value in the current scope.
     pub(super) fn bind(&mut self, name: &'m str, id: Option<ValueId>, what: &str) -> Result<()> {
         if name.is_empty() {
             return invalid(format!("{what} has no name"));
@@ -370,7 +371,7 @@ impl<'m> Importer<'m> {
         self.bind(name, Some(id), what)
     }
 
-    /// A value's name in the graph: the file's, or one that says which call of a function it belongs to.
+    /// The name of a value in the graph: the file's, or a name that tells to which call of a function the value belongs.
     fn value_name(&mut self, name: &str) -> String {
         if self.scope().kind != ScopeKind::Function {
             return name.to_string();
@@ -385,7 +386,7 @@ impl<'m> Importer<'m> {
         name
     }
 
-    /// Gives a value that an inlined function made the name and the declared type that its caller has for it.
+    /// Gives a value of an inlined function the name and the declared type that the caller has for it.
     pub(super) fn rename(&mut self, id: ValueId, name: &'m str) {
         let (dtype, shape) = self.scope().infos.get(name).map_or((None, None), |info| types::declared(info));
         let name = self.value_name(name);
@@ -460,7 +461,7 @@ impl<'m> Importer<'m> {
 
     fn opset(&mut self, in_domain: &str, op_type: &str, name: &str) -> Result<i64> {
         let here = self.scope().context.opsets.get(in_domain).copied();
-        // A function that forgets an import means the model's.
+        // A function that does not import the domain gets the model's version.
         match here.or_else(|| self.scopes.first()?.context.opsets.get(in_domain).copied()) {
             Some(opset) => Ok(opset),
             None => invalid(format!(
@@ -469,7 +470,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// `Constant` nodes are constants of the graph.
+    /// Makes a constant of the graph from a `Constant` node.
     fn constant(&mut self, node: &'m NodeProto, attributes: &Attributes) -> Result<()> {
         let mut entries = attributes.0.iter();
         let (Some((key, attr)), None) = (entries.next(), entries.next()) else {

@@ -1,7 +1,7 @@
-//! ONNX files: decoding, limits, external data, and the way from protobuf to [`Graph`].
+//! ONNX files: decoding, limits, external data, and the import from protobuf to [`Graph`].
 //!
-//! Nothing else knows protobuf. Bytes come from strangers: whatever they say ends in a graph or in an error that
-//! names the place, and sizes are checked before memory is taken.
+//! Only this room knows protobuf. Bytes come from strangers: the result is a graph, or an error that names the place, and
+//! sizes are checked before memory is allocated.
 
 mod attributes;
 mod external;
@@ -33,7 +33,7 @@ use external::External;
 use import::Importer;
 use proto::{ModelProto, TensorProto};
 
-/// A model file's contents.
+/// The contents of a model file.
 #[derive(Debug)]
 pub(crate) struct Imported {
     pub(crate) graph: Arc<Graph>,
@@ -44,14 +44,14 @@ pub(crate) struct Imported {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// Imports the file at `path`, which is mapped into memory, and stays so as long as a tensor needs it.
+/// Imports the file at `path`. It is mapped into memory, and stays mapped as long as a tensor needs it.
 pub(crate) fn load(path: &Path) -> Result<Imported> {
     let bytes =
         external::map(path).map_err(|source| Error::Io { path: path.to_path_buf(), error: source })?;
     import(bytes, External::beside(path)?)
 }
 
-/// Imports a model that is in memory; it cannot have external data.
+/// Imports a model from memory. It cannot have external data.
 pub(crate) fn from_bytes(bytes: Bytes) -> Result<Imported> {
     import(bytes, External::none())
 }
@@ -76,7 +76,7 @@ fn import(bytes: Bytes, external: External) -> Result<Imported> {
     })
 }
 
-/// The imports in the file's order; some exporters repeat them.
+/// The imports, in the file's order; some exporters repeat them.
 fn opsets(model: &ModelProto) -> Vec<(String, i64)> {
     let mut seen = HashSet::new();
     let new = model.opset_import.iter().filter(|set| seen.insert(set.domain.as_str()));
@@ -87,7 +87,7 @@ fn undecodable(error: prost::DecodeError) -> Error {
     Error::undecodable(format!("{error}; the file is damaged, cut short, or something else"))
 }
 
-/// A tensor that stands alone in a file, as in ONNX's conformance suite.
+/// A tensor that is alone in a file, like those of ONNX's conformance suite.
 pub(crate) fn decode_tensor(bytes: &[u8]) -> Result<Tensor> {
     let proto = TensorProto::decode(Bytes::copy_from_slice(bytes)).map_err(undecodable)?;
     tensor::import(&proto, &mut External::none())
@@ -99,10 +99,10 @@ pub(crate) fn encode_tensor(tensor: &Tensor, name: &str) -> Vec<u8> {
 }
 
 impl Tensor {
-    /// Reads the bytes of a protobuf-encoded `TensorProto`, such as the test data beside a published model.
+    /// Reads the bytes of a protobuf-encoded `TensorProto`, like the test data beside a published model.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the bytes are no such protobuf, [`Error::InvalidModel`] if data and shape do not agree.
+    /// [`Error::Decode`] if the bytes are no `TensorProto`, [`Error::InvalidModel`] if data and shape do not agree.
     ///
     /// ```
     /// use sardonyx::Tensor;

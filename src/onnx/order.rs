@@ -1,17 +1,18 @@
-//! Topological order of a list of nodes, as they name their values.
+//! The topological order of a list of nodes, which follows from the names of their values.
 
 use std::collections::{HashMap, HashSet};
 
 use super::proto::{GraphProto, NodeProto};
 use crate::{Error, Result};
 
-/// Indices of `nodes` such that each stands behind those that make its inputs; a file's own order is kept where it is
-/// right.
+/// The indices of `nodes` in an order where each node comes after the nodes that compute its inputs. Where the file's order is
+/// correct, it is kept.
 pub(super) fn order(nodes: &[NodeProto]) -> Result<Vec<usize>> {
     let producers = producers(nodes)?;
     let mut state = vec![Visit::New; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
-    // Nodes that wait for others, each with the producers still to be looked at. No recursion: a chain may be long.
+    // Nodes that wait for others, each with the producers that are still to be visited. This is no recursion, as a chain may
+    // be long.
     let mut waiting: Vec<(usize, Vec<usize>)> = Vec::new();
     for start in 0..nodes.len() {
         if state[start] == Visit::New {
@@ -45,7 +46,7 @@ enum Visit {
     Done,
 }
 
-/// A node's name, or that of its first output, or its operator.
+/// The name of a node, or else the name of its first output, or else its operator.
 pub(super) fn title(node: &NodeProto) -> &str {
     let first = node.output.iter().find(|name| !name.is_empty());
     match (node.name.is_empty(), first) {
@@ -78,7 +79,7 @@ fn needs(node: &NodeProto, producers: &HashMap<&str, usize>) -> Vec<usize> {
     needs
 }
 
-/// Names that a node takes from around it: its inputs, and what its subgraphs do not define themselves.
+/// The names that a node reads: its inputs, and the names that its subgraphs use without defining them.
 fn used(node: &NodeProto) -> Vec<&str> {
     let mut names: Vec<&str> =
         node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();

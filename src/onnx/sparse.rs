@@ -1,4 +1,4 @@
-//! Sparse tensors become dense ones: no operator computes with the sparse form.
+//! Sparse tensors become dense ones, as no operator computes with the sparse form.
 
 use super::external::External;
 use super::proto::SparseTensorProto;
@@ -7,7 +7,7 @@ use crate::error::{Why, refuse};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor};
 
-/// A few bytes can describe a dense tensor of any size.
+/// The most bytes of the dense tensor, which a few bytes can describe at any size.
 const MAX_DENSE: usize = 1 << 28;
 
 /// The tensor and its name.
@@ -46,7 +46,7 @@ fn dense(values: &Tensor, indices: &Tensor, dims: &[i64]) -> Result<Tensor, Why>
     Tensor::from_raw(dtype, &shape, data).map_err(|e| Why(e.to_string()))
 }
 
-/// Where each value stands, counted in elements: indices are such counts, or one coordinate for each dimension.
+/// The element index of each value. The file gives these indices, or one coordinate for each dimension.
 fn places(indices: &Tensor, shape: &[usize], count: usize) -> Result<Vec<usize>, Why> {
     let flat: Vec<i64> = indices.to_vec().map_err(|e| Why(format!("has wrong indices: {e}")))?;
     let per_value = match indices.shape() {

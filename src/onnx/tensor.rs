@@ -1,4 +1,4 @@
-//! `TensorProto` to `Tensor` and back. Every count is checked against what the file holds before memory is taken.
+//! From `TensorProto` to `Tensor`, and back. Every count is checked against what the file holds before memory is allocated.
 
 use bytes::Bytes;
 
@@ -41,7 +41,7 @@ fn shape(dims: &[i64]) -> Result<Vec<usize>, Why> {
     }
 }
 
-/// Elements, and bytes in raw form.
+/// The number of elements, and of bytes in raw form.
 fn size(dtype: DType, shape: &[usize]) -> Result<(usize, usize), Why> {
     let size = checked_count(shape).and_then(|count| Some((count, dtype.bytes_of(count)?)));
     match size.filter(|&(_, bytes)| isize::try_from(bytes).is_ok()) {
@@ -69,7 +69,7 @@ fn inline(
     }
 }
 
-/// A bool other than 0 and 1 would be true to one kernel and false to another.
+/// A tensor of these bytes. A bool other than 0 and 1 would be true to one kernel and false to another, so it is refused.
 fn finish(dtype: DType, shape: &[usize], data: Bytes) -> Result<Tensor, Why> {
     if dtype == DType::Bool && data.iter().any(|&b| b > 1) {
         refuse!("is a bool tensor with values other than 0 and 1");
@@ -93,7 +93,7 @@ fn expect(field: &str, found: usize, wanted: usize) -> Result<(), Why> {
     Ok(())
 }
 
-/// The raw form of a tensor whose elements stand in one of the typed fields.
+/// The raw form of a tensor whose elements are in one of the typed fields.
 fn typed(proto: &TensorProto, dtype: DType, count: usize, size: usize) -> Result<Vec<u8>, Why> {
     use DType::*;
     match dtype {
@@ -128,7 +128,7 @@ fn typed(proto: &TensorProto, dtype: DType, count: usize, size: usize) -> Result
             Ok(small::pack(&codes, 6))
         }
         _ => {
-            // 4- and 2-bit types are packed into bytes first, and one byte is one int32.
+            // 4- and 2-bit elements are packed into bytes, and each byte is one int32.
             let width = dtype.bits().div_ceil(8).max(1);
             expect("int32_data", proto.int32_data.len(), size / width)?;
             narrow_types(&proto.int32_data, dtype)
@@ -136,7 +136,7 @@ fn typed(proto: &TensorProto, dtype: DType, count: usize, size: usize) -> Result
     }
 }
 
-/// The types of 16 bits and less, which int32_data holds as numbers or as bit patterns.
+/// The elements of types of at most 16 bits, which int32_data holds as numbers or as bit patterns.
 fn narrow_types(values: &[i32], dtype: DType) -> Result<Vec<u8>, Why> {
     use DType::*;
     match dtype {

@@ -3,7 +3,7 @@
 use super::proto::{TypeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 use crate::{DType, Dim};
 
-/// What a declaration says; `None` where it says nothing, or the value is no tensor.
+/// What a declaration says; `None` where it says nothing, or where the value is no tensor.
 pub(super) fn declared(info: &ValueInfoProto) -> (Option<DType>, Option<Vec<Dim>>) {
     match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => {
@@ -14,8 +14,8 @@ pub(super) fn declared(info: &ValueInfoProto) -> (Option<DType>, Option<Vec<Dim>
     }
 }
 
-/// Exporters write an unknown size as no value, as -1, as an empty name, as a question mark, and as Python's `None` (WinMLTools,
-/// in the ONNX model zoo's tiny YOLO): none of these names a dimension.
+/// Exporters write an unknown size as a missing value, -1, an empty name, a question mark, or Python's `None` (WinMLTools, in
+/// the tiny YOLO of the ONNX model zoo). None of these is the name of a dimension.
 fn dim(dim: &tensor_shape_proto::Dimension) -> Dim {
     use tensor_shape_proto::dimension::Value;
     match &dim.value {
@@ -27,7 +27,7 @@ fn dim(dim: &tensor_shape_proto::Dimension) -> Dim {
     }
 }
 
-/// What a value is, for messages: `tensor`, `sequence`, ...
+/// The kind of a value, for messages: `tensor`, `sequence`, ...
 pub(super) fn kind(info: &TypeProto) -> &'static str {
     use type_proto::Value::*;
     match &info.value {

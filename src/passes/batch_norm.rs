@@ -1,5 +1,6 @@
-//! Scales weights and bias of a convolution, or of a matrix product with a bias, by the batch normalisation behind it: with
-//! `s = scale / sqrt(var + epsilon)`, `W' = W * s` and `b' = (b - mean) * s + shift`, each per output channel.
+//! Scales the weights and the bias of a convolution, or of a matrix product with a bias, by the batch normalisation after it.
+//! With `s = scale / sqrt(var + epsilon)`, they become `W' = W * s` and `b' = (b - mean) * s + shift`, for each output
+//! channel.
 
 use super::pattern::floats;
 use super::replace_uses;
@@ -28,7 +29,7 @@ struct Folded {
     bias: Vec<f32>,
 }
 
-/// How an operator's weights are divided among its output channels.
+/// How the weights of an operator are divided among its output channels.
 struct Channels {
     count: usize,
     /// Weight `i` belongs to channel `i / inner % own + i / (inner * own * inputs) * own`.
@@ -63,7 +64,8 @@ impl Channels {
     }
 }
 
-/// The weights and bias of what is before node `n`, if `n` normalises its only use with constants.
+/// The new weights and bias of the node before node `n`, if `n` is the only use of its result and normalises it with
+/// constants.
 fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folded> {
     let node = &graph.nodes[n];
     let Op::BatchNorm(norm) = &node.op else { return None };

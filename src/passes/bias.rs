@@ -1,4 +1,4 @@
-//! Adds a constant per channel to the bias of the convolution before it.
+//! Adds a constant for each channel to the bias of the convolution before it.
 
 use super::pattern::{Pattern, floats};
 use super::replace_uses;
@@ -19,7 +19,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
         let convolution = &mut graph.nodes[convolution];
         convolution.inputs.resize(3, None);
         convolution.inputs[2] = Some(bias);
-        // The addition stays, of use to nobody.
+        // The addition stays in the graph, but nothing reads its result.
         replace_uses(graph, sum, result);
         (from, changed) = (n + 1, true);
     }
@@ -33,7 +33,7 @@ struct AddedConstant {
     result: ValueId,
 }
 
-/// The convolution before addition `n`, with the bias that the two have together.
+/// The convolution before addition `n`, and the bias of the two together.
 fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConstant> {
     let node = &pattern.graph.nodes[n];
     let (&[Some(a), Some(b)], &[Some(sum)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
@@ -50,7 +50,7 @@ fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConsta
         Op::ConvTranspose(op) => weights.get(1)?.checked_mul(op.group())?,
         _ => return None,
     };
-    // One for each channel, or one for all: `[..1, channels, 1, 1]`.
+    // One number for each channel, or one for all: `[..1, channels, 1, 1]`.
     let spatial = weights.len().checked_sub(2)?;
     let channel_axis = shape.len().checked_sub(spatial + 1);
     let elsewhere = shape.iter().enumerate().any(|(axis, &size)| size != 1 && Some(axis) != channel_axis);

@@ -1,4 +1,4 @@
-//! Takes the parts of a concatenation that is itself a part of one along the same axis.
+//! Concatenates the parts of an inner concatenation directly, where it is a part of another along the same axis.
 
 use super::pattern::Pattern;
 use crate::Result;

@@ -1,4 +1,4 @@
-//! Removes nodes whose outputs nobody uses. Values stay, so that ids do; unused constants let go of their elements.
+//! Removes nodes whose outputs nothing uses. Their values stay, so that ids do; unused constants free their elements.
 
 use crate::Result;
 use crate::ops::Graph;

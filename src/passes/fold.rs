@@ -1,13 +1,12 @@
-//! Computes nodes whose inputs are all constants, with the reference. A budget keeps a small model from unfolding into a
-//! large one.
+//! Computes nodes whose inputs are all constants, with the reference. A budget keeps a small model from becoming a large one.
 
 use crate::Result;
 use crate::array::Array;
 use crate::facts::Fact;
 use crate::ops::{Graph, Op};
 
-/// Bytes that one folded value may take, and all of a model together: enough for the largest weights that a model
-/// computes instead of storing, far below what a chain of `Expand` could ask for.
+/// The most bytes of one folded value, and of all folded values of a model. That is enough for the largest weights that a
+/// model computes instead of storing, and far below what a chain of `Expand` could ask for.
 const ONE: usize = 512 << 20;
 const ALL: usize = 1 << 30;
 
@@ -36,7 +35,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     Ok(changed)
 }
 
-/// The node's outputs, if they fit the budget. A node that refuses its inputs is left for planning to report.
+/// The node's outputs, if they fit the budget. A node that refuses its inputs stays, and planning reports it.
 fn fold(graph: &Graph, node: &crate::ops::Node, left: usize) -> Option<Vec<crate::Tensor>> {
     let operator = node.op.operator();
     let operands = operator.shape_operands();

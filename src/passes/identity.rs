@@ -1,4 +1,4 @@
-//! Removes nodes that pass their input on: `Identity`, `Dropout` at inference, casts to the same dtype.
+//! Removes nodes that return their input: `Identity`, `Dropout` in inference, casts to the same dtype.
 
 use super::replace_uses;
 use crate::Result;

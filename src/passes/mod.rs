@@ -1,7 +1,7 @@
-//! Passes: rewrites of the graph that hold for every shape, made once when a model meets a device. What they may not
-//! change is what the reference computes. `verify` runs after each.
+//! Passes: rewrites of the graph that hold for every shape. They run once, when a model meets a device, and must not change
+//! what the reference computes. `verify` runs after each.
 //!
-//! Fusion into kernels is not here: it needs shapes, and belongs to planning.
+//! Fusion into kernels is no pass: it needs shapes, and belongs to planning.
 
 mod batch_norm;
 mod bias;
@@ -37,12 +37,12 @@ const PASSES: &[(&str, Pass)] = &[
     ("dead_code", dead_code::run),
 ];
 
-/// Rounds of all passes: one pass may make room for another, but never forever.
+/// The most rounds of all passes: one pass may enable another, but not forever.
 const MAX_ROUNDS: usize = 3;
 
-/// Runs all passes until none changes anything.
+/// Runs all passes, until none changes anything.
 pub(crate) fn run(mut graph: Graph) -> Result<Graph> {
-    // What they are may be folded into others.
+    // Passes may fold the values of defaults into others, so the caller can no longer replace them.
     graph.defaults.clear();
     for _ in 0..MAX_ROUNDS {
         let mut changed = false;
@@ -57,7 +57,7 @@ pub(crate) fn run(mut graph: Graph) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Makes every use of `old`, as a graph output too, a use of `new`.
+/// Makes every use of `old`, also as a graph output, a use of `new`.
 fn replace_uses(graph: &mut Graph, old: ValueId, new: ValueId) {
     let inputs = graph.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().flatten());
     for id in inputs.chain(&mut graph.outputs).filter(|id| **id == old) {

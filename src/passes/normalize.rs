@@ -1,6 +1,6 @@
-//! Makes one node of a normalisation that is spelled out: `(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon)` becomes
-//! `LayerNormalization`, `x / sqrt(mean(x^2) + epsilon)` becomes `RMSNormalization`, both over the last axes. Scale and bias
-//! stay what they are, and fuse.
+//! Recognises a normalisation that is spelled out: `(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon)` becomes
+//! `LayerNormalization`, and `x / sqrt(mean(x^2) + epsilon)` becomes `RMSNormalization`, both over the last axes. Scale and
+//! bias stay as they are, and fuse.
 
 use super::pattern::Pattern;
 use crate::Result;
@@ -19,7 +19,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
         let attributes = [("axis", Attr::Int(found.axis)), ("epsilon", Attr::Float(found.epsilon))];
         (node.op_type, node.opset) = (name.into(), NEWEST_OPSET);
         node.attributes = attributes.into_iter().collect();
-        // A model's has a scale; this one's is whatever follows it.
+        // The operator in a model has a scale as an input. Here the scale is a node that follows.
         node.op = Normalization::of_last_axes(found.axis, found.centered, found.epsilon).into();
     }
     Ok(!found.is_empty())
@@ -42,7 +42,7 @@ fn spelled_out(pattern: &Pattern, n: usize) -> Option<SpelledOut> {
     let &[Some(sum)] = pattern.inputs_of(deviation, "Sqrt")? else { return None };
     let (variance, epsilon) = pattern.beside_constant(pattern.inputs_of(sum, "Add")?)?;
     let (squares, axis) = mean(pattern, variance)?;
-    // The mean has at least the axes that it was taken over.
+    // The mean has at least as many axes as it was taken over.
     let epsilon = pattern.scalar(epsilon, pattern.least_rank(variance).max(axis.unsigned_abs() as usize))?;
     let (squared, factors) = square(pattern, squares)?;
     let same = squared == difference || differences(pattern, squared) == differences(pattern, difference);
@@ -53,7 +53,7 @@ fn spelled_out(pattern: &Pattern, n: usize) -> Option<SpelledOut> {
     let plain = SpelledOut { x: difference, axis, centered: false, epsilon: epsilon as f32 };
     let Some((x, average)) = subtracted else { return Some(plain) };
     match mean(pattern, average) {
-        // The differences go only if nothing else uses them.
+        // The differences disappear only if nothing else uses them.
         Some((of, over)) if of == x && over == axis => {
             let gone = match squared == difference {
                 true => pattern.uses(difference) == 1 + factors,
@@ -65,7 +65,7 @@ fn spelled_out(pattern: &Pattern, n: usize) -> Option<SpelledOut> {
     }
 }
 
-/// The operands of the subtraction that makes `id`.
+/// The operands of the subtraction that computes `id`.
 fn differences(pattern: &Pattern, id: ValueId) -> Option<(ValueId, ValueId)> {
     match (&pattern.maker(id)?.1.op_type[..], &pattern.maker(id)?.1.inputs[..]) {
         ("Sub", &[Some(a), Some(b)]) => Some((a, b)),
@@ -73,7 +73,7 @@ fn differences(pattern: &Pattern, id: ValueId) -> Option<(ValueId, ValueId)> {
     }
 }
 
-/// What `id` is the square of, and how often that is named there.
+/// The value whose square is `id`, and the number of times that the square names it.
 fn square(pattern: &Pattern, id: ValueId) -> Option<(ValueId, usize)> {
     let (_, node) = pattern.only(id)?;
     match (&node.op_type[..], &node.inputs[..]) {
@@ -85,7 +85,8 @@ fn square(pattern: &Pattern, id: ValueId) -> Option<(ValueId, usize)> {
     }
 }
 
-/// What `id` is the mean of over its last axes, which stay as ones; and the first of them, from the back.
+/// The value whose mean over its last axes is `id`, which keeps these axes with size 1; and the first of the axes, counted
+/// from the end.
 fn mean(pattern: &Pattern, id: ValueId) -> Option<(ValueId, i64)> {
     let (_, node) = pattern.maker(id)?;
     let (Op::Reduce(op), &[Some(x), ..]) = (&node.op, &node.inputs[..]) else { return None };

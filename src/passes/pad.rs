@@ -1,4 +1,4 @@
-//! Lets a convolution pad what zeros were put around before it.
+//! Lets a convolution do the padding with zeros of the Pad before it.
 
 use super::pattern::Pattern;
 use crate::Result;
@@ -18,7 +18,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     Ok(changed)
 }
 
-/// The pads of convolution `n` with those of the Pad before it, if nothing else uses that, and what is padded there.
+/// The pads of convolution `n` together with those of the Pad before it, and the value that is padded, if nothing else uses
+/// the Pad.
 fn padded(graph: &Graph, n: usize) -> Option<(Vec<i64>, ValueId)> {
     let Op::Conv(conv) = &graph.nodes[n].op else { return None };
     let pattern = Pattern::of(graph);
@@ -27,7 +28,7 @@ fn padded(graph: &Graph, n: usize) -> Option<(Vec<i64>, ValueId)> {
     let Op::Pad(pad) = &before.op else { return None };
     let rank = graph.value(weights).constant.as_ref()?.shape().len();
     let input = |i: usize| before.inputs.get(i).copied().flatten();
-    // What is no constant is not known here.
+    // An input that is no constant is not known here.
     let list = |i: usize| input(i).map_or(Some(None), |id| pattern.integers(id).map(Some));
     let fill = input(2).map_or(Some(None), |id| pattern.number(id).map(Some))?;
     let ends = pad.zeros(rank, [list(1)?, list(3)?], fill)?;

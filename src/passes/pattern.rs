@@ -1,15 +1,15 @@
-//! What recognising passes ask of a graph.
+//! The questions that recognising passes ask of a graph.
 
 use crate::array::{Array, Numbers};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, Node, Op};
 
-/// A graph with who makes and who uses each value.
+/// A graph, with the producer and the uses of each value.
 pub(super) struct Pattern<'g> {
     pub(super) graph: &'g Graph,
     producers: Vec<Option<NodeId>>,
     uses: Vec<usize>,
-    /// Of these uses, those that some output of the graph needs the elements for.
+    /// The number of uses for which some output of the graph needs the value's elements.
     data_uses: Vec<usize>,
 }
 
@@ -25,40 +25,40 @@ impl<'g> Pattern<'g> {
         Pattern { graph, producers: graph.producers(), uses: graph.use_counts(), data_uses }
     }
 
-    /// How often a value is used, as a graph output too.
+    /// The number of uses of a value, as a graph output too.
     pub(super) fn uses(&self, id: ValueId) -> usize {
         self.uses[id.index()]
     }
 
-    /// The node that makes the value, and its number.
+    /// The node that computes the value, and the node's number.
     pub(super) fn maker(&self, id: ValueId) -> Option<(usize, &'g Node)> {
         let id = self.producers[id.index()]?;
         Some((id.index(), &self.graph.nodes[id.index()]))
     }
 
-    /// The same, if nothing but the pattern uses the value, so that it goes with it.
+    /// The node that computes the value, if the pattern is its only use, so that the node disappears with the pattern.
     pub(super) fn only(&self, id: ValueId) -> Option<(usize, &'g Node)> {
         self.maker(id).filter(|_| self.uses(id) == 1)
     }
 
-    /// The same, where others may use the value's shape.
+    /// The node that computes the value, if the pattern is the only use of its elements; others may use its shape.
     pub(super) fn only_data(&self, id: ValueId) -> Option<(usize, &'g Node)> {
         self.maker(id).filter(|_| self.data_uses[id.index()] == 1)
     }
 
-    /// The inputs of the node that makes the value, if it is an `op_type` and nothing else uses the value.
+    /// The inputs of the node that computes the value, if it is an `op_type` and nothing else uses the value.
     pub(super) fn inputs_of(&self, id: ValueId, op_type: &str) -> Option<&'g [Option<ValueId>]> {
         self.only(id).filter(|(_, node)| node.op_type == op_type).map(|(_, node)| &node.inputs[..])
     }
 
-    /// The number of a constant of one element that broadcasts to a value of at least `rank` axes without changing that one's
-    /// shape: it has no more axes.
+    /// The number of a constant of one element that broadcasts to a value of at least `rank` axes without changing the value's
+    /// shape: the constant has no more axes.
     pub(super) fn scalar(&self, id: ValueId, rank: usize) -> Option<f64> {
         let tensor = self.graph.value(id).constant.as_ref()?;
         self.number(id).filter(|_| tensor.shape().len() <= rank)
     }
 
-    /// The number of a constant of one element, however many axes it has: for operands that are not broadcast.
+    /// The number of a constant of one element, of any rank: for operands that are not broadcast.
     pub(super) fn number(&self, id: ValueId) -> Option<f64> {
         let tensor = self.graph.value(id).constant.as_ref().filter(|tensor| tensor.len() == 1)?;
         match Array::from_tensor(tensor).ok()?.data {
@@ -68,8 +68,8 @@ impl<'g> Pattern<'g> {
         }
     }
 
-    /// A number of axes that the value certainly has: those of its permutation, of the constant shape that it is given, or
-    /// those declared.
+    /// A number of axes that the value has at least: those of its permutation, of the constant shape to which it is reshaped,
+    /// or the declared number.
     pub(super) fn least_rank(&self, id: ValueId) -> usize {
         let made = self.maker(id).and_then(|(_, node)| match &node.op {
             Op::Transpose(op) => op.fixed_perm().map(|perm| perm.len()),
@@ -87,7 +87,7 @@ impl<'g> Pattern<'g> {
         Array::from_tensor(self.graph.value(id).constant.as_ref()?).ok()?.i64s().ok()
     }
 
-    /// The other operand of a node with two, one of which is a constant of one element; and the constant.
+    /// The other operand of a node with two operands, if one of the two is a constant of one element; and the constant.
     pub(super) fn beside_constant(&self, inputs: &[Option<ValueId>]) -> Option<(ValueId, ValueId)> {
         let &[Some(a), Some(b)] = inputs else { return None };
         match (self.number(a), self.number(b)) {
@@ -98,7 +98,7 @@ impl<'g> Pattern<'g> {
     }
 }
 
-/// The elements and the shape of a constant of f32.
+/// The shape and the elements of an f32 constant.
 pub(super) fn floats(graph: &Graph, id: Option<ValueId>) -> Option<(Vec<usize>, Vec<f32>)> {
     let tensor = graph.value(id?).constant.as_ref()?;
     Some((tensor.shape().to_vec(), tensor.to_vec::<f32>().ok()?))

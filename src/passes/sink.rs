@@ -1,5 +1,5 @@
-//! Moves operators on single elements in front of the transposes and reshapes before them, to the operator whose kernel can
-//! end with them.
+//! Moves operators on single elements to before the transposes and reshapes that precede them: to the operator whose kernel
+//! can take them as an epilogue.
 
 use super::pattern::Pattern;
 use crate::Result;
@@ -15,13 +15,13 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     };
     while let Some((before, n)) = next(graph, from) {
         swap(graph, before, n)?;
-        // It may go on.
+        // The operator may move further.
         (from, changed) = (n, true);
     }
     Ok(changed)
 }
 
-/// The node before operator `n`, if it moves elements of something whose kernel can end with the operator.
+/// The node before operator `n`, if it moves elements of a value whose kernel can take the operator as an epilogue.
 fn mover(pattern: &Pattern, n: usize) -> Option<usize> {
     let node = &pattern.graph.nodes[n];
     let (before, mover) = pattern.only_data(mapped(pattern, node)?)?;
@@ -34,7 +34,7 @@ fn mover(pattern: &Pattern, n: usize) -> Option<usize> {
     (mover.op.operator().moves_elements() && fuses).then_some(before)
 }
 
-/// The one input whose elements the operator maps, if all others are scalars beside it.
+/// The input whose elements the operator maps, if all other inputs are scalars.
 fn mapped(pattern: &Pattern, node: &Node) -> Option<ValueId> {
     let [Some(_)] = node.outputs[..] else { return None };
     let maps = node.op.operator().maps();
@@ -52,8 +52,8 @@ fn mapped(pattern: &Pattern, node: &Node) -> Option<ValueId> {
     others.iter().all(|&id| pattern.scalar(id, rank).is_some()).then_some(mapped)
 }
 
-/// Lets operator `n` change places with the mover `before` it. Whoever wants the shape that it gave still has it. What is moved
-/// may have fewer axes than the result, so that the operator's scalars lose theirs.
+/// Exchanges operator `n` and the mover `before` it. A use of the mover's shape still gets that shape. The value that is moved
+/// may have fewer axes than the result, so the operator's scalars lose axes.
 fn swap(graph: &mut Graph, before: usize, n: usize) -> Result<()> {
     for i in 0..graph.nodes[n].inputs.len() {
         let Some(id) = graph.nodes[n].inputs[i] else { continue };

@@ -1,4 +1,4 @@
-//! A pass never changes what the reference computes; and what each recognises, and what not.
+//! A pass never changes what the reference computes; and what each pass recognises, and what it leaves.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ fn outputs(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f64) {
     (reference::outputs(graph, &values).unwrap(), greatest)
 }
 
-/// Passes that compute with constants: their results are rounded to f32 elsewhere than before. All others are exact.
+/// The passes that compute with constants: they round to f32 at other places than the graph before. All others are exact.
 const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize"];
 
 #[test]
@@ -43,8 +43,8 @@ fn passes_preserve_the_reference() {
                 continue;
             }
             for (b, a) in b.to_vec::<f32>().unwrap().iter().zip(a.to_vec::<f32>().unwrap()) {
-                // A few roundings of 6e-8 each, of numbers up to the greatest, made at most ten times larger by each of
-                // the one or two normalisations that follow.
+                // A few roundings of 6e-8 each, of numbers up to `greatest`. Each of the one or two normalisations that follow
+                // makes them at most ten times as large.
                 prop_assert!(f64::from((b - a).abs()) <= 1e-4 * greatest, "{name}: {b} {a}");
             }
         }
@@ -58,13 +58,13 @@ fn passes_preserve_the_reference() {
         let inputs = random.inputs();
         let mut graph = random.graph.clone();
         for &(name, pass) in PASSES {
-            // On the graph as it was, and on what the passes before have made of it.
+            // On the graph itself, and on the graph that the passes before have made of it.
             check(name, pass, &random.graph, &inputs)?;
             graph = check(name, pass, &graph, &inputs)?;
         }
         Ok(())
     };
-    // Graphs that are the same each time, so that each pass surely has something to do, and graphs that are not.
+    // Some graphs are the same each time, so that each pass surely has work; others are random.
     let same = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     for mut runner in [TestRunner::new_with_rng(config(192), same), TestRunner::new(config(128))] {
         runner.run(&graphs, preserved).unwrap_or_else(|error| panic!("{error}"));
@@ -74,7 +74,7 @@ fn passes_preserve_the_reference() {
     assert!(idle.is_empty(), "{idle:?} changed nothing in any graph");
 }
 
-/// What a random graph of `one_element_constants_of_any_rank` is made of.
+/// The parts of a random graph of `one_element_constants_of_any_rank`.
 struct Ranked<'c> {
     sketch: Sketch,
     choices: std::slice::Iter<'c, u32>,
@@ -85,13 +85,13 @@ impl Ranked<'_> {
         self.choices.next().map_or(0, |&choice| choice as usize % n)
     }
 
-    /// A constant of one element, of any rank up to 5; small ones are as likely as all others together.
+    /// A constant of one element, of rank 0 to 5; small ranks are as likely as all others together.
     fn one(&mut self, value: f32) -> ValueId {
         let rank = [0, 0, 1, 1, 2, 3, 4, 5][self.below(8)];
         self.sketch.constant(case::values(&vec![1; rank], &[value]))
     }
 
-    /// Gives a value the declared shape that it has, or leaves it undeclared.
+    /// Declares the shape of a value, or leaves it undeclared.
     fn declare(&mut self, id: ValueId, shape: &[usize]) {
         if self.below(2) == 0 {
             self.sketch.graph.values[id.index()].shape =
@@ -99,7 +99,7 @@ impl Ranked<'_> {
         }
     }
 
-    /// A normalisation spelled out, not all of which are any.
+    /// A normalisation that is spelled out; not every one is a real normalisation.
     fn normalize(&mut self, x: ValueId) -> ValueId {
         let axes = [&[-1][..], &[-1], &[-2, -1], &[0], &[-1, -2]][self.below(5)];
         let axes = self.sketch.constant(case::list(axes));
@@ -128,7 +128,7 @@ impl Ranked<'_> {
         self.sketch.node("Mul", &[], &[normal, scale])
     }
 
-    /// Operators on single elements behind movers, behind one whose kernel can end with them.
+    /// Operators on single elements after movers, after an operator whose kernel can take them as an epilogue.
     fn moved(&mut self, x: ValueId, shape: &[usize]) -> ValueId {
         let mut y = self.sketch.node("Tanh", &[], &[x]);
         let count = shape.iter().product::<usize>() as i64;
@@ -141,7 +141,7 @@ impl Ranked<'_> {
             };
             y = match self.below(3) {
                 0 => {
-                    // The other way to say it: the elements, then an axis more.
+                    // The other way to write it: the elements, then one more axis.
                     let all = self.sketch.reshape(y, &[-1]);
                     let axis = self.below(2) as i64;
                     let axes = self.sketch.constant(case::list(&[axis]));
@@ -167,7 +167,7 @@ impl Ranked<'_> {
         y
     }
 
-    /// A convolution or a product with what may be its padding, its bias, and a batch normalisation.
+    /// A convolution or a product, with values that may be its padding and its bias, and a batch normalisation.
     fn biased(&mut self) -> ValueId {
         let space = 1 + self.below(2);
         let channels = 1 + self.below(2);
@@ -194,7 +194,7 @@ impl Ranked<'_> {
     }
 }
 
-/// `SARDONYX_RANKED=2000` tries so many graphs.
+/// `SARDONYX_RANKED=2000` tries 2,000 graphs.
 #[test]
 fn one_element_constants_of_any_rank() {
     let cases = std::env::var("SARDONYX_RANKED").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
@@ -216,7 +216,7 @@ fn one_element_constants_of_any_rank() {
         let mut graph = ranked.sketch.graph;
         graph.outputs.push(y);
         let inputs = [case::random(shape)];
-        // Axes may be beyond the rank: what is no model needs no right answer.
+        // Axes may exceed the rank: a graph that is no model needs no right answer.
         let Ok(values) = reference::run(&graph, &inputs, false) else { continue };
         let before = reference::outputs(&graph, &values).unwrap();
         let passed = super::run(graph.clone()).unwrap();
@@ -225,7 +225,7 @@ fn one_element_constants_of_any_rank() {
         rewritten += u64::from(passed.nodes.len() < graph.nodes.len());
         assert_eq!(after[0].shape(), before[0].shape(), "case {case}: {graph}\n{passed}");
         for (b, a) in before[0].to_vec::<f32>().unwrap().iter().zip(after[0].to_vec::<f32>().unwrap()) {
-            // A few roundings of 6e-8 each of numbers below 10, made at most twice as large by a division by sqrt(0.5).
+            // A few roundings of 6e-8 each, of numbers below 10; a division by sqrt(0.5) makes them at most twice as large.
             assert!((b - a).abs() <= 1e-5, "case {case}: {b} {a}\n{graph}");
         }
     }

@@ -1,4 +1,4 @@
-//! Merges a transpose with the one before it, and drops those that change nothing.
+//! Merges a transpose with the transpose before it, and removes transposes that change nothing.
 
 use super::replace_uses;
 use crate::Result;

@@ -1,4 +1,4 @@
-//! Tensors from arrays and views of the `ndarray` crate, and into them.
+//! Tensors from arrays and views of the `ndarray` crate, and back.
 
 use ndarray::{Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, Data, Dimension};
 
@@ -6,7 +6,7 @@ use crate::{Element, Error, Result, Tensor};
 
 /// With the feature `ndarray`.
 impl Tensor {
-    /// The elements where they lie, as an `ndarray` view.
+    /// The elements as an `ndarray` view, not copied.
     ///
     /// # Errors
     /// As [`Tensor::as_slice`].
@@ -36,8 +36,8 @@ impl Tensor {
         ArrayD::from_shape_vec(self.shape(), self.to_vec()?).map_err(|error| Error::Tensor(error.to_string()))
     }
 
-    /// A tensor with a copy of the elements of an `ndarray` array or view, in its logical order. [`Tensor::try_from`] takes
-    /// over an array that it is given by value.
+    /// A tensor with a copy of the elements of an `ndarray` array or view, in logical order. [`Tensor::try_from`] takes over
+    /// the memory of an array that is given by value.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the array is too large.
@@ -72,7 +72,7 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> TryFrom<&ArrayBase<S, D>> for 
     }
 }
 
-/// Copies nothing where the array is in row-major order, and has no elements beside its own.
+/// Copies nothing if the array is in row-major order and its memory holds no other elements.
 impl<T: Element, D: Dimension> TryFrom<Array<T, D>> for Tensor {
     type Error = Error;
 
@@ -146,7 +146,7 @@ mod tests {
         );
         let turned = Tensor::try_from(array.clone().reversed_axes()).unwrap();
         assert_eq!(turned, columns);
-        // An owned array whose memory begins before it and ends behind it.
+        // An owned array in a larger memory, which begins before the array and ends after it.
         let part = array.clone().slice_move(ndarray::s![1.., 1..2]);
         assert_eq!(Tensor::try_from(part).unwrap(), Tensor::from_slice(&[1, 1], &[5i32]).unwrap());
         let back: ndarray::ArrayD<i32> = (&columns).try_into().unwrap();

@@ -1,7 +1,7 @@
-//! Every case with its attributes, shape operands, shapes and dtypes bent: whatever a model says, the answer is a plan or an
+//! Every case with bent attributes, shape operands, shapes and dtypes: whatever a model says, the answer is a plan or an
 //! error. No device is needed.
 //!
-//! `SARDONYX_BENT=500` bends each case so often.
+//! `SARDONYX_BENT=500` bends each case 500 times.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +14,7 @@ use crate::ops::case::{Case, graph_of_case};
 use crate::reference;
 use crate::{DType, Tensor};
 
-/// Numbers that arithmetic on sizes, axes and offsets trips over.
+/// Numbers on which arithmetic with sizes, axes and offsets fails easily.
 const NUMBERS: [i64; 16] = [
     0,
     1,
@@ -33,10 +33,10 @@ const NUMBERS: [i64; 16] = [
     i64::MAX,
     i64::MIN,
 ];
-/// What is beyond makes the reference take its time, rightly.
+/// With larger numbers the reference rightly takes long.
 const MODEST: i64 = 64;
 
-/// Bends one thing; says what, and whether all its numbers are modest.
+/// Bends one thing. Returns what it was, and whether all its numbers are modest.
 fn bend(case: &mut Case, dice: &mut Dice) -> Option<(String, bool)> {
     let number = NUMBERS[dice.below(NUMBERS.len())];
     let modest = number.abs_diff(0) <= MODEST as u64;

@@ -1,4 +1,4 @@
-//! One name, one type: a type's name means the same in every file of `src`.
+//! One name, one type: the name of a type means the same in every file of `src`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
-//! What passes make of graphs, and what they leave: `tests/passes/*.graph`. A file is about one pass and has several examples
-//! between lines of `----`: a comment that says why, the graph, `=>`, and what all passes make of it. `UPDATE_GRAPHS=1` writes
-//! the last part, which is then to be read.
+//! What passes make of graphs, and what they leave: `tests/passes/*.graph`. Each file is about one pass, and has examples
+//! between lines of `----`: a comment that gives the reason, the graph, `=>`, and the graph after all passes.
+//! `UPDATE_GRAPHS=1` writes the last part, which must then be read.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn parts(example: &str) -> (&str, &str, &str) {
     (&before[..at], &before[at..], after)
 }
 
-/// Inputs of the declared sizes; a dimension without a size has 2.
+/// Inputs of the declared sizes; an undeclared size is 2.
 fn inputs(graph: &Graph) -> Vec<Tensor> {
     let size = |dim: &Dim| if let Dim::Known(size) = dim { *size } else { 2 };
     let input = |id: &ValueId| {
@@ -30,7 +30,7 @@ fn inputs(graph: &Graph) -> Vec<Tensor> {
     graph.inputs.iter().map(input).collect()
 }
 
-/// Whether the two graphs compute the same, up to a few roundings of constants that were folded.
+/// Checks that the two graphs compute the same, up to a few roundings of folded constants.
 fn assert_same(before: &Graph, after: &Graph, what: &str) {
     let inputs = inputs(before);
     let outputs = |graph: &Graph| {

@@ -1,4 +1,4 @@
-//! The README's table of operators is made from the operator table, and a test holds the two together.
+//! The README's table of operators is made from the operator table, and a test compares the two.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::plan::tests::planned;
 const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";
 const END: &str = "<!-- /operators -->\n";
 
-/// Where an operator is computed; the last that some case shows.
+/// Where an operator is computed: the last of these that some case reaches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ComputedOn {
     Reference,
@@ -20,7 +20,7 @@ enum ComputedOn {
     Device,
 }
 
-/// Where the case is computed for a device of the floor.
+/// Where the case is computed for a device of WebGPU's floor.
 fn place(case: &Case) -> ComputedOn {
     let Ok(graph) = graph_of_case(case) else { return ComputedOn::Reference };
     let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
@@ -43,7 +43,7 @@ fn table() -> String {
     }
     let list = |place: ComputedOn| {
         let chosen = operators.iter().filter(|(_, (_, own))| *own == place);
-        // Older models are not read.
+        // Models of opsets before 7 are not read.
         let first = |name: &str, since: i64| if name.contains('.') { since } else { since.max(7) };
         chosen.map(|(name, (since, _))| format!("{name} {}", first(name, *since))).collect::<Vec<_>>()
     };

@@ -1,4 +1,4 @@
-//! The rooms of the house, and which may know which: ARCHITECTURE.md has the table, the sources have what is true.
+//! The rooms of the house, and the rooms that each may know: a test compares ARCHITECTURE.md's table with the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// ARCHITECTURE's table: a room, and the rooms that it may know.
+/// The table of ARCHITECTURE: for each room, the rooms that it may know.
 fn allowed() -> Edges {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let table = text.split_once(START).unwrap().1.split_once(END).unwrap().0;
@@ -32,7 +32,7 @@ pub(super) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The room of a file below `src`; `None` for tests, which may know everything, and for what names all rooms.
+/// The room of a file below `src`; `None` for tests, which may know every room, and for files that name all rooms.
 fn room(path: &Path) -> Option<String> {
     let below: Vec<String> =
         path.iter().map(|part| part.to_str().unwrap().trim_end_matches(".rs").to_string()).collect();
@@ -40,7 +40,7 @@ fn room(path: &Path) -> Option<String> {
     (!is_test && !matches!(below[0].as_str(), "lib" | "main")).then(|| below[0].clone())
 }
 
-/// The public items of `lib.rs`, which any file may name as `crate::Item`, and the rooms that have them.
+/// The public items of `lib.rs`, which any file may name as `crate::Item`, and their rooms.
 fn public_items() -> BTreeMap<String, String> {
     let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let mut items = BTreeMap::new();
@@ -52,7 +52,7 @@ fn public_items() -> BTreeMap<String, String> {
     items
 }
 
-/// The names behind each `crate::` of a source, without its tests and comments.
+/// The names after each `crate::` of a source, without its tests and comments.
 fn named(source: &str) -> BTreeSet<String> {
     let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
@@ -70,7 +70,7 @@ fn named(source: &str) -> BTreeSet<String> {
     names
 }
 
-/// What each room knows, as the sources have it.
+/// The rooms that each room knows, from the sources.
 fn known() -> Edges {
     let (mut files, mut edges) = (Vec::new(), Edges::new());
     let src = root().join("src");
@@ -97,7 +97,7 @@ fn rooms_know_what_the_architecture_says() {
     assert_eq!(names(&known), names(&allowed), "ARCHITECTURE's table of rooms has others than src");
     let mut wrong = Vec::new();
     for (room, known) in &known {
-        // Formats, shapes, element types, tensors and errors are everyone's.
+        // Every room may know formats, shapes, element types, tensors and errors.
         let known = known.iter().filter(|other| !everyone.contains(*other));
         let allowed = &allowed[room];
         wrong.extend(
@@ -107,7 +107,7 @@ fn rooms_know_what_the_architecture_says() {
     assert!(wrong.is_empty(), "not in ARCHITECTURE's table: {wrong:?}");
 }
 
-/// Rooms that know each other stand in one circle: an operator's lowering needs the plan's context, which calls it.
+/// Rooms that know each other form one circle: an operator's lowering needs the plan's context, and planning calls it.
 #[test]
 fn only_operators_and_planning_know_each_other() {
     let mut edges = allowed();

@@ -1,4 +1,4 @@
-//! Many sizes in one session, for kernels of which each has a form for some sizes.
+//! Many sizes in one session, for kernels that have variants for some sizes only.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::kernels::Class;
 use crate::ops::Attr;
 use crate::ops::case::{self, Tolerance};
 
-/// Graphs of one operator or two over `[batch, rows, ...]`, in sessions that see these sizes one after the other.
+/// Graphs of one or two operators over `[batch, rows, ...]`, in sessions that see these sizes one after the other.
 #[test]
 fn a_form_that_was_chosen_for_other_sizes_gives_the_same() {
     type Build = fn(&mut Sketch, ValueId) -> ValueId;
     let all: [(&str, Build, &[&[usize]]); 3] = [
-        // Rows of 8 are whole vectors, those of 9 are not.
+        // Rows of 8 elements are whole vectors, rows of 9 are not.
         (
             "Softmax",
             |s, x| {
@@ -34,7 +34,7 @@ fn a_form_that_was_chosen_for_other_sizes_gives_the_same() {
             },
             &[&[1, 4], &[1, 5], &[2, 9], &[1, 2050], &[1, 2049]],
         ),
-        // Of the kernel for few rows, a workgroup has a tile of 4.
+        // A workgroup of the kernel for few rows has a tile of 4 rows.
         (
             "MatMul",
             |s, x| {

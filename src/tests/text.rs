@@ -1,4 +1,4 @@
-//! Graphs from their text: what `Graph` prints can be read back. Tests of passes are written so.
+//! Graphs from their text: what `Graph` prints can be read back. Tests of passes use it.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -9,7 +9,8 @@ use crate::graph::{Value, ValueId};
 use crate::ops::{Attr, Attributes, Graph, Node, case};
 use crate::{DType, Dim, Tensor};
 
-/// A graph from its text, or what is wrong with the text. A constant whose elements the text leaves out gets random ones; empty lines say nothing.
+/// A graph from its text, or an error that says what is wrong with the text. A constant whose elements the text leaves out
+/// gets random ones; empty lines mean nothing.
 pub(crate) fn read(text: &str) -> Result<Graph, String> {
     let mut read = Read::default();
     for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -58,7 +59,7 @@ impl Read {
         cursor.end()
     }
 
-    /// A value as a text has it, and its id if it was declared before.
+    /// A value as the text has it, and its id if it was declared before.
     fn named(&self, cursor: &mut Cursor) -> Result<(Value, Option<ValueId>), String> {
         let value = cursor.value()?;
         let id = self.names.get(&value.name).copied();
@@ -111,7 +112,7 @@ impl Read {
     }
 }
 
-/// What is left of a line.
+/// The rest of a line.
 struct Cursor<'a> {
     rest: &'a str,
 }
@@ -131,14 +132,14 @@ impl<'a> Cursor<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(format!("'{}' is too much", self.rest)) }
     }
 
-    /// The text before `end`, which is skipped.
+    /// The text before `end`; `end` is skipped.
     fn until(&mut self, end: char) -> Result<&'a str, String> {
         let (before, rest) = self.rest.split_once(end).ok_or(format!("expected a '{end}'"))?;
         self.rest = rest;
         Ok(before)
     }
 
-    /// `%name` or `%"a name"`, and what is declared of it: `: float32[batch, 3]`.
+    /// `%name` or `%"a name"`, and its declaration: `: float32[batch, 3]`.
     fn value(&mut self) -> Result<Value, String> {
         self.expect("%")?;
         let name = match self.rest.starts_with('"') {
@@ -168,7 +169,7 @@ impl<'a> Cursor<'a> {
         Ok(Value { name, dtype, shape, constant: None })
     }
 
-    /// ` = [1, 2]`, or nothing of a large constant.
+    /// ` = [1, 2]`, or nothing for a large constant.
     fn elements(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor, String> {
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
         let count = count.filter(|&count| count <= MAX_COUNT).ok_or("a constant is too large")?;
@@ -237,7 +238,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string as `{:?}` writes it.
+    /// A string, as `{:?}` writes it.
     fn quoted(&mut self) -> Result<String, String> {
         self.expect("\"")?;
         let mut text = String::new();
@@ -286,14 +287,14 @@ fn numbers<T: FromStr>(list: &[&str]) -> Result<Vec<T>, String> {
     list.iter().map(|text| number(text)).collect()
 }
 
-/// What is read prints as it was printed, and its operators are parsed alike.
+/// A graph that is read prints as before, and its operators are parsed as before.
 #[test]
 fn what_is_printed_is_read_back() {
     let (mut graphs, mut left_out) = (0, 0);
     for case in crate::internals::cases::all_cases() {
         let graph = case::graph_of_case(&case).unwrap();
         let text = graph.to_string();
-        // Strings are no numbers, a subgraph is not printed, and of large tensors only the shape is.
+        // Strings are no numbers, subgraphs are not printed, and of large tensors only the shape is printed.
         let whole = |attr: &Attr| match attr {
             Attr::Graph(_) | Attr::Other(_) => false,
             Attr::Tensor(tensor) => tensor.dtype() != DType::String && tensor.len() <= 8,

@@ -1,4 +1,4 @@
-//! Imports that succeed, and what becomes of them; `refused` has those that must not.
+//! Imports that succeed, and their results; `refused` has those that must fail.
 
 mod external;
 mod function;
@@ -141,14 +141,14 @@ fn constant_nodes_become_constants() {
     }
 }
 
-/// `x > 0 ? x + outer : weight`, where `outer` and `weight` stand outside the branches.
+/// `x > 0 ? x + outer : weight`, where `outer` and `weight` are defined outside of the branches.
 fn branches() -> GraphProto {
     let then = graph(&[], vec![node("Add", &["x", "outer"], &["sum"])], &["sum"]);
     let otherwise = graph(&[], vec![node("Identity", &["w"], &["same"])], &["same"]);
     let branch = node("If", &["cond"], &["y"])
         .with(subgraph("then_branch", then))
         .with(subgraph("else_branch", otherwise));
-    // `outer` is made behind the node that captures it.
+    // The node that computes `outer` stands after the node that captures it.
     let mut main = graph(&["x", "cond"], vec![branch, node("Relu", &["x"], &["outer"])], &["y"]);
     main.initializer = vec![weights("w", &[2], &[1.0, 2.0])];
     main

@@ -151,7 +151,7 @@ fn bytes_that_are_no_model() {
 
 #[test]
 fn graphs_in_graphs_without_end() {
-    // Each level wraps the last: a graph with one node with one attribute that is a graph.
+    // Each level wraps the level before: a graph with a node with an attribute that is a graph.
     let wrap = |tag: u8, inner: &[u8]| {
         let mut bytes = vec![tag << 3 | 2];
         prost::encoding::encode_varint(inner.len() as u64, &mut bytes);
@@ -163,7 +163,7 @@ fn graphs_in_graphs_without_end() {
     assert!(error.contains("recursion limit"), "{error}");
 }
 
-/// A model with a bit of everything.
+/// A model that has a little of everything.
 fn rich() -> ModelProto {
     let mut main = branches();
     main.node.push(node("Constant", &[], &["k"]).with(ints("value_ints", &[1, 2, 3])));
@@ -190,7 +190,7 @@ fn rich() -> ModelProto {
 
 #[test]
 fn files_cut_at_every_point() {
-    // The graph last, so that every cut damages it.
+    // The graph stands last, so that every cut damages it.
     let mut proto = rich();
     let main = proto.graph.take();
     let mut file = proto.encode_to_vec();

@@ -57,7 +57,7 @@ fn packed_types_are_one_byte_in_one_int32() {
     assert_eq!(ok(&small(DType::I4, &[2], &[0xf8])).bytes(), [0xf8]);
     assert_eq!(ok(&small(DType::I4, &[2], &[-8])).bytes(), [0xf8]);
     assert_eq!(ok(&small(DType::F4E2M1, &[2], &[0x7f])).bytes(), [0x7f]);
-    // A number for each element, where others of fewer than 8 bits are packed first.
+    // int32_data has a number for each 6-bit element, while elements of 4 and 2 bits are packed first.
     assert_eq!(ok(&small(DType::F6E2M3, &[3], &[0x21, 0x3f, 0x05])).bytes(), [0xe1, 0x5f, 0x00]);
     assert_eq!(ok(&small(DType::U2, &[5], &[0b11_10_01_00, 0b01])).bytes(), [0b11_10_01_00, 0b01]);
     assert_eq!(ok(&small(DType::I2, &[4], &[0xe4])).bytes(), [0xe4]);
@@ -67,7 +67,7 @@ fn packed_types_are_one_byte_in_one_int32() {
 fn empty_tensors_need_no_data() {
     assert_eq!(ok(&empty("t", FLOAT, &[0, 4])).shape(), [0, 4]);
     assert_eq!(ok(&empty("t", DType::String.onnx(), &[0])).strings(), Some(&[][..]));
-    // A zero makes the tensor empty, however large the rest is.
+    // A zero makes the tensor empty, whatever the other dimensions are.
     assert!(ok(&empty("t", FLOAT, &[i64::MAX, i64::MAX, 0])).is_empty());
 }
 
