@@ -78,7 +78,7 @@ impl Operator for OneHot {
         let mut shape = indices.shape.to_vec();
         shape.insert(axis, 1);
         let values = cx.input(2)?;
-        let on = cx.window(values, 1, &[1]);
+        let on = cx.subrange(values, 1, &[1]);
         let operands = [(cx.input(0)?, &shape[..]), (values, &[1][..]), (on, &[1][..])];
         cx.elementwise(0, &operands, |e, regs| {
             let class = e.coordinate(axis);

@@ -79,11 +79,11 @@ impl Product {
             Some(chosen) => chosen,
             None => product.strided(cx)?,
         };
-        let ChosenTile { tile, a, windows, batch, limit, slices, before } = chosen;
-        let batch = cx.padded(Rank::Batch, batch, Batch { size: 1, a: 0, b: 0 });
+        let ChosenTile { tile, a, ranges, batch, limit, slices, before } = chosen;
+        let batch = cx.to_rank(Rank::Batch, batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
-            for ColumnRange { b, own, grid } in &windows {
+            for ColumnRange { b, own, grid } in &ranges {
                 let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
                 let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
                 let fused = before.params.iter().chain(&epilogue.params).copied();
@@ -172,8 +172,8 @@ impl Product {
         let grid = cx.target.grid(self.m.div_ceil(rows) * self.n.div_ceil(columns) * self.batches());
         let own = vec![self.batches(), self.a.row, self.a.column, self.b.row, self.b.column];
         let limit = cx.target.max_iterations as usize;
-        let windows = vec![ColumnRange { b, own, grid }];
-        Ok(ChosenTile { tile, a, windows, batch: self.batch.clone(), limit, slices: None, before })
+        let ranges = vec![ColumnRange { b, own, grid }];
+        Ok(ChosenTile { tile, a, ranges, batch: self.batch.clone(), limit, slices: None, before })
     }
 
     /// The kernel for software devices, if it fits.
@@ -220,17 +220,17 @@ impl Product {
             }
         };
         let step = if product.b.column == 1 { product.b.row } else { product.b.column };
-        let mut windows = Vec::new();
+        let mut ranges = Vec::new();
         let mut first = 0;
         for (b, tiles) in packed {
             let own = vec![tile.rows, self.k.div_ceil(4), product.a.row, step, first];
-            windows.push(ColumnRange { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
+            ranges.push(ColumnRange { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
             first += tiles;
         }
         // An iteration adds up four terms, and the stores take one iteration for each row.
         let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
         let tile = GemmTile::Lanes(tile);
-        Ok(Some(ChosenTile { tile, a, windows, batch: product.batch, limit, slices: None, before }))
+        Ok(Some(ChosenTile { tile, a, ranges, batch: product.batch, limit, slices: None, before }))
     }
 
     /// How the left operand is read. If its rows are not contiguous in memory, it is copied.
@@ -348,13 +348,13 @@ impl Product {
         // A packed tile belongs to one workgroup; where the sum is split, several workgroups may share it, or one may have
         // several.
         let b = match b {
-            Some(windows) => windows,
+            Some(ranges) => ranges,
             None => {
                 let reads = product.reads_right(self.b.column == 1);
                 vec![(product.read_right(cx, &mut before, reads)?, self.n.div_ceil(packed.tile))]
             }
         };
-        let mut windows = Vec::new();
+        let mut ranges = Vec::new();
         let mut first = 0;
         for (b, strips) in b {
             let tiles = (strips * packed.tile).div_ceil(columns);
@@ -366,10 +366,10 @@ impl Product {
                 _ => [packed.tile / 4, strips, packed.terms],
             });
             let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * batches * slices.unwrap_or(1));
-            windows.push(ColumnRange { b, own, grid });
+            ranges.push(ColumnRange { b, own, grid });
             first += strips;
         }
-        Ok(Some(ChosenTile { tile, a, windows, batch: product.batch, limit, slices, before }))
+        Ok(Some(ChosenTile { tile, a, ranges, batch: product.batch, limit, slices, before }))
     }
 
     /// The right operand's tensor. A kernel has one prologue, and the left operand may have it already.
@@ -422,7 +422,7 @@ impl Product {
         let fit = (cx.target.max_binding / tile_bytes.max(1)).max(1) as usize;
         // Several matrices lie one after the other, and each must be whole.
         let fit = if self.batches() > 1 { tiles } else { fit };
-        let mut windows = Vec::new();
+        let mut ranges = Vec::new();
         let mut matrix = 0;
         for first in (0..tiles).step_by(fit) {
             let size = fit.min(tiles - first);
@@ -439,11 +439,11 @@ impl Product {
             }
             matrix = own;
             let packed = cx.packed(i, packing).ok_or_else(|| Why("input 1 is no constant".into()))?;
-            windows.push((packed, size));
+            ranges.push((packed, size));
         }
         let own = self.k * self.n;
         self.batch.iter_mut().for_each(|dim| dim.b = dim.b / own.max(1) * matrix);
-        Ok(windows)
+        Ok(ranges)
     }
 }
 
@@ -474,7 +474,7 @@ pub(crate) fn block(cx: &mut Lower, (m, n): (usize, usize), batches: usize) -> B
 struct ChosenTile {
     tile: GemmTile,
     a: TensorId,
-    windows: Vec<ColumnRange>,
+    ranges: Vec<ColumnRange>,
     batch: Vec<Batch>,
     /// The number of terms that one dispatch may add up.
     limit: usize,
@@ -586,11 +586,11 @@ mod tests {
     }
 
     #[test]
-    fn weights_beyond_a_binding_go_in_windows() {
+    fn weights_beyond_a_binding_go_in_ranges_of_columns() {
         // 100 KiB of weights; everything else is smaller than a binding.
         let limit = 1 << 15;
         for (m, class) in [(3, Class::Gpu), (40, Class::Gpu), (3, Class::Cpu), (40, Class::Cpu)] {
-            let case = Case::new("MatMul", "windows")
+            let case = Case::new("MatMul", "ranges")
                 .tolerance(Tolerance::ACCUMULATION)
                 .input(case::random(&[m, 128]))
                 .constant(case::random(&[128, 200]));
@@ -601,9 +601,9 @@ mod tests {
             for device in devices::each() {
                 let device = device.with_target(|own| (own.class, own.max_binding) = (class, limit));
                 // Only tiles that pack weights make ranges; a software device takes them only with a subgroup of 4 or 8.
-                let windows = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);
+                let ranges = class == Class::Gpu || matches!(device.gpu().unwrap().target.subgroup, 4 | 8);
                 assert!(
-                    !windows || compared(&case, &device, Sizes::Fixed).unwrap().is_none(),
+                    !ranges || compared(&case, &device, Sizes::Fixed).unwrap().is_none(),
                     "{m} rows on {}",
                     device.name()
                 );

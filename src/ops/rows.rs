@@ -52,8 +52,8 @@ impl RowsView {
             contiguous,
             vectors: whole && simple && contiguous,
             matrix: matrix && simple && contiguous,
-            kept: cx.padded(Rank::Kept, kept, (1, 0)),
-            reduced: cx.padded(Rank::Reduced, reduced, (1, 0)),
+            kept: cx.to_rank(Rank::Kept, kept, (1, 0)),
+            reduced: cx.to_rank(Rank::Reduced, reduced, (1, 0)),
         }
     }
 }
@@ -202,13 +202,19 @@ impl Rows {
     pub(crate) fn new(cx: &mut Lower, i: usize, shape: &[usize], axes: &[usize]) -> Result<Rows, Why> {
         let input = cx.deferred_input(i)?;
         match cx.loaded("x", input, Reads::Elements) {
-            (input, Some(prologue)) => Ok(Rows::behind(cx, input, prologue, shape, axes)),
+            (input, Some(prologue)) => Ok(Rows::after_prologue(cx, input, prologue, shape, axes)),
             (input, None) => Ok(Rows::of(cx, input, shape, axes)),
         }
     }
 
     /// Rows whose elements a prologue computes from `input`; its other operands become sides.
-    fn behind(cx: &mut Lower, input: TensorId, prologue: Epilogue, shape: &[usize], axes: &[usize]) -> Rows {
+    fn after_prologue(
+        cx: &mut Lower,
+        input: TensorId,
+        prologue: Epilogue,
+        shape: &[usize],
+        axes: &[usize],
+    ) -> Rows {
         let Epilogue { fused, tensors, params } = prologue;
         let mut rows = Rows::of(cx, input, shape, axes);
         let (mut params, mut tensors) = (params.into_iter(), tensors.into_iter());
@@ -231,7 +237,7 @@ impl Rows {
     }
 
     /// An expression of the input's elements, from an expression of the elements that the prologue computes.
-    fn behind_prologue(&self, (expr, constants): BoundExpr) -> BoundExpr {
+    fn through_prologue(&self, (expr, constants): BoundExpr) -> BoundExpr {
         match &self.prologue {
             Some((inner, own)) => expr.of(ELEMENT, inner).kept([&own[..], &constants[..]].concat()),
             None => (expr, constants),
@@ -305,7 +311,7 @@ impl Rows {
         map: impl FnOnce(&mut Builder) -> Reg,
         finish: impl FnOnce(&mut Builder, Reg) -> Reg,
     ) {
-        let map = self.behind_prologue(code_of(self.wide, map));
+        let map = self.through_prologue(code_of(self.wide, map));
         let scalar = scalar_of(&map);
         let finish = code_of(self.wide, |e| {
             let folded = e.load(ELEMENT, scalar);
@@ -321,7 +327,7 @@ impl Rows {
 
     /// Adds a result with an element for each element of the input, written to `output`.
     pub(crate) fn element_result(&mut self, output: TensorId, build: impl FnOnce(&mut Builder) -> Reg) {
-        let built = self.behind_prologue(code(build));
+        let built = self.through_prologue(code(build));
         self.results.push((Each::Element, built, output));
     }
 

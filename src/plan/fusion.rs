@@ -100,8 +100,8 @@ impl Units {
         let alike = |nodes: &[NodeId]| nodes.windows(2).all(|pair| shape(&pair[0]) == shape(&pair[1]));
         let fits = |unit: &Unit| {
             let epilogue = unit.anchor.zip(unit.pointwise.first());
-            let behind = epilogue.is_none_or(|(anchor, first)| shape(&anchor) == shape(first));
-            behind && alike(&unit.pointwise) && alike(&unit.prologue)
+            let alike_anchor = epilogue.is_none_or(|(anchor, first)| shape(&anchor) == shape(first));
+            alike_anchor && alike(&unit.pointwise) && alike(&unit.prologue)
         };
         self.known.iter().enumerate().all(same) && self.all.iter().all(fits)
     }
@@ -233,29 +233,29 @@ impl Fuser<'_> {
 
     /// For each unit from the place of `first` to the place of `last`: whether it depends on `first`. `None` if `last` depends
     /// on `first` through a third unit.
-    fn behind(&self, first: usize, last: usize) -> Option<Vec<bool>> {
+    fn dependents(&self, first: usize, last: usize) -> Option<Vec<bool>> {
         let start = self.place[first];
-        let mut behind = vec![false; self.place[last] - start + 1];
+        let mut depends = vec![false; self.place[last] - start + 1];
         let mut waiting = vec![first];
         while let Some(from) = waiting.pop() {
             for unit in self.followers(from) {
                 if unit == last && from != first {
                     return None;
                 }
-                if self.place[unit] < self.place[last] && !behind[self.place[unit] - start] {
-                    behind[self.place[unit] - start] = true;
+                if self.place[unit] < self.place[last] && !depends[self.place[unit] - start] {
+                    depends[self.place[unit] - start] = true;
                     waiting.push(unit);
                 }
             }
         }
-        Some(behind)
+        Some(depends)
     }
 
     /// Merges unit `b` into unit `a`, unless a path leads from one to the other through a third unit: that path would become a
     /// cycle.
     fn merge(&mut self, a: usize, b: usize) -> bool {
         let (first, last) = if self.place[a] < self.place[b] { (a, b) } else { (b, a) };
-        let Some(behind) = self.behind(first, last) else { return false };
+        let Some(depends) = self.dependents(first, last) else { return false };
         let Some(moved) = self.units[b].take() else { return false };
         for node in moved.nodes() {
             self.unit_of[node.index()] = a;
@@ -268,8 +268,8 @@ impl Fuser<'_> {
         // The units between the two that depend on the first of them move after both.
         let places = self.place[first]..=self.place[last];
         let (mut order, mut after) = (Vec::new(), vec![a]);
-        for (&unit, behind) in self.order[places.clone()].iter().zip(behind) {
-            if behind {
+        for (&unit, depends) in self.order[places.clone()].iter().zip(depends) {
+            if depends {
                 after.push(unit);
             } else if unit != a {
                 order.push(unit);

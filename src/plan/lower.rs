@@ -308,7 +308,7 @@ impl<'a> Lower<'a> {
     }
 
     /// The elements of `of` from `offset` on, as a tensor of their own.
-    pub(crate) fn window(&mut self, of: TensorId, offset: usize, shape: &[usize]) -> TensorId {
+    pub(crate) fn subrange(&mut self, of: TensorId, offset: usize, shape: &[usize]) -> TensorId {
         let output = self.temporary_like(of, shape);
         self.program.steps.push(Step::View { output, of, offset });
         output
@@ -465,7 +465,7 @@ impl<'a> Lower<'a> {
     }
 
     /// Makes output `i` an array that the host has computed for this plan, from shapes and shape operands.
-    pub(crate) fn known(&mut self, i: usize, array: &Array) -> Result<(), Why> {
+    pub(crate) fn host_array(&mut self, i: usize, array: &Array) -> Result<(), Why> {
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(array.to_tensor()?);
         let output = self.output(i)?;
@@ -544,7 +544,7 @@ impl<'a> Lower<'a> {
         let Some(pieces) = pieces.filter(|pieces| fit(pieces)) else { return Ok(None) };
         let last = |&(size, stride): &(usize, usize)| (size - 1) * stride;
         let span = 1 + pieces.iter().flatten().map(last).sum::<usize>();
-        let tensor = if base == 0 { tensor } else { self.window(tensor, base as usize, &[span]) };
+        let tensor = if base == 0 { tensor } else { self.subrange(tensor, base as usize, &[span]) };
         Ok(Some((tensor, pieces)))
     }
 
@@ -629,7 +629,7 @@ impl<'a> Lower<'a> {
         }
         if let Some(strided) = self.values.strided(id).cloned() {
             let tensor = self.new_tensor(id)?;
-            let dims = self.padded(Rank::Gathered(id), strided.access.dims, (1, 0));
+            let dims = self.to_rank(Rank::Gathered(id), strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };
             let call = copies::gather(strided.tensor, tensor, &access, self.target, strided.label);
             self.program.steps.push(Step::Call(call));

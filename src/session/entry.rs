@@ -113,18 +113,18 @@ impl Entry {
 impl<G: Given> Ordered<G> {
     /// The values that one kernel of a run on these inputs writes and another reads.
     pub(crate) fn handed_on(&self) -> Result<Vec<ValueId>> {
-        self.entry.compiled()?.planner.handed_on(&self.known())
+        self.entry.compiled()?.planner.handed_on(&self.input_facts())
     }
 
     /// The plan of a run on these inputs; nothing is created on the device.
     pub(crate) fn plan(&self) -> Result<Plan> {
-        self.entry.compiled()?.look_at(&self.known(), self.signature()?)
+        self.entry.compiled()?.look_at(&self.input_facts(), self.signature()?)
     }
 
     /// Like `plan`, but planned anew each time.
     #[cfg(feature = "internals")]
     pub(crate) fn plan_anew(&self) -> Result<Plan> {
-        self.entry.compiled()?.planner.plan(&self.known())
+        self.entry.compiled()?.planner.plan(&self.input_facts())
     }
 
     /// The target of the graph's plans.
@@ -133,13 +133,13 @@ impl<G: Given> Ordered<G> {
     }
 
     /// What planning may know of the inputs.
-    pub(crate) fn known(&self) -> Vec<InputFact> {
-        let known = |given: &G| InputFact {
+    pub(crate) fn input_facts(&self) -> Vec<InputFact> {
+        let fact = |given: &G| InputFact {
             dtype: given.dtype(),
             shape: given.shape().to_vec(),
             value: given.value().cloned(),
         };
-        self.inputs.iter().map(known).collect()
+        self.inputs.iter().map(fact).collect()
     }
 
     pub(super) fn signature(&self) -> Result<Signature> {

@@ -454,7 +454,7 @@ impl Core {
         let (plans, signature) = (self.plans()?, given.signature()?);
         match plans.find(&given.entry, &signature) {
             Some(executable) => Ok(executable),
-            None => plans.make(&given.entry, &given.known(), signature, &AtomicBool::new(false)),
+            None => plans.make(&given.entry, &given.input_facts(), signature, &AtomicBool::new(false)),
         }
     }
 

@@ -149,7 +149,7 @@ impl Core {
         let (promise, later) = Later::new();
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel = CancelOnDrop(cancelled.clone());
-        let (plans, entry, known) = (plans.clone(), given.entry.clone(), given.known());
+        let (plans, entry, known) = (plans.clone(), given.entry.clone(), given.input_facts());
         let thread = std::thread::Builder::new().name("sardonyx-prepare".into());
         let started = thread.spawn(move || {
             let made = plans.make(&entry, &known, signature, &cancelled);
