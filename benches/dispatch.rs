@@ -1,6 +1,6 @@
-//! What Sardonyx itself costs: `cargo bench --bench dispatch`.
-//! CPU time of the calling thread per dispatch of a run, against a bare wgpu loop over like bind groups; and the time that planning
-//! takes, of generated graphs and of the models that `scripts/test.sh` puts into `data/models`. `SARDONYX_DEVICE` names the device.
+//! The cost of Sardonyx itself: `cargo bench --bench dispatch`. It measures the CPU time of the calling thread per dispatch of
+//! a run, against a bare wgpu loop over equal bind groups; and the time that planning takes, for generated graphs and for the
+//! models that `scripts/test.sh` puts into `data/models`. `SARDONYX_DEVICE` names the device.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
@@ -87,7 +87,7 @@ fn dispatches() {
     println!("| bare wgpu loop | 1.00x | {others:.3} |\n| Session::run | {:.2}x | {own:.3} |", own / others);
 }
 
-/// The first plan of a session also settles what other sizes of the open dimensions need; later ones choose among that.
+/// The first plan of a session also settles what other sizes of the open dimensions need; later plans choose from that.
 fn planning(name: &str, model: &Model, inputs: &[Tensor]) {
     let named: Vec<(&str, &Tensor)> =
         model.inputs().iter().map(|input| input.name.as_str()).zip(inputs).collect();
@@ -107,8 +107,8 @@ fn planning(name: &str, model: &Model, inputs: &[Tensor]) {
     println!("| {name} | {count} | {dispatches} | {first:.2} | {others:.2} |");
 }
 
-/// A chain of nodes from `x` to `y`; `make` makes one that reads one value and writes another, given its number and a value
-/// from some nodes before.
+/// A chain of nodes from `x` to `y`. `make` makes a node that reads one value and writes another, from its number and a value
+/// of some nodes before.
 fn chained(count: usize, make: impl Fn(usize, &str, &str, &str) -> NodeProto) -> Vec<NodeProto> {
     let name = |i: usize| {
         if i == 0 {

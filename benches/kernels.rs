@@ -24,10 +24,10 @@ fn main() {
     parts.into_iter().filter(|(name, _)| wanted(name)).for_each(|(_, run)| run());
 }
 
-/// What the device can do at all: products, and bytes of buffers bound one way and the other.
+/// The limits of the device: its rate of products, and of bytes from buffers that are bound in one way and in the other.
 fn of_device() {
     const REPEATS: usize = 256;
-    // Scalars: of vectors, the operands' registers would meet in one bank on NVIDIA, and halve the rate.
+    // Scalars, because on NVIDIA the registers of vector operands would meet in one bank, which halves the rate.
     let chains = (0..32).map(|i| format!("  var v{i} = f32(id.x + {i}u);\n")).collect::<String>();
     let products = (0..32).map(|i| format!("    v{i} = fma(v{i}, a, b);\n")).collect::<String>().repeat(4);
     let sum = (0..32).map(|i| format!("v{i}")).collect::<Vec<_>>().join(" + ");
@@ -71,7 +71,7 @@ fn of_device() {
     );
 }
 
-/// The kernels of which a device can run all.
+/// The model with each class of kernels that the device can run.
 fn each(label: &str, model: &Model, x: &Tensor) -> Vec<Subject> {
     let new = |name: &str, kernels| {
         subject(&format!("{label}{name}"), model, x, kernels, SessionOptions::default())

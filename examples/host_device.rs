@@ -1,5 +1,6 @@
-//! A program with its own wgpu device: one of its passes draws a picture, Sardonyx infers on it where it lies, the next
-//! pass uses the result. All three are one submission, and nothing is read back until the program shows what it has made.
+//! A program with its own wgpu device. One of its passes draws a picture, Sardonyx runs a model on the picture where it lies,
+//! and the next pass uses the result. All three are one submission, and nothing is read back until the program shows the
+//! result.
 //!
 //! `cargo run --example host_device`
 
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let characters = buffer(&[SMALL, SMALL], BufferUsages::STORAGE | BufferUsages::COPY_SRC);
     let shown = buffer(&[SMALL, SMALL], BufferUsages::MAP_READ | BufferUsages::COPY_DST);
 
-    // Everything is created here, once; a frame only records.
+    // Everything is created here, once; each frame only records.
     let mut binding = session
         .bind()
         .input_buffer("picture", &picture, &[1, 1, SIZE, SIZE])
@@ -69,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     device.poll(wgpu::PollType::wait_indefinitely())?;
     let mapped = shown.get_mapped_range(..)?;
     for row in mapped.chunks_exact(SMALL * 4) {
-        // The least byte of each word is the character; two for each, as characters are higher than wide.
+        // The least byte of each word is a character; it is printed twice, as characters are higher than wide.
         println!("{}", row.iter().step_by(4).flat_map(|&c| [c as char; 2]).collect::<String>());
     }
     Ok(())
@@ -113,7 +114,7 @@ impl HostPass {
 }
 
 /// The model: the mean of each 4x4 block. A real program loads a file (`Model::load`); this one writes the few fields of
-/// ONNX's protobuf that it takes, so that the example needs none.
+/// ONNX's protobuf that the model needs, so that the example needs no file.
 fn shrink() -> sardonyx::Result<Model> {
     // Fields of a protobuf message: a number, or bytes with their length; all of them are short.
     let number = |field: u16, value: u8| [(field << 3) as u8 | 0x80, (field >> 4) as u8, value].to_vec();

@@ -1,4 +1,4 @@
-//! Loads a model, runs it on zeros, and prints what it gives: `cargo run --example minimal -- model.onnx`
+//! Loads a model, runs it on zeros, and prints the outputs: `cargo run --example minimal -- model.onnx`
 
 use sardonyx::{DType, Device, DeviceOptions, Dim, Model, Session, SessionOptions, Tensor, ValueInfo};
 
@@ -24,7 +24,7 @@ fn main() -> sardonyx::Result<()> {
     Ok(())
 }
 
-/// Zeros of the declared type and shape, where a size that is left open is 1.
+/// Zeros of the declared type and shape; an open size is 1.
 fn zeros(info: &ValueInfo) -> sardonyx::Result<Tensor> {
     let size = |dim: &Dim| if let Dim::Known(size) = dim { *size } else { 1 };
     let shape: Vec<usize> = info.shape.iter().flatten().map(size).collect();

@@ -1,4 +1,4 @@
-//! What a plan amounts to: numbers and names for people and for JSON.
+//! Summaries of plans and models: numbers and names, for people and for JSON.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct KernelTime {
     pub kernel: String,
     /// The nodes that it computes.
     pub node: String,
-    /// From the device's timestamps.
+    /// Its time, from the device's timestamps.
     pub nanoseconds: f64,
 }
 
@@ -37,24 +37,24 @@ pub struct KernelTime {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct MemoryUse {
-    /// Weights that were uploaded.
+    /// Weights that are on the device.
     pub weights: u64,
-    /// Memory of runs, in flight or not: the arena of intermediate tensors, inputs, outputs, and what is read back.
+    /// Memory of runs, in flight or not: the arena of intermediate tensors, inputs, outputs, and the buffers for reading back.
     pub arena: u64,
     /// Parameters and constants of the plans that are kept.
     pub plans: u64,
-    /// The most that the session ever held.
+    /// The most that the session has ever held.
     pub peak: u64,
 }
 
 impl MemoryUse {
-    /// All that the session holds now.
+    /// The sum of what the session holds now.
     pub fn total(&self) -> u64 {
         self.weights + self.arena + self.plans
     }
 }
 
-/// What a run dispatches, and where its tensors lie.
+/// What a run dispatches, and the memory that its tensors take.
 ///
 /// ```no_run
 /// # fn f(session: &sardonyx::Session, x: &sardonyx::Tensor) -> sardonyx::Result<()> {
@@ -67,21 +67,22 @@ impl MemoryUse {
 pub struct PlanSummary {
     /// Nodes of the graph after the passes.
     pub nodes: usize,
-    /// Nodes that only feed shapes, or follow from shapes alone: computed while planning. No other node runs on the host.
+    /// Nodes that planning computes, because they only feed shapes, or follow from shapes alone. No other node runs on the
+    /// host.
     pub planned_nodes: usize,
-    /// Their names.
+    /// The names of those nodes.
     pub planned: Vec<String>,
-    /// How many they are of each operator.
+    /// The number of those nodes for each operator.
     pub planned_operators: BTreeMap<String, usize>,
-    /// Kernel dispatches in one run, all in one pass.
+    /// Kernel dispatches of one run, which are all in one pass.
     pub dispatches: usize,
     /// Dispatches by kernel family.
     pub kernels: BTreeMap<String, usize>,
-    /// Outputs that the device computes and that have no elements for these shapes.
+    /// Outputs that the device would compute, but that have no elements for these shapes.
     pub empty_outputs: usize,
     /// Bytes of the arena that all intermediate tensors share.
     pub arena_bytes: u64,
-    /// The most bytes alive at once: no arena can be smaller.
+    /// The most bytes that are alive at the same time: no arena can be smaller.
     pub max_live_bytes: u64,
     /// Bytes of all intermediate tensors together.
     pub without_reuse_bytes: u64,
@@ -111,14 +112,14 @@ impl PlanSummary {
     }
 }
 
-/// How often each name occurs.
+/// The number of occurrences of each name.
 fn counts(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     names.for_each(|name| *counts.entry(name).or_insert(0) += 1);
     counts
 }
 
-/// What a model's graph holds, as it was imported.
+/// What a model's graph consists of, as it was imported.
 ///
 /// ```
 /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
@@ -129,7 +130,7 @@ fn counts(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct ModelSummary {
-    /// Nodes, without those that no output needs; those of functions stand in the functions' places.
+    /// Nodes, without those that no output needs. A call of a function counts as the function's nodes.
     pub nodes: usize,
     /// Nodes by operator.
     pub operators: BTreeMap<String, usize>,

@@ -1,8 +1,8 @@
-//! Verification: a device's values against the CPU reference's, each for itself and all together.
+//! Verification: the values of a device are compared with those of the CPU reference, node by node and as a whole.
 //!
-//! Two questions have two answers. Whether a node is right is seen on the inputs that the device gave it: its *own* error.
-//! Whether a value is right is seen where the reference runs by itself from the model's inputs on: the *accumulated* error.
-//! A model can make much of small errors, so that an output is wrong where every node is right.
+//! There are two questions. Whether a node is right is decided on the inputs that the device gave it: this is its *own* error.
+//! Whether a value is right is decided by a run of the reference alone, from the model's inputs on: this is the *accumulated*
+//! error. A model can amplify small errors, so that an output is wrong although every node is right.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,9 +15,10 @@ use crate::ops::{Graph, Node};
 use crate::reference::{self, Values};
 use crate::{DType, Device, Model, Result, Session, SessionOptions, Tensor};
 
-/// The greatest errors that are no divergence, as parts of a value's greatest magnitude.
+/// The greatest errors that are no divergence, as shares of a value's greatest magnitude.
 ///
-/// 1e-3 for both: sums of float32 in another order, and drivers' approximations of functions, stay some ten times below for
+/// Both are 1e-3. Sums of float32 in another order, and drivers' approximations of functions, are some ten times smaller for
+/// one node, and still smaller for tens of nodes together. A wrong element is off by as much as its own magnitude.
 /// one node, and below for tens of them; a wrong element is off by as much as its own magnitude.
 ///
 /// ```
@@ -29,9 +30,9 @@ use crate::{DType, Device, Model, Result, Session, SessionOptions, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Tolerances {
-    /// Of a node's value, on the inputs that the device gave the node.
+    /// For a node's value, on the inputs that the device gave the node.
     pub node: f64,
-    /// Of an output of a normal run, from the model's inputs on.
+    /// For an output of a normal run, from the model's inputs on.
     pub output: f64,
 }
 
@@ -42,17 +43,17 @@ impl Default for Tolerances {
 }
 
 impl Tolerances {
-    /// 1e-3 for both.
+    /// 1e-3 for nodes and for outputs.
     pub fn new() -> Tolerances {
         Tolerances::default()
     }
 
-    /// The greatest error of a node's value, on the inputs that the device gave the node.
+    /// Sets the greatest error of a node's value, on the inputs that the device gave the node.
     pub fn node(self, node: f64) -> Tolerances {
         Tolerances { node, ..self }
     }
 
-    /// The greatest error of an output of a normal run, from the model's inputs on.
+    /// Sets the greatest error of an output of a normal run, from the model's inputs on.
     pub fn output(self, output: f64) -> Tolerances {
         Tolerances { output, ..self }
     }
@@ -76,7 +77,7 @@ impl From<f64> for Tolerances {
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct ValueError {
-    /// The node that makes the value; for an output as a run gives it, empty.
+    /// The node that computes the value; empty for an output of a normal run.
     pub node: String,
     /// The node's operator.
     pub op: String,
@@ -86,20 +87,22 @@ pub struct ValueError {
     pub dtype: DType,
     /// The reference's shape.
     pub shape: Vec<usize>,
-    /// The greatest difference of two elements; infinite where one is NaN or infinite and the other is not, or where
-    /// dtype or shape differ. The reference computes a node's values from the inputs that the device gave that node, so
-    /// that a node answers for its own error alone; and an output as a run gives it, from the model's inputs.
+    /// The greatest difference between two elements. It is infinite where one is NaN or infinite and the other is not, or
+    /// where dtype or shape differ. For the value of a node, the reference computes it from the inputs that the device gave
+    /// the node, so that only the node's own error counts. For an output of a normal run, the reference starts from the
+    /// model's inputs.
     pub absolute_error: f64,
-    /// `absolute_error` as a part of the reference's greatest magnitude (of at least 1e-6).
+    /// `absolute_error` as a share of the reference's greatest magnitude (of at least 1e-6).
     pub relative_error: f64,
-    /// Elements that a quantisation put on the other side of a tie, as near to it as float32 can tell: no error.
+    /// Elements that a quantisation rounded to the other side of a tie, which was as near as float32 can tell: this is no
+    /// error.
     pub flips: usize,
     /// The greatest accumulated error of the node's inputs.
     pub inherited_error: f64,
-    /// The relative error of the value where the device runs node by node and the reference runs on its own, from the
-    /// model's inputs on: what all nodes up to here add up to, and what the model makes of it.
+    /// The relative error of the value, where the device runs node by node and the reference alone, from the model's inputs
+    /// on. It is the sum of the errors of all nodes up to here, as the model amplifies or damps them.
     pub accumulated_error: f64,
-    /// Elements whose accumulated error is beyond the tolerance of outputs.
+    /// Elements whose accumulated error exceeds the tolerance of outputs.
     pub elements_off: usize,
 }
 
@@ -108,17 +111,17 @@ pub struct ValueError {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Cause {
-    /// A node computes something else than the reference on the same inputs.
+    /// A node does not compute what the reference computes from the same inputs.
     Wrong,
-    /// Every node is right by itself, and a kernel of a normal run, which computes several of them, is not.
+    /// Every node is right by itself, but a kernel of a normal run, which computes several nodes, is not.
     Fused,
-    /// The reference itself computes something else on the graph that was rewritten for the device.
+    /// The reference itself computes something else on the graph that the passes have rewritten for the device.
     Rewritten,
-    /// All are right; a node that rounds, compares or chooses took the other side for an input that is off by little.
+    /// All nodes are right. A node that rounds, compares or chooses took the other side, for an input that is off by little.
     Flip,
-    /// All are right; what they are off by adds up, or a node makes much of it.
+    /// All nodes are right. Their errors add up, or a node amplifies them.
     Accumulated,
-    /// Only the normal run is wrong: right again as soon as its intermediate values are kept.
+    /// Only a normal run is wrong: it is right as soon as its intermediate values are kept.
     Unfollowed,
 }
 
@@ -126,11 +129,11 @@ pub enum Cause {
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Divergence {
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// The value to look at, with the errors before and behind its node.
+    /// The value to look at, with the errors before and after its node.
     pub value: ValueError,
-    /// The output of a normal run that is off because of it, unless a node diverges by itself.
+    /// The output of a normal run that is off because of it; `None` if a node diverges by itself.
     pub output: Option<ValueError>,
 }
 
@@ -177,21 +180,21 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Verification {
     /// The greatest errors that are no divergence.
     pub tolerances: Tolerances,
-    /// Every value that a node makes, each node run by kernels of its own, in the order of the nodes.
+    /// The value of every node, where each node is run by kernels of its own, in the order of the nodes.
     pub values: Vec<ValueError>,
-    /// The model's outputs as a run gives them: optimized and fused.
+    /// The model's outputs in a normal run, which is optimised and fused.
     pub outputs: Vec<ValueError>,
-    /// The values that the kernels of a normal run hand on, if one of the outputs is off: of the graph that was rewritten for
-    /// the device, each with its last node.
+    /// The values that kernels of a normal run pass on, if one of the outputs is off. They are of the graph that the passes
+    /// have rewritten for the device; each has the last node that its kernel computes.
     pub fused: Vec<ValueError>,
-    /// What diverges first: the first node by its own error; else the first output beyond the tolerance, with the value
-    /// where its error comes from.
+    /// The first divergence: the first node whose own error is too great; or else the first output that exceeds the tolerance,
+    /// with the value where its error begins.
     pub divergence: Option<Divergence>,
 }
 
@@ -202,8 +205,8 @@ impl Verification {
     }
 }
 
-/// Runs `model` on `device` node by node and as it is run normally, and compares every value with the CPU reference's. If an
-/// output of the normal run is off, runs it once more with the values that its kernels hand on, to find where.
+/// Runs `model` on `device` node by node and in a normal run, and compares every value with the CPU reference's. If an output
+/// of the normal run is off, another run keeps the values that kernels pass on, to find where the error begins.
 ///
 /// # Errors
 /// As [`Session::run`]; [`Error::Device`](crate::Error::Device) if `device` is the reference itself.
@@ -243,11 +246,11 @@ pub fn verify(
     })
 }
 
-/// A run whose values were kept, beside the reference's run of the same graph.
+/// A run whose values were kept, and the reference's run of the same graph.
 struct Followed {
     graph: Arc<Graph>,
     expected: Values,
-    /// By [`ValueId`]; `None` where the device keeps none.
+    /// By [`ValueId`]; `None` where the device keeps no value.
     actual: Vec<Option<Tensor>>,
 }
 
@@ -272,12 +275,13 @@ impl Followed {
     }
 }
 
-/// Every value that a node makes, with the node.
+/// Every value that a node computes, with the node.
 fn made_values(graph: &Graph) -> impl Iterator<Item = (&Node, ValueId)> {
     graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten().map(move |&id| (node, id)))
 }
 
-/// What a run node by node (`alone`) and a normal run's outputs amount to; `fused` is the normal run with its values kept.
+/// Draws conclusions from a run node by node (`alone`) and the outputs of a normal run. `fused` makes the normal run with its
+/// values kept.
 fn conclude(
     alone: &Followed,
     normal: &[Tensor],
@@ -315,13 +319,13 @@ fn conclude(
     Ok(Verification { tolerances, values, outputs, fused: kept, divergence })
 }
 
-/// NaN is within no tolerance.
+/// Whether the error is within the tolerance; NaN never is.
 fn within(error: f64, tolerance: f64) -> bool {
     error <= tolerance
 }
 
-/// The tolerance of values of this type. The reference rounds the narrow ones behind every node, the device where they leave
-/// it: two units in the last place may lie between.
+/// The tolerance for values of this type. The reference rounds narrow types after every node, the device only where values
+/// leave it, so that two units in the last place may lie between them.
 fn allowed(tolerance: f64, dtype: DType) -> f64 {
     tolerance.max(2.0 * unit(dtype))
 }
@@ -336,7 +340,7 @@ impl ValueError {
     }
 }
 
-/// Why output `i` of a normal run is off, where every node is right by itself.
+/// Why output `i` of a normal run is off although every node is right by itself.
 fn blame(
     alone: &Followed,
     followed: &[Made],
@@ -350,7 +354,8 @@ fn blame(
         let cause = if origin.steps { Cause::Flip } else { Cause::Accumulated };
         (cause, origin.value.clone())
     };
-    // Node by node there is most to see; fused, roundings come elsewhere, to errors as large.
+    // A run node by node shows the most. In a fused run, roundings happen at other places, and lead to errors of the same
+    // size.
     let alone_origin = origin(&alone.graph, followed, own, tolerances.output);
     if output.relative_error <= 2.0 * output.accumulated_error
         && let Some(origin) = alone_origin
@@ -369,7 +374,7 @@ fn blame(
     alone_origin.or_else(|| origin(&fused.graph, judged, other, tolerances.output)).map(explained)
 }
 
-/// If `output` is off: the first value beyond the tolerance on the way to it. All that its node was given is within.
+/// The first value beyond the tolerance on the way to `output`, if that is off. All values that its node reads are within it.
 fn origin<'a>(graph: &Graph, made: &'a [Made], output: ValueId, tolerance: f64) -> Option<&'a Made> {
     let off = |made: &&Made| !within(made.value.accumulated_error, allowed(tolerance, made.value.dtype));
     made.iter().find(|made| made.id == output).filter(off)?;
@@ -382,20 +387,20 @@ fn origin<'a>(graph: &Graph, made: &'a [Made], output: ValueId, tolerance: f64) 
     made.iter().find(|made| needed.contains(&made.id) && off(made))
 }
 
-/// A value that the device made.
+/// A value that the device computed.
 struct Made {
     id: ValueId,
     value: ValueError,
-    /// Whether its node, or one that a kernel computes with it, rounds, compares or chooses.
+    /// Whether its node, or a node of the same kernel, rounds, compares or chooses.
     steps: bool,
 }
 
-/// A value as the reference computes it from what the device handed on; and what it can be where roundings before it go up
-/// or down.
+/// A value that the reference computes from what the device passed on, and the two values that it can be where roundings
+/// before it go up, or go down.
 type Worlds = [Option<Arc<Array>>; 3];
 
-/// Compares each value of the device with what the reference makes of the values that its kernel was given, and with the
-/// reference's own run.
+/// Compares each value of the device with what the reference computes from the inputs of its kernel, and with the reference's
+/// own run.
 fn judge(run: &Followed, tolerances: Tolerances) -> Vec<Made> {
     let Followed { graph, expected, actual } = run;
     let given = |id: usize| expected.shared(ValueId(id as u32));
@@ -413,7 +418,7 @@ fn judge(run: &Followed, tolerances: Tolerances) -> Vec<Made> {
             let Some(id) = *id else { continue };
             let Some(expected) = expected.get(id) else { continue };
             let steps = stepped || is_step(node, i, &worlds, expected.dtype);
-            // Inputs on which the reference refuses a node are wrong themselves.
+            // If the reference refuses a node for its inputs, the inputs are wrong themselves.
             let own: Vec<Arc<Array>> = results.iter().filter_map(|result| result.get(i).cloned()).collect();
             let Some(tensor) = &actual[id.index()] else {
                 for ((world, own), sign) in worlds[id.index()].iter_mut().zip(own).zip([0.0, 1.0, -1.0]) {
@@ -425,7 +430,7 @@ fn judge(run: &Followed, tolerances: Tolerances) -> Vec<Made> {
             let own: Vec<&Array> = own.iter().map(|own| own.as_ref()).collect();
             let own = if own.is_empty() { vec![expected] } else { own };
             let accumulated = compare(&[expected], tensor, tolerances.output, 0.0);
-            // The other side of a tie is one place; what is made of a small error, any in proportion.
+            // A step takes exactly the other side of a tie; the effect of a small error may be in proportion to it.
             let beyond = if steps { 0.0 } else { BEYOND };
             let value = ValueError {
                 inherited_error: inherited,
@@ -448,18 +453,18 @@ fn judge(run: &Followed, tolerances: Tolerances) -> Vec<Made> {
     all
 }
 
-/// What is known of a value on the way through a graph.
+/// What is known of a value on the way through the graph.
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// Computed inside of a kernel: the device hands on nothing of it.
+    /// Whether the value stays inside of a kernel, so that the device passes nothing of it on.
     inner: bool,
-    /// A node of that kernel rounds, compares or chooses.
+    /// Whether a node of that kernel rounds, compares or chooses.
     steps: bool,
-    /// Accumulated, of the values that the device handed on.
+    /// The accumulated error of the values that the device passed on.
     error: f64,
 }
 
-/// A node's results on the inputs of each world; nothing where the reference refuses them.
+/// The results of a node on the inputs of each world; none where the reference refuses these inputs.
 fn results(node: &Node, worlds: &[Worlds], exact: bool) -> [Vec<Arc<Array>>; 3] {
     let held = |world: usize| -> Vec<Option<Arc<Array>>> {
         node.inputs.iter().map(|id| id.and_then(|id| worlds[id.index()][world].clone())).collect()
@@ -482,19 +487,20 @@ fn results(node: &Node, worlds: &[Worlds], exact: bool) -> [Vec<Arc<Array>>; 3] 
     [first, up, down]
 }
 
-/// What a kernel may be off by at a rounding, as a part of an element: a product and a division of float32 (of 2.5 units in
-/// the last place, as WGSL has it).
+/// The error that a kernel may have where it rounds, as a share of an element: a product and a division of float32 (of 2.5
+/// units in the last place, as WGSL allows).
 const ROUNDING: f64 = 1.0 / (1 << 20) as f64;
 
-/// The same where a kernel computes what it rounds, as a part of the greatest magnitude: sums of some thousand products.
+/// The same error where a kernel computes what it rounds, as a share of the greatest magnitude: sums of some thousand
+/// products.
 const SUM: f64 = 1.0 / (1 << 16) as f64;
 
-/// How many times as far as in the disturbed worlds a value may be: they are two of all that roundings can come to, and each
-/// is disturbed by less than drivers' approximations of functions (some 1e-5) can be off by. Eight times `SUM` is an eighth of
-/// the usual tolerance.
+/// How far outside of the disturbed worlds a value may be, as a multiple of their distance. They are two of all the results
+/// that roundings can have, and each is disturbed by less than the error of drivers' approximations of functions (some 1e-5).
+/// Eight times `SUM` is an eighth of the usual tolerance.
 const BEYOND: f64 = 8.0;
 
-/// A value inside of a kernel, each element moved by what its computation may be off by, at random up or down.
+/// A value inside of a kernel, with each element moved up or down, at random, by the error that its computation may have.
 fn disturbed(array: &Arc<Array>, id: ValueId, sign: f64) -> Arc<Array> {
     let Numbers::Float(values) = &array.data else { return array.clone() };
     let (mut state, by) = (u64::from(id.0), sign * SUM.max(unit(array.dtype)));
@@ -508,7 +514,7 @@ fn operator(node: &Node) -> &str {
     node.op_type.rsplit('.').next().unwrap_or_default()
 }
 
-/// Moves a rounding node's inputs by as much as a kernel may compute them otherwise; whether there is something to move.
+/// Moves the inputs of a node that rounds by the error that a kernel may have in computing them. Returns whether any moved.
 fn shift(node: &Node, inputs: &mut [Option<Arc<Array>>], exact: bool, sign: f64) -> bool {
     let scale = |by: f64| move |x: f64| x * (1.0 + sign * by);
     let moved = match operator(node) {
@@ -523,7 +529,7 @@ fn shift(node: &Node, inputs: &mut [Option<Arc<Array>>], exact: bool, sign: f64)
     let moved = match operator(node) {
         _ if moved > 0 => array.map(scale(rounding), |x| x),
         "QuantizeLinear" if exact => array.map(scale(rounding), |x| x),
-        // Its scale follows the greatest magnitude, which stays.
+        // Its scale follows from the greatest magnitude, which is not moved.
         "DynamicQuantizeLinear" if exact => {
             array.map(|x| if x.abs() == largest { x } else { scale(rounding)(x) }, |x| x)
         }
@@ -534,7 +540,7 @@ fn shift(node: &Node, inputs: &mut [Option<Arc<Array>>], exact: bool, sign: f64)
     true
 }
 
-/// A unit in the last place of 1, of the types that kernels compute in float32.
+/// The unit in the last place of 1, for types that kernels compute in float32.
 fn unit(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 1.0 / (1 << 10) as f64,
@@ -543,7 +549,7 @@ fn unit(dtype: DType) -> f64 {
     }
 }
 
-/// Whether the operator's results, though fractions or of one type with its operands, jump.
+/// Whether the operator's results jump although they are fractions, or have the type of its operands.
 fn has_steps(node: &Node) -> bool {
     let steps = [
         "Round",
@@ -568,7 +574,8 @@ fn has_steps(node: &Node) -> bool {
     steps.contains(&name) || name.starts_with("QLinear")
 }
 
-/// Whether output `i` jumps where an input moves by little: whole numbers, truth values and indices made of fractions do.
+/// Whether output `i` jumps where an input moves by little: whole numbers, truth values and indices that are computed from
+/// fractions do.
 fn is_step(node: &Node, i: usize, worlds: &[Worlds], dtype: DType) -> bool {
     let float = |id: &ValueId| worlds[id.index()][0].as_ref().is_some_and(|array| array.dtype.is_float());
     let from_floats = node.inputs.first().copied().flatten().is_some_and(|id| float(&id));
@@ -579,14 +586,14 @@ fn is_step(node: &Node, i: usize, worlds: &[Worlds], dtype: DType) -> bool {
     }
 }
 
-/// How far a tensor is from what is expected.
+/// How far a tensor is from the expected one.
 #[derive(Default)]
 struct Off {
     absolute: f64,
     relative: f64,
-    /// Elements beyond the tolerance.
+    /// Elements that exceed the tolerance.
     beyond: usize,
-    /// Elements beyond the tolerance of the first of several expectations, but between them.
+    /// Elements that exceed the tolerance around the first of several expected values, but lie between these.
     flips: usize,
 }
 
@@ -608,8 +615,8 @@ impl Off {
     }
 }
 
-/// Compares with the first of `expected`. An element that is beyond the tolerance may lie between them, or outside by `beyond`
-/// times what lies between.
+/// Compares with the first of `expected`. An element beyond the tolerance may lie between the expected values, or outside of
+/// them by at most `beyond` times their distance.
 fn compare(expected: &[&Array], actual: &Tensor, tolerance: f64, beyond: f64) -> Off {
     let first = expected[0];
     let (infinite, tolerance) = (f64::INFINITY, allowed(tolerance, first.dtype));
@@ -647,7 +654,7 @@ fn largest(array: &Array) -> f64 {
     }
 }
 
-/// How far apart two elements are; infinite where one is no number or no finite one, and the other is.
+/// The difference between two elements; infinite if exactly one of them is NaN or infinite.
 fn difference(expected: &Numbers, actual: &Numbers, i: usize) -> f64 {
     match (expected, actual) {
         (Numbers::Float(e), Numbers::Float(a)) if e[i] == a[i] || (e[i].is_nan() && a[i].is_nan()) => 0.0,
@@ -666,7 +673,8 @@ fn number(numbers: &Numbers, i: usize) -> f64 {
     }
 }
 
-/// How far `actual` is outside of the range of all others, which is widened by `beyond` times itself on both sides.
+/// How far `actual` lies outside of the range of all `others`, after the range is widened on both sides by `beyond` times its
+/// width.
 fn outside(others: impl Iterator<Item = f64>, actual: f64, beyond: f64) -> f64 {
     let (low, high) =
         others.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
@@ -702,8 +710,8 @@ mod tests {
 
     const TOLERANCES: Tolerances = Tolerances { node: 1e-3, output: 1e-3 };
 
-    /// A device that computes as the reference does, node by node, but for what `bend` makes of a value; it hands on the
-    /// values that `keeps` says.
+    /// A device that computes as the reference does, node by node, except that `bend` changes its values. It passes on the
+    /// values for which `keeps` is true.
     fn followed(
         graph: &Arc<Graph>,
         inputs: &[Tensor],
@@ -734,7 +742,7 @@ mod tests {
         Followed { graph: graph.clone(), expected, actual }
     }
 
-    /// The outputs of a run, as the reference's or as the device's.
+    /// The outputs of a run, of the reference or of the device.
     fn outputs(run: &Followed) -> Vec<Tensor> {
         run.graph.outputs.iter().map(|id| run.actual[id.index()].clone().unwrap()).collect()
     }
@@ -743,7 +751,7 @@ mod tests {
         panic!("the normal run need not be followed")
     }
 
-    /// A chain Relu, Sub, Tanh, Mul. Of the node numbered `wrong`, one element is off by 0.25.
+    /// The verification of a chain Relu, Sub, Tanh, Mul, where one element of node `wrong` is off by 0.25.
     fn judged(wrong: usize) -> Verification {
         let graph = RandomGraph::new(&[0, 5, 1, 4]);
         let (graph, inputs) = (Arc::new(graph.graph.clone()), graph.inputs());
@@ -775,7 +783,7 @@ mod tests {
         Arc::new(sketch.graph)
     }
 
-    /// What is found where the device bends values both node by node and in a normal run.
+    /// The verification of a device that bends values both node by node and in a normal run.
     fn found(graph: &Arc<Graph>, x: &Tensor, bend: impl Fn(usize, &mut [f64])) -> Verification {
         let run = |keeps| followed(graph, std::slice::from_ref(x), move |_| keeps, &bend);
         let alone = run(true);
@@ -790,7 +798,7 @@ mod tests {
             value = sketch.node("Neg", &[], &[value]);
         }
         let graph = finished(sketch, value);
-        // 4, 8 and 12 parts of 10,000: every node is within the tolerance of 10.
+        // 4, 8 and 12 parts of 10,000: every node is within the tolerance, which is 10 parts.
         let found =
             found(&graph, &vector(&[1.0, -2.0]), |_, values| values.iter_mut().for_each(|v| *v *= 1.0004));
         let divergence = found.divergence.as_ref().unwrap();
@@ -821,7 +829,7 @@ mod tests {
         let found = found(&graph, &vector(&[0.5, 1.0]), bend);
         let divergence = found.divergence.as_ref().unwrap();
         assert_eq!((divergence.cause, divergence.value.op.as_str()), (Cause::Accumulated, "Sub"));
-        // tanh(0.5) is 0.4621172 and tanh(1) is 0.7615942: 2e-6 are a fiftieth of what is left.
+        // tanh(0.5) is 0.4621172 and tanh(1) is 0.7615942: after the subtraction, 2e-6 is a fiftieth of the result.
         assert!(divergence.value.inherited_error < 1e-5 && divergence.value.accumulated_error > 1e-2);
     }
 
@@ -837,13 +845,13 @@ mod tests {
         finished(sketch, y)
     }
 
-    /// The first is halfway between two steps, the second a tenth of a step from there.
+    /// The first is halfway between two steps, the second a tenth of a step away from there.
     const NEAR_A_TIE: [f32; 3] = [0.25, 0.3, -2.0];
 
     #[test]
     fn a_flip_at_a_tie_is_no_fault() {
         let (graph, x) = (quantised(), vector(&NEAR_A_TIE));
-        // A rounding of float32 before the tie: node by node, the quantisation is right for what it is given.
+        // A rounding of float32 before the tie: node by node, the quantisation is right for the input that it gets.
         let before = found(&graph, &x, |n, values| values[0] += if n == 1 { 6e-8 } else { 0.0 });
         // Or the division is off by as much.
         let within = found(&graph, &x, |n, values| values[0] += if n == 2 { 1.0 } else { 0.0 });
@@ -871,7 +879,7 @@ mod tests {
         assert_eq!((divergence.cause, divergence.value.op.as_str()), (Cause::Wrong, "QuantizeLinear"));
     }
 
-    /// What is found where the device is right node by node, and a normal run bends values.
+    /// The verification of a device that is right node by node, and bends values in a normal run.
     fn found_fused(
         x: &Tensor,
         keeps: impl Fn(usize) -> bool,
@@ -891,7 +899,7 @@ mod tests {
         let divergence = found.divergence.unwrap();
         assert_eq!((divergence.cause, divergence.value.op.as_str()), (Cause::Fused, "DequantizeLinear"));
         assert_eq!(found.fused.len(), 2);
-        // The kernel before it is the one that is wrong.
+        // The kernel before it is the wrong one.
         let found = found_fused(&x, |n| n == 0, |n, values| values[1] += if n == 0 { 0.5 } else { 0.0 });
         let divergence = found.divergence.unwrap();
         assert_eq!((divergence.cause, divergence.value.op.as_str()), (Cause::Fused, "Neg"));
@@ -903,7 +911,7 @@ mod tests {
         let found = found_fused(&x, |n| n == 0, |n, values| values[0] += if n == 1 { 1e-6 } else { 0.0 });
         let divergence = found.divergence.unwrap();
         assert_eq!((divergence.cause, divergence.value.flips), (Cause::Flip, 1));
-        // Of what is a tenth of a step from a tie, no rounding of float32 makes another step.
+        // A value a tenth of a step away from a tie reaches no other step by a rounding of float32.
         let found = found_fused(&x, |n| n == 0, |n, values| values[1] -= if n == 1 { 0.1 } else { 0.0 });
         assert_eq!(found.divergence.unwrap().cause, Cause::Fused);
     }

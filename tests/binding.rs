@@ -18,7 +18,7 @@ fn session(device: &Device, model: &Model) -> Session {
     Session::new(device, model, SessionOptions::default()).unwrap()
 }
 
-/// A program with a device of its own, requested with no more than wgpu's default limits and no features.
+/// A program with its own device, requested with wgpu's default limits and without features.
 struct Host {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -71,7 +71,7 @@ impl Host {
     }
 }
 
-/// `y = relu(x + 1) * 2`, in the arena's terms: values that could well lie in the input's memory.
+/// `y = relu(x + 1) * 2`: values that a planner could place in the input's memory.
 fn steps() -> Model {
     let nodes = vec![
         node("Add", &["x", "one"], &["a"]),
@@ -100,7 +100,7 @@ fn a_session_runs_on_the_hosts_device() {
     }
 }
 
-/// A host that asks for what Sardonyx would ask for has the same device, and the tests' least is less.
+/// A host that asks for what Sardonyx would ask for gets the same device; the tests' hosts ask for less.
 #[test]
 fn a_host_can_ask_for_what_kernels_use() {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -159,7 +159,7 @@ fn floats_of_16_bits_lie_in_buffers_two_to_a_word() {
         assert_eq!(device_bytes(DType::F16, &[3]), y.size());
         let mut binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
         host.run(|encoder| binding.record(encoder).unwrap());
-        // 2, -4 and 1; what is beyond the last element stays.
+        // 2, -4 and 1; the bytes after the last element stay as they were.
         assert_eq!(host.read::<u32>(&y, 4), [0xc400_4000, 0x7777_3c00, 0x7777_7777, 0x7777_7777]);
     }
 }
@@ -240,8 +240,8 @@ fn state_stays_on_the_device() {
     }
 }
 
-/// A cache that grows by one row a step, as of keys in a decoder: each length is a plan of its own, all of one set of
-/// pipelines.
+/// A cache that grows by one row in each step, like the keys of a decoder. Each length has its own plan, and all share one set
+/// of pipelines.
 #[test]
 fn a_cache_grows_on_the_device() {
     let nodes = vec![
@@ -274,7 +274,7 @@ fn a_cache_grows_on_the_device() {
         let expected: Vec<f32> =
             (0..6).map(|i| (0..STEPS).map(|t| (10 * t + i) as f32).sum::<f32>()).collect();
         assert_eq!(host.read::<f32>(&sum, 6), expected);
-        // A length of 0 and of 1 may need other kernels than the rest.
+        // Lengths of 0 and 1 may need other kernels than the rest.
         assert_eq!(pipelines[2], pipelines[STEPS - 1], "{pipelines:?}");
     }
 }
@@ -340,7 +340,7 @@ fn bindings_that_cannot_be() {
     assert!(matches!(error, Error::Device { .. }), "{error}");
 }
 
-/// Another device of the same adapter, and of the same instance: wgpu would say it in its own words.
+/// Another device, of the same adapter and the same instance. Without a check, wgpu would report it in its own words.
 #[test]
 fn buffers_of_another_device_are_refused() {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -417,7 +417,7 @@ fn a_binding_tells_of_indices_outside_of_their_axis() {
         host.run(|encoder| binding.record(encoder).unwrap());
         let error = binding.check().unwrap_err().to_string();
         assert!(error.contains("index 3 in 'i' is outside of axis 0 of 3 elements"), "{error}");
-        // What was told is not told again.
+        // A report is not repeated.
         binding.check().unwrap();
         host.queue.write_buffer(&indices, 0, &0u32.to_le_bytes());
         host.run(|encoder| binding.record(encoder).unwrap());

@@ -1,8 +1,8 @@
 //! Every case of every operator, and random graphs: on the reference, and on every adapter with each class of kernels that it
 //! can run.
 //!
-//! `cargo test --test cases Softmax` runs the cases of one operator; `-- --list` names all. A name is operator, case, what is
-//! special about the check, and behind `@` where it runs: `ops/Conv/3x3_pads/any-size@llvmpipe/gpu-kernels`.
+//! `cargo test --test cases Softmax` runs the cases of one operator; `-- --list` names all. A name has the operator, the case,
+//! what is special about the check, and after `@` where it runs: `ops/Conv/3x3_pads/any-size@llvmpipe/gpu-kernels`.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use sardonyx::internals::{Check, CheckPlace, Kernels, checks, devices, with_kern
 use sardonyx::{AdapterSummary, Device};
 use sardonyx_testing::trials::{self, ExpectedFailure, Runner, Trial};
 
-/// None today: tolerances are what drivers' documents and measurements say.
+/// None at present: the tolerances follow from drivers' documents and measurements.
 const EXPECTED: &[ExpectedFailure] = &[];
 
 const REFERENCE: &str = "reference";
@@ -21,13 +21,13 @@ fn main() -> ExitCode {
     trials::main(list, start, EXPECTED)
 }
 
-/// The classes of kernels that a device can run: its own first. Software devices run those for GPUs too, as continuous
+/// The classes of kernels that a device can run, its own first. Software devices run those for GPUs too, as continuous
 /// integration has no GPU.
 fn classes(adapter: &AdapterSummary) -> &'static [&'static str] {
     if adapter.software { &["cpu-kernels", "gpu-kernels"] } else { &["gpu-kernels"] }
 }
 
-/// The adapter's name without versions, and with a number where another has the same.
+/// The adapters' names without versions, with a number where two have the same name.
 fn short_names(adapters: &[AdapterSummary]) -> Vec<String> {
     let first_word = |adapter: &AdapterSummary| adapter.name.split_whitespace().next().unwrap().to_string();
     let words: Vec<String> = adapters.iter().map(first_word).collect();

@@ -27,7 +27,7 @@ fn ones(shape: &[usize]) -> Tensor {
     Tensor::from_slice(shape, &vec![1.0f32; shape.iter().product()]).unwrap()
 }
 
-/// The reference and every adapter: they say the same.
+/// The reference and every adapter: all must report the same.
 fn all_devices() -> Vec<Device> {
     let mut devices = devices::each();
     devices.push(Device::reference());
@@ -176,7 +176,7 @@ fn inputs_that_do_not_fit_can_be_told_apart() {
     );
 }
 
-/// An error's text is complete, or leaves its cause to `source()`: tools that print a whole chain print nothing twice.
+/// An error's text is complete, or leaves its cause to `source()`: tools that print the whole chain must print nothing twice.
 #[test]
 fn no_cause_is_printed_twice() {
     let model = of(layer());
@@ -408,7 +408,7 @@ fn an_adapter_that_is_not_there() {
     }
 }
 
-/// A process of its own, whose Vulkan loader finds no driver.
+/// Runs in a process of its own, whose Vulkan loader finds no driver.
 #[cfg(target_os = "linux")]
 #[test]
 fn no_adapter_at_all() {
@@ -431,7 +431,7 @@ fn no_adapter_at_all() {
         "no GPU adapter was found: install a Vulkan driver (software: Debian/Ubuntu package mesa-vulkan-drivers), or \
          use the CPU reference (`Device::reference()`, `--device cpu`)"
     );
-    // Unless it must be a GPU, the reference runs the model.
+    // Unless the options require a GPU, the reference runs the model.
     let device = Device::new(DeviceOptions::default()).unwrap();
     assert!(device.is_reference());
     let outputs = session(&device, &of(layer())).run(&[("x", &ones(&[1, 3]))]).unwrap();
@@ -471,7 +471,7 @@ fn a_device_below_the_floor() {
     }
 }
 
-/// Devices of Sardonyx's own, and the host's, of which nothing but their calls tells that they are lost.
+/// Devices of Sardonyx's own, and a host's device, which shows only by its calls that it is lost.
 #[test]
 fn a_lost_device_and_a_session_rebuilt() {
     let model = of(layer());
@@ -493,7 +493,7 @@ fn a_lost_device_and_a_session_rebuilt() {
                 assert!(text.starts_with("device lost: destroyed"), "{text}");
             }
         };
-        // A plan that is there, one that is yet to be made, and a session that is.
+        // A plan that exists, a plan that does not, and the session itself.
         lost(run(&session).unwrap_err());
         lost(run(&session).unwrap_err());
         lost(session.run(&[("x", &ones(&[4, 3]))]).unwrap_err());

@@ -1,4 +1,4 @@
-//! What a program is told through `tracing`.
+//! The events that a program gets through `tracing`.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps the events of Sardonyx's.
+/// Collects the events of Sardonyx.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Vec<(Level, Fields)>>>);
 
@@ -58,7 +58,7 @@ fn what_takes_time_or_fails_is_told() {
     let model = Model::from_bytes(bytes(&model(21, main))).unwrap();
     let x = Tensor::from_slice(&[8], &[1.0f32; 8]).unwrap();
     let listener = Listener::default();
-    // Kernels are compiled by threads, which have no subscriber but the global one.
+    // Threads compile kernels, and threads have no subscriber but the global one.
     tracing::subscriber::set_global_default(listener.clone()).unwrap();
     for device in devices::each() {
         listener.0.lock().unwrap().clear();
@@ -77,7 +77,7 @@ fn what_takes_time_or_fails_is_told() {
         assert_eq!(count as u64, device.counters().pipelines);
         assert_eq!(told("pipeline compiled").len(), count);
         assert!(told("weights uploaded")[0].1.get("bytes").parse::<u64>().unwrap() >= 32);
-        // A run that finds its plan tells nothing.
+        // A run that finds its plan reports nothing.
         listener.0.lock().unwrap().clear();
         session.run(&[("x", &x)]).unwrap();
         assert!(listener.0.lock().unwrap().is_empty());

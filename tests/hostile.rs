@@ -8,7 +8,7 @@ use sardonyx_testing::onnx::build::{
 };
 use sardonyx_testing::onnx::proto::TensorProto;
 
-/// One of many operators' kind: a window, a product, a reduction, shape arithmetic, moved data, a subgraph.
+/// One operator of each of many kinds: a window, a product, a reduction, shape arithmetic, moved data, a subgraph.
 fn file() -> Vec<u8> {
     let nodes = vec![
         node("Conv", &["x", "w"], &["c"]).with(ints("pads", &[1, 1, 1, 1])).with(ints("strides", &[2, 1])),
@@ -49,7 +49,7 @@ fn the_file_itself_runs() {
     run(&file()).unwrap();
 }
 
-/// `PROPTEST_CASES=100000` changes more files.
+/// `PROPTEST_CASES=100000` changes 100,000 files.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 1500 };

@@ -1,5 +1,5 @@
-//! What a model lists as its inputs and outputs, and what none of its outputs needs. Each test runs on the reference and on
-//! every adapter present; expected values are arithmetic.
+//! What a model lists as its inputs and outputs, and nodes that none of its outputs needs. Each test runs on the reference and
+//! on every adapter present; expected values come from arithmetic.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use sardonyx::{DType, Device, Model, Session, SessionOptions, Tensor, verify};
@@ -28,7 +28,7 @@ fn vector(values: &[f32]) -> Tensor {
     Tensor::from_slice(&[values.len()], values).unwrap()
 }
 
-/// The `count` greatest of `x * gain`; both have defaults, 2 and 1.
+/// The `count` greatest elements of `x * gain`; both operands have defaults, 2 and 1.
 fn scaled() -> ModelProto {
     let nodes = vec![node("Mul", &["x", "gain"], &["m"]), node("TopK", &["m", "count"], &["y", ""])];
     let mut main = graph(&[], nodes, &["y"]);
@@ -55,7 +55,7 @@ fn an_input_with_a_default_may_be_given() {
         let run = |inputs: &[(&str, &Tensor)]| {
             session.run(inputs).map(|outputs| outputs[0].to_vec::<f32>().unwrap())
         };
-        // Twice, so that each graph is met again.
+        // Twice, so that each graph is found again.
         for _ in 0..2 {
             assert_eq!(run(&[("x", &x)]).unwrap(), [6.0]);
             assert_eq!(run(&[("x", &x), ("gain", &gain)]).unwrap(), [4.0]);
@@ -91,7 +91,7 @@ fn a_default_of_a_large_tensor_stays_a_weight() {
         let session = session(&device, &model);
         let outputs = session.run(&[("x", &x)]).unwrap();
         assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [31.0, 42.0]);
-        // The declared size is open: the default's own is no limit.
+        // The declared size is open, and the default's own size is no limit.
         let outputs = session.run(&[("x", &x), ("w", &other)]).unwrap();
         assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [65.0]);
         if !device.is_reference() {
@@ -159,7 +159,7 @@ fn what_no_output_needs_stops_no_model() {
         node("Relu", &["x"], &["y"]),
         node("Frobnicate", &["x"], &["f"]),
         node("Gizmo", &["y", "f"], &["g", "h"]).of("com.acme"),
-        // Of its outputs one is needed, and a parser or a kernel knows nothing of the others.
+        // Only one of its outputs is needed; neither a parser nor a kernel sees the others.
         node("Dropout", &["y"], &["", "mask"]),
         node("MaxPool", &["image"], &["", "places"]).with(ints("kernel_shape", &[2])),
     ];
@@ -183,8 +183,8 @@ fn what_no_output_needs_stops_no_model() {
     }
 }
 
-/// By the specification more outputs than one mean training, which normalises by the batch's own statistics, whether anything
-/// uses them or not; ONNX Runtime 1.31 agrees.
+/// By the specification, more than one output means training, which normalises by the batch's own statistics, whether anything
+/// reads the outputs or not. ONNX Runtime 1.31 agrees.
 #[test]
 fn an_old_batch_normalisation_with_unused_statistics_trains() {
     let statistics = ["s", "b", "m", "v"];

@@ -1,5 +1,5 @@
-//! Real models against ONNX Runtime's outputs, on every adapter present and on the reference. `scripts/test.sh` makes the
-//! data; the feature `test-data` says that they are there.
+//! Real models are compared with ONNX Runtime's outputs, on every adapter present and on the reference. `scripts/test.sh`
+//! makes the data; the feature `test-data` says that they exist.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 #![cfg(feature = "test-data")]
 
@@ -63,7 +63,7 @@ fn the_reference_computes_what_onnx_runtime_does() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Other widths and batches, odd and even, and more and fewer tokens, than those of the first plan.
+/// Other widths and batches than those of the first plan, odd and even, with more and with fewer tokens.
 #[test]
 fn a_second_shape_of_a_model_makes_no_pipeline() {
     let image = |batch: usize, width: usize| vec![batch, 3, 48, width];
@@ -71,7 +71,7 @@ fn a_second_shape_of_a_model_makes_no_pipeline() {
         ("ppocr6_rec_tiny", [image(1, 320), image(1, 160), image(4, 200), image(2, 84)]),
         ("minilm_l6_int8", [vec![3, 8], vec![1, 64], vec![2, 13], vec![1, 1]]),
         ("minilm_l6_int8", [vec![1, 1], vec![2, 13], vec![3, 8], vec![1, 30]]),
-        // There are no positions beyond.
+        // The model has no positions beyond.
         ("minilm_l6_int8", [vec![1, 512], vec![1, 1], vec![3, 77], vec![2, 100]]),
     ];
     let paths = models_by_name();

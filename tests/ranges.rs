@@ -1,5 +1,5 @@
-//! Values outside of their range, which only a run knows: indices outside of their axis, 64-bit integers that do not fit 32
-//! bits. A device reports them as the reference does, or computes what the reference does: never something else.
+//! Values that only a run knows to be out of range: indices outside of their axis, 64-bit integers that do not fit 32 bits. A
+//! device reports them as the reference does, or computes what the reference computes: never something else.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor};
@@ -25,11 +25,11 @@ fn numbers(shape: &[usize]) -> Tensor {
     Tensor::from_slice(shape, &values).unwrap()
 }
 
-/// One node with an operand that picks places: inputs that are right, and what is wrong with the operand.
+/// A node with an operand that holds indices: valid inputs, and an invalid operand.
 struct Picking {
     node: NodeProto,
     inputs: Vec<(&'static str, Tensor)>,
-    /// The operand's name, a value of it that is outside, and what the error says of the place.
+    /// The operand's name, a value of it that is out of range, and what the error says of the index.
     wrong: (&'static str, Tensor, &'static str),
 }
 
@@ -175,7 +175,7 @@ fn picking() -> Vec<Picking> {
     all
 }
 
-/// A graph of one node whose inputs are what `inputs` gives.
+/// A graph of one node with these inputs.
 fn alone(node: &NodeProto, inputs: &[(&str, Tensor)]) -> GraphProto {
     let mut main = graph(&[], vec![node.clone()], &["y"]);
     main.input = inputs.iter().map(|(name, tensor)| declared(name, tensor)).collect();
@@ -223,7 +223,7 @@ fn an_index_outside_of_its_axis_is_an_error_of_its_node() {
                 let text = error.to_string();
                 assert!(text.contains(place) && text.contains(&format!("'{name}'")), "{op}: {text}");
             }
-            // Nothing of it is left.
+            // Nothing of the failed run remains.
             let after = session.run(&right).unwrap_or_else(|error| panic!("{op}: {error}"));
             assert_eq!(before[0].bytes(), after[0].bytes(), "{op}");
         }
@@ -254,7 +254,7 @@ fn a_constant_index_outside_of_its_axis_is_found_while_planning() {
     }
 }
 
-/// A constant of more elements than planning computes.
+/// A constant with more elements than planning computes.
 #[test]
 fn a_filled_tensor_of_wide_integers_is_refused() {
     let wide = TensorProto {
@@ -278,7 +278,7 @@ fn a_filled_tensor_of_wide_integers_is_refused() {
     }
 }
 
-/// A cubic through values at the edge of 32 bits goes beyond them.
+/// A cubic through values at the edge of 32 bits exceeds them.
 #[test]
 fn cubics_of_wide_integers_are_refused() {
     let scales = weights("scales", &[4], &[1.0, 1.0, 1.0, 2.0]);
@@ -315,7 +315,7 @@ impl Xorshift {
         all[self.below(all.len())]
     }
 
-    /// Small numbers, or those at the edges of 32 bits and of products that fit them.
+    /// Small numbers, or numbers at the edges of 32 bits and of products that fit 32 bits.
     fn long(&mut self) -> i64 {
         const EDGES: [i64; 14] = [
             0,
@@ -388,7 +388,7 @@ fn chain(draw: &mut Xorshift, dtype: DType) -> (GraphProto, Vec<String>) {
             "Neg" | "Abs" if unsigned => of("Identity", &[&a]),
             "Neg" | "Abs" => of(op, &[&a]),
             "CumSum" => of(op, &[&a, "zero"]),
-            // Kept axes: what comes of it broadcasts.
+            // The axes are kept, so that the result broadcasts.
             "ReduceSum" | "ReduceProd" | "ReduceSumSquare" => of(op, &[&a]),
             "MatMul" => of(op, &[&a, &values[draw.below(2)]]),
             "Where" => of(op, &["flags", &a, &b]),
@@ -417,7 +417,7 @@ fn seeds() -> u64 {
     std::env::var("SARDONYX_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(40)
 }
 
-/// Whether all values fit what the device computes in.
+/// Whether all values fit the 32 bits in which the device computes.
 fn fit(values: &Outputs, dtype: DType) -> bool {
     let fits = |tensor: &Tensor| match dtype {
         DType::I64 => tensor.to_vec::<i64>().unwrap().iter().all(|&v| i32::try_from(v).is_ok()),
@@ -459,7 +459,7 @@ fn integer_arithmetic_is_right_or_refused() {
         };
         let mut whole = main.clone();
         whole.output = named(&values[2..]);
-        // Division by zero and the like: what it gives is not defined.
+        // A division by zero, for example: its result is not defined.
         let Ok(all) = session(&Device::reference(), &whole).run(&inputs) else { continue };
         let last = values.len() - 3;
         main.output = named(&values[last + 2..]);
@@ -485,7 +485,7 @@ fn integer_arithmetic_is_right_or_refused() {
                         }
                     });
                     let float_fits = f.to_vec::<f32>().unwrap()[0].abs() < 2e9;
-                    // A partial sum may be outside where the whole is not.
+                    // A partial sum may be out of range where the whole sum is not.
                     let sums = main.node.iter().any(|node| {
                         ["CumSum", "MatMul"].contains(&&node.op_type[..])
                             || node.op_type.starts_with("Reduce")

@@ -1,5 +1,5 @@
-//! Sessions through the public interface: what a run creates, what is cached, how buffers of the caller are used. Each
-//! test runs on every adapter present.
+//! Sessions through the public interface: what a run creates, what is cached, how buffers of the caller are used. Each test
+//! runs on every adapter present.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::future::Future;
@@ -57,7 +57,7 @@ fn expected(model: &Model, inputs: &[(&str, &Tensor)]) -> Vec<Tensor> {
     outputs.into_iter().map(|(_, tensor)| tensor).collect()
 }
 
-/// Within what exp of software devices and sums of some dozens of products are off by.
+/// The error of exp on software devices, and of sums of some dozens of products.
 #[track_caller]
 fn assert_close(actual: &Tensor, expected: &Tensor) {
     assert_eq!((actual.dtype(), actual.shape()), (expected.dtype(), expected.shape()));
@@ -66,7 +66,7 @@ fn assert_close(actual: &Tensor, expected: &Tensor) {
     }
 }
 
-/// The objects that exist once in the counters' life: all but passes, submits and dispatches.
+/// The counters of objects, which only grow when something is created: not passes, submissions or dispatches.
 fn created(counters: Counters) -> [u64; 4] {
     [counters.buffers, counters.bind_groups, counters.pipelines, counters.bytes]
 }
@@ -133,12 +133,12 @@ fn sessions_of_one_device_share_weights() {
         let first = session(&device, &model);
         let outputs = run(&first);
         let before = uploaded();
-        // Of the same model, and of another that holds the same.
+        // Sessions of the same model, and of another model with equal contents.
         for model in [&model, &classifier()] {
             assert_eq!(run(&session(&device, model)), outputs);
             assert_eq!(uploaded(), before, "{}", device.name());
         }
-        // Nobody has them any more.
+        // Nobody holds the weights any more.
         drop(first);
         assert_eq!(run(&session(&device, &model)), outputs);
         assert!(uploaded() > before, "{}", device.name());
@@ -179,7 +179,7 @@ fn the_least_recently_used_plan_is_dropped() {
         };
         assert_eq!([hits(1), hits(2)], [false, false]);
         assert_eq!([hits(1), hits(2), hits(1)], [true, true, true]);
-        // 2 was used before 1.
+        // 2 was used before 1, so it was dropped.
         assert!(!hits(3));
         assert_eq!([hits(1), hits(3)], [true, true]);
         assert!(!hits(2));
@@ -211,7 +211,7 @@ fn threads_share_a_session() {
                 let (session, model) = (&session, &model);
                 scope.spawn(move || {
                     for run in 0..8 {
-                        // Two shapes, so that threads plan at once too.
+                        // Two shapes, so that threads also plan at the same time.
                         let x = numbers(&[1 + run % 2, 24], thread * 8 + run);
                         let outputs = session.run(&[("x", &x)]).unwrap();
                         assert_close(&outputs[0], &expected(model, &[("x", &x)])[0]);
@@ -219,8 +219,8 @@ fn threads_share_a_session() {
                 });
             }
         });
-        // No more runs were in flight than there are threads, and each run's memory is kept for the next. The larger shape
-        // may have come last to a frame, and taken the place of what the smaller one had there.
+        // No more runs were in flight than there are threads, and the memory of each is kept for the next run. The larger
+        // shape may have come last to a frame, and replaced the wiring that the smaller one had there.
         session.run(&[("x", &numbers(&[1, 24], 0))]).unwrap();
         let before = created(device.counters());
         session.run(&[("x", &numbers(&[1, 24], 0))]).unwrap();
@@ -272,7 +272,7 @@ fn outputs_have_names_and_an_order() {
     assert_eq!(rest, [("n".to_string(), vec![-1.0, 2.0])]);
 }
 
-/// Results lie at addresses of whole elements, whatever device they come from.
+/// The results of every device lie at addresses that are aligned for their elements.
 #[test]
 fn outputs_can_be_read_in_place() {
     let mut devices = devices::each();
@@ -338,7 +338,7 @@ fn a_plan_says_what_a_run_does() {
         assert_eq!(plan.planned_nodes, 0);
         assert_eq!(plan.dispatches, plan.kernels.values().sum::<usize>());
         assert!(plan.max_live_bytes <= plan.arena_bytes && plan.arena_bytes <= plan.without_reuse_bytes);
-        // At least the values of the three constants.
+        // At least the elements of the three constants.
         assert!(plan.weight_bytes >= 4 * (24 * 17 + 17 + 17 * 5), "{plan:?}");
         // Planning alone runs nothing.
         assert_eq!(device.counters().submits, 0);
@@ -368,7 +368,7 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
 
-/// How many threads of this process have this name, of which Linux keeps 15 bytes.
+/// The number of threads of this process with this name, of which Linux keeps 15 bytes.
 #[cfg(target_os = "linux")]
 fn threads_called(name: &str) -> usize {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
@@ -412,7 +412,8 @@ fn a_value_that_decides_shapes_is_prepared_by_value() {
     }
 }
 
-/// The first poll of an asynchronous run hands planning and compiling to a thread; what is dropped then is not submitted.
+/// The first poll of an asynchronous run hands planning and compiling to a thread. A run that is dropped then is not
+/// submitted.
 #[test]
 fn a_dropped_run_submits_nothing() {
     let model = classifier();
@@ -434,7 +435,7 @@ fn a_dropped_run_submits_nothing() {
         }
         let counters = device.counters();
         assert_eq!((counters.submits, counters.passes), (0, 0));
-        // The plan was thrown away, at the latest, between two kernels.
+        // Planning was abandoned, at the latest between two kernels.
         assert_eq!(counters.bind_groups, 0, "{}", device.name());
         pollster::block_on(session.prepare_async(&[("x", [3, 24])])).unwrap();
         let before = created(device.counters());
@@ -496,12 +497,12 @@ fn what_nobody_wants_is_not_computed() {
         let (y, of_y) = dispatches(&|| session.run_for(&["y"], &[("x", &x)]).unwrap());
         assert_eq!((floats(&y["y"]), y.len()), (vec![0.0, 2.0], 1));
         assert_eq!(all["y"], y["y"]);
-        // An input that is not needed may be given all the same, and one that is needed must be.
+        // An input that is not needed may be given nevertheless; an input that is needed must be given.
         assert_eq!(session.run_for(&["y"], &both).unwrap(), y);
         assert!(
             session.run_for(&["z"], &[("x", &x)]).unwrap_err().to_string().contains("'bias': is missing")
         );
-        // Values inside the model, in the order that was asked for; an input is one too.
+        // Values inside the model, in the order of the request; an input is one too.
         let inner = session.run_for(&["b", "a", "x"], &[("x", &x)]).unwrap();
         assert_eq!(inner.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "a", "x"]);
         assert_eq!(floats(&inner["b"]), [5.0, 6.0]);
@@ -541,7 +542,7 @@ fn tensors_stay_on_the_device() {
         let zeros = DeviceTensor::zeros(device, DType::I64, &[2, 3]).unwrap().read().unwrap();
         assert_eq!(zeros, Tensor::zeros(DType::I64, &[2, 3]).unwrap());
     }
-    // Each on the device of its session, and on no other.
+    // A tensor serves the device of its session, and no other.
     let x = DeviceTensor::new(&Device::reference(), &numbers(&[3, 24], 1)).unwrap();
     for device in devices.iter().filter(|device| !device.is_reference()) {
         let error = session(device, &model).run(&[("x", &x)]).unwrap_err();
@@ -557,7 +558,7 @@ fn tensors_stay_on_the_device() {
     }
 }
 
-/// An index outside of its axis is told even where nobody waits for outputs.
+/// An index outside of its axis is reported even where nobody waits for outputs.
 #[test]
 fn runs_to_the_device_report_what_kernels_report() {
     let mut main = graph(&[], vec![node("Gather", &["x", "i"], &["y"])], &["y"]);
@@ -588,7 +589,7 @@ fn chosen_outputs_share_the_weights() {
     }
 }
 
-/// A chain of products: the arena of `n` rows is many times the inputs and outputs.
+/// A chain of products: the arena of `n` rows is many times as large as the inputs and outputs.
 fn wide() -> Model {
     let nodes = vec![
         node("MatMul", &["x", "w"], &["a"]),
@@ -621,7 +622,7 @@ fn plans_of_a_session_share_their_memory() {
         let twelve = session.memory();
         assert!(twelve.total() as f64 <= 1.15 * one.total() as f64, "{one:?}, and {twelve:?}");
         assert!(twelve.peak as f64 <= 1.15 * one.total() as f64, "{one:?}, and {twelve:?}");
-        // Every plan is still there, and wired to the one arena.
+        // Every plan still exists, and is wired to the one arena.
         let before = device.counters();
         for n in 1..=12 {
             session.run(&[("x", &numbers(&[n * 64, 4], n))]).unwrap();
@@ -655,7 +656,7 @@ fn memory_has_a_bound() {
         let one = device.memory_bytes();
         let limit = one + one / 2;
         device.set_memory_limit(limit);
-        // Two sessions take turns, as each can give up the memory of its runs.
+        // Two sessions take turns, because each can free the memory of its runs.
         for _ in 0..3 {
             run(&b, 256).unwrap();
             assert!(device.memory_bytes() <= limit);
@@ -677,7 +678,7 @@ fn memory_has_a_bound() {
     }
 }
 
-/// A cache that grows by one row a step, as of keys in a decoder, without a line of wgpu.
+/// A cache that grows by one row in each step, like the keys of a decoder, without a line of wgpu.
 #[test]
 fn a_binding_takes_other_sizes_from_run_to_run() {
     let nodes = vec![
@@ -704,7 +705,7 @@ fn a_binding_takes_other_sizes_from_run_to_run() {
             binding.set("past", &present).unwrap();
             buffers.push(device.counters().buffers);
         }
-        // Buffers have room to grow: what most steps make is the parameters of a plan, and fault words and staging.
+        // Buffers have room to grow: most steps only make the parameters of a plan, fault words and a staging buffer.
         let made = buffers[STEPS - 1] - buffers[STEPS / 2];
         assert!(made <= 4 * (STEPS / 2) as u64, "{made} buffers in {} steps", STEPS / 2);
         let error = binding.set("quay", &key(0)).unwrap_err().to_string();
@@ -728,7 +729,7 @@ fn a_binding_of_one_size_creates_nothing() {
         }
         let x = numbers(&[2, 24], 4);
         assert_close(&binding.read("y").unwrap(), &expected(&model, &[("x", &x)])[0]);
-        // Another size, and the first again.
+        // Another size, and then the first again.
         for n in [7, 2] {
             let x = numbers(&[n, 24], 9);
             binding.set("x", &x).unwrap();

@@ -1,5 +1,5 @@
-//! Real models at several sizes in one session, against ONNX Runtime's results, on every adapter present and both classes of
-//! kernels. What a plan keeps of earlier sizes must hold for the size at hand.
+//! Real models at several sizes in one session, compared with ONNX Runtime's results, on every adapter present and with both
+//! classes of kernels. What a plan keeps of earlier sizes must hold for its own sizes.
 //!
 //! `scripts/models.py` makes the data; the feature `test-data` says that they are there. `scripts/test-long.sh` runs the same
 //! on any folder of models.
@@ -18,7 +18,7 @@ use sardonyx_testing::devices;
 /// Inputs and outputs by name.
 type Arrays = BTreeMap<String, Tensor>;
 
-/// A run of one size: the inputs, and the outputs with and without ONNX Runtime's optimizations, where these differ.
+/// A run at one size: the inputs, and the outputs with and without ONNX Runtime's optimisations, where these differ.
 struct Size {
     inputs: Arrays,
     outputs: Arrays,
@@ -35,16 +35,16 @@ fn sizes(archive: &Path) -> Vec<Size> {
     (0..).map(size).take_while(|size| !size.outputs.is_empty()).collect()
 }
 
-/// How a model fared on a device.
+/// The result of a model on a device.
 #[derive(Debug)]
 enum Fared {
     Right,
-    /// Nodes, types or sizes of tensors that the device has not.
+    /// The device does not have some node, type or size of tensor.
     Refused(String),
     Wrong(Vec<String>),
 }
 
-/// Runs all sizes in one session, and the first again.
+/// Runs all sizes in one session, and then the first again.
 fn run(device: &Device, model: &Path, sizes: &[Size]) -> Fared {
     let name = model.file_stem().unwrap().to_string_lossy().to_string();
     let model = Model::load(model).unwrap();
@@ -89,14 +89,14 @@ fn run(device: &Device, model: &Path, sizes: &[Size]) -> Fared {
     }
 }
 
-/// The device's own kernels, and those for GPUs where it has others.
+/// The device with its own kernels, and with those for GPUs if its own are others.
 fn kernels(device: Device) -> Vec<(String, Device)> {
     let name = device.name();
     let other = with_kernels(devices::open(name.split(" (").next().unwrap()), Kernels::Gpu);
     vec![(name.clone(), device), (format!("{name}, kernels for GPUs"), other)]
 }
 
-/// Every model of `models` of which `archives` has sizes.
+/// Every model of `models` for which `archives` has sizes.
 fn models(models: &Path, archives: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut found = Vec::new();
     for entry in archives.read_dir().unwrap_or_else(|error| panic!("{}: {error}", archives.display())) {
@@ -111,7 +111,7 @@ fn models(models: &Path, archives: &Path) -> Vec<(PathBuf, PathBuf)> {
     found
 }
 
-/// Returns what was refused.
+/// Checks the models; returns what was refused.
 fn check(models: &[(PathBuf, PathBuf)]) -> Vec<String> {
     let (mut refused, mut wrong) = (Vec::new(), Vec::new());
     for (label, device) in devices::each().into_iter().flat_map(kernels) {
@@ -120,7 +120,7 @@ fn check(models: &[(PathBuf, PathBuf)]) -> Vec<String> {
             assert!(sizes.len() > 1, "{}", archive.display());
             let model_name = model.file_stem().unwrap().to_string_lossy().to_string();
             let fared = run(&device, model, &sizes);
-            // For those who wait, with --nocapture.
+            // This shows progress, with --nocapture.
             println!("{model_name} on {label}: {fared:?}");
             match fared {
                 Fared::Right => {}
@@ -147,8 +147,8 @@ fn sizes_of_one_session_are_what_onnx_runtime_computes() {
     assert_eq!(check(&models), [""; 0]);
 }
 
-/// `SARDONYX_SIZES` is a list of folders, `:` between them, in which `scripts/sizes.py` has put archives; the models are in the
-/// folders of `SARDONYX_MODELS`, in the same order.
+/// `SARDONYX_SIZES` is a list of folders, separated by `:`, into which `scripts/sizes.py` has put archives. The models are in
+/// the folders of `SARDONYX_MODELS`, in the same order.
 #[test]
 fn sizes_of_other_models_too() {
     let (Some(folders), Some(archives)) = (var_os("SARDONYX_MODELS"), var_os("SARDONYX_SIZES")) else {

@@ -1,7 +1,7 @@
-//! The text of each stage on a model's way, for models that are small and telling. They are planned for the least that a GPU
+//! The text of each stage of a model on its way to the device, for small models. They are planned for the least that a GPU
 //! must have, so that the texts are the same on every machine.
 //!
-//! After a change that is meant: `INSTA_UPDATE=always cargo test --test snapshots`, and read the difference.
+//! After an intended change: `INSTA_UPDATE=always cargo test --test snapshots`, and read the difference.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use sardonyx::{Device, Model, Session, SessionOptions, Stage, Tensor};

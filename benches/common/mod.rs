@@ -1,5 +1,5 @@
-//! What the benchmarks share: a device by name, models put together here, shaders run without Sardonyx, and tables of what was
-//! measured side by side.
+//! What the benchmarks share: a device by name, models that are built here, shaders that run without Sardonyx, and tables of
+//! numbers that are measured side by side.
 
 #![allow(dead_code, clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
@@ -12,14 +12,14 @@ use sardonyx::internals::{Kernels, with_kernels};
 use sardonyx::{AdapterSummary, Device, DeviceOptions, Model, Select, Session, SessionOptions, Tensor, wgpu};
 use sardonyx_testing::clock::cpu_time;
 
-/// The device named by `SARDONYX_DEVICE`, or the best, with these kernels.
+/// The device that `SARDONYX_DEVICE` names, or the best one, with these kernels.
 pub fn device(kernels: Kernels) -> Device {
     let name = std::env::var("SARDONYX_DEVICE").unwrap_or("gpu".into());
     let select: Select = name.parse().unwrap();
     with_kernels(Device::new(DeviceOptions::new().select(select)).unwrap(), kernels)
 }
 
-/// The adapter whose device is measured.
+/// The adapter of the device that is measured.
 fn adapter() -> AdapterSummary {
     let name = device(Kernels::Own).name();
     sardonyx::adapters().into_iter().find(|adapter| adapter.name == name).unwrap()
@@ -57,7 +57,7 @@ pub fn tensor(shape: &[usize]) -> Tensor {
     Tensor::from_slice(shape, &values(shape.iter().product())).unwrap()
 }
 
-/// A model of these nodes from `x`, of this shape alone, to `y`, with weights of these names and shapes.
+/// A model from `x`, of this shape alone, to `y`, with these nodes, and with weights of these names and shapes.
 pub fn model(x: &[usize], nodes: Vec<onnx::proto::NodeProto>, weights: &[(&str, &[i64])]) -> Model {
     let mut graph = onnx::build::graph(&["x"], nodes, &["y"]);
     let dims: Vec<String> = x.iter().map(|size| size.to_string()).collect();
@@ -70,11 +70,11 @@ pub fn model(x: &[usize], nodes: Vec<onnx::proto::NodeProto>, weights: &[(&str, 
     Model::from_bytes(onnx::build::bytes(&onnx::build::model(23, graph))).unwrap()
 }
 
-/// Something that can be run again and again.
+/// Something that can be run many times.
 pub struct Subject {
     label: String,
     run: Box<dyn FnMut()>,
-    /// Runs once and returns what the device says it took, in milliseconds.
+    /// Runs once, and returns the milliseconds that the device reports.
     device: Box<dyn FnMut() -> Option<f64>>,
 }
 
@@ -144,7 +144,7 @@ pub fn shader(label: &str, wgsl: &str, buffers: &[u64], groups: [u32; 3]) -> Sub
     Subject {
         label: label.into(),
         run: Box::new(move || run(1)),
-        // What a submit costs must not count: on a GPU it takes longer than some of these shaders.
+        // The time of a submission must not count: on a GPU it exceeds the time of some of these shaders.
         device: Box::new(move || {
             let dispatches = if software() { 1 } else { 50 };
             let start = Instant::now();
@@ -159,8 +159,8 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Runs all subjects in turn, some rounds long, and prints medians and their ratios to the first subject's. `work` is what one
-/// run amounts to, in a unit of 1e9.
+/// Runs all subjects in turn, for several rounds, and prints the medians and their ratios to the first subject's median.
+/// `work` is the work of one run, in units of 1e9.
 pub fn side_by_side(title: &str, work: Option<(f64, &str)>, mut subjects: Vec<Subject>) {
     let rounds: usize = std::env::var("SARDONYX_ROUNDS").map_or(7, |text| text.parse().unwrap());
     let mut device = vec![Vec::new(); subjects.len()];
@@ -169,7 +169,7 @@ pub fn side_by_side(title: &str, work: Option<(f64, &str)>, mut subjects: Vec<Su
         (subject.run)();
         (subject.run)();
     }
-    // An idle GPU's clock is a fraction of a busy one's.
+    // The clock of an idle GPU is a fraction of that of a busy one.
     let start = Instant::now();
     while !software() && start.elapsed().as_millis() < 200 {
         subjects.iter_mut().for_each(|subject| _ = (subject.device)());
@@ -197,7 +197,7 @@ pub fn side_by_side(title: &str, work: Option<(f64, &str)>, mut subjects: Vec<Su
     }
 }
 
-/// Whether the command line names this part, or none.
+/// Whether the command line names this part, or no part at all.
 pub fn wanted(part: &str) -> bool {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     names.is_empty() || names.iter().any(|name| part.contains(name.as_str()))

@@ -1,4 +1,4 @@
-//! What every case of every operator must show: the reference agrees with inference, and a device with the reference.
+//! What every case of every operator must show: the reference agrees with inference, and devices agree with the reference.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) fn all_cases() -> Vec<Case> {
     rows().flat_map(|row| (row.cases)()).collect()
 }
 
-/// What is held against what, for one case or graph.
+/// The check of one case or of one graph.
 #[derive(Clone, Debug)]
 pub struct Check {
     name: String,
@@ -25,22 +25,22 @@ pub struct Check {
 
 #[derive(Clone, Debug)]
 enum What {
-    /// The reference's outputs against their facts.
+    /// Compares the reference's outputs with their facts.
     Reference(Case),
-    /// A device's outputs against the reference's.
+    /// Compares a device's outputs with the reference's.
     Device(Case, Sizes),
-    /// The same for operands of one element under other ranks, or for float16 instead of float32, of which two elements share a
-    /// word (a store must leave the other alone); what the reference refuses, the device refuses too.
+    /// Likewise, with operands of one element in other ranks, or with float16 instead of float32, where two elements share a
+    /// word (a store must not change the other). What the reference refuses, the device must refuse too.
     Variant(Case),
-    /// The same where only this output is wanted.
+    /// Likewise, where only this output is read.
     Output(Case, usize),
-    /// The same for many sizes in one session.
+    /// Likewise, for many sizes in one session.
     ManySizes(Case),
-    /// A random graph, for many sizes in one session.
+    /// Compares a random graph, for many sizes in one session.
     Random(u64),
 }
 
-/// How a check ends that finds nothing wrong.
+/// The result of a check that finds nothing wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
@@ -48,7 +48,7 @@ pub enum Outcome {
     Nothing,
 }
 
-/// Random graphs, if nobody wants more.
+/// The number of random graphs, if the environment asks for no other.
 const GRAPHS: u64 = 400;
 
 /// Where a check runs.
@@ -60,21 +60,21 @@ pub enum CheckPlace {
     Device,
     /// On a device, with each class of kernels that it can run.
     Kernels,
-    /// On one device for each class of kernels, which are taken in turn with this number.
+    /// On one device for each class of kernels; this number chooses the device.
     Turn(usize),
 }
 
-/// Which sizes a graph's inputs may have.
+/// The sizes that a graph's inputs may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Sizes {
-    /// Those of the case.
+    /// The sizes of the case.
     Fixed,
-    /// Any: kernels then have forms that serve others too.
+    /// Any sizes, so that kernels have variants that serve others too.
     Open,
 }
 
-/// All checks of all cases and random graphs, with names of their own but for those on the reference, which are called as those
-/// on devices. `SARDONYX_SIZES=2000` makes as many random graphs, for all devices, from number `SARDONYX_SEED` on.
+/// All checks of all cases and random graphs. Each has its own name, except that a check on the reference has the name of
+/// those on devices. `SARDONYX_SIZES=2000` makes 2,000 random graphs, on all devices, from number `SARDONYX_SEED` on.
 pub fn checks() -> Vec<Check> {
     let (mut seen, mut checks) = (HashMap::new(), Vec::new());
     for (i, case) in all_cases().into_iter().enumerate() {
@@ -113,8 +113,8 @@ fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
     checks
 }
 
-/// The case with each operand of one element under other ranks: whether an operator takes those, and what its result's shape
-/// is then, is for its inference to say, and for nothing else.
+/// The case with each operand of one element in other ranks. Inference alone decides whether an operator takes these, and the
+/// shape of its result.
 fn ranked(case: &Case) -> impl Iterator<Item = (String, Case)> {
     let single = |i: usize| case.inputs[i].as_ref().filter(|tensor| tensor.len() == 1);
     let operands = (0..case.inputs.len()).filter_map(move |i| Some((i, single(i)?)));
@@ -128,9 +128,9 @@ fn ranked(case: &Case) -> impl Iterator<Item = (String, Case)> {
     })
 }
 
-/// The case with float16 instead of float32, if it has some.
+/// The case with float16 instead of float32, if it has any float32.
 fn in_float16(case: &Case) -> Option<Case> {
-    // Of what is rounded in stages, each may be off by a unit, of terms of order 1.
+    // Where a result is rounded in stages, each stage may be off by a unit, for terms of order 1.
     const STAGES: f64 = 2.0 / 1024.0;
     let mut halved = case.clone();
     if halved.tolerance != Tolerance::EXACT {
@@ -140,13 +140,13 @@ fn in_float16(case: &Case) -> Option<Case> {
     for tensor in halved.inputs.iter_mut().flatten().filter(|tensor| tensor.dtype() == DType::F32) {
         *tensor = case::converted(tensor, DType::F16);
     }
-    // What a float beyond an integer type becomes is nobody's to say.
+    // The result of a float beyond the range of an integer type is not defined.
     let outside = case.name.ends_with("large_to_uint32");
     (halved.inputs != case.inputs && !outside).then_some(halved)
 }
 
 impl Check {
-    /// Operator, case, and what is special about the check.
+    /// The operator, the case, and what is special about the check.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -156,7 +156,7 @@ impl Check {
         self.place
     }
 
-    /// Runs it; what is wrong, if something is.
+    /// Runs the check. The error says what is wrong.
     pub fn run(&self, device: &Device) -> Result<Outcome, String> {
         let found = match &self.what {
             What::Reference(case) => inferred(case),
@@ -185,7 +185,7 @@ impl Check {
 
 /// Where `actual` differs from what is expected of a device by more than the tolerance, if it does.
 pub(crate) fn difference(expected: &Tensor, actual: &Tensor, tolerance: Tolerance) -> Option<String> {
-    // A dtype with fewer bits than f32 may round either way.
+    // A dtype with fewer bits than float32 may be rounded either way.
     let unit = match expected.dtype() {
         DType::F16 => 1.0 / 1024.0,
         DType::BF16 => 1.0 / 128.0,
@@ -203,7 +203,7 @@ pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
     Planner::new(Arc::new(graph.clone()), target.clone(), Options::default()).unwrap()
 }
 
-/// A graph of one case, none of whose dimensions are fixed, and its inputs.
+/// The graph of a case in which no dimension is fixed, and its inputs.
 pub(crate) fn open_graph(case: &Case) -> Option<(Graph, Vec<InputFact>)> {
     let mut graph = graph_of_case(case).ok()?;
     for id in graph.inputs.clone() {
@@ -247,7 +247,7 @@ pub(crate) fn compared(case: &Case, device: &Device, sizes: Sizes) -> Result<Opt
     Ok(expected.iter().zip(&actual).find_map(|(e, a)| difference(e, a, case.tolerance)))
 }
 
-/// How an output differs from the reference's where it alone is wanted: whatever else the node could make is no matter.
+/// How an output differs from the reference's, where only this output is read.
 fn alone(case: &Case, device: &Device, only: usize) -> Result<Option<String>> {
     let one = |device: &Device| -> Result<Tensor> {
         let wanted: Vec<bool> = (0..case.outputs).map(|i| i == only).collect();
@@ -259,7 +259,7 @@ fn alone(case: &Case, device: &Device, only: usize) -> Result<Option<String>> {
     Ok(difference(&one(&Device::reference())?, &one(device)?, case.tolerance))
 }
 
-/// How the reference's outputs differ from what inference says of them, if they do.
+/// How the reference's outputs differ from what inference says, if they do.
 fn inferred(case: &Case) -> Result<Option<String>> {
     let graph = graph_of_case(case)?;
     if let Op::Unsupported(reason) = &graph.nodes[0].op {
@@ -281,7 +281,7 @@ fn inferred(case: &Case) -> Result<Option<String>> {
     Ok(wrong)
 }
 
-/// `SARDONYX_CASES=Softmax` leaves only cases whose names contain that.
+/// Whether the case is wanted: `SARDONYX_CASES=Softmax` leaves only cases whose names contain this text.
 #[cfg(test)]
 pub(crate) fn wanted(case: &Case) -> bool {
     std::env::var("SARDONYX_CASES").map_or(true, |text| case.name.contains(&text))

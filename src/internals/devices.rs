@@ -7,8 +7,8 @@ use crate::{AdapterSummary, Device, DeviceOptions, Select};
 /// The environment variable that lets tests pass on a machine without adapters.
 const WITHOUT_ADAPTERS: &str = "SARDONYX_TEST_WITHOUT_ADAPTERS";
 
-/// Every usable adapter. Tests on devices prove nothing where there is none: that is a failure, unless the environment says
-/// that it is meant.
+/// Every usable adapter. Tests on devices prove nothing without one, so that is a failure, unless the environment says that it
+/// is meant.
 pub fn usable() -> Vec<AdapterSummary> {
     let usable: Vec<AdapterSummary> =
         crate::adapters().into_iter().filter(|adapter| adapter.below_floor.is_none()).collect();
@@ -24,7 +24,7 @@ pub fn each() -> Vec<Device> {
     usable().into_iter().map(|adapter| open(&adapter.name)).collect()
 }
 
-/// A new device on each usable adapter, that runs the kernels of a class.
+/// A new device on each usable adapter, which runs the kernels of `class`.
 #[cfg(test)]
 pub(crate) fn of_class(class: Class) -> impl Iterator<Item = Device> {
     each().into_iter().map(move |device| device.with_target(|target| target.class = class))

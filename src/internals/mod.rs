@@ -1,11 +1,11 @@
-//! What tests and benchmarks need beyond the public API, and no promise to anybody else: models put together from the protobuf's
-//! types, other kernels than the device's own, planning alone, and a bare loop over a plan's dispatches.
+//! What tests and benchmarks need beyond the public API: models built from the protobuf's types, other kernels than a device's
+//! own, planning alone, and a bare loop over a plan's dispatches. None of it is a promise to users.
 
 #![allow(missing_docs, clippy::unwrap_used)] // No promise, and a test that cannot go on has failed.
 
 pub(crate) mod cases;
 pub mod devices;
-// Unit tests draw on all of these.
+// Only unit tests use all of these.
 #[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod open;
 #[cfg_attr(not(test), allow(dead_code))]
@@ -22,22 +22,22 @@ pub use cases::{Check, CheckPlace, Outcome, checks};
 pub use crate::onnx::{builder, proto};
 use crate::{Device, Result, Session, Tensor};
 
-/// Which kernels a device is to use.
+/// The kernels that a device uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernels {
     /// The device's own.
     Own,
-    /// Those that need neither subgroups nor workgroup memory.
+    /// Kernels that need neither subgroups nor workgroup memory.
     Portable,
-    /// Those for GPUs.
+    /// Kernels for GPUs.
     Gpu,
-    /// Those for GPUs, without subgroups.
+    /// Kernels for GPUs, without subgroups.
     GpuWithoutSubgroups,
-    /// Those for GPUs, of the tiles of workgroup memory only that of this number.
+    /// Kernels for GPUs, with only the tile of workgroup memory that has this number.
     GpuTile(usize),
 }
 
-/// The device, which nobody shares yet, with other kernels than its own.
+/// The device, before it is shared, with other kernels than its own.
 pub fn with_kernels(device: Device, kernels: Kernels) -> Device {
     device.with_target(|target| match kernels {
         Kernels::Own => {}
@@ -57,18 +57,18 @@ pub fn tiles() -> Vec<String> {
     Block::ALL.iter().map(name).collect()
 }
 
-/// Plans a run on these inputs anew, and makes no object of the device. Returns the number of dispatches.
+/// Plans a run on these inputs anew, without creating anything on the device. Returns the number of dispatches.
 #[cfg(feature = "internals")]
 pub fn plan(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<usize> {
     Ok(session.given(inputs)?.plan_anew()?.program.calls.len())
 }
 
-/// Nodes of the graph that a session plans: the model's, after the passes.
+/// The number of nodes of the graph that a session plans, which is the model's after the passes.
 pub fn nodes(session: &Session) -> usize {
     session.graph().nodes.len()
 }
 
-/// The dispatches of a plan, as a program without Sardonyx would record them.
+/// The dispatches of a plan, recorded as a program without Sardonyx would.
 pub struct Bare {
     executable: Arc<Executable>,
     frame: Frame,
@@ -82,7 +82,7 @@ impl Bare {
         Ok(Bare { executable, frame })
     }
 
-    /// Their number.
+    /// The number of dispatches.
     pub fn dispatches(&self) -> usize {
         self.executable.plan.program.calls.len()
     }

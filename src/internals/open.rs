@@ -1,6 +1,6 @@
-//! Random graphs whose inputs have open dimensions, of every family of operators, with the sizes that a session runs them for
-//! one after the other. What a device may be off is followed through the graph: most values are small multiples of a power of
-//! two, for which sums and products are exact in any order, so that a single wrong element is seen.
+//! Random graphs whose inputs have open dimensions, over every family of operators, with the sizes for which a session runs
+//! them one after the other. The error that a device may have is followed through the graph. Most values are small multiples
+//! of a power of two, for which sums and products are exact in any order, so that a single wrong element is found.
 
 use super::random::Sketch;
 use crate::Dim;
@@ -12,14 +12,14 @@ use crate::ops::case::{self, splitmix};
 use crate::ops::{self, Attr, Node, Op};
 use crate::{DType, Tensor};
 
-/// Elements of a value that the reference still computes quickly, and terms of all sums of a product.
+/// The most elements of a value, and the most terms in all sums of a product, that the reference still computes quickly.
 const MOST: usize = 40_000;
 const MOST_TERMS: usize = 4_000_000;
-/// Two units in the last place of a float32: an operation of a device, and the reference's rounding.
+/// Two units in the last place of a float32: the rounding of a device's operation, and that of the reference.
 const ROUNDING: f64 = 1.0 / (1 << 22) as f64;
-/// What a function of a software device is off: `Tolerance::TRANSCENDENTAL` for results of order one.
+/// The error of a software device's functions: `Tolerance::TRANSCENDENTAL` for results of order one.
 const FUNCTION: f64 = 3e-4;
-/// A value that may be off by more tells nothing.
+/// A value with a greater error shows nothing.
 const MOST_ERROR: f64 = 0.05;
 
 /// A source of choices.
@@ -39,19 +39,19 @@ impl Dice {
     }
 }
 
-/// What the elements of a value are, in every run.
+/// What holds for the elements of a value in every run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// None is larger.
+    /// The greatest magnitude.
     size: f64,
-    /// They are multiples of this power of two, if they are exact.
+    /// The power of two of which the elements are multiples, if they are exact.
     unit: f64,
-    /// What a device may be off; 0 if they are exact.
+    /// The error that a device may have; 0 if the elements are exact.
     pub(crate) error: f64,
 }
 
 impl Bounds {
-    /// Of what is computed with so many roundings where it is not exact.
+    /// The bounds of a result that takes `roundings` roundings, if it is not exact.
     fn new(size: f64, unit: f64, error: f64, roundings: f64) -> Bounds {
         let exact = error == 0.0 && size / unit <= (1 << 24) as f64;
         Bounds { size, unit, error: if exact { 0.0 } else { error + roundings * ROUNDING * size } }
@@ -75,7 +75,7 @@ impl Bounds {
         Bounds::new(size, self.unit.min(other.unit), error, 1.0)
     }
 
-    /// Of a sum of `n`.
+    /// The bounds of a sum of `n` elements.
     fn times(self, n: usize) -> Bounds {
         let n = n.max(1) as f64;
         Bounds::new(n * self.size, self.unit, n * self.error, n)
@@ -87,7 +87,7 @@ impl Bounds {
     }
 }
 
-/// Constants and inputs: multiples of a quarter up to 2.
+/// Constants and inputs are multiples of a quarter, up to 2.
 const GRID: Bounds = Bounds { size: 2.0, unit: 0.25, error: 0.0 };
 
 /// Multiples of a quarter up to 2, different for each shape and seed.
@@ -98,12 +98,12 @@ fn grid(shape: &[usize], seed: u64) -> Tensor {
     case::values(shape, &values)
 }
 
-/// A value so far.
+/// A value of the graph so far.
 #[derive(Clone)]
 struct OpenValue {
     id: ValueId,
     bounds: Bounds,
-    /// Its shape in each run; `None` where the model does not take the run.
+    /// Its shape in each run; `None` where the model does not accept the run.
     shapes: Vec<Option<Vec<usize>>>,
     is_read: bool,
 }
@@ -117,7 +117,7 @@ impl OpenValue {
         self.shapes.iter().flatten().map(move |shape| shape[axis])
     }
 
-    /// The size along an axis, if all runs have the same.
+    /// The size along an axis, if it is the same in all runs.
     fn fixed(&self, axis: usize) -> Option<usize> {
         let first = self.sizes(axis).next()?;
         self.sizes(axis).all(|size| size == first).then_some(first)
@@ -129,7 +129,7 @@ impl OpenValue {
     }
 }
 
-/// What a graph is made from: dropping a step or a run makes a smaller one.
+/// What a graph is made from: without a step or a run it is a smaller one.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub(crate) seed: u64,
@@ -146,7 +146,7 @@ impl Recipe {
     }
 }
 
-/// Sizes for all runs: first multiples of 4, or small, large or empty ones; then others near and far; then the first again.
+/// Sizes for all runs: first multiples of 4, or small, large or empty sizes; then others near and far; then the first again.
 fn runs(dice: &mut Dice) -> Vec<[usize; 4]> {
     let first = match dice.below(12) {
         0 => dice.of(&[1, 2, 3]),
@@ -171,7 +171,7 @@ fn runs(dice: &mut Dice) -> Vec<[usize; 4]> {
         };
         let (s, p) = (next(first), next(first));
         let batch = if dice.one_in(3) { dice.of(&[1, 2, 3, 5]) } else { batch };
-        // The fourth is either 1 or as large as the second: what broadcasts for some sizes only.
+        // The fourth size is 1 or the second: it broadcasts for some sizes only.
         runs.push([batch, s, p, if dice.one_in(2) { s } else { 1 }]);
     }
     runs.push(runs[0]);
@@ -183,16 +183,16 @@ pub(crate) struct Open {
     recipe: Recipe,
     sketch: Sketch,
     values: Vec<OpenValue>,
-    /// For each input, its dimensions: a number, or the number of an open one behind `OPEN`.
+    /// For each input, its dimensions: a number, or `OPEN` plus the number of an open dimension.
     inputs: Vec<Vec<usize>>,
-    /// Behind those, inputs whose values decide shapes: the value for each run.
+    /// After those: inputs whose values decide shapes, with their value in each run.
     lists: Vec<Vec<Vec<i64>>>,
     dice: Dice,
-    /// The axis of the step before: what changes a size is mostly followed by what depends on it.
+    /// The axis of the step before. After a step that changes a size mostly comes one that depends on that size.
     axis: usize,
-    /// Terms of each element that the step under way computes.
+    /// The number of terms of each element that the current step computes.
     terms: usize,
-    /// How many times each of `STEPS` was taken.
+    /// The number of times that each of `STEPS` was taken.
     taken: Vec<usize>,
 }
 
@@ -246,7 +246,7 @@ impl Open {
         }
         for choice in open.recipe.steps.clone() {
             open.dice = Dice(choice);
-            // Some of those that are proposed are refused.
+            // Some of the proposed steps are refused.
             (0..20).find_map(|_| open.step());
         }
         open.dice = Dice(open.recipe.seed);
@@ -263,7 +263,7 @@ impl Open {
         &self.sketch.graph
     }
 
-    /// What a device may be off in each output.
+    /// The error that a device may have in each output.
     pub(crate) fn errors(&self) -> Vec<f64> {
         let error = |id: &ValueId| self.values.iter().find(|known| known.id == *id).map(|k| k.bounds.error);
         self.sketch.graph.outputs.iter().filter_map(error).collect()
@@ -283,7 +283,7 @@ impl Open {
         self.inputs.iter().enumerate().map(of).chain(lists).collect()
     }
 
-    /// Whether the model takes a run, by inference.
+    /// Whether inference accepts the run.
     pub(crate) fn takes(&self, run: usize) -> bool {
         self.values.last().is_some_and(|value| value.shapes[run].is_some())
     }
@@ -305,7 +305,7 @@ impl Open {
         self.values.len() - 1
     }
 
-    /// A value so far, mostly a late one.
+    /// A value so far, mostly one that was made recently.
     fn pick(&mut self) -> OpenValue {
         let back = self.dice.below(self.values.len().min(4));
         let any = self.dice.below(self.values.len());
@@ -330,7 +330,7 @@ impl Open {
         self.sketch.constant(case::list(list))
     }
 
-    /// A node without a place among the values; `None` if the operator's parser refuses it.
+    /// A node whose output is not among the values; `None` if the operator's parser refuses it.
     fn inner(&mut self, op_type: &str, attributes: &[(&str, Attr)], inputs: &[ValueId]) -> Option<ValueId> {
         self.node_of(op_type, attributes, &inputs.iter().map(|&id| Some(id)).collect::<Vec<_>>(), 1)
     }
@@ -358,7 +358,8 @@ impl Open {
         Some(ValueId(first))
     }
 
-    /// Takes the nodes so far, of which `outputs` are values from now on: if inference does, for the first run and most others.
+    /// Keeps the new nodes, and makes `outputs` values of the graph, if inference accepts them for the first run and most
+    /// others.
     fn take(&mut self, read: &[ValueId], outputs: &[(ValueId, Bounds)]) -> Option<()> {
         let planner = planner(&self.sketch.graph, &Target::FLOOR);
         let runs: Vec<Option<Facts>> = (0..self.recipe.runs.len())
@@ -394,7 +395,7 @@ impl Open {
             .iter_mut()
             .filter(|known| read.contains(&known.id))
             .for_each(|known| known.is_read = true);
-        // A run that is refused here is refused altogether.
+        // A run that is refused here stays refused.
         for (run, facts) in runs.iter().enumerate() {
             if facts.is_none() {
                 self.values.iter_mut().for_each(|known| known.shapes[run] = None);
@@ -415,7 +416,7 @@ impl Open {
         self.take(inputs, &[(id, bounds)])
     }
 
-    /// One more step of the graph; `None`, and nothing done, if what was proposed does not fit.
+    /// Adds a step to the graph; `None`, without a change, if the proposed step does not fit.
     fn step(&mut self) -> Option<()> {
         let (nodes, values) = (self.sketch.graph.nodes.len(), self.sketch.graph.values.len());
         let (inputs, lists, known) = (self.inputs.len(), self.lists.len(), self.values.len());
@@ -460,7 +461,7 @@ impl Open {
 
 type Growth = fn(&mut Open) -> Option<()>;
 
-/// Every family once, and the common ones more often.
+/// Every family once, and common ones more often.
 #[rustfmt::skip]
 const STEPS: &[Growth] = &[
     unary, unary, function, binary, binary, binary, with_constant, with_constant, choice, sum_of_three,
@@ -494,7 +495,7 @@ fn unary(g: &mut Open) -> Option<()> {
 
 fn function(g: &mut Open) -> Option<()> {
     let x = g.pick();
-    // All have slopes of at most 1.2.
+    // All of these have slopes of at most 1.2.
     let op = g.dice.of(&["Tanh", "Sigmoid", "Erf", "HardSigmoid", "Softplus", "Softsign", "Gelu", "Elu"]);
     let (size, slope) = match op {
         "Softplus" | "Gelu" | "Elu" => (x.bounds.size + 1.0, 1.2),
@@ -546,14 +547,14 @@ fn sum_of_three(g: &mut Open) -> Option<()> {
     g.node(op, &[], &[a.id, b.id, c.id], bounds)
 }
 
-/// What a reduction of `n` elements gives.
+/// The bounds of a reduction of `n` elements.
 fn reduced(op: &str, b: Bounds, n: usize) -> Bounds {
     let terms = n.max(1) as f64;
     match op {
         "ReduceSum" | "ReduceL1" => b.times(n),
         "ReduceMean" => Bounds::rounded(b.size, b.error + terms * ROUNDING * b.size),
         "ReduceSumSquare" => b.product(b).times(n),
-        // An error of each term, in the direction of the whole.
+        // Each term has an error, and all have the direction of the sum.
         "ReduceL2" => {
             let size = terms.sqrt() * b.size;
             Bounds::rounded(size, terms.sqrt() * b.error + terms * ROUNDING * size)
@@ -568,7 +569,7 @@ fn reduce(g: &mut Open) -> Option<()> {
     let axes = g.axes(&x);
     let ops = ["Sum", "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp"];
     let op = format!("Reduce{}", g.dice.of(&ops));
-    // Of nothing, some are infinite or not a number.
+    // For no elements, the results of some are infinite or NaN.
     let empty = x.shapes.iter().flatten().any(|shape| axes.iter().any(|&axis| shape[axis] == 0));
     if empty && !matches!(op.as_str(), "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare") {
         return None;
@@ -580,7 +581,7 @@ fn reduce(g: &mut Open) -> Option<()> {
     g.node(&op, &keep, &[x.id, list], bounds)
 }
 
-/// Elements against a value of their row.
+/// Elements minus a value of their row.
 fn centered(g: &mut Open) -> Option<()> {
     let x = g.pick();
     let axes = g.axes(&x);
@@ -606,8 +607,8 @@ fn softmax(g: &mut Open) -> Option<()> {
     g.node(op, &[("axis", Attr::Int(axis as i64))], &[x.id], bounds)
 }
 
-/// Of rows of `n` with a large epsilon: slopes of at most `1 / sqrt(epsilon)` for the difference, and for the deviation of the
-/// difference's size times as much.
+/// The bounds of normalised rows of `n` elements with a large epsilon. The slopes are at most `1 / sqrt(epsilon)` for the
+/// difference, and as much times the size of the difference for the deviation.
 fn normal(b: Bounds, n: usize) -> Bounds {
     let error = b.error + n as f64 * ROUNDING * b.size;
     Bounds::rounded(3.0 * b.size, 3.0 * error + 8.0 * b.size * b.size * error)
@@ -642,7 +643,7 @@ fn spelled_out(g: &mut Open) -> Option<()> {
     g.take(&[x.id], &[(id, normal(x.bounds, x.most(&[last])))])
 }
 
-/// Normalisations over the axes behind the channels.
+/// Normalisations over the axes after the channels.
 fn channels(g: &mut Open) -> Option<()> {
     let x = g.pick();
     let c = if x.rank() < 3 { None } else { x.fixed(1) }.filter(|&c| c > 0)?;
@@ -691,7 +692,7 @@ fn pair(g: &mut Open) -> Option<()> {
     g.node("MatMul", &[], &[a.id, b.id], a.bounds.product(b.bounds).times(a.most(&[last])))
 }
 
-/// The product of a value with itself, transposed: scores of attention.
+/// The product of a value with itself, transposed, like the scores of attention.
 fn square(g: &mut Open) -> Option<()> {
     let x = g.pick();
     let rank = x.rank();
@@ -747,7 +748,7 @@ fn einsum(g: &mut Open) -> Option<()> {
     g.node("Einsum", &[("equation", Attr::String(equation.into()))], &[a.id, b.id], bounds)
 }
 
-/// A window over the axes behind the second.
+/// A window over the axes after the second.
 fn window(g: &mut Open, spatial: usize) -> (Vec<usize>, Vec<(&'static str, Attr)>) {
     let kernel: Vec<usize> = (0..spatial).map(|_| g.dice.of(&[1, 2, 3, 3])).collect();
     let (begin, end) = (g.dice.below(2) as i64, g.dice.below(2) as i64);
@@ -910,7 +911,7 @@ fn gather(g: &mut Open) -> Option<()> {
     g.node("Gather", &attributes, &[x.id, indices], x.bounds)
 }
 
-/// Slices of the first axis, put elsewhere.
+/// Slices of the first axis, written to other places.
 fn scatter(g: &mut Open) -> Option<()> {
     let x = g.pick();
     if x.rank() < 2 || x.sizes(0).any(|n| n == 0) {
@@ -945,17 +946,17 @@ fn reshape(g: &mut Open) -> Option<()> {
     let rank = x.rank();
     let mut shape = vec![0i64; rank];
     match g.dice.below(6) {
-        // One axis is two.
+        // Splits an axis into two.
         0 => {
             let axis = g.axis(&x)?;
             shape.insert(axis, -1);
             shape[axis + 1] = g.dice.of(&[2, 4]);
-            // Zeros behind would copy another dimension.
+            // A zero in one of the later places would copy another dimension.
             for (d, size) in shape.iter_mut().enumerate().skip(axis + 2) {
                 *size = x.fixed(d - 1)? as i64;
             }
         }
-        // Two axes are one.
+        // Merges two axes into one.
         1 | 2 => {
             let axis = g.dice.below(rank.checked_sub(1).filter(|&places| places > 0)?);
             shape.remove(axis + 1);
@@ -979,7 +980,7 @@ fn reshape(g: &mut Open) -> Option<()> {
     g.node("Reshape", &[], &[x.id, shape], x.bounds)
 }
 
-/// A shape that is computed: the last axis first, or ones of a value's shape.
+/// A shape that is computed: the last axis first, or ones in the shape of a value.
 fn by_shape(g: &mut Open) -> Option<()> {
     let x = g.pick();
     let of = g.inner("Shape", &[], &[x.id])?;
@@ -1021,7 +1022,7 @@ fn resize(g: &mut Open) -> Option<()> {
     let linear = g.dice.one_in(3);
     let bounds =
         if linear { Bounds::rounded(x.bounds.size, x.bounds.error + 1e-5 * x.bounds.size) } else { x.bounds };
-    // Nearest asks which side of a half a product is on: only with powers of two is that no matter of rounding.
+    // `nearest` asks on which side of a half a product lies. Only with powers of two is the answer independent of rounding.
     if x.sizes(last).any(|n| n == 0) || (!linear && scales[last] == 1.5) {
         return None;
     }
@@ -1096,7 +1097,7 @@ fn trilu(g: &mut Open) -> Option<()> {
     g.node("Trilu", &[upper], &[x.id, k], x.bounds)
 }
 
-/// Scales that are powers of two: what is exact is rounded to the same integer on either side.
+/// Scales that are powers of two, so that exact values are rounded to the same integer on both sides.
 fn scales(g: &mut Open, x: &OpenValue) -> (ValueId, ValueId, Vec<(&'static str, Attr)>) {
     let axis = (0..x.rank()).find(|&axis| x.fixed(axis).is_some_and(|n| n > 0)).filter(|_| g.dice.one_in(2));
     let (shape, attributes) = match axis {
@@ -1191,7 +1192,7 @@ fn given(g: &mut Open) -> Option<()> {
     }
 }
 
-/// Attention over a cache that grows, heads of 4, spelled out.
+/// Attention over a cache that grows, with heads of 4, spelled out.
 fn cache(g: &mut Open) -> Option<()> {
     let x = g.pick();
     if x.rank() != 3 || x.bounds.size > 100.0 {
@@ -1201,7 +1202,7 @@ fn cache(g: &mut Open) -> Option<()> {
     let split = g.list(&[0, 0, heads as i64, -1]);
     let split = g.inner("Reshape", &[], &[x.id, split])?;
     let queries = g.sketch.transpose(split, &[0, 2, 1, 3]);
-    // The dimensions of the first input, if it is the cache's batch; else the model takes no run.
+    // The cache has the batch of the graph's first input; where `x` has another batch, the model accepts no run.
     let past = (0..g.inputs.len()).find(|&i| g.inputs[i] == [OPEN, heads, OPEN + 2, 4]);
     let past = match past {
         Some(i) => g.values[i].clone(),
@@ -1210,7 +1211,7 @@ fn cache(g: &mut Open) -> Option<()> {
             g.values[at].clone()
         }
         None => {
-            // Keys from the value itself, doubled.
+            // The keys are the value itself, doubled.
             OpenValue { id: queries, ..x.clone() }
         }
     };
@@ -1226,7 +1227,7 @@ fn cache(g: &mut Open) -> Option<()> {
     let id = g.inner("Reshape", &[], &[back, shape])?;
     let all = x.bounds.join(past.bounds);
     let score = 0.5 * (2.0 * all.size * all.error) + 4.0 * ROUNDING * all.size * all.size;
-    // Of weights that are off by so much each, and add up to one.
+    // Each weight has an error of this size, and the weights add up to 1.
     let error = all.error + all.size * (2.0 * score + FUNCTION * 4.0);
     g.take(&[x.id, past.id], &[(id, Bounds::rounded(all.size, error))])
 }
@@ -1257,7 +1258,7 @@ fn recurrent(g: &mut Open) -> Option<()> {
     let weights = |shape: &[usize]| case::uniform(shape, -0.2, 0.2);
     let (w, r) = (weights(&[1, gates * hidden, width]), weights(&[1, gates * hidden, hidden]));
     let (w, r) = (g.sketch.constant(w), g.sketch.constant(r));
-    // Each step adds the error of its functions, and hands on a part of the one before.
+    // Each step adds the error of its functions, and passes on a part of the error before it.
     let error = 8.0 * (width as f64 * 0.2 * x.bounds.error + 4.0 * FUNCTION);
     let size = if op == "LSTM" { 4.0 } else { 1.0 };
     g.node(op, &[("hidden_size", Attr::Int(hidden as i64))], &[x.id, w, r], Bounds::rounded(size, error))
@@ -1270,7 +1271,7 @@ fn local_norm(g: &mut Open) -> Option<()> {
     g.node("LRN", &[("size", Attr::Int(3)), ("bias", Attr::Float(1.0))], &[x.id], bounds)
 }
 
-/// Numbers along an axis, as positions are.
+/// Numbers along an axis, like positions.
 fn position(g: &mut Open) -> Option<()> {
     let x = g.pick();
     let last = x.rank().checked_sub(1)?;

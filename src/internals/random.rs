@@ -1,12 +1,12 @@
 //! Random graphs for property tests: chains and diamonds of pointwise operators, transposes, reductions, products and
-//! identities over a few shapes, with several outputs; and normalisations, convolutions and batch normalisations spelled out
+//! identities over a few shapes, with several outputs; and normalisations, convolutions and batch normalisations, spelled out
 //! as exporters do.
 
 use crate::graph::{Value, ValueId};
 use crate::ops::{self, Attr, Graph, Node, case};
 use crate::{DType, Tensor};
 
-/// A graph under construction, of the newest opset.
+/// A graph under construction, at the newest opset.
 #[derive(Default)]
 pub(crate) struct Sketch {
     pub(crate) graph: Graph,
@@ -30,7 +30,7 @@ impl Sketch {
         self.constant(case::values(&[], &[number]))
     }
 
-    /// The first of a new node's `outputs`, which follow one another.
+    /// Adds a node with `outputs` outputs, whose ids follow one another; returns the first.
     pub(crate) fn nodes_of(
         &mut self,
         op_type: &str,
@@ -57,7 +57,7 @@ impl Sketch {
         self.nodes_of(op_type, attributes, inputs, 1)
     }
 
-    /// `x` under a constant shape.
+    /// `x`, reshaped to a constant shape.
     pub(crate) fn reshape(&mut self, x: ValueId, shape: &[i64]) -> ValueId {
         let shape = self.constant(case::list(shape));
         self.node("Reshape", &[], &[x, shape])
@@ -67,7 +67,7 @@ impl Sketch {
         self.node("Transpose", &[("perm", Attr::Ints(perm.to_vec()))], &[x])
     }
 
-    /// `x` by the mean (if `centered`) and the mean square of its last axis, in single steps.
+    /// `x`, normalised by the mean (if `centered`) and the mean square of its last axis, in single steps.
     pub(crate) fn normalize(&mut self, x: ValueId, centered: bool, power: bool) -> ValueId {
         let axes = self.constant(case::list(&[-1]));
         let mut difference = x;
@@ -83,14 +83,14 @@ impl Sketch {
             false => self.node("Mul", &[], &[difference, difference]),
         };
         let variance = self.node("ReduceMean", &[], &[square, axes]);
-        // Large, so that rounding is not made much of.
+        // A large epsilon, so that rounding errors are not amplified.
         let epsilon = self.scalar(0.5);
         let sum = self.node("Add", &[], &[variance, epsilon]);
         let deviation = self.node("Sqrt", &[], &[sum]);
         self.node("Div", &[], &[difference, deviation])
     }
 
-    /// `x` by batch statistics of its `channels`.
+    /// `x`, normalised by given statistics of its `channels`.
     pub(crate) fn batch_norm(&mut self, x: ValueId, channels: usize) -> ValueId {
         let mut inputs = vec![x];
         for low in [0.5, -0.75, -0.125, 0.5] {
@@ -100,7 +100,7 @@ impl Sketch {
     }
 }
 
-/// Makes graphs from a list of numbers, so that a failing one shrinks.
+/// Makes graphs from a list of numbers, so that proptest can shrink a failing one.
 pub(crate) struct RandomGraph {
     pub(crate) graph: Graph,
 }
@@ -109,7 +109,7 @@ impl RandomGraph {
     /// A graph with one step for each number of `choices`.
     pub(crate) fn new(choices: &[u32]) -> RandomGraph {
         let mut sketch = Sketch::default();
-        // With their shapes.
+        // The values so far, with their shapes.
         let mut values = Vec::new();
         for (i, shape) in [vec![3, 4], vec![3, 4], vec![1, 4]].into_iter().enumerate() {
             values.push((sketch.input(&format!("in{i}")), shape));
@@ -134,7 +134,7 @@ impl RandomGraph {
 }
 
 fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u32) {
-    // Mostly recent values, so that there are chains.
+    // Mostly recent values, so that the graph has chains.
     let pick = choice / 32;
     let back = (pick as usize % 97) % values.len().min(6);
     let (a, shape) = values[values.len() - 1 - back].clone();
@@ -180,7 +180,7 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
         13 => {
             let constants = (0..2).map(|i| case::uniform(&[2, 2], 0.5, 1.0 + i as f32));
             let ids: Vec<_> = constants.map(|c| sketch.constant(c)).collect();
-            // Only for the folding pass: nothing else reads it.
+            // Only the folding pass needs this node: nothing else reads it.
             sketch.node("Add", &[], &ids);
             return;
         }
@@ -195,7 +195,7 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
             return;
         }
         16 | 17 if columns > 1 => {
-            // All columns but the first, or every second one from the last.
+            // All columns but the first, or every second column from the last.
             let list = |sketch: &mut Sketch, n| sketch.constant(case::list(&[n]));
             let (start, end, step) = if flag { (1, i64::MAX, 1) } else { (-1, i64::MIN, -2) };
             let lists = [start, end, 1, step].map(|n| list(sketch, n));

@@ -1,5 +1,5 @@
-//! Many sizes in one session: random graphs of every family of operators, and every operator's cases. Each run gives what the
-//! reference gives, whatever sizes the session has seen before.
+//! Many sizes in one session: random graphs of every family of operators, and every operator's cases. Each run must give what
+//! the reference gives, whatever sizes the session has seen before.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::ops::Graph;
 use crate::ops::case::{Case, Tolerance};
 use crate::{Device, Error, Result, Session, SessionOptions, Tensor, passes, reference};
 
-/// Smaller graphs that are tried when one fails.
+/// The number of smaller graphs that are tried when one fails.
 const ATTEMPTS: usize = 60;
 
 pub(crate) fn session(device: &Device, graph: &Arc<Graph>) -> Session {
@@ -31,7 +31,7 @@ fn run(session: &Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     Ok(session.run(&named)?.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
-/// How outputs differ by more than they may, if they do.
+/// How the outputs differ by more than their errors allow, if they do.
 fn compared(
     graph: &Graph,
     expected: &[Tensor],
@@ -44,8 +44,8 @@ fn compared(
     })
 }
 
-/// How a run in a session differs from what it should give, if it does. What a device refuses for these sizes, it refuses in a
-/// session of its own too.
+/// How a run in a session differs from what it should give, if it does. What a device refuses for these sizes, it must also
+/// refuse in a session of its own.
 pub(crate) fn differs(
     session: &Session,
     device: &Device,
@@ -62,7 +62,7 @@ pub(crate) fn differs(
     }
 }
 
-/// What is wrong with a run in a session, if something is.
+/// What is wrong with a run in a session, if anything is.
 fn wrong(open: &Open, device: &Device, session: &Session, at: usize) -> Option<String> {
     let inputs = open.inputs(at);
     let errors = open.errors();
@@ -76,12 +76,13 @@ fn wrong(open: &Open, device: &Device, session: &Session, at: usize) -> Option<S
     }
 }
 
-/// What goes wrong in a session with the graph of a recipe: the run, what, and whether it does in a session of its own.
+/// What goes wrong in a session with the graph of a recipe: the run, what is wrong, and whether it is also wrong in a session
+/// of its own.
 fn fault(recipe: &Recipe, device: &Device) -> Option<(usize, String)> {
     let look = || {
         let open = Open::new(recipe);
         let graph = open.graph().clone();
-        // Every other graph as a model's is: what passes have made of it.
+        // Every other graph is one that the passes have rewritten, as a model's graph is.
         let graph = Arc::new(if recipe.seed.is_multiple_of(2) { graph } else { passes::run(graph).unwrap() });
         let all = session(device, &graph);
         (0..recipe.runs.len()).find_map(|at| {
@@ -99,7 +100,7 @@ fn fault(recipe: &Recipe, device: &Device) -> Option<(usize, String)> {
     })
 }
 
-/// A recipe with fewer steps and runs that fails still, and how.
+/// A recipe with fewer steps and runs that still fails, and the failure.
 fn shrunk(recipe: &Recipe, device: &Device) -> (Recipe, String) {
     let (mut least, mut attempts) = (recipe.clone(), 0);
     let Some((at, mut what)) = fault(&least, device) else { return (least, "not seen again".into()) };
@@ -127,7 +128,7 @@ fn shrunk(recipe: &Recipe, device: &Device) -> (Recipe, String) {
     (least, what)
 }
 
-/// The tensor's elements, again and again, in another shape: indices stay what they were.
+/// The tensor's elements, repeated in a larger shape, so that indices stay valid.
 fn repeated(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
     let count: usize = shape.iter().product();
     if tensor.is_empty() || !tensor.bytes().len().is_multiple_of(tensor.len()) {
@@ -142,7 +143,8 @@ fn repeated(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
     .ok()
 }
 
-/// What goes wrong with a random graph in a session that sees several sizes, if something does: the graph is made smaller first.
+/// What goes wrong with a random graph in a session that sees several sizes, if anything does; the graph is made smaller
+/// first.
 pub(super) fn random_graph(seed: u64, device: &Device) -> Result<(), String> {
     let recipe = Recipe::new(seed);
     if fault(&recipe, device).is_none() {
@@ -152,14 +154,15 @@ pub(super) fn random_graph(seed: u64, device: &Device) -> Result<(), String> {
     Err(format!("sizes {:?}, {what}\n{}", least.runs, Open::new(&least).graph()))
 }
 
-/// Whether a random graph takes most of its sizes.
+/// Whether a random graph accepts most of its sizes.
 pub(super) fn takes_sizes(seed: u64) -> bool {
     let recipe = Recipe::new(seed);
     let open = Open::new(&recipe);
     (0..recipe.runs.len()).filter(|run| open.takes(*run)).count() > 1
 }
 
-/// A case in one session with its own sizes, with others, and with its own again: what is wrong, and how many runs were compared.
+/// Runs a case in one session with its own sizes, with others, and with its own again. Returns what is wrong, and the number
+/// of runs that were compared.
 pub(super) fn moved_case(case: &Case, device: &Device) -> (Option<String>, usize) {
     let Some((graph, inputs)) = open_graph(case) else { return (None, 0) };
     let planner = planner(&graph, &Target::FLOOR);
@@ -176,7 +179,7 @@ pub(super) fn moved_case(case: &Case, device: &Device) -> (Option<String>, usize
     let mut runs = 0;
     for (at, facts) in [own.clone()].into_iter().chain(others).chain([own]).enumerate() {
         let Some(inputs) = facts.as_ref().and_then(given) else { continue };
-        // Elements that are repeated may be what the operator refuses.
+        // The operator may refuse elements that are repeated.
         let Ok(expected) = expected(&graph, &inputs) else { continue };
         let what = differs(&session, device, (&inputs, &expected), |_| case.tolerance);
         runs += 1;

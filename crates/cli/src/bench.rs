@@ -36,19 +36,19 @@ pub(super) struct Args {
 /// Runs whose kernel times are averaged.
 const PROFILED_RUNS: usize = 5;
 
-/// Everything measured, as `--json` prints it.
+/// All measurements, as `--json` prints them.
 #[derive(Serialize)]
 struct Measurements {
     device: String,
-    /// The first run of a model on a device: planning, kernels' compilation (as far as the driver has no cache of its
-    /// own) and the upload of weights.
+    /// The first run of a model on a device: planning, the compilation of kernels (unless the driver has a cache of its own)
+    /// and the upload of weights.
     cold_first_run_ms: f64,
-    /// The first run of a second session on the same device, whose pipelines exist.
+    /// The first run of a second session on the same device, whose pipelines exist already.
     warm_first_run_ms: f64,
     latency_ms: Latency,
     runs_per_second: f64,
     wall_ms: Vec<f64>,
-    /// CPU time of all threads of the process, where the system tells.
+    /// CPU time of all threads of the process, where the system reports it.
     cpu_ms: Option<Vec<f64>>,
     cpu_median_ms: Option<f64>,
     host_peak_bytes: Option<u64>,
@@ -65,13 +65,13 @@ struct Latency {
     p99: f64,
 }
 
-/// What a run takes of a device; the reference has none.
+/// The objects and the work that runs need on a device; the reference has none.
 #[derive(Serialize)]
 struct DeviceWork {
     plan: PlanSummary,
-    /// Created by the first session: all that there is after warm-up.
+    /// What the first session created, which is everything that exists after the warm-up.
     created: Counters,
-    /// By all measured runs together; the objects among them should be 0.
+    /// What all measured runs together created and submitted; they should create no object.
     during_runs: Counters,
 }
 
@@ -151,7 +151,7 @@ fn first_run(device: &Device, model: &Model, inputs: &[(&str, &Tensor)]) -> Resu
     Ok((session, start.elapsed().as_secs_f64() * 1e3))
 }
 
-/// The least value that is not below `part` of the values: nearest rank.
+/// The smallest value that is at least as large as `part` of the values (nearest rank).
 fn percentile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -159,7 +159,7 @@ fn percentile(values: &[f64], part: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// Each dispatch's mean time.
+/// The mean time of each dispatch.
 fn profile(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>, Failure> {
     let mut mean = session.profile(inputs)?;
     for _ in 1..PROFILED_RUNS {

@@ -18,7 +18,7 @@ pub(super) struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Opens the device; falling back to the reference is said, in one line.
+    /// Opens the device. If that is the reference because there is no adapter, a line says so.
     pub(super) fn open(&self) -> Result<Device, Failure> {
         let select = match &self.device {
             Select::Cpu if self.require_gpu || self.require_hardware => {

@@ -22,16 +22,16 @@ pub(super) struct InputArgs {
     seed: u64,
 }
 
-/// Dimensions that neither the model nor the caller says.
+/// What to do with dimensions that neither the model nor the caller fixes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// Are an error.
+    /// They are an error.
     Refuse,
-    /// Are of this size; the first of several is the batch, and 1.
+    /// They get this size; the first of several is the batch, and gets 1.
     Are(usize),
 }
 
-/// An input, and where it comes from.
+/// An input, and whether it is random.
 pub(super) struct NamedInput {
     pub(super) name: String,
     pub(super) tensor: Tensor,
@@ -44,7 +44,7 @@ pub(super) fn named(inputs: &[NamedInput]) -> Vec<(&str, &Tensor)> {
 }
 
 impl InputArgs {
-    /// All inputs of `model`: those of the files, and random ones for the rest that have no default.
+    /// All inputs of `model`: those of the files, and random ones for the others that have no default.
     pub(super) fn load(&self, model: &Model, unknown: Unknown) -> Result<Vec<NamedInput>, Failure> {
         let mut inputs = self.in_files(model)?;
         let said = self.said(model)?;
@@ -77,7 +77,7 @@ impl InputArgs {
         Ok(inputs)
     }
 
-    /// The shapes that the command line says.
+    /// The shapes that the command line gives.
     fn said<'m>(&self, model: &'m Model) -> Result<Vec<(&'m ValueInfo, Vec<usize>)>, Failure> {
         let shape = |text: &String| {
             let (info, dims) = split(text, model)?;
@@ -102,7 +102,7 @@ impl InputArgs {
     }
 }
 
-/// Splits `NAME=VALUE`. Names may hold `=` too, so it is the model's inputs that decide where.
+/// Splits `NAME=VALUE`. A name may contain `=` too, so the names of the model's inputs decide where.
 fn split<'t, 'm>(text: &'t str, model: &'m Model) -> Result<(&'m ValueInfo, &'t str), Failure> {
     let found = text.match_indices('=').find_map(|(at, _)| {
         let info = model.inputs().iter().find(|info| info.name == text[..at])?;
@@ -114,7 +114,7 @@ fn split<'t, 'm>(text: &'t str, model: &'m Model) -> Result<(&'m ValueInfo, &'t 
     })
 }
 
-/// The dimensions of `1x3x224x224`; nothing at all is a scalar.
+/// The dimensions of `1x3x224x224`; an empty text is a scalar.
 fn dimensions(text: &str) -> Result<Vec<usize>, String> {
     let size = |dim: &str| {
         let size = dim.trim().parse();
@@ -123,7 +123,7 @@ fn dimensions(text: &str) -> Result<Vec<usize>, String> {
     text.split(['x', ',']).filter(|_| !text.is_empty()).map(size).collect()
 }
 
-/// The sizes of named dimensions: of one name, all inputs have one.
+/// The sizes of named dimensions: all inputs share the size of a name.
 #[derive(Default)]
 struct NamedSizes<'m>(HashMap<&'m str, usize>);
 
@@ -136,7 +136,7 @@ impl<'m> NamedSizes<'m> {
         }
     }
 
-    /// The shape that the model declares, with the sizes known by name; `unknown` says the others.
+    /// The shape that the model declares, with known sizes in place of names; `unknown` says what to do with the others.
     fn declared(&mut self, info: &'m ValueInfo, unknown: Unknown) -> Option<Vec<usize>> {
         let dims = info.shape.as_ref()?;
         let open = |axis: usize| match unknown {
@@ -169,11 +169,11 @@ fn missing(info: &ValueInfo) -> String {
     )
 }
 
-/// Elements of all random inputs together: they take 1 GiB as float32, and the reference computes with twice to four times
-/// that. What is larger comes from a file.
+/// The most elements of all random inputs together. They take 1 GiB as float32, and the reference computes with two to four
+/// times as much. Larger inputs must come from a file.
 const MOST_RANDOM: usize = 1 << 28;
 
-/// What a string takes more than a number.
+/// The number of elements as which one string counts.
 const TEXT: usize = 16;
 
 fn check_size(drawn: &[(&ValueInfo, Vec<usize>)]) -> Result<(), Failure> {
@@ -195,11 +195,12 @@ fn check_size(drawn: &[(&ValueInfo, Vec<usize>)]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Elements that are drawn at once: as float64 they take more memory than as most types. Whole bytes of the narrowest types.
+/// Elements that are drawn at once, as float64 takes more memory than most types. The number makes whole bytes of the
+/// narrowest types.
 const PIECE: usize = 1 << 16;
 
-/// Values that most models can do something with: floats in -1..1, bytes of any value, other integers 0 or 1, as ids,
-/// masks and lengths can be.
+/// Values that most models accept: floats in -1..1, bytes of any value, other integers 0 or 1, which may be ids, masks or
+/// lengths.
 fn random(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failure> {
     let Some(dtype) = info.dtype else {
         return Err(format!("input {info} is no tensor, and cannot be random").into());
@@ -234,7 +235,7 @@ fn draw(dtype: DType, count: usize, state: &mut u64) -> sardonyx::Result<Tensor>
     drawn.cast(dtype)
 }
 
-/// The next of SplitMix64's numbers.
+/// The next number of SplitMix64.
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

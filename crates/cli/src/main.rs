@@ -59,7 +59,7 @@ enum Command {
     BenchWorker(worker::Args),
 }
 
-/// Whether everything that was to be checked is in order.
+/// Whether everything that a command checks is in order.
 type Verdict = Result<bool, Failure>;
 
 /// Why a command could not do its work.
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints to standard output. A reader that went away (`| head`) wants no more: the program ends, and that is no error.
+/// Prints to standard output. If the reader has gone away (`| head`), the program ends, without an error.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -118,7 +118,7 @@ fn bytes(count: u64) -> String {
     }
 }
 
-/// `label     first, second, ...` in lines of at most 110 characters, as far as the parts allow; those behind the first are
+/// `label     first, second, ...` in lines of at most 110 characters, if the parts allow it; lines after the first are
 /// indented.
 fn listed<'a>(label: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = format!("{label:<9}");
@@ -138,7 +138,7 @@ fn listed<'a>(label: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     text
 }
 
-/// Where the nodes run.
+/// On which devices the nodes run.
 fn placement(plan: &PlanSummary) -> String {
     let PlanSummary { nodes, planned_nodes, dispatches, .. } = plan;
     let planned = match planned_nodes {

@@ -1,5 +1,5 @@
-//! numpy's `.npy` and `.npz` files. Big-endian and Fortran-ordered arrays are converted. Types that numpy has not are
-//! written as ml_dtypes does: bfloat16 and 8-bit floats as void, 4- and 2-bit integers one to a byte.
+//! numpy's `.npy` and `.npz` files. Big-endian and Fortran-ordered arrays are converted. Types that numpy does not have are
+//! written as ml_dtypes writes them: bfloat16 and 8-bit floats as void, 4- and 2-bit integers with one element in a byte.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,25 +14,25 @@ use sardonyx::{DType, Outputs, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Bytes of the longest header that is read: numpy reads 10,000.
+/// The longest header that is read, in bytes; numpy reads 10,000.
 const LONGEST_HEADER: u64 = 1 << 16;
 
-/// Elements of the largest array that is read: sessions take no larger ones.
+/// The most elements of an array that is read; sessions take no more.
 const MOST_ELEMENTS: usize = (1 << 30) - 1;
 
-/// Bytes of the longest array of strings that is written: numpy pads all to the longest.
+/// The longest array of strings that is written, in bytes: numpy pads all strings to the length of the longest.
 const LONGEST_TEXT: usize = 1 << 30;
 
-/// The elements of `shape`, if a `usize` can count them.
+/// The number of elements of `shape`; `None` if a `usize` cannot hold it.
 pub(super) fn count(shape: &[usize]) -> Option<usize> {
     // A zero anywhere makes the array empty, however large the other dimensions are.
     if shape.contains(&0) { Some(0) } else { shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)) }
 }
 
-/// Which dtype an array is to have, by name: decides between those that numpy cannot tell apart.
+/// The dtype that an array of this name should have, which decides between dtypes that numpy cannot tell apart.
 type Wanted<'a> = &'a dyn Fn(&str) -> Option<DType>;
 
-/// The array of an `.npy` file.
+/// Reads the array of an `.npy` file.
 pub(super) fn read_npy(path: &Path, wanted: Option<DType>) -> Result<Tensor, Failure> {
     let tensor = File::open(path)
         .map_err(|e| e.to_string())
@@ -40,7 +40,7 @@ pub(super) fn read_npy(path: &Path, wanted: Option<DType>) -> Result<Tensor, Fai
     tensor.map_err(|reason| format!("{}: {reason}", path.display()).into())
 }
 
-/// The arrays of an `.npz` file, by name.
+/// Reads the arrays of an `.npz` file, by name.
 pub(super) fn read_npz(path: &Path, wanted: Wanted) -> Result<Vec<(String, Tensor)>, Failure> {
     let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
     let file = File::open(path).map_err(|e| in_file(&e))?;
@@ -81,12 +81,12 @@ pub(super) fn write_npy(path: &Path, tensor: &Tensor) -> Result<(), Failure> {
     written.map_err(|reason| format!("{}: {reason}", path.display()).into())
 }
 
-/// What stands before an array's elements.
+/// The header that stands before an array's elements.
 struct Header {
     big_endian: bool,
     /// numpy's letter for the kind of type.
     kind: char,
-    /// The number behind the letter: bytes, or characters of a unicode string.
+    /// The number after the letter: bytes, or the characters of a unicode string.
     size: usize,
     fortran_order: bool,
     shape: Vec<usize>,
@@ -120,7 +120,7 @@ impl Header {
         let descr = field("'descr'")?.strip_prefix('\'')?.split_once('\'')?.0;
         let mut letters = descr.chars();
         let (endian, kind) = (letters.next()?, letters.next()?);
-        // `O` has no number, `M8[ns]` a unit behind it.
+        // `O` has no number, `M8[ns]` has a unit after it.
         let digits = letters.as_str().split(|c: char| !c.is_ascii_digit()).next()?;
         let shape = field("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
         let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
@@ -133,12 +133,12 @@ impl Header {
         })
     }
 
-    /// Bytes of one element.
+    /// Bytes of an element.
     fn item(&self) -> Option<usize> {
         if self.kind == 'U' { self.size.checked_mul(4) } else { Some(self.size) }
     }
 
-    /// Bytes that a change of byte order reverses.
+    /// Bytes of the unit that a change of byte order reverses.
     fn unit(&self) -> usize {
         match self.kind {
             'U' => 4,
@@ -235,7 +235,7 @@ fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) ->
     }
 }
 
-/// Integers of 8 bits and more as a 4- or 2-bit type; none may be lost.
+/// Integers of 8 bits and more as a 4- or 2-bit type; a number that does not fit is an error.
 fn narrow(tensor: &Tensor, dtype: DType) -> Result<Tensor, String> {
     let fail = |error: sardonyx::Error| error.to_string();
     let narrow = tensor.cast(dtype).map_err(fail)?;
@@ -246,7 +246,7 @@ fn narrow(tensor: &Tensor, dtype: DType) -> Result<Tensor, String> {
     }
 }
 
-/// The text of code points padded with zeros.
+/// The text of code points that are padded with zeros.
 fn unicode(units: &[u8]) -> Option<String> {
     let codes: Vec<u32> =
         units.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
@@ -254,7 +254,7 @@ fn unicode(units: &[u8]) -> Option<String> {
     codes[..end].iter().map(|&code| char::from_u32(code)).collect()
 }
 
-/// Elements of `item` bytes, first axis fastest, in the order of last axis fastest.
+/// The elements, of `item` bytes each, reordered so that the last axis is fastest; in `raw` the first axis is.
 fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Vec<u8> {
     let mut ordered = Vec::with_capacity(raw.len());
     for index in 0..count(shape).unwrap_or(0) {
@@ -326,7 +326,7 @@ fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
     let padding = (start + text.len() + 1).next_multiple_of(64) - (start + text.len() + 1);
     text.extend(std::iter::repeat_n(' ', padding));
     text.push('\n');
-    // A shape long enough to overflow the 16-bit length has no file.
+    // A shape that is long enough to overflow the 16-bit length cannot be written.
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     [MAGIC, &[1, 0], &length.to_le_bytes(), text.as_bytes()].concat()
 }

@@ -75,7 +75,8 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Least, greatest and mean of the numbers, NaN left out, and how many are NaN. Nothing where no number is left.
+/// The least, the greatest and the mean number, without NaN, and the number of NaNs. The first three are absent if no number
+/// is left.
 #[derive(Default)]
 struct Statistics {
     min: Option<f64>,
@@ -84,7 +85,8 @@ struct Statistics {
     nan: usize,
 }
 
-/// Elements that are decoded at once: the reference's arrays take more memory than tensors. Whole bytes of the narrowest types.
+/// Elements that are decoded at once, as the reference's arrays take more memory than tensors. The number makes whole bytes of
+/// the narrowest types.
 const PIECE: usize = 1 << 16;
 
 fn statistics(tensor: &Tensor) -> Option<Statistics> {
@@ -104,7 +106,7 @@ fn statistics(tensor: &Tensor) -> Option<Statistics> {
     Some(statistics)
 }
 
-/// The tensor's elements, some at a time. `None` for strings.
+/// The tensor's elements, piece by piece; `None` for strings.
 fn pieces(tensor: &Tensor) -> Option<impl Iterator<Item = Option<Tensor>>> {
     let (dtype, bytes, count) = (tensor.dtype(), tensor.bytes(), tensor.len());
     let piece = move |start: usize| {
@@ -121,7 +123,7 @@ fn line(name: &str, tensor: &Tensor) -> String {
     match (statistics(tensor), tensor.strings()) {
         (_, Some(strings)) => format!("{head} {:?}", strings.iter().take(3).collect::<Vec<_>>()),
         (Some(Statistics { min: Some(min), max: Some(max), mean: Some(mean), nan: count }), _) => {
-            // Whole numbers are written as such.
+            // Whole numbers are printed without a point.
             let (min, max) = match tensor.dtype().is_float() {
                 true => (format!("{min:.6}"), format!("{max:.6}")),
                 false => (min.to_string(), max.to_string()),

@@ -1,12 +1,12 @@
-//! `sardonyx suite`: cases of ONNX's conformance suite, as many as there are, in one process.
+//! `sardonyx suite`: any number of cases of ONNX's conformance suite, in one process.
 //!
-//! `LIST_FILE` has one JSON object a line, with `name`, `dir` (in `CASES_DIR`: `model.onnx` and
+//! `LIST_FILE` has a JSON object on each line, with `name`, `dir` (in `CASES_DIR`: `model.onnx` and
 //! `test_data_set_K/{input,output}_I.pb`), `rtol` and `atol`. For each case, in order, one line is printed:
 //!
-//! - `NAME done` where the environment names a folder in `CONFORMANCE_OUT`: the outputs are there, in
+//! - `NAME done` if the environment names a folder in `CONFORMANCE_OUT`: the outputs are there, in
 //!   `NAME/test_data_set_K/output_I.pb`, for another program to judge;
-//! - else `NAME pass` or `NAME fail REASON`, after a comparison with the expected outputs;
-//! - `NAME skip REASON` where an operator or type is not supported on the device: never a pass.
+//! - otherwise `NAME pass` or `NAME fail REASON`, after a comparison with the expected outputs;
+//! - `NAME skip REASON` if an operator or type is not supported on the device. A skip never counts as a pass.
 
 use std::any::Any;
 use std::fs;
@@ -39,13 +39,13 @@ struct SuiteCase {
     atol: f64,
 }
 
-/// How a case ended.
+/// The result of a case.
 enum End {
     Done,
     Pass,
     Skip(String),
     Fail(String),
-    /// A failure after which the device is gone, or not to be trusted.
+    /// A failure after which the device is lost, or can no longer be trusted.
     Lost(String),
 }
 
@@ -153,7 +153,7 @@ fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End
             let listed = model.inputs().iter().filter(move |info| all || !info.has_default);
             listed.map(|info| info.name.as_str()).collect::<Vec<_>>()
         };
-        // Tests give defaults, or leave them.
+        // Some tests give values for defaults, others do not.
         let Some(names) = [names(true), names(false)].into_iter().find(|names| names.len() == inputs.len())
         else {
             let reason =
@@ -201,9 +201,9 @@ fn write(folder: &Path, outputs: &Outputs) -> Result<(), End> {
     Ok(())
 }
 
-/// Why the suite would not take `actual`, if so: dtype and shape are exact, numbers within the case's tolerance.
+/// Why the suite would reject `actual`, if it would: dtype and shape must be equal, numbers within the case's tolerance.
 fn difference(expected: &Tensor, actual: &Tensor, case: &SuiteCase) -> Option<String> {
-    // As the suite's own comparison: two units of bfloat16.
+    // The suite's own comparison allows two units of bfloat16.
     let least = if expected.dtype() == DType::BF16 { 1.0 / 64.0 } else { 0.0 };
     let tolerance = Tolerance { relative: case.rtol.max(least), absolute: case.atol };
     match actual.difference(expected, tolerance) {

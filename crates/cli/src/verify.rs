@@ -1,5 +1,6 @@
-//! `sardonyx verify`: every node's result on a GPU against the CPU reference's. `relative` and `absolute` are a node's own
-//! error, on the inputs that the GPU gave it; `accumulated` is what the errors of all nodes up to there have become.
+//! `sardonyx verify`: every node's result on a GPU is compared with the CPU reference's. `relative` and `absolute` are the
+//! node's own error, on the inputs that the GPU gave it. `accumulated` is the error of the value in a run from the model's
+//! inputs on.
 
 use std::path::PathBuf;
 
@@ -33,7 +34,7 @@ pub(super) struct Args {
     all: bool,
 }
 
-/// Rows of the table unless all are asked for.
+/// The number of rows of the table, unless all are asked for.
 const WORST: usize = 20;
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {

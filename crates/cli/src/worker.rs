@@ -1,10 +1,10 @@
-//! `sardonyx bench-worker MODEL INPUTS OUTPUTS`: a runtime under the control of a program that compares several, by
-//! lines of text.
+//! `sardonyx bench-worker MODEL INPUTS OUTPUTS`: a runtime that another program controls by lines of text, to compare several
+//! runtimes.
 //!
-//! The folder INPUTS has `in_0.npy`, `in_1.npy`, ... in the order of the model's inputs. After the first run `out_0.npy`,
-//! ... are in the folder OUTPUTS as float32, and `READY {"load_s":..,"first_s":..,"rss_mb":..,"note":..}` is printed. Then
-//! `run N` on standard input is answered by `LAT [ms, ...]`, the latency of N runs with upload and read-back each, and
-//! `quit` by `DONE {"rss_mb":..}`. An error is `FAIL "text"`.
+//! The folder INPUTS has `in_0.npy`, `in_1.npy`, ... in the order of the model's inputs. After the first run, `out_0.npy`, ...
+//! are in the folder OUTPUTS as float32, and the line `READY {"load_s":..,"first_s":..,"rss_mb":..,"note":..}` is printed. The
+//! line `run N` on standard input is answered by `LAT [ms, ...]`, the latencies of N runs, each with upload and read-back; the
+//! line `quit` by `DONE {"rss_mb":..}`. An error is answered by `FAIL "text"`.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};

@@ -11,19 +11,19 @@ use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use sardonyx::{Device, DeviceOptions, Model, Select, Session, SessionOptions, Tensor};
 
-/// The detector's probability above which a pixel is text, and a box's mean above which it is kept.
+/// The probability above which the detector's pixel is text, and the mean above which a box is kept.
 const PIXEL: f32 = 0.2;
 const BOX: f32 = 0.4;
-/// Boxes grow by this share of area over perimeter: the detector marks the core of each line.
+/// The detector marks the core of each line, so boxes grow by this share of area over perimeter.
 const UNCLIP: f32 = 1.6;
 /// The height that the recogniser takes, and the step of its widths: lines of similar lengths share a plan.
 const LINE_HEIGHT: u32 = 48;
 const WIDTH_STEP: u32 = 80;
 /// Small print is enlarged to about this length before detection.
 const LONG_SIDE: u32 = 960;
-/// The same on the CPU reference, which is slow.
+/// The length on the CPU reference, which is slow.
 const LONG_SIDE_OF_REFERENCE: u32 = 480;
-/// Lines whose characters have a lower mean probability were not read.
+/// Lines whose characters have a lower mean probability count as not read.
 const READ: f32 = 0.5;
 
 struct Arguments {
@@ -49,25 +49,25 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     Ok(Arguments { folder, picture, device })
 }
 
-/// A line of text on the page: a rectangle, in pixels of the picture, that is turned as the line is.
+/// A line of text on the page: a rectangle in pixels of the picture, rotated like the line.
 #[derive(Clone, Copy)]
 struct Line {
-    /// Where the first character's upper left corner is.
+    /// The upper left corner of the first character.
     corner: (f32, f32),
-    /// The direction of reading, of length 1.
+    /// The direction of reading, as a vector of length 1.
     along: (f32, f32),
     width: f32,
     height: f32,
 }
 
 impl Line {
-    /// The point of the page that is at `x` of the width and `y` of the height.
+    /// The point of the page at (`x`, `y`) of the rectangle.
     fn at(&self, x: f32, y: f32) -> (f32, f32) {
         let ((left, top), (ax, ay)) = (self.corner, self.along);
         (left + x * ax - y * ay, top + x * ay + y * ax)
     }
 
-    /// The line's pixels, upright, `height` of them in each column. White where the page ends.
+    /// The line's pixels, upright, with `height` of them in each column. Beyond the page they are white.
     fn cut(&self, page: &RgbImage, height: u32) -> RgbImage {
         let width = (self.width * height as f32 / self.height).ceil().max(16.0) as u32;
         RgbImage::from_fn(width, height, |x, y| {
@@ -128,7 +128,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// A session with its one input.
+/// A session of a model with one input.
 struct Reader {
     session: Session,
     input: String,
@@ -148,7 +148,7 @@ impl Reader {
         Ok(outputs.into_iter().next().ok_or("the model has no output")?.1)
     }
 
-    /// Placement and memory of the plan for `x`.
+    /// Prints the placement and the memory of the plan for `x`.
     fn report(&self, x: &Tensor) -> Result<(), Box<dyn Error>> {
         if self.on_gpu {
             let plan = self.session.plan(&[(&self.input, x)])?;
@@ -228,12 +228,12 @@ fn detect(detector: &Reader, page: &RgbImage) -> Result<Vec<Line>, Box<dyn Error
 #[derive(Default)]
 struct Region {
     pixels: Vec<(usize, usize)>,
-    /// Of the pixels' probabilities.
+    /// The sum of the pixels' probabilities.
     sum: f32,
 }
 
 impl Region {
-    /// The rectangle around the region along its longer axis, grown; on the page, which is larger by the two factors.
+    /// The rectangle around the region along its longer axis, grown, and scaled by the two factors to the page.
     fn line(&self, (sx, sy): (f32, f32)) -> Option<Line> {
         let count = self.pixels.len() as f32;
         if self.sum / count < BOX {
@@ -245,7 +245,7 @@ impl Region {
         let (mx, my) = (mean(&|p| p.0), mean(&|p| p.1));
         let (xx, yy) = (mean(&|p| (p.0 - mx).powi(2)), mean(&|p| (p.1 - my).powi(2)));
         let xy = mean(&|p| (p.0 - mx) * (p.1 - my));
-        // The principal axis; what is about as high as wide has none.
+        // The principal axis; a region that is about as high as wide has none.
         let angle = if xx > 4.0 * yy { (2.0 * xy).atan2(xx - yy) / 2.0 } else { 0.0 };
         let (ax, ay) = (angle.cos(), angle.sin());
         let range = |f: &dyn Fn(f32, f32) -> f32| {
@@ -306,10 +306,10 @@ fn characters(model: &Model) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(characters)
 }
 
-/// A line as the recogniser takes it.
+/// A line as the recogniser's input.
 fn input_of(page: &RgbImage, line: &Line) -> Result<Tensor, sardonyx::Error> {
     let cut = line.cut(page, LINE_HEIGHT);
-    // The normalised value of the padding is 0: grey.
+    // The normalised value of the padding is 0, which is grey.
     let mut padded =
         RgbImage::from_pixel(cut.width().next_multiple_of(WIDTH_STEP), LINE_HEIGHT, Rgb([128; 3]));
     imageops::replace(&mut padded, &cut, 0, 0);
@@ -328,7 +328,8 @@ fn recognise(
     Ok(decode(&output.to_vec::<f32>()?, classes, characters))
 }
 
-/// Greedy CTC: the likeliest class at each step, repetitions and blanks dropped; and the mean probability of the rest.
+/// Greedy CTC: the likeliest class at each step, without repetitions and blanks; and the mean probability of the remaining
+/// steps.
 fn decode(probabilities: &[f32], classes: usize, characters: &[String]) -> (String, f32) {
     let mut text = String::new();
     let (mut sum, mut count, mut last) = (0.0, 0, 0);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sardonyx::{DType, Tensor};
 
-/// How far a result may be off, as a share of the output's largest value. f32 sums in another order, and approximations
+/// The error that a result may have, as a share of the output's largest value: f32 sums in another order, and approximations
 /// of exp and erf, over tens of layers; int8 weights multiply each rounding by their scale.
 pub fn tolerance(model: &str) -> f64 {
     if model.contains("int8") { 1e-2 } else { 1e-3 }
@@ -48,11 +48,12 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
     arrays
 }
 
-/// The worst error of an output as a share of its largest value; infinite where a number is none, or none is one.
+/// The worst error of an output as a share of its largest value; infinite if exactly one of two elements is NaN or infinite.
 pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
     assert_eq!((expected.dtype(), expected.shape()), (actual.dtype(), actual.shape()));
     let (e, a) = (expected.to_f64().unwrap(), actual.to_f64().unwrap());
-    // Probabilities that are all next to nothing are held to a share of 1e-3: their logits are large, and exp is relative.
+    // Probabilities that are all close to 0 are compared with a share of 1e-3: their logits are large, and exp has a relative
+    // error.
     let largest = e.iter().filter(|v| v.is_finite()).fold(1e-3f64, |m, v| m.max(v.abs()));
     let apart = |(e, a): (&f64, &f64)| match (e - a).abs() {
         _ if e == a || (e.is_nan() && a.is_nan()) => 0.0,
@@ -62,7 +63,7 @@ pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
     e.iter().zip(&a).map(apart).fold(0.0, f64::max) / largest
 }
 
-/// The root of the mean square of all errors, as a share of that of all values.
+/// The root of the mean square of all errors, as a share of the root of the mean square of all values.
 pub fn mean_error(expected: &Tensor, actual: &Tensor) -> f64 {
     let (e, a) = (expected.to_f64().unwrap(), actual.to_f64().unwrap());
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// CPU time of the calling thread, or of all threads with the driver's.
+/// CPU time of the calling thread, or of all threads, including the driver's.
 #[cfg(unix)]
 pub fn cpu_time(all_threads: bool) -> Duration {
     use rustix::time::{ClockId, clock_gettime};
@@ -10,7 +10,7 @@ pub fn cpu_time(all_threads: bool) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// The time since the first call, where there is no clock of CPU time.
+/// The time since the first call, on systems without a clock of CPU time.
 #[cfg(not(unix))]
 pub fn cpu_time(_all_threads: bool) -> Duration {
     static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);

@@ -1,4 +1,4 @@
-//! Bytes of strangers, from import to dispatch.
+//! Bytes from strangers, from import to dispatch.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use sardonyx::{DType, Device, Dim, Error, Model, Session, SessionOptions, Tensor
 
 static DEVICE: LazyLock<Device> = LazyLock::new(Device::noop);
 
-/// Zeros of the declared type and shape; sizes that are left open are 1, and large ones small.
+/// Zeros of the declared type and shape; open sizes are 1, and large ones are reduced.
 fn zeros(info: &ValueInfo) -> Option<Tensor> {
     let size = |dim: &Dim| if let Dim::Known(size) = dim { (*size).min(64) } else { 1 };
     let shape: Vec<usize> = info.shape.iter().flatten().map(size).collect();
@@ -14,8 +14,8 @@ fn zeros(info: &ValueInfo) -> Option<Tensor> {
     Tensor::zeros(info.dtype.unwrap_or(DType::F32), &shape).ok()
 }
 
-/// Imports a file, plans, prepares and records it for small inputs, or says in an error why not; on a device that validates
-/// every call and computes nothing. What wgpu refuses is a defect of Sardonyx, and a panic.
+/// Imports a file, and plans, prepares and records it for small inputs, or returns an error that says why not; on a device
+/// that validates every call and computes nothing. If wgpu refuses anything, that is a defect of Sardonyx, and a panic.
 pub fn run(file: &[u8]) -> Result<(), Error> {
     let model = Model::from_bytes(file.to_vec())?;
     let Some(inputs) = model.inputs().iter().map(zeros).collect::<Option<Vec<Tensor>>>() else {

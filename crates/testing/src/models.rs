@@ -1,9 +1,9 @@
-//! Small models that are telling: each has what a stage, a plan or a report is likely to get wrong.
+//! Small models, each with something that a stage, a plan or a report is likely to get wrong.
 
 use crate::onnx::build::*;
 use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
 
-/// Values between -0.5 and 0.5 that follow from the place and the name alone.
+/// Values between -0.5 and 0.5 that follow from the position and the name alone.
 fn spread(name: &str, dims: &[i64]) -> TensorProto {
     let seed = name.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     let count = dims.iter().product::<i64>() as u32;
@@ -28,7 +28,7 @@ fn of_graph(graph: GraphProto) -> ModelProto {
 }
 
 /// A residual block: convolution, batch normalisation and Relu, a 1x1 convolution, the sum with the input; and the
-/// concatenation of that with a pooled branch. The batch is symbolic.
+/// concatenation of the sum with a pooled branch. The batch is symbolic.
 pub fn residual() -> ModelProto {
     let pad = |node: crate::onnx::proto::NodeProto| node.with(ints("pads", &[1, 1, 1, 1]));
     let nodes = vec![
@@ -87,8 +87,8 @@ pub fn attention() -> ModelProto {
     of_graph(graph)
 }
 
-/// Integers that only feed shapes: half of the last axis is made another axis, and a mask of the input's own shape is
-/// filled. One output is a shape itself.
+/// Integers that only feed shapes: half of the last axis becomes another axis, and a mask of the input's own shape is filled.
+/// One output is a shape itself.
 pub fn shapes() -> ModelProto {
     let nodes = vec![
         node("Shape", &["x"], &["shape"]),

@@ -1,5 +1,5 @@
-//! One test for each case and adapter, which can be listed, filtered and reported alone. Worker processes run them, so that a
-//! driver that aborts costs the test at hand, and nothing else.
+//! One test for each case and adapter, which can be listed, filtered and reported alone. Worker processes run the tests, so
+//! that a driver that aborts fails the current test alone.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed};
 pub use sardonyx::internals::Outcome;
 
-/// Says to a process that it is a worker, and of which place.
+/// Tells a process that it is a worker, and for which place.
 const WORKER: &str = "SARDONYX_TEST_WORKER";
 
-/// The answer that there was nothing to compare. Reasons of failures begin with `-`, and no answer is a pass.
+/// The answer that there was nothing to compare. Reasons of failures begin with `-`, and an empty answer is a pass.
 const NOTHING: &str = "0";
 
-/// Begins an answer's line: drivers may print too.
+/// The beginning of an answer's line, as drivers may print lines too.
 const ANSWER: &str = "\u{1}answer ";
 
-/// A test, and the place where it runs: tests of one place share worker processes.
+/// A test, and the place where it runs. Tests of one place share worker processes.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// `ops/Conv/3x3_pads@llvmpipe/gpu-kernels`
@@ -27,15 +27,15 @@ pub struct Trial {
     pub place: String,
 }
 
-/// Runs tests of one place by name.
+/// Runs the tests of one place by name.
 pub type Runner = Box<dyn FnMut(&str) -> Result<Outcome, String>>;
 
-/// A test that fails on a driver, and why that is the driver's fault. Once it passes there, it fails.
+/// A test that fails on a driver, and why that is the driver's fault. If the test passes there, that is a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedFailure {
     /// The test's name before `@`.
     pub test: &'static str,
-    /// What stands behind `@`, or its beginning.
+    /// The text after `@`, or its beginning.
     pub driver: &'static str,
     pub reason: &'static str,
     pub link: &'static str,
@@ -47,7 +47,7 @@ impl ExpectedFailure {
     }
 }
 
-/// The program of a test binary without harness: tests as the command line says, or a worker of these.
+/// The main function of a test binary without libtest: it runs the tests that the command line selects, or serves as a worker.
 pub fn main(
     list: impl FnOnce() -> Vec<Trial>,
     start: impl FnOnce(&str) -> Runner,
@@ -85,7 +85,7 @@ fn judged(
     }
 }
 
-/// Answers each line of standard input, the name of a test, with a line.
+/// Answers each line of standard input, which names a test, with a line.
 fn serve(mut run: Runner) {
     for line in std::io::stdin().lock().lines() {
         let name = line.unwrap();
@@ -99,12 +99,12 @@ fn serve(mut run: Runner) {
             Ok(Outcome::Nothing) => NOTHING.into(),
             Err(reason) => format!("-{}", reason.replace('\n', "\u{2}")),
         };
-        // A new line first: what a driver has printed may have none.
+        // A line break first: a driver may have printed text without one.
         println!("\n{ANSWER}{text}");
     }
 }
 
-/// Worker processes that wait for work, by place.
+/// Idle worker processes, by place.
 #[derive(Default)]
 struct Workers(Mutex<HashMap<String, Vec<Worker>>>);
 
@@ -147,7 +147,7 @@ impl Worker {
         Worker { process, answers }
     }
 
-    /// The answer, unless the process ends before.
+    /// The answer; `None` if the process ends before it answers.
     fn ask(&mut self, test: &str) -> Option<String> {
         writeln!(self.process.stdin.as_mut()?, "{test}").ok()?;
         let mut line = Vec::new();
@@ -163,7 +163,8 @@ impl Worker {
     }
 }
 
-/// A worker ends with its standard input; it is waited for, lest its driver be torn down with the harness.
+/// A worker ends when its standard input ends. It is waited for, so that its driver is not torn down together with the
+/// harness.
 impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.process.stdin.take());

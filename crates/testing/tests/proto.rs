@@ -1,4 +1,4 @@
-//! `src/onnx/proto.rs` is what prost makes of `proto/onnx.proto`. `UPDATE_PROTO=1` writes it.
+//! `src/onnx/proto.rs` is what prost generates from `proto/onnx.proto`. `UPDATE_PROTO=1` writes it.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::io::Write;
@@ -22,7 +22,7 @@ fn generated_code_is_up_to_date() {
 fn generate(folder: &Path) -> String {
     let schema = protox::compile(["onnx.proto"], [folder]).unwrap();
     let out = tempfile::tempdir().unwrap();
-    // `bytes` fields as `bytes::Bytes`: tensors then share the memory of the file.
+    // `bytes` fields become `bytes::Bytes`, so that tensors share the memory of the file.
     prost_build::Config::new().bytes(["."]).out_dir(out.path()).compile_fds(schema).unwrap();
     let text = std::fs::read_to_string(out.path().join("onnx.rs")).unwrap();
     text.split_once('\n').unwrap().1.to_string()

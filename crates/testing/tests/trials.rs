@@ -1,4 +1,4 @@
-//! The harness of tests by name: a test that ends its process, and one that panics, fail alone.
+//! The harness of tests by name: a test that ends its process, and a test that panics, fail alone.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ const fn expected(test: &'static str, reason: &'static str) -> ExpectedFailure {
     ExpectedFailure { test, driver: "here", reason, link: "https://doc.rust-lang.org/std/process" }
 }
 
-/// Were one of these to pass, or to take another with it, this program would fail.
+/// If one of these passed, or made another fail, this program would fail.
 const EXPECTED: &[ExpectedFailure] =
     &[expected("fails", "is wrong"), expected("aborts", "ends its process"), expected("panics", "panics")];
 

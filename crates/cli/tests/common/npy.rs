@@ -1,4 +1,5 @@
-//! numpy's files, written and read here byte by byte as its format says, so that the program is not held against itself.
+//! numpy's files, written and read here byte by byte after the format's description, so that the program is not compared with
+//! itself.
 
 #![allow(dead_code)]
 
@@ -18,7 +19,7 @@ pub fn array(descr: &str, fortran: bool, shape: &str, raw: &[u8]) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), raw].concat()
 }
 
-/// What an `.npy` file holds.
+/// The contents of an `.npy` file.
 pub struct NpyFile {
     pub descr: String,
     pub fortran: bool,

@@ -26,7 +26,7 @@ impl From<Output> for Ended {
     }
 }
 
-/// The program, not yet run.
+/// The program, not started yet.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sardonyx"))
 }
@@ -36,7 +36,7 @@ pub fn run<T: AsRef<std::ffi::OsStr>>(arguments: &[T]) -> Ended {
     program().args(arguments).output().unwrap().into()
 }
 
-/// Runs the program, which must succeed, and gives its standard output.
+/// Runs the program, which must succeed, and returns its standard output.
 pub fn output<T: AsRef<std::ffi::OsStr> + std::fmt::Debug>(arguments: &[T]) -> String {
     let ended = run(arguments);
     assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
