@@ -1,6 +1,6 @@
-{# Attention for GPUs: a workgroup has {{ rows }} query rows of one head and takes {{ lanes }} keys at a time, first the keys and then their
-   values, through workgroup memory. {{ lanes }} invocations share a row: each has one of the keys, and every {{ lanes }}th vector of the
-   row's result, in registers. The softmax is carried along the keys as in attention.wgsl. #}
+{# Attention for GPUs. A workgroup computes `rows` query rows of one head, and takes `lanes` keys at a time through workgroup memory:
+   first the keys, then their values. `lanes` invocations share a row. In registers, each holds one of the keys, and every `lanes`th
+   vector of the row's result. The softmax is carried along the keys as in attention.wgsl. #}
 {% set width = lanes * kept %}
 var<workgroup> query: array<vec4<f32>, {{ rows * width }}>;
 // Rows are one vector apart from a multiple of the banks: neighbours read a row apart.

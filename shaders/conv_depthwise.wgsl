@@ -1,5 +1,5 @@
-{# A lane computes {{ rows }} rows of {{ places }} results of one channel; each input row that they need is loaded once, as aligned
-   vectors that are shifted into place. #}
+{# A lane computes `rows` rows of `places` results of one channel. It loads each input row that they need once, as aligned vectors that
+   it shifts into place. #}
 {% set reach = (places - 1) * stride1 + (kernel1 - 1) * dilation1 + 1 %}
 {% set input_rows = (rows - 1) * stride0 + (kernel0 - 1) * dilation0 + 1 %}
 {% set loads = (reach + 6) // 4 %}

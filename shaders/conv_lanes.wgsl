@@ -1,6 +1,6 @@
-{# Register tile for software devices, as in gemm_lanes: a lane owns `places` neighbouring results of one output row, and the
-   weights of {{ rows }} output channels reach it by subgroupBroadcast. An input row is loaded once for each channel and
-   kernel row, as aligned vectors that are shifted into place. #}
+{# Register tile for software devices, as in gemm_lanes. A lane computes `places` neighbouring results of one output row, and gets the
+   weights of `rows` output channels by subgroupBroadcast. It loads an input row once for each channel and kernel row, as aligned
+   vectors that it shifts into place. #}
 {% set reach = (places - 1) * stride + (kernel - 1) * dilation + 1 %}
 {% set loads = (reach + 6) // 4 %}
 {% set taps = 4 // low_rows %}

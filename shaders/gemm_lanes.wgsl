@@ -1,10 +1,10 @@
-{# Register tile for software devices: one workgroup is one subgroup, and no memory is shared. A storage load costs such a
-   device a loop over the lanes, so each lane loads one row of a, which reaches the others by subgroupBroadcast. #}
+{# Register tile for software devices. A workgroup is one subgroup, and no memory is shared. On these devices a storage load costs a
+   loop over the lanes, so each lane loads one row of a, which the other lanes get by subgroupBroadcast. #}
 {% set columns = lanes * 4 * vectors - (4 if shifted else 0) %}
 {% set strips = right == "packed" or right == "rows" %}
 {% set per_lane = vectors * 4 %}
 {% set row_groups = (rows + lanes - 1) // lanes %}
-{# A vector in memory that is shifted into place may hold elements of two rows: they are computed once it is there. #}
+{# A vector of memory that must be shifted may hold elements of two rows: the prologue computes its elements after the shift. #}
 {% set late = shifted and prologue == "b" %}
 {% set placed = "m" if late else "b" %}
 @compute @workgroup_size({{ lanes }})
@@ -107,7 +107,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% if not shifted or u == 0 %}
     let {{ placed }}{{ u }}_{{ s }} = v{{ u }}_{{ s }};
 {% else %}
-{# A row that begins within a vector: each lane takes its last columns from the next lane. Row 2 begins in the middle, if so. #}
+{# Where a row begins within a vector, each lane takes its last columns from the next lane. Row 2 then begins in the middle of one. #}
 {% for q in range(3 if u != 2 else 2) %}
 {% if s + 1 < vectors %}
     let q{{ u }}_{{ s }}_{{ q }} = select(subgroupShuffle(v{{ u }}_{{ s }}[{{ q }}], (lane + 1u) & {{ lanes - 1 }}u), subgroupBroadcast(v{{ u }}_{{ s + 1 }}[{{ q }}], 0u), lane == {{ lanes - 1 }}u);
@@ -156,7 +156,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% endif %}
 {% endfor %}{% endfor %}
 {% endif %}
-{# All products of an accumulator in one expression: a variable assigned in a loop is blended by the execution mask. #}
+{# All products of an accumulator are one expression: each assignment to a variable in a loop is blended by the execution mask. #}
 {% for m in range(rows) %}
 {% for u in range(4) %}
     let a{{ m }}_{{ u }} = subgroupBroadcast(a{{ m // lanes }}[{{ u }}], {{ m % lanes }}u);

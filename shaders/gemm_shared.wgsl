@@ -1,18 +1,18 @@
-{# The tile of GPUs. Of both operands, {{ bk }} terms at a time go through workgroup memory, as vectors: of a row's terms on the left, of a
-   term's columns on the right. An invocation adds up {{ tm }}x{{ tn }} results in registers, which have names because a register
-   that is indexed by a loop is memory. The right operand may be the windows of an image, found while loading. #}
+{# The tile of GPUs. `bk` terms of both operands at a time go through workgroup memory, as vectors: of a row's terms on the left, of a
+   term's columns on the right. An invocation adds up `tm` by `tn` results in registers. Each has a name, because a register that a
+   loop indexes is memory. The right operand may be the windows of an image, which the loads find. #}
 {% set threads = bm // tm * (bn // tn) %}
 {% set across = bn // tn %}
 {% set quads = bk // 4 %}
 {% set strip = bn // 4 %}
 {% set image = b_form == "image" or b_form == "flat" %}
-{# Where neighbours store a row apart, one more vector a row spreads them over the banks. #}
+{# Where neighbouring invocations store a row apart, a vector more in each row spreads their stores over the banks. #}
 {% set a_step = quads + (1 if a_form == "rows" else 0) %}
 {% set b_step = strip + (1 if b_form == "terms" else 0) %}
-{# A vector of the right operand holds neighbouring columns where memory does; else columns {{ strip }} apart, so that
+{# A vector of the right operand holds neighbouring columns if a vector of memory does. Otherwise its columns are `strip` apart, so that
    neighbouring invocations load and store neighbours. #}
 {% set near = b_form == "vectors" %}
-{# The vectors that an invocation brings of the terms from k on. #}
+{# The vectors of the terms from k on that an invocation copies. #}
 {% macro load_a(i, k) %}
 {% if a_form == "packed" %}
 a[a_at{{ i }} + {{ k }} * {{ bm // 4 }}u]

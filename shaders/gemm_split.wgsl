@@ -1,5 +1,5 @@
-{# Few rows: the sum is split over the invocations of a workgroup, and their parts are added up in a fixed order. An invocation
-   takes 4 columns and every {{ slices }}th vector of terms. #}
+{# For few rows. The invocations of a workgroup share each sum, and their parts are added up in a fixed order. An invocation takes 4
+   columns and every `slices`th vector of terms. #}
 {% set quads = columns // 4 %}
 {% set threads = quads * slices %}
 {% set terms = b_form == "terms" or b_form == "term_vectors" %}
