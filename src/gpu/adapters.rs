@@ -1,6 +1,7 @@
 //! Adapters: what this machine has, and which one a [`Device`](crate::Device) takes.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::{Error, Result};
@@ -79,6 +80,10 @@ impl fmt::Debug for Predicate {
     }
 }
 
+/// Bytes of the blocks that wgpu cuts small buffers from. A larger buffer, as most arenas are, gets memory of its own, which goes
+/// back to the device when the arena grows: in a block that small buffers share, the hole of the old arena would stay.
+const MEMORY_BLOCK: Range<u64> = 4 << 20..8 << 20;
+
 impl DeviceOptions {
     /// The best adapter of this machine.
     pub fn new() -> DeviceOptions {
@@ -132,7 +137,7 @@ impl DeviceOptions {
             label: Some("sardonyx"),
             required_features: adapter.features() & features,
             required_limits: adapter.limits(),
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: MEMORY_BLOCK },
             ..Default::default()
         }
     }
