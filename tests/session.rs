@@ -368,7 +368,7 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
 
-/// The number of threads of this process with this name, of which Linux keeps 15 bytes.
+/// The number of threads of this process with this name. Linux keeps 15 bytes of a name.
 #[cfg(target_os = "linux")]
 fn threads_called(name: &str) -> usize {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();

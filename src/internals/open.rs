@@ -44,7 +44,7 @@ impl Dice {
 pub(crate) struct Bounds {
     /// The greatest magnitude.
     size: f64,
-    /// The power of two of which the elements are multiples, if they are exact.
+    /// A power of two that divides all elements, if they are exact.
     unit: f64,
     /// The error that a device may have; 0 if the elements are exact.
     pub(crate) error: f64,

@@ -8,7 +8,7 @@ use super::expr::Scalar;
 use super::fused::Fused;
 use super::{Slot, Spec, element, template};
 
-/// Invocations per workgroup, each of which computes one place.
+/// Invocations per workgroup; each computes one place.
 pub(crate) const PLACES: usize = 64;
 
 /// A transposed convolution. An invocation computes `filters` output channels of one place. Tensors: x, w (`[channels,

@@ -2,7 +2,7 @@
 //! pairs. Sorted runs are then merged two by two, and each is cut to the `k` elements that can still matter. There are no
 //! barriers and no workgroup memory, and equal elements keep their order.
 //!
-//! Elements are compared by keys: u32 words, of which the greater comes first. NaN counts as the greatest number.
+//! Elements are compared by keys: u32 words, and the greater word comes first. NaN counts as the greatest number.
 
 use std::collections::BTreeSet;
 

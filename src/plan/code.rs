@@ -322,7 +322,7 @@ impl<'c, 'a> Code<'c, 'a> {
         };
         let single = fact.constant().filter(|array| array.len() == 1);
         // A value that is a single element for some sizes only is read from memory for all sizes. Fusion has not counted it as
-        // a binding; bindings are left for the first such value only.
+        // a binding, and has left a binding for the first of these values only.
         let always = self.cx.always(Always::SingleConstant(id), single.is_some()) || self.tensors.len() > 1;
         let single = single.filter(|_| always);
         let reg = match single.map(|array| &array.data) {

@@ -20,8 +20,8 @@ use crate::kernels::{Access, Kernel, Storage, Target};
 use crate::ops::{Attributes, Graph, Node, Op};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
-/// The pieces, as (size, stride), of which one dimension consists, outermost first. 32 elements of a row that are 8 heads of 4
-/// elements may be `[(8, 12), (4, 1)]`: heads are 12 apart in memory, the elements of a head adjoin.
+/// The pieces of one dimension, as (size, stride), outermost first. 32 elements of a row that are 8 heads of 4 elements may be
+/// `[(8, 12), (4, 1)]`: heads are 12 apart in memory, and the elements of a head adjoin.
 pub(crate) type Pieces = Vec<(usize, usize)>;
 
 /// The context of an operator's `lower`: what it may ask, and the program that it writes to.

@@ -7,7 +7,7 @@ use super::program::{Call, Place, Program, Step, TensorId};
 use crate::kernels::{Kernel, MAX_BINDINGS, Target, VECTOR_BYTES};
 use crate::{Error, Result};
 
-/// The place of every tensor of a program in the arena. Three temporaries of 4 KiB, of which two are alive at any time, have a
+/// The place of every tensor of a program in the arena. Three temporaries of 4 KiB, two of them alive at any time, have a
 /// `height` and a `max_live` of 8 KiB and a `total` of 12.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {

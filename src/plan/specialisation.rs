@@ -37,7 +37,7 @@ use crate::kernels::cost::{self, Microseconds};
 use crate::kernels::fused::Index;
 use crate::ops::Graph;
 
-/// The most ways to fuse nodes that are kept, each of which every plan tries.
+/// The most ways to fuse nodes that are kept: every plan tries each of them.
 const MOST_UNITS: usize = 4;
 
 /// Where a question is asked.
@@ -57,7 +57,7 @@ type Key<Q> = (Site, Q, usize);
 pub(crate) struct Specialisation {
     /// The units of the first plan, and of later plans whose sizes those did not fit.
     units: Vec<Arc<Units>>,
-    /// The tiles from which each plan takes the one that costs least.
+    /// The tiles to choose from: each plan takes the cheapest.
     tiles: Answers<Tiling, Vec<(usize, usize)>>,
     /// The number, if it was the same in all plans.
     same: Answers<Same, Option<usize>>,

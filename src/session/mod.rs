@@ -159,7 +159,7 @@ impl Session {
     /// inlines have no names.
     ///
     /// # Errors
-    /// [`Error::Output`] if the model has no such value; otherwise as [`Session::run`].
+    /// [`Error::Output`] if the model has no value of this name; otherwise as [`Session::run`].
     ///
     /// ```
     /// # use sardonyx::{Device, Model, Session, Tensor};

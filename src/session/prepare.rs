@@ -43,7 +43,7 @@ impl From<&Tensor> for Known {
     }
 }
 
-/// An input of which the caller has given the shape or the value.
+/// An input whose shape or value the caller has given.
 #[derive(Clone, Debug)]
 struct Declared {
     dtype: DType,

@@ -20,8 +20,8 @@ type Terms = SmallVec<[Reg; 4]>;
 /// The values that a product multiplies, each with whether the product is divided by it.
 type Factors = SmallVec<[(Reg, bool); 4]>;
 
-/// A value taken apart: the terms of which it is the sum, and the factors of which it is the product. `x * y + 1` has the
-/// terms `x * y` and `1`, and itself as its only factor.
+/// A value taken apart: it is the sum of its terms, and the product of its factors. `x * y + 1` has the terms `x * y` and `1`,
+/// and itself as its only factor.
 #[derive(Clone, Default)]
 struct Parts {
     terms: Terms,
