@@ -80,7 +80,7 @@ impl Product {
             None => product.strided(cx)?,
         };
         let ChosenTile { tile, a, ranges, batch, limit, slices, before } = chosen;
-        let batch = cx.to_rank(Rank::Batch, batch, Batch { size: 1, a: 0, b: 0 });
+        let batch = cx.with_rank(Rank::Batch, batch, Batch { size: 1, a: 0, b: 0 });
         let matrix = (product.m, product.n);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, output| {
             for ColumnRange { b, own, grid } in &ranges {

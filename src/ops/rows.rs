@@ -52,8 +52,8 @@ impl RowsView {
             contiguous,
             vectors: whole && simple && contiguous,
             matrix: matrix && simple && contiguous,
-            kept: cx.to_rank(Rank::Kept, kept, (1, 0)),
-            reduced: cx.to_rank(Rank::Reduced, reduced, (1, 0)),
+            kept: cx.with_rank(Rank::Kept, kept, (1, 0)),
+            reduced: cx.with_rank(Rank::Reduced, reduced, (1, 0)),
         }
     }
 }

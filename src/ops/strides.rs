@@ -39,7 +39,7 @@ pub(crate) fn scatter(cx: &mut Lower, copy: Copy) {
 }
 
 fn call(cx: &mut Lower, scatter: bool, Copy { number, from, to, base, dims }: Copy) {
-    let dims = cx.to_rank(Rank::Copy(number), merge(dims), (1, 0));
+    let dims = cx.with_rank(Rank::Copy(number), merge(dims), (1, 0));
     let params = params(base, &dims);
     let groups = groups(params[0] as usize);
     let scalar = cx.moving(from, to);

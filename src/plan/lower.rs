@@ -629,7 +629,7 @@ impl<'a> Lower<'a> {
         }
         if let Some(strided) = self.values.strided(id).cloned() {
             let tensor = self.new_tensor(id)?;
-            let dims = self.to_rank(Rank::Gathered(id), strided.access.dims, (1, 0));
+            let dims = self.with_rank(Rank::Gathered(id), strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };
             let call = copies::gather(strided.tensor, tensor, &access, self.target, strided.label);
             self.program.steps.push(Step::Call(call));

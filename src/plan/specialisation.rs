@@ -307,7 +307,7 @@ impl Lower<'_> {
     /// The dimensions, with copies of `none` before them, so that there are as many as in any plan so far. `none` is a
     /// dimension of size 1, which changes nothing: `[(8, 4), (4, 1)]` becomes `[(1, 0), (8, 4), (4, 1)]` where another plan
     /// had three.
-    pub(crate) fn to_rank<T: Clone, C>(&mut self, question: Rank, dims: C, none: T) -> C
+    pub(crate) fn with_rank<T: Clone, C>(&mut self, question: Rank, dims: C, none: T) -> C
     where
         C: AsRef<[T]> + IntoIterator<Item = T> + FromIterator<T>,
     {
