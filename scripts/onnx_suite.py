@@ -28,7 +28,7 @@ import warnings
 warnings.simplefilter("ignore")
 import numpy as np
 
-# Before onnx makes its cases: it does not seed all of its generators.
+# This must run before onnx makes its cases, as onnx does not seed all of its generators.
 np.random.seed(0)
 random.seed(0)
 import onnx
@@ -37,7 +37,7 @@ from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
 KINDS = ["node", "real", "simple", "pytorch-converted", "pytorch-operator"]
-# Seconds without an answer that make a hang.
+# Seconds without an answer after which a case counts as hung.
 PATIENCE = 180
 
 
@@ -68,7 +68,7 @@ def make_case(case, kind, folder):
                 for j, (value, info) in enumerate(zip(values, infos)):
                     write(os.path.join(folder, f"test_data_set_{k}", f"{side}_{j}.pb"), serialize(value, info))
     elif kind == "real":
-        # The "light" models: weights are computed by the graph, and the input is the suite's dummy data.
+        # The "light" models: the graph computes the weights, and the input is the suite's dummy data.
         source = os.path.join(os.path.dirname(onnx.__file__), "..", case.url)
         model = onnx.load(source)
         write(os.path.join(folder, "model.onnx"), open(source, "rb").read())
@@ -114,7 +114,7 @@ def load(path, kind):
 
 
 def judge(cases, case, outputs):
-    """'' if the outputs are the expected ones by the suite's own comparison, else why not."""
+    """'' if the suite's own comparison accepts the outputs, else the reason why it does not."""
     folder = os.path.join(cases, case["dir"])
     graph = onnx.load(os.path.join(folder, "model.onnx")).graph
     try:
@@ -135,7 +135,7 @@ def judge(cases, case, outputs):
 
 
 def answers(command, todo, outputs):
-    """Yields (case, outcome, reason); restarts the program behind a case that killed it."""
+    """Yields (case, outcome, reason); restarts the program after a case that killed it."""
     environment = dict(os.environ, CONFORMANCE_OUT=os.path.abspath(outputs))
     while todo:
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:

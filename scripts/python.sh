@@ -1,6 +1,6 @@
 # Sourced by the other scripts: the Python environment in data/venv.
 
-# Makes it where it is missing, and installs the packages given.
+# Creates the environment where it is missing, and installs the given packages.
 ensure_python() {
   mkdir -p data
   if ! data/venv/bin/python -c '' 2>/dev/null; then

@@ -12,20 +12,20 @@ import sys
 
 import numpy as np
 
-# What may become of a dimension, the first that the model takes. Images are often multiples of 32.
+# Sizes that a dimension may change to: the first that the model accepts. Images are often multiples of 32.
 STEPS = {
     "one more": [lambda n, by=by: n + by for by in (1, 2, 3, 4, 8, 16, 32)],
     "larger": [lambda n: n + n // 2 + 1, lambda n: n + n // 2] + [lambda n, by=by: n + by for by in (17, 64, 32, 96)],
-    # By not too much: ONNX Runtime pools by windows that are larger than what is left, which the specification does not have.
+    # Not much smaller: ONNX Runtime accepts pools whose windows are larger than the rest of the image, unlike the specification.
     "smaller": [lambda n: n * 3 // 4 | 1, lambda n: n * 3 // 4] + [lambda n, by=by: n - by for by in (1, 2, 32, 64)],
 }
 
-# A batch costs much, and says little that two of it do not.
+# A larger batch takes long, and shows little that a batch of two does not.
 MOST_OF_A_BATCH = 3
 
 
 def open_dimensions(session):
-    """Places (input, axis) of each open dimension; those of one name are one."""
+    """The places (input, axis) of each open dimension; places with one name are one dimension."""
     named, unnamed = {}, []
     for value in session.get_inputs():
         for axis, size in enumerate(value.shape):
@@ -37,7 +37,7 @@ def open_dimensions(session):
 
 
 def resized(feed, places, change):
-    """The inputs with other sizes at these places: elements repeat, or are left out. `None` if nothing changes or is left."""
+    """The inputs with other sizes at these places: elements are repeated, or left out. `None` if nothing changes, or nothing is left."""
     feed = dict(feed)
     for name, axis in places:
         old = feed[name].shape[axis]
@@ -56,7 +56,7 @@ def resized(feed, places, change):
 
 
 def candidates(feed, dimensions, changes):
-    """All dimensions at once, then two by two, as a sum of two moves with either, then one by one."""
+    """All dimensions at once, then in pairs, as the sum of two dimensions changes with either, then one by one."""
     for change in changes:
         together = feed
         for places in dimensions:
@@ -86,13 +86,13 @@ def sizes(session, feed):
             try:
                 found.append((moved, session.run(None, moved)))
                 break
-            except Exception:  # The model does not take these sizes.
+            except Exception:  # The model does not accept these sizes.
                 continue
     return found
 
 
 def plain_array(entry):
-    """An array for readers that know but one order of axes and no float16, which becomes uint16 under a name that says so."""
+    """An array for readers that know only one order of axes and no float16: float16 becomes uint16, and the name says so."""
     key, array = entry
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{key} is {array.dtype}")
@@ -101,7 +101,7 @@ def plain_array(entry):
 
 
 def record(model, feed, destination):
-    """Writes the archive of one model, unless it takes one size only; returns how many."""
+    """Writes the archive of one model, unless the model accepts one size only; returns the number of sizes."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
@@ -127,7 +127,7 @@ def record(model, feed, destination):
 
 
 def given(path):
-    """The inputs of a run that was recorded."""
+    """The inputs of a recorded run."""
     archive = np.load(path, allow_pickle=False)
     keys = [(key, key.split(".", 1)) for key in archive.files if "." in key]
     arrays = {name: archive[key] for key, (kind, name) in keys if kind in ("in", "in0")}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test-long.sh [MODELS REFS]...: what takes too long for every change, on every adapter present and with both classes of kernels:
-# real models at several sizes in one session. Each folder MODELS has NAME.onnx, and REFS has NAME.npz with a run's inputs (see
+# test-long.sh [MODELS REFS]...: tests that take too long for every change, on every adapter present and with both classes of
+# kernels: real models at several sizes in one session. Each folder MODELS has NAME.onnx, and REFS has NAME.npz with a run's inputs (see
 # scripts/sizes.py); the models of scripts/models.py are always among them. Needs what scripts/test.sh needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."

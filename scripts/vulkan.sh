@@ -1,11 +1,11 @@
-# Sourced by the other scripts: makes sure that there is a Vulkan adapter, a software one if need be.
+# Sourced by the other scripts: makes sure that there is a Vulkan adapter, and installs a software one if there is none.
 
 # Runs a command as root, if that is allowed without asking.
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; elif sudo -n true 2>/dev/null; then sudo "$@"; else return 1; fi
 }
 
-# Installs Debian packages, or says how.
+# Installs Debian packages, or prints the command that does.
 install_packages() {
   if command -v apt-get >/dev/null && as_root apt-get update -qq >&2 &&
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2; then
@@ -32,14 +32,14 @@ ensure_vulkan() {
   install_packages libvulkan1 mesa-vulkan-drivers
 }
 
-# A second, poorer software adapter for tests: SwiftShader out of Debian's chromium-common, unpacked below target/, not
-# installed. No f16, no 64-bit integers, 256 invocations per workgroup, 256-byte offsets.
+# A second software adapter with fewer features, for tests: SwiftShader from Debian's chromium-common, which is unpacked below
+# target/ and not installed. No f16, no 64-bit integers, 256 invocations per workgroup, 256-byte offsets.
 add_swiftshader() {
   local folder="$PWD/target/swiftshader"
   if [ ! -f "$folder/vk_swiftshader_icd.json" ]; then
     command -v apt-get >/dev/null || return 1
     mkdir -p "$folder/deb"
-    # A first try with the lists as they are; a fresh machine has none.
+    # The first try uses the package lists that are there; a fresh machine has none.
     ( cd "$folder/deb" && { apt-get download -qq chromium-common >&2 || { as_root apt-get update -qq >&2 && apt-get download -qq chromium-common >&2; }; } &&
       dpkg -x chromium-common_*.deb . ) || return 1
     cp "$folder/deb/usr/lib/chromium/libvk_swiftshader.so" "$folder/" || return 1
