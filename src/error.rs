@@ -69,12 +69,12 @@ pub enum Error {
     /// The caller's inputs do not fit the model's.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// A buffer given by the caller does not fit the model's output.
+    /// The model does not have the output that the caller names, or a buffer of the caller does not fit it.
     #[error("output '{name}': {reason}")]
     Output {
         /// The output's name.
         name: String,
-        /// What is wrong with the buffer.
+        /// What is wrong, and what to do.
         reason: String,
     },
     /// A tensor could not be made or converted.
@@ -141,7 +141,8 @@ pub enum Error {
         /// What it lacks, and what to do.
         reason: String,
     },
-    /// The driver or wgpu refused a call. This is a defect of Sardonyx or of the driver.
+    /// The driver or wgpu refused a call, which is a defect of Sardonyx or of the driver; or the text of a stage was asked of the
+    /// wrong type ([`Model::explain`](crate::Model::explain), [`Session::explain`](crate::Session::explain)).
     #[error("gpu: {0}")]
     Gpu(String),
 }

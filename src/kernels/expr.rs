@@ -78,7 +78,7 @@ pub(crate) enum Fn1 {
 }
 
 /// Functions of two registers of one type. `Div` of floats may be off in the last two bits, as WGSL allows; `DivRounded` is
-/// exact.
+/// correctly rounded from 2^-60 to 2^60.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(crate) enum Fn2 {
