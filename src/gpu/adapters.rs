@@ -200,7 +200,7 @@ impl DeviceOptions {
     }
 }
 
-/// One adapter, as `sardonyx devices` lists it, or the one of a [`Device`](crate::Device).
+/// An adapter, as `sardonyx devices` lists it, or the adapter of a [`Device`](crate::Device).
 ///
 /// ```
 /// for adapter in sardonyx::adapters() {

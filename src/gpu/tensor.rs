@@ -200,7 +200,7 @@ impl DeviceTensor {
     /// Waits for the runs that write the tensor, and copies it to host memory.
     ///
     /// # Errors
-    /// Those of the device, as in [`Session::run`](crate::Session::run).
+    /// The errors of the device, as in [`Session::run`](crate::Session::run).
     pub fn read(&self) -> Result<Tensor> {
         let (gpu, buffer) = match &self.place {
             Residence::Host(tensor) => return Ok(tensor.clone()),

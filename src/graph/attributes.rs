@@ -51,7 +51,7 @@ impl<O> Default for Attributes<O> {
 /// `name(key)` returns the attribute, `None` if it is absent, and refuses an attribute of another kind.
 macro_rules! getters {
     ($($name:ident: $variant:ident -> $t:ty),*) => { $(
-        #[allow(dead_code)] // One getter for each kind, wanted or not.
+        #[allow(dead_code)] // There is a getter for each kind, used or not.
         pub(crate) fn $name(&self, key: &str) -> Result<Option<$t>, Why> {
             match self.0.get(key) {
                 None => Ok(None),

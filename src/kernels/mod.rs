@@ -290,7 +290,7 @@ pub(crate) struct Backing {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     pub(crate) kernel: Kernel,
-    /// Those of the call's tensors, by slot.
+    /// The backings of the call's tensors, by slot.
     pub(crate) backings: Vec<Backing>,
 }
 

@@ -1,4 +1,4 @@
-//! BlackmanWindow, HammingWindow and HannWindow: weighted sums of cosines. One row each.
+//! BlackmanWindow, HammingWindow and HannWindow: weighted sums of cosines. One row of the table each.
 //!
 //! History: 17. The size is known while planning, so the host computes the window.
 

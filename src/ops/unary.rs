@@ -1,4 +1,4 @@
-//! Unary maths: one input, one output of the same shape, no attributes. One row each.
+//! Unary maths: one input, one output of the same shape, no attributes. One row of the table each.
 //!
 //! History: Abs, Neg, Ceil, Floor, Exp, Log, Sqrt, Reciprocal, Relu, Sigmoid, Tanh, Softplus 1, 6, 13; trigonometry 7 and
 //! 22; hyperbolic functions 9 and 22; Erf, Sign, IsNaN 9, 13; Round 11, 22; BitwiseNot 18. Later versions only add types.
