@@ -275,101 +275,133 @@ impl Product {
             return Ok(None);
         }
         let mut product = self.clone();
-        let (mut a, mut b) = (None, None);
         let fixed = cx.same(Same::Rows, self.m);
         let split = self.split(cx, fixed);
-        let left_packed =
-            split.is_none() && self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a));
-        let right_packed = self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b));
-        let a_batch = self.batch.iter().map(|dim| dim.a);
-        let a_whole = cx.multiple(Multiple::Left, [self.k, self.a.row].into_iter().chain(a_batch));
-        let left_vectors = self.a.column == 1 && a_whole;
-        let b_batch = self.batch.iter().map(|dim| dim.b);
-        let b_rows = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
-        let b_whole = cx.multiple(Multiple::Right, b_rows.into_iter().chain(b_batch));
-        let right_vectors = self.b.column == 1 && b_whole;
-        let mut packed = Columns { tile: SplitTile::COLUMNS, terms: 4, apart: SplitTile::COLUMNS / 4 };
-        let (tile, limit) = match split {
-            Some(rows) => {
-                let right = match self.b {
-                    _ if right_packed => SplitRight::Packed,
-                    _ if right_vectors => SplitRight::Vectors,
-                    Matrix { column: 1, .. } => SplitRight::Columns,
-                    Matrix { row: 1, .. } if b_whole => SplitRight::TermVectors,
-                    Matrix { row: 1, .. } => SplitRight::Terms,
-                    _ => SplitRight::Columns,
-                };
-                let tile = SplitTile { rows, left_vectors, right };
-                if right_packed {
-                    packed = self.split_packing(cx, fixed);
-                    b = Some(product.pack_right(cx, packed)?);
-                }
-                (GemmTile::Split(tile), tile.limit(cx.target.max_iterations))
-            }
-            None => {
-                let block = block(cx, (self.m, self.n), self.batches());
-                let left = match self.a {
-                    _ if left_packed => SharedLeft::Packed,
-                    _ if left_vectors => SharedLeft::Vectors,
-                    Matrix { column: 1, .. } => SharedLeft::Terms,
-                    Matrix { row: 1, .. } => SharedLeft::Rows,
-                    _ => SharedLeft::Terms,
-                };
-                let right = match self.b {
-                    _ if right_packed => SharedRight::Packed,
-                    _ if right_vectors => SharedRight::Vectors,
-                    Matrix { column: 1, .. } => SharedRight::Columns,
-                    Matrix { row: 1, .. } => SharedRight::Terms,
-                    _ => SharedRight::Columns,
-                };
-                if left_packed {
-                    a = Some(product.pack_left(cx, block.bm, block.bk)?);
-                }
-                packed = Columns::of(block);
-                if right_packed {
-                    b = Some(product.pack_right(cx, packed)?);
-                }
-                (GemmTile::Shared(Shared { block, left, right }), block.limit(cx.target.max_iterations))
-            }
+        let reads = self.operand_reads(cx, split.is_some());
+        let PackedTile { tile, limit, a, b, columns } = match split {
+            Some(rows) => product.split_tile(cx, rows, fixed, reads)?,
+            None => product.shared_tile(cx, reads)?,
         };
         let (a, mut before) = match a {
             Some(packed) => (packed, Before::default()),
             None => product.a.source.loaded(cx, "a", product.reads_left())?,
         };
-        let (rows, columns) = tile.size();
-        let batches = self.batches();
+        let elements = self.batches() * self.m * self.n;
         let slices = match tile {
             GemmTile::Shared(tile) if self.k <= limit => {
-                let groups = tile.block.groups(self.m, self.n) * batches;
-                slices(cx, tile.block, groups, (self.k, batches * self.m * self.n))
+                let groups = tile.block.groups(self.m, self.n) * self.batches();
+                slices(cx, tile.block, groups, (self.k, elements))
             }
             _ => None,
         };
-        // A packed tile belongs to one workgroup; where the sum is split, several workgroups may share it, or one may have
-        // several.
         let b = match b {
             Some(ranges) => ranges,
             None => {
                 let reads = product.reads_right(self.b.column == 1);
-                vec![(product.read_right(cx, &mut before, reads)?, self.n.div_ceil(packed.tile))]
+                vec![(product.read_right(cx, &mut before, reads)?, self.n.div_ceil(columns.tile))]
             }
         };
+        let ranges = product.shared_ranges(cx, b, columns, tile, slices);
+        Ok(Some(ChosenTile { tile, a, ranges, batch: product.batch, limit, slices, before }))
+    }
+
+    /// How a kernel for GPUs can read the operands; one that splits the sum packs no left operand.
+    fn operand_reads(&self, cx: &mut Lower, splits: bool) -> OperandReads {
+        let left_packed =
+            !splits && self.a.packable(cx, (self.m, self.k), self.batch.iter().map(|dim| dim.a));
+        let right_packed = self.b.packable(cx, (self.k, self.n), self.batch.iter().map(|dim| dim.b));
+        let a_batch = self.batch.iter().map(|dim| dim.a);
+        let left_whole = cx.multiple(Multiple::Left, [self.k, self.a.row].into_iter().chain(a_batch));
+        let b_batch = self.batch.iter().map(|dim| dim.b);
+        let b_rows = if self.b.column == 1 { [self.b.row, 0] } else { [self.b.column, self.k] };
+        let right_whole = cx.multiple(Multiple::Right, b_rows.into_iter().chain(b_batch));
+        OperandReads { left_packed, right_packed, left_whole, right_whole }
+    }
+
+    /// The tile of few rows, whose sum several invocations split.
+    fn split_tile(
+        &mut self,
+        cx: &mut Lower,
+        rows: usize,
+        fixed: bool,
+        reads: OperandReads,
+    ) -> Result<PackedTile, Why> {
+        let right = match self.b {
+            _ if reads.right_packed => SplitRight::Packed,
+            Matrix { column: 1, .. } if reads.right_whole => SplitRight::Vectors,
+            Matrix { column: 1, .. } => SplitRight::Columns,
+            Matrix { row: 1, .. } if reads.right_whole => SplitRight::TermVectors,
+            Matrix { row: 1, .. } => SplitRight::Terms,
+            _ => SplitRight::Columns,
+        };
+        let tile = SplitTile { rows, left_vectors: self.a.column == 1 && reads.left_whole, right };
+        let mut columns = Columns { tile: SplitTile::COLUMNS, terms: 4, apart: SplitTile::COLUMNS / 4 };
+        let mut b = None;
+        if reads.right_packed {
+            columns = self.split_packing(cx, fixed);
+            b = Some(self.pack_right(cx, columns)?);
+        }
+        let limit = tile.limit(cx.target.max_iterations);
+        Ok(PackedTile { tile: GemmTile::Split(tile), limit, a: None, b, columns })
+    }
+
+    /// The tile in workgroup memory.
+    fn shared_tile(&mut self, cx: &mut Lower, reads: OperandReads) -> Result<PackedTile, Why> {
+        let block = block(cx, (self.m, self.n), self.batches());
+        let left = match self.a {
+            _ if reads.left_packed => SharedLeft::Packed,
+            Matrix { column: 1, .. } if reads.left_whole => SharedLeft::Vectors,
+            Matrix { column: 1, .. } => SharedLeft::Terms,
+            Matrix { row: 1, .. } => SharedLeft::Rows,
+            _ => SharedLeft::Terms,
+        };
+        let right = match self.b {
+            _ if reads.right_packed => SharedRight::Packed,
+            Matrix { column: 1, .. } if reads.right_whole => SharedRight::Vectors,
+            Matrix { column: 1, .. } => SharedRight::Columns,
+            Matrix { row: 1, .. } => SharedRight::Terms,
+            _ => SharedRight::Columns,
+        };
+        let columns = Columns::of(block);
+        let a = match reads.left_packed {
+            true => Some(self.pack_left(cx, block.bm, block.bk)?),
+            false => None,
+        };
+        let b = match reads.right_packed {
+            true => Some(self.pack_right(cx, columns)?),
+            false => None,
+        };
+        let tile = GemmTile::Shared(Shared { block, left, right });
+        Ok(PackedTile { tile, limit: block.limit(cx.target.max_iterations), a, b, columns })
+    }
+
+    /// One call for each range of columns. A packed strip belongs to one workgroup; where the sum is split, several workgroups
+    /// may share a strip, or one workgroup may have several.
+    fn shared_ranges(
+        &self,
+        cx: &Lower,
+        b: Vec<(TensorId, usize)>,
+        columns: Columns,
+        tile: GemmTile,
+        slices: Option<usize>,
+    ) -> Vec<ColumnRange> {
+        let (batches, blocks) = (self.batches(), self.k.div_ceil(columns.terms));
+        let (tile_rows, tile_columns) = tile.size();
         let mut ranges = Vec::new();
         let mut first = 0;
         for (b, strips) in b {
-            let tiles = (strips * packed.tile).div_ceil(columns);
-            let blocks = self.k.div_ceil(packed.terms);
-            let strides = [product.a.row, product.a.column, product.b.row, product.b.column];
+            let tiles = (strips * columns.tile).div_ceil(tile_columns);
+            let strides = [self.a.row, self.a.column, self.b.row, self.b.column];
             let mut own: Vec<usize> = [batches, tiles, first, blocks].into_iter().chain(strides).collect();
             own.extend(match tile {
-                GemmTile::Shared(_) => sliced(slices, (self.k, packed.terms), batches * self.m * self.n),
-                _ => [packed.tile / 4, strips, packed.terms],
+                GemmTile::Shared(_) => sliced(slices, (self.k, columns.terms), batches * self.m * self.n),
+                _ => [columns.tile / 4, strips, columns.terms],
             });
-            let grid = cx.target.grid(tiles * self.m.div_ceil(rows) * batches * slices.unwrap_or(1));
-            ranges.push(ColumnRange { b, own, grid });
+            let groups = tiles * self.m.div_ceil(tile_rows) * batches * slices.unwrap_or(1);
+            ranges.push(ColumnRange { b, own, grid: cx.target.grid(groups) });
             first += strips;
         }
-        Ok(Some(ChosenTile { tile, a, ranges, batch: product.batch, limit, slices, before }))
+        ranges
     }
 
     /// The right operand's tensor. A kernel has one prologue, and the left operand may have it already.
@@ -481,6 +513,28 @@ struct ChosenTile {
     /// The number of slices into which the sum is cut; `None` if it is not cut.
     slices: Option<usize>,
     before: Before,
+}
+
+/// How a kernel for GPUs can read a product's operands.
+#[derive(Clone, Copy)]
+struct OperandReads {
+    left_packed: bool,
+    right_packed: bool,
+    /// Sizes and strides of the left operand are multiples of 4 at every size.
+    left_whole: bool,
+    right_whole: bool,
+}
+
+/// A tile of a kernel for GPUs, and the operands that are packed for it.
+struct PackedTile {
+    tile: GemmTile,
+    /// The terms that one call adds up at most.
+    limit: usize,
+    a: Option<TensorId>,
+    /// Each range of columns, with its number of strips.
+    b: Option<Vec<(TensorId, usize)>>,
+    /// The order of the right operand's columns.
+    columns: Columns,
 }
 
 /// The columns that one dispatch computes: all, unless the right operand is too large for one binding.
