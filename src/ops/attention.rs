@@ -107,6 +107,33 @@ fn strides(packed: bool, heads: usize, rows: usize, depth: usize) -> [usize; 3] 
 }
 
 impl Attention {
+    /// The parameters of a kernel over all keys and without a mask, in vectors of four elements or in single elements.
+    fn params(&self, s: &AttentionSizes, vector: bool, (k, v): ([usize; 3], [usize; 3])) -> AttentionParams {
+        let unit = if vector { 4 } else { 1 };
+        let of = |strides: [usize; 3]| strides.map(|stride| stride / unit);
+        AttentionParams {
+            batches: s.batches,
+            heads: s.heads,
+            group: s.heads / s.kv_heads,
+            rows: s.rows,
+            keys: s.keys(),
+            depth: s.depth / unit,
+            depth_v: s.depth_v / unit,
+            q: of(strides(s.packed, s.heads, s.rows, s.depth)),
+            k: of(k),
+            v: of(v),
+            y: of(strides(s.packed, s.heads, s.rows, s.depth_v)),
+            mask: [0; 4],
+            scale: self.scale(s),
+            softcap: self.softcap,
+            past: s.past,
+            left: self.left.unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
+            right: self.right().unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
+            start: 0,
+            end: s.keys(),
+        }
+    }
+
     fn sizes<'s>(&self, shape: impl Fn(usize) -> Option<&'s [usize]>) -> Result<AttentionSizes, Why> {
         let (Some(q), Some(k), Some(v)) = (shape(0), shape(1), shape(2)) else {
             refuse!("inputs 0 to 2 are required")
@@ -246,40 +273,16 @@ impl Operator for Attention {
         let (k, k_strides) = lower_present(cx, &s, [1, PAST_KEY, 1], s.depth)?;
         let (v, v_strides) = lower_present(cx, &s, [2, PAST_VALUE, 2], s.depth_v)?;
         let mut tensors = vec![cx.input(0)?, k, v];
-        let mask = match cx.optional_fact(MASK).map(|fact| Scalar::of(fact.dtype)) {
-            None => Mask::None,
-            Some(Some(Scalar::Bool)) => Mask::Bool,
-            Some(Some(Scalar::F32)) => Mask::Float,
-            _ => refuse!("the device has masks of bool and float types only"),
-        };
+        let mask = mask(cx)?;
         for i in [MASK, LENGTHS] {
             if cx.optional_fact(i).is_some() {
                 tensors.push(cx.input(i)?);
             }
         }
         let vector = s.depth % 4 == 0 && s.depth_v % 4 == 0;
-        let unit = if vector { 4 } else { 1 };
-        let of = |strides: [usize; 3]| strides.map(|stride| stride / unit);
         let params = AttentionParams {
-            batches: s.batches,
-            heads: s.heads,
-            group: s.heads / s.kv_heads,
-            rows: s.rows,
-            keys: s.keys(),
-            depth: s.depth / unit,
-            depth_v: s.depth_v / unit,
-            q: of(strides(s.packed, s.heads, s.rows, s.depth)),
-            k: of(k_strides),
-            v: of(v_strides),
-            y: of(strides(s.packed, s.heads, s.rows, s.depth_v)),
             mask: cx.optional_fact(MASK).map_or([0; 4], |fact| mask_strides(&fact.shape)),
-            scale: self.scale(&s),
-            softcap: self.softcap,
-            past: s.past,
-            left: self.left.unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
-            right: self.right().unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
-            start: 0,
-            end: s.keys(),
+            ..self.params(&s, vector, (k_strides, v_strides))
         };
         let lengths = cx.optional_fact(LENGTHS).is_some();
         let softcap = self.softcap > 0.0;
@@ -426,6 +429,16 @@ fn lower_present(
         scatter(cx, Copy { number: number + 2, from: dense, to: whole, base: past_row as i64, dims });
     }
     Ok((whole, strides(false, s.kv_heads, s.keys(), depth)))
+}
+
+/// How a kernel reads the mask.
+fn mask(cx: &Lower) -> Result<Mask, Why> {
+    match cx.optional_fact(MASK).map(|fact| Scalar::of(fact.dtype)) {
+        None => Ok(Mask::None),
+        Some(Some(Scalar::Bool)) => Ok(Mask::Bool),
+        Some(Some(Scalar::F32)) => Ok(Mask::Float),
+        _ => refuse!("the device has masks of bool and float types only"),
+    }
 }
 
 /// Strides of batch, head and row in a mask, and the length of its rows.
