@@ -20,7 +20,7 @@ use crate::{Error, KernelTime, Result, Tensor};
 pub(crate) struct Executable {
     gpu: Arc<Gpu>,
     pub(crate) plan: Plan,
-    steps: Vec<Dispatch>,
+    dispatches: Vec<Dispatch>,
     constants: Constants,
     params: Buffer,
     /// The bytes that a run takes of a frame.
@@ -135,7 +135,7 @@ impl Executable {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Gpu::cancelled());
         }
-        let steps: Vec<Dispatch> = program
+        let dispatches: Vec<Dispatch> = program
             .calls
             .iter()
             .zip(pipelines)
@@ -144,13 +144,13 @@ impl Executable {
             .collect();
         let usage = wgpu::BufferUsages::UNIFORM;
         let params = gpu.filled_buffer(account, "parameters", params_bytes, usage, |sink| {
-            for (call, step) in program.calls.iter().zip(&steps) {
-                sink(step.params.0, bytemuck::cast_slice(&call.params));
+            for (call, dispatch) in program.calls.iter().zip(&dispatches) {
+                sink(dispatch.params.0, bytemuck::cast_slice(&call.params));
             }
             Ok(())
         })?;
         let constants = weights.of(gpu, graph, program)?;
-        Ok(Executable { gpu: gpu.clone(), plan, steps, constants, params, sizes, read_back })
+        Ok(Executable { gpu: gpu.clone(), plan, dispatches, constants, params, sizes, read_back })
     }
 
     /// A frame over bound buffers. Only the fault words are read back.
@@ -203,12 +203,12 @@ impl Executable {
     }
 
     fn bind_groups(&self, frame: &Frame, faults: Option<&wgpu::Buffer>) -> Result<Vec<wgpu::BindGroup>> {
-        let mut groups = Vec::with_capacity(self.steps.len());
-        for (call, step) in self.plan.program.calls.iter().zip(&self.steps) {
+        let mut groups = Vec::with_capacity(self.dispatches.len());
+        for (call, dispatch) in self.plan.program.calls.iter().zip(&self.dispatches) {
             let mut entries = Vec::with_capacity(call.tensors.len() + 1);
             let ranges: Vec<BufferRange> =
                 call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
-            let (offset, size) = step.params;
+            let (offset, size) = dispatch.params;
             let params = BufferRange { buffer: self.params.raw(), offset, size };
             let faults = faults.filter(|_| call.kernel.spec().reports());
             let faults =
@@ -218,7 +218,7 @@ impl Executable {
             }
             groups.push(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: None,
-                layout: &step.pipeline.layout,
+                layout: &dispatch.pipeline.layout,
                 entries: &entries,
             }));
         }
@@ -325,7 +325,7 @@ impl Executable {
         let counters = &self.gpu.counters;
         counters.passes.fetch_add(1, Ordering::Relaxed);
         counters.submits.fetch_add(1, Ordering::Relaxed);
-        counters.dispatches.fetch_add(self.steps.len() as u64, Ordering::Relaxed);
+        counters.dispatches.fetch_add(self.dispatches.len() as u64, Ordering::Relaxed);
     }
 
     /// Copies the inputs that are on the device into the frame.
@@ -399,8 +399,8 @@ impl Executable {
 
     fn record_calls(&self, wiring: &Wiring, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (step, group) in self.steps.iter().zip(&wiring.groups) {
-            step.record(group, &mut pass);
+        for (dispatch, group) in self.dispatches.iter().zip(&wiring.groups) {
+            dispatch.record(group, &mut pass);
         }
     }
 
@@ -568,8 +568,8 @@ impl Executable {
         })?;
         let mut timings = Vec::new();
         // A query set holds at most 4096 queries, two for each call.
-        for (chunk, steps) in self.steps.chunks(2048).enumerate() {
-            let nanoseconds = self.profile_chunk(frame, chunk * 2048, steps)?;
+        for (chunk, dispatches) in self.dispatches.chunks(2048).enumerate() {
+            let nanoseconds = self.profile_chunk(frame, chunk * 2048, dispatches)?;
             let calls = self.plan.program.calls.iter().skip(chunk * 2048);
             timings.extend(calls.zip(nanoseconds).map(|(call, nanoseconds)| KernelTime {
                 kernel: call.kernel.spec().label(),
@@ -581,8 +581,8 @@ impl Executable {
         Ok(timings)
     }
 
-    fn profile_chunk(&self, frame: &Frame, first: usize, steps: &[Dispatch]) -> Result<Vec<f64>> {
-        let count = steps.len() as u32 * 2;
+    fn profile_chunk(&self, frame: &Frame, first: usize, dispatches: &[Dispatch]) -> Result<Vec<f64>> {
+        let count = dispatches.len() as u32 * 2;
         let (device, account) = (&self.gpu.device, &self.gpu.account);
         let groups = &self.wiring(frame)?.groups;
         let descriptor =
@@ -595,7 +595,7 @@ impl Executable {
         let staging = self.gpu.buffer(account, "timestamps", size, usage, false)?;
         let encode_and_submit = || {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for (i, step) in steps.iter().enumerate() {
+            for (i, dispatch) in dispatches.iter().enumerate() {
                 let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
                     query_set: &queries,
                     beginning_of_pass_write_index: Some(i as u32 * 2),
@@ -603,7 +603,7 @@ impl Executable {
                 });
                 let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                 let mut pass = encoder.begin_compute_pass(&descriptor);
-                step.record(&groups[first + i], &mut pass);
+                dispatch.record(&groups[first + i], &mut pass);
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
