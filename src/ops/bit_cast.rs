@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
 use crate::facts::Fact;
-use crate::kernels::expr::{Fn2, Scalar};
+use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
 
 /// BitCast to this dtype.
@@ -42,35 +42,31 @@ impl Operator for BitCast {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
-        let input = cx.input(0)?;
+        let mut input = cx.input(0)?;
         if x.dtype == self.to {
             return cx.view(0, input, 0);
         }
         let (from, to) = (x.dtype, self.to);
         let Some(scalar) = Scalar::of(to) else { refuse!("the device does not compute with {to}") };
-        let half = |dtype| dtype == DType::F16;
-        if from.bits() == 64
-            || half(from)
-            || half(to)
-            || (from.bits() < 16 && (from.is_float() || to.is_float()))
-        {
+        if from.bits() == 64 || (from.bits() < 16 && (from.is_float() || to.is_float())) {
             refuse!("the device does not keep the bits of {from} and {to}");
         }
+        let half = |dtype| matches!(dtype, DType::F16 | DType::BF16);
+        if half(from) {
+            let bits = cx.temporary(Scalar::U32, &x.shape);
+            cx.copy_bits(input, bits);
+            input = bits;
+        }
+        if half(to) {
+            let output = cx.output(0)?;
+            cx.copy_bits(input, output);
+            return Ok(());
+        }
         cx.elementwise(0, &[(input, &x.shape)], |e, regs| {
-            // A bfloat16 is the upper half of its word.
-            let half_word = e.constant(Scalar::U32, 16.0);
-            let mut bits = match e.scalar(regs[0]) {
+            let bits = match e.scalar(regs[0]) {
                 Scalar::Bool => e.convert(regs[0], Scalar::U32),
                 _ => e.bitcast(regs[0], Scalar::U32),
             };
-            if from == DType::BF16 {
-                let value = e.narrow(regs[0], from);
-                bits = e.bitcast(value, Scalar::U32);
-                bits = e.two(Fn2::ShiftRight, bits, half_word);
-            }
-            if to == DType::BF16 {
-                bits = e.two(Fn2::ShiftLeft, bits, half_word);
-            }
             match scalar {
                 Scalar::Bool => e.convert(bits, scalar),
                 _ => e.bitcast(bits, scalar),
@@ -86,6 +82,8 @@ fn cases() -> Vec<Case> {
     };
     let floats = || case::values(&[5], &[0.0f32, -0.0, 1.5, -3e38, f32::INFINITY]);
     let shorts = || case::converted(&case::integers(&[7], -30000, 30000), DType::I16);
+    // A NaN's payload among them.
+    let halves = || case::values(&[5], &[0x0001u16, 0x8000, 0x3c01, 0xfc00, 0x7e2a].map(half::f16::from_bits));
     vec![
         cast("float32_to_int32", floats(), DType::I32),
         cast("float32_to_uint32", case::random(&[2, 3]), DType::U32),
@@ -95,6 +93,12 @@ fn cases() -> Vec<Case> {
         cast("uint16_to_int16", case::converted(&shorts(), DType::U16), DType::I16),
         cast("int16_to_bfloat16", shorts(), DType::BF16),
         cast("bfloat16_to_uint16", case::converted(&floats(), DType::BF16), DType::U16),
+        cast("bfloat16_to_int16", case::converted(&floats(), DType::BF16), DType::I16),
+        cast("float16_to_uint16", halves(), DType::U16),
+        cast("float16_to_int16", halves(), DType::I16),
+        cast("float16_to_bfloat16", halves(), DType::BF16),
+        cast("int16_to_float16", shorts(), DType::F16),
+        cast("uint16_to_float16", case::converted(&shorts(), DType::U16), DType::F16),
         cast("int8_to_uint8", case::values(&[2], &[-1i8, 7]), DType::U8),
         cast("uint8_to_int8", case::values(&[2], &[200u8, 7]), DType::I8),
         cast("bool_to_uint8", case::bools(&[2], &[true, false]), DType::U8),

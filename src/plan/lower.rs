@@ -445,13 +445,21 @@ impl<'a> Lower<'a> {
     /// Makes output `i` a copy of input `input`, so that later calls write parts of it.
     pub(crate) fn copy_input(&mut self, i: usize, input: usize) -> Result<(), Why> {
         let (from, to) = (self.input(input)?, self.output(i)?);
-        let count = self.out(i)?.count();
+        self.copy(self.moving(from, to), from, to);
+        Ok(())
+    }
+
+    /// The elements of `to` get the bits that those of `from` have in memory; of a wider element, the lower ones.
+    pub(crate) fn copy_bits(&mut self, from: TensorId, to: TensorId) {
+        self.copy(Scalar::U32, from, to);
+    }
+
+    fn copy(&mut self, scalar: Scalar, from: TensorId, to: TensorId) {
+        let count = self.program.tensor(to).count;
         if count > 0 {
-            let call =
-                copies::copy(self.moving(from, to), from, to, count, self.target, self.unit.label.clone());
+            let call = copies::copy(scalar, from, to, count, self.target, self.unit.label.clone());
             self.program.steps.push(Step::Call(call));
         }
-        Ok(())
     }
 
     /// A tensor of words that the host has computed for this plan.
