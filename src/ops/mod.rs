@@ -94,8 +94,13 @@ pub(crate) trait Operator: Debug + Send + Sync {
     }
 
     /// Whether a float16 or bfloat16 result is rounded at once, because the operator is meant to round. Other results keep
-    /// float32 precision until they leave the device or reach an operator that rounds.
+    /// float32 precision until they are stored or reach an operator that rounds.
     fn rounds(&self, _inputs: &[Option<&Fact>]) -> bool {
+        false
+    }
+
+    /// Whether a fixed error of input 0 becomes a relative error of the result.
+    fn exponentiates(&self) -> bool {
         false
     }
 

@@ -87,6 +87,10 @@ impl Operator for Softmax {
         Ok(vec![Array::float(x.dtype, &x.shape, y)])
     }
 
+    fn exponentiates(&self) -> bool {
+        self.kind == SoftmaxKind::Soft
+    }
+
     fn takes_epilogue(&self) -> bool {
         true
     }

@@ -109,7 +109,7 @@ impl Units {
 
 /// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for
 /// them. The second flag tells whether that expression reports results that do not fit 32 bits.
-fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
+pub(super) fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return (false, false) };
     let Some(output) = facts.get(output) else { return (false, false) };
@@ -153,15 +153,15 @@ fn operands(
 }
 
 /// Which values the device must have, and which nodes compute them.
-struct Liveness {
+pub(super) struct Liveness {
     /// For each value, the nodes that read its elements on the device.
-    readers: Vec<SmallVec<[NodeId; 2]>>,
-    nodes: Vec<NodeId>,
+    pub(super) readers: Vec<SmallVec<[NodeId; 2]>>,
+    pub(super) nodes: Vec<NodeId>,
     /// Whether each value is a graph output, or is kept for the caller.
-    wanted: Vec<bool>,
+    pub(super) wanted: Vec<bool>,
 }
 
-fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
+pub(super) fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liveness {
     let mut wanted = vec![false; graph.values.len()];
     graph.outputs.iter().chain(&options.keep).for_each(|id| wanted[id.index()] = true);
     let mut readers = vec![SmallVec::new(); graph.values.len()];

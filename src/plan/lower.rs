@@ -9,7 +9,7 @@ use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
 use super::question::{Always, Rank};
 use super::specialisation::{Asked, Site, Specialisation};
-use super::{Options, copies};
+use super::{Options, copies, precision};
 use crate::array::Array;
 use crate::error::{Why, refuse};
 use crate::facts::{self, Fact, Facts, node_error};
@@ -38,6 +38,8 @@ pub(crate) struct Lower<'a> {
     /// What the kernels of this operator report, other than results that do not fit 32 bits.
     report: Option<Report>,
     no_fusion: bool,
+    /// For each value, whether it is held in 32 bits where its dtype has fewer.
+    precise: &'a [bool],
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
 }
@@ -94,6 +96,7 @@ pub(crate) fn lower(
         ..Program::default()
     };
     let mut values = Located::of(graph);
+    let precise = &precision::kept(graph, facts, options, specialisation);
     let mut unsupported = Vec::new();
     for unit in units {
         let Some(&first) = unit.nodes().next() else { continue };
@@ -110,6 +113,7 @@ pub(crate) fn lower(
             deferred: HashMap::new(),
             report: None,
             no_fusion: options.no_fusion,
+            precise,
             unit,
             node,
         };
@@ -181,6 +185,7 @@ fn output(
         deferred,
         report: None,
         no_fusion: true,
+        precise: &[],
         unit,
         node: &node,
     };
@@ -625,6 +630,8 @@ impl<'a> Lower<'a> {
         let Some(element) = element(fact.dtype) else {
             refuse!("the device does not compute with {}", fact.dtype)
         };
+        let precise = self.precise.get(id.index()).is_some_and(|&precise| precise);
+        let element = if precise { (element.0, Storage::Word) } else { element };
         let tensor = self.program.add_tensor(name, element, fact.shape.clone(), Place::Arena);
         self.values.tensors[id.index()] = Some(tensor);
         Ok(tensor)

@@ -11,6 +11,7 @@ mod memory;
 #[cfg(test)]
 mod order;
 mod planner;
+mod precision;
 mod probe;
 mod program;
 mod question;

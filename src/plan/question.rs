@@ -22,6 +22,8 @@ pub(crate) enum Always {
     OperandOfColumns(usize),
     /// This constant is one element, which is then a parameter of fused code.
     SingleConstant(ValueId),
+    /// A value of 16 bits takes little memory in 32.
+    Precise(ValueId),
     /// A gather takes one row, and its index is known.
     SingleRow,
     /// A product's result has one column.
@@ -142,6 +144,7 @@ impl Question {
                     | Always::OperandOfRows(_)
                     | Always::OperandOfColumns(_)
                     | Always::SingleConstant(_)
+                    | Always::Precise(_)
             ),
             _ => false,
         }

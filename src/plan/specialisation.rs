@@ -191,7 +191,7 @@ impl Specialisation {
         all.is_multiple_of(4)
     }
 
-    fn always(&mut self, key: Key<Always>, here: bool) -> bool {
+    pub(super) fn always(&mut self, key: Key<Always>, here: bool) -> bool {
         let all = self.always.entry(key, here);
         self.changes.answers += usize::from(*all && !here);
         *all &= here;
