@@ -606,6 +606,29 @@ fn wide() -> Model {
     of(main)
 }
 
+/// Bytes that wgpu's allocator holds of a device of its own, after runs with these numbers of rows.
+fn reserved(adapter: &str, rows: &[usize]) -> Option<u64> {
+    let device = devices::open(adapter);
+    let session = session(&device, &wide());
+    for &n in rows {
+        session.run(&[("x", &Tensor::zeros(DType::F32, &[n, 4]).unwrap())]).unwrap();
+    }
+    let (wgpu, _) = device.wgpu()?;
+    Some(wgpu.generate_allocator_report()?.total_reserved_bytes)
+}
+
+/// Of an arena that grows, the driver keeps no hole that small buffers hold.
+#[test]
+fn an_arena_that_grows_gives_its_memory_back() {
+    let rising: Vec<usize> = (1..=12).map(|n| n * 512).collect();
+    for adapter in devices::usable() {
+        // Not every backend of wgpu says what it reserves.
+        let (twelve, largest) = (reserved(&adapter.name, &rising), reserved(&adapter.name, &[6144]));
+        let (Some(twelve), Some(largest)) = (twelve, largest) else { continue };
+        assert!(twelve as f64 <= 1.15 * largest as f64, "{twelve} bytes, and {largest} on {}", adapter.name);
+    }
+}
+
 #[test]
 fn plans_of_a_session_share_their_memory() {
     let model = wide();
