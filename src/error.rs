@@ -77,6 +77,14 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The plan has no node of this name.
+    #[error("node '{name}': {reason}")]
+    NoNode {
+        /// The name that was asked for.
+        name: String,
+        /// What became of it, or names like it.
+        reason: String,
+    },
     /// A tensor could not be made or converted.
     #[error("tensor: {0}")]
     Tensor(String),

@@ -1,7 +1,12 @@
 //! The text of each stage of a model on its way to the device: for people, and for comparing what two versions of Sardonyx
 //! make of a model.
 
-use crate::{Error, Model, Result, Session, Tensor};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::graph::NodeId;
+use crate::ops::Graph;
+use crate::{Error, Explanation, Model, Result, Session, Tensor};
 
 /// A stage of a model on its way to the device.
 ///
@@ -27,6 +32,42 @@ pub enum Stage {
     Memory,
     /// The shaders.
     Wgsl,
+}
+
+impl Stage {
+    /// All stages, in the order of the way.
+    pub const ALL: &[Stage] =
+        &[Stage::Model, Stage::Graph, Stage::Passes, Stage::Program, Stage::Memory, Stage::Wgsl];
+
+    /// The stage's name, as it is written on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Model => "model",
+            Stage::Graph => "graph",
+            Stage::Passes => "passes",
+            Stage::Program => "program",
+            Stage::Memory => "memory",
+            Stage::Wgsl => "wgsl",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A stage by its name.
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Stage, String> {
+        Stage::ALL.iter().copied().find(|stage| stage.name() == name).ok_or_else(|| {
+            let all: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
+            format!("no stage is called '{name}'; there are {}", all.join(", "))
+        })
+    }
 }
 
 impl Model {
@@ -72,8 +113,70 @@ impl Session {
     }
 }
 
+impl Session {
+    /// What became of a node in a plan of a run on these inputs: which nodes its kernel computes, and for all that was not
+    /// fused, viewed or computed in place, the rule that refused. Nodes are those after the passes ([`Stage::Passes`]), by
+    /// their names, or by the name of one of their results.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`] if there is no such node, with names that are like it; otherwise as [`Session::plan`].
+    ///
+    /// ```
+    /// use sardonyx::{Device, Model, Saving, Session, SessionOptions, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// let session = Session::new(&Device::noop(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
+    /// let x = Tensor::from_slice(&[2], &[-1.0f32, 2.0])?;
+    /// let relu = session.why("y", &[("x", &x)])?;
+    /// // The caller's inputs are never written.
+    /// assert!(relu.findings.iter().any(|f| f.saving == Saving::InPlace && !f.saved && f.rule.as_deref() == Some("NotInArena")));
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn why(&self, node: &str, inputs: &[(&str, &Tensor)]) -> Result<Explanation> {
+        let given = self.given(inputs)?;
+        let graph = &given.entry.graph;
+        match named(graph, node) {
+            Some(id) => given.why(id),
+            None => Err(Error::NoNode { name: node.into(), reason: self.no_node(graph, node) }),
+        }
+    }
+
+    fn no_node(&self, graph: &Graph, name: &str) -> String {
+        if named(self.core.listed(), name).is_some() {
+            return "the passes folded, merged or dropped it; `inspect --stage passes` prints what is left"
+                .into();
+        }
+        let mut near: Vec<(usize, &str)> =
+            graph.nodes.iter().map(|node| (distance(&node.name, name), node.name.as_str())).collect();
+        near.sort();
+        let near: Vec<&str> = near.into_iter().map(|(_, name)| name).take(3).collect();
+        format!("the plan has no node of this name; names like it: {}", near.join(", "))
+    }
+}
+
+/// The node of this name, or that makes a value of this name.
+fn named(graph: &Graph, name: &str) -> Option<NodeId> {
+    let makes = |id: &crate::graph::ValueId| graph.value(*id).name == name;
+    let by_name = graph.nodes.iter().position(|node| node.name == name);
+    let by_value = || graph.nodes.iter().position(|node| node.outputs.iter().flatten().any(makes));
+    by_name.or_else(by_value).map(|at| NodeId(at as u32))
+}
+
+/// How many characters must be added, left out or replaced to make `b` of `a` (Levenshtein's distance).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, of_a) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, of_b) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(of_a != of_b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
 fn misplaced(stage: Stage, why: &str) -> Error {
-    Error::Gpu(format!("stage {stage:?} {why}"))
+    Error::Gpu(format!("stage {stage} {why}"))
 }
 
 fn declarations(model: &Model) -> String {

@@ -39,6 +39,7 @@ pub use explain::Stage;
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
 pub use model::Model;
 pub use outputs::Outputs;
+pub use plan::{Explanation, Finding, Saving};
 pub use session::{Known, Session, SessionOptions};
 pub use shape::{Dim, ValueInfo};
 pub use summary::{KernelTime, MemoryUse, ModelSummary, PlanSummary};

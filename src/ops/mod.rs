@@ -184,6 +184,9 @@ pub(crate) struct Row {
     pub(crate) cases: fn() -> Vec<case::Case>,
 }
 
+/// The domain of operators that only passes make.
+pub(crate) const OWN_DOMAIN: &str = "sardonyx";
+
 /// The newest opset version of the ONNX domain for which the parsers were written.
 pub(crate) const NEWEST_OPSET: i64 = 28;
 

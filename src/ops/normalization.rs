@@ -3,11 +3,12 @@
 //! History: InstanceNormalization 1, 6, 22; MeanVarianceNormalization 9, 13; LayerNormalization 17; GroupNormalization 18
 //! (scale and bias for each group), 21 (for each channel; `stash_type`); RMSNormalization 23. `stash_type` is the type in
 //! which the first stage is computed: the device and the reference compute in a wider one, and round its results to that type.
+//! Without scale and bias, LayerNormalization and RMSNormalization are operators of Sardonyx, for passes.
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, onnx, optional, refuse, required};
 use crate::array::number::round_float;
 use crate::array::{broadcast_index, rows, unravel};
 use crate::facts::Fact;
@@ -43,14 +44,24 @@ pub(crate) const ROWS: &[Row] = &[
     onnx("RMSNormalization", 23, parse, rms_cases),
     onnx("InstanceNormalization", 6, parse, instance_cases),
     onnx("GroupNormalization", 18, parse, group_cases),
-    onnx("MeanVarianceNormalization", 9, parse, mean_variance_cases),
+    onnx("MeanVarianceNormalization", 9, parse_without_scale, mean_variance_cases),
+    own("LayerNormalization", || without_scale_cases("LayerNormalization")),
+    own("RMSNormalization", || without_scale_cases("RMSNormalization")),
 ];
 
+const fn own(name: &'static str, cases: fn() -> Vec<Case>) -> Row {
+    Row { domain: OWN_DOMAIN, name, opsets: (1, 1), parse: parse_without_scale, cases }
+}
+
 fn parse(def: &NodeDef) -> Result<Op, Why> {
-    let axis = def.attributes.int_or("axis", -1)?;
-    if def.op_type != "MeanVarianceNormalization" && !def.has_input(1) {
+    if !def.has_input(1) {
         refuse!("input 1 is required");
     }
+    parse_without_scale(def)
+}
+
+fn parse_without_scale(def: &NodeDef) -> Result<Op, Why> {
+    let axis = def.attributes.int_or("axis", -1)?;
     let kind = match def.op_type {
         "LayerNormalization" => NormalizationKind::Layer { axis, centered: true },
         "RMSNormalization" => NormalizationKind::Layer { axis, centered: false },
@@ -79,16 +90,6 @@ struct Layout {
 }
 
 impl Normalization {
-    /// LayerNormalization (if `centered`) or RMSNormalization over the axes from `axis` on, without scale and bias.
-    pub(crate) fn of_last_axes(axis: i64, centered: bool, epsilon: f32) -> Normalization {
-        Normalization {
-            kind: NormalizationKind::Layer { axis, centered },
-            epsilon,
-            stages: true,
-            stash: DType::F32,
-        }
-    }
-
     fn layout(&self, x: &[usize]) -> Result<Layout, Why> {
         let shape = x.to_vec();
         Ok(match &self.kind {
@@ -358,6 +359,16 @@ fn rms_cases() -> Vec<Case> {
             .input(case::converted(&x(&[3, 9]), DType::F16))
             .input(case::converted(&x(&[9]), DType::F16)),
         new("mixed").input(case::converted(&x(&[3, 9]), DType::F16)).input(x(&[9])),
+    ]
+}
+
+fn without_scale_cases(op: &str) -> Vec<Case> {
+    let new = |name: &str| new(op, name).domain(OWN_DOMAIN).opset(1);
+    let x = |shape: &[usize]| case::uniform(shape, -2.0, 3.0);
+    vec![
+        new("last").input(x(&[3, 7])),
+        new("two_axes").int("axis", -2).float("epsilon", 0.5).input(x(&[2, 3, 5])),
+        new("float16").input(case::converted(&x(&[3, 9]), DType::F16)),
     ]
 }
 

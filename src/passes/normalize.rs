@@ -1,12 +1,12 @@
 //! Recognises a normalisation that is spelled out: `(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon)` becomes
 //! `LayerNormalization`, and `x / sqrt(mean(x^2) + epsilon)` becomes `RMSNormalization`, both over the last axes. Scale and
-//! bias stay as they are, and fuse.
+//! bias stay as they are, and fuse; so these are Sardonyx's own operators, which have none.
 
 use super::pattern::Pattern;
 use crate::Result;
+use crate::facts::node_error;
 use crate::graph::ValueId;
-use crate::ops::normalization::Normalization;
-use crate::ops::{Attr, Graph, NEWEST_OPSET, Op};
+use crate::ops::{Attr, Graph, Node, OWN_DOMAIN, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let pattern = Pattern::of(graph);
@@ -14,13 +14,12 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
         (0..graph.nodes.len()).filter_map(|n| Some((n, spelled_out(&pattern, n)?))).collect();
     for (n, found) in &found {
         let node = &mut graph.nodes[*n];
-        let name = if found.centered { "LayerNormalization" } else { "RMSNormalization" };
-        node.inputs = vec![Some(found.x)];
+        let op = if found.centered { "LayerNormalization" } else { "RMSNormalization" };
         let attributes = [("axis", Attr::Int(found.axis)), ("epsilon", Attr::Float(found.epsilon))];
-        (node.op_type, node.opset) = (name.into(), NEWEST_OPSET);
-        node.attributes = attributes.into_iter().collect();
-        // The operator in a model has a scale as an input. Here the scale is a node that follows.
-        node.op = Normalization::of_last_axes(found.axis, found.centered, found.epsilon).into();
+        let names = (node.name.clone(), format!("{OWN_DOMAIN}.{op}"), 1);
+        let outputs = (node.outputs.clone(), &[true][..]);
+        *node = Node::parse(names, attributes.into_iter().collect(), vec![Some(found.x)], outputs)
+            .map_err(|why| node_error(node, &[], why))?;
     }
     Ok(!found.is_empty())
 }

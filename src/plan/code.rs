@@ -3,6 +3,8 @@
 use super::lower::Lower;
 use super::program::TensorId;
 use super::question::{Always, IndexOf};
+use super::refusal::Refusal;
+use super::why::Note;
 use crate::array::Numbers;
 use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
@@ -110,7 +112,13 @@ impl<'a> Lower<'a> {
 
     /// The same tensor, after its elements have been computed into memory.
     pub(crate) fn realized(&mut self, tensor: TensorId) -> TensorId {
+        self.computed_first(tensor, Refusal::ReadsMemory)
+    }
+
+    /// The tensor itself, which a kernel of its own computes, as the one that reads it does not.
+    fn computed_first(&mut self, tensor: TensorId, why: Refusal) -> TensorId {
         if let Some(code) = self.deferred.remove(&tensor) {
+            self.note(|| Note::ComputedFirst { tensor, why });
             self.compute(code, &[tensor]);
         }
         tensor
@@ -166,7 +174,12 @@ impl<'a> Lower<'a> {
         let linear = |operand: &Operand| operand.index == Index::Linear;
         let main = code.fused.operands.iter().position(linear);
         let Some(main) = main.filter(|_| self.always(Always::Loaded(operand), fits)) else {
-            return (self.realized(tensor), None);
+            let why = match reads {
+                Reads::Memory => Refusal::ReadsMemory,
+                _ if fits && main.is_some() => Refusal::OtherSizes,
+                _ => Refusal::OtherLines,
+            };
+            return (self.computed_first(tensor, why), None);
         };
         code.fused.operands[main].index = Index::Anchor;
         let source = code.tensors.remove(main);
@@ -176,7 +189,8 @@ impl<'a> Lower<'a> {
             let lines = |o: &Operand| matches!(o.index, Index::Anchor | Index::Single | Index::Row);
             let few = self.always(Always::FewReads(operand), times <= FEW_READS);
             if !few && !code.fused.operands.iter().all(lines) {
-                return (self.realized(tensor), None);
+                let why = Refusal::LoadsOften { limit: FEW_READS };
+                return (self.computed_first(tensor, why), None);
             }
         }
         (source, Some(code))

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::refusal::Refusal;
+use super::why::{Note, Notes};
 use super::{Options, Pairing};
 use crate::facts::Facts;
 use crate::graph::{NodeId, ValueId};
@@ -79,12 +81,15 @@ pub(crate) struct Units {
     pub(crate) all: Vec<Unit>,
     /// What planning knew of each value when nodes were fused.
     known: Vec<Knowledge>,
+    /// What was decided, if that is wanted.
+    pub(super) notes: Notes,
 }
 
 impl Units {
     pub(crate) fn of(graph: &Graph, facts: &Facts, options: &Options) -> Units {
         let known = (0..graph.values.len()).map(|value| known(facts, value)).collect();
-        Units { all: units(graph, facts, options), known }
+        let (all, notes) = units(graph, facts, options);
+        Units { all, known, notes }
     }
 
     /// Whether the units fit other sizes too: planning knows the same values, and the nodes of each unit still have one shape.
@@ -108,29 +113,32 @@ impl Units {
 }
 
 /// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for
-/// them. The second flag tells whether that expression reports results that do not fit 32 bits.
-pub(super) fn is_pointwise(graph: &Graph, facts: &Facts, node: NodeId) -> (bool, bool) {
+/// them. The flag tells whether that expression reports results that do not fit 32 bits.
+pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<bool, Refusal> {
     let node = &graph.nodes[node.index()];
-    let [Some(output)] = node.outputs[..] else { return (false, false) };
-    let Some(output) = facts.get(output) else { return (false, false) };
+    let [Some(output)] = node.outputs[..] else { return Err(Refusal::HasOutputs) };
+    let Some(output) = facts.get(output) else { return Err(Refusal::NoRegister) };
     let mut builder = Builder::of_shape(&output.shape);
     builder.wide = Wide::of(output.dtype, 0);
     let mut inputs: SmallVec<[_; 4]> = SmallVec::new();
     if node.inputs.len() > MAX_NODES {
-        return (false, false);
+        return Err(Refusal::ReadsMany { tensors: node.inputs.len(), limit: fused_tensors(false) - 1 });
     }
     for (i, input) in node.data_inputs().enumerate() {
         match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
             None => inputs.push(None),
-            Some(None) => return (false, false),
+            Some(None) => return Err(Refusal::NoRegister),
             Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
         }
     }
-    let pointwise = Scalar::of(output.dtype).is_some()
-        && node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_some();
-    let reports = pointwise && builder.reports();
-    let readable = operands(facts, node, |_| false).len() < fused_tensors(reports);
-    (pointwise && readable, reports && readable)
+    if Scalar::of(output.dtype).is_none() {
+        return Err(Refusal::NoRegister);
+    }
+    if node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_none() {
+        return Err(Refusal::ComputesWhole);
+    }
+    let (tensors, limit) = (operands(facts, node, |_| false).len(), fused_tensors(builder.reports()) - 1);
+    if tensors > limit { Err(Refusal::ReadsMany { tensors, limit }) } else { Ok(builder.reports()) }
 }
 
 /// The values that the node reads through bindings, with their pairings. Values from `inside`, and scalars that planning
@@ -197,6 +205,7 @@ struct Fuser<'a> {
     /// that order. A unit that was merged into another keeps its place.
     order: Vec<usize>,
     place: Vec<usize>,
+    notes: Notes,
 }
 
 impl Fuser<'_> {
@@ -253,10 +262,10 @@ impl Fuser<'_> {
 
     /// Merges unit `b` into unit `a`, unless a path leads from one to the other through a third unit: that path would become a
     /// cycle.
-    fn merge(&mut self, a: usize, b: usize) -> bool {
+    fn merge(&mut self, a: usize, b: usize) -> Result<(), Refusal> {
         let (first, last) = if self.place[a] < self.place[b] { (a, b) } else { (b, a) };
-        let Some(depends) = self.dependents(first, last) else { return false };
-        let Some(moved) = self.units[b].take() else { return false };
+        let depends = self.dependents(first, last).ok_or(Refusal::Between)?;
+        let Some(moved) = self.units[b].take() else { return Ok(()) };
         for node in moved.nodes() {
             self.unit_of[node.index()] = a;
         }
@@ -280,7 +289,7 @@ impl Fuser<'_> {
             self.order[place] = unit;
             self.place[unit] = place;
         }
-        true
+        Ok(())
     }
 
     /// Values that the unit computes and that are needed outside of it.
@@ -318,9 +327,9 @@ impl Fuser<'_> {
     fn join_pointwise(&mut self, from: usize, node: NodeId, value: ValueId) {
         let to = self.unit_of[node.index()];
         let output = self.graph.nodes[node.index()].outputs[0];
-        if output.and_then(|id| self.shape(id)) == self.shape(value) {
-            self.join(from, to);
-        }
+        let alike = output.and_then(|id| self.shape(id)) == self.shape(value);
+        let joined = if alike { self.join(from, to) } else { Err(Refusal::OtherShape) };
+        self.notes.apart(value, node, joined);
     }
 
     /// Joins pointwise units that have one shape, read `value`, and do not depend on each other.
@@ -330,99 +339,193 @@ impl Fuser<'_> {
         units.sort();
         units.dedup();
         for i in 1..units.len() {
-            let shape = |unit: usize| {
-                let node = self.units[unit].as_ref()?.pointwise.first()?;
-                self.shape(self.graph.nodes[node.index()].outputs[0]?)
-            };
-            if shape(units[i - 1]).is_some() && shape(units[i - 1]) == shape(units[i]) {
-                self.join(units[i - 1], units[i]);
-                if self.units[units[i]].is_none() {
-                    units[i] = units[i - 1];
-                }
+            let first = |unit: usize| self.units[unit].as_ref()?.pointwise.first().copied();
+            let (one, other) = (units[i - 1], units[i]);
+            let (Some(first_of_one), Some(first_of_other)) = (first(one), first(other)) else { continue };
+            let shape = |node: NodeId| self.shape(self.graph.nodes[node.index()].outputs[0]?);
+            let alike = shape(first_of_one) == shape(first_of_other);
+            let joined = if alike { self.join(one, other) } else { Err(Refusal::OtherShape) };
+            if self.units[other].is_none() {
+                units[i] = one;
+            }
+            if let Err(why) = joined {
+                self.notes.add(|| Note::Siblings { value, nodes: [first_of_one, first_of_other], why });
             }
         }
     }
 
     /// Joins two pointwise units of one shape, if the result still fits one kernel.
-    fn join(&mut self, from: usize, to: usize) {
-        let (Some(a), Some(b)) = (&self.units[from], &self.units[to]) else { return };
-        if from == to || a.anchor.is_some() || b.anchor.is_some() {
-            return;
+    fn join(&mut self, from: usize, to: usize) -> Result<(), Refusal> {
+        let (Some(a), Some(b)) = (&self.units[from], &self.units[to]) else { return Ok(()) };
+        if from == to {
+            return Ok(());
         }
-        if a.pointwise.len() + b.pointwise.len() > MAX_NODES {
-            return;
+        if a.anchor.is_some() || b.anchor.is_some() {
+            return Err(Refusal::OwnKernel);
+        }
+        let nodes = a.pointwise.len() + b.pointwise.len();
+        if nodes > MAX_NODES {
+            return Err(Refusal::ManyNodes { nodes, limit: MAX_NODES });
         }
         // For the count of bindings the two are one unit already.
         b.pointwise.iter().for_each(|n| self.unit_of[n.index()] = from);
         let both = || a.pointwise.iter().chain(&b.pointwise);
         let bindings = self.operands(both(), from) + self.outputs(both(), from).len();
         b.pointwise.iter().for_each(|n| self.unit_of[n.index()] = to);
-        if bindings <= MAX_BINDINGS {
-            self.merge(from, to);
+        if bindings > MAX_BINDINGS {
+            return Err(Refusal::ManyBindings { bindings, limit: MAX_BINDINGS });
         }
+        self.merge(from, to)
     }
 
-    fn unit_reports(&self, unit: &Unit) -> bool {
-        unit.pointwise.iter().any(|node| self.reports[node.index()])
+    /// Whether the unit's pointwise nodes have kernels before or after them: one result, and no reports.
+    fn single_result(&self, unit: &Unit, number: usize) -> Result<ValueId, Refusal> {
+        if unit.pointwise.iter().any(|node| self.reports[node.index()]) {
+            return Err(Refusal::Reports);
+        }
+        match self.outputs(unit.nodes(), number)[..] {
+            [output] => Ok(output),
+            _ => Err(Refusal::SeveralResults),
+        }
     }
 
     /// Makes pointwise unit `number` the epilogue of one of the units before it, if one of them accepts it.
     fn join_anchor(&mut self, number: usize) {
-        let Some(unit) = self.units[number].clone().filter(|unit| !self.unit_reports(unit)) else { return };
-        let [output] = self.outputs(unit.nodes(), number)[..] else { return };
-        if unit.anchor.is_some() || self.operands(unit.pointwise.iter(), number) > MAX_EPILOGUE_OPERANDS + 1 {
+        let Some(unit) = self.units[number].clone().filter(|unit| unit.anchor.is_none()) else { return };
+        let result = self.may_follow(&unit, number);
+        if result.is_err() && !self.notes.wanted() {
             return;
         }
+        let has_kernel =
+            |number: usize| self.units[number].as_ref().is_some_and(|unit| unit.anchor.is_some());
+        let inputs = unit.pointwise.iter().flat_map(|n| self.inputs(*n));
         let mut candidates: Vec<(usize, ValueId)> =
-            unit.pointwise.iter().flat_map(|n| self.inputs(*n)).filter(|(u, _)| *u != number).collect();
+            inputs.filter(|(before, _)| has_kernel(*before)).collect();
         candidates.sort_by(|a, b| b.cmp(a));
         candidates.dedup();
+        let mut follows = false;
         for (before, value) in candidates {
-            let Some(Unit { anchor: Some(anchor), pointwise, .. }) = &self.units[before] else { continue };
-            let node = &self.graph.nodes[anchor.index()];
-            let only_here = !self.live.wanted[value.index()]
-                && self.live.readers[value.index()].iter().all(|n| self.unit_of[n.index()] == number);
-            let fits = pointwise.is_empty()
-                && node.outputs.iter().flatten().count() == 1
-                && node.op.operator().takes_epilogue()
-                && self.shape(value) == self.shape(output)
-                && only_here;
-            if fits && self.merge(before, number) {
+            let joined = match follows {
+                true => Err(Refusal::FollowsAnother),
+                false => result.and_then(|result| self.may_be_followed(before, number, (value, result))),
+            };
+            let joined = joined.and_then(|()| self.merge(before, number));
+            self.notes.apart_in(&unit.pointwise, &self.live.readers[value.index()], value, joined);
+            if joined.is_ok() && !self.notes.wanted() {
                 return;
             }
+            follows |= joined.is_ok();
+        }
+    }
+
+    /// Whether a kernel may compute pointwise unit `number` after its own value. The unit's result.
+    fn may_follow(&self, unit: &Unit, number: usize) -> Result<ValueId, Refusal> {
+        let result = self.single_result(unit, number)?;
+        let operands = self.operands(unit.pointwise.iter(), number).saturating_sub(1);
+        match operands > MAX_EPILOGUE_OPERANDS {
+            true => Err(Refusal::ManyOperands { operands, limit: MAX_EPILOGUE_OPERANDS }),
+            false => Ok(result),
+        }
+    }
+
+    /// Whether unit `before`, which makes `value`, takes pointwise unit `number` as its epilogue, which makes `result`.
+    fn may_be_followed(
+        &self,
+        before: usize,
+        number: usize,
+        (value, result): (ValueId, ValueId),
+    ) -> Result<(), Refusal> {
+        let Some(Unit { anchor: Some(anchor), pointwise, .. }) = &self.units[before] else {
+            return Err(Refusal::OwnKernel);
+        };
+        let node = &self.graph.nodes[anchor.index()];
+        let only_here = !self.live.wanted[value.index()]
+            && self.live.readers[value.index()].iter().all(|n| self.unit_of[n.index()] == number);
+        if !pointwise.is_empty() {
+            Err(Refusal::HasEpilogue)
+        } else if node.outputs.iter().flatten().count() != 1 {
+            Err(Refusal::SeveralOutputs)
+        } else if !node.op.operator().takes_epilogue() {
+            Err(Refusal::TakesNoEpilogue)
+        } else if self.shape(value) != self.shape(result) {
+            Err(Refusal::OtherShape)
+        } else if !only_here {
+            Err(Refusal::NeededElsewhere)
+        } else {
+            Ok(())
         }
     }
 
     /// Makes pointwise unit `number` the prologue of the only unit that reads it, if that unit accepts it.
     fn join_prologue(&mut self, number: usize) {
-        let few = |unit: &Unit| {
-            unit.anchor.is_none() && unit.pointwise.len() <= MAX_PROLOGUE && !self.unit_reports(unit)
+        let Some(unit) = &self.units[number] else { return };
+        let reader = self.may_precede(unit, number);
+        if reader.is_err() && !self.notes.wanted() {
+            return;
+        }
+        let unit = unit.clone();
+        let joined = reader.and_then(|to| {
+            self.merge(to, number)?;
+            if let Some(merged) = &mut self.units[to] {
+                merged.pointwise.retain(|node| !unit.pointwise.contains(node));
+                merged.prologue.clone_from(&unit.pointwise);
+            }
+            Ok(())
+        });
+        if self.notes.wanted() {
+            self.note_prologue(&unit, number, joined);
+        }
+    }
+
+    /// Whether a kernel may compute pointwise unit `number` while it loads. The number of the kernel's unit.
+    fn may_precede(&self, unit: &Unit, number: usize) -> Result<usize, Refusal> {
+        let nodes = unit.pointwise.len();
+        if unit.anchor.is_some() {
+            return Err(Refusal::TwoKernels);
+        }
+        if nodes > MAX_PROLOGUE {
+            return Err(Refusal::ManyNodes { nodes, limit: MAX_PROLOGUE });
+        }
+        let value = self.single_result(unit, number)?;
+        let (&[reader], false) = (&self.live.readers[value.index()][..], self.live.wanted[value.index()])
+        else {
+            return Err(Refusal::NeededElsewhere);
         };
-        let Some(unit) = self.units[number].as_ref().filter(|unit| few(unit)).cloned() else { return };
-        let [value] = self.outputs(unit.nodes(), number)[..] else { return };
-        let cheap = |n: &NodeId| self.graph.nodes[n.index()].op.operator().is_cheap();
-        let readers = &self.live.readers[value.index()];
-        let (&[reader], false) = (&readers[..], self.live.wanted[value.index()]) else { return };
-        let small = unit.pointwise.iter().all(cheap);
+        if !unit.pointwise.iter().all(|n| self.graph.nodes[n.index()].op.operator().is_cheap()) {
+            return Err(Refusal::NotCheap);
+        }
         let to = self.unit_of[reader.index()];
-        let Some(after) = self.units[to].clone().filter(|_| small && to != number) else { return };
+        let after = self.units[to].as_ref().filter(|after| after.anchor == Some(reader));
+        let after = after.ok_or(Refusal::OwnKernel)?;
         let node = &self.graph.nodes[reader.index()];
         let reads = node.data_inputs().flatten().filter(|id| *id == value).count();
-        let first = node.inputs.first().copied().flatten() == Some(value) && reads == 1;
-        // One operand takes the place of the anchor's own input; the others are bindings besides those of the epilogue.
-        let besides = self.operands(unit.pointwise.iter(), number).saturating_sub(1)
+        if node.inputs.first().copied().flatten() != Some(value) || reads != 1 || !after.prologue.is_empty() {
+            return Err(Refusal::NotFirstInput);
+        }
+        if node.outputs.iter().flatten().count() != 1 {
+            return Err(Refusal::SeveralOutputs);
+        }
+        if !node.op.operator().takes_prologue() {
+            return Err(Refusal::TakesNoPrologue);
+        }
+        // One of the operands is the anchor's own input; the others are bindings besides those of the epilogue.
+        let operands = self.operands(unit.pointwise.iter(), number).saturating_sub(1)
             + self.operands(after.pointwise.iter(), to);
-        if after.anchor == Some(reader)
-            && after.prologue.is_empty()
-            && first
-            && node.outputs.iter().flatten().count() == 1
-            && node.op.operator().takes_prologue()
-            && besides <= MAX_PROLOGUE_OPERANDS
-            && self.merge(to, number)
-            && let Some(merged) = &mut self.units[to]
-        {
-            merged.pointwise.retain(|node| !unit.pointwise.contains(node));
-            merged.prologue = unit.pointwise;
+        match operands > MAX_PROLOGUE_OPERANDS {
+            true => Err(Refusal::ManyOperands { operands, limit: MAX_PROLOGUE_OPERANDS }),
+            false => Ok(to),
+        }
+    }
+
+    /// Notes what became of the unit before each kernel that reads it.
+    fn note_prologue(&mut self, unit: &Unit, number: usize, joined: Result<(), Refusal>) {
+        for value in self.outputs(unit.nodes(), number) {
+            for &reader in &self.live.readers[value.index()] {
+                let has_kernel = |unit: &Unit| unit.anchor == Some(reader);
+                if self.units[self.unit_of[reader.index()]].as_ref().is_some_and(has_kernel) {
+                    self.notes.apart(value, reader, joined);
+                }
+            }
         }
     }
 
@@ -485,7 +588,7 @@ impl Fuser<'_> {
 }
 
 /// Groups the nodes that the device computes into units, in the order in which they run.
-fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
+fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) {
     let live = liveness(graph, facts, options);
     let nodes = live.nodes.clone();
     let mut fuser = Fuser {
@@ -498,15 +601,20 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
         units: Vec::new(),
         order: Vec::new(),
         place: Vec::new(),
+        notes: Notes::new(options.notes),
     };
     for &node in &nodes {
-        let (pointwise, reports) = is_pointwise(graph, facts, node);
-        fuser.reports[node.index()] = reports;
-        fuser.add_unit(node, !pointwise);
-        if pointwise && !options.no_fusion {
-            for (from, value) in fuser.inputs(node) {
-                fuser.join_pointwise(from, node, value);
+        let reports = may_fuse(graph, facts, node);
+        fuser.reports[node.index()] = reports == Ok(true);
+        fuser.add_unit(node, reports.is_err());
+        match reports {
+            Ok(_) if !options.no_fusion => {
+                for (from, value) in fuser.inputs(node) {
+                    fuser.join_pointwise(from, node, value);
+                }
             }
+            Ok(_) => {}
+            Err(why) => fuser.notes.add(|| Note::Alone { node, why }),
         }
     }
     if !options.no_fusion {
@@ -524,5 +632,6 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> Vec<Unit> {
             }
         }
     }
-    fuser.ordered()
+    let notes = std::mem::take(&mut fuser.notes);
+    (fuser.ordered(), notes)
 }

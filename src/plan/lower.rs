@@ -8,7 +8,9 @@ use super::fault::{Fault, Outside, Report};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
 use super::question::{Always, Rank};
+use super::refusal::Refusal;
 use super::specialisation::{Asked, Site, Specialisation};
+use super::why::{Note, Notes};
 use super::{Options, copies, precision};
 use crate::array::Array;
 use crate::error::{Why, refuse};
@@ -93,6 +95,7 @@ pub(crate) fn lower(
         inputs: vec![None; graph.inputs.len()],
         tensors: Vec::with_capacity(graph.values.len()),
         steps: Vec::with_capacity(units.len()),
+        notes: Notes::new(options.notes),
         ..Program::default()
     };
     let mut values = Located::of(graph);
@@ -202,6 +205,12 @@ fn output(
         output
     };
     Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.to_vec() })
+}
+
+/// The sizes and strides, none of them negative, that make up each dimension of `shape`.
+fn pieces(access: &Access, shape: &[usize]) -> Option<Vec<Pieces>> {
+    let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
+    access.split(shape)?.iter().map(|pieces| pieces.iter().map(natural).collect()).collect()
 }
 
 /// The register and the storage of an element of this dtype.
@@ -513,11 +522,13 @@ impl<'a> Lower<'a> {
             refuse!("input {input} is required")
         };
         let (of, access) = self.access(id, &access)?;
-        let view = access.is_dense() && self.may_begin(of, access.base);
-        if self.always(Always::View(i), view) {
+        let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
+        let view = self.may_be_view(of, &access);
+        if self.always(Always::View(i), view.is_ok()) {
             return self.view(i, of, access.base as usize);
         }
-        let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
+        let why = view.err().unwrap_or(Refusal::OtherSizes);
+        self.note(|| Note::Strided { value: output, of, why });
         self.values.strided[output.index()] =
             Some(StridedValue { tensor: of, access, label: self.unit.label.clone() });
         if self.no_fusion {
@@ -528,12 +539,23 @@ impl<'a> Lower<'a> {
 
     /// The tensor in which value `id` lies, and the access to it that reads what `outer` reads of the value.
     pub(super) fn access(&mut self, id: ValueId, outer: &Access) -> Result<(TensorId, Access), Why> {
-        if let Some(strided) = self.values.strided(id)
-            && let Some(access) = outer.within(&strided.access)
-        {
-            return Ok((strided.tensor, access));
+        if let Some(strided) = self.values.strided(id) {
+            match outer.within(&strided.access) {
+                Some(access) => return Ok((strided.tensor, access)),
+                None => self.note_copy(id, Refusal::ManyStrides),
+            }
         }
         Ok((self.tensor(id)?, outer.clone()))
+    }
+
+    pub(super) fn note(&mut self, note: impl FnOnce() -> Note) {
+        self.program.notes.add(note);
+    }
+
+    /// Notes that the unit wants a copy of a value that is strided in another.
+    fn note_copy(&mut self, value: ValueId, why: Refusal) {
+        let unit = self.unit;
+        self.note(|| Note::Copied { value, reader: unit.label.clone(), why });
     }
 
     /// Where input `i` lies at strides in another tensor, and can be read there: that tensor, and the pieces of each dimension
@@ -547,23 +569,30 @@ impl<'a> Lower<'a> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
         let Some(StridedValue { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
         let (tensor, base) = (*tensor, access.base);
-        if !self.may_begin(tensor, base) {
-            return Ok(None);
-        }
-        let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
-        let pieces = access.split(shape).and_then(|split| {
-            split.iter().map(|pieces| pieces.iter().map(natural).collect()).collect::<Option<Vec<Vec<_>>>>()
-        });
-        let Some(pieces) = pieces.filter(|pieces| fit(pieces)) else { return Ok(None) };
+        let pieces = self
+            .may_begin(tensor, base)
+            .and_then(|()| pieces(access, shape).filter(|pieces| fit(pieces)).ok_or(Refusal::ManyStrides));
+        let pieces = match pieces {
+            Ok(pieces) => pieces,
+            Err(why) => {
+                self.note_copy(id, why);
+                return Ok(None);
+            }
+        };
         let last = |&(size, stride): &(usize, usize)| (size - 1) * stride;
         let span = 1 + pieces.iter().flatten().map(last).sum::<usize>();
         let tensor = if base == 0 { tensor } else { self.subrange(tensor, base as usize, &[span]) };
         Ok(Some((tensor, pieces)))
     }
 
-    /// Whether a binding may begin at this element of the tensor.
-    fn may_begin(&self, tensor: TensorId, element: i64) -> bool {
-        self.program.tensor(tensor).storage.begins_at(element, self.target.offset_alignment)
+    /// Whether what `access` names of a tensor is a tensor in the same memory.
+    fn may_be_view(&self, of: TensorId, access: &Access) -> Result<(), Refusal> {
+        if access.is_dense() { self.may_begin(of, access.base) } else { Err(Refusal::NotDense) }
+    }
+
+    /// Whether a binding may begin at this element of a tensor.
+    fn may_begin(&self, tensor: TensorId, element: i64) -> Result<(), Refusal> {
+        self.program.tensor(tensor).begins_at(element, self.target)
     }
 
     /// Output `i` is tensor `of` from element `offset` on. No kernel runs if memory can be laid out for it.
@@ -634,6 +663,7 @@ impl<'a> Lower<'a> {
         let element = if precise { (element.0, Storage::Word) } else { element };
         let tensor = self.program.add_tensor(name, element, fact.shape.clone(), Place::Arena);
         self.values.tensors[id.index()] = Some(tensor);
+        self.note(|| Note::Tensor { value: id, tensor });
         Ok(tensor)
     }
 
@@ -643,6 +673,7 @@ impl<'a> Lower<'a> {
             return Ok(tensor);
         }
         if let Some(strided) = self.values.strided(id).cloned() {
+            self.note_copy(id, Refusal::ReadWhole);
             let tensor = self.new_tensor(id)?;
             let dims = self.with_rank(Rank::Gathered(id), strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };

@@ -4,6 +4,8 @@
 use super::arena::{self, Lifetime};
 use super::copies::{self, copy};
 use super::program::{Call, Place, Program, Step, TensorId};
+use super::refusal::Refusal;
+use super::why::Note;
 use crate::kernels::{Kernel, MAX_BINDINGS, Target, VECTOR_BYTES};
 use crate::{Error, Result};
 
@@ -127,11 +129,14 @@ fn resolve_views(program: &mut Program, target: &Target) {
                 let whole = program.tensor(root).count == program.tensor(output).count
                     && lie_alike(program, root, output);
                 let fits = may_lie_in(program, output, (root, offset + at), target);
+                let other_way = whole && program.tensor(root).place == Place::Arena;
+                let shared = if other_way { Ok(()) } else { fits };
+                program.notes.add(|| Note::Shared { tensor: output, with: of, shared });
                 // A later kernel could write in place over a view of an input: only blocks of the arena are written in place,
                 // so none does.
-                if fits {
+                if fits.is_ok() {
                     program.tensors[output.index()].place = Place::View(of, offset);
-                } else if whole && program.tensor(root).place == Place::Arena {
+                } else if other_way {
                     program.tensors[root.index()].place = Place::View(output, 0);
                 } else {
                     copy_part(program, target, of, offset, output, 0);
@@ -139,7 +144,9 @@ fn resolve_views(program: &mut Program, target: &Target) {
             }
             Step::Part { whole, part, offset } => {
                 let (root, at) = program.root(whole);
-                if may_lie_in(program, part, (root, offset + at), target) {
+                let shared = may_lie_in(program, part, (root, offset + at), target);
+                program.notes.add(|| Note::Shared { tensor: part, with: whole, shared });
+                if shared.is_ok() {
                     program.tensors[part.index()].place = Place::View(whole, offset);
                 } else {
                     copy_part(program, target, part, 0, whole, offset);
@@ -154,10 +161,20 @@ fn lie_alike(program: &Program, a: TensorId, b: TensorId) -> bool {
 }
 
 /// Whether tensor `id` may lie in the memory of `root`, from element `element` on.
-fn may_lie_in(program: &Program, id: TensorId, (root, element): (TensorId, usize), target: &Target) -> bool {
+fn may_lie_in(
+    program: &Program,
+    id: TensorId,
+    (root, element): (TensorId, usize),
+    target: &Target,
+) -> Result<(), Refusal> {
     let tensor = program.tensor(id);
-    let begins = tensor.storage.begins_at(element as i64, target.offset_alignment);
-    tensor.place == Place::Arena && lie_alike(program, id, root) && begins
+    if tensor.place != Place::Arena {
+        return Err(Refusal::PlaceGiven);
+    }
+    if !lie_alike(program, id, root) {
+        return Err(Refusal::OtherStorage);
+    }
+    tensor.begins_at(element as i64, target)
 }
 
 /// Copies a whole tensor into a part of another, or a part of a tensor into a whole other tensor.
@@ -197,6 +214,7 @@ fn reuse_in_place(program: &mut Program) {
         let Some(InPlace { operand, at, kernel }) = in_place(program, &lives, i) else { continue };
         let output = program.calls[i].tensors.remove(at);
         program.calls[i].kernel = kernel;
+        program.notes.add(|| Note::InPlace { tensor: output, with: operand, shared: Ok(()) });
         let ends = lives[output.index()].map_or(0, |life| life.1);
         if program.tensor(output).place == Place::Arena {
             program.tensors[output.index()].place = Place::View(operand, 0);
@@ -217,25 +235,54 @@ struct InPlace {
     kernel: Kernel,
 }
 
-fn in_place(program: &Program, lives: &[Option<(u32, u32)>], i: usize) -> Option<InPlace> {
-    let call = &program.calls[i];
-    (0..call.tensors.len()).find_map(|slot| {
-        let (root, offset) = program.root(call.tensors[slot]);
-        let block = program.tensor(root);
-        let last_use = lives[root.index()].is_some_and(|life| life.1 == i as u32);
-        let alone = call.tensors.iter().filter(|&&t| program.root(t).0 == root).count() == 1;
-        let whole = program.tensor(call.tensors[slot]).count == block.count;
-        if block.place != Place::Arena || offset > 0 || !last_use || !alone || !whole {
-            return None;
+/// The first operand in whose place the call may write its result.
+fn in_place(program: &mut Program, lives: &[Option<(u32, u32)>], i: usize) -> Option<InPlace> {
+    (0..program.calls[i].tensors.len()).find_map(|slot| match over(program, lives, i, slot) {
+        Ok(found) => Some(found),
+        Err(why) => {
+            note_refusal(program, i, slot, why);
+            None
         }
-        let kernel = call.kernel.spec().in_place(slot)?;
-        let at = call.kernel.spec().slots().iter().position(|slot| slot.written)?;
-        debug_assert_eq!(kernel.spec().slots().len() + 1, call.tensors.len());
-        let output = call.tensors[at];
-        let owns = matches!(program.tensor(output).place, Place::Arena | Place::Output(_));
-        let fresh = lives[output.index()].is_some_and(|life| life.0 == i as u32);
-        let same = block.count == program.tensor(output).count && lie_alike(program, root, output);
-        let fits = owns && fresh && slot != at && same;
-        fits.then_some(InPlace { operand: root, at, kernel })
     })
+}
+
+/// How call `i` writes its result over the operand of `slot`.
+fn over(program: &Program, lives: &[Option<(u32, u32)>], i: usize, slot: usize) -> Result<InPlace, Refusal> {
+    let (call, holds) = (&program.calls[i], |holds: bool, why| if holds { Ok(()) } else { Err(why) });
+    let (root, offset) = program.root(call.tensors[slot]);
+    let block = program.tensor(root);
+    holds(block.place == Place::Arena, Refusal::NotInArena)?;
+    let whole = program.tensor(call.tensors[slot]).count == block.count;
+    holds(offset == 0 && whole, Refusal::PartOfBlock)?;
+    holds(lives[root.index()].is_some_and(|life| life.1 == i as u32), Refusal::ReadLater)?;
+    let uses = call.tensors.iter().filter(|&&t| program.root(t).0 == root).count();
+    holds(uses == 1, Refusal::ReadTwice)?;
+    let kernel = call.kernel.spec().in_place(slot).ok_or(Refusal::ReadsBehind)?;
+    let at = call.kernel.spec().slots().iter().position(|slot| slot.written).ok_or(Refusal::ReadsBehind)?;
+    debug_assert_eq!(kernel.spec().slots().len() + 1, call.tensors.len());
+    let output = call.tensors[at];
+    holds(slot != at, Refusal::ReadsBehind)?;
+    let owns = matches!(program.tensor(output).place, Place::Arena | Place::Output(_));
+    holds(owns, Refusal::ResultPlaced)?;
+    holds(lives[output.index()].is_some_and(|life| life.0 == i as u32), Refusal::WrittenBefore)?;
+    holds(block.count == program.tensor(output).count, Refusal::OtherCount)?;
+    holds(lie_alike(program, root, output), Refusal::OtherStorage)?;
+    Ok(InPlace { operand: root, at, kernel })
+}
+
+/// Notes why call `i` does not write its results over the operand of `slot`.
+fn note_refusal(program: &mut Program, i: usize, slot: usize, why: Refusal) {
+    if !program.notes.wanted() {
+        return;
+    }
+    let call = &program.calls[i];
+    let slots = call.kernel.spec().slots();
+    let written = |slot: usize| slots.get(slot).is_some_and(|slot| slot.written);
+    if written(slot) {
+        return;
+    }
+    let with = program.root(call.tensors[slot]).0;
+    for tensor in (0..slots.len()).filter(|&at| written(at)).filter_map(|at| call.tensors.get(at).copied()) {
+        program.notes.add(|| Note::InPlace { tensor, with, shared: Err(why) });
+    }
 }

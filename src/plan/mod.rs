@@ -15,9 +15,11 @@ mod precision;
 mod probe;
 mod program;
 mod question;
+mod refusal;
 mod specialisation;
 #[cfg(test)]
 pub(crate) mod tests;
+mod why;
 
 pub(crate) use code::{Code, Epilogue, Pairing, Reads};
 pub(crate) use fault::Outside;
@@ -28,6 +30,7 @@ pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program,
 
 pub(crate) use question::{Always, IndexOf, Multiple, Rank, Same, Tiling};
 use specialisation::Specialisation;
+pub use why::{Explanation, Finding, Saving};
 
 use crate::facts::Facts;
 use crate::graph::ValueId;
@@ -42,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) no_fusion: bool,
     /// Values that are read back besides the graph's outputs.
     pub(crate) keep: Vec<ValueId>,
+    /// Note what is decided, and by which rule.
+    pub(crate) notes: bool,
 }
 
 /// A plan: what a run dispatches, and where every tensor lies.

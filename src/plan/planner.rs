@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::probe::{Probes, first_plan};
+use super::why::{self, Explanation};
 use super::{Options, Plan, Specialisation, fusion, lower, placed};
 use crate::Result;
 use crate::facts::{FactBase, Facts, InputFact};
-use crate::graph::ValueId;
+use crate::graph::{NodeId, ValueId};
 use crate::kernels::Target;
 use crate::ops::Graph;
 
@@ -51,6 +52,28 @@ impl Planner {
         let plan = first_plan(&probes, facts, target, options, &mut chosen)?;
         *specialisation = Some(chosen);
         Ok(plan)
+    }
+
+    /// What became of a node in a plan of a run on these inputs, as it would be made after those before.
+    pub(crate) fn why(&self, inputs: &[InputFact], node: NodeId) -> Result<Explanation> {
+        let facts = self.facts(inputs)?;
+        let Planner { graph, base, target, options, .. } = self;
+        let specialisation = self.specialisation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let specialisation = match specialisation {
+            Some(specialisation) => specialisation,
+            None => {
+                let mut first = Specialisation::default();
+                first_plan(
+                    &Probes::new(graph, base, inputs),
+                    self.facts(inputs)?,
+                    target,
+                    options,
+                    &mut first,
+                )?;
+                first
+            }
+        };
+        why::explain(graph, &facts, target, options, specialisation, node)
     }
 
     /// Dtype and shape of every value of a run on these inputs.

@@ -6,7 +6,7 @@
 //! more of them than elements of the operands, and they would be most of the arena.
 
 use super::Options;
-use super::fusion::{Liveness, is_pointwise, liveness};
+use super::fusion::{Liveness, liveness, may_fuse};
 use super::question::Always;
 use super::specialisation::{Site, Specialisation};
 use crate::facts::Facts;
@@ -71,7 +71,7 @@ impl<'a> Halves<'a> {
 
     /// Whether the node makes elements of its inputs' one by one, or moves them.
     fn passes_on(&self, node: NodeId) -> bool {
-        self.node(node).op.operator().moves_elements() || is_pointwise(self.graph, self.facts, node).0
+        self.node(node).op.operator().moves_elements() || may_fuse(self.graph, self.facts, node).is_ok()
     }
 
     fn is_read_by(&self, value: ValueId, reads: impl Fn(NodeId) -> bool) -> bool {
@@ -93,7 +93,7 @@ impl<'a> Halves<'a> {
             let node = self.node(reader);
             let operand = node.inputs.iter().position(|&input| input == Some(value)) == Some(0)
                 && node.inputs.iter().filter(|&&input| input == Some(value)).count() == 1;
-            operand && node.op.operator().takes_prologue() || is_pointwise(self.graph, self.facts, reader).0
+            operand && node.op.operator().takes_prologue() || may_fuse(self.graph, self.facts, reader).is_ok()
         })
     }
 

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::fault::Fault;
+use super::refusal::Refusal;
+use super::why::Notes;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
-use crate::kernels::{Backing, Kernel, Slot, Storage, Target, Variant, given};
+use crate::kernels::{Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
 use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::{DType, Tensor};
@@ -48,6 +50,15 @@ impl PlannedTensor {
     /// Bytes that the tensor takes on the device.
     pub(crate) fn bytes(&self) -> u64 {
         self.storage.bytes(self.count)
+    }
+
+    /// Whether a binding may begin at this element.
+    pub(super) fn begins_at(&self, element: i64, target: &Target) -> Result<(), Refusal> {
+        let alignment = target.offset_alignment.max(VECTOR_BYTES);
+        match self.storage.begins_at(element, alignment) {
+            true => Ok(()),
+            false => Err(Refusal::Misaligned { element, alignment }),
+        }
     }
 }
 
@@ -180,6 +191,8 @@ pub(crate) struct Program {
     pub(crate) faults: Vec<Fault>,
     /// Nodes of the graph that the calls compute.
     pub(crate) device_nodes: Vec<NodeId>,
+    /// What was decided, if that is wanted.
+    pub(super) notes: Notes,
 }
 
 impl Program {

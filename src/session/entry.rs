@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{SessionOptions, no_plans};
 use crate::facts::{self, InputFact, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
-use crate::graph::ValueId;
+use crate::graph::{NodeId, ValueId};
 use crate::ops::Graph;
-use crate::plan::{Options, Plan, Planner};
+use crate::plan::{Explanation, Options, Plan, Planner};
 use crate::{DType, Device, Dim, InputError, Result, Tensor};
 
 /// A graph, with the plans and uploads that were made for it.
@@ -65,7 +65,7 @@ impl Entry {
         keep: &[ValueId],
     ) -> Result<Entry> {
         let same_sizes = same_sizes(&graph);
-        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec() };
+        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec(), notes: false };
         let compiled = match device.gpu() {
             Some(gpu) => Some(Compiled {
                 planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
@@ -119,6 +119,11 @@ impl<G: Given> Ordered<G> {
     /// The plan of a run on these inputs; nothing is created on the device.
     pub(crate) fn plan(&self) -> Result<Plan> {
         self.entry.compiled()?.look_at(&self.input_facts(), self.signature()?)
+    }
+
+    /// What became of a node in a plan made now.
+    pub(crate) fn why(&self, node: NodeId) -> Result<Explanation> {
+        self.entry.compiled()?.planner.why(&self.input_facts(), node)
     }
 
     /// Like `plan`, but planned anew each time.

@@ -339,7 +339,7 @@ impl Core {
     }
 
     /// The graph as the model has it.
-    fn listed(&self) -> &Graph {
+    pub(crate) fn listed(&self) -> &Graph {
         self.before_passes.as_ref().unwrap_or(&self.entry.graph)
     }
 

@@ -7,3 +7,4 @@ mod readme;
 mod rooms;
 mod sizes;
 mod text;
+mod why;

@@ -13,7 +13,7 @@ use crate::{Dim, Tensor, passes, reference};
 const BETWEEN: &str = "\n----\n";
 
 /// An example: its comment, and the graph before and after.
-fn parts(example: &str) -> (&str, &str, &str) {
+pub(super) fn parts(example: &str) -> (&str, &str, &str) {
     let (before, after) = example.split_once("\n=>\n").unwrap_or((example, ""));
     let at = before.find("graph '").unwrap_or_else(|| panic!("no graph in {example}"));
     (&before[..at], &before[at..], after)
@@ -63,6 +63,7 @@ fn examples() {
             let passed = passes::run(graph.clone()).unwrap();
             assert_same(&graph, &passed, &format!("{name}: {comment}"));
             let made = passed.to_string();
+            assert_eq!(read(&made).map(|graph| graph.to_string()), Ok(made.clone()), "{name}: not read back");
             if made.trim_end() != after.trim_end() {
                 wrong.push(format!("{name}: {comment}{before}\n=> {made}instead of\n{after}"));
             }

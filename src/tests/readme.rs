@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::Tensor;
 use crate::kernels::Target;
 use crate::ops::case::{Case, graph_of_case};
-use crate::ops::{NEWEST_OPSET, rows};
+use crate::ops::{NEWEST_OPSET, OWN_DOMAIN, rows};
 use crate::plan::tests::planned;
 
 const START: &str = "<!-- operators: written by `UPDATE_README=1 cargo test --lib readme` -->\n";
@@ -34,7 +34,7 @@ fn place(case: &Case) -> ComputedOn {
 
 fn table() -> String {
     let mut operators: BTreeMap<String, (i64, ComputedOn)> = BTreeMap::new();
-    for row in rows() {
+    for row in rows().filter(|row| row.domain != OWN_DOMAIN) {
         let name =
             if row.domain.is_empty() { row.name.into() } else { format!("{}.{}", row.domain, row.name) };
         let place = (row.cases)().iter().map(place).max().unwrap_or(ComputedOn::Reference);

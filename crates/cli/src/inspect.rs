@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sardonyx::{
-    Device, DeviceOptions, Error, Model, ModelSummary, PlanSummary, Result, Select, Session, SessionOptions,
-    UnsupportedNode, ValueInfo,
+    Device, DeviceOptions, Error, Explanation, Model, ModelSummary, PlanSummary, Result, Select, Session,
+    SessionOptions, Stage, UnsupportedNode, ValueInfo,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -19,8 +19,11 @@ pub(super) struct Args {
     /// The .onnx file.
     model: PathBuf,
     /// Print the text of one stage on the model's way instead of the card.
-    #[arg(long)]
-    stage: Option<StageName>,
+    #[arg(long, value_parser = stages())]
+    stage: Option<Stage>,
+    /// Print why a node (as `--stage passes` names it) is or is not fused, a view, or in place, with the rule that decided.
+    #[arg(long, value_name = "NODE", conflicts_with = "stage")]
+    why: Option<String>,
     /// Plan for this device; without it, for the least that a GPU must have, and no GPU is touched.
     #[arg(long, value_name = "NAME")]
     device: Option<Select>,
@@ -28,24 +31,21 @@ pub(super) struct Args {
     inputs: InputArgs,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum StageName {
-    /// What the file declares.
-    Model,
-    /// The graph as it was imported.
-    Graph,
-    /// The graph after the passes.
-    Passes,
-    /// Kernel calls in the order of dispatch.
-    Program,
-    /// Where each tensor lies in the arena, and when.
-    Memory,
-    /// The shaders.
-    Wgsl,
+fn stages() -> impl TypedValueParser<Value = Stage> {
+    PossibleValuesParser::new(Stage::ALL.iter().map(|stage| stage.name()))
+        .try_map(|name| name.parse::<Stage>())
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = Model::load(&args.model)?;
+    if let Some(node) = &args.why {
+        let explanation = why(args, &model, node)?;
+        match json {
+            true => print_json(&json!(explanation))?,
+            false => print(&explanation.to_string())?,
+        }
+        return Ok(true);
+    }
     let Some(stage) = args.stage else {
         let card = card(args, &model)?;
         match json {
@@ -55,12 +55,8 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         return Ok(card.unsupported.is_empty());
     };
     let text = match stage {
-        StageName::Model => model.explain(sardonyx::Stage::Model)?,
-        StageName::Graph => model.explain(sardonyx::Stage::Graph)?,
-        StageName::Passes => model.explain(sardonyx::Stage::Passes)?,
-        StageName::Program => explained(args, &model, sardonyx::Stage::Program)?,
-        StageName::Memory => explained(args, &model, sardonyx::Stage::Memory)?,
-        StageName::Wgsl => explained(args, &model, sardonyx::Stage::Wgsl)?,
+        Stage::Model | Stage::Graph | Stage::Passes => model.explain(stage)?,
+        _ => explained(args, &model, stage)?,
     };
     match json {
         true => print_json(&json!({ "text": text }))?,
@@ -77,10 +73,16 @@ fn device(args: &Args) -> Result<(String, Device), Failure> {
     Ok(if device.is_reference() { floor() } else { (device.name(), device) })
 }
 
-fn explained(args: &Args, model: &Model, stage: sardonyx::Stage) -> Result<String, Failure> {
+fn explained(args: &Args, model: &Model, stage: Stage) -> Result<String, Failure> {
     let session = Session::new(&device(args)?.1, model, SessionOptions::default())?;
     let (inputs, _) = plan(args, model, &session)??;
     Ok(session.explain(stage, &named(&inputs))?)
+}
+
+fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {
+    let session = Session::new(&device(args)?.1, model, SessionOptions::default())?;
+    let (inputs, _) = plan(args, model, &session)??;
+    Ok(session.why(node, &named(&inputs))?)
 }
 
 /// Sizes that are tried, one after the other, for dimensions that nobody says: many models cannot do with the least.
@@ -142,7 +144,7 @@ struct Planned {
 fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
     let mut card = Card {
         file: args.model.display().to_string(),
-        declarations: model.explain(sardonyx::Stage::Model)?,
+        declarations: model.explain(Stage::Model)?,
         producer: model.producer().into(),
         ir_version: model.ir_version(),
         opsets: model.opsets().to_vec(),

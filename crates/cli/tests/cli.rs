@@ -621,6 +621,27 @@ fn the_card_says_what_becomes_of_a_model() {
 }
 
 #[test]
+fn a_node_is_told_why_it_is_not_fused() {
+    let place = ModelFolder::of(&models::attention());
+    let arguments = ["inspect", &place.model, "--shape", "tokens=1x6x16", "--why", "normed"];
+    let text = output(&arguments);
+    assert!(text.contains("node      normed (LayerNormalization)"), "{text}");
+    let why = json(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(why["kernel"], serde_json::json!(["normed"]));
+    let findings = why["findings"].as_array().unwrap();
+    assert!(
+        findings
+            .iter()
+            .any(|f| f["saving"] == "fused" && f["saved"] == false && f["rule"] == "ComputesWhole")
+    );
+    assert!(findings.iter().all(|f| f["rule"].is_string() != f["saved"].as_bool().unwrap()), "{why}");
+    let ended = run(&["inspect", &place.model, "--shape", "tokens=1x6x16", "--why", "normd"]);
+    assert!(ended.code == 2 && ended.err.contains("names like it: normed"), "{ended:?}");
+    let both = run(&["inspect", &place.model, "--stage", "graph", "--why", "normed"]);
+    assert_eq!(both.code, 2);
+}
+
+#[test]
 fn verify_holds_every_node_against_the_reference() {
     adapter();
     let place = ModelFolder::of(&models::attention());
