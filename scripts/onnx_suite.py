@@ -2,12 +2,21 @@
 """The official ONNX backend suite, out of the installed `onnx` package.
 
 onnx_suite.py make CASES                          writes every case as files (nothing, if that is done already)
-onnx_suite.py run CASES --device NAME [--expected FILE] [--at-least N] [--only RE] -- sardonyx
-    runs `sardonyx suite`, judges its outputs with the suite's own code, and compares with what is expected.
+onnx_suite.py list CASES [--only RE]              names the cases, as `onnx/NAME`
+onnx_suite.py run CASES --device NAME [--expected FILE] [--at-least N] [--only RE] [--each] -- sardonyx
+    runs `sardonyx suite`, judges its outputs with the suite's own code, and compares with what is expected. Where the
+    program ends or hangs, that is the outcome of the case at hand, and it is started again for the others. `--each` prints
+    every case's outcome.
 
-FILE lists, for each device, the cases whose result is known to be wrong, with the reason: `DEVICE|* CASE REASON...`. A case
-that is wrong, crashes or hangs and is not listed fails the run, as does a listed case that passes, and as do fewer passes
-than `--at-least`. What is not supported is a skip: counted, and never a pass.
+FILE is a JSON list of the cases that are known to end badly. Each entry has all of these:
+    case      the case's name
+    driver    the device, or `*` for every one
+    outcome   `wrong`, `crash` or `hang`
+    fault     `precision` (rounding that the format asks for), `expected file`, or `driver`
+    reason    a sentence
+    link      a public page that shows it, or null where there is none
+A case that ends badly and is not listed, or listed with another outcome, fails the run, as does a listed case that passes, and as
+do fewer passes than `--at-least`. What is not supported is a skip: counted, and never a pass.
 """
 import argparse
 import collections
@@ -165,22 +174,39 @@ def answers(command, todo, outputs):
         os.unlink(file.name)
 
 
-def expectations(path, device):
+def expectations(path, device, names):
+    """The entries for the device by case, each held against what an entry must have."""
     listed = {}
-    for line in open(path) if path else []:
-        line = line.split("#")[0].strip()
-        if line:
-            where, name, reason = line.split(None, 2)
-            if where in ("*", device):
-                listed[name] = reason
+    for entry in json.load(open(path)) if path else []:
+        allowed = dict(outcome=("wrong", "crash", "hang"), fault=("precision", "expected file", "driver"))
+        link = entry.get("link")
+        well_formed = (
+            set(entry) == {"case", "driver", "outcome", "fault", "reason", "link"}
+            and all(entry[key] in values for key, values in allowed.items())
+            and entry["reason"]
+            and (link is None or link.startswith("https://"))
+        )
+        if not well_formed:
+            sys.exit(f"{path}: {entry} is no expected failure; see --help")
+        if entry["case"] not in names:
+            sys.exit(f"{path}: the suite has no case {entry['case']}")
+        if entry["driver"] in ("*", device):
+            listed[entry["case"]] = entry
     return listed
 
 
+def manifest(folder):
+    return [json.loads(line) for line in open(os.path.join(folder, "manifest.jsonl"))]
+
+
+def selected(cases, pattern):
+    return [c for c in cases if not pattern or re.search(pattern, c["name"])]
+
+
 def run(arguments, program):
-    cases = [json.loads(line) for line in open(os.path.join(arguments.cases, "manifest.jsonl"))]
-    if arguments.only:
-        cases = [c for c in cases if re.search(arguments.only, c["name"])]
-    listed = expectations(arguments.expected, arguments.device)
+    every = manifest(arguments.cases)
+    listed = expectations(arguments.expected, arguments.device, {c["name"] for c in every})
+    cases = selected(every, arguments.only)
     placed = [] if arguments.device == "cpu" else ["--require-gpu"]
     command = program + ["suite", "--device", arguments.device] + placed + [os.path.abspath(arguments.cases)]
     counts, surprises = collections.Counter(), []
@@ -192,9 +218,12 @@ def run(arguments, program):
                 outcome = "wrong" if reason else "pass"
             counts[outcome] += 1
             shutil.rmtree(os.path.join(outputs, name), ignore_errors=True)
-            if outcome == "pass" and name in listed:
-                surprises.append(f"{name} passes, and is listed as: {listed[name]}")
-            if outcome not in ("pass", "skip") and name not in listed:
+            if arguments.each:
+                print(f"onnx/{name}@{arguments.device} {outcome} {reason}".rstrip(), flush=True)
+            known = listed.get(name)
+            if outcome == "pass" and known:
+                surprises.append(f"{name} passes, and is listed as {known['outcome']}: {known['reason']} ({known['link']})")
+            if outcome not in ("pass", "skip") and outcome != (known or {}).get("outcome"):
                 surprises.append(f"{name} {outcome}: {reason}")
     print(f"{arguments.device}: " + ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) + f" of {len(cases)}")
     if counts["pass"] < arguments.at_least:
@@ -211,15 +240,18 @@ def main():
         at = arguments.index("--")
         arguments, program = arguments[:at], arguments[at + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "run"])
+    parser.add_argument("what", choices=["make", "list", "run"])
     parser.add_argument("cases")
     parser.add_argument("--device")
     parser.add_argument("--expected")
     parser.add_argument("--at-least", type=int, default=0)
     parser.add_argument("--only")
+    parser.add_argument("--each", action="store_true")
     parsed = parser.parse_args(arguments)
     if parsed.what == "make":
         return make(parsed.cases)
+    if parsed.what == "list":
+        return print("\n".join("onnx/" + c["name"] for c in selected(manifest(parsed.cases), parsed.only)))
     return run(parsed, program)
 
 

@@ -32,7 +32,7 @@ cargo test --quiet --workspace --all-features
 
 suite() {
   step "ONNX suite on $1"
-  data/venv/bin/python scripts/onnx_suite.py run data/onnx --device "$1" --expected tests/onnx_suite.txt --at-least "$2" \
+  data/venv/bin/python scripts/onnx_suite.py run data/onnx --device "$1" --expected tests/onnx_suite.json --at-least "$2" \
     -- target/debug/sardonyx
 }
 target/debug/sardonyx devices

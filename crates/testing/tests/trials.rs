@@ -2,15 +2,19 @@
 
 use std::process::ExitCode;
 
-use sardonyx_testing::trials::{self, ExpectedFailure, Outcome, Runner, Trial};
+use sardonyx_testing::trials::{self, Ending, Evidence, ExpectedFailure, Outcome, Runner, Trial};
 
-const fn expected(test: &'static str, reason: &'static str) -> ExpectedFailure {
-    ExpectedFailure { test, driver: "here", reason, link: "https://doc.rust-lang.org/std/process" }
+const fn expected(test: &'static str, ending: Ending, reason: &'static str) -> ExpectedFailure {
+    let evidence = Evidence::Link("https://doc.rust-lang.org/std/process");
+    ExpectedFailure { test, driver: "here", ending, reason, evidence }
 }
 
 /// If one of these passed, or made another fail, this program would fail.
-const EXPECTED: &[ExpectedFailure] =
-    &[expected("fails", "is wrong"), expected("aborts", "ends its process"), expected("panics", "panics")];
+const EXPECTED: &[ExpectedFailure] = &[
+    expected("fails", Ending::Wrong, "is wrong"),
+    expected("aborts", Ending::Crash, "ends its process"),
+    expected("panics", Ending::Wrong, "panics"),
+];
 
 fn main() -> ExitCode {
     let names = [
