@@ -105,12 +105,17 @@ impl<O> Graph<O> {
     }
 
     pub(crate) fn add_constant(&mut self, name: impl Into<String>, tensor: Tensor) -> ValueId {
-        self.add_value(Value {
-            name: name.into(),
-            dtype: Some(tensor.dtype()),
-            shape: Some(tensor.shape().iter().map(|&d| Dim::Known(d)).collect()),
-            constant: Some(tensor),
-        })
+        let id = self.add_value(Value { name: name.into(), ..Value::default() });
+        self.set_constant(id, tensor);
+        id
+    }
+
+    /// Makes the value a constant.
+    pub(crate) fn set_constant(&mut self, id: ValueId, tensor: Tensor) {
+        let value = &mut self.values[id.index()];
+        value.dtype = Some(tensor.dtype());
+        value.shape = Some(tensor.shape().iter().map(|&d| Dim::Known(d)).collect());
+        value.constant = Some(tensor);
     }
 
     /// The node that computes each value; `None` for inputs and constants.

@@ -24,7 +24,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
                 for (id, tensor) in node.outputs.iter().zip(tensors) {
                     if let Some(id) = id {
                         left -= tensor.bytes().len().min(left);
-                        graph.values[id.index()].constant = Some(tensor);
+                        graph.set_constant(*id, tensor);
                     }
                 }
                 changed = true;
