@@ -30,10 +30,8 @@ impl Tolerance {
     pub const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };
 
     fn allows(self, expected: f64, actual: f64) -> bool {
-        let apart = (expected - actual).abs();
-        expected == actual
-            || (expected.is_nan() && actual.is_nan())
-            || (apart.is_finite() && apart <= self.absolute + self.relative * expected.abs())
+        let apart = apart(expected, actual);
+        apart == 0.0 || (apart.is_finite() && apart <= self.absolute + self.relative * expected.abs())
     }
 }
 
@@ -100,6 +98,25 @@ impl Tensor {
     }
 }
 
+/// How far apart two numbers are: infinitely, where one is infinite or NaN and the other is not the same.
+pub fn apart(expected: f64, actual: f64) -> f64 {
+    match (expected - actual).abs() {
+        _ if expected == actual || (expected.is_nan() && actual.is_nan()) => 0.0,
+        apart if apart.is_finite() => apart,
+        _ => f64::INFINITY,
+    }
+}
+
+/// How far apart elements `i` are; infinitely, where strings or kinds differ.
+pub(crate) fn elements_apart(expected: &Numbers, actual: &Numbers, i: usize) -> f64 {
+    match (expected, actual) {
+        (Numbers::Float(e), Numbers::Float(a)) => apart(e[i], a[i]),
+        (Numbers::Int(e), Numbers::Int(a)) => (e[i] - a[i]).unsigned_abs() as f64,
+        (Numbers::Text(e), Numbers::Text(a)) if e[i] == a[i] => 0.0,
+        _ => f64::INFINITY,
+    }
+}
+
 fn differing(expected: &Numbers, actual: &Numbers, tolerance: Tolerance) -> Option<Difference> {
     match (expected, actual) {
         (Numbers::Float(e), Numbers::Float(a)) => {
@@ -107,7 +124,7 @@ fn differing(expected: &Numbers, actual: &Numbers, tolerance: Tolerance) -> Opti
             Some(Difference::Number { element, expected: e[element], actual: a[element] })
         }
         (Numbers::Int(e), Numbers::Int(a)) => {
-            let element = (0..e.len()).find(|&i| (e[i] - a[i]).unsigned_abs() as f64 > tolerance.absolute)?;
+            let element = (0..e.len()).find(|&i| elements_apart(expected, actual, i) > tolerance.absolute)?;
             Some(Difference::Number { element, expected: e[element] as f64, actual: a[element] as f64 })
         }
         (Numbers::Text(e), Numbers::Text(a)) => {
@@ -140,6 +157,15 @@ mod tests {
         }
         assert!(differ(&[100.0], &[102.0], 1e-2) && !differ(&[100.0], &[100.9], 1e-2));
         assert!(differ(&[1.0], &[1.0, 1.0], 1.0), "shapes differ");
+    }
+
+    #[test]
+    fn infinity_is_near_nothing_else() {
+        let (nan, infinity) = (f64::NAN, f64::INFINITY);
+        for (same, other) in [(infinity, -infinity), (infinity, 1.0), (nan, 1.0), (nan, infinity)] {
+            assert_eq!((apart(same, same), apart(same, other), apart(other, same)), (0.0, infinity, infinity));
+        }
+        assert_eq!((apart(1.0, 3.0), apart(0.0, -0.0)), (2.0, 0.0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sardonyx::{DType, Device, Model, Session, SessionOptions, Tensor};
-use sardonyx_testing::arrays::{arrays, error, tolerance};
+use sardonyx_testing::arrays::{arrays, tolerance, worst_error};
 use sardonyx_testing::devices;
 
 fn models() -> Vec<PathBuf> {
@@ -37,7 +37,7 @@ fn check(device: &Device, failures: &mut Vec<String>) {
             Err(error) => failures.push(format!("{name} on {}: {error}", device.name())),
             Ok(outputs) => {
                 for (output, tensor) in outputs {
-                    let off = error(&arrays[&format!("out.{output}")], &tensor);
+                    let off = worst_error(&arrays[&format!("out.{output}")], &tensor);
                     if off > tolerance(&name) {
                         failures.push(format!("{name} on {}: {output} is off by {off:e}", device.name()));
                     }

@@ -21,8 +21,7 @@ pub fn device(kernels: Kernels) -> Device {
 
 /// The adapter of the device that is measured.
 fn adapter() -> AdapterSummary {
-    let name = device(Kernels::Own).name();
-    sardonyx::adapters().into_iter().find(|adapter| adapter.name == name).unwrap()
+    device(Kernels::Own).adapter().unwrap().clone()
 }
 
 /// Whether the measured device computes on the CPU.

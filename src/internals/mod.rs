@@ -5,15 +5,15 @@
 
 pub(crate) mod cases;
 pub mod devices;
-// Only unit tests use all of these.
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod open;
-#[cfg_attr(not(test), allow(dead_code))]
+#[cfg(test)]
 pub(crate) mod random;
 pub(crate) mod sizes;
+pub(crate) mod sketch;
 
 use std::sync::Arc;
 
+pub use crate::compare::apart;
 use crate::gpu::{Executable, Frame};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
+use sardonyx::internals::apart;
 use sardonyx::{DType, Tensor};
 
 /// The error that a result may have, as a share of the output's largest value: f32 sums in another order, and approximations
@@ -49,22 +50,17 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
 }
 
 /// The worst error of an output as a share of its largest value; infinite if exactly one of two elements is NaN or infinite.
-pub fn error(expected: &Tensor, actual: &Tensor) -> f64 {
+pub fn worst_error(expected: &Tensor, actual: &Tensor) -> f64 {
     assert_eq!((expected.dtype(), expected.shape()), (actual.dtype(), actual.shape()));
     let (e, a) = (expected.to_f64().unwrap(), actual.to_f64().unwrap());
     // Probabilities that are all close to 0 are compared with a share of 1e-3: their logits are large, and exp has a relative
     // error.
     let largest = e.iter().filter(|v| v.is_finite()).fold(1e-3f64, |m, v| m.max(v.abs()));
-    let apart = |(e, a): (&f64, &f64)| match (e - a).abs() {
-        _ if e == a || (e.is_nan() && a.is_nan()) => 0.0,
-        apart if apart.is_finite() => apart,
-        _ => f64::INFINITY,
-    };
-    e.iter().zip(&a).map(apart).fold(0.0, f64::max) / largest
+    e.iter().zip(&a).map(|(&e, &a)| apart(e, a)).fold(0.0, f64::max) / largest
 }
 
 /// The root of the mean square of all errors, as a share of the root of the mean square of all values.
-pub fn mean_error(expected: &Tensor, actual: &Tensor) -> f64 {
+pub fn root_mean_square_error(expected: &Tensor, actual: &Tensor) -> f64 {
     let (e, a) = (expected.to_f64().unwrap(), actual.to_f64().unwrap());
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
     let off = square(&mut e.iter().zip(&a).map(|(e, a)| e - a)) / square(&mut e.iter().copied());
