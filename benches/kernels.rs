@@ -1,5 +1,8 @@
 //! Kernels side by side: `cargo bench --bench kernels [-- part...]`, where a part is `device`, `gemm`,
 //! `gemv`, `chain`, `softmax`, `attention` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
+//!
+//! The operators' cases are as small as correctness allows, so that all of them can be tested; what is timed here has the sizes
+//! of real networks, and is listed here.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 

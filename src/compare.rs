@@ -163,7 +163,10 @@ mod tests {
     fn infinity_is_near_nothing_else() {
         let (nan, infinity) = (f64::NAN, f64::INFINITY);
         for (same, other) in [(infinity, -infinity), (infinity, 1.0), (nan, 1.0), (nan, infinity)] {
-            assert_eq!((apart(same, same), apart(same, other), apart(other, same)), (0.0, infinity, infinity));
+            assert_eq!(
+                (apart(same, same), apart(same, other), apart(other, same)),
+                (0.0, infinity, infinity)
+            );
         }
         assert_eq!((apart(1.0, 3.0), apart(0.0, -0.0)), (2.0, 0.0));
     }

@@ -55,16 +55,18 @@ fn mapped(pattern: &Pattern, node: &Node) -> Option<ValueId> {
 /// Exchanges operator `n` and the mover `before` it. A use of the mover's shape still gets that shape. The value that is moved
 /// may have fewer axes than the result, so the operator's scalars lose axes.
 fn swap(graph: &mut Graph, before: usize, n: usize) -> Result<()> {
+    // Names of values are unique, those of nodes need not be.
+    let result = graph.nodes[n].outputs[0].map_or(String::new(), |id| graph.value(id).name.clone());
     for i in 0..graph.nodes[n].inputs.len() {
         let Some(id) = graph.nodes[n].inputs[i] else { continue };
-        let Value { name, constant: Some(constant), .. } = graph.value(id) else { continue };
+        let Value { constant: Some(constant), .. } = graph.value(id) else { continue };
         if !constant.shape().is_empty() {
             let scalar = constant.reshaped(&[])?;
-            let name = format!("{name}.scalar");
+            let name = format!("{result}.scalar{i}");
             graph.nodes[n].inputs[i] = Some(graph.add_constant(name, scalar));
         }
     }
-    let name = format!("{}.moved", graph.nodes[n].name);
+    let name = format!("{result}.moved");
     let inner = graph.add_value(Value { name, ..Value::default() });
     let mut mover = graph.nodes[before].clone();
     let operator = &mut graph.nodes[n];

@@ -7,9 +7,9 @@ use crate::DType;
 
 /// The greatest errors that are no divergence, as shares of a value's greatest magnitude.
 ///
-/// Both are 1e-3. Sums of float32 in another order, and drivers' approximations of functions, are some ten times smaller for
-/// one node, and still smaller for tens of nodes together. A wrong element is off by as much as its own magnitude.
-/// one node, and below for tens of them; a wrong element is off by as much as its own magnitude.
+/// Both are 1e-3. The errors of float32 sums in another order, and of drivers' approximations of functions, are some ten times
+/// smaller for one node, and still below 1e-3 for tens of nodes together. A wrong element is off by as much as its own
+/// magnitude.
 ///
 /// ```
 /// use sardonyx::Tolerances;
