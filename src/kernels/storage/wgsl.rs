@@ -88,6 +88,7 @@ impl Storage {
         let pairs = [pair(&lanes[0], &lanes[1]), pair(&lanes[2], &lanes[3])].join(", ");
         let encoded = self.encoded("value");
         // A vector that is shared with the next tensor: one invocation stores those of its components that are this tensor's.
+        // Results and parts begin at vectors, so no other invocation of the kernel stores into this one.
         format!(
             "fn {name}_store(i: u32, value: vec4<{word}>) {{\n  {name}[i] = vec2<u32>({pairs});\n}}\n\
              fn {name}_store_component(i: u32, lane: u32, value: {word}) {{\n  let before = {name}[i][lane / 2u];\n  \
