@@ -99,7 +99,7 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
-    /// Whether a fixed error of input 0 becomes a relative error of the result.
+    /// Whether an absolute error of input 0 becomes a relative error of the result, as in `exp`.
     fn exponentiates(&self) -> bool {
         false
     }

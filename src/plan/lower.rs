@@ -40,7 +40,7 @@ pub(crate) struct Lower<'a> {
     /// What the kernels of this operator report, other than results that do not fit 32 bits.
     report: Option<Report>,
     no_fusion: bool,
-    /// For each value, whether it is held in 32 bits where its dtype has fewer.
+    /// For each value, whether its elements are held in 32 bits although its dtype has fewer.
     precise: &'a [bool],
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
@@ -99,7 +99,7 @@ pub(crate) fn lower(
         ..Program::default()
     };
     let mut values = Located::of(graph);
-    let precise = &precision::kept(graph, facts, options, specialisation);
+    let precise = &precision::precise(graph, facts, options, specialisation);
     let mut unsupported = Vec::new();
     for unit in units {
         let Some(&first) = unit.nodes().next() else { continue };
@@ -463,7 +463,7 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// The elements of `to` get the bits that those of `from` have in memory; of a wider element, the lower ones.
+    /// Copies the bits in memory of each element of `from` to `to`; of a wider element, the lower bits.
     pub(crate) fn copy_bits(&mut self, from: TensorId, to: TensorId) {
         self.copy(Scalar::U32, from, to);
     }

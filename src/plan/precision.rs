@@ -1,9 +1,9 @@
-//! Which values of 16 bits are held in 32: what Softmax reads and makes, where that takes little memory.
+//! Which values of 16 bits are held in 32 bits: those that Softmax reads and computes, where that takes little memory.
 //!
-//! Softmax makes a relative error of an absolute one. An example: float16 has steps of 2^-6 at 20, so that a score of 20 is off
-//! by up to 2^-7 once it is rounded, and all that its row becomes by 0.8 %. So the 27 scores that a product makes of each row of
-//! 96 elements are held in 32 bits, and rounded after Softmax. Attention's scores of 1024 rows of 64 elements are not: there are
-//! more of them than elements of the operands, and they would be most of the arena.
+//! Softmax turns an absolute error into a relative one. An example: float16 has steps of 2^-6 at 20, so a score of 20 is off
+//! by up to 2^-7 after it is rounded, and the results of its row are off by up to 0.8 %. The 27 scores that a product computes
+//! from each row of 96 elements are therefore held in 32 bits, and rounded after Softmax. Attention's scores of 1024 rows of
+//! 64 elements are not: there are more scores than elements of the operands, and they would be most of the arena.
 
 use super::Options;
 use super::fusion::{Liveness, liveness, may_fuse};
@@ -14,13 +14,14 @@ use crate::graph::{NodeId, ValueId};
 use crate::kernels::Storage;
 use crate::ops::{Graph, Node};
 
-/// Bytes in 32 bits that are little whatever else the graph holds.
+/// The most bytes in 32 bits that count as little, whatever else the graph holds.
 const FEW_BYTES: u64 = 4 << 10;
-/// Values with one element for so many of an input's add at most a quarter to what is alive at the kernel that makes them.
+/// A value counts as little, too, if some input of its node has this many times its elements: it then adds at most a quarter
+/// to the bytes that are alive while the node's kernel runs.
 const INPUTS_TIMES: usize = 3;
 
-/// For each value, whether its elements are held in 32 bits where its dtype has fewer.
-pub(super) fn kept(
+/// For each value, whether its elements are held in 32 bits although its dtype has fewer.
+pub(super) fn precise(
     graph: &Graph,
     facts: &Facts,
     options: &Options,
@@ -59,7 +60,7 @@ struct Halves<'a> {
     graph: &'a Graph,
     facts: &'a Facts,
     live: Liveness,
-    /// Whether all that is made of a value is what Softmax reads.
+    /// For each value, whether every path from it leads to a Softmax that reads it, through nodes that pass elements on.
     scores: Vec<bool>,
     kept: Vec<bool>,
 }
@@ -69,7 +70,7 @@ impl<'a> Halves<'a> {
         &self.graph.nodes[node.index()]
     }
 
-    /// Whether the node makes elements of its inputs' one by one, or moves them.
+    /// Whether the node computes each element from single elements of its inputs, or moves elements.
     fn passes_on(&self, node: NodeId) -> bool {
         self.node(node).op.operator().moves_elements() || may_fuse(self.graph, self.facts, node).is_ok()
     }
@@ -87,7 +88,7 @@ impl<'a> Halves<'a> {
         })
     }
 
-    /// Whether all that read the value compute with it: a kernel that moves bits wants 16 on both sides.
+    /// Whether all readers compute with the value: a kernel that moves bits needs elements of 16 bits on both sides.
     fn is_computed_with(&self, value: ValueId) -> bool {
         self.is_read_by(value, |reader| {
             let node = self.node(reader);
@@ -113,7 +114,7 @@ impl<'a> Halves<'a> {
         if self.scores[value.index()] {
             return if self.passes_on(node) { inputs().any(of) } else { takes_little(self) };
         }
-        // What Softmax makes, and that masked or scaled: not all that is added to it later.
+        // The results of Softmax, also masked or scaled, but not sums with values of the same size.
         let alone = inputs().all(|input| of(input) || self.count(input) < self.count(value));
         let made = self.node(node).op.operator().exponentiates() || alone && self.passes_on(node);
         made && inputs().any(of) && self.is_computed_with(value)
@@ -141,7 +142,7 @@ mod tests {
         case::converted(&case::random(shape), DType::F16)
     }
 
-    /// Which of the values lie in memory in 32 bits.
+    /// For each of the values, whether it lies in memory in 32 bits.
     fn kept(sketch: &Sketch, shapes: &[&[usize]], of: &[ValueId]) -> Vec<bool> {
         let inputs: Vec<Tensor> = shapes.iter().map(|shape| halves(shape)).collect();
         let program = planned(&sketch.graph, &inputs, &Target::FLOOR).unwrap().program;
@@ -191,7 +192,7 @@ mod tests {
         let mut sketch = Sketch::default();
         let [scores, probabilities, mixed] = attention(&mut sketch);
         let shapes: [&[usize]; 3] = [&[2, 8, 8]; 3];
-        // Elements that move lie as those do that they are put beside.
+        // Elements that a concatenation moves must have the storage of the elements beside them.
         let moved = sketch.node("Concat", &[("axis", Attr::Int(0))], &[probabilities, probabilities]);
         sketch.graph.outputs.push(moved);
         assert_eq!(kept(&sketch, &shapes, &[scores, probabilities]), [true, false]);
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(kept(&sketch, &[&[5, 8]], &[scores, split, result]), [true, true, false]);
     }
 
-    /// Scores around 20 are off by 2^-7 where they are rounded, and results by 0.8 %.
+    /// Scores around 20 would be off by 2^-7 if they were rounded, and the results by 0.8 %.
     #[test]
     fn a_result_of_softmax_is_rounded_once() {
         let mut sketch = Sketch::default();
@@ -237,7 +238,7 @@ mod tests {
                 let sum: f64 = (0..4).map(|j| score(j).exp()).sum();
                 for (j, actual) in actual.iter().enumerate() {
                     let expected = score(j).exp() / sum;
-                    // Half a step of float16, and what sums of 32 bits are off by.
+                    // Half a step of float16, and the error of sums in 32 bits.
                     let limit = expected * (0.5f64.powi(11) + 1e-5) + 0.5f64.powi(25);
                     assert!(
                         (actual - expected).abs() <= limit,

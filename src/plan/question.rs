@@ -22,7 +22,7 @@ pub(crate) enum Always {
     OperandOfColumns(usize),
     /// This constant is one element, which is then a parameter of fused code.
     SingleConstant(ValueId),
-    /// A value of 16 bits takes little memory in 32.
+    /// This value, whose elements have 16 bits, takes little memory with 32 bits.
     Precise(ValueId),
     /// A gather takes one row, and its index is known.
     SingleRow,
