@@ -43,7 +43,7 @@ pub enum Difference {
     Type {
         /// What was expected.
         expected: (DType, Vec<usize>),
-        /// What the tensor has.
+        /// The number that the tensor has.
         actual: (DType, Vec<usize>),
     },
     /// A number differs by more than the tolerance; it is the first in row-major order.

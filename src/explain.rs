@@ -35,11 +35,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All stages, in the order of the way.
+    /// All stages, in the order in which a model reaches them.
     pub const ALL: &[Stage] =
         &[Stage::Model, Stage::Graph, Stage::Passes, Stage::Program, Stage::Memory, Stage::Wgsl];
 
-    /// The stage's name, as it is written on a command line.
+    /// The name of the stage on a command line.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Model => "model",
@@ -58,7 +58,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// A stage by its name.
+/// The stage with this name.
 impl FromStr for Stage {
     type Err = String;
 
@@ -114,12 +114,12 @@ impl Session {
 }
 
 impl Session {
-    /// What became of a node in a plan of a run on these inputs: which nodes its kernel computes, and for all that was not
-    /// fused, viewed or computed in place, the rule that refused. Nodes are those after the passes ([`Stage::Passes`]), by
-    /// their names, or by the name of one of their results.
+    /// How a plan of a run on these inputs computes a node: the nodes that its kernel computes, and for everything that was
+    /// not fused, not viewed or not computed in place, the rule that refused. The node is one of the graph after the passes
+    /// ([`Stage::Passes`]), and `node` is its name, or the name of one of its results.
     ///
     /// # Errors
-    /// [`Error::NoNode`] if there is no such node, with names that are like it; otherwise as [`Session::plan`].
+    /// [`Error::NoNode`] if there is no node of this name, with similar names; otherwise as [`Session::plan`].
     ///
     /// ```
     /// use sardonyx::{Device, Model, Saving, Session, SessionOptions, Tensor};
@@ -153,7 +153,7 @@ impl Session {
     }
 }
 
-/// The node of this name, or that makes a value of this name.
+/// The node with this name, or the node that computes a value with this name.
 fn named(graph: &Graph, name: &str) -> Option<NodeId> {
     let makes = |id: &crate::graph::ValueId| graph.value(*id).name == name;
     let by_name = graph.nodes.iter().position(|node| node.name == name);
@@ -161,7 +161,7 @@ fn named(graph: &Graph, name: &str) -> Option<NodeId> {
     by_name.or_else(by_value).map(|at| NodeId(at as u32))
 }
 
-/// How many characters must be added, left out or replaced to make `b` of `a` (Levenshtein's distance).
+/// The number of characters that must be added, removed or replaced to turn `a` into `b` (Levenshtein's distance).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, of_a) in a.chars().enumerate() {

@@ -83,7 +83,8 @@ fn cases() -> Vec<Case> {
     let floats = || case::values(&[5], &[0.0f32, -0.0, 1.5, -3e38, f32::INFINITY]);
     let shorts = || case::converted(&case::integers(&[7], -30000, 30000), DType::I16);
     // The payload of a NaN is one of these.
-    let halves = || case::values(&[5], &[0x0001u16, 0x8000, 0x3c01, 0xfc00, 0x7e2a].map(half::f16::from_bits));
+    let halves =
+        || case::values(&[5], &[0x0001u16, 0x8000, 0x3c01, 0xfc00, 0x7e2a].map(half::f16::from_bits));
     vec![
         cast("float32_to_int32", floats(), DType::I32),
         cast("float32_to_uint32", case::random(&[2, 3]), DType::U32),

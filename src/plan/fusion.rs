@@ -508,7 +508,7 @@ impl Fuser<'_> {
         if !node.op.operator().takes_prologue() {
             return Err(Refusal::TakesNoPrologue);
         }
-        // One of the operands is the anchor's own input; the others are bindings besides those of the epilogue.
+        // One operand takes the place of the anchor's own input; the others are bindings besides those of the epilogue.
         let operands = self.operands(unit.pointwise.iter(), number).saturating_sub(1)
             + self.operands(after.pointwise.iter(), to);
         match operands > MAX_PROLOGUE_OPERANDS {

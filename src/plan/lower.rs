@@ -590,7 +590,7 @@ impl<'a> Lower<'a> {
         if access.is_dense() { self.may_begin(of, access.base) } else { Err(Refusal::NotDense) }
     }
 
-    /// Whether a binding may begin at this element of a tensor.
+    /// Whether a binding may begin at this element of the tensor.
     fn may_begin(&self, tensor: TensorId, element: i64) -> Result<(), Refusal> {
         self.program.tensor(tensor).begins_at(element, self.target)
     }

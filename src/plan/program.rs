@@ -62,7 +62,7 @@ impl PlannedTensor {
     }
 }
 
-/// Where a tensor lies.
+/// The range of a buffer where the tensor lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the arena; [`super::Memory`] has its offset.

@@ -1,9 +1,9 @@
 //! Why planning did not save a kernel, a copy or memory.
 
-/// The rule that refused, with its sentence. Functions that decide return it; planning itself does not look at it.
+/// The rule that refused, with its sentence. Functions that decide return it. Planning itself does not read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    // Whether fused code may hold a node.
+    // Rules that decide whether fused code can hold a node.
     #[error("its operator is no expression over single elements, so it has a kernel of its own")]
     ComputesWhole,
     #[error("it has several outputs, and fused code computes one")]
@@ -13,7 +13,7 @@ pub(crate) enum Refusal {
     #[error("it reads {tensors} tensors, and a kernel has bindings for {limit} besides its result")]
     ReadsMany { tensors: usize, limit: usize },
 
-    // Whether two nodes are fused.
+    // Rules that decide whether two nodes are fused.
     #[error("the session was made without fusion")]
     FusionOff,
     #[error("what was fused for earlier sizes of this session fits these, and is kept")]
@@ -53,7 +53,7 @@ pub(crate) enum Refusal {
     #[error("it would be computed each time that the kernel loads an element, and is not cheap")]
     NotCheap,
 
-    // Whether a kernel computes, while it loads, what is fused before it.
+    // Rules that decide whether a kernel computes a prologue.
     #[error("for these sizes, the operator's kernel reads memory as it lies")]
     ReadsMemory,
     #[error("no operand lies line by line as the kernel loads the elements")]
@@ -61,7 +61,7 @@ pub(crate) enum Refusal {
     #[error("the kernel loads each element more than {limit} times")]
     LoadsOften { limit: usize },
 
-    // Whether a value lies in another's memory, or is read there.
+    // Rules that decide whether a value lies in the memory of another, or is read there.
     #[error("its elements are not neighbours there in their order")]
     NotDense,
     #[error("it begins at element {element}, and a binding must begin at a multiple of {alignment} bytes")]
@@ -77,7 +77,7 @@ pub(crate) enum Refusal {
     #[error("its elements have another number of bits or another format in memory")]
     OtherStorage,
 
-    // Whether a result takes the place of an operand.
+    // Rules that decide whether a result takes the memory of an operand.
     #[error("the operand is not in the arena: it is an input, a weight, or an output")]
     NotInArena,
     #[error("the operand is a part of a larger block")]
@@ -97,7 +97,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The rule's name.
+    /// The name of the rule.
     pub(crate) fn name(self) -> String {
         let text = format!("{self:?}");
         text.split([' ', '{']).next().unwrap_or_default().to_string()

@@ -1,5 +1,5 @@
-//! Why a node was not fused, viewed or computed in place: planning is done once more with notes of what is decided, and these
-//! are told for one node.
+//! Why a node was not fused, not viewed, or not computed in place. Planning runs once more and notes its decisions, and those
+//! about one node become an explanation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::ops::Graph;
 /// A decision about a node, a value or a tensor.
 #[derive(Clone, Debug)]
 pub(super) enum Note {
-    /// Fused code may not hold the node.
+    /// Fused code cannot hold the node.
     Alone { node: NodeId, why: Refusal },
     /// `reader` is not fused with the node that makes `value`.
     Apart { value: ValueId, reader: NodeId, why: Refusal },
@@ -25,11 +25,11 @@ pub(super) enum Note {
     Siblings { value: ValueId, nodes: [NodeId; 2], why: Refusal },
     /// The tensor of a value.
     Tensor { value: ValueId, tensor: TensorId },
-    /// A kernel of its own computes what was fused before another.
+    /// A kernel of its own computes a prologue that another kernel cannot have.
     ComputedFirst { tensor: TensorId, why: Refusal },
-    /// The value is no view of tensor `of`: it is read there by strides.
+    /// The value is no view of tensor `of`: readers find it there at strides.
     Strided { value: ValueId, of: TensorId, why: Refusal },
-    /// A value that could be read by strides is copied for a unit.
+    /// A value that could be read at strides is copied for a unit.
     Copied { value: ValueId, reader: Arc<str>, why: Refusal },
     /// Whether a view or a part shares the memory of tensor `with`.
     Shared { tensor: TensorId, with: TensorId, shared: Result<(), Refusal> },
@@ -37,7 +37,7 @@ pub(super) enum Note {
     InPlace { tensor: TensorId, with: TensorId, shared: Result<(), Refusal> },
 }
 
-/// Decisions in order, if they are wanted.
+/// The decisions so far, in order; `None` if nobody asks for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes(Option<Vec<Note>>);
 
@@ -63,7 +63,7 @@ impl Notes {
         }
     }
 
-    /// The same of those of `nodes` that are among `readers`.
+    /// Notes the decision for each of `nodes` that is among `readers`.
     pub(super) fn apart_in(
         &mut self,
         nodes: &[NodeId],
@@ -81,38 +81,38 @@ impl Notes {
     }
 }
 
-/// What a plan saves where it can.
+/// What planning tries to save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Saving {
-    /// A kernel: two nodes are computed by one.
+    /// A kernel: one kernel computes two nodes.
     Fused,
-    /// A copy: a value is read where another lies.
+    /// A copy: a value is read in the memory of another.
     View,
     /// Memory: a result takes the place of an operand.
     InPlace,
 }
 
-/// Whether a plan saves something, and if not, the rule that refused.
+/// Whether a plan saves a kernel, a copy or memory, and if not, the rule that refused.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What there is to save.
+    /// What could be saved.
     pub saving: Saving,
     /// Whether it is saved.
     pub saved: bool,
-    /// The value that is at stake: what one node makes and the other reads, the view, or the result.
+    /// The value in question: the value that one node computes and the other reads, or the view, or the result.
     pub value: String,
-    /// The other node, or the other value in memory; `None` where the rule refuses all.
+    /// The other node, or the other value in memory; `None` if the rule refuses all of them.
     pub other: Option<String>,
-    /// The name of the rule that refused, one word; `None` where nothing did.
+    /// The name of the rule that refused, as one word; `None` if no rule did.
     pub rule: Option<String>,
     /// A sentence.
     pub reason: String,
 }
 
-/// What became of a node in a plan. See [`Session::why`](crate::Session::why).
+/// How a plan computes a node. See [`Session::why`](crate::Session::why).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -120,10 +120,10 @@ pub struct Explanation {
     pub node: String,
     /// Its operator.
     pub op: String,
-    /// The names of all nodes that its kernel computes, in the graph's order; none if no kernel computes it: its results are
-    /// known while planning, or only their shapes are needed.
+    /// The names of all nodes that its kernel computes, in the graph's order. The list is empty if no kernel computes the
+    /// node, because planning knows its results, or because only their shapes are needed.
     pub kernel: Vec<String>,
-    /// Each saving that there was to decide.
+    /// The decision about each possible saving.
     pub findings: Vec<Finding>,
 }
 
@@ -160,7 +160,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What became of a node in a plan that is made now. `specialisation` is a copy of what the planner has.
+/// Explains a node in a plan that is made now. `specialisation` is a copy of the planner's.
 pub(super) fn explain(
     graph: &Graph,
     facts: &Facts,
@@ -177,11 +177,11 @@ pub(super) fn explain(
     Ok(told.about(node))
 }
 
-/// A plan with what was decided while it was made.
+/// A plan, with the decisions that were made for it.
 struct Told<'a> {
     graph: &'a Graph,
     units: &'a [Unit],
-    /// Of fusion for these sizes, even where what was fused for others is kept.
+    /// The decisions of fusion for these sizes, even if units that were fused for other sizes are kept.
     asked: Notes,
     program: Program,
     names: Vec<String>,
@@ -217,7 +217,7 @@ impl Told<'_> {
         self.units.iter().find(|unit| unit.nodes().any(|node| *node == id))
     }
 
-    /// The last tensor that the value was given.
+    /// The tensor that the value got last.
     fn tensor(&self, id: ValueId) -> Option<TensorId> {
         self.program.notes.iter().rev().find_map(|note| match note {
             Note::Tensor { value, tensor } if *value == id => Some(*tensor),
@@ -225,7 +225,7 @@ impl Told<'_> {
         })
     }
 
-    /// What the tensor is called in the program's text, without the `%`.
+    /// The name of the tensor in the program's text, without the `%`.
     fn tensor_name(&self, id: TensorId) -> String {
         self.names[id.index()].trim_start_matches('%').to_string()
     }
@@ -245,7 +245,7 @@ impl Told<'_> {
         Finding { saving, saved: rule.is_none(), value, other, rule, reason }
     }
 
-    /// Why fused code may not hold the node.
+    /// Why fused code cannot hold the node.
     fn alone(&self, id: NodeId) -> Option<Finding> {
         let value = self.graph.nodes[id.index()].outputs.iter().copied().flatten().next()?;
         self.asked.iter().find_map(|note| match note {
@@ -256,7 +256,7 @@ impl Told<'_> {
         })
     }
 
-    /// The values that the node hands on or takes between two units or within one, with the other node.
+    /// The values that the node passes to another node, or reads from one, with the other node.
     fn edges(&self, id: NodeId) -> impl Iterator<Item = (ValueId, NodeId)> {
         let producers = self.graph.producers();
         let node = &self.graph.nodes[id.index()];
@@ -286,7 +286,7 @@ impl Told<'_> {
         self.found(Saving::Fused, value, name, saved)
     }
 
-    /// How one kernel computes both the node that makes `value` and `reader`.
+    /// How one kernel computes both `reader` and the node that computes `value`.
     fn in_one_kernel(&self, value: ValueId, reader: NodeId) -> Result<&'static str, Refusal> {
         let Some(unit) = self.unit(reader) else { return Ok("one kernel computes both") };
         let first = self.tensor(value).and_then(|own| {
@@ -314,7 +314,7 @@ impl Told<'_> {
         })
     }
 
-    /// Why nodes that read the same are not fused.
+    /// Why nodes that read the same value are not fused.
     fn siblings(&self, id: NodeId) -> Vec<Finding> {
         let is_own = |node: NodeId| self.unit(id).is_some_and(|unit| unit.nodes().any(|own| *own == node));
         let told = |note: &Note| match note {
@@ -328,7 +328,7 @@ impl Told<'_> {
         self.asked.iter().filter_map(told).collect()
     }
 
-    /// What became of a value that moves elements and is no view.
+    /// How a value is read whose node only moves elements, and which is no view.
     fn strided(&self, of: ValueId) -> Vec<Finding> {
         let notes = || self.program.notes.iter();
         let Some((tensor, why)) = notes().find_map(|note| match note {
@@ -361,7 +361,7 @@ impl Told<'_> {
         std::iter::once(self.found(Saving::View, of, other, Err(why))).chain(copy).collect()
     }
 
-    /// Whether a value's tensor shares the memory of others. One place is enough: where there is one, others do not matter.
+    /// Whether a value's tensor shares the memory of another tensor. One is enough; after the first, the others do not matter.
     fn placed(&self, value: ValueId, own: TensorId) -> Vec<Finding> {
         let told = |note: &Note| match note {
             Note::Shared { tensor, with, shared } if *tensor == own => {

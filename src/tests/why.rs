@@ -1,5 +1,5 @@
-//! Why nodes are not fused, no views, or not in place: `tests/why/*.graph`. A file has several examples between lines of
-//! `----`: a comment, the graph, `=>`, and what `Session::why` is to find among others, a line each: a node, and a saving with
+//! Why nodes are not fused, not views, or not in place: `tests/why/*.graph`. A file has several examples between lines of
+//! `----`: a comment, the graph, `=>`, and findings that `Session::why` must make, one on each line: a node, and a saving with
 //! the rule that refused.
 
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ fn session(graph: Graph, options: SessionOptions) -> Session {
     Session::of_graph(&Device::noop(), Arc::new(graph), options, vec![]).unwrap()
 }
 
-/// Inputs of the declared sizes; a dimension without a size has `open`.
+/// Inputs of the declared sizes; an undeclared size is `open`.
 fn inputs(graph: &Graph, open: usize) -> Vec<(String, Tensor)> {
     let size = |dim: &Dim| if let Dim::Known(size) = dim { *size } else { open };
     let input = |value: &crate::graph::Value| {
@@ -81,7 +81,7 @@ fn examples() {
     assert_eq!(shown, rules_to_show());
 }
 
-/// The rules of `Refusal` but the unseen ones and those of tests below, and none: that of savings.
+/// The rules of `Refusal`, without the unseen ones and those of the tests below; and "none", which stands for a saving.
 fn rules_to_show() -> BTreeSet<String> {
     let source = include_str!("../plan/refusal.rs");
     let name = |(_, rest): (usize, &str)| {
@@ -121,7 +121,7 @@ fn without_fusion_nothing_is_fused() {
 fn what_was_fused_is_kept() {
     let session = session(chain(), SessionOptions::default());
     assert!(found(&session, "y", 4).contains(&"fused %r with r".to_string()));
-    // With one row, the sum has another shape than what it reads. The first run settles it for those with four.
+    // With one row, the sum has another shape than its operand. The first run decides this for runs with four rows too.
     let (one, four) = (inputs(&chain(), 1), inputs(&chain(), 4));
     let later = self::session(chain(), SessionOptions::default());
     later.plan(&named(&one)).unwrap();
@@ -130,7 +130,7 @@ fn what_was_fused_is_kept() {
     assert!(found(&later, "r", 4).contains(&"fused %r not with y [FusedBefore]".to_string()));
 }
 
-/// Asking makes nothing that a plan would not make: what runs afterwards is the same.
+/// Asking creates nothing, and changes no later plan.
 #[test]
 fn asking_changes_no_plan() {
     let (asked, silent) =

@@ -65,7 +65,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     Ok(true)
 }
 
-/// The device to plan for, and what to call it.
+/// The device to plan for, and its name in the card.
 fn device(args: &Args) -> Result<(String, Device), Failure> {
     let floor = || ("the least that a GPU must have".to_string(), Device::noop());
     let Some(select) = &args.device else { return Ok(floor()) };
@@ -85,13 +85,14 @@ fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {
     Ok(session.why(node, &named(&inputs))?)
 }
 
-/// Sizes that are tried, one after the other, for dimensions that nobody says: many models cannot do with the least.
+/// Sizes that are tried, one after the other, for dimensions that neither the model nor the command line fixes: many models do
+/// not accept the smallest.
 const SIZES: [usize; 4] = [1, 32, 224, 1024];
 
-/// Inputs, and what was planned for them.
+/// Inputs, and the summary of their plan.
 type PlannedInputs = (Vec<NamedInput>, PlanSummary);
 
-/// The plan for the inputs given, or for the first of the sizes that works.
+/// The plan for the given inputs, or for the first of `SIZES` that the model accepts.
 fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<PlannedInputs>, Failure> {
     let planned = |inputs: Vec<NamedInput>| {
         let plan = session.plan(&named(&inputs))?;
@@ -104,7 +105,8 @@ fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<PlannedI
             Ok((_, plan)) if plan.empty_outputs > 0 => {}
             _ => break,
         }
-        // Of many dimensions, larger sizes are too many elements: the last that could be tried says why there is no plan.
+        // With many open dimensions, larger sizes have too many elements. The error of the last size that was tried is then
+        // the reason.
         let Ok(inputs) = args.inputs.load(model, Unknown::Are(*size)) else { break };
         tried = planned(inputs);
     }
@@ -115,7 +117,7 @@ fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<PlannedI
 #[derive(Serialize)]
 struct Card {
     file: String,
-    /// As text.
+    /// The declarations, as text.
     #[serde(skip)]
     declarations: String,
     producer: String,
@@ -128,11 +130,11 @@ struct Card {
     summary: ModelSummary,
     unsupported: Vec<UnsupportedNode>,
     plan: Option<Planned>,
-    /// Why there is no plan, if no unsupported node is why.
+    /// Why there is no plan, unless an unsupported node is the reason.
     plan_error: Option<String>,
 }
 
-/// What becomes of the model for given shapes.
+/// The plan of the model for given shapes.
 #[derive(Serialize)]
 struct Planned {
     target: String,
@@ -187,10 +189,10 @@ fn frequencies(label: &str, counts: &BTreeMap<String, usize>) -> String {
     listed(label, rows.iter().map(String::as_str))
 }
 
-/// Node names listed of one operator and reason; `--json` has all.
+/// The most node names that are listed for one operator and reason; `--json` lists all.
 const NAMED: usize = 12;
 
-/// All unsupported nodes, those of one operator, opset and reason together.
+/// All unsupported nodes, grouped by operator, opset and reason.
 fn unsupported(nodes: &[UnsupportedNode]) -> String {
     let mut groups: BTreeMap<(&str, i64, &str), Vec<&str>> = BTreeMap::new();
     for UnsupportedNode { node, op, opset, reason } in nodes {

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 const STRING: i32 = 8;
 
-/// A folder that goes with the test, and the path of a model in it.
+/// A folder that is removed after the test, and the path of a model in it.
 struct ModelFolder {
     folder: tempfile::TempDir,
     model: String,
@@ -49,7 +49,7 @@ fn adapter() -> String {
     name.expect("these tests need an adapter: scripts/test.sh installs a software Vulkan").to_string()
 }
 
-/// Runs the program where no driver is to be found. On Linux only: elsewhere drivers are part of the system.
+/// Runs the program so that it finds no driver. This works on Linux only: elsewhere drivers are part of the system.
 #[cfg(target_os = "linux")]
 fn without_adapter(arguments: &[&str]) -> Ended {
     let nothing = [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
@@ -187,7 +187,7 @@ fn without_an_adapter_auto_says_so_in_one_line_and_gpu_says_what_to_install() {
     assert!(without_adapter(&["devices"]).out.contains("no adapters"));
 }
 
-/// A model that gives back each of its inputs: `out NAME` for `NAME`.
+/// A model that returns each of its inputs: `out NAME` for `NAME`.
 fn identities(inputs: &[(&str, i32, &[&str])]) -> ModelProto {
     let outputs: Vec<String> = inputs.iter().map(|(name, ..)| format!("{name}.out")).collect();
     let nodes = inputs.iter().zip(&outputs).map(|((name, ..), output)| node("Identity", &[name], &[output]));
@@ -342,7 +342,7 @@ fn names_may_have_any_characters() {
     for (i, (_, entry)) in written.iter().enumerate() {
         assert_eq!(entry.raw, (i as f32).to_le_bytes());
     }
-    // One by one, too: the first '=' that ends a name is the one that counts.
+    // One by one, too: the first '=' that ends the name of an input counts.
     std::fs::write(place.path("one.npy"), one(1)).unwrap();
     let mut arguments = vec!["run".to_string(), place.model.clone(), "--device".into(), "cpu".into()];
     names
@@ -404,12 +404,12 @@ fn sizes_are_checked_before_data_are_made() {
     let cases: [(&ModelFolder, &[&str], &[&str]); 8] = [
         (&open, &["x=1x2147483648", "a=1"], &["input x: float32[n, m]", "[1, 2147483648]", limit]),
         (&open, &["x=4294967296x4294967296", "a=1"], &["input x", "[4294967296, 4294967296]", limit]),
-        // Each is small enough, and both are not.
+        // Each input is small enough, but both together are not.
         (&open, &["x=1x200000000", "a=200000000"], &["input a: float32[k]", "[200000000]", limit]),
         (&open, &["x=-1x3", "a=1"], &["--shape x=-1x3: '-1' is no size"]),
         (&open, &["x=99999999999999999999x3", "a=1"], &["'99999999999999999999' is no size"]),
         (&open, &["x=3x", "a=1"], &["'' is no size"]),
-        // Nothing is drawn for it, and kernels' tables for single axes would be too large all the same.
+        // Nothing is drawn for this input, but kernels' tables for single axes would still be too large.
         (&open, &[&format!("x={max}x0"), "a=1"], &["input 'x'", &max, "more than 1073741823 elements"]),
         (&declared, &[], &["input x: float32[65536, 65536]", limit]),
     ];
@@ -420,7 +420,7 @@ fn sizes_are_checked_before_data_are_made() {
             let mut arguments = [command, &[&place.model]].concat();
             shapes.iter().for_each(|shape| arguments.extend(["--shape", shape]));
             let ended = run(&arguments);
-            // The card says what it can about a model that cannot be planned for.
+            // The card shows what it can of a model that has no plan.
             let text = if command[0] == "inspect" && ended.code == 0 { &ended.out } else { &ended.err };
             assert!(ended.code == 2 || command[0] == "inspect", "{arguments:?}: {ended:?}");
             for word in words {
@@ -472,7 +472,7 @@ fn a_named_dimension_has_one_size_in_random_inputs_too() {
 
 #[test]
 fn a_model_that_takes_none_of_the_sizes_tried_has_a_card() {
-    // Of five open dimensions, 224 each are more elements than are drawn.
+    // With five open dimensions of 224 each, the input has more elements than are drawn.
     let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["a", "b", "c", "d", "e"])];
     main.initializer = vec![weights("w", &[7, 5], &[1.0; 35])];
@@ -503,7 +503,7 @@ fn a_run_says_what_ran_where() {
     assert!(ran["run_ms"].as_f64().unwrap() > 0.0);
 }
 
-/// A model with `count` nodes of operators that do not exist, two kinds of them, and hundreds that do.
+/// A model with `count` nodes of two operators that do not exist, and hundreds of nodes of operators that do.
 fn unsupported(count: usize) -> ModelProto {
     let mut nodes = vec![node("Relu", &["x"], &["v0"])];
     for i in 0..count {
@@ -541,14 +541,14 @@ fn the_card_lists_all_unsupported_nodes_on_one_page() {
     assert_eq!((ended.code, card["unsupported"].as_array().unwrap().len()), (1, 300));
     assert_eq!((card["nodes"].as_u64(), &card["plan"]), (Some(701), &Value::Null));
     assert_eq!(card["inputs"][0]["dtype"], "float32");
-    // A run says the same, before it asks for inputs' files or a device.
+    // A run reports the same, before it asks for the files of inputs or for a device.
     let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=1"]);
     assert!(ended.code == 2 && ended.err.starts_with("error: 300 unsupported node(s):"), "{}", ended.err);
 }
 
 #[test]
 fn a_node_is_unsupported_for_its_own_reasons() {
-    // What reads a refused node's value is not refused for that.
+    // A node that reads the value of a refused node is not refused for that reason.
     let nodes = vec![
         node("Cast", &["x"], &["double"]).with(int("to", 11)),
         node("Softmax", &["double"], &["soft"]),
@@ -597,10 +597,10 @@ fn the_card_says_what_becomes_of_a_model() {
     assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([3, 8]));
     assert!(card["plan"]["planned"].as_array().unwrap().iter().any(|name| name == "target"), "{card}");
     assert!(card["plan"]["arena_bytes"].is_u64() && card["plan"]["max_live_bytes"].is_u64());
-    // A column cannot be halved: the next of the sizes tried is taken.
+    // A single column cannot be halved, so the next of the sizes is tried.
     let card = json(&["inspect", &place.model, "--json"]);
     assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([1, 32]));
-    // Where no size will do, the card says so and how to go on.
+    // If no size is accepted, the card says so, and what to do.
     let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["rows", "columns"])];
     main.initializer = vec![weights("w", &[3, 1], &[1.0; 3])];
@@ -653,7 +653,7 @@ fn verify_holds_every_node_against_the_reference() {
     assert_eq!(values.len(), 11);
     assert!(values.iter().all(|value| value["relative_error"].as_f64().unwrap() <= 1e-3));
     assert_eq!(found["first_divergence"], Value::Null);
-    // f32 is no f64: nothing but exact equality is asked for, and the first node that rounds is named.
+    // f32 is not f64: with a tolerance of 0, the first node that rounds is named.
     let ended = run(&[&arguments[..], &["--tolerance", "0"]].concat());
     assert_eq!(ended.code, 1);
     assert!(ended.out.contains("divergence: look at node 'normed' (LayerNormalization)"), "{}", ended.out);
@@ -667,7 +667,8 @@ fn verify_holds_every_node_against_the_reference() {
     );
 }
 
-/// `d = exp(x) - c`, with what exp(x) is but for the fifth digit: of what is left, a rounding of float32 is a fifth.
+/// `d = exp(x) - c`, where `c` differs from exp(x) in the fifth digit only: a rounding of float32 is a fifth of the
+/// difference.
 fn cancelling() -> ModelProto {
     let x: Vec<f32> = (0..256).map(|i| 1.0 + i as f32 / 512.0).collect();
     let c: Vec<f32> = x.iter().map(|&x| (f64::from(x).exp() - 1e-6) as f32).collect();
@@ -676,13 +677,13 @@ fn cancelling() -> ModelProto {
     (main.node[0].name, main.node[1].name) = ("grow".into(), "cancel".into());
     main.initializer = vec![weights("c", &[256], &c), weights("x0", &[256], &x)];
     main.node[0].input = vec!["x1".into()];
-    // Of an input, lest all be known while planning.
+    // This reads an input, so that planning does not know all values.
     main.node.insert(0, node("Add", &["x0", "x"], &["x1"]));
     main.input = vec![value("x", FLOAT, &["1"])];
     model(17, main)
 }
 
-/// `exp(x)`, and back from steps of which it is two and a half.
+/// `exp(x)`, which is two and a half steps, quantised and back.
 fn at_ties() -> ModelProto {
     let x: Vec<f32> = (0..256).map(|i| 1.0 + i as f32 / 512.0).collect();
     let scale: Vec<f32> = x.iter().map(|&x| f64::from(x).exp() as f32 / 2.5).collect();
@@ -702,7 +703,7 @@ fn at_ties() -> ModelProto {
 #[test]
 fn verify_follows_an_output_that_is_off_to_where_its_error_comes_from() {
     let zero = array("<f4", false, "(1,)", &0f32.to_le_bytes());
-    // The reference rounds exp(x) to the nearest float32, and drivers do not for every one of 256 elements.
+    // The reference rounds exp(x) to the nearest float32; drivers do not for every one of 256 elements.
     for (model, cause, look_at, before) in
         [(cancelling(), "accumulated", "cancel", 1e-6), (at_ties(), "flip", "quantise", 1e-6)]
     {
@@ -792,14 +793,14 @@ fn the_reference_can_be_measured_too() {
     assert_eq!(report.get("plan"), None);
 }
 
-/// The file of one tensor, as ONNX's suite has it.
+/// The file of one tensor, like those of ONNX's suite.
 fn tensor_file(values: &[f32]) -> Vec<u8> {
     use prost::Message;
     TensorProto::encode_to_vec(&weights("t", &[values.len() as i64], values))
 }
 
-/// A folder of cases, and a list of them: `pass` is right, `wrong` expects what is not so, `unknown` has an operator that
-/// is none, `several` has two sets of data.
+/// A folder of cases, and a list of them: `pass` is right, `wrong` expects a wrong result, `unknown` has an operator that does
+/// not exist, `several` has two sets of data.
 struct Suite {
     place: ModelFolder,
     list: String,
@@ -886,7 +887,7 @@ fn the_suite_leaves_judgement_to_another_where_it_is_told_a_folder() {
 #[test]
 fn the_suites_lines_are_flushed_one_by_one() {
     let suite = Suite::new();
-    // Far more cases than a pipe's buffer holds lines: the reader sees the first long before the last is run.
+    // Far more cases than a pipe's buffer can hold lines: the reader sees the first long before the last has run.
     let many: String = std::fs::read_to_string(&suite.list).unwrap().repeat(3000);
     std::fs::write(&suite.list, many).unwrap();
     let mut child = program()
@@ -899,7 +900,7 @@ fn the_suites_lines_are_flushed_one_by_one() {
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     assert_eq!(&first, b"pass pass\n");
     assert!(child.try_wait().unwrap().is_none(), "the first line came before the end");
-    // The reader goes away: so does the program, without a complaint.
+    // When the reader goes away, the program ends too, without an error.
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
@@ -912,7 +913,7 @@ fn a_suites_list_that_is_none_is_an_error() {
         let ended = suite.run(&["--device", "cpu"], None);
         assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{ended:?}");
     }
-    // A case that is not there fails, and the others go on.
+    // A case that does not exist fails, and the others go on.
     std::fs::write(
         &suite.list,
         "{\"name\": \"gone\", \"dir\": \"gone\"}\n{\"name\": \"pass\", \"dir\": \"node/pass\"}\n",

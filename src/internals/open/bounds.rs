@@ -1,4 +1,4 @@
-//! What the elements of a value are, and what a device may be off.
+//! Bounds of a value's elements, and the error that a device may have.
 
 /// Two units in the last place of a float32: the rounding of a device's operation, and that of the reference.
 pub(super) const ROUNDING: f64 = 1.0 / (1 << 22) as f64;
