@@ -41,9 +41,9 @@ impl Tolerance {
 pub enum Difference {
     /// The type or the shape differs.
     Type {
-        /// What was expected.
+        /// The type and the shape that were expected.
         expected: (DType, Vec<usize>),
-        /// The number that the tensor has.
+        /// The type and the shape that the tensor has.
         actual: (DType, Vec<usize>),
     },
     /// A number differs by more than the tolerance; it is the first in row-major order.

@@ -62,7 +62,7 @@ impl PlannedTensor {
     }
 }
 
-/// The range of a buffer where the tensor lies.
+/// Where a planned tensor lies: in the arena, in another tensor, or in a buffer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the arena; [`super::Memory`] has its offset.
