@@ -20,7 +20,9 @@ pub(crate) enum Refusal {
     FusedBefore,
     #[error("one of them has a kernel of its own, which fused code may only precede or follow")]
     OwnKernel,
-    #[error("each of them has a kernel of its own")]
+    #[error(
+        "each is in the kernel of an operator that fused code cannot hold, and a kernel has one of these at most"
+    )]
     TwoKernels,
     #[error("their results differ in shape")]
     OtherShape,

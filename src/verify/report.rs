@@ -170,7 +170,7 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// The result of [`verify`].
+/// The result of [`verify`](crate::verify()).
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Verification {
