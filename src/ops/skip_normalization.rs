@@ -13,7 +13,7 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::{Combine, Each};
 use crate::plan::Lower;
 
-/// One of the three operators.
+/// SkipLayerNormalization, SkipSimplifiedLayerNormalization or SimplifiedLayerNormalization.
 #[derive(Clone, Debug)]
 pub(crate) struct SkipNormalization {
     /// Whether input 1 is added first.

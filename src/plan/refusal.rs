@@ -30,7 +30,7 @@ pub(crate) enum Refusal {
     ManyNodes { nodes: usize, limit: usize },
     #[error("together they would need {bindings} bindings, and a kernel has at most {limit}")]
     ManyBindings { bindings: usize, limit: usize },
-    #[error("a third kernel needs the one, and the other needs the third")]
+    #[error("a third kernel reads the result of one of them, and the other reads the result of the third")]
     Between,
     #[error("the fused code reports values out of range, which only kernels over elements do")]
     Reports,
