@@ -13,7 +13,7 @@ use crate::kernels::expr::{Fn1, Fn2, Scalar};
 use crate::kernels::reduce::Combine;
 use crate::plan::Lower;
 
-/// One of the three operators.
+/// Softmax, LogSoftmax or Hardmax, as `kind` says.
 #[derive(Clone, Debug)]
 pub(crate) struct Softmax {
     kind: SoftmaxKind,
