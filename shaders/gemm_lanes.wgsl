@@ -169,16 +169,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   // Stores are most of what the driver compiles: a few rows are stored, the tile moves up by as many, and again.
   for (var r = 0u; r < p.rows + zero; r += {{ stored }}u) {
 {% for m in range(stored) %}
+{% if runs %}
+{% for s in range(vectors) %}
+    let next{{ m }}_{{ s }} = subgroupShuffle(c{{ m }}_{{ s * 4 }}, (lane + 1u) % {{ lanes }}u);
+{% endfor %}
+{% endif %}
     let row{{ m }} = top + r + {{ m }}u;
     if row{{ m }} < p.m {
       let o = (group.z * p.m + row{{ m }}) * p.n;
 {% if runs %}
+      // Where a row begins with the upper half of a word, lanes store from their second column on, and the next lane's first.
+      let odd = o % 2u;
 {% for s in range(vectors) %}
+{% set last = lanes - (2 if shifted and s + 1 == vectors else 1) %}
       let n{{ s }} = left + {{ s * lanes * 4 }}u;
-      if n{{ s }} < p.n{% if shifted and s + 1 == vectors %} && lane < {{ lanes - 1 }}u{% endif %} {
-        y_store_run(o + n{{ s }}, min(p.n - n{{ s }}, 4u), array(
+      let at{{ s }} = n{{ s }} + odd;
+      if odd == 1u && lane == 0u && n{{ s }} < p.n {
+        y[o + n{{ s }}] = epilogue(c{{ m }}_{{ s * 4 }}, o + n{{ s }}, row{{ m }}, n{{ s }});
+      }
+      if at{{ s }} < p.n && lane <= {{ last }}u {
+        y_store_run(o + at{{ s }}, min(p.n - at{{ s }}, 4u - select(0u, odd, lane == {{ last }}u)), array(
 {% for u in range(4) %}
-          epilogue(c{{ m }}_{{ s * 4 + u }}, o + n{{ s }} + {{ u }}u, row{{ m }}, n{{ s }} + {{ u }}u),
+{% set next = "next%s_%s" | format(m, s) if u == 3 else "c%s_%s" | format(m, s * 4 + u + 1) %}
+          epilogue(select(c{{ m }}_{{ s * 4 + u }}, {{ next }}, odd == 1u), o + at{{ s }} + {{ u }}u, row{{ m }}, at{{ s }} + {{ u }}u),
 {% endfor %}
         ));
       }
