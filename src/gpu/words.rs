@@ -62,14 +62,19 @@ fn too_wide(value: impl std::fmt::Display) -> Why {
     ))
 }
 
+/// The elements of these bytes, which mapped memory has at an aligned address: then nothing is zeroed first.
+fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
+    bytemuck::try_cast_slice(bytes).map_or_else(|_| pod_collect_to_vec(bytes), <[T]>::to_vec)
+}
+
 /// The tensor on the host of bytes on the device.
 pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
     fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Bytes {
         into_bytes(pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect())
     }
     let raw = match dtype {
-        DType::F32 | DType::I32 | DType::U32 => all(bytes, |v| v),
-        DType::F16 | DType::BF16 => into_bytes(pod_collect_to_vec::<u8, u16>(bytes)),
+        DType::F32 | DType::I32 | DType::U32 => into_bytes(copied::<u32>(bytes)),
+        DType::F16 | DType::BF16 => into_bytes(copied::<u16>(bytes)),
         DType::I8 | DType::U8 => all(bytes, |v| v as u8),
         DType::Bool => all(bytes, |v| u8::from(v != 0)),
         DType::I16 | DType::U16 => all(bytes, |v| v as u16),
