@@ -363,14 +363,8 @@ impl Product {
             _ => SharedRight::Columns,
         };
         let columns = Columns::of(block);
-        let a = match reads.left_packed {
-            true => Some(self.pack_left(cx, block.bm, block.bk)?),
-            false => None,
-        };
-        let b = match reads.right_packed {
-            true => Some(self.pack_right(cx, columns)?),
-            false => None,
-        };
+        let a = reads.left_packed.then(|| self.pack_left(cx, block.bm, block.bk)).transpose()?;
+        let b = reads.right_packed.then(|| self.pack_right(cx, columns)).transpose()?;
         let tile = GemmTile::Shared(Shared { block, left, right });
         Ok(PackedTile { tile, limit: block.limit(cx.target.max_iterations), a, b, columns })
     }
