@@ -80,9 +80,10 @@ impl fmt::Debug for Predicate {
     }
 }
 
-/// Bytes of the blocks that wgpu cuts small buffers from. A larger buffer, as most arenas are, gets memory of its own, which goes
-/// back to the device when the arena grows: in a block that small buffers share, the hole of the old arena would stay.
-const MEMORY_BLOCK: Range<u64> = 4 << 20..8 << 20;
+/// Bytes of the blocks that wgpu cuts small buffers from: inputs and outputs of a few MiB, which grow from run to run, reuse these
+/// blocks. A larger buffer, as most arenas are, gets memory of its own, which goes back to the device when the arena grows: in a
+/// block that small buffers share, the hole of the old arena would stay.
+const MEMORY_BLOCK: Range<u64> = 8 << 20..16 << 20;
 
 impl DeviceOptions {
     /// The best adapter of this machine.

@@ -234,6 +234,11 @@ impl DeviceTensor {
     }
 }
 
+/// Bytes of an input that are uploaded at once. wgpu makes a staging buffer for each upload. Those of this size are cut from blocks
+/// (`MEMORY_BLOCK`), which the next run uses again; one as large as the input would leave a hole in the heap where the next run's
+/// input is larger.
+const UPLOAD: usize = 1 << 20;
+
 /// The size of a tensor's buffer, in bytes.
 fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
     let storage = Storage::of(dtype);
@@ -289,7 +294,9 @@ impl Gpu {
         // wgpu writes whole words, and the last element may be half a word.
         let (whole, last) = bytes.split_at(bytes.len() & !3);
         self.attempt(&what, bytes.len() as u64, || {
-            self.queue.write_buffer(buffer, 0, whole);
+            for (number, chunk) in whole.chunks(UPLOAD).enumerate() {
+                self.queue.write_buffer(buffer, (number * UPLOAD) as u64, chunk);
+            }
             if let [low, high] = *last {
                 self.queue.write_buffer(buffer, whole.len() as u64, &[low, high, 0, 0]);
             }
