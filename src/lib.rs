@@ -2,6 +2,7 @@
 
 mod array;
 mod binding;
+mod budget;
 mod compare;
 mod convert;
 mod dtype;
@@ -32,12 +33,13 @@ mod tests;
 mod verify;
 
 pub use binding::{Binder, Binding, device_bytes};
+pub use budget::Limits;
 pub use compare::{Difference, Tolerance};
 pub use dtype::DType;
 pub use error::{Error, InputError, Result, UnsupportedNode};
 pub use explain::Stage;
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
-pub use model::Model;
+pub use model::{LoadOptions, Model};
 pub use outputs::Outputs;
 pub use plan::{Explanation, Finding, Saving};
 pub use session::{Known, Session, SessionOptions};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::graph::ValueId;
 use crate::onnx::{self, Imported};
 use crate::ops::Graph;
-use crate::{ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
+use crate::{Limits, ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
 
 /// An ONNX model: the contents of a file, checked. Cloning shares them.
 ///
@@ -36,6 +36,31 @@ struct LoadedModel {
     optimized: OnceLock<Arc<Graph>>,
 }
 
+/// Options of [`Model::load_with`] and [`Model::from_bytes_with`].
+///
+/// ```
+/// use sardonyx::{Limits, LoadOptions};
+/// let options = LoadOptions::new().limits(Limits::new().bytes(1 << 30));
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    limits: Limits,
+}
+
+impl LoadOptions {
+    /// Options that serve most models.
+    pub fn new() -> LoadOptions {
+        LoadOptions::default()
+    }
+
+    /// What loading, and planning in the model's sessions, may cost.
+    pub fn limits(mut self, limits: Limits) -> LoadOptions {
+        self.limits = limits;
+        self
+    }
+}
+
 impl Model {
     /// Reads an `.onnx` file. Initializers in other files must lie in the same folder.
     ///
@@ -53,7 +78,21 @@ impl Model {
     /// assert!(error.to_string().starts_with("no/such/file.onnx: "));
     /// ```
     pub fn load(path: impl AsRef<Path>) -> Result<Model> {
-        let imported = onnx::load(path.as_ref()).map_err(|error| error.in_file(path.as_ref()))?;
+        Model::load_with(path, LoadOptions::default())
+    }
+
+    /// As [`Model::load`], with options.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    ///
+    /// ```
+    /// use sardonyx::{LoadOptions, Model};
+    /// assert!(Model::load_with("no/such/file.onnx", LoadOptions::new()).is_err());
+    /// ```
+    pub fn load_with(path: impl AsRef<Path>, options: LoadOptions) -> Result<Model> {
+        let path = path.as_ref();
+        let imported = onnx::load(path, &options.limits).map_err(|error| error.in_file(path))?;
         Ok(Model::new(imported))
     }
 
@@ -67,7 +106,20 @@ impl Model {
     /// assert_eq!(error.to_string(), "not an ONNX model: it is empty");
     /// ```
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Model> {
-        Ok(Model::new(onnx::from_bytes(bytes.into())?))
+        Model::from_bytes_with(bytes, LoadOptions::default())
+    }
+
+    /// As [`Model::from_bytes`], with options.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    ///
+    /// ```
+    /// use sardonyx::{LoadOptions, Model};
+    /// assert!(Model::from_bytes_with(Vec::new(), LoadOptions::new()).is_err());
+    /// ```
+    pub fn from_bytes_with(bytes: impl Into<Bytes>, options: LoadOptions) -> Result<Model> {
+        Ok(Model::new(onnx::from_bytes(bytes.into(), &options.limits)?))
     }
 
     fn new(imported: Imported) -> Model {
@@ -121,6 +173,11 @@ impl Model {
         ModelSummary::new(self.graph())
     }
 
+    /// What the model may cost, with the share for its own tensors.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.contents.imported.limits
+    }
+
     pub(crate) fn graph(&self) -> &Arc<Graph> {
         &self.contents.imported.graph
     }
@@ -137,7 +194,7 @@ impl Model {
     pub(crate) fn optimized_taking<T>(&self, given: &[(&str, T)]) -> Result<Arc<Graph>> {
         match self.graph_taking(given) {
             graph if Arc::ptr_eq(&graph, self.graph()) => self.optimized(),
-            graph => Ok(Arc::new(passes::run(graph.as_ref().clone())?)),
+            graph => Ok(Arc::new(passes::run(graph.as_ref().clone(), self.limits())?)),
         }
     }
 
@@ -146,7 +203,7 @@ impl Model {
         if let Some(graph) = self.contents.optimized.get() {
             return Ok(graph.clone());
         }
-        let graph = Arc::new(passes::run(self.graph().as_ref().clone())?);
+        let graph = Arc::new(passes::run(self.graph().as_ref().clone(), self.limits())?);
         Ok(self.contents.optimized.get_or_init(|| graph).clone())
     }
 }

@@ -1,6 +1,7 @@
 //! Shapes: as the model declares them, and as a run has them. Most have few dimensions, and planning makes thousands of them,
 //! so that their sizes are stored in place.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -73,6 +74,20 @@ impl fmt::Display for ValueInfo {
     }
 }
 
+/// The most dimensions of a tensor: the time of many loops grows with them, and a file can name a million.
+pub(crate) const MAX_RANK: usize = 64;
+
+/// The product of sizes; `usize::MAX`, which every limit refuses, if it does not fit.
+pub(crate) fn product<S: Borrow<usize>>(sizes: impl IntoIterator<Item = S>) -> usize {
+    sizes.into_iter().fold(1, |product, size| product.saturating_mul(*size.borrow()))
+}
+
+/// The product of the sizes other than 0, which bounds every product of some of the sizes: of `[4, 0, 5]` it is 20. `None` if it
+/// does not fit.
+pub(crate) fn extent(sizes: &[usize]) -> Option<usize> {
+    sizes.iter().filter(|size| **size > 0).try_fold(1, |product: usize, &size| product.checked_mul(size))
+}
+
 /// The sizes of a tensor's dimensions, outermost first.
 #[derive(Clone, Default, Eq)]
 pub(crate) struct Shape(SmallVec<[usize; 6]>);
@@ -88,6 +103,15 @@ impl Deref for Shape {
 
     fn deref(&self) -> &[usize] {
         &self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a Shape {
+    type Item = &'a usize;
+    type IntoIter = std::slice::Iter<'a, usize>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

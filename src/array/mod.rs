@@ -69,6 +69,14 @@ impl Array {
         }
     }
 
+    /// The bytes of the longest string.
+    pub(crate) fn longest_text(&self) -> usize {
+        match &self.data {
+            Numbers::Text(texts) => longest(texts),
+            _ => 0,
+        }
+    }
+
     /// The elements of a float array.
     pub(crate) fn floats(&self) -> Result<&[f64], Why> {
         match &self.data {
@@ -133,6 +141,11 @@ impl Array {
         debug_assert_eq!(checked_count(shape), Some(self.len()));
         Array { shape: shape.to_vec(), ..self.clone() }
     }
+}
+
+/// The bytes of the longest string.
+pub(crate) fn longest(texts: &[String]) -> usize {
+    texts.iter().map(String::len).max().unwrap_or(0)
 }
 
 /// Row-major strides of `shape`, in elements.

@@ -3,6 +3,7 @@
 use std::ops::{AddAssign, Mul, Range};
 
 use super::Span;
+use crate::shape::product;
 
 /// A number type of products.
 pub(crate) trait Number: Copy + Default + Send + Sync + AddAssign + Mul<Output = Self> {}
@@ -54,7 +55,7 @@ pub(crate) struct DirectConv<'a> {
 /// The coordinates of all taps, or of all places, of the spans: every combination of numbers below `size(span)`.
 fn grid(spans: &[Span], size: impl Fn(&Span) -> usize) -> Vec<Vec<usize>> {
     let sizes: Vec<usize> = spans.iter().map(size).collect();
-    (0..sizes.iter().product()).map(|i| super::unravel(i, &sizes)).collect()
+    (0..product(&sizes)).map(|i| super::unravel(i, &sizes)).collect()
 }
 
 /// The factors of one tap in one line of windows.
@@ -113,7 +114,7 @@ impl DirectConv<'_> {
     }
 
     fn size(&self, size: impl Fn(&Span) -> usize) -> usize {
-        self.spans.iter().map(size).product()
+        product(self.spans.iter().map(size))
     }
 
     /// The lines of windows of every tap.

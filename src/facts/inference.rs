@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Fact, KnownValue, NodeInputs, check_sizes, node_error};
 use crate::array::Array;
+use crate::budget::{Budget, Limits, Work};
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
 use crate::{DType, Error, Result, Tensor};
@@ -15,9 +16,6 @@ const SMALL: usize = 1024;
 
 /// The model's own constants of up to this number of elements are known; that costs nothing.
 const SMALL_CONSTANT: usize = 4096;
-
-/// The most elements of a value that is computed while planning because shapes depend on it.
-const LARGEST: usize = 1 << 22;
 
 /// What inference needs of a graph's operations.
 pub(crate) trait Infer {
@@ -32,6 +30,12 @@ pub(crate) trait Infer {
 
     /// Whether the outputs depend on the inputs' shapes alone.
     fn reads_shapes_only(&self) -> bool;
+
+    /// Whether `infer` computes the outputs, because their shapes depend on the elements of all inputs.
+    fn shapes_depend_on_data(&self) -> bool;
+
+    /// What one `eval` costs. Where `infer` computes the outputs, it has cost as much, and `outputs` are not known yet.
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why>;
 }
 
 /// What planning may know of a graph's input: its dtype, its shape, and its value, which planning reads only where it decides
@@ -70,9 +74,16 @@ pub(crate) struct Signature {
 pub(crate) struct Facts {
     constants: Arc<[Option<Fact>]>,
     computed: Vec<Option<Fact>>,
+    /// What the plan may still cost.
+    budget: Arc<Budget>,
 }
 
 impl Facts {
+    /// What the plan that these facts are for may still cost.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     pub(crate) fn get(&self, id: ValueId) -> Option<&Fact> {
         let computed = self.computed.get(id.index())?;
         computed.as_ref().or_else(|| self.constants.get(id.index())?.as_ref())
@@ -90,10 +101,11 @@ pub(crate) struct FactBase {
     constants: Arc<[Option<Fact>]>,
     /// For each value, whether it decides a shape or a kernel.
     demanded: Vec<bool>,
+    limits: Limits,
 }
 
 impl FactBase {
-    pub(crate) fn new(graph: &Graph<impl Infer>) -> Result<FactBase> {
+    pub(crate) fn new(graph: &Graph<impl Infer>, limits: &Limits) -> Result<FactBase> {
         let demanded = demanded(graph);
         let mut constants = vec![None; graph.values.len()];
         for (i, value) in graph.values.iter().enumerate() {
@@ -107,7 +119,12 @@ impl FactBase {
                 constants[i] = Some(fact);
             }
         }
-        Ok(FactBase { constants: constants.into(), demanded })
+        Ok(FactBase { constants: constants.into(), demanded, limits: limits.clone() })
+    }
+
+    /// The budget of one plan.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        Arc::new(Budget::new(&self.limits))
     }
 
     /// The numbers of the inputs whose values decide shapes.
@@ -116,19 +133,35 @@ impl FactBase {
     }
 
     /// The facts of a run with inputs of these dtypes, shapes and, where they decide shapes, values.
-    pub(crate) fn bind(&self, graph: &Graph<impl Infer>, inputs: &[InputFact]) -> Result<Facts> {
-        self.bound(graph, inputs, SMALL)
+    pub(crate) fn bind(
+        &self,
+        graph: &Graph<impl Infer>,
+        inputs: &[InputFact],
+        budget: &Arc<Budget>,
+    ) -> Result<Facts> {
+        self.bound(graph, inputs, budget, SMALL)
     }
 
     /// Whether the graph accepts these inputs.
-    pub(crate) fn takes(&self, graph: &Graph<impl Infer>, inputs: &[InputFact]) -> bool {
-        self.bound(graph, inputs, 0).is_ok()
+    pub(crate) fn takes(
+        &self,
+        graph: &Graph<impl Infer>,
+        inputs: &[InputFact],
+        budget: &Arc<Budget>,
+    ) -> bool {
+        self.bound(graph, inputs, budget, 0).is_ok()
     }
 
     /// The facts, where values that nothing demands are computed only if they have at most `small` elements.
-    fn bound(&self, graph: &Graph<impl Infer>, inputs: &[InputFact], small: usize) -> Result<Facts> {
+    fn bound(
+        &self,
+        graph: &Graph<impl Infer>,
+        inputs: &[InputFact],
+        budget: &Arc<Budget>,
+        small: usize,
+    ) -> Result<Facts> {
         let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
-        let mut facts = Facts { constants, computed };
+        let mut facts = Facts { constants, computed, budget: budget.clone() };
         for (id, input) in graph.inputs.iter().zip(inputs) {
             let mut fact = Fact::new(input.dtype, input.shape.as_slice());
             if let (true, Some(tensor)) = (self.demanded[id.index()], &input.value) {
@@ -141,7 +174,7 @@ impl FactBase {
         for node in &graph.nodes {
             let outputs = {
                 let inputs = facts.of_inputs(node);
-                self.infer(node, &inputs, small).map_err(|why| node_error(node, &inputs, why))?
+                self.infer(node, &inputs, budget, small).map_err(|why| node_error(node, &inputs, why))?
             };
             for (id, fact) in node.outputs.iter().zip(outputs) {
                 if let Some(id) = id {
@@ -156,28 +189,31 @@ impl FactBase {
         &self,
         node: &Node<impl Infer>,
         inputs: &[Option<&Fact>],
+        budget: &Budget,
         small: usize,
     ) -> Result<Vec<Fact>, Why> {
         let operator = &node.op;
+        let all_known = inputs.iter().flatten().all(|fact| fact.value.is_some());
+        charge_inference(operator, inputs, all_known, budget)?;
         let mut outputs = operator.infer(inputs)?;
         let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         if outputs.len() < wanted {
             refuse!("has {} outputs, and {wanted} are wanted", outputs.len());
         }
         check_sizes(&outputs)?;
-        let given = || inputs.iter().flatten();
-        let known =
-            given().all(|fact| fact.value.is_some()) && outputs.iter().all(|fact| fact.value.is_none());
-        if !known {
+        if !all_known || outputs.iter().any(|fact| fact.value.is_some()) {
             return Ok(outputs);
         }
-        let from_inputs = given().any(|fact| fact.value.as_ref().is_some_and(|known| known.from_inputs));
+        let from_inputs =
+            inputs.iter().flatten().any(|fact| fact.value.as_ref().is_some_and(|known| known.from_inputs));
         let demanded = node.outputs.iter().flatten().any(|id| self.demanded[id.index()]);
         let small = !from_inputs && outputs.iter().all(|fact| fact.count() <= small);
-        if demanded && let Some(large) = outputs.iter().find(|fact| fact.count() > LARGEST) {
-            refuse!("{large} decides shapes, and at most {LARGEST} elements are computed while planning");
-        }
         if demanded || small {
+            match charge_value(operator, inputs, &outputs, budget) {
+                Err(over) if demanded => refuse!("its value decides shapes, and {over}"),
+                Err(_) => return Ok(outputs),
+                Ok(()) => {}
+            }
             let arrays: Vec<Option<&Array>> =
                 inputs.iter().map(|fact| fact.and_then(|fact| fact.array().ok())).collect();
             for (fact, array) in outputs.iter_mut().zip(operator.eval(&arrays)?) {
@@ -192,6 +228,47 @@ impl FactBase {
         }
         Ok(outputs)
     }
+}
+
+/// Charges what `infer` costs beyond a few steps: it reads large shape operands, and computes outputs whose shapes depend on
+/// data.
+fn charge_inference(
+    operator: &impl Infer,
+    inputs: &[Option<&Fact>],
+    all_known: bool,
+    budget: &Budget,
+) -> Result<(), Why> {
+    let mut work = Work::default();
+    if all_known && operator.shapes_depend_on_data() {
+        work = work + operator.work(inputs, &[])?;
+    }
+    for fact in inputs.iter().flatten().filter(|fact| fact.value.is_some()) {
+        let count = fact.count();
+        if count > SMALL_CONSTANT && !fact.dtype.is_float() {
+            work = work.steps(&[count]);
+        }
+    }
+    budget.charge(work, 0)
+}
+
+/// Charges the computation of a node's outputs, which are kept as long as the facts.
+fn charge_value(
+    operator: &impl Infer,
+    inputs: &[Option<&Fact>],
+    outputs: &[Fact],
+    budget: &Budget,
+) -> Result<(), Why> {
+    let longest = inputs.iter().flatten().filter_map(|fact| fact.value.as_ref());
+    let longest = longest.map(|known| known.array.longest_text()).max().unwrap_or(0);
+    let texts = texts(outputs, longest);
+    let kept: Work = outputs.iter().map(|fact| Work::array(fact.dtype, &fact.shape)).sum();
+    budget.charge(operator.work(inputs, outputs)?, kept.bytes.saturating_add(texts))
+}
+
+/// The most bytes of the texts in these outputs, if each element may be as long as the longest text of the inputs.
+pub(crate) fn texts(outputs: &[Fact], longest: usize) -> u64 {
+    let strings = outputs.iter().filter(|fact| fact.dtype == DType::String);
+    strings.map(|fact| (fact.count() as u64).saturating_mul(longest as u64)).fold(0, u64::saturating_add)
 }
 
 /// Marks the values that some operator needs while planning, and all values from which these are computed.

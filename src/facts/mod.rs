@@ -10,11 +10,11 @@ use smallvec::SmallVec;
 use crate::array::Array;
 use crate::error::{Why, refuse};
 use crate::graph::Node;
-use crate::shape::Shape;
+use crate::shape::{MAX_RANK, Shape, extent};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result};
 
-pub(crate) use inference::{FactBase, Facts, Infer, InputFact, Signature};
+pub(crate) use inference::{FactBase, Facts, Infer, InputFact, Signature, texts};
 
 /// The most elements of a tensor: indices are u32 on the device.
 pub(crate) const MAX_COUNT: usize = u32::MAX as usize / 4;
@@ -112,6 +112,9 @@ pub(crate) fn text(inputs: &[Option<&Fact>]) -> String {
 
 /// Refuses outputs that have too many elements to be computed.
 pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
+    if let Some(fact) = outputs.iter().find(|fact| fact.rank() > MAX_RANK) {
+        refuse!("an output has {} dimensions, and at most {MAX_RANK} are supported", fact.rank());
+    }
     match outputs.iter().find(|fact| is_too_large(&fact.shape)) {
         Some(fact) => refuse!("the output {fact} has more than {MAX_COUNT} elements"),
         None => Ok(()),
@@ -121,6 +124,5 @@ pub(crate) fn check_sizes(outputs: &[Fact]) -> Result<(), Why> {
 /// Whether a tensor has too many elements to be computed. If it has none, its other axes count: tables are made for single
 /// axes.
 pub(crate) fn is_too_large(shape: &[usize]) -> bool {
-    let mut axes = shape.iter().copied().filter(|&size| size > 0);
-    axes.try_fold(1, usize::checked_mul).is_none_or(|n| n > MAX_COUNT)
+    extent(shape).is_none_or(|n| n > MAX_COUNT)
 }

@@ -118,6 +118,12 @@ impl<O> Graph<O> {
         value.constant = Some(tensor);
     }
 
+    /// The bytes of all constants.
+    pub(crate) fn constant_bytes(&self) -> usize {
+        let constants = self.values.iter().filter_map(|value| value.constant.as_ref());
+        constants.map(|tensor| tensor.bytes().len()).fold(0, usize::saturating_add)
+    }
+
     /// The node that computes each value; `None` for inputs and constants.
     pub(crate) fn producers(&self) -> Vec<Option<NodeId>> {
         let mut producers = vec![None; self.values.len()];

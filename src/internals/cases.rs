@@ -267,7 +267,10 @@ fn inferred(case: &Case) -> Result<Option<String>> {
     }
     let outputs = expected(case)?;
     let inputs: Vec<InputFact> = inputs_of(case).into_iter().map(InputFact::from).collect();
-    let facts = FactBase::new(&graph)?.bind(&graph, &inputs)?;
+    let facts = {
+        let base = FactBase::new(&graph, &crate::Limits::default())?;
+        base.bind(&graph, &inputs, &base.budget())?
+    };
     let wrong = graph.outputs.iter().zip(&outputs).find_map(|(id, tensor)| {
         let computed = format!("{}{:?}", tensor.dtype(), tensor.shape());
         match facts.get(*id) {

@@ -83,7 +83,11 @@ fn fault(recipe: &Recipe, device: &Device) -> Option<(usize, String)> {
         let open = Open::new(recipe);
         let graph = open.graph().clone();
         // Every other graph is one that the passes have rewritten, as a model's graph is.
-        let graph = Arc::new(if recipe.seed.is_multiple_of(2) { graph } else { passes::run(graph).unwrap() });
+        let graph = Arc::new(if recipe.seed.is_multiple_of(2) {
+            graph
+        } else {
+            passes::run(graph, &crate::Limits::default()).unwrap()
+        });
         let all = session(device, &graph);
         (0..recipe.runs.len()).find_map(|at| {
             let what = wrong(&open, device, &all, at)?;

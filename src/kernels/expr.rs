@@ -13,6 +13,7 @@ pub(crate) use wide::{Beyond, Wide};
 
 use crate::DType;
 use crate::shape::Shape;
+use crate::shape::product;
 use crate::small::{Format, RoundMode};
 
 /// The type of a register. How elements lie in memory is a [`Storage`](super::Storage).
@@ -214,7 +215,7 @@ impl Builder {
     /// The element's coordinate along `axis` of the result, as u32.
     pub(crate) fn coordinate(&mut self, axis: usize) -> Reg {
         let size = |axis: usize| self.shape.get(axis).copied().unwrap_or(1).max(1);
-        let (length, inner) = (size(axis), (axis + 1..self.shape.len()).map(size).product::<usize>());
+        let (length, inner) = (size(axis), product((axis + 1..self.shape.len()).map(size)));
         let index = self.index();
         let inner = self.param(Scalar::U32, inner as u32);
         let length = self.param(Scalar::U32, length as u32);

@@ -6,6 +6,7 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::{Slot, Spec, template};
+use crate::shape::product;
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -74,7 +75,7 @@ pub(crate) fn merge(dims: &[PadDim]) -> Vec<PadDim> {
 
 /// Params of a call over merged `dims`.
 pub(crate) fn params(value: u32, dims: &[PadDim]) -> Vec<u32> {
-    let count: usize = dims.iter().map(|dim| dim.out).product();
+    let count: usize = product(dims.iter().map(|dim| dim.out));
     let mut words = Vec::new();
     let mut stride = 1;
     for dim in dims.iter().rev() {

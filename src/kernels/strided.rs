@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::expr::Scalar;
 use super::{Slot, Spec, element, template};
+use crate::shape::product;
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
@@ -70,7 +71,7 @@ pub(crate) fn merge(dims: &[(usize, i64)]) -> Dims {
 
 /// Params of a strided copy over `dims` (size, stride); the spec has this number of dimensions.
 pub(crate) fn params(base: i64, dims: &[(usize, i64)]) -> Vec<u32> {
-    let count: usize = dims.iter().map(|d| d.0).product();
+    let count: usize = product(dims.iter().map(|d| d.0));
     let mut words = vec![count as u32, base as u32];
     words.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
     words

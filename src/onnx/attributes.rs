@@ -76,7 +76,7 @@ impl<'m> Importer<'m> {
                 }
             },
             SparseTensor => match &proto.sparse_tensor {
-                Some(t) => Attr::Tensor(sparse::import(t, &mut self.external)?.1),
+                Some(t) => Attr::Tensor(sparse::import(t, &mut self.external, &self.budget)?.1),
                 None => {
                     return invalid(format!("attribute '{}' should be a tensor, and is empty", proto.name));
                 }

@@ -46,6 +46,11 @@ impl External {
         Ok(External { folder: Some(folder), allowed, files: HashMap::new() })
     }
 
+    /// The bytes of all files.
+    pub(super) fn bytes(&self) -> usize {
+        self.files.values().map(Bytes::len).fold(0, usize::saturating_add)
+    }
+
     /// The bytes of a tensor, which must be `wanted` bytes.
     pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes> {
         self.slice(tensor, wanted).map_err(|why| Error::ExternalData {

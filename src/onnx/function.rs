@@ -9,27 +9,29 @@ use super::attributes::twice;
 use super::import::{Context, FunctionId, Importer, ScopeKind, invalid, opsets};
 use super::order::{order, title};
 use super::proto::{FunctionProto, NodeProto};
-use crate::Result;
+use crate::budget::Work;
 use crate::graph::ValueId;
+use crate::{Error, Result};
 
-/// The most that inlining may copy, in bytes of the file without shared tensor data. Functions that call functions let a small
-/// file describe an enormous graph.
-const MAX_INLINED: usize = 1 << 26;
+/// What a node takes besides its names and attributes.
 const NODE_BYTES: usize = 256;
 
 impl<'m> Importer<'m> {
-    /// Counts a node of a function.
+    /// Charges a node of a function: what it copies of the file, without shared tensor data, and the names of the calls around
+    /// it, which stand before its own name and those of its outputs. Functions that call functions let a small file describe
+    /// an enormous graph.
     pub(super) fn charge(&mut self, node: &NodeProto) -> Result<()> {
-        if self.calls.is_empty() {
-            return Ok(());
-        }
+        let Some((_, function, _)) = self.calls.last().copied() else { return Ok(()) };
         let shared = node.attribute.iter().filter_map(|a| a.t.as_ref()?.raw_data.as_ref());
         let shared: usize = shared.map(|raw| raw.len()).sum();
-        self.inlined = self.inlined.saturating_add(NODE_BYTES + node.encoded_len().saturating_sub(shared));
-        if self.inlined > MAX_INLINED {
-            return invalid("its functions expand to an absurd size".into());
-        }
-        Ok(())
+        let copied = NODE_BYTES + node.encoded_len().saturating_sub(shared);
+        // The name of an output is among the taken names too.
+        let names = 1 + node.output.len();
+        let bytes = copied.saturating_add(self.scope().context.prefix.len().saturating_mul(names));
+        self.budget.charge(Work::default(), bytes as u64).map_err(|over| {
+            let node = title(node);
+            Error::invalid(format!("its functions expand too far, at node '{node}' of '{function}': {over}"))
+        })
     }
 
     /// Replaces `call` by the nodes of `function`.
@@ -104,7 +106,7 @@ impl<'m> Importer<'m> {
         let level = self.scopes.len() - 1;
         let mut results = Vec::with_capacity(function.output.len());
         for name in &function.output {
-            match self.lookup(level, name) {
+            match self.lookup(level, name)? {
                 Some(result) => results.push(result),
                 None => {
                     return invalid(format!(

@@ -9,6 +9,7 @@ use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 use super::{sparse, tensor, types};
+use crate::budget::{Budget, Work};
 use crate::graph::{Value, ValueId};
 use crate::ops::{self, Attr, Attributes, Graph, Node, NodeDef, Op};
 use crate::{Dim, Error, Result, Tensor, UnsupportedNode};
@@ -23,8 +24,7 @@ pub(super) struct Importer<'m> {
     pub(super) functions: HashMap<FunctionId<'m>, &'m FunctionProto>,
     /// The functions that are being inlined, the outermost first.
     pub(super) calls: Vec<FunctionId<'m>>,
-    /// What inlining has copied so far, in bytes of the file.
-    pub(super) inlined: usize,
+    pub(super) budget: Budget,
     /// The graphs under construction: the model's, and the subgraphs around the current node.
     graphs: Vec<Building>,
     pub(super) scopes: Vec<Scope<'m>>,
@@ -108,7 +108,7 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<HashMap<&str, i64
 }
 
 impl<'m> Importer<'m> {
-    pub(super) fn new(model: &'m ModelProto, external: External) -> Result<Importer<'m>> {
+    pub(super) fn new(model: &'m ModelProto, external: External, budget: Budget) -> Result<Importer<'m>> {
         let mut functions = HashMap::new();
         for f in &model.functions {
             let id = (domain(&f.domain), f.name.as_str(), f.overload.as_str());
@@ -122,7 +122,7 @@ impl<'m> Importer<'m> {
             external,
             functions,
             calls: Vec::new(),
-            inlined: 0,
+            budget,
             graphs: Vec::new(),
             scopes: Vec::new(),
             unsupported: Vec::new(),
@@ -240,7 +240,7 @@ impl<'m> Importer<'m> {
             self.define_constant(&initializer.name, tensor, "an initializer")?;
         }
         for initializer in &proto.sparse_initializer {
-            let (name, tensor) = sparse::import(initializer, &mut self.external)?;
+            let (name, tensor) = sparse::import(initializer, &mut self.external, &self.budget)?;
             self.define_constant(name, tensor, "a sparse initializer")?;
         }
         Ok(())
@@ -285,7 +285,7 @@ impl<'m> Importer<'m> {
     fn outputs(&mut self, proto: &'m GraphProto) -> Result<()> {
         for output in &proto.output {
             let name = output.name.as_str();
-            let Some(Some(id)) = self.lookup(self.scopes.len() - 1, name) else {
+            let Some(Some(id)) = self.lookup(self.scopes.len() - 1, name)? else {
                 return invalid(format!("nothing makes the graph output '{name}'"));
             };
             let id = if self.scope().kind == ScopeKind::Main { self.named(id, name)? } else { id };
@@ -316,33 +316,52 @@ impl<'m> Importer<'m> {
 
     /// The value of a name in scope `level`. A name from around a subgraph becomes a capture of the subgraph, a constant from
     /// around it a constant in it.
-    pub(super) fn lookup(&mut self, level: usize, name: &'m str) -> Option<Option<ValueId>> {
-        let scope = self.scopes.get(level)?;
+    pub(super) fn lookup(&mut self, level: usize, name: &'m str) -> Result<Option<Option<ValueId>>> {
+        let Some(scope) = self.scopes.get(level) else { return Ok(None) };
         if let Some(found) = scope.names.get(name) {
-            return Some(*found);
+            return Ok(Some(*found));
         }
-        if scope.kind != ScopeKind::Subgraph {
-            return None;
-        }
-        let around = level.checked_sub(1)?;
-        let found = self.lookup(around, name)?.map(|outer| {
-            let outer_graph = &self.graphs[self.scopes[around].graph].graph;
-            let mut value = outer_graph.value(outer).clone();
-            // The caller may replace a default, so it is captured.
-            if outer_graph.defaults.iter().any(|&(_, id)| id == outer) {
-                value.constant = None;
-            }
-            let is_constant = value.constant.is_some();
-            let inner = &mut self.graphs[self.scopes[level].graph];
-            let id = inner.graph.add_value(value);
-            if !is_constant {
-                inner.graph.captures.push(id);
-                inner.captured.push(outer);
-            }
-            id
-        });
+        let around = level.checked_sub(1).filter(|_| scope.kind == ScopeKind::Subgraph);
+        let Some(around) = around else { return Ok(None) };
+        let Some(found) = self.lookup(around, name)? else { return Ok(None) };
+        let found = found.map(|outer| self.repeated(outer, around, level)).transpose()?;
         self.scopes[level].names.insert(name, found);
-        Some(found)
+        Ok(Some(found))
+    }
+
+    /// The value of scope `level` that stands for value `outer` of scope `around`.
+    fn repeated(&mut self, outer: ValueId, around: usize, level: usize) -> Result<ValueId> {
+        let outer_graph = &self.graphs[self.scopes[around].graph].graph;
+        self.charge_copy(outer_graph.value(outer))?;
+        let mut value = outer_graph.value(outer).clone();
+        // The caller may replace a default, so it is captured.
+        if outer_graph.defaults.iter().any(|&(_, id)| id == outer) {
+            value.constant = None;
+        }
+        let is_constant = value.constant.is_some();
+        let inner = &mut self.graphs[self.scopes[level].graph];
+        let id = inner.graph.add_value(value);
+        if !is_constant {
+            inner.graph.captures.push(id);
+            inner.captured.push(outer);
+        }
+        Ok(id)
+    }
+
+    /// Charges another copy of a value: the file has its name and its declared shape only once.
+    fn charge_copy(&self, value: &Value) -> Result<()> {
+        let dim = |dim: &Dim| match dim {
+            Dim::Symbol(name) => size_of::<Dim>() + name.len(),
+            _ => size_of::<Dim>(),
+        };
+        let dims = value.shape.iter().flatten().map(dim).sum::<usize>();
+        let bytes = size_of::<Value>() + value.name.len() + dims;
+        self.budget.charge(Work::default(), bytes as u64).map_err(|over| {
+            let name = &value.name;
+            Error::invalid(format!(
+                "its subgraphs and functions repeat values too often, '{name}' at last: {over}"
+            ))
+        })
     }
 
     /// Binds a name to a value in the current scope.
@@ -360,6 +379,9 @@ impl<'m> Importer<'m> {
     fn define(&mut self, name: &'m str, what: &str) -> Result<ValueId> {
         let (dtype, shape) = self.scope().infos.get(name).map_or((None, None), |info| types::declared(info));
         let value = Value { name: self.value_name(name), dtype, shape, constant: None };
+        if !self.calls.is_empty() {
+            self.charge_copy(&value)?;
+        }
         let id = self.graph().add_value(value);
         self.bind(name, Some(id), what)?;
         Ok(id)
@@ -432,7 +454,7 @@ impl<'m> Importer<'m> {
         let level = self.scopes.len() - 1;
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
-            let found = if name.is_empty() { Some(None) } else { self.lookup(level, name) };
+            let found = if name.is_empty() { Some(None) } else { self.lookup(level, name)? };
             match found {
                 Some(id) => inputs.push(id),
                 None => return invalid(format!("node '{}' uses '{name}', which nothing makes", title(node))),

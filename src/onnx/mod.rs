@@ -27,6 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::budget::{Budget, Limits};
 use crate::ops::Graph;
 use crate::{Error, Result, Tensor, UnsupportedNode};
 use external::External;
@@ -42,21 +43,24 @@ pub(crate) struct Imported {
     pub(crate) producer: String,
     pub(crate) opsets: Vec<(String, i64)>,
     pub(crate) metadata: BTreeMap<String, String>,
+    /// What the model may cost, with the share for its own tensors.
+    pub(crate) limits: Limits,
 }
 
 /// Imports the file at `path`. It is mapped into memory, and stays mapped as long as a tensor needs it.
-pub(crate) fn load(path: &Path) -> Result<Imported> {
+pub(crate) fn load(path: &Path, limits: &Limits) -> Result<Imported> {
     let bytes =
         external::map(path).map_err(|source| Error::Io { path: path.to_path_buf(), error: source })?;
-    import(bytes, External::beside(path)?)
+    import(bytes, External::beside(path)?, limits)
 }
 
 /// Imports a model from memory. It cannot have external data.
-pub(crate) fn from_bytes(bytes: Bytes) -> Result<Imported> {
-    import(bytes, External::none())
+pub(crate) fn from_bytes(bytes: Bytes, limits: &Limits) -> Result<Imported> {
+    import(bytes, External::none(), limits)
 }
 
-fn import(bytes: Bytes, external: External) -> Result<Imported> {
+fn import(bytes: Bytes, external: External, limits: &Limits) -> Result<Imported> {
+    let file = bytes.len();
     if bytes.is_empty() {
         return Err(Error::undecodable("it is empty"));
     }
@@ -64,14 +68,17 @@ fn import(bytes: Bytes, external: External) -> Result<Imported> {
     let Some(main) = &model.graph else {
         return Err(Error::undecodable("it holds no graph"));
     };
-    let mut importer = Importer::new(&model, external)?;
+    let mut importer = Importer::new(&model, external, Budget::new(&limits.beyond(file)))?;
     let graph = importer.main(main)?;
+    // Many constants may lie in the same bytes.
+    let own = graph.constant_bytes().min(file.saturating_add(importer.external.bytes()));
     Ok(Imported {
         unsupported: importer.unsupported(),
         graph: Arc::new(graph),
         ir_version: model.ir_version,
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_string(),
         opsets: opsets(&model),
+        limits: limits.beyond(own),
         metadata: model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect(),
     })
 }

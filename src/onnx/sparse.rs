@@ -3,25 +3,29 @@
 use super::external::External;
 use super::proto::SparseTensorProto;
 use super::tensor;
+use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
+use crate::shape::{MAX_RANK, extent};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor};
 
-/// The most bytes of the dense tensor, which a few bytes can describe at any size.
-const MAX_DENSE: usize = 1 << 28;
-
 /// The tensor and its name.
-pub(super) fn import<'m>(proto: &'m SparseTensorProto, external: &mut External) -> Result<(&'m str, Tensor)> {
+pub(super) fn import<'m>(
+    proto: &'m SparseTensorProto,
+    external: &mut External,
+    budget: &Budget,
+) -> Result<(&'m str, Tensor)> {
     let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
         return Err(Error::invalid("a sparse tensor has no values or no indices"));
     };
     let name = values.name.as_str();
-    let dense = dense(&tensor::import(values, external)?, &tensor::import(indices, external)?, &proto.dims);
+    let (values, indices) = (tensor::import(values, external)?, tensor::import(indices, external)?);
+    let dense = dense(&values, &indices, &proto.dims, budget);
     let tensor = dense.map_err(|why| Error::invalid(format!("sparse tensor '{name}' {why}")))?;
     Ok((name, tensor))
 }
 
-fn dense(values: &Tensor, indices: &Tensor, dims: &[i64]) -> Result<Tensor, Why> {
+fn dense(values: &Tensor, indices: &Tensor, dims: &[i64], budget: &Budget) -> Result<Tensor, Why> {
     let dtype = values.dtype();
     if dtype == DType::String || dtype.bits() < 8 {
         refuse!("holds {dtype}, which is not supported");
@@ -30,10 +34,14 @@ fn dense(values: &Tensor, indices: &Tensor, dims: &[i64]) -> Result<Tensor, Why>
     let Some(shape) = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<usize>>>() else {
         refuse!("has the impossible shape {dims:?}");
     };
-    let size = checked_count(&shape).and_then(|count| count.checked_mul(width));
-    let Some(size) = size.filter(|&size| size <= MAX_DENSE) else {
+    if shape.len() > MAX_RANK || extent(&shape).is_none() {
+        refuse!("has the impossible shape {dims:?}");
+    }
+    let Some(size) = checked_count(&shape).and_then(|count| count.checked_mul(width)) else {
         refuse!("is too large to be made dense: {dtype}{dims:?}");
     };
+    let charged = budget.charge(Work::default().steps(&[size]), size as u64);
+    charged.map_err(|over| Why(format!("is too large to be made dense, {dtype}{dims:?}: {over}")))?;
     let mut data = vec![0; size];
     let places = places(indices, &shape, values.len())?;
     for (place, element) in places.into_iter().zip(values.bytes().chunks_exact(width)) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::external::External;
 use super::proto::{TensorProto, tensor_proto::DataLocation};
 use crate::error::{Why, refuse};
+use crate::shape::{MAX_RANK, extent};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor, small};
 
@@ -35,6 +36,9 @@ fn dtype(proto: &TensorProto) -> Result<DType, Why> {
 }
 
 fn shape(dims: &[i64]) -> Result<Vec<usize>, Why> {
+    if dims.len() > MAX_RANK {
+        refuse!("has {} dimensions, and at most {MAX_RANK} are supported", dims.len());
+    }
     match dims.iter().map(|&d| usize::try_from(d).ok()).collect() {
         Some(shape) => Ok(shape),
         None => refuse!("has the impossible shape {dims:?}"),
@@ -44,7 +48,9 @@ fn shape(dims: &[i64]) -> Result<Vec<usize>, Why> {
 /// The number of elements, and of bytes in raw form.
 fn size(dtype: DType, shape: &[usize]) -> Result<(usize, usize), Why> {
     let size = checked_count(shape).and_then(|count| Some((count, dtype.bytes_of(count)?)));
-    match size.filter(|&(_, bytes)| isize::try_from(bytes).is_ok()) {
+    // The sizes beside an empty axis count too: the product of some axes must fit as well.
+    let fits = |count: usize| dtype.bytes_of(count).is_some_and(|bytes| isize::try_from(bytes).is_ok());
+    match size.filter(|_| extent(shape).is_some_and(fits)) {
         Some(size) => Ok(size),
         None => refuse!("is too large: {dtype}{shape:?}"),
     }

@@ -1,13 +1,16 @@
 //! Declared types: dtype and symbolic shape.
 
 use super::proto::{TypeProto, ValueInfoProto, tensor_shape_proto, type_proto};
+use crate::shape::MAX_RANK;
 use crate::{DType, Dim};
 
 /// What a declaration says; `None` where it says nothing, or where the value is no tensor.
 pub(super) fn declared(info: &ValueInfoProto) -> (Option<DType>, Option<Vec<Dim>>) {
     match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => {
-            let shape = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect());
+            // No run takes a tensor of more dimensions, so such a declaration says nothing.
+            let shape = tensor.shape.as_ref().filter(|shape| shape.dim.len() <= MAX_RANK);
+            let shape = shape.map(|shape| shape.dim.iter().map(dim).collect());
             (DType::from_onnx(tensor.elem_type), shape)
         }
         _ => (None, None),

@@ -8,7 +8,8 @@ use std::f64::consts::{FRAC_2_PI, SQRT_2};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required,
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional,
+    refuse, required,
 };
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
@@ -359,6 +360,11 @@ impl Operator for Activation {
             Numbers::Float(_) => Array::float(x.dtype, &x.shape, values),
             _ => Array::int(x.dtype, &x.shape, values.into_iter().map(|v| v as i128).collect()),
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let each = if matches!(self.function, Gelu) { super::unary::ERF_STEPS } else { 1 };
+        Ok(of_elements(inputs, outputs).times(each))
     }
 
     fn maps(&self) -> Maps {

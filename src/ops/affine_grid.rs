@@ -3,7 +3,7 @@
 //! History: 20.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::affine_grid as kernel;
@@ -75,7 +75,7 @@ impl Operator for AffineGrid {
             });
             moved.sum::<f64>() + values[row + rank]
         };
-        Ok(vec![Array::float(theta.dtype, &shape, (0..shape.iter().product()).map(element).collect())])
+        Ok(vec![Array::float(theta.dtype, &shape, (0..product(&shape)).map(element).collect())])
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -4,7 +4,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::strides::{Copy, scatter};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, product,
+    refuse, required,
+};
 use crate::array::{Numbers, broadcast_index};
 use crate::facts::Fact;
 use crate::kernels::Class;
@@ -265,6 +268,13 @@ impl Operator for Attention {
         ])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let s = self.sizes(|i| optional(inputs, i).map(|fact| fact.shape.as_slice()))?;
+        let scores = [s.batches, s.heads, s.rows, s.keys()];
+        let product = [&scores[..], &[s.depth + s.depth_v]].concat();
+        Ok(of_elements(inputs, outputs).steps(&scores).steps(&scores).products(&product))
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let s = self.sizes({
             let facts = cx.facts();
@@ -478,7 +488,7 @@ fn cases() -> Vec<Case> {
     };
     let floats = |shape: &[usize]| case::uniform(shape, -2.0, 1.0);
     let bools = |shape: &[usize]| {
-        let count: usize = shape.iter().product();
+        let count: usize = product(shape);
         // The first query sees no key.
         case::bools(shape, &(0..count).map(|i| i >= shape[shape.len() - 1] && i % 3 != 0).collect::<Vec<_>>())
     };

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar, Wide};
@@ -102,7 +104,7 @@ impl Operator for Binary {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let first = required(inputs, 0)?;
         let shape = broadcast(inputs.iter().flatten().map(|array| array.shape.as_slice()))?;
-        let count: usize = shape.iter().product();
+        let count: usize = product(&shape);
         let mut floats = Vec::new();
         let mut ints = Vec::new();
         let mut equal = Vec::new();
@@ -140,6 +142,11 @@ impl Operator for Binary {
             Numbers::Int(_) if comparison => Array::int(DType::Bool, &shape, ints),
             Numbers::Int(_) => Array::int(first.dtype, &shape, ints),
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let power = self.function == Pow && inputs.iter().flatten().all(|fact| fact.dtype.is_int());
+        Ok(of_elements(inputs, outputs).times(if power { POWER_STEPS } else { 1 }))
     }
 
     fn is_cheap(&self) -> bool {
@@ -339,6 +346,9 @@ impl Binary {
         })
     }
 }
+
+/// The steps of `power`: two wrapped products for each bit of the exponent.
+const POWER_STEPS: usize = 128;
 
 /// `a` to the power of `b`, wrapped like repeated multiplication in the dtype. It multiplies squares, as exponents have up to
 /// 64 bits.

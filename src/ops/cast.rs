@@ -5,7 +5,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::quantize::clamped;
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, refuse,
+    required,
+};
 use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
@@ -42,6 +45,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Cast { to, saturate: def.attributes.flag("saturate", true)?, mode }.into())
 }
 
+/// The bytes of a string that spells a number: float64 has numbers of 309 digits.
+const LONGEST_NUMBER: usize = 352;
+
 impl Operator for Cast {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let x = required(inputs, 0)?;
@@ -52,6 +58,11 @@ impl Operator for Cast {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let to = self.to.map_or_else(|| required(inputs, 1).map(|like| like.dtype), Ok)?;
         Ok(vec![number::cast_rounded(required(inputs, 0)?, to, self.saturate, self.mode)?])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let texts = outputs.iter().filter(|fact| fact.dtype == DType::String).map(Fact::count).sum();
+        Ok(of_elements(inputs, outputs).temporary(texts, LONGEST_NUMBER))
     }
 
     fn reads_data(&self, i: usize) -> bool {

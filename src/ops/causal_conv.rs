@@ -4,7 +4,9 @@
 
 use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse, required,
+};
 use crate::array::number::round_float;
 use crate::facts::Fact;
 use crate::kernels::causal_conv;
@@ -76,6 +78,11 @@ impl Operator for CausalConv {
         }
         let state_shape = [x.shape[0], channels, taps - 1];
         Ok(vec![Array::float(x.dtype, &x.shape, y), Array::float(x.dtype, &state_shape, state)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let [rows, _, length, taps] = sizes(|i| optional(inputs, i).map(|fact| fact.shape.as_slice()))?;
+        Ok(of_elements(inputs, outputs).products(&[rows, length, taps]))
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -70,10 +70,10 @@ impl Operator for Col2Im {
         let (spans, shape) = self.geometry(&x.shape, &image, &block)?;
         let kernel: Vec<usize> = spans.iter().map(|span| span.kernel).collect();
         let blocks: Vec<usize> = spans.iter().map(|span| span.output).collect();
-        let (taps, length) = (kernel.iter().product::<usize>(), blocks.iter().product::<usize>());
-        let size: usize = shape[2..].iter().product();
+        let (taps, length) = (product(&kernel), product(&blocks));
+        let size: usize = product(&shape[2..]);
         let values = x.to_f64()?;
-        let mut result = vec![0.0; shape.iter().product()];
+        let mut result = vec![0.0; product(&shape)];
         for (i, value) in values.iter().enumerate() {
             let (row, column) = (i / length, i % length);
             let (tap, at) = (unravel(row % taps, &kernel), unravel(column, &blocks));
@@ -104,7 +104,7 @@ impl Operator for Col2Im {
         }
         let input = cx.input(0)?;
         let scalar = cx.scalar(input);
-        let count: usize = shape.iter().product();
+        let count: usize = product(&shape);
         let mut params = vec![count as u32];
         for s in &spans {
             let sizes = [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin];

@@ -3,7 +3,7 @@
 //! History: 9, 11, 28.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, product, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Lower, Outside};
@@ -34,7 +34,7 @@ impl Compress {
     fn kept(&self, x: &[usize], condition: &Array) -> Result<Kept, Why> {
         let (mut result, axis) = match self.axis {
             Some(axis) => (x.to_vec(), axes::axis(axis, x.len())?),
-            None => (vec![x.iter().product()], 0),
+            None => (vec![product(x)], 0),
         };
         let (size, flags) = (result[axis], condition.ints()?);
         if condition.shape.len() != 1 {
@@ -44,7 +44,7 @@ impl Compress {
         if let Some(last) = slices.last().filter(|&&last| last >= size) {
             refuse!("the condition keeps slice {last} of an axis of {size}");
         }
-        let inner = result[axis + 1..].iter().product();
+        let inner = product(&result[axis + 1..]);
         result[axis] = slices.len();
         Ok(Kept { slices, size, inner, result })
     }
@@ -76,7 +76,8 @@ impl Operator for Compress {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let kept = self.kept(&cx.fact(0)?.shape, cx.fact(1)?.array()?)?;
         let count = cx.out(0)?.count();
-        let places = cx.words(kept.slices.iter().map(|&slice| slice as u32).collect())?;
+        let places =
+            cx.words(kept.slices.len(), || kept.slices.iter().map(|&slice| slice as u32).collect())?;
         let tensors = vec![cx.input(0)?, places, cx.output(0)?];
         // The kernel demands a range; indices that follow from a condition are always inside.
         cx.reports_index(1, Outside::Axes(vec![(0, kept.size)]));

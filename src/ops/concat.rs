@@ -5,7 +5,9 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::strides::{self, Copy};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, product, refuse, required,
+};
 use crate::array;
 use crate::facts::Fact;
 use crate::kernels::Access;
@@ -67,7 +69,7 @@ impl Operator for Concat {
         let (axis, shape) = joined(self.axis, &shapes)?;
         // All inputs one after the other, and for each element of the result its index there.
         let all = Array::joined(&inputs)?;
-        let outer: usize = shape[..axis].iter().product();
+        let outer: usize = product(&shape[..axis]);
         let mut sources = Vec::with_capacity(all.len());
         for row in 0..outer {
             let mut start = 0;
@@ -80,15 +82,20 @@ impl Operator for Concat {
         Ok(vec![all.gather(&shape, |i| Some(sources[i]), None)])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let joined = outputs.iter().map(of_array).sum::<Work>();
+        Ok(of_elements(inputs, outputs) + joined)
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shape = &cx.out(0)?.shape;
         let axis = axis(self.axis, shape.len())?;
-        let outer: usize = shape[..axis].iter().product();
+        let outer: usize = product(&shape[..axis]);
         let step = array::strides(shape)[axis];
         let facts = cx.facts();
         let filled = |i: &usize| facts[*i].is_some_and(|fact| fact.count() > 0);
         if let [only] = (0..facts.len()).filter(filled).collect::<Vec<_>>()[..] {
-            return cx.lies(0, only, Access::new(0, &[(shape.iter().product(), 1)]));
+            return cx.lies(0, only, Access::new(0, &[(product(shape), 1)]));
         }
         let whole = cx.output(0)?;
         let mut offset = 0;

@@ -7,8 +7,11 @@ use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product, block};
 use super::strides::Copy;
 use super::window::{Span, Window};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, strides};
-use crate::array::product;
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse,
+    required, strides,
+};
+use crate::array::product::{DirectConv, Number};
 use crate::facts::Fact;
 use crate::kernels::conv::{self, Depthwise, Form, LanesForm};
 use crate::kernels::expr::Scalar;
@@ -79,10 +82,20 @@ impl ConvSizes {
     }
 
     /// The reference's sum, without the bias.
-    pub(crate) fn eval<T: product::Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
+    /// The work of `eval`, beside that of `elements`.
+    pub(crate) fn work(&self, elements: Work) -> Work {
+        let (taps, output) = (self.size(|s| s.kernel), self.size(|s| s.output));
+        let lines = self
+            .spans
+            .split_last()
+            .map_or(1, |(_, outer)| outer.iter().map(|s| s.output).fold(1, usize::saturating_mul));
+        let planes = [self.batch, self.group * self.filters, self.channels, taps];
+        elements.products(&[&planes[..], &[output]].concat()).steps(&[&planes[..], &[lines]].concat())
+    }
+
+    pub(crate) fn eval<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (batch, groups, channels) = (self.batch, self.group, self.channels);
-        product::DirectConv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }
-            .run(x, w)
+        DirectConv { batch, groups, channels, filters: groups * self.filters, spans: &self.spans }.run(x, w)
     }
 
     /// The reference's sum of floats. Floats of up to 32 bits are summed in float32, channel by channel and tap by tap, as
@@ -151,7 +164,7 @@ impl ConvSizes {
     }
 
     fn size(&self, size: impl Fn(&Span) -> usize) -> usize {
-        self.spans.iter().map(size).product()
+        product(self.spans.iter().map(size))
     }
 
     /// The matrix product that computes this convolution, if one does: where a window has one tap, or the only window is the
@@ -439,8 +452,8 @@ struct ChosenForm {
 }
 
 /// Adds `bias[c]` to each element of channel `c` (axis 1).
-pub(crate) fn add_bias<T: product::Number>(y: &mut [T], shape: &[usize], bias: &[T]) {
-    let plane: usize = shape[2..].iter().product();
+pub(crate) fn add_bias<T: Number>(y: &mut [T], shape: &[usize], bias: &[T]) {
+    let plane: usize = product(&shape[2..]);
     for (i, y) in y.iter_mut().enumerate() {
         *y += bias[i / plane % bias.len()];
     }
@@ -467,6 +480,12 @@ impl Operator for Conv {
             add_bias(&mut y, &sizes.shape(), bias.floats()?);
         }
         Ok(vec![Array::float(x.dtype, &sizes.shape(), y)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
+        let sizes = ConvSizes::of(&self.window, self.group, &x.shape, &w.shape)?;
+        Ok(sizes.work(of_elements(inputs, outputs)))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -7,7 +7,9 @@ use super::case::{self, Case, Tolerance};
 use super::conv::{ConvSizes, group};
 use super::quantized::{centred, channel_shape, check, lower_centred};
 use super::window::Window;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, required,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
@@ -44,6 +46,14 @@ impl Operator for ConvInteger {
         let data = centred(x, optional(inputs, 2), |shape| shape.to_vec())?;
         let weights = centred(w, optional(inputs, 3), |shape| channel_shape(shape, w.shape.len(), 0))?;
         Ok(vec![Array::int(DType::I32, &sizes.shape(), sizes.eval(&data, &weights))])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
+        let sizes = self.sizes(&x.shape, &w.shape)?;
+        let sums = outputs.iter().map(of_array).sum::<Work>();
+        // Operands without their zero points, and products of 128 bits.
+        Ok(sizes.work(of_elements(inputs, outputs) + of_array(x) + of_array(w) + sums).times(4))
     }
 
     fn takes_epilogue(&self) -> bool {

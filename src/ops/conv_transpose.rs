@@ -6,8 +6,10 @@ use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::conv::{add_bias, group};
 use super::window::{Span, Window};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
-use crate::array::product;
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,
+};
+use crate::array::product::DirectConv;
 use crate::facts::Fact;
 use crate::kernels::conv_transpose;
 use crate::kernels::expr::Scalar;
@@ -86,7 +88,7 @@ impl Operator for ConvTranspose {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
         let sizes = self.sizes(&x.shape, &w.shape)?;
-        let conv = product::DirectConv {
+        let conv = DirectConv {
             batch: sizes.batch,
             groups: self.group,
             channels: sizes.channels,
@@ -98,6 +100,14 @@ impl Operator for ConvTranspose {
             add_bias(&mut y, &sizes.shape, bias.floats()?);
         }
         Ok(vec![Array::float(x.dtype, &sizes.shape, y)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
+        let TransposedSizes { batch, channels, spans, shape, .. } = self.sizes(&x.shape, &w.shape)?;
+        let size = |size: fn(&Span) -> usize| spans.iter().map(size).fold(1, usize::saturating_mul);
+        let windows = [batch, shape[1], channels, size(|s| s.kernel), size(|s| s.output)];
+        Ok(of_elements(inputs, outputs).steps(&windows))
     }
 
     fn takes_epilogue(&self) -> bool {
@@ -114,12 +124,12 @@ impl Operator for ConvTranspose {
             );
         }
         let filters = if sizes.filters < 8 { 1 } else { 8 };
-        let (all, output) = (sizes.shape[1], sizes.shape[2..].iter().product::<usize>());
+        let (all, output) = (sizes.shape[1], product(&sizes.shape[2..]));
         let planes = sizes.batch * self.group;
         let groups = planes * sizes.filters.div_ceil(filters) * output.div_ceil(conv_transpose::PLACES);
         let axes: Vec<usize> = sizes.spans.iter().flat_map(axis).collect();
-        let phases: usize = sizes.spans.iter().map(|span| span.kernel.div_ceil(step(span))).product();
-        let size = |size: fn(&Span) -> usize| sizes.spans.iter().map(size).product::<usize>();
+        let phases: usize = product(sizes.spans.iter().map(|span| span.kernel.div_ceil(step(span))));
+        let size = |size: fn(&Span) -> usize| product(sizes.spans.iter().map(size));
         let (input, taps) = (size(|s| s.output), size(|s| s.kernel));
         let (x, w) = (cx.input(0)?, cx.input(1)?);
         let mut shape = vec![1; rank + 1];

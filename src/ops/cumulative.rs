@@ -5,7 +5,7 @@
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::plain;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::Class;
@@ -92,7 +92,7 @@ impl Operator for Cumulative {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let axis = axis(&cx.fact(1)?.i64s()?, x.rank())?;
-        let count = |dims: &[usize]| dims.iter().product::<usize>();
+        let count = |dims: &[usize]| product(dims);
         let view = AxisView {
             outer: count(&x.shape[..axis]),
             length: x.shape[axis],

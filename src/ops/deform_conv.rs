@@ -6,7 +6,9 @@ use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::conv::{ConvSizes, add_bias, group};
 use super::window::{Span, Window};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,
+};
 use crate::facts::Fact;
 use crate::kernels::deform_conv as kernel;
 use crate::kernels::expr::Scalar;
@@ -123,6 +125,14 @@ impl Operator for DeformConv {
         Ok(vec![Array::float(x.dtype, &sizes.shape(), y)])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 1)?);
+        let (sizes, [down, right]) = self.sizes(&x.shape, &w.shape)?;
+        let terms = [sizes.channels, down.kernel, right.kernel];
+        let sums = [sizes.batch, sizes.group * sizes.filters, down.output, right.output];
+        Ok(of_elements(inputs, outputs).steps(&[sums, [2, terms[0], terms[1], terms[2]]].concat()))
+    }
+
     fn takes_epilogue(&self) -> bool {
         true
     }
@@ -137,8 +147,8 @@ impl Operator for DeformConv {
             read.push(cx.input(4)?);
         }
         let filters = sizes.group * sizes.filters;
-        let places: usize = spans.iter().map(|span| span.output).product();
-        let terms = sizes.channels * spans.iter().map(|span| span.kernel).product::<usize>();
+        let places: usize = product(spans.iter().map(|span| span.output));
+        let terms = sizes.channels * product(spans.iter().map(|span| span.kernel));
         let (count, limit) = (sizes.batch * filters * places, cx.target.max_iterations as usize);
         let shape = sizes.bias_shape();
         let finish = |code: &mut Code, value| {

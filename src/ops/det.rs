@@ -4,7 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::strides::Copy;
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, strides,
+};
 use crate::facts::Fact;
 use crate::kernels::det as kernel;
 use crate::kernels::expr::Scalar;
@@ -23,7 +25,7 @@ fn parse(_: &NodeDef) -> Result<Op, Why> {
 /// The number of matrices, and their size.
 fn sizes(shape: &[usize]) -> Result<(usize, usize), Why> {
     match shape {
-        [batch @ .., rows, columns] if rows == columns => Ok((batch.iter().product(), *rows)),
+        [batch @ .., rows, columns] if rows == columns => Ok((product(batch), *rows)),
         _ => refuse!("{shape:?} are no square matrices"),
     }
 }
@@ -88,6 +90,11 @@ impl Operator for Det {
         let matrix = |i: usize| values[i * n * n..(i + 1) * n * n].to_vec();
         let determinants = (0..count).map(|i| determinant(matrix(i), n)).collect();
         Ok(vec![Array::float(x.dtype, &x.shape[..x.shape.len() - 2], determinants)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (count, n) = sizes(&required(inputs, 0)?.shape)?;
+        Ok(of_elements(inputs, outputs).products(&[count, n, n, n]))
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -4,7 +4,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::fourier::{root, table};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_elements, onnx, optional, product, refuse,
+    required,
+};
 use crate::facts::Fact;
 use crate::kernels::dft::{self as kernel, Bins, PassSizes, Signal};
 use crate::kernels::expr::Scalar;
@@ -83,8 +86,8 @@ impl Dft {
         shape[axis] = bins;
         shape[rank - 1] = if back { 1 } else { 2 };
         Ok(TransformGeometry {
-            outer: x[..axis].iter().product(),
-            inner: x[axis + 1..rank - 1].iter().product(),
+            outer: product(&x[..axis]),
+            inner: product(&x[axis + 1..rank - 1]),
             used: size.min(if back { length / 2 + 1 } else { length }),
             size,
             length,
@@ -122,7 +125,7 @@ impl Operator for Dft {
         let roots: Vec<(f64, f64)> = (0..g.length).map(|k| root(k, g.length)).collect();
         let sign = if self.inverse { 1.0 } else { -1.0 };
         let scale = if self.inverse { 1.0 / g.length as f64 } else { 1.0 };
-        let mut result = Vec::with_capacity(g.shape.iter().product());
+        let mut result = Vec::with_capacity(product(&g.shape));
         for o in 0..g.outer * g.bins * g.inner {
             let (i, bin, outer) = (o % g.inner, o / g.inner % g.bins, o / g.inner / g.bins);
             let (mut real, mut imaginary) = (0.0, 0.0);
@@ -141,6 +144,12 @@ impl Operator for Dft {
             }
         }
         Ok(vec![Array::float(x.dtype, &g.shape, result)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let g = self.of_facts(inputs)?;
+        let elements = of_elements(inputs, outputs).temporary(g.length, 2 * size_of::<f64>());
+        Ok(elements.steps(&[g.outer, g.bins, g.inner, g.used]))
     }
 
     fn takes_epilogue(&self) -> bool {
@@ -195,7 +204,7 @@ pub(crate) fn transform(
     if let Some(prime) = radices.iter().find(|&&radix| radix > limit) {
         refuse!("a transform of {length} elements, a multiple of the prime {prime}, has no GPU kernel");
     }
-    let roots = cx.words(table(length))?;
+    let roots = cx.words(2 * length, || table(length))?;
     let mut x = cx.input(0)?;
     let mut stride = 1;
     for (pass, &radix) in radices.iter().enumerate() {

@@ -6,7 +6,9 @@ use super::accumulate::{Sink, Source, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::strides::Copy;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, strides};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, strides,
+};
 use crate::array::product::{Number, for_chunks};
 use crate::array::{Numbers, strides as dense, unravel};
 use crate::facts::Fact;
@@ -171,7 +173,7 @@ fn offsets(axes: &[LoopAxis], index: usize, operands: usize) -> Vec<usize> {
 }
 
 fn eval<T: Number>(loops: &Loops, operands: &[&[T]], one: T) -> Vec<T> {
-    let size = |axes: &[LoopAxis]| axes.iter().map(|axis| axis.size).product::<usize>();
+    let size = |axes: &[LoopAxis]| product(axes.iter().map(|axis| axis.size));
     let terms: Vec<Vec<usize>> =
         (0..size(&loops.inner)).map(|i| offsets(&loops.inner, i, operands.len())).collect();
     let mut y = vec![T::default(); size(&loops.outer)];
@@ -211,6 +213,12 @@ impl Operator for Einsum {
                 Array::float(first.dtype, &loops.shape(), eval(&loops, &operands, 1.0))
             }
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let shapes: Vec<&[usize]> = inputs.iter().flatten().map(|fact| fact.shape.as_slice()).collect();
+        let sizes: Vec<usize> = self.loops(&shapes)?.axes().map(|axis| axis.size).collect();
+        Ok(of_elements(inputs, outputs).steps(&[&sizes[..], &[shapes.len()]].concat()))
     }
 
     fn takes_epilogue(&self) -> bool {
@@ -347,7 +355,7 @@ impl Loops {
                 sources[operand] = lay_out(cx, operand, sources[operand], [&mut batch, own, &mut inner])?;
             }
         }
-        let size = |axes: &[LoopAxis]| axes.iter().map(|axis| axis.size).product();
+        let size = |axes: &[LoopAxis]| product(axes.iter().map(|axis| axis.size));
         let matrix = |operand: usize, rows: &[LoopAxis], columns: &[LoopAxis]| Matrix {
             source: sources[operand],
             row: step(rows, operand).unwrap_or(1),
@@ -390,7 +398,7 @@ impl Loops {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let (outer, inner) = (merged(&self.outer), merged(&self.inner));
-        let size = |axes: &[LoopAxis]| axes.iter().map(|axis| axis.size).product::<usize>();
+        let size = |axes: &[LoopAxis]| product(axes.iter().map(|axis| axis.size));
         let (count, terms) = (size(&self.outer), size(&self.inner));
         let mut tensors = Vec::new();
         for source in sources {

@@ -8,7 +8,9 @@ use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
-use super::{Array, Attributes, NodeDef, Op, Operator, Row, Why, refuse, required};
+use super::{
+    Array, Attributes, NodeDef, Op, Operator, Row, Why, Work, of_elements, product, refuse, required,
+};
 use crate::array::product::matmul;
 use crate::array::{strides, unravel};
 use crate::facts::Fact;
@@ -136,7 +138,7 @@ impl Operator for FusedMatMul {
         let FusedShapes { a: left, b: right, batch, shape } = self.shapes(&a.shape, &b.shape)?;
         let (a_values, b_values) = (a.floats()?, b.floats()?);
         let mut values = Vec::new();
-        for i in 0..batch.iter().product() {
+        for i in 0..product(&batch) {
             let at = unravel(i, &batch);
             let first = |view: &MatrixView| -> usize {
                 at.iter().enumerate().map(|(d, at)| at * view.batch_stride(d, batch.len())).sum()
@@ -147,6 +149,16 @@ impl Operator for FusedMatMul {
             values.extend(product.into_iter().map(|sum| f64::from(self.alpha) * sum));
         }
         Ok(vec![Array::float(a.dtype, &shape, values)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
+        let FusedShapes { a: left, b: right, batch, .. } = self.shapes(&a.shape, &b.shape)?;
+        let (m, k, n) = (left.rows().0, left.columns().0, right.columns().0);
+        let matrices = [&batch[..], &[m, k]].concat();
+        // Both matrices are copied for each product.
+        let copies = of_elements(inputs, outputs).steps(&matrices).steps(&[&batch[..], &[k, n]].concat());
+        Ok(copies.products(&[&matrices[..], &[n]].concat()))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -3,7 +3,7 @@
 //! History: 1, 11 (negative indices), 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, required, strides};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, product, required, strides};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Always, Lower, Outside};
@@ -41,7 +41,7 @@ impl Operator for Gather {
         let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
         let (axis, shape) = self.geometry(&data.shape, &places.shape)?;
         let size = data.shape[axis];
-        let inner: usize = data.shape[axis + 1..].iter().product();
+        let inner: usize = product(&data.shape[axis + 1..]);
         let picked = places.ints()?.iter().map(|&i| indices::wrap(i, size)).collect::<Result<Vec<_>, _>>()?;
         let source = |i: usize| {
             let (row, within) = (i / inner, i % inner);
@@ -54,8 +54,8 @@ impl Operator for Gather {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (data, places, out) = (cx.fact(0)?, cx.fact(1)?, cx.out(0)?);
         let (axis, _) = self.geometry(&data.shape, &places.shape)?;
-        let outer: usize = data.shape[..axis].iter().product();
-        let inner: usize = data.shape[axis + 1..].iter().product();
+        let outer: usize = product(&data.shape[..axis]);
+        let inner: usize = product(&data.shape[axis + 1..]);
         if let Some(known) = places.constant().filter(|_| cx.always(Always::SingleRow, places.count() == 1)) {
             let row = data.shape[axis] * inner;
             let at = indices::wrap(known.ints()?[0], data.shape[axis])? * inner;

@@ -3,7 +3,7 @@
 //! History: 11, 12 (batch_dims), 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Lower, Outside};
@@ -42,8 +42,8 @@ impl GatherNd {
         }
         Ok(TupleGeometry {
             indexed: data[batch..batch + tuple].to_vec(),
-            entries: before[batch..].iter().product(),
-            inner: data[batch + tuple..].iter().product(),
+            entries: product(&before[batch..]),
+            inner: product(&data[batch + tuple..]),
             shape: [before, &data[batch + tuple..]].concat(),
         })
     }
@@ -63,8 +63,8 @@ impl Operator for GatherNd {
         let TupleGeometry { indexed, entries, inner, shape } = self.geometry(&data.shape, &places.shape)?;
         let values = places.ints()?;
         let tuple = indexed.len();
-        let size: usize = indexed.iter().product();
-        let rows: usize = places.shape[..places.shape.len() - 1].iter().product();
+        let size: usize = product(&indexed);
+        let rows: usize = product(&places.shape[..places.shape.len() - 1]);
         let picked = (0..rows).map(|row| {
             let within = indices::tuple(&values[row * tuple..(row + 1) * tuple], &indexed)?;
             Ok(row / entries * size + within)

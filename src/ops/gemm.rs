@@ -6,7 +6,10 @@ use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
+    required,
+};
 use crate::array::product::{matmul, transposed};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
@@ -112,6 +115,13 @@ impl Operator for Gemm {
                 Array::float(a.dtype, &shape, product!(a.floats()?, b.floats()?, Array::floats, alpha, beta))
             }
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (m, k, n) = self.sizes(&required(inputs, 0)?.shape, &required(inputs, 1)?.shape)?;
+        // Both operands may be copied.
+        let copies = inputs.iter().flatten().take(2).map(|fact| of_array(fact)).sum::<Work>();
+        Ok((of_elements(inputs, outputs) + copies).products(&[m, k, n]))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -4,7 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::resample::cubic;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+};
 use crate::array::{ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -124,11 +126,11 @@ impl Operator for GridSample {
         let shape = shape(&x.shape, &grid.shape)?;
         let (rank, places) = (shape.len() - 2, grid.floats()?);
         let (values, spatial) = (x.to_f64()?, &x.shape[2..]);
-        let size: usize = spatial.iter().product();
+        let size: usize = product(spatial);
         let sample = |o: usize| {
             let at = unravel(o, &shape);
             let plane = at[0] * shape[1] + at[1];
-            let point = ravel(&at[2..], &shape[2..]) + at[0] * shape[2..].iter().product::<usize>();
+            let point = ravel(&at[2..], &shape[2..]) + at[0] * product(&shape[2..]);
             let axis = |d: usize| {
                 // The grid names the last axis first.
                 let size = spatial[d] as f64;
@@ -137,7 +139,7 @@ impl Operator for GridSample {
             let taps: Vec<Vec<_>> = (0..rank).map(axis).collect();
             let counts: Vec<usize> = taps.iter().map(Vec::len).collect();
             let mut sum = 0.0;
-            for tap in 0..counts.iter().product() {
+            for tap in 0..product(&counts) {
                 let chosen = unravel(tap, &counts).into_iter().zip(&taps).map(|(k, taps)| taps[k]);
                 let (mut weight, mut element) = (1.0, Some(0));
                 for ((i, w), &size) in chosen.zip(spatial) {
@@ -148,11 +150,22 @@ impl Operator for GridSample {
             }
             sum
         };
-        let result = (0..shape.iter().product()).map(sample);
+        let result = (0..product(&shape)).map(sample);
         Ok(vec![match x.dtype.is_float() {
             true => Array::float(x.dtype, &shape, result.collect()),
             false => Array::int(x.dtype, &shape, result.map(|v| v as i128).collect()),
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let rank = required(inputs, 0)?.rank().saturating_sub(2);
+        let taps = match self.mode {
+            Interpolation::Nearest => 1,
+            Interpolation::Linear => 2,
+            Interpolation::Cubic => 4usize,
+        };
+        // The coordinates of a tap are found anew for each element.
+        Ok(of_elements(inputs, outputs).times(4 + rank + taps.pow(rank as u32) * rank))
     }
 
     fn takes_epilogue(&self) -> bool {
@@ -164,7 +177,7 @@ impl Operator for GridSample {
         let rank = out.rank() - 2;
         let (input, grid) = (cx.input(0)?, cx.input(1)?);
         let mut params = vec![out.count() as u32, x.shape[1] as u32];
-        params.push(out.shape[2..].iter().product::<usize>() as u32);
+        params.push(product(&out.shape[2..]) as u32);
         params.extend(x.shape[2..].iter().map(|&size| size as u32));
         let epilogue = cx.epilogue(None)?;
         params.extend(epilogue.params);

@@ -3,7 +3,10 @@
 //! History: 27.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse,
+    required,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::linear_attention::{self, LinearAttentionParams};
@@ -126,7 +129,7 @@ impl Operator for LinearAttention {
             Some(past) => past.floats()?.to_vec(),
             None => vec![0.0; p.batches * p.heads * size],
         };
-        let mut y = vec![0.0; Self::y(&p).iter().product()];
+        let mut y = vec![0.0; product(&Self::y(&p))];
         for (own, s) in state.chunks_mut(size.max(1)).enumerate() {
             let (batch, head) = (own / p.heads, own % p.heads);
             for t in 0..p.steps {
@@ -159,6 +162,13 @@ impl Operator for LinearAttention {
         }
         let state_dtype = past.map_or(q.dtype, |past| past.dtype);
         Ok(vec![Array::float(q.dtype, &Self::y(&p), y), Array::float(state_dtype, &Self::state(&p), state)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let p = self.params(|i| optional(inputs, i).map(|fact| fact.shape.as_slice()))?;
+        let state = [p.batches, p.heads, p.steps, p.depth, p.depth_v];
+        // The state decays, is compared, grows, and is read by each query of the group.
+        Ok(of_elements(inputs, outputs).steps(&[&state[..], &[3 + p.group]].concat()))
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

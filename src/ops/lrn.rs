@@ -3,7 +3,9 @@
 //! History: 1, 13 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+};
 use crate::facts::Fact;
 use crate::kernels::lrn as kernel;
 use crate::plan::Lower;
@@ -49,7 +51,7 @@ impl Operator for Lrn {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?;
         let data = x.floats()?;
-        let (channels, inner) = (x.shape[1], x.shape[2..].iter().product::<usize>());
+        let (channels, inner) = (x.shape[1], product(&x.shape[2..]));
         let (before, after) = self.window();
         let mut y = vec![0.0; data.len()];
         for (i, y) in y.iter_mut().enumerate() {
@@ -62,13 +64,18 @@ impl Operator for Lrn {
         Ok(vec![Array::float(x.dtype, &x.shape, y)])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let channels = required(inputs, 0)?.shape.get(1).copied().unwrap_or(1);
+        Ok(of_elements(inputs, outputs).times(self.size.min(channels).max(1)))
+    }
+
     fn takes_epilogue(&self) -> bool {
         true
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
-        let inner: usize = x.shape[2..].iter().product();
+        let inner: usize = product(&x.shape[2..]);
         let (before, after) = self.window();
         let limit = cx.target.max_iterations as usize;
         if x.shape[1].min(self.size) > limit {

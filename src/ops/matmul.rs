@@ -6,7 +6,9 @@ use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+};
 use crate::array::product::{Number, matmul};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
@@ -56,10 +58,18 @@ impl Shapes {
         Ok(Shapes { a_batch: a_batch.into(), b_batch: b_batch.into(), batch, m, k, n, shape })
     }
 
+    /// The work of `eval`, beside that of `elements`.
+    pub(crate) fn work(&self, elements: Work) -> Work {
+        // Each product is made in an array of its own.
+        let product = self.m.saturating_mul(self.n);
+        let elements = elements.temporary(product, size_of::<i128>()).steps(&self.batch);
+        elements.products(&[&self.batch[..], &[self.m, self.k, self.n]].concat())
+    }
+
     /// The reference's products of all matrices.
     pub(crate) fn eval<T: Number>(&self, a: &[T], b: &[T]) -> Vec<T> {
         let (a_size, b_size) = (self.m * self.k, self.k * self.n);
-        let batches: usize = self.batch.iter().product();
+        let batches: usize = product(&self.batch);
         let matrices = (0..batches).flat_map(|i| {
             let at = unravel(i, &self.batch);
             let (i, j) = (broadcast_index(&at, &self.a_batch), broadcast_index(&at, &self.b_batch));
@@ -88,7 +98,7 @@ impl Shapes {
     /// The stride of batch dimension `d` of the result in a dense operand with the batch dimensions `own`.
     fn batch_stride(&self, own: &[usize], matrix: usize, d: usize) -> usize {
         let own_d = (d + own.len()).checked_sub(self.batch.len());
-        let inner = |d: usize| own[d + 1..].iter().product::<usize>() * matrix;
+        let inner = |d: usize| product(&own[d + 1..]) * matrix;
         own_d.filter(|&d| own[d] != 1).map_or(0, inner)
     }
 
@@ -131,7 +141,7 @@ impl Shapes {
                 batch: pieces,
             });
         }
-        let stride = |d: usize| batch[d + 1..].iter().product::<usize>() * rows * columns;
+        let stride = |d: usize| product(&batch[d + 1..]) * rows * columns;
         let pieces = batch.iter().enumerate().map(|(d, &size)| vec![(size, stride(d))]).collect();
         Ok(MatrixOperand {
             matrix: Matrix { source: Source::Input(i), row: columns, column: 1 },
@@ -191,6 +201,11 @@ impl Operator for MatMul {
             Numbers::Int(values) => Array::int(a.dtype, &shapes.shape, shapes.eval(values, b.ints()?)),
             _ => Array::float(a.dtype, &shapes.shape, shapes.eval(a.floats()?, b.floats()?)),
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let shapes = Shapes::of(&required(inputs, 0)?.shape, &required(inputs, 1)?.shape)?;
+        Ok(shapes.work(of_elements(inputs, outputs)))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -6,7 +6,9 @@ use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
 use super::quantized::{centred, check, lower_centred, matrix_shape};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, required,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
@@ -42,6 +44,14 @@ impl Operator for MatMulInteger {
         let (left, right) =
             (centred(a, optional(inputs, 2), rows)?, centred(b, optional(inputs, 3), columns)?);
         Ok(vec![Array::int(DType::I32, &shapes.shape, shapes.eval(&left, &right))])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
+        let shapes = Shapes::of(&a.shape, &b.shape)?;
+        let sums = outputs.iter().map(of_array).sum::<Work>();
+        // Operands without their zero points, and products of 128 bits.
+        Ok(shapes.work(of_elements(inputs, outputs) + of_array(a) + of_array(b) + sums).times(4))
     }
 
     fn takes_epilogue(&self) -> bool {

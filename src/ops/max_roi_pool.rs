@@ -3,7 +3,10 @@
 //! History: 1, 22.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, indices, of_elements, onnx, product, refuse,
+    required,
+};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -63,8 +66,8 @@ impl Operator for MaxRoiPool {
         let shape = self.shape(&x.shape, &rois.shape)?;
         let (values, regions) = (x.floats()?, rois.floats()?);
         let (height, width) = (x.shape[2], x.shape[3]);
-        let mut result = Vec::with_capacity(shape.iter().product());
-        for o in 0..shape.iter().product() {
+        let mut result = Vec::with_capacity(product(&shape));
+        for o in 0..product(&shape) {
             let at = unravel(o, &shape);
             let region = &regions[at[0] * 5..at[0] * 5 + 5];
             let batch = indices::wrap(region[0] as i128, x.shape[0])?;
@@ -80,6 +83,14 @@ impl Operator for MaxRoiPool {
             result.push(most.unwrap_or(0.0));
         }
         Ok(vec![Array::float(x.dtype, &shape, result)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, rois) = (required(inputs, 0)?, required(inputs, 1)?);
+        // Along an axis each element lies in at most two bins, and each bin reaches over at most two elements more.
+        let side = |size: usize, bins: usize| size.saturating_mul(2).saturating_add(bins.saturating_mul(2));
+        let (rows, columns) = (side(x.shape[2], self.height), side(x.shape[3], self.width));
+        Ok(of_elements(inputs, outputs).steps(&[rois.shape[0], x.shape[1], rows, columns]))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -6,7 +6,9 @@
 use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
 use super::strides::{self, Copy};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, product, refuse, required,
+};
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
 use crate::kernels::scatter::Destination;
@@ -81,7 +83,7 @@ impl Operator for MaxUnpool {
         let (x, places) = (required(inputs, 0)?, required(inputs, 1)?);
         let wanted = optional(inputs, 2).map(|array| array.i64s()).transpose()?;
         let [counted, shape] = self.shapes(&x.shape, &places.shape, wanted)?;
-        let (size, count) = (counted.iter().product(), shape.iter().product());
+        let (size, count) = (product(&counted), product(&shape));
         let mut sources: Vec<Option<usize>> = vec![None; count];
         for (i, &place) in places.ints()?.iter().enumerate() {
             let at = unravel(indices::wrap(place, size)?, &counted);
@@ -93,7 +95,7 @@ impl Operator for MaxUnpool {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let [counted, shape] = self.of_facts(&cx.facts())?;
         let (x, places, output) = (cx.input(0)?, cx.input(1)?, cx.output(0)?);
-        let (size, rows): (usize, usize) = (counted.iter().product(), cx.fact(0)?.count());
+        let (size, rows): (usize, usize) = (product(&counted), cx.fact(0)?.count());
         let whole = counted == shape;
         let target = if whole { output } else { cx.temporary_like(output, &counted) };
         cx.fill(target, 0);

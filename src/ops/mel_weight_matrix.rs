@@ -87,8 +87,8 @@ impl Operator for MelWeightMatrix {
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        let matrix = self.matrix(operands(|i| cx.fact(i)?.array()?.to_f64())?)?;
-        cx.host_array(0, &matrix)
+        let operands = operands(|i| cx.fact(i)?.array()?.to_f64())?;
+        cx.host_array(0, || self.matrix(operands))
     }
 }
 

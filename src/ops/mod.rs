@@ -29,9 +29,11 @@ pub(crate) use crate::array::Array;
 pub(crate) use crate::error::{Why, refuse};
 pub(crate) use crate::{DType, Tensor};
 
+pub(crate) use crate::budget::Work;
 use crate::facts::{Fact, Infer};
 use crate::kernels::expr::{Builder, Reg};
 use crate::plan::{Lower, Pairing};
+pub(crate) use crate::shape::product;
 
 /// An operator with its attributes parsed.
 pub(crate) trait Operator: Debug + Send + Sync {
@@ -42,6 +44,13 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// The CPU reference: plain loops over f64 and i128, simple enough to be checked by reading. It only gets inputs that
     /// `infer` accepts.
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why>;
+
+    /// What one `eval` costs at most: a budget is charged with it before `eval` is called. The default holds for an `eval` that
+    /// takes a bounded number of steps for each element of its inputs and outputs, and makes few temporary arrays. Where
+    /// `shapes_depend_on_data`, there are no outputs yet. `tests::work` has each operator's inner loops, counted by hand.
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        Ok(of_elements(inputs, outputs))
+    }
 
     /// The inputs whose values decide the outputs' shapes or the choice of kernels. The planner computes them on the host.
     fn shape_operands(&self) -> &[usize] {
@@ -316,6 +325,23 @@ operators! {
     unique: Unique,
 }
 
+/// The work of reading all inputs and making all outputs, with an index for each element.
+pub(crate) fn of_elements(inputs: &[Option<&Fact>], outputs: &[Fact]) -> Work {
+    let arrays: Work = inputs.iter().flatten().copied().chain(outputs).map(of_array).sum();
+    let indices = arrays.steps.saturating_mul(size_of::<usize>() as u64);
+    arrays + Work { steps: 0, bytes: indices }
+}
+
+/// The work of reading or making one array.
+pub(crate) fn of_array(fact: &Fact) -> Work {
+    Work::array(fact.dtype, &fact.shape)
+}
+
+/// The comparisons for each element when `count` elements are sorted.
+pub(crate) fn sorting(count: usize) -> usize {
+    count.max(2).ilog2() as usize + 1
+}
+
 impl Infer for Op {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         self.operator().infer(inputs)
@@ -331,6 +357,14 @@ impl Infer for Op {
 
     fn reads_shapes_only(&self) -> bool {
         self.operator().reads_shapes_only()
+    }
+
+    fn shapes_depend_on_data(&self) -> bool {
+        self.operator().shapes_depend_on_data()
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        self.operator().work(inputs, outputs)
     }
 }
 

@@ -4,7 +4,7 @@
 //! History: 9, 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required};
 use crate::array::{Numbers, unravel};
 use crate::facts::Fact;
 
@@ -45,6 +45,13 @@ impl Operator for NonZero {
         let rank = x.shape.len();
         let values = (0..rank).flat_map(|d| found.iter().map(move |at| at[d] as i128)).collect();
         Ok(vec![Array::int(DType::I64, &[rank, found.len()], values)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], _: &[Fact]) -> Result<Work, Why> {
+        let x = required(inputs, 0)?;
+        let places = x.rank().max(4).saturating_mul(size_of::<usize>()) + size_of::<Vec<usize>>();
+        let found = Work::array(DType::I64, &[&x.shape[..], &[x.rank()]].concat());
+        Ok(of_elements(inputs, &[]) + found + Work::default().temporary(x.count(), places))
     }
 }
 

@@ -8,7 +8,10 @@
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse,
+    required,
+};
 use crate::array::number::round_float;
 use crate::array::{broadcast_index, rows, unravel};
 use crate::facts::Fact;
@@ -236,6 +239,11 @@ impl Operator for Normalization {
                 .extend([Array::float(self.stash, &kept, means), Array::float(self.stash, &kept, factors)]);
         }
         Ok(results)
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        // Scale and bias are looked up for each element.
+        Ok(of_elements(inputs, outputs).times(4))
     }
 
     fn takes_epilogue(&self) -> bool {

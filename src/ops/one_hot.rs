@@ -4,7 +4,7 @@
 
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
 use crate::plan::Lower;
@@ -57,7 +57,7 @@ impl Operator for OneHot {
         if values.len() != 2 {
             refuse!("values must be two elements, off and on");
         }
-        let inner: usize = shape[axis + 1..].iter().product();
+        let inner: usize = product(&shape[axis + 1..]);
         let indices = indices.to_f64()?;
         let source = |i: usize| {
             let (row, class, column) = (i / inner / depth, i / inner % depth, i % inner);
@@ -66,6 +66,10 @@ impl Operator for OneHot {
             Some(usize::from(index == class as f64))
         };
         Ok(vec![values.gather(&shape, source, None)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        Ok(of_elements(inputs, outputs).temporary(required(inputs, 0)?.count(), size_of::<f64>()))
     }
 
     fn shape_operands(&self) -> &[usize] {

@@ -5,7 +5,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+};
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::{nested, pool as kernel};
@@ -101,6 +103,14 @@ impl Operator for Pool {
         }
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (spans, shape) = self.geometry(&required(inputs, 0)?.shape)?;
+        let taps = spans.iter().map(|span| span.kernel).fold(1, usize::saturating_mul);
+        let each = 2 * spans.len().max(1);
+        let elements = of_elements(inputs, outputs).temporary(taps, size_of::<[usize; 8]>());
+        Ok(elements.steps(&[&shape[..], &[taps, each]].concat()))
+    }
+
     fn takes_epilogue(&self) -> bool {
         true
     }
@@ -110,7 +120,7 @@ impl Operator for Pool {
         let (spans, shape) = self.geometry(&x.shape)?;
         let mut input = cx.input(0)?;
         let scalar = cx.scalar(input);
-        let planes: usize = shape[..2].iter().product();
+        let planes: usize = product(&shape[..2]);
         let op = match self.kind {
             PoolKind::Max => kernel::PoolFunction::Max,
             PoolKind::Average { with_pads } => kernel::PoolFunction::Average { with_pads },
@@ -131,11 +141,11 @@ impl Operator for Pool {
             let sizes: Vec<usize> = std::iter::once(planes).chain(stage.iter().map(|a| a.output)).collect();
             let output = cx.temporary(scalar, &sizes);
             let spec = kernel::Pool { op, scalar, rank: stage.len(), indices: None, epilogue: None };
-            let count = sizes.iter().product();
+            let count = product(&sizes);
             cx.call(spec, vec![input, output], params(count, &stage, x.dtype), kernel::groups(count));
             input = output;
         }
-        let count = shape.iter().product();
+        let count = product(&shape);
         let mut words = params(count, &last, x.dtype);
         let epilogue = cx.epilogue(None)?;
         words.extend(epilogue.params);
@@ -183,7 +193,7 @@ impl Pool {
             Numbers::Int(v) => v[a] > v[b],
             Numbers::Text(_) => false,
         };
-        let count: usize = shape.iter().product();
+        let count: usize = product(shape);
         let mut places: Vec<Option<usize>> = Vec::with_capacity(count);
         windows.each(|inside, _| {
             places.push(inside.iter().copied().reduce(|best, i| if greater(i, best) { i } else { best }));
@@ -195,7 +205,7 @@ impl Pool {
         let mut outputs = vec![x.gather(shape, |i| places[i], Some(&lowest))];
         if self.indices {
             let spatial = &x.shape[2..];
-            let size: usize = spatial.iter().product();
+            let size: usize = product(spatial);
             let number = |place: usize| {
                 let mut at = unravel(place % size, spatial);
                 let mut sizes = spatial.to_vec();
@@ -223,18 +233,18 @@ struct Windows<'a> {
 impl Windows<'_> {
     fn new<'a>(spans: &'a [Span], shape: &[usize]) -> Windows<'a> {
         let kernel: Vec<usize> = spans.iter().map(|span| span.kernel).collect();
-        let count = kernel.iter().product();
+        let count = product(&kernel);
         let taps = (0..count).map(|i| unravel(i, &kernel)).collect();
-        Windows { spans, taps, planes: shape[..2].iter().product() }
+        Windows { spans, taps, planes: product(&shape[..2]) }
     }
 
     /// Calls `f` with the input elements under each window, and with the number of taps that lie within the pads.
     fn each(&self, mut f: impl FnMut(&[usize], usize)) {
         let outputs: Vec<usize> = self.spans.iter().map(|span| span.output).collect();
-        let size: usize = self.spans.iter().map(|span| span.input).product();
+        let size: usize = product(self.spans.iter().map(|span| span.input));
         let mut inside = Vec::new();
         for plane in 0..self.planes {
-            for window in 0..outputs.iter().product() {
+            for window in 0..product(&outputs) {
                 let at = unravel(window, &outputs);
                 inside.clear();
                 let mut padded = 0;

@@ -2,7 +2,7 @@
 
 use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
 use super::strides::Copy;
-use super::{Why, refuse, strides};
+use super::{Why, product, refuse, strides};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gemm::{Gemm, GemmTile, LanesLeft, LanesRight, LanesTile, SplitRight, SplitTile};
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
@@ -144,7 +144,7 @@ impl Product {
     }
 
     fn batches(&self) -> usize {
-        self.batch.iter().map(|dim| dim.size).product()
+        product(self.batch.iter().map(|dim| dim.size))
     }
 
     /// How the kernel reads the left operand: by lines that are its rows, where they are lines of memory.
@@ -583,7 +583,7 @@ impl Matrix {
             let axis = if name == inner[0].0 { 1 } else { 2 };
             packing.dims.push(PackedDim { axis, size, step });
         }
-        Ok((packing, dims.iter().map(|dim| dim.1).product()))
+        Ok((packing, product(dims.iter().map(|dim| dim.1))))
     }
 
     /// Copies the matrices so that rows are contiguous, as copy `number` of the operator, and returns the new strides of the

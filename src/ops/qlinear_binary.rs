@@ -5,7 +5,7 @@
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::quantized::{lower_requantized, requantized};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, product, refuse, required};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
@@ -67,7 +67,7 @@ impl Operator for QLinearBinary {
             let y = (b_values[broadcast_index(&at, &b.shape)] - b_zero) as f64 * b_scale;
             requantized(if self.multiplies { x * y } else { x + y }, 1.0 / y_scale, y_zero, a.dtype)
         };
-        let values = (0..shape.iter().product()).map(value).collect();
+        let values = (0..product(&shape)).map(value).collect();
         Ok(vec![Array::int(a.dtype, &shape, values)])
     }
 

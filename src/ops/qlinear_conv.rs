@@ -9,7 +9,10 @@ use super::quantized::{
     Spread, centred, channel_shape, check, lower_centred, lower_requantized, requantized,
 };
 use super::window::Window;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
+    required,
+};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
@@ -73,6 +76,14 @@ impl Operator for QLinearConv {
             requantized(sum as f64, scale, y_zero.at(&at) as i128, zero.dtype)
         });
         Ok(vec![Array::int(zero.dtype, &shape, values.collect())])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, w) = (required(inputs, 0)?, required(inputs, 3)?);
+        let sizes = self.sizes(&x.shape, &w.shape)?;
+        let sums = outputs.iter().map(of_array).sum::<Work>();
+        // Operands without their zero points, and products of 128 bits.
+        Ok(sizes.work(of_elements(inputs, outputs) + of_array(x) + of_array(w) + sums).times(4))
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

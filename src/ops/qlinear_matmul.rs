@@ -8,7 +8,10 @@ use super::matmul::Shapes;
 use super::quantized::{
     Spread, centred, check, check_spread, lower_centred, lower_requantized, matrix_shape, requantized,
 };
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
+    required,
+};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
@@ -62,6 +65,14 @@ impl Operator for QLinearMatMul {
             requantized(sum as f64, scale, y_zero.at(&at) as i128, zero.dtype)
         });
         Ok(vec![Array::int(zero.dtype, &shapes.shape, values.collect())])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 3)?);
+        let shapes = Shapes::of(&a.shape, &b.shape)?;
+        let sums = outputs.iter().map(of_array).sum::<Work>();
+        // Operands without their zero points, and products of 128 bits.
+        Ok(shapes.work(of_elements(inputs, outputs) + of_array(a) + of_array(b) + sums).times(4))
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

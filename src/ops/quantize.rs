@@ -6,7 +6,8 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required,
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional,
+    refuse, required,
 };
 use crate::array::{number, ravel, unravel};
 use crate::facts::Fact;
@@ -159,6 +160,11 @@ impl Operator for Quantize {
                 number::cast(&sums, output, self.saturate)?
             }
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        // The scale is looked up for each element.
+        Ok(of_elements(inputs, outputs).times(2))
     }
 
     fn pairing(&self, i: usize, inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {

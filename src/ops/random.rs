@@ -4,7 +4,7 @@
 //! while planning. Without a seed each run would have to draw others, which is not supported.
 
 use super::case::{Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse};
 use crate::facts::Fact;
 use crate::plan::Lower;
 use crate::tensor::checked_count;
@@ -92,7 +92,7 @@ impl Distribution {
 impl Random {
     fn drawn(&self) -> Array {
         let mut from = Draw(u64::from(self.seed));
-        let values = (0..self.shape.iter().product()).map(|_| self.distribution.draw(&mut from)).collect();
+        let values = (0..product(&self.shape)).map(|_| self.distribution.draw(&mut from)).collect();
         Array::float(self.dtype, &self.shape, values)
     }
 }
@@ -106,8 +106,13 @@ impl Operator for Random {
         Ok(vec![self.drawn()])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        // Each number takes two draws, a logarithm, a root and a cosine.
+        Ok(of_elements(inputs, outputs).times(4))
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        cx.host_array(0, &self.drawn())
+        cx.host_array(0, || Ok(self.drawn()))
     }
 }
 

@@ -7,7 +7,10 @@ use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::strides::{self, Copy};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, refuse,
+    required,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
@@ -223,6 +226,13 @@ impl Operator for Recurrent {
         Ok(outputs)
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let s = self.sizes(|i| optional(inputs, i).map(|fact| fact.shape.as_slice()))?;
+        let steps = [s.directions, s.batches, s.steps, s.gates];
+        let products = [&steps[..], &[s.hidden, s.inputs.saturating_add(s.hidden)]].concat();
+        Ok(of_elements(inputs, outputs).steps(&[&steps[..], &[s.hidden, 4]].concat()).products(&products))
+    }
+
     fn first_output_is_optional(&self) -> bool {
         true
     }
@@ -251,7 +261,7 @@ impl Operator for Recurrent {
         product.lower(cx, Scalar::F32, Sink::Tensor(products))?;
         let weights = lower_weights(cx, &s)?;
         let (state_shape, state_strides) = s.state();
-        let size: usize = state_shape.iter().product();
+        let size: usize = crate::shape::product(&state_shape);
         let h = cx.temporary(Scalar::F32, &[2, size]);
         copy(cx, INITIAL_H, h, size)?;
         let c = cx.temporary(Scalar::F32, &state_shape);

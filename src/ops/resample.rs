@@ -127,6 +127,17 @@ impl Resample {
         taps
     }
 
+    /// The most taps that an element of the output has, or that are tried for it.
+    pub(crate) fn most_taps(&self, axis: &ResizedAxis) -> usize {
+        let radius = match self.filter {
+            ResizeFilter::Nearest(_) => return 1,
+            ResizeFilter::Linear => 1.0,
+            ResizeFilter::Cubic(_) => 2.0,
+        };
+        let stretch = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
+        (2.0f64 * radius / stretch) as usize + 3
+    }
+
     fn add_taps(&self, axis: &ResizedAxis, at: usize, taps: &mut Vec<(usize, f64)>) {
         let x = self.transform.source(at, axis);
         let last = axis.input as f64 - 1.0;

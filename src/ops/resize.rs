@@ -5,7 +5,10 @@
 
 use super::case::{self, Case, Tolerance};
 use super::resample::{Resample, ResizeFilter, ResizedAxis, Taps, Transform};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, optional, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_elements, onnx, optional, product, refuse,
+    required,
+};
 use crate::array::{Numbers, strides};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -236,7 +239,7 @@ impl Operator for Resize {
                     [] => f64::from(self.extrapolation),
                     taps => taps.iter().map(|&(i, weight)| weight * values[source(o, i)]).sum(),
                 };
-                let count: usize = shape.iter().product();
+                let count: usize = product(&shape);
                 Array::float(DType::F64, &shape, (0..count).map(sum).collect())
             };
         }
@@ -253,6 +256,20 @@ impl Operator for Resize {
         }])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let mut work = of_elements(inputs, outputs);
+        let mut shape = required(inputs, 0)?.shape.to_vec();
+        for (d, axis) in self.of_facts(inputs)?.iter().enumerate() {
+            let taps = self.resample.most_taps(axis);
+            // The table, and the image after this axis is resized.
+            shape[d] = axis.output;
+            let table = axis.output.saturating_mul(taps);
+            work = work.temporary(table, size_of::<(usize, f64)>()) + Work::array(DType::F64, &shape);
+            work = work.steps(&[&shape[..], &[taps]].concat());
+        }
+        Ok(work)
+    }
+
     fn takes_epilogue(&self) -> bool {
         true
     }
@@ -263,6 +280,10 @@ impl Operator for Resize {
             refuse!("cubics of {dtype} go beyond the values around them, which may need more than 32 bits");
         }
         let all = self.of_facts(&cx.facts())?;
+        for axis in &all {
+            let entries = axis.output.saturating_mul(self.resample.most_taps(axis));
+            cx.charge(Work::default().temporary(entries, size_of::<(usize, f64)>()))?;
+        }
         let taps: Vec<_> = all.iter().map(|axis| self.taps(axis)).collect();
         let resized: Vec<usize> = (0..all.len()).filter(|&d| taps[d].is_some()).collect();
         // With a wide filter, one axis at a time is cheaper.
@@ -306,14 +327,14 @@ impl Resize {
             (Scalar::F32, _) | (_, false) => self.extrapolation.to_bits(),
             _ => self.extrapolation as i32 as u32,
         };
-        let count: usize = sizes.iter().product();
+        let count: usize = product(sizes);
         let mut params =
             vec![count as u32, extrapolation, (low as f32).to_bits(), (high.min(1 << 32) as f32).to_bits()];
         let table = dims.table(nearest, &mut params);
         let epilogue = if dtype.is_some() { Some(cx.epilogue(None)?) } else { None };
         let mut tensors = vec![input];
         if dims.list.iter().any(|dim| dim.taps.is_some()) {
-            tensors.push(cx.words(table)?);
+            tensors.push(cx.words(table.len(), || table)?);
         }
         let mut fused = None;
         let output = match epilogue {

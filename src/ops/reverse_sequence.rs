@@ -3,7 +3,7 @@
 //! History: 10, 28; the later version only adds types.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::reverse_sequence as kernel;
 use crate::plan::Lower;
@@ -51,7 +51,7 @@ impl Operator for ReverseSequence {
         if lengths.iter().any(|&n| n < 0 || n as usize > times) {
             refuse!("sequence_lens {lengths:?} must be from 0 to {times}");
         }
-        let (columns, inner) = (x.shape[1], x.shape[2..].iter().product::<usize>());
+        let (columns, inner) = (x.shape[1], product(&x.shape[2..]));
         let source = |i: usize| {
             let (row, column, rest) = (i / inner / columns, i / inner % columns, i % inner);
             let (time, batch) = if self.time_first { (row, column) } else { (column, row) };
@@ -65,7 +65,7 @@ impl Operator for ReverseSequence {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
-        let inner: usize = x.shape[2..].iter().product();
+        let inner: usize = product(&x.shape[2..]);
         let params = [x.count(), x.shape[0], x.shape[1], inner].map(|n| n as u32).to_vec();
         let times = x.shape[usize::from(!self.time_first)];
         let tensors = vec![cx.input(0)?, cx.within(1, 0, times as i64)?, cx.output(0)?];

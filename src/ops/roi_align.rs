@@ -3,7 +3,10 @@
 //! History: 10, 16 (half-pixel coordinates), 22.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, indices, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, indices, of_elements, onnx, product, refuse,
+    required,
+};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -150,7 +153,16 @@ impl Operator for RoiAlign {
                 false => samples.iter().flatten().sum::<f64>() / samples.len().max(1) as f64,
             }
         };
-        Ok(vec![Array::float(x.dtype, &shape, (0..shape.iter().product()).map(pool).collect())])
+        Ok(vec![Array::float(x.dtype, &shape, (0..product(&shape)).map(pool).collect())])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let (x, rois, batch) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
+        let shape = self.shape(&x.shape, &rois.shape, &batch.shape)?;
+        let samples = if self.samples > 0 { self.samples } else { MOST_SAMPLES };
+        let bin = samples.saturating_mul(samples);
+        let elements = of_elements(inputs, outputs).temporary(bin, size_of::<[f64; 4]>());
+        Ok(elements.steps(&[&shape[..], &[bin]].concat()))
     }
 
     fn takes_epilogue(&self) -> bool {

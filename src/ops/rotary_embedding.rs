@@ -3,7 +3,7 @@
 //! History: 23.
 
 use super::case::{self, Case};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, product, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::rotary::{Rotary, RotaryParams};
 use crate::plan::Lower;
@@ -46,8 +46,8 @@ impl RotaryEmbedding {
         if rotated > depth || rotated % 2 == 1 {
             refuse!("{rotated} of {depth} channels cannot be turned in pairs");
         }
-        let count = x.iter().product();
-        let batch = x[1..].iter().product();
+        let count = product(x);
+        let batch = product(&x[1..]);
         Ok(RotaryParams { count, batch, positions, inner, depth, half: rotated / 2 })
     }
 

@@ -1,7 +1,7 @@
 //! Reductions on the device: the calls of the reduce kernel by which an operator folds rows. Rows that are too long for one
 //! invocation, or too few for the device, are cut into parts and folded in two stages.
 
-use super::{DType, Why, refuse};
+use super::{DType, Why, product, refuse};
 use crate::array::strides;
 use crate::kernels::Access;
 use crate::kernels::cost::{self, Microseconds};
@@ -39,7 +39,7 @@ impl RowsView {
             dims.map(|(_, &dim)| dim).collect::<Vec<_>>()
         };
         let (kept, reduced) = (part(false), part(true));
-        let count = |dims: &[(usize, i64)]| dims.iter().map(|dim| dim.0).product();
+        let count = |dims: &[(usize, i64)]| product(dims.iter().map(|dim| dim.0));
         let (rows, length) = (count(&kept), count(&reduced));
         let (kept, reduced) = (merge(&kept), merge(&reduced));
         let contiguous = cx.always(Always::Contiguous, reduced.last().is_none_or(|dim| dim.1 == 1));

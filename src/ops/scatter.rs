@@ -1,6 +1,6 @@
 //! What all scatters share: reductions, and the two ways to write updates on the device.
 
-use super::{Array, DType, NodeDef, Why, refuse};
+use super::{Array, DType, NodeDef, Why, product, refuse};
 use crate::array::Numbers;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
@@ -145,7 +145,7 @@ pub(crate) fn reduce(
     if scalar == Scalar::Bool {
         refuse!("bool tensors cannot be reduced");
     }
-    let count: usize = dims.iter().map(|dim| dim.size).product();
+    let count: usize = product(dims.iter().map(|dim| dim.size));
     let rows = dims[axis].limit;
     let chunk = cx.target.max_iterations as usize;
     for from in (0..rows).step_by(chunk) {

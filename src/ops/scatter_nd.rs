@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::scatter::{Reduction, ScatterDim, locate, overwrite, reduce};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required};
 use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
 use crate::plan::{Lower, Outside};
@@ -27,7 +27,7 @@ fn geometry(data: &[usize], places: &[usize], updates: &[usize]) -> Result<(Vec<
     if tuple > data.len() || updates != [before, &data[tuple..]].concat() {
         refuse!("indices of shape {places:?} and updates of {updates:?} do not fit data of {data:?}");
     }
-    Ok((data[..tuple].to_vec(), before.iter().product(), data[tuple..].iter().product()))
+    Ok((data[..tuple].to_vec(), product(before), product(&data[tuple..])))
 }
 
 impl Operator for ScatterNd {
@@ -59,7 +59,7 @@ impl Operator for ScatterNd {
         let (indexed, rows, inner) = geometry(&data.shape, &places.shape, &updates.shape)?;
         cx.copy_input(0, 0)?;
         let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
-        let size: usize = indexed.iter().product();
+        let size: usize = product(&indexed);
         cx.reports_index(1, Outside::Axes(indexed.iter().copied().enumerate().collect()));
         let words: Vec<u32> = indexed.iter().map(|&v| v as u32).collect();
         let destination = kernel::Destination::Tuple(indexed.len());

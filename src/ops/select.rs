@@ -4,7 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, refuse, required};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
@@ -37,6 +37,11 @@ impl Operator for Where {
             })
         };
         Ok(vec![Array::joined(&[yes, no])?.gather(&shape, source, None)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let joined = inputs.iter().skip(1).flatten().map(|fact| of_array(fact)).sum::<Work>();
+        Ok(of_elements(inputs, outputs) + joined)
     }
 
     fn is_cheap(&self) -> bool {

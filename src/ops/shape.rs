@@ -25,7 +25,9 @@ impl ShapeQuery {
     fn array(&self, shape: &[usize]) -> Array {
         let value = |d: &usize| *d as i128;
         match self {
-            ShapeQuery::Count => Array::int(DType::I64, &[], vec![shape.iter().map(value).product()]),
+            ShapeQuery::Count => {
+                Array::int(DType::I64, &[], vec![shape.iter().map(value).fold(1, i128::saturating_mul)])
+            }
             ShapeQuery::Dims { start, end } => {
                 let rank = shape.len() as i64;
                 let clamp =

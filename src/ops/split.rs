@@ -4,7 +4,7 @@
 
 use super::axes::{IntList, axis};
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, strides};
 use crate::facts::Fact;
 use crate::plan::Lower;
 
@@ -71,7 +71,7 @@ impl Operator for Split {
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?;
         let axis = axis(self.axis, x.shape.len())?;
-        let inner: usize = x.shape[axis + 1..].iter().product();
+        let inner: usize = product(&x.shape[axis + 1..]);
         let row = x.shape[axis] * inner;
         let mut start = 0;
         let mut pieces = Vec::new();

@@ -5,7 +5,9 @@
 use super::case::{self, Case, Tolerance};
 use super::dft::{SignalFrames, transform};
 use super::fourier::root;
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,
+};
 use crate::facts::Fact;
 use crate::kernels::dft::Signal;
 use crate::plan::Lower;
@@ -98,7 +100,7 @@ impl Operator for Stft {
         let weights = window.map(|array| array.floats()).transpose()?;
         let roots: Vec<(f64, f64)> = (0..g.length).map(|k| root(k, g.length)).collect();
         let [batch, frames, bins, _] = g.shape;
-        let mut result = Vec::with_capacity(g.shape.iter().product());
+        let mut result = Vec::with_capacity(product(&g.shape));
         for o in 0..batch * frames * bins {
             let (bin, frame, row) = (o % bins, o / bins % frames, o / bins / frames);
             let (mut real, mut imaginary) = (0.0, 0.0);
@@ -114,6 +116,12 @@ impl Operator for Stft {
             result.extend([real, imaginary]);
         }
         Ok(vec![Array::float(signal.dtype, &g.shape, result)])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let g = self.of_facts(inputs)?;
+        let elements = of_elements(inputs, outputs).temporary(g.length, 2 * size_of::<f64>());
+        Ok(elements.steps(&[&g.shape[..3], &[g.length]].concat()))
     }
 
     fn takes_epilogue(&self) -> bool {

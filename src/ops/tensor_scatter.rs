@@ -3,7 +3,9 @@
 //! History: 24.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, optional, refuse, required};
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, optional, product, refuse, required,
+};
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::tensor_scatter as kernel;
@@ -63,8 +65,8 @@ impl Operator for TensorScatter {
             None => vec![0; cache.shape[0]],
         };
         let (length, new) = (cache.shape[axis], update.shape[axis]);
-        let inner: usize = cache.shape[axis + 1..].iter().product();
-        let heads: usize = cache.shape[1..axis].iter().product();
+        let inner: usize = product(&cache.shape[axis + 1..]);
+        let heads: usize = product(&cache.shape[1..axis]);
         let mut places = Vec::with_capacity(update.len());
         for i in 0..update.len() {
             let (row, within) = (i / inner, i % inner);
@@ -83,8 +85,8 @@ impl Operator for TensorScatter {
         let (cache, update) = (cx.fact(0)?, cx.fact(1)?);
         let axis = self.checked_axis(&cache.shape, &update.shape)?;
         cx.copy_input(0, 0)?;
-        let heads: usize = cache.shape[1..axis].iter().product();
-        let inner: usize = cache.shape[axis + 1..].iter().product();
+        let heads: usize = product(&cache.shape[1..axis]);
+        let inner: usize = product(&cache.shape[axis + 1..]);
         let sizes = [update.count(), inner, update.shape[axis], cache.shape[axis], heads];
         let indexed = cx.optional_fact(2).is_some();
         let mut tensors = vec![cx.input(1)?];

@@ -4,7 +4,10 @@
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+    sorting,
+};
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -77,7 +80,7 @@ impl Operator for TopK {
         };
         let mut shape = x.shape.clone();
         shape[axis] = k;
-        let count = shape.iter().product();
+        let count = product(&shape);
         let (mut sources, mut places) = (vec![0; count], vec![0; count]);
         let results = rows(&shape, &[axis]);
         for (row, result) in rows(&x.shape, &[axis]).zip(results) {
@@ -94,6 +97,11 @@ impl Operator for TopK {
         Ok(vec![x.gather(&shape, |o| Some(sources[o]), None), Array::int(DType::I64, &shape, places)])
     }
 
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        let x = required(inputs, 0)?;
+        Ok(of_elements(inputs, outputs).steps(&[x.count(), sorting(x.count())]))
+    }
+
     fn first_output_is_optional(&self) -> bool {
         true
     }
@@ -101,8 +109,8 @@ impl Operator for TopK {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let (axis, k) = self.wanted(&x.shape, || cx.fact(1)?.i64s())?;
-        let (length, inner) = (x.shape[axis], x.shape[axis + 1..].iter().product::<usize>());
-        let rows = x.shape[..axis].iter().product::<usize>() * inner;
+        let (length, inner) = (x.shape[axis], product(&x.shape[axis + 1..]));
+        let rows = product(&x.shape[..axis]) * inner;
         let input = cx.input(0)?;
         let (positions, pitch) = sorted(cx, input, self.largest, rows, length, inner, k);
         let (values, places) = (cx.optional_out(0).is_some(), cx.optional_out(1).is_some());

@@ -4,7 +4,7 @@
 //! 22; hyperbolic functions 9 and 22; Erf, Sign, IsNaN 9, 13; Round 11, 22; BitwiseNot 18. Later versions only add types.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
@@ -100,6 +100,9 @@ fn sign(x: f64) -> f64 {
     if x == 0.0 || x.is_nan() { x } else { x.signum() }
 }
 
+/// The steps of `erf`: a series of 200 terms.
+pub(crate) const ERF_STEPS: usize = 64;
+
 /// The error function: its series below 3, and the continued fraction of erfc above; both are exact to f64 rounding.
 pub(crate) fn erf(x: f64) -> f64 {
     let a = x.abs();
@@ -155,6 +158,10 @@ impl Operator for Unary {
             (Value(value), _) => x.map(value, self.0.int),
             (Test(_), _) => refuse!("expected a float tensor, got {}", x.dtype),
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        Ok(of_elements(inputs, outputs).times(if self.0.name == "Erf" { ERF_STEPS } else { 1 }))
     }
 
     fn is_cheap(&self) -> bool {

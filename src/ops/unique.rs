@@ -7,7 +7,10 @@ use std::cmp::Ordering;
 
 use super::case::{self, Case, Tolerance};
 use super::non_zero::known_facts;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_array, of_elements, onnx, product,
+    required, sorting,
+};
 use crate::array::Numbers;
 use crate::facts::Fact;
 
@@ -54,8 +57,8 @@ impl Operator for Unique {
             }
         };
         let size = x.shape[axis];
-        let inner: usize = x.shape[axis + 1..].iter().product();
-        let outer: usize = x.shape[..axis].iter().product();
+        let inner: usize = product(&x.shape[axis + 1..]);
+        let outer: usize = product(&x.shape[..axis]);
         let element = |slice: usize, i: usize| (i / inner * size + slice) * inner + i % inner;
         let order = |&a: &usize, &b: &usize| {
             let each = (0..outer * inner).map(|i| compare(&x.data, element(a, i), element(b, i)));
@@ -91,6 +94,14 @@ impl Operator for Unique {
             list(inverse),
             list(groups.iter().map(|group| group.len() as i128).collect()),
         ])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], _: &[Fact]) -> Result<Work, Why> {
+        let x = required(inputs, 0)?;
+        // The slices, and a list for each group of equal ones; then the results, which are at most as large as the input.
+        let groups = size_of::<Vec<usize>>() + 6 * size_of::<usize>() + 3 * size_of::<i128>();
+        let elements = of_elements(inputs, &[]) + of_array(x);
+        Ok(elements.temporary(x.count(), groups).steps(&[x.count(), sorting(x.count()), 2]))
     }
 }
 

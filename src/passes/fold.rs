@@ -1,67 +1,73 @@
-//! Computes nodes whose inputs are all constants, with the reference. A budget keeps a small model from becoming a large one.
+//! Computes nodes whose inputs are all constants, with the reference. A budget keeps a small model from becoming a large or a
+//! slow one: what it does not pay for is computed by each run.
 
 use crate::Result;
-use crate::array::Array;
-use crate::facts::Fact;
-use crate::ops::{Graph, Op};
+use crate::Tensor;
+use crate::array::{Array, longest};
+use crate::budget::{Budget, Work};
+use crate::error::Why;
+use crate::facts::{Fact, check_sizes, texts};
+use crate::ops::{Graph, Node, Op};
 
-/// The most bytes of one folded value, and of all folded values of a model. That is enough for the largest weights that a
-/// model computes instead of storing, and far below what a chain of `Expand` could ask for.
-const ONE: usize = 512 << 20;
-const ALL: usize = 1 << 30;
-
-pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let mut left = ALL;
+pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let mut changed = false;
     let mut kept = Vec::with_capacity(graph.nodes.len());
     for node in std::mem::take(&mut graph.nodes) {
         let constant = node.inputs.iter().flatten().all(|id| graph.value(*id).constant.is_some());
-        let folded =
-            if constant && !matches!(node.op, Op::Unsupported(_)) { fold(graph, &node, left) } else { None };
-        match folded {
-            None => kept.push(node),
-            Some(tensors) => {
+        let folded = constant && !matches!(node.op, Op::Unsupported(_));
+        // A node that refuses its inputs stays, and planning reports it.
+        match folded.then(|| fold(graph, &node, budget)) {
+            Some(Ok(tensors)) => {
                 for (id, tensor) in node.outputs.iter().zip(tensors) {
                     if let Some(id) = id {
-                        left -= tensor.bytes().len().min(left);
                         graph.set_constant(*id, tensor);
                     }
                 }
                 changed = true;
             }
+            Some(Err(_)) | None => kept.push(node),
         }
     }
     graph.nodes = kept;
     Ok(changed)
 }
 
-/// The node's outputs, if they fit the budget. A node that refuses its inputs stays, and planning reports it.
-fn fold(graph: &Graph, node: &crate::ops::Node, left: usize) -> Option<Vec<crate::Tensor>> {
+/// The node's outputs.
+fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Result<Vec<Tensor>, Why> {
+    let inputs: Vec<Option<&Tensor>> =
+        node.inputs.iter().map(|input| input.and_then(|id| graph.value(id).constant.as_ref())).collect();
+    let facts = facts(node, &inputs, budget)?;
+    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let operator = node.op.operator();
+    let outputs = operator.infer(&facts)?;
+    check_sizes(&outputs)?;
+    let longest = inputs.iter().flatten().filter_map(|tensor| tensor.strings()).map(longest).max();
+    let kept = outputs.iter().map(|fact| fact.dtype.bytes_of(fact.count()).unwrap_or(usize::MAX) as u64);
+    let kept = kept.chain([texts(&outputs, longest.unwrap_or(0))]).fold(0, u64::saturating_add);
+    budget.charge(operator.work(&facts, &outputs)?, kept)?;
+    let arrays = inputs.iter().map(|input| input.map(Array::from_tensor).transpose());
+    let arrays: Vec<Option<Array>> = arrays.collect::<Result<_, _>>()?;
+    let arrays: Vec<Option<&Array>> = arrays.iter().map(Option::as_ref).collect();
+    operator.eval(&arrays)?.iter().map(Array::to_tensor).collect()
+}
+
+/// The facts of a node's inputs, with the values that its inference needs.
+fn facts(node: &Node, inputs: &[Option<&Tensor>], budget: &Budget) -> Result<Vec<Option<Fact>>, Why> {
+    let operator = node.op.operator();
+    let fact = |tensor: &Tensor| Fact::new(tensor.dtype(), tensor.shape());
     let operands = operator.shape_operands();
-    let mut facts = Vec::new();
     let by_value = |i: usize| operands.contains(&i) || operator.shapes_depend_on_data();
-    for (i, input) in node.inputs.iter().enumerate() {
-        facts.push(match input.and_then(|id| graph.value(id).constant.as_ref()) {
-            None => None,
-            Some(tensor) if by_value(i) => Some(Fact::of_array(Array::from_tensor(tensor).ok()?)),
-            Some(tensor) => Some(Fact::new(tensor.dtype(), tensor.shape())),
-        });
+    let read = inputs.iter().enumerate().filter(|(i, _)| by_value(*i)).filter_map(|(_, tensor)| *tensor);
+    budget.charge(read.map(|tensor| Work::array(tensor.dtype(), tensor.shape())).sum(), 0)?;
+    if operator.shapes_depend_on_data() {
+        let facts: Vec<Option<Fact>> = inputs.iter().map(|tensor| tensor.map(fact)).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        budget.charge(operator.work(&facts, &[])?, 0)?;
     }
-    let facts: Vec<Option<&Fact>> = facts.iter().map(|fact| fact.as_ref()).collect();
-    let outputs = operator.infer(&facts).ok()?;
-    let bytes: usize = outputs.iter().map(|fact| fact.count().saturating_mul(4)).sum();
-    if bytes > ONE.min(left) {
-        return None;
-    }
-    let arrays: Vec<Option<Array>> = node
-        .inputs
-        .iter()
-        .map(|input| {
-            input.and_then(|id| graph.value(id).constant.as_ref()).map(Array::from_tensor).transpose()
-        })
-        .collect::<Result<_, _>>()
-        .ok()?;
-    let arrays: Vec<Option<&Array>> = arrays.iter().map(|array| array.as_ref()).collect();
-    operator.eval(&arrays).ok()?.iter().map(|array| array.to_tensor().ok()).collect()
+    let known = |(i, tensor): (usize, &Option<&Tensor>)| match tensor {
+        None => Ok(None),
+        Some(tensor) if by_value(i) => Array::from_tensor(tensor).map(|array| Some(Fact::of_array(array))),
+        Some(tensor) => Ok(Some(fact(tensor))),
+    };
+    inputs.iter().enumerate().map(known).collect()
 }

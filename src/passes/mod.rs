@@ -18,36 +18,38 @@ mod tests;
 mod transpose;
 
 use crate::Result;
+use crate::budget::{Budget, Limits};
 use crate::graph::ValueId;
 use crate::ops::Graph;
 
 /// A pass returns whether it changed anything.
-type Pass = fn(&mut Graph) -> Result<bool>;
+type Pass = fn(&mut Graph, &Budget) -> Result<bool>;
 
 const PASSES: &[(&str, Pass)] = &[
     ("fold", fold::run),
-    ("identity", identity::run),
-    ("pad", pad::run),
-    ("bias", bias::run),
-    ("batch_norm", batch_norm::run),
-    ("normalize", normalize::run),
-    ("concat", concat::run),
-    ("sink", sink::run),
-    ("transpose", transpose::run),
-    ("dead_code", dead_code::run),
+    ("identity", |graph, _| identity::run(graph)),
+    ("pad", |graph, _| pad::run(graph)),
+    ("bias", |graph, _| bias::run(graph)),
+    ("batch_norm", |graph, _| batch_norm::run(graph)),
+    ("normalize", |graph, _| normalize::run(graph)),
+    ("concat", |graph, _| concat::run(graph)),
+    ("sink", |graph, _| sink::run(graph)),
+    ("transpose", |graph, _| transpose::run(graph)),
+    ("dead_code", |graph, _| dead_code::run(graph)),
 ];
 
 /// The most rounds of all passes: one pass may enable another, but not forever.
 const MAX_ROUNDS: usize = 3;
 
 /// Runs all passes, until none changes anything.
-pub(crate) fn run(mut graph: Graph) -> Result<Graph> {
+pub(crate) fn run(mut graph: Graph, limits: &Limits) -> Result<Graph> {
+    let budget = Budget::new(limits);
     // Passes may fold the values of defaults into others, so the caller can no longer replace them.
     graph.defaults.clear();
     for _ in 0..MAX_ROUNDS {
         let mut changed = false;
         for (_, pass) in PASSES {
-            changed |= pass(&mut graph)?;
+            changed |= pass(&mut graph, &budget)?;
             graph.verify()?;
         }
         if !changed {

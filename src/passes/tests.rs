@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use super::{PASSES, Pass};
+use super::{Budget, Limits, PASSES, Pass};
 use crate::graph::ValueId;
 use crate::internals::random::{RandomGraph, Sketch};
 use crate::ops::{Attr, Graph, case};
@@ -30,7 +30,7 @@ fn passes_preserve_the_reference() {
     let check = |name: &'static str, pass: Pass, graph: &Graph, inputs: &[Tensor]| {
         let (before, greatest) = outputs(graph, inputs);
         let mut passed = graph.clone();
-        if !pass(&mut passed).unwrap() {
+        if !pass(&mut passed, &Budget::new(&Limits::default())).unwrap() {
             return Ok(passed);
         }
         *fired.borrow_mut().entry(name).or_default() += 1;
@@ -219,7 +219,7 @@ fn one_element_constants_of_any_rank() {
         // Axes may exceed the rank: a graph that is no model needs no right answer.
         let Ok(values) = reference::run(&graph, &inputs, false) else { continue };
         let before = reference::outputs(&graph, &values).unwrap();
-        let passed = super::run(graph.clone()).unwrap();
+        let passed = super::run(graph.clone(), &Limits::default()).unwrap();
         let (after, _) = outputs(&passed, &inputs);
         valid += 1;
         rewritten += u64::from(passed.nodes.len() < graph.nodes.len());

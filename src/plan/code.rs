@@ -12,6 +12,7 @@ use crate::kernels::Access;
 use crate::kernels::elementwise::{self, Elementwise};
 use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
 use crate::kernels::fused::{Fused, Index, Operand};
+use crate::shape::product;
 
 /// Fused code at the end of a kernel, which is applied to each element that the kernel computes; or at its beginning, applied
 /// to each element that the kernel reads.
@@ -149,7 +150,7 @@ impl<'a> Lower<'a> {
     /// Emits one kernel that computes all elements of `outputs`, which have the same shape.
     pub(super) fn compute(&mut self, code: Epilogue, outputs: &[TensorId]) {
         let Epilogue { fused, mut tensors, params } = code;
-        let count = outputs.first().map_or(0, |&output| self.shape(output).iter().product());
+        let count = outputs.first().map_or(0, |&output| product(self.shape(output)));
         tensors.extend(outputs);
         let params = std::iter::once(count as u32).chain(params).collect();
         self.call(Elementwise { fused, in_place: None }, tensors, params, elementwise::groups(count));
@@ -165,7 +166,7 @@ impl<'a> Lower<'a> {
         reads: Reads,
     ) -> (TensorId, Option<Epilogue>) {
         let Some(mut code) = self.deferred.get(&tensor).cloned() else { return (tensor, None) };
-        let count: usize = self.shape(tensor).iter().product();
+        let count: usize = product(self.shape(tensor));
         let fits = match reads {
             Reads::Memory => false,
             Reads::Elements => true,

@@ -13,6 +13,7 @@ use super::specialisation::{Asked, Site, Specialisation};
 use super::why::{Note, Notes};
 use super::{Options, copies, precision};
 use crate::array::Array;
+use crate::budget::Work;
 use crate::error::{Why, refuse};
 use crate::facts::{self, Fact, Facts, node_error};
 use crate::graph::{NodeId, ValueId};
@@ -477,7 +478,9 @@ impl<'a> Lower<'a> {
     }
 
     /// A tensor of words that the host has computed for this plan.
-    pub(crate) fn words(&mut self, words: Vec<u32>) -> Result<TensorId, Why> {
+    pub(crate) fn words(&mut self, count: usize, words: impl FnOnce() -> Vec<u32>) -> Result<TensorId, Why> {
+        self.charge(Work::array(DType::U32, &[count]))?;
+        let words = words();
         let shape = [words.len()];
         let table = Tensor::from_slice(&shape, &words).map_err(|error| Why(error.to_string()))?;
         let place = Place::Constant(self.program.constants.len());
@@ -486,8 +489,21 @@ impl<'a> Lower<'a> {
         Ok(self.program.add_tensor(name, element, shape.to_vec(), place))
     }
 
-    /// Makes output `i` an array that the host has computed for this plan, from shapes and shape operands.
-    pub(crate) fn host_array(&mut self, i: usize, array: &Array) -> Result<(), Why> {
+    /// Charges the work of a table, which the plan keeps.
+    pub(crate) fn charge(&self, work: Work) -> Result<(), Why> {
+        let charged = self.facts.budget().charge(work, work.bytes);
+        charged.map_err(|over| Why(format!("the host makes a table for it, and {over}")))
+    }
+
+    /// Makes output `i` an array that the host computes for this plan, from shapes and shape operands.
+    pub(crate) fn host_array(
+        &mut self,
+        i: usize,
+        array: impl FnOnce() -> Result<Array, Why>,
+    ) -> Result<(), Why> {
+        let fact = self.out(i)?;
+        self.charge(Work::array(fact.dtype, &fact.shape))?;
+        let array = array()?;
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(array.to_tensor()?);
         let output = self.output(i)?;

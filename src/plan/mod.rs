@@ -32,6 +32,7 @@ pub(crate) use question::{Always, IndexOf, Multiple, Rank, Same, Tiling};
 use specialisation::Specialisation;
 pub use why::{Explanation, Finding, Saving};
 
+use crate::budget::Limits;
 use crate::facts::Facts;
 use crate::graph::ValueId;
 use crate::kernels::{Target, Variant};
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) keep: Vec<ValueId>,
     /// Note what is decided, and by which rule.
     pub(crate) notes: bool,
+    /// What each plan may cost.
+    pub(crate) limits: Limits,
 }
 
 /// A plan: what a run dispatches, and where every tensor lies.

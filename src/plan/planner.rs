@@ -31,7 +31,7 @@ impl Planner {
     ///
     /// None at present. The function reads the graph's constants, and may check them in future.
     pub(crate) fn new(graph: Arc<Graph>, target: Target, options: Options) -> Result<Planner> {
-        let base = FactBase::new(&graph)?;
+        let base = FactBase::new(&graph, &options.limits)?;
         Ok(Planner { graph, base, target, options, specialisation: Mutex::default() })
     }
 
@@ -41,13 +41,14 @@ impl Planner {
 
     /// The plan of a run on these inputs, which are in the graph's order.
     pub(crate) fn plan(&self, inputs: &[InputFact]) -> Result<Plan> {
-        let facts = self.facts(inputs)?;
+        let budget = self.base.budget();
+        let facts = self.base.bind(&self.graph, inputs, &budget)?;
         let Planner { graph, base, target, options, .. } = self;
         let mut specialisation = self.specialisation.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(specialisation) = specialisation.as_mut() {
             return placed(lower(graph, &facts, target, options, specialisation)?, target);
         }
-        let probes = Probes::new(graph, base, inputs);
+        let probes = Probes::new(graph, base, inputs, budget);
         let mut chosen = Specialisation::default();
         let plan = first_plan(&probes, facts, target, options, &mut chosen)?;
         *specialisation = Some(chosen);
@@ -64,7 +65,7 @@ impl Planner {
             None => {
                 let mut first = Specialisation::default();
                 first_plan(
-                    &Probes::new(graph, base, inputs),
+                    &Probes::new(graph, base, inputs, base.budget()),
                     self.facts(inputs)?,
                     target,
                     options,
@@ -78,7 +79,7 @@ impl Planner {
 
     /// Dtype and shape of every value of a run on these inputs.
     pub(crate) fn facts(&self, inputs: &[InputFact]) -> Result<Facts> {
-        self.base.bind(&self.graph, inputs)
+        self.base.bind(&self.graph, inputs, &self.base.budget())
     }
 
     /// The numbers of the inputs whose values decide shapes. Those values are part of a plan's signature.
@@ -110,6 +111,6 @@ impl Planner {
 impl Planner {
     /// The probe sizes of the graph's open dimensions, starting from the sizes of `inputs`.
     pub(crate) fn probes<'a>(&'a self, inputs: &'a [InputFact]) -> Probes<'a> {
-        Probes::new(&self.graph, &self.base, inputs)
+        Probes::new(&self.graph, &self.base, inputs, self.base.budget())
     }
 }

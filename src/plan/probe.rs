@@ -10,8 +10,11 @@
 //! What probing does not find costs a pipeline later, never a wrong result: each plan asks about its own sizes too
 //! ([`super::specialisation`]).
 
+use std::sync::Arc;
+
 use super::specialisation::{Changes, Phase};
 use super::{Options, Plan, Program, Specialisation, lower, memory, placed};
+use crate::budget::Budget;
 use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::ValueId;
 use crate::kernels::{Target, Variant};
@@ -35,6 +38,8 @@ pub(crate) struct Probes<'a> {
     graph: &'a Graph,
     base: &'a FactBase,
     inputs: &'a [InputFact],
+    /// What the plan may still cost: sizes that would cost more are not probed.
+    budget: Arc<Budget>,
     open: Vec<OpenDim>,
     groups: Vec<DimGroup>,
 }
@@ -173,9 +178,14 @@ fn open(graph: &Graph, base: &FactBase, inputs: &[InputFact]) -> Vec<OpenDim> {
 impl<'a> Probes<'a> {
     /// Finds the step of each open dimension: the smallest power of 2 by which the dimension may grow, or else shrink, while
     /// the others keep their sizes.
-    pub(super) fn new(graph: &'a Graph, base: &'a FactBase, inputs: &'a [InputFact]) -> Probes<'a> {
+    pub(super) fn new(
+        graph: &'a Graph,
+        base: &'a FactBase,
+        inputs: &'a [InputFact],
+        budget: Arc<Budget>,
+    ) -> Probes<'a> {
         let open = open(graph, base, inputs);
-        let mut probes = Probes { graph, base, inputs, open, groups: Vec::new() };
+        let mut probes = Probes { graph, base, inputs, budget, open, groups: Vec::new() };
         let mut bound = Vec::new();
         let mut guess = 1;
         for at in 0..probes.open.len().min(MOST_OPEN) {
@@ -202,8 +212,7 @@ impl<'a> Probes<'a> {
     /// taken to accept any number of steps.
     fn group(&self, dims: &[usize], guess: i64) -> Option<DimGroup> {
         let group = |step: i64| dims.iter().map(|&at| (at, step)).collect::<DimGroup>();
-        let takes =
-            |step: i64| self.moved(&group(step)).is_some_and(|inputs| self.base.takes(self.graph, &inputs));
+        let takes = |step: i64| self.moved(&group(step)).is_some_and(|inputs| self.takes(&inputs));
         for sign in [1, -1] {
             let mut step = guess;
             while step <= LARGEST_STEP && !takes(sign * step) {
@@ -234,7 +243,11 @@ impl<'a> Probes<'a> {
     }
 
     fn bind(&self, inputs: &[InputFact]) -> Option<Facts> {
-        self.base.bind(self.graph, inputs).ok()
+        self.base.bind(self.graph, inputs, &self.budget).ok()
+    }
+
+    fn takes(&self, inputs: &[InputFact]) -> bool {
+        self.base.takes(self.graph, inputs, &self.budget)
     }
 
     /// Whether the dimension is the outermost axis everywhere, like a batch.
@@ -279,7 +292,7 @@ impl<'a> Probes<'a> {
         let mut least = None;
         for group in &self.groups {
             let mut smaller: Vec<InputFact> = least.clone().unwrap_or_else(|| self.inputs.to_vec());
-            if self.shrink(group, 1, &mut smaller) && self.base.takes(self.graph, &smaller) {
+            if self.shrink(group, 1, &mut smaller) && self.takes(&smaller) {
                 least = Some(smaller);
             }
         }

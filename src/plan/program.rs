@@ -11,6 +11,7 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::{Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
 use crate::ops::Graph;
 use crate::shape::Shape;
+use crate::shape::product;
 use crate::{DType, Tensor};
 
 /// The index of a tensor in [`Program::tensors`].
@@ -106,7 +107,7 @@ pub(crate) struct PackedDim {
 impl Packing {
     /// The number of elements in packed form.
     pub(crate) fn count(&self) -> usize {
-        self.dims.iter().map(|d| d.size).product()
+        product(self.dims.iter().map(|d| d.size))
     }
 
     /// For each packed element the index of the source's element, or `None` for padding: this defines packing.
@@ -208,7 +209,7 @@ impl Program {
         place: Place,
     ) -> TensorId {
         let shape = shape.into();
-        let count = shape.iter().product();
+        let count = product(&shape);
         self.tensors.push(PlannedTensor { name, scalar, storage, shape, count, place });
         TensorId(self.tensors.len() as u32 - 1)
     }

@@ -9,6 +9,7 @@ use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::Graph;
 use crate::plan::{Explanation, Options, Plan, Planner};
+use crate::shape::MAX_RANK;
 use crate::{DType, Device, Dim, InputError, Result, Tensor};
 
 /// A graph, with the plans and uploads that were made for it.
@@ -65,7 +66,8 @@ impl Entry {
         keep: &[ValueId],
     ) -> Result<Entry> {
         let same_sizes = same_sizes(&graph);
-        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec(), notes: false };
+        let limits = options.limits.clone();
+        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec(), notes: false, limits };
         let compiled = match device.gpu() {
             Some(gpu) => Some(Compiled {
                 planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
@@ -214,6 +216,10 @@ fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<()
     let shape = || tensor.shape().to_vec();
     if let Some(expected) = value.dtype.filter(|expected| *expected != tensor.dtype()) {
         return Err(InputError::DType { name: name(), expected, given: tensor.dtype() });
+    }
+    if tensor.shape().len() > MAX_RANK {
+        let reason = format!("has {} dimensions, and at most {MAX_RANK} are supported", tensor.shape().len());
+        return Err(InputError::Value { name: name(), reason });
     }
     if facts::is_too_large(tensor.shape()) {
         return Err(InputError::TooLarge { name: name(), given: shape(), limit: facts::MAX_COUNT });

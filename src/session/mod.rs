@@ -101,7 +101,7 @@ impl Session {
         };
         // A pass may have replaced an output by an equal value with another name.
         let names = model.outputs().iter().map(|output| output.name.as_str().into()).collect();
-        let core = Core::new(device, graph, names, options, Vec::new())?;
+        let core = Core::new(device, graph, names, options.within(model), Vec::new())?;
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
         Ok(Session { core: Arc::new(Core { inputs, outputs, before_passes, ..core }) })
     }
@@ -431,7 +431,7 @@ impl Core {
             }
         };
         if self.before_passes.is_some() {
-            graph = crate::passes::run(graph)?;
+            graph = crate::passes::run(graph, &self.options.limits)?;
         }
         let entry = Arc::new(Entry::new(Arc::new(graph), names, &self.device, &self.options, &self.keep)?);
         chosen.push_front((choice, entry.clone()));

@@ -1,5 +1,7 @@
 //! `SessionOptions`.
 
+use crate::{Limits, Model};
+
 /// Options of a [`Session`](crate::Session).
 ///
 /// ```
@@ -11,11 +13,13 @@
 pub struct SessionOptions {
     pub(super) plan_cache: usize,
     pub(super) fusion: bool,
+    /// The limits of the model, which its options set when it was loaded.
+    pub(super) limits: Limits,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
-        SessionOptions { plan_cache: 16, fusion: true }
+        SessionOptions { plan_cache: 16, fusion: true, limits: Limits::default() }
     }
 }
 
@@ -36,6 +40,12 @@ impl SessionOptions {
     /// wrong.
     pub fn fusion(mut self, fusion: bool) -> SessionOptions {
         self.fusion = fusion;
+        self
+    }
+
+    /// The limits of `model`.
+    pub(crate) fn within(mut self, model: &Model) -> SessionOptions {
+        self.limits = model.limits().clone();
         self
     }
 }

@@ -60,7 +60,7 @@ fn examples() {
             assert!(comment.starts_with("// "), "{name}: an example says why:\n{example}");
             let graph = read(before).unwrap_or_else(|fault| panic!("{name}: {fault}"));
             assert_eq!(graph.to_string().trim_end(), before.trim_end(), "{name}: not as it is printed");
-            let passed = passes::run(graph.clone()).unwrap();
+            let passed = passes::run(graph.clone(), &crate::Limits::default()).unwrap();
             assert_same(&graph, &passed, &format!("{name}: {comment}"));
             let made = passed.to_string();
             assert_eq!(read(&made).map(|graph| graph.to_string()), Ok(made.clone()), "{name}: not read back");

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::onnx::load;
 
 /// A folder `model/` with a model whose initializer `w` (two f32) is external, and a folder `elsewhere/` beside it.
 struct ExternalFolders {

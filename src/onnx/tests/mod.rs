@@ -8,9 +8,17 @@ mod tensor;
 use super::builder::*;
 use super::proto::attribute_proto::AttributeType;
 use super::proto::*;
-use super::{Imported, decode_tensor, encode_tensor, from_bytes};
+use super::{Imported, decode_tensor, encode_tensor};
 use crate::ops::{Attr, Graph};
-use crate::{DType, Dim, Model, Tensor};
+use crate::{DType, Dim, Limits, Model, Result, Tensor};
+
+fn from_bytes(bytes: bytes::Bytes) -> Result<Imported> {
+    super::from_bytes(bytes, &Limits::default())
+}
+
+fn load(path: &std::path::Path) -> Result<Imported> {
+    super::load(path, &Limits::default())
+}
 
 fn imported(model: &ModelProto) -> Imported {
     from_bytes(bytes(model)).unwrap_or_else(|e| panic!("{e}"))
@@ -157,7 +165,9 @@ fn branches() -> GraphProto {
 #[test]
 fn subgraphs_capture_values_and_repeat_constants() {
     let proto = model(21, branches());
-    let mut importer = super::Importer::new(&proto, super::External::none()).unwrap();
+    let mut importer =
+        super::Importer::new(&proto, super::External::none(), super::Budget::new(&Limits::default()))
+            .unwrap();
     let graph = importer.main(proto.graph.as_ref().unwrap()).unwrap();
     assert_eq!(text(&graph), ["outer = Relu(x)", "y = If(cond, x, outer)"]);
 
@@ -165,7 +175,9 @@ fn subgraphs_capture_values_and_repeat_constants() {
         Some(then) => then,
         None => panic!("no branch"),
     };
-    let mut importer = super::Importer::new(&proto, super::External::none()).unwrap();
+    let mut importer =
+        super::Importer::new(&proto, super::External::none(), super::Budget::new(&Limits::default()))
+            .unwrap();
     let error = importer.subgraph(then).unwrap_err().to_string();
     assert_eq!(error, "invalid model: node 'sum' uses 'x', which nothing makes");
 }
@@ -178,7 +190,9 @@ fn captures_pass_through_graphs_between() {
     let top = node("If", &["cond"], &["y"]).with(subgraph("then_branch", outer));
     let main = graph(&["deep", "cond"], vec![top], &["y"]);
     let proto = model(21, main);
-    let mut importer = super::Importer::new(&proto, super::External::none()).unwrap();
+    let mut importer =
+        super::Importer::new(&proto, super::External::none(), super::Budget::new(&Limits::default()))
+            .unwrap();
     let graph = importer.main(proto.graph.as_ref().unwrap()).unwrap();
     assert_eq!(text(&graph), ["y = If(cond, cond, deep)"]);
 }
@@ -198,7 +212,9 @@ fn attributes_keep_their_kinds() {
         .with(bare)
         .with(subgraph("g", body))
         .with(tensor_attribute("t", weights("", &[1], &[1.0])));
-    let mut importer = super::Importer::new(&proto, super::External::none()).unwrap();
+    let mut importer =
+        super::Importer::new(&proto, super::External::none(), super::Budget::new(&Limits::default()))
+            .unwrap();
     let (attributes, captures) = importer.attributes(&all).unwrap();
     assert!(captures.is_empty());
     assert!(matches!(attributes.0["i"], Attr::Int(3)));

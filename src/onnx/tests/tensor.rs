@@ -67,8 +67,17 @@ fn packed_types_are_one_byte_in_one_int32() {
 fn empty_tensors_need_no_data() {
     assert_eq!(ok(&empty("t", FLOAT, &[0, 4])).shape(), [0, 4]);
     assert_eq!(ok(&empty("t", DType::String.onnx(), &[0])).strings(), Some(&[][..]));
-    // A zero makes the tensor empty, whatever the other dimensions are.
-    assert!(ok(&empty("t", FLOAT, &[i64::MAX, i64::MAX, 0])).is_empty());
+}
+
+#[test]
+fn sizes_beside_an_empty_axis_count() {
+    let huge = [[1 << 40, 1 << 40, 0], [0, i64::MAX, i64::MAX], [1 << 40, 0, 1 << 40]];
+    for dims in huge {
+        let error = read(&empty("t", FLOAT, &dims)).unwrap_err();
+        assert!(error.contains("is too large"), "{error}");
+    }
+    let error = read(&empty("t", FLOAT, &[1; 65])).unwrap_err();
+    assert!(error.contains("has 65 dimensions, and at most 64 are supported"), "{error}");
 }
 
 #[test]
