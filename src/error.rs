@@ -1,7 +1,7 @@
 //! The only error type of the crate. Every error says where it happened (file, node, opset, shapes), what is wrong, and what
 //! to do about it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{DType, Dim, ValueInfo};
@@ -16,7 +16,7 @@ use crate::{DType, Dim, ValueInfo};
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", path_text(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum Error {
         error: std::io::Error,
     },
     /// The bytes are not a protobuf of an ONNX model, or end too early.
-    #[error("{}not an ONNX model: {reason}", prefix(file))]
+    #[error("{}not an ONNX model: {}", prefix(file), sentence(reason))]
     Decode {
         /// The model's file; `None` for bytes in memory.
         file: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub enum Error {
         reason: String,
     },
     /// The protobuf is well formed, but it describes no valid model.
-    #[error("{}invalid model: {reason}", prefix(file))]
+    #[error("{}invalid model: {}", prefix(file), sentence(reason))]
     InvalidModel {
         /// The model's file; `None` for bytes in memory.
         file: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub enum Error {
         reason: String,
     },
     /// External data could not be used: outside the model's folder, missing, or too short.
-    #[error("{}external data of tensor '{tensor}': {reason}", prefix(file))]
+    #[error("{}external data of tensor '{}': {}", prefix(file), shown(tensor), sentence(reason))]
     ExternalData {
         /// The model's file; `None` for bytes in memory.
         file: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("{}", unsupported_text(.0))]
     Unsupported(Vec<UnsupportedNode>),
     /// A node cannot be computed from its inputs.
-    #[error("node '{node}' ({op}, opset {opset}, inputs {inputs}): {reason}")]
+    #[error("node '{}' ({}, opset {opset}, inputs {inputs}): {}", shown(node), shown(op), sentence(reason))]
     Node {
         /// The node's name, or the name of its first output.
         node: String,
@@ -70,7 +70,7 @@ pub enum Error {
     #[error(transparent)]
     Input(#[from] InputError),
     /// The model does not have the output that the caller names, or a buffer of the caller does not fit it.
-    #[error("output '{name}': {reason}")]
+    #[error("output '{}': {}", shown(name), sentence(reason))]
     Output {
         /// The output's name.
         name: String,
@@ -78,7 +78,7 @@ pub enum Error {
         reason: String,
     },
     /// The plan has no node of this name.
-    #[error("node '{name}': {reason}")]
+    #[error("node '{}': {}", shown(name), sentence(reason))]
     NoNode {
         /// The name that was asked for.
         name: String,
@@ -86,7 +86,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor could not be made or converted.
-    #[error("tensor: {0}")]
+    #[error("tensor: {}", sentence(.0))]
     Tensor(String),
     /// No device that can run a compute shader was found.
     #[error("no GPU adapter {wanted}: {hint}")]
@@ -108,7 +108,7 @@ pub enum Error {
     #[error("device lost: {0}; make a new Device and a new Session from the same Model")]
     DeviceLost(String),
     /// The device or the host does not have enough memory.
-    #[error("out of memory: {what}{}", bytes_text(*.bytes))]
+    #[error("out of memory: {}{}", sentence(what), bytes_text(*.bytes))]
     OutOfMemory {
         /// What was to be allocated.
         what: String,
@@ -119,7 +119,8 @@ pub enum Error {
     ///
     /// [`Device::set_memory_limit`]: crate::Device::set_memory_limit
     #[error(
-        "{what} takes {bytes} bytes beside {in_use} in use, and the memory limit is {limit}; raise it, or drop a session"
+        "{} takes {bytes} bytes beside {in_use} in use, and the memory limit is {limit}; raise it, or drop a session",
+        sentence(what)
     )]
     MemoryLimit {
         /// What was to be allocated.
@@ -132,7 +133,7 @@ pub enum Error {
         limit: u64,
     },
     /// A size exceeds what the device allows.
-    #[error("{what} is {value}, and the device allows {limit}")]
+    #[error("{} is {value}, and the device allows {limit}", sentence(what))]
     Limit {
         /// What is too large.
         what: String,
@@ -177,7 +178,7 @@ pub enum InputError {
     #[error("{}", missing_text(.0))]
     Missing(Vec<ValueInfo>),
     /// The model has no input of this name.
-    #[error("input '{name}': the model has no such input; it has {}", expected.join(", "))]
+    #[error("input '{}': the model has no such input; it has {}", shown(name), join(expected.iter().map(|name| shown(name))))]
     Unknown {
         /// The name that was given.
         name: String,
@@ -185,13 +186,13 @@ pub enum InputError {
         expected: Vec<String>,
     },
     /// One input is given two values.
-    #[error("input '{name}': is given twice")]
+    #[error("input '{}': is given twice", shown(name))]
     Twice {
         /// The input's name.
         name: String,
     },
     /// The input has another element type.
-    #[error("input '{name}': is {given}, and the model takes {expected}")]
+    #[error("input '{}': is {given}, and the model takes {expected}", shown(name))]
     DType {
         /// The input's name.
         name: String,
@@ -201,7 +202,7 @@ pub enum InputError {
         given: DType,
     },
     /// The input has another number of dimensions, or another size where the model fixes one.
-    #[error("input '{name}': has shape {given:?}, and the model takes [{}]", join(expected))]
+    #[error("input '{}': has shape {given:?}, and the model takes [{}]", shown(name), join(expected))]
     Shape {
         /// The input's name.
         name: String,
@@ -212,8 +213,11 @@ pub enum InputError {
     },
     /// Two dimensions that have one name in the model differ in size.
     #[error(
-        "input '{name}': axis {axis} has size {given}, and axis {other_axis} of input '{other}' has size {expected}; \
-         the model calls both '{dimension}', so they must be equal"
+        "input '{}': axis {axis} has size {given}, and axis {other_axis} of input '{}' has size {expected}; \
+         the model calls both '{}', so they must be equal",
+        shown(name),
+        shown(other),
+        shown(dimension)
     )]
     Dimension {
         /// The input's name.
@@ -232,7 +236,10 @@ pub enum InputError {
         dimension: String,
     },
     /// The input has more elements than Sardonyx can address.
-    #[error("input '{name}': has shape {given:?}, whose sizes other than 0 make more than {limit} elements")]
+    #[error(
+        "input '{}': has shape {given:?}, whose sizes other than 0 make more than {limit} elements",
+        shown(name)
+    )]
     TooLarge {
         /// The input's name.
         name: String,
@@ -242,7 +249,7 @@ pub enum InputError {
         limit: usize,
     },
     /// The input's elements cannot be used: a 64-bit integer that does not fit the device's 32 bits, for example.
-    #[error("input '{name}': {reason}")]
+    #[error("input '{}': {}", shown(name), sentence(reason))]
     Value {
         /// The input's name.
         name: String,
@@ -250,7 +257,7 @@ pub enum InputError {
         reason: String,
     },
     /// The buffer cannot be used: it is too small, belongs to another device, or lacks the usage `STORAGE`.
-    #[error("input '{name}': {reason}")]
+    #[error("input '{}': {}", shown(name), sentence(reason))]
     Buffer {
         /// The input's name.
         name: String,
@@ -304,16 +311,69 @@ pub struct UnsupportedNode {
 }
 
 fn prefix(file: &Option<PathBuf>) -> String {
-    file.as_ref().map_or(String::new(), |path| format!("{}: ", path.display()))
+    file.as_ref().map_or(String::new(), |path| format!("{}: ", path_text(path)))
 }
 
-fn join<T: fmt::Display>(parts: &[T]) -> String {
-    parts.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+fn path_text(path: &Path) -> String {
+    sentence(&path.to_string_lossy()).to_string()
+}
+
+fn join<T: fmt::Display>(parts: impl IntoIterator<Item = T>) -> String {
+    parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// A name out of a file, as a message shows it: on one line, with no character that a terminal acts upon, and not at length. What
+/// the sources call `\x1b[2Jx` becomes `\u{1b}[2Jx`, and the middle of a name of over 160 characters is left out.
+///
+/// All errors show names like this. Their fields hold the names as they are.
+///
+/// ```
+/// assert_eq!(sardonyx::shown("\x1b]0;mine\x07\n").to_string(), r"\u{1b}]0;mine\u{7}\n");
+/// assert!(sardonyx::shown(&"x".repeat(1_000_000)).to_string().len() < 200);
+/// ```
+pub fn shown(name: &str) -> Shown<'_> {
+    Shown { text: name, most: 160 }
+}
+
+/// A sentence that may quote names out of a file, as a message shows it.
+pub(crate) fn sentence(text: &str) -> Shown<'_> {
+    Shown { text, most: 4096 }
+}
+
+/// What [`shown`] returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    text: &'a str,
+    /// The most characters that are shown of the text.
+    most: usize,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.text.chars().count();
+        if count <= self.most {
+            return write_escaped(f, self.text.chars());
+        }
+        let (head, tail) = (self.most / 4 * 3, self.most / 4);
+        write_escaped(f, self.text.chars().take(head))?;
+        write!(f, "[{} characters]", count - head - tail)?;
+        write_escaped(f, self.text.chars().skip(count - tail))
+    }
+}
+
+fn write_escaped(f: &mut fmt::Formatter<'_>, text: impl Iterator<Item = char>) -> fmt::Result {
+    for character in text {
+        match character {
+            '\'' | '"' | '\\' => f.write_char(character)?,
+            other => write!(f, "{}", other.escape_debug())?,
+        }
+    }
+    Ok(())
 }
 
 fn missing_text(missing: &[ValueInfo]) -> String {
     match missing {
-        [one] => format!("input '{}': is missing; the model takes {one}", one.name),
+        [one] => format!("input '{}': is missing; the model takes {one}", shown(&one.name)),
         all => format!("{} inputs are missing; the model takes {}", all.len(), join(all)),
     }
 }
@@ -325,7 +385,13 @@ fn bytes_text(bytes: u64) -> String {
 fn unsupported_text(nodes: &[UnsupportedNode]) -> String {
     let mut text = format!("{} unsupported node(s):", nodes.len());
     for node in nodes {
-        text += &format!("\n  {} '{}' (opset {}): {}", node.op, node.node, node.opset, node.reason);
+        text += &format!(
+            "\n  {} '{}' (opset {}): {}",
+            shown(&node.op),
+            shown(&node.node),
+            node.opset,
+            sentence(&node.reason)
+        );
     }
     text
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::shown;
 use crate::graph::NodeId;
 use crate::ops::Graph;
 use crate::{Error, Explanation, Model, Result, Session, Tensor};
@@ -180,19 +181,19 @@ fn misplaced(stage: Stage, why: &str) -> Error {
 }
 
 fn declarations(model: &Model) -> String {
-    let opsets = model
-        .opsets()
-        .iter()
-        .map(|(domain, version)| format!("{} {version}", if domain.is_empty() { "ai.onnx" } else { domain }));
+    let opsets = model.opsets().iter().map(|(domain, version)| {
+        format!("{} {version}", shown(if domain.is_empty() { "ai.onnx" } else { domain }))
+    });
     let opsets = opsets.collect::<Vec<_>>().join(", ");
     let mut text = format!("format    IR {}, opsets {opsets}\n", model.ir_version());
     if !model.producer().is_empty() {
-        text += &format!("producer  {}\n", model.producer());
+        text += &format!("producer  {}\n", shown(model.producer()));
     }
     for (key, value) in model.metadata() {
         let first = value.lines().next().unwrap_or_default();
         let more = if first.len() < value.len() || first.chars().count() > 60 { " ..." } else { "" };
-        text += &format!("metadata  {key}: {}{more}\n", first.chars().take(60).collect::<String>());
+        let first: String = first.chars().take(60).collect();
+        text += &format!("metadata  {}: {}{more}\n", shown(key), shown(&first));
     }
     model.inputs().iter().for_each(|info| text += &format!("input     {info}\n"));
     model.outputs().iter().for_each(|info| text += &format!("output    {info}\n"));

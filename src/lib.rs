@@ -36,7 +36,7 @@ pub use binding::{Binder, Binding, device_bytes};
 pub use budget::Limits;
 pub use compare::{Difference, Tolerance};
 pub use dtype::DType;
-pub use error::{Error, InputError, Result, UnsupportedNode};
+pub use error::{Error, InputError, Result, Shown, UnsupportedNode, shown};
 pub use explain::Stage;
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
 pub use model::{LoadOptions, Model};

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use smallvec::SmallVec;
 
 use crate::DType;
+use crate::error::shown;
 
 /// One dimension as the model declares it.
 ///
@@ -31,7 +32,7 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dim::Known(n) => write!(f, "{n}"),
-            Dim::Symbol(name) => f.write_str(name),
+            Dim::Symbol(name) => shown(name).fmt(f),
             Dim::Unknown => f.write_str("?"),
         }
     }
@@ -63,7 +64,7 @@ pub struct ValueInfo {
 
 impl fmt::Display for ValueInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.dtype.map_or("?", DType::name))?;
+        write!(f, "{}: {}", shown(&self.name), self.dtype.map_or("?", DType::name))?;
         match &self.shape {
             Some(shape) => {
                 write!(f, "[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))?

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{Attr, Attributes, Graph, Node, ValueId};
 use crate::array::{Array, Numbers};
+use crate::error::shown;
 use crate::{DType, Tensor};
 
 /// Constants of up to this number of elements are written out: shapes, axes, scalars.
@@ -14,9 +15,9 @@ impl<O: fmt::Display> Graph<O> {
     /// `%name`, or `%"a name"` if the name has characters that would end it.
     fn name(&self, id: ValueId) -> String {
         let name = &self.value(id).name;
-        let plain =
-            !name.is_empty() && !name.contains([' ', ',', ')', '"']) && !name.contains(char::is_control);
-        if plain { format!("%{name}") } else { format!("%{name:?}") }
+        let shown = shown(name).to_string();
+        let plain = !name.is_empty() && !name.contains([' ', ',', ')', '"']) && shown == *name;
+        if plain { format!("%{name}") } else { format!("%\"{}\"", shown.replace('"', "\\\"")) }
     }
 
     /// `%name: float32[batch, 3]`, with what the model declares of it.
@@ -49,10 +50,10 @@ impl<O: fmt::Display> Graph<O> {
         let outputs = self.names(&node.outputs, |id| self.label(id));
         let inputs = self.names(&node.inputs, |id| self.name(id));
         let Node { op_type, opset, attributes, op, .. } = node;
-        let mut text = format!("{outputs} = {op_type}-{opset}({inputs}){attributes}{op}");
+        let mut text = format!("{outputs} = {}-{opset}({inputs}){attributes}{op}", shown(op_type));
         let first = node.outputs.iter().flatten().next().map(|id| self.value(*id).name.as_str());
         if first != Some(&node.name) {
-            text += &format!("  // {}", node.name);
+            text += &format!("  // {}", shown(&node.name));
         }
         text
     }
@@ -76,7 +77,8 @@ fn written(tensor: &Tensor) -> String {
 /// ` { axis: -1, mode: "linear" }`: integers have no point, other numbers have a point or an exponent.
 impl<O> fmt::Display for Attributes<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let attributes: Vec<String> = self.0.iter().map(|(name, attr)| format!("{name}: {attr}")).collect();
+        let attributes: Vec<String> =
+            self.0.iter().map(|(name, attr)| format!("{}: {attr}", shown(name))).collect();
         if attributes.is_empty() { Ok(()) } else { write!(f, " {{ {} }}", attributes.join(", ")) }
     }
 }
@@ -94,14 +96,14 @@ impl<O> fmt::Display for Attr<O> {
                 write!(f, "{}{:?}{}", tensor.dtype(), tensor.shape(), written(tensor))
             }
             Attr::Graph(graph) => write!(f, "graph of {} nodes", graph.nodes.len()),
-            Attr::Other(kind) => f.write_str(kind),
+            Attr::Other(kind) => shown(kind).fmt(f),
         }
     }
 }
 
 impl<O: fmt::Display> fmt::Display for Graph<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "graph '{}', {} nodes", self.name, self.nodes.len())?;
+        writeln!(f, "graph '{}', {} nodes", shown(&self.name), self.nodes.len())?;
         for id in &self.inputs {
             writeln!(f, "input {}", self.label(*id))?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::refusal::Refusal;
 use super::why::Notes;
+use crate::error::{sentence, shown};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
 use crate::kernels::{Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
@@ -294,6 +295,7 @@ impl Program {
         }
         for (i, source) in self.outputs.iter().enumerate() {
             let name = graph.outputs.get(i).map_or("kept", |id| graph.value(*id).name.as_str());
+            let name = shown(name);
             match source {
                 OutputSource::Known(tensor) => {
                     let (dtype, shape) = (tensor.dtype(), tensor.shape());
@@ -317,9 +319,9 @@ impl Program {
             let count = counts.entry(&tensor.name).or_insert(0);
             *count += 1;
             names.push(if *count == 1 {
-                format!("%{}", tensor.name)
+                format!("%{}", shown(&tensor.name))
             } else {
-                format!("%{}~{count}", tensor.name)
+                format!("%{}~{count}", shown(&tensor.name))
             });
         }
         names
@@ -335,7 +337,7 @@ impl Program {
             Place::Constant(i) => format!("table {i}"),
             Place::Weight(i) => match self.weights.get(i) {
                 Some(WeightKey { value, packing: Some(packing) }) => {
-                    format!("weight %{} packed: {}", graph.value(*value).name, packing.text())
+                    format!("weight %{} packed: {}", shown(&graph.value(*value).name), packing.text())
                 }
                 _ => "weight".into(),
             },
@@ -378,7 +380,7 @@ impl Call {
         format!(
             "{i}: {} on {x}x{y}x{z}  // {}\n    {}\n    {}\n",
             spec.label(),
-            self.node,
+            sentence(&self.node),
             slots.join(" "),
             params.join(" ")
         )

@@ -9,6 +9,7 @@ use super::program::{Program, TensorId};
 use super::refusal::Refusal;
 use super::{Options, Specialisation, lower, memory};
 use crate::Result;
+use crate::error::{sentence, shown};
 use crate::facts::Facts;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::Target;
@@ -131,9 +132,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kernel = match self.kernel.is_empty() {
             true => "none: its results are known while planning, or only their shapes are needed".into(),
-            false => self.kernel.join(", "),
+            false => self.kernel.iter().map(|name| shown(name).to_string()).collect::<Vec<_>>().join(", "),
         };
-        writeln!(f, "node      {} ({})\nkernel    {kernel}", self.node, self.op)?;
+        writeln!(f, "node      {} ({})\nkernel    {kernel}", shown(&self.node), shown(&self.op))?;
         self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))
     }
 }
@@ -150,12 +151,12 @@ impl fmt::Display for Finding {
             Saving::View => "of",
             Saving::InPlace => "over",
         };
-        write!(f, "{label:<9} %{}", self.value)?;
+        write!(f, "{label:<9} %{}", shown(&self.value))?;
         write!(f, "{}", if self.saved { "" } else { " not" })?;
         if let Some(other) = &self.other {
-            write!(f, " {relation} {other}")?;
+            write!(f, " {relation} {}", shown(other))?;
         }
-        write!(f, ": {}", self.reason)?;
+        write!(f, ": {}", sentence(&self.reason))?;
         self.rule.iter().try_for_each(|rule| write!(f, " [{rule}]"))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::errors::{allowed, within};
 use crate::DType;
+use crate::error::shown;
 
 /// The greatest errors that are no divergence, as shares of a value's greatest magnitude.
 ///
@@ -131,9 +132,11 @@ impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ValueError { node, op, name, relative_error, inherited_error, accumulated_error, .. } =
             &self.value;
+        let (node, op, name) = (shown(node), shown(op), shown(name));
         let off = relative_error;
         if let Some(output) = &self.output {
             let ValueError { name, relative_error, .. } = output;
+            let name = shown(name);
             write!(f, "output '{name}' is off by {relative_error:.1e} of its greatest magnitude: ")?;
         }
         let grown =
