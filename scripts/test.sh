@@ -26,6 +26,7 @@ step "test data"
 ensure_python onnx==1.23.2 onnxruntime==1.31.1
 data/venv/bin/python scripts/models.py data/models
 data/venv/bin/python scripts/onnx_suite.py make data/onnx
+data/venv/bin/python scripts/onnx_types.py data/onnx_types.txt
 
 step "tests"
 cargo test --quiet --workspace --all-features

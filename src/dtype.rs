@@ -81,6 +81,11 @@ impl DType {
         &TABLE[self as usize]
     }
 
+    /// All dtypes.
+    pub(crate) fn all() -> impl Iterator<Item = DType> {
+        TABLE.iter().map(|row| row.0)
+    }
+
     /// The dtype with ONNX's number `code`, if there is one.
     pub(crate) fn from_onnx(code: i32) -> Option<DType> {
         TABLE.iter().find(|row| row.1 == code).map(|row| row.0)

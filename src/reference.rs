@@ -66,7 +66,7 @@ pub(crate) fn node(node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Array
 
 /// Evaluates a node after checking its inputs with `infer`, so that `eval` may rely on the check.
 fn eval(node: &Node, facts: &[Option<&Fact>], inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
-    check_sizes(&node.op.operator().infer(facts)?)?;
+    check_sizes(&node.infer(facts)?)?;
     node.op.operator().eval(inputs)
 }
 

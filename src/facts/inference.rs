@@ -18,9 +18,9 @@ const SMALL: usize = 1024;
 const SMALL_CONSTANT: usize = 4096;
 
 /// What inference needs of a graph's operations.
-pub(crate) trait Infer {
-    /// Dtypes and shapes of the outputs.
-    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
+pub(crate) trait Infer: Sized {
+    /// Dtypes and shapes of the node's outputs.
+    fn infer(node: &Node<Self>, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
     /// The outputs.
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why>;
@@ -185,9 +185,9 @@ impl FactBase {
         Ok(facts)
     }
 
-    fn infer(
+    fn infer<O: Infer>(
         &self,
-        node: &Node<impl Infer>,
+        node: &Node<O>,
         inputs: &[Option<&Fact>],
         budget: &Budget,
         small: usize,
@@ -195,7 +195,7 @@ impl FactBase {
         let operator = &node.op;
         let all_known = inputs.iter().flatten().all(|fact| fact.value.is_some());
         charge_inference(operator, inputs, all_known, budget)?;
-        let mut outputs = operator.infer(inputs)?;
+        let mut outputs = O::infer(node, inputs)?;
         let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         if outputs.len() < wanted {
             refuse!("has {} outputs, and {wanted} are wanted", outputs.len());

@@ -8,8 +8,8 @@ use std::f64::consts::{FRAC_2_PI, SQRT_2};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional,
-    refuse, required,
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx,
+    optional, refuse, required, types,
 };
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
@@ -60,22 +60,34 @@ enum Second {
 }
 
 macro_rules! rows {
-    ($($name:literal: $since:literal),* $(,)?) => {
+    ($($name:literal: $since:literal [$($types:tt)*]),* $(,)?) => {
         pub(crate) const ROWS: &[Row] = &[
-            $(onnx($name, $since, parse, || cases("", $name)),)*
-            microsoft("Gelu", || cases("com.microsoft", "Gelu")),
-            microsoft("FastGelu", || cases("com.microsoft", "FastGelu")),
-            microsoft("BiasGelu", || cases("com.microsoft", "BiasGelu")),
-            microsoft("QuickGelu", || cases("com.microsoft", "QuickGelu")),
+            $(onnx($name, $since, types![$($types)*], parse, || cases("", $name)),)*
+            microsoft("Gelu", types![T -> T; T: FLOATS BF16], || cases("com.microsoft", "Gelu")),
+            microsoft("FastGelu", types![T T -> T; T: FLOATS BF16], || cases("com.microsoft", "FastGelu")),
+            microsoft("BiasGelu", types![T T -> T; T: FLOATS BF16], || cases("com.microsoft", "BiasGelu")),
+            microsoft("QuickGelu", types![T -> T; T: FLOATS BF16], || cases("com.microsoft", "QuickGelu")),
         ];
     };
 }
 
-rows!("LeakyRelu": 6, "Elu": 6, "Selu": 6, "Celu": 12, "HardSigmoid": 6, "HardSwish": 14, "ThresholdedRelu": 10, "Mish": 18,
-    "Gelu": 20, "Shrink": 9, "Swish": 24, "SwiGLU": 28);
+rows! {
+    "LeakyRelu": 6 [T -> T; T: FLOATS BF16@16],
+    "Elu": 6 [T -> T; T: FLOATS BF16@22],
+    "Selu": 6 [T -> T; T: FLOATS BF16@22],
+    "Celu": 12 [float32 -> float32 | 28: T -> T; T: FLOATS BF16],
+    "HardSigmoid": 6 [T -> T; T: FLOATS BF16@22],
+    "HardSwish": 14 [T -> T; T: FLOATS BF16@22],
+    "ThresholdedRelu": 10 [T -> T; T: FLOATS BF16@22],
+    "Mish": 18 [T -> T; T: FLOATS BF16@22],
+    "Gelu": 20 [T -> T; T: FLOATS BF16],
+    "Shrink": 9 [T -> T; T: NUMBERS],
+    "Swish": 24 [T -> T; T: FLOATS BF16],
+    "SwiGLU": 28 [T T -> T; T: FLOATS BF16],
+}
 
-const fn microsoft(name: &'static str, cases: fn() -> Vec<Case>) -> Row {
-    Row { domain: "com.microsoft", name, opsets: (1, 1), parse, cases }
+const fn microsoft(name: &'static str, types: Types, cases: fn() -> Vec<Case>) -> Row {
+    Row { domain: "com.microsoft", name, opsets: (1, 1), types, parse, cases }
 }
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
@@ -422,7 +434,9 @@ fn cases(domain: &'static str, name: &'static str) -> Vec<Case> {
             let case = case.tolerance(Tolerance { relative: 8e-3, absolute: 1e-3 });
             if name == "SwiGLU" { case.input(case::converted(&second(&[9]), dtype)) } else { case }
         };
-        cases.extend([half(DType::F16), half(DType::BF16)]);
+        cases.push(half(DType::F16));
+        // Shrink does not take bfloat16.
+        cases.extend((name != "Shrink").then(|| half(DType::BF16)));
     }
     let parameters: &[(&str, f32)] = match name {
         "LeakyRelu" | "Elu" | "Celu" | "ThresholdedRelu" | "Swish" | "SwiGLU" => &[("alpha", 1.7)],

@@ -3,7 +3,7 @@
 //! History: 20.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, types};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::affine_grid as kernel;
@@ -16,7 +16,8 @@ pub(crate) struct AffineGrid {
     align_corners: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("AffineGrid", 20, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("AffineGrid", 20, types![T1 int64 -> T1; T1: FLOATS BF16], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(AffineGrid { align_corners: def.attributes.flag("align_corners", false)? }.into())

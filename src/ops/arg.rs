@@ -6,7 +6,7 @@ use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::reduce::reduced_shape;
 use super::rows::{Rows, element, position, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn1, Fn2, Scalar};
@@ -22,8 +22,10 @@ pub(crate) struct Arg {
     last: bool,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("ArgMax", 1, parse, || cases("ArgMax")), onnx("ArgMin", 1, parse, || cases("ArgMin"))];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("ArgMax", 1, types![T -> int64; T: NUMBERS BF16@13], parse, || cases("ArgMax")),
+    onnx("ArgMin", 1, types![T -> int64; T: NUMBERS BF16@13], parse, || cases("ArgMin")),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Arg {

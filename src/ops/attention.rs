@@ -5,8 +5,8 @@
 use super::case::{self, Case, Tolerance};
 use super::strides::{Copy, scatter};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, product,
-    refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Tensor, Types, Why, Work, of_elements, onnx, optional, product,
+    refuse, required, types,
 };
 use crate::array::{Numbers, broadcast_index};
 use crate::facts::Fact;
@@ -31,7 +31,9 @@ pub(crate) struct Attention {
     right: Option<usize>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Attention", 23, parse, cases)];
+const TYPES: Types = types![T1 T1 T2 U T1 T2 int64 -> T1 T1 T2 T1; T1 T2: FLOATS BF16, U: NUMBERS BF16 BOOL];
+
+pub(crate) const ROWS: &[Row] = &[onnx("Attention", 23, TYPES, parse, cases)];
 
 const MASK: usize = 3;
 const PAST_KEY: usize = 4;

@@ -6,7 +6,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Types, Why, onnx, refuse, required, types};
 use crate::array::rows;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -21,7 +21,13 @@ pub(crate) struct BatchNorm {
     training: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 1, parse, cases)];
+const TYPES: Types = types![
+    T T T T T -> T T T T T; T: FLOATS
+    | 14: T T T U U -> T U U; T U: FLOATS BF16
+    | 15: T T1 T1 T2 T2 -> T T2 T2; T T1 T2: FLOATS BF16
+];
+
+pub(crate) const ROWS: &[Row] = &[onnx("BatchNormalization", 1, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     // Before opset 14, more than one listed output means training, whether anything reads the others or not.

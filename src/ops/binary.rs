@@ -10,6 +10,7 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::{
     Array, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+    types,
 };
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
@@ -59,14 +60,35 @@ const NAMES: &[(&str, BinaryFunction)] = &[
 ];
 
 macro_rules! rows {
-    ($($name:literal: $since:literal),* $(,)?) => {
-        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, parse, || cases($name))),*];
+    ($($name:literal: $since:literal [$($types:tt)*]),* $(,)?) => {
+        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, types![$($types)*], parse, || cases($name))),*];
     };
 }
 
-rows!("Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7, "Mod": 10, "And": 7, "Or": 7, "Xor": 7, "BitwiseAnd": 18,
-    "BitwiseOr": 18, "BitwiseXor": 18, "BitShift": 11, "Equal": 7, "Greater": 7, "GreaterOrEqual": 12, "Less": 7,
-    "LessOrEqual": 12, "Max": 8, "Min": 8, "Mean": 8, "Sum": 8);
+rows! {
+    "Add": 7 [T T -> T; T: FLOATS WORDS BF16@13 INTS@14],
+    "Sub": 7 [T T -> T; T: FLOATS WORDS BF16@13 INTS@14],
+    "Mul": 7 [T T -> T; T: FLOATS WORDS BF16@13 INTS@14],
+    "Div": 7 [T T -> T; T: FLOATS WORDS BF16@13 INTS@14],
+    "Pow": 7 [T T -> T; T: FLOATS | 12: T T1 -> T; T: FLOATS INDICES BF16@13, T1: NUMBERS BF16@15],
+    "Mod": 10 [T T -> T; T: NUMBERS BF16@13],
+    "And": 7 [bool bool -> bool],
+    "Or": 7 [bool bool -> bool],
+    "Xor": 7 [bool bool -> bool],
+    "BitwiseAnd": 18 [T T -> T; T: INTS],
+    "BitwiseOr": 18 [T T -> T; T: INTS],
+    "BitwiseXor": 18 [T T -> T; T: INTS],
+    "BitShift": 11 [T T -> T; T: UNSIGNED INTS@28],
+    "Equal": 7 [T T -> bool; T: INDICES BOOL NUMBERS@11 BF16@13 STRING@19],
+    "Greater": 7 [T T -> bool; T: FLOATS NUMBERS@9 BF16@13],
+    "GreaterOrEqual": 12 [T T -> bool; T: NUMBERS BF16@16],
+    "Less": 7 [T T -> bool; T: FLOATS NUMBERS@9 BF16@13],
+    "LessOrEqual": 12 [T T -> bool; T: NUMBERS BF16@16],
+    "Max": 8 [[T] -> T; T: FLOATS NUMBERS@12 BF16@13],
+    "Min": 8 [[T] -> T; T: FLOATS NUMBERS@12 BF16@13],
+    "Mean": 8 [[T] -> T; T: FLOATS BF16@13],
+    "Sum": 8 [[T] -> T; T: FLOATS BF16@13],
+}
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let function = match def.op_type {
@@ -464,7 +486,7 @@ fn cases(name: &'static str) -> Vec<Case> {
             cases.push(many.map(input).fold(new(&format!("{count} inputs")), Case::input));
         }
         let small = |i: u8| case::values(&[3], &[200 + i, i, 100]);
-        if name != "Mean" {
+        if matches!(name, "Max" | "Min") {
             let new = new("uint8, many").tolerance(Tolerance::EXACT);
             cases.push((0..20).map(small).fold(new, Case::input));
             // A kernel that reports values that do not fit binds one tensor less.

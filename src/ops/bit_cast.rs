@@ -3,7 +3,7 @@
 //! History: 26.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
@@ -14,7 +14,9 @@ pub(crate) struct BitCast {
     to: DType,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("BitCast", 26, parse, cases)];
+const TYPES: Types = types![T1 -> T2; T1 T2: NUMBERS FLOAT8 INT4 INT2 BF16 BOOL COMPLEX F4E2M1 F8E8M0];
+
+pub(crate) const ROWS: &[Row] = &[onnx("BitCast", 26, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let code = def.attributes.int_or("to", 0)?;

@@ -5,7 +5,7 @@
 use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse, required, types,
 };
 use crate::array::number::round_float;
 use crate::facts::Fact;
@@ -22,7 +22,8 @@ pub(crate) struct CausalConv {
 
 const SWISH: ActivationFunction = ActivationFunction::Swish { alpha: 1.0 };
 
-pub(crate) const ROWS: &[Row] = &[onnx("CausalConvWithState", 27, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("CausalConvWithState", 27, types![T T T T -> T T; T: F32 F16 BF16], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let swish = match def.attributes.string_or("activation", "none")?.as_str() {

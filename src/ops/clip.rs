@@ -3,7 +3,7 @@
 //! History: 6 (`min` and `max` are attributes), 11 (optional inputs), 12 (integers), 13 (bfloat16).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, types};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg};
@@ -15,7 +15,8 @@ pub(crate) struct Clip {
     max: Option<f32>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Clip", 6, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Clip", 6, types![T T T -> T; T: FLOATS NUMBERS@12 BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     if def.opset >= 11 {

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, types};
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -17,7 +17,7 @@ pub(crate) struct Col2Im {
     window: Window,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Col2Im", 18, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Col2Im", 18, types![T int64 int64 -> T; T: ALL BF16], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Col2Im { window: Window::parse(def)? }.into())

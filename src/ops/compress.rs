@@ -3,7 +3,7 @@
 //! History: 9, 11, 28.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Lower, Outside};
@@ -14,7 +14,7 @@ pub(crate) struct Compress {
     axis: Option<i64>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Compress", 9, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Compress", 9, types![T bool -> T; T: ALL BF16@28], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Compress { axis: def.attributes.int("axis")? }.into())

@@ -7,6 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::strides::{self, Copy};
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, product, refuse, required,
+    types,
 };
 use crate::array;
 use crate::facts::Fact;
@@ -19,7 +20,7 @@ pub(crate) struct Concat {
     axis: i64,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Concat", 4, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Concat", 4, types![[T] -> T; T: ALL BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     match def.attributes.int("axis")? {

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, refuse, required, types};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
@@ -18,7 +18,10 @@ pub(crate) struct ConstantOfShape {
     value: Array,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("ConstantOfShape", 9, parse, cases)];
+const TYPES: Types =
+    types![int64 -> T2; T2: NUMBERS BOOL FLOAT8@20 BF16@20 INT4@21 F4E2M1@23 F8E8M0@24 INT2@25];
+
+pub(crate) const ROWS: &[Row] = &[onnx("ConstantOfShape", 9, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let value = match def.attributes.tensor("value")? {

@@ -9,7 +9,7 @@ use super::strides::Copy;
 use super::window::{Span, Window};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse,
-    required, strides,
+    required, strides, types,
 };
 use crate::array::product::{DirectConv, Number};
 use crate::facts::Fact;
@@ -25,7 +25,7 @@ pub(crate) struct Conv {
     group: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Conv", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Conv", 1, types![T T T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Conv { window: Window::parse(def)?, group: group(def)? }.into())

@@ -9,6 +9,7 @@ use super::quantized::{centred, channel_shape, check, lower_centred};
 use super::window::Window;
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, required,
+    types,
 };
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -20,7 +21,8 @@ pub(crate) struct ConvInteger {
     group: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("ConvInteger", 10, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("ConvInteger", 10, types![T1 T2 T1 T2 -> int32; T1 T2: BYTES], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(ConvInteger { window: Window::parse(def)?, group: group(def)? }.into())

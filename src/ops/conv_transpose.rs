@@ -8,6 +8,7 @@ use super::conv::{add_bias, group};
 use super::window::{Span, Window};
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,
+    types,
 };
 use crate::array::product::DirectConv;
 use crate::facts::Fact;
@@ -21,7 +22,8 @@ pub(crate) struct ConvTranspose {
     group: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("ConvTranspose", 7, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("ConvTranspose", 7, types![T T T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(ConvTranspose { window: Window::parse(def)?, group: group(def)? }.into())

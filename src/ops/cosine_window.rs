@@ -3,7 +3,7 @@
 //! History: 17. The size is known while planning, so the host computes the window.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::facts::Fact;
 use crate::plan::Lower;
 
@@ -17,9 +17,13 @@ pub(crate) struct CosineWindow {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("BlackmanWindow", 17, parse, || cases("BlackmanWindow")),
-    onnx("HammingWindow", 17, parse, || cases("HammingWindow")),
-    onnx("HannWindow", 17, parse, || cases("HannWindow")),
+    onnx("BlackmanWindow", 17, types![T1 -> T2; T1: INDICES, T2: NUMBERS BF16], parse, || {
+        cases("BlackmanWindow")
+    }),
+    onnx("HammingWindow", 17, types![T1 -> T2; T1: INDICES, T2: NUMBERS BF16], parse, || {
+        cases("HammingWindow")
+    }),
+    onnx("HannWindow", 17, types![T1 -> T2; T1: INDICES, T2: NUMBERS BF16], parse, || cases("HannWindow")),
 ];
 
 /// Larger windows are refused.

@@ -5,7 +5,7 @@
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::plain;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, types};
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::Class;
@@ -20,8 +20,12 @@ pub(crate) struct Cumulative {
     reverse: bool,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("CumSum", 11, parse, || cases("CumSum")), onnx("CumProd", 26, parse, || cases("CumProd"))];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("CumSum", 11, types![T T2 -> T; T: WORDS F32 F64 F16@14 BF16@14, T2: INDICES], parse, || {
+        cases("CumSum")
+    }),
+    onnx("CumProd", 26, types![T T2 -> T; T: FLOATS WORDS BF16, T2: INDICES], parse, || cases("CumProd")),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Cumulative {

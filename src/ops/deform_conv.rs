@@ -8,6 +8,7 @@ use super::conv::{ConvSizes, add_bias, group};
 use super::window::{Span, Window};
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,
+    types,
 };
 use crate::facts::Fact;
 use crate::kernels::deform_conv as kernel;
@@ -24,7 +25,8 @@ pub(crate) struct DeformConv {
     offset_groups: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("DeformConv", 19, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("DeformConv", 19, types![T T T T T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let offset_groups = match def.attributes.int_or("offset_group", 1)? {

@@ -3,7 +3,7 @@
 //! History: DepthToSpace 1, 11 (mode), 13, 28; SpaceToDepth 1, 13, 28 (mode).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array::{ravel, unravel};
 use crate::facts::Fact;
 use crate::plan::Lower;
@@ -19,8 +19,8 @@ pub(crate) struct DepthToSpace {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("DepthToSpace", 1, parse, || cases("DepthToSpace", &[2, 12, 2, 3])),
-    onnx("SpaceToDepth", 1, parse, || cases("SpaceToDepth", &[2, 3, 4, 6])),
+    onnx("DepthToSpace", 1, types![T -> T; T: ALL BF16@13], parse, || cases("DepthToSpace", &[2, 12, 2, 3])),
+    onnx("SpaceToDepth", 1, types![T -> T; T: ALL BF16@13], parse, || cases("SpaceToDepth", &[2, 3, 4, 6])),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

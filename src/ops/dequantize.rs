@@ -5,7 +5,10 @@
 
 use super::case::{self, Case};
 use super::quantize::{Granularity, dtype_attribute};
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Why, onnx, optional, refuse, required};
+use super::{
+    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, optional, refuse, required,
+    types,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
 use crate::plan::Pairing;
@@ -17,7 +20,13 @@ pub(crate) struct Dequantize {
     output: Option<DType>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("DequantizeLinear", 10, parse, cases)];
+const TYPES: Types = types![
+    T float32 T -> float32; T: BYTES I32
+    | 19: T1 T2 T1 -> T2; T1: FLOAT8 BYTES I32 INT4@21 I16@21 U16@21, T2: F32 F16 BF16
+    | 23: T1 T2 T1 -> T3; T1: FLOAT8 BYTES INT4 I16 U16 I32 F4E2M1 INT2@25 FLOAT6@28, T2: F32 F16 BF16 F8E8M0@24, T3: F32 F16 BF16
+];
+
+pub(crate) const ROWS: &[Row] = &[onnx("DequantizeLinear", 10, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let output = dtype_attribute(def.attributes, "output_dtype")?;

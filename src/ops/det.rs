@@ -6,6 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::strides::Copy;
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, strides,
+    types,
 };
 use crate::facts::Fact;
 use crate::kernels::det as kernel;
@@ -16,7 +17,7 @@ use crate::plan::Lower;
 #[derive(Clone, Debug)]
 pub(crate) struct Det;
 
-pub(crate) const ROWS: &[Row] = &[onnx("Det", 11, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Det", 11, types![T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(Det.into())

@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::fourier::{root, table};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_elements, onnx, optional, product, refuse,
-    required,
+    required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::dft::{self as kernel, Bins, PassSizes, Signal};
@@ -23,7 +23,8 @@ pub(crate) struct Dft {
     axis: Option<i64>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("DFT", 17, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("DFT", 17, types![T1 T2 int64 -> T1; T1: FLOATS BF16, T2: INDICES], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let op = Dft {

@@ -3,7 +3,7 @@
 //! History: 1 and 6 (is_test), 7 (inference only), 10 (bool mask), 12 (ratio and training_mode are inputs), 13, 22.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Types, Why, onnx, optional, refuse, required, types};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -18,7 +18,12 @@ pub(crate) struct Dropout {
     old_mask: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Dropout", 7, parse, cases)];
+const TYPES: Types = types![
+    T -> T T; T: FLOATS
+    | 10: T T1 bool -> T bool; T: FLOATS BF16@13 FLOAT8@22, T1: FLOATS FLOAT8@22 BF16@22
+];
+
+pub(crate) const ROWS: &[Row] = &[onnx("Dropout", 7, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Dropout { may_train: def.opset >= 12 && def.has_input(2), old_mask: def.opset < 10 }.into())

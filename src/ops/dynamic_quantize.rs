@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::quantize;
 use super::rows::{Rows, element, plain, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::number::round_float;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -16,7 +16,8 @@ use crate::plan::{Lower, TensorId};
 #[derive(Clone, Debug)]
 pub(crate) struct DynamicQuantize;
 
-pub(crate) const ROWS: &[Row] = &[onnx("DynamicQuantizeLinear", 11, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("DynamicQuantizeLinear", 11, types![float32 -> uint8 float32 uint8], parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(DynamicQuantize.into())

@@ -7,7 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::strides::Copy;
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, strides,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, strides, types,
 };
 use crate::array::product::{Number, for_chunks};
 use crate::array::{Numbers, strides as dense, unravel};
@@ -26,7 +26,7 @@ pub(crate) struct Einsum {
 
 const ELLIPSIS: char = '.';
 
-pub(crate) const ROWS: &[Row] = &[onnx("Einsum", 12, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Einsum", 12, types![[T] -> T; T: NUMBERS BF16@28], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let Some(equation) = def.attributes.string("equation")? else {

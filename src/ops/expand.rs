@@ -4,7 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::Access;
@@ -15,7 +15,8 @@ use crate::plan::Lower;
 #[derive(Clone, Debug)]
 pub(crate) struct Expand;
 
-pub(crate) const ROWS: &[Row] = &[onnx("Expand", 8, |_| Ok(Op::from(Expand)), cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Expand", 8, types![T int64 -> T; T: ALL BF16@13], |_| Ok(Op::from(Expand)), cases)];
 
 /// A list of dimensions; a negative one is refused.
 pub(crate) fn dims(list: &[i64]) -> Result<Vec<usize>, Why> {

@@ -3,7 +3,7 @@
 //! History: 9, 22; the later version only adds a type.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
@@ -15,7 +15,8 @@ pub(crate) struct EyeLike {
     k: i64,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("EyeLike", 9, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("EyeLike", 9, types![T1 -> T2; T1 T2: NUMBERS BOOL BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let dtype = match def.attributes.int("dtype")? {

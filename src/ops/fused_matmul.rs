@@ -9,7 +9,8 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::{
-    Array, Attributes, NodeDef, Op, Operator, Row, Why, Work, of_elements, product, refuse, required,
+    Array, Attributes, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, product, refuse, required,
+    types,
 };
 use crate::array::product::matmul;
 use crate::array::{strides, unravel};
@@ -32,8 +33,10 @@ struct Turn {
     batch: bool,
 }
 
+const TYPES: Types = types![T T -> T; T: FLOATS BF16];
+
 pub(crate) const ROWS: &[Row] =
-    &[Row { domain: "com.microsoft", name: "FusedMatMul", opsets: (1, 1), parse, cases }];
+    &[Row { domain: "com.microsoft", name: "FusedMatMul", opsets: (1, 1), types: TYPES, parse, cases }];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let turn = |attributes: &Attributes, transpose: &str, batch: &str| {

@@ -3,7 +3,9 @@
 //! History: 1, 11 (negative indices), 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, product, required, strides};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, product, required, strides, types,
+};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Always, Lower, Outside};
@@ -14,7 +16,8 @@ pub(crate) struct Gather {
     axis: i64,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Gather", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Gather", 1, types![T Tind -> T; T: ALL BF16@13, Tind: INDICES], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Gather { axis: def.attributes.int_or("axis", 0)? }.into())

@@ -3,7 +3,7 @@
 //! History: 11, 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, refuse, required, types};
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -16,7 +16,8 @@ pub(crate) struct GatherElements {
     axis: i64,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("GatherElements", 11, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("GatherElements", 11, types![T Tind -> T; T: ALL BF16@13, Tind: INDICES], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(GatherElements { axis: def.attributes.int_or("axis", 0)? }.into())

@@ -3,7 +3,7 @@
 //! History: 11, 12 (batch_dims), 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
 use crate::plan::{Lower, Outside};
@@ -14,7 +14,7 @@ pub(crate) struct GatherNd {
     batch_dims: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("GatherND", 11, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("GatherND", 11, types![T int64 -> T; T: ALL BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     match usize::try_from(def.attributes.int_or("batch_dims", 0)?) {

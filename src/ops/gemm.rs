@@ -8,7 +8,7 @@ use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
-    required,
+    required, types,
 };
 use crate::array::product::{matmul, transposed};
 use crate::array::{Numbers, broadcast_index, unravel};
@@ -24,7 +24,8 @@ pub(crate) struct Gemm {
     transpose_b: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Gemm", 7, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Gemm", 7, types![T T T -> T; T: FLOATS WORDS@9 BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let attributes = def.attributes;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::{NodeDef, Op, Why};
+use super::{NodeDef, Op, Why, row_of};
 use crate::Result;
-use crate::facts::node_error;
+use crate::error::sentence;
+use crate::facts::{Fact, node_error};
 use crate::graph::{self, Value, ValueId};
 
 pub(crate) type Graph = graph::Graph<Op>;
@@ -38,6 +39,16 @@ impl Node {
             super::parse(domain, &def)?
         };
         Ok(Node { name, op_type, opset, attributes, op, inputs, outputs })
+    }
+
+    /// Dtypes and shapes of the outputs. Dtypes that ONNX does not let the operator take are refused.
+    pub(crate) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        let (domain, name) = self.op_type.rsplit_once('.').unwrap_or(("", &self.op_type));
+        let signature = row_of(domain, name).and_then(|row| row.types.at(self.opset));
+        let bound = signature.map(|signature| signature.bind(self.opset, inputs)).transpose()?;
+        let outputs = self.op.operator().infer(inputs)?;
+        bound.map_or(Ok(()), |bound| bound.outputs(&outputs))?;
+        Ok(outputs)
     }
 
     /// For each input, its value if the device reads its data, else `None`.
@@ -74,7 +85,7 @@ impl Graph {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Op::Unsupported(reason) => write!(f, "  unsupported: {reason}"),
+            Op::Unsupported(reason) => write!(f, "  unsupported: {}", sentence(reason)),
             _ => Ok(()),
         }
     }

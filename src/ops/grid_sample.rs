@@ -5,7 +5,8 @@
 use super::case::{self, Case, Tolerance};
 use super::resample::cubic;
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, product, refuse, required,
+    types,
 };
 use crate::array::{ravel, unravel};
 use crate::facts::Fact;
@@ -22,7 +23,9 @@ pub(crate) struct GridSample {
     align_corners: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("GridSample", 16, parse, cases)];
+const TYPES: Types = types![T1 T2 -> T1; T1: ALL BF16@22, T2: FLOATS BF16@22];
+
+pub(crate) const ROWS: &[Row] = &[onnx("GridSample", 16, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let mode = match def.attributes.string_or("mode", "linear")?.as_str() {

@@ -3,7 +3,7 @@
 //! History: 10, 20 (more types).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 
@@ -14,7 +14,8 @@ pub(crate) struct IsInf {
     positive: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("IsInf", 10, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("IsInf", 10, types![T1 -> bool; T1: F32 F64 FLOAT8@20 BF16@20 F16@20], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let flag = |name| def.attributes.flag(name, true);

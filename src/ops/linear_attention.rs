@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse,
-    required,
+    required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -25,7 +25,8 @@ pub(crate) struct LinearAttention {
     scale: f32,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("LinearAttention", 27, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("LinearAttention", 27, types![T T T S T T -> T S; T S: F16 BF16 F32], parse, cases)];
 
 const PAST: usize = 3;
 const DECAY: usize = 4;

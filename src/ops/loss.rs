@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, plain, position, value};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, types};
 use crate::array::rows;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -28,8 +28,20 @@ enum LossReduction {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("NegativeLogLikelihoodLoss", 12, parse, || cases("NegativeLogLikelihoodLoss")),
-    onnx("SoftmaxCrossEntropyLoss", 12, parse, || cases("SoftmaxCrossEntropyLoss")),
+    onnx(
+        "NegativeLogLikelihoodLoss",
+        12,
+        types![T Tind T -> T; T: FLOATS BF16@22, Tind: INDICES],
+        parse,
+        || cases("NegativeLogLikelihoodLoss"),
+    ),
+    onnx(
+        "SoftmaxCrossEntropyLoss",
+        12,
+        types![T Tind T -> T T; T: FLOATS BF16@13, Tind: INDICES],
+        parse,
+        || cases("SoftmaxCrossEntropyLoss"),
+    ),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

@@ -5,7 +5,7 @@
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::rows;
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn1, Fn2, Scalar};
@@ -19,7 +19,8 @@ pub(crate) struct LpNormalization {
     squares: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("LpNormalization", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("LpNormalization", 1, types![T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let squares = match def.attributes.int_or("p", 2)? {

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::lrn as kernel;
@@ -19,7 +19,7 @@ pub(crate) struct Lrn {
     size: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("LRN", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("LRN", 1, types![T -> T; T: FLOATS BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let size = match def.attributes.int("size")? {

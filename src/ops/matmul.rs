@@ -7,7 +7,7 @@ use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::product::{Batch, Matrix, Product};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
 };
 use crate::array::product::{Number, matmul};
 use crate::array::{Numbers, broadcast_index, unravel};
@@ -19,7 +19,8 @@ use crate::shape::Shape;
 #[derive(Clone, Debug)]
 pub(crate) struct MatMul;
 
-pub(crate) const ROWS: &[Row] = &[onnx("MatMul", 7, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("MatMul", 7, types![T T -> T; T: FLOATS WORDS@9 BF16@13], parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(MatMul.into())

@@ -8,6 +8,7 @@ use super::matmul::Shapes;
 use super::quantized::{centred, check, lower_centred, matrix_shape};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, required,
+    types,
 };
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -16,7 +17,8 @@ use crate::plan::Lower;
 #[derive(Clone, Debug)]
 pub(crate) struct MatMulInteger;
 
-pub(crate) const ROWS: &[Row] = &[onnx("MatMulInteger", 10, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("MatMulInteger", 10, types![T1 T2 T1 T2 -> int32; T1 T2: BYTES], parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(MatMulInteger.into())

@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, indices, of_elements, onnx, product, refuse,
-    required,
+    required, types,
 };
 use crate::array::unravel;
 use crate::facts::Fact;
@@ -21,7 +21,7 @@ pub(crate) struct MaxRoiPool {
     scale: f32,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("MaxRoiPool", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("MaxRoiPool", 1, types![T T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let scale = def.attributes.float_or("spatial_scale", 1.0)?;

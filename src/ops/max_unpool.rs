@@ -7,7 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::scatter::overwrite;
 use super::strides::{self, Copy};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, product, refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, optional, product, refuse, required, types,
 };
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
@@ -22,7 +22,8 @@ pub(crate) struct MaxUnpool {
     pads: Vec<i64>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("MaxUnpool", 9, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("MaxUnpool", 9, types![T1 int64 int64 -> T1; T1: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let kernel = def.attributes.ints("kernel_shape")?.unwrap_or_default();

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::cosine_window::{numbers, output_dtype};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Types, Why, onnx, refuse, required, types};
 use crate::facts::Fact;
 use crate::plan::Lower;
 
@@ -14,7 +14,9 @@ pub(crate) struct MelWeightMatrix {
     dtype: DType,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("MelWeightMatrix", 17, parse, cases)];
+const TYPES: Types = types![T1 T1 T1 T2 T2 -> T3; T1: INDICES, T2: FLOATS BF16, T3: NUMBERS BF16];
+
+pub(crate) const ROWS: &[Row] = &[onnx("MelWeightMatrix", 17, TYPES, parse, cases)];
 
 /// Larger matrices are refused.
 const LIMIT: f64 = 16e6;

@@ -1,8 +1,9 @@
 //! The operators. Each has a file, or shares one with the family whose table it is a row of, and each file has one line in
 //! `operators!` below.
 //!
-//! An operator's file has, in this order: opset history, parsed attributes, `ROWS` (names, opset ranges, parser), `infer`,
-//! `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows wgpu or protobuf.
+//! An operator's file has, in this order: opset history, parsed attributes, `ROWS` (names, opset ranges, the dtypes that ONNX lets
+//! the operator take, parser), `infer`, `eval` (the CPU reference), `lower` (or `pointwise`), cases, tests. Nothing here knows
+//! wgpu or protobuf.
 
 pub(crate) mod accumulate;
 pub(crate) mod axes;
@@ -18,12 +19,17 @@ pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;
 pub(crate) mod strides;
+mod types;
 pub(crate) mod window;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub(crate) use graph::{Attr, Attributes, Graph, Node};
+#[cfg(test)]
+pub(crate) use types::{Operands, TypeSignature};
+pub(crate) use types::{Types, types};
 
 pub(crate) use crate::array::Array;
 pub(crate) use crate::error::{Why, refuse};
@@ -188,6 +194,8 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// The first and the last opset version that the parser understands.
     pub(crate) opsets: (i64, i64),
+    /// The dtypes that ONNX lets the operator take.
+    pub(crate) types: Types,
     pub(crate) parse: fn(&NodeDef) -> Result<Op, Why>,
     #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
     pub(crate) cases: fn() -> Vec<case::Case>,
@@ -203,10 +211,11 @@ pub(crate) const NEWEST_OPSET: i64 = 28;
 pub(crate) const fn onnx(
     name: &'static str,
     since: i64,
+    types: Types,
     parse: fn(&NodeDef) -> Result<Op, Why>,
     cases: fn() -> Vec<case::Case>,
 ) -> Row {
-    Row { domain: "", name, opsets: (since, NEWEST_OPSET), parse, cases }
+    Row { domain: "", name, opsets: (since, NEWEST_OPSET), types, parse, cases }
 }
 
 macro_rules! operators {
@@ -343,8 +352,8 @@ pub(crate) fn sorting(count: usize) -> usize {
 }
 
 impl Infer for Op {
-    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        self.operator().infer(inputs)
+    fn infer(node: &Node, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        node.infer(inputs)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
@@ -387,21 +396,23 @@ pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().copied().flatten()
 }
 
+/// The row of an operator, if there is one.
+pub(crate) fn row_of(domain: &str, name: &str) -> Option<&'static Row> {
+    static ROWS: LazyLock<HashMap<(&str, &str), &Row>> =
+        LazyLock::new(|| rows().map(|row| ((row.domain, row.name), row)).collect());
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    ROWS.get(&(domain, name)).copied()
+}
+
 /// Parses a node. An operator or version that is not in the table becomes [`Op::Unsupported`].
 pub(crate) fn parse(domain: &str, def: &NodeDef) -> Result<Op, Why> {
-    let domain = if domain == "ai.onnx" { "" } else { domain };
-    let mut rows = rows().filter(|row| row.domain == domain && row.name == def.op_type).peekable();
-    if rows.peek().is_none() {
-        return Ok(Op::Unsupported("Sardonyx has no such operator".into()));
-    }
-    let mut ranges = Vec::new();
-    for row in rows {
-        if (row.opsets.0..=row.opsets.1).contains(&def.opset) {
-            return (row.parse)(def);
+    match row_of(domain, def.op_type) {
+        None => Ok(Op::Unsupported("Sardonyx has no such operator".into())),
+        Some(row) if (row.opsets.0..=row.opsets.1).contains(&def.opset) => (row.parse)(def),
+        Some(Row { opsets: (first, last), .. }) => {
+            Ok(Op::Unsupported(format!("opset {} is outside {first} to {last}", def.opset)))
         }
-        ranges.push(format!("{} to {}", row.opsets.0, row.opsets.1));
     }
-    Ok(Op::Unsupported(format!("opset {} is outside {}", def.opset, ranges.join(", "))))
 }
 
 /// Input `i`, which the operator requires.

@@ -4,7 +4,9 @@
 //! History: 9, 13.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, refuse, required, types,
+};
 use crate::array::{Numbers, unravel};
 use crate::facts::Fact;
 
@@ -12,7 +14,9 @@ use crate::facts::Fact;
 #[derive(Clone, Debug)]
 pub(crate) struct NonZero;
 
-pub(crate) const ROWS: &[Row] = &[onnx("NonZero", 9, |_: &NodeDef| Ok(Op::from(NonZero)), cases)];
+const TYPES: Types = types![T -> int64; T: ALL BF16@13];
+
+pub(crate) const ROWS: &[Row] = &[onnx("NonZero", 9, TYPES, |_: &NodeDef| Ok(Op::from(NonZero)), cases)];
 
 /// The facts of outputs whose shapes depend on data, which are computed with `eval` from inputs that planning knows.
 pub(crate) fn known_facts(operator: &impl Operator, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {

@@ -10,7 +10,7 @@ use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
 use super::{
     Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse,
-    required,
+    required, types,
 };
 use crate::array::number::round_float;
 use crate::array::{broadcast_index, rows, unravel};
@@ -43,17 +43,30 @@ enum NormalizationKind {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("LayerNormalization", 17, parse, layer_cases),
-    onnx("RMSNormalization", 23, parse, rms_cases),
-    onnx("InstanceNormalization", 6, parse, instance_cases),
-    onnx("GroupNormalization", 18, parse, group_cases),
-    onnx("MeanVarianceNormalization", 9, parse_without_scale, mean_variance_cases),
+    onnx("LayerNormalization", 17, types![T T T -> T U U; T: FLOATS BF16, U: F32 BF16], parse, layer_cases),
+    onnx("RMSNormalization", 23, types![T V -> V; T V: FLOATS BF16], parse, rms_cases),
+    onnx("InstanceNormalization", 6, types![T T T -> T; T: FLOATS BF16@22], parse, instance_cases),
+    onnx("GroupNormalization", 18, types![T T T -> T; T: FLOATS BF16], parse, group_cases),
+    onnx(
+        "MeanVarianceNormalization",
+        9,
+        types![T -> T; T: FLOATS BF16@13],
+        parse_without_scale,
+        mean_variance_cases,
+    ),
     own("LayerNormalization", || without_scale_cases("LayerNormalization")),
     own("RMSNormalization", || without_scale_cases("RMSNormalization")),
 ];
 
 const fn own(name: &'static str, cases: fn() -> Vec<Case>) -> Row {
-    Row { domain: OWN_DOMAIN, name, opsets: (1, 1), parse: parse_without_scale, cases }
+    Row {
+        domain: OWN_DOMAIN,
+        name,
+        opsets: (1, 1),
+        types: types![T -> T; T: FLOATS BF16],
+        parse: parse_without_scale,
+        cases,
+    }
 }
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

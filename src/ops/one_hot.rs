@@ -4,7 +4,9 @@
 
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required};
+use super::{
+    Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn2, Scalar};
 use crate::plan::Lower;
@@ -17,7 +19,8 @@ pub(crate) struct OneHot {
     negative: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("OneHot", 9, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("OneHot", 9, types![T1 T2 T3 -> T3; T1 T2: NUMBERS, T3: ALL BF16@28], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(OneHot { axis: def.attributes.int_or("axis", -1)?, negative: def.opset >= 11 }.into())

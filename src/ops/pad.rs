@@ -5,7 +5,7 @@
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, types};
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -38,8 +38,16 @@ enum Amount {
     Center,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("CenterCropPad", 18, parse_center, center_cases), onnx("Pad", 2, parse, pad_cases)];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("CenterCropPad", 18, types![T Tind -> T; T: ALL BF16, Tind: INDICES], parse_center, center_cases),
+    onnx(
+        "Pad",
+        2,
+        types![T int64 T Tind -> T; T: FLOATS NUMBERS@11 BF16@13 STRING@13 BOOL@13 COMPLEX@13 SMALL@21, Tind: INDICES],
+        parse,
+        pad_cases,
+    ),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let mode = match def.attributes.string_or("mode", "constant")?.as_str() {

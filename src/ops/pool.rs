@@ -6,7 +6,7 @@
 use super::case::{self, Case, Tolerance};
 use super::window::{Span, Window};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
 };
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
@@ -32,9 +32,9 @@ enum PoolKind {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("MaxPool", 1, parse, || cases("MaxPool")),
-    onnx("AveragePool", 1, parse, || cases("AveragePool")),
-    onnx("LpPool", 2, parse, || cases("LpPool")),
+    onnx("MaxPool", 1, types![T -> T int64; T: FLOATS BYTES@12 BF16@22], parse, || cases("MaxPool")),
+    onnx("AveragePool", 1, types![T -> T; T: FLOATS BF16@22], parse, || cases("AveragePool")),
+    onnx("LpPool", 2, types![T -> T; T: FLOATS BF16@22], parse, || cases("LpPool")),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

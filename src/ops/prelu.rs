@@ -4,7 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg};
@@ -13,7 +13,8 @@ use crate::kernels::expr::{Builder, Fn2, Reg};
 #[derive(Clone, Debug)]
 pub(crate) struct PRelu;
 
-pub(crate) const ROWS: &[Row] = &[onnx("PRelu", 7, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("PRelu", 7, types![T T -> T; T: FLOATS WORDS@9 BF16@16], parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(PRelu.into())

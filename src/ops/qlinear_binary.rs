@@ -5,7 +5,7 @@
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::quantized::{lower_requantized, requantized};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, optional, product, refuse, required, types};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
@@ -19,7 +19,8 @@ pub(crate) struct QLinearBinary {
 }
 
 const fn row(name: &'static str, cases: fn() -> Vec<Case>) -> Row {
-    Row { domain: "com.microsoft", name, opsets: (1, 1), parse, cases }
+    let types = types![T float32 T T float32 T float32 T -> T; T: BYTES];
+    Row { domain: "com.microsoft", name, opsets: (1, 1), types, parse, cases }
 }
 
 pub(crate) const ROWS: &[Row] =

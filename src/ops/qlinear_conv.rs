@@ -10,8 +10,8 @@ use super::quantized::{
 };
 use super::window::Window;
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
-    required,
+    Array, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_array, of_elements, onnx, optional,
+    refuse, required, types,
 };
 use crate::array::unravel;
 use crate::facts::Fact;
@@ -25,7 +25,9 @@ pub(crate) struct QLinearConv {
     group: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("QLinearConv", 10, parse, cases)];
+const TYPES: Types = types![T1 float32 T1 T2 float32 T2 float32 T3 int32 -> T3; T1 T2 T3: BYTES];
+
+pub(crate) const ROWS: &[Row] = &[onnx("QLinearConv", 10, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(QLinearConv { window: Window::parse(def)?, group: group(def)? }.into())

@@ -9,8 +9,8 @@ use super::quantized::{
     Spread, centred, check, check_spread, lower_centred, lower_requantized, matrix_shape, requantized,
 };
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
-    required,
+    Array, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_array, of_elements, onnx, optional,
+    refuse, required, types,
 };
 use crate::array::unravel;
 use crate::facts::Fact;
@@ -21,7 +21,12 @@ use crate::plan::Lower;
 #[derive(Clone, Debug)]
 pub(crate) struct QLinearMatMul;
 
-pub(crate) const ROWS: &[Row] = &[onnx("QLinearMatMul", 10, parse, cases)];
+const TYPES: Types = types![
+    T1 float32 T1 T2 float32 T2 float32 T3 -> T3; T1 T2 T3: BYTES
+    | 21: T1 TS T1 T2 TS T2 TS T3 -> T3; TS: F32 F16 BF16, T1 T2 T3: FLOAT8 BYTES
+];
+
+pub(crate) const ROWS: &[Row] = &[onnx("QLinearMatMul", 10, TYPES, parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(QLinearMatMul.into())

@@ -6,8 +6,8 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional,
-    refuse, required,
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx,
+    optional, refuse, required, types,
 };
 use crate::array::{number, ravel, unravel};
 use crate::facts::Fact;
@@ -32,7 +32,13 @@ pub(crate) struct Granularity {
     block: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("QuantizeLinear", 10, parse, cases)];
+const TYPES: Types = types![
+    T1 float32 T2 -> T2; T1: F32 I32, T2: BYTES
+    | 19: T1 T1 T2 -> T2; T1: F32 F16 BF16 I32, T2: FLOAT8 BYTES INT4@21 I16@21 U16@21
+    | 23: T1 T2 T3 -> T3; T1: F32 F16 BF16 I32, T2: F32 F16 BF16 I32 F8E8M0@24, T3: FLOAT8 BYTES INT4 I16 U16 F4E2M1 INT2@25 FLOAT6@28
+];
+
+pub(crate) const ROWS: &[Row] = &[onnx("QuantizeLinear", 10, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let precision = dtype_attribute(def.attributes, "precision")?.unwrap_or(DType::F32);

@@ -4,7 +4,7 @@
 //! while planning. Without a seed each run would have to draw others, which is not supported.
 
 use super::case::{Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, types};
 use crate::facts::Fact;
 use crate::plan::Lower;
 use crate::tensor::checked_count;
@@ -25,8 +25,8 @@ enum Distribution {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("RandomNormal", 1, parse, || cases("RandomNormal")),
-    onnx("RandomUniform", 1, parse, || cases("RandomUniform")),
+    onnx("RandomNormal", 1, types![-> T; T: FLOATS BF16@22], parse, || cases("RandomNormal")),
+    onnx("RandomUniform", 1, types![-> T; T: FLOATS BF16@22], parse, || cases("RandomUniform")),
 ];
 
 /// More elements are refused, as the host draws them.

@@ -3,7 +3,7 @@
 //! History: 11, 27 (float16 and bfloat16, stash_type: both are computed in f32 or better here).
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, Op, Operator, Row, Types, Why, onnx, refuse, required, types};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg};
@@ -12,7 +12,9 @@ use crate::kernels::expr::{Builder, Reg};
 #[derive(Clone, Debug)]
 pub(crate) struct Range;
 
-pub(crate) const ROWS: &[Row] = &[onnx("Range", 11, |_| Ok(Op::from(Range)), cases)];
+const TYPES: Types = types![T T T -> T; T: INDICES F32 F64 I16 F16@27 BF16@27];
+
+pub(crate) const ROWS: &[Row] = &[onnx("Range", 11, TYPES, |_| Ok(Op::from(Range)), cases)];
 
 /// The number of elements.
 fn count(start: &Array, limit: &Array, delta: &Array) -> Result<usize, Why> {

@@ -9,7 +9,7 @@ use super::product::{Matrix, Product};
 use super::strides::{self, Copy};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, refuse,
-    required,
+    required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Scalar};
@@ -44,9 +44,9 @@ enum RecurrentKind {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("LSTM", 7, parse, || cases("LSTM")),
-    onnx("GRU", 7, parse, || cases("GRU")),
-    onnx("RNN", 7, parse, || cases("RNN")),
+    onnx("LSTM", 7, types![T T T T int32 T T T -> T T T; T: FLOATS BF16@22], parse, || cases("LSTM")),
+    onnx("GRU", 7, types![T T T T int32 T -> T T; T: FLOATS BF16@22], parse, || cases("GRU")),
+    onnx("RNN", 7, types![T T T T int32 T -> T T; T: FLOATS BF16@22], parse, || cases("RNN")),
 ];
 
 const BIAS: usize = 3;

@@ -6,7 +6,7 @@
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -49,26 +49,26 @@ use ReduceFunction::*;
 const MAX_OF_NOTHING: usize = 1 << 20;
 
 macro_rules! functions {
-    ($($name:literal: $since:literal, $function:expr;)*) => {
-        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, parse, || cases($name))),*];
+    ($($name:literal: $since:literal [$($types:tt)*], $function:expr;)*) => {
+        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, types![$($types)*], parse, || cases($name))),*];
         const FUNCTIONS: &[(&str, ReduceFunction)] = &[$(($name, $function)),*];
     };
 }
 
 functions! {
-    "ReduceSum": 1, Sum;
-    "ReduceMean": 1, Mean;
-    "ReduceMax": 1, Max;
-    "ReduceMin": 1, Min;
-    "ReduceProd": 1, Prod;
-    "ReduceL1": 1, Norm(1.0);
-    "ReduceL2": 1, Norm(2.0);
-    "ReduceLogSum": 1, LogSum;
-    "ReduceLogSumExp": 1, LogSumExp;
-    "ReduceSumSquare": 1, SumSquare;
-    "GlobalAveragePool": 1, Mean;
-    "GlobalMaxPool": 1, Max;
-    "GlobalLpPool": 2, Norm(2.0);
+    "ReduceSum": 1 [T int64 -> T; T: FLOATS WORDS BF16@13], Sum;
+    "ReduceMean": 1 [T int64 -> T; T: FLOATS WORDS BF16@13], Mean;
+    "ReduceMax": 1 [T int64 -> T; T: FLOATS WORDS BYTES@12 BF16@13 BOOL@20], Max;
+    "ReduceMin": 1 [T int64 -> T; T: FLOATS WORDS BYTES@12 BF16@13 BOOL@20], Min;
+    "ReduceProd": 1 [T int64 -> T; T: FLOATS WORDS BF16@13], Prod;
+    "ReduceL1": 1 [T int64 -> T; T: FLOATS WORDS BF16@13], Norm(1.0);
+    "ReduceL2": 1 [T int64 -> T; T: FLOATS WORDS BF16@13], Norm(2.0);
+    "ReduceLogSum": 1 [T int64 -> T; T: FLOATS WORDS BF16@13 | 28: T int64 -> T; T: FLOATS BF16], LogSum;
+    "ReduceLogSumExp": 1 [T int64 -> T; T: FLOATS WORDS BF16@13 | 28: T int64 -> T; T: FLOATS BF16], LogSumExp;
+    "ReduceSumSquare": 1 [T int64 -> T; T: FLOATS WORDS BF16@13], SumSquare;
+    "GlobalAveragePool": 1 [T -> T; T: FLOATS BF16@22], Mean;
+    "GlobalMaxPool": 1 [T -> T; T: FLOATS BF16@22], Max;
+    "GlobalLpPool": 2 [T -> T; T: FLOATS BF16@22], Norm(2.0);
 }
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

@@ -6,7 +6,7 @@
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::DType;
 use crate::facts::Fact;
 use crate::plan::Lower;
@@ -26,11 +26,17 @@ pub(crate) enum Reshape {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("Flatten", 1, parse, flatten_cases),
-    onnx("Identity", 1, parse, identity_cases),
-    onnx("Reshape", 5, parse, reshape_cases),
-    onnx("Squeeze", 1, parse, squeeze_cases),
-    onnx("Unsqueeze", 1, parse, unsqueeze_cases),
+    onnx("Flatten", 1, types![T -> T; T: FLOATS ALL@9 BF16@13 SMALL@21], parse, flatten_cases),
+    onnx(
+        "Identity",
+        1,
+        types![T -> T; T: ALL BF16@13 | 14: T -> T; T: ALL BF16 SMALL],
+        parse,
+        identity_cases,
+    ),
+    onnx("Reshape", 5, types![T int64 -> T; T: ALL BF16@13 SMALL], parse, reshape_cases),
+    onnx("Squeeze", 1, types![T int64 -> T; T: ALL BF16@13 SMALL@21], parse, squeeze_cases),
+    onnx("Unsqueeze", 1, types![T int64 -> T; T: ALL BF16@13 SMALL@21], parse, unsqueeze_cases),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

@@ -7,7 +7,7 @@ use super::case::{self, Case, Tolerance};
 use super::resample::{Resample, ResizeFilter, ResizedAxis, Taps, Transform};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_elements, onnx, optional, product, refuse,
-    required,
+    required, types,
 };
 use crate::array::{Numbers, strides};
 use crate::facts::Fact;
@@ -43,8 +43,14 @@ enum Scales {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("Resize", 10, parse, cases),
-    onnx("Upsample", 7, parse_old, || {
+    onnx(
+        "Resize",
+        10,
+        types![T float32 -> T; T: ALL | 11: T1 T2 float32 int64 -> T1; T1: ALL BF16@13, T2: FLOATS],
+        parse,
+        cases,
+    ),
+    onnx("Upsample", 7, types![T float32 -> T; T: ALL], parse_old, || {
         let new = |name: &str| Case::new("Upsample", name).input(case::random(&[1, 2, 3, 4]));
         let scales = || case::values(&[4], &[1.0f32, 1.0, 2.0, 3.0]);
         let list = crate::ops::Attr::Floats(vec![1.0, 1.0, 2.0, 1.5]);

@@ -3,7 +3,7 @@
 //! History: 10, 28; the later version only adds types.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::reverse_sequence as kernel;
 use crate::plan::Lower;
@@ -14,7 +14,8 @@ pub(crate) struct ReverseSequence {
     time_first: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("ReverseSequence", 10, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("ReverseSequence", 10, types![T int64 -> T; T: ALL BF16@28], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let axes = (def.attributes.int_or("time_axis", 0)?, def.attributes.int_or("batch_axis", 1)?);

@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, indices, of_elements, onnx, product, refuse,
-    required,
+    required, types,
 };
 use crate::array::unravel;
 use crate::facts::Fact;
@@ -26,7 +26,8 @@ pub(crate) struct RoiAlign {
     scale: f32,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("RoiAlign", 10, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("RoiAlign", 10, types![T1 T1 int64 -> T1; T1: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let max = match def.attributes.string_or("mode", "avg")?.as_str() {

@@ -3,7 +3,9 @@
 //! History: 23.
 
 use super::case::{self, Case};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, product, refuse, required};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, product, refuse, required, types,
+};
 use crate::facts::Fact;
 use crate::kernels::rotary::{Rotary, RotaryParams};
 use crate::plan::Lower;
@@ -16,7 +18,8 @@ pub(crate) struct RotaryEmbedding {
     rotated: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("RotaryEmbedding", 23, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("RotaryEmbedding", 23, types![T T T int64 -> T; T: F32 F16 BF16], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let count = |name| match usize::try_from(def.attributes.int_or(name, 0)?) {

@@ -5,7 +5,7 @@
 use super::case::{self, Case, Tolerance};
 use super::gather_elements::{checked_axis, dims};
 use super::scatter::{Reduction, ScatterDim, locate, overwrite, reduce};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse, required, types};
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
@@ -19,8 +19,10 @@ pub(crate) struct ScatterElements {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("ScatterElements", 11, parse, cases),
-    onnx("Scatter", 9, parse, || vec![case_of("Scatter", "plain", &[3, 4], &[2, 4], 1).opset(10)]),
+    onnx("ScatterElements", 11, types![T Tind T -> T; T: ALL BF16@13, Tind: INDICES], parse, cases),
+    onnx("Scatter", 9, types![T Tind T -> T; T: ALL, Tind: INDICES], parse, || {
+        vec![case_of("Scatter", "plain", &[3, 4], &[2, 4], 1).opset(10)]
+    }),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

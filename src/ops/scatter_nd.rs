@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::scatter::{Reduction, ScatterDim, locate, overwrite, reduce};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
 use crate::plan::{Lower, Outside};
@@ -15,7 +15,8 @@ pub(crate) struct ScatterNd {
     reduction: Reduction,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("ScatterND", 11, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("ScatterND", 11, types![T int64 T -> T; T: ALL BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(ScatterNd { reduction: Reduction::parse(def)? }.into())

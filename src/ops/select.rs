@@ -4,7 +4,9 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, refuse, required};
+use super::{
+    Array, DType, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, refuse, required, types,
+};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
@@ -13,7 +15,8 @@ use crate::kernels::expr::{Builder, Reg, Scalar};
 #[derive(Clone, Debug)]
 pub(crate) struct Where;
 
-pub(crate) const ROWS: &[Row] = &[onnx("Where", 9, |_| Ok(Op::from(Where)), cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Where", 9, types![bool T T -> T; T: ALL BF16@16], |_| Ok(Op::from(Where)), cases)];
 
 impl Operator for Where {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {

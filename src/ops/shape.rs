@@ -3,7 +3,7 @@
 //! History: Shape 1, 13, 15 (start, end), 19, 21, 23, 24, 25; Size 1, 13, 19, 21, 23, 24, 25.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, required, types};
 use crate::facts::Fact;
 
 /// The input's dimensions from `start` to `end`, or their product.
@@ -13,8 +13,10 @@ pub(crate) enum ShapeQuery {
     Count,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("Shape", 1, parse, shape_cases), onnx("Size", 1, |_| Ok(ShapeQuery::Count.into()), size_cases)];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("Shape", 1, types![T -> int64; T: ALL BF16@13 SMALL], parse, shape_cases),
+    onnx("Size", 1, types![T -> int64; T: ALL BF16@13 SMALL], |_| Ok(ShapeQuery::Count.into()), size_cases),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let start = def.attributes.int_or("start", 0)?;

@@ -6,7 +6,9 @@
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NEWEST_OPSET, NodeDef, Op, Operator, Row, Why, optional, refuse, required};
+use super::{
+    Array, DType, NEWEST_OPSET, NodeDef, Op, Operator, Row, Types, Why, optional, refuse, required, types,
+};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -24,13 +26,33 @@ pub(crate) struct SkipNormalization {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    row("com.microsoft", "SkipLayerNormalization", 1, || cases("SkipLayerNormalization")),
-    row("com.microsoft", "SkipSimplifiedLayerNormalization", 1, || cases("SkipSimplifiedLayerNormalization")),
-    row("", "SimplifiedLayerNormalization", NEWEST_OPSET, || cases("SimplifiedLayerNormalization")),
+    row(
+        "com.microsoft",
+        "SkipLayerNormalization",
+        1,
+        types![T T T T T -> T U U T; T: FLOATS BF16, U: F32],
+        || cases("SkipLayerNormalization"),
+    ),
+    row(
+        "com.microsoft",
+        "SkipSimplifiedLayerNormalization",
+        1,
+        types![T T T T -> T U U T; T: FLOATS BF16, U: F32],
+        || cases("SkipSimplifiedLayerNormalization"),
+    ),
+    row("", "SimplifiedLayerNormalization", NEWEST_OPSET, types![T V -> V U; T U V: FLOATS BF16], || {
+        cases("SimplifiedLayerNormalization")
+    }),
 ];
 
-const fn row(domain: &'static str, name: &'static str, last: i64, cases: fn() -> Vec<Case>) -> Row {
-    Row { domain, name, opsets: (1, last), parse, cases }
+const fn row(
+    domain: &'static str,
+    name: &'static str,
+    last: i64,
+    types: Types,
+    cases: fn() -> Vec<Case>,
+) -> Row {
+    Row { domain, name, opsets: (1, last), types, parse, cases }
 }
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

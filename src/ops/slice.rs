@@ -4,7 +4,7 @@
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, NodeDef, Op, Operator, Row, Types, Why, onnx, refuse, required, strides, types};
 use crate::array;
 use crate::facts::Fact;
 use crate::plan::Lower;
@@ -18,7 +18,9 @@ pub(crate) struct Slice {
     steps: IntList,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Slice", 1, parse, cases)];
+const TYPES: Types = types![T Tind Tind Tind Tind -> T; T: ALL BF16@13, Tind: INDICES];
+
+pub(crate) const ROWS: &[Row] = &[onnx("Slice", 1, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     if def.opset < 10 {

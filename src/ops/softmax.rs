@@ -6,7 +6,7 @@
 use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, position, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required};
+use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::rows;
 use crate::facts::Fact;
 use crate::kernels::expr::{Fn1, Fn2, Scalar};
@@ -30,9 +30,9 @@ enum SoftmaxKind {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("Softmax", 1, parse, || cases("Softmax")),
-    onnx("LogSoftmax", 1, parse, || cases("LogSoftmax")),
-    onnx("Hardmax", 1, parse, || cases("Hardmax")),
+    onnx("Softmax", 1, types![T -> T; T: FLOATS BF16@13], parse, || cases("Softmax")),
+    onnx("LogSoftmax", 1, types![T -> T; T: FLOATS BF16@13], parse, || cases("LogSoftmax")),
+    onnx("Hardmax", 1, types![T -> T; T: FLOATS BF16@13], parse, || cases("Hardmax")),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {

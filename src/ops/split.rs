@@ -4,7 +4,7 @@
 
 use super::axes::{IntList, axis};
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, strides};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, strides, types};
 use crate::facts::Fact;
 use crate::plan::Lower;
 
@@ -19,7 +19,7 @@ pub(crate) struct Split {
     uneven: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Split", 2, parse, cases)];
+pub(crate) const ROWS: &[Row] = &[onnx("Split", 2, types![T int64 -> [T]; T: ALL BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let sizes = match def.attributes.ints("split")? {

@@ -7,6 +7,7 @@ use super::dft::{SignalFrames, transform};
 use super::fourier::root;
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,
+    types,
 };
 use crate::facts::Fact;
 use crate::kernels::dft::Signal;
@@ -18,7 +19,8 @@ pub(crate) struct Stft {
     onesided: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("STFT", 17, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("STFT", 17, types![T1 T2 T1 T2 -> T1; T1: FLOATS BF16, T2: INDICES], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Stft { onesided: def.attributes.flag("onesided", true)? }.into())

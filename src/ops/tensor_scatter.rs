@@ -4,7 +4,8 @@
 
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, optional, product, refuse, required,
+    Array, NodeDef, Op, Operator, Row, Types, Why, axes, indices, onnx, optional, product, refuse, required,
+    types,
 };
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
@@ -19,7 +20,9 @@ pub(crate) struct TensorScatter {
     circular: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("TensorScatter", 24, parse, cases)];
+const TYPES: Types = types![T T int64 -> T; T: ALL FLOAT8 INT4 BF16 F4E2M1 F8E8M0];
+
+pub(crate) const ROWS: &[Row] = &[onnx("TensorScatter", 24, TYPES, parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let circular = match def.attributes.string_or("mode", "linear")?.as_str() {

@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
-use super::{Array, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array::{ravel, unravel};
 use crate::facts::Fact;
 use crate::plan::Lower;
@@ -14,7 +14,8 @@ use crate::tensor::checked_count;
 #[derive(Clone, Debug)]
 pub(crate) struct Tile;
 
-pub(crate) const ROWS: &[Row] = &[onnx("Tile", 6, |_| Ok(Op::from(Tile)), cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Tile", 6, types![T int64 -> T; T: ALL BF16@13], |_| Ok(Op::from(Tile)), cases)];
 
 fn repeats(list: &[i64], rank: usize) -> Result<Vec<usize>, Why> {
     if list.len() != rank {

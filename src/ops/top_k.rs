@@ -6,7 +6,7 @@ use super::axes;
 use super::case::{self, Case, Tolerance};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
-    sorting,
+    sorting, types,
 };
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
@@ -23,7 +23,8 @@ pub(crate) struct TopK {
     k: Option<i64>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("TopK", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("TopK", 1, types![T int64 -> T int64; T: FLOATS NUMBERS@11 BF16@24], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let k = if def.opset < 10 { def.attributes.int("k")? } else { None };

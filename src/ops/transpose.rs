@@ -4,7 +4,7 @@
 
 use super::axes::axes;
 use super::case::{self, Case, Tolerance};
-use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides};
+use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array;
 use crate::facts::Fact;
 use crate::plan::Lower;
@@ -15,7 +15,8 @@ pub(crate) struct Transpose {
     perm: Option<Vec<i64>>,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Transpose", 1, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Transpose", 1, types![T -> T; T: ALL BF16@13 SMALL@21], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Transpose { perm: def.attributes.ints("perm")? }.into())

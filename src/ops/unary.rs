@@ -4,7 +4,9 @@
 //! 22; hyperbolic functions 9 and 22; Erf, Sign, IsNaN 9, 13; Round 11, 22; BitwiseNot 18. Later versions only add types.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required};
+use super::{
+    Array, DType, Maps, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required, types,
+};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
@@ -128,14 +130,43 @@ pub(crate) fn erf(x: f64) -> f64 {
 }
 
 macro_rules! rows {
-    ($($name:literal: $since:literal),* $(,)?) => {
-        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, parse, || cases($name))),*];
+    ($($name:literal: $since:literal [$($types:tt)*]),* $(,)?) => {
+        pub(crate) const ROWS: &[Row] = &[$(onnx($name, $since, types![$($types)*], parse, || cases($name))),*];
     };
 }
 
-rows!("Abs": 6, "Acos": 7, "Acosh": 9, "Asin": 7, "Asinh": 9, "Atan": 7, "Atanh": 9, "BitwiseNot": 18, "Ceil": 6, "Cos": 7,
-    "Cosh": 9, "Erf": 9, "Exp": 6, "Floor": 6, "IsNaN": 9, "Log": 6, "Neg": 6, "Not": 1, "Reciprocal": 6, "Relu": 6,
-    "Round": 11, "Sigmoid": 6, "Sign": 9, "Sin": 7, "Sinh": 9, "Softplus": 1, "Softsign": 1, "Sqrt": 6, "Tan": 7, "Tanh": 6);
+rows! {
+    "Abs": 6 [T -> T; T: NUMBERS BF16@13],
+    "Acos": 7 [T -> T; T: FLOATS BF16@22],
+    "Acosh": 9 [T -> T; T: FLOATS BF16@22],
+    "Asin": 7 [T -> T; T: FLOATS BF16@22],
+    "Asinh": 9 [T -> T; T: FLOATS BF16@22],
+    "Atan": 7 [T -> T; T: FLOATS BF16@22],
+    "Atanh": 9 [T -> T; T: FLOATS BF16@22],
+    "BitwiseNot": 18 [T -> T; T: INTS],
+    "Ceil": 6 [T -> T; T: FLOATS BF16@13],
+    "Cos": 7 [T -> T; T: FLOATS BF16@22],
+    "Cosh": 9 [T -> T; T: FLOATS BF16@22],
+    "Erf": 9 [T -> T; T: NUMBERS | 13: T -> T; T: FLOATS BF16],
+    "Exp": 6 [T -> T; T: FLOATS BF16@13],
+    "Floor": 6 [T -> T; T: FLOATS BF16@13],
+    "IsNaN": 9 [T1 -> bool; T1: FLOATS BF16@13 FLOAT8@20],
+    "Log": 6 [T -> T; T: FLOATS BF16@13],
+    "Neg": 6 [T -> T; T: FLOATS SIGNED BF16@13],
+    "Not": 1 [bool -> bool],
+    "Reciprocal": 6 [T -> T; T: FLOATS BF16@13],
+    "Relu": 6 [T -> T; T: FLOATS BF16@13 SIGNED@14],
+    "Round": 11 [T -> T; T: FLOATS BF16@22],
+    "Sigmoid": 6 [T -> T; T: FLOATS BF16@13],
+    "Sign": 9 [T -> T; T: NUMBERS BF16@13],
+    "Sin": 7 [T -> T; T: FLOATS BF16@22],
+    "Sinh": 9 [T -> T; T: FLOATS BF16@22],
+    "Softplus": 1 [T -> T; T: FLOATS BF16@22],
+    "Softsign": 1 [T -> T; T: FLOATS BF16@22],
+    "Sqrt": 6 [T -> T; T: FLOATS BF16@13],
+    "Tan": 7 [T -> T; T: FLOATS BF16@22],
+    "Tanh": 6 [T -> T; T: FLOATS BF16@13],
+}
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     match FUNCTIONS.iter().find(|f| f.name == def.op_type) {

@@ -9,7 +9,7 @@ use super::case::{self, Case, Tolerance};
 use super::non_zero::known_facts;
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_array, of_elements, onnx, product,
-    required, sorting,
+    required, sorting, types,
 };
 use crate::array::Numbers;
 use crate::facts::Fact;
@@ -22,7 +22,8 @@ pub(crate) struct Unique {
     sorted: bool,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx("Unique", 11, parse, cases)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Unique", 11, types![T -> T int64 int64 int64; T: ALL BF16@28], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Unique { axis: def.attributes.int("axis")?, sorted: def.attributes.flag("sorted", true)? }.into())

@@ -39,7 +39,7 @@ fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Result<Vec<Tensor>, Why>
     let facts = facts(node, &inputs, budget)?;
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let operator = node.op.operator();
-    let outputs = operator.infer(&facts)?;
+    let outputs = node.infer(&facts)?;
     check_sizes(&outputs)?;
     let longest = inputs.iter().flatten().filter_map(|tensor| tensor.strings()).map(longest).max();
     let kept = outputs.iter().map(|fact| fact.dtype.bytes_of(fact.count()).unwrap_or(usize::MAX) as u64);

@@ -7,4 +7,5 @@ mod readme;
 mod rooms;
 mod sizes;
 mod text;
+mod types;
 mod why;

@@ -1,6 +1,7 @@
 //! Every shader variant that the operators' cases reach, without a device: through naga's writers for the three kinds of
 //! drivers, through wgpu's validation of every dispatch, and against what the specs say of their shaders.
 
+mod dtypes;
 mod floats;
 mod loops;
 mod sixteen_bits;
