@@ -223,6 +223,7 @@ impl Binding {
     /// # Errors
     /// As [`Binder::build`], where inputs have changed; those of the device.
     pub fn run(&mut self) -> Result<()> {
+        self.core.interrupt()?;
         let built = self.ready()?;
         built.executable.run_bound(&built.frame)
     }

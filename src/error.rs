@@ -23,6 +23,17 @@ pub enum Error {
         /// The system's reason.
         error: std::io::Error,
     },
+    /// A file of the model has changed since the model was loaded ([`FileAccess::Map`](crate::FileAccess::Map)).
+    #[error(
+        "{}: it has changed since the model was loaded: {reason}; load the model anew, or with `FileAccess::Read`",
+        path_text(path)
+    )]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        reason: String,
+    },
     /// The bytes are not a protobuf of an ONNX model, or end too early.
     #[error("{}not an ONNX model: {}", prefix(file), sentence(reason))]
     Decode {
@@ -142,6 +153,9 @@ pub enum Error {
         /// The device's limit.
         limit: u64,
     },
+    /// An [`Interrupt`](crate::Interrupt) of the device ended the work.
+    #[error("interrupted")]
+    Interrupted,
     /// The device cannot do what was asked: it lacks a feature, or is the CPU reference.
     #[error("device '{device}': {reason}")]
     Device {

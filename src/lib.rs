@@ -15,6 +15,7 @@ mod graph;
 #[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;
+mod interrupt;
 mod kernels;
 mod model;
 mod onnx;
@@ -39,6 +40,7 @@ pub use dtype::DType;
 pub use error::{Error, InputError, Result, Shown, UnsupportedNode, shown};
 pub use explain::Stage;
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
+pub use interrupt::Interrupt;
 pub use model::{LoadOptions, Model};
 pub use outputs::Outputs;
 pub use plan::{Explanation, Finding, Saving};

@@ -8,7 +8,7 @@ use crate::error::Why;
 use crate::facts::{Fact, check_sizes, node_error};
 use crate::graph::ValueId;
 use crate::ops::{Graph, Node};
-use crate::{Error, Result, Tensor};
+use crate::{Error, Interrupt, Result, Tensor};
 
 /// The values of a finished run, by [`ValueId`].
 pub(crate) struct Values(Vec<Option<Arc<Array>>>);
@@ -24,7 +24,7 @@ impl Values {
 }
 
 /// Runs `graph` on `inputs`, which are in the graph's order. All values are kept if `keep_all`; else only the outputs are.
-pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Values> {
+pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool, interrupt: &Interrupt) -> Result<Values> {
     let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
     let mut uses = graph.use_counts();
     for (id, tensor) in graph.inputs.iter().zip(inputs) {
@@ -39,6 +39,7 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool) -> Result<Va
         }
     }
     for node in &graph.nodes {
+        interrupt.check()?;
         let held: Vec<Option<Arc<Array>>> =
             node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
         for (id, array) in node.outputs.iter().zip(self::node(node, &held)?) {

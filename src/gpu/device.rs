@@ -1,7 +1,7 @@
 //! `Device`: an adapter that was found, or a wgpu device that the caller gave, with Sardonyx's pipelines.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -11,9 +11,10 @@ use super::failure::Failures;
 use super::waiting::Waiting;
 use super::weights::Uploads;
 use crate::events::{event, milliseconds};
+use crate::interrupt::GoOn;
 use crate::kernels::shared::Block;
 use crate::kernels::{Class, Target, Variant};
-use crate::{Error, Result};
+use crate::{Error, Interrupt, Result};
 
 /// The number of objects that Sardonyx created, and of work that it submitted, on a device since the [`Device`] was made.
 /// Passes that a host program records with [`Binding::record`](crate::Binding::record) are its own, and not counted.
@@ -95,7 +96,7 @@ pub(super) struct Pipeline {
 /// # Ok::<(), sardonyx::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Device(Option<Arc<Gpu>>);
+pub struct Device(Option<Arc<Gpu>>, Interrupt);
 
 /// A wgpu device and what Sardonyx keeps with it.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ impl Device {
     /// ```
     pub fn new(options: DeviceOptions) -> Result<Device> {
         let Some((adapter, summary)) = adapters::choose(&options)? else { return Ok(Device::reference()) };
-        let device = Device(Some(Arc::new(open(&adapter, summary)?)));
+        let device = Device(Some(Arc::new(open(&adapter, summary)?)), Interrupt::new());
         if let Some(bytes) = options.memory_limit {
             device.set_memory_limit(bytes);
         }
@@ -170,7 +171,7 @@ impl Device {
     /// assert!(sardonyx::Device::reference().is_reference());
     /// ```
     pub fn reference() -> Device {
-        Device(None)
+        Device(None, Interrupt::new())
     }
 
     /// Runs on the caller's own device and queue. Buffers of that device can be bound with `Session::bind`.
@@ -189,7 +190,18 @@ impl Device {
             let reason = format!("{reason}; request the device with at least `wgpu::Limits::default()`");
             return Err(Error::BelowFloor { adapter: summary.name, reason });
         }
-        Ok(Device(Some(Arc::new(Gpu::new(device, queue, summary)))))
+        Ok(Device(Some(Arc::new(Gpu::new(device, queue, summary))), Interrupt::new()))
+    }
+
+    /// The same device, on which sessions that are made with it end their work once `interrupt` is raised. Sessions that are made
+    /// with another clone of the device do not. See [`Interrupt`] for an example.
+    pub fn interrupted_by(self, interrupt: &Interrupt) -> Device {
+        Device(self.0, interrupt.clone())
+    }
+
+    /// The flag that ends work on this device early.
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.1
     }
 
     /// Whether this is the CPU reference.
@@ -291,7 +303,7 @@ impl Device {
         let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
         let (device, queue) = wgpu::Device::noop(&descriptor);
         let adapter = AdapterSummary::new(&device.adapter_info(), device.features(), &device.limits());
-        Device(Some(Arc::new(Gpu { target, ..Gpu::new(device, queue, adapter) })))
+        Device(Some(Arc::new(Gpu { target, ..Gpu::new(device, queue, adapter) })), Interrupt::new())
     }
 
     /// This device, before it is shared, with a driver that ends loops early.
@@ -348,23 +360,16 @@ impl Gpu {
         }
     }
 
-    /// The error that ends the work of a cancelled thread; nobody sees it.
-    pub(super) fn cancelled() -> Error {
-        Error::Gpu("nobody waits for the plan any more".into())
-    }
-
     /// The pipelines of these variants. Missing ones are compiled now, on several threads: compiling takes most of the time of
-    /// a first run.
-    pub(super) fn pipelines(&self, wanted: &[Variant], cancelled: &AtomicBool) -> Result<Vec<Arc<Pipeline>>> {
+    /// a first run. `go_on` is asked before each.
+    pub(super) fn pipelines(&self, wanted: &[Variant], go_on: &GoOn) -> Result<Vec<Arc<Pipeline>>> {
         let known = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: HashSet<&Variant> = {
             let known = known();
             wanted.iter().filter(|key| !known.contains_key(*key)).collect()
         };
         let make = |variant: &Variant| {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Gpu::cancelled());
-            }
+            go_on()?;
             let (label, start) = (variant.kernel.spec().label(), Instant::now());
             let made = self.attempt(&format!("kernel {label}"), 0, || self.make_pipeline(variant));
             event!(TRACE, "pipeline compiled", kernel = label, milliseconds = milliseconds(start));

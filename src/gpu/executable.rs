@@ -2,7 +2,7 @@
 //! records one pass, submits once and reads its outputs back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
@@ -10,6 +10,7 @@ use super::frame::{Frame, FrameSizes, Frames, Wiring};
 use super::tensor::{DeviceTensor, Input};
 use super::weights::{BufferRange, Constants, Upload, Weights};
 use super::words;
+use crate::interrupt::GoOn;
 use crate::kernels::VECTOR_BYTES;
 use crate::ops::Graph;
 use crate::plan::{OutputSource, Place, Plan, TensorId};
@@ -118,23 +119,21 @@ fn sizes(plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
 }
 
 impl Executable {
-    /// Makes the plan ready on the device. Returns early, with an error that nobody sees, once `cancelled` is set.
+    /// Makes the plan ready on the device. Returns early once `go_on` fails.
     pub(crate) fn new(
         gpu: &Arc<Gpu>,
         account: &Arc<Account>,
         graph: &Graph,
         costed: Costed,
         weights: &Weights,
-        cancelled: &AtomicBool,
+        go_on: &GoOn,
     ) -> Result<Executable> {
         let Costed { plan, params, params_bytes, sizes, read_back } = costed;
         let program = &plan.program;
         let variants = program.calls.iter().map(|call| program.variant(call));
         let pipelines =
-            gpu.pipelines(&variants.chain(plan.spare.iter().cloned()).collect::<Vec<_>>(), cancelled)?;
-        if cancelled.load(Ordering::Relaxed) {
-            return Err(Gpu::cancelled());
-        }
+            gpu.pipelines(&variants.chain(plan.spare.iter().cloned()).collect::<Vec<_>>(), go_on)?;
+        go_on()?;
         let dispatches: Vec<Dispatch> = program
             .calls
             .iter()

@@ -9,7 +9,7 @@ use crate::kernels::Target;
 use crate::ops::case::{self, Case, graph_of_case, graph_wanting};
 use crate::ops::{Graph, Op, rows};
 use crate::plan::{Options, Planner};
-use crate::{DType, Device, Result, Session, SessionOptions, Tensor, Tolerance, reference};
+use crate::{DType, Device, Interrupt, Result, Session, SessionOptions, Tensor, Tolerance, reference};
 
 pub(crate) fn all_cases() -> Vec<Case> {
     rows().flat_map(|row| (row.cases)()).collect()
@@ -220,7 +220,7 @@ pub(crate) fn inputs_of(case: &Case) -> Vec<Tensor> {
 
 fn expected(case: &Case) -> Result<Vec<Tensor>> {
     let graph = graph_of_case(case)?;
-    let values = reference::run(&graph, &inputs_of(case), false)?;
+    let values = reference::run(&graph, &inputs_of(case), false, &Interrupt::new())?;
     reference::outputs(&graph, &values)
 }
 

@@ -11,7 +11,7 @@ use crate::graph::ValueId;
 use crate::kernels::Target;
 use crate::ops::Graph;
 use crate::ops::case::{Case, Tolerance};
-use crate::{Device, Error, Result, Session, SessionOptions, Tensor, passes, reference};
+use crate::{Device, Error, Interrupt, Result, Session, SessionOptions, Tensor, passes, reference};
 
 /// The number of smaller graphs that are tried when one fails.
 const ATTEMPTS: usize = 60;
@@ -21,7 +21,7 @@ pub(crate) fn session(device: &Device, graph: &Arc<Graph>) -> Session {
 }
 
 pub(crate) fn expected(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    reference::outputs(graph, &reference::run(graph, inputs, false)?)
+    reference::outputs(graph, &reference::run(graph, inputs, false, &Interrupt::new())?)
 }
 
 fn run(session: &Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

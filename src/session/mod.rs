@@ -7,7 +7,6 @@ mod plans;
 mod prepare;
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use entry::{Entry, Given, Ordered};
@@ -333,8 +332,15 @@ impl Core {
     pub(crate) fn tensors(&self, given: &Ordered<Input<'_>>) -> Result<Vec<Tensor>> {
         let graph = &given.entry.graph;
         match &self.plans {
-            None => reference::outputs(graph, &reference::run(graph, &given.tensors(), false)?),
-            Some(plans) => self.executable(given)?.run(&plans.frames, graph, &given.inputs),
+            None => {
+                let values = reference::run(graph, &given.tensors(), false, self.device.interrupt())?;
+                reference::outputs(graph, &values)
+            }
+            Some(plans) => {
+                let outputs = self.executable(given)?.run(&plans.frames, graph, &given.inputs)?;
+                self.interrupt()?;
+                Ok(outputs)
+            }
         }
     }
 
@@ -452,10 +458,18 @@ impl Core {
     /// The executable for inputs of these shapes, from the cache, or made now.
     pub(crate) fn executable(&self, given: &Ordered<impl Given>) -> Result<Arc<Executable>> {
         let (plans, signature) = (self.plans()?, given.signature()?);
+        self.interrupt()?;
         match plans.find(&given.entry, &signature) {
             Some(executable) => Ok(executable),
-            None => plans.make(&given.entry, &given.input_facts(), signature, &AtomicBool::new(false)),
+            None => {
+                plans.make(&given.entry, &given.input_facts(), signature, &|| self.interrupt())
+            }
         }
+    }
+
+    /// Fails if work on the session's device is to end early.
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        self.device.interrupt().check()
     }
 
     pub(crate) fn gpu(&self) -> Result<&Arc<Gpu>> {

@@ -1,7 +1,6 @@
 //! `Plans`: the plans of a session that are ready on its device, and the memory in which they run.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use crate::Result;
 use crate::events::{event, milliseconds};
 use crate::facts::{InputFact, Signature};
 use crate::gpu::{Account, Buffer, Costed, Executable, Frames, Gpu, Resident};
+use crate::interrupt::GoOn;
 
 #[derive(Debug)]
 pub(crate) struct Plans {
@@ -68,14 +68,15 @@ impl Plans {
         Some(executable)
     }
 
-    /// Plans, and makes the plan ready, unless `cancelled` is set meanwhile.
+    /// Plans, and makes the plan ready, unless `go_on` fails meanwhile.
     pub(super) fn make(
         &self,
         entry: &Arc<Entry>,
         known: &[InputFact],
         signature: Signature,
-        cancelled: &AtomicBool,
+        go_on: &GoOn,
     ) -> Result<Arc<Executable>> {
+        go_on()?;
         let (compiled, start) = (entry.compiled()?, Instant::now());
         let costed = Costed::new(&self.gpu, compiled.plan(known, &signature)?);
         event!(
@@ -88,7 +89,7 @@ impl Plans {
         let needed = || costed.bytes(&self.gpu, &entry.graph) + self.frames.growth(&costed.sizes);
         self.gpu.make_room("a plan, and the memory of its runs,", &needed)?;
         let executable =
-            Executable::new(&self.gpu, &self.own, &entry.graph, costed, &compiled.weights, cancelled)?;
+            Executable::new(&self.gpu, &self.own, &entry.graph, costed, &compiled.weights, go_on)?;
         let executable = Arc::new(executable);
         // Another thread may have made the same plan meanwhile.
         if let Some(executable) = self.find(entry, &signature) {

@@ -1,12 +1,11 @@
 //! Preparing: plans, pipelines, weights and memory are made before there are data, in the calling thread or in another.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::entry::{Given, Ordered};
 use super::{Core, Session};
 use crate::gpu::{Executable, Later};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Interrupt, Result, Tensor};
 
 /// What is known of an input before a run: its shape, or, where its value decides shapes, the value.
 ///
@@ -115,11 +114,11 @@ impl Session {
 }
 
 /// Tells a thread, when dropped, that nobody waits for it any more.
-struct CancelOnDrop(Arc<AtomicBool>);
+struct RaiseOnDrop(Interrupt);
 
-impl Drop for CancelOnDrop {
+impl Drop for RaiseOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.raise();
     }
 }
 
@@ -143,16 +142,18 @@ impl Core {
     ) -> Result<Arc<Executable>> {
         let signature = given.signature()?;
         let plans = self.plans()?;
+        self.interrupt()?;
         if let Some(executable) = plans.find(&given.entry, &signature) {
             return Ok(executable);
         }
         let (promise, later) = Later::new();
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _cancel = CancelOnDrop(cancelled.clone());
+        let (dropped, interrupt) = (Interrupt::new(), self.device.interrupt().clone());
+        let _raise = RaiseOnDrop(dropped.clone());
+        let go_on = move || dropped.check().and_then(|()| interrupt.check());
         let (plans, entry, known) = (plans.clone(), given.entry.clone(), given.input_facts());
         let thread = std::thread::Builder::new().name("sardonyx-prepare".into());
         let started = thread.spawn(move || {
-            let made = plans.make(&entry, &known, signature, &cancelled);
+            let made = plans.make(&entry, &known, signature, &go_on);
             promise.keep(made.and_then(|executable| {
                 executable.prepare(&plans.frames)?;
                 Ok(executable)

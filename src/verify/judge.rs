@@ -9,7 +9,7 @@ use crate::array::{Array, Numbers};
 use crate::graph::ValueId;
 use crate::ops::Node;
 use crate::ops::case::splitmix;
-use crate::{DType, reference};
+use crate::{DType, Result, reference};
 
 /// A value that the device computed.
 pub(super) struct Made {
@@ -25,14 +25,15 @@ type Worlds = [Option<Arc<Array>>; 3];
 
 /// Compares each value of the device with what the reference computes from the inputs of its kernel, and with the reference's
 /// own run.
-pub(super) fn judge(run: &Followed, tolerances: Tolerances) -> Vec<Made> {
-    let Followed { graph, expected, actual } = run;
+pub(super) fn judge(run: &Followed, tolerances: Tolerances) -> Result<Vec<Made>> {
+    let Followed { graph, expected, actual, interrupt } = run;
     let given = |id: usize| expected.shared(ValueId(id as u32));
     let mut worlds: Vec<Worlds> =
         (0..graph.values.len()).map(|id| [given(id), given(id), given(id)]).collect();
     let mut state = vec![State::default(); graph.values.len()];
     let mut all = Vec::new();
     for node in &graph.nodes {
+        interrupt.check()?;
         let inputs = || node.inputs.iter().flatten();
         let exact = inputs().all(|id| !state[id.index()].inner);
         let stepped = inputs().any(|id| state[id.index()].inner && state[id.index()].steps);
@@ -74,7 +75,7 @@ pub(super) fn judge(run: &Followed, tolerances: Tolerances) -> Vec<Made> {
             all.push(Made { id, value, steps });
         }
     }
-    all
+    Ok(all)
 }
 
 /// What is known of a value on the way through the graph.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::graph::ValueId;
 use crate::ops::{Graph, Node};
 use crate::reference::Values;
-use crate::{Device, Model, Result, Session, SessionOptions, Tensor, reference};
+use crate::{Device, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference};
 use blame::blame;
 use errors::compare;
 use judge::judge;
@@ -70,6 +70,7 @@ struct Followed {
     expected: Values,
     /// By [`ValueId`]; `None` where the device keeps no value.
     actual: Vec<Option<Tensor>>,
+    interrupt: Interrupt,
 }
 
 impl Followed {
@@ -84,12 +85,12 @@ impl Followed {
         let order: Vec<ValueId> = graph.outputs.iter().chain(&keep).copied().collect();
         let session = Session::of_graph(device, graph.clone(), options, keep)?;
         let ordered = session.given(inputs)?;
-        let expected = reference::run(&graph, &ordered.tensors(), true)?;
+        let expected = reference::run(&graph, &ordered.tensors(), true, device.interrupt())?;
         let mut actual = vec![None; graph.values.len()];
         for (id, tensor) in order.iter().zip(session.core.tensors(&ordered)?) {
             actual[id.index()] = Some(tensor);
         }
-        Ok(Followed { graph, expected, actual })
+        Ok(Followed { graph, expected, actual, interrupt: device.interrupt().clone() })
     }
 }
 
@@ -106,7 +107,7 @@ fn conclude(
     tolerances: Tolerances,
     fused: impl FnOnce() -> Result<Followed>,
 ) -> Result<Verification> {
-    let followed = judge(alone, tolerances);
+    let followed = judge(alone, tolerances)?;
     let outputs = alone.graph.outputs.iter().zip(normal).filter_map(|(&id, tensor)| {
         let expected = alone.expected.get(id)?;
         let name = &alone.graph.value(id).name;
@@ -127,7 +128,7 @@ fn conclude(
         divergence = Some(Divergence { cause: Cause::Wrong, value: made.value.clone(), output: None });
     } else if let Some((i, output)) = off {
         let fused = fused()?;
-        let judged = judge(&fused, tolerances);
+        let judged = judge(&fused, tolerances)?;
         let (cause, value) = blame(alone, &followed, &fused, &judged, (i, output), tolerances)
             .unwrap_or_else(|| (Cause::Unfollowed, output.clone()));
         divergence = Some(Divergence { cause, value, output: Some(output.clone()) });

@@ -1,6 +1,6 @@
 //! `--device`, `--require-gpu` and `--require-hardware`.
 
-use super::Failure;
+use super::{Failure, complain, signals};
 use sardonyx::{Device, DeviceOptions, Select};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -29,11 +29,11 @@ impl DeviceArgs {
             select => select.clone(),
         };
         let options = DeviceOptions::new().select(select).require_hardware(self.require_hardware);
-        let device = Device::new(options)?;
+        let device = Device::new(options)?.interrupted_by(signals::interrupt());
         if device.is_reference() && self.device == Select::Auto {
-            eprintln!(
+            complain(
                 "no GPU adapter was found: running on the CPU reference, which is slow \
-                 (a software Vulkan is in the Debian/Ubuntu package mesa-vulkan-drivers)"
+                 (a software Vulkan is in the Debian/Ubuntu package mesa-vulkan-drivers)",
             );
         }
         Ok(device)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, numpy};
-use sardonyx::{DType, Dim, Model, Tensor, ValueInfo};
+use sardonyx::{DType, Dim, Error, InputError, Model, Tensor, ValueInfo, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InputArgs {
@@ -50,7 +50,7 @@ impl InputArgs {
         let said = self.said(model)?;
         let in_file = |info: &ValueInfo| inputs.iter().any(|input| input.name == info.name);
         if let Some((info, _)) = said.iter().find(|(info, _)| in_file(info)) {
-            return Err(format!("--shape '{}': a file gives this input", info.name).into());
+            return Err(format!("--shape '{}': a file gives this input", shown(&info.name)).into());
         }
         let mut sizes = NamedSizes::default();
         for info in model.inputs() {
@@ -91,7 +91,7 @@ impl InputArgs {
         let given = |(name, tensor)| NamedInput { name, tensor, random: false };
         let mut inputs = Vec::new();
         if let Some(path) = &self.inputs {
-            inputs.extend(numpy::read_npz(path, &dtype)?.into_iter().map(given));
+            inputs.extend(numpy::read_npz(path, &dtype, |name| known(model, name))?.into_iter().map(given));
         }
         for text in &self.input {
             let (info, path) = split(text, model)?;
@@ -102,6 +102,15 @@ impl InputArgs {
     }
 }
 
+/// Refuses a name that no input of the model has.
+fn known(model: &Model, name: &str) -> Result<(), Failure> {
+    if model.inputs().iter().any(|info| info.name == name) {
+        return Ok(());
+    }
+    let expected = model.inputs().iter().map(|info| info.name.clone()).collect();
+    Err(Error::Input(InputError::Unknown { name: name.into(), expected }).into())
+}
+
 /// Splits `NAME=VALUE`. A name may contain `=` too, so the names of the model's inputs decide where.
 fn split<'t, 'm>(text: &'t str, model: &'m Model) -> Result<(&'m ValueInfo, &'t str), Failure> {
     let found = text.match_indices('=').find_map(|(at, _)| {
@@ -109,7 +118,7 @@ fn split<'t, 'm>(text: &'t str, model: &'m Model) -> Result<(&'m ValueInfo, &'t 
         Some((info, &text[at + 1..]))
     });
     found.ok_or_else(|| {
-        let names: Vec<&str> = model.inputs().iter().map(|info| info.name.as_str()).collect();
+        let names: Vec<String> = model.inputs().iter().map(|info| shown(&info.name).to_string()).collect();
         format!("'{text}' begins with no input's name and '='; the inputs are {}", names.join(", ")).into()
     })
 }
@@ -165,7 +174,7 @@ fn missing(info: &ValueInfo) -> String {
         "input {info} is not given, and its shape is not fixed: use --inputs F.npz, -i '{name}=F.npy', \
          or --shape '{name}={}' for random values",
         shape.join("x"),
-        name = info.name,
+        name = shown(&info.name),
     )
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sardonyx::{
     Device, DeviceOptions, Error, Explanation, Model, ModelSummary, PlanSummary, Result, Select, Session,
-    SessionOptions, Stage, UnsupportedNode, ValueInfo,
+    SessionOptions, Stage, UnsupportedNode, ValueInfo, shown,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -201,7 +201,7 @@ fn unsupported(nodes: &[UnsupportedNode]) -> String {
     let count = nodes.len();
     let mut text = format!("unsupported: {count} node{}\n", if count == 1 { "" } else { "s" });
     for ((op, opset, reason), names) in groups {
-        text += &format!("  {op} {} (opset {opset}): {reason}\n", names.len());
+        text += &format!("  {} {} (opset {opset}): {}\n", shown(op), names.len(), shown(reason));
         let more = format!("and {} more", names.len().saturating_sub(NAMED));
         let more = (names.len() > NAMED).then_some(more.as_str());
         text += &listed("", names.iter().copied().take(NAMED).chain(more));
@@ -211,7 +211,7 @@ fn unsupported(nodes: &[UnsupportedNode]) -> String {
 
 fn text(card: &Card) -> String {
     let ModelSummary { nodes, operators, constants, constant_bytes, .. } = &card.summary;
-    let mut text = format!("file      {}\n{}", card.file, card.declarations);
+    let mut text = format!("file      {}\n{}", shown(&card.file), card.declarations);
     text += &format!("nodes     {nodes}\n");
     text += &frequencies("operators", operators);
     text += &format!("constants {constants}, {}\n", bytes(*constant_bytes));
@@ -231,7 +231,8 @@ fn text(card: &Card) -> String {
 
 fn plan_text(card: &Card, plan: &Planned) -> String {
     let Planned { target, shapes, summary } = plan;
-    let shapes: Vec<String> = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let shapes: Vec<String> =
+        shapes.iter().map(|(name, shape)| format!("{} {shape:?}", shown(name))).collect();
     let mut text = listed(
         "planned",
         std::iter::once(format!("for {target}").as_str()).chain(shapes.iter().map(String::as_str)),

@@ -6,24 +6,27 @@ mod bench;
 mod completions;
 mod device;
 mod devices;
+mod files;
 mod inputs;
 mod inspect;
 mod numpy;
 mod process;
 mod run;
+mod signals;
 mod suite;
 mod verify;
 mod worker;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use sardonyx::PlanSummary;
+use sardonyx::{PlanSummary, shown};
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed, inspect found unsupported nodes), 2 an error.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed, inspect found unsupported nodes), 2 an error, 130 Ctrl-C, 141 nobody reads the output.";
 
 /// Runs ONNX models on the GPU.
 #[derive(Debug, Parser)]
@@ -74,6 +77,7 @@ impl<E: Display> From<E> for Failure {
 
 /// Parses the arguments, runs the command, and turns its outcome into an exit code.
 fn main() -> ExitCode {
+    without_complaints_about_displays();
     let Cli { command, json } = Cli::parse();
     let outcome = match command {
         Command::Devices => devices::main(json),
@@ -88,25 +92,59 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
+        Err(_) if signals::interrupt().is_raised() => ExitCode::from(signals::INTERRUPTED),
         Err(Failure(reason)) => {
-            eprintln!("error: {reason}");
+            complain(&format!("error: {reason}"));
             ExitCode::from(2)
         }
     }
 }
 
-/// Prints to standard output. If the reader has gone away (`| head`), the program ends, without an error.
+/// The exit code where nobody reads standard output any more (`| head`): what a shell reports of a program that SIGPIPE ends.
+const NO_READER: i32 = 141;
+
+/// Mesa's Vulkan layer that sorts devices looks for a display, and libwayland complains on standard error where this variable names
+/// no folder.
+fn without_complaints_about_displays() {
+    const FOLDER: &str = "XDG_RUNTIME_DIR";
+    if !std::env::var_os(FOLDER).is_some_and(|folder| Path::new(&folder).is_absolute()) {
+        // SAFETY: the program has one thread yet, so nobody reads the environment at the same time.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(FOLDER, "/nonexistent");
+        }
+    }
+}
+
+/// Prints to standard output. If the reader has gone away, the program ends without a word.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(NO_READER),
         Err(error) => Err(format!("standard output: {error}").into()),
     }
 }
 
+/// Prints JSON. What a terminal acts upon is escaped: JSON demands that of a part of these characters only.
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    print(&format!("{value:#}\n"))
+    let mut text = String::new();
+    for character in format!("{value:#}\n").chars() {
+        let mut units = [0; 2];
+        match character {
+            '\n' => text.push(character),
+            _ if shown(character.encode_utf8(&mut [0; 4])).to_string().len() <= character.len_utf8() => {
+                text.push(character)
+            }
+            _ => character.encode_utf16(&mut units).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
+        }
+    }
+    print(&text)
+}
+
+/// Prints a line to standard error, if it can be written to.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// `1.5 MiB`.
@@ -124,6 +162,7 @@ fn listed<'a>(label: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = format!("{label:<9}");
     let mut width = text.len();
     for (i, part) in parts.into_iter().enumerate() {
+        let part = shown(part).to_string();
         if i > 0 {
             text.push(',');
         }

@@ -1,16 +1,16 @@
 //! numpy's `.npy` and `.npz` files. Big-endian and Fortran-ordered arrays are converted. Types that numpy does not have are
 //! written as ml_dtypes writes them: bfloat16 and 8-bit floats as void, 4- and 2-bit integers with one element in a byte.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::Failure;
-use sardonyx::{DType, Outputs, Tensor};
+use super::{Failure, files};
+use sardonyx::{DType, Outputs, Tensor, shown};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -34,55 +34,61 @@ type Wanted<'a> = &'a dyn Fn(&str) -> Option<DType>;
 
 /// Reads the array of an `.npy` file.
 pub(super) fn read_npy(path: &Path, wanted: Option<DType>) -> Result<Tensor, Failure> {
-    let tensor = File::open(path)
-        .map_err(|e| e.to_string())
-        .and_then(|file| decode(&mut BufReader::new(file), wanted));
-    tensor.map_err(|reason| format!("{}: {reason}", path.display()).into())
+    let file = files::open(path)?;
+    let length = file.metadata().map_err(|error| files::failed(path, error))?.len();
+    decode(&mut BufReader::new(file), wanted, length).map_err(|reason| files::failed(path, reason))
 }
 
-/// Reads the arrays of an `.npz` file, by name.
-pub(super) fn read_npz(path: &Path, wanted: Wanted) -> Result<Vec<(String, Tensor)>, Failure> {
-    let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
-    let file = File::open(path).map_err(|e| in_file(&e))?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| in_file(&e))?;
+/// Reads the arrays of an `.npz` file, by name. `expected` says which names there may be, so that no other array is unpacked.
+pub(super) fn read_npz(
+    path: &Path,
+    wanted: Wanted,
+    expected: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<Vec<(String, Tensor)>, Failure> {
+    let failed = |reason: &dyn std::fmt::Display| files::failed(path, reason);
+    let mut archive = ZipArchive::new(BufReader::new(files::open(path)?)).map_err(|e| failed(&e))?;
     let mut arrays = Vec::new();
     for i in 0..archive.len() {
-        let mut entry = archive.by_index(i).map_err(|e| in_file(&e))?;
-        let file = entry.name().map_err(|e| in_file(&e))?.into_owned();
+        let mut entry = archive.by_index(i).map_err(|e| failed(&e))?;
+        let file = entry.name().map_err(|e| failed(&e))?.into_owned();
         let Some(name) = file.strip_suffix(".npy").map(String::from) else { continue };
-        let tensor = decode(&mut entry, wanted(&name)).map_err(|e| in_file(&format!("'{name}': {e}")))?;
-        arrays.push((name, tensor));
+        expected(&name)?;
+        let length = entry.size();
+        let tensor = decode(&mut entry, wanted(&name), length);
+        arrays.push((name.clone(), tensor.map_err(|e| failed(&format!("'{}': {e}", shown(&name))))?));
     }
     Ok(arrays)
 }
 
 /// Writes an `.npz` file, not compressed.
 pub(super) fn write_npz(path: &Path, arrays: &Outputs) -> Result<(), Failure> {
-    let in_file = |reason: &dyn std::fmt::Display| Failure(format!("{}: {reason}", path.display()));
-    let file = File::create(path).map_err(|e| in_file(&e))?;
-    let mut archive = ZipWriter::new(BufWriter::new(file));
-    // A model may list a value as an output twice.
-    let mut written = HashSet::new();
-    for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(*name)) {
-        let encoded = encode(tensor).map_err(|e| in_file(&format!("'{name}': {e}")))?;
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .large_file(u32::try_from(encoded.len()).is_err());
-        archive.start_file(format!("{name}.npy"), options).map_err(|e| in_file(&e))?;
-        archive.write_all(&encoded).map_err(|e| in_file(&e))?;
-    }
-    let mut file = archive.finish().map_err(|e| in_file(&e))?;
-    file.flush().map_err(|e| in_file(&e))
+    files::write(path, |file| {
+        let mut archive = ZipWriter::new(file);
+        // A model may list a value as an output twice.
+        let mut written = HashSet::new();
+        for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(*name)) {
+            let array = |reason: &dyn std::fmt::Display| format!("'{}': {reason}", shown(name));
+            let encoded = Encoded::new(tensor).map_err(|e| array(&e))?;
+            let options = SimpleFileOptions::default()
+                .compression_method(CompressionMethod::Stored)
+                .large_file(u32::try_from(encoded.len()).is_err());
+            archive.start_file(format!("{name}.npy"), options).map_err(|e| array(&e))?;
+            encoded.write(&mut archive).map_err(|e| array(&e))?;
+        }
+        archive.finish().map_err(|e| e.to_string())?;
+        Ok(())
+    })
 }
 
 /// Writes an `.npy` file.
 pub(super) fn write_npy(path: &Path, tensor: &Tensor) -> Result<(), Failure> {
-    let written = encode(tensor).and_then(|bytes| std::fs::write(path, bytes).map_err(|e| e.to_string()));
-    written.map_err(|reason| format!("{}: {reason}", path.display()).into())
+    files::write(path, |file| Encoded::new(tensor)?.write(file).map_err(|e| e.to_string()))
 }
 
 /// The header that stands before an array's elements.
 struct Header {
+    /// The header's own bytes.
+    length: u64,
     big_endian: bool,
     /// numpy's letter for the kind of type.
     kind: char,
@@ -99,7 +105,8 @@ impl Header {
         if !start.starts_with(MAGIC) {
             return Err("it is no .npy file: its first bytes are not numpy's".into());
         }
-        let mut length = vec![0; if start[6] == 1 { 2 } else { 4 }];
+        let prefix = if start[6] == 1 { 2 } else { 4 };
+        let mut length = vec![0; prefix];
         source.read_exact(&mut length).map_err(|_| "it is cut short")?;
         let length = length.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
         if length > LONGEST_HEADER {
@@ -108,7 +115,10 @@ impl Header {
         let mut text = Vec::new();
         source.take(length).read_to_end(&mut text).map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&text);
-        Header::parse(&text).ok_or_else(|| format!("its header cannot be read: {}", text.trim()))
+        let mut header = Header::parse(&text)
+            .ok_or_else(|| format!("its header cannot be read: {}", shown(text.trim())))?;
+        header.length = start.len() as u64 + prefix as u64 + length;
+        Ok(header)
     }
 
     /// Parses `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
@@ -125,6 +135,7 @@ impl Header {
         let shape = field("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
         let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
         Some(Header {
+            length: 0,
             big_endian: endian == '>',
             kind,
             size: digits.parse().unwrap_or(0),
@@ -176,7 +187,8 @@ impl Header {
     }
 }
 
-fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String> {
+/// Reads an array of `length` bytes, its header included.
+fn decode(source: &mut dyn Read, wanted: Option<DType>, length: u64) -> Result<Tensor, String> {
     let header = Header::read(source)?;
     let dtype = header.dtype(wanted)?;
     let (count, item) = (count(&header.shape), header.item());
@@ -187,8 +199,17 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String
             header.shape
         ));
     };
+    let longer = "it holds more bytes than its header says";
+    if length.saturating_sub(header.length) > size as u64 {
+        return Err(longer.into());
+    }
     let mut raw = Vec::new();
+    raw.try_reserve_exact(size).map_err(|e| format!("its {size} bytes: {e}"))?;
     source.take(size as u64).read_to_end(&mut raw).map_err(|e| e.to_string())?;
+    // An archive may say that an array is shorter than it is. At its end, the archive's checksum is compared.
+    if raw.len() == size && source.read(&mut [0]).map_err(|e| e.to_string())? > 0 {
+        return Err(longer.into());
+    }
     if item == 0 && count > 0 {
         return Err("its strings have no characters; store them with dtype '<U1'".into());
     }
@@ -196,7 +217,7 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>) -> Result<Tensor, String
         return Err(format!("it is cut short: {count} elements take {size} bytes, and it has {}", raw.len()));
     }
     if header.fortran_order {
-        raw = row_major(&raw, item, &header.shape);
+        raw = row_major(&raw, item, &header.shape)?;
     }
     if header.big_endian {
         raw.chunks_exact_mut(header.unit().max(1)).for_each(<[u8]>::reverse);
@@ -255,8 +276,9 @@ fn unicode(units: &[u8]) -> Option<String> {
 }
 
 /// The elements, of `item` bytes each, reordered so that the last axis is fastest; in `raw` the first axis is.
-fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Vec<u8> {
-    let mut ordered = Vec::with_capacity(raw.len());
+fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Result<Vec<u8>, String> {
+    let mut ordered = Vec::new();
+    ordered.try_reserve_exact(raw.len()).map_err(|e| format!("its {} bytes: {e}", raw.len()))?;
     for index in 0..count(shape).unwrap_or(0) {
         let (mut rest, mut stride, mut source) = (index, count(shape).unwrap_or(0), 0);
         for &size in shape.iter().rev() {
@@ -266,29 +288,52 @@ fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Vec<u8> {
         }
         ordered.extend_from_slice(&raw[source * item..(source + 1) * item]);
     }
-    ordered
+    Ok(ordered)
 }
 
-fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
+/// An array as the bytes of an `.npy` file.
+struct Encoded<'t> {
+    header: Vec<u8>,
+    elements: Cow<'t, [u8]>,
+}
+
+impl Encoded<'_> {
+    fn new(tensor: &Tensor) -> Result<Encoded<'_>, String> {
+        let (descr, elements) = encode(tensor)?;
+        Ok(Encoded { header: header(&descr, tensor.shape()), elements })
+    }
+
+    fn len(&self) -> usize {
+        self.header.len() + self.elements.len()
+    }
+
+    fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
+        to.write_all(&self.header)?;
+        to.write_all(&self.elements)
+    }
+}
+
+/// numpy's name of the tensor's dtype, and its elements as numpy has them.
+fn encode(tensor: &Tensor) -> Result<(Cow<'static, str>, Cow<'_, [u8]>), String> {
     use DType::*;
     let fail = |error: sardonyx::Error| error.to_string();
-    let widened = |dtype| tensor.cast(dtype).map(|wide| wide.bytes().to_vec()).map_err(fail);
-    let (descr, raw): (std::borrow::Cow<str>, Vec<u8>) = match tensor.dtype() {
-        Bool => ("|b1".into(), tensor.bytes().to_vec()),
-        I8 => ("|i1".into(), tensor.bytes().to_vec()),
-        U8 => ("|u1".into(), tensor.bytes().to_vec()),
-        I16 => ("<i2".into(), tensor.bytes().to_vec()),
-        U16 => ("<u2".into(), tensor.bytes().to_vec()),
-        I32 => ("<i4".into(), tensor.bytes().to_vec()),
-        U32 => ("<u4".into(), tensor.bytes().to_vec()),
-        I64 => ("<i8".into(), tensor.bytes().to_vec()),
-        U64 => ("<u8".into(), tensor.bytes().to_vec()),
-        F16 => ("<f2".into(), tensor.bytes().to_vec()),
-        F32 => ("<f4".into(), tensor.bytes().to_vec()),
-        F64 => ("<f8".into(), tensor.bytes().to_vec()),
-        C64 => ("<c8".into(), tensor.bytes().to_vec()),
-        C128 => ("<c16".into(), tensor.bytes().to_vec()),
-        BF16 => ("<V2".into(), tensor.bytes().to_vec()),
+    let widened = |dtype| tensor.cast(dtype).map(|wide| wide.bytes().to_vec().into()).map_err(fail);
+    Ok(match tensor.dtype() {
+        Bool => ("|b1".into(), tensor.bytes().into()),
+        I8 => ("|i1".into(), tensor.bytes().into()),
+        U8 => ("|u1".into(), tensor.bytes().into()),
+        I16 => ("<i2".into(), tensor.bytes().into()),
+        U16 => ("<u2".into(), tensor.bytes().into()),
+        I32 => ("<i4".into(), tensor.bytes().into()),
+        U32 => ("<u4".into(), tensor.bytes().into()),
+        I64 => ("<i8".into(), tensor.bytes().into()),
+        U64 => ("<u8".into(), tensor.bytes().into()),
+        F16 => ("<f2".into(), tensor.bytes().into()),
+        F32 => ("<f4".into(), tensor.bytes().into()),
+        F64 => ("<f8".into(), tensor.bytes().into()),
+        C64 => ("<c8".into(), tensor.bytes().into()),
+        C128 => ("<c16".into(), tensor.bytes().into()),
+        BF16 => ("<V2".into(), tensor.bytes().into()),
         String => {
             let texts = tensor.strings().unwrap_or_default();
             let width = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
@@ -303,18 +348,15 @@ fn encode(tensor: &Tensor) -> Result<Vec<u8>, String> {
                 (0..width).map(move |i| codes.get(i).copied().unwrap_or(0)).collect::<Vec<u32>>()
             };
             let units = texts.iter().flat_map(padded).flat_map(u32::to_le_bytes);
-            (format!("<U{width}").into(), units.collect())
+            (format!("<U{width}").into(), units.collect::<Vec<u8>>().into())
         }
         I4 | I2 => ("|i1".into(), widened(I8)?),
         U4 | U2 => ("|u1".into(), widened(U8)?),
         F6E2M3 | F6E3M2 | F4E2M1 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => {
-            ("|V1".into(), tensor.codes().map_err(fail)?)
+            ("|V1".into(), tensor.codes().map_err(fail)?.into())
         }
         other => return Err(format!("numpy's files have no {other}")),
-    };
-    let mut encoded = header(&descr, tensor.shape());
-    encoded.extend(raw);
-    Ok(encoded)
+    })
 }
 
 fn header(descr: &str, shape: &[usize]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, NamedInput, Unknown, named};
 use super::{Verdict, bytes, numpy, placement, print, print_json};
-use sardonyx::{DType, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DType, Model, Session, SessionOptions, Tensor, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -118,10 +118,14 @@ fn pieces(tensor: &Tensor) -> Option<impl Iterator<Item = Option<Tensor>>> {
 }
 
 fn line(name: &str, tensor: &Tensor) -> String {
-    let head = format!("{name}: {}{:?}", tensor.dtype(), tensor.shape());
+    let head = format!("{}: {}{:?}", shown(name), tensor.dtype(), tensor.shape());
     let nan = |nan: usize| if nan > 0 { format!(" NaN {nan}") } else { String::new() };
     match (statistics(tensor), tensor.strings()) {
-        (_, Some(strings)) => format!("{head} {:?}", strings.iter().take(3).collect::<Vec<_>>()),
+        (_, Some(strings)) => {
+            let first: Vec<String> =
+                strings.iter().take(3).map(|text| format!("\"{}\"", shown(text))).collect();
+            format!("{head} [{}]", first.join(", "))
+        }
         (Some(Statistics { min: Some(min), max: Some(max), mean: Some(mean), nan: count }), _) => {
             // Whole numbers are printed without a point.
             let (min, max) = match tensor.dtype().is_float() {

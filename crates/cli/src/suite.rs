@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::fs;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,8 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
-use super::{Failure, Verdict, print};
-use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance};
+use super::{Failure, Verdict, complain, files, print, signals};
+use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -66,6 +67,12 @@ impl From<Error> for End {
     }
 }
 
+impl From<Failure> for End {
+    fn from(failure: Failure) -> End {
+        End::Fail(failure.0)
+    }
+}
+
 impl End {
     fn status(&self) -> (&'static str, &str) {
         match self {
@@ -78,7 +85,7 @@ impl End {
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    let list = fs::read_to_string(&args.list).map_err(|e| format!("{}: {e}", args.list.display()))?;
+    let list = String::from_utf8(files::read(&args.list)?).map_err(|e| files::failed(&args.list, e))?;
     let cases = list.lines().filter(|line| !line.trim().is_empty()).map(|line| case(line, &args.cases));
     let cases = cases.collect::<Result<Vec<SuiteCase>, Failure>>()?;
     let out = std::env::var_os("CONFORMANCE_OUT").map(PathBuf::from);
@@ -92,6 +99,9 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
             Ok(end) => end.unwrap_or_else(|end| end),
             Err(panic) => End::Lost(format!("panic: {}", message(&*panic))),
         };
+        if signals::interrupt().is_raised() {
+            return Err("interrupted".into());
+        }
         if let End::Lost(_) = end {
             device = args.device.open()?;
         }
@@ -106,7 +116,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         .filter(|count| count.1 > 0)
         .map(|(status, count)| format!("{count} {status}"))
         .collect();
-    eprintln!("{} cases on {}: {}", cases.len(), device.name(), summary.join(", "));
+    complain(&format!("{} cases on {}: {}", cases.len(), device.name(), summary.join(", ")));
     Ok(counts[3].1 == 0)
 }
 
@@ -115,7 +125,7 @@ fn line(case: &SuiteCase, status: &str, reason: &str, json: bool) -> String {
     if json {
         format!("{}\n", json!({ "name": case.name, "status": status, "reason": reason }))
     } else {
-        format!("{} {status} {reason}", case.name).trim_end().to_string() + "\n"
+        format!("{} {status} {reason}", shown(&case.name)).trim_end().to_string() + "\n"
     }
 }
 
@@ -168,7 +178,7 @@ fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End
                     tensors(&folder, "output")?.iter().zip(&outputs).enumerate()
                 {
                     if let Some(reason) = difference(expected, actual, case) {
-                        ended = End::Fail(format!("{set}, output {i} '{name}': {reason}"));
+                        ended = End::Fail(format!("{set}, output {i} '{}': {reason}", shown(name)));
                     }
                 }
             }
@@ -185,7 +195,7 @@ fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, End> {
         if !path.exists() {
             break;
         }
-        let bytes = fs::read(&path).map_err(|source| Error::Io { path, error: source })?;
+        let bytes = files::read(&path)?;
         tensors.push(Tensor::from_onnx(&bytes)?);
     }
     Ok(tensors)
@@ -196,7 +206,7 @@ fn write(folder: &Path, outputs: &Outputs) -> Result<(), End> {
     fs::create_dir_all(folder).map_err(failed)?;
     for (i, (name, tensor)) in outputs.iter().enumerate() {
         let path = folder.join(format!("output_{i}.pb"));
-        fs::write(path, tensor.to_onnx(name)).map_err(failed)?;
+        files::write(&path, |file| file.write_all(&tensor.to_onnx(name)).map_err(|e| e.to_string()))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
 use super::{Verdict, print, print_json};
-use sardonyx::{Cause, Model, Tolerances, ValueError, Verification};
+use sardonyx::{Cause, Model, Tolerances, ValueError, Verification, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -101,8 +101,13 @@ fn row(value: &ValueError) -> String {
         ..
     } = value;
     let flips = if *flips > 0 { format!(", {flips} at a tie") } else { String::new() };
-    let maker = if node.is_empty() { "as a normal run gives it".into() } else { format!("of {op} '{node}'") };
+    let maker = if node.is_empty() {
+        "as a normal run gives it".into()
+    } else {
+        format!("of {} '{}'", shown(op), shown(node))
+    };
     format!(
-        "{relative_error:>10.2e} {absolute_error:>10.2e} {accumulated_error:>11.2e}  {name}: {dtype}{shape:?} {maker}{flips}"
+        "{relative_error:>10.2e} {absolute_error:>10.2e} {accumulated_error:>11.2e}  {}: {dtype}{shape:?} {maker}{flips}",
+        shown(name)
     )
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::{Failure, Verdict, numpy, print, process};
-use sardonyx::{DType, Model, Outputs, Session, SessionOptions, Tensor};
+use sardonyx::{DType, Model, Outputs, Session, SessionOptions, Tensor, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -78,7 +78,7 @@ fn megabytes() -> Option<u64> {
 
 fn write(folder: &Path, outputs: &Outputs) -> Result<(), Failure> {
     for (i, (name, tensor)) in outputs.iter().enumerate() {
-        let floats = tensor.cast(DType::F32).map_err(|error| format!("output '{name}': {error}"))?;
+        let floats = tensor.cast(DType::F32).map_err(|error| format!("output '{}': {error}", shown(name)))?;
         numpy::write_npy(&folder.join(format!("out_{i}.npy")), &floats)?;
     }
     Ok(())
