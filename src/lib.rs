@@ -42,6 +42,7 @@ pub use explain::Stage;
 pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
 pub use interrupt::Interrupt;
 pub use model::{LoadOptions, Model};
+pub use onnx::FileAccess;
 pub use outputs::Outputs;
 pub use plan::{Explanation, Finding, Saving};
 pub use session::{Known, Session, SessionOptions};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::graph::ValueId;
 use crate::onnx::{self, Imported};
 use crate::ops::Graph;
-use crate::{Limits, ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
+use crate::{FileAccess, Limits, ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
 
 /// An ONNX model: the contents of a file, checked. Cloning shares them.
 ///
@@ -46,12 +46,24 @@ struct LoadedModel {
 #[non_exhaustive]
 pub struct LoadOptions {
     limits: Limits,
+    files: FileAccess,
 }
 
 impl LoadOptions {
     /// Options that serve most models.
     pub fn new() -> LoadOptions {
         LoadOptions::default()
+    }
+
+    /// How the model's files come into memory: they are mapped, or read.
+    ///
+    /// ```
+    /// use sardonyx::{FileAccess, LoadOptions};
+    /// let options = LoadOptions::new().files(FileAccess::Read);
+    /// ```
+    pub fn files(mut self, files: FileAccess) -> LoadOptions {
+        self.files = files;
+        self
     }
 
     /// What loading, and planning in the model's sessions, may cost.
@@ -64,7 +76,8 @@ impl LoadOptions {
 impl Model {
     /// Reads an `.onnx` file. Initializers in other files must lie in the same folder.
     ///
-    /// The files are mapped into memory: they must not be changed while the model, or a tensor from it, is in use.
+    /// The files are mapped into memory ([`FileAccess::Map`]): they must not be changed while the model, a session of it, or a tensor
+    /// from it is in use. [`FileAccess::Read`] reads them instead, for files that others may change.
     ///
     /// A model with operators that Sardonyx does not have can be loaded too: see [`Model::unsupported`].
     ///
@@ -92,7 +105,8 @@ impl Model {
     /// ```
     pub fn load_with(path: impl AsRef<Path>, options: LoadOptions) -> Result<Model> {
         let path = path.as_ref();
-        let imported = onnx::load(path, &options.limits).map_err(|error| error.in_file(path))?;
+        let imported =
+            onnx::load(path, options.files, &options.limits).map_err(|error| error.in_file(path))?;
         Ok(Model::new(imported))
     }
 

@@ -33,6 +33,7 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool, interrupt: &
     }
     for (i, value) in graph.values.iter().enumerate() {
         if let (Some(tensor), true) = (&value.constant, uses[i] > 0) {
+            tensor.check_file()?;
             let array = Array::from_tensor(tensor)
                 .map_err(|why| Error::Tensor(format!("'{}': {why}", value.name)))?;
             values[i] = Some(Arc::new(array));

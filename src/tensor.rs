@@ -1,5 +1,6 @@
 //! `Tensor`: dtype, shape and elements in host memory, as a file has them.
 
+pub(crate) mod mapped;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{DType, Error, Result};
+use mapped::MappedFile;
 
 /// A dense tensor in host memory: row-major, little-endian, elements packed as in ONNX's `raw_data`.
 ///
@@ -20,11 +22,20 @@ use crate::{DType, Error, Result};
 /// assert_eq!(t.to_vec::<f32>()?, [1.0, 2.0, 3.0, 4.0]);
 /// # Ok::<(), sardonyx::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     data: Elements,
+    /// The mapped file in which the elements lie, if they lie in one.
+    file: Option<Arc<MappedFile>>,
+}
+
+/// Equal dtypes, shapes and elements, wherever these lie.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        (self.dtype, &self.shape, &self.data) == (other.dtype, &other.shape, &other.data)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +142,7 @@ impl Tensor {
                 data.len()
             )));
         }
-        Ok(Tensor { dtype, shape: shape.to_vec(), data: Elements::Raw(data) })
+        Ok(Tensor { dtype, shape: shape.to_vec(), data: Elements::Raw(data), file: None })
     }
 
     /// A bool tensor.
@@ -162,7 +173,8 @@ impl Tensor {
         if checked_count(shape) != Some(values.len()) {
             return Err(Error::Tensor(format!("shape {shape:?} does not hold {} strings", values.len())));
         }
-        Ok(Tensor { dtype: DType::String, shape: shape.to_vec(), data: Elements::Text(values.into()) })
+        let (shape, data) = (shape.to_vec(), Elements::Text(values.into()));
+        Ok(Tensor { dtype: DType::String, shape, data, file: None })
     }
 
     /// The element type.
@@ -191,6 +203,27 @@ impl Tensor {
         match &self.data {
             Elements::Raw(bytes) => bytes,
             Elements::Text(_) => &[],
+        }
+    }
+
+    /// The tensor, whose elements lie in this file.
+    pub(crate) fn in_file(self, file: Arc<MappedFile>) -> Tensor {
+        Tensor { file: Some(file), ..self }
+    }
+
+    /// Fails if the elements lie in a file that has changed. Whoever reads the elements of a constant asks before.
+    pub(crate) fn check_file(&self) -> Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.check())
+    }
+
+    /// The tensor, in memory of its own if it lies in a file.
+    pub(crate) fn detached(&self) -> Result<Tensor> {
+        self.check_file()?;
+        match (&self.file, &self.data) {
+            (Some(_), Elements::Raw(bytes)) => {
+                Tensor::from_raw(self.dtype, &self.shape, Bytes::copy_from_slice(bytes))
+            }
+            _ => Ok(self.clone()),
         }
     }
 

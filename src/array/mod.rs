@@ -198,6 +198,7 @@ pub(crate) fn broadcast_index(at: &[usize], from: &[usize]) -> usize {
 impl Array {
     /// The array of a tensor.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Result<Array, Why> {
+        tensor.check_file().map_err(|error| Why(error.to_string()))?;
         number::decode(tensor)
     }
 

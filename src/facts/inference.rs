@@ -112,6 +112,7 @@ impl FactBase {
             if let Some(tensor) = &value.constant {
                 let mut fact = Fact::new(tensor.dtype(), tensor.shape());
                 if demanded[i] || tensor.len() <= SMALL_CONSTANT {
+                    tensor.check_file()?;
                     // Elements of types that the reference cannot read stay unknown.
                     let known = |array| KnownValue { array: Arc::new(array), from_inputs: false };
                     fact.value = Array::from_tensor(tensor).ok().map(known);

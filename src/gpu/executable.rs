@@ -492,7 +492,7 @@ impl Executable {
             (OutputSource::Device { dtype, shape, .. }, Some(buffer)) => {
                 Ok(DeviceTensor::of_buffer(&self.gpu, buffer, *dtype, shape))
             }
-            (OutputSource::Known(tensor), _) => DeviceTensor::upload(&self.gpu, tensor),
+            (OutputSource::Known(tensor), _) => DeviceTensor::upload(&self.gpu, &tensor.detached()?),
             (OutputSource::Input(i), _) => match inputs.get(*i) {
                 Some(Input::Device(tensor)) => Ok(DeviceTensor::clone(tensor)),
                 Some(Input::Tensor(tensor)) => DeviceTensor::upload(&self.gpu, tensor),
@@ -518,7 +518,7 @@ impl Executable {
             let mut outputs = Vec::new();
             for (source, place) in self.plan.program.outputs.iter().zip(&self.read_back) {
                 outputs.push(match (source, place) {
-                    (OutputSource::Known(tensor), _) => tensor.clone(),
+                    (OutputSource::Known(tensor), _) => tensor.detached()?,
                     (OutputSource::Input(i), _) => match inputs.get(*i) {
                         Some(Input::Tensor(tensor)) => Tensor::clone(tensor),
                         Some(Input::Device(tensor)) => tensor.read()?,

@@ -2,7 +2,7 @@
 //! device, whatever model, plan or operator they come from.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -40,9 +40,23 @@ impl BufferRange {
 struct Contents {
     constant: Tensor,
     packing: Option<Packing>,
+    /// The hash of a few parts of the constant. Contents that differ in other parts are told apart by comparing them.
+    digest: u64,
 }
 
 impl Contents {
+    /// Fails if the constant lies in a file that has changed.
+    fn new(constant: Tensor, packing: Option<Packing>) -> Result<Contents> {
+        const PARTS: usize = 16;
+        const PART: usize = 64;
+        constant.check_file()?;
+        let (bytes, mut state) = (constant.bytes(), DefaultHasher::new());
+        (constant.dtype(), bytes.len(), &packing).hash(&mut state);
+        let parts = bytes.chunks((bytes.len() / PARTS).max(PART));
+        parts.for_each(|part| part[..part.len().min(PART)].hash(&mut state));
+        Ok(Contents { digest: state.finish(), constant, packing })
+    }
+
     fn storage(&self) -> Storage {
         // Constants of types that the device does not have are refused while lowering.
         Storage::of(self.constant.dtype()).unwrap_or(Storage::Word)
@@ -54,6 +68,7 @@ impl Contents {
     }
 
     fn upload(&self, name: &str, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.constant.check_file()?;
         // Most constants lie on the device as in the file: one copy takes them from the mapped file to the mapped buffer.
         let bytes = words::to_device(&self.constant)
             .map_err(|why| Error::Tensor(format!("constant '{name}': {why}")))?;
@@ -67,27 +82,24 @@ impl Contents {
     }
 }
 
-/// Compares contents. Bytes at the same address are equal without a comparison: each of the two keeps them from being freed.
+/// Compares contents. Bytes at the same address are equal without a comparison: each of the two keeps them from being freed. Bytes of
+/// a file that has changed equal no others.
 impl PartialEq for Contents {
     fn eq(&self, other: &Contents) -> bool {
         let (bytes, others) = (self.constant.bytes(), other.constant.bytes());
-        self.constant.dtype() == other.constant.dtype()
+        let readable = || self.constant.check_file().is_ok() && other.constant.check_file().is_ok();
+        self.digest == other.digest
+            && self.constant.dtype() == other.constant.dtype()
             && self.packing == other.packing
-            && (std::ptr::eq(bytes, others) || bytes == others)
+            && (std::ptr::eq(bytes, others) || (readable() && bytes == others))
     }
 }
 
 impl Eq for Contents {}
 
-/// Hashes a few parts of a large constant. Contents that differ in other parts are told apart by comparing them.
 impl Hash for Contents {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        const PARTS: usize = 16;
-        const PART: usize = 64;
-        let bytes = self.constant.bytes();
-        (self.constant.dtype(), bytes.len(), &self.packing).hash(state);
-        let parts = bytes.chunks((bytes.len() / PARTS).max(PART));
-        parts.for_each(|part| part[..part.len().min(PART)].hash(state));
+        self.digest.hash(state);
     }
 }
 
@@ -149,7 +161,7 @@ impl Weights {
 
     /// The constants that the program's kernels read. Those that are not on the device yet are packed and uploaded.
     pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Constants> {
-        let wanted = wanted(graph, program);
+        let wanted = wanted(graph, program)?;
         let name = |i: usize| match i.checked_sub(program.weights.len()) {
             None => graph.value(program.weights[i].value).name.as_str(),
             Some(i) => {
@@ -168,12 +180,12 @@ impl Weights {
 }
 
 /// The contents of the program's weights, and then of its tables.
-fn wanted(graph: &Graph, program: &Program) -> Vec<Contents> {
+fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
     let weights = program.weights.iter().filter_map(|key| {
         let constant = graph.value(key.value).constant.clone()?;
-        Some(Contents { constant, packing: key.packing.clone() })
+        Some(Contents::new(constant, key.packing.clone()))
     });
-    let tables = program.constants.iter().map(|table| Contents { constant: table.clone(), packing: None });
+    let tables = program.constants.iter().map(|table| Contents::new(table.clone(), None));
     weights.chain(tables).collect()
 }
 
@@ -184,7 +196,8 @@ impl Gpu {
 
     /// Bytes of the program's constants that are not on the device yet.
     pub(super) fn missing_bytes(&self, graph: &Graph, program: &Program) -> u64 {
-        let wanted: HashSet<Contents> = wanted(graph, program).into_iter().collect();
+        // The upload reports what is wrong with a file.
+        let wanted: HashSet<Contents> = wanted(graph, program).into_iter().flatten().collect();
         let entries = self.uploads.entries();
         let missing = wanted
             .iter()

@@ -6,21 +6,64 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::proto::{StringStringEntryProto, TensorProto};
 use crate::error::{Why, refuse};
+use crate::tensor::mapped::{self, MappedFile};
 use crate::{Error, Result};
 
-/// The files that a model's initializers refer to, each mapped once.
+/// How a model's files come into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileAccess {
+    /// They are mapped: loading takes no time and no memory, and weights go from the file to the device.
+    ///
+    /// The files must not change as long as the model, a session of it, or a tensor from it is in use. Before weights are read from
+    /// a file, its size and its time of change are compared with what they were, and [`Error::FileChanged`] tells the difference. A
+    /// window remains: where a file is cut short after the comparison and before the last byte is read, the system ends the
+    /// process (`SIGBUS` on Unix); and what changes without a new time is not noticed.
+    #[default]
+    Map,
+    /// They are read when the model is loaded: what happens to them afterwards does not matter. This takes the time to read them,
+    /// and their size in memory as long as the model lives.
+    Read,
+}
+
+impl FileAccess {
+    /// The bytes of a file, and the file itself where it is mapped.
+    pub(super) fn bytes(self, path: &Path) -> std::io::Result<FileBytes> {
+        match self {
+            FileAccess::Map => {
+                let (bytes, file) = MappedFile::map(path)?;
+                Ok(FileBytes { bytes, file: Some(file) })
+            }
+            FileAccess::Read => Ok(FileBytes { bytes: mapped::read(path)?, file: None }),
+        }
+    }
+}
+
+/// The contents of a file.
+#[derive(Clone, Default)]
+pub(super) struct FileBytes {
+    pub(super) bytes: Bytes,
+    /// The file, where it is mapped.
+    pub(super) file: Option<Arc<MappedFile>>,
+}
+
+/// The files that a model's initializers refer to, each mapped or read once.
 pub(super) struct External {
+    access: FileAccess,
+    /// The model's own file, where it is mapped.
+    model: Option<Arc<MappedFile>>,
     /// The folder of the model; `None` for a model that was given as bytes.
     folder: Option<PathBuf>,
     /// Folders in which data may lie: the model's folder as it was named, and the folder to which the model's link leads. (A
     /// download cache keeps the files of a model in one folder elsewhere, and links to them.)
     allowed: Vec<PathBuf>,
-    files: HashMap<String, Bytes>,
+    files: HashMap<String, FileBytes>,
 }
 
 /// The bytes of a file in which a tensor lies.
@@ -32,10 +75,16 @@ struct FileRange<'a> {
 
 impl External {
     pub(super) fn none() -> External {
-        External { folder: None, allowed: Vec::new(), files: HashMap::new() }
+        External {
+            access: FileAccess::default(),
+            model: None,
+            folder: None,
+            allowed: Vec::new(),
+            files: HashMap::new(),
+        }
     }
 
-    pub(super) fn beside(model: &Path) -> Result<External> {
+    pub(super) fn beside(model: &Path, access: FileAccess, own: Option<Arc<MappedFile>>) -> Result<External> {
         let io = |source| Error::Io { path: model.to_path_buf(), error: source };
         let folder = match model.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -43,16 +92,16 @@ impl External {
         };
         let mut allowed = vec![folder.canonicalize().map_err(io)?];
         allowed.extend(model.canonicalize().map_err(io)?.parent().map(Path::to_path_buf));
-        Ok(External { folder: Some(folder), allowed, files: HashMap::new() })
+        Ok(External { access, model: own, folder: Some(folder), allowed, files: HashMap::new() })
     }
 
     /// The bytes of all files.
     pub(super) fn bytes(&self) -> usize {
-        self.files.values().map(Bytes::len).fold(0, usize::saturating_add)
+        self.files.values().map(|file| file.bytes.len()).fold(0, usize::saturating_add)
     }
 
     /// The bytes of a tensor, which must be `wanted` bytes.
-    pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes> {
+    pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<FileBytes> {
         self.slice(tensor, wanted).map_err(|why| Error::ExternalData {
             file: None,
             tensor: tensor.name.clone(),
@@ -60,24 +109,29 @@ impl External {
         })
     }
 
-    fn slice(&mut self, tensor: &TensorProto, wanted: usize) -> Result<Bytes, Why> {
+    /// Bytes of the model's own file.
+    pub(super) fn own(&self, bytes: Bytes) -> FileBytes {
+        FileBytes { bytes, file: self.model.clone() }
+    }
+
+    fn slice(&mut self, tensor: &TensorProto, wanted: usize) -> Result<FileBytes, Why> {
         let place = place(&tensor.external_data)?;
         if let Some(length) = place.length.filter(|&length| length != wanted) {
             refuse!("its length is {length} bytes, and the tensor's shape takes {wanted}");
         }
-        let file = self.file(place.location)?;
+        let FileBytes { bytes, file } = self.file(place.location)?;
         match place.offset.checked_add(wanted) {
-            Some(end) if end <= file.len() => Ok(file.slice(place.offset..end)),
+            Some(end) if end <= bytes.len() => Ok(FileBytes { bytes: bytes.slice(place.offset..end), file }),
             _ => refuse!(
                 "'{}' is too short: it has {} bytes, and the tensor takes {wanted} from {} on",
                 place.location,
-                file.len(),
+                bytes.len(),
                 place.offset
             ),
         }
     }
 
-    fn file(&mut self, location: &str) -> Result<Bytes, Why> {
+    fn file(&mut self, location: &str) -> Result<FileBytes, Why> {
         if let Some(file) = self.files.get(location) {
             return Ok(file.clone());
         }
@@ -86,7 +140,7 @@ impl External {
         Ok(file)
     }
 
-    fn open(&self, location: &str) -> Result<Bytes, Why> {
+    fn open(&self, location: &str) -> Result<FileBytes, Why> {
         let Some(folder) = &self.folder else {
             refuse!(
                 "'{location}' lies beside the model, and a model given as bytes has no folder: use Model::load"
@@ -109,7 +163,7 @@ impl External {
         if links(&metadata) > 1 {
             refuse!("'{location}' is a hard link, which may be a file from elsewhere: copy it");
         }
-        map(&path).map_err(unreadable)
+        self.access.bytes(&path).map_err(unreadable)
     }
 }
 
@@ -133,22 +187,4 @@ fn links(metadata: &fs::Metadata) -> u64 {
 #[cfg(not(unix))]
 fn links(_: &fs::Metadata) -> u64 {
     1
-}
-
-/// The bytes of the file, mapped but not read.
-pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
-    let file = fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    if metadata.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: the mapping is read-only and private to this process. Its bytes change only if somebody writes to the file while
-    // the model is in use, which the documentation of `Model::load` forbids. Nothing here relies on equal bytes in two reads
-    // (the decoder copies every length that it checks).
-    #[allow(unsafe_code)]
-    let mapping = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(mapping))
 }

@@ -30,7 +30,8 @@ use prost::Message;
 use crate::budget::{Budget, Limits};
 use crate::ops::Graph;
 use crate::{Error, Result, Tensor, UnsupportedNode};
-use external::External;
+pub use external::FileAccess;
+use external::{External, FileBytes};
 use import::Importer;
 use proto::{ModelProto, TensorProto};
 
@@ -47,11 +48,11 @@ pub(crate) struct Imported {
     pub(crate) limits: Limits,
 }
 
-/// Imports the file at `path`. It is mapped into memory, and stays mapped as long as a tensor needs it.
-pub(crate) fn load(path: &Path, limits: &Limits) -> Result<Imported> {
-    let bytes =
-        external::map(path).map_err(|source| Error::Io { path: path.to_path_buf(), error: source })?;
-    import(bytes, External::beside(path)?, limits)
+/// Imports the file at `path`. Where it is mapped into memory, it stays mapped as long as a tensor needs it.
+pub(crate) fn load(path: &Path, access: FileAccess, limits: &Limits) -> Result<Imported> {
+    let FileBytes { bytes, file } =
+        access.bytes(path).map_err(|error| Error::Io { path: path.to_path_buf(), error })?;
+    import(bytes, External::beside(path, access, file)?, limits)
 }
 
 /// Imports a model from memory. It cannot have external data.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::external::External;
+use super::external::{External, FileBytes};
 use super::proto::{TensorProto, tensor_proto::DataLocation};
 use crate::error::{Why, refuse};
 use crate::shape::{MAX_RANK, extent};
@@ -25,7 +25,7 @@ pub(super) fn import(proto: &TensorProto, external: &mut External) -> Result<Ten
         let data = external.read(proto, size)?;
         return finish(dtype, &shape, data).map_err(named);
     }
-    inline(proto, dtype, &shape, count, size).map_err(named)
+    inline(proto, (dtype, &shape), (count, size), external).map_err(named)
 }
 
 fn dtype(proto: &TensorProto) -> Result<DType, Why> {
@@ -58,29 +58,41 @@ fn size(dtype: DType, shape: &[usize]) -> Result<(usize, usize), Why> {
 
 fn inline(
     proto: &TensorProto,
-    dtype: DType,
-    shape: &[usize],
-    count: usize,
-    size: usize,
+    (dtype, shape): (DType, &[usize]),
+    (count, size): (usize, usize),
+    external: &External,
 ) -> Result<Tensor, Why> {
     if dtype == DType::String {
         return strings(proto, shape, count);
     }
     match &proto.raw_data {
-        Some(raw) if raw.len() == size => finish(dtype, shape, raw.clone()),
+        Some(raw) if raw.len() == size => finish(dtype, shape, external.own(raw.clone())),
         Some(raw) if !raw.is_empty() => {
             refuse!("is {dtype}{shape:?}, which takes {size} bytes, and it holds {}", raw.len())
         }
-        _ => finish(dtype, shape, typed(proto, dtype, count, size)?.into()),
+        _ => {
+            let bytes = typed(proto, dtype, count, size)?.into();
+            finish(dtype, shape, FileBytes { bytes, file: None })
+        }
     }
 }
 
+/// Tensors of fewer bytes are copied from a mapped file, so that nothing depends on the file for their sake.
+const SMALLEST_MAPPED: usize = 4096;
+
 /// A tensor of these bytes. A bool other than 0 and 1 would be true to one kernel and false to another, so it is refused.
-fn finish(dtype: DType, shape: &[usize], data: Bytes) -> Result<Tensor, Why> {
-    if dtype == DType::Bool && data.iter().any(|&b| b > 1) {
+fn finish(dtype: DType, shape: &[usize], FileBytes { bytes, file }: FileBytes) -> Result<Tensor, Why> {
+    if dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
         refuse!("is a bool tensor with values other than 0 and 1");
     }
-    Tensor::from_raw(dtype, shape, data).map_err(|e| Why(format!("cannot be used: {e}")))
+    let tensor = match file {
+        Some(_) if bytes.len() < SMALLEST_MAPPED => {
+            Tensor::from_raw(dtype, shape, Bytes::copy_from_slice(&bytes))
+        }
+        Some(file) => Tensor::from_raw(dtype, shape, bytes).map(|tensor| tensor.in_file(file)),
+        None => Tensor::from_raw(dtype, shape, bytes),
+    };
+    tensor.map_err(|e| Why(format!("cannot be used: {e}")))
 }
 
 fn strings(proto: &TensorProto, shape: &[usize], count: usize) -> Result<Tensor, Why> {

@@ -101,5 +101,6 @@ impl<'g> Pattern<'g> {
 /// The shape and the elements of an f32 constant.
 pub(super) fn floats(graph: &Graph, id: Option<ValueId>) -> Option<(Vec<usize>, Vec<f32>)> {
     let tensor = graph.value(id?).constant.as_ref()?;
+    tensor.check_file().ok()?;
     Some((tensor.shape().to_vec(), tensor.to_vec::<f32>().ok()?))
 }

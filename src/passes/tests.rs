@@ -14,7 +14,7 @@ use crate::{Tensor, reference};
 
 /// The graph's outputs, and the greatest magnitude of all its values.
 fn outputs(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f64) {
-    let values = reference::run(graph, inputs, true).unwrap();
+    let values = reference::run(graph, inputs, true, &crate::Interrupt::new()).unwrap();
     let arrays = (0..graph.values.len()).filter_map(|i| values.get(ValueId(i as u32)));
     let floats = arrays.filter_map(|array| array.floats().ok()).flatten();
     let greatest = floats.fold(1.0, |greatest: f64, value| greatest.max(value.abs()));
@@ -217,7 +217,7 @@ fn one_element_constants_of_any_rank() {
         graph.outputs.push(y);
         let inputs = [case::random(shape)];
         // Axes may exceed the rank: a graph that is no model needs no right answer.
-        let Ok(values) = reference::run(&graph, &inputs, false) else { continue };
+        let Ok(values) = reference::run(&graph, &inputs, false, &crate::Interrupt::new()) else { continue };
         let before = reference::outputs(&graph, &values).unwrap();
         let passed = super::run(graph.clone(), &Limits::default()).unwrap();
         let (after, _) = outputs(&passed, &inputs);

@@ -74,7 +74,7 @@ proptest! {
     fn every_adapter_runs_what_was_fused(choices in prop::collection::vec(any::<u32>(), 1..16)) {
         let random = RandomGraph::new(&choices);
         let inputs = random.inputs();
-        let expected = reference::run(&random.graph, &inputs, false).unwrap();
+        let expected = reference::run(&random.graph, &inputs, false, &crate::Interrupt::new()).unwrap();
         let expected = reference::outputs(&random.graph, &expected).unwrap();
         for device in devices() {
             for fusion in [true, false] {
@@ -122,7 +122,7 @@ fn cheap_elements_are_computed_by_the_reduction() {
             let result = build(&mut sketch, scaled, last, length);
             sketch.graph.outputs.push(result);
             let inputs = [case::random(&[rows, length]), case::random(&[rows, length])];
-            let expected = reference::run(&sketch.graph, &inputs, false).unwrap();
+            let expected = reference::run(&sketch.graph, &inputs, false, &crate::Interrupt::new()).unwrap();
             let expected = reference::outputs(&sketch.graph, &expected).unwrap();
             for class in [Class::Cpu, Class::Gpu] {
                 let target = Target { class, subgroup: 8, ..Target::FLOOR };
@@ -233,7 +233,7 @@ fn cheap_elements_are_computed_by_the_product() {
             inputs.push(case::random(weights));
         }
         let name = format!("{op} of {x:?} * {scale:?} and {weights:?}");
-        let expected = reference::run(&sketch.graph, &inputs, false).unwrap();
+        let expected = reference::run(&sketch.graph, &inputs, false, &crate::Interrupt::new()).unwrap();
         let expected = reference::outputs(&sketch.graph, &expected).unwrap();
         for (class, inside) in [Class::Cpu, Class::Gpu].into_iter().zip(inside) {
             let target = Target { class, subgroup: 8, ..Target::FLOOR };
@@ -448,7 +448,7 @@ fn what_has_one_shape_for_some_sizes_only_is_fused_for_those() {
         for (shape, dispatches) in shapes {
             let inputs = vec![case::random(&[1, 3]), case::random(&shape)];
             let named = [("x", &inputs[0]), ("y", &inputs[1])];
-            let values = reference::run(&sketch.graph, &inputs, false).unwrap();
+            let values = reference::run(&sketch.graph, &inputs, false, &crate::Interrupt::new()).unwrap();
             let expected = reference::outputs(&sketch.graph, &values).unwrap();
             assert_eq!(session.run(&named).unwrap()[0], expected[0], "{shape:?}");
             assert_eq!(session.plan(&named).unwrap().dispatches, dispatches, "{shape:?}");

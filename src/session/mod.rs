@@ -461,9 +461,7 @@ impl Core {
         self.interrupt()?;
         match plans.find(&given.entry, &signature) {
             Some(executable) => Ok(executable),
-            None => {
-                plans.make(&given.entry, &given.input_facts(), signature, &|| self.interrupt())
-            }
+            None => plans.make(&given.entry, &given.input_facts(), signature, &|| self.interrupt()),
         }
     }
 

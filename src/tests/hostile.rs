@@ -118,7 +118,7 @@ fn plan_and_run(case: &Case, modest: bool) -> crate::Result<()> {
     let counts = graph.outputs.iter().filter_map(|&id| facts.get(id)).map(|fact| fact.count());
     let small = counts.sum::<usize>() <= 1 << 16;
     if modest && small {
-        reference::run(&graph, &inputs, false)?;
+        reference::run(&graph, &inputs, false, &crate::Interrupt::new())?;
     }
     for class in [Class::Cpu, Class::Gpu] {
         let target = Target { class, subgroup: 8, ..Target::FLOOR };

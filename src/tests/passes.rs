@@ -34,7 +34,8 @@ fn inputs(graph: &Graph) -> Vec<Tensor> {
 fn assert_same(before: &Graph, after: &Graph, what: &str) {
     let inputs = inputs(before);
     let outputs = |graph: &Graph| {
-        let values = reference::run(graph, &inputs, false).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let values = reference::run(graph, &inputs, false, &crate::Interrupt::new())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         reference::outputs(graph, &values).unwrap()
     };
     for (before, after) in outputs(before).iter().zip(outputs(after)) {

@@ -37,7 +37,7 @@ fn followed(
     keeps: impl Fn(usize) -> bool,
     bend: impl Fn(usize, &mut [f64]),
 ) -> Followed {
-    let expected = reference::run(graph, inputs, true).unwrap();
+    let expected = reference::run(graph, inputs, true, &crate::Interrupt::new()).unwrap();
     let mut computed: Vec<Option<Arc<Array>>> =
         (0..graph.values.len()).map(|id| expected.shared(ValueId(id as u32))).collect();
     let mut actual = vec![None; graph.values.len()];
@@ -58,7 +58,7 @@ fn followed(
             computed[id.index()] = Some(Arc::new(array));
         }
     }
-    Followed { graph: graph.clone(), expected, actual }
+    Followed { graph: graph.clone(), expected, actual, interrupt: crate::Interrupt::new() }
 }
 
 /// The outputs of a run, of the reference or of the device.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -11,13 +10,14 @@ use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
+use super::model::ModelArgs;
 use super::{Failure, Verdict, bytes, print, print_json, process};
 use sardonyx::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The .onnx file.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     if args.runs == 0 {
         return Err("--runs must be at least 1".into());
     }
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open()?;
     let report = measure(args, &model, &device, &named(&inputs))?;

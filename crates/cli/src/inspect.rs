@@ -1,7 +1,6 @@
 //! `sardonyx inspect`: a model's card, or the text of one of its stages.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sardonyx::{
@@ -12,12 +11,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::inputs::{InputArgs, NamedInput, Unknown, named};
+use super::model::ModelArgs;
 use super::{Failure, Verdict, bytes, listed, placement, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The .onnx file.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Print the text of one stage on the model's way instead of the card.
     #[arg(long, value_parser = stages())]
     stage: Option<Stage>,
@@ -37,7 +37,7 @@ fn stages() -> impl TypedValueParser<Value = Stage> {
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     if let Some(node) = &args.why {
         let explanation = why(args, &model, node)?;
         match json {
@@ -145,7 +145,7 @@ struct Planned {
 
 fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
     let mut card = Card {
-        file: args.model.display().to_string(),
+        file: args.model.path().display().to_string(),
         declarations: model.explain(Stage::Model)?,
         producer: model.producer().into(),
         ir_version: model.ir_version(),

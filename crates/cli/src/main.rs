@@ -9,6 +9,7 @@ mod devices;
 mod files;
 mod inputs;
 mod inspect;
+mod model;
 mod numpy;
 mod process;
 mod run;

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, NamedInput, Unknown, named};
+use super::model::ModelArgs;
 use super::{Verdict, bytes, numpy, placement, print, print_json};
-use sardonyx::{DType, Model, Session, SessionOptions, Tensor, shown};
+use sardonyx::{DType, Session, SessionOptions, Tensor, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The .onnx file.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     inputs: InputArgs,
     /// Write the outputs, by name, to an .npz file.
@@ -24,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open()?;
     let start = Instant::now();

@@ -2,19 +2,18 @@
 //! node's own error, on the inputs that the GPU gave it. `accumulated` is the error of the value in a run from the model's
 //! inputs on.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, Unknown, named};
+use super::model::ModelArgs;
 use super::{Verdict, print, print_json};
-use sardonyx::{Cause, Model, Tolerances, ValueError, Verification, shown};
+use sardonyx::{Cause, Tolerances, ValueError, Verification, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The .onnx file.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
@@ -38,7 +37,7 @@ pub(super) struct Args {
 const WORST: usize = 20;
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open_gpu()?;
     let tolerances =

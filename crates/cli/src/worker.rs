@@ -13,12 +13,14 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::device::DeviceArgs;
+use super::model::ModelArgs;
 use super::{Failure, Verdict, numpy, print, process};
-use sardonyx::{DType, Model, Outputs, Session, SessionOptions, Tensor, shown};
+use sardonyx::{DType, Outputs, Session, SessionOptions, Tensor, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     inputs: PathBuf,
     outputs: PathBuf,
     #[command(flatten)]
@@ -35,7 +37,7 @@ pub(super) fn main(args: &Args) -> Verdict {
 
 fn serve(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let device = args.device.open()?;
     let session = Session::new(&device, &model, SessionOptions::default())?;
     let load = start.elapsed().as_secs_f64();

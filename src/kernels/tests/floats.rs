@@ -283,7 +283,8 @@ fn functions_over_all_floats() {
         let id = sketch.input("x");
         let result = sketch.node(op, &[], &[id]);
         sketch.graph.outputs.push(result);
-        let computed = reference::run(&sketch.graph, std::slice::from_ref(&x), false).unwrap();
+        let computed =
+            reference::run(&sketch.graph, std::slice::from_ref(&x), false, &crate::Interrupt::new()).unwrap();
         let expected: Vec<f32> = reference::outputs(&sketch.graph, &computed).unwrap()[0].to_vec().unwrap();
         for device in DEVICES.iter() {
             let actual = &run(device, &sketch.graph, &[("x", &x)])[0];
@@ -433,7 +434,8 @@ fn whole_numbers_to_a_fraction_are_truncated() {
     let a = case::values(&[pairs.len()], &pairs.iter().map(|pair| pair.0).collect::<Vec<_>>());
     let b = case::values(&[pairs.len()], &pairs.iter().map(|pair| pair.1).collect::<Vec<_>>());
     let expected: Vec<i32> = pairs.iter().map(|&(a, b)| f64::from(a).powf(f64::from(b)) as i32).collect();
-    let computed = reference::run(&sketch.graph, &[a.clone(), b.clone()], false).unwrap();
+    let computed =
+        reference::run(&sketch.graph, &[a.clone(), b.clone()], false, &crate::Interrupt::new()).unwrap();
     assert_eq!(reference::outputs(&sketch.graph, &computed).unwrap()[0].to_vec::<i32>().unwrap(), expected);
     for device in DEVICES.iter() {
         let graph = Arc::new(sketch.graph.clone());

@@ -17,7 +17,7 @@ fn from_bytes(bytes: bytes::Bytes) -> Result<Imported> {
 }
 
 fn load(path: &std::path::Path) -> Result<Imported> {
-    super::load(path, &Limits::default())
+    super::load(path, super::FileAccess::Map, &Limits::default())
 }
 
 fn imported(model: &ModelProto) -> Imported {
