@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::array::Array;
+use crate::budget::Budget;
 use crate::error::Why;
 use crate::facts::{Fact, check_sizes, node_error};
 use crate::graph::ValueId;
@@ -25,6 +26,17 @@ impl Values {
 
 /// Runs `graph` on `inputs`, which are in the graph's order. All values are kept if `keep_all`; else only the outputs are.
 pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool, interrupt: &Interrupt) -> Result<Values> {
+    run_within(graph, inputs, keep_all, interrupt, None)
+}
+
+/// As [`run`], where all nodes together take the steps of `budget`, and no node takes more than its bytes.
+pub(crate) fn run_within(
+    graph: &Graph,
+    inputs: &[Tensor],
+    keep_all: bool,
+    interrupt: &Interrupt,
+    budget: Option<&Budget>,
+) -> Result<Values> {
     let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
     let mut uses = graph.use_counts();
     for (id, tensor) in graph.inputs.iter().zip(inputs) {
@@ -43,7 +55,7 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool, interrupt: &
         interrupt.check()?;
         let held: Vec<Option<Arc<Array>>> =
             node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
-        for (id, array) in node.outputs.iter().zip(self::node(node, &held)?) {
+        for (id, array) in node.outputs.iter().zip(node_within(node, &held, budget)?) {
             if let Some(id) = id {
                 values[id.index()] = Some(Arc::new(array));
             }
@@ -60,15 +72,28 @@ pub(crate) fn run(graph: &Graph, inputs: &[Tensor], keep_all: bool, interrupt: &
 
 /// The outputs of a node for these inputs.
 pub(crate) fn node(node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Array>> {
+    node_within(node, held, None)
+}
+
+fn node_within(node: &Node, held: &[Option<Arc<Array>>], budget: Option<&Budget>) -> Result<Vec<Array>> {
     let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
     let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    eval(node, &facts, &inputs).map_err(|why| node_error(node, &facts, why))
+    eval(node, &facts, &inputs, budget).map_err(|why| node_error(node, &facts, why))
 }
 
 /// Evaluates a node after checking its inputs with `infer`, so that `eval` may rely on the check.
-fn eval(node: &Node, facts: &[Option<&Fact>], inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
-    check_sizes(&node.infer(facts)?)?;
+fn eval(
+    node: &Node,
+    facts: &[Option<&Fact>],
+    inputs: &[Option<&Array>],
+    budget: Option<&Budget>,
+) -> Result<Vec<Array>, Why> {
+    let outputs = node.infer(facts)?;
+    check_sizes(&outputs)?;
+    if let Some(budget) = budget {
+        budget.charge(node.op.operator().work(facts, &outputs)?, 0)?;
+    }
     node.op.operator().eval(inputs)
 }
 

@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use sardonyx::{
-    Counters, DType, Device, DeviceTensor, Error, InputError, Known, Model, Session, SessionOptions, Tensor,
-    inputs,
+    Counters, DType, Device, DeviceTensor, Error, InputError, Known, Limits, Model, Session, SessionOptions,
+    Tensor, inputs,
 };
 use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, int, model, node, value, weights};
 use sardonyx_testing::onnx::proto::GraphProto;
@@ -767,4 +767,30 @@ fn a_binding_of_one_size_creates_nothing() {
                 .contains("'z': the model has no such output; it has y")
         );
     }
+}
+
+/// Of two products of 64 x 64 x 64, one or both may fit a limit.
+#[test]
+fn the_reference_keeps_within_its_limits() {
+    let mut main =
+        graph(&["x"], vec![node("MatMul", &["x", "x"], &["h"]), node("MatMul", &["h", "x"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["n", "n"])];
+    let model = Model::from_bytes(bytes(&model(21, main))).unwrap();
+    let x = numbers(&[64, 64], 1);
+    let run = |limits: Limits| {
+        let options = SessionOptions::new().reference_limits(limits);
+        Session::new(&Device::reference(), &model, options)
+            .unwrap()
+            .run(&[("x", &x)])
+            .map(|outputs| outputs["y"].clone())
+    };
+    let products = 2 * 64 * 64 * 64;
+    let expected = run(Limits::new().steps(products)).unwrap();
+    assert_eq!(
+        Session::new(&Device::reference(), &model, SessionOptions::new()).unwrap().run(&[("x", &x)]).unwrap()
+            ["y"],
+        expected
+    );
+    let error = run(Limits::new().steps(products / 8 * 9 / 8)).unwrap_err().to_string();
+    assert!(error.contains("MatMul") && error.contains("'y'") && error.contains("Limits::steps"), "{error}");
 }

@@ -8,8 +8,10 @@ pub mod devices;
 pub(crate) mod open;
 #[cfg(test)]
 pub(crate) mod random;
+pub mod seeds;
 pub(crate) mod sizes;
 pub(crate) mod sketch;
+pub mod text;
 
 use std::sync::Arc;
 

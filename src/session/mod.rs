@@ -14,6 +14,7 @@ pub use options::SessionOptions;
 pub(crate) use plans::Plans;
 pub use prepare::Known;
 
+use crate::budget::Budget;
 use crate::gpu::{DeviceTensor, Executable, Gpu, Input, Weights};
 use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
@@ -333,7 +334,9 @@ impl Core {
         let graph = &given.entry.graph;
         match &self.plans {
             None => {
-                let values = reference::run(graph, &given.tensors(), false, self.device.interrupt())?;
+                let budget = self.options.reference_limits.as_ref().map(Budget::new);
+                let (tensors, interrupt) = (given.tensors(), self.device.interrupt());
+                let values = reference::run_within(graph, &tensors, false, interrupt, budget.as_ref())?;
                 reference::outputs(graph, &values)
             }
             Some(plans) => {

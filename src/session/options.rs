@@ -15,11 +15,12 @@ pub struct SessionOptions {
     pub(super) fusion: bool,
     /// The limits of the model, which its options set when it was loaded.
     pub(super) limits: Limits,
+    pub(super) reference_limits: Option<Limits>,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
-        SessionOptions { plan_cache: 16, fusion: true, limits: Limits::default() }
+        SessionOptions { plan_cache: 16, fusion: true, limits: Limits::default(), reference_limits: None }
     }
 }
 
@@ -40,6 +41,13 @@ impl SessionOptions {
     /// wrong.
     pub fn fusion(mut self, fusion: bool) -> SessionOptions {
         self.fusion = fusion;
+        self
+    }
+
+    /// What a run on the CPU reference may cost: the steps of all nodes together, and the bytes of each. There is no limit by
+    /// default; for models of strangers there should be one. A run that would cost more fails, and the error names the node.
+    pub fn reference_limits(mut self, limits: Limits) -> SessionOptions {
+        self.reference_limits = Some(limits);
         self
     }
 

@@ -6,6 +6,5 @@ mod passes;
 mod readme;
 mod rooms;
 mod sizes;
-mod text;
 mod types;
 mod why;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::text::read;
+use crate::internals::text::read;
 use crate::graph::ValueId;
 use crate::ops::{Graph, case};
 use crate::{Dim, Tensor, passes, reference};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::passes::parts;
-use super::text::read;
+use crate::internals::text::read;
 use crate::ops::{Graph, case};
 use crate::{Device, Dim, Error, Finding, Saving, Session, SessionOptions, Tensor};
 

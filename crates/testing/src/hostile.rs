@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use sardonyx::{DType, Device, Dim, Error, Model, Session, SessionOptions, Tensor, ValueInfo};
+use sardonyx::{DType, Device, Dim, Error, Limits, Model, Session, SessionOptions, Tensor, ValueInfo};
 
 static DEVICE: LazyLock<Device> = LazyLock::new(Device::noop);
 
@@ -17,12 +17,18 @@ fn zeros(info: &ValueInfo) -> Option<Tensor> {
 /// Imports a file, and plans, prepares and records it for small inputs, or returns an error that says why not; on a device
 /// that validates every call and computes nothing. If wgpu refuses anything, that is a defect of Sardonyx, and a panic.
 pub fn run(file: &[u8]) -> Result<(), Error> {
+    run_on(&DEVICE, file)
+}
+
+/// Imports a file, and runs it for small inputs, or returns an error that says why not.
+pub fn run_on(device: &Device, file: &[u8]) -> Result<(), Error> {
     let model = Model::from_bytes(file.to_vec())?;
     let Some(inputs) = model.inputs().iter().map(zeros).collect::<Option<Vec<Tensor>>>() else {
         return Ok(());
     };
     let named = model.inputs().iter().map(|info| info.name.as_str()).zip(&inputs);
-    let outcome = Session::new(&DEVICE, &model, SessionOptions::default())
+    let options = SessionOptions::new().reference_limits(Limits::default());
+    let outcome = Session::new(device, &model, options)
         .and_then(|session| session.run(&named.collect::<Vec<_>>()).map(drop));
     assert!(!matches!(outcome, Err(Error::Gpu(_) | Error::DeviceLost(_))), "{outcome:?}");
     outcome

@@ -287,38 +287,48 @@ fn numbers<T: FromStr>(list: &[&str]) -> Result<Vec<T>, String> {
     list.iter().map(|text| number(text)).collect()
 }
 
-/// A graph that is read prints as before, and its operators are parsed as before.
-#[test]
-fn what_is_printed_is_read_back() {
-    let (mut graphs, mut left_out) = (0, 0);
-    for case in crate::internals::cases::all_cases() {
-        let graph = case::graph_of_case(&case).unwrap();
-        let text = graph.to_string();
-        // Strings are no numbers, subgraphs are not printed, and of large tensors only the shape is printed.
-        let whole = |attr: &Attr| match attr {
-            Attr::Graph(_) | Attr::Other(_) => false,
-            Attr::Tensor(tensor) => tensor.dtype() != DType::String && tensor.len() <= 8,
-            _ => true,
-        };
-        let strings = graph.values.iter().any(|value| value.dtype == Some(DType::String));
-        if strings || !graph.nodes.iter().flat_map(|node| node.attributes.0.values()).all(whole) {
-            left_out += 1;
-            continue;
-        }
-        let read = read(&text).unwrap_or_else(|fault| panic!("{}: {fault}\n{text}", case.name));
-        assert_eq!(read.to_string(), text);
-        for (node, own) in read.nodes.iter().zip(&graph.nodes) {
-            assert_eq!(format!("{:?}", node.op), format!("{:?}", own.op), "{}", case.name);
-        }
-        graphs += 1;
-    }
-    assert!(graphs > 1500 && left_out < graphs / 20, "{graphs} read, {left_out} left out");
+/// What is printed of the graph that a text describes.
+pub fn reprinted(text: &str) -> Result<String, String> {
+    Ok(read(text)?.to_string())
 }
 
-#[test]
-fn faults_name_the_line() {
-    let fault = |text: &str| read(text).unwrap_err();
-    assert!(fault("graph 'x', 0 nodes\noutput %y").contains("line 2: nothing makes 'y'"));
-    assert!(fault("%y = Softmax-13(%x)").contains("line 1: an input is declared before"));
-    assert!(fault("constant %c: float32[2] = [1]").contains("1 elements for 2"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A graph that is read prints as before, and its operators are parsed as before.
+    #[test]
+    fn what_is_printed_is_read_back() {
+        let (mut graphs, mut left_out) = (0, 0);
+        for case in crate::internals::cases::all_cases() {
+            let graph = case::graph_of_case(&case).unwrap();
+            let text = graph.to_string();
+            // Strings are no numbers, subgraphs are not printed, and of large tensors only the shape is printed.
+            let whole = |attr: &Attr| match attr {
+                Attr::Graph(_) | Attr::Other(_) => false,
+                Attr::Tensor(tensor) => tensor.dtype() != DType::String && tensor.len() <= 8,
+                _ => true,
+            };
+            let strings = graph.values.iter().any(|value| value.dtype == Some(DType::String));
+            if strings || !graph.nodes.iter().flat_map(|node| node.attributes.0.values()).all(whole) {
+                left_out += 1;
+                continue;
+            }
+            let read = read(&text).unwrap_or_else(|fault| panic!("{}: {fault}\n{text}", case.name));
+            assert_eq!(read.to_string(), text);
+            for (node, own) in read.nodes.iter().zip(&graph.nodes) {
+                assert_eq!(format!("{:?}", node.op), format!("{:?}", own.op), "{}", case.name);
+            }
+            graphs += 1;
+        }
+        assert!(graphs > 1500 && left_out < graphs / 20, "{graphs} read, {left_out} left out");
+    }
+
+    #[test]
+    fn faults_name_the_line() {
+        let fault = |text: &str| read(text).unwrap_err();
+        assert!(fault("graph 'x', 0 nodes\noutput %y").contains("line 2: nothing makes 'y'"));
+        assert!(fault("%y = Softmax-13(%x)").contains("line 1: an input is declared before"));
+        assert!(fault("constant %c: float32[2] = [1]").contains("1 elements for 2"));
+    }
 }

@@ -1,0 +1,32 @@
+//! Any bytes are arrays or an error.
+#![no_main]
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+#[path = "../../crates/cli/src/numpy.rs"]
+#[allow(dead_code)] // What writes.
+mod numpy;
+
+/// The command line's error.
+struct Failure(#[allow(dead_code)] String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+/// A file of this process, in memory where the system has such a folder.
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = PathBuf::from("/dev/shm");
+    let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    folder.join(format!("sardonyx-fuzz-{}", std::process::id()))
+});
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    std::fs::write(&*FILE, bytes).expect("the file can be written");
+    let _ = numpy::read_npy(&FILE, None);
+    let _ = numpy::read_npz(&FILE, &|_| None);
+});
