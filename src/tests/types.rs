@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use crate::DType;
 use crate::facts::Fact;
 use crate::internals::cases::all_cases;
-use crate::ops::case::{Case, graph_of_case};
-use crate::ops::{Operands, TypeSignature, row_of, rows};
+use crate::ops::case::{self, Case, graph_of_case};
+use crate::ops::{Array, Attr, Operands, TypeSignature, row_of, rows};
 
 /// The signature of a case's operator, in the case's opset version.
 fn signature(case: &Case) -> &'static TypeSignature {
@@ -71,6 +71,32 @@ fn inference_refuses_every_other_dtype() {
     }
     assert!(illegal.is_empty(), "cases that ONNX does not allow:\n{}", illegal.join("\n"));
     assert!(refused > 10_000, "{refused}");
+}
+
+/// Attributes that name the dtype of an output.
+#[test]
+fn inference_refuses_other_dtypes_of_outputs() {
+    let case = |op: &str, opset: i64| Case::new(op, "dtype").opset(opset);
+    let floats = || case::random(&[2]);
+    let of = |case: Case, name: &str, dtype: DType| case.int(name, i64::from(dtype.onnx()));
+    let text = Attr::Tensor(crate::Tensor::from_strings(&[1], vec!["a".into()]).unwrap());
+    let refused = [
+        (of(case("Cast", 12).input(floats()), "to", DType::BF16), "from opset 13"),
+        (of(case("Cast", 13).input(floats()), "to", DType::C64), "output 0 is complex64"),
+        (of(case("EyeLike", 22).input(case::random(&[2, 2])), "dtype", DType::String), "output 0 is string"),
+        (case("ConstantOfShape", 9).input(case::list(&[2])).attr("value", text), "output 0 is string"),
+    ];
+    for (case, expected) in refused {
+        let graph = graph_of_case(&case).unwrap();
+        let facts: Vec<Fact> = case.inputs.iter().flatten().map(known).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Some).collect();
+        let why = graph.nodes[0].infer(&facts).unwrap_err();
+        assert!(why.0.contains(expected), "{}: {why}", case.name);
+    }
+}
+
+fn known(tensor: &crate::Tensor) -> Fact {
+    Fact::of_array(Array::from_tensor(tensor).unwrap())
 }
 
 #[cfg(feature = "test-data")]

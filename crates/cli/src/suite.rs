@@ -135,8 +135,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 fn case(line: &str, cases: &Path) -> Result<SuiteCase, Failure> {
-    let value: Value = serde_json::from_str(line).map_err(|e| format!("'{line}': {e}"))?;
-    let text = |key: &str| value[key].as_str().ok_or_else(|| format!("'{line}' has no {key}"));
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("'{}': {e}", shown(line)))?;
+    let text = |key: &str| value[key].as_str().ok_or_else(|| format!("'{}' has no {key}", shown(line)));
     Ok(SuiteCase {
         name: text("name")?.into(),
         folder: cases.join(text("dir")?),

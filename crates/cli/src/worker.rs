@@ -58,7 +58,8 @@ fn serve(args: &Args) -> Result<(), Failure> {
         let line = line?;
         match line.split_once(' ') {
             Some(("run", count)) => {
-                let count: usize = count.trim().parse().map_err(|_| format!("'{line}': no number"))?;
+                let count: usize =
+                    count.trim().parse().map_err(|_| format!("'{}': no number", shown(&line)))?;
                 let mut latencies = Vec::new();
                 for _ in 0..count {
                     let start = Instant::now();
@@ -68,7 +69,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
                 print(&format!("LAT {}\n", json!(latencies)))?;
             }
             _ if line.trim() == "quit" => break,
-            _ => return Err(format!("'{line}': neither 'run N' nor 'quit'").into()),
+            _ => return Err(format!("'{}': neither 'run N' nor 'quit'", shown(&line)).into()),
         }
     }
     print(&format!("DONE {}\n", json!({ "rss_mb": megabytes() })))
