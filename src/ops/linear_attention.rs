@@ -130,7 +130,7 @@ impl Operator for LinearAttention {
             Some(past) => past.floats()?.to_vec(),
             None => vec![0.0; p.batches * p.heads * size],
         };
-        let mut y = vec![0.0; product(&Self::y(&p))];
+        let mut y = vec![0.0; product(Self::y(&p))];
         for (own, s) in state.chunks_mut(size.max(1)).enumerate() {
             let (batch, head) = (own / p.heads, own % p.heads);
             for t in 0..p.steps {

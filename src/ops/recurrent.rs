@@ -261,7 +261,7 @@ impl Operator for Recurrent {
         product.lower(cx, Scalar::F32, Sink::Tensor(products))?;
         let weights = lower_weights(cx, &s)?;
         let (state_shape, state_strides) = s.state();
-        let size: usize = crate::shape::product(&state_shape);
+        let size: usize = crate::shape::product(state_shape);
         let h = cx.temporary(Scalar::F32, &[2, size]);
         copy(cx, INITIAL_H, h, size)?;
         let c = cx.temporary(Scalar::F32, &state_shape);

@@ -102,7 +102,7 @@ impl Operator for Stft {
         let weights = window.map(|array| array.floats()).transpose()?;
         let roots: Vec<(f64, f64)> = (0..g.length).map(|k| root(k, g.length)).collect();
         let [batch, frames, bins, _] = g.shape;
-        let mut result = Vec::with_capacity(product(&g.shape));
+        let mut result = Vec::with_capacity(product(g.shape));
         for o in 0..batch * frames * bins {
             let (bin, frame, row) = (o % bins, o / bins % frames, o / bins / frames);
             let (mut real, mut imaginary) = (0.0, 0.0);

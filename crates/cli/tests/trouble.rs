@@ -192,7 +192,7 @@ fn forged(op_type: &str, name: &str) -> ModelProto {
     main.input = vec![value(&x, FLOAT, &[name, "2"])];
     let mut made = model(17, main);
     made.producer_name = name.into();
-    let entry = StringStringEntryProto { key: name.into(), value: name.into(), ..Default::default() };
+    let entry = StringStringEntryProto { key: name.into(), value: name.into() };
     made.metadata_props.push(entry);
     made.opset_import.push(import(name, 1));
     made
