@@ -70,7 +70,8 @@ pub(crate) struct Graph<O> {
     pub(crate) values: Vec<Value>,
     /// Inputs that the caller gives.
     pub(crate) inputs: Vec<ValueId>,
-    /// Constants for which the caller may give other values, each with the number of `inputs` that are listed before it.
+    /// Constants for which the caller may give other values, each with the number of `inputs` that are listed before it;
+    /// in the order in which they are listed.
     pub(crate) defaults: Vec<(usize, ValueId)>,
     pub(crate) outputs: Vec<ValueId>,
     /// In a subgraph (the body of `If`, `Loop`, `Scan`): values of the graph around it. The node that holds subgraphs takes
@@ -147,11 +148,15 @@ impl<O> Graph<O> {
 
     /// The inputs and the constants that the caller may replace, in the model's order.
     pub(crate) fn listed_inputs(&self) -> Vec<ValueId> {
-        let mut listed = self.inputs.clone();
-        // From the last to the first, so that earlier positions stay valid.
-        for &(place, id) in self.defaults.iter().rev() {
-            listed.insert(place.min(listed.len()), id);
+        let mut listed = Vec::with_capacity(self.inputs.len() + self.defaults.len());
+        let mut defaults = self.defaults.iter().peekable();
+        for (i, input) in self.inputs.iter().enumerate() {
+            while let Some((_, id)) = defaults.next_if(|(place, _)| *place <= i) {
+                listed.push(*id);
+            }
+            listed.push(*input);
         }
+        listed.extend(defaults.map(|(_, id)| *id));
         listed
     }
 

@@ -41,6 +41,8 @@ struct Building {
     unparsed: Vec<Unparsed>,
     /// The values of the enclosing graph for which `graph.captures` stand.
     captured: Vec<ValueId>,
+    /// The values among `graph.defaults`.
+    defaults: HashSet<ValueId>,
     /// Names of values with which names in inlined functions may clash.
     taken: HashSet<String>,
     clashes: usize,
@@ -280,6 +282,7 @@ impl<'m> Importer<'m> {
             value.shape = Some(dims);
         }
         graph.defaults.push((graph.inputs.len(), id));
+        self.building().defaults.insert(id);
     }
 
     fn outputs(&mut self, proto: &'m GraphProto) -> Result<()> {
@@ -331,11 +334,11 @@ impl<'m> Importer<'m> {
 
     /// The value of scope `level` that stands for value `outer` of scope `around`.
     fn repeated(&mut self, outer: ValueId, around: usize, level: usize) -> Result<ValueId> {
-        let outer_graph = &self.graphs[self.scopes[around].graph].graph;
-        self.charge_copy(outer_graph.value(outer))?;
-        let mut value = outer_graph.value(outer).clone();
+        let building = &self.graphs[self.scopes[around].graph];
+        self.charge_copy(building.graph.value(outer))?;
+        let mut value = building.graph.value(outer).clone();
         // The caller may replace a default, so it is captured.
-        if outer_graph.defaults.iter().any(|&(_, id)| id == outer) {
+        if building.defaults.contains(&outer) {
             value.constant = None;
         }
         let is_constant = value.constant.is_some();

@@ -3,24 +3,24 @@
 //! channel.
 
 use super::pattern::floats;
-use super::replace_uses;
+use super::Replacements;
 use crate::graph::NodeId;
 use crate::ops::{Graph, Op};
 use crate::{Result, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let producers = graph.producers();
+    let (producers, uses) = (graph.producers(), graph.use_counts());
     let mut merged = vec![false; graph.nodes.len()];
+    let mut replaced = Replacements::default();
     for (n, merged) in merged.iter_mut().enumerate() {
-        if let Some(folded) = folded(graph, &producers, n) {
-            apply(graph, n, folded)?;
+        if let Some(folded) = folded(graph, (&producers, &uses), n) {
+            apply(graph, n, folded, &mut replaced)?;
             *merged = true;
         }
     }
-    let changed = merged.contains(&true);
     let mut merged = merged.into_iter();
     graph.nodes.retain(|_| !merged.next().unwrap_or(false));
-    Ok(changed)
+    Ok(replaced.apply(graph))
 }
 
 struct Folded {
@@ -66,15 +66,18 @@ impl Channels {
 
 /// The new weights and bias of the node before node `n`, if `n` is the only use of its result and normalises it with
 /// constants.
-fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folded> {
+fn folded(
+    graph: &Graph,
+    (producers, uses): (&[Option<NodeId>], &[usize]),
+    n: usize,
+) -> Option<Folded> {
     let node = &graph.nodes[n];
     let Op::BatchNorm(norm) = &node.op else { return None };
     let epsilon = norm.inference_epsilon()?;
     let &[Some(x), scale, shift, mean, variance] = &node.inputs[..] else { return None };
     let conv = producers[x.index()]?;
     let before = &graph.nodes[conv.index()];
-    let uses = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&graph.outputs);
-    if uses.filter(|id| **id == x).count() != 1 {
+    if uses[x.index()] != 1 {
         return None;
     }
     let weights = floats(graph, before.inputs.get(1).copied().flatten())?;
@@ -102,7 +105,7 @@ fn folded(graph: &Graph, producers: &[Option<NodeId>], n: usize) -> Option<Folde
     Some(Folded { conv, weights: (shape, values), bias })
 }
 
-fn apply(graph: &mut Graph, n: usize, folded: Folded) -> Result<()> {
+fn apply(graph: &mut Graph, n: usize, folded: Folded, replaced: &mut Replacements) -> Result<()> {
     let channels = folded.bias.len();
     let weights = Tensor::from_slice(&folded.weights.0, &folded.weights.1)?;
     let bias = Tensor::from_slice(&[channels], &folded.bias)?;
@@ -114,6 +117,6 @@ fn apply(graph: &mut Graph, n: usize, folded: Folded) -> Result<()> {
     conv.inputs.resize(3, None);
     conv.inputs[1] = Some(weights);
     conv.inputs[2] = Some(bias);
-    replace_uses(graph, y, x);
+    replaced.add(y, x);
     Ok(())
 }

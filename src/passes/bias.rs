@@ -1,29 +1,27 @@
 //! Adds a constant for each channel to the bias of the convolution before it.
 
 use super::pattern::{Pattern, floats};
-use super::replace_uses;
+use super::Replacements;
 use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
 use crate::{Result, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let mut changed = false;
-    let mut from = 0;
-    let next = |graph: &Graph, from: usize| {
-        let pattern = Pattern::of(graph);
-        (from..graph.nodes.len()).find_map(|n| Some((n, constant_after_convolution(&pattern, n)?)))
-    };
-    while let Some((n, AddedConstant { convolution, sum, bias, result })) = next(graph, from) {
+    let pattern = Pattern::of(graph);
+    let found: Vec<(usize, AddedConstant)> = (0..graph.nodes.len())
+        .filter_map(|n| Some((n, constant_after_convolution(&pattern, n)?)))
+        .collect();
+    let mut replaced = Replacements::default();
+    for (n, AddedConstant { convolution, sum, bias, result }) in found {
         let name = format!("{}.bias", graph.nodes[n].name);
         let bias = graph.add_constant(name, Tensor::from_slice(&[bias.len()], &bias)?);
         let convolution = &mut graph.nodes[convolution];
         convolution.inputs.resize(3, None);
         convolution.inputs[2] = Some(bias);
         // The addition stays in the graph, but nothing reads its result.
-        replace_uses(graph, sum, result);
-        (from, changed) = (n + 1, true);
+        replaced.add(sum, result);
     }
-    Ok(changed)
+    Ok(replaced.apply(graph))
 }
 
 struct AddedConstant {
@@ -42,19 +40,24 @@ fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConsta
     }
     let constant = |id: ValueId| pattern.graph.value(id).constant.is_some();
     let (result, added) = if constant(b) { (a, b) } else { (b, a) };
-    let (shape, added) = floats(pattern.graph, Some(added))?;
     let (convolution, before) = pattern.only(result)?;
-    let (weights, _) = floats(pattern.graph, before.inputs.get(1).copied().flatten())?;
+    let weights = pattern.graph.value(before.inputs.get(1).copied().flatten()?).constant.as_ref()?;
+    let weights = weights.shape();
     let channels = match &before.op {
         Op::Conv(_) => *weights.first()?,
         Op::ConvTranspose(op) => weights.get(1)?.checked_mul(op.group())?,
         _ => return None,
     };
     // One number for each channel, or one for all: `[..1, channels, 1, 1]`.
+    let shape = pattern.graph.value(added).constant.as_ref()?.shape();
     let spatial = weights.len().checked_sub(2)?;
     let channel_axis = shape.len().checked_sub(spatial + 1);
     let elsewhere = shape.iter().enumerate().any(|(axis, &size)| size != 1 && Some(axis) != channel_axis);
-    if elsewhere || shape.len() > weights.len() || added.len() != channels && added.len() != 1 {
+    if elsewhere || shape.len() > weights.len() {
+        return None;
+    }
+    let (_, added) = floats(pattern.graph, Some(added))?;
+    if added.len() != channels && added.len() != 1 {
         return None;
     }
     let bias = match before.inputs.get(2).copied().flatten() {

@@ -17,6 +17,8 @@ mod sink;
 mod tests;
 mod transpose;
 
+use std::collections::HashMap;
+
 use crate::Result;
 use crate::budget::{Budget, Limits};
 use crate::graph::ValueId;
@@ -59,10 +61,28 @@ pub(crate) fn run(mut graph: Graph, limits: &Limits) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Makes every use of `old`, also as a graph output, a use of `new`.
-fn replace_uses(graph: &mut Graph, old: ValueId, new: ValueId) {
-    let inputs = graph.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().flatten());
-    for id in inputs.chain(&mut graph.outputs).filter(|id| **id == old) {
-        *id = new;
+/// Values that others are to replace. One walk over the graph replaces all of them.
+#[derive(Default)]
+struct Replacements(HashMap<ValueId, ValueId>);
+
+impl Replacements {
+    /// `new` is to replace `old`. If another value is to replace `new` as well, that has been added before.
+    fn add(&mut self, old: ValueId, new: ValueId) {
+        self.0.insert(old, self.of(new));
+    }
+
+    /// The value that replaces `id`; `id` itself if none does.
+    fn of(&self, id: ValueId) -> ValueId {
+        self.0.get(&id).copied().unwrap_or(id)
+    }
+
+    /// Replaces every use, also as a graph output. Returns whether there was anything to replace.
+    fn apply(self, graph: &mut Graph) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let inputs = graph.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().flatten());
+        inputs.chain(&mut graph.outputs).for_each(|id| *id = self.of(*id));
+        true
     }
 }

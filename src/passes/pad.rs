@@ -6,23 +6,23 @@ use crate::graph::ValueId;
 use crate::ops::{Attr, Graph, Op};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let mut changed = false;
-    for n in 0..graph.nodes.len() {
-        if let Some((pads, unpadded)) = padded(graph, n) {
-            let node = &mut graph.nodes[n];
-            node.inputs[0] = Some(unpadded);
-            node.set_attributes([("auto_pad", Attr::String("NOTSET".into())), ("pads", Attr::Ints(pads))])?;
-            changed = true;
-        }
+    let pattern = Pattern::of(graph);
+    let found: Vec<(usize, (Vec<i64>, ValueId))> =
+        (0..graph.nodes.len()).filter_map(|n| Some((n, padded(&pattern, n)?))).collect();
+    let changed = !found.is_empty();
+    for (n, (pads, unpadded)) in found {
+        let node = &mut graph.nodes[n];
+        node.inputs[0] = Some(unpadded);
+        node.set_attributes([("auto_pad", Attr::String("NOTSET".into())), ("pads", Attr::Ints(pads))])?;
     }
     Ok(changed)
 }
 
 /// The pads of convolution `n` together with those of the Pad before it, and the value that is padded, if nothing else uses
 /// the Pad.
-fn padded(graph: &Graph, n: usize) -> Option<(Vec<i64>, ValueId)> {
+fn padded(pattern: &Pattern, n: usize) -> Option<(Vec<i64>, ValueId)> {
+    let graph = pattern.graph;
     let Op::Conv(conv) = &graph.nodes[n].op else { return None };
-    let pattern = Pattern::of(graph);
     let &[Some(x), Some(weights), ..] = &graph.nodes[n].inputs[..] else { return None };
     let (_, before) = pattern.only(x)?;
     let Op::Pad(pad) = &before.op else { return None };

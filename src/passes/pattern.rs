@@ -4,17 +4,26 @@ use crate::array::{Array, Numbers};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, Node, Op};
 
+/// The most integers that are read as a list of axes, sizes or pads: many nodes may share one long constant.
+const LONGEST_LIST: usize = 64;
+
 /// A graph, with the producer and the uses of each value.
 pub(super) struct Pattern<'g> {
     pub(super) graph: &'g Graph,
-    producers: Vec<Option<NodeId>>,
-    uses: Vec<usize>,
-    /// The number of uses for which some output of the graph needs the value's elements.
-    data_uses: Vec<usize>,
+    pub(super) links: Links,
 }
 
-impl<'g> Pattern<'g> {
-    pub(super) fn of(graph: &'g Graph) -> Pattern<'g> {
+/// The producer and the uses of each value, by [`ValueId`]. A pass that changes the graph between its questions keeps them
+/// up to date.
+pub(super) struct Links {
+    pub(super) producers: Vec<Option<NodeId>>,
+    pub(super) uses: Vec<usize>,
+    /// The number of uses for which some output of the graph needs the value's elements.
+    pub(super) data_uses: Vec<usize>,
+}
+
+impl Links {
+    pub(super) fn of(graph: &Graph) -> Links {
         let mut data_uses = vec![0; graph.values.len()];
         graph.outputs.iter().for_each(|id| data_uses[id.index()] += 1);
         for node in graph.nodes.iter().rev().filter(|node| !node.op.operator().reads_shapes_only()) {
@@ -22,17 +31,30 @@ impl<'g> Pattern<'g> {
                 node.inputs.iter().flatten().for_each(|id| data_uses[id.index()] += 1);
             }
         }
-        Pattern { graph, producers: graph.producers(), uses: graph.use_counts(), data_uses }
+        Links { producers: graph.producers(), uses: graph.use_counts(), data_uses }
+    }
+
+    /// Counts a value that was added to the graph, which one node uses.
+    pub(super) fn add(&mut self, producer: Option<NodeId>) {
+        self.producers.push(producer);
+        self.uses.push(1);
+        self.data_uses.push(1);
+    }
+}
+
+impl<'g> Pattern<'g> {
+    pub(super) fn of(graph: &'g Graph) -> Pattern<'g> {
+        Pattern { graph, links: Links::of(graph) }
     }
 
     /// The number of uses of a value, as a graph output too.
     pub(super) fn uses(&self, id: ValueId) -> usize {
-        self.uses[id.index()]
+        self.links.uses[id.index()]
     }
 
     /// The node that computes the value, and the node's number.
     pub(super) fn maker(&self, id: ValueId) -> Option<(usize, &'g Node)> {
-        let id = self.producers[id.index()]?;
+        let id = self.links.producers[id.index()]?;
         Some((id.index(), &self.graph.nodes[id.index()]))
     }
 
@@ -43,7 +65,7 @@ impl<'g> Pattern<'g> {
 
     /// The node that computes the value, if the pattern is the only use of its elements; others may use its shape.
     pub(super) fn only_data(&self, id: ValueId) -> Option<(usize, &'g Node)> {
-        self.maker(id).filter(|_| self.data_uses[id.index()] == 1)
+        self.maker(id).filter(|_| self.links.data_uses[id.index()] == 1)
     }
 
     /// The inputs of the node that computes the value, if it is an `op_type` and nothing else uses the value.
@@ -82,9 +104,10 @@ impl<'g> Pattern<'g> {
         made.or(declared).unwrap_or(0)
     }
 
-    /// The integers of a constant.
+    /// The integers of a constant that may be a list of axes, sizes or pads.
     pub(super) fn integers(&self, id: ValueId) -> Option<Vec<i64>> {
-        Array::from_tensor(self.graph.value(id).constant.as_ref()?).ok()?.i64s().ok()
+        let tensor = self.graph.value(id).constant.as_ref().filter(|tensor| tensor.len() <= LONGEST_LIST)?;
+        Array::from_tensor(tensor).ok()?.i64s().ok()
     }
 
     /// The other operand of a node with two operands, if one of the two is a constant of one element; and the constant.
