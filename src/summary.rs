@@ -1,6 +1,6 @@
 //! Summaries of plans and models: numbers and names, for people and for JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::graph::NodeId;
 use crate::ops::Graph;
@@ -93,7 +93,8 @@ pub struct PlanSummary {
 impl PlanSummary {
     pub(crate) fn new(graph: &Graph, plan: &Plan) -> PlanSummary {
         let Program { calls, device_nodes, outputs, .. } = &plan.program;
-        let on_device = |n: usize| device_nodes.contains(&NodeId(n as u32));
+        let on_device: HashSet<NodeId> = device_nodes.iter().copied().collect();
+        let on_device = |n: usize| on_device.contains(&NodeId(n as u32));
         let planned = graph.nodes.iter().enumerate().filter(|(n, _)| !on_device(*n)).map(|(_, node)| node);
         let empty = |source: &OutputSource| matches!(source, OutputSource::Device { shape, .. } if shape.contains(&0));
         PlanSummary {

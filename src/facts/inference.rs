@@ -130,7 +130,12 @@ impl FactBase {
 
     /// The numbers of the inputs whose values decide shapes.
     pub(crate) fn shape_inputs<'a, O>(&'a self, graph: &'a Graph<O>) -> impl Iterator<Item = usize> + 'a {
-        graph.inputs.iter().enumerate().filter(|(_, id)| self.demanded[id.index()]).map(|(i, _)| i)
+        graph.inputs.iter().enumerate().filter(|(_, id)| self.is_demanded(**id)).map(|(i, _)| i)
+    }
+
+    /// Whether the value decides a shape or a kernel.
+    pub(crate) fn is_demanded(&self, id: ValueId) -> bool {
+        self.demanded[id.index()]
     }
 
     /// The facts of a run with inputs of these dtypes, shapes and, where they decide shapes, values.

@@ -103,11 +103,17 @@ pub(crate) fn node_error<O>(node: &Node<O>, inputs: &[Option<&Fact>], why: Why) 
     }
 }
 
+/// The most inputs that an error shows.
+const SHOWN: usize = 16;
+
 /// The dtypes and shapes of a node's inputs, as errors show them.
 pub(crate) fn text(inputs: &[Option<&Fact>]) -> String {
-    let texts: Vec<String> =
-        inputs.iter().map(|fact| fact.map_or("-".to_string(), |fact| fact.to_string())).collect();
-    texts.join(", ")
+    let text = |fact: &Option<&Fact>| fact.map_or("-".to_string(), |fact| fact.to_string());
+    let shown = inputs.iter().take(SHOWN).map(text).collect::<Vec<_>>().join(", ");
+    match inputs.len().checked_sub(SHOWN) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
 }
 
 /// Refuses outputs that have too many elements to be computed.

@@ -1,6 +1,8 @@
 //! What kernels report. A kernel that takes indices, or computes integers that may need more than 32 bits, writes one word
 //! into the run's fault words where a value is out of range. The run then fails, and its error names the node and the value.
 
+use std::sync::Arc;
+
 use crate::Error;
 use crate::graph::NodeId;
 use crate::ops::{Graph, Node};
@@ -11,7 +13,7 @@ pub(crate) struct Fault {
     /// The first node of the unit whose kernel reports.
     pub(crate) node: NodeId,
     /// The node's inputs, as text.
-    pub(crate) inputs: String,
+    pub(crate) inputs: Arc<str>,
     pub(crate) report: Report,
 }
 
@@ -40,12 +42,12 @@ impl Fault {
         let first = &graph.nodes[self.node.index()];
         let (node, inputs, reason) = match &self.report {
             Report::Index { input, outside } => {
-                (first, self.inputs.clone(), outside.text(&value_name(graph, first, *input), word as i32))
+                (first, self.inputs.to_string(), outside.text(&value_name(graph, first, *input), word as i32))
             }
             Report::Overflow(nodes) => {
                 let at = nodes.get(word as usize - 1).unwrap_or(&self.node);
                 let node = &graph.nodes[at.index()];
-                let inputs = if *at == self.node { self.inputs.clone() } else { "of a fused kernel".into() };
+                let inputs = if *at == self.node { self.inputs.to_string() } else { "of a fused kernel".into() };
                 let dtype = node.outputs.first().copied().flatten().and_then(|id| graph.value(id).dtype);
                 let dtype = dtype.map_or("64-bit integer", crate::DType::name);
                 (

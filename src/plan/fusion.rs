@@ -33,6 +33,10 @@ const MAX_PROLOGUE: usize = 4;
 /// The most nodes of a unit: with more, code grows and nothing is gained.
 const MAX_NODES: usize = 48;
 
+/// The most readers that are followed to find out whether a path leads from one unit to another. Units that are further apart
+/// stay apart: a graph in which each node reads a far one would take time that grows as its square.
+const MAX_FOLLOWED: usize = 4096;
+
 /// Nodes that are lowered together: the MatMul, Add and Relu of the example above.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unit {
@@ -162,7 +166,7 @@ fn operands(
 
 /// Which values the device must have, and which nodes compute them.
 pub(super) struct Liveness {
-    /// For each value, the nodes that read its elements on the device.
+    /// For each value, the nodes that read its elements on the device, each once.
     pub(super) readers: Vec<SmallVec<[NodeId; 2]>>,
     pub(super) nodes: Vec<NodeId>,
     /// Whether each value is a graph output, or is kept for the caller.
@@ -184,7 +188,10 @@ pub(super) fn liveness(graph: &Graph, facts: &Facts, options: &Options) -> Liven
         let id = NodeId(n as u32);
         nodes.push(id);
         for input in node.data_inputs().flatten() {
-            readers[input.index()].push(id);
+            let readers: &mut SmallVec<[NodeId; 2]> = &mut readers[input.index()];
+            if readers.last() != Some(&id) {
+                readers.push(id);
+            }
         }
     }
     nodes.reverse();
@@ -201,11 +208,20 @@ struct Fuser<'a> {
     /// The unit of each node.
     unit_of: Vec<usize>,
     units: Vec<Option<Unit>>,
-    /// Unit numbers in an order in which each unit comes after the units that it depends on, and the place of each unit in
-    /// that order. A unit that was merged into another keeps its place.
-    order: Vec<usize>,
+    /// The place of each unit in an order in which each comes after the units that it depends on. Places that merged units had
+    /// stay empty.
     place: Vec<usize>,
+    /// For each unit, the number of the last walk that came to it, and that number.
+    walked: Vec<usize>,
+    walk: usize,
     notes: Notes,
+}
+
+/// The units between two in the order: those that the second depends on, and those that depend on the first.
+#[derive(Default)]
+struct Between {
+    before: Vec<usize>,
+    after: Vec<usize>,
 }
 
 impl Fuser<'_> {
@@ -228,8 +244,8 @@ impl Fuser<'_> {
         let (anchor, pointwise) = if anchor { (Some(node), vec![]) } else { (None, vec![node]) };
         self.units.push(Some(Unit { anchor, pointwise, ..Unit::default() }));
         self.unit_of[node.index()] = number;
-        self.place.push(self.order.len());
-        self.order.push(number);
+        self.place.push(number);
+        self.walked.push(0);
     }
 
     /// The units that read values of unit `number`.
@@ -240,31 +256,68 @@ impl Fuser<'_> {
         readers.map(|n| self.unit_of[n.index()]).filter(move |&unit| unit != number && unit != usize::MAX)
     }
 
-    /// For each unit from the place of `first` to the place of `last`: whether it depends on `first`. `None` if `last` depends
-    /// on `first` through a third unit.
-    fn dependents(&self, first: usize, last: usize) -> Option<Vec<bool>> {
-        let start = self.place[first];
-        let mut depends = vec![false; self.place[last] - start + 1];
-        let mut waiting = vec![first];
-        while let Some(from) = waiting.pop() {
-            for unit in self.followers(from) {
-                if unit == last && from != first {
-                    return None;
-                }
-                if self.place[unit] < self.place[last] && !depends[self.place[unit] - start] {
-                    depends[self.place[unit] - start] = true;
-                    waiting.push(unit);
-                }
-            }
+    /// The units that compute values which unit `number` reads.
+    fn sources(&self, number: usize) -> impl Iterator<Item = usize> {
+        let nodes = self.units[number].iter().flat_map(|unit| unit.nodes());
+        nodes.flat_map(|n| self.inputs(*n)).map(|(unit, _)| unit).filter(move |&unit| unit != number)
+    }
+
+    /// The units between `first` and `last` that depend on `first`, if `last` is not one of them; and those that `last`
+    /// depends on.
+    fn between(&mut self, first: usize, last: usize) -> Result<Between, Refusal> {
+        if self.place[last] == self.place[first] + 1 {
+            return Ok(Between::default());
         }
-        Some(depends)
+        let after = self.reached(first, |fuser, from, reached| {
+            for unit in fuser.followers(from) {
+                if unit == last && from != first {
+                    return Err(Refusal::Between);
+                }
+                reached(unit, fuser.place[unit] < fuser.place[last])?;
+            }
+            Ok(())
+        })?;
+        let before = self.reached(last, |fuser, from, reached| {
+            fuser.sources(from).try_for_each(|unit| reached(unit, fuser.place[unit] > fuser.place[first]))
+        })?;
+        Ok(Between { before, after })
+    }
+
+    /// The units to which steps lead from `start`. `step` tells the units that one leads to, each with whether it counts.
+    fn reached(
+        &mut self,
+        start: usize,
+        step: impl Fn(&Self, usize, &mut dyn FnMut(usize, bool) -> Result<(), Refusal>) -> Result<(), Refusal>,
+    ) -> Result<Vec<usize>, Refusal> {
+        self.walk += 1;
+        let mut walked = std::mem::take(&mut self.walked);
+        let (mut found, mut followed, mut from) = (Vec::new(), 0, Some(start));
+        let mut next = 0;
+        let mut outcome = Ok(());
+        while let (Some(unit), Ok(())) = (from, outcome) {
+            outcome = step(self, unit, &mut |unit, counts| {
+                followed += 1;
+                if followed > MAX_FOLLOWED {
+                    return Err(Refusal::FarApart { limit: MAX_FOLLOWED });
+                }
+                if counts && walked[unit] != self.walk {
+                    walked[unit] = self.walk;
+                    found.push(unit);
+                }
+                Ok(())
+            });
+            from = found.get(next).copied();
+            next += 1;
+        }
+        self.walked = walked;
+        outcome.map(|()| found)
     }
 
     /// Merges unit `b` into unit `a`, unless a path leads from one to the other through a third unit: that path would become a
     /// cycle.
     fn merge(&mut self, a: usize, b: usize) -> Result<(), Refusal> {
         let (first, last) = if self.place[a] < self.place[b] { (a, b) } else { (b, a) };
-        let depends = self.dependents(first, last).ok_or(Refusal::Between)?;
+        let Between { mut before, mut after } = self.between(first, last)?;
         let Some(moved) = self.units[b].take() else { return Ok(()) };
         for node in moved.nodes() {
             self.unit_of[node.index()] = a;
@@ -274,19 +327,13 @@ impl Fuser<'_> {
             unit.pointwise.extend(moved.pointwise);
             unit.pointwise.sort();
         }
-        // The units between the two that depend on the first of them move after both.
-        let places = self.place[first]..=self.place[last];
-        let (mut order, mut after) = (Vec::new(), vec![a]);
-        for (&unit, depends) in self.order[places.clone()].iter().zip(depends) {
-            if depends {
-                after.push(unit);
-            } else if unit != a {
-                order.push(unit);
-            }
-        }
-        order.extend(after);
-        for (place, unit) in places.zip(order) {
-            self.order[place] = unit;
+        // The places of all these units go to what the second depends on, to the two as one, and to what depends on the first.
+        let mut places = vec![self.place[first], self.place[last]];
+        places.extend(before.iter().chain(&after).map(|&unit| self.place[unit]));
+        places.sort_unstable();
+        before.sort_unstable_by_key(|&unit| self.place[unit]);
+        after.sort_unstable_by_key(|&unit| self.place[unit]);
+        for (unit, place) in before.into_iter().chain([a]).chain(after).zip(places) {
             self.place[unit] = place;
         }
         Ok(())
@@ -498,8 +545,9 @@ impl Fuser<'_> {
         let after = self.units[to].as_ref().filter(|after| after.anchor == Some(reader));
         let after = after.ok_or(Refusal::OwnKernel)?;
         let node = &self.graph.nodes[reader.index()];
-        let reads = node.data_inputs().flatten().filter(|id| *id == value).count();
-        if node.inputs.first().copied().flatten() != Some(value) || reads != 1 || !after.prologue.is_empty() {
+        let is_first = node.inputs.first().copied().flatten() == Some(value);
+        let reads = || node.data_inputs().flatten().filter(|id| *id == value).count();
+        if !is_first || !after.prologue.is_empty() || reads() != 1 {
             return Err(Refusal::NotFirstInput);
         }
         if node.outputs.iter().flatten().count() != 1 {
@@ -599,8 +647,9 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) 
         reports: vec![false; graph.nodes.len()],
         unit_of: vec![usize::MAX; graph.nodes.len()],
         units: Vec::new(),
-        order: Vec::new(),
         place: Vec::new(),
+        walked: Vec::new(),
+        walk: 0,
         notes: Notes::new(options.notes),
     };
     for &node in &nodes {

@@ -38,6 +38,8 @@ pub(crate) struct Lower<'a> {
     pub(super) asked: Asked,
     /// Tensors whose elements the kernel that reads them may compute.
     pub(super) deferred: HashMap<TensorId, Epilogue>,
+    /// The operator's inputs, as text, if some kernel of the operator reports.
+    inputs_text: Option<Arc<str>>,
     /// What the kernels of this operator report, other than results that do not fit 32 bits.
     report: Option<Report>,
     no_fusion: bool,
@@ -49,6 +51,8 @@ pub(crate) struct Lower<'a> {
 
 /// Where each value lies on the device so far, by [`ValueId`].
 struct Located {
+    /// The numbers of the graph's inputs.
+    inputs: HashMap<ValueId, usize>,
     /// The value's own tensor, row-major.
     tensors: Vec<Option<TensorId>>,
     /// For a constant of the model: a tensor for each packing that was asked for.
@@ -61,8 +65,9 @@ struct Located {
 impl Located {
     fn of(graph: &Graph) -> Located {
         let count = graph.values.len();
+        let inputs = graph.inputs.iter().enumerate().map(|(i, id)| (*id, i)).collect();
         let (tensors, weights, strided) = (vec![None; count], vec![Vec::new(); count], vec![None; count]);
-        Located { tensors, weights, strided }
+        Located { inputs, tensors, weights, strided }
     }
 
     fn tensor(&self, id: ValueId) -> Option<TensorId> {
@@ -115,6 +120,7 @@ pub(crate) fn lower(
             specialisation,
             asked: Asked::at(Site::Unit(first)),
             deferred: HashMap::new(),
+            inputs_text: None,
             report: None,
             no_fusion: options.no_fusion,
             precise,
@@ -164,7 +170,7 @@ fn output(
         return Ok(OutputSource::Known(array.to_tensor().map_err(|why| Error::Tensor(why.0))?));
     }
     let exact = Scalar::of(fact.dtype).is_some() && !matches!(fact.dtype, DType::I64 | DType::U64);
-    if let (false, Some(i)) = (exact, graph.inputs.iter().position(|&input| input == id)) {
+    if let (false, Some(&i)) = (exact, values.inputs.get(&id)) {
         return Ok(OutputSource::Input(i));
     }
     let node = Node {
@@ -187,6 +193,7 @@ fn output(
         specialisation,
         asked,
         deferred,
+        inputs_text: None,
         report: None,
         no_fusion: true,
         precise: &[],
@@ -411,16 +418,18 @@ impl<'a> Lower<'a> {
         Ok(within)
     }
 
-    fn fault(&self) -> Fault {
+    fn fault(&mut self) -> Fault {
         let first = self.unit.anchor.or_else(|| self.unit.pointwise.first().copied());
         let nodes = if self.unit.anchor.is_some() {
             first.into_iter().collect()
         } else {
             self.unit.pointwise.clone()
         };
+        let (graph_facts, node) = (self.facts, self.node);
+        let text = || facts::text(&graph_facts.of_inputs(node)).into();
         Fault {
             node: first.unwrap_or(NodeId(0)),
-            inputs: facts::text(&self.facts()),
+            inputs: self.inputs_text.get_or_insert_with(text).clone(),
             report: self.report.clone().unwrap_or_else(|| {
                 debug_assert!(nodes.iter().any(|node| self.makes_wide(*node)), "{}", self.unit.label);
                 Report::Overflow(nodes)
@@ -700,7 +709,7 @@ impl<'a> Lower<'a> {
         if self.graph.value(id).constant.is_some() {
             return self.weight(WeightKey { value: id, packing: None });
         }
-        if let Some(i) = self.graph.inputs.iter().position(|&input| input == id) {
+        if let Some(&i) = self.values.inputs.get(&id) {
             let tensor = self.new_tensor(id)?;
             self.program.tensors[tensor.index()].place = Place::Input(i);
             self.program.inputs[i] = Some(tensor);

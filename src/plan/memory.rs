@@ -135,7 +135,7 @@ fn resolve_views(program: &mut Program, target: &Target) {
                 // A later kernel could write in place over a view of an input: only blocks of the arena are written in place,
                 // so none does.
                 if fits.is_ok() {
-                    program.tensors[output.index()].place = Place::View(of, offset);
+                    program.tensors[output.index()].place = Place::View(root, at + offset);
                 } else if other_way {
                     program.tensors[root.index()].place = Place::View(output, 0);
                 } else {
@@ -147,7 +147,7 @@ fn resolve_views(program: &mut Program, target: &Target) {
                 let shared = may_lie_in(program, part, (root, offset + at), target);
                 program.notes.add(|| Note::Shared { tensor: part, with: whole, shared });
                 if shared.is_ok() {
-                    program.tensors[part.index()].place = Place::View(whole, offset);
+                    program.tensors[part.index()].place = Place::View(root, at + offset);
                 } else {
                     copy_part(program, target, part, 0, whole, offset);
                 }

@@ -87,6 +87,11 @@ impl Planner {
         self.base.shape_inputs(&self.graph)
     }
 
+    /// Whether the value of input `i` decides shapes.
+    pub(crate) fn decides_shapes(&self, i: usize) -> bool {
+        self.graph.inputs.get(i).is_some_and(|id| self.base.is_demanded(*id))
+    }
+
     /// The values that one kernel writes and another reads: what can be seen of a run whose operators are fused.
     pub(crate) fn handed_on(&self, inputs: &[InputFact]) -> Result<Vec<ValueId>> {
         let (graph, facts) = (&self.graph, self.facts(inputs)?);

@@ -92,7 +92,7 @@ impl<'a> Halves<'a> {
     fn is_computed_with(&self, value: ValueId) -> bool {
         self.is_read_by(value, |reader| {
             let node = self.node(reader);
-            let operand = node.inputs.iter().position(|&input| input == Some(value)) == Some(0)
+            let operand = node.inputs.first() == Some(&Some(value))
                 && node.inputs.iter().filter(|&&input| input == Some(value)).count() == 1;
             operand && node.op.operator().takes_prologue() || may_fuse(self.graph, self.facts, reader).is_ok()
         })

@@ -10,6 +10,7 @@
 //! What probing does not find costs a pipeline later, never a wrong result: each plan asks about its own sizes too
 //! ([`super::specialisation`]).
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::specialisation::{Changes, Phase};
@@ -25,6 +26,9 @@ use crate::{Dim, Result};
 const MOST_OPEN: usize = 6;
 /// The largest step that is tried. Networks for images often have 32.
 const LARGEST_STEP: i64 = 64;
+
+/// The most times that programs are lowered again because an answer has changed. Two are usual.
+const MOST_ROUNDS: usize = 16;
 
 /// The places (input, axis) of one open dimension. Places with the same symbol are one dimension.
 type OpenDim = Vec<(usize, usize)>;
@@ -94,7 +98,8 @@ pub(super) fn first_plan(
     let phase = if large.is_some() { Phase::Settled } else { Phase::Tiles };
     let mut others: Vec<Lowered> = large.into_iter().chain(lowering.probe(probes.least())).collect();
     lowering.specialisation.advance(phase);
-    loop {
+    // A program whose answers have changed since it was lowered is right for its sizes: it may only need pipelines of its own.
+    for _ in 0..MOST_ROUNDS {
         let before = lowering.specialisation.changes();
         // A new tile to choose from matters to other sizes only: for the first run its own tiles stay the best.
         if first.seen.answers != before.answers {
@@ -153,25 +158,27 @@ fn compiled(program: Program) -> Vec<Variant> {
 }
 
 fn open(graph: &Graph, base: &FactBase, inputs: &[InputFact]) -> Vec<OpenDim> {
-    let mut named: Vec<(&str, OpenDim)> = Vec::new();
+    let fixed: HashSet<usize> = base.shape_inputs(graph).collect();
+    let (mut named, mut numbers): (Vec<OpenDim>, HashMap<&str, usize>) = Default::default();
     let mut all = Vec::new();
     for (i, (id, input)) in graph.inputs.iter().zip(inputs).enumerate() {
-        if base.shape_inputs(graph).any(|fixed| fixed == i) {
+        if fixed.contains(&i) {
             continue;
         }
         for axis in 0..input.shape.len() {
             let dim = graph.value(*id).shape.as_ref().and_then(|dims| dims.get(axis));
             match dim {
                 Some(Dim::Known(_)) => {}
-                Some(Dim::Symbol(name)) => match named.iter_mut().find(|(other, _)| other == name) {
-                    Some((_, places)) => places.push((i, axis)),
-                    None => named.push((name, vec![(i, axis)])),
-                },
+                Some(Dim::Symbol(name)) => {
+                    let number = *numbers.entry(name).or_insert(named.len());
+                    named.resize_with(named.len().max(number + 1), Vec::new);
+                    named[number].push((i, axis));
+                }
                 _ => all.push(vec![(i, axis)]),
             }
         }
     }
-    all.extend(named.into_iter().map(|(_, places)| places));
+    all.extend(named);
     all
 }
 

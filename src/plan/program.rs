@@ -270,12 +270,16 @@ impl Program {
     /// The WGSL of the shader modules, each once, in the order of first use.
     pub(crate) fn wgsl(&self, target: &Target) -> String {
         let mut modules: Vec<(String, String, usize)> = Vec::new();
+        let (mut of_variant, mut of_text) = (HashMap::<Variant, usize>::new(), HashMap::<String, usize>::new());
         for call in &self.calls {
-            let module = self.variant(call).module(target);
-            match modules.iter_mut().find(|(_, text, _)| *text == module) {
-                Some((_, _, calls)) => *calls += 1,
-                None => modules.push((call.kernel.spec().label(), module, 1)),
-            }
+            let number = *of_variant.entry(self.variant(call)).or_insert_with_key(|variant| {
+                let module = variant.module(target);
+                *of_text.entry(module).or_insert_with_key(|module| {
+                    modules.push((call.kernel.spec().label(), module.clone(), 0));
+                    modules.len() - 1
+                })
+            });
+            modules[number].2 += 1;
         }
         let text = |(label, module, calls)| format!("// {label}: {calls} calls\n{module}\n");
         modules.into_iter().map(text).collect()

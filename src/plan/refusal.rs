@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     ManyBindings { bindings: usize, limit: usize },
     #[error("a third kernel reads the result of one of them, and the other reads the result of the third")]
     Between,
+    #[error("so many kernels are between them that planning did not follow all of their {limit} readers")]
+    FarApart { limit: usize },
     #[error("the fused code reports values out of range, which only kernels over elements do")]
     Reports,
     #[error("the fused code has several results that are needed outside of it")]

@@ -23,6 +23,8 @@
 //!
 //! Each call is also checked against what its kernel's spec takes for granted (`kernels::Spec::fits`) before it runs.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -80,11 +82,14 @@ pub(super) struct Changes {
     pub(super) tiles: usize,
 }
 
+/// A question, and how many times it was asked at its site before.
+type Nth<Q> = (Q, usize);
+
 /// The answers to questions of one kind, by site.
 #[derive(Clone, Debug)]
 struct Answers<Q, T> {
-    units: Vec<Vec<(Q, usize, T)>>,
-    outputs: Vec<Vec<(Q, usize, T)>>,
+    units: Vec<FewFirst<Nth<Q>, T>>,
+    outputs: Vec<FewFirst<Nth<Q>, T>>,
 }
 
 impl<Q, T> Default for Answers<Q, T> {
@@ -93,7 +98,7 @@ impl<Q, T> Default for Answers<Q, T> {
     }
 }
 
-impl<Q: Copy + PartialEq, T> Answers<Q, T> {
+impl<Q: Copy + Eq + Hash, T> Answers<Q, T> {
     /// The answer so far; `new` if the question was not asked there before.
     fn entry(&mut self, (site, question, times): Key<Q>, new: T) -> &mut T {
         let (sites, at) = match site {
@@ -101,15 +106,40 @@ impl<Q: Copy + PartialEq, T> Answers<Q, T> {
             Site::Output(i) => (&mut self.outputs, i),
         };
         if sites.len() <= at {
-            sites.resize_with(at + 1, Vec::new);
+            sites.resize_with(at + 1, FewFirst::default);
         }
-        let answers = &mut sites[at];
-        let found = answers.iter().position(|answer| (answer.0, answer.1) == (question, times));
-        let found = found.unwrap_or_else(|| {
-            answers.push((question, times, new));
-            answers.len() - 1
-        });
-        &mut answers[found].2
+        sites[at].entry((question, times), new)
+    }
+}
+
+/// The most keys of a [`FewFirst`] that are searched one by one.
+const FEW: usize = 16;
+
+/// A map that holds a handful of keys in nearly all cases: it searches the first of them one by one, and hashes the others.
+#[derive(Clone, Debug)]
+struct FewFirst<K, T> {
+    first: Vec<(K, T)>,
+    others: Option<Box<HashMap<K, T>>>,
+}
+
+impl<K, T> Default for FewFirst<K, T> {
+    fn default() -> FewFirst<K, T> {
+        FewFirst { first: Vec::new(), others: None }
+    }
+}
+
+impl<K: Eq + Hash, T> FewFirst<K, T> {
+    /// The value of `key`; `new` if it had none.
+    fn entry(&mut self, key: K, new: T) -> &mut T {
+        match self.first.iter().position(|(known, _)| *known == key) {
+            Some(found) => &mut self.first[found].1,
+            None if self.first.len() < FEW => {
+                self.first.push((key, new));
+                let last = self.first.len() - 1;
+                &mut self.first[last].1
+            }
+            None => self.others.get_or_insert_default().entry(key).or_insert(new),
+        }
     }
 }
 
@@ -223,6 +253,8 @@ impl Specialisation {
 pub(super) struct Asked {
     site: Site,
     times: SmallVec<[(Question, usize); 8]>,
+    /// The questions after the first [`FEW`].
+    others: HashMap<Question, usize>,
     #[cfg(test)]
     trail: super::order::Trail,
 }
@@ -232,21 +264,24 @@ impl Asked {
         Asked {
             site,
             times: SmallVec::new(),
+            others: HashMap::new(),
             #[cfg(test)]
             trail: Default::default(),
         }
     }
 
     fn times(&mut self, question: Question) -> usize {
-        match self.times.iter_mut().find(|asked| asked.0 == question) {
-            Some((_, times)) => {
-                *times += 1;
-                *times
-            }
-            None => {
-                self.times.push((question, 0));
+        let next = |times: &mut usize| {
+            *times += 1;
+            *times - 1
+        };
+        match self.times.iter().position(|asked| asked.0 == question) {
+            Some(found) => next(&mut self.times[found].1),
+            None if self.times.len() < FEW => {
+                self.times.push((question, 1));
                 0
             }
+            None => next(self.others.entry(question).or_default()),
         }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) graph: Arc<Graph>,
     /// The names by which the caller knows the outputs.
     pub(crate) names: Vec<Arc<str>>,
+    /// The numbers of the graph's inputs, by name.
+    numbers: HashMap<String, usize>,
     same_sizes: Vec<SameSize>,
     /// `None` on the CPU reference.
     compiled: Option<Compiled>,
@@ -66,6 +68,8 @@ impl Entry {
         keep: &[ValueId],
     ) -> Result<Entry> {
         let same_sizes = same_sizes(&graph);
+        let named = graph.inputs.iter().enumerate();
+        let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();
         let limits = options.limits.clone();
         let options = Options { no_fusion: !options.fusion, keep: keep.to_vec(), notes: false, limits };
         let compiled = match device.gpu() {
@@ -76,7 +80,7 @@ impl Entry {
             }),
             None => None,
         };
-        Ok(Entry { graph, names, same_sizes, compiled })
+        Ok(Entry { graph, names, numbers, same_sizes, compiled })
     }
 
     pub(super) fn compiled(&self) -> Result<&Compiled> {
@@ -88,9 +92,14 @@ impl Entry {
         self.compiled.as_ref().map(|compiled| &compiled.weights)
     }
 
+    /// The number of the graph's input with this name.
+    pub(crate) fn number(&self, input: &str) -> Option<usize> {
+        self.numbers.get(input).copied()
+    }
+
     /// Whether the value of input `i` is part of a plan's signature.
     pub(crate) fn decides_shapes(&self, i: usize) -> bool {
-        self.compiled.as_ref().is_some_and(|of| of.planner.shape_inputs().any(|input| input == i))
+        self.compiled.as_ref().is_some_and(|of| of.planner.decides_shapes(i))
     }
 
     /// Refuses inputs where two dimensions with one name in the model have different sizes.

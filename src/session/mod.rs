@@ -6,7 +6,7 @@ mod options;
 mod plans;
 mod prepare;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use entry::{Entry, Given, Ordered};
@@ -77,6 +77,17 @@ fn host<'a>(inputs: &[(&'a str, &'a Tensor)]) -> Vec<(&'a str, Input<'a>)> {
 
 fn feeds<'n, 'a, V: Into<Input<'a>> + Clone>(inputs: &[(&'n str, V)]) -> Vec<(&'n str, Input<'a>)> {
     inputs.iter().map(|(name, given)| (*name, given.clone().into())).collect()
+}
+
+/// A name that is given twice.
+fn twice<'a, G>(given: &[(&'a str, G)]) -> Option<&'a str> {
+    if given.len() > 16 {
+        let mut seen = HashSet::new();
+        return given.iter().find(|(name, _)| !seen.insert(*name)).map(|(name, _)| *name);
+    }
+    // A set would take longer to make.
+    let twice = |&i: &usize| given[..i].iter().any(|(name, _)| *name == given[i].0);
+    (0..given.len()).find(twice).map(|i| given[i].0)
 }
 
 impl Session {
@@ -364,17 +375,22 @@ impl Core {
         given: &[(&str, G)],
         wanted: Option<&[&str]>,
     ) -> Result<Ordered<G>> {
-        let twice = |&i: &usize| given[..i].iter().any(|(name, _)| *name == given[i].0);
-        if let Some(i) = (0..given.len()).find(twice) {
-            return Err(InputError::Twice { name: given[i].0.into() }.into());
+        if let Some(name) = twice(given) {
+            return Err(InputError::Twice { name: name.into() }.into());
         }
         let entry = self.entry_for(given, wanted)?;
         let graph = &entry.graph;
+        let mut by_number: Vec<Option<&G>> = vec![None; graph.inputs.len()];
+        for (name, given) in given {
+            if let Some(number) = entry.number(name) {
+                by_number[number] = Some(given);
+            }
+        }
         let mut inputs = Vec::with_capacity(graph.inputs.len());
         let mut missing = Vec::new();
-        for (i, id) in graph.inputs.iter().enumerate() {
+        for ((i, id), given) in graph.inputs.iter().enumerate().zip(by_number) {
             let value = graph.value(*id);
-            let Some((_, given)) = given.iter().find(|(given, _)| *given == value.name) else {
+            let Some(given) = given else {
                 missing.push(ValueInfo::of(graph, *id));
                 continue;
             };
@@ -395,16 +411,16 @@ impl Core {
     /// The graph that takes the given inputs and computes the wanted values. Defaults of inputs that are not given are its
     /// constants.
     fn entry_for<G>(&self, given: &[(&str, G)], wanted: Option<&[&str]>) -> Result<Arc<Entry>> {
-        let graph = &self.entry.graph;
-        let is_input = |name: &str| graph.inputs.iter().any(|id| graph.value(*id).name == name);
+        let is_input = |name: &str| self.entry.number(name).is_some();
         if wanted.is_none() && given.iter().all(|(name, _)| is_input(name)) {
             return Ok(self.entry.clone());
         }
         let listed = self.listed();
+        let named = listed.defaults.iter().map(|(_, id)| (listed.value(*id).name.as_str(), *id));
+        let defaults: HashMap<&str, ValueId> = named.collect();
         let mut replaced = Vec::new();
         for (name, _) in given.iter().filter(|(name, _)| !is_input(name)) {
-            let default = listed.defaults.iter().find(|(_, id)| listed.value(*id).name == **name);
-            let Some(&(_, id)) = default else { return Err(self.no_such_input(name)) };
+            let Some(&id) = defaults.get(name) else { return Err(self.no_such_input(name)) };
             replaced.push(id);
         }
         replaced.sort();

@@ -92,7 +92,7 @@ fn rules_to_show() -> BTreeSet<String> {
     for (rule, _) in UNSEEN {
         assert!(rules.remove(*rule), "{rule} is no rule");
     }
-    for rule in ["FusionOff", "FusedBefore"] {
+    for rule in ["FusionOff", "FusedBefore", "FarApart"] {
         assert!(rules.remove(rule));
     }
     rules.insert(String::new());
@@ -127,6 +127,22 @@ fn what_was_fused_is_kept() {
     later.plan(&named(&four)).unwrap();
     assert!(found(&later, "r", 1).contains(&"fused %r not with y [OtherShape]".to_string()));
     assert!(found(&later, "r", 4).contains(&"fused %r not with y [FusedBefore]".to_string()));
+}
+
+/// Whether a path leads from `r` to `y` is not found out: 5,000 products are between them.
+#[test]
+fn what_is_far_apart_is_not_fused() {
+    let mut text = "graph 'why', 5002 nodes\ninput %x: float32[2, 2]\nconstant %w: float32[2, 2]\n\
+                    %r = Relu-28(%x)\n%m0 = MatMul-28(%r, %w)\n"
+        .to_string();
+    for i in 1..5000 {
+        text += &format!("%m{i} = MatMul-28(%m{}, %w)\n", i - 1);
+    }
+    let graph = read(&(text + "%y = Add-28(%r, %m4999)\noutput %y")).unwrap();
+    let given = inputs(&graph, 1);
+    let why = session(graph, SessionOptions::default()).why("r", &named(&given)).unwrap();
+    let briefs: Vec<String> = why.findings.iter().map(brief).collect();
+    assert!(briefs.contains(&"fused %r not with y [FarApart]".to_string()), "{briefs:?}");
 }
 
 /// Asking creates nothing, and changes no later plan.

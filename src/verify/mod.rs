@@ -11,6 +11,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::graph::ValueId;
@@ -81,7 +82,8 @@ impl Followed {
         inputs: &[(&str, &Tensor)],
         mut keep: Vec<ValueId>,
     ) -> Result<Followed> {
-        keep.retain(|id| !graph.outputs.contains(id));
+        let outputs: HashSet<ValueId> = graph.outputs.iter().copied().collect();
+        keep.retain(|id| !outputs.contains(id));
         let order: Vec<ValueId> = graph.outputs.iter().chain(&keep).copied().collect();
         let session = Session::of_graph(device, graph.clone(), options, keep)?;
         let ordered = session.given(inputs)?;
