@@ -204,14 +204,14 @@ impl Binding {
         let same = |a: &Tensor, b: &Tensor| (a.dtype(), a.shape()) == (b.dtype(), b.shape());
         let old = std::mem::replace(place, source.clone());
         let Some(built) = &mut self.built else { return Ok(()) };
-        let graph = &built.entry.graph;
-        let number = graph.inputs.iter().position(|id| graph.value(*id).name == name);
+        let (graph, number) = (&built.entry.graph, built.entry.number(name));
         match (number, old, &source) {
             (Some(number), BoundInput::Host(old), BoundInput::Host(new))
                 if same(&old, new) && !built.entry.decides_shapes(number) =>
             {
                 built.executable.write_input(&built.frame, graph, number, new)?;
                 built.inputs[number] = source;
+                self.core.gpu()?.limit_waiting()?;
             }
             _ => self.built = None,
         }
@@ -335,6 +335,7 @@ impl Binding {
         let frame = executable.bound_frame(bound, arena, plans.frames.account())?;
         let Ordered { entry, inputs } = ordered;
         executable.write_inputs(&frame, &entry.graph, inputs.iter().map(Given::value))?;
+        core.gpu()?.limit_waiting()?;
         Ok(Built { entry, executable, frame, inputs, outputs })
     }
 

@@ -110,6 +110,8 @@ pub(crate) struct Gpu {
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     pub(super) failures: Failures,
     pub(super) waiting: Waiting,
+    /// Bytes of uploads since the last submission, and of the buffers to which they go.
+    pub(super) waiting_bytes: AtomicU64,
     /// The account of everything that Sardonyx holds on the device.
     pub(crate) account: Arc<Account>,
     /// The most bytes that the account may hold; `u64::MAX` for no limit.
@@ -350,6 +352,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             failures: Failures::default(),
             waiting: Waiting::default(),
+            waiting_bytes: AtomicU64::new(0),
             account: Arc::default(),
             memory_limit: AtomicU64::new(u64::MAX),
             residents: Mutex::default(),

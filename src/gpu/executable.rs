@@ -314,7 +314,7 @@ impl Executable {
                 Some(targets) => copy_all(&mut encoder, &frame.outputs, targets),
             }
             self.copy_faults(&mut encoder, frame, wiring, self.faults_at());
-            self.gpu.queue.submit([encoder.finish()])
+            self.gpu.submit(encoder)
         })?;
         self.count_run();
         Ok(submission)
@@ -341,7 +341,7 @@ impl Executable {
     pub(crate) fn run_bare(&self, frame: &Frame) {
         let mut encoder = self.gpu.encoder();
         self.record(frame, &mut encoder);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
+        let submission = self.gpu.submit(encoder);
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         self.gpu.device.poll(wait).ok();
     }
@@ -382,7 +382,7 @@ impl Executable {
             let mut encoder = self.gpu.encoder();
             self.copy_faults(&mut encoder, frame, wiring, 0);
             encoder.clear_buffer(faults, 0, None);
-            self.gpu.queue.submit([encoder.finish()])
+            self.gpu.submit(encoder)
         })?;
         let staging = self.staging(frame)?;
         self.gpu.wait_mapped(staging, submission)?;
@@ -409,7 +409,7 @@ impl Executable {
         self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
             self.record_calls(wiring, &mut encoder);
-            self.gpu.queue.submit([encoder.finish()]);
+            self.gpu.submit(encoder);
         })?;
         self.count_run();
         Ok(())
@@ -437,14 +437,28 @@ impl Executable {
         graph: &Graph,
         inputs: &[Input<'_>],
     ) -> Result<Vec<Tensor>> {
-        let frame = frames.take(self)?;
-        let submitted = self.submit(&frame, graph, inputs, None);
-        let outcome = match submitted.and_then(|submission| Ok((self.staging(&frame)?, submission))) {
+        let run = InFlight { executable: self, frames, frame: frames.take(self)?, ended: false };
+        let submitted = self.submit(&run.frame, graph, inputs, None);
+        let outcome = match submitted.and_then(|submission| Ok((self.staging(&run.frame)?, submission))) {
             Ok((staging, submission)) => self.gpu.mapped(staging, submission).await,
             Err(error) => Err(error),
         };
-        let outcome = outcome.and_then(|()| self.read(&frame, graph, inputs));
-        self.give_back(frames, frame, outcome)
+        let outcome = outcome.and_then(|()| self.read(&run.frame, graph, inputs));
+        run.end(outcome)
+    }
+
+    /// Returns the frame of a run whose end nobody awaits. What the device still has to do for that run, it does before it
+    /// begins the next.
+    fn abandon(&self, frames: &Frames, mut frame: Frame) {
+        let Some(staging) = &frame.staging else { return };
+        let unmapped = self.gpu.attempt("the read-back", 0, || staging.unmap());
+        // Nobody will look at what its kernels report.
+        if self.plan.program.fault_bytes() > 0 {
+            frame.forget(self);
+        }
+        if unmapped.is_ok() {
+            frames.give_back(frame);
+        }
     }
 
     /// Runs, and leaves the outputs on the device. Waits only if some kernel may report.
@@ -527,8 +541,8 @@ impl Executable {
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;
                         let end = start + self.plan.program.tensor(*tensor).filled() as usize;
-                        let words = words::from_device(&bytes[start..end], *dtype, shape);
-                        words.map_err(|why| Error::Tensor(why.0))?
+                        let read = words::from_device(&bytes[start..end], *dtype, shape);
+                        read.map_err(|why| why.error("the read-back", |why| Error::Tensor(why.0)))?
                     }
                     (OutputSource::Device { .. }, None) => {
                         return Err(Error::Gpu("an output has no place".into()));
@@ -563,7 +577,7 @@ impl Executable {
         self.gpu.attempt("the inputs", 0, || {
             let mut encoder = self.gpu.encoder();
             self.copy_inputs(&mut encoder, frame, inputs);
-            self.gpu.queue.submit([encoder.finish()]);
+            self.gpu.submit(encoder);
         })?;
         let mut timings = Vec::new();
         // A query set holds at most 4096 queries, two for each call.
@@ -606,7 +620,7 @@ impl Executable {
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
-            self.gpu.queue.submit([encoder.finish()])
+            self.gpu.submit(encoder)
         };
         let submission = self.gpu.attempt("the run", 0, encode_and_submit)?;
         let staging = staging.slice(..);
@@ -616,6 +630,29 @@ impl Executable {
             .read_mapped(staging, |bytes| Ok(bytemuck::pod_collect_to_vec(&bytes[..size as usize])))?;
         let period = f64::from(self.gpu.queue.get_timestamp_period());
         Ok(ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period).collect())
+    }
+}
+
+/// An asynchronous run. Its frame returns to the idle frames even if the future is dropped before the run ends.
+struct InFlight<'a> {
+    executable: &'a Executable,
+    frames: &'a Frames,
+    frame: Frame,
+    ended: bool,
+}
+
+impl InFlight<'_> {
+    fn end<T>(mut self, outcome: Result<T>) -> Result<T> {
+        self.ended = true;
+        self.executable.give_back(self.frames, std::mem::take(&mut self.frame), outcome)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.executable.abandon(self.frames, std::mem::take(&mut self.frame));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `DeviceTensor`: a tensor that stays on the device, and `Input`: what a run takes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::allocate::Buffer;
 use super::device::{Device, Gpu};
@@ -90,6 +91,9 @@ impl<'a> Input<'a> {
     }
 }
 
+/// The bytes that may wait for the next submission before there is one for their sake.
+const MOST_WAITING: u64 = 4 << 20;
+
 /// The uses that kernels and copies make of a tensor's buffer.
 const USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
@@ -161,6 +165,7 @@ impl DeviceTensor {
             Error::Input(crate::InputError::Value { reason, .. }) => Error::Tensor(reason),
             other => other,
         })?;
+        gpu.limit_waiting()?;
         Ok(DeviceTensor::of_buffer(gpu, buffer, dtype, shape))
     }
 
@@ -229,7 +234,8 @@ impl DeviceTensor {
         let storage = Storage::of(self.dtype).unwrap_or(Storage::Word);
         let filled = storage.filled(checked_count(&self.shape).unwrap_or(0)) as usize;
         gpu.read_mapped(staging.slice(..), |bytes| {
-            words::from_device(&bytes[..filled], self.dtype, &self.shape).map_err(|why| Error::Tensor(why.0))
+            let read = words::from_device(&bytes[..filled], self.dtype, &self.shape);
+            read.map_err(|why| why.error("the read-back", |why| Error::Tensor(why.0)))
         })
     }
 }
@@ -289,10 +295,12 @@ impl Gpu {
         if tensor.is_empty() {
             return Ok(());
         }
-        let bytes = words::to_device(tensor).map_err(|why| Error::value(name, why))?;
         let what = format!("the upload of input '{name}'");
+        let bytes = words::to_device(tensor);
+        let bytes = bytes.map_err(|why| why.error(&what, |why| Error::value(name, why)))?;
         // wgpu writes whole words, and the last element may be half a word.
         let (whole, last) = bytes.split_at(bytes.len() & !3);
+        self.waiting_bytes.fetch_add(buffer.size() + bytes.len() as u64, Ordering::Relaxed);
         self.attempt(&what, bytes.len() as u64, || {
             for (number, chunk) in whole.chunks(UPLOAD).enumerate() {
                 self.queue.write_buffer(buffer, (number * UPLOAD) as u64, chunk);
@@ -307,6 +315,22 @@ impl Gpu {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.waiting_bytes.store(0, Ordering::Relaxed);
+        self.queue.submit([encoder.finish()])
+    }
+
+    /// Hands uploads over to the device if much memory waits for it: wgpu holds what it is to copy, and the buffers to which
+    /// it is to copy, until the next submission, even if they are dropped before.
+    pub(crate) fn limit_waiting(&self) -> Result<()> {
+        if self.waiting_bytes.load(Ordering::Relaxed) < MOST_WAITING {
+            return Ok(());
+        }
+        self.attempt("the uploads", 0, || self.submit(self.encoder()))?;
+        self.free_dropped();
+        Ok(())
+    }
+
     /// Copies the first `bytes` bytes of `buffer` into a new buffer that can be mapped.
     fn copy_back(&self, buffer: &Buffer, bytes: u64) -> Result<(Buffer, wgpu::SubmissionIndex)> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
@@ -314,7 +338,7 @@ impl Gpu {
         let submission = self.attempt("the read-back", 0, || {
             let mut encoder = self.encoder();
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
-            self.queue.submit([encoder.finish()])
+            self.submit(encoder)
         })?;
         Ok((staging, submission))
     }

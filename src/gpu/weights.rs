@@ -67,18 +67,27 @@ impl Contents {
         self.storage().bytes(count)
     }
 
-    fn upload(&self, name: &str, offset: u64, sink: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+    fn upload<'n>(
+        &self,
+        name: impl FnOnce() -> &'n str,
+        offset: u64,
+        sink: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<()> {
         self.constant.check_file()?;
         // Most constants lie on the device as in the file: one copy takes them from the mapped file to the mapped buffer.
-        let bytes = words::to_device(&self.constant)
-            .map_err(|why| Error::Tensor(format!("constant '{name}': {why}")))?;
-        match &self.packing {
+        let uploaded = words::to_device(&self.constant).and_then(|bytes| match &self.packing {
             Some(packing) => {
-                words::packed(&bytes, self.storage().bits(), packing, |bytes| sink(offset, bytes));
+                words::packed(&bytes, self.storage().bits(), packing, |bytes| sink(offset, bytes))
             }
-            None => sink(offset, &bytes),
-        }
-        Ok(())
+            None => {
+                sink(offset, &bytes);
+                Ok(())
+            }
+        });
+        uploaded.map_err(|why| {
+            let what = format!("constant '{}'", name());
+            why.error(&what, |why| Error::Tensor(format!("{what}: {why}")))
+        })
     }
 }
 
@@ -239,7 +248,7 @@ impl Gpu {
             rest = &rest[taken.len()..];
             let (start, usage) = (Instant::now(), wgpu::BufferUsages::STORAGE);
             let buffer = self.filled_buffer(&self.account, "weights", end, usage, |sink| {
-                taken.iter().try_for_each(|&(i, offset, _)| wanted[i].upload(name(i), offset, sink))
+                taken.iter().try_for_each(|&(i, offset, _)| wanted[i].upload(|| name(i), offset, sink))
             })?;
             event!(DEBUG, "weights uploaded", bytes = end, milliseconds = milliseconds(start));
             self.counters.weight_bytes.fetch_add(end, Ordering::Relaxed);

@@ -4,56 +4,104 @@
 
 use std::borrow::Cow;
 
-use bytemuck::pod_collect_to_vec;
 use bytes::Bytes;
 
 use crate::array::{Array, Numbers, strides};
-use crate::error::{Why, refuse};
+use crate::error::Why;
 use crate::kernels::expr::Scalar;
 use crate::plan::{PackedDim, Packing};
 use crate::tensor::into_bytes;
-use crate::{DType, Element, Tensor};
+use crate::{DType, Element, Error, Tensor};
 
 /// Whether elements lie on the device as on the host.
 fn is_kept(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
 }
 
+/// Why elements are not converted.
+#[derive(Debug)]
+pub(crate) enum Unconverted {
+    Refused(Why),
+    /// The host has no memory for this many bytes.
+    NoMemory(u64),
+}
+
+impl From<Why> for Unconverted {
+    fn from(why: Why) -> Unconverted {
+        Unconverted::Refused(why)
+    }
+}
+
+impl Unconverted {
+    /// The error of `what`; `refused` makes that of elements which the other side does not have.
+    pub(crate) fn error(self, what: &str, refused: impl FnOnce(Why) -> Error) -> Error {
+        match self {
+            Unconverted::Refused(why) => refused(why),
+            Unconverted::NoMemory(bytes) => {
+                Error::OutOfMemory { what: format!("{what}, in host memory"), bytes }
+            }
+        }
+    }
+}
+
+/// A vector of these `count` items. A host without memory for it is an error.
+fn collected<T>(count: usize, items: impl IntoIterator<Item = T>) -> Result<Vec<T>, Unconverted> {
+    let mut all = reserved(count)?;
+    all.extend(items.into_iter().take(count));
+    Ok(all)
+}
+
+fn reserved<T>(count: usize) -> Result<Vec<T>, Unconverted> {
+    let mut all = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>()) as u64;
+    all.try_reserve_exact(count).map_err(|_| Unconverted::NoMemory(bytes))?;
+    Ok(all)
+}
+
+/// The elements of these bytes, at any address.
+fn elements<T: bytemuck::Pod>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
 /// The bytes on the device of a tensor on the host.
-pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
+pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Unconverted> {
     if is_kept(tensor.dtype()) {
         return Ok(Cow::Borrowed(tensor.bytes()));
     }
-    Ok(Cow::Owned(pod_collect_to_vec(&to_words(tensor)?)))
+    let words = to_words(tensor)?;
+    Ok(Cow::Owned(copied(bytemuck::cast_slice(&words))?))
 }
 
-fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
-    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Vec<u32> {
-        pod_collect_to_vec::<u8, T>(bytes).into_iter().map(to).collect()
+fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Unconverted> {
+    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Result<Vec<u32>, Unconverted> {
+        collected(bytes.len() / size_of::<T>(), elements(bytes).map(to))
+    }
+    fn narrow<T: bytemuck::Pod + std::fmt::Display>(
+        bytes: &[u8],
+        to: impl Fn(T) -> Option<u32>,
+    ) -> Result<Vec<u32>, Unconverted> {
+        let mut words = reserved(bytes.len() / size_of::<T>())?;
+        for value in elements::<T>(bytes) {
+            words.push(to(value).ok_or_else(|| too_wide(value))?);
+        }
+        Ok(words)
     }
     let bytes = tensor.bytes();
-    Ok(match tensor.dtype() {
-        DType::I8 => bytes.iter().map(|&v| v as i8 as i32 as u32).collect(),
-        DType::U8 => bytes.iter().map(|&v| v.into()).collect(),
-        DType::Bool => bytes.iter().map(|&v| (v != 0).into()).collect(),
+    match tensor.dtype() {
+        DType::I8 => all::<i8>(bytes, |v| i32::from(v) as u32),
+        DType::U8 => all::<u8>(bytes, u32::from),
+        DType::Bool => all::<u8>(bytes, |v| (v != 0).into()),
         DType::I16 => all::<i16>(bytes, |v| i32::from(v) as u32),
         DType::U16 => all::<u16>(bytes, u32::from),
-        DType::I64 => {
-            let values: Vec<i64> = pod_collect_to_vec(bytes);
-            let words = values.iter().map(|&v| i32::try_from(v).map(|v| v as u32).map_err(|_| too_wide(v)));
-            words.collect::<Result<_, _>>()?
-        }
-        DType::U64 => {
-            let values: Vec<u64> = pod_collect_to_vec(bytes);
-            values.iter().map(|&v| u32::try_from(v).map_err(|_| too_wide(v))).collect::<Result<_, _>>()?
-        }
+        DType::I64 => narrow::<i64>(bytes, |v| i32::try_from(v).ok().map(|v| v as u32)),
+        DType::U64 => narrow::<u64>(bytes, |v| u32::try_from(v).ok()),
         small if Scalar::of(small).is_some() => match Array::from_tensor(tensor)?.data {
-            Numbers::Float(v) => v.into_iter().map(|v| (v as f32).to_bits()).collect(),
-            Numbers::Int(v) => v.into_iter().map(|v| v as i32 as u32).collect(),
-            Numbers::Text(_) => refuse!("the device has no strings"),
+            Numbers::Float(v) => collected(v.len(), v.into_iter().map(|v| (v as f32).to_bits())),
+            Numbers::Int(v) => collected(v.len(), v.into_iter().map(|v| v as i32 as u32)),
+            Numbers::Text(_) => Err(Why("the device has no strings".into()).into()),
         },
-        other => refuse!("the device does not compute with {other}"),
-    })
+        other => Err(Why(format!("the device does not compute with {other}")).into()),
+    }
 }
 
 fn too_wide(value: impl std::fmt::Display) -> Why {
@@ -62,52 +110,66 @@ fn too_wide(value: impl std::fmt::Display) -> Why {
     ))
 }
 
-/// The elements of these bytes, which mapped memory has at an aligned address: then nothing is zeroed first.
-fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
-    bytemuck::try_cast_slice(bytes).map_or_else(|_| pod_collect_to_vec(bytes), <[T]>::to_vec)
+/// The elements of these bytes, which mapped memory has at an aligned address: then one copy takes them.
+fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Unconverted> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(elements) => {
+            let mut all = reserved(elements.len())?;
+            all.extend_from_slice(elements);
+            Ok(all)
+        }
+        Err(_) => collected(bytes.len() / size_of::<T>(), elements(bytes)),
+    }
 }
 
 /// The tensor on the host of bytes on the device.
-pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
-    fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Bytes {
-        into_bytes(pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(to).collect())
+pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Unconverted> {
+    fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Result<Bytes, Unconverted> {
+        Ok(into_bytes(collected(bytes.len() / 4, elements(bytes).map(to))?))
     }
     let raw = match dtype {
-        DType::F32 | DType::I32 | DType::U32 => into_bytes(copied::<u32>(bytes)),
-        DType::F16 | DType::BF16 => into_bytes(copied::<u16>(bytes)),
-        DType::I8 | DType::U8 => all(bytes, |v| v as u8),
-        DType::Bool => all(bytes, |v| u8::from(v != 0)),
-        DType::I16 | DType::U16 => all(bytes, |v| v as u16),
-        DType::I64 => all(bytes, |v| i64::from(v as i32)),
-        DType::U64 => all(bytes, u64::from),
+        DType::F32 | DType::I32 | DType::U32 => into_bytes(copied::<u32>(bytes)?),
+        DType::F16 | DType::BF16 => into_bytes(copied::<u16>(bytes)?),
+        DType::I8 | DType::U8 => all(bytes, |v| v as u8)?,
+        DType::Bool => all(bytes, |v| u8::from(v != 0))?,
+        DType::I16 | DType::U16 => all(bytes, |v| v as u16)?,
+        DType::I64 => all(bytes, |v| i64::from(v as i32))?,
+        DType::U64 => all(bytes, u64::from)?,
         small if small.is_int() => {
-            let words: Vec<i32> = pod_collect_to_vec(bytes);
-            return Array::int(dtype, shape, words.into_iter().map(i128::from).collect()).to_tensor();
+            let numbers = collected(bytes.len() / 4, elements::<i32>(bytes).map(i128::from))?;
+            return Ok(Array::int(dtype, shape, numbers).to_tensor()?);
         }
         small if Scalar::of(small).is_some() => {
-            let words: Vec<f32> = pod_collect_to_vec(bytes);
-            return Array::float(dtype, shape, words.into_iter().map(f64::from).collect()).to_tensor();
+            let numbers = collected(bytes.len() / 4, elements::<f32>(bytes).map(f64::from))?;
+            return Ok(Array::float(dtype, shape, numbers).to_tensor()?);
         }
-        other => refuse!("the device does not compute with {other}"),
+        other => return Err(Why(format!("the device does not compute with {other}")).into()),
     };
-    Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()))
+    Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()).into())
 }
 
 /// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`; padding is 0.
-pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnOnce(&[u8])) {
+pub(crate) fn packed(
+    bytes: &[u8],
+    bits: u64,
+    packing: &Packing,
+    sink: impl FnOnce(&[u8]),
+) -> Result<(), Unconverted> {
     match bits {
-        16 => sink(bytemuck::cast_slice(&pack::<u16>(&pod_collect_to_vec(bytes), packing))),
-        _ => sink(bytemuck::cast_slice(&pack::<u32>(&pod_collect_to_vec(bytes), packing))),
+        16 => sink(bytemuck::cast_slice(&pack::<u16>(&copied(bytes)?, packing)?)),
+        _ => sink(bytemuck::cast_slice(&pack::<u32>(&copied(bytes)?, packing)?)),
     }
+    Ok(())
 }
 
-fn pack<E: Copy + Default>(elements: &[E], packing: &Packing) -> Vec<E> {
+fn pack<E: Copy + Default>(elements: &[E], packing: &Packing) -> Result<Vec<E>, Unconverted> {
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
-    let mut packed = vec![E::default(); packing.count()];
+    let mut packed = reserved(packing.count())?;
+    packed.resize(packing.count(), E::default());
     let source = Unpacked { elements, shape: &packing.source, strides: &strides(&packing.source) };
     source.pack(&packing.dims, &mut at, &mut packed);
-    packed
+    Ok(packed)
 }
 
 /// A constant before it is packed.
@@ -164,7 +226,15 @@ mod tests {
     #[test]
     fn wide_integers_are_refused() {
         let tensor = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
-        assert!(to_device(&tensor).unwrap_err().0.contains("1099511627776 does not fit"));
+        let Unconverted::Refused(why) = to_device(&tensor).unwrap_err() else { panic!("no memory") };
+        assert!(why.0.contains("1099511627776 does not fit"));
+    }
+
+    #[test]
+    fn want_of_host_memory_is_an_error() {
+        let none = collected::<u32>(usize::MAX / 8, []).unwrap_err();
+        let error = none.error("the upload of 'x'", |why| Error::Tensor(why.0));
+        assert!(matches!(error, Error::OutOfMemory { bytes, .. } if bytes > 1 << 60), "{error}");
     }
 
     proptest! {
@@ -180,7 +250,7 @@ mod tests {
             let words: Vec<u32> = (1..=source.iter().product::<usize>() as u32).collect();
             let expected: Vec<u32> =
                 packing.sources().map(|source| source.map_or(0, |i| words[i])).collect();
-            prop_assert_eq!(pack(&words, &packing), expected);
+            prop_assert_eq!(pack(&words, &packing).unwrap(), expected);
         }
     }
 

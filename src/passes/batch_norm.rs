@@ -2,8 +2,8 @@
 //! With `s = scale / sqrt(var + epsilon)`, they become `W' = W * s` and `b' = (b - mean) * s + shift`, for each output
 //! channel.
 
-use super::pattern::floats;
 use super::Replacements;
+use super::pattern::floats;
 use crate::graph::NodeId;
 use crate::ops::{Graph, Op};
 use crate::{Result, Tensor};
@@ -66,11 +66,7 @@ impl Channels {
 
 /// The new weights and bias of the node before node `n`, if `n` is the only use of its result and normalises it with
 /// constants.
-fn folded(
-    graph: &Graph,
-    (producers, uses): (&[Option<NodeId>], &[usize]),
-    n: usize,
-) -> Option<Folded> {
+fn folded(graph: &Graph, (producers, uses): (&[Option<NodeId>], &[usize]), n: usize) -> Option<Folded> {
     let node = &graph.nodes[n];
     let Op::BatchNorm(norm) = &node.op else { return None };
     let epsilon = norm.inference_epsilon()?;

@@ -1,16 +1,15 @@
 //! Adds a constant for each channel to the bias of the convolution before it.
 
-use super::pattern::{Pattern, floats};
 use super::Replacements;
+use super::pattern::{Pattern, floats};
 use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
 use crate::{Result, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let pattern = Pattern::of(graph);
-    let found: Vec<(usize, AddedConstant)> = (0..graph.nodes.len())
-        .filter_map(|n| Some((n, constant_after_convolution(&pattern, n)?)))
-        .collect();
+    let found: Vec<(usize, AddedConstant)> =
+        (0..graph.nodes.len()).filter_map(|n| Some((n, constant_after_convolution(&pattern, n)?))).collect();
     let mut replaced = Replacements::default();
     for (n, AddedConstant { convolution, sum, bias, result }) in found {
         let name = format!("{}.bias", graph.nodes[n].name);

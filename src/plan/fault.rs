@@ -47,7 +47,8 @@ impl Fault {
             Report::Overflow(nodes) => {
                 let at = nodes.get(word as usize - 1).unwrap_or(&self.node);
                 let node = &graph.nodes[at.index()];
-                let inputs = if *at == self.node { self.inputs.to_string() } else { "of a fused kernel".into() };
+                let inputs =
+                    if *at == self.node { self.inputs.to_string() } else { "of a fused kernel".into() };
                 let dtype = node.outputs.first().copied().flatten().and_then(|id| graph.value(id).dtype);
                 let dtype = dtype.map_or("64-bit integer", crate::DType::name);
                 (

@@ -270,7 +270,8 @@ impl Program {
     /// The WGSL of the shader modules, each once, in the order of first use.
     pub(crate) fn wgsl(&self, target: &Target) -> String {
         let mut modules: Vec<(String, String, usize)> = Vec::new();
-        let (mut of_variant, mut of_text) = (HashMap::<Variant, usize>::new(), HashMap::<String, usize>::new());
+        let (mut of_variant, mut of_text) =
+            (HashMap::<Variant, usize>::new(), HashMap::<String, usize>::new());
         for call in &self.calls {
             let number = *of_variant.entry(self.variant(call)).or_insert_with_key(|variant| {
                 let module = variant.module(target);
