@@ -35,11 +35,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
 
-    let session = Session::new(
-        &Device::from_wgpu(device.clone(), queue.clone())?,
-        &shrink()?,
-        SessionOptions::default(),
-    )?;
+    let own = Device::from_wgpu(device.clone(), queue.clone())?;
+    let session = Session::new(&own, &shrink()?, SessionOptions::default())?;
 
     let buffer = |shape: &[usize], usage| {
         let size = device_bytes(DType::F32, shape);
@@ -59,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let draw = HostPass::new(&device, DRAW, &[&picture], SIZE * SIZE);
     let print = HostPass::new(&device, CHARACTERS, &[&small, &characters], SMALL * SMALL);
 
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder = own.encoder()?;
     draw.record(&mut encoder);
     binding.record(&mut encoder)?;
     print.record(&mut encoder);

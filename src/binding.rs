@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::gpu::{Bound, Buffer, DeviceTensor, Executable, Frame, Gpu, Input};
+use crate::gpu::{Bound, Buffer, DeviceTensor, Encoder, Executable, Frame, Gpu, Input};
 use crate::kernels::Storage;
 use crate::plan::OutputSource;
 use crate::session::{Core, Entry, Given, Ordered};
@@ -157,11 +157,11 @@ impl Binder<'_> {
     /// [`Session::run`]; [`Error::Device`] on the CPU reference.
     ///
     /// ```no_run
-    /// # fn f(session: &sardonyx::Session, device: &sardonyx::wgpu::Device, queue: &sardonyx::wgpu::Queue,
+    /// # fn f(session: &sardonyx::Session, queue: &sardonyx::wgpu::Queue,
     /// #     x: sardonyx::wgpu::Buffer, y: sardonyx::wgpu::Buffer, b: sardonyx::Tensor) -> sardonyx::Result<()> {
     /// let mut binding =
     ///     session.bind().input_buffer("x", &x, &[1, 4]).input("b", &b).output_buffer("y", &y).build()?;
-    /// let mut encoder = device.create_command_encoder(&Default::default());
+    /// let mut encoder = session.device().encoder()?;
     /// // ... a pass of yours that writes `x` ...
     /// binding.record(&mut encoder)?;
     /// // ... a pass of yours that reads `y` ...
@@ -228,11 +228,16 @@ impl Binding {
         built.executable.run_bound(&built.frame)
     }
 
-    /// Records the run's one compute pass.
+    /// Records the run's one compute pass into an encoder of the session's device ([`Device::encoder`](crate::Device::encoder)).
     ///
     /// # Errors
-    /// As [`Binder::build`], where inputs have changed.
-    pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+    /// [`Error::Gpu`] if the encoder is another device's; as [`Binder::build`], where inputs have changed.
+    pub fn record(&mut self, encoder: &mut Encoder) -> Result<()> {
+        if !encoder.is_on(self.core.gpu()?) {
+            let what =
+                "the encoder is another device's; make it with the device of the session (`Device::encoder`)";
+            return Err(Error::Gpu(what.into()));
+        }
         let built = self.ready()?;
         built.executable.record(&built.frame, encoder);
         Ok(())

@@ -39,7 +39,9 @@ pub use compare::{Difference, Tolerance};
 pub use dtype::DType;
 pub use error::{Error, InputError, Result, Shown, UnsupportedNode, shown};
 pub use explain::Stage;
-pub use gpu::{AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Input, Select, adapters};
+pub use gpu::{
+    AdapterSummary, Counters, Device, DeviceOptions, DeviceTensor, Encoder, Input, Select, adapters,
+};
 pub use interrupt::Interrupt;
 pub use model::{LoadOptions, Model};
 pub use onnx::FileAccess;

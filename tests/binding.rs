@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use sardonyx::{
-    AdapterSummary, DType, Device, DeviceOptions, Error, Model, Select, Session, SessionOptions, Tensor,
-    device_bytes, wgpu,
+    AdapterSummary, DType, Device, DeviceOptions, DeviceTensor, Encoder, Error, Model, Select, Session,
+    SessionOptions, Tensor, device_bytes, wgpu,
 };
 use sardonyx_testing::onnx;
 use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
@@ -54,6 +54,13 @@ impl Host {
 
     fn run(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    /// Records into an encoder of the session's device, and submits.
+    fn record(&self, session: &Session, record: impl FnOnce(&mut Encoder)) {
+        let mut encoder = session.device().encoder().unwrap();
         record(&mut encoder);
         self.queue.submit([encoder.finish()]);
     }
@@ -138,7 +145,7 @@ fn buffers_of_the_caller_are_used_as_they_are() {
         assert_eq!(binding.output_shape(1), None);
         let before = device.counters();
         for _ in 0..3 {
-            host.run(|encoder| binding.record(encoder).unwrap());
+            host.record(&session, |encoder| binding.record(encoder).unwrap());
         }
         assert_eq!(device.counters(), before, "recording creates nothing, and submits nothing");
         assert_eq!(host.read::<f32>(&y, 8), [4.0, 4.0, 7.0, 13.0, 2.0, 4.0, 4.0, 8.0]);
@@ -158,7 +165,7 @@ fn floats_of_16_bits_lie_in_buffers_two_to_a_word() {
         let (x, y) = (words([0xc000_3c00, 0x3800, 0, 0]), words([0x7777_7777; 4]));
         assert_eq!(device_bytes(DType::F16, &[3]), y.size());
         let mut binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         // 2, -4 and 1; the bytes after the last element stay as they were.
         assert_eq!(host.read::<u32>(&y, 4), [0xc400_4000, 0x7777_3c00, 0x7777_7777, 0x7777_7777]);
     }
@@ -174,7 +181,7 @@ fn fixed_and_bound_inputs_mix() {
         let b = Tensor::from_slice(&[4], &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
         let binder = session.bind().input_buffer("x", &x, &[4]).input("b", &b).output_buffer("y", &y);
         let mut binding = binder.build().unwrap();
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         assert_eq!(host.read::<f32>(&y, 4), [4.0; 4]);
     }
 }
@@ -202,7 +209,7 @@ fn a_bound_output_may_be_an_input_or_feed_other_kernels() {
             binder = binder.output_buffer(name, buffer);
         }
         let mut binding = binder.build().unwrap();
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         let expected = [
             [1.0, 2.0, 3.0, 4.0],
             [1.0, 2.0, 3.0, 4.0],
@@ -234,7 +241,7 @@ fn state_stays_on_the_device() {
             binder.build().unwrap()
         };
         let mut steps = [step(0), step(1)];
-        host.run(|encoder| (0..10).for_each(|i| steps[i % 2].record(encoder).unwrap()));
+        host.record(&session, |encoder| (0..10).for_each(|i| steps[i % 2].record(encoder).unwrap()));
         let sum: f32 = (0..10).map(|i| 0.5f32.powi(i)).sum();
         assert_eq!(host.read::<f32>(&state[0], 4), [sum, 2.0 * sum, 3.0 * sum, 4.0 * sum]);
     }
@@ -268,7 +275,7 @@ fn a_cache_grows_on_the_device() {
             let binder = session.bind().input_buffer("past", &caches[t % 2], &[2, t, 3]).input("key", &key);
             let binder = binder.output_buffer("present", &caches[1 - t % 2]).output_buffer("sum", &sum);
             let mut binding = binder.build().unwrap();
-            host.run(|encoder| binding.record(encoder).unwrap());
+            host.record(&session, |encoder| binding.record(encoder).unwrap());
             pipelines.push(device.counters().pipelines);
         }
         let expected: Vec<f32> =
@@ -288,7 +295,7 @@ fn integers_lie_in_buffers_as_words() {
         let session = session(&host.sardonyx(), &of(main.clone()));
         let (x, y) = (host.buffer(&[5i32, -6, 7, 0].map(|v| f32::from_bits(v as u32))), host.empty(&[3]));
         let mut binding = session.bind().input_buffer("x", &x, &[3]).output_buffer("y", &y).build().unwrap();
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         assert_eq!(host.read::<i32>(&y, 3), [-5, 6, -7]);
     }
 }
@@ -340,7 +347,34 @@ fn bindings_that_cannot_be() {
     assert!(matches!(error, Error::Device { .. }), "{error}");
 }
 
-/// Another device, of the same adapter and the same instance. Without a check, wgpu would report it in its own words.
+/// A device on an adapter with this name, of an instance of its own.
+fn of_own_instance(adapter: &wgpu::AdapterInfo) -> Host {
+    let mut all = Host::each();
+    let same = |host: &Host| host.device.adapter_info().name == adapter.name;
+    let at = all.iter().position(same).unwrap();
+    all.swap_remove(at)
+}
+
+const FOREIGN: &str =
+    "its buffer is another device's; make it with the device of the session (`Device::wgpu`)";
+
+/// Tries to use `foreign`, of at least 16 bytes, in each way that takes a buffer.
+fn each_use_is_refused(own: &Host, device: &Device, foreign: &wgpu::Buffer) {
+    let session = session(device, &steps());
+    let x = own.empty(&[1, 4]);
+    let error = session.bind().input_buffer("x", foreign, &[1, 4]).build().unwrap_err();
+    assert_eq!(error.to_string(), format!("input 'x': {FOREIGN}"));
+    let bound = || session.bind().input_buffer("x", &x, &[1, 4]);
+    let error = bound().output_buffer("y", foreign).build().unwrap_err();
+    assert_eq!(error.to_string(), format!("output 'y': {FOREIGN}"));
+    let mut binding = bound().build().unwrap();
+    binding.set_buffer("x", foreign, &[1, 4]).unwrap();
+    assert_eq!(binding.run().unwrap_err().to_string(), format!("input 'x': {FOREIGN}"));
+    let error = DeviceTensor::from_buffer(device, foreign, DType::F32, &[1, 4]).unwrap_err();
+    assert_eq!(error.to_string(), format!("tensor: {FOREIGN}"));
+}
+
+/// Another device of the same adapter: of the same instance, and of another, where wgpu gives its buffers the same numbers.
 #[test]
 fn buffers_of_another_device_are_refused() {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -350,14 +384,94 @@ fn buffers_of_another_device_are_refused() {
             let device = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()));
             device.map(|(device, queue)| Host { device, queue }).unwrap()
         };
-        let (own, other) = (host(), host());
-        let session = session(&own.sardonyx(), &steps());
-        let (x, foreign) = (own.empty(&[1, 4]), other.empty(&[1, 4]));
-        let why = "its buffer is another device's; make it with the device of the session (`Device::wgpu`)";
-        let error = session.bind().input_buffer("x", &foreign, &[1, 4]).build().unwrap_err();
-        assert_eq!(error.to_string(), format!("input 'x': {why}"));
-        let bound = session.bind().input_buffer("x", &x, &[1, 4]).output_buffer("y", &foreign);
-        assert_eq!(bound.build().unwrap_err().to_string(), format!("output 'y': {why}"));
+        let (own, sibling, stranger) = (host(), host(), of_own_instance(&adapter.get_info()));
+        let device = own.sardonyx();
+        for other in [sibling, stranger] {
+            // Without a handler of its own, wgpu panics, and the test's output has the message.
+            let errors = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let counted = errors.clone();
+            other.device.on_uncaptured_error(std::sync::Arc::new(move |_| {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }));
+            let foreign: Vec<wgpu::Buffer> = (0..24).map(|_| other.empty(&[1, 4])).collect();
+            foreign.iter().for_each(|foreign| each_use_is_refused(&own, &device, foreign));
+            // Only the first use of a buffer makes an error: wgpu remembers the request.
+            assert_eq!(errors.load(std::sync::atomic::Ordering::Relaxed), 24);
+            // The other device goes on.
+            let other = self::session(&other.sardonyx(), &steps());
+            let x = Tensor::from_slice(&[1, 4], &[1.0f32; 4]).unwrap();
+            assert_eq!(other.run(&[("x", &x)]).unwrap()[0].to_vec::<f32>().unwrap(), [4.0, 8.0, 12.0, 16.0]);
+        }
+        // Buffers of the device itself still do.
+        let (x, y) = (own.buffer(&[1.0; 4]), own.empty(&[1, 4]));
+        let session = session(&device, &steps());
+        let mut binding =
+            session.bind().input_buffer("x", &x, &[1, 4]).output_buffer("y", &y).build().unwrap();
+        binding.run().unwrap();
+        assert_eq!(own.read::<f32>(&y, 4), [4.0, 8.0, 12.0, 16.0]);
+    }
+}
+
+/// Devices that Sardonyx opens have an instance each. The one whose buffer is refused elsewhere reports nothing afterwards.
+#[test]
+fn tensors_and_encoders_of_another_device_are_refused() {
+    for own in Host::each() {
+        let device = own.sardonyx();
+        let name = own.device.adapter_info().name;
+        let other = Device::new(DeviceOptions::new().select(Select::Name(name))).unwrap();
+        let x = Tensor::from_slice(&[1, 4], &[1.0f32; 4]).unwrap();
+        let foreign: Vec<DeviceTensor> = (0..24).map(|_| DeviceTensor::new(&other, &x).unwrap()).collect();
+        let session = session(&device, &steps());
+        for tensor in &foreign {
+            each_use_is_refused(&own, &device, tensor.buffer().unwrap());
+            let text = "input 'x': it is on another device than the session; `read` it, and give the tensor";
+            assert_eq!(session.run(&[("x", tensor)]).unwrap_err().to_string(), text);
+            assert_eq!(session.bind().input("x", tensor).build().unwrap_err().to_string(), text);
+            assert_eq!(tensor.read().unwrap(), x);
+        }
+        let mut binding = session.bind().input("x", &x).build().unwrap();
+        let mut encoder = other.encoder().unwrap();
+        let error = binding.record(&mut encoder).unwrap_err();
+        let text =
+            "the encoder is another device's; make it with the device of the session (`Device::encoder`)";
+        assert!(matches!(&error, Error::Gpu(reason) if reason == text), "{error}");
+        // The refused encoder is as it was, and so is its device.
+        let mut theirs = self::session(&other, &steps()).bind().input("x", &foreign[0]).build().unwrap();
+        theirs.record(&mut encoder).unwrap();
+        other.wgpu().unwrap().1.submit([encoder.finish()]);
+        assert_eq!(theirs.read("y").unwrap().to_vec::<f32>().unwrap(), [4.0, 8.0, 12.0, 16.0]);
+        own.record(&session, |encoder| binding.record(encoder).unwrap());
+        assert_eq!(binding.read("y").unwrap().to_vec::<f32>().unwrap(), [4.0, 8.0, 12.0, 16.0]);
+        let error = Device::reference().encoder().unwrap_err();
+        assert!(matches!(error, Error::Device { .. }), "{error}");
+    }
+}
+
+#[test]
+fn buffers_that_no_kernel_can_use_are_refused() {
+    for host in Host::each() {
+        let device = host.sardonyx();
+        let session = session(&device, &steps());
+        let refused = |buffer: &wgpu::Buffer| {
+            session.bind().input_buffer("x", buffer, &[1, 4]).build().unwrap_err().to_string()
+        };
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
+            size: 16,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        };
+        let mapped = host.device.create_buffer(&descriptor);
+        assert_eq!(refused(&mapped), "input 'x': its buffer is mapped; unmap it before kernels use it");
+        mapped.unmap();
+        session.bind().input_buffer("x", &mapped, &[1, 4]).build().unwrap();
+        mapped.destroy();
+        let gone = "input 'x': its buffer is not valid: the device could not make it, or it was destroyed";
+        assert_eq!(refused(&mapped), gone);
+        let scope = host.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let invalid = host.device.create_buffer(&wgpu::BufferDescriptor { size: 1 << 60, ..descriptor });
+        assert!(pollster::block_on(scope.pop()).is_some());
+        assert!(refused(&invalid).starts_with("input 'x': its buffer is"), "{}", refused(&invalid));
     }
 }
 
@@ -396,7 +510,7 @@ fn a_value_that_decides_shapes_is_given_by_the_host() {
         let binder = session.bind().input_buffer("x", &x, &[4]).input("shape", &shape).output_buffer("y", &y);
         let mut binding = binder.build().unwrap();
         assert_eq!(binding.output_shape(0), Some(&[2, 2][..]));
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         assert_eq!(host.read::<f32>(&y, 4), [1.0, 2.0, 3.0, 4.0]);
     }
 }
@@ -411,16 +525,16 @@ fn a_binding_tells_of_indices_outside_of_their_axis() {
         let indices = host.buffer(&[1u32, 2, 0, 0].map(f32::from_bits));
         let binder = session.bind().input_buffer("x", &x, &[3]).input_buffer("i", &indices, &[2]);
         let mut binding = binder.output_buffer("y", &y).build().unwrap();
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         binding.check().unwrap();
         host.queue.write_buffer(&indices, 0, &3u32.to_le_bytes());
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         let error = binding.check().unwrap_err().to_string();
         assert!(error.contains("index 3 in 'i' is outside of axis 0 of 3 elements"), "{error}");
         // A report is not repeated.
         binding.check().unwrap();
         host.queue.write_buffer(&indices, 0, &0u32.to_le_bytes());
-        host.run(|encoder| binding.record(encoder).unwrap());
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
         binding.check().unwrap();
         assert_eq!(host.read::<f32>(&y, 2), [1.0, 3.0]);
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::adapters::{self, AdapterSummary, DeviceOptions};
 use super::allocate::{Account, Resident};
 use super::failure::Failures;
+use super::preparing::Preparing;
 use super::waiting::Waiting;
 use super::weights::Uploads;
 use crate::events::{event, milliseconds};
@@ -110,8 +111,11 @@ pub(crate) struct Gpu {
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     pub(super) failures: Failures,
     pub(super) waiting: Waiting,
+    pub(super) preparing: Preparing,
     /// Bytes of uploads since the last submission, and of the buffers to which they go.
     pub(super) waiting_bytes: AtomicU64,
+    /// The last submission for the sake of uploads alone.
+    pub(super) uploading: Mutex<Option<wgpu::SubmissionIndex>>,
     /// The account of everything that Sardonyx holds on the device.
     pub(crate) account: Arc<Account>,
     /// The most bytes that the account may hold; `u64::MAX` for no limit.
@@ -352,7 +356,9 @@ impl Gpu {
             pipelines: Mutex::default(),
             failures: Failures::default(),
             waiting: Waiting::default(),
+            preparing: Preparing::default(),
             waiting_bytes: AtomicU64::new(0),
+            uploading: Mutex::default(),
             account: Arc::default(),
             memory_limit: AtomicU64::new(u64::MAX),
             residents: Mutex::default(),

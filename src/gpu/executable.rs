@@ -437,6 +437,7 @@ impl Executable {
         graph: &Graph,
         inputs: &[Input<'_>],
     ) -> Result<Vec<Tensor>> {
+        self.gpu.turn().await;
         let run = InFlight { executable: self, frames, frame: frames.take(self)?, ended: false };
         let submitted = self.submit(&run.frame, graph, inputs, None);
         let outcome = match submitted.and_then(|submission| Ok((self.staging(&run.frame)?, submission))) {

@@ -5,6 +5,7 @@
 //! device is reported to a callback only, which on a caller's device is not ours to set: calls on a lost device silently do
 //! nothing, and the next failure asks [`Gpu::failure`] for the reason.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +24,35 @@ enum DeviceFailure {
     Other(String),
 }
 
+thread_local! {
+    /// Whether this thread causes an error to find out whose it is.
+    static ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, errors of this thread that reach a handler of Sardonyx mean nothing.
+struct Asking;
+
+impl Asking {
+    fn begin() -> Asking {
+        ASKING.set(true);
+        Asking
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        ASKING.set(false);
+    }
+}
+
 impl Failures {
     /// Listens to a device that Sardonyx has made.
     pub(super) fn listen(&self, device: &wgpu::Device) {
         let failures = self.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            failures.record(DeviceFailure::Other(error.to_string()));
+            if !ASKING.get() {
+                failures.record(DeviceFailure::Other(error.to_string()));
+            }
         }));
         let failures = self.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -90,9 +114,29 @@ impl Gpu {
         errors.into_iter().flatten().next().map_or(Ok(made), Err)
     }
 
-    /// Whether `buffer`, which has the usage STORAGE, is one of this device. wgpu does not tell a buffer's device, so this
-    /// tries to make a bind group.
-    pub(crate) fn owns(&self, buffer: &wgpu::Buffer) -> bool {
+    /// Whether `buffer` is one of this device. wgpu tells no buffer's device, and numbers the buffers of each instance from 1
+    /// on, so that it takes a buffer of another instance for one of ours, or panics. But an error of a buffer's own goes to the
+    /// scopes and the handler of the buffer's device. So this asks for what is always refused: to map a range that begins at no
+    /// multiple of 8. Where nothing arrives in a scope of this device, the buffer is another's, and its handler gets the error.
+    /// (A handler of Sardonyx ignores it, wgpu's own panics.)
+    pub(super) fn owns(&self, buffer: &wgpu::Buffer) -> bool {
+        let asking = Asking::begin();
+        let refused = |make: &dyn Fn()| {
+            let scoped = catch_unwind(AssertUnwindSafe(|| self.scoped(make)));
+            matches!(scoped, Ok(Err(wgpu::Error::Validation { .. })))
+        };
+        let owns = refused(&|| buffer.slice(4..8).map_async(wgpu::MapMode::Read, |_| {}));
+        if owns {
+            // This takes the request back.
+            refused(&|| buffer.unmap());
+        }
+        drop(asking);
+        owns
+    }
+
+    /// Whether kernels can read and write `buffer`, which is one of this device and has the usage STORAGE. It may be invalid,
+    /// as wgpu returns such where it could not make one.
+    pub(super) fn binds(&self, buffer: &wgpu::Buffer) -> bool {
         let entry = wgpu::BindGroupLayoutEntry {
             binding: 0,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -113,7 +157,7 @@ impl Gpu {
             let _ =
                 self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries });
         };
-        matches!(catch_unwind(AssertUnwindSafe(|| self.scoped(bind))), Ok(Ok(())))
+        self.scoped(bind).is_ok()
     }
 
     /// Waits until the device has finished a submission.

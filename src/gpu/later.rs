@@ -44,6 +44,11 @@ impl Later<()> {
 }
 
 impl<T> Promise<T> {
+    /// Whether the future still exists.
+    pub(super) fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub(crate) fn keep(self, value: T) {
         settle(&self.0, Some(value));
     }

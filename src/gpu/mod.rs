@@ -4,10 +4,12 @@
 mod adapters;
 mod allocate;
 mod device;
+mod encoder;
 mod executable;
 mod failure;
 mod frame;
 mod later;
+mod preparing;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ pub use adapters::{AdapterSummary, DeviceOptions, Select, adapters};
 pub(crate) use allocate::{Account, Buffer, Resident};
 pub(crate) use device::Gpu;
 pub use device::{Counters, Device};
+pub use encoder::Encoder;
 pub(crate) use executable::{Bound, Costed, Executable};
 pub(crate) use frame::{Frame, Frames};
 pub(crate) use later::Later;

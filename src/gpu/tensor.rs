@@ -1,13 +1,13 @@
 //! `DeviceTensor`: a tensor that stays on the device, and `Input`: what a run takes.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::allocate::Buffer;
 use super::device::{Device, Gpu};
 use super::later::Later;
 use super::words;
-use crate::kernels::Storage;
+use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor};
 
@@ -225,6 +225,7 @@ impl DeviceTensor {
             Residence::Host(tensor) => return Ok(tensor.clone()),
             Residence::Device(gpu, buffer) => (gpu, buffer),
         };
+        gpu.turn().await;
         let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
         gpu.mapped(staging.slice(..), submission).await?;
         self.read_staging(gpu, &staging)
@@ -281,11 +282,24 @@ impl Gpu {
         if !missing.is_empty() {
             return Err(format!("its buffer lacks the usage {}", missing.join(" and ")));
         }
+        if buffer.size() < VECTOR_BYTES {
+            return Err(format!(
+                "its buffer has {} bytes, and a binding at least {VECTOR_BYTES}",
+                buffer.size()
+            ));
+        }
+        // A mapped buffer refuses other requests to map it, whoever owns it.
+        if buffer.slice(..).get_mapped_range().is_ok() {
+            return Err("its buffer is mapped; unmap it before kernels use it".into());
+        }
         if !self.owns(buffer) {
             return Err(
                 "its buffer is another device's; make it with the device of the session (`Device::wgpu`)"
                     .into(),
             );
+        }
+        if !self.binds(buffer) {
+            return Err("its buffer is not valid: the device could not make it, or it was destroyed".into());
         }
         Ok(())
     }
@@ -317,7 +331,9 @@ impl Gpu {
 
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         self.waiting_bytes.store(0, Ordering::Relaxed);
-        self.queue.submit([encoder.finish()])
+        let submission = self.queue.submit([encoder.finish()]);
+        self.limit_submissions(&submission);
+        submission
     }
 
     /// Hands uploads over to the device if much memory waits for it: wgpu holds what it is to copy, and the buffers to which
@@ -326,9 +342,13 @@ impl Gpu {
         if self.waiting_bytes.load(Ordering::Relaxed) < MOST_WAITING {
             return Ok(());
         }
-        self.attempt("the uploads", 0, || self.submit(self.encoder()))?;
-        self.free_dropped();
-        Ok(())
+        let submission = self.attempt("the uploads", 0, || self.submit(self.encoder()))?;
+        let before = self.uploading.lock().unwrap_or_else(PoisonError::into_inner).replace(submission);
+        // Uploads that are faster than the device would pile up as well.
+        match before {
+            Some(before) => self.wait(before),
+            None => Ok(()),
+        }
     }
 
     /// Copies the first `bytes` bytes of `buffer` into a new buffer that can be mapped.

@@ -1,54 +1,132 @@
-//! The thread that waits for a device, so that tasks need not. Each device has one, from its first asynchronous run on.
+//! Waiting for a device: the thread that does it so that tasks need not, and bounds on what waits. Each device has one thread,
+//! from its first asynchronous run on.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::Gpu;
-use super::later::Breaker;
+use super::later::{Breaker, Later, Promise};
 use crate::{Error, Result};
+
+/// The most asynchronous runs of a device that are in flight at once; others begin later. wgpu holds some memory for each,
+/// and a program that drops its futures may begin runs faster than the device ends them.
+const MOST_IN_FLIGHT: usize = 64;
+
+/// Before it submits more than twice this number of times, a program waits for the first half.
+const MANY_SUBMISSIONS: usize = 256;
 
 /// A submission, and the promise to break if it fails; if it succeeds, wgpu keeps the promise.
 type Awaited = (wgpu::SubmissionIndex, Breaker<()>);
 
-/// The channel to the thread, which ends when this is dropped.
+/// What a device is waited for.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<Option<Sender<Awaited>>>);
+pub(super) struct Waiting {
+    /// The channel to the thread, which ends when this is dropped.
+    thread: Mutex<Option<Sender<Awaited>>>,
+    in_flight: Arc<InFlightRuns>,
+    submitted: Mutex<Submitted>,
+}
+
+/// The number of asynchronous runs in flight, and those that are to begin.
+#[derive(Debug, Default)]
+struct InFlightRuns(Mutex<(usize, VecDeque<Promise<()>>)>);
+
+/// The number of submissions since `mark`, which was the last but that many.
+#[derive(Debug, Default)]
+struct Submitted {
+    since: usize,
+    mark: Option<wgpu::SubmissionIndex>,
+}
+
+impl InFlightRuns {
+    fn lock(&self) -> MutexGuard<'_, (usize, VecDeque<Promise<()>>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One has ended, so the next may begin.
+    fn end_one(&self) {
+        let (count, waiting) = &mut *self.lock();
+        *count -= 1;
+        while let Some(next) = waiting.pop_front() {
+            if next.is_awaited() {
+                return next.keep(());
+            }
+        }
+    }
+}
 
 impl Gpu {
+    /// Waits, without blocking, until another asynchronous run may begin.
+    pub(super) async fn turn(&self) {
+        let later = {
+            let (count, waiting) = &mut *self.waiting.in_flight.lock();
+            if *count < MOST_IN_FLIGHT {
+                return;
+            }
+            let (promise, later) = Later::new();
+            waiting.push_back(promise);
+            later
+        };
+        later.await;
+    }
+
     /// Makes the thread wait for `submission`; wgpu then calls the callback of a buffer that is mapped.
     pub(super) fn wait_in_background(
         &self,
         submission: wgpu::SubmissionIndex,
         mapped: Breaker<()>,
     ) -> Result<()> {
-        let mut thread = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.waiting.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = match thread.take() {
             Some(sender) => sender,
             None => self.start_waiting()?,
         };
-        let sent = sender.send((submission, mapped));
-        sent.map_err(|_| Error::Gpu("the thread that waits for the device has ended".into()))?;
+        self.waiting.in_flight.lock().0 += 1;
+        sender.send((submission, mapped)).map_err(|_| {
+            self.waiting.in_flight.end_one();
+            Error::Gpu("the thread that waits for the device has ended".into())
+        })?;
         *thread = Some(sender);
         Ok(())
     }
 
     fn start_waiting(&self) -> Result<Sender<Awaited>> {
         let (sender, receiver) = channel();
-        let device = self.device.clone();
+        let (device, in_flight) = (self.device.clone(), self.waiting.in_flight.clone());
         let thread = std::thread::Builder::new().name("sardonyx-wait".into());
-        let started = thread.spawn(move || wait_for_all(&device, receiver));
+        let started = thread.spawn(move || wait_for_all(&device, receiver, &in_flight));
         started.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
         Ok(sender)
     }
+
+    /// Counts a submission, and waits for earlier ones if there are very many.
+    pub(super) fn limit_submissions(&self, submission: &wgpu::SubmissionIndex) {
+        let before = {
+            let mut submitted = self.waiting.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+            submitted.since += 1;
+            if submitted.since < MANY_SUBMISSIONS {
+                return;
+            }
+            submitted.since = 0;
+            submitted.mark.replace(submission.clone())
+        };
+        if let Some(before) = before {
+            let wait = wgpu::PollType::Wait { submission_index: Some(before), timeout: None };
+            // What waits for the new submission reports a lost device.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
+        }
+    }
 }
 
-fn wait_for_all(device: &wgpu::Device, awaited: Receiver<Awaited>) {
+fn wait_for_all(device: &wgpu::Device, awaited: Receiver<Awaited>, in_flight: &InFlightRuns) {
     for (submission, mapped) in awaited {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         // wgpu panics where the driver reports that the device is lost.
         if !matches!(catch_unwind(AssertUnwindSafe(|| device.poll(wait))), Ok(Ok(_))) {
             mapped.break_it();
         }
+        in_flight.end_one();
     }
 }

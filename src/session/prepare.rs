@@ -148,18 +148,16 @@ impl Core {
         }
         let (promise, later) = Later::new();
         let (dropped, interrupt) = (Interrupt::new(), self.device.interrupt().clone());
-        let _raise = RaiseOnDrop(dropped.clone());
+        let (job, _raise) = (dropped.clone(), RaiseOnDrop(dropped.clone()));
         let go_on = move || dropped.check().and_then(|()| interrupt.check());
         let (plans, entry, known) = (plans.clone(), given.entry.clone(), given.input_facts());
-        let thread = std::thread::Builder::new().name("sardonyx-prepare".into());
-        let started = thread.spawn(move || {
+        self.gpu()?.prepare_in_background(job, move || {
             let made = plans.make(&entry, &known, signature, &go_on);
             promise.keep(made.and_then(|executable| {
                 executable.prepare(&plans.frames)?;
                 Ok(executable)
             }));
-        });
-        started.map_err(|error| Error::Gpu(format!("no thread to prepare the plan: {error}")))?;
+        })?;
         later.await.unwrap_or_else(|| Err(Error::Gpu("the thread that prepares the plan has ended".into())))
     }
 }

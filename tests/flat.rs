@@ -1,0 +1,149 @@
+//! Memory and threads stay flat, whatever is dropped: bindings, tensors and runs that nobody awaits. This is a process of its
+//! own, in which one test runs at a time, as it counts what the process holds.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+#![cfg(target_os = "linux")]
+
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use sardonyx::{Device, DeviceTensor, Model, Session, SessionOptions, Tensor};
+use sardonyx_testing::devices;
+use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, model, node, value};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `y = relu(-x)`, of any number of rows of 1024 elements.
+fn session(device: &Device) -> Session {
+    let nodes = vec![node("Neg", &["x"], &["a"]), node("Relu", &["a"], &["y"])];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("x", FLOAT, &["n", "1024"])];
+    let model = Model::from_bytes(bytes(&model(21, main))).unwrap();
+    Session::new(device, &model, SessionOptions::default()).unwrap()
+}
+
+fn rows(count: usize) -> Tensor {
+    Tensor::from_slice(&[count, 1024], &vec![-1.0f32; count * 1024]).unwrap()
+}
+
+/// Bytes that wgpu has allocated on the device; `None` where its backend does not tell.
+fn allocated(device: &Device) -> Option<u64> {
+    device.wgpu().unwrap().0.generate_allocator_report().map(|report| report.total_allocated_bytes)
+}
+
+/// KiB of memory, and the number of threads with this name, of which Linux keeps 15 bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn threads_called(name: &str) -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    names.filter(|own| name.starts_with(own.trim())).count()
+}
+
+/// Two threads of a device, or one that waits, and some that have ended but that Linux still lists.
+const FEW: usize = 6;
+
+/// Three times 4 MiB of uploads, and the buffers to which they go: those that wait for a submission, and those of two
+/// submissions that the device may not have ended; and one more of each that is being made. 300 would be far more.
+const WAITING: u64 = 32 << 20;
+
+/// 300 times, what `make` makes is dropped, and nothing is run.
+fn stays_flat(what: &str, make: impl Fn(&Device, &Session, &Tensor)) {
+    let _alone = alone();
+    for device in devices::each() {
+        let (session, x) = (session(&device), rows(512));
+        (0..10).for_each(|_| make(&device, &session, &x));
+        let (before, memory) = (allocated(&device), resident());
+        for _ in 0..300 {
+            make(&device, &session, &x);
+            if let (Some(before), Some(now)) = (before, allocated(&device)) {
+                assert!(now <= before + WAITING, "{what} on {}: {before} and {now} bytes", device.name());
+            }
+        }
+        assert!(resident() <= memory + WAITING / 1024, "{what}: {memory} and {} KiB", resident());
+        assert_eq!(device.counters().dispatches, 0);
+    }
+}
+
+#[test]
+fn bindings_that_are_dropped_leave_nothing() {
+    stays_flat("bindings", |_, session, x| drop(session.bind().input("x", x).build().unwrap()));
+}
+
+#[test]
+fn tensors_that_are_dropped_leave_nothing() {
+    stays_flat("tensors", |device, _, x| drop(DeviceTensor::new(device, x).unwrap()));
+}
+
+#[test]
+fn inputs_that_are_set_and_never_run_leave_nothing() {
+    stays_flat("sets", |_, session, x| {
+        let mut binding = session.bind().input("x", x).build().unwrap();
+        (0..3).for_each(|_| binding.set("x", x).unwrap());
+    });
+}
+
+/// Futures are polled some times, and dropped. The first of each size finds no plan.
+#[test]
+fn runs_that_are_dropped_leave_nothing() {
+    let _alone = alone();
+    for device in devices::each() {
+        let session = session(&device);
+        let inputs: Vec<Tensor> = (1..=8).map(rows).collect();
+        let dropped = |count: usize| {
+            for i in 0..count {
+                let given = [("x", &inputs[i % 8])];
+                let mut run = pin!(session.run_async(&given));
+                for _ in 0..i % 3 {
+                    if run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                        break;
+                    }
+                }
+                assert!(threads_called("sardonyx-prepare") <= FEW);
+                assert!(threads_called("sardonyx-wait") <= FEW);
+            }
+            // Everything that was submitted has ended, and wgpu frees what it held for that.
+            pollster::block_on(session.run_async(&[("x", &inputs[7])])).unwrap();
+            device.wgpu().unwrap().0.poll(sardonyx::wgpu::PollType::wait_indefinitely()).unwrap();
+        };
+        inputs.iter().for_each(|x| drop(session.run(&[("x", x)]).unwrap()));
+        dropped(2_000);
+        let (bytes, memory) = (device.memory_bytes(), resident());
+        let before = allocated(&device);
+        dropped(10_000);
+        assert_eq!(device.memory_bytes(), bytes, "{}", device.name());
+        assert!(allocated(&device) <= before.map(|bytes| bytes + bytes / 50), "{}", device.name());
+        let now = resident();
+        assert!(now <= memory + memory / 50, "{memory} and {now} KiB on {}", device.name());
+        for x in &inputs {
+            let y = session.run(&[("x", x)]).unwrap();
+            assert!(y[0].to_vec::<f32>().unwrap().iter().all(|y| *y == 1.0));
+        }
+    }
+}
+
+/// The same before any plan exists: the work of those that nobody awaits is not piled up.
+#[test]
+fn plans_that_nobody_waits_for_need_few_threads() {
+    let _alone = alone();
+    for device in devices::each() {
+        let session = session(&device);
+        let inputs: Vec<Tensor> = (1..=64).map(rows).collect();
+        for i in 0..3_000 {
+            let given = [("x", &inputs[i % 64])];
+            let mut run = pin!(session.run_async(&given));
+            let _ = run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(threads_called("sardonyx-prepare") <= FEW);
+        }
+        let y = pollster::block_on(session.run_async(&[("x", &inputs[0])])).unwrap();
+        assert!(y[0].to_vec::<f32>().unwrap().iter().all(|y| *y == 1.0));
+    }
+}
