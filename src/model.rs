@@ -1,6 +1,6 @@
 //! `Model`: an imported file, ready for any number of sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -199,7 +199,8 @@ impl Model {
     /// The graph in which the defaults that are given are inputs.
     pub(crate) fn graph_taking<T>(&self, given: &[(&str, T)]) -> Arc<Graph> {
         let graph = self.graph();
-        let is_given = |id: &ValueId| given.iter().any(|(name, _)| *name == graph.value(*id).name);
+        let given: HashSet<&str> = given.iter().map(|(name, _)| *name).collect();
+        let is_given = |id: &ValueId| given.contains(graph.value(*id).name.as_str());
         let replaced: Vec<ValueId> = graph.defaults.iter().map(|(_, id)| *id).filter(is_given).collect();
         if replaced.is_empty() { graph.clone() } else { Arc::new(graph.without_defaults(&replaced)) }
     }
