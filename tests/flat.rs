@@ -51,9 +51,8 @@ fn threads_called(name: &str) -> usize {
 /// Two threads of a device, or one that waits, and some that have ended but that Linux still lists.
 const FEW: usize = 6;
 
-/// Three times 4 MiB of uploads, and the buffers to which they go: those that wait for a submission, and those of two
-/// submissions that the device may not have ended; and one more of each that is being made. 300 would be far more.
-const WAITING: u64 = 32 << 20;
+/// What may be in flight: up to 16 MiB twice, and one more upload of each. The 300 together would hold more than 1 GiB.
+const WAITING: u64 = 64 << 20;
 
 /// 300 times, what `make` makes is dropped.
 fn stays_flat(what: &str, make: impl Fn(&Device, &Session, &Tensor)) {

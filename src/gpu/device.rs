@@ -114,8 +114,6 @@ pub(crate) struct Gpu {
     pub(super) preparing: Preparing,
     /// Bytes of uploads since the last submission, and of the buffers to which they go.
     pub(super) waiting_bytes: AtomicU64,
-    /// The last submission for the sake of uploads alone.
-    pub(super) uploading: Mutex<Option<wgpu::SubmissionIndex>>,
     /// The account of everything that Sardonyx holds on the device.
     pub(crate) account: Arc<Account>,
     /// The most bytes that the account may hold; `u64::MAX` for no limit.
@@ -358,7 +356,6 @@ impl Gpu {
             waiting: Waiting::default(),
             preparing: Preparing::default(),
             waiting_bytes: AtomicU64::new(0),
-            uploading: Mutex::default(),
             account: Arc::default(),
             memory_limit: AtomicU64::new(u64::MAX),
             residents: Mutex::default(),

@@ -406,13 +406,13 @@ impl Executable {
     /// Submits one run over bound buffers.
     pub(crate) fn run_bound(&self, frame: &Frame) -> Result<()> {
         let wiring = self.wiring(frame)?;
-        self.gpu.attempt("the run", 0, || {
+        let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
             self.record_calls(wiring, &mut encoder);
-            self.gpu.submit(encoder);
+            self.gpu.submit(encoder)
         })?;
         self.count_run();
-        Ok(())
+        self.gpu.limit_submissions(submission, 0)
     }
 
     /// Runs and waits, blocking this thread.
@@ -473,7 +473,8 @@ impl Executable {
         let frame = frames.take(self)?;
         let outcome = self.submit(&frame, graph, inputs, Some(&targets)).and_then(|submission| {
             if self.plan.program.fault_bytes() == 0 {
-                return Ok(());
+                let bytes: u64 = self.sizes.inputs.iter().chain(&self.sizes.outputs).sum();
+                return self.gpu.limit_submissions(submission, bytes);
             }
             let staging = self.staging(&frame)?;
             self.gpu.wait_mapped(staging, submission)?;

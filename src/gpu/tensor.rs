@@ -1,7 +1,7 @@
 //! `DeviceTensor`: a tensor that stays on the device, and `Input`: what a run takes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use super::allocate::Buffer;
 use super::device::{Device, Gpu};
@@ -331,24 +331,18 @@ impl Gpu {
 
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         self.waiting_bytes.store(0, Ordering::Relaxed);
-        let submission = self.queue.submit([encoder.finish()]);
-        self.limit_submissions(&submission);
-        submission
+        self.queue.submit([encoder.finish()])
     }
 
     /// Hands uploads over to the device if much memory waits for it: wgpu holds what it is to copy, and the buffers to which
     /// it is to copy, until the next submission, even if they are dropped before.
     pub(crate) fn limit_waiting(&self) -> Result<()> {
-        if self.waiting_bytes.load(Ordering::Relaxed) < MOST_WAITING {
+        let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+        if waiting < MOST_WAITING {
             return Ok(());
         }
         let submission = self.attempt("the uploads", 0, || self.submit(self.encoder()))?;
-        let before = self.uploading.lock().unwrap_or_else(PoisonError::into_inner).replace(submission);
-        // Uploads that are faster than the device would pile up as well.
-        match before {
-            Some(before) => self.wait(before),
-            None => Ok(()),
-        }
+        self.limit_submissions(submission, waiting)
     }
 
     /// Copies the first `bytes` bytes of `buffer` into a new buffer that can be mapped.

@@ -14,8 +14,10 @@ use crate::{Error, Result};
 /// and a program that drops its futures may begin runs faster than the device ends them.
 const MOST_IN_FLIGHT: usize = 64;
 
-/// Before it submits more than twice this number of times, a program waits for the first half.
+/// Before it submits more than twice this number of times, or work that holds more than twice this number of bytes, a program
+/// that does not wait for its runs waits for the first half.
 const MANY_SUBMISSIONS: usize = 256;
+const MANY_BYTES: u64 = 16 << 20;
 
 /// A submission, and the promise to break if it fails; if it succeeds, wgpu keeps the promise.
 type Awaited = (wgpu::SubmissionIndex, Breaker<()>);
@@ -33,10 +35,11 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 struct InFlightRuns(Mutex<(usize, VecDeque<Promise<()>>)>);
 
-/// The number of submissions since `mark`, which was the last but that many.
+/// What was submitted since `mark`, without waiting for it.
 #[derive(Debug, Default)]
 struct Submitted {
-    since: usize,
+    times: usize,
+    bytes: u64,
     mark: Option<wgpu::SubmissionIndex>,
 }
 
@@ -101,22 +104,20 @@ impl Gpu {
         Ok(sender)
     }
 
-    /// Counts a submission, and waits for earlier ones if there are very many.
-    pub(super) fn limit_submissions(&self, submission: &wgpu::SubmissionIndex) {
+    /// Counts a submission that nobody waits for, and that holds `bytes` bytes until it ends. Waits for earlier ones if that is
+    /// much, so that a program cannot be ahead of the device by any amount.
+    pub(super) fn limit_submissions(&self, submission: wgpu::SubmissionIndex, bytes: u64) -> Result<()> {
         let before = {
             let mut submitted = self.waiting.submitted.lock().unwrap_or_else(PoisonError::into_inner);
-            submitted.since += 1;
-            if submitted.since < MANY_SUBMISSIONS {
-                return;
+            submitted.times += 1;
+            submitted.bytes += bytes;
+            if submitted.times < MANY_SUBMISSIONS && submitted.bytes < MANY_BYTES {
+                return Ok(());
             }
-            submitted.since = 0;
-            submitted.mark.replace(submission.clone())
+            (submitted.times, submitted.bytes) = (0, 0);
+            submitted.mark.replace(submission)
         };
-        if let Some(before) = before {
-            let wait = wgpu::PollType::Wait { submission_index: Some(before), timeout: None };
-            // What waits for the new submission reports a lost device.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
-        }
+        before.map_or(Ok(()), |before| self.wait(before))
     }
 }
 
