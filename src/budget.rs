@@ -129,6 +129,15 @@ fn iterations(sizes: &[usize]) -> usize {
     extent(sizes).unwrap_or(usize::MAX)
 }
 
+/// Whether the system gives this many bytes of host memory now. Work that takes much memory asks before it begins: a vector
+/// that cannot grow would end the process.
+pub(crate) fn has_room(bytes: u64) -> bool {
+    // The allocator has less than this at hand, or else nothing goes on.
+    const LITTLE: u64 = 1 << 20;
+    bytes < LITTLE
+        || usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+}
+
 /// What is left of a model's [`Limits`].
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -155,6 +164,9 @@ impl Budget {
             let limit = self.limits.bytes;
             refuse!("it takes {wanted} bytes, and {bytes} of {limit} are left; raise `Limits::bytes`");
         }
+        if !has_room(wanted) {
+            refuse!("it takes {wanted} bytes of host memory, which the system does not give");
+        }
         // A budget belongs to one call, so nothing else takes from it meanwhile.
         self.steps.store(steps - work.steps, Relaxed);
         self.bytes.store(bytes - kept, Relaxed);
@@ -177,6 +189,18 @@ mod tests {
         assert!(budget.charge(work(0, 401), 0).is_err());
         assert!(budget.charge(work(1, 0), 0).is_err());
         budget.charge(work(0, 400), 0).unwrap();
+    }
+
+    #[test]
+    fn memory_that_the_system_does_not_give() {
+        assert!(has_room(0) && has_room(1 << 21));
+        assert!(!has_room(1 << 62) && !has_room(u64::MAX));
+        let budget = Budget::new(&Limits::new().bytes(u64::MAX));
+        let why = budget.charge(Work { steps: 0, bytes: 1 << 62 }, 0).unwrap_err();
+        assert_eq!(
+            why.0,
+            "it takes 4611686018427387904 bytes of host memory, which the system does not give"
+        );
     }
 
     #[test]

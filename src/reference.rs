@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use crate::array::Array;
-use crate::budget::Budget;
-use crate::error::Why;
+use crate::budget::{Budget, Work, has_room};
 use crate::facts::{Fact, check_sizes, node_error};
 use crate::graph::ValueId;
 use crate::ops::{Graph, Node};
@@ -79,22 +78,30 @@ fn node_within(node: &Node, held: &[Option<Arc<Array>>], budget: Option<&Budget>
     let inputs: Vec<Option<&Array>> = held.iter().map(|array| array.as_deref()).collect();
     let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    eval(node, &facts, &inputs, budget).map_err(|why| node_error(node, &facts, why))
+    let refused = |why| node_error(node, &facts, why);
+    let operator = node.op.operator();
+    let charge = |work: Work| {
+        check_memory(node, work)?;
+        budget.map_or(Ok(()), |budget| budget.charge(work, 0)).map_err(refused)
+    };
+    if operator.shapes_depend_on_data() {
+        charge(operator.work(&facts, &[]).map_err(refused)?)?;
+    }
+    // `eval` relies on this check.
+    let outputs = node.infer(&facts).and_then(|outputs| check_sizes(&outputs).map(|()| outputs));
+    charge(operator.work(&facts, &outputs.map_err(refused)?).map_err(refused)?)?;
+    operator.eval(&inputs).map_err(refused)
 }
 
-/// Evaluates a node after checking its inputs with `infer`, so that `eval` may rely on the check.
-fn eval(
-    node: &Node,
-    facts: &[Option<&Fact>],
-    inputs: &[Option<&Array>],
-    budget: Option<&Budget>,
-) -> Result<Vec<Array>, Why> {
-    let outputs = node.infer(facts)?;
-    check_sizes(&outputs)?;
-    if let Some(budget) = budget {
-        budget.charge(node.op.operator().work(facts, &outputs)?, 0)?;
+/// A run of the reference needs no budget, but it must not end the process where memory does not suffice.
+fn check_memory(node: &Node, work: Work) -> Result<()> {
+    match has_room(work.bytes) {
+        true => Ok(()),
+        false => Err(Error::OutOfMemory {
+            what: format!("node '{}' ({}) on the CPU reference", node.name, node.op_type),
+            bytes: work.bytes,
+        }),
     }
-    node.op.operator().eval(inputs)
 }
 
 /// The graph's outputs of a finished run, as tensors.

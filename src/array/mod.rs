@@ -8,6 +8,7 @@ mod span;
 pub(crate) use span::Span;
 
 use crate::error::{Why, refuse};
+use crate::shape::product;
 use crate::tensor::checked_count;
 use crate::{DType, Tensor};
 
@@ -160,18 +161,31 @@ pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
 /// The rows of a tensor of `shape` along `axes`, one for each coordinate of the other axes, in row-major order. A row is the
 /// indices of its elements, also in row-major order.
 pub(crate) fn rows(shape: &[usize], axes: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<> {
-    let strides = strides(shape);
-    let places = |reduced: bool| {
-        let mut places = vec![0];
-        for (axis, (&size, &stride)) in shape.iter().zip(&strides).enumerate() {
-            if axes.contains(&axis) == reduced {
-                places = places.iter().flat_map(|&at| (0..size).map(move |i| at + i * stride)).collect();
-            }
-        }
-        places
+    let dims = |reduced: bool| {
+        let dims = shape.iter().zip(strides(shape)).enumerate();
+        let dims = dims
+            .filter(move |(axis, _)| axes.contains(axis) == reduced)
+            .map(|(_, (&size, stride))| (size, stride));
+        dims.collect::<Vec<(usize, usize)>>()
     };
-    let (starts, steps) = (places(false), places(true));
-    starts.into_iter().map(move |start| steps.iter().map(|step| start + step).collect())
+    let place = |mut index: usize, dims: &[(usize, usize)]| {
+        let mut place = 0;
+        for &(size, stride) in dims.iter().rev() {
+            place += index % size * stride;
+            index /= size;
+        }
+        place
+    };
+    let count = |dims: &[(usize, usize)]| product(dims.iter().map(|dim| dim.0));
+    let (kept, reduced) = (dims(false), dims(true));
+    let rows = count(&kept);
+    // Where there are no rows, their length does not matter.
+    let length = if rows == 0 { 0 } else { count(&reduced) };
+    let steps: Vec<usize> = (0..length).map(|i| place(i, &reduced)).collect();
+    (0..rows).map(move |row| {
+        let start = place(row, &kept);
+        steps.iter().map(|step| start + step).collect()
+    })
 }
 
 /// The coordinates of element `index` in `shape`: element 5 of `[2, 3]` has (1, 2).

@@ -4,6 +4,7 @@
 use half::{bf16, f16};
 
 use super::{Array, Numbers};
+use crate::budget::{Work, has_room};
 use crate::error::{Why, refuse};
 use crate::small::{self, Format, RoundMode};
 use crate::{DType, Tensor};
@@ -82,12 +83,24 @@ fn to_bf16(v: f64) -> bf16 {
     if v.is_nan() { bf16::from_bits(narrowed_nan(DType::BF16, v) as u16) } else { bf16::from_f64(v) }
 }
 
+/// Refuses a tensor or an array that, with a copy, is larger than the memory that the system gives.
+fn check_room(dtype: DType, shape: &[usize]) -> Result<(), Why> {
+    let bytes = Work::array(dtype, shape).bytes;
+    match has_room(bytes.saturating_mul(2)) {
+        true => Ok(()),
+        false => {
+            refuse!("{dtype}{shape:?} takes {bytes} bytes of host memory, which the system does not give")
+        }
+    }
+}
+
 /// Reads a host tensor.
 pub(crate) fn decode(tensor: &Tensor) -> Result<Array, Why> {
     fn all<T: bytemuck::Pod, N>(bytes: &[u8], to: impl Fn(T) -> N) -> Vec<N> {
         bytemuck::pod_collect_to_vec::<u8, T>(bytes).into_iter().map(to).collect()
     }
     let bytes = tensor.bytes();
+    check_room(tensor.dtype(), tensor.shape())?;
     let data = match tensor.dtype() {
         DType::String => Numbers::Text(tensor.strings().unwrap_or_default().to_vec()),
         DType::F32 => Numbers::Float(all(bytes, from_f32)),
@@ -123,6 +136,7 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
     fn all<T: bytemuck::Pod, N: Copy>(values: &[N], to: impl Fn(N) -> T) -> Vec<u8> {
         bytemuck::cast_slice(&values.iter().map(|&v| to(v)).collect::<Vec<T>>()).to_vec()
     }
+    check_room(array.dtype, &array.shape)?;
     let raw = match (&array.data, array.dtype) {
         (Numbers::Text(v), _) => {
             return Tensor::from_strings(&array.shape, v.clone()).map_err(|e| Why(e.to_string()));

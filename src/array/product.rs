@@ -1,6 +1,9 @@
 //! Matrix products and sliding-window sums of the reference, over f64 and i128 alike, spread over the machine's cores.
 
 use std::ops::{AddAssign, Mul, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use smallvec::SmallVec;
 
 use super::Span;
 use crate::shape::product;
@@ -11,24 +14,43 @@ impl Number for f64 {}
 impl Number for f32 {}
 impl Number for i128 {}
 
-/// Calls `fill(i, chunk)` for each chunk of `size` elements of `values`, in parallel.
+fn take<'v, T>(part: &Mutex<Option<&'v mut [T]>>) -> Option<&'v mut [T]> {
+    part.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Fewer elements than this are computed by the calling thread: starting others would take longer.
+const SHARED: usize = 4096;
+
+/// Calls `fill(i, chunk)` for each chunk of `size` elements of `values`, in parallel. Where the system gives no threads, the
+/// calling thread does the work.
 pub(crate) fn for_chunks<T: Send>(values: &mut [T], size: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let chunks = values.len().div_ceil(size.max(1));
-    let each = chunks.div_ceil(threads).max(1);
+    let (size, count) = (size.max(1), values.len());
+    let threads =
+        if count < SHARED { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get()) };
+    let each = count.div_ceil(size).div_ceil(threads).max(1);
+    let run = |t: usize, part: &mut [T]| {
+        part.chunks_mut(size).enumerate().for_each(|(i, chunk)| fill(t * each + i, chunk));
+    };
     std::thread::scope(|scope| {
-        for (t, part) in values.chunks_mut(each * size.max(1)).enumerate() {
-            let fill = &fill;
-            scope.spawn(move || {
-                part.chunks_mut(size.max(1)).enumerate().for_each(|(i, chunk)| fill(t * each + i, chunk));
-            });
+        let mut parts = values.chunks_mut(each * size).enumerate();
+        let own = parts.next();
+        for (t, part) in parts {
+            // A part that no thread takes comes back through the lock.
+            let part = Arc::new(Mutex::new(Some(part)));
+            let (theirs, run) = (part.clone(), &run);
+            let started = std::thread::Builder::new()
+                .spawn_scoped(scope, move || take(&theirs).into_iter().for_each(|part| run(t, part)));
+            if started.is_err() {
+                take(&part).into_iter().for_each(|part| run(t, part));
+            }
         }
+        own.into_iter().for_each(|(t, part)| run(t, part));
     });
 }
 
 /// Row-major `a` (`m` by `k`) times row-major `b` (`k` by `n`).
 pub(crate) fn matmul<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usize)) -> Vec<T> {
-    let mut y = vec![T::default(); m * n];
+    let mut y = vec![T::default(); product([m, n])];
     for_chunks(&mut y, n, |row, y| {
         for i in 0..k {
             let x = a[row * k + i];
@@ -52,11 +74,8 @@ pub(crate) struct DirectConv<'a> {
     pub(crate) spans: &'a [Span],
 }
 
-/// The coordinates of all taps, or of all places, of the spans: every combination of numbers below `size(span)`.
-fn grid(spans: &[Span], size: impl Fn(&Span) -> usize) -> Vec<Vec<usize>> {
-    let sizes: Vec<usize> = spans.iter().map(size).collect();
-    (0..product(&sizes)).map(|i| super::unravel(i, &sizes)).collect()
-}
+/// One tap of the windows: for each axis, the windows for which the tap is not in the padding.
+struct Tap(Vec<Range<usize>>);
 
 /// The factors of one tap in one line of windows.
 struct TapLine {
@@ -72,18 +91,18 @@ impl DirectConv<'_> {
     pub(crate) fn run<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (input, output) = (self.size(|s| s.input), self.size(|s| s.output));
         let taps = self.taps();
-        let mut y = vec![T::default(); self.batch * self.filters * output];
+        let mut y = vec![T::default(); product([self.batch, self.filters, output])];
         for_chunks(&mut y, output, |plane, y| {
             let (n, f) = (plane / self.filters, plane % self.filters);
             let group = f / (self.filters / self.groups);
             for c in 0..self.channels {
                 let x = &x[((n * self.groups + group) * self.channels + c) * input..][..input];
-                for (t, lines) in taps.iter().enumerate() {
+                for (t, tap) in taps.iter().enumerate() {
                     let weight = w[(f * self.channels + c) * taps.len() + t];
-                    for TapLine { windows, places, stride } in lines {
-                        let x = x[places.clone()].iter().step_by(*stride);
-                        y[windows.clone()].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
-                    }
+                    self.lines(t, tap, |TapLine { windows, places, stride }| {
+                        let x = x[places].iter().step_by(stride);
+                        y[windows].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
+                    });
                 }
             }
         });
@@ -95,18 +114,18 @@ impl DirectConv<'_> {
     pub(crate) fn run_transposed<T: Number>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let (input, output) = (self.size(|s| s.output), self.size(|s| s.input));
         let (taps, each) = (self.taps(), self.filters / self.groups);
-        let mut y = vec![T::default(); self.batch * self.filters * output];
+        let mut y = vec![T::default(); product([self.batch, self.filters, output])];
         for_chunks(&mut y, output, |plane, y| {
             let (n, f) = (plane / self.filters, plane % self.filters);
             let group = f / each;
             for c in group * self.channels..(group + 1) * self.channels {
                 let x = &x[(n * self.groups * self.channels + c) * input..][..input];
-                for (t, lines) in taps.iter().enumerate() {
+                for (t, tap) in taps.iter().enumerate() {
                     let weight = w[(c * each + f % each) * taps.len() + t];
-                    for TapLine { windows, places, stride } in lines {
-                        let y = y[places.clone()].iter_mut().step_by(*stride);
-                        y.zip(&x[windows.clone()]).for_each(|(y, &x)| *y += weight * x);
-                    }
+                    self.lines(t, tap, |TapLine { windows, places, stride }| {
+                        let y = y[places].iter_mut().step_by(stride);
+                        y.zip(&x[windows]).for_each(|(y, &x)| *y += weight * x);
+                    });
                 }
             }
         });
@@ -117,30 +136,46 @@ impl DirectConv<'_> {
         product(self.spans.iter().map(size))
     }
 
-    /// The lines of windows of every tap.
-    fn taps(&self) -> Vec<Vec<TapLine>> {
-        grid(self.spans, |s| s.kernel).iter().map(|tap| self.lines(tap)).collect()
+    fn taps(&self) -> Vec<Tap> {
+        let kernel: Vec<usize> = self.spans.iter().map(|span| span.kernel).collect();
+        let inside = |(span, tap): (&Span, usize)| {
+            let (first, last) = span.inside(tap);
+            first..last
+        };
+        let tap = |t| Tap(self.spans.iter().zip(super::unravel(t, &kernel)).map(inside).collect());
+        (0..product(&kernel)).map(tap).collect()
     }
 
-    fn lines(&self, tap: &[usize]) -> Vec<TapLine> {
-        let (Some((inner, outer)), Some((inner_tap, outer_tap))) =
-            (self.spans.split_last(), tap.split_last())
-        else {
-            return Vec::new();
-        };
-        let (first, last) = inner.inside(*inner_tap);
-        let line = |(row, at): (usize, Vec<usize>)| {
-            let mut line = Some(0);
-            for ((span, &o), &t) in outer.iter().zip(&at).zip(outer_tap) {
-                line = span.source(o, t).and_then(|i| line.map(|line| line * span.input + i));
+    /// Calls `each` with the lines of windows of tap `t`, in order.
+    fn lines(&self, t: usize, tap: &Tap, mut each: impl FnMut(TapLine)) {
+        let Some((inner, outer)) = self.spans.split_last() else { return };
+        if tap.0.iter().any(Range::is_empty) {
+            return;
+        }
+        let (ranges, windows) = (&tap.0[..outer.len()], &tap.0[outer.len()]);
+        let reads =
+            |span: &Span, window: usize, tap: usize| window * span.stride + tap * span.dilation - span.begin;
+        let start = reads(inner, windows.start, t % inner.kernel);
+        let mut at: SmallVec<[usize; 4]> = ranges.iter().map(|range| range.start).collect();
+        loop {
+            let (mut row, mut line, mut tap) = (0, 0, t / inner.kernel);
+            let mut along = 1;
+            let mut across = 1;
+            for (span, &window) in outer.iter().zip(&at).rev() {
+                row += window * across;
+                line += reads(span, window, tap % span.kernel) * along;
+                (across, along, tap) = (across * span.output, along * span.input, tap / span.kernel);
             }
-            let (line, start) = (line?, inner.source(first, *inner_tap)?);
-            Some(TapLine {
-                windows: row * inner.output + first..row * inner.output + last,
+            each(TapLine {
+                windows: row * inner.output + windows.start..row * inner.output + windows.end,
                 places: line * inner.input + start..(line + 1) * inner.input,
                 stride: inner.stride,
-            })
-        };
-        grid(outer, |s| s.output).into_iter().enumerate().filter_map(line).collect()
+            });
+            let Some(axis) = (0..at.len()).rev().find(|&axis| at[axis] + 1 < ranges[axis].end) else {
+                return;
+            };
+            at[axis] += 1;
+            at.iter_mut().zip(ranges).skip(axis + 1).for_each(|(at, range)| *at = range.start);
+        }
     }
 }

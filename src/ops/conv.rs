@@ -90,6 +90,7 @@ impl ConvSizes {
             .split_last()
             .map_or(1, |(_, outer)| outer.iter().map(|s| s.output).fold(1, usize::saturating_mul));
         let planes = [self.batch, self.group * self.filters, self.channels, taps];
+        let elements = elements.temporary(taps, size_of::<[usize; 12]>());
         elements.products(&[&planes[..], &[output]].concat()).steps(&[&planes[..], &[lines]].concat())
     }
 

@@ -109,7 +109,8 @@ impl Operator for ConvTranspose {
         let TransposedSizes { batch, channels, spans, shape, .. } = self.sizes(&x.shape, &w.shape)?;
         let size = |size: fn(&Span) -> usize| spans.iter().map(size).fold(1, usize::saturating_mul);
         let windows = [batch, shape[1], channels, size(|s| s.kernel), size(|s| s.output)];
-        Ok(of_elements(inputs, outputs).steps(&windows))
+        let elements = of_elements(inputs, outputs).temporary(windows[3], size_of::<[usize; 12]>());
+        Ok(elements.steps(&windows))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::array::product::{Number, for_chunks};
 use crate::array::{Numbers, strides as dense, unravel};
-use crate::facts::Fact;
+use crate::facts::{Fact, is_too_large};
 use crate::kernels::contract::{Contract, groups};
 use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
@@ -174,17 +174,34 @@ fn offsets(axes: &[LoopAxis], index: usize, operands: usize) -> Vec<usize> {
 
 fn eval<T: Number>(loops: &Loops, operands: &[&[T]], one: T) -> Vec<T> {
     let size = |axes: &[LoopAxis]| product(axes.iter().map(|axis| axis.size));
-    let terms: Vec<Vec<usize>> =
-        (0..size(&loops.inner)).map(|i| offsets(&loops.inner, i, operands.len())).collect();
+    let terms = size(&loops.inner);
     let mut y = vec![T::default(); size(&loops.outer)];
     for_chunks(&mut y, 1, |i, y| {
-        let start = offsets(&loops.outer, i, operands.len());
-        for term in &terms {
-            let values = operands.iter().zip(&start).zip(term).map(|((x, a), b)| x[a + b]);
+        let mut places = offsets(&loops.outer, i, operands.len());
+        let mut at = vec![0; loops.inner.len()];
+        for _ in 0..terms {
+            let values = operands.iter().zip(&places).map(|(x, place)| x[*place]);
             y[0] += values.fold(one, |product, value| product * value);
+            advance(&loops.inner, &mut at, &mut places);
         }
     });
     y
+}
+
+/// Goes to the next coordinates `at` of the loops, and moves the places in the operands with them; from the last coordinates to
+/// the first.
+fn advance(axes: &[LoopAxis], at: &mut [usize], places: &mut [usize]) {
+    for (axis, at) in axes.iter().zip(at).rev() {
+        *at += 1;
+        let last = *at == axis.size;
+        for (place, step) in places.iter_mut().zip(&axis.steps) {
+            *place = if last { *place - (axis.size - 1) * step } else { *place + step };
+        }
+        if !last {
+            return;
+        }
+        *at = 0;
+    }
 }
 
 impl Operator for Einsum {
@@ -235,6 +252,9 @@ impl Operator for Einsum {
         // Operands are multiplied two at a time, and the product takes the place of the two.
         while sources.len() > 2 {
             let pair = loops.first_two();
+            if is_too_large(&pair.shape()) {
+                refuse!("the product of two operands, {:?}, has too many elements", pair.shape());
+            }
             let product = cx.temporary(scalar, &pair.shape());
             pair.lower(cx, scalar, &sources[..2], Sink::Tensor(product))?;
             loops.replace_two(&pair);

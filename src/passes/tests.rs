@@ -8,7 +8,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::{Budget, Limits, PASSES, Pass};
 use crate::graph::ValueId;
+use crate::internals::cases::all_cases;
 use crate::internals::random::{RandomGraph, Sketch};
+use crate::ops::case::graph_of_case;
 use crate::ops::{Attr, Graph, case};
 use crate::{Tensor, reference};
 
@@ -230,4 +232,27 @@ fn one_element_constants_of_any_rank() {
         }
     }
     assert!(valid > cases / 2 && rewritten > cases / 4, "{valid} valid, {rewritten} rewritten of {cases}");
+}
+
+/// Whatever the operator, nothing is evaluated that the budget does not pay for.
+#[test]
+fn without_a_budget_nothing_is_folded() {
+    for case in all_cases() {
+        let Ok(mut graph) = graph_of_case(&case) else { continue };
+        let ids = (0..case.inputs.len()).filter_map(|i| graph.nodes[0].inputs[i].zip(case.inputs[i].clone()));
+        for (id, tensor) in ids.collect::<Vec<_>>() {
+            graph.set_constant(id, tensor);
+        }
+        graph.inputs.clear();
+        let left = |limits: &Limits| {
+            let mut graph = graph.clone();
+            super::fold::run(&mut graph, &Budget::new(limits)).unwrap();
+            graph.nodes.len()
+        };
+        let elements = case.inputs.iter().flatten().map(Tensor::len).sum::<usize>();
+        if elements > 0 {
+            assert_eq!(left(&Limits::new().steps(0)), 1, "{}", case.name);
+            assert_eq!(left(&Limits::new().bytes(0)), 1, "{}", case.name);
+        }
+    }
 }

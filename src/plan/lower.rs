@@ -127,7 +127,8 @@ pub(crate) fn lower(
             unit,
             node,
         };
-        if let Err(why) = cx.unit() {
+        let before = cx.program.tensors.len();
+        if let Err(why) = cx.unit().and_then(|()| cx.check_tensors(before)) {
             cx.stand_in();
             let op = node.op_type.clone();
             match node_error(node, &facts.of_inputs(node), why) {
@@ -318,6 +319,16 @@ impl<'a> Lower<'a> {
     /// A tensor that only this operator's calls use, with the register type and the storage of `tensor`.
     pub(crate) fn temporary_like(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
         self.add_temporary(self.program.tensor(tensor).element(), shape)
+    }
+
+    /// Refuses to compute with temporaries that have more elements than 32 bits index. `first` is the number of the node's
+    /// first tensor.
+    fn check_tensors(&self, first: usize) -> Result<(), Why> {
+        let tensors = self.program.tensors.get(first..).unwrap_or_default();
+        match tensors.iter().find(|tensor| facts::is_too_large(&tensor.shape)) {
+            Some(tensor) => refuse!("a temporary of {:?} has too many elements", tensor.shape),
+            None => Ok(()),
+        }
     }
 
     fn add_temporary(&mut self, element: (Scalar, Storage), shape: &[usize]) -> TensorId {

@@ -1,6 +1,7 @@
 //! Tests that look at several rooms at once.
 
 mod hostile;
+mod limits;
 mod names;
 mod passes;
 mod readme;
@@ -8,3 +9,4 @@ mod rooms;
 mod sizes;
 mod types;
 mod why;
+mod work;
