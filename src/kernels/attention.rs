@@ -1,6 +1,7 @@
 //! Attention: one kernel computes the scores, the softmax and the weighted values of a query row, and no matrix of scores is
 //! stored. A second variant computes that matrix, where a model asks for it.
 
+use crate::error::Why;
 use std::collections::BTreeSet;
 
 use minijinja::context;
@@ -123,14 +124,13 @@ impl AttentionParams {
     /// For `left` and `right`: the query sees all keys.
     pub(crate) const UNBOUNDED: usize = 1 << 30;
 
-    pub(crate) fn words(&self) -> Vec<u32> {
+    pub(crate) fn words(&self) -> Result<Vec<u32>, Why> {
         let sizes = [self.batches, self.heads, self.group, self.rows, self.keys, self.depth, self.depth_v];
-        let mut words: Vec<u32> = sizes.iter().map(|&n| n as u32).collect();
-        words.extend([self.q, self.k, self.v, self.y].concat().iter().map(|&n| n as u32));
-        words.extend(self.mask.iter().map(|&n| n as u32));
+        let strides = [self.q, self.k, self.v, self.y].concat();
+        let mut words = super::words(sizes.into_iter().chain(strides).chain(self.mask))?;
         words.extend([self.scale.to_bits(), self.softcap.to_bits()]);
-        words.extend([self.past, self.left, self.right, self.start, self.end].map(|n| n as u32));
-        words
+        words.extend(super::words([self.past, self.left, self.right, self.start, self.end])?);
+        Ok(words)
     }
 
     /// Workgroups of a call for the values.

@@ -2,6 +2,7 @@
 //! no bit reversal). A pass of radix `r` computes each result as a sum of `r` terms. A prime length takes one pass, which is
 //! the definition of the transform. 1,000 elements take four passes, of radix 5, 5, 5 and 8.
 
+use crate::error::Why;
 use std::collections::BTreeSet;
 
 use minijinja::context;
@@ -53,9 +54,9 @@ pub(crate) struct PassSizes {
 }
 
 impl PassSizes {
-    pub(crate) fn words(&self) -> Vec<u32> {
+    pub(crate) fn words(&self) -> Result<Vec<u32>, Why> {
         let PassSizes { count, bins, inner, used, length, frames, signal, step, radix, stride } = *self;
-        [count, bins, inner, used, length, frames, signal, step, radix, stride].map(|v| v as u32).to_vec()
+        super::words([count, bins, inner, used, length, frames, signal, step, radix, stride])
     }
 }
 

@@ -27,21 +27,26 @@ pub(crate) enum Index {
     Offset(u8),
 }
 
+/// The number of dimensions of an access. Its sizes are at least 2, and their product is below 2^30, so there are fewer than 30.
+fn rank(access: &Access) -> u8 {
+    u8::try_from(access.dims.len()).unwrap_or(u8::MAX)
+}
+
 impl Index {
     /// The simplest index for elements that lie as `access` says.
     pub(crate) fn of(access: &Access) -> Index {
         match access.dims[..] {
-            _ if access.base != 0 => Index::Offset(access.dims.len() as u8),
+            _ if access.base != 0 => Index::Offset(rank(access)),
             [] | [(_, 0)] => Index::Single,
             [(_, 1)] => Index::Linear,
             [(_, 1), (_, 0)] | [(_, 0), (_, 1), (_, 0)] | [(_, 0), (_, 1)] => Index::Axis,
-            _ => Index::Strided(access.dims.len() as u8),
+            _ => Index::Strided(rank(access)),
         }
     }
 
     /// The simplest index that serves everything that this one serves, and `access` too.
     pub(crate) fn widened(self, access: &Access) -> Index {
-        let (here, rank) = (Index::of(access), access.dims.len() as u8);
+        let (here, rank) = (Index::of(access), rank(access));
         match (self, here) {
             // Every index finds a single element.
             _ if access.base == 0 && rank == 0 => self,
@@ -308,7 +313,7 @@ mod tests {
             for access in [a, b] {
                 assert!(widened.serves(&access), "{widened:?} for {access:?}");
                 let count: usize = access.dims.iter().map(|dim| dim.0).product();
-                let plain = Index::Strided(access.dims.len() as u8);
+                let plain = Index::Strided(rank(&access));
                 for o in 0..count as u32 {
                     let expected = plain.at(o, &plain.words(&access));
                     assert_eq!(

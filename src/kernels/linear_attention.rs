@@ -1,5 +1,6 @@
 //! Linear attention: each head has a matrix of state, and every step adds to the state and then reads from it.
 
+use crate::error::Why;
 use std::collections::BTreeSet;
 
 use minijinja::context;
@@ -40,12 +41,14 @@ pub(crate) struct LinearAttentionParams {
 }
 
 impl LinearAttentionParams {
-    pub(crate) fn words(&self) -> Vec<u32> {
+    pub(crate) fn words(&self) -> Result<Vec<u32>, Why> {
         let mut words = vec![self.batches, self.steps, self.heads, self.group, self.depth, self.depth_v];
         words.extend(self.decay);
         words.extend(self.beta);
         words.extend([self.start, self.end]);
-        words.into_iter().map(|n| n as u32).chain([self.scale.to_bits()]).collect()
+        let mut words = super::words(words)?;
+        words.push(self.scale.to_bits());
+        Ok(words)
     }
 
     pub(crate) fn groups(&self) -> usize {

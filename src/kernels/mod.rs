@@ -19,6 +19,8 @@ use std::collections::BTreeSet;
 pub(crate) use access::Access;
 use expr::Scalar;
 
+use crate::error::Why;
+
 pub(crate) use storage::{Storage, VECTOR_BYTES};
 
 /// What the choice of kernels may depend on. It is plain data, so that lowering needs no device.
@@ -71,6 +73,17 @@ impl Target {
         let x = groups.div_ceil(y).max(1);
         [x as u32, y as u32, 1]
     }
+}
+
+/// A size as a word of a call's params.
+pub(crate) fn word(size: usize) -> Result<u32, Why> {
+    u32::try_from(size)
+        .map_err(|_| Why(format!("{size} does not fit the 32 bits with which a device counts")))
+}
+
+/// Sizes as words of a call's params.
+pub(crate) fn words(sizes: impl IntoIterator<Item = usize>) -> Result<Vec<u32>, Why> {
+    sizes.into_iter().map(word).collect()
 }
 
 /// The most storage bindings of one kernel, tensors and fault words together: WebGPU's floor.

@@ -1,6 +1,7 @@
 //! Recurrent layers: one time step of an LSTM, GRU or plain RNN. The products with the inputs of all steps have been computed
 //! before.
 
+use crate::error::Why;
 use std::collections::BTreeSet;
 
 use minijinja::context;
@@ -81,14 +82,16 @@ const NAMES: &[&str] = &[
 ];
 
 impl RecurrentParams {
-    pub(crate) fn words(&self) -> Vec<u32> {
+    pub(crate) fn words(&self) -> Result<Vec<u32>, Why> {
         let mut words = vec![self.steps, self.step, self.batches, self.hidden, self.columns];
         words.extend([self.direction, self.directions, self.backward]);
         words.extend(self.x);
         words.extend(self.y);
         words.extend(self.h);
         words.extend([self.h_in, self.h_out, usize::from(self.has_h), usize::from(self.has_c), self.gated]);
-        words.into_iter().map(|n| n as u32).chain([self.clip.to_bits()]).collect()
+        let mut words = super::words(words)?;
+        words.push(self.clip.to_bits());
+        Ok(words)
     }
 
     pub(crate) fn groups(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Rotary embedding: pairs of channels of each head are turned by the angle of their position.
 
+use crate::error::Why;
 use std::collections::BTreeSet;
 
 use minijinja::context;
@@ -37,9 +38,9 @@ pub(crate) struct RotaryParams {
 }
 
 impl RotaryParams {
-    pub(crate) fn words(&self) -> Vec<u32> {
+    pub(crate) fn words(&self) -> Result<Vec<u32>, Why> {
         let words = [self.count, self.batch, self.inner, self.positions, self.depth, self.half];
-        words.map(|n| n as u32).to_vec()
+        super::words(words)
     }
 
     pub(crate) fn groups(&self) -> usize {

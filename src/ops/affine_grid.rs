@@ -8,6 +8,7 @@ use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::affine_grid as kernel;
 use crate::kernels::gather::groups;
+use crate::kernels::{word, words};
 use crate::plan::Lower;
 
 /// AffineGrid.
@@ -86,8 +87,8 @@ impl Operator for AffineGrid {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let out = cx.out(0)?;
         let rank = out.rank() - 2;
-        let mut params = vec![out.count() as u32];
-        params.extend(out.shape[1..=rank].iter().map(|&size| size as u32));
+        let mut params = vec![word(out.count())?];
+        params.extend(words(out.shape[1..=rank].iter().copied())?);
         let epilogue = cx.epilogue(None)?;
         params.extend(epilogue.params);
         let mut tensors = vec![cx.input(0)?];

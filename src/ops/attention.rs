@@ -321,7 +321,7 @@ impl Operator for Attention {
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = AttentionParams { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();
-            cx.call(kernel.clone(), tensors, params.words(), params.groups(tile));
+            cx.call(kernel.clone(), tensors, params.words()?, params.groups(tile));
         }
         if adds_up {
             cx.view(0, y, 0)?;
@@ -332,7 +332,7 @@ impl Operator for Attention {
             tensors.push(cx.output(3)?);
             let kernel =
                 attention::Attention { scores: Some(self.scores), tile: AttentionTile::Row, ..kernel };
-            cx.call(kernel, tensors, params.words(), params.score_groups());
+            cx.call(kernel, tensors, params.words()?, params.score_groups());
         }
         Ok(())
     }

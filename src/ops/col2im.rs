@@ -9,6 +9,7 @@ use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::{col2im as kernel, nested};
+use crate::kernels::{word, words};
 use crate::plan::Lower;
 
 /// Col2Im.
@@ -105,10 +106,10 @@ impl Operator for Col2Im {
         let input = cx.input(0)?;
         let scalar = cx.scalar(input);
         let count: usize = product(&shape);
-        let mut params = vec![count as u32];
+        let mut params = vec![word(count)?];
         for s in &spans {
             let sizes = [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin];
-            params.extend(sizes.map(|v| v as u32));
+            params.extend(words(sizes)?);
         }
         let epilogue = cx.epilogue(None)?;
         params.extend(epilogue.params);

@@ -6,6 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
+use crate::kernels::words;
 use crate::plan::{Lower, Outside};
 
 /// Compress along `axis`, or of all elements if it is `None`.
@@ -81,7 +82,7 @@ impl Operator for Compress {
         let tensors = vec![cx.input(0)?, places, cx.output(0)?];
         // The kernel demands a range; indices that follow from a condition are always inside.
         cx.reports_index(1, Outside::Axes(vec![(0, kept.size)]));
-        let params = [count, kept.inner, kept.slices.len(), kept.size].map(|v| v as u32).to_vec();
+        let params = words([count, kept.inner, kept.slices.len(), kept.size])?;
         cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(count));
         Ok(())
     }

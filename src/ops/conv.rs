@@ -16,6 +16,7 @@ use crate::facts::Fact;
 use crate::kernels::conv::{self, Depthwise, Form, LanesForm};
 use crate::kernels::expr::Scalar;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
+use crate::kernels::words;
 use crate::kernels::{Class, cost};
 use crate::plan::{Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling};
 
@@ -144,7 +145,7 @@ impl ConvSizes {
                 spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
             );
             let fused = before.params.iter().copied().chain(epilogue.params);
-            let params = params.into_iter().map(|v| v as u32).chain(fused).collect();
+            let params = words(params)?.into_iter().chain(fused).collect();
             let others = before.tensors.iter().copied().chain(epilogue.tensors);
             let tensors = [x, w].into_iter().chain(others).chain([y]).collect();
             let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused);

@@ -14,6 +14,7 @@ use crate::array::product::DirectConv;
 use crate::facts::Fact;
 use crate::kernels::conv_transpose;
 use crate::kernels::expr::Scalar;
+use crate::kernels::words;
 use crate::plan::{Code, Lower};
 
 #[derive(Clone, Debug)]
@@ -165,7 +166,8 @@ impl Operator for ConvTranspose {
                     output,
                     taps,
                 ];
-                let words = fixed.iter().chain(&axes).map(|&v| v as u32).chain(epilogue.params).collect();
+                let words =
+                    words(fixed.iter().chain(&axes).copied())?.into_iter().chain(epilogue.params).collect();
                 let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
                 let kernel = conv_transpose::ConvTranspose { rank, filters, epilogue: epilogue.fused };
                 cx.call(kernel, tensors, words, groups);

@@ -14,6 +14,7 @@ use crate::facts::Fact;
 use crate::kernels::deform_conv as kernel;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
+use crate::kernels::words;
 use crate::plan::{Code, Lower};
 
 /// Inputs: x, weights, offsets, bias, mask.
@@ -177,7 +178,7 @@ impl Operator for DeformConv {
                 params.extend(
                     spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
                 );
-                let params = params.into_iter().map(|v| v as u32).chain(epilogue.params).collect();
+                let params = words(params)?.into_iter().chain(epilogue.params).collect();
                 let tensors = read.iter().copied().chain(epilogue.tensors).chain([y]).collect();
                 cx.call(
                     kernel::DeformConv { mask, epilogue: epilogue.fused },

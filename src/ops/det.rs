@@ -12,6 +12,7 @@ use crate::facts::Fact;
 use crate::kernels::det as kernel;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
+use crate::kernels::words;
 use crate::plan::Lower;
 
 #[derive(Clone, Debug)]
@@ -115,7 +116,7 @@ impl Operator for Det {
         let dims = &[(count * n * n, 1)];
         strides::copy(cx, Copy { number: 0, from: x, to: matrices, base: 0, dims });
         for (first, last) in parts {
-            let params = [count, n, first, last].map(|v| v as u32).into();
+            let params = words([count, n, first, last])?;
             cx.call(kernel::Det, vec![matrices, y], params, groups(count));
         }
         cx.view(0, y, 0)

@@ -239,7 +239,7 @@ pub(crate) fn transform(
             (cx.partial(Scalar::F32, None), y, Bins::Turned)
         };
         let scale = if inverse && last { 1.0 / length as f32 } else { 1.0 };
-        let params = sizes.words().into_iter().chain([scale.to_bits()]).chain(epilogue.params).collect();
+        let params = sizes.words()?.into_iter().chain([scale.to_bits()]).chain(epilogue.params).collect();
         tensors.extend(epilogue.tensors);
         tensors.push(y);
         let spec = kernel::Dft {

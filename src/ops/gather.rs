@@ -8,6 +8,7 @@ use super::{
 };
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
+use crate::kernels::words;
 use crate::plan::{Always, Lower, Outside};
 
 /// Gather along `axis`.
@@ -66,7 +67,7 @@ impl Operator for Gather {
         }
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
-        let params = [out.count(), inner, places.count(), data.shape[axis]].map(|v| v as u32).to_vec();
+        let params = words([out.count(), inner, places.count(), data.shape[axis]])?;
         cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(out.count()));
         Ok(())
     }

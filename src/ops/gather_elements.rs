@@ -7,6 +7,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, 
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
+use crate::kernels::words;
 use crate::kernels::{gather_elements as kernel, strided};
 use crate::plan::{Lower, Outside};
 
@@ -70,7 +71,7 @@ impl Operator for GatherElements {
         let (data, places) = (cx.fact(0)?, cx.fact(1)?);
         let axis = checked_axis(self.axis, &data.shape, &places.shape)?;
         let (dims, at) = dims(&data.shape, &places.shape, axis);
-        let mut params = vec![places.count() as u32, data.shape[axis] as u32];
+        let mut params = words([places.count(), data.shape[axis]])?;
         params.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));

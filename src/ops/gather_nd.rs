@@ -6,6 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
+use crate::kernels::words;
 use crate::plan::{Lower, Outside};
 
 /// GatherND whose data and indices share `batch_dims` leading axes.
@@ -77,7 +78,7 @@ impl Operator for GatherNd {
         let geometry = self.geometry(&cx.fact(0)?.shape, &cx.fact(1)?.shape)?;
         let count = cx.out(0)?.count();
         let own = [count, geometry.inner, geometry.entries];
-        let params = own.iter().chain(&geometry.indexed).map(|&v| v as u32).collect();
+        let params = words(own.iter().chain(&geometry.indexed).copied())?;
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
         let axes = geometry.indexed.iter().enumerate().map(|(j, &size)| (self.batch_dims + j, size));
         cx.reports_index(1, Outside::Axes(axes.collect()));

@@ -13,6 +13,7 @@ use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::grid_sample as kernel;
 use crate::kernels::grid_sample::{Interpolation, Padding};
+use crate::kernels::{word, words};
 use crate::plan::Lower;
 
 /// GridSample.
@@ -179,9 +180,9 @@ impl Operator for GridSample {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
         let rank = out.rank() - 2;
         let (input, grid) = (cx.input(0)?, cx.input(1)?);
-        let mut params = vec![out.count() as u32, x.shape[1] as u32];
-        params.push(product(&out.shape[2..]) as u32);
-        params.extend(x.shape[2..].iter().map(|&size| size as u32));
+        let mut params = words([out.count(), x.shape[1]])?;
+        params.push(word(product(&out.shape[2..]))?);
+        params.extend(words(x.shape[2..].iter().copied())?);
         let epilogue = cx.epilogue(None)?;
         params.extend(epilogue.params);
         let mut tensors = vec![input, grid];

@@ -201,7 +201,7 @@ impl Operator for LinearAttention {
         }
         for start in (0..p.steps).step_by(step) {
             let params = LinearAttentionParams { start, end: p.steps.min(start + step), ..p };
-            cx.call(kernel.clone(), tensors.clone(), params.words(), params.groups());
+            cx.call(kernel.clone(), tensors.clone(), params.words()?, params.groups());
         }
         if cx.optional_out(1).is_some() {
             cx.view(1, state, 0)?;

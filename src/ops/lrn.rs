@@ -8,6 +8,7 @@ use super::{
 };
 use crate::facts::Fact;
 use crate::kernels::lrn as kernel;
+use crate::kernels::words;
 use crate::plan::Lower;
 
 /// The attributes.
@@ -82,7 +83,7 @@ impl Operator for Lrn {
             refuse!("the window has more than {limit} channels");
         }
         let epilogue = cx.epilogue(None)?;
-        let sizes = [x.count(), x.shape[1], inner, before, after].map(|v| v as u32);
+        let sizes = words([x.count(), x.shape[1], inner, before, after])?;
         let numbers = [self.bias, self.alpha / self.size as f32, self.beta].map(f32::to_bits);
         let params = sizes.into_iter().chain(numbers).chain(epilogue.params).collect();
         let mut tensors = vec![cx.input(0)?];

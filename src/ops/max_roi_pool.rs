@@ -10,6 +10,7 @@ use super::{
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
+use crate::kernels::words;
 use crate::kernels::{max_roi_pool as kernel, nested};
 use crate::plan::{Lower, Outside};
 
@@ -104,7 +105,7 @@ impl Operator for MaxRoiPool {
             refuse!("the image takes more than {limit} steps");
         }
         let sizes = [out.count(), x.shape[0], x.shape[1], x.shape[2], x.shape[3], self.height, self.width];
-        let mut params = sizes.map(|v| v as u32).to_vec();
+        let mut params = words(sizes)?;
         params.push(self.scale.to_bits());
         cx.reports_index(1, Outside::Axes(vec![(0, x.shape[0])]));
         let epilogue = cx.epilogue(None)?;

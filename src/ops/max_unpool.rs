@@ -12,6 +12,7 @@ use super::{
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
 use crate::kernels::scatter::Destination;
+use crate::kernels::word;
 use crate::plan::{Lower, Outside};
 
 /// MaxUnpool.
@@ -101,7 +102,7 @@ impl Operator for MaxUnpool {
         let target = if whole { output } else { cx.temporary_like(output, &counted) };
         cx.fill(target, 0);
         cx.reports_index(1, Outside::Range(0, size as i64 - 1));
-        overwrite(cx, target, (Destination::Tuple(1), &[size as u32]), (places, x), (size, rows, 1));
+        overwrite(cx, target, (Destination::Tuple(1), &[word(size)?]), (places, x), (size, rows, 1));
         if !whole {
             cx.fill(output, 0);
             let dims: Vec<(usize, i64)> =

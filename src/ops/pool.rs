@@ -11,6 +11,7 @@ use super::{
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::{nested, pool as kernel};
+use crate::kernels::{word, words};
 use crate::plan::Lower;
 
 /// A pool.
@@ -142,11 +143,11 @@ impl Operator for Pool {
             let output = cx.temporary(scalar, &sizes);
             let spec = kernel::Pool { op, scalar, rank: stage.len(), indices: None, epilogue: None };
             let count = product(&sizes);
-            cx.call(spec, vec![input, output], params(count, &stage, x.dtype), kernel::groups(count));
+            cx.call(spec, vec![input, output], params(count, &stage, x.dtype)?, kernel::groups(count));
             input = output;
         }
         let count = product(&shape);
-        let mut words = params(count, &last, x.dtype);
+        let mut words = params(count, &last, x.dtype)?;
         let epilogue = cx.epilogue(None)?;
         words.extend(epilogue.params);
         let mut tensors = vec![input];
@@ -172,17 +173,17 @@ fn one_axis(spans: &[Span], d: usize) -> Vec<Span> {
     spans.iter().enumerate().map(others).collect()
 }
 
-fn params(count: usize, spans: &[Span], dtype: DType) -> Vec<u32> {
+fn params(count: usize, spans: &[Span], dtype: DType) -> Result<Vec<u32>, Why> {
     let lowest = match dtype.int_range() {
         Some((low, _)) => low.max(i128::from(i32::MIN)) as u32,
         None => f32::NEG_INFINITY.to_bits(),
     };
-    let mut words = vec![count as u32, lowest];
+    let mut params = vec![word(count)?, lowest];
     for a in spans {
         let sizes = [a.input, a.output, a.kernel, a.stride, a.dilation, a.begin, a.end];
-        words.extend(sizes.map(|v| v as u32));
+        params.extend(words(sizes)?);
     }
-    words
+    Ok(params)
 }
 
 impl Pool {

@@ -331,7 +331,7 @@ impl Recurrent {
             RecurrentKind::Gru { linear: false } => vec![Cell::GruGates, Cell::GruCandidate],
             RecurrentKind::Rnn => vec![Cell::Rnn],
         };
-        let (mut activations, mut words) = (Vec::new(), params.words());
+        let (mut activations, mut words) = (Vec::new(), params.words()?);
         for &function in &self.functions[params.direction] {
             let (fused, constants) = fused(function)?;
             activations.push(fused);

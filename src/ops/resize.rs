@@ -13,6 +13,7 @@ use crate::array::{Numbers, strides};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
+use crate::kernels::word;
 use crate::kernels::{nested, resize as kernel};
 use crate::plan::{Lower, TensorId};
 
@@ -335,7 +336,7 @@ impl Resize {
         };
         let count: usize = product(sizes);
         let mut params =
-            vec![count as u32, extrapolation, (low as f32).to_bits(), (high.min(1 << 32) as f32).to_bits()];
+            vec![word(count)?, extrapolation, (low as f32).to_bits(), (high.min(1 << 32) as f32).to_bits()];
         let table = dims.table(nearest, &mut params);
         let epilogue = if dtype.is_some() { Some(cx.epilogue(None)?) } else { None };
         let mut tensors = vec![input];

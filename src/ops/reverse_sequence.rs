@@ -6,6 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::reverse_sequence as kernel;
+use crate::kernels::words;
 use crate::plan::Lower;
 
 /// Which of the two outermost axes is time; the other is the batch.
@@ -67,7 +68,7 @@ impl Operator for ReverseSequence {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let inner: usize = product(&x.shape[2..]);
-        let params = [x.count(), x.shape[0], x.shape[1], inner].map(|n| n as u32).to_vec();
+        let params = words([x.count(), x.shape[0], x.shape[1], inner])?;
         let times = x.shape[usize::from(!self.time_first)];
         let tensors = vec![cx.input(0)?, cx.within(1, 0, times as i64)?, cx.output(0)?];
         let kernel = kernel::ReverseSequence { time_first: self.time_first };

@@ -11,6 +11,7 @@ use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::roi_align as kernel;
+use crate::kernels::words;
 use crate::plan::{Lower, Outside};
 
 /// RoiAlign.
@@ -179,7 +180,7 @@ impl Operator for RoiAlign {
             refuse!("sampling_ratio {} is more than {most}", self.samples);
         }
         let sizes = [out.count(), x.shape[0], x.shape[1], x.shape[2], x.shape[3], self.height, self.width];
-        let mut params: Vec<u32> = sizes.iter().chain([&self.samples, &most]).map(|&v| v as u32).collect();
+        let mut params: Vec<u32> = words(sizes.iter().chain([&self.samples, &most]).copied())?;
         params.push(self.scale.to_bits());
         cx.reports_index(2, Outside::Axes(vec![(0, x.shape[0])]));
         let epilogue = cx.epilogue(None)?;

@@ -137,7 +137,7 @@ impl Operator for RotaryEmbedding {
         }
         tensors.extend(epilogue.tensors);
         tensors.push(cx.output(0)?);
-        let words = params.words().into_iter().chain(epilogue.params).collect();
+        let words = params.words()?.into_iter().chain(epilogue.params).collect();
         let kernel = Rotary { interleaved: self.interleaved, ids, epilogue: epilogue.fused };
         cx.call(kernel, tensors, words, params.groups());
         Ok(())

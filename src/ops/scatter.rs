@@ -6,6 +6,7 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::scatter as kernel;
 use crate::kernels::scatter_reduce::{ScatterFunction, ScatterReduce};
+use crate::kernels::words;
 use crate::plan::{Lower, TensorId};
 
 /// How several updates of one element are combined.
@@ -153,7 +154,7 @@ pub(crate) fn reduce(
         let along = &dims[axis];
         let own = [count, from, to, along.size, along.index_stride, along.update_stride];
         let each = dims.iter().flat_map(|d| [d.size, d.limit, d.index_stride, d.update_stride]);
-        let params = own.into_iter().chain(each).map(|v| v as u32).collect();
+        let params = words(own.into_iter().chain(each))?;
         let spec = ScatterReduce { function, scalar, dtype, rank: dims.len(), axis };
         cx.call(spec, vec![indices, updates, output], params, groups(count));
     }

@@ -9,6 +9,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, refuse
 use crate::array::{ravel, strides, unravel};
 use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
+use crate::kernels::word;
 use crate::plan::{Lower, Outside};
 
 /// ScatterElements along `axis`.
@@ -61,7 +62,7 @@ impl Operator for ScatterElements {
         let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let (merged, at) = dims(&data.shape, &places.shape, axis);
-        let mut words = vec![data.shape[axis] as u32];
+        let mut words = vec![word(data.shape[axis])?];
         words.extend(merged.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
         let destination = kernel::Destination::Elements { rank: merged.len(), axis: at };
         if let Reduction::Some(function) = self.reduction {

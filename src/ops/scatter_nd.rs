@@ -7,6 +7,7 @@ use super::scatter::{Reduction, ScatterDim, locate, overwrite, reduce};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, indices, onnx, product, refuse, required, types};
 use crate::facts::Fact;
 use crate::kernels::scatter as kernel;
+use crate::kernels::words;
 use crate::plan::{Lower, Outside};
 
 /// ScatterND.
@@ -62,7 +63,7 @@ impl Operator for ScatterNd {
         let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
         let size: usize = product(&indexed);
         cx.reports_index(1, Outside::Axes(indexed.iter().copied().enumerate().collect()));
-        let words: Vec<u32> = indexed.iter().map(|&v| v as u32).collect();
+        let words: Vec<u32> = words(indexed.iter().copied())?;
         let destination = kernel::Destination::Tuple(indexed.len());
         let Reduction::Some(function) = self.reduction else {
             overwrite(cx, output, (destination, &words), (index, update), (size, rows, inner));

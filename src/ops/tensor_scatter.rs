@@ -10,6 +10,7 @@ use super::{
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::tensor_scatter as kernel;
+use crate::kernels::words;
 use crate::plan::Lower;
 
 /// TensorScatter along `axis`.
@@ -100,7 +101,7 @@ impl Operator for TensorScatter {
         tensors.push(cx.output(0)?);
         let spec = kernel::TensorScatter { indexed, circular: self.circular };
         if update.count() > 0 {
-            cx.call(spec, tensors, sizes.map(|v| v as u32).to_vec(), groups(update.count()));
+            cx.call(spec, tensors, words(sizes)?, groups(update.count()));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::top_k as kernel;
+use crate::kernels::words;
 use crate::plan::{Lower, TensorId};
 
 /// The attributes.
@@ -113,7 +114,7 @@ impl Operator for TopK {
         let (length, inner) = (x.shape[axis], product(&x.shape[axis + 1..]));
         let rows = product(&x.shape[..axis]) * inner;
         let input = cx.input(0)?;
-        let (positions, pitch) = sorted(cx, input, self.largest, rows, length, inner, k);
+        let (positions, pitch) = sorted(cx, input, self.largest, rows, length, inner, k)?;
         let (values, places) = (cx.optional_out(0).is_some(), cx.optional_out(1).is_some());
         let mut tensors = vec![input, positions];
         for (i, wanted) in [values, places].into_iter().enumerate() {
@@ -121,7 +122,7 @@ impl Operator for TopK {
                 tensors.push(cx.output(i)?);
             }
         }
-        let params = [rows * k, k, length, inner, pitch].map(|v| v as u32).into();
+        let params = words([rows * k, k, length, inner, pitch])?;
         let fetch = kernel::TopK::Fetch { scalar: cx.scalar(input), values, positions: places };
         cx.call(fetch, tensors, params, (rows * k).div_ceil(kernel::BLOCK));
         Ok(())
@@ -137,28 +138,28 @@ pub(crate) fn sorted(
     length: usize,
     inner: usize,
     k: usize,
-) -> (TensorId, usize) {
+) -> Result<(TensorId, usize), Why> {
     let blocks = length.div_ceil(kernel::BLOCK);
     let mut run = kernel::BLOCK.min(k);
     // Every run but the last is full; the last has the rest of the row.
     let mut pitch =
         blocks.saturating_sub(1) * run + (length - blocks.saturating_sub(1) * kernel::BLOCK).min(k);
-    let words = |cx: &mut Lower, pitch: usize| cx.temporary(Scalar::U32, &[rows, pitch]);
-    let (mut keys, mut positions) = (words(cx, pitch), words(cx, pitch));
-    let params = [rows * blocks, blocks, length, inner, k, pitch].map(|v| v as u32).into();
+    let runs = |cx: &mut Lower, pitch: usize| cx.temporary(Scalar::U32, &[rows, pitch]);
+    let (mut keys, mut positions) = (runs(cx, pitch), runs(cx, pitch));
+    let params = words([rows * blocks, blocks, length, inner, k, pitch])?;
     let block = kernel::TopK::Block { scalar: cx.scalar(input), largest };
     cx.call(block, vec![input, keys, positions], params, rows * blocks);
     while run < pitch {
         let pairs = pitch.div_ceil(2 * run);
         let merged_run = (2 * run).min(k);
         let merged_pitch = (pairs - 1) * merged_run + (pitch - (pairs - 1) * 2 * run).min(k);
-        let (merged_keys, merged_positions) = (words(cx, merged_pitch), words(cx, merged_pitch));
-        let params = [rows * pitch, pitch, run, merged_pitch, merged_run].map(|v| v as u32).into();
+        let (merged_keys, merged_positions) = (runs(cx, merged_pitch), runs(cx, merged_pitch));
+        let params = words([rows * pitch, pitch, run, merged_pitch, merged_run])?;
         let tensors = vec![keys, positions, merged_keys, merged_positions];
         cx.call(kernel::TopK::Merge, tensors, params, (rows * pitch).div_ceil(kernel::BLOCK));
         (keys, positions, run, pitch) = (merged_keys, merged_positions, merged_run, merged_pitch);
     }
-    (positions, pitch)
+    Ok((positions, pitch))
 }
 
 fn cases() -> Vec<Case> {

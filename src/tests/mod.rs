@@ -10,3 +10,4 @@ mod sizes;
 mod types;
 mod why;
 mod work;
+mod wraps;

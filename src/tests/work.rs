@@ -32,7 +32,7 @@ const BY_ELEMENT: &[&str] = &[
 ];
 
 /// A node, and the steps that its inner loops take, counted by hand.
-struct Counted {
+struct HandCount {
     case: Case,
     inputs: Vec<Option<Fact>>,
     by_hand: u64,
@@ -60,8 +60,8 @@ fn scalar(value: i64) -> Option<Fact> {
     Some(Fact::of_array(Array::int(DType::I64, &[], vec![value.into()])))
 }
 
-fn counted() -> Vec<Counted> {
-    let of = |case: Case, inputs: &[Option<Fact>], by_hand: u64| Counted {
+fn counted() -> Vec<HandCount> {
+    let of = |case: Case, inputs: &[Option<Fact>], by_hand: u64| HandCount {
         case,
         inputs: inputs.to_vec(),
         by_hand,
@@ -183,7 +183,7 @@ fn every_operator_says_what_its_loops_cost() {
     let unknown: Vec<&&str> = by_element.iter().filter(|name| !names.contains(**name)).collect();
     assert!(unknown.is_empty(), "no operators: {unknown:?}");
 
-    for Counted { mut case, inputs, by_hand } in counted {
+    for HandCount { mut case, inputs, by_hand } in counted {
         let name = case.op_type.clone();
         case.inputs = inputs.iter().map(|input| input.is_some().then(|| case::list(&[]))).collect();
         let graph = graph_of_case(&case).unwrap_or_else(|error| panic!("{name}: {error}"));
