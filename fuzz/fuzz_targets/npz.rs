@@ -5,6 +5,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+#[path = "../../crates/cli/src/files.rs"]
+#[allow(dead_code)] // What writes.
+mod files;
 #[path = "../../crates/cli/src/numpy.rs"]
 #[allow(dead_code)] // What writes.
 mod numpy;
@@ -28,5 +31,5 @@ static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&*FILE, bytes).expect("the file can be written");
     let _ = numpy::read_npy(&FILE, None);
-    let _ = numpy::read_npz(&FILE, &|_| None);
+    let _ = numpy::read_npz(&FILE, &|_| None, |_| Ok(()));
 });
