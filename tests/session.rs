@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use sardonyx::{
-    Counters, DType, Device, DeviceTensor, Error, InputError, Known, Limits, Model, Session, SessionOptions,
-    Tensor, inputs,
+    Counters, DType, Device, DeviceTensor, Error, InputError, Interrupt, Known, Limits, Model, Session,
+    SessionOptions, Tensor, inputs,
 };
 use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, int, model, node, value, weights};
 use sardonyx_testing::onnx::proto::GraphProto;
@@ -793,4 +793,40 @@ fn the_reference_keeps_within_its_limits() {
     );
     let error = run(Limits::new().steps(products / 8 * 9 / 8)).unwrap_err().to_string();
     assert!(error.contains("MatMul") && error.contains("'y'") && error.contains("Limits::steps"), "{error}");
+}
+
+#[test]
+fn a_raised_interrupt_ends_work_before_it_is_submitted() {
+    let (model, x) = (classifier(), numbers(&[3, 24], 1));
+    let given = [("x", &x)];
+    let expected = expected(&model, &given);
+    for device in devices::each().into_iter().chain([Device::reference()]) {
+        let interrupt = Interrupt::new();
+        let interrupted = session(&device.clone().interrupted_by(&interrupt), &model);
+        interrupt.raise();
+        let submits = device.counters().submits;
+        let mut ended = vec![
+            interrupted.run(&given).err(),
+            interrupted.run_to_device(&given).err(),
+            pollster::block_on(interrupted.run_async(&given)).err(),
+        ];
+        if !device.is_reference() {
+            ended.push(interrupted.prepare(&[("x", [3, 24])]).err());
+            ended.push(pollster::block_on(interrupted.prepare_async(&[("x", [3, 24])])).err());
+            ended.push(sardonyx::verify(interrupted.device(), &model, &given, 1e-3).err());
+        }
+        for (i, error) in ended.iter().enumerate() {
+            assert!(matches!(error, Some(Error::Interrupted)), "{}, call {i}: {error:?}", device.name());
+        }
+        assert_eq!(device.counters().submits, submits);
+        // Another session of the device goes on, and so does this one when the flag is lowered.
+        assert_close(&session(&device, &model).run(&given).unwrap()["y"], &expected[0]);
+        interrupt.lower();
+        assert_close(&interrupted.run(&given).unwrap()["y"], &expected[0]);
+        if !device.is_reference() {
+            let mut binding = interrupted.bind().input("x", &x).build().unwrap();
+            interrupt.raise();
+            assert!(matches!(binding.run(), Err(Error::Interrupted)));
+        }
+    }
 }

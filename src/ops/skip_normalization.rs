@@ -30,19 +30,23 @@ pub(crate) const ROWS: &[Row] = &[
         "com.microsoft",
         "SkipLayerNormalization",
         1,
-        types![T T T T T -> T U U T; T: FLOATS BF16, U: F32],
+        types![T T T T T -> T U U T; T: F16 F32 BF16, U: F32],
         || cases("SkipLayerNormalization"),
     ),
     row(
         "com.microsoft",
         "SkipSimplifiedLayerNormalization",
         1,
-        types![T T T T -> T U U T; T: FLOATS BF16, U: F32],
+        types![T T T T -> T U U T; T: F16 F32 BF16, U: F32],
         || cases("SkipSimplifiedLayerNormalization"),
     ),
-    row("", "SimplifiedLayerNormalization", NEWEST_OPSET, types![T V -> V U; T U V: FLOATS BF16], || {
-        cases("SimplifiedLayerNormalization")
-    }),
+    row(
+        "",
+        "SimplifiedLayerNormalization",
+        NEWEST_OPSET,
+        types![T V -> V U; T V: FLOATS BF16, U: F32 F64],
+        || cases("SimplifiedLayerNormalization"),
+    ),
 ];
 
 const fn row(

@@ -938,13 +938,16 @@ fn completions_are_printed() {
 #[test]
 fn a_reader_that_goes_away_ends_the_program_without_a_word() {
     let place = ModelFolder::of(&models::residual());
-    let mut child = program()
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = program()
         .args(["inspect", &place.model, "--stage", "wgsl"])
-        .stdout(Stdio::piped())
+        .stdout(writer)
         .stderr(Stdio::piped())
         .spawn()
+        .unwrap()
+        .wait_with_output()
         .unwrap();
-    drop(child.stdout.take());
-    let ended: Ended = child.wait_with_output().unwrap().into();
+    let ended = Ended::from(ended);
     assert_eq!((ended.code, ended.err.as_str()), (141, ""));
 }
