@@ -271,10 +271,14 @@ fn charge_value(
     budget.charge(operator.work(inputs, outputs)?, kept.bytes.saturating_add(texts))
 }
 
+/// The bytes that the allocator takes for a short text, such as a number.
+const LITTLE_TEXT: u64 = 32;
+
 /// The most bytes of the texts in these outputs, if each element may be as long as the longest text of the inputs.
 pub(crate) fn texts(outputs: &[Fact], longest: usize) -> u64 {
     let strings = outputs.iter().filter(|fact| fact.dtype == DType::String);
-    strings.map(|fact| (fact.count() as u64).saturating_mul(longest as u64)).fold(0, u64::saturating_add)
+    let each = (longest as u64).max(LITTLE_TEXT) + size_of::<String>() as u64;
+    strings.map(|fact| (fact.count() as u64).saturating_mul(each)).fold(0, u64::saturating_add)
 }
 
 /// Marks the values that some operator needs while planning, and all values from which these are computed.

@@ -7,6 +7,7 @@ mod attributes;
 mod external;
 mod function;
 mod import;
+mod messages;
 mod order;
 /// The messages of `proto/onnx.proto`.
 #[allow(missing_docs, dead_code, clippy::all)]
@@ -65,6 +66,7 @@ fn import(bytes: Bytes, external: External, limits: &Limits) -> Result<Imported>
     if bytes.is_empty() {
         return Err(Error::undecodable("it is empty"));
     }
+    messages::check(&bytes, limits)?;
     let model = ModelProto::decode(bytes).map_err(undecodable)?;
     let Some(main) = &model.graph else {
         return Err(Error::undecodable("it holds no graph"));

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::internals::text::read;
 use crate::graph::ValueId;
+use crate::internals::text::read;
 use crate::ops::{Graph, case};
 use crate::{Dim, Tensor, passes, reference};
 

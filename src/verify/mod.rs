@@ -50,7 +50,7 @@ pub fn verify(
     if device.is_reference() {
         return Err(device.cannot("it is what a device is compared with; open a GPU (`Device::new`)"));
     }
-    let options = SessionOptions::new().fusion(false);
+    let options = SessionOptions::new().fusion(false).within(model);
     let graph = model.graph_taking(inputs);
     let made = made_values(&graph).map(|made| made.1).collect();
     let alone = Followed::new(device, graph, options, inputs, made)?;
@@ -58,10 +58,11 @@ pub fn verify(
     let normal: Vec<Tensor> = normal.into_iter().map(|(_, tensor)| tensor).collect();
     conclude(&alone, &normal, tolerances.into(), || {
         let graph = model.optimized_taking(inputs)?;
-        let session = Session::of_graph(device, graph.clone(), SessionOptions::default(), Vec::new())?;
+        let options = SessionOptions::default().within(model);
+        let session = Session::of_graph(device, graph.clone(), options.clone(), Vec::new())?;
         let ordered = session.given(inputs)?;
         let handed_on = ordered.handed_on()?;
-        Followed::new(device, graph, SessionOptions::default(), inputs, handed_on)
+        Followed::new(device, graph, options, inputs, handed_on)
     })
 }
 
