@@ -177,8 +177,8 @@ fn operators_of_66000_inputs() {
     let (x, z) = ([1.0f32, -2.0, 0.5], [3.0f32, 4.0, -0.25]);
     let tensor = |values: &[f32; 3]| Tensor::from_slice(&[3], values).unwrap();
     let half = COUNT as f32 / 2.0;
-    type Each = fn(f32, f32) -> f32;
-    let expected: [(&str, Each, f32); 4] = [
+    type OfPair = fn(f32, f32) -> f32;
+    let expected: [(&str, OfPair, f32); 4] = [
         ("Sum", |x, z| x + z, half),
         ("Mean", |x, z| (x + z) / 2.0, 1.0),
         ("Max", f32::max, 1.0),
