@@ -108,7 +108,9 @@ const NO_READER: i32 = 141;
 /// no folder.
 fn without_complaints_about_displays() {
     const FOLDER: &str = "XDG_RUNTIME_DIR";
-    if !std::env::var_os(FOLDER).is_some_and(|folder| Path::new(&folder).is_absolute()) {
+    if cfg!(target_os = "linux")
+        && !std::env::var_os(FOLDER).is_some_and(|folder| Path::new(&folder).is_absolute())
+    {
         // SAFETY: the program has one thread yet, so nobody reads the environment at the same time.
         #[allow(unsafe_code)]
         unsafe {
