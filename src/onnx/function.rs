@@ -34,6 +34,27 @@ impl<'m> Importer<'m> {
         })
     }
 
+    /// Charges what a call looks up of its function, whatever the function's nodes need of it.
+    fn charge_call(&self, call: &NodeProto, function: &FunctionProto) -> Result<()> {
+        /// The steps in which a name is put into a table.
+        const NAME: usize = 8;
+        let names = [
+            function.value_info.len(),
+            function.input.len() + function.output.len(),
+            function.attribute_proto.len() + call.attribute.len(),
+            function.opset_import.len(),
+            function.node.len(),
+        ];
+        self.budget.charge(Work::default().steps(&[names.iter().sum::<usize>() + 1, NAME]), 0).map_err(
+            |over| {
+                let (call, name) = (title(call), &function.name);
+                Error::invalid(format!(
+                    "its functions are called too often, '{name}' at last by '{call}': {over}"
+                ))
+            },
+        )
+    }
+
     /// Replaces `call` by the nodes of `function`.
     pub(super) fn inline(
         &mut self,
@@ -55,6 +76,7 @@ impl<'m> Importer<'m> {
                 function.output.len()
             ));
         }
+        self.charge_call(call, function)?;
         let arguments = self.node_inputs(call)?;
         let context = self.context(call, function)?;
         let first_own = self.graph().values.len();

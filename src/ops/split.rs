@@ -13,8 +13,10 @@ use crate::plan::Lower;
 pub(crate) struct Split {
     axis: i64,
     sizes: IntList,
-    /// The number of pieces that the node lists, which counts where no sizes are given.
+    /// The number of pieces, which counts where no sizes are given.
     pieces: usize,
+    /// The number of pieces that the node lists; nothing is known of the others.
+    listed: usize,
     /// Whether the last piece may be smaller than the others.
     uneven: bool,
 }
@@ -34,7 +36,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         Some(n) => n as usize,
         None => def.listed.len(),
     };
-    Ok(Split { axis: def.attributes.int_or("axis", 0)?, sizes, pieces, uneven: def.opset >= 18 }.into())
+    let listed = def.listed.len();
+    Ok(Split { axis: def.attributes.int_or("axis", 0)?, sizes, pieces, listed, uneven: def.opset >= 18 }
+        .into())
 }
 
 impl Split {
@@ -45,13 +49,14 @@ impl Split {
                 refuse!("axis {} of size {size} cannot be cut into {} equal pieces", self.axis, self.pieces);
             }
             let most = size.div_ceil(self.pieces);
-            return Ok((0..self.pieces).map(|i| size.saturating_sub(i * most).min(most)).collect());
+            let listed = self.pieces.min(self.listed);
+            return Ok((0..listed).map(|i| size.saturating_sub(i * most).min(most)).collect());
         };
         let sum = list.iter().try_fold(0i64, |sum, &n| sum.checked_add(n));
         if list.iter().any(|&n| n < 0) || sum != Some(size as i64) {
             refuse!("the sizes {list:?} do not add up to {size}");
         }
-        Ok(list.into_iter().map(|n| n as usize).collect())
+        Ok(list.into_iter().take(self.listed).map(|n| n as usize).collect())
     }
 }
 
@@ -133,8 +138,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_listed_pieces_are_known() {
+        let split = Split { axis: 0, sizes: IntList::Absent, pieces: 1 << 16, listed: 2, uneven: true };
+        let facts = split.infer(&[Some(&Fact::new(crate::DType::F32, [1 << 17]))]).unwrap();
+        assert_eq!(facts, vec![Fact::new(crate::DType::F32, [2]); 2]);
+    }
+
+    #[test]
     fn sizes_must_fit() {
-        let split = |pieces, uneven| Split { axis: 0, sizes: IntList::Absent, pieces, uneven };
+        let split =
+            |pieces, uneven| Split { axis: 0, sizes: IntList::Absent, pieces, listed: pieces, uneven };
         assert_eq!(split(4, true).sizes(7, None), Ok(vec![2, 2, 2, 1]));
         assert!(split(4, false).sizes(7, None).is_err());
         assert!(split(2, true).sizes(3, Some(vec![2, 2])).is_err());

@@ -126,6 +126,17 @@ fn nesting_has_a_limit() {
 }
 
 #[test]
+fn what_calls_look_up_is_charged() {
+    let call = |i: usize| call("F", &["x"], &[&format!("y{i}")]);
+    let value_info = (0..20_000).map(|i| value(&format!("v{i}"), FLOAT, &[])).collect();
+    let relu = function("F", &["a"], vec![node("Relu", &["a"], &["b"])], &["b"]);
+    let functions = vec![FunctionProto { value_info, ..relu }];
+    let error = refusal(&with(functions, (0..3000).map(call).collect(), &["y0"]));
+    let begin = "invalid model: its functions are called too often, 'F' at last by 'y";
+    assert!(error.starts_with(begin) && error.ends_with("raise `Limits::steps`"), "{error}");
+}
+
+#[test]
 fn expansion_has_a_limit() {
     let name = |i: usize| format!("F{i}");
     let double = |i: usize| {
