@@ -119,6 +119,7 @@ const FEW: usize = 16;
 #[derive(Clone, Debug)]
 struct FewFirst<K, T> {
     first: Vec<(K, T)>,
+    #[allow(clippy::box_collection)] // There are six of these for each node, and nearly all have no others.
     others: Option<Box<HashMap<K, T>>>,
 }
 
