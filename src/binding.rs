@@ -1,5 +1,6 @@
 //! `Binding`: runs over buffers that stay, without a copy and without a read-back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::gpu::{Bound, Buffer, DeviceTensor, Encoder, Executable, Frame, Gpu, Input};
@@ -370,6 +371,8 @@ impl Binding {
         executable: &Executable,
         bound: &mut Bound,
     ) -> Result<()> {
+        let mut taken: HashSet<wgpu::Buffer> =
+            bound.inputs.iter().flatten().map(|buffer| (**buffer).clone()).collect();
         for (name, buffer) in &self.outputs {
             let fail = |reason: String| Err(Error::Output { name: name.clone(), reason });
             let number = output_number(entry, name)?;
@@ -393,7 +396,7 @@ impl Binding {
             if bound.outputs[number].is_some() {
                 return fail("is bound twice".into());
             }
-            if bound.inputs.iter().chain(&bound.outputs).flatten().any(|other| **other == *buffer) {
+            if !taken.insert(buffer.clone()) {
                 return fail(
                     "its buffer is bound to another input or output too, which a kernel would read while it is \
                      written; take two buffers in turn"

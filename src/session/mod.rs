@@ -365,8 +365,13 @@ impl Core {
 
     /// The element type that the model declares for an input.
     pub(crate) fn declared_dtype(&self, input: &str) -> DType {
-        let declared = self.inputs.iter().find(|info| info.name == input);
-        declared.and_then(|info| info.dtype).unwrap_or(DType::F32)
+        let graph = &self.entry.graph;
+        let declared = match self.entry.number(input) {
+            Some(number) => graph.value(graph.inputs[number]).dtype,
+            // An input with a default is a constant of the graph.
+            None => self.inputs.iter().find(|info| info.name == input).and_then(|info| info.dtype),
+        };
+        declared.unwrap_or(DType::F32)
     }
 
     /// The inputs in the graph's order, after checking them against what the model declares.
