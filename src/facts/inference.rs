@@ -1,7 +1,7 @@
 //! Inference: the facts of all values of a graph. Integer tensors that decide shapes are computed here, on the host. An input
 //! whose value decides a shape is part of the plan's signature.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Fact, KnownValue, NodeInputs, check_sizes, node_error};
 use crate::array::Array;
@@ -19,8 +19,11 @@ const SMALL_CONSTANT: usize = 4096;
 
 /// What inference needs of a graph's operations.
 pub(crate) trait Infer: Sized {
-    /// Dtypes and shapes of the node's outputs.
+    /// Dtypes and shapes of the node's outputs. Dtypes that the operation does not take are refused.
     fn infer(node: &Node<Self>, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
+
+    /// Dtypes and shapes of the outputs, for inputs of dtypes that the operation takes.
+    fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
     /// The outputs.
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why>;
@@ -102,6 +105,8 @@ pub(crate) struct FactBase {
     /// For each value, whether it decides a shape or a kernel.
     demanded: Vec<bool>,
     limits: Limits,
+    /// Dtypes of the graph's inputs for which every node takes the dtypes that it gets: those follow from these alone.
+    checked: OnceLock<Vec<DType>>,
 }
 
 impl FactBase {
@@ -120,7 +125,12 @@ impl FactBase {
                 constants[i] = Some(fact);
             }
         }
-        Ok(FactBase { constants: constants.into(), demanded, limits: limits.clone() })
+        Ok(FactBase {
+            constants: constants.into(),
+            demanded,
+            limits: limits.clone(),
+            checked: OnceLock::new(),
+        })
     }
 
     /// The budget of one plan.
@@ -177,10 +187,13 @@ impl FactBase {
             }
             facts.computed[id.index()] = Some(fact);
         }
+        let dtypes = || inputs.iter().map(|input| input.dtype);
+        let checked = self.checked.get().is_some_and(|known| known.iter().copied().eq(dtypes()));
         for node in &graph.nodes {
             let outputs = {
                 let inputs = facts.of_inputs(node);
-                self.infer(node, &inputs, budget, small).map_err(|why| node_error(node, &inputs, why))?
+                let outputs = self.infer((node, checked), &inputs, budget, small);
+                outputs.map_err(|why| node_error(node, &inputs, why))?
             };
             for (id, fact) in node.outputs.iter().zip(outputs) {
                 if let Some(id) = id {
@@ -188,12 +201,14 @@ impl FactBase {
                 }
             }
         }
+        self.checked.get_or_init(|| dtypes().collect());
         Ok(facts)
     }
 
+    /// `checked`: whether the node takes the dtypes of its inputs.
     fn infer<O: Infer>(
         &self,
-        node: &Node<O>,
+        (node, checked): (&Node<O>, bool),
         inputs: &[Option<&Fact>],
         budget: &Budget,
         small: usize,
@@ -201,7 +216,7 @@ impl FactBase {
         let operator = &node.op;
         let all_known = inputs.iter().flatten().all(|fact| fact.value.is_some());
         charge_inference(operator, inputs, all_known, budget)?;
-        let mut outputs = O::infer(node, inputs)?;
+        let mut outputs = if checked { operator.infer_checked(inputs)? } else { O::infer(node, inputs)? };
         let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         if outputs.len() < wanted {
             refuse!("has {} outputs, and {wanted} are wanted", outputs.len());

@@ -356,6 +356,10 @@ impl Infer for Op {
         node.infer(inputs)
     }
 
+    fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        self.operator().infer(inputs)
+    }
+
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         self.operator().eval(inputs)
     }

@@ -327,13 +327,14 @@ impl Fuser<'_> {
             unit.pointwise.extend(moved.pointwise);
             unit.pointwise.sort();
         }
-        // The places of all these units go to what the second depends on, to the two as one, and to what depends on the first.
+        // The places of all these units but the first go to what the second depends on, to the two as one, and to what depends
+        // on the first. In a chain, the next unit has the next place.
         let mut places = vec![self.place[first], self.place[last]];
         places.extend(before.iter().chain(&after).map(|&unit| self.place[unit]));
         places.sort_unstable();
         before.sort_unstable_by_key(|&unit| self.place[unit]);
         after.sort_unstable_by_key(|&unit| self.place[unit]);
-        for (unit, place) in before.into_iter().chain([a]).chain(after).zip(places) {
+        for (unit, place) in before.into_iter().chain([a]).chain(after).zip(places.into_iter().skip(1)) {
             self.place[unit] = place;
         }
         Ok(())
