@@ -20,7 +20,9 @@ fn names(operands: &Operands) -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn every_name_has_a_meaning() {
+    let mut operators = HashSet::new();
     for row in rows() {
+        assert!(operators.insert((row.domain, row.name)), "{} has two rows", row.name);
         for signature in row.types.0 {
             let used: HashSet<&str> = names(&signature.inputs).chain(names(&signature.outputs)).collect();
             let known: Vec<&str> = signature.parameters.iter().flat_map(|p| p.names).copied().collect();
