@@ -371,6 +371,7 @@ impl Binding {
         executable: &Executable,
         bound: &mut Bound,
     ) -> Result<()> {
+        #[allow(clippy::mutable_key_type)] // A buffer's hash is that of its identity.
         let mut taken: HashSet<wgpu::Buffer> =
             bound.inputs.iter().flatten().map(|buffer| (**buffer).clone()).collect();
         for (name, buffer) in &self.outputs {
