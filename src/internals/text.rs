@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 use crate::array::Array;
-use crate::facts::MAX_COUNT;
 use crate::graph::{Value, ValueId};
 use crate::ops::{Attr, Attributes, Graph, Node, case};
 use crate::{DType, Dim, Tensor};
@@ -169,10 +168,10 @@ impl<'a> Cursor<'a> {
         Ok(Value { name, dtype, shape, constant: None })
     }
 
-    /// ` = [1, 2]`, or nothing for a large constant.
+    /// ` = [1, 2]`, or nothing for a large constant, of up to 2^20 elements.
     fn elements(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor, String> {
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
-        let count = count.filter(|&count| count <= MAX_COUNT).ok_or("a constant is too large")?;
+        let count = count.filter(|&count| count <= 1 << 20).ok_or("a constant is too large")?;
         if !self.eat(" = ") {
             return Ok(case::converted(&case::random(shape), dtype));
         }
