@@ -445,6 +445,30 @@ fn a_dropped_run_submits_nothing() {
     }
 }
 
+/// A run that is dropped while the device computes it, and the run after it, use the same frame.
+#[test]
+fn a_run_after_a_dropped_one_has_its_own_numbers() {
+    let model = classifier();
+    for device in devices::each() {
+        let session = session(&device, &model);
+        let xs = [numbers(&[200, 24], 1), numbers(&[200, 24], 2), numbers(&[3, 24], 3)];
+        let expected = xs.each_ref().map(|x| expected(&model, &[("x", x)])[0].clone());
+        for x in &xs {
+            session.prepare(&[("x", x.shape())]).unwrap();
+        }
+        for i in 0..100 {
+            {
+                let inputs = [("x", &xs[i % 2])];
+                let mut run = pin!(session.run_async(&inputs));
+                let _ = poll_once(run.as_mut());
+            }
+            let next = (i + 1) % xs.len();
+            let outputs = pollster::block_on(session.run_async(&[("x", &xs[next])])).unwrap();
+            assert_close(&outputs["y"], &expected[next]);
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn one_thread_waits_for_all_asynchronous_runs() {

@@ -100,6 +100,12 @@ impl Gpu {
         }
     }
 
+    /// Lets this many of the attempts that follow succeed, for tests; `usize::MAX` is no limit.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn let_allocations(&self, left: usize) {
+        self.allocations_left.store(left, Ordering::Relaxed);
+    }
+
     /// Runs `make`, and returns the first error that it caused, if any.
     fn scoped<T>(&self, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

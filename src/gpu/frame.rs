@@ -84,15 +84,16 @@ impl Frame {
 
     /// Drops the buffers that are too small, and returns the bytes of the larger ones that will replace them.
     fn drop_small(&mut self, sizes: &FrameSizes) -> Result<u64> {
-        let mut bytes = 0;
-        self.buffers(sizes, |buffer, _, _, size| {
+        let (mut bytes, mut bound) = (0, 0);
+        self.buffers(sizes, |buffer, _, usage, size| {
             if size > buffer.as_ref().map_or(0, |buffer| buffer.size()) {
                 *buffer = None;
                 bytes += buffer_size(size);
+                bound += usize::from(usage.contains(STORAGE));
             }
             Ok(())
         })?;
-        if bytes > 0 {
+        if bound > 0 {
             self.wirings.clear();
         }
         Ok(bytes)
@@ -167,13 +168,15 @@ impl Frames {
         let mut frame = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             let wired = idle.iter().position(|frame| frame.wiring(executable).is_some());
-            match wired {
-                Some(wired) => return Ok(idle.swap_remove(wired)),
-                None => idle.pop().unwrap_or_default(),
-            }
+            wired.map(|wired| idle.swap_remove(wired)).or_else(|| idle.pop()).unwrap_or_default()
         };
-        frame.grow(&self.gpu, &self.account, &executable.sizes)?;
-        frame.wire(executable, &self.account)?;
+        let staging = frame.staging.as_ref().map_or(0, |staging| staging.size());
+        if staging < executable.sizes.staging || frame.wiring(executable).is_none() {
+            frame.grow(&self.gpu, &self.account, &executable.sizes)?;
+        }
+        if frame.wiring(executable).is_none() {
+            frame.wire(executable, &self.account)?;
+        }
         Ok(frame)
     }
 

@@ -1,10 +1,9 @@
 //! Devices that fail: out of memory at every allocation in turn, and lost at any moment.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::internals::cases::inputs_of;
-use crate::internals::devices;
+use crate::internals::{devices, let_allocations};
 use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
 use crate::{Device, Error, Outputs, Result, Session, SessionOptions, Tensor, adapters};
@@ -30,10 +29,6 @@ fn session(device: &Device, graph: &Arc<Graph>) -> Session {
 
 fn run(session: &Session, inputs: &[Tensor]) -> Result<Outputs> {
     session.run(&[("input_0", &inputs[0])])
-}
-
-fn let_allocations(device: &Device, left: usize) {
-    device.gpu().unwrap().allocations_left.store(left, Ordering::Relaxed);
 }
 
 /// Calls `act` with 0, 1, 2, ... allocations that still succeed, until it needs no more. After each failure the same session

@@ -94,3 +94,10 @@ impl Bare {
         self.executable.run_bare(&self.frame);
     }
 }
+
+/// Lets this many of the allocations that follow on the device succeed, and no more; `usize::MAX` lets all succeed.
+pub fn let_allocations(device: &Device, left: usize) {
+    if let Some(gpu) = device.gpu() {
+        gpu.let_allocations(left);
+    }
+}
