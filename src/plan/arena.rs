@@ -163,20 +163,18 @@ fn greedy(ranges: &[LiveRange], live: &[u64], bound: u64) -> Arrangement {
 fn best_fit(ranges: &[LiveRange], order: &[usize], work: &mut usize) -> Option<Arrangement> {
     let mut arrangement = Arrangement { offsets: vec![0; ranges.len()], height: 0 };
     let mut placed = Placed::new(ranges);
-    let mut others = Vec::new();
     for &i in order {
         let size = ranges[i].size;
         let (mut top, mut tightest) = (0u64, None);
-        placed.overlapping(i, &mut others, work);
-        if *work == 0 {
-            return None;
-        }
-        for &(offset, end) in &others {
+        placed.each_overlapping(i, work, |offset, end| {
             let gap = offset.saturating_sub(top);
             if gap >= size && tightest.is_none_or(|(least, _)| gap < least) {
                 tightest = Some((gap, top));
             }
             top = top.max(end);
+        });
+        if *work == 0 {
+            return None;
         }
         let offset = tightest.map_or(top, |(_, bottom)| bottom);
         arrangement.offsets[i] = offset;
@@ -225,26 +223,28 @@ impl<'a> Placed<'a> {
         }
     }
 
-    /// Puts offset and end of the placed ranges that overlap range `i` in time into `others`, by offset. Subtracts the ranges
-    /// and tree nodes that it looks at from `work`.
-    fn overlapping(&self, i: usize, others: &mut Vec<(u64, u64)>, work: &mut usize) {
-        others.clear();
+    /// Calls `each` with offset and end of the placed ranges that overlap range `i` in time, by offset. Subtracts the ranges and
+    /// tree nodes that it looks at from `work`.
+    fn each_overlapping(&self, i: usize, work: &mut usize, mut each: impl FnMut(u64, u64)) {
         let (range, end) = (&self.ranges[i], |i: usize| self.offsets[i].saturating_add(self.ranges[i].size));
         let Some((by_first, _, ends)) = &self.by_time else {
             *work = work.saturating_sub(self.sorted.len());
-            let meets = |&(_, i): &(u64, usize)| {
+            for &(offset, i) in &self.sorted {
                 let other = &self.ranges[i];
-                other.first <= range.last && range.first <= other.last
-            };
-            others.extend(self.sorted.iter().copied().filter(meets).map(|(offset, i)| (offset, end(i))));
+                if other.first <= range.last && range.first <= other.last {
+                    each(offset, end(i));
+                }
+            }
             return;
         };
         let begun = by_first.partition_point(|&i| self.ranges[i].first <= range.last);
+        let mut others = Vec::new();
         ends.each_above(begun, range.first as u64, work, |place| {
             let i = by_first[place];
             others.push((self.offsets[i], end(i)));
         });
         others.sort_unstable();
+        others.into_iter().for_each(|(offset, end)| each(offset, end));
     }
 }
 
@@ -772,10 +772,10 @@ mod tests {
             let ranges = live_ranges(&blocks, 32);
             let mut few = Placed::new(&ranges);
             let mut many = Placed { by_time: Some(Placed::by_time(&ranges)), ..Placed::new(&ranges) };
-            let (mut one, mut other) = (Vec::new(), Vec::new());
             for i in 0..ranges.len() {
-                few.overlapping(i, &mut one, &mut { usize::MAX });
-                many.overlapping(i, &mut other, &mut { usize::MAX });
+                let (mut one, mut other) = (Vec::new(), Vec::new());
+                few.each_overlapping(i, &mut { usize::MAX }, |offset, end| one.push((offset, end)));
+                many.each_overlapping(i, &mut { usize::MAX }, |offset, end| other.push((offset, end)));
                 one.sort_unstable();
                 prop_assert_eq!(&one, &other);
                 let offset = (i * 37 % 11) as u64;

@@ -327,8 +327,12 @@ impl Fuser<'_> {
             unit.pointwise.extend(moved.pointwise);
             unit.pointwise.sort();
         }
+        if before.is_empty() && after.is_empty() {
+            self.place[a] = self.place[last];
+            return Ok(());
+        }
         // The places of all these units but the first go to what the second depends on, to the two as one, and to what depends
-        // on the first. In a chain, the next unit has the next place.
+        // on the first.
         let mut places = vec![self.place[first], self.place[last]];
         places.extend(before.iter().chain(&after).map(|&unit| self.place[unit]));
         places.sort_unstable();
