@@ -22,8 +22,8 @@ np.savez_compressed(f"{sys.argv[1]}/deflated.npz", **arrays)
 np.save(f"{sys.argv[1]}/columns.npy", np.asfortranarray(arrays["f4"]))
 PYTHON
 
-# The options of libFuzzer: a file may take 10 s and 1 GiB.
-limits=(-timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 -print_final_stats=1 -verbosity=0)
+# The options of libFuzzer: a file may take 30 s and an allocation 1 GiB.
+limits=(-timeout=30 -rss_limit_mb=2048 -malloc_limit_mb=1024 -print_final_stats=1 -verbosity=0)
 while [ $# -ge 2 ]; do
   echo "== $1, $2 s"
   mkdir -p "$fuzz/corpus/$1"
