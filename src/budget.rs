@@ -11,7 +11,8 @@ use crate::shape::extent;
 ///
 /// Passes compute the nodes whose inputs are all constants, and planning computes the values that decide shapes. Over a limit,
 /// a node is not computed ahead of time: it runs on the device like any other. Where a shape needs its value, or where the
-/// model cannot be built at all, the error names the node and the limit. A run on the CPU reference has no such limit.
+/// model cannot be built at all, the error names the node and the limit. A run on the CPU reference has only the limits that
+/// [`SessionOptions::reference_limits`](crate::SessionOptions::reference_limits) sets.
 ///
 /// ```
 /// use sardonyx::{LoadOptions, Limits};
