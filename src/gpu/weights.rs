@@ -77,7 +77,11 @@ impl Contents {
         // Most constants lie on the device as in the file: one copy takes them from the mapped file to the mapped buffer.
         let uploaded = words::to_device(&self.constant).and_then(|bytes| match &self.packing {
             Some(packing) => {
-                words::packed(&bytes, self.storage().bits(), packing, |bytes| sink(offset, bytes))
+                let mut offset = offset;
+                words::packed(&bytes, self.storage().bits(), packing, |bytes| {
+                    sink(offset, bytes);
+                    offset += bytes.len() as u64;
+                })
             }
             None => {
                 sink(offset, &bytes);

@@ -8,8 +8,10 @@ use bytes::Bytes;
 
 use crate::array::{Array, Numbers, strides};
 use crate::error::Why;
+use crate::kernels::Access;
 use crate::kernels::expr::Scalar;
 use crate::plan::{PackedDim, Packing};
+use crate::shape::product;
 use crate::tensor::into_bytes;
 use crate::{DType, Element, Error, Tensor};
 
@@ -148,28 +150,39 @@ pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result
     Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()).into())
 }
 
-/// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`; padding is 0.
+/// The bytes of a packed constant that are made at a time.
+const PART: usize = 1 << 20;
+
+/// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`, part by part; padding is 0.
 pub(crate) fn packed(
     bytes: &[u8],
     bits: u64,
     packing: &Packing,
-    sink: impl FnOnce(&[u8]),
+    sink: impl FnMut(&[u8]),
 ) -> Result<(), Unconverted> {
     match bits {
-        16 => sink(bytemuck::cast_slice(&pack::<u16>(&copied(bytes)?, packing)?)),
-        _ => sink(bytemuck::cast_slice(&pack::<u32>(&copied(bytes)?, packing)?)),
+        16 => pack::<u16>(bytes, packing, PART, sink),
+        _ => pack::<u32>(bytes, packing, PART, sink),
     }
-    Ok(())
 }
 
-fn pack<E: Copy + Default>(elements: &[E], packing: &Packing) -> Result<Vec<E>, Unconverted> {
+fn pack<E: bytemuck::Pod + Default>(
+    bytes: &[u8],
+    packing: &Packing,
+    part: usize,
+    mut sink: impl FnMut(&[u8]),
+) -> Result<(), Unconverted> {
+    let elements: &[E] = &copied(bytes)?;
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
-    let mut packed = reserved(packing.count())?;
-    packed.resize(packing.count(), E::default());
-    let source = Unpacked { elements, shape: &packing.source, strides: &strides(&packing.source) };
-    source.pack(&packing.dims, &mut at, &mut packed);
-    Ok(packed)
+    let (shape, view) = (&packing.source, packing.view.as_ref());
+    let source = Unpacked { elements, shape, strides: &strides(shape), view };
+    let part = (part / size_of::<E>()).max(1);
+    let mut packed = reserved(part.min(packing.count()))?;
+    source.parts(&packing.dims, &mut at, &mut packed, part, &mut |elements| {
+        sink(bytemuck::cast_slice(elements))
+    });
+    Ok(())
 }
 
 /// A constant before it is packed.
@@ -177,14 +190,54 @@ struct Unpacked<'a, E> {
     elements: &'a [E],
     shape: &'a [usize],
     strides: &'a [usize],
+    view: Option<&'a Access>,
 }
 
 impl<E: Copy + Default> Unpacked<'_, E> {
+    /// Packs at most `part` elements at a time into `packed`, for `sink`.
+    fn parts(
+        &self,
+        dims: &[PackedDim],
+        at: &mut [usize],
+        packed: &mut Vec<E>,
+        part: usize,
+        sink: &mut dyn FnMut(&[E]),
+    ) {
+        let inner: usize = product(dims.iter().skip(1).map(|dim| dim.size));
+        let (first, rest) = match dims {
+            [first, rest @ ..] if first.size * inner > part => (first, rest),
+            _ => {
+                packed.clear();
+                packed.resize(product(dims.iter().map(|dim| dim.size)), E::default());
+                self.pack(dims, at, packed);
+                return sink(packed);
+            }
+        };
+        let (start, steps) = (at[first.axis], (part / inner).max(1));
+        for done in (0..first.size).step_by(steps) {
+            at[first.axis] = start + done * first.step;
+            match steps.min(first.size - done) {
+                1 => self.parts(rest, at, packed, part, sink),
+                size => {
+                    let dims = [&[PackedDim { size, ..*first }], rest].concat();
+                    self.parts(&dims, at, packed, part, sink);
+                }
+            }
+        }
+        at[first.axis] = start;
+    }
+
     /// The index of the element at these coordinates, if they are inside; the axis `along` is not checked.
     fn first(&self, at: &[usize], along: Option<usize>) -> Option<usize> {
         let inside = |axis: usize| Some(axis) == along || at[axis] < self.shape[axis];
         let place = || at.iter().zip(self.strides).map(|(at, stride)| at * stride).sum();
         (0..at.len()).all(inside).then(place)
+    }
+
+    /// The source's element with this index.
+    fn element(&self, index: usize) -> E {
+        let index = self.view.map_or(index, |view| view.element(index) as usize);
+        self.elements.get(index).copied().unwrap_or_default()
     }
 
     /// Fills `packed`, which is zero before, with the elements that `dims` name, starting at the coordinates `at`. Weights
@@ -193,15 +246,14 @@ impl<E: Copy + Default> Unpacked<'_, E> {
         match dims {
             [] => {
                 if let (Some(first), Some(to)) = (self.first(at, None), packed.first_mut()) {
-                    *to = self.elements.get(first).copied().unwrap_or_default();
+                    *to = self.element(first);
                 }
             }
             [last] => {
                 if let Some(first) = self.first(at, Some(last.axis)) {
                     let room = self.shape[last.axis].saturating_sub(at[last.axis]).div_ceil(last.step.max(1));
                     let step = (last.step * self.strides[last.axis]).max(1);
-                    let elements = self.elements.iter().skip(first).step_by(step);
-                    packed.iter_mut().zip(elements).take(room).for_each(|(to, from)| *to = *from);
+                    self.pack_line(first, step, packed.iter_mut().take(room));
                 }
             }
             [first, rest @ ..] => {
@@ -212,6 +264,23 @@ impl<E: Copy + Default> Unpacked<'_, E> {
                 }
                 at[first.axis] = start;
             }
+        }
+    }
+
+    /// Fills a line with the elements that begin at `first` and are `step` apart.
+    fn pack_line<'t>(&self, first: usize, step: usize, line: impl Iterator<Item = &'t mut E>)
+    where
+        E: 't,
+    {
+        match self.view {
+            None => {
+                line.zip(self.elements.iter().skip(first).step_by(step)).for_each(|(to, from)| *to = *from)
+            }
+            Some(view) if view.repeats_one() => {
+                let one = self.element(first);
+                line.for_each(|to| *to = one);
+            }
+            Some(_) => line.enumerate().for_each(|(i, to)| *to = self.element(first + i * step)),
         }
     }
 }
@@ -243,14 +312,33 @@ mod tests {
             source in prop::collection::vec(1usize..6, 1..4),
             dims in prop::collection::vec((any::<usize>(), 0usize..5, 1usize..4), 0..6),
             start in any::<bool>(),
+            view in 0..4,
+            part in 1usize..40,
         ) {
             let of = |(axis, size, step)| PackedDim { axis: axis % source.len(), size, step };
             let start = if start { vec![1; source.len()] } else { vec![] };
-            let packing = Packing { source: source.clone(), start, dims: dims.into_iter().map(of).collect() };
-            let words: Vec<u32> = (1..=source.iter().product::<usize>() as u32).collect();
-            let expected: Vec<u32> =
-                packing.sources().map(|source| source.map_or(0, |i| words[i])).collect();
-            prop_assert_eq!(pack(&words, &packing).unwrap(), expected);
+            let count: usize = source.iter().product();
+            let view = match view {
+                0 => None,
+                1 => Some(Access::new(0, &[(count, 0)])),
+                2 => Some(Access::new(count as i64 - 1, &[(count, -1)])),
+                _ => Some(Access::new(1, &[(count.div_ceil(2), 0), (2, 1)])),
+            };
+            let dims = dims.into_iter().map(of).collect();
+            let packing = Packing { source, view, start, dims };
+            let words: Vec<u32> = (1..=count as u32).collect();
+            let expected: Vec<u32> = packing
+                .sources()
+                .map(|source| source.and_then(|i| words.get(i).copied()).unwrap_or(0))
+                .collect();
+            let (mut packed, mut longest) = (Vec::new(), 0);
+            let keep = |bytes: &[u8]| {
+                longest = longest.max(bytes.len());
+                packed.extend(elements::<u32>(bytes));
+            };
+            pack::<u32>(bytemuck::cast_slice(&words), &packing, 4 * part, keep).unwrap();
+            prop_assert_eq!(packed, expected);
+            prop_assert!(longest <= 4 * part, "{}", longest);
         }
     }
 

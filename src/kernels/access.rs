@@ -8,7 +8,7 @@ use crate::kernels::strided::{Dims, merge};
 ///
 /// An example: columns 1 and 2 of a row-major `[3, 4]` tensor have base 1 and dimensions (3, stride 4), (2, stride 1). Element
 /// 3 of the value has the coordinates (1, 1), and is the tensor's element 1 + 4 + 1 = 6.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Access {
     pub(crate) base: i64,
     /// No dimension has size 1, and neighbours that one stride serves are one dimension: `[2, 3]` elements in a row are (6,
@@ -35,6 +35,21 @@ impl Access {
         }
         dims.reverse();
         Access::new(0, &dims)
+    }
+
+    /// The tensor's element that element `n` of the value is.
+    pub(crate) fn element(&self, mut n: usize) -> i64 {
+        let mut at = self.base;
+        for &(size, stride) in self.dims.iter().rev() {
+            at += (n % size) as i64 * stride;
+            n /= size;
+        }
+        at
+    }
+
+    /// Whether all elements of the value are one element of the tensor.
+    pub(crate) fn repeats_one(&self) -> bool {
+        self.dims.iter().all(|dim| dim.1 == 0)
     }
 
     /// Whether the elements lie one after the other from the base on.

@@ -15,7 +15,7 @@ use crate::tensor::checked_count;
 #[derive(Clone, Debug)]
 pub(crate) struct ConstantOfShape {
     /// The value, an array of one element.
-    value: Array,
+    pub(crate) value: Array,
 }
 
 const TYPES: Types =

@@ -577,8 +577,8 @@ impl Matrix {
         let count = cx.fact(i)?.count() / (rows.1 * columns.1).max(1);
         let mut packing = Packing {
             source: vec![count, inner[0].1, inner[1].1],
-            start: Vec::new(),
             dims: vec![PackedDim { axis: 0, size: count, step: 1 }],
+            ..Packing::default()
         };
         for &(name, size, step) in dims {
             let axis = if name == inner[0].0 { 1 } else { 2 };

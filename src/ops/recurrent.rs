@@ -458,8 +458,8 @@ fn lower_weights(cx: &mut Lower, s: &LayerSizes) -> Result<TensorId, Why> {
     let dim = |axis, size| PackedDim { axis, size, step: 1 };
     let packing = Packing {
         source: vec![s.directions, s.gates, s.hidden, s.hidden],
-        start: vec![],
         dims: vec![dim(0, s.directions), dim(3, s.hidden), dim(1, s.gates), dim(2, s.hidden)],
+        ..Packing::default()
     };
     if let Some(packed) = cx.packed(2, packing) {
         return Ok(packed);

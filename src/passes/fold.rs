@@ -5,9 +5,10 @@ use crate::Result;
 use crate::Tensor;
 use crate::array::{Array, longest};
 use crate::budget::{Budget, Work};
-use crate::error::Why;
+use crate::error::{Why, refuse};
 use crate::facts::{Fact, check_sizes, texts};
-use crate::ops::{Graph, Node, Op};
+use crate::graph::ValueId;
+use crate::ops::{Attributes, Graph, Node, Op};
 
 pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let mut changed = false;
@@ -25,11 +26,38 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
                 }
                 changed = true;
             }
-            Some(Err(_)) | None => kept.push(node),
+            Some(Err(_)) => {
+                let spread = spread(graph, &node, budget).ok();
+                changed |= spread.is_some();
+                kept.push(spread.unwrap_or(node));
+            }
+            None => kept.push(node),
         }
     }
     graph.nodes = kept;
     Ok(changed)
+}
+
+/// The Expand of one element that takes the place of a ConstantOfShape over budget: kernels read the element, and packed
+/// weights are made of it part by part, so nobody holds the array as a whole.
+fn spread(graph: &mut Graph, node: &Node, budget: &Budget) -> Result<Node, Why> {
+    let (Op::ConstantOfShape(operator), &[Some(shape)], &[Some(output)]) =
+        (&node.op, &node.inputs[..], &node.outputs[..])
+    else {
+        refuse!("its elements may differ")
+    };
+    let shape_facts = facts(node, &[graph.value(shape).constant.as_ref()], budget)?;
+    let shape_fact = shape_facts.first().and_then(Option::as_ref);
+    node.infer(&[shape_fact])?;
+    let element = operator.value.to_tensor()?.reshaped(&[]).map_err(|error| Why(error.to_string()))?;
+    let name = format!("{}.element", graph.value(output).name);
+    let inputs = vec![Some(ValueId(graph.values.len() as u32)), Some(shape)];
+    let names = (node.name.clone(), "Expand".to_string(), node.opset);
+    let spread = Node::parse(names, Attributes::default(), inputs, (vec![Some(output)], &[true]))?;
+    // An Expand takes fewer dtypes.
+    spread.infer(&[Some(&Fact::new(element.dtype(), [].as_slice())), shape_fact])?;
+    graph.add_constant(name, element);
+    Ok(spread)
 }
 
 /// The node's outputs.

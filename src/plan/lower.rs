@@ -84,6 +84,8 @@ impl Located {
 struct StridedValue {
     tensor: TensorId,
     access: Access,
+    /// Whether the elements are the same in all runs: they follow from constants of the model alone.
+    constant: bool,
     /// The name of the node for which a copy would be made.
     label: Arc<str>,
 }
@@ -290,17 +292,33 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// Whether the model holds input `i` as a constant.
+    /// Whether input `i` is a constant of the model, or a view of one.
     pub(crate) fn is_constant(&self, i: usize) -> bool {
-        let value = self.node.inputs.get(i).copied().flatten();
-        value.is_some_and(|id| self.graph.value(id).constant.is_some())
+        self.node.inputs.get(i).copied().flatten().is_some_and(|id| self.constant(id).is_some())
     }
 
-    /// The tensor of input `i` in the order of `packing`; `None` if the input is no constant of the model.
+    /// The tensor of input `i` in the order of `packing`; `None` if the input is no constant of the model, nor a view of one.
     pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
-        let value = self.node.inputs.get(i).copied().flatten()?;
-        self.graph.value(value).constant.as_ref()?;
+        let (value, view) = self.constant(self.node.inputs.get(i).copied().flatten()?)?;
+        let packing = Packing { view: view.cloned(), ..packing };
         self.weight(WeightKey { value, packing: Some(packing) }).ok()
+    }
+
+    /// The constant of the model that has the elements of value `id`, and where they lie in it, if not in their own order.
+    fn constant(&self, id: ValueId) -> Option<(ValueId, Option<&Access>)> {
+        if self.graph.value(id).constant.is_some() {
+            return Some((id, None));
+        }
+        let strided = self.values.strided[id.index()].as_ref().filter(|strided| strided.constant)?;
+        let Place::Weight(i) = self.program.tensor(strided.tensor).place else { return None };
+        let WeightKey { value, packing: None } = self.program.weights[i] else { return None };
+        Some((value, Some(&strided.access)))
+    }
+
+    /// Whether the value follows from constants of the model alone.
+    fn is_fixed(&self, id: ValueId) -> bool {
+        let strided = || self.values.strided[id.index()].as_ref();
+        self.graph.value(id).constant.is_some() || strided().is_some_and(|strided| strided.constant)
     }
 
     /// The tensor of output `i`; if the operator has an epilogue, the tensor of the epilogue's result.
@@ -565,9 +583,10 @@ impl<'a> Lower<'a> {
         }
         let why = view.err().unwrap_or(Refusal::OtherSizes);
         self.note(|| Note::Strided { value: output, of, why });
+        let constant = self.node.inputs.iter().flatten().all(|id| self.is_fixed(*id));
         self.values.strided[output.index()] =
-            Some(StridedValue { tensor: of, access, label: self.unit.label.clone() });
-        if self.no_fusion {
+            Some(StridedValue { tensor: of, access, constant, label: self.unit.label.clone() });
+        if self.no_fusion && !constant {
             self.tensor(output)?;
         }
         Ok(())

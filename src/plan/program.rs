@@ -9,7 +9,7 @@ use super::why::Notes;
 use crate::error::{sentence, shown};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
-use crate::kernels::{Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
+use crate::kernels::{Access, Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
 use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::shape::product;
@@ -92,6 +92,9 @@ pub(crate) enum Place {
 pub(crate) struct Packing {
     /// The shape under which the source is read; empty: its own order.
     pub(crate) source: Vec<usize>,
+    /// Where the source's elements lie in the constant, if the source is a view of it. A constant of one element may be the
+    /// source of a matrix of 100 million.
+    pub(crate) view: Option<Access>,
     /// The source's coordinates at which the packed form begins; empty: all 0.
     pub(crate) start: Vec<usize>,
     pub(crate) dims: Vec<PackedDim>,
@@ -111,7 +114,7 @@ impl Packing {
         product(self.dims.iter().map(|d| d.size))
     }
 
-    /// For each packed element the index of the source's element, or `None` for padding: this defines packing.
+    /// For each packed element the index of the constant's element, or `None` for padding: this defines packing.
     #[cfg(test)]
     pub(crate) fn sources(&self) -> impl Iterator<Item = Option<usize>> + '_ {
         (0..self.count()).map(|mut index| {
@@ -122,7 +125,8 @@ impl Packing {
                 index /= dim.size;
             }
             let inside = at.iter().zip(&self.source).all(|(a, s)| a < s);
-            inside.then(|| at.iter().zip(&self.source).fold(0, |i, (a, s)| i * s + a))
+            let place = || at.iter().zip(&self.source).fold(0, |i, (a, s)| i * s + a);
+            inside.then(place).map(|n| self.view.as_ref().map_or(n, |view| view.element(n) as usize))
         })
     }
 }
@@ -359,7 +363,8 @@ impl Packing {
         };
         let start = if self.start.is_empty() { String::new() } else { format!(" from {:?}", self.start) };
         let dims: Vec<String> = self.dims.iter().map(dim).collect();
-        format!("{:?}{start} as {}", self.source, dims.join(", "))
+        let view = self.view.as_ref().map_or(String::new(), |view| format!(" of {view:?}"));
+        format!("{:?}{view}{start} as {}", self.source, dims.join(", "))
     }
 }
 

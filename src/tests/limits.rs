@@ -4,7 +4,7 @@
 use crate::facts::InputFact;
 use crate::internals::cases::planner;
 use crate::internals::devices;
-use crate::kernels::{MAX_BINDINGS, Target};
+use crate::kernels::{Class, MAX_BINDINGS, Target};
 use crate::onnx::builder::*;
 use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::ops::Graph;
@@ -195,6 +195,70 @@ fn operators_of_66000_inputs() {
             let session = Session::new(&device, &model, Default::default()).unwrap();
             let outputs = session.run(&[("x", &tensor(&x)), ("z", &tensor(&z))]).unwrap();
             assert_eq!(outputs["y"].to_vec::<f32>().unwrap(), expected, "{op}");
+        }
+    }
+}
+
+/// The model `y = f(x, w)` with a `w` of 2s that is not folded, and the same model with `w` folded.
+fn with_spread(held: Vec<TensorProto>, nodes: Vec<NodeProto>) -> [Model; 2] {
+    let two = tensor_attribute("value", weights("", &[1], &[2.0]));
+    let nodes = [vec![zeros("s", "w").with(two)], nodes].concat();
+    let mut graph = graph(&["x"], nodes, &["y"]);
+    graph.initializer = held;
+    let file = bytes(&model(21, graph));
+    [Limits::new().steps(0).bytes(0), Limits::new()]
+        .map(|limits| Model::from_bytes_with(file.clone(), LoadOptions::new().limits(limits)).unwrap())
+}
+
+/// A binding that holds less than each constant of more than one element, and more than each other tensor.
+const LEAST_BINDING: u64 = 1 << 15;
+
+#[test]
+fn repeated_values_over_budget_are_read_as_one_element() {
+    let shape = |sizes: &[i64]| vec![numbers("s", sizes)];
+    let sliced = || {
+        let nodes = vec![
+            node("Transpose", &["w"], &["t"]),
+            node("Slice", &["t", "a", "b"], &["p"]),
+            node("Mul", &["p", "x"], &["y"]),
+        ];
+        let held = vec![numbers("a", &[3]), numbers("b", &[6])];
+        (vec![1, 300], nodes, [shape(&[300, 200]), held].concat())
+    };
+    let product = |m: usize| (vec![m, 128], vec![node("MatMul", &["x", "w"], &["y"])], shape(&[128, 200]));
+    let gemm = |m: usize| {
+        let nodes = vec![node("Gemm", &["x", "w"], &["y"]).with(int("transB", 1))];
+        (vec![m, 128], nodes, shape(&[200, 128]))
+    };
+    let conv = || {
+        let conv = node("Conv", &["x", "w"], &["y"]).with(ints("pads", &[1; 4]));
+        (vec![1, 16, 7, 9], vec![conv], shape(&[12, 16, 3, 3]))
+    };
+    let turned = || {
+        let nodes = vec![node("Reshape", &["w", "r"], &["t"]), node("MatMul", &["x", "t"], &["y"])];
+        (vec![3, 128], nodes, [shape(&[100, 256]), vec![numbers("r", &[128, 200])]].concat())
+    };
+    let rows = || {
+        let nodes = vec![node("ReduceSum", &["x"], &["e"]), node("Add", &["e", "w"], &["f"])];
+        let nodes = [nodes, vec![node("ReduceSum", &["f"], &["y"])]].concat();
+        (vec![2, 3], nodes, shape(&[40, 100]))
+    };
+    let examples: [(Vec<usize>, Vec<NodeProto>, Vec<TensorProto>); 8] =
+        [product(1), product(40), gemm(1), gemm(40), conv(), sliced(), turned(), rows()];
+    for (x, nodes, held) in examples {
+        let what = format!("{} of {x:?}", nodes.last().unwrap().op_type);
+        let [spread, folded] = with_spread(held, nodes);
+        let x = crate::ops::case::integers(&x, -4, 4);
+        let x = crate::ops::case::converted(&x, DType::F32);
+        let run = |device: &crate::Device, model: &Model| {
+            let session = Session::new(device, model, Default::default()).unwrap();
+            session.run(&[("x", &x)]).unwrap_or_else(|error| panic!("{what}: {error}"))["y"].clone()
+        };
+        let expected = run(&crate::Device::reference(), &folded);
+        assert_eq!(run(&crate::Device::reference(), &spread), expected, "{what}");
+        for device in [Class::Cpu, Class::Gpu].into_iter().flat_map(devices::of_class) {
+            let device = device.with_target(|target| target.max_binding = LEAST_BINDING);
+            assert_eq!(run(&device, &spread), expected, "{what} on {}", device.name());
         }
     }
 }
