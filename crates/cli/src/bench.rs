@@ -9,12 +9,18 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::device::DeviceArgs;
-use super::inputs::{InputArgs, Unknown, named};
+use super::inputs::{InputArgs, NamedInput, named};
 use super::model::ModelArgs;
-use super::{Failure, Verdict, bytes, print, print_json, process};
-use sardonyx::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor};
+use super::{Failure, Verdict, bytes, print, print_json, process, unsupported};
+use sardonyx::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor, shown};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sardonyx bench model.onnx                              20 runs on random inputs, after 3 that are not measured
+  sardonyx bench model.onnx --dim batch=8 --runs 100
+  sardonyx bench model.onnx --profile                    the GPU time of each kernel, too
+  sardonyx bench model.onnx --require-hardware --json")]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -40,6 +46,9 @@ const PROFILED_RUNS: usize = 5;
 #[derive(Serialize)]
 struct Measurements {
     device: String,
+    shapes: Vec<(String, Vec<usize>)>,
+    /// The sizes that nobody said, in words.
+    chosen: Option<String>,
     /// The first run of a model on a device: planning, the compilation of kernels (unless the driver has a cache of its own)
     /// and the upload of weights.
     cold_first_run_ms: f64,
@@ -79,10 +88,14 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     if args.runs == 0 {
         return Err("--runs must be at least 1".into());
     }
-    let model = args.model.load()?;
-    let inputs = args.inputs.load(&model, Unknown::Refuse)?;
+    if args.profile && args.device.is_reference() {
+        return Err("--profile measures the time on a GPU, and --device cpu is the reference; name a GPU, or leave --profile out".into());
+    }
     let device = args.device.open()?;
-    let report = measure(args, &model, &device, &named(&inputs))?;
+    let (inputs, chosen) = inputs(args, &device)?;
+    // A model of its own, so that the first run also does what choosing sizes has done for the other.
+    let model = args.model.load()?;
+    let report = measure(args, &model, &device, &named(&inputs), chosen)?;
     if json {
         print_json(&json!(report))?;
     } else {
@@ -91,11 +104,18 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     Ok(true)
 }
 
+fn inputs(args: &Args, device: &Device) -> Result<(Vec<NamedInput>, Option<String>), Failure> {
+    let model = args.model.load()?;
+    let session = unsupported::session(device, &model)?;
+    args.inputs.load(&model, &session)
+}
+
 fn measure(
     args: &Args,
     model: &Model,
     device: &Device,
     inputs: &[(&str, &Tensor)],
+    chosen: Option<String>,
 ) -> Result<Measurements, Failure> {
     let before = device.counters();
     let (cold, cold_first_run_ms) = first_run(device, model, inputs)?;
@@ -126,6 +146,8 @@ fn measure(
     };
     Ok(Measurements {
         device: device.name(),
+        chosen,
+        shapes: inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect(),
         cold_first_run_ms,
         warm_first_run_ms,
         latency_ms: Latency {
@@ -180,6 +202,12 @@ fn text(report: &Measurements, runs: usize) -> String {
 fn write_text(out: &mut String, report: &Measurements, runs: usize) -> std::fmt::Result {
     let Latency { min, median, p90, p99 } = report.latency_ms;
     writeln!(out, "device      {}", report.device)?;
+    for (name, shape) in &report.shapes {
+        writeln!(out, "input       {} {shape:?}", shown(name))?;
+    }
+    if let Some(chosen) = &report.chosen {
+        writeln!(out, "sizes       {chosen}")?;
+    }
     writeln!(
         out,
         "latency     min {min:.3} ms, median {median:.3}, p90 {p90:.3}, p99 {p99:.3} ({runs} runs)"

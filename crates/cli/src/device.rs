@@ -1,13 +1,15 @@
 //! `--device`, `--require-gpu` and `--require-hardware`.
 
-use super::{Failure, complain, signals};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{Failure, complain, completions, signals};
 use sardonyx::{Device, DeviceOptions, Select};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DeviceArgs {
     /// auto, gpu, cpu (the reference), an index or PCI address from `sardonyx devices`, or a part of an adapter's name,
     /// driver or backend.
-    #[arg(long, value_name = "NAME", default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto", add = ArgValueCandidates::new(completions::devices))]
     device: Select,
     /// Fail unless every node runs on a GPU, software or not.
     #[arg(long)]
@@ -18,6 +20,11 @@ pub(super) struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Whether the reference is asked for by name.
+    pub(super) fn is_reference(&self) -> bool {
+        self.device == Select::Cpu
+    }
+
     /// Opens the device. If that is the reference because there is no adapter, a line says so.
     pub(super) fn open(&self) -> Result<Device, Failure> {
         let select = match &self.device {

@@ -11,16 +11,86 @@ use sardonyx::shown;
 
 /// The failure of a file, with its path.
 pub(super) fn failed(path: &Path, reason: impl Display) -> Failure {
-    Failure(format!("{}: {reason}", shown(&path.to_string_lossy())))
+    format!("{}: {reason}", shown(&path.to_string_lossy())).into()
 }
 
 /// Opens a regular file for reading.
 pub(super) fn open(path: &Path) -> Result<File, Failure> {
-    let metadata = fs::metadata(path).map_err(|error| failed(path, error))?;
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if metadata.is_dir() {
+        return Err(failed(path, "is a folder, and no regular file"));
+    }
     if !metadata.is_file() {
         return Err(failed(path, "is no regular file; write its contents to one"));
     }
-    File::open(path).map_err(|error| failed(path, error))
+    File::open(path).map_err(|error| unreadable(path, &error))
+}
+
+/// Why a file cannot be opened.
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::NotFound => failed(path, "there is no such file"),
+        ErrorKind::PermissionDenied => failed(path, "may not be read (permission denied)"),
+        _ => failed(path, error),
+    }
+}
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Empty,
+    Zip,
+    Npy,
+    Picture,
+    Html,
+    Json,
+    LfsPointer,
+    Text,
+    Unknown,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Empty => "an empty file",
+            Kind::Zip => "a zip archive",
+            Kind::Npy => "an .npy file",
+            Kind::Picture => "a picture",
+            Kind::Html => "a web page, perhaps of a failed download",
+            Kind::Json => "a JSON file",
+            Kind::LfsPointer => "a pointer of Git LFS, whose contents were not fetched (git lfs pull)",
+            Kind::Text => "a text file",
+            Kind::Unknown => "a file of another kind",
+        })
+    }
+}
+
+/// The kind of a file that begins with these bytes.
+pub(super) fn kind(start: &[u8]) -> Kind {
+    let text = std::str::from_utf8(start).map_or_else(|error| &start[..error.valid_up_to()], str::as_bytes);
+    let printable = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace() || *byte >= 0x80;
+    match start {
+        [] => Kind::Empty,
+        [b'P', b'K', ..] => Kind::Zip,
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Kind::Npy,
+        [0x89, b'P', b'N', b'G', ..] | [0xff, 0xd8, 0xff, ..] | [b'R', b'I', b'F', b'F', ..] => Kind::Picture,
+        _ if start.starts_with(b"version https://git-lfs") => Kind::LfsPointer,
+        // A character may be cut at the end.
+        _ if text.len() + 4 > start.len() && text.iter().all(printable) => match text.trim_ascii_start() {
+            [b'<', ..] => Kind::Html,
+            [b'{' | b'[', ..] => Kind::Json,
+            _ => Kind::Text,
+        },
+        _ => Kind::Unknown,
+    }
+}
+
+/// The first bytes of a file, which is then read from its beginning again.
+pub(super) fn beginning(path: &Path, file: &mut File) -> Result<Vec<u8>, Failure> {
+    let mut start = Vec::new();
+    let read = file.take(256).read_to_end(&mut start).and_then(|_| file.seek(SeekFrom::Start(0)));
+    read.map_err(|error| failed(path, error))?;
+    Ok(start)
 }
 
 /// The contents of a regular file.
@@ -30,13 +100,24 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(contents)
 }
 
-/// Writes a file by `fill`. Whatever was at `path` stays until everything is written.
-pub(super) fn write(path: &Path, fill: impl FnOnce(&mut Quiet) -> Result<(), String>) -> Result<(), Failure> {
+/// Refuses a path to which nothing could be written: before the work whose result it is for.
+pub(super) fn check_target(path: &Path) -> Result<(), Failure> {
+    target(path).map(|_| ())
+}
+
+/// The file that is to be made or replaced, and what is known of the one that is there.
+fn target(path: &Path) -> Result<(PathBuf, Option<fs::Metadata>), Failure> {
     // A link stays a link: the file to which it leads is replaced.
     let target = match fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_path_buf(),
         found => found.map_err(|error| failed(path, error))?,
     };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder
+        && !folder.is_dir()
+    {
+        return Err(failed(path, format!("there is no folder {}", shown(&folder.to_string_lossy()))));
+    }
     let before = fs::metadata(&target).ok();
     if before.as_ref().is_some_and(|before| !before.is_file()) {
         return Err(failed(path, "is no regular file; name a file that is to be made or replaced"));
@@ -44,6 +125,12 @@ pub(super) fn write(path: &Path, fill: impl FnOnce(&mut Quiet) -> Result<(), Str
     if before.as_ref().is_some_and(|before| before.permissions().readonly()) {
         return Err(failed(path, "is read-only"));
     }
+    Ok((target, before))
+}
+
+/// Writes a file by `fill`. Whatever was at `path` stays until everything is written.
+pub(super) fn write(path: &Path, fill: impl FnOnce(&mut Quiet) -> Result<(), String>) -> Result<(), Failure> {
+    let (target, before) = target(path)?;
     let partial = Partial::beside(&target).map_err(|error| failed(path, error))?;
     let written = partial.filled(fill).and_then(|()| match before {
         Some(before) => fs::set_permissions(&partial.path, before.permissions()).map_err(|e| e.to_string()),

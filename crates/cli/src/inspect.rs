@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap_complete::engine::ArgValueCandidates;
 use sardonyx::{
     Device, DeviceOptions, Error, Explanation, Model, ModelSummary, PlanSummary, Result, Select, Session,
     SessionOptions, Stage, UnsupportedNode, ValueInfo, shown,
@@ -10,11 +11,17 @@ use sardonyx::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::inputs::{InputArgs, NamedInput, Unknown, named};
+use super::inputs::{Chosen, InputArgs, NamedInput, chosen_text, named};
 use super::model::ModelArgs;
-use super::{Failure, Verdict, bytes, listed, placement, print, print_json};
+use super::{Failure, Verdict, bytes, completions, listed, placement, print, print_json, unsupported};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sardonyx inspect model.onnx                            the card; exits with 1 if nodes are unsupported
+  sardonyx inspect model.onnx --device 0 --dim batch=8   planned for an adapter, and for a batch
+  sardonyx inspect model.onnx --stage program            the kernel calls that become of it
+  sardonyx inspect model.onnx --why Relu_3               the rule for which a node was not fused")]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -25,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NODE", conflicts_with = "stage")]
     why: Option<String>,
     /// Plan for this device; without it, for the least that a GPU must have, and no GPU is touched.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(completions::devices))]
     device: Option<Select>,
     #[command(flatten)]
     inputs: InputArgs,
@@ -74,43 +81,26 @@ fn device(args: &Args) -> Result<(String, Device), Failure> {
 }
 
 fn explained(args: &Args, model: &Model, stage: Stage) -> Result<String, Failure> {
-    let session = Session::new(&device(args)?.1, model, SessionOptions::default())?;
-    let (inputs, _) = plan(args, model, &session)??;
+    let session = unsupported::session(&device(args)?.1, model)?;
+    let (inputs, ..) = plan(args, model, &session)??;
     Ok(session.explain(stage, &named(&inputs))?)
 }
 
 fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {
-    let session = Session::new(&device(args)?.1, model, SessionOptions::default())?;
-    let (inputs, _) = plan(args, model, &session)??;
+    let session = unsupported::session(&device(args)?.1, model)?;
+    let (inputs, ..) = plan(args, model, &session)??;
     Ok(session.why(node, &named(&inputs))?)
 }
 
-/// Sizes that are tried, one after the other, for dimensions that neither the model nor the command line fixes: many models do
-/// not accept the smallest.
-const SIZES: [usize; 4] = [1, 32, 224, 1024];
+/// Inputs, the sizes that were chosen for them, and the summary of their plan.
+type PlannedInputs = (Vec<NamedInput>, Vec<Chosen>, PlanSummary);
 
-/// Inputs, and the summary of their plan.
-type PlannedInputs = (Vec<NamedInput>, PlanSummary);
-
-/// The plan for the given inputs, or for the first of `SIZES` that the model accepts.
+/// The plan for the given inputs. Nothing is drawn: planning needs shapes.
 fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<PlannedInputs>, Failure> {
-    let planned = |inputs: Vec<NamedInput>| {
-        let plan = session.plan(&named(&inputs))?;
-        Ok((inputs, plan))
-    };
-    let mut tried = planned(args.inputs.load(model, Unknown::Are(SIZES[0]))?);
-    for size in &SIZES[1..] {
-        match &tried {
-            Err(Error::Node { .. } | Error::Limit { .. }) => {}
-            Ok((_, plan)) if plan.empty_outputs > 0 => {}
-            _ => break,
-        }
-        // With many open dimensions, larger sizes have too many elements. The error of the last size that was tried is then
-        // the reason.
-        let Ok(inputs) = args.inputs.load(model, Unknown::Are(*size)) else { break };
-        tried = planned(inputs);
-    }
-    Ok(tried)
+    let settled = args.inputs.settle(model, session)?;
+    let inputs = settled.stand_ins()?;
+    let planned = session.plan(&named(&inputs));
+    Ok(planned.map(|plan| (inputs, settled.chosen, plan)))
 }
 
 /// The card, as `--json` prints it.
@@ -139,6 +129,8 @@ struct Card {
 struct Planned {
     target: String,
     shapes: Vec<(String, Vec<usize>)>,
+    /// The sizes that nobody said.
+    chosen: Vec<Chosen>,
     #[serde(flatten)]
     summary: PlanSummary,
 }
@@ -174,8 +166,9 @@ fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
         Ok(session) => session,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(plan(args, model, &session)?.map(|(inputs, summary)| Planned {
+    Ok(plan(args, model, &session)?.map(|(inputs, chosen, summary)| Planned {
         target,
+        chosen,
         shapes: inputs.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec())).collect(),
         summary,
     }))
@@ -189,26 +182,6 @@ fn frequencies(label: &str, counts: &BTreeMap<String, usize>) -> String {
     listed(label, rows.iter().map(String::as_str))
 }
 
-/// The most node names that are listed for one operator and reason; `--json` lists all.
-const NAMED: usize = 12;
-
-/// All unsupported nodes, grouped by operator, opset and reason.
-fn unsupported(nodes: &[UnsupportedNode]) -> String {
-    let mut groups: BTreeMap<(&str, i64, &str), Vec<&str>> = BTreeMap::new();
-    for UnsupportedNode { node, op, opset, reason } in nodes {
-        groups.entry((op, *opset, reason)).or_default().push(node);
-    }
-    let count = nodes.len();
-    let mut text = format!("unsupported: {count} node{}\n", if count == 1 { "" } else { "s" });
-    for ((op, opset, reason), names) in groups {
-        text += &format!("  {} {} (opset {opset}): {}\n", shown(op), names.len(), shown(reason));
-        let more = format!("and {} more", names.len().saturating_sub(NAMED));
-        let more = (names.len() > NAMED).then_some(more.as_str());
-        text += &listed("", names.iter().copied().take(NAMED).chain(more));
-    }
-    text
-}
-
 fn text(card: &Card) -> String {
     let ModelSummary { nodes, operators, constants, constant_bytes, .. } = &card.summary;
     let mut text = format!("file      {}\n{}", shown(&card.file), card.declarations);
@@ -216,12 +189,11 @@ fn text(card: &Card) -> String {
     text += &frequencies("operators", operators);
     text += &format!("constants {constants}, {}\n", bytes(*constant_bytes));
     if !card.unsupported.is_empty() {
-        text += &unsupported(&card.unsupported);
+        text += &unsupported::text(&card.unsupported);
     }
     if let Some(error) = &card.plan_error {
-        let tried = SIZES.map(|size| size.to_string()).join(", ");
-        text += &format!("no plan   {error}\n          (sizes that are not said were tried as {tried}; ");
-        text += "others: --shape NAME=1x3x224x224)\n";
+        text +=
+            &format!("no plan   {error}\n          (other sizes: --dim NAME=N, --shape NAME=1x3x224x224)\n");
     }
     if let Some(plan) = &card.plan {
         text += &plan_text(card, plan);
@@ -230,13 +202,14 @@ fn text(card: &Card) -> String {
 }
 
 fn plan_text(card: &Card, plan: &Planned) -> String {
-    let Planned { target, shapes, summary } = plan;
+    let Planned { target, shapes, chosen, summary } = plan;
     let shapes: Vec<String> =
         shapes.iter().map(|(name, shape)| format!("{} {shape:?}", shown(name))).collect();
     let mut text = listed(
         "planned",
         std::iter::once(format!("for {target}").as_str()).chain(shapes.iter().map(String::as_str)),
     );
+    text += &chosen_text(chosen).map_or(String::new(), |chosen| format!("sizes     {chosen}\n"));
     text += &format!("placement {}\n", placement(summary));
     if summary.planned_nodes > 0 {
         text += &frequencies("on host", &summary.planned_operators);

@@ -6,36 +6,57 @@ mod bench;
 mod completions;
 mod device;
 mod devices;
+mod failure;
 mod files;
 mod inputs;
 mod inspect;
+mod man;
 mod model;
+mod number;
 mod numpy;
+mod outputs;
 mod process;
+mod progress;
 mod run;
 mod signals;
 mod suite;
+mod unsupported;
 mod verify;
 mod worker;
 
-use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use failure::Failure;
 use sardonyx::{PlanSummary, shown};
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, a suite case failed, inspect found unsupported nodes), 2 an error, 130 Ctrl-C, 141 nobody reads the output.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, run --expect differs, a suite case failed, inspect found unsupported nodes), 2 an error, 130 Ctrl-C, 141 nobody reads the output.";
+
+/// What one does with the program, for those who call it without a command.
+const OVERVIEW: &str = "\
+Runs ONNX models on the GPU.
+
+  sardonyx inspect model.onnx                    what the model takes and gives, and whether everything in it is supported
+  sardonyx run model.onnx                        run it once, on random inputs
+  sardonyx run model.onnx --image x=cat.jpg --top 5 --labels labels.txt
+  sardonyx run model.onnx --inputs x.npz --outputs y.npz
+  sardonyx verify model.onnx                     compare every node's result with the CPU reference's
+  sardonyx bench model.onnx --profile            latency, memory, and the GPU time of each kernel
+  sardonyx devices                               the adapters, and the one that is taken
+
+`sardonyx help COMMAND` says more, with examples.
+";
 
 /// Runs ONNX models on the GPU.
 #[derive(Debug, Parser)]
 #[command(name = "sardonyx", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
-    /// Print JSON instead of text.
+    command: Option<Command>,
+    /// Print JSON instead of text; errors too.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -43,12 +64,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List every adapter, with the features and limits that matter.
+    #[command(
+        after_help = "Examples:\n  sardonyx devices\n  sardonyx devices --json\n  sardonyx run model.onnx --device 1     the adapter with that number"
+    )]
     Devices,
     /// Run a model once.
     Run(run::Args),
     /// Show what a model needs and what becomes of it; exits with 1 if it has unsupported nodes.
     ///
-    /// Sizes that neither the model nor --shape says are tried as 1, 32, 224 and 1024.
+    /// Sizes that neither the model nor --dim nor --shape says are chosen, and told.
     Inspect(inspect::Args),
     /// Compare every node's result on a GPU with the CPU reference's; exits with 1 if one diverges.
     Verify(verify::Args),
@@ -58,6 +82,8 @@ enum Command {
     Suite(suite::Args),
     /// Print a completion script.
     Completions(completions::Args),
+    /// Print the manual in the form of `man`: all commands in one page.
+    Man,
     /// Answer timing requests on standard input.
     #[command(hide = true)]
     BenchWorker(worker::Args),
@@ -66,20 +92,15 @@ enum Command {
 /// Whether everything that a command checks is in order.
 type Verdict = Result<bool, Failure>;
 
-/// Why a command could not do its work.
-#[derive(Debug)]
-struct Failure(String);
-
-impl<E: Display> From<E> for Failure {
-    fn from(error: E) -> Failure {
-        Failure(error.to_string())
-    }
-}
-
 /// Parses the arguments, runs the command, and turns its outcome into an exit code.
 fn main() -> ExitCode {
     without_complaints_about_displays();
+    completions::answer();
     let Cli { command, json } = Cli::parse();
+    let Some(command) = command else {
+        complain(OVERVIEW.trim_end());
+        return ExitCode::from(2);
+    };
     let outcome = match command {
         Command::Devices => devices::main(json),
         Command::Run(args) => run::main(&args, json),
@@ -89,16 +110,26 @@ fn main() -> ExitCode {
         Command::BenchWorker(args) => worker::main(&args),
         Command::Suite(args) => suite::main(&args, json),
         Command::Completions(args) => completions::main(&args),
+        Command::Man => man::main(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(_) if signals::interrupt().is_raised() => ExitCode::from(signals::INTERRUPTED),
-        Err(Failure(reason)) => {
-            complain(&format!("error: {reason}"));
+        Err(failure) => {
+            tell(&failure, json);
             ExitCode::from(2)
         }
     }
+}
+
+/// Says why there is no result.
+fn tell(failure: &Failure, json: bool) {
+    // Where standard output takes nothing either, there is nobody to tell.
+    if json && print_json(&failure.json()).is_ok() {
+        return;
+    }
+    complain(&format!("error: {failure}"));
 }
 
 /// The exit code where nobody reads standard output any more (`| head`): what a shell reports of a program that SIGPIPE ends.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sardonyx::{FileAccess, LoadOptions, Model, Result};
+use super::{Failure, files};
+use sardonyx::{Error, FileAccess, LoadOptions, Model};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
@@ -19,8 +20,17 @@ impl ModelArgs {
         &self.model
     }
 
-    pub(super) fn load(&self) -> Result<Model> {
-        let files = if self.read_files { FileAccess::Read } else { FileAccess::Map };
-        Model::load_with(&self.model, LoadOptions::new().files(files))
+    pub(super) fn load(&self) -> Result<Model, Failure> {
+        let mut file = files::open(&self.model)?;
+        let access = if self.read_files { FileAccess::Read } else { FileAccess::Map };
+        let loaded = Model::load_with(&self.model, LoadOptions::new().files(access));
+        let Err(error @ (Error::Decode { .. } | Error::InvalidModel { .. })) = loaded else {
+            return Ok(loaded?);
+        };
+        // A file of another kind is told by its first bytes better than by where decoding ended.
+        match files::kind(&files::beginning(&self.model, &mut file)?) {
+            files::Kind::Unknown => Err(error.into()),
+            kind => Err(files::failed(&self.model, format!("is {kind}, and not an ONNX model"))),
+        }
     }
 }

@@ -39,25 +39,46 @@ pub(super) fn read_npy(path: &Path, wanted: Option<DType>) -> Result<Tensor, Fai
     decode(&mut BufReader::new(file), wanted, length).map_err(|reason| files::failed(path, reason))
 }
 
-/// Reads the arrays of an `.npz` file, by name. `expected` says which names there may be, so that no other array is unpacked.
+/// Reads the arrays of an `.npz` file, by name. `expected` refuses names, before anything is unpacked.
 pub(super) fn read_npz(
     path: &Path,
     wanted: Wanted,
-    expected: impl Fn(&str) -> Result<(), Failure>,
+    expected: impl FnOnce(&[String]) -> Result<(), Failure>,
 ) -> Result<Vec<(String, Tensor)>, Failure> {
     let failed = |reason: &dyn std::fmt::Display| files::failed(path, reason);
-    let mut archive = ZipArchive::new(BufReader::new(files::open(path)?)).map_err(|e| failed(&e))?;
-    let mut arrays = Vec::new();
+    let mut file = files::open(path)?;
+    let start = files::beginning(path, &mut file)?;
+    if let Some(what) = not_an_archive(&start) {
+        return Err(failed(&what));
+    }
+    let damaged = |error: &dyn std::fmt::Display| {
+        failed(&format!("is a damaged .npz archive, perhaps cut short: {error}"))
+    };
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e))?;
+    let mut names = Vec::new();
     for i in 0..archive.len() {
+        let entry = archive.by_index_raw(i).map_err(|e| damaged(&e))?;
+        let file = entry.name().map_err(|e| damaged(&e))?.into_owned();
+        names.extend(file.strip_suffix(".npy").map(|name| (i, name.to_string())));
+    }
+    expected(&names.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>())?;
+    let mut arrays = Vec::new();
+    for (i, name) in names {
         let mut entry = archive.by_index(i).map_err(|e| failed(&e))?;
-        let file = entry.name().map_err(|e| failed(&e))?.into_owned();
-        let Some(name) = file.strip_suffix(".npy").map(String::from) else { continue };
-        expected(&name)?;
         let length = entry.size();
         let tensor = decode(&mut entry, wanted(&name), length);
         arrays.push((name.clone(), tensor.map_err(|e| failed(&format!("'{}': {e}", shown(&name))))?));
     }
     Ok(arrays)
+}
+
+/// What a file is that is no archive of arrays, by its first bytes.
+fn not_an_archive(start: &[u8]) -> Option<String> {
+    match files::kind(start) {
+        files::Kind::Zip => None,
+        files::Kind::Npy => Some("is an .npy file, which holds one array: give it as -i NAME=F.npy".into()),
+        kind => Some(format!("is {kind}, and no .npz archive; numpy.savez writes one")),
+    }
 }
 
 /// Writes an `.npz` file, not compressed.
@@ -103,7 +124,10 @@ impl Header {
         let mut start = [0; 8];
         source.read_exact(&mut start).map_err(|_| "it is no .npy file: too short")?;
         if !start.starts_with(MAGIC) {
-            return Err("it is no .npy file: its first bytes are not numpy's".into());
+            return Err(match files::kind(&start) {
+                files::Kind::Zip => "it is no .npy file but an archive: give it as --inputs F.npz".into(),
+                kind => format!("it is no .npy file but {kind}"),
+            });
         }
         let prefix = if start[6] == 1 { 2 } else { 4 };
         let mut length = vec![0; prefix];

@@ -22,6 +22,10 @@ use super::{Failure, Verdict, complain, files, print, signals};
 use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance, shown};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sardonyx suite cases list.jsonl --device cpu
+  CONFORMANCE_OUT=out sardonyx suite cases list.jsonl     writes the outputs, for another program to judge")]
 pub(super) struct Args {
     /// The folder of the cases.
     #[arg(value_name = "CASES_DIR")]
@@ -69,7 +73,7 @@ impl From<Error> for End {
 
 impl From<Failure> for End {
     fn from(failure: Failure) -> End {
-        End::Fail(failure.0)
+        End::Fail(failure.to_string())
     }
 }
 

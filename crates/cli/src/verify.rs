@@ -5,12 +5,17 @@
 use serde_json::json;
 
 use super::device::DeviceArgs;
-use super::inputs::{InputArgs, Unknown, named};
+use super::inputs::{InputArgs, named};
 use super::model::ModelArgs;
-use super::{Verdict, print, print_json};
+use super::{Verdict, print, print_json, unsupported};
 use sardonyx::{Cause, Tolerances, ValueError, Verification, shown};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sardonyx verify model.onnx                         on random inputs
+  sardonyx verify model.onnx --inputs x.npz --all    on your own, and every value in the table
+  sardonyx verify model.onnx --device 1 --tolerance 1e-4")]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -38,8 +43,10 @@ const WORST: usize = 20;
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = args.model.load()?;
-    let inputs = args.inputs.load(&model, Unknown::Refuse)?;
     let device = args.device.open_gpu()?;
+    let session = unsupported::session(&device, &model)?;
+    let (inputs, chosen) = args.inputs.load(&model, &session)?;
+    drop(session);
     let tolerances =
         Tolerances::new().node(args.tolerance).output(args.output_tolerance.unwrap_or(args.tolerance));
     let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)?;
@@ -47,6 +54,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     if json {
         print_json(&json!({
             "device": device.name(),
+            "chosen": chosen,
             "tolerance": tolerances.node,
             "output_tolerance": tolerances.output,
             "values": found.values,
@@ -64,7 +72,8 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
             ),
             Some(divergence) => format!("divergence: {divergence}\n{}", row(&divergence.value).trim_start()),
         };
-        print(&format!("device {}\n{}\n{verdict}\n", device.name(), table(&found, args.all)))?;
+        let chosen = chosen.map_or(String::new(), |chosen| format!("sizes {chosen}\n"));
+        print(&format!("device {}\n{chosen}{}\n{verdict}\n", device.name(), table(&found, args.all)))?;
     }
     Ok(divergence.is_none_or(|divergence| args.allow_flips && divergence.cause == Cause::Flip))
 }

@@ -29,8 +29,8 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args) -> Verdict {
     let served = serve(args);
-    if let Err(Failure(reason)) = &served {
-        print(&format!("FAIL {}\n", json!(reason)))?;
+    if let Err(failure) = &served {
+        print(&format!("FAIL {}\n", json!(failure.to_string())))?;
     }
     served.map(|()| true)
 }

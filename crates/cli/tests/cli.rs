@@ -289,7 +289,7 @@ fn arrays_that_cannot_be_are_refused_by_name() {
         assert!(ended.err.contains(&file) && ended.err.contains(why), "{why}: {}", ended.err);
     };
     refused(vec![], "too short");
-    refused(b"no numpy at all".to_vec(), "numpy's");
+    refused(b"no numpy at all".to_vec(), "it is no .npy file but a text file");
     refused(array("<f4", false, "(2,)", &[0; 7]), "cut short");
     refused(array("<f4", false, "(4294967296, 4294967296)", &[0; 8]), "too large");
     refused(array("|O", false, "(2,)", &[0; 8]), "Python objects");
@@ -375,8 +375,6 @@ fn random_inputs_follow_from_the_seed() {
     assert_eq!(first.shape, "(2, 3)");
     assert_eq!(first.raw, again.raw);
     assert_ne!(first.raw, other.raw);
-    let ended = run(&["run", &place.model]);
-    assert!(ended.code == 2 && ended.err.contains("--shape 'x=1x3'"), "{ended:?}");
     for (shape, why) in [
         ("x=2x4", "the model takes [rows, 3]"),
         ("x=2xthree", "'three' is no size"),
@@ -467,7 +465,7 @@ fn a_named_dimension_has_one_size_in_random_inputs_too() {
     let card = json(&["inspect", &place.model, "--json"]);
     assert_eq!(card["plan"]["shapes"], serde_json::json!([["x", [1, 3]], ["a", [1]]]));
     let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=5x3", "--shape", "a=4"]);
-    assert!(ended.code == 2 && ended.err.contains("the model calls both 'n'"), "{ended:?}");
+    assert!(ended.code == 2 && ended.err.contains("dimension 'n' cannot have two sizes"), "{ended:?}");
 }
 
 #[test]
@@ -543,7 +541,7 @@ fn the_card_lists_all_unsupported_nodes_on_one_page() {
     assert_eq!(card["inputs"][0]["dtype"], "float32");
     // A run reports the same, before it asks for the files of inputs or for a device.
     let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=1"]);
-    assert!(ended.code == 2 && ended.err.starts_with("error: 300 unsupported node(s):"), "{}", ended.err);
+    assert!(ended.code == 2 && ended.err.starts_with("error: unsupported: 300 nodes\n"), "{}", ended.err);
 }
 
 #[test]
@@ -597,8 +595,14 @@ fn the_card_says_what_becomes_of_a_model() {
     assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([3, 8]));
     assert!(card["plan"]["planned"].as_array().unwrap().iter().any(|name| name == "target"), "{card}");
     assert!(card["plan"]["arena_bytes"].is_u64() && card["plan"]["max_live_bytes"].is_u64());
-    // A single column cannot be halved, so the next of the sizes is tried.
     let card = json(&["inspect", &place.model, "--json"]);
+    assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([1, 128]));
+    // Sizes that a model does not take are left for the next.
+    let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["rows", "columns"])];
+    main.initializer = vec![weights("w", &[32, 1], &[1.0; 32])];
+    let narrow = ModelFolder::of(&model(17, main));
+    let card = json(&["inspect", &narrow.model, "--json"]);
     assert_eq!(card["plan"]["shapes"][0][1], serde_json::json!([1, 32]));
     // If no size is accepted, the card says so, and what to do.
     let mut main = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &["y"]);
@@ -928,7 +932,7 @@ fn a_suites_list_that_is_none_is_an_error() {
 fn completions_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         let script = output(&["completions", shell]);
-        for word in ["inspect", "verify", "suite", "require-gpu"] {
+        for word in ["sardonyx", "COMPLETE"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

@@ -1,0 +1,106 @@
+//! Random inputs.
+
+use sardonyx::{DType, Tensor, ValueInfo};
+
+use crate::{Failure, numpy};
+
+/// The most elements of all random inputs together. They take 1 GiB as float32, and the reference computes with two to four
+/// times as much. Larger inputs must come from a file.
+const MOST: usize = 1 << 28;
+
+/// The number of elements as which one string counts.
+const TEXT: usize = 16;
+
+/// Inputs of fewer elements are drawn before it is known whether the model takes their shapes, since values may decide shapes.
+const SMALL: usize = 1 << 12;
+
+/// Refuses inputs that are too large to be random.
+pub(super) fn check_size(inputs: &[&ValueInfo], shapes: &[Vec<usize>]) -> Result<(), Failure> {
+    let mut left = MOST;
+    for (info, shape) in inputs.iter().zip(shapes) {
+        let each = if info.dtype == Some(DType::String) { TEXT } else { 1 };
+        let cost = numpy::count(shape).and_then(|count| count.checked_mul(each));
+        left = cost.and_then(|cost| left.checked_sub(cost)).ok_or_else(|| {
+            let limit = match each {
+                1 => format!("{MOST} elements"),
+                _ => format!("{} strings", MOST / TEXT),
+            };
+            format!(
+                "input {info}: shape {shape:?} is too large for random values: all inputs together may have {limit}; \
+                 say a smaller --shape, or give the input in a file (--inputs, -i)"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// What planning may look at in place of the random values: these values where they are few, and otherwise zeros, which take no memory
+/// as long as nobody reads them.
+pub(super) fn stand_in(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failure> {
+    match info.dtype {
+        Some(dtype) if dtype != DType::String && numpy::count(shape).is_none_or(|count| count > SMALL) => {
+            Ok(Tensor::zeros(dtype, shape)?)
+        }
+        _ => random(info, shape, seed),
+    }
+}
+
+/// Elements that are drawn at once, as float64 takes more memory than most types. The number makes whole bytes of the
+/// narrowest types.
+const PIECE: usize = 1 << 16;
+
+/// Values that most models accept: floats in -1..1, bytes of any value, other integers 0 or 1, which may be ids or lengths, and ones
+/// in masks.
+pub(super) fn random(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failure> {
+    let Some(dtype) = info.dtype else {
+        return Err(format!("input {info} is no tensor, and cannot be random").into());
+    };
+    let count = numpy::count(shape).unwrap_or(0);
+    if dtype == DType::String {
+        return Ok(Tensor::from_strings(shape, vec!["a".into(); count])?);
+    }
+    let mut state = info.name.bytes().fold(seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
+    let mut bytes = Vec::new();
+    let failed = |why: &dyn std::fmt::Display| format!("input {info}: {why}");
+    bytes.try_reserve_exact(dtype.bytes_of(count).unwrap_or(0)).map_err(|why| failed(&why))?;
+    let mask = is_mask(info);
+    for start in (0..count).step_by(PIECE) {
+        let piece = PIECE.min(count - start);
+        let drawn = if mask { ones(dtype, piece) } else { draw(dtype, piece, &mut state) };
+        bytes.extend_from_slice(drawn.map_err(|why| failed(&why))?.bytes());
+    }
+    Ok(Tensor::from_raw(dtype, shape, bytes)?)
+}
+
+/// A mask of integers or bools says which positions count: all of them. A mask of floats may be added to something.
+fn is_mask(info: &ValueInfo) -> bool {
+    info.name.to_lowercase().contains("mask") && info.dtype.is_some_and(|dtype| !dtype.is_float())
+}
+
+fn ones(dtype: DType, count: usize) -> sardonyx::Result<Tensor> {
+    Tensor::from_slice(&[count], &vec![1u8; count])?.cast(dtype)
+}
+
+fn draw(dtype: DType, count: usize, state: &mut u64) -> sardonyx::Result<Tensor> {
+    let mut next = || splitmix(state);
+    let drawn = match dtype {
+        DType::U8 | DType::I8 => {
+            return Tensor::from_raw(dtype, &[count], (0..count).map(|_| next() as u8).collect::<Vec<_>>());
+        }
+        _ if dtype.is_float() => {
+            let unit = |bits: u64| (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+            Tensor::from_slice(&[count], &(0..count).map(|_| unit(next())).collect::<Vec<_>>())?
+        }
+        _ => Tensor::from_slice(&[count], &(0..count).map(|_| (next() & 1) as u8).collect::<Vec<_>>())?,
+    };
+    drawn.cast(dtype)
+}
+
+/// The next number of SplitMix64.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
