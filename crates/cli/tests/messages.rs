@@ -344,6 +344,11 @@ fn tensors_pictures_and_sounds_are_inputs() {
         fixed.json(&["--image", &format!("x={picture}")])["outputs"][0]["shape"].to_string(),
         "[1,3,8,4]"
     );
+    let lines = unary("Identity", &["1", "3", "8", "width"]);
+    assert_eq!(
+        lines.json(&["--image", &format!("x={picture}")])["outputs"][0]["shape"].to_string(),
+        "[1,3,8,16]"
+    );
     let last = unary("Identity", &["1", "8", "4", "3"]);
     assert_eq!(
         last.json(&["--image", &format!("x={picture}")])["outputs"][0]["shape"].to_string(),

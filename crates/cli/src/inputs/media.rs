@@ -51,6 +51,20 @@ enum LayoutName {
     Nhwc,
 }
 
+/// The width and height in which a picture of the size `own` is given: what the model fixes, and otherwise in proportion.
+fn fitting(own: (u32, u32), fixed: (Option<u32>, Option<u32>)) -> (u32, u32) {
+    let scaled = |side: u32, by: u32, of: u32| {
+        let length = u64::from(side) * u64::from(by) / u64::from(of.max(1));
+        u32::try_from(length).unwrap_or(u32::MAX).max(1)
+    };
+    match fixed {
+        (Some(width), Some(height)) => (width, height),
+        (Some(width), None) => (width, scaled(own.1, width, own.0)),
+        (None, Some(height)) => (scaled(own.0, height, own.1), height),
+        (None, None) => own,
+    }
+}
+
 impl MediaArgs {
     fn normalisation(&self) -> Result<Normalisation, Failure> {
         let mut normalisation = match self.image_preset {
@@ -80,7 +94,7 @@ impl MediaArgs {
         let (layout, size) = self.geometry(info)?;
         drop(files::open(path)?);
         let picture = Picture::open(path)?;
-        let (width, height) = size.unwrap_or((picture.width(), picture.height()));
+        let (width, height) = fitting((picture.width(), picture.height()), size);
         let tensor = picture.resized(width, height).to_tensor(layout, normalisation)?;
         Ok(match info.dtype {
             Some(dtype) if dtype != DType::F32 => tensor.cast(dtype)?,
@@ -88,8 +102,8 @@ impl MediaArgs {
         })
     }
 
-    /// The layout, and the width and height if the model fixes both.
-    fn geometry(&self, info: &ValueInfo) -> Result<(Layout, Option<(u32, u32)>), Failure> {
+    /// The layout, and the width and the height where the model fixes them.
+    fn geometry(&self, info: &ValueInfo) -> Result<(Layout, (Option<u32>, Option<u32>)), Failure> {
         let refused = |why: &str| Failure::from(format!("--image: input {info} {why}"));
         let dims = info.shape.as_deref().unwrap_or(&[Dim::Unknown, Dim::Unknown, Dim::Unknown, Dim::Unknown]);
         let [_, first, second, third] = dims else {
@@ -117,7 +131,7 @@ impl MediaArgs {
             Dim::Known(size) => u32::try_from(*size).ok(),
             _ => None,
         };
-        Ok((layout, known(width).zip(known(height))))
+        Ok((layout, (known(width), known(height))))
     }
 
     /// The sound in the shape that the model declares: its samples along the last axis.
