@@ -88,7 +88,7 @@ fn node_within(node: &Node, held: &[Option<Arc<Array>>], budget: Option<&Budget>
         charge(operator.work(&facts, &[]).map_err(refused)?)?;
     }
     // `eval` relies on this check.
-    let outputs = node.infer(&facts).and_then(|outputs| check_sizes(&outputs).map(|()| outputs));
+    let outputs = node.op.infer(&facts).and_then(|outputs| check_sizes(&outputs).map(|()| outputs));
     charge(operator.work(&facts, &outputs.map_err(refused)?).map_err(refused)?)?;
     operator.eval(&inputs).map_err(refused)
 }

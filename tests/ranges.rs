@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor};
+use sardonyx_testing::dice::Dice;
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{GraphProto, NodeProto, TensorProto};
 use sardonyx_testing::{devices, onnx};
@@ -300,47 +301,31 @@ fn cubics_of_wide_integers_are_refused() {
     }
 }
 
-/// Pseudo-random numbers: xorshift.
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % n
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
-    /// Small numbers, or numbers at the edges of 32 bits and of products that fit 32 bits.
-    fn long(&mut self) -> i64 {
-        const EDGES: [i64; 14] = [
-            0,
-            1,
-            -1,
-            2,
-            46_340,
-            46_341,
-            -46_341,
-            65_536,
-            1 << 30,
-            0x7fff_fffe,
-            0x7fff_ffff,
-            -0x8000_0000,
-            -0x7fff_ffff,
-            -65_536,
-        ];
-        if self.below(3) == 0 { self.of(&EDGES) } else { self.below(40) as i64 - 20 }
-    }
+/// Small numbers, or numbers at the edges of 32 bits and of products that fit 32 bits.
+fn long(draw: &mut Dice) -> i64 {
+    const EDGES: [i64; 14] = [
+        0,
+        1,
+        -1,
+        2,
+        46_340,
+        46_341,
+        -46_341,
+        65_536,
+        1 << 30,
+        0x7fff_fffe,
+        0x7fff_ffff,
+        -0x8000_0000,
+        -0x7fff_ffff,
+        -65_536,
+    ];
+    if draw.below(3) == 0 { draw.of(&EDGES) } else { draw.below(40) as i64 - 20 }
 }
 
 const COUNT: usize = 5;
 
 /// A chain of integer arithmetic on inputs `x0`, `x1`, and constants, as nodes `v0`, `v1`, ...
-fn chain(draw: &mut Xorshift, dtype: DType) -> (GraphProto, Vec<String>) {
+fn chain(draw: &mut Dice, dtype: DType) -> (GraphProto, Vec<String>) {
     let unsigned = dtype == DType::U64;
     let binary: &[&str] = match unsigned {
         false => &["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Pow", "BitShift"],
@@ -431,12 +416,12 @@ fn integer_arithmetic_is_right_or_refused() {
     let adapters = devices::each();
     let (mut right, mut refused) = (0, 0);
     for seed in 1..=seeds() {
-        let mut draw = Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut draw = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let dtype = draw.of(&[DType::I64, DType::I64, DType::U64]);
         let (mut main, values) = chain(&mut draw, dtype);
         let shape = [COUNT, COUNT];
         let mut ints = || {
-            let longs: Vec<i64> = (0..COUNT * COUNT).map(|_| draw.long()).collect();
+            let longs: Vec<i64> = (0..COUNT * COUNT).map(|_| long(&mut draw)).collect();
             match dtype {
                 DType::I64 => Tensor::from_slice(&shape, &longs).unwrap(),
                 _ => Tensor::from_slice(&shape, &longs.iter().map(|v| v.unsigned_abs()).collect::<Vec<_>>())

@@ -18,9 +18,9 @@ const SMALL: usize = 1024;
 const SMALL_CONSTANT: usize = 4096;
 
 /// What inference needs of a graph's operations.
-pub(crate) trait Infer: Sized {
-    /// Dtypes and shapes of the node's outputs. Dtypes that the operation does not take are refused.
-    fn infer(node: &Node<Self>, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
+pub(crate) trait Infer {
+    /// Dtypes and shapes of the outputs. Dtypes that the operation does not take are refused.
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
     /// Dtypes and shapes of the outputs, for inputs of dtypes that the operation takes.
     fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
@@ -206,9 +206,9 @@ impl FactBase {
     }
 
     /// `checked`: whether the node takes the dtypes of its inputs.
-    fn infer<O: Infer>(
+    fn infer(
         &self,
-        (node, checked): (&Node<O>, bool),
+        (node, checked): (&Node<impl Infer>, bool),
         inputs: &[Option<&Fact>],
         budget: &Budget,
         small: usize,
@@ -216,7 +216,7 @@ impl FactBase {
         let operator = &node.op;
         let all_known = inputs.iter().flatten().all(|fact| fact.value.is_some());
         charge_inference(operator, inputs, all_known, budget)?;
-        let mut outputs = if checked { operator.infer_checked(inputs)? } else { O::infer(node, inputs)? };
+        let mut outputs = if checked { operator.infer_checked(inputs)? } else { operator.infer(inputs)? };
         let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         if outputs.len() < wanted {
             refuse!("has {} outputs, and {wanted} are wanted", outputs.len());

@@ -262,7 +262,7 @@ fn alone(case: &Case, device: &Device, only: usize) -> Result<Option<String>> {
 /// How the reference's outputs differ from what inference says, if they do.
 fn inferred(case: &Case) -> Result<Option<String>> {
     let graph = graph_of_case(case)?;
-    if let Op::Unsupported(reason) = &graph.nodes[0].op {
+    if let Op::Unsupported(reason) = &*graph.nodes[0].op {
         return Ok(Some(format!("unsupported: {reason}")));
     }
     let outputs = expected(case)?;

@@ -69,7 +69,7 @@ fn model(case: &Case) -> Vec<u8> {
     builder::bytes(&model).to_vec()
 }
 
-fn attribute(name: &str, attr: &Attr<crate::ops::Op>) -> AttributeProto {
+fn attribute(name: &str, attr: &Attr<crate::ops::Operation>) -> AttributeProto {
     let text = |text: &String| Bytes::from(text.clone());
     let new = |kind| builder::attribute(name, kind);
     match attr {

@@ -83,7 +83,21 @@ pub(crate) fn word(size: usize) -> Result<u32, Why> {
 
 /// Sizes as words of a call's params.
 pub(crate) fn words(sizes: impl IntoIterator<Item = usize>) -> Result<Vec<u32>, Why> {
-    sizes.into_iter().map(word).collect()
+    params(sizes, [])
+}
+
+/// Sizes as words of a call's params, and after them the params of its fused code.
+pub(crate) fn params(
+    sizes: impl IntoIterator<Item = usize>,
+    fused: impl IntoIterator<Item = u32>,
+) -> Result<Vec<u32>, Why> {
+    let (sizes, fused) = (sizes.into_iter(), fused.into_iter());
+    let mut params = Vec::with_capacity(sizes.size_hint().0 + fused.size_hint().0);
+    for size in sizes {
+        params.push(word(size)?);
+    }
+    params.extend(fused);
+    Ok(params)
 }
 
 /// The most storage bindings of one kernel, tensors and fault words together: WebGPU's floor.

@@ -11,7 +11,7 @@ use super::proto::{
 use super::{sparse, tensor, types};
 use crate::budget::{Budget, Work};
 use crate::graph::{Value, ValueId};
-use crate::ops::{self, Attr, Attributes, Graph, Node, NodeDef, Op};
+use crate::ops::{Attr, Attributes, Graph, Node, NodeDef, Op, Operation};
 use crate::{Dim, Error, Result, Tensor, UnsupportedNode};
 
 /// The deepest nesting of graphs in graphs, and of functions in functions. Real models have a handful.
@@ -177,8 +177,8 @@ impl<'m> Importer<'m> {
                 listed: &listed,
                 outputs: &outputs,
             };
-            node.op = ops::parse(&domain, &def).unwrap_or_else(|why| Op::Unsupported(why.0));
-            if let Op::Unsupported(reason) = &node.op {
+            node.op = Operation::parse(&domain, &def).unwrap_or_else(|why| Operation::unsupported(why.0));
+            if let Op::Unsupported(reason) = &*node.op {
                 let (name, op, reason) = (node.name.clone(), node.op_type.clone(), reason.clone());
                 self.unsupported.push(UnsupportedNode { node: name, op, opset, reason });
             }
@@ -477,7 +477,7 @@ impl<'m> Importer<'m> {
         let Unparsed { domain, op_type, .. } = &unparsed;
         let opset = self.opset(domain, op_type, &name)?;
         let op_type = if domain.is_empty() { op_type.clone() } else { format!("{domain}.{op_type}") };
-        let op = Op::Unsupported(String::new());
+        let op = Operation::unsupported("");
         let attributes = Attributes::default();
         self.graph().nodes.push(Node { name, op_type, opset, attributes, op, inputs, outputs });
         self.building().unparsed.push(unparsed);

@@ -145,8 +145,13 @@ pub(crate) fn graph_wanting(case: &Case, wanted: &[bool]) -> Result<Graph> {
             return Err(Error::Node { node: name, op: op_type, opset, inputs: types(&graph), reason: why.0 });
         }
     };
-    if let Op::Unsupported(reason) = node.op {
-        return Err(Error::Unsupported(vec![UnsupportedNode { node: name, op: op_type, opset, reason }]));
+    if let Op::Unsupported(reason) = &*node.op {
+        return Err(Error::Unsupported(vec![UnsupportedNode {
+            node: name,
+            op: op_type,
+            opset,
+            reason: reason.clone(),
+        }]));
     }
     graph.complete(&mut node);
     graph.nodes.push(node);

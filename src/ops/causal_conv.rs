@@ -11,7 +11,7 @@ use crate::array::number::round_float;
 use crate::facts::Fact;
 use crate::kernels::causal_conv;
 use crate::kernels::expr::Scalar;
-use crate::kernels::words;
+use crate::kernels::params;
 use crate::plan::Lower;
 
 /// The attributes.
@@ -119,7 +119,7 @@ impl Operator for CausalConv {
             tensors.push(cx.output(1)?);
         }
         tensors.push(cx.output(0)?);
-        let params = words([rows, channels, length, taps])?.into_iter().chain(epilogue.params).collect();
+        let params = params([rows, channels, length, taps], epilogue.params)?;
         let (bias, past) = (cx.optional_fact(2).is_some(), cx.optional_fact(3).is_some());
         let kernel = causal_conv::CausalConv { bias, past, state, epilogue: epilogue.fused };
         cx.call(kernel, tensors, params, causal_conv::groups(rows * (length + taps - 1)));

@@ -15,8 +15,8 @@ use crate::array::product::{DirectConv, Number};
 use crate::facts::Fact;
 use crate::kernels::conv::{self, Depthwise, Form, LanesForm};
 use crate::kernels::expr::Scalar;
+use crate::kernels::params;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
-use crate::kernels::words;
 use crate::kernels::{Class, cost};
 use crate::plan::{Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling};
 
@@ -136,16 +136,16 @@ impl ConvSizes {
         let (planes, output) = (self.batch * self.group, self.size(|s| s.output));
         let matrix = (self.group * self.filters, output);
         let dispatch = |cx: &mut Lower<'a>, (first, last), epilogue: Epilogue, y| {
-            let mut params = vec![planes, self.group, self.filters, self.channels];
+            let mut sizes = vec![planes, self.group, self.filters, self.channels];
             if let Form::Any { .. } | Form::Shared(_) = form {
-                params.extend([first, last]);
+                sizes.extend([first, last]);
             }
-            params.extend(&own);
-            params.extend(
+            sizes.extend(&own);
+            sizes.extend(
                 spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
             );
             let fused = before.params.iter().copied().chain(epilogue.params);
-            let params = words(params)?.into_iter().chain(fused).collect();
+            let params = params(sizes, fused)?;
             let others = before.tensors.iter().copied().chain(epilogue.tensors);
             let tensors = [x, w].into_iter().chain(others).chain([y]).collect();
             let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused);

@@ -14,7 +14,7 @@ use crate::array::product::DirectConv;
 use crate::facts::Fact;
 use crate::kernels::conv_transpose;
 use crate::kernels::expr::Scalar;
-use crate::kernels::words;
+use crate::kernels::params;
 use crate::plan::{Code, Lower};
 
 #[derive(Clone, Debug)]
@@ -166,11 +166,10 @@ impl Operator for ConvTranspose {
                     output,
                     taps,
                 ];
-                let words =
-                    words(fixed.iter().chain(&axes).copied())?.into_iter().chain(epilogue.params).collect();
+                let params = params(fixed.iter().chain(&axes).copied(), epilogue.params)?;
                 let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
                 let kernel = conv_transpose::ConvTranspose { rank, filters, epilogue: epilogue.fused };
-                cx.call(kernel, tensors, words, groups);
+                cx.call(kernel, tensors, params, groups);
                 Ok(())
             },
         )

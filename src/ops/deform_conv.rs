@@ -14,7 +14,7 @@ use crate::facts::Fact;
 use crate::kernels::deform_conv as kernel;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::kernels::words;
+use crate::kernels::params;
 use crate::plan::{Code, Lower};
 
 /// Inputs: x, weights, offsets, bias, mask.
@@ -166,7 +166,7 @@ impl Operator for DeformConv {
             sink,
             |cx, (first, last), epilogue, y| {
                 let channels = x_shape[1];
-                let mut params = vec![
+                let mut own = vec![
                     count,
                     filters,
                     sizes.filters,
@@ -174,11 +174,11 @@ impl Operator for DeformConv {
                     sizes.channels,
                     channels / self.offset_groups,
                 ];
-                params.extend([first, last]);
-                params.extend(
+                own.extend([first, last]);
+                own.extend(
                     spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
                 );
-                let params = words(params)?.into_iter().chain(epilogue.params).collect();
+                let params = params(own, epilogue.params)?;
                 let tensors = read.iter().copied().chain(epilogue.tensors).chain([y]).collect();
                 cx.call(
                     kernel::DeformConv { mask, epilogue: epilogue.fused },

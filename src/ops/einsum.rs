@@ -14,7 +14,7 @@ use crate::array::{Numbers, strides as dense, unravel};
 use crate::facts::{Fact, is_too_large};
 use crate::kernels::contract::{Contract, groups};
 use crate::kernels::expr::Scalar;
-use crate::kernels::words;
+use crate::kernels::params;
 use crate::plan::Lower;
 
 /// The equation. A label is a letter, or [`ELLIPSIS`] for the axes that an ellipsis stands for.
@@ -433,7 +433,7 @@ impl Loops {
         let limit = cx.target.max_iterations as usize;
         in_parts(cx, (terms, limit), (1, count), scalar, sink, |cx, (first, last), epilogue, output| {
             let fixed = [count, first, last].into_iter().chain(axes.iter().copied());
-            let params = words(fixed)?.into_iter().chain(epilogue.params).collect();
+            let params = params(fixed, epilogue.params)?;
             let tensors = tensors.iter().copied().chain(epilogue.tensors).chain([output]).collect();
             let kernel = Contract {
                 scalar,

@@ -1,20 +1,17 @@
 //! The graph whose operations are operators. The rooms above `ops` mean this one when they say graph.
 
-use std::fmt;
-
-use super::{NodeDef, Op, Why, row_of};
+use super::{NodeDef, Operation, Why};
 use crate::Result;
-use crate::error::sentence;
-use crate::facts::{Fact, node_error};
+use crate::facts::node_error;
 use crate::graph::{self, Value, ValueId};
 
-pub(crate) type Graph = graph::Graph<Op>;
+pub(crate) type Graph = graph::Graph<Operation>;
 
-pub(crate) type Node = graph::Node<Op>;
+pub(crate) type Node = graph::Node<Operation>;
 
-pub(crate) type Attr = graph::Attr<Op>;
+pub(crate) type Attr = graph::Attr<Operation>;
 
-pub(crate) type Attributes = graph::Attributes<Op>;
+pub(crate) type Attributes = graph::Attributes<Operation>;
 
 impl Node {
     /// A node whose operator is parsed from its attributes. `listed`: for each output, whether the model names it.
@@ -36,19 +33,9 @@ impl Node {
             let wanted: Vec<bool> = outputs.iter().map(Option::is_some).collect();
             let def =
                 NodeDef { op_type, opset, attributes: &attributes, inputs: &given, listed, outputs: &wanted };
-            super::parse(domain, &def)?
+            Operation::parse(domain, &def)?
         };
         Ok(Node { name, op_type, opset, attributes, op, inputs, outputs })
-    }
-
-    /// Dtypes and shapes of the outputs. Dtypes that ONNX does not let the operator take are refused.
-    pub(crate) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        let (domain, name) = self.op_type.rsplit_once('.').unwrap_or(("", &self.op_type));
-        let signature = row_of(domain, name).and_then(|row| row.types.at(self.opset));
-        let bound = signature.map(|signature| signature.bind(self.opset, inputs)).transpose()?;
-        let outputs = self.op.operator().infer(inputs)?;
-        bound.map_or(Ok(()), |bound| bound.outputs(&outputs))?;
-        Ok(outputs)
     }
 
     /// For each input, its value if the device reads its data, else `None`.
@@ -77,16 +64,6 @@ impl Graph {
         {
             let name = format!("{}.unused", node.name);
             *first = Some(self.add_value(Value { name, ..Value::default() }));
-        }
-    }
-}
-
-/// What a graph's text tells of an operation, besides its attributes.
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Op::Unsupported(reason) => write!(f, "  unsupported: {}", sentence(reason)),
-            _ => Ok(()),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod case;
 pub(crate) mod fourier;
 mod graph;
 pub(crate) mod indices;
+mod operation;
 pub(crate) mod product;
 pub(crate) mod quantized;
 pub(crate) mod resample;
@@ -22,21 +23,23 @@ pub(crate) mod strides;
 mod types;
 pub(crate) mod window;
 
-use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 pub(crate) use graph::{Attr, Attributes, Graph, Node};
+pub(crate) use operation::Operation;
 #[cfg(test)]
-pub(crate) use types::{Operands, TypeSignature};
-pub(crate) use types::{Types, types};
+pub(crate) use operation::row_of;
+#[cfg(test)]
+pub(crate) use types::Operands;
+pub(crate) use types::{TypeSignature, Types, types};
 
 pub(crate) use crate::array::Array;
 pub(crate) use crate::error::{Why, refuse};
 pub(crate) use crate::{DType, Tensor};
 
 pub(crate) use crate::budget::Work;
-use crate::facts::{Fact, Infer};
+use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg};
 use crate::plan::{Lower, Pairing};
 pub(crate) use crate::shape::product;
@@ -351,36 +354,6 @@ pub(crate) fn sorting(count: usize) -> usize {
     count.max(2).ilog2() as usize + 1
 }
 
-impl Infer for Op {
-    fn infer(node: &Node, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        node.infer(inputs)
-    }
-
-    fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        self.operator().infer(inputs)
-    }
-
-    fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
-        self.operator().eval(inputs)
-    }
-
-    fn shape_operands(&self) -> &[usize] {
-        self.operator().shape_operands()
-    }
-
-    fn reads_shapes_only(&self) -> bool {
-        self.operator().reads_shapes_only()
-    }
-
-    fn shapes_depend_on_data(&self) -> bool {
-        self.operator().shapes_depend_on_data()
-    }
-
-    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
-        self.operator().work(inputs, outputs)
-    }
-}
-
 /// Stands for an operator that Sardonyx does not have.
 #[derive(Debug)]
 struct Unsupported;
@@ -398,25 +371,6 @@ impl Operator for Unsupported {
 /// All rows of the table.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().copied().flatten()
-}
-
-/// The row of an operator, if there is one.
-pub(crate) fn row_of(domain: &str, name: &str) -> Option<&'static Row> {
-    static ROWS: LazyLock<HashMap<(&str, &str), &Row>> =
-        LazyLock::new(|| rows().map(|row| ((row.domain, row.name), row)).collect());
-    let domain = if domain == "ai.onnx" { "" } else { domain };
-    ROWS.get(&(domain, name)).copied()
-}
-
-/// Parses a node. An operator or version that is not in the table becomes [`Op::Unsupported`].
-pub(crate) fn parse(domain: &str, def: &NodeDef) -> Result<Op, Why> {
-    match row_of(domain, def.op_type) {
-        None => Ok(Op::Unsupported("Sardonyx has no such operator".into())),
-        Some(row) if (row.opsets.0..=row.opsets.1).contains(&def.opset) => (row.parse)(def),
-        Some(Row { opsets: (first, last), .. }) => {
-            Ok(Op::Unsupported(format!("opset {} is outside {first} to {last}", def.opset)))
-        }
-    }
 }
 
 /// Input `i`, which the operator requires.

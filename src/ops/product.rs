@@ -5,8 +5,8 @@ use super::strides::Copy;
 use super::{Why, product, refuse, strides};
 use crate::kernels::expr::Scalar;
 use crate::kernels::gemm::{Gemm, GemmTile, LanesLeft, LanesRight, LanesTile, SplitRight, SplitTile};
+use crate::kernels::params;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
-use crate::kernels::words;
 use crate::kernels::{Class, cost};
 use crate::plan::{
     Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling,
@@ -88,7 +88,7 @@ impl Product {
                 let fixed = [product.m, product.n, first, last].into_iter().chain(own.iter().copied());
                 let batches = batch.iter().flat_map(|dim| [dim.size, dim.a, dim.b]);
                 let fused = before.params.iter().chain(&epilogue.params).copied();
-                let params = words(fixed.chain(batches))?.into_iter().chain(fused).collect();
+                let params = params(fixed.chain(batches), fused)?;
                 let others = before.tensors.iter().chain(&epilogue.tensors).copied();
                 let tensors = [a, *b].into_iter().chain(others).chain([output]).collect();
                 let (prologue, epilogue) = (before.prologue.clone(), epilogue.fused.clone());

@@ -68,7 +68,7 @@ impl Channels {
 /// constants.
 fn folded(graph: &Graph, (producers, uses): (&[Option<NodeId>], &[usize]), n: usize) -> Option<Folded> {
     let node = &graph.nodes[n];
-    let Op::BatchNorm(norm) = &node.op else { return None };
+    let Op::BatchNorm(norm) = &*node.op else { return None };
     let epsilon = norm.inference_epsilon()?;
     let &[Some(x), scale, shift, mean, variance] = &node.inputs[..] else { return None };
     let conv = producers[x.index()]?;

@@ -42,7 +42,7 @@ fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConsta
     let (convolution, before) = pattern.only(result)?;
     let weights = pattern.graph.value(before.inputs.get(1).copied().flatten()?).constant.as_ref()?;
     let weights = weights.shape();
-    let channels = match &before.op {
+    let channels = match &*before.op {
         Op::Conv(_) => *weights.first()?,
         Op::ConvTranspose(op) => weights.get(1)?.checked_mul(op.group())?,
         _ => return None,

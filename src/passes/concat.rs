@@ -11,7 +11,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut joined = Vec::new();
     // The outermost come first, so that each part is looked at once, however deep it is.
     for n in (0..graph.nodes.len()).rev() {
-        let Op::Concat(outer) = &graph.nodes[n].op else { continue };
+        let Op::Concat(outer) = &*graph.nodes[n].op else { continue };
         if absorbed[n] {
             continue;
         }
@@ -30,7 +30,7 @@ fn parts(pattern: &Pattern, (n, axis): (usize, i64), absorbed: &mut [bool]) -> V
     let mut waiting: Vec<Option<ValueId>> = pattern.graph.nodes[n].inputs.iter().rev().copied().collect();
     let mut parts = Vec::with_capacity(waiting.len());
     while let Some(part) = waiting.pop() {
-        match part.and_then(|id| pattern.only(id)).map(|(inner, node)| (inner, &node.op, &node.inputs)) {
+        match part.and_then(|id| pattern.only(id)).map(|(inner, node)| (inner, &*node.op, &node.inputs)) {
             Some((inner, Op::Concat(op), inputs)) if op.axis() == axis => {
                 absorbed[inner] = true;
                 waiting.extend(inputs.iter().rev());

@@ -15,7 +15,7 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let mut kept = Vec::with_capacity(graph.nodes.len());
     for node in std::mem::take(&mut graph.nodes) {
         let constant = node.inputs.iter().flatten().all(|id| graph.value(*id).constant.is_some());
-        let folded = constant && !matches!(node.op, Op::Unsupported(_));
+        let folded = constant && !matches!(*node.op, Op::Unsupported(_));
         // A node that refuses its inputs stays, and planning reports it.
         match folded.then(|| fold(graph, &node, budget)) {
             Some(Ok(tensors)) => {
@@ -42,20 +42,20 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
 /// weights are made of it part by part, so nobody holds the array as a whole.
 fn spread(graph: &mut Graph, node: &Node, budget: &Budget) -> Result<Node, Why> {
     let (Op::ConstantOfShape(operator), &[Some(shape)], &[Some(output)]) =
-        (&node.op, &node.inputs[..], &node.outputs[..])
+        (&*node.op, &node.inputs[..], &node.outputs[..])
     else {
         refuse!("its elements may differ")
     };
     let shape_facts = facts(node, &[graph.value(shape).constant.as_ref()], budget)?;
     let shape_fact = shape_facts.first().and_then(Option::as_ref);
-    node.infer(&[shape_fact])?;
+    node.op.infer(&[shape_fact])?;
     let element = operator.value.to_tensor()?.reshaped(&[]).map_err(|error| Why(error.to_string()))?;
     let name = format!("{}.element", graph.value(output).name);
     let inputs = vec![Some(ValueId(graph.values.len() as u32)), Some(shape)];
     let names = (node.name.clone(), "Expand".to_string(), node.opset);
     let spread = Node::parse(names, Attributes::default(), inputs, (vec![Some(output)], &[true]))?;
     // An Expand takes fewer dtypes.
-    spread.infer(&[Some(&Fact::new(element.dtype(), [].as_slice())), shape_fact])?;
+    spread.op.infer(&[Some(&Fact::new(element.dtype(), [].as_slice())), shape_fact])?;
     graph.add_constant(name, element);
     Ok(spread)
 }
@@ -67,7 +67,7 @@ fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Result<Vec<Tensor>, Why>
     let facts = facts(node, &inputs, budget)?;
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let operator = node.op.operator();
-    let outputs = node.infer(&facts)?;
+    let outputs = node.op.infer(&facts)?;
     check_sizes(&outputs)?;
     let longest = inputs.iter().flatten().filter_map(|tensor| tensor.strings()).map(longest).max();
     let kept = outputs.iter().map(|fact| fact.dtype.bytes_of(fact.count()).unwrap_or(usize::MAX) as u64);

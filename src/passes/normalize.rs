@@ -88,7 +88,7 @@ fn square(pattern: &Pattern, id: ValueId) -> Option<(ValueId, usize)> {
 /// from the end.
 fn mean(pattern: &Pattern, id: ValueId) -> Option<(ValueId, i64)> {
     let (_, node) = pattern.maker(id)?;
-    let (Op::Reduce(op), &[Some(x), ..]) = (&node.op, &node.inputs[..]) else { return None };
+    let (Op::Reduce(op), &[Some(x), ..]) = (&*node.op, &node.inputs[..]) else { return None };
     let given = node.inputs.get(1).copied().flatten().map(|axes| pattern.integers(axes));
     let mut axes = match given {
         Some(axes) => op.kept_mean(Some(axes?))?,

@@ -22,10 +22,10 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
 /// the Pad.
 fn padded(pattern: &Pattern, n: usize) -> Option<(Vec<i64>, ValueId)> {
     let graph = pattern.graph;
-    let Op::Conv(conv) = &graph.nodes[n].op else { return None };
+    let Op::Conv(conv) = &*graph.nodes[n].op else { return None };
     let &[Some(x), Some(weights), ..] = &graph.nodes[n].inputs[..] else { return None };
     let (_, before) = pattern.only(x)?;
-    let Op::Pad(pad) = &before.op else { return None };
+    let Op::Pad(pad) = &*before.op else { return None };
     let rank = graph.value(weights).constant.as_ref()?.shape().len();
     let input = |i: usize| before.inputs.get(i).copied().flatten();
     // An input that is no constant is not known here.

@@ -93,7 +93,7 @@ impl<'g> Pattern<'g> {
     /// A number of axes that the value has at least: those of its permutation, of the constant shape to which it is reshaped,
     /// or the declared number.
     pub(super) fn least_rank(&self, id: ValueId) -> usize {
-        let made = self.maker(id).and_then(|(_, node)| match &node.op {
+        let made = self.maker(id).and_then(|(_, node)| match &*node.op {
             Op::Transpose(op) => op.fixed_perm().map(|perm| perm.len()),
             Op::Reshape(_) if node.op_type == "Reshape" => {
                 self.integers(node.inputs.get(1).copied().flatten()?).map(|shape| shape.len())

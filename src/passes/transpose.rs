@@ -11,7 +11,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     for n in 0..graph.nodes.len() {
         let node = &graph.nodes[n];
         let (Op::Transpose(op), [Some(input)], [Some(output)]) =
-            (&node.op, &node.inputs[..], &node.outputs[..])
+            (&*node.op, &node.inputs[..], &node.outputs[..])
         else {
             continue;
         };
@@ -24,7 +24,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
             continue;
         }
         let before = producers[input.index()].map(|id| &graph.nodes[id.index()]);
-        let Some((Op::Transpose(first), [Some(source)])) = before.map(|node| (&node.op, &node.inputs[..]))
+        let Some((Op::Transpose(first), [Some(source)])) = before.map(|node| (&*node.op, &node.inputs[..]))
         else {
             continue;
         };

@@ -190,8 +190,8 @@ const FEW_RANGES: usize = 512;
 /// The live ranges that are placed so far.
 struct Placed<'a> {
     ranges: &'a [LiveRange],
-    /// Few ranges: those that are placed, by offset.
-    sorted: Vec<(u64, usize)>,
+    /// Few ranges: offset and live range of those that are placed, by offset.
+    sorted: Vec<(u64, LiveRange)>,
     /// Many ranges: all by their first section, and each with the section after its last once it is placed.
     by_time: Option<(Vec<usize>, Vec<usize>, Peaks)>,
     offsets: Vec<u64>,
@@ -218,7 +218,7 @@ impl<'a> Placed<'a> {
             Some((_, places, ends)) => ends.set(places[i], self.ranges[i].last as u64 + 1),
             None => {
                 let at = self.sorted.partition_point(|(below, _)| *below <= offset);
-                self.sorted.insert(at, (offset, i));
+                self.sorted.insert(at, (offset, self.ranges[i]));
             }
         }
     }
@@ -226,13 +226,12 @@ impl<'a> Placed<'a> {
     /// Calls `each` with offset and end of the placed ranges that overlap range `i` in time, by offset. Subtracts the ranges and
     /// tree nodes that it looks at from `work`.
     fn each_overlapping(&self, i: usize, work: &mut usize, mut each: impl FnMut(u64, u64)) {
-        let (range, end) = (&self.ranges[i], |i: usize| self.offsets[i].saturating_add(self.ranges[i].size));
+        let range = &self.ranges[i];
         let Some((by_first, _, ends)) = &self.by_time else {
             *work = work.saturating_sub(self.sorted.len());
-            for &(offset, i) in &self.sorted {
-                let other = &self.ranges[i];
+            for (offset, other) in &self.sorted {
                 if other.first <= range.last && range.first <= other.last {
-                    each(offset, end(i));
+                    each(*offset, offset.saturating_add(other.size));
                 }
             }
             return;
@@ -241,7 +240,7 @@ impl<'a> Placed<'a> {
         let mut others = Vec::new();
         ends.each_above(begun, range.first as u64, work, |place| {
             let i = by_first[place];
-            others.push((self.offsets[i], end(i)));
+            others.push((self.offsets[i], self.offsets[i].saturating_add(self.ranges[i].size)));
         });
         others.sort_unstable();
         others.into_iter().for_each(|(offset, end)| each(offset, end));

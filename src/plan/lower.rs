@@ -20,7 +20,7 @@ use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar, Wide};
 use crate::kernels::fused::Fused;
 use crate::kernels::{Access, Kernel, Storage, Target};
-use crate::ops::{Attributes, Graph, Node, Op};
+use crate::ops::{Attributes, Graph, Node, Op, Operation};
 use crate::{DType, Error, Result, Tensor, UnsupportedNode};
 
 /// The pieces of one dimension, as (size, stride), outermost first. 32 elements of a row that are 8 heads of 4 elements may be
@@ -181,7 +181,7 @@ fn output(
         op_type: "Identity".into(),
         opset: 1,
         attributes: Attributes::default(),
-        op: Op::Unsupported(String::new()),
+        op: Operation::unsupported(""),
         inputs: vec![Some(id)],
         outputs: vec![],
     };
@@ -681,7 +681,7 @@ impl<'a> Lower<'a> {
             return Ok(());
         }
         // A broadcast with which nothing is fused only changes strides.
-        let broadcast = matches!(self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;
+        let broadcast = matches!(*self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;
         if self.unit.anchor.is_some() || broadcast {
             return self.node.op.operator().lower(self);
         }

@@ -82,64 +82,47 @@ pub(super) struct Changes {
     pub(super) tiles: usize,
 }
 
-/// A question, and how many times it was asked at its site before.
-type Nth<Q> = (Q, usize);
+/// A question, how many times it was asked at its site before, and the answer.
+type Answer<Q, T> = (Q, usize, T);
 
-/// The answers to questions of one kind, by site.
+/// The most answers of a site that are searched one by one.
+const FEW: usize = 16;
+
+/// The answers to questions of one kind. A site has a handful of them in nearly all cases.
 #[derive(Clone, Debug)]
 struct Answers<Q, T> {
-    units: Vec<FewFirst<Nth<Q>, T>>,
-    outputs: Vec<FewFirst<Nth<Q>, T>>,
+    units: Vec<Vec<Answer<Q, T>>>,
+    outputs: Vec<Vec<Answer<Q, T>>>,
+    /// The answers after the first [`FEW`] of a site.
+    others: HashMap<Key<Q>, T>,
 }
 
 impl<Q, T> Default for Answers<Q, T> {
     fn default() -> Answers<Q, T> {
-        Answers { units: Vec::new(), outputs: Vec::new() }
+        Answers { units: Vec::new(), outputs: Vec::new(), others: HashMap::new() }
     }
 }
 
 impl<Q: Copy + Eq + Hash, T> Answers<Q, T> {
     /// The answer so far; `new` if the question was not asked there before.
-    fn entry(&mut self, (site, question, times): Key<Q>, new: T) -> &mut T {
+    fn entry(&mut self, key: Key<Q>, new: T) -> &mut T {
+        let (site, question, times) = key;
         let (sites, at) = match site {
             Site::Unit(node) => (&mut self.units, node.index()),
             Site::Output(i) => (&mut self.outputs, i),
         };
         if sites.len() <= at {
-            sites.resize_with(at + 1, FewFirst::default);
+            sites.resize_with(at + 1, Vec::new);
         }
-        sites[at].entry((question, times), new)
-    }
-}
-
-/// The most keys of a [`FewFirst`] that are searched one by one.
-const FEW: usize = 16;
-
-/// A map that holds a handful of keys in nearly all cases: it searches the first of them one by one, and hashes the others.
-#[derive(Clone, Debug)]
-struct FewFirst<K, T> {
-    first: Vec<(K, T)>,
-    #[allow(clippy::box_collection)] // There are six of these for each node, and nearly all have no others.
-    others: Option<Box<HashMap<K, T>>>,
-}
-
-impl<K, T> Default for FewFirst<K, T> {
-    fn default() -> FewFirst<K, T> {
-        FewFirst { first: Vec::new(), others: None }
-    }
-}
-
-impl<K: Eq + Hash, T> FewFirst<K, T> {
-    /// The value of `key`; `new` if it had none.
-    fn entry(&mut self, key: K, new: T) -> &mut T {
-        match self.first.iter().position(|(known, _)| *known == key) {
-            Some(found) => &mut self.first[found].1,
-            None if self.first.len() < FEW => {
-                self.first.push((key, new));
-                let last = self.first.len() - 1;
-                &mut self.first[last].1
+        let answers = &mut sites[at];
+        match answers.iter().position(|answer| (answer.0, answer.1) == (question, times)) {
+            Some(found) => &mut answers[found].2,
+            None if answers.len() < FEW => {
+                answers.push((question, times, new));
+                let last = answers.len() - 1;
+                &mut answers[last].2
             }
-            None => self.others.get_or_insert_default().entry(key).or_insert(new),
+            None => self.others.entry(key).or_insert(new),
         }
     }
 }

@@ -509,7 +509,7 @@ fn no_plans() -> Error {
 
 /// Every node whose operator Sardonyx does not have.
 pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
-    let node = |node: &crate::ops::Node| match &node.op {
+    let node = |node: &crate::ops::Node| match &*node.op {
         Op::Unsupported(reason) => Some(UnsupportedNode {
             node: node.name.clone(),
             op: node.op_type.clone(),

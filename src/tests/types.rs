@@ -61,7 +61,7 @@ fn inference_refuses_every_other_dtype() {
                 let mut bent = facts.clone();
                 bent[i] = Some(Fact { dtype, ..given.clone() });
                 let bent: Vec<Option<&Fact>> = bent.iter().map(Option::as_ref).collect();
-                let why = graph.nodes[0].infer(&bent).err();
+                let why = graph.nodes[0].op.infer(&bent).err();
                 match why {
                     None => illegal.push(format!("{}: input {i} as {dtype} is taken", case.name)),
                     Some(why) if !why.0.contains(dtype.name()) => {
@@ -93,7 +93,7 @@ fn inference_refuses_other_dtypes_of_outputs() {
         let graph = graph_of_case(&case).unwrap();
         let facts: Vec<Fact> = case.inputs.iter().flatten().map(known).collect();
         let facts: Vec<Option<&Fact>> = facts.iter().map(Some).collect();
-        let why = graph.nodes[0].infer(&facts).unwrap_err();
+        let why = graph.nodes[0].op.infer(&facts).unwrap_err();
         assert!(why.0.contains(expected), "{}: {why}", case.name);
     }
 }

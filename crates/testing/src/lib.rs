@@ -5,6 +5,7 @@
 pub mod arrays;
 pub mod clock;
 pub mod devices;
+pub mod dice;
 pub mod hostile;
 pub mod models;
 pub mod onnx;

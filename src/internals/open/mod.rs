@@ -253,7 +253,7 @@ impl Open {
         let names = (format!("v{first}"), op_type.to_string(), ops::NEWEST_OPSET);
         let ids = (first..first + outputs as u32).map(|id| Some(ValueId(id))).collect();
         let node = Node::parse(names, attributes, inputs.to_vec(), (ids, &vec![true; outputs])).ok()?;
-        if let Op::Unsupported(why) = &node.op {
+        if let Op::Unsupported(why) = &*node.op {
             panic!("{op_type}: {why}");
         }
         for id in first..first + outputs as u32 {

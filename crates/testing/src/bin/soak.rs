@@ -1,6 +1,7 @@
 //! `soak SECONDS [ADAPTER]`: sixteen threads use one device, with mixed models and sizes. Sessions come and go, futures and bindings are
 //! dropped, and allocations fail at any moment. Every call must answer within a minute, with the reference's numbers or a typed
-//! error, and memory must stay flat: in the second half, resident memory and the device's bytes may grow by 2 % of what they were.
+//! error, and memory must stay flat: ten times, all threads end and the sessions free what they keep. Resident memory and the
+//! device's bytes may then grow by 2 % in the second half of the rounds.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
@@ -12,11 +13,15 @@ use std::time::{Duration, Instant};
 use sardonyx::internals::let_allocations;
 use sardonyx::{Device, DeviceOptions, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance};
 use sardonyx_testing::devices;
+use sardonyx_testing::dice::Dice;
 use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, graph, int, ints, model, node, value, weights};
 
 const THREADS: u64 = 16;
 /// A call that takes longer has no answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The rounds after each of which memory is measured, with no call at work: while sixteen threads run, it goes up and down
+/// with the sizes that they draw.
+const ROUNDS: u32 = 10;
 /// The growth that is flat, as a share.
 const FLAT: f64 = 1.02;
 
@@ -29,25 +34,10 @@ struct Subject {
     runs: Vec<(Tensor, Outputs)>,
 }
 
-/// Numbers that repeat from call to call.
-#[derive(Clone)]
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64 (Marsaglia, 2003).
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-
-    fn numbers(&mut self, shape: &[usize]) -> Tensor {
-        let count: usize = shape.iter().product();
-        let numbers: Vec<f32> = (0..count).map(|_| self.below(2000) as f32 / 1000.0 - 1.0).collect();
-        Tensor::from_slice(shape, &numbers).unwrap()
-    }
+fn numbers(dice: &mut Dice, shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let numbers: Vec<f32> = (0..count).map(|_| dice.below(2000) as f32 / 1000.0 - 1.0).collect();
+    Tensor::from_slice(shape, &numbers).unwrap()
 }
 
 fn subject(file: &[u8], inputs: impl IntoIterator<Item = Tensor>) -> Subject {
@@ -64,7 +54,7 @@ fn subject(file: &[u8], inputs: impl IntoIterator<Item = Tensor>) -> Subject {
 fn subjects() -> Vec<Subject> {
     let mut dice = Dice(1);
     let mut weight = |name: &str, dims: &[usize]| {
-        let values = dice.numbers(dims).to_vec::<f32>().unwrap();
+        let values = numbers(&mut dice, dims).to_vec::<f32>().unwrap();
         weights(name, &dims.iter().map(|&d| d as i64).collect::<Vec<_>>(), &values)
     };
     let file = |nodes, input, initializer| {
@@ -110,10 +100,10 @@ fn subjects() -> Vec<Subject> {
     let indices = |n: i64| Tensor::from_vec(&[n as usize], (0..n).map(|i| i * 7 % 50).collect()).unwrap();
     let sizes = [1, 2, 3, 5, 8, 16, 17, 33, 64, 100];
     vec![
-        subject(&perceptron, sizes.map(|n| dice.numbers(&[n, 48]))),
+        subject(&perceptron, sizes.map(|n| numbers(&mut dice, &[n, 48]))),
         subject(&embedding, sizes.map(|n| indices(n as i64))),
-        subject(&convolutions, sizes.map(|n| dice.numbers(&[1, 3, n + 2, 2 * n + 1]))),
-        subject(&attention, sizes.map(|n| dice.numbers(&[1 + n % 3, n, 32]))),
+        subject(&convolutions, sizes.map(|n| numbers(&mut dice, &[1, 3, n + 2, 2 * n + 1]))),
+        subject(&attention, sizes.map(|n| numbers(&mut dice, &[1 + n % 3, n, 32]))),
     ]
 }
 
@@ -153,7 +143,7 @@ fn differs(outputs: &Outputs, expected: &Outputs) -> Option<String> {
 
 /// One thread's work, until `stop`. `busy` holds the time in milliseconds at which its call began.
 fn work(
-    seed: u64,
+    mut dice: Dice,
     device: &Device,
     subjects: &[Subject],
     shared: &[Session],
@@ -161,12 +151,11 @@ fn work(
     busy: &dyn Fn(),
     stop: &AtomicBool,
 ) {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     while !stop.load(Relaxed) {
         busy();
-        let chosen = dice.below(subjects.len() as u64) as usize;
+        let chosen = dice.below(subjects.len());
         let subject = &subjects[chosen];
-        let (x, expected) = &subject.runs[dice.below(subject.runs.len() as u64) as usize];
+        let (x, expected) = &subject.runs[dice.below(subject.runs.len())];
         let inputs = [("x", x)];
         let session = &shared[chosen];
         match dice.below(20) {
@@ -204,50 +193,35 @@ fn resident() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
-fn soak(adapter: &str, time: Duration) -> bool {
-    let device = Device::new(DeviceOptions::new().select(sardonyx::Select::Name(adapter.into()))).unwrap();
-    let subjects = subjects();
-    let shared: Vec<Session> = subjects
-        .iter()
-        .map(|subject| Session::new(&device, &subject.model, SessionOptions::new()).unwrap())
-        .collect();
-    let (counts, stop, start) = (Counts::default(), AtomicBool::new(false), Instant::now());
+/// What sixteen threads and the faults between them do in `time`. Ends the process if a call has no answer.
+fn round(
+    device: &Device,
+    subjects: &[Subject],
+    shared: &[Session],
+    counts: &Counts,
+    dice: &mut Dice,
+    time: Duration,
+) {
+    let (stop, start) = (AtomicBool::new(false), Instant::now());
     let began: Vec<AtomicU64> = (0..THREADS).map(|_| AtomicU64::new(0)).collect();
     let now = || start.elapsed().as_millis() as u64;
-    let (mut half, mut end, mut unanswered) = ((0, 0), (0, 0), 0);
     std::thread::scope(|scope| {
-        for (seed, began) in began.iter().enumerate() {
-            let (device, subjects, shared, counts, stop) = (&device, &subjects, &shared, &counts, &stop);
+        for began in &began {
+            let (own, stop) = (Dice(dice.below(usize::MAX) as u64 | 1), &stop);
             scope.spawn(move || {
-                work(
-                    seed as u64 + 1,
-                    device,
-                    subjects,
-                    shared,
-                    counts,
-                    &|| began.store(now(), Relaxed),
-                    stop,
-                );
+                work(own, device, subjects, shared, counts, &|| began.store(now(), Relaxed), stop);
                 began.store(u64::MAX, Relaxed);
             });
         }
-        let mut dice = Dice(7);
-        while start.elapsed() < time {
+        let mut unanswered = 0;
+        while unanswered == 0 && start.elapsed() < time {
             std::thread::sleep(Duration::from_millis(100));
-            let_allocations(&device, dice.below(60) as usize);
-            std::thread::sleep(Duration::from_millis(dice.below(20)));
-            let_allocations(&device, usize::MAX);
-            end = (resident().max(end.0), device.memory_bytes().max(end.1));
-            if start.elapsed() < time / 2 {
-                half = end;
-            }
-            unanswered = began
-                .iter()
-                .filter(|began| began.load(Relaxed) + PATIENCE.as_millis() as u64 <= now())
-                .count();
-            if unanswered > 0 {
-                break;
-            }
+            let_allocations(device, dice.below(60));
+            std::thread::sleep(Duration::from_millis(dice.below(20) as u64));
+            let_allocations(device, usize::MAX);
+            let late =
+                |began: &&AtomicU64| began.load(Relaxed).saturating_add(PATIENCE.as_millis() as u64) <= now();
+            unanswered = began.iter().filter(late).count();
         }
         stop.store(true, Relaxed);
         if unanswered > 0 {
@@ -255,18 +229,34 @@ fn soak(adapter: &str, time: Duration) -> bool {
             std::process::exit(1);
         }
     });
-    let growth = [(half.0, end.0), (half.1, end.1)].map(|(half, end)| end as f64 / half.max(1) as f64);
+}
+
+fn soak(adapter: &str, time: Duration) -> bool {
+    let device = Device::new(DeviceOptions::new().select(sardonyx::Select::Name(adapter.into()))).unwrap();
+    let subjects = subjects();
+    let shared: Vec<Session> = subjects
+        .iter()
+        .map(|subject| Session::new(&device, &subject.model, SessionOptions::new()).unwrap())
+        .collect();
+    let (counts, mut dice, mut held) = (Counts::default(), Dice(7), Vec::new());
+    for _ in 0..ROUNDS {
+        round(&device, &subjects, &shared, &counts, &mut dice, time / ROUNDS);
+        shared.iter().for_each(Session::trim);
+        held.push([resident(), device.memory_bytes()]);
+    }
+    let (before, after) = held.split_at(held.len() / 2);
+    let most = |held: &[[u64; 2]], i: usize| held.iter().map(|held| held[i]).max().unwrap_or(0);
+    let growth = [0, 1].map(|i| most(after, i) as f64 / most(before, i).max(1) as f64);
     println!(
-        "{adapter}: {} right, {} wrong, {} out of memory, {} dropped, {unanswered} unanswered in {:.0?}; resident {} MiB x{:.3}, \
-         device {} MiB x{:.3}",
+        "{adapter}: {} right, {} wrong, {} out of memory, {} dropped, 0 unanswered in {time:.0?}; resident {} MiB x{:.3}, \
+         device {} KiB x{:.3}",
         counts.right.into_inner(),
         counts.wrong.load(Relaxed),
         counts.failed.into_inner(),
         counts.dropped.into_inner(),
-        start.elapsed(),
-        end.0 >> 20,
+        most(after, 0) >> 20,
         growth[0],
-        end.1 >> 20,
+        most(after, 1) >> 10,
         growth[1],
     );
     counts.wrong.load(Relaxed) == 0 && growth.iter().all(|growth| *growth <= FLAT)
