@@ -240,8 +240,7 @@ impl Binding {
             return Err(Error::Gpu(what.into()));
         }
         let built = self.ready()?;
-        built.executable.record(&built.frame, encoder);
-        Ok(())
+        built.executable.record(&built.frame, encoder)
     }
 
     /// Output `name`, where it lies on the device. The next run overwrites it, unless this tensor is an input of that run: a

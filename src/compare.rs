@@ -93,7 +93,8 @@ impl Tensor {
         if of(expected) != of(self) {
             return Ok(Some(Difference::Type { expected: of(expected), actual: of(self) }));
         }
-        let numbers = |tensor| Array::from_tensor(tensor).map_err(|why| Error::Tensor(why.0));
+        let numbers =
+            |tensor| Array::from_tensor(tensor).map_err(|why| why.error("a comparison", Error::Tensor));
         Ok(differing(&numbers(expected)?.data, &numbers(self)?.data, tolerance))
     }
 }

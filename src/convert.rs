@@ -75,5 +75,5 @@ fn check_narrow(dtype: DType) -> Result<()> {
 }
 
 fn refused(why: Why) -> Error {
-    Error::Tensor(why.0)
+    why.error("a conversion", Error::Tensor)
 }

@@ -4,6 +4,7 @@
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::heap::NoMemory;
 use crate::{DType, Dim, ValueInfo};
 
 /// What can go wrong on the way from a model file to its outputs.
@@ -293,7 +294,8 @@ impl Error {
 
     /// The error of an input whose elements cannot be used.
     pub(crate) fn value(name: &str, why: Why) -> Error {
-        InputError::Value { name: name.into(), reason: why.0 }.into()
+        let refused = |reason| InputError::Value { name: name.into(), reason }.into();
+        why.error(format_args!("input '{name}'"), refused)
     }
 
     /// The error of a model that was read from `path`.
@@ -410,24 +412,65 @@ fn unsupported_text(nodes: &[UnsupportedNode]) -> String {
     text
 }
 
-/// Why an operator refuses its inputs. The caller makes an [`Error::Node`] of it, with the node's name and shapes.
+/// Why something cannot be made. The caller makes an error of it, such as an [`Error::Node`] with the node's name and shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Why(pub(crate) String);
+pub(crate) enum Why {
+    /// It is wrong, for this reason.
+    Refused(String),
+    /// Nothing is wrong with it, but the host lacks memory.
+    NoMemory(NoMemory),
+}
+
+impl Why {
+    /// The error of `whole`: what `refused` makes of a reason.
+    pub(crate) fn error(self, whole: impl fmt::Display, refused: impl FnOnce(String) -> Error) -> Error {
+        match self {
+            Why::Refused(reason) => refused(reason),
+            Why::NoMemory(none) => none.within(whole).into(),
+        }
+    }
+
+    /// The same with a longer reason, which `longer` makes.
+    pub(crate) fn map(self, longer: impl FnOnce(String) -> String) -> Why {
+        match self {
+            Why::Refused(reason) => Why::Refused(longer(reason)),
+            none => none,
+        }
+    }
+}
 
 impl<T: Into<String>> From<T> for Why {
     fn from(reason: T) -> Why {
-        Why(reason.into())
+        Why::Refused(reason.into())
+    }
+}
+
+impl From<NoMemory> for Why {
+    fn from(none: NoMemory) -> Why {
+        Why::NoMemory(none)
+    }
+}
+
+impl From<Error> for Why {
+    fn from(error: Error) -> Why {
+        match error {
+            Error::OutOfMemory { what, bytes } => NoMemory { what, bytes }.into(),
+            other => Why::Refused(other.to_string()),
+        }
     }
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Why::Refused(reason) => f.write_str(reason),
+            Why::NoMemory(none) => Error::from(none.clone()).fmt(f),
+        }
     }
 }
 
 /// Returns early with a [`Why`] whose text `format!` makes.
 macro_rules! refuse {
-    ($($arg:tt)*) => { return Err($crate::error::Why(format!($($arg)*))) };
+    ($($arg:tt)*) => { return Err($crate::error::Why::Refused(format!($($arg)*))) };
 }
 pub(crate) use refuse;

@@ -12,6 +12,7 @@ mod explain;
 mod facts;
 mod gpu;
 mod graph;
+mod heap;
 #[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use crate::array::Array;
-use crate::budget::{Budget, Work, has_room};
+use crate::budget::{Budget, Work};
+use crate::error::Why;
 use crate::facts::{Fact, check_sizes, node_error};
 use crate::graph::ValueId;
+use crate::heap;
 use crate::ops::{Graph, Node};
 use crate::{Error, Interrupt, Result, Tensor};
 
@@ -45,8 +47,7 @@ pub(crate) fn run_within(
     for (i, value) in graph.values.iter().enumerate() {
         if let (Some(tensor), true) = (&value.constant, uses[i] > 0) {
             tensor.check_file()?;
-            let array = Array::from_tensor(tensor)
-                .map_err(|why| Error::Tensor(format!("'{}': {why}", value.name)))?;
+            let array = Array::from_tensor(tensor).map_err(|why| of_value("constant", &value.name, why))?;
             values[i] = Some(Arc::new(array));
         }
     }
@@ -81,8 +82,12 @@ fn node_within(node: &Node, held: &[Option<Arc<Array>>], budget: Option<&Budget>
     let refused = |why| node_error(node, &facts, why);
     let operator = node.op.operator();
     let charge = |work: Work| {
-        check_memory(node, work)?;
-        budget.map_or(Ok(()), |budget| budget.charge(work, 0)).map_err(refused)
+        match budget {
+            Some(budget) => budget.charge(work, 0),
+            // Without a budget, work must still not end the process where memory does not suffice.
+            None => heap::ask("its work on the CPU reference", work.bytes).map_err(Why::from),
+        }
+        .map_err(refused)
     };
     if operator.shapes_depend_on_data() {
         charge(operator.work(&facts, &[]).map_err(refused)?)?;
@@ -93,15 +98,10 @@ fn node_within(node: &Node, held: &[Option<Arc<Array>>], budget: Option<&Budget>
     operator.eval(&inputs).map_err(refused)
 }
 
-/// A run of the reference needs no budget, but it must not end the process where memory does not suffice.
-fn check_memory(node: &Node, work: Work) -> Result<()> {
-    match has_room(work.bytes) {
-        true => Ok(()),
-        false => Err(Error::OutOfMemory {
-            what: format!("node '{}' ({}) on the CPU reference", node.name, node.op_type),
-            bytes: work.bytes,
-        }),
-    }
+/// The error of a value that is no tensor or no array.
+fn of_value(kind: &str, name: &str, why: Why) -> Error {
+    let refused = |reason| Error::Tensor(format!("{kind} '{name}': {reason}"));
+    why.error(format_args!("{kind} '{name}'"), refused)
 }
 
 /// The graph's outputs of a finished run, as tensors.
@@ -109,7 +109,7 @@ pub(crate) fn outputs(graph: &Graph, values: &Values) -> Result<Vec<Tensor>> {
     let tensor = |id: &ValueId| {
         let name = &graph.value(*id).name;
         let array = values.get(*id).ok_or_else(|| Error::invalid(format!("nothing makes '{name}'")))?;
-        array.to_tensor().map_err(|why| Error::Tensor(format!("output '{name}': {why}")))
+        array.to_tensor().map_err(|why| of_value("output", name, why))
     };
     graph.outputs.iter().map(tensor).collect()
 }

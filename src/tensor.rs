@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, heap};
 use mapped::MappedFile;
 
 /// A dense tensor in host memory: row-major, little-endian, elements packed as in ONNX's `raw_data`.
@@ -74,9 +74,9 @@ impl Tensor {
     /// A tensor of `shape` with a copy of `values`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the shape does not hold exactly `values.len()` elements.
+    /// [`Error::Tensor`] if the shape does not hold exactly `values.len()` elements; [`Error::OutOfMemory`].
     pub fn from_slice<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor> {
-        Tensor::from_vec(shape, values.to_vec())
+        Tensor::from_vec(shape, heap::copied(COPY, values)?)
     }
 
     /// A tensor of `shape` that takes over `values`; nothing is copied.
@@ -95,7 +95,7 @@ impl Tensor {
     /// A tensor of zeros; bools are `false`, and strings empty.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if `shape` has more elements than memory can hold.
+    /// [`Error::Tensor`] if `shape` has more elements than can be counted; [`Error::OutOfMemory`].
     ///
     /// ```
     /// use sardonyx::{DType, Tensor};
@@ -103,18 +103,16 @@ impl Tensor {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let too_large = || Error::Tensor(format!("{dtype}{shape:?} is larger than memory"));
+        let too_large = || Error::Tensor(format!("{dtype}{shape:?} has too many elements"));
         let count = checked_count(shape).ok_or_else(too_large)?;
         if dtype == DType::String {
-            let mut strings = Vec::new();
-            strings.try_reserve_exact(count).map_err(|_| too_large())?;
+            let mut strings = heap::reserved("strings", count)?;
             strings.resize(count, String::new());
             return Tensor::from_strings(shape, strings);
         }
         let bytes = dtype.bytes_of(count).ok_or_else(too_large)?;
         // Whole words, so that the elements are aligned.
-        let mut words = Vec::new();
-        words.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| too_large())?;
+        let mut words = heap::reserved("zeros", bytes.div_ceil(8))?;
         words.resize(bytes.div_ceil(8), 0u64);
         Tensor::from_raw(dtype, shape, into_bytes(words).slice(..bytes))
     }
@@ -156,7 +154,9 @@ impl Tensor {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn from_bools(shape: &[usize], values: &[bool]) -> Result<Tensor> {
-        Tensor::from_raw(DType::Bool, shape, values.iter().map(|&b| u8::from(b)).collect::<Vec<_>>())
+        let mut bytes = heap::reserved(COPY, values.len())?;
+        bytes.extend(values.iter().map(|&b| u8::from(b)));
+        Tensor::from_raw(DType::Bool, shape, bytes)
     }
 
     /// A string tensor.
@@ -221,7 +221,7 @@ impl Tensor {
         self.check_file()?;
         match (&self.file, &self.data) {
             (Some(_), Elements::Raw(bytes)) => {
-                Tensor::from_raw(self.dtype, &self.shape, Bytes::copy_from_slice(bytes))
+                Tensor::from_raw(self.dtype, &self.shape, heap::copied(COPY, bytes)?)
             }
             _ => Ok(self.clone()),
         }
@@ -246,10 +246,12 @@ impl Tensor {
     /// A copy of the elements.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if `T` is not the tensor's element type.
+    /// [`Error::Tensor`] if `T` is not the tensor's element type; [`Error::OutOfMemory`].
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.check_elements::<T>()?;
-        Ok(bytemuck::pod_collect_to_vec(self.bytes()))
+        let mut elements = heap::reserved(COPY, self.len())?;
+        elements.extend(self.bytes().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>));
+        Ok(elements)
     }
 
     /// The elements, not copied, in row-major order.
@@ -290,6 +292,9 @@ impl Tensor {
         Ok(Tensor { shape: shape.to_vec(), ..self.clone() })
     }
 }
+
+/// What takes the memory of a tensor that is copied.
+const COPY: &str = "a copy of a tensor";
 
 /// The bytes of `values`, without a copy.
 pub(crate) fn into_bytes<T: bytemuck::Pod + Send + Sync>(values: Vec<T>) -> Bytes {

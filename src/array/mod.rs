@@ -98,7 +98,7 @@ impl Array {
     pub(crate) fn i64s(&self) -> Result<Vec<i64>, Why> {
         self.ints()?
             .iter()
-            .map(|&v| i64::try_from(v).map_err(|_| Why(format!("{v} does not fit an int64"))))
+            .map(|&v| i64::try_from(v).map_err(|_| Why::from(format!("{v} does not fit an int64"))))
             .collect()
     }
 
@@ -212,7 +212,7 @@ pub(crate) fn broadcast_index(at: &[usize], from: &[usize]) -> usize {
 impl Array {
     /// The array of a tensor.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Result<Array, Why> {
-        tensor.check_file().map_err(|error| Why(error.to_string()))?;
+        tensor.check_file()?;
         number::decode(tensor)
     }
 

@@ -4,8 +4,9 @@
 use half::{bf16, f16};
 
 use super::{Array, Numbers};
-use crate::budget::{Work, has_room};
+use crate::budget::Work;
 use crate::error::{Why, refuse};
+use crate::heap::{self, NoMemory};
 use crate::small::{self, Format, RoundMode};
 use crate::{DType, Tensor};
 
@@ -83,14 +84,14 @@ fn to_bf16(v: f64) -> bf16 {
     if v.is_nan() { bf16::from_bits(narrowed_nan(DType::BF16, v) as u16) } else { bf16::from_f64(v) }
 }
 
-/// Refuses a tensor or an array that, with a copy, is larger than the memory that the system gives.
-fn check_room(dtype: DType, shape: &[usize]) -> Result<(), Why> {
-    let bytes = Work::array(dtype, shape).bytes;
-    match has_room(bytes.saturating_mul(2)) {
+/// Asks for the memory of a tensor's array, and of a copy on the way.
+fn ask(dtype: DType, shape: &[usize]) -> Result<(), NoMemory> {
+    /// Elements for which nothing is asked: a number, or a list of axes or sizes.
+    const FEW: u64 = 64;
+    let Work { steps, bytes } = Work::array(dtype, shape);
+    match steps <= FEW {
         true => Ok(()),
-        false => {
-            refuse!("{dtype}{shape:?} takes {bytes} bytes of host memory, which the system does not give")
-        }
+        false => heap::ask(format_args!("{dtype}{shape:?} on the host"), bytes.saturating_mul(2)),
     }
 }
 
@@ -100,7 +101,7 @@ pub(crate) fn decode(tensor: &Tensor) -> Result<Array, Why> {
         bytemuck::pod_collect_to_vec::<u8, T>(bytes).into_iter().map(to).collect()
     }
     let bytes = tensor.bytes();
-    check_room(tensor.dtype(), tensor.shape())?;
+    ask(tensor.dtype(), tensor.shape())?;
     let data = match tensor.dtype() {
         DType::String => Numbers::Text(tensor.strings().unwrap_or_default().to_vec()),
         DType::F32 => Numbers::Float(all(bytes, from_f32)),
@@ -136,10 +137,10 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
     fn all<T: bytemuck::Pod, N: Copy>(values: &[N], to: impl Fn(N) -> T) -> Vec<u8> {
         bytemuck::cast_slice(&values.iter().map(|&v| to(v)).collect::<Vec<T>>()).to_vec()
     }
-    check_room(array.dtype, &array.shape)?;
+    ask(array.dtype, &array.shape)?;
     let raw = match (&array.data, array.dtype) {
         (Numbers::Text(v), _) => {
-            return Tensor::from_strings(&array.shape, v.clone()).map_err(|e| Why(e.to_string()));
+            return Ok(Tensor::from_strings(&array.shape, v.clone())?);
         }
         (Numbers::Float(v), DType::F32) => all(v, to_f32),
         (Numbers::Float(v), DType::F64) => all(v, |v| v),
@@ -164,7 +165,7 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
         }
         (_, other) => refuse!("the reference has no numbers of type {other}"),
     };
-    Tensor::from_raw(array.dtype, &array.shape, raw).map_err(|e| Why(e.to_string()))
+    Ok(Tensor::from_raw(array.dtype, &array.shape, raw)?)
 }
 
 /// The conversion of ONNX's `Cast`: floats truncate toward zero and wrap, every number but 0 is true, and a float8 saturates
@@ -201,7 +202,7 @@ pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: Round
 
 /// The number that a text means. Rust accepts "inf" and "nan" in any case, which ONNX reserves.
 fn parse(text: &str) -> Result<f64, Why> {
-    text.trim().parse().map_err(|_| Why(format!("the string '{text}' is no number")))
+    text.trim().parse().map_err(|_| Why::from(format!("the string '{text}' is no number")))
 }
 
 fn texts(array: &Array) -> Vec<String> {

@@ -62,7 +62,9 @@ pub(crate) fn matmul<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usiz
 
 /// The transposed matrix of `rows` by `columns` elements, both row-major.
 pub(crate) fn transposed<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| x[r * columns + c])).collect()
+    let mut turned = Vec::with_capacity(x.len());
+    turned.extend((0..columns).flat_map(|c| (0..rows).map(move |r| x[r * columns + c])));
+    turned
 }
 
 /// A convolution, by its sizes: `x` is `[batch, groups * channels, ...]`, `w` is `[filters, channels, ...]`.

@@ -8,7 +8,7 @@ use crate::array::Array;
 use crate::budget::{Budget, Limits, Work};
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, heap};
 
 /// Values of up to this number of elements are computed while planning, where all their inputs are known. The reference takes
 /// some 30 ns for each element.
@@ -120,7 +120,13 @@ impl FactBase {
                     tensor.check_file()?;
                     // Elements of types that the reference cannot read stay unknown.
                     let known = |array| KnownValue { array: Arc::new(array), from_inputs: false };
-                    fact.value = Array::from_tensor(tensor).ok().map(known);
+                    fact.value = match Array::from_tensor(tensor) {
+                        Ok(array) => Some(known(array)),
+                        Err(Why::Refused(_)) => None,
+                        Err(Why::NoMemory(none)) => {
+                            return Err(none.within(format_args!("constant '{}'", value.name)).into());
+                        }
+                    };
                 }
                 constants[i] = Some(fact);
             }
@@ -158,14 +164,14 @@ impl FactBase {
         self.bound(graph, inputs, budget, SMALL)
     }
 
-    /// Whether the graph accepts these inputs.
+    /// Fails if the graph does not accept these inputs.
     pub(crate) fn takes(
         &self,
         graph: &Graph<impl Infer>,
         inputs: &[InputFact],
         budget: &Arc<Budget>,
-    ) -> bool {
-        self.bound(graph, inputs, budget, 0).is_ok()
+    ) -> Result<()> {
+        self.bound(graph, inputs, budget, 0).map(drop)
     }
 
     /// The facts, where values that nothing demands are computed only if they have at most `small` elements.
@@ -176,6 +182,7 @@ impl FactBase {
         budget: &Arc<Budget>,
         small: usize,
     ) -> Result<Facts> {
+        heap::ask("the facts of a plan", heap::of_graph(0, graph.values.len()))?;
         let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
         let mut facts = Facts { constants, computed, budget: budget.clone() };
         for (id, input) in graph.inputs.iter().zip(inputs) {
@@ -231,8 +238,9 @@ impl FactBase {
         let small = !from_inputs && outputs.iter().all(|fact| fact.count() <= small);
         if demanded || small {
             match charge_value(operator, inputs, &outputs, budget) {
-                Err(over) if demanded => refuse!("its value decides shapes, and {over}"),
-                Err(_) => return Ok(outputs),
+                Err(Why::Refused(over)) if demanded => refuse!("its value decides shapes, and {over}"),
+                Err(Why::Refused(_)) => return Ok(outputs),
+                Err(none) => return Err(none),
                 Ok(()) => {}
             }
             let arrays: Vec<Option<&Array>> =

@@ -94,13 +94,14 @@ pub(crate) type NodeInputs<'a> = SmallVec<[Option<&'a Fact>; 4]>;
 
 /// The error of a node that refuses its inputs, with the node's name and the inputs' facts.
 pub(crate) fn node_error<O>(node: &Node<O>, inputs: &[Option<&Fact>], why: Why) -> Error {
-    Error::Node {
+    let refused = |reason| Error::Node {
         node: node.name.clone(),
         op: node.op_type.clone(),
         opset: node.opset,
         inputs: text(inputs),
-        reason: why.0,
-    }
+        reason,
+    };
+    why.error(format_args!("node '{}' ({})", node.name, node.op_type), refused)
 }
 
 /// The most inputs that an error shows.

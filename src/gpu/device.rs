@@ -15,7 +15,7 @@ use crate::events::{event, milliseconds};
 use crate::interrupt::GoOn;
 use crate::kernels::shared::Block;
 use crate::kernels::{Class, Target, Variant};
-use crate::{Error, Interrupt, Result};
+use crate::{Error, Interrupt, Result, heap};
 
 /// The number of objects that Sardonyx created, and of work that it submitted, on a device since the [`Device`] was made.
 /// Passes that a host program records with [`Binding::record`](crate::Binding::record) are its own, and not counted.
@@ -126,6 +126,10 @@ pub(crate) struct Gpu {
     #[cfg(test)]
     loops_end_after: Option<u32>,
 }
+
+/// The bytes of host memory that are asked for a pipeline: its text is parsed, checked and translated, and then the driver
+/// compiles it.
+const PIPELINE: u64 = 4 << 20;
 
 /// Calls `make` with each key, on as many threads as the machine has.
 fn in_threads<'k, K: Sync, T: Send>(keys: Vec<&'k K>, make: impl Fn(&'k K) -> T + Sync) -> Vec<(&'k K, T)> {
@@ -374,6 +378,9 @@ impl Gpu {
             let known = known();
             wanted.iter().filter(|key| !known.contains_key(*key)).collect()
         };
+        for variant in &missing {
+            heap::ask(format_args!("kernel {}", variant.kernel.spec().label()), PIPELINE)?;
+        }
         let make = |variant: &Variant| {
             go_on()?;
             let (label, start) = (variant.kernel.spec().label(), Instant::now());

@@ -14,7 +14,7 @@ use crate::interrupt::GoOn;
 use crate::kernels::VECTOR_BYTES;
 use crate::ops::Graph;
 use crate::plan::{OutputSource, Place, Plan, TensorId};
-use crate::{Error, KernelTime, Result, Tensor};
+use crate::{Error, KernelTime, Result, Tensor, heap};
 
 /// A plan, with its pipelines, constants and memory on one device.
 #[derive(Debug)]
@@ -30,6 +30,9 @@ pub(crate) struct Executable {
     /// follow.
     read_back: Vec<Option<(u64, u64)>>,
 }
+
+/// The bytes of host memory that are asked for a dispatch that is recorded.
+const RECORDED: u64 = 1 << 10;
 
 #[derive(Debug)]
 struct Dispatch {
@@ -340,7 +343,7 @@ impl Executable {
     #[cfg(feature = "internals")]
     pub(crate) fn run_bare(&self, frame: &Frame) {
         let mut encoder = self.gpu.encoder();
-        self.record(frame, &mut encoder);
+        self.record(frame, &mut encoder).ok();
         let submission = self.gpu.submit(encoder);
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         self.gpu.device.poll(wait).ok();
@@ -390,10 +393,10 @@ impl Executable {
     }
 
     /// Records one run over the frame's buffers into the caller's encoder.
-    pub(crate) fn record(&self, frame: &Frame, encoder: &mut wgpu::CommandEncoder) {
-        if let Some(wiring) = frame.wiring(self) {
-            self.record_calls(wiring, encoder);
-        }
+    pub(crate) fn record(&self, frame: &Frame, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        heap::ask("the pass", self.dispatches.len() as u64 * RECORDED)?;
+        self.record_calls(self.wiring(frame)?, encoder);
+        Ok(())
     }
 
     fn record_calls(&self, wiring: &Wiring, encoder: &mut wgpu::CommandEncoder) {
@@ -543,7 +546,7 @@ impl Executable {
                         let start = *offset as usize;
                         let end = start + self.plan.program.tensor(*tensor).filled() as usize;
                         let read = words::from_device(&bytes[start..end], *dtype, shape);
-                        read.map_err(|why| why.error("the read-back", |why| Error::Tensor(why.0)))?
+                        read.map_err(|why| why.error("the read-back", Error::Tensor))?
                     }
                     (OutputSource::Device { .. }, None) => {
                         return Err(Error::Gpu("an output has no place".into()));

@@ -163,6 +163,9 @@ impl DeviceTensor {
         let buffer = gpu.tensor_buffer(bytes(dtype, shape)?)?;
         gpu.write_tensor("?", &buffer, tensor).map_err(|error| match error {
             Error::Input(crate::InputError::Value { reason, .. }) => Error::Tensor(reason),
+            Error::OutOfMemory { bytes, .. } => {
+                Error::OutOfMemory { what: "the upload of a tensor".into(), bytes }
+            }
             other => other,
         })?;
         gpu.limit_waiting()?;
@@ -236,7 +239,7 @@ impl DeviceTensor {
         let filled = storage.filled(checked_count(&self.shape).unwrap_or(0)) as usize;
         gpu.read_mapped(staging.slice(..), |bytes| {
             let read = words::from_device(&bytes[..filled], self.dtype, &self.shape);
-            read.map_err(|why| why.error("the read-back", |why| Error::Tensor(why.0)))
+            read.map_err(|why| why.error("the read-back", Error::Tensor))
         })
     }
 }
@@ -311,7 +314,7 @@ impl Gpu {
         }
         let what = format!("the upload of input '{name}'");
         let bytes = words::to_device(tensor);
-        let bytes = bytes.map_err(|why| why.error(&what, |why| Error::value(name, why)))?;
+        let bytes = bytes.map_err(|why| Error::value(name, why))?;
         // wgpu writes whole words, and the last element may be half a word.
         let (whole, last) = bytes.split_at(bytes.len() & !3);
         self.waiting_bytes.fetch_add(buffer.size() + bytes.len() as u64, Ordering::Relaxed);
@@ -394,7 +397,7 @@ impl Gpu {
             let range = staging.get_mapped_range();
             read(&range.map_err(|error| self.failure(error))?)
         };
-        self.attempt("the read-back", 0, || staging.buffer().unmap())?;
+        self.call("the read-back", 0, || staging.buffer().unmap())?;
         found
     }
 }

@@ -90,7 +90,7 @@ impl Contents {
         });
         uploaded.map_err(|why| {
             let what = format!("constant '{}'", name());
-            why.error(&what, |why| Error::Tensor(format!("{what}: {why}")))
+            why.error(&what, |reason| Error::Tensor(format!("{what}: {reason}")))
         })
     }
 }

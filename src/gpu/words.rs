@@ -8,56 +8,28 @@ use bytes::Bytes;
 
 use crate::array::{Array, Numbers, strides};
 use crate::error::Why;
+use crate::heap;
 use crate::kernels::Access;
 use crate::kernels::expr::Scalar;
 use crate::plan::{PackedDim, Packing};
 use crate::shape::product;
 use crate::tensor::into_bytes;
-use crate::{DType, Element, Error, Tensor};
+use crate::{DType, Element, Tensor};
 
 /// Whether elements lie on the device as on the host.
 fn is_kept(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
 }
 
-/// Why elements are not converted.
-#[derive(Debug)]
-pub(crate) enum Unconverted {
-    Refused(Why),
-    /// The host has no memory for this many bytes.
-    NoMemory(u64),
-}
-
-impl From<Why> for Unconverted {
-    fn from(why: Why) -> Unconverted {
-        Unconverted::Refused(why)
-    }
-}
-
-impl Unconverted {
-    /// The error of `what`; `refused` makes that of elements which the other side does not have.
-    pub(crate) fn error(self, what: &str, refused: impl FnOnce(Why) -> Error) -> Error {
-        match self {
-            Unconverted::Refused(why) => refused(why),
-            Unconverted::NoMemory(bytes) => {
-                Error::OutOfMemory { what: format!("{what}, in host memory"), bytes }
-            }
-        }
-    }
-}
-
 /// A vector of these `count` items. A host without memory for it is an error.
-fn collected<T>(count: usize, items: impl IntoIterator<Item = T>) -> Result<Vec<T>, Unconverted> {
+fn collected<T>(count: usize, items: impl IntoIterator<Item = T>) -> Result<Vec<T>, Why> {
     let mut all = reserved(count)?;
     all.extend(items.into_iter().take(count));
     Ok(all)
 }
 
-fn reserved<T>(count: usize) -> Result<Vec<T>, Unconverted> {
-    let mut all = Vec::new();
-    let bytes = count.saturating_mul(size_of::<T>()) as u64;
-    all.try_reserve_exact(count).map_err(|_| Unconverted::NoMemory(bytes))?;
-    Ok(all)
+fn reserved<T>(count: usize) -> Result<Vec<T>, Why> {
+    Ok(heap::reserved("elements on the host", count)?)
 }
 
 /// The elements of these bytes, at any address.
@@ -66,7 +38,7 @@ fn elements<T: bytemuck::Pod>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
 }
 
 /// The bytes on the device of a tensor on the host.
-pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Unconverted> {
+pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
     if is_kept(tensor.dtype()) {
         return Ok(Cow::Borrowed(tensor.bytes()));
     }
@@ -74,14 +46,14 @@ pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Unconverted> {
     Ok(Cow::Owned(copied(bytemuck::cast_slice(&words))?))
 }
 
-fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Unconverted> {
-    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Result<Vec<u32>, Unconverted> {
+fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
+    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Result<Vec<u32>, Why> {
         collected(bytes.len() / size_of::<T>(), elements(bytes).map(to))
     }
     fn narrow<T: bytemuck::Pod + std::fmt::Display>(
         bytes: &[u8],
         to: impl Fn(T) -> Option<u32>,
-    ) -> Result<Vec<u32>, Unconverted> {
+    ) -> Result<Vec<u32>, Why> {
         let mut words = reserved(bytes.len() / size_of::<T>())?;
         for value in elements::<T>(bytes) {
             words.push(to(value).ok_or_else(|| too_wide(value))?);
@@ -100,20 +72,20 @@ fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Unconverted> {
         small if Scalar::of(small).is_some() => match Array::from_tensor(tensor)?.data {
             Numbers::Float(v) => collected(v.len(), v.into_iter().map(|v| (v as f32).to_bits())),
             Numbers::Int(v) => collected(v.len(), v.into_iter().map(|v| v as i32 as u32)),
-            Numbers::Text(_) => Err(Why("the device has no strings".into()).into()),
+            Numbers::Text(_) => Err("the device has no strings".into()),
         },
-        other => Err(Why(format!("the device does not compute with {other}")).into()),
+        other => Err(format!("the device does not compute with {other}").into()),
     }
 }
 
 fn too_wide(value: impl std::fmt::Display) -> Why {
-    Why(format!(
+    Why::from(format!(
         "{value} does not fit the 32 bits that the device computes with; run it on the CPU reference"
     ))
 }
 
 /// The elements of these bytes, which mapped memory has at an aligned address: then one copy takes them.
-fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Unconverted> {
+fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Why> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(elements) => {
             let mut all = reserved(elements.len())?;
@@ -125,8 +97,8 @@ fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Unconverted> {
 }
 
 /// The tensor on the host of bytes on the device.
-pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Unconverted> {
-    fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Result<Bytes, Unconverted> {
+pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
+    fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Result<Bytes, Why> {
         Ok(into_bytes(collected(bytes.len() / 4, elements(bytes).map(to))?))
     }
     let raw = match dtype {
@@ -139,15 +111,15 @@ pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result
         DType::U64 => all(bytes, u64::from)?,
         small if small.is_int() => {
             let numbers = collected(bytes.len() / 4, elements::<i32>(bytes).map(i128::from))?;
-            return Ok(Array::int(dtype, shape, numbers).to_tensor()?);
+            return Array::int(dtype, shape, numbers).to_tensor();
         }
         small if Scalar::of(small).is_some() => {
             let numbers = collected(bytes.len() / 4, elements::<f32>(bytes).map(f64::from))?;
-            return Ok(Array::float(dtype, shape, numbers).to_tensor()?);
+            return Array::float(dtype, shape, numbers).to_tensor();
         }
-        other => return Err(Why(format!("the device does not compute with {other}")).into()),
+        other => return Err(format!("the device does not compute with {other}").into()),
     };
-    Tensor::from_raw(dtype, shape, raw).map_err(|error| Why(error.to_string()).into())
+    Ok(Tensor::from_raw(dtype, shape, raw)?)
 }
 
 /// The bytes of a packed constant that are made at a time.
@@ -159,7 +131,7 @@ pub(crate) fn packed(
     bits: u64,
     packing: &Packing,
     sink: impl FnMut(&[u8]),
-) -> Result<(), Unconverted> {
+) -> Result<(), Why> {
     match bits {
         16 => pack::<u16>(bytes, packing, PART, sink),
         _ => pack::<u32>(bytes, packing, PART, sink),
@@ -171,7 +143,7 @@ fn pack<E: bytemuck::Pod + Default>(
     packing: &Packing,
     part: usize,
     mut sink: impl FnMut(&[u8]),
-) -> Result<(), Unconverted> {
+) -> Result<(), Why> {
     let elements: &[E] = &copied(bytes)?;
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
@@ -290,19 +262,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Error;
     use crate::kernels::Storage;
 
     #[test]
     fn wide_integers_are_refused() {
         let tensor = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
-        let Unconverted::Refused(why) = to_device(&tensor).unwrap_err() else { panic!("no memory") };
-        assert!(why.0.contains("1099511627776 does not fit"));
+        let why = to_device(&tensor).unwrap_err().to_string();
+        assert!(why.contains("1099511627776 does not fit"), "{why}");
     }
 
     #[test]
     fn want_of_host_memory_is_an_error() {
         let none = collected::<u32>(usize::MAX / 8, []).unwrap_err();
-        let error = none.error("the upload of 'x'", |why| Error::Tensor(why.0));
+        let error = none.error("the upload of 'x'", Error::Tensor);
         assert!(matches!(error, Error::OutOfMemory { bytes, .. } if bytes > 1 << 60), "{error}");
     }
 

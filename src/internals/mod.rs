@@ -5,6 +5,7 @@
 
 pub(crate) mod cases;
 pub mod devices;
+pub mod evaluations;
 pub(crate) mod open;
 #[cfg(test)]
 pub(crate) mod random;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use crate::compare::apart;
 use crate::gpu::{Executable, Frame};
+pub use crate::heap::questions::{Questions, refusing};
 use crate::kernels::Class;
 use crate::kernels::shared::Block;
 pub use cases::{Check, CheckPlace, Outcome, checks};

@@ -106,7 +106,7 @@ impl Read {
         };
         let listed: Vec<bool> = outputs.iter().map(Option::is_some).collect();
         let node = Node::parse((name, op_type, opset), attributes, inputs, (outputs, &listed));
-        self.graph.nodes.push(node.map_err(|why| why.0)?);
+        self.graph.nodes.push(node.map_err(|why| why.to_string())?);
         Ok(())
     }
 }
@@ -184,7 +184,7 @@ impl<'a> Cursor<'a> {
             true => Array::float(dtype, shape, numbers(&list)?),
             false => Array::int(dtype, shape, numbers(&list)?),
         };
-        array.to_tensor().map_err(|why| why.0)
+        array.to_tensor().map_err(|why| why.to_string())
     }
 
     fn attributes(&mut self) -> Result<Attributes, String> {

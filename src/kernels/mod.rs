@@ -78,7 +78,7 @@ impl Target {
 /// A size as a word of a call's params.
 pub(crate) fn word(size: usize) -> Result<u32, Why> {
     u32::try_from(size)
-        .map_err(|_| Why(format!("{size} does not fit the 32 bits with which a device counts")))
+        .map_err(|_| Why::from(format!("{size} does not fit the 32 bits with which a device counts")))
 }
 
 /// Sizes as words of a call's params.

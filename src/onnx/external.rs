@@ -34,7 +34,7 @@ pub enum FileAccess {
 
 impl FileAccess {
     /// The bytes of a file, and the file itself where it is mapped.
-    pub(super) fn bytes(self, path: &Path) -> std::io::Result<FileBytes> {
+    pub(super) fn bytes(self, path: &Path) -> Result<FileBytes> {
         match self {
             FileAccess::Map => {
                 let (bytes, file) = MappedFile::map(path)?;
@@ -102,11 +102,9 @@ impl External {
 
     /// The bytes of a tensor, which must be `wanted` bytes.
     pub(super) fn read(&mut self, tensor: &TensorProto, wanted: usize) -> Result<FileBytes> {
-        self.slice(tensor, wanted).map_err(|why| Error::ExternalData {
-            file: None,
-            tensor: tensor.name.clone(),
-            reason: why.to_string(),
-        })
+        let refused = |reason| Error::ExternalData { file: None, tensor: tensor.name.clone(), reason };
+        let slice = self.slice(tensor, wanted);
+        slice.map_err(|why| why.error(format_args!("external data of tensor '{}'", tensor.name), refused))
     }
 
     /// Bytes of the model's own file.
@@ -150,7 +148,7 @@ impl External {
         if location.is_empty() || !Path::new(location).components().all(inside) {
             refuse!("'{location}' is not a path inside the model's folder");
         }
-        let unreadable = |e: std::io::Error| Why(format!("'{location}' cannot be read: {e}"));
+        let unreadable = |e: std::io::Error| Why::from(format!("'{location}' cannot be read: {e}"));
         let path = folder.join(location).canonicalize().map_err(unreadable)?;
         if !self.allowed.iter().any(|folder| path.starts_with(folder)) {
             refuse!("'{location}' is a link out of the model's folder");
@@ -163,7 +161,10 @@ impl External {
         if links(&metadata) > 1 {
             refuse!("'{location}' is a hard link, which may be a file from elsewhere: copy it");
         }
-        self.access.bytes(&path).map_err(unreadable)
+        self.access.bytes(&path).map_err(|error| match error {
+            Error::Io { error, .. } => unreadable(error),
+            other => other.into(),
+        })
     }
 }
 
@@ -171,9 +172,10 @@ fn place(entries: &[StringStringEntryProto]) -> Result<FileRange<'_>, Why> {
     let get = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let number = |key: &str| match get(key) {
         None => Ok(None),
-        Some(text) => {
-            text.parse::<usize>().map(Some).map_err(|_| Why(format!("its {key} '{text}' is no byte count")))
-        }
+        Some(text) => text
+            .parse::<usize>()
+            .map(Some)
+            .map_err(|_| Why::from(format!("its {key} '{text}' is no byte count"))),
     };
     let Some(location) = get("location") else { refuse!("it has no location") };
     Ok(FileRange { location, offset: number("offset")?.unwrap_or(0), length: number("length")? })

@@ -13,8 +13,8 @@ use crate::budget::Work;
 use crate::graph::ValueId;
 use crate::{Error, Result};
 
-/// What a node takes besides its names and attributes.
-const NODE_BYTES: usize = 256;
+/// What a node and its values take besides their names and the node's attributes.
+const NODE_BYTES: usize = 1024;
 
 impl<'m> Importer<'m> {
     /// Charges a node of a function: what it copies of the file, without shared tensor data, and the names of the calls around
@@ -30,7 +30,9 @@ impl<'m> Importer<'m> {
         let bytes = copied.saturating_add(self.scope().context.prefix.len().saturating_mul(names));
         self.budget.charge(Work::default(), bytes as u64).map_err(|over| {
             let node = title(node);
-            Error::invalid(format!("its functions expand too far, at node '{node}' of '{function}': {over}"))
+            let far =
+                |over| format!("its functions expand too far, at node '{node}' of '{function}': {over}");
+            over.error(format_args!("node '{node}' of '{function}'"), |over| Error::invalid(far(over)))
         })
     }
 
@@ -48,9 +50,10 @@ impl<'m> Importer<'m> {
         self.budget.charge(Work::default().steps(&[names.iter().sum::<usize>() + 1, NAME]), 0).map_err(
             |over| {
                 let (call, name) = (title(call), &function.name);
-                Error::invalid(format!(
-                    "its functions are called too often, '{name}' at last by '{call}': {over}"
-                ))
+                let often = |over| {
+                    format!("its functions are called too often, '{name}' at last by '{call}': {over}")
+                };
+                over.error(format_args!("function '{name}'"), |over| Error::invalid(often(over)))
             },
         )
     }

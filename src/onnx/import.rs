@@ -10,6 +10,7 @@ use super::proto::{
 };
 use super::{sparse, tensor, types};
 use crate::budget::{Budget, Work};
+use crate::error::Why;
 use crate::graph::{Value, ValueId};
 use crate::ops::{Attr, Attributes, Graph, Node, NodeDef, Op, Operation};
 use crate::{Dim, Error, Result, Tensor, UnsupportedNode};
@@ -177,7 +178,13 @@ impl<'m> Importer<'m> {
                 listed: &listed,
                 outputs: &outputs,
             };
-            node.op = Operation::parse(&domain, &def).unwrap_or_else(|why| Operation::unsupported(why.0));
+            node.op = match Operation::parse(&domain, &def) {
+                Ok(op) => op,
+                Err(Why::Refused(reason)) => Operation::unsupported(reason),
+                Err(Why::NoMemory(none)) => {
+                    return Err(none.within(format_args!("node '{}'", node.name)).into());
+                }
+            };
             if let Op::Unsupported(reason) = &*node.op {
                 let (name, op, reason) = (node.name.clone(), node.op_type.clone(), reason.clone());
                 self.unsupported.push(UnsupportedNode { node: name, op, opset, reason });
@@ -361,9 +368,10 @@ impl<'m> Importer<'m> {
         let bytes = size_of::<Value>() + value.name.len() + dims;
         self.budget.charge(Work::default(), bytes as u64).map_err(|over| {
             let name = &value.name;
-            Error::invalid(format!(
-                "its subgraphs and functions repeat values too often, '{name}' at last: {over}"
-            ))
+            let often = |over| {
+                format!("its subgraphs and functions repeat values too often, '{name}' at last: {over}")
+            };
+            over.error(format_args!("value '{name}'"), |over| Error::invalid(often(over)))
         })
     }
 

@@ -3,7 +3,8 @@
 
 use super::proto::*;
 use crate::budget::{Budget, Limits, Work};
-use crate::{Error, Result};
+use crate::graph::Value;
+use crate::{Error, Result, heap};
 
 /// The messages that hold lists of messages, or messages that do.
 #[derive(Clone, Copy)]
@@ -26,19 +27,28 @@ enum Message {
 /// The deepest nesting that is looked at; the decoder refuses deeper messages.
 const MAX_NESTING: usize = 100;
 
-/// Refuses a file whose messages would take more memory than a model of its size needs. The bytes are given back: import makes
-/// a graph of the messages, and drops them.
+/// The bytes that import takes for each byte of the messages: a list that grows has room for as much again and is copied, and
+/// the graph repeats the names and the lists of its nodes.
+const IMPORTED: u64 = 4;
+
+/// Refuses a file whose messages would take more memory than a model of its size needs, or than the host has. The bytes are
+/// given back: import makes a graph of the messages, and drops them.
 pub(super) fn check(file: &[u8], limits: &Limits) -> Result<()> {
     let mut bytes = 0;
     count(file, Message::Model, 0, &mut bytes);
     // A node of a sane model takes 100 bytes in the file, and 1,000 with two attributes in memory.
     let budget = Budget::new(&limits.beyond(file.len().saturating_mul(4)));
-    budget
-        .charge(Work { steps: 0, bytes }, 0)
-        .map_err(|over| Error::undecodable(format!("it has too many messages for its size: {over}")))
+    budget.charge(Work { steps: 0, bytes }, 0).map_err(|over| {
+        let many = |over| format!("it has too many messages for its size: {over}");
+        over.error(WHAT, |over| Error::undecodable(many(over)))
+    })?;
+    Ok(heap::ask(WHAT, bytes.saturating_mul(IMPORTED))?)
 }
 
-/// Adds the bytes in memory of all messages in lists. Where the encoding is wrong, counting ends, and the decoder says why.
+/// What takes the memory.
+const WHAT: &str = "the model's messages and its graph";
+
+/// Adds the bytes in memory of all messages in lists, and of their names and numbers. Where the encoding is wrong, counting ends, and the decoder says why.
 fn count(message: &[u8], kind: Message, depth: usize, bytes: &mut u64) -> Option<()> {
     let mut rest = message;
     while !rest.is_empty() && depth < MAX_NESTING {
@@ -46,6 +56,7 @@ fn count(message: &[u8], kind: Message, depth: usize, bytes: &mut u64) -> Option
         let inner = match key & 7 {
             0 => {
                 varint(&mut rest)?;
+                *bytes = bytes.saturating_add(NUMBER);
                 continue;
             }
             1 => (rest.get(8..)?, None),
@@ -57,12 +68,37 @@ fn count(message: &[u8], kind: Message, depth: usize, bytes: &mut u64) -> Option
             _ => return None,
         };
         rest = inner.0;
-        if let (Some(inner), Some((kind, size))) = (inner.1, child(kind, key >> 3)) {
-            *bytes = bytes.saturating_add(size as u64);
-            count(inner, kind, depth + 1, bytes)?;
+        let field = key >> 3;
+        match (inner.1, child(kind, field)) {
+            (Some(inner), Some((kind, size))) => {
+                *bytes = bytes.saturating_add(size as u64);
+                count(inner, kind, depth + 1, bytes)?;
+            }
+            (Some(inner), None) => *bytes = bytes.saturating_add(plain(kind, field, inner.len())),
+            (None, _) => *bytes = bytes.saturating_add(NUMBER),
         }
     }
     Some(())
+}
+
+/// The bytes of a number in a list.
+const NUMBER: u64 = 8;
+
+/// The bytes in memory of a field of `length` bytes that holds no messages.
+fn plain(parent: Message, field: u64, length: usize) -> u64 {
+    use Message::*;
+    let length = length as u64;
+    match (parent, field) {
+        // These bytes stay in the file.
+        (Tensor, 9) => 0,
+        (Tensor, 6) | (Attribute, 4 | 9) => size_of::<bytes::Bytes>() as u64,
+        // A number takes at least a byte in the file.
+        (Tensor, 1 | 5 | 7 | 11) | (Attribute, 8) | (SparseTensor, 3) => length.saturating_mul(NUMBER),
+        (Tensor, 4 | 10) | (Attribute, 7) => length,
+        // The name of a value, which the graph will have.
+        (Node, 2) => length.saturating_add((size_of::<String>() + size_of::<Value>()) as u64),
+        _ => length.saturating_add(size_of::<String>() as u64),
+    }
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {

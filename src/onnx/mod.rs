@@ -51,8 +51,7 @@ pub(crate) struct Imported {
 
 /// Imports the file at `path`. Where it is mapped into memory, it stays mapped as long as a tensor needs it.
 pub(crate) fn load(path: &Path, access: FileAccess, limits: &Limits) -> Result<Imported> {
-    let FileBytes { bytes, file } =
-        access.bytes(path).map_err(|error| Error::Io { path: path.to_path_buf(), error })?;
+    let FileBytes { bytes, file } = access.bytes(path)?;
     import(bytes, External::beside(path, access, file)?, limits)
 }
 

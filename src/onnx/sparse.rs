@@ -5,6 +5,7 @@ use super::proto::SparseTensorProto;
 use super::tensor;
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
+use crate::heap;
 use crate::shape::{MAX_RANK, extent};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor};
@@ -21,7 +22,8 @@ pub(super) fn import<'m>(
     let name = values.name.as_str();
     let (values, indices) = (tensor::import(values, external)?, tensor::import(indices, external)?);
     let dense = dense(&values, &indices, &proto.dims, budget);
-    let tensor = dense.map_err(|why| Error::invalid(format!("sparse tensor '{name}' {why}")))?;
+    let invalid = |reason| Error::invalid(format!("sparse tensor '{name}' {reason}"));
+    let tensor = dense.map_err(|why| why.error(format_args!("sparse tensor '{name}'"), invalid))?;
     Ok((name, tensor))
 }
 
@@ -41,8 +43,10 @@ fn dense(values: &Tensor, indices: &Tensor, dims: &[i64], budget: &Budget) -> Re
         refuse!("is too large to be made dense: {dtype}{dims:?}");
     };
     let charged = budget.charge(Work::default().steps(&[size]), size as u64);
-    charged.map_err(|over| Why(format!("is too large to be made dense, {dtype}{dims:?}: {over}")))?;
-    let mut data = vec![0; size];
+    charged
+        .map_err(|over| over.map(|over| format!("is too large to be made dense, {dtype}{dims:?}: {over}")))?;
+    let mut data = heap::reserved("its dense form", size)?;
+    data.resize(size, 0);
     let places = places(indices, &shape, values.len())?;
     for (place, element) in places.into_iter().zip(values.bytes().chunks_exact(width)) {
         let start = place * width;
@@ -51,12 +55,13 @@ fn dense(values: &Tensor, indices: &Tensor, dims: &[i64], budget: &Budget) -> Re
             None => refuse!("has a value outside its shape {dims:?}"),
         }
     }
-    Tensor::from_raw(dtype, &shape, data).map_err(|e| Why(e.to_string()))
+    Ok(Tensor::from_raw(dtype, &shape, data)?)
 }
 
 /// The element index of each value. The file gives these indices, or one coordinate for each dimension.
 fn places(indices: &Tensor, shape: &[usize], count: usize) -> Result<Vec<usize>, Why> {
-    let flat: Vec<i64> = indices.to_vec().map_err(|e| Why(format!("has wrong indices: {e}")))?;
+    let flat: Vec<i64> =
+        indices.to_vec().map_err(|error| Why::from(error).map(|why| format!("has wrong indices: {why}")))?;
     let per_value = match indices.shape() {
         [n] if *n == count => 1,
         [n, rank] if *n == count && *rank == shape.len() => *rank,

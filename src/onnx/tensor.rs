@@ -5,13 +5,15 @@ use bytes::Bytes;
 use super::external::{External, FileBytes};
 use super::proto::{TensorProto, tensor_proto::DataLocation};
 use crate::error::{Why, refuse};
+use crate::heap;
 use crate::shape::{MAX_RANK, extent};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result, Tensor, small};
 
 /// The tensor of an initializer or an attribute.
 pub(super) fn import(proto: &TensorProto, external: &mut External) -> Result<Tensor> {
-    let named = |why: Why| Error::invalid(format!("tensor '{}' {why}", proto.name));
+    let invalid = |reason| Error::invalid(format!("tensor '{}' {reason}", proto.name));
+    let named = |why: Why| why.error(format_args!("tensor '{}'", proto.name), invalid);
     let dtype = dtype(proto).map_err(named)?;
     let shape = shape(&proto.dims).map_err(named)?;
     let (count, size) = size(dtype, &shape).map_err(named)?;
@@ -87,28 +89,37 @@ fn finish(dtype: DType, shape: &[usize], FileBytes { bytes, file }: FileBytes) -
     }
     let tensor = match file {
         Some(_) if bytes.len() < SMALLEST_MAPPED => {
-            Tensor::from_raw(dtype, shape, Bytes::copy_from_slice(&bytes))
+            Tensor::from_raw(dtype, shape, heap::copied(ELEMENTS, &bytes)?)
         }
         Some(file) => Tensor::from_raw(dtype, shape, bytes).map(|tensor| tensor.in_file(file)),
         None => Tensor::from_raw(dtype, shape, bytes),
     };
-    tensor.map_err(|e| Why(format!("cannot be used: {e}")))
+    tensor.map_err(|error| Why::from(error).map(|why| format!("cannot be used: {why}")))
 }
 
 fn strings(proto: &TensorProto, shape: &[usize], count: usize) -> Result<Tensor, Why> {
     expect("string_data", proto.string_data.len(), count)?;
+    let bytes = proto.string_data.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
+    // A tensor copies the list of its strings.
+    heap::ask(ELEMENTS, (bytes as u64).saturating_mul(2))?;
     let texts = proto.string_data.iter().map(|bytes| std::str::from_utf8(bytes).map(String::from));
     match texts.collect::<Result<Vec<String>, _>>() {
-        Ok(texts) => Tensor::from_strings(shape, texts).map_err(|e| Why(e.to_string())),
+        Ok(texts) => Ok(Tensor::from_strings(shape, texts)?),
         Err(_) => refuse!("has a string that is not UTF-8"),
     }
 }
 
+/// What takes memory while a tensor is imported.
+const ELEMENTS: &str = "its elements";
+
+/// Refuses another number of values than is wanted, and asks for the memory of those.
 fn expect(field: &str, found: usize, wanted: usize) -> Result<(), Why> {
     if found != wanted {
         refuse!("takes {wanted} values, and its {field} holds {found}");
     }
-    Ok(())
+    /// The most bytes of a value.
+    const VALUE: u64 = 8;
+    Ok(heap::ask(ELEMENTS, (found as u64).saturating_mul(VALUE))?)
 }
 
 /// The raw form of a tensor whose elements are in one of the typed fields.

@@ -229,7 +229,7 @@ impl Operator for Attention {
         let y_strides = strides(s.packed, s.heads, s.rows, s.depth_v);
         let queries = q.floats()?;
         let mut y = vec![0.0; s.batches * s.heads * s.rows * s.depth_v];
-        let mut stages = Vec::new();
+        let mut stages = Vec::with_capacity(product(s.scores()));
         let at = |strides: [usize; 3], b, h, i| b * strides[0] + h * strides[1] + i * strides[2];
         for (b, h, i) in triples(s.batches, s.heads, s.rows) {
             let query = &queries[at(q_strides, b, h, i)..][..s.depth];

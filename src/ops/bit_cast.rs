@@ -37,8 +37,7 @@ impl Operator for BitCast {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let x = required(inputs, 0)?.to_tensor()?;
-        let bits =
-            Tensor::from_raw(self.to, x.shape(), x.bytes().to_vec()).map_err(|e| Why(e.to_string()))?;
+        let bits = Tensor::from_raw(self.to, x.shape(), x.shared_bytes())?;
         Ok(vec![Array::from_tensor(&bits)?])
     }
 

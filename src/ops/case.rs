@@ -142,7 +142,13 @@ pub(crate) fn graph_wanting(case: &Case, wanted: &[bool]) -> Result<Graph> {
     let mut node = match Node::parse(names, attributes, inputs, (outputs, &listed)) {
         Ok(node) => node,
         Err(why) => {
-            return Err(Error::Node { node: name, op: op_type, opset, inputs: types(&graph), reason: why.0 });
+            return Err(Error::Node {
+                node: name,
+                op: op_type,
+                opset,
+                inputs: types(&graph),
+                reason: why.to_string(),
+            });
         }
     };
     if let Op::Unsupported(reason) = &*node.op {

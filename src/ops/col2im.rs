@@ -33,8 +33,9 @@ impl Col2Im {
         block: &[i64],
     ) -> Result<(Vec<Span>, Vec<usize>), Why> {
         let sizes = |list: &[i64]| {
-            let sizes =
-                list.iter().map(|&size| usize::try_from(size).map_err(|_| Why(format!("a size is {size}"))));
+            let sizes = list
+                .iter()
+                .map(|&size| usize::try_from(size).map_err(|_| Why::from(format!("a size is {size}"))));
             sizes.collect::<Result<Vec<usize>, Why>>()
         };
         let (image, block) = (sizes(image)?, sizes(block)?);

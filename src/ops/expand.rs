@@ -21,7 +21,7 @@ pub(crate) const ROWS: &[Row] =
 /// A list of dimensions; a negative one is refused.
 pub(crate) fn dims(list: &[i64]) -> Result<Vec<usize>, Why> {
     let dim = |&d: &i64| {
-        usize::try_from(d).map_err(|_| Why(format!("the shape {list:?} has a negative dimension")))
+        usize::try_from(d).map_err(|_| Why::from(format!("the shape {list:?} has a negative dimension")))
     };
     list.iter().map(dim).collect()
 }

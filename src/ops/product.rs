@@ -435,7 +435,7 @@ impl Product {
         let (packing, matrix) = self.a.packing(cx, i, ('m', self.m), ('k', self.k), &dims)?;
         let own = self.m * self.k;
         self.batch.iter_mut().for_each(|dim| dim.a = dim.a / own.max(1) * matrix);
-        cx.packed(i, packing).ok_or_else(|| Why("input 0 is no constant".into()))
+        cx.packed(i, packing).ok_or_else(|| Why::from("input 0 is no constant"))
     }
 
     /// Packs the right operand in ranges of column tiles that each fit a binding; returns each range's tensor and number of
@@ -465,7 +465,7 @@ impl Product {
                 packing.start[packing.dims[1].axis] = first * tile;
             }
             matrix = own;
-            let packed = cx.packed(i, packing).ok_or_else(|| Why("input 1 is no constant".into()))?;
+            let packed = cx.packed(i, packing).ok_or_else(|| Why::from("input 1 is no constant"))?;
             ranges.push((packed, size));
         }
         let own = self.k * self.n;

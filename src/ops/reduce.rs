@@ -6,7 +6,9 @@
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
 use super::rows::{Rows, element, value};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required, types,
+};
 use crate::array::{Numbers, rows};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
@@ -185,6 +187,14 @@ impl Operator for Reduce {
             }
             Numbers::Text(_) => refuse!("does not reduce strings"),
         }])
+    }
+
+    fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
+        /// Of an element of a row: the step to it, its index and its value.
+        const ELEMENT: usize = 2 * size_of::<usize>() + size_of::<i128>();
+        let rows = outputs.first().map_or(1, |fact| fact.count().max(1));
+        let row = required(inputs, 0)?.count().div_ceil(rows);
+        Ok(of_elements(inputs, outputs).temporary(row, ELEMENT))
     }
 
     fn takes_epilogue(&self) -> bool {

@@ -144,7 +144,7 @@ impl Resize {
             if length == needed {
                 Ok(())
             } else {
-                Err(Why(format!("{what} has {length} elements, not {needed}")))
+                Err(Why::from(format!("{what} has {length} elements, not {needed}")))
             }
         };
         if let Some(roi) = &operands.roi {

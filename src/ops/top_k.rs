@@ -101,7 +101,10 @@ impl Operator for TopK {
 
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
         let x = required(inputs, 0)?;
-        Ok(of_elements(inputs, outputs).steps(&[x.count(), sorting(x.count())]))
+        // Of a row: its elements, their order, and what sorting takes; and the same of its result.
+        let row = x.shape[axes::axis(self.axis, x.rank())?];
+        let elements = of_elements(inputs, outputs).temporary(row, 6 * size_of::<usize>());
+        Ok(elements.steps(&[x.count(), sorting(x.count())]))
     }
 
     fn first_output_is_optional(&self) -> bool {

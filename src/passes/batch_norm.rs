@@ -5,15 +5,18 @@
 use super::Replacements;
 use super::pattern::floats;
 use crate::graph::NodeId;
-use crate::ops::{Graph, Op};
-use crate::{Result, Tensor};
+use crate::ops::{Graph, Node, Op};
+use crate::{Result, Tensor, heap};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let (producers, uses) = (graph.producers(), graph.use_counts());
     let mut merged = vec![false; graph.nodes.len()];
     let mut replaced = Replacements::default();
     for (n, merged) in merged.iter_mut().enumerate() {
-        if let Some(folded) = folded(graph, (&producers, &uses), n) {
+        let Some(conv) = convolution(graph, (&producers, &uses), n) else { continue };
+        let before = &graph.nodes[conv.index()];
+        heap::ask(format_args!("the new weights of node '{}'", before.name), copies(graph, before))?;
+        if let Some(folded) = folded(graph, conv, n) {
             apply(graph, n, folded, &mut replaced)?;
             *merged = true;
         }
@@ -64,18 +67,27 @@ impl Channels {
     }
 }
 
-/// The new weights and bias of the node before node `n`, if `n` is the only use of its result and normalises it with
-/// constants.
-fn folded(graph: &Graph, (producers, uses): (&[Option<NodeId>], &[usize]), n: usize) -> Option<Folded> {
+/// The node before node `n`, if `n` is the only use of its result and normalises it.
+fn convolution(graph: &Graph, (producers, uses): (&[Option<NodeId>], &[usize]), n: usize) -> Option<NodeId> {
+    let node = &graph.nodes[n];
+    let Op::BatchNorm(_) = &*node.op else { return None };
+    let x = node.inputs.first().copied().flatten()?;
+    producers[x.index()].filter(|_| uses[x.index()] == 1)
+}
+
+/// The bytes of the constants of `node`, three times: as they are, scaled, and as a tensor.
+fn copies(graph: &Graph, node: &Node) -> u64 {
+    let constants = node.inputs.iter().flatten().filter_map(|id| graph.value(*id).constant.as_ref());
+    constants.map(|constant| constant.bytes().len() as u64 * 3).sum()
+}
+
+/// The new weights and bias of the node `conv` before node `n`, if `n` normalises with constants.
+fn folded(graph: &Graph, conv: NodeId, n: usize) -> Option<Folded> {
     let node = &graph.nodes[n];
     let Op::BatchNorm(norm) = &*node.op else { return None };
     let epsilon = norm.inference_epsilon()?;
-    let &[Some(x), scale, shift, mean, variance] = &node.inputs[..] else { return None };
-    let conv = producers[x.index()]?;
+    let &[Some(_), scale, shift, mean, variance] = &node.inputs[..] else { return None };
     let before = &graph.nodes[conv.index()];
-    if uses[x.index()] != 1 {
-        return None;
-    }
     let weights = floats(graph, before.inputs.get(1).copied().flatten())?;
     let by_channel = Channels::of(&before.op, &weights.0)?;
     let channels = by_channel.count;
@@ -103,8 +115,8 @@ fn folded(graph: &Graph, (producers, uses): (&[Option<NodeId>], &[usize]), n: us
 
 fn apply(graph: &mut Graph, n: usize, folded: Folded, replaced: &mut Replacements) -> Result<()> {
     let channels = folded.bias.len();
-    let weights = Tensor::from_slice(&folded.weights.0, &folded.weights.1)?;
-    let bias = Tensor::from_slice(&[channels], &folded.bias)?;
+    let weights = Tensor::from_vec(&folded.weights.0, folded.weights.1)?;
+    let bias = Tensor::from_vec(&[channels], folded.bias)?;
     let name = graph.nodes[n].name.clone();
     let weights = graph.add_constant(format!("{name}.weights"), weights);
     let bias = graph.add_constant(format!("{name}.bias"), bias);

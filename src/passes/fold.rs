@@ -6,7 +6,7 @@ use crate::Tensor;
 use crate::array::{Array, longest};
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
-use crate::facts::{Fact, check_sizes, texts};
+use crate::facts::{Fact, check_sizes, node_error, texts};
 use crate::graph::ValueId;
 use crate::ops::{Attributes, Graph, Node, Op};
 
@@ -26,11 +26,15 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
                 }
                 changed = true;
             }
-            Some(Err(_)) => {
-                let spread = spread(graph, &node, budget).ok();
-                changed |= spread.is_some();
-                kept.push(spread.unwrap_or(node));
-            }
+            Some(Err(Why::Refused(_))) => match spread(graph, &node, budget) {
+                Ok(spread) => {
+                    changed = true;
+                    kept.push(spread);
+                }
+                Err(Why::Refused(_)) => kept.push(node),
+                Err(none) => return Err(node_error(&node, &[], none)),
+            },
+            Some(Err(none)) => return Err(node_error(&node, &[], none)),
             None => kept.push(node),
         }
     }
@@ -49,7 +53,7 @@ fn spread(graph: &mut Graph, node: &Node, budget: &Budget) -> Result<Node, Why> 
     let shape_facts = facts(node, &[graph.value(shape).constant.as_ref()], budget)?;
     let shape_fact = shape_facts.first().and_then(Option::as_ref);
     node.op.infer(&[shape_fact])?;
-    let element = operator.value.to_tensor()?.reshaped(&[]).map_err(|error| Why(error.to_string()))?;
+    let element = operator.value.to_tensor()?.reshaped(&[])?;
     let name = format!("{}.element", graph.value(output).name);
     let inputs = vec![Some(ValueId(graph.values.len() as u32)), Some(shape)];
     let names = (node.name.clone(), "Expand".to_string(), node.opset);

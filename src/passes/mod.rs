@@ -19,10 +19,10 @@ mod transpose;
 
 use std::collections::HashMap;
 
-use crate::Result;
 use crate::budget::{Budget, Limits};
 use crate::graph::ValueId;
 use crate::ops::Graph;
+use crate::{Result, heap};
 
 /// A pass returns whether it changed anything.
 type Pass = fn(&mut Graph, &Budget) -> Result<bool>;
@@ -50,7 +50,11 @@ pub(crate) fn run(mut graph: Graph, limits: &Limits) -> Result<Graph> {
     graph.defaults.clear();
     for _ in 0..MAX_ROUNDS {
         let mut changed = false;
-        for (_, pass) in PASSES {
+        for (name, pass) in PASSES {
+            heap::ask(
+                format_args!("the pass '{name}'"),
+                heap::of_graph(graph.nodes.len(), graph.values.len()),
+            )?;
             changed |= pass(&mut graph, &budget)?;
             graph.verify()?;
         }

@@ -1,5 +1,6 @@
 //! The questions that recognising passes ask of a graph.
 
+use crate::DType;
 use crate::array::{Array, Numbers};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, Node, Op};
@@ -121,9 +122,10 @@ impl<'g> Pattern<'g> {
     }
 }
 
-/// The shape and the elements of an f32 constant.
+/// The shape and the elements of an f32 constant. Whoever wants a large one asks for its memory before.
 pub(super) fn floats(graph: &Graph, id: Option<ValueId>) -> Option<(Vec<usize>, Vec<f32>)> {
     let tensor = graph.value(id?).constant.as_ref()?;
     tensor.check_file().ok()?;
-    Some((tensor.shape().to_vec(), tensor.to_vec::<f32>().ok()?))
+    let elements = (tensor.dtype() == DType::F32).then(|| bytemuck::pod_collect_to_vec(tensor.bytes()))?;
+    Some((tensor.shape().to_vec(), elements))
 }

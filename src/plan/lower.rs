@@ -170,7 +170,9 @@ fn output(
         return Ok(OutputSource::Known(tensor.clone()));
     }
     if let Some(array) = fact.constant() {
-        return Ok(OutputSource::Known(array.to_tensor().map_err(|why| Error::Tensor(why.0))?));
+        return Ok(OutputSource::Known(
+            array.to_tensor().map_err(|why| why.error(format_args!("output '{name}'"), Error::Tensor))?,
+        ));
     }
     let exact = Scalar::of(fact.dtype).is_some() && !matches!(fact.dtype, DType::I64 | DType::U64);
     if let (false, Some(&i)) = (exact, values.inputs.get(&id)) {
@@ -520,7 +522,7 @@ impl<'a> Lower<'a> {
         self.charge(Work::array(DType::U32, &[count]))?;
         let words = words();
         let shape = [words.len()];
-        let table = Tensor::from_slice(&shape, &words).map_err(|error| Why(error.to_string()))?;
+        let table = Tensor::from_vec(&shape, words)?;
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(table);
         let (name, element) = (format!("{}.table", self.node.name), (Scalar::U32, Storage::Word));
@@ -530,7 +532,7 @@ impl<'a> Lower<'a> {
     /// Charges the work of a table, which the plan keeps.
     pub(crate) fn charge(&self, work: Work) -> Result<(), Why> {
         let charged = self.facts.budget().charge(work, work.bytes);
-        charged.map_err(|over| Why(format!("the host makes a table for it, and {over}")))
+        charged.map_err(|over| over.map(|over| format!("the host makes a table for it, and {over}")))
     }
 
     /// Makes output `i` an array that the host computes for this plan, from shapes and shape operands.

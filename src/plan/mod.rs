@@ -37,7 +37,7 @@ use crate::facts::Facts;
 use crate::graph::ValueId;
 use crate::kernels::{Target, Variant};
 use crate::ops::Graph;
-use crate::{Error, Result};
+use crate::{Error, Result, heap};
 
 /// What planning may do.
 #[derive(Clone, Debug, Default)]
@@ -68,11 +68,13 @@ fn lower(
     options: &Options,
     specialisation: &mut Specialisation,
 ) -> Result<Program> {
+    heap::ask("the program", heap::of_graph(graph.nodes.len(), graph.values.len()))?;
     let units = specialisation.units(graph, facts, options);
     lower::lower(graph, facts, &units.all, target, options, specialisation)
 }
 
 fn placed(program: Program, target: &Target) -> Result<Plan> {
+    heap::ask("the arena's layout", heap::of_graph(program.calls.len(), program.tensors.len()))?;
     let program = memory::shared(program, target);
     check_calls(&program)?;
     let memory = memory::place(&program, target)?;

@@ -10,6 +10,7 @@
 //! What probing does not find costs a pipeline later, never a wrong result: each plan asks about its own sizes too
 //! ([`super::specialisation`]).
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::ValueId;
 use crate::kernels::{Target, Variant};
 use crate::ops::Graph;
-use crate::{Dim, Result};
+use crate::{Dim, Error, Result};
 
 /// The most open dimensions that are probed: with more, planning would take too long.
 const MOST_OPEN: usize = 6;
@@ -44,6 +45,8 @@ pub(crate) struct Probes<'a> {
     inputs: &'a [InputFact],
     /// What the plan may still cost: sizes that would cost more are not probed.
     budget: Arc<Budget>,
+    /// Why probes have failed that say nothing about their sizes: the host lacks memory.
+    lack: RefCell<Option<Error>>,
     open: Vec<OpenDim>,
     groups: Vec<DimGroup>,
 }
@@ -87,7 +90,7 @@ pub(super) fn first_plan(
     options: &Options,
     specialisation: &mut Specialisation,
 ) -> Result<Plan> {
-    let mut lowering = Lowering { graph: probes.graph, target, options, specialisation };
+    let mut lowering = Lowering { probes, target, options, specialisation };
     ODD.iter().find_map(|&sizes| lowering.probe(probes.at(sizes)));
     let mut emptied: Vec<Lowered> =
         probes.emptied().filter_map(|facts| lowering.probe(Some(facts))).collect();
@@ -114,7 +117,11 @@ pub(super) fn first_plan(
     let all = |lowered: Lowered| compiled(memory::shared(lowered.program, target));
     let copies = emptied.into_iter().flat_map(all).filter(|variant| variant.kernel.spec().compiles_quickly());
     let spare = others.into_iter().flat_map(all).chain(copies).collect();
-    Ok(Plan { spare, ..placed(first.program, target)? })
+    // Sizes that could not be probed would be forgotten for all later plans.
+    match probes.lack.take() {
+        Some(lack) => Err(lack),
+        None => Ok(Plan { spare, ..placed(first.program, target)? }),
+    }
 }
 
 /// A program for some sizes, and the number of changed answers when it was lowered.
@@ -125,7 +132,7 @@ struct Lowered {
 }
 
 struct Lowering<'a> {
-    graph: &'a Graph,
+    probes: &'a Probes<'a>,
     target: &'a Target,
     options: &'a Options,
     specialisation: &'a mut Specialisation,
@@ -133,13 +140,14 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     fn lowered(&mut self, facts: Facts) -> Result<Lowered> {
-        let program = lower(self.graph, &facts, self.target, self.options, self.specialisation)?;
+        let program = lower(self.probes.graph, &facts, self.target, self.options, self.specialisation)?;
         Ok(Lowered { facts, program, seen: self.specialisation.changes() })
     }
 
     /// The program for probe sizes; `None` where the model or the device refuses them.
     fn probe(&mut self, facts: Option<Facts>) -> Option<Lowered> {
-        self.lowered(facts?).ok()
+        let lowered = self.lowered(facts?);
+        self.probes.answer(lowered)
     }
 
     /// Lowers those programs again that were lowered with answers that have changed since.
@@ -192,7 +200,8 @@ impl<'a> Probes<'a> {
         budget: Arc<Budget>,
     ) -> Probes<'a> {
         let open = open(graph, base, inputs);
-        let mut probes = Probes { graph, base, inputs, budget, open, groups: Vec::new() };
+        let mut probes =
+            Probes { graph, base, inputs, budget, open, groups: Vec::new(), lack: RefCell::default() };
         let mut bound = Vec::new();
         let mut guess = 1;
         for at in 0..probes.open.len().min(MOST_OPEN) {
@@ -249,12 +258,22 @@ impl<'a> Probes<'a> {
         Some(inputs)
     }
 
+    /// What a probe has found; `None` where the model or the device refuses its sizes.
+    fn answer<T>(&self, found: Result<T>) -> Option<T> {
+        match found {
+            Err(lack @ Error::OutOfMemory { .. }) => drop(self.lack.replace(Some(lack))),
+            Err(_) => {}
+            Ok(found) => return Some(found),
+        }
+        None
+    }
+
     fn bind(&self, inputs: &[InputFact]) -> Option<Facts> {
-        self.base.bind(self.graph, inputs, &self.budget).ok()
+        self.answer(self.base.bind(self.graph, inputs, &self.budget))
     }
 
     fn takes(&self, inputs: &[InputFact]) -> bool {
-        self.base.takes(self.graph, inputs, &self.budget)
+        self.answer(self.base.takes(self.graph, inputs, &self.budget)).is_some()
     }
 
     /// Whether the dimension is the outermost axis everywhere, like a batch.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use crate::{Error, Result};
+use crate::{Error, Result, heap};
 
 /// A file that is mapped into memory. Where another program cuts it short, the system ends every process that reads what is
 /// missing, so [`MappedFile::check`] comes before each use of its bytes.
@@ -48,8 +48,9 @@ fn opened(path: &Path) -> std::io::Result<(File, Metadata)> {
 
 impl MappedFile {
     /// Maps a file, and reads nothing of it.
-    pub(crate) fn map(path: &Path) -> std::io::Result<(Bytes, Arc<MappedFile>)> {
-        let (file, metadata) = opened(path)?;
+    pub(crate) fn map(path: &Path) -> Result<(Bytes, Arc<MappedFile>)> {
+        let failed = |error| Error::Io { path: path.to_path_buf(), error };
+        let (file, metadata) = opened(path).map_err(failed)?;
         let bytes = match metadata.len() {
             0 => Bytes::new(),
             _ => {
@@ -57,7 +58,7 @@ impl MappedFile {
                 // file while the model is in use, which the documentation of `Model::load` forbids. Nothing here relies on
                 // equal bytes in two reads (the decoder copies every length that it checks).
                 #[allow(unsafe_code)]
-                let mapping = unsafe { memmap2::Mmap::map(&file)? };
+                let mapping = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
                 Bytes::from_owner(mapping)
             }
         };
@@ -82,15 +83,15 @@ impl MappedFile {
 }
 
 /// The bytes of a regular file, read into memory.
-pub(crate) fn read(path: &Path) -> std::io::Result<Bytes> {
-    let (file, metadata) = opened(path)?;
-    let size = usize::try_from(metadata.len()).map_err(|_| IoError::from(ErrorKind::OutOfMemory))?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| IoError::from(ErrorKind::OutOfMemory))?;
+pub(crate) fn read(path: &Path) -> Result<Bytes> {
+    let failed = |error| Error::Io { path: path.to_path_buf(), error };
+    let (file, metadata) = opened(path).map_err(failed)?;
+    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    let mut bytes = heap::reserved(format_args!("the file {}", path.display()), size)?;
     // A file that grows meanwhile does not take more memory than was asked for.
-    file.take(metadata.len()).read_to_end(&mut bytes)?;
+    file.take(metadata.len()).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() != size {
-        return Err(IoError::new(ErrorKind::UnexpectedEof, "the file is being changed"));
+        return Err(failed(IoError::new(ErrorKind::UnexpectedEof, "the file is being changed")));
     }
     Ok(bytes.into())
 }

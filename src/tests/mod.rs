@@ -2,6 +2,7 @@
 
 mod hostile;
 mod limits;
+mod memory;
 mod names;
 mod passes;
 mod readme;
