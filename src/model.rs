@@ -182,6 +182,21 @@ impl Model {
         &self.contents.imported.unsupported
     }
 
+    /// For each input whose elements are places in a constant table (ids of tokens, for example): the number of its places. Each
+    /// element must be below it.
+    ///
+    /// ```no_run
+    /// # fn f(model: &sardonyx::Model) {
+    /// if let Some(vocabulary) = model.index_bounds().get("input_ids") {
+    ///     println!("ids are below {vocabulary}");
+    /// }
+    /// # }
+    /// ```
+    pub fn index_bounds(&self) -> BTreeMap<String, usize> {
+        let graph = self.graph();
+        graph.index_bounds().into_iter().map(|(id, bound)| (graph.value(id).name.clone(), bound)).collect()
+    }
+
     /// The numbers of nodes and of constants.
     pub fn summary(&self) -> ModelSummary {
         ModelSummary::new(self.graph())

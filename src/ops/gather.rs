@@ -41,6 +41,10 @@ impl Operator for Gather {
         Ok(vec![Fact::new(data.dtype, shape)])
     }
 
+    fn picks(&self, rank: usize) -> Option<(usize, usize)> {
+        axes::axis(self.axis, rank).ok().map(|axis| (1, axis))
+    }
+
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (data, places) = (required(inputs, 0)?, required(inputs, 1)?);
         let (axis, shape) = self.geometry(&data.shape, &places.shape)?;

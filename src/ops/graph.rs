@@ -1,6 +1,8 @@
 //! The graph whose operations are operators. The rooms above `ops` mean this one when they say graph.
 
-use super::{NodeDef, Operation, Why};
+use std::collections::BTreeMap;
+
+use super::{NodeDef, Op, Operation, Why};
 use crate::Result;
 use crate::facts::node_error;
 use crate::graph::{self, Value, ValueId};
@@ -12,6 +14,37 @@ pub(crate) type Node = graph::Node<Operation>;
 pub(crate) type Attr = graph::Attr<Operation>;
 
 pub(crate) type Attributes = graph::Attributes<Operation>;
+
+impl Graph {
+    /// For each input whose elements are places along an axis of a constant: the length of the axis, the least of several.
+    pub(crate) fn index_bounds(&self) -> BTreeMap<ValueId, usize> {
+        let producers = self.producers();
+        let input = |node: &Node, i: usize| node.inputs.get(i).copied().flatten();
+        // The value whose elements these are: nodes may cast them, or move them. Each step goes to an earlier node.
+        let origin = |mut id: ValueId| {
+            while let Some(node) = producers[id.index()].map(|node| &self.nodes[node.index()])
+                && (node.op.operator().moves_elements() || matches!(*node.op, Op::Cast(_)))
+                && let Some(before) = input(node, 0)
+            {
+                id = before;
+            }
+            id
+        };
+        let mut bounds = BTreeMap::new();
+        for node in &self.nodes {
+            let Some(table) = input(node, 0).and_then(|id| self.value(id).constant.as_ref()) else {
+                continue;
+            };
+            let Some((indices, axis)) = node.op.operator().picks(table.shape().len()) else { continue };
+            let Some(id) = input(node, indices).map(origin).filter(|id| self.inputs.contains(id)) else {
+                continue;
+            };
+            let bound = bounds.entry(id).or_insert(usize::MAX);
+            *bound = table.shape()[axis].min(*bound);
+        }
+        bounds
+    }
+}
 
 impl Node {
     /// A node whose operator is parsed from its attributes. `listed`: for each output, whether the model names it.

@@ -106,6 +106,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         Maps::Nothing
     }
 
+    /// The input whose elements are places along an axis of input 0, which has `rank` dimensions, and that axis.
+    fn picks(&self, _rank: usize) -> Option<(usize, usize)> {
+        None
+    }
+
     /// Whether output 0 has the elements of input 0, in another order or under another shape.
     fn moves_elements(&self) -> bool {
         false

@@ -247,17 +247,18 @@ impl Session {
     }
 
     /// What a run on inputs of these shapes dispatches, and the memory that it takes. Nothing runs, and nothing is created on
-    /// the device ([`Session::prepare`] does that). See [`PlanSummary`] for an example.
+    /// the device ([`Session::prepare`] does that). An input whose value decides shapes is given by value. See [`PlanSummary`] for
+    /// an example.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
-    pub fn plan(&self, inputs: &[(&str, &Tensor)]) -> Result<PlanSummary> {
-        let given = self.given(inputs)?;
+    pub fn plan<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<PlanSummary> {
+        let given = self.core.declared(inputs)?;
         Ok(PlanSummary::new(&given.entry.graph, &self.plan_of(&given)?))
     }
 
     /// The plan of a run on these inputs: a plan that is ready, or one that is made to be looked at.
-    pub(crate) fn plan_of(&self, given: &Ordered<Input>) -> Result<Plan> {
+    pub(crate) fn plan_of(&self, given: &Ordered<impl Given>) -> Result<Plan> {
         match self.core.plans()?.find(&given.entry, &given.signature()?) {
             Some(executable) => Ok(executable.plan.clone()),
             None => given.plan(),

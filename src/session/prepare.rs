@@ -44,7 +44,7 @@ impl From<&Tensor> for Known {
 
 /// An input whose shape or value the caller has given.
 #[derive(Clone, Debug)]
-struct Declared {
+pub(super) struct Declared {
     dtype: DType,
     known: Known,
 }
@@ -123,7 +123,7 @@ impl Drop for RaiseOnDrop {
 }
 
 impl Core {
-    fn declared<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<Ordered<Declared>> {
+    pub(super) fn declared<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<Ordered<Declared>> {
         let declared = |(name, known): &(&str, K)| {
             let dtype = self.declared_dtype(name);
             let given = Declared { dtype, known: known.clone().into() };

@@ -17,6 +17,11 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// The failure of a file, in a sentence that names it.
+    pub(super) fn of_file(message: String) -> Failure {
+        Failure { kind: "file", message, nodes: vec![] }
+    }
+
     /// As `--json` prints it.
     pub(super) fn json(&self) -> Value {
         let mut error = json!({ "kind": self.kind, "message": self.message });
@@ -47,13 +52,13 @@ impl From<&str> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure { kind: "file", message: error.to_string(), nodes: vec![] }
+        Failure::of_file(error.to_string())
     }
 }
 
 impl From<sardonyx_pictures::PictureError> for Failure {
     fn from(error: sardonyx_pictures::PictureError) -> Failure {
-        Failure { kind: "file", message: error.to_string(), nodes: vec![] }
+        Failure::of_file(error.to_string())
     }
 }
 
@@ -74,14 +79,46 @@ impl From<Error> for Failure {
             Error::Unsupported(nodes) => {
                 Failure { kind, message: unsupported::text(&nodes).trim_end().into(), nodes }
             }
-            error => Failure { kind, message: error.to_string(), nodes: vec![] },
+            error => Failure { kind, message: on_command_line(&error.to_string()), nodes: vec![] },
         }
     }
+}
+
+/// What the library's messages advise, and how one does it here.
+const ADVICE: [(&str, &str); 5] = [
+    ("raise `Limits::steps`", "raise --limit-steps"),
+    ("raise `Limits::bytes`", "raise --limit-bytes"),
+    ("load the model anew, or with `FileAccess::Read`", "run again, with --read-files if it changes often"),
+    ("make a new Device and a new Session from the same Model", "run again"),
+    ("open a GPU (`Device::new`)", "name a GPU (--device)"),
+];
+
+/// A message of the library, in the words of the command line.
+fn on_command_line(message: &str) -> String {
+    ADVICE.iter().fold(message.to_string(), |message, (library, here)| message.replace(library, here))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_is_in_the_words_of_the_command_line() {
+        let changed = Error::FileChanged { path: "m.onnx".into(), reason: "it is shorter".into() };
+        let expected = "m.onnx: it has changed since the model was loaded: it is shorter; run again, with --read-files if it changes often";
+        assert_eq!(Failure::from(changed).to_string(), expected);
+        assert_eq!(
+            Failure::from(Error::DeviceLost("reset".into())).to_string(),
+            "device lost: reset; run again"
+        );
+        // As long as the library says these words, they are replaced.
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src");
+        let texts = ["budget.rs", "error.rs", "session/mod.rs"]
+            .map(|file| std::fs::read_to_string(format!("{sources}/{file}")).unwrap_or_default());
+        for (library, _) in ADVICE {
+            assert!(texts.iter().any(|text| text.contains(library)), "the library says no more: {library}");
+        }
+    }
 
     #[test]
     fn a_failure_is_a_sentence_and_an_object() {

@@ -11,7 +11,7 @@ use sardonyx::shown;
 
 /// The failure of a file, with its path.
 pub(super) fn failed(path: &Path, reason: impl Display) -> Failure {
-    format!("{}: {reason}", shown(&path.to_string_lossy())).into()
+    Failure::of_file(format!("{}: {reason}", shown(&path.to_string_lossy())))
 }
 
 /// Opens a regular file for reading.
@@ -42,6 +42,7 @@ pub(super) enum Kind {
     Zip,
     Npy,
     Picture,
+    Sound,
     Html,
     Json,
     LfsPointer,
@@ -56,6 +57,7 @@ impl Display for Kind {
             Kind::Zip => "a zip archive",
             Kind::Npy => "an .npy file",
             Kind::Picture => "a picture",
+            Kind::Sound => "a sound",
             Kind::Html => "a web page, perhaps of a failed download",
             Kind::Json => "a JSON file",
             Kind::LfsPointer => "a pointer of Git LFS, whose contents were not fetched (git lfs pull)",
@@ -73,6 +75,7 @@ pub(super) fn kind(start: &[u8]) -> Kind {
         [] => Kind::Empty,
         [b'P', b'K', ..] => Kind::Zip,
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Kind::Npy,
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', ..] => Kind::Sound,
         [0x89, b'P', b'N', b'G', ..] | [0xff, 0xd8, 0xff, ..] | [b'R', b'I', b'F', b'F', ..] => Kind::Picture,
         _ if start.starts_with(b"version https://git-lfs") => Kind::LfsPointer,
         // A character may be cut at the end.

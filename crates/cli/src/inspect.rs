@@ -11,8 +11,9 @@ use sardonyx::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::inputs::{Chosen, InputArgs, NamedInput, chosen_text, named};
+use super::inputs::{Chosen, InputArgs, chosen_text, named};
 use super::model::ModelArgs;
+use super::progress::Spinner;
 use super::{Failure, Verdict, bytes, completions, listed, placement, print, print_json, unsupported};
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,9 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         return Ok(true);
     }
     let Some(stage) = args.stage else {
+        let spinner = Spinner::new("planning");
         let card = card(args, &model)?;
+        drop(spinner);
         match json {
             true => print_json(&json!(card))?,
             false => print(&text(&card))?,
@@ -82,25 +85,14 @@ fn device(args: &Args) -> Result<(String, Device), Failure> {
 
 fn explained(args: &Args, model: &Model, stage: Stage) -> Result<String, Failure> {
     let session = unsupported::session(&device(args)?.1, model)?;
-    let (inputs, ..) = plan(args, model, &session)??;
+    let inputs = args.inputs.settle(model, &session)?.draw()?;
     Ok(session.explain(stage, &named(&inputs))?)
 }
 
 fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {
     let session = unsupported::session(&device(args)?.1, model)?;
-    let (inputs, ..) = plan(args, model, &session)??;
+    let inputs = args.inputs.settle(model, &session)?.draw()?;
     Ok(session.why(node, &named(&inputs))?)
-}
-
-/// Inputs, the sizes that were chosen for them, and the summary of their plan.
-type PlannedInputs = (Vec<NamedInput>, Vec<Chosen>, PlanSummary);
-
-/// The plan for the given inputs. Nothing is drawn: planning needs shapes.
-fn plan(args: &Args, model: &Model, session: &Session) -> Result<Result<PlannedInputs>, Failure> {
-    let settled = args.inputs.settle(model, session)?;
-    let inputs = settled.stand_ins()?;
-    let planned = session.plan(&named(&inputs));
-    Ok(planned.map(|plan| (inputs, settled.chosen, plan)))
 }
 
 /// The card, as `--json` prints it.
@@ -166,10 +158,12 @@ fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
         Ok(session) => session,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(plan(args, model, &session)?.map(|(inputs, chosen, summary)| Planned {
+    let settled = args.inputs.settle(model, &session)?;
+    let planned = session.plan(&settled.known()?);
+    Ok(planned.map(|summary| Planned {
         target,
-        chosen,
-        shapes: inputs.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec())).collect(),
+        shapes: settled.shapes(),
+        chosen: settled.chosen.clone(),
         summary,
     }))
 }

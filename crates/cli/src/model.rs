@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, files};
-use sardonyx::{Error, FileAccess, LoadOptions, Model};
+use sardonyx::{Error, FileAccess, Limits, LoadOptions, Model};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
@@ -13,6 +13,12 @@ pub(super) struct ModelArgs {
     /// their size in memory.
     #[arg(long)]
     read_files: bool,
+    /// The steps that folding constants and planning may take, for models that need more than 67 million.
+    #[arg(long, value_name = "N")]
+    limit_steps: Option<u64>,
+    /// The bytes that folding constants and planning may take beyond the model's own tensors, for models that need more than 128 MiB.
+    #[arg(long, value_name = "N")]
+    limit_bytes: Option<u64>,
 }
 
 impl ModelArgs {
@@ -23,7 +29,9 @@ impl ModelArgs {
     pub(super) fn load(&self) -> Result<Model, Failure> {
         let mut file = files::open(&self.model)?;
         let access = if self.read_files { FileAccess::Read } else { FileAccess::Map };
-        let loaded = Model::load_with(&self.model, LoadOptions::new().files(access));
+        let limits = self.limit_steps.map_or(Limits::new(), |steps| Limits::new().steps(steps));
+        let limits = self.limit_bytes.map_or(limits.clone(), |bytes| limits.bytes(bytes));
+        let loaded = Model::load_with(&self.model, LoadOptions::new().files(access).limits(limits));
         let Err(error @ (Error::Decode { .. } | Error::InvalidModel { .. })) = loaded else {
             return Ok(loaded?);
         };

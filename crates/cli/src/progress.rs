@@ -35,14 +35,20 @@ impl Drop for Spinner {
 /// What preparing the first run took, by the library's events.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Preparation {
+    pub(super) planned_ms: f64,
     pub(super) pipelines: f64,
     pub(super) compile_ms: f64,
     pub(super) uploaded_bytes: f64,
     pub(super) upload_ms: f64,
 }
 
-static PREPARATION: Mutex<Preparation> =
-    Mutex::new(Preparation { pipelines: 0.0, compile_ms: 0.0, uploaded_bytes: 0.0, upload_ms: 0.0 });
+static PREPARATION: Mutex<Preparation> = Mutex::new(Preparation {
+    planned_ms: 0.0,
+    pipelines: 0.0,
+    compile_ms: 0.0,
+    uploaded_bytes: 0.0,
+    upload_ms: 0.0,
+});
 
 /// What preparation has taken since the program listens.
 pub(super) fn preparation() -> Preparation {
@@ -67,6 +73,7 @@ impl Subscriber for Listener {
         event.record(&mut told);
         let mut sum = PREPARATION.lock().unwrap_or_else(PoisonError::into_inner);
         match told.message.as_str() {
+            "plan made" => sum.planned_ms += told.milliseconds,
             "pipelines compiled" => {
                 sum.pipelines += told.count;
                 sum.compile_ms += told.milliseconds;

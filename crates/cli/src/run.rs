@@ -38,9 +38,9 @@ pub(super) struct Args {
 /// How long everything took, in milliseconds.
 #[derive(Serialize)]
 struct Times {
-    /// Planning, and what the model needs before it.
+    /// The passes, and the choice of sizes, which plans.
     plan_ms: f64,
-    /// Compilation, the upload of weights, and the memory of a run.
+    /// The plan for the run, compilation, the upload of weights, and the memory of a run.
     prepare_ms: f64,
     #[serde(flatten)]
     preparation: Preparation,
@@ -91,12 +91,12 @@ fn run(args: &Args) -> Result<Ran, Failure> {
     let start = Instant::now();
     let session = unsupported::session(&device, &model)?;
     let (inputs, chosen) = args.inputs.load(&model, &session)?;
-    let plan = if device.is_reference() { None } else { Some(session.plan(&named(&inputs))?) };
     let plan_ms = milliseconds(start);
     spinner.now("compiling and uploading");
     let start = Instant::now();
     session.prepare(&named(&inputs))?;
     let prepare_ms = milliseconds(start);
+    let plan = if device.is_reference() { None } else { Some(session.plan(&named(&inputs))?) };
     spinner.now("running");
     let start = Instant::now();
     let outputs = session.run(&named(&inputs))?;
@@ -158,11 +158,12 @@ fn text(ran: &Ran, findings: &Findings) -> String {
             text += &format!("run       {:.2} ms\nplacement every node on the CPU reference\n", times.run_ms)
         }
         Some(plan) => {
-            let Preparation { pipelines, compile_ms, uploaded_bytes, upload_ms } = times.preparation;
+            let Preparation { planned_ms, pipelines, compile_ms, uploaded_bytes, upload_ms } =
+                times.preparation;
             text += &format!(
                 "first run {:.1} ms: planning {:.1}, compiling {pipelines} kernels {compile_ms:.1}, uploading {} {upload_ms:.1}, running {:.1}\n",
                 times.first_ms(),
-                times.plan_ms,
+                times.plan_ms + planned_ms,
                 bytes(uploaded_bytes as u64),
                 times.run_ms
             );

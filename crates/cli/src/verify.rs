@@ -7,6 +7,7 @@ use serde_json::json;
 use super::device::DeviceArgs;
 use super::inputs::{InputArgs, named};
 use super::model::ModelArgs;
+use super::progress::Spinner;
 use super::{Verdict, print, print_json, unsupported};
 use sardonyx::{Cause, Tolerances, ValueError, Verification, shown};
 
@@ -44,12 +45,15 @@ const WORST: usize = 20;
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = args.model.load()?;
     let device = args.device.open_gpu()?;
+    let spinner = Spinner::new("planning");
     let session = unsupported::session(&device, &model)?;
     let (inputs, chosen) = args.inputs.load(&model, &session)?;
     drop(session);
+    spinner.now("comparing every node with the reference");
     let tolerances =
         Tolerances::new().node(args.tolerance).output(args.output_tolerance.unwrap_or(args.tolerance));
     let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)?;
+    drop(spinner);
     let divergence = found.divergence.as_ref();
     if json {
         print_json(&json!({

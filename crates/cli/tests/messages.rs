@@ -11,7 +11,7 @@ use std::fs;
 use npy::{array, save_npz};
 use program::{Ended, output, run, save};
 use sardonyx_testing::onnx::build::*;
-use sardonyx_testing::onnx::proto::ModelProto;
+use sardonyx_testing::onnx::proto::{ModelProto, TensorProto};
 use serde_json::Value;
 
 /// A folder with a model, and paths in it.
@@ -172,7 +172,10 @@ fn errors_are_json_where_results_would_be() {
         serde_json::from_str::<Value>(&ended.out).unwrap()["error"].clone()
     };
     let missing = error(&["run", "no-such.onnx"]);
-    assert_eq!(missing["message"], "no-such.onnx: there is no such file");
+    assert_eq!(
+        (missing["kind"].as_str(), missing["message"].as_str()),
+        (Some("file"), Some("no-such.onnx: there is no such file"))
+    );
     let unsupported = error(&["run", &place.model, "--device", "cpu"]);
     assert_eq!(
         (unsupported["kind"].as_str(), unsupported["nodes"][0]["op"].as_str()),
@@ -349,6 +352,11 @@ fn tensors_pictures_and_sounds_are_inputs() {
         lines.json(&["--image", &format!("x={picture}")])["outputs"][0]["shape"].to_string(),
         "[1,3,8,16]"
     );
+    let huge = unary("Identity", &["1", "3", "65536", "65536"]).run(&["--image", &format!("x={picture}")]);
+    assert!(
+        huge.code == 2 && huge.err.contains("a picture of 65536 x 65536 pixels, and at most 134217728"),
+        "{huge:?}"
+    );
     let last = unary("Identity", &["1", "8", "4", "3"]);
     assert_eq!(
         last.json(&["--image", &format!("x={picture}")])["outputs"][0]["shape"].to_string(),
@@ -375,6 +383,42 @@ fn tensors_pictures_and_sounds_are_inputs() {
     let pb = [&[0x08, 2, 0x10, 1, 0x4a, 8], values.as_slice()].concat();
     let pb = tensor.file("x.pb", &pb);
     assert!(tensor.text(&["-i", &format!("x={pb}"), "--print"]).contains("  3 0\n"));
+}
+
+#[test]
+fn ids_are_below_what_the_model_has_places_for() {
+    // One table of 50 places and one of 40, read by ids that are cast and flattened before.
+    let nodes = vec![
+        node("Gather", &["large", "ids"], &["a"]),
+        node("Cast", &["ids"], &["cast"]).with(int("to", 6)),
+        node("Flatten", &["cast"], &["flat"]),
+        node("Gather", &["small", "flat"], &["b"]),
+    ];
+    let mut main = graph(&[], nodes, &["a", "b"]);
+    main.input = vec![value("ids", 7, &["1", "500"])];
+    main.initializer = vec![weights("large", &[50, 1], &[1.0; 50]), weights("small", &[40, 1], &[1.0; 40])];
+    let ran = Place::of(&model(17, main)).json(&[]);
+    let ids = &ran["inputs"][0];
+    assert_eq!((ids["min"].as_f64(), ids["max"].as_f64()), (Some(0.0), Some(39.0)));
+}
+
+#[test]
+fn a_limit_is_told_with_the_option_that_raises_it() {
+    // The target of the reshape is the sum of a million zeros, which stands for the input's own size.
+    let nodes = vec![
+        node("ConstantOfShape", &["million"], &["zeros"]),
+        node("ReduceSum", &["zeros"], &["sum"]),
+        node("Cast", &["sum"], &["target"]).with(int("to", 7)),
+        node("Reshape", &["x", "target"], &["y"]),
+    ];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("x", FLOAT, &["1"])];
+    let million = 1_000_000i64.to_le_bytes().to_vec();
+    main.initializer = vec![TensorProto { raw_data: Some(million.into()), ..empty("million", 7, &[1]) }];
+    let place = Place::of(&model(17, main));
+    assert_eq!(run(&["run", &place.model]).code, 0);
+    let ended = run(&["run", &place.model, "--limit-steps", "1000"]);
+    assert!(ended.code == 2 && ended.err.contains("raise --limit-steps"), "{ended:?}");
 }
 
 #[test]

@@ -65,6 +65,18 @@ fn fitting(own: (u32, u32), fixed: (Option<u32>, Option<u32>)) -> (u32, u32) {
     }
 }
 
+/// Refuses sizes that no picture is given in.
+fn check(info: &ValueInfo, (width, height): (u32, u32)) -> Result<(u32, u32), Failure> {
+    match u64::from(width) * u64::from(height) {
+        0..=Picture::MOST_PIXELS => Ok((width, height)),
+        _ => Err(format!(
+            "--image: input {info} would take a picture of {width} x {height} pixels, and at most {} are made",
+            Picture::MOST_PIXELS
+        )
+        .into()),
+    }
+}
+
 impl MediaArgs {
     fn normalisation(&self) -> Result<Normalisation, Failure> {
         let mut normalisation = match self.image_preset {
@@ -94,7 +106,7 @@ impl MediaArgs {
         let (layout, size) = self.geometry(info)?;
         drop(files::open(path)?);
         let picture = Picture::open(path)?;
-        let (width, height) = fitting((picture.width(), picture.height()), size);
+        let (width, height) = check(info, fitting((picture.width(), picture.height()), size))?;
         let tensor = picture.resized(width, height).to_tensor(layout, normalisation)?;
         Ok(match info.dtype {
             Some(dtype) if dtype != DType::F32 => tensor.cast(dtype)?,

@@ -7,13 +7,15 @@ mod sizes;
 mod wav;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
-use sardonyx::{Device, Error, Model, Session, SessionOptions, Tensor, ValueInfo, shown};
+use sardonyx::{Device, Error, Known, Model, Session, SessionOptions, Tensor, ValueInfo, shown};
 
 use super::completions::{self, InputNames};
 use super::{Failure, files, numpy};
 use media::MediaArgs;
+use random::Source;
 use sizes::Sizes;
 pub(super) use sizes::{Chosen, symbols};
 
@@ -59,36 +61,39 @@ pub(super) struct Settled<'m> {
     random: Vec<(&'m ValueInfo, Vec<usize>)>,
     /// The sizes that nobody said.
     pub(super) chosen: Vec<Chosen>,
-    seed: u64,
+    source: Rc<Source>,
     /// Why the device cannot take these shapes.
     refused: Option<Error>,
 }
 
 impl Settled<'_> {
-    fn filled(
-        &self,
-        fill: impl Fn(&ValueInfo, &[usize], u64) -> Result<Tensor, Failure>,
-    ) -> Result<Vec<NamedInput>, Failure> {
-        let given = self.given.iter().map(|input| {
-            Ok(NamedInput { name: input.name.clone(), tensor: input.tensor.clone(), random: false })
-        });
-        let random = self.random.iter().map(|(info, shape)| {
-            Ok(NamedInput { name: info.name.clone(), tensor: fill(info, shape, self.seed)?, random: true })
-        });
+    /// What planning needs: the values that files give, and of others the values where they are few, and the shapes.
+    pub(super) fn known(&self) -> Result<Vec<(&str, Known)>, Failure> {
+        let given = self.given.iter().map(|input| Ok((input.name.as_str(), Known::from(&input.tensor))));
+        let random = self
+            .random
+            .iter()
+            .map(|(info, shape)| Ok((info.name.as_str(), random::known(info, shape, &self.source)?)));
         given.chain(random).collect()
     }
 
-    /// The inputs for planning: small ones as they will be, larger ones as zeros that take no memory.
-    pub(super) fn stand_ins(&self) -> Result<Vec<NamedInput>, Failure> {
-        self.filled(random::stand_in)
+    /// The names and shapes of all inputs.
+    pub(super) fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let given = self.given.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec()));
+        given.chain(self.random.iter().map(|(info, shape)| (info.name.clone(), shape.clone()))).collect()
     }
 
     /// The inputs for a run. Nothing is drawn for shapes that the device cannot take.
     pub(super) fn draw(self) -> Result<Vec<NamedInput>, Failure> {
-        match self.refused {
-            Some(error) => Err(error.into()),
-            None => self.filled(random::random),
+        if let Some(error) = self.refused {
+            return Err(error.into());
         }
+        let mut inputs = self.given;
+        for (info, shape) in self.random {
+            let tensor = random::random(info, &shape, &self.source)?;
+            inputs.push(NamedInput { name: info.name.clone(), tensor, random: true });
+        }
+        Ok(inputs)
     }
 
     /// A line on the sizes that were chosen, if there are any.
@@ -134,6 +139,7 @@ impl InputArgs {
             self.refuse_missing(&missing, &given)?;
         }
         let free: Vec<&ValueInfo> = open.iter().copied().filter(|info| shape_of(info).is_none()).collect();
+        let source = Rc::new(Source { seed: self.seed, bounds: model.index_bounds() });
         let of_size = |tried: (usize, usize)| -> Result<Settled<'m>, Failure> {
             let (shapes, chosen) = sizes.clone().shapes(&free, tried)?;
             let mut shapes = shapes.into_iter();
@@ -148,7 +154,7 @@ impl InputArgs {
                 random: false,
             });
             let random = open.iter().copied().zip(shapes).collect();
-            Ok(Settled { given: given.collect(), random, chosen, seed: self.seed, refused: None })
+            Ok(Settled { given: given.collect(), random, chosen, source: source.clone(), refused: None })
         };
         accepted(model, session, of_size)
     }
@@ -290,8 +296,7 @@ enum Refusal {
 }
 
 fn tried(settled: &Settled, session: &Session) -> Result<Option<Refusal>, Failure> {
-    let inputs = settled.stand_ins()?;
-    Ok(match session.plan(&named(&inputs)) {
+    Ok(match session.plan(&settled.known()?) {
         Ok(plan) => (plan.empty_outputs > 0).then_some(Refusal::Empty),
         Err(error @ (Error::Node { .. } | Error::Limit { .. })) => Some(Refusal::Size(error)),
         Err(error) => Some(Refusal::Other(error)),

@@ -1,6 +1,8 @@
 //! Random inputs.
 
-use sardonyx::{DType, Tensor, ValueInfo};
+use std::collections::BTreeMap;
+
+use sardonyx::{DType, Known, Tensor, ValueInfo};
 
 use crate::{Failure, numpy};
 
@@ -34,14 +36,13 @@ pub(super) fn check_size(inputs: &[&ValueInfo], shapes: &[Vec<usize>]) -> Result
     Ok(())
 }
 
-/// What planning may look at in place of the random values: these values where they are few, and otherwise zeros, which take no memory
-/// as long as nobody reads them.
-pub(super) fn stand_in(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failure> {
+/// What planning is told of an input that will be random: its values where they are few, and otherwise its shape.
+pub(super) fn known(info: &ValueInfo, shape: &[usize], source: &Source) -> Result<Known, Failure> {
     match info.dtype {
         Some(dtype) if dtype != DType::String && numpy::count(shape).is_none_or(|count| count > SMALL) => {
-            Ok(Tensor::zeros(dtype, shape)?)
+            Ok(Known::from(shape))
         }
-        _ => random(info, shape, seed),
+        _ => Ok(Known::from(&random(info, shape, source)?)),
     }
 }
 
@@ -49,9 +50,16 @@ pub(super) fn stand_in(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<T
 /// narrowest types.
 const PIECE: usize = 1 << 16;
 
-/// Values that most models accept: floats in -1..1, bytes of any value, other integers 0 or 1, which may be ids or lengths, and ones
-/// in masks.
-pub(super) fn random(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Tensor, Failure> {
+/// What random values follow from.
+pub(super) struct Source {
+    pub(super) seed: u64,
+    /// The numbers of places in the tables that inputs pick from.
+    pub(super) bounds: BTreeMap<String, usize>,
+}
+
+/// Values that most models accept: floats in -1..1, ids below what the model's tables have, ones in masks, bytes of any value, and
+/// otherwise integers 0 or 1, which may be lengths.
+pub(super) fn random(info: &ValueInfo, shape: &[usize], source: &Source) -> Result<Tensor, Failure> {
     let Some(dtype) = info.dtype else {
         return Err(format!("input {info} is no tensor, and cannot be random").into());
     };
@@ -59,14 +67,17 @@ pub(super) fn random(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<Ten
     if dtype == DType::String {
         return Ok(Tensor::from_strings(shape, vec!["a".into(); count])?);
     }
-    let mut state = info.name.bytes().fold(seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
+    let mut state =
+        info.name.bytes().fold(source.seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
     let mut bytes = Vec::new();
     let failed = |why: &dyn std::fmt::Display| format!("input {info}: {why}");
     bytes.try_reserve_exact(dtype.bytes_of(count).unwrap_or(0)).map_err(|why| failed(&why))?;
     let mask = is_mask(info);
+    // Tables of one place leave no choice, and those of none can be read nowhere.
+    let below = source.bounds.get(&info.name).map_or(2, |&bound| (bound as u64).max(1));
     for start in (0..count).step_by(PIECE) {
         let piece = PIECE.min(count - start);
-        let drawn = if mask { ones(dtype, piece) } else { draw(dtype, piece, &mut state) };
+        let drawn = if mask { ones(dtype, piece) } else { draw(dtype, piece, below, &mut state) };
         bytes.extend_from_slice(drawn.map_err(|why| failed(&why))?.bytes());
     }
     Ok(Tensor::from_raw(dtype, shape, bytes)?)
@@ -81,17 +92,17 @@ fn ones(dtype: DType, count: usize) -> sardonyx::Result<Tensor> {
     Tensor::from_slice(&[count], &vec![1u8; count])?.cast(dtype)
 }
 
-fn draw(dtype: DType, count: usize, state: &mut u64) -> sardonyx::Result<Tensor> {
+fn draw(dtype: DType, count: usize, below: u64, state: &mut u64) -> sardonyx::Result<Tensor> {
     let mut next = || splitmix(state);
     let drawn = match dtype {
-        DType::U8 | DType::I8 => {
+        DType::U8 | DType::I8 if below == 2 => {
             return Tensor::from_raw(dtype, &[count], (0..count).map(|_| next() as u8).collect::<Vec<_>>());
         }
         _ if dtype.is_float() => {
             let unit = |bits: u64| (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
             Tensor::from_slice(&[count], &(0..count).map(|_| unit(next())).collect::<Vec<_>>())?
         }
-        _ => Tensor::from_slice(&[count], &(0..count).map(|_| (next() & 1) as u8).collect::<Vec<_>>())?,
+        _ => Tensor::from_slice(&[count], &(0..count).map(|_| next() % below).collect::<Vec<_>>())?,
     };
     drawn.cast(dtype)
 }
