@@ -2,13 +2,13 @@
 
 use crate::array::{Array, number};
 use crate::error::Why;
-use crate::{DType, Error, Result, Tensor, small};
+use crate::{DType, Error, Result, Tensor, heap, small};
 
 impl Tensor {
     /// The elements as numbers. Integers beyond 2^53 are rounded; a bool is 0 or 1.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the elements are strings or complex numbers.
+    /// [`Error::Tensor`] if the elements are strings or complex numbers; [`Error::OutOfMemory`].
     ///
     /// ```
     /// use sardonyx::{DType, Tensor};
@@ -24,7 +24,7 @@ impl Tensor {
     /// number but 0 is `true`, and 8-bit floats saturate.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if a string is no number, or if either type is complex.
+    /// [`Error::Tensor`] if a string is no number, or if either type is complex; [`Error::OutOfMemory`].
     ///
     /// ```
     /// use sardonyx::{DType, Tensor};
@@ -54,15 +54,17 @@ impl Tensor {
         if shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)) != Some(codes.len()) {
             return Err(Error::Tensor(format!("shape {shape:?} does not hold {} elements", codes.len())));
         }
+        heap::ask("a tensor of codes", codes.len() as u64)?;
         Tensor::from_raw(dtype, shape, small::pack(codes, dtype.bits()))
     }
 
     /// The code of each element of a type of at most 8 bits, in the low bits of one byte.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the type has more than 8 bits, or is string.
+    /// [`Error::Tensor`] if the type has more than 8 bits, or is string; [`Error::OutOfMemory`].
     pub fn codes(&self) -> Result<Vec<u8>> {
         check_narrow(self.dtype())?;
+        heap::ask("the codes of a tensor", self.len() as u64)?;
         Ok(small::unpack(self.bytes(), self.dtype().bits(), self.len()))
     }
 }

@@ -84,7 +84,8 @@ impl Model {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Decode`](crate::Error::Decode) if it is no
     /// ONNX file, [`Error::InvalidModel`](crate::Error::InvalidModel) if it contradicts itself,
-    /// [`Error::ExternalData`](crate::Error::ExternalData) if an initializer's file is missing, too short, or elsewhere.
+    /// [`Error::ExternalData`](crate::Error::ExternalData) if an initializer's file is missing, too short, or elsewhere,
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the host lacks the memory of what it describes.
     ///
     /// ```
     /// let error = sardonyx::Model::load("no/such/file.onnx").unwrap_err();

@@ -35,7 +35,7 @@ pub(super) fn blame(
         return Some((Cause::Fused, made.value.clone()));
     }
     let (expected, rewritten) = (alone.expected.get(own)?, fused.expected.get(other)?.to_tensor().ok()?);
-    let off = compare(&[expected], &rewritten, tolerances.output, 0.0);
+    let off = compare(&[expected], &rewritten, tolerances.output, 0.0).ok()?;
     let off = off.into_value(None, &alone.graph.value(own).name, expected);
     if !off.is_right_output(tolerances) {
         return Some((Cause::Rewritten, off));

@@ -3,8 +3,9 @@
 use super::report::ValueError;
 use crate::array::{Array, Numbers};
 use crate::compare::elements_apart;
+use crate::error::Why;
 use crate::ops::Node;
-use crate::{DType, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Whether the error is within the tolerance; NaN never is.
 pub(super) fn within(error: f64, tolerance: f64) -> bool {
@@ -57,14 +58,18 @@ impl Off {
 
 /// Compares with the first of `expected`. An element beyond the tolerance may lie between the expected values, or outside of
 /// them by at most `beyond` times their distance.
-pub(super) fn compare(expected: &[&Array], actual: &Tensor, tolerance: f64, beyond: f64) -> Off {
+pub(super) fn compare(expected: &[&Array], actual: &Tensor, tolerance: f64, beyond: f64) -> Result<Off> {
     let first = expected[0];
     let (infinite, tolerance) = (f64::INFINITY, allowed(tolerance, first.dtype));
     let infinite = Off { absolute: infinite, relative: infinite, beyond: first.len().max(1), flips: 0 };
     if (first.dtype, first.shape.as_slice()) != (actual.dtype(), actual.shape()) {
-        return infinite;
+        return Ok(infinite);
     }
-    let Ok(actual) = Array::from_tensor(actual) else { return infinite };
+    let actual = match Array::from_tensor(actual) {
+        Ok(actual) => actual,
+        Err(Why::Refused(_)) => return Ok(infinite),
+        Err(none) => return Err(none.error("a comparison", Error::Tensor)),
+    };
     let scale = largest(first).max(1e-6);
     let others = || expected.iter().filter(|other| other.len() == first.len() && other.dtype == first.dtype);
     let mut off = Off::default();
@@ -81,7 +86,7 @@ pub(super) fn compare(expected: &[&Array], actual: &Tensor, tolerance: f64, beyo
         off.absolute = off.absolute.max(apart);
     }
     off.relative = off.absolute / scale;
-    off
+    Ok(off)
 }
 
 pub(super) fn largest(array: &Array) -> f64 {

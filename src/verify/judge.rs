@@ -9,7 +9,7 @@ use crate::array::{Array, Numbers};
 use crate::graph::ValueId;
 use crate::ops::Node;
 use crate::ops::case::splitmix;
-use crate::{DType, Result, reference};
+use crate::{DType, Error, Result, reference};
 
 /// A value that the device computed.
 pub(super) struct Made {
@@ -38,7 +38,7 @@ pub(super) fn judge(run: &Followed, tolerances: Tolerances) -> Result<Vec<Made>>
         let exact = inputs().all(|id| !state[id.index()].inner);
         let stepped = inputs().any(|id| state[id.index()].inner && state[id.index()].steps);
         let inherited = inputs().map(|id| state[id.index()].error).fold(0.0, f64::max);
-        let results = results(node, &worlds, exact);
+        let results = results(node, &worlds, exact)?;
         for (i, id) in node.outputs.iter().enumerate() {
             let Some(id) = *id else { continue };
             let Some(expected) = expected.get(id) else { continue };
@@ -54,14 +54,14 @@ pub(super) fn judge(run: &Followed, tolerances: Tolerances) -> Result<Vec<Made>>
             };
             let own: Vec<&Array> = own.iter().map(|own| own.as_ref()).collect();
             let own = if own.is_empty() { vec![expected] } else { own };
-            let accumulated = compare(&[expected], tensor, tolerances.output, 0.0);
+            let accumulated = compare(&[expected], tensor, tolerances.output, 0.0)?;
             // A step takes exactly the other side of a tie; the effect of a small error may be in proportion to it.
             let beyond = if steps { 0.0 } else { BEYOND };
             let value = ValueError {
                 inherited_error: inherited,
                 accumulated_error: accumulated.relative,
                 elements_off: accumulated.beyond,
-                ..compare(&own, tensor, tolerances.node, beyond).into_value(
+                ..compare(&own, tensor, tolerances.node, beyond)?.into_value(
                     Some(node),
                     &graph.value(id).name,
                     own[0],
@@ -90,15 +90,17 @@ struct State {
 }
 
 /// The results of a node on the inputs of each world; none where the reference refuses these inputs.
-fn results(node: &Node, worlds: &[Worlds], exact: bool) -> [Vec<Arc<Array>>; 3] {
+fn results(node: &Node, worlds: &[Worlds], exact: bool) -> Result<[Vec<Arc<Array>>; 3]> {
     let held = |world: usize| -> Vec<Option<Arc<Array>>> {
         node.inputs.iter().map(|id| id.and_then(|id| worlds[id.index()][world].clone())).collect()
     };
-    let run = |inputs: &[Option<Arc<Array>>]| -> Vec<Arc<Array>> {
-        reference::node(node, inputs).unwrap_or_default().into_iter().map(Arc::new).collect()
+    let run = |inputs: &[Option<Arc<Array>>]| match reference::node(node, inputs) {
+        Ok(arrays) => Ok(arrays.into_iter().map(Arc::new).collect()),
+        Err(lack @ Error::OutOfMemory { .. }) => Err(lack),
+        Err(_) => Ok(Vec::new()),
     };
     let base = held(0);
-    let first = run(&base);
+    let first: Vec<Arc<Array>> = run(&base)?;
     let other = |world: usize, sign: f64| {
         let mut inputs = held(world);
         let shifted = shift(node, &mut inputs, exact, sign);
@@ -106,10 +108,10 @@ fn results(node: &Node, worlds: &[Worlds], exact: bool) -> [Vec<Arc<Array>>; 3] 
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        if !shifted && inputs.iter().zip(&base).all(same) { first.clone() } else { run(&inputs) }
+        if !shifted && inputs.iter().zip(&base).all(same) { Ok(first.clone()) } else { run(&inputs) }
     };
-    let (up, down) = (other(1, 1.0), other(2, -1.0));
-    [first, up, down]
+    let (up, down) = (other(1, 1.0)?, other(2, -1.0)?);
+    Ok([first, up, down])
 }
 
 /// The error that a kernel may have where it rounds, as a share of an element: a product and a division of float32 (of 2.5

@@ -115,15 +115,14 @@ fn conclude(
         let expected = alone.expected.get(id)?;
         let name = &alone.graph.value(id).name;
         let off = compare(&[expected], tensor, tolerances.output, 0.0);
-        let value = off.into_value(None, name, expected);
         let before = followed.iter().find(|made| made.id == id).map(|made| &made.value);
-        Some(ValueError {
+        Some(off.map(|off| ValueError {
             accumulated_error: before.map_or(0.0, |made| made.accumulated_error),
             inherited_error: before.map_or(0.0, |made| made.inherited_error),
-            ..value
-        })
+            ..off.into_value(None, name, expected)
+        }))
     });
-    let outputs: Vec<ValueError> = outputs.collect();
+    let outputs: Vec<ValueError> = outputs.collect::<Result<_>>()?;
     let wrong = followed.iter().find(|made| !made.value.is_right_alone(tolerances));
     let off = outputs.iter().enumerate().find(|(_, output)| !output.is_right_output(tolerances));
     let (mut divergence, mut kept) = (None, Vec::new());

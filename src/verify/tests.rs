@@ -8,7 +8,8 @@ use crate::internals::random::{RandomGraph, Sketch};
 
 fn error(expected: &[f64], actual: &[f32]) -> (f64, f64) {
     let expected = Array::float(DType::F32, &[expected.len()], expected.to_vec());
-    let off = compare(&[&expected], &Tensor::from_slice(&[actual.len()], actual).unwrap(), 1e-3, 0.0);
+    let off =
+        compare(&[&expected], &Tensor::from_slice(&[actual.len()], actual).unwrap(), 1e-3, 0.0).unwrap();
     (off.absolute, off.relative)
 }
 

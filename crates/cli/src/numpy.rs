@@ -23,6 +23,17 @@ const MOST_ELEMENTS: usize = (1 << 30) - 1;
 /// The longest array of strings that is written, in bytes: numpy pads all strings to the length of the longest.
 const LONGEST_TEXT: usize = 1 << 30;
 
+/// What a text of a tensor takes besides its characters, while a list of them is copied.
+pub(super) const TEXT_BYTES: usize = 2 * size_of::<String>() + 32;
+
+/// An empty vector for `count` items. A vector that cannot grow would end the process.
+pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, String> {
+    let mut all = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    all.try_reserve_exact(count).map_err(|_| format!("out of memory: it needs {bytes} bytes"))?;
+    Ok(all)
+}
+
 /// The number of elements of `shape`; `None` if a `usize` cannot hold it.
 pub(super) fn count(shape: &[usize]) -> Option<usize> {
     // A zero anywhere makes the array empty, however large the other dimensions are.
@@ -227,8 +238,7 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>, length: u64) -> Result<T
     if length.saturating_sub(header.length) > size as u64 {
         return Err(longer.into());
     }
-    let mut raw = Vec::new();
-    raw.try_reserve_exact(size).map_err(|e| format!("its {size} bytes: {e}"))?;
+    let mut raw = reserved(size)?;
     source.take(size as u64).read_to_end(&mut raw).map_err(|e| e.to_string())?;
     // An archive may say that an array is shorter than it is. At its end, the archive's checksum is compared.
     if raw.len() == size && source.read(&mut [0]).map_err(|e| e.to_string())? > 0 {
@@ -249,8 +259,13 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>, length: u64) -> Result<T
     tensor(&header, dtype, wanted, raw)
 }
 
-fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) -> Result<Tensor, String> {
+fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, mut raw: Vec<u8>) -> Result<Tensor, String> {
     let shape = &header.shape;
+    if dtype == DType::String {
+        // A text takes as many bytes as its code points at most.
+        let texts = count(shape).unwrap_or(0);
+        drop(reserved::<u8>(texts.saturating_mul(TEXT_BYTES).saturating_add(raw.len()))?);
+    }
     let made = match (dtype, header.kind) {
         (DType::String, 'U') => {
             let texts = raw.chunks_exact(header.size.max(1) * 4).map(unicode);
@@ -266,7 +281,10 @@ fn tensor(header: &Header, dtype: DType, wanted: Option<DType>, raw: Vec<u8>) ->
             });
             Tensor::from_strings(shape, texts.collect::<Result<_, _>>().map_err(|e| e.to_string())?)
         }
-        (DType::Bool, _) => Tensor::from_bools(shape, &raw.iter().map(|&byte| byte != 0).collect::<Vec<_>>()),
+        (DType::Bool, _) => {
+            raw.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+            Tensor::from_raw(dtype, shape, raw)
+        }
         (_, 'V') if dtype.bits() < 8 => {
             // numpy has a byte for each code.
             Tensor::from_codes(dtype, shape, &raw)
@@ -301,8 +319,7 @@ fn unicode(units: &[u8]) -> Option<String> {
 
 /// The elements, of `item` bytes each, reordered so that the last axis is fastest; in `raw` the first axis is.
 fn row_major(raw: &[u8], item: usize, shape: &[usize]) -> Result<Vec<u8>, String> {
-    let mut ordered = Vec::new();
-    ordered.try_reserve_exact(raw.len()).map_err(|e| format!("its {} bytes: {e}", raw.len()))?;
+    let mut ordered = reserved(raw.len())?;
     for index in 0..count(shape).unwrap_or(0) {
         let (mut rest, mut stride, mut source) = (index, count(shape).unwrap_or(0), 0);
         for &size in shape.iter().rev() {
@@ -341,7 +358,12 @@ impl Encoded<'_> {
 fn encode(tensor: &Tensor) -> Result<(Cow<'static, str>, Cow<'_, [u8]>), String> {
     use DType::*;
     let fail = |error: sardonyx::Error| error.to_string();
-    let widened = |dtype| tensor.cast(dtype).map(|wide| wide.bytes().to_vec().into()).map_err(fail);
+    let widened = |dtype| -> Result<Cow<'_, [u8]>, std::string::String> {
+        let wide = tensor.cast(dtype).map_err(fail)?;
+        let mut bytes = reserved(wide.bytes().len())?;
+        bytes.extend_from_slice(wide.bytes());
+        Ok(bytes.into())
+    };
     Ok(match tensor.dtype() {
         Bool => ("|b1".into(), tensor.bytes().into()),
         I8 => ("|i1".into(), tensor.bytes().into()),
@@ -371,8 +393,9 @@ fn encode(tensor: &Tensor) -> Result<(Cow<'static, str>, Cow<'_, [u8]>), String>
                 let codes: Vec<u32> = text.chars().map(u32::from).collect();
                 (0..width).map(move |i| codes.get(i).copied().unwrap_or(0)).collect::<Vec<u32>>()
             };
-            let units = texts.iter().flat_map(padded).flat_map(u32::to_le_bytes);
-            (format!("<U{width}").into(), units.collect::<Vec<u8>>().into())
+            let mut units = reserved(width * 4 * texts.len())?;
+            units.extend(texts.iter().flat_map(padded).flat_map(u32::to_le_bytes));
+            (format!("<U{width}").into(), units.into())
         }
         I4 | I2 => ("|i1".into(), widened(I8)?),
         U4 | U2 => ("|u1".into(), widened(U8)?),

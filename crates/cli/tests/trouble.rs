@@ -101,6 +101,32 @@ fn a_full_disk_leaves_the_file_that_was_there() {
     assert_eq!(place.files(), ["model.onnx", "out.npz"]);
 }
 
+/// A limit of address space stands for a host without memory: inputs that are drawn, inputs of a file, and what the reference
+/// computes.
+#[test]
+fn a_host_without_memory_is_an_error() {
+    const ADDRESSES: &str = "ulimit -v 600000";
+    let place = Place::of(&relu(&["n"]));
+    let file = place.path("x.npy");
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (200000000,), }";
+    let text = format!("{header:117}\n");
+    let length = u16::try_from(text.len()).unwrap().to_le_bytes();
+    fs::write(&file, [&b"\x93NUMPY\x01\x00"[..], &length[..], text.as_bytes()].concat()).unwrap();
+    File::options().write(true).open(&file).unwrap().set_len(128 + 800_000_000).unwrap();
+    let (drawn, computed, given) = ("x=200000000", "x=30000000", format!("x={file}"));
+    for arguments in [["--shape", drawn], ["--shape", computed], ["-i", &given]] {
+        let arguments = [&["run", &place.model, "--device", "cpu"][..], &arguments].concat();
+        let end = ended(in_shell(ADDRESSES, &arguments), "a host without memory");
+        assert_eq!((end.code, end.out.as_str()), (2, ""), "{arguments:?}: {end:?}");
+        assert!(
+            end.err.contains("out of memory: ") && end.err.lines().count() == 1,
+            "{arguments:?}: {end:?}"
+        );
+    }
+    let fits = ["run", &place.model, "--device", "cpu", "--shape", "x=3"];
+    assert_eq!(ended(in_shell(ADDRESSES, &fits), "little memory").code, 0);
+}
+
 #[test]
 fn outputs_go_where_a_link_leads_and_keep_the_files_mode() {
     use std::os::unix::fs::PermissionsExt;

@@ -64,14 +64,15 @@ pub(super) fn random(info: &ValueInfo, shape: &[usize], source: &Source) -> Resu
         return Err(format!("input {info} is no tensor, and cannot be random").into());
     };
     let count = numpy::count(shape).unwrap_or(0);
+    let failed = |why: &dyn std::fmt::Display| format!("input {info}: {why}");
     if dtype == DType::String {
+        drop(numpy::reserved::<u8>(count.saturating_mul(numpy::TEXT_BYTES)).map_err(|why| failed(&why))?);
         return Ok(Tensor::from_strings(shape, vec!["a".into(); count])?);
     }
     let mut state =
         info.name.bytes().fold(source.seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
-    let mut bytes = Vec::new();
-    let failed = |why: &dyn std::fmt::Display| format!("input {info}: {why}");
-    bytes.try_reserve_exact(dtype.bytes_of(count).unwrap_or(0)).map_err(|why| failed(&why))?;
+    let bytes = numpy::reserved(dtype.bytes_of(count).unwrap_or(0));
+    let mut bytes = bytes.map_err(|why| failed(&why))?;
     let mask = is_mask(info);
     // Tables of one place leave no choice, and those of none can be read nowhere.
     let below = source.bounds.get(&info.name).map_or(2, |&bound| (bound as u64).max(1));

@@ -1,5 +1,7 @@
 //! WAV files: PCM of 8 to 32 bits, and float32.
 
+use crate::numpy;
+
 /// The samples from -1 to 1; several channels are mixed to one.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<f32>, String> {
     if !(bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WAVE")) {
@@ -58,7 +60,9 @@ impl Format {
             let sum: f32 = frame.chunks_exact(self.bytes).map(|sample| self.value(sample)).sum();
             sum / self.channels as f32
         };
-        Ok(frames.map(mixed).collect())
+        let mut samples = numpy::reserved(frames.len())?;
+        samples.extend(frames.map(mixed));
+        Ok(samples)
     }
 
     fn value(&self, sample: &[u8]) -> f32 {
