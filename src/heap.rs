@@ -37,7 +37,7 @@ pub(crate) fn ask(what: impl Display, bytes: u64) -> Result<(), NoMemory> {
         bytes < LITTLE
             || usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
     };
-    match bytes == 0 || (!is_refused(bytes) && given()) {
+    match bytes == 0 || answer(bytes).unwrap_or_else(given) {
         true => Ok(()),
         false => Err(NoMemory::new(what, bytes)),
     }
@@ -53,7 +53,7 @@ pub(crate) fn of_graph(nodes: usize, values: usize) -> u64 {
 pub(crate) fn reserved<T>(what: impl Display, count: usize) -> Result<Vec<T>, NoMemory> {
     let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
     let mut all = Vec::new();
-    match bytes == 0 || (!is_refused(bytes) && all.try_reserve_exact(count).is_ok()) {
+    match bytes == 0 || (answer(bytes) != Some(false) && all.try_reserve_exact(count).is_ok()) {
         true => Ok(all),
         false => Err(NoMemory::new(what, bytes)),
     }
@@ -66,20 +66,21 @@ pub(crate) fn copied<T: Clone>(what: impl Display, items: &[T]) -> Result<Vec<T>
     Ok(all)
 }
 
+/// What a test answers in the host's place.
 #[cfg(not(any(test, feature = "internals")))]
-fn is_refused(_bytes: u64) -> bool {
-    false
+fn answer(_bytes: u64) -> Option<bool> {
+    None
 }
 
 #[cfg(any(test, feature = "internals"))]
-use questions::is_refused;
+use questions::answer;
 
-/// What is asked of the host, and how tests let it refuse.
+/// What is asked of the host, and how tests answer in its place.
 #[cfg(any(test, feature = "internals"))]
 pub(crate) mod questions {
     use std::cell::Cell;
 
-    /// What this thread has asked of the host.
+    /// What has been asked of the host.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Questions {
         /// How often it asked.
@@ -88,26 +89,32 @@ pub(crate) mod questions {
         pub bytes: u64,
     }
 
-    thread_local! {
-        static ASKED: Cell<Questions> = const { Cell::new(Questions { count: 0, bytes: 0 }) };
+    /// A test that answers.
+    #[derive(Clone, Copy)]
+    struct Host {
+        asked: Questions,
         /// The number of the question that is refused.
-        static REFUSED: Cell<Option<usize>> = const { Cell::new(None) };
+        refuses: Option<usize>,
     }
 
-    pub(super) fn is_refused(bytes: u64) -> bool {
-        let Questions { count, bytes: before } = ASKED.get();
-        ASKED.set(Questions { count: count + 1, bytes: before.saturating_add(bytes) });
-        REFUSED.get() == Some(count)
+    thread_local! {
+        static HOST: Cell<Option<Host>> = const { Cell::new(None) };
     }
 
-    /// Calls `act`, in which the host refuses memory to question number `refused` of this thread. The questions are those
-    /// that `act` asked.
+    pub(super) fn answer(bytes: u64) -> Option<bool> {
+        let Host { asked: Questions { count, bytes: before }, refuses } = HOST.get()?;
+        let asked = Questions { count: count + 1, bytes: before.saturating_add(bytes) };
+        HOST.set(Some(Host { asked, refuses }));
+        Some(refuses != Some(count))
+    }
+
+    /// Calls `act` with a host that refuses memory to question number `refused` of this thread, and gives it to all others.
+    /// The questions are those that `act` asked.
     pub fn refusing<T>(refused: Option<usize>, act: impl FnOnce() -> T) -> (T, Questions) {
-        ASKED.set(Questions::default());
-        REFUSED.set(refused);
+        HOST.set(Some(Host { asked: Questions::default(), refuses: refused }));
         let done = act();
-        REFUSED.set(None);
-        (done, ASKED.get())
+        let asked = HOST.take().map(|host| host.asked);
+        (done, asked.unwrap_or_default())
     }
 }
 

@@ -206,11 +206,13 @@ fn import_asks_for_what_it_takes() {
     let mut low = Vec::new();
     for (name, file) in files() {
         let load = || Model::from_bytes(file.clone()).map(drop);
-        let (outcome, asked) = refusing(None, load);
-        let taken = peak(|| drop(load()));
-        println!("{name}: takes {taken}, asks for {} {outcome:?}", asked.bytes);
-        if taken > asked.bytes + ANY_FILE {
-            low.push(format!("{name}: takes {taken} bytes, asks for {}", asked.bytes));
+        load().ok();
+        let mut asked = 0;
+        // The test answers in the host's place, so that no question takes memory itself.
+        let taken = peak(|| asked = refusing(None, load).1.bytes);
+        println!("{name}: takes {taken} bytes, asks for {asked}");
+        if taken > asked + ANY_FILE {
+            low.push(format!("{name}: takes {taken} bytes, asks for {asked}"));
         }
     }
     assert!(low.is_empty(), "{low:#?}");

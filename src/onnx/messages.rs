@@ -48,7 +48,8 @@ pub(super) fn check(file: &[u8], limits: &Limits) -> Result<()> {
 /// What takes the memory.
 const WHAT: &str = "the model's messages and its graph";
 
-/// Adds the bytes in memory of all messages in lists, and of their names and numbers. Where the encoding is wrong, counting ends, and the decoder says why.
+/// Adds the bytes in memory of all messages in lists, and of their names and numbers. Where the encoding is wrong, counting
+/// ends, and the decoder says why.
 fn count(message: &[u8], kind: Message, depth: usize, bytes: &mut u64) -> Option<()> {
     let mut rest = message;
     while !rest.is_empty() && depth < MAX_NESTING {
