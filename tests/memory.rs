@@ -217,3 +217,36 @@ fn import_asks_for_what_it_takes() {
     }
     assert!(low.is_empty(), "{low:#?}");
 }
+
+/// Passes, and a plan with open dimensions: what several questions ask for, together.
+#[test]
+fn planning_asks_for_what_it_takes() {
+    use sardonyx::{Device, Session, SessionOptions, Tensor};
+    const NODES: usize = 3000;
+    let _alone = alone();
+    let name = |i: usize| if i == 0 { "x".into() } else { format!("t{i}") };
+    // Kernels of their own, and chains that are fused.
+    let make = |i: usize| match i % 3 {
+        0 => node("MatMul", &[&name(i), "w"], &[&name(i + 1)]),
+        1 => node("Softmax", &[&name(i)], &[&name(i + 1)]),
+        _ => node("Relu", &[&name(i)], &[&name(i + 1)]),
+    };
+    let mut main = graph(&[], (0..NODES).map(make).collect(), &[&name(NODES)]);
+    main.input = vec![value("x", FLOAT, &["n", "8"])];
+    main.initializer = vec![weights("w", &[8, 8], &[0.5; 64])];
+    let model = Model::from_bytes(bytes(&model(21, main))).unwrap();
+    let x = Tensor::zeros(sardonyx::DType::F32, &[4, 8]).unwrap();
+    let device = Device::noop();
+    let (mut session, mut asked) = (None, 0);
+    let taken = peak(|| {
+        let made = || Session::new(&device, &model, SessionOptions::new()).unwrap();
+        let (made, questions) = refusing(None, made);
+        (session, asked) = (Some(made), questions.bytes);
+    });
+    println!("passes: take {taken} bytes, ask for {asked}");
+    assert!(taken <= asked, "passes take {taken} bytes, and ask for {asked}");
+    let session = session.unwrap();
+    let taken = peak(|| asked = refusing(None, || drop(session.plan(&[("x", &x)]).unwrap())).1.bytes);
+    println!("planning: takes {taken} bytes, asks for {asked}");
+    assert!(taken <= asked, "planning takes {taken} bytes, and asks for {asked}");
+}
