@@ -126,12 +126,7 @@ pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result
 const PART: usize = 1 << 20;
 
 /// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`, part by part; padding is 0.
-pub(crate) fn packed(
-    bytes: &[u8],
-    bits: u64,
-    packing: &Packing,
-    sink: impl FnMut(&[u8]),
-) -> Result<(), Why> {
+pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMut(&[u8])) -> Result<(), Why> {
     match bits {
         16 => pack::<u16>(bytes, packing, PART, sink),
         _ => pack::<u32>(bytes, packing, PART, sink),
