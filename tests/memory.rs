@@ -160,10 +160,8 @@ fn files() -> Vec<(&'static str, bytes::Bytes)> {
         values: Some(weights("s", &[1], &[1.0])),
         indices: Some(TensorProto { int64_data: vec![7], ..empty("", INT64, &[1]) }),
         dims: vec![MANY as i64],
-        ..SparseTensorProto::default()
     };
-    let entry =
-        StringStringEntryProto { key: "k".into(), value: "v".into(), ..StringStringEntryProto::default() };
+    let entry = StringStringEntryProto { key: "k".into(), value: "v".into() };
     let texts = vec![bytes::Bytes::from_static(b"onyx"); MANY];
     let dims: Vec<String> = (0..60).map(|i| format!("d{i}")).collect();
     let dims: Vec<&str> = dims.iter().map(String::as_str).collect();
