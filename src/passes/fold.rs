@@ -1,6 +1,8 @@
 //! Computes nodes whose inputs are all constants, with the reference. A budget keeps a small model from becoming a large or a
 //! slow one: what it does not pay for is computed by each run.
 
+use std::collections::HashMap;
+
 use crate::Result;
 use crate::Tensor;
 use crate::array::{Array, longest};
@@ -8,11 +10,12 @@ use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::{Fact, check_sizes, node_error, texts};
 use crate::graph::ValueId;
-use crate::ops::{Attributes, Graph, Node, Op};
+use crate::ops::{Attributes, Graph, Maps, Node, Op};
 
 pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let mut changed = false;
     let mut kept = Vec::with_capacity(graph.nodes.len());
+    let mut repeated = HashMap::new();
     for node in std::mem::take(&mut graph.nodes) {
         let constant = node.inputs.iter().flatten().all(|id| graph.value(*id).constant.is_some());
         let folded = constant && !matches!(*node.op, Op::Unsupported(_));
@@ -25,43 +28,95 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
                     }
                 }
                 changed = true;
+                continue;
             }
-            Some(Err(Why::Refused(_))) => match spread(graph, &node, budget) {
-                Ok(spread) => {
-                    changed = true;
-                    kept.push(spread);
-                }
-                Err(Why::Refused(_)) => kept.push(node),
-                Err(none) => return Err(node_error(&node, &[], none)),
-            },
-            Some(Err(none)) => return Err(node_error(&node, &[], none)),
-            None => kept.push(node),
+            Some(Err(none @ Why::NoMemory(_))) => return Err(node_error(&node, &[], none)),
+            Some(Err(Why::Refused(_))) | None => {}
         }
+        let node = match repeats(graph, &node, &repeated, budget) {
+            Ok(expand) => {
+                changed = true;
+                expand
+            }
+            Err(Why::Refused(_)) => node,
+            Err(none) => return Err(node_error(&node, &[], none)),
+        };
+        if let (Op::Expand(_), &[Some(element), Some(shape)], &[Some(output)]) =
+            (&*node.op, &node.inputs[..], &node.outputs[..])
+        {
+            let constant = |id| graph.value(id).constant.as_ref();
+            if constant(element).is_some_and(|element| element.len() == 1) && constant(shape).is_some() {
+                repeated.insert(output, Repeated { element, shape });
+            }
+        }
+        kept.push(node);
     }
     graph.nodes = kept;
     Ok(changed)
 }
 
-/// The Expand of one element that takes the place of a ConstantOfShape over budget: kernels read the element, and packed
-/// weights are made of it part by part, so nobody holds the array as a whole.
-fn spread(graph: &mut Graph, node: &Node, budget: &Budget) -> Result<Node, Why> {
-    let (Op::ConstantOfShape(operator), &[Some(shape)], &[Some(output)]) =
-        (&*node.op, &node.inputs[..], &node.outputs[..])
-    else {
-        refuse!("its elements may differ")
+/// The inputs of an Expand of one element. Both are constants.
+#[derive(Clone, Copy)]
+struct Repeated {
+    element: ValueId,
+    shape: ValueId,
+}
+
+/// The Expand of one element that takes the place of a node over budget: of a ConstantOfShape, or of an operator that maps
+/// such an Expand. Kernels read the element, and packed weights are made of it part by part, so that nobody holds the array as
+/// a whole.
+fn repeats(
+    graph: &mut Graph,
+    node: &Node,
+    repeated: &HashMap<ValueId, Repeated>,
+    budget: &Budget,
+) -> Result<Node, Why> {
+    let &[Some(output)] = &node.outputs[..] else { refuse!("it has several results") };
+    let (element, shape) = match (&*node.op, &node.inputs[..]) {
+        (Op::ConstantOfShape(operator), &[Some(shape)]) => {
+            let facts = facts(node, &[graph.value(shape).constant.as_ref()], budget)?;
+            node.op.infer(&facts.iter().map(Option::as_ref).collect::<Vec<_>>())?;
+            (operator.value.to_tensor()?.reshaped(&[])?, shape)
+        }
+        _ => mapped(graph, node, repeated, budget)?,
     };
-    let shape_facts = facts(node, &[graph.value(shape).constant.as_ref()], budget)?;
-    let shape_fact = shape_facts.first().and_then(Option::as_ref);
-    node.op.infer(&[shape_fact])?;
-    let element = operator.value.to_tensor()?.reshaped(&[])?;
-    let name = format!("{}.element", graph.value(output).name);
     let inputs = vec![Some(ValueId(graph.values.len() as u32)), Some(shape)];
     let names = (node.name.clone(), "Expand".to_string(), node.opset);
-    let spread = Node::parse(names, Attributes::default(), inputs, (vec![Some(output)], &[true]))?;
-    // An Expand takes fewer dtypes.
-    spread.op.infer(&[Some(&Fact::new(element.dtype(), [].as_slice())), shape_fact])?;
-    graph.add_constant(name, element);
-    Ok(spread)
+    let expand = Node::parse(names, Attributes::default(), inputs, (vec![Some(output)], &[true]))?;
+    // An Expand takes fewer dtypes than other operators make.
+    let facts = facts(&expand, &[Some(&element), graph.value(shape).constant.as_ref()], budget)?;
+    expand.op.infer(&facts.iter().map(Option::as_ref).collect::<Vec<_>>())?;
+    graph.add_constant(format!("{}.element", graph.value(output).name), element);
+    Ok(expand)
+}
+
+/// The element and the shape of what an operator makes of a repeated element and of scalars.
+fn mapped(
+    graph: &Graph,
+    node: &Node,
+    repeated: &HashMap<ValueId, Repeated>,
+    budget: &Budget,
+) -> Result<(Tensor, ValueId), Why> {
+    let maps = node.op.operator().maps();
+    let of = |input: &Option<ValueId>| input.and_then(|id| repeated.get(&id)).copied();
+    let found = node.inputs.iter().enumerate().find_map(|(i, input)| Some((i, of(input)?)));
+    let Some((i, Repeated { element, shape })) = found.filter(|(i, _)| maps == Maps::Any || *i == 0) else {
+        refuse!("it maps no repeated element")
+    };
+    let constant = |id: ValueId| graph.value(id).constant.as_ref();
+    let (Some(before), Some(sizes)) = (constant(element), constant(shape)) else { refuse!("no constant") };
+    let rank = if maps == Maps::FirstByAxis { 0 } else { sizes.len() };
+    let scalar = |id: ValueId| constant(id).is_some_and(|one| one.len() == 1 && one.shape().len() <= rank);
+    let others = || node.inputs.iter().enumerate().filter(|(other, _)| *other != i);
+    if maps == Maps::Nothing || !others().all(|(_, other)| other.is_none_or(scalar)) {
+        refuse!("its elements may differ");
+    }
+    let mut single = node.clone();
+    single.inputs[i] = Some(element);
+    match &fold(graph, &single, budget)?[..] {
+        [after] => Ok((after.reshaped(before.shape())?, shape)),
+        _ => refuse!("it has several results"),
+    }
 }
 
 /// The node's outputs.

@@ -4,7 +4,7 @@
 use super::pattern::{Links, Pattern};
 use crate::Result;
 use crate::graph::{NodeId, Value, ValueId};
-use crate::ops::{Graph, Maps, Node};
+use crate::ops::{Graph, Maps, NEWEST_OPSET, Node};
 
 /// The most movers that an operator passes. Each is copied, so that longer rows would make the graph grow by their square.
 const MOST_MOVERS: usize = 16;
@@ -96,6 +96,11 @@ fn swap(graph: &mut Graph, links: &mut Links, before: usize, n: usize) -> Result
         *input = Some(source);
     }
     mover.outputs[0] = operator.outputs[0].replace(inner);
+    // The operator may make a dtype that only later versions move; since 13, these differ in nothing else.
+    if mover.opset >= 13 {
+        mover.opset = mover.opset.max(NEWEST_OPSET);
+        mover.set_attributes([])?;
+    }
     mover.inputs[0] = Some(inner);
     // Nothing needs the elements of `moved` any more, so the copy's uses of elements take the place of the mover's.
     links.uses[moved.index()] -= 1;

@@ -238,13 +238,22 @@ fn repeated_values_over_budget_are_read_as_one_element() {
         let nodes = vec![node("Reshape", &["w", "r"], &["t"]), node("MatMul", &["x", "t"], &["y"])];
         (vec![3, 128], nodes, [shape(&[100, 256]), vec![numbers("r", &[128, 200])]].concat())
     };
+    let scaled = || {
+        let nodes = vec![
+            node("Cast", &["w"], &["c"]).with(int("to", i64::from(INT64))),
+            node("Mul", &["three", "c"], &["m"]),
+            node("Cast", &["m"], &["f"]).with(int("to", i64::from(FLOAT))),
+            node("MatMul", &["x", "f"], &["y"]),
+        ];
+        (vec![2, 128], nodes, [shape(&[128, 200]), vec![numbers("three", &[3])]].concat())
+    };
     let rows = || {
         let nodes = vec![node("ReduceSum", &["x"], &["e"]), node("Add", &["e", "w"], &["f"])];
         let nodes = [nodes, vec![node("ReduceSum", &["f"], &["y"])]].concat();
         (vec![2, 3], nodes, shape(&[40, 100]))
     };
-    let examples: [(Vec<usize>, Vec<NodeProto>, Vec<TensorProto>); 8] =
-        [product(1), product(40), gemm(1), gemm(40), conv(), sliced(), turned(), rows()];
+    let examples: [(Vec<usize>, Vec<NodeProto>, Vec<TensorProto>); 9] =
+        [product(1), product(40), gemm(1), gemm(40), conv(), sliced(), turned(), scaled(), rows()];
     for (x, nodes, held) in examples {
         let what = format!("{} of {x:?}", nodes.last().unwrap().op_type);
         let [spread, folded] = with_spread(held, nodes);

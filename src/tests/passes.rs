@@ -5,10 +5,13 @@
 use std::fs;
 use std::path::Path;
 
+use crate::facts::InputFact;
 use crate::graph::ValueId;
+use crate::internals::cases::planner;
 use crate::internals::text::read;
+use crate::kernels::Target;
 use crate::ops::{Graph, case};
-use crate::{Dim, Tensor, passes, reference};
+use crate::{DType, Dim, Tensor, passes, reference};
 
 const BETWEEN: &str = "\n----\n";
 
@@ -39,11 +42,22 @@ fn assert_same(before: &Graph, after: &Graph, what: &str) {
         reference::outputs(graph, &values).unwrap()
     };
     for (before, after) in outputs(before).iter().zip(outputs(after)) {
-        let (before, after) = (before.to_vec::<f32>().unwrap(), after.to_vec::<f32>().unwrap());
+        let [before, after] =
+            [before, &after].map(|tensor| case::converted(tensor, DType::F32).to_vec::<f32>().unwrap());
         assert_eq!(before.len(), after.len(), "{what}");
         for (b, a) in before.iter().zip(after) {
             assert!((b - a).abs() <= 1e-5 * b.abs().max(1.0), "{what}: {b} {a}");
         }
+    }
+}
+
+/// Checks that the graph after the passes is planned, or refused for the dtypes that the graph before is refused for.
+fn assert_planned(before: &Graph, after: &Graph, what: &str) {
+    let facts: Vec<InputFact> = inputs(before).into_iter().map(InputFact::from).collect();
+    let [before, after] =
+        [before, after].map(|graph| planner(graph, &Target::FLOOR).facts(&facts).map(|_| ()));
+    if let (Ok(()), Err(error)) = (before, after) {
+        panic!("{what}: {error}");
     }
 }
 
@@ -62,6 +76,7 @@ fn examples() {
             let graph = read(before).unwrap_or_else(|fault| panic!("{name}: {fault}"));
             assert_eq!(graph.to_string().trim_end(), before.trim_end(), "{name}: not as it is printed");
             let passed = passes::run(graph.clone(), &crate::Limits::default()).unwrap();
+            assert_planned(&graph, &passed, &format!("{name}: {comment}"));
             assert_same(&graph, &passed, &format!("{name}: {comment}"));
             let made = passed.to_string();
             assert_eq!(read(&made).map(|graph| graph.to_string()), Ok(made.clone()), "{name}: not read back");
