@@ -47,7 +47,8 @@ impl Limits {
 
     /// The bytes of host memory that import, all passes together, and each plan may take for what the file does not hold:
     /// folded values, known values and tables, dense forms of sparse tensors, and the copies of functions (134,217,728). To
-    /// these come 16 bytes for each byte of the model's own tensors.
+    /// these come 16 bytes for each byte of the model's own tensors, and 48 for each of their elements: int4 numbers take half
+    /// a byte each, and 44 bytes while they become float32.
     pub fn bytes(mut self, bytes: u64) -> Limits {
         self.bytes = bytes;
         self
@@ -57,6 +58,11 @@ impl Limits {
     pub(crate) fn beyond(&self, own: usize) -> Limits {
         let with = |limit: u64, each: u64| limit.saturating_add((own as u64).saturating_mul(each));
         Limits { steps: with(self.steps, 32), bytes: with(self.bytes, 16) }
+    }
+
+    /// The limits of a model whose own tensors have this many elements, beyond those of their bytes.
+    pub(crate) fn beyond_elements(self, own: usize) -> Limits {
+        Limits { bytes: self.bytes.saturating_add((own as u64).saturating_mul(48)), ..self }
     }
 }
 
@@ -207,6 +213,9 @@ mod tests {
         let budget = Budget::new(&Limits::new().steps(0).bytes(0).beyond(10));
         budget.charge(Work { steps: 320, bytes: 160 }, 0).unwrap();
         assert!(budget.charge(Work { steps: 1, bytes: 0 }, 0).is_err());
+        let budget = Budget::new(&Limits::new().bytes(0).beyond(10).beyond_elements(20));
+        budget.charge(Work { steps: 0, bytes: 160 + 960 }, 0).unwrap();
+        assert!(budget.charge(Work { steps: 0, bytes: 1121 }, 0).is_err());
     }
 
     #[test]

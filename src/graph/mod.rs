@@ -121,8 +121,16 @@ impl<O> Graph<O> {
 
     /// The bytes of all constants.
     pub(crate) fn constant_bytes(&self) -> usize {
-        let constants = self.values.iter().filter_map(|value| value.constant.as_ref());
-        constants.map(|tensor| tensor.bytes().len()).fold(0, usize::saturating_add)
+        self.constants().map(|tensor| tensor.bytes().len()).fold(0, usize::saturating_add)
+    }
+
+    /// The elements of all constants.
+    pub(crate) fn constant_elements(&self) -> usize {
+        self.constants().map(Tensor::len).fold(0, usize::saturating_add)
+    }
+
+    fn constants(&self) -> impl Iterator<Item = &Tensor> {
+        self.values.iter().filter_map(|value| value.constant.as_ref())
     }
 
     /// The node that computes each value; `None` for inputs and constants.

@@ -73,14 +73,17 @@ fn import(bytes: Bytes, external: External, limits: &Limits) -> Result<Imported>
     let mut importer = Importer::new(&model, external, Budget::new(&limits.beyond(file)))?;
     let graph = importer.main(main)?;
     // Many constants may lie in the same bytes.
-    let own = graph.constant_bytes().min(file.saturating_add(importer.external.bytes()));
+    let held = file.saturating_add(importer.external.bytes());
+    let own = graph.constant_bytes().min(held);
+    // The narrowest have two bits.
+    let elements = graph.constant_elements().min(held.saturating_mul(4));
     Ok(Imported {
         unsupported: importer.unsupported(),
         graph: Arc::new(graph),
         ir_version: model.ir_version,
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_string(),
         opsets: opsets(&model),
-        limits: limits.beyond(own),
+        limits: limits.beyond(own).beyond_elements(elements),
         metadata: model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect(),
     })
 }

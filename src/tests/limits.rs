@@ -271,3 +271,38 @@ fn repeated_values_over_budget_are_read_as_one_element() {
         }
     }
 }
+
+/// The model's own weights are folded, whatever their size: the limits for what a model adds to its own tensors are 0 here.
+#[test]
+fn operators_on_own_weights_are_folded_at_any_size() {
+    const SIZE: usize = 128;
+    let weight = |dtype: DType| {
+        let held = vec![1; dtype.bytes_of(SIZE * SIZE).unwrap()];
+        let dims = [SIZE as i64; 2];
+        TensorProto { raw_data: Some(held.into()), ..empty("w", dtype.onnx(), &dims) }
+    };
+    let floats = |name: &str, count: usize| weights(name, &[count as i64], &vec![0.5; count]);
+    let cast = |to: DType| node("Cast", &["w"], &["d"]).with(int("to", i64::from(to.onnx())));
+    let dequantize = || node("DequantizeLinear", &["w", "s"], &["d"]);
+    let turned = || node("Transpose", &["w"], &["d"]);
+    let examples = [
+        (DType::F32, turned(), vec![]),
+        (DType::I64, turned(), vec![]),
+        (DType::I8, turned(), vec![]),
+        (DType::F16, cast(DType::F32), vec![]),
+        (DType::F32, cast(DType::F16), vec![]),
+        (DType::I4, cast(DType::I64), vec![]),
+        (DType::U8, dequantize(), vec![floats("s", 1)]),
+        (DType::I8, dequantize().with(int("axis", 0)), vec![floats("s", SIZE)]),
+        (DType::I4, dequantize().with(int("axis", 1)), vec![floats("s", SIZE)]),
+        (DType::F8E4M3FN, dequantize(), vec![floats("s", 1)]),
+    ];
+    for (dtype, maker, held) in examples {
+        let what = format!("{} of {dtype}", maker.op_type);
+        let mut graph = graph(&["x"], vec![maker], &["d"]);
+        graph.initializer = [vec![weight(dtype)], held].concat();
+        let limits = LoadOptions::new().limits(Limits::new().steps(0).bytes(0));
+        let model = Model::from_bytes_with(bytes(&model(21, graph)), limits).unwrap();
+        assert!(model.optimized().unwrap().nodes.is_empty(), "{what} is left to the run");
+    }
+}
