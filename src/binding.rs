@@ -1,6 +1,6 @@
 //! `Binding`: runs over buffers that stay, without a copy and without a read-back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::gpu::{Bound, Buffer, DeviceTensor, Encoder, Executable, Frame, Gpu, Input};
@@ -373,9 +373,14 @@ impl Binding {
         #[allow(clippy::mutable_key_type)] // A buffer's hash is that of its identity.
         let mut taken: HashSet<wgpu::Buffer> =
             bound.inputs.iter().flatten().map(|buffer| (**buffer).clone()).collect();
+        // The first of several outputs with one name is the one that is meant.
+        let numbers: HashMap<&str, usize> = match self.outputs[..] {
+            [] => HashMap::new(),
+            _ => entry.names.iter().enumerate().rev().map(|(i, name)| (name.as_ref(), i)).collect(),
+        };
         for (name, buffer) in &self.outputs {
             let fail = |reason: String| Err(Error::Output { name: name.clone(), reason });
-            let number = output_number(entry, name)?;
+            let number = numbers.get(name.as_str()).copied().ok_or_else(|| no_output(entry, name))?;
             let (dtype, shape) = match executable.plan.program.outputs.get(number) {
                 Some(OutputSource::Device { dtype, shape, .. }) => (*dtype, shape),
                 Some(OutputSource::Input(_)) => {
@@ -411,36 +416,114 @@ impl Binding {
     /// Binds buffers of our own wherever nothing is bound. A buffer that somebody holds as a tensor is not written.
     fn bind_own(&mut self, gpu: &Gpu, executable: &Executable, bound: &mut Bound) -> Result<()> {
         let (inputs, outputs) = executable.buffer_bytes();
+        let (free, held) = std::mem::take(&mut self.own).into_iter().partition(Buffer::is_only);
+        self.own = held;
+        let mut free = FreeBuffers::of(free);
         let places = bound.inputs.iter_mut().zip(inputs).chain(bound.outputs.iter_mut().zip(outputs));
         for (place, &bytes) in places {
             if place.is_none() && bytes > 0 {
-                *place = Some(own_buffer(&mut self.own, gpu, bytes)?);
+                let buffer = match free.take(bytes) {
+                    Ok(buffer) => buffer,
+                    Err(room) => gpu.tensor_buffer(room.min(gpu.largest_buffer()).max(bytes))?,
+                };
+                self.own.push(buffer.clone());
+                *place = Some(buffer);
             }
         }
+        self.own.extend(free.0.into_values().flatten());
         Ok(())
     }
 }
 
-/// A buffer of at least `bytes` bytes that nobody else holds. Where the last one has become too small, the new one leaves room
-/// to grow.
-fn own_buffer(own: &mut Vec<Buffer>, gpu: &Gpu, bytes: u64) -> Result<Buffer> {
-    if let Some(free) = own.iter().find(|buffer| buffer.is_only() && buffer.size() >= bytes) {
-        return Ok(free.clone());
+/// Buffers that nobody else holds, by their size.
+struct FreeBuffers<B = Buffer>(BTreeMap<u64, Vec<B>>);
+
+impl FreeBuffers {
+    fn of(buffers: Vec<Buffer>) -> FreeBuffers {
+        let mut free = FreeBuffers(BTreeMap::new());
+        buffers.into_iter().for_each(|buffer| free.0.entry(buffer.size()).or_default().push(buffer));
+        free
     }
-    let small = own.iter().position(Buffer::is_only);
-    let room = match small {
-        Some(small) => (own.swap_remove(small).size() * 2).max(bytes).min(gpu.largest_buffer().max(bytes)),
-        None => bytes,
-    };
-    let buffer = gpu.tensor_buffer(room)?;
-    own.push(buffer.clone());
-    Ok(buffer)
+}
+
+impl<B> FreeBuffers<B> {
+    /// The smallest buffer of at least `bytes` bytes; or the size of a new one, which leaves room to grow where it takes the
+    /// place of one that has become too small.
+    fn take(&mut self, bytes: u64) -> std::result::Result<B, u64> {
+        if let Some(size) = self.0.range(bytes..).next().map(|(&size, _)| size)
+            && let Some(fits) = self.remove(size)
+        {
+            return Ok(fits);
+        }
+        let largest = self.0.last_key_value().map(|(&size, _)| size);
+        let small = largest.and_then(|size| self.remove(size).map(|_| size));
+        Err(small.map_or(bytes, |size| bytes.max(size * 2)))
+    }
+
+    fn remove(&mut self, size: u64) -> Option<B> {
+        let alike = self.0.get_mut(&size)?;
+        let buffer = alike.pop();
+        if alike.is_empty() {
+            self.0.remove(&size);
+        }
+        buffer
+    }
 }
 
 fn output_number(entry: &Entry, name: &str) -> Result<usize> {
     let number = entry.names.iter().position(|own| own.as_ref() == name);
-    number.ok_or_else(|| Error::Output {
-        name: name.into(),
-        reason: format!("the model has no such output; it has {}", entry.names.join(", ")),
-    })
+    number.ok_or_else(|| no_output(entry, name))
+}
+
+fn no_output(entry: &Entry, name: &str) -> Error {
+    let reason = format!("the model has no such output; it has {}", entry.names.join(", "));
+    Error::Output { name: name.into(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::internals::sketch::Sketch;
+    use crate::ops::Attr;
+
+    #[test]
+    fn the_smallest_buffer_that_fits_is_taken() {
+        let mut free = FreeBuffers(BTreeMap::from([(16, vec!["a"]), (64, vec!["b", "c"]), (256, vec!["d"])]));
+        let taken = [32, 17, 32, 300, 16, 16].map(|bytes| free.take(bytes));
+        // No buffer holds 300 bytes: the largest that is left, of 16 bytes, goes, and nothing is left after it.
+        assert_eq!(taken, [Ok("c"), Ok("b"), Ok("d"), Err(300), Err(16), Err(16)]);
+        let mut free = FreeBuffers(BTreeMap::from([(64, vec!["a"]), (32, vec!["b"])]));
+        assert_eq!([65, 32].map(|bytes| free.take(bytes)), [Err(128), Ok("b")]);
+    }
+
+    #[test]
+    fn ten_thousand_inputs_keep_their_buffers() {
+        const COUNT: usize = 10_000;
+        let mut sketch = Sketch::default();
+        let inputs: Vec<_> = (0..COUNT).map(|i| sketch.input(&format!("x{i}"))).collect();
+        let joined = sketch.node("Concat", &[("axis", Attr::Int(0))], &inputs);
+        sketch.graph.outputs.push(joined);
+        let session = Session::of_graph(
+            &crate::Device::noop(),
+            Arc::new(sketch.graph),
+            crate::SessionOptions::default(),
+            vec![],
+        )
+        .unwrap();
+        let of = |size: usize| Tensor::zeros(DType::F32, &[size]).unwrap();
+        let all = |binder, i| Binder::input(binder, &format!("x{i}"), &of(8));
+        let mut binding = (0..COUNT).fold(session.bind(), all).build().unwrap();
+        assert_eq!((binding.own.len(), binding.output_shape(0)), (COUNT + 1, Some(&[8 * COUNT][..])));
+        let sizes = |binding: &Binding| {
+            let mut sizes: Vec<u64> = binding.own.iter().map(|buffer| buffer.size()).collect();
+            sizes.sort();
+            sizes
+        };
+        let before = sizes(&binding);
+        for size in [4, 8] {
+            binding.set("x17", &of(size)).unwrap();
+            binding.run().unwrap();
+            assert_eq!(sizes(&binding), before, "no buffer is made for a size that one has room for");
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod plans;
 mod prepare;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(crate) use entry::{Entry, Given, Ordered};
 pub use options::SessionOptions;
@@ -50,6 +50,8 @@ pub struct Session {
 pub(crate) struct Core {
     device: Device,
     inputs: Vec<ValueInfo>,
+    /// The number of the model's input with each name, once somebody has asked for one.
+    numbers: OnceLock<HashMap<String, usize>>,
     outputs: Vec<ValueInfo>,
     /// The graph before the passes, if the session runs the graph after them.
     before_passes: Option<Arc<Graph>>,
@@ -334,7 +336,8 @@ impl Core {
         let entry = Arc::new(Entry::new(graph, names, device, &options, &keep)?);
         let plans = device.gpu().map(|gpu| Plans::new(gpu, options.plan_cache));
         let (device, before_passes, chosen) = (device.clone(), None, Mutex::default());
-        Ok(Core { device, inputs, outputs, before_passes, entry, chosen, plans, options, keep })
+        let numbers = OnceLock::new();
+        Ok(Core { device, inputs, numbers, outputs, before_passes, entry, chosen, plans, options, keep })
     }
 
     fn run(&self, given: &Ordered<Input<'_>>) -> Result<Outputs> {
@@ -370,7 +373,11 @@ impl Core {
         let declared = match self.entry.number(input) {
             Some(number) => graph.value(graph.inputs[number]).dtype,
             // An input with a default is a constant of the graph.
-            None => self.inputs.iter().find(|info| info.name == input).and_then(|info| info.dtype),
+            None => {
+                let named = || self.inputs.iter().enumerate().map(|(i, info)| (info.name.clone(), i));
+                let numbers = self.numbers.get_or_init(|| named().collect());
+                numbers.get(input).and_then(|&number| self.inputs[number].dtype)
+            }
         };
         declared.unwrap_or(DType::F32)
     }
@@ -456,7 +463,7 @@ impl Core {
         let names = match &choice.wanted {
             None => self.entry.names.clone(),
             Some(wanted) => {
-                let outputs = wanted.iter().map(|name| self.value_of(name)).collect::<Result<_>>()?;
+                let outputs = self.values_of(wanted)?;
                 graph = graph.selecting(outputs);
                 wanted.iter().map(|name| name.as_str().into()).collect()
             }
@@ -470,14 +477,20 @@ impl Core {
         Ok(entry)
     }
 
-    /// The value with this name: a node's, an input or a constant.
-    fn value_of(&self, name: &str) -> Result<ValueId> {
-        let values = &self.listed().values;
-        let found = values.iter().position(|value| value.name == name && !name.is_empty());
-        found.map(|i| ValueId(i as u32)).ok_or_else(|| Error::Output {
-            name: name.into(),
-            reason: "the model has no value of this name; `sardonyx inspect --stage graph` prints all".into(),
-        })
+    /// The values with these names: nodes', inputs or constants.
+    fn values_of(&self, names: &[String]) -> Result<Vec<ValueId>> {
+        let values = self.listed().values.iter().enumerate().rev();
+        let values = values.filter(|(_, value)| !value.name.is_empty());
+        let numbers: HashMap<&str, usize> = values.map(|(i, value)| (value.name.as_str(), i)).collect();
+        let value = |name: &String| {
+            let found = numbers.get(name.as_str()).map(|&i| ValueId(i as u32));
+            found.ok_or_else(|| Error::Output {
+                name: name.clone(),
+                reason: "the model has no value of this name; `sardonyx inspect --stage graph` prints all"
+                    .into(),
+            })
+        };
+        names.iter().map(value).collect()
     }
 
     /// The executable for inputs of these shapes, from the cache, or made now.

@@ -6,6 +6,7 @@ mod shapes;
 mod sizes;
 mod wav;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -16,6 +17,7 @@ use super::completions::{self, InputNames};
 use super::{Failure, files, numpy};
 use media::MediaArgs;
 use random::Source;
+use shapes::ListedInputs;
 use sizes::Sizes;
 pub(super) use sizes::{Chosen, symbols};
 
@@ -115,22 +117,27 @@ impl InputArgs {
     /// `sizes::TRIED` that the model accepts first, in a plan of `session`.
     pub(super) fn settle<'m>(&self, model: &'m Model, session: &Session) -> Result<Settled<'m>, Failure> {
         let mut sizes = Sizes::said(model, &self.dim)?;
-        let said = self.said(model)?;
-        let given = self.in_files(model)?;
-        let in_file = |info: &ValueInfo| given.iter().any(|input| input.name == info.name);
+        let listed = ListedInputs::of(model);
+        let said = self.said(&listed)?;
+        let given = self.in_files(model, &listed)?;
+        let by_name: HashMap<&str, &NamedInput> =
+            given.iter().map(|input| (input.name.as_str(), input)).collect();
+        let in_file = |info: &ValueInfo| by_name.contains_key(info.name.as_str());
         if let Some((info, _)) = said.iter().find(|(info, _)| in_file(info)) {
             return Err(format!("--shape '{}': a file gives this input", shown(&info.name)).into());
         }
         for info in model.inputs() {
-            let own = given.iter().filter(|input| input.name == info.name);
-            own.map(|input| sizes.learn(info, input.tensor.shape(), &format!("input {}", shown(&info.name))))
-                .collect::<Result<(), _>>()?;
+            if let Some(input) = by_name.get(info.name.as_str()) {
+                sizes.learn(info, input.tensor.shape(), &format!("input {}", shown(&info.name)))?;
+            }
         }
         for (info, shape) in &said {
             sizes.learn(info, shape, &format!("--shape {}", shown(&info.name)))?;
         }
-        let shape_of =
-            |info: &ValueInfo| said.iter().find(|(other, _)| other.name == info.name).map(|(_, shape)| shape);
+        // The first of several shapes of one input counts.
+        let shape_by_name: HashMap<&str, &Vec<usize>> =
+            said.iter().rev().map(|(info, shape)| (info.name.as_str(), shape)).collect();
+        let shape_of = |info: &ValueInfo| shape_by_name.get(info.name.as_str()).copied();
         let wanted = |info: &&ValueInfo| !in_file(info) && (!info.has_default || shape_of(info).is_some());
         let open: Vec<&ValueInfo> = model.inputs().iter().filter(wanted).collect();
         if !given.is_empty() {
@@ -171,9 +178,9 @@ impl InputArgs {
     }
 
     /// The shapes that the command line gives.
-    fn said<'m>(&self, model: &'m Model) -> Result<Vec<(&'m ValueInfo, Vec<usize>)>, Failure> {
+    fn said<'m>(&self, listed: &ListedInputs<'m>) -> Result<Vec<(&'m ValueInfo, Vec<usize>)>, Failure> {
         let shape = |text: &String| {
-            let (info, dims) = shapes::split(text, model)?;
+            let (info, dims) = listed.split(text)?;
             let rank = info.shape.as_ref().map(Vec::len);
             let shape = shapes::dimensions(dims, rank);
             Ok((info, shape.map_err(|reason| format!("--shape {}: {reason}", shown(text)))?))
@@ -181,23 +188,31 @@ impl InputArgs {
         self.shape.iter().map(shape).collect()
     }
 
-    fn in_files(&self, model: &Model) -> Result<Vec<NamedInput>, Failure> {
-        let dtype = |name: &str| model.inputs().iter().find(|info| info.name == name)?.dtype;
+    fn in_files(&self, model: &Model, listed: &ListedInputs) -> Result<Vec<NamedInput>, Failure> {
+        let dtype = |name: &str| listed.get(name)?.dtype;
         let mut inputs: Vec<NamedInput> = Vec::new();
         if let Some(path) = &self.inputs {
-            let arrays = numpy::read_npz(path, &dtype, |names| known(model, path, names))?;
+            let arrays = numpy::read_npz(path, &dtype, |names| known(model, listed, path, names))?;
             for (name, tensor) in arrays {
-                let info = model.inputs().iter().find(|info| info.name == name);
-                let tensor = info.map_or(Ok(tensor.clone()), |info| self.fitted(info, tensor, path))?;
+                let tensor =
+                    listed.get(&name).map_or(Ok(tensor.clone()), |info| self.fitted(info, tensor, path))?;
                 inputs.push(NamedInput { name, tensor, random: false });
             }
         }
+        let named = inputs.iter().enumerate().map(|(i, input)| (input.name.clone(), i));
+        let mut places: HashMap<String, usize> = named.collect();
         let mut give = |texts: &[String], read: &dyn Fn(&ValueInfo, &Path) -> Result<Tensor, Failure>| {
             texts.iter().try_for_each(|text| {
-                let (info, path) = shapes::split(text, model)?;
-                inputs.retain(|input| input.name != info.name);
-                let tensor = read(info, Path::new(path))?;
-                inputs.push(NamedInput { name: info.name.clone(), tensor, random: false });
+                let (info, path) = listed.split(text)?;
+                let (name, tensor) = (info.name.clone(), read(info, Path::new(path))?);
+                let input = NamedInput { name: name.clone(), tensor, random: false };
+                match places.get(&name) {
+                    Some(&place) => inputs[place] = input,
+                    None => {
+                        places.insert(name, inputs.len());
+                        inputs.push(input);
+                    }
+                }
                 Ok::<(), Failure>(())
             })
         };
@@ -312,9 +327,8 @@ fn array(info: &ValueInfo, path: &Path) -> Result<Tensor, Failure> {
 }
 
 /// Refuses names that no input of the model has, all at once.
-fn known(model: &Model, path: &Path, names: &[String]) -> Result<(), Failure> {
-    let is_input = |name: &&String| model.inputs().iter().any(|info| info.name == **name);
-    let unknown: Vec<&String> = names.iter().filter(|name| !is_input(name)).collect();
+fn known(model: &Model, listed: &ListedInputs, path: &Path, names: &[String]) -> Result<(), Failure> {
+    let unknown: Vec<&String> = names.iter().filter(|name| listed.get(name).is_none()).collect();
     if unknown.is_empty() {
         return Ok(());
     }

@@ -1,20 +1,38 @@
 //! Shapes and sizes as they are written on the command line.
 
+use std::collections::HashMap;
+
 use sardonyx::{Model, ValueInfo, shown};
 
 use crate::Failure;
 
-/// Splits `NAME=VALUE`. A name may contain `=` too, so the names of the model's inputs decide where.
-pub(super) fn split<'t, 'm>(text: &'t str, model: &'m Model) -> Result<(&'m ValueInfo, &'t str), Failure> {
-    let found = text.match_indices('=').find_map(|(at, _)| {
-        let info = model.inputs().iter().find(|info| info.name == text[..at])?;
-        Some((info, &text[at + 1..]))
-    });
-    found.ok_or_else(|| {
-        let names: Vec<String> = model.inputs().iter().map(|info| shown(&info.name).to_string()).collect();
-        format!("'{}' begins with no input's name and '='; the inputs are {}", shown(text), names.join(", "))
-            .into()
-    })
+/// The inputs that a model lists, by name.
+pub(super) struct ListedInputs<'m> {
+    by_name: HashMap<&'m str, &'m ValueInfo>,
+    model: &'m Model,
+}
+
+impl<'m> ListedInputs<'m> {
+    pub(super) fn of(model: &'m Model) -> ListedInputs<'m> {
+        let by_name = model.inputs().iter().map(|info| (info.name.as_str(), info)).collect();
+        ListedInputs { by_name, model }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'m ValueInfo> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Splits `NAME=VALUE`. A name may contain `=` too, so the names of the model's inputs decide where.
+    pub(super) fn split<'t>(&self, text: &'t str) -> Result<(&'m ValueInfo, &'t str), Failure> {
+        let mut ends = text.match_indices('=');
+        let found = ends.find_map(|(at, _)| Some((self.get(&text[..at])?, &text[at + 1..])));
+        found.ok_or_else(|| {
+            let inputs = self.model.inputs().iter();
+            let names: Vec<String> = inputs.map(|info| shown(&info.name).to_string()).collect();
+            let names = names.join(", ");
+            format!("'{}' begins with no input's name and '='; the inputs are {names}", shown(text)).into()
+        })
+    }
 }
 
 /// The dimensions of `1x3x224x224`, also written with `X` or commas, and in brackets or not; an empty text is a scalar. `rank` is the
