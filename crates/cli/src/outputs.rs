@@ -189,7 +189,10 @@ fn far(expected: &Tensor, actual: &Tensor, tolerance: Tolerance) -> String {
         return String::new();
     }
     let allowed = |wanted: &f64| tolerance.absolute + tolerance.relative * wanted.abs();
-    let differ = wanted.iter().zip(&got).filter(|(wanted, got)| !(apart(**wanted, **got) <= allowed(wanted)));
+    let differ = wanted
+        .iter()
+        .zip(&got)
+        .filter(|(wanted, got)| apart(**wanted, **got) > allowed(wanted) || apart(**wanted, **got).is_nan());
     let greatest =
         greatest(expected, actual).map_or(String::new(), |far| format!(", at most by {}", short(far)));
     format!("; {} of {} elements differ{greatest}", differ.count(), got.len())

@@ -51,8 +51,11 @@ enum LayoutName {
     Nhwc,
 }
 
+/// The width and the height of a model's pictures, where it fixes them.
+type FixedSides = (Option<u32>, Option<u32>);
+
 /// The width and height in which a picture of the size `own` is given: what the model fixes, and otherwise in proportion.
-fn fitting(own: (u32, u32), fixed: (Option<u32>, Option<u32>)) -> (u32, u32) {
+fn fitting(own: (u32, u32), fixed: FixedSides) -> (u32, u32) {
     let scaled = |side: u32, by: u32, of: u32| {
         let length = u64::from(side) * u64::from(by) / u64::from(of.max(1));
         u32::try_from(length).unwrap_or(u32::MAX).max(1)
@@ -115,7 +118,7 @@ impl MediaArgs {
     }
 
     /// The layout, and the width and the height where the model fixes them.
-    fn geometry(&self, info: &ValueInfo) -> Result<(Layout, (Option<u32>, Option<u32>)), Failure> {
+    fn geometry(&self, info: &ValueInfo) -> Result<(Layout, FixedSides), Failure> {
         let refused = |why: &str| Failure::from(format!("--image: input {info} {why}"));
         let dims = info.shape.as_deref().unwrap_or(&[Dim::Unknown, Dim::Unknown, Dim::Unknown, Dim::Unknown]);
         let [_, first, second, third] = dims else {

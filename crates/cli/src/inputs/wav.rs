@@ -95,10 +95,13 @@ mod tests {
         [b"RIFF".as_slice(), &[0; 4], b"WAVE", &chunks].concat()
     }
 
+    /// Format, channels, bits, bytes, and the samples that they mean.
+    type Sound<'a> = (u16, u16, u16, &'a [u8], &'a [f32]);
+
     #[test]
     fn samples_of_every_width() {
         let half = 0.5f32.to_le_bytes();
-        let cases: [(u16, u16, u16, &[u8], &[f32]); 6] = [
+        let cases: [Sound; 6] = [
             (1, 1, 8, &[0, 128, 192], &[-1.0, 0.0, 0.5]),
             (1, 1, 16, &[0, 0x80, 0, 0x40], &[-1.0, 0.5]),
             (1, 1, 24, &[0, 0, 0x40, 0, 0, 0x80], &[0.5, -1.0]),
