@@ -13,31 +13,13 @@ use std::path::Path;
 use std::process::Stdio;
 
 use npy::{array, entries, save_npz};
-use program::{Ended, output, program, run, save};
+use program::{Ended, ModelFolder, output, program, run, save};
 use sardonyx_testing::models;
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{ModelProto, TensorProto};
 use serde_json::Value;
 
 const STRING: i32 = 8;
-
-/// A folder that is removed after the test, and the path of a model in it.
-struct ModelFolder {
-    folder: tempfile::TempDir,
-    model: String,
-}
-
-impl ModelFolder {
-    fn of(model: &ModelProto) -> ModelFolder {
-        let folder = tempfile::tempdir().unwrap();
-        let model = save(folder.path(), "model", model).to_str().unwrap().to_string();
-        ModelFolder { folder, model }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_string()
-    }
-}
 
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&output(arguments)).unwrap()

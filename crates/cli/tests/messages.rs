@@ -9,28 +9,12 @@ mod program;
 use std::fs;
 
 use npy::{array, save_npz};
-use program::{Ended, output, run, save};
+use program::{Ended, ModelFolder, output, run};
 use sardonyx_testing::onnx::build::*;
-use sardonyx_testing::onnx::proto::{ModelProto, TensorProto};
+use sardonyx_testing::onnx::proto::TensorProto;
 use serde_json::Value;
 
-/// A folder with a model, and paths in it.
-struct Place {
-    folder: tempfile::TempDir,
-    model: String,
-}
-
-impl Place {
-    fn of(model: &ModelProto) -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let model = save(folder.path(), "model", model).to_str().unwrap().to_string();
-        Place { folder, model }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_string()
-    }
-
+impl ModelFolder {
     fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
@@ -52,18 +36,18 @@ impl Place {
 }
 
 /// `y = OP(x)`.
-fn unary(op: &str, dims: &[&str]) -> Place {
+fn unary(op: &str, dims: &[&str]) -> ModelFolder {
     let mut main = graph(&[], vec![node(op, &["x"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, dims)];
-    Place::of(&model(17, main))
+    ModelFolder::of(&model(17, main))
 }
 
 /// `y = relu(x)` and `b = relu(a)`.
-fn two(x: &[&str], a: &[&str]) -> Place {
+fn two(x: &[&str], a: &[&str]) -> ModelFolder {
     let nodes = vec![node("Relu", &["x"], &["y"]), node("Relu", &["a"], &["b"])];
     let mut main = graph(&[], nodes, &["y", "b"]);
     main.input = vec![value("x", FLOAT, x), value("a", FLOAT, a)];
-    Place::of(&model(17, main))
+    ModelFolder::of(&model(17, main))
 }
 
 fn floats(shape: &str, values: &[f32]) -> Vec<u8> {
@@ -194,7 +178,7 @@ fn unsupported_nodes_are_counted_alike_and_something_can_be_done() {
     ];
     let mut main = graph(&[], nodes, &["y", "z"]);
     main.input = vec![value("x", FLOAT, &["2"])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let card = run(&["inspect", &place.model]);
     assert_eq!(card.code, 1);
     for command in ["run", "bench", "verify"] {
@@ -397,7 +381,7 @@ fn ids_are_below_what_the_model_has_places_for() {
     let mut main = graph(&[], nodes, &["a", "b"]);
     main.input = vec![value("ids", 7, &["1", "500"])];
     main.initializer = vec![weights("large", &[50, 1], &[1.0; 50]), weights("small", &[40, 1], &[1.0; 40])];
-    let ran = Place::of(&model(17, main)).json(&[]);
+    let ran = ModelFolder::of(&model(17, main)).json(&[]);
     let ids = &ran["inputs"][0];
     assert_eq!((ids["min"].as_f64(), ids["max"].as_f64()), (Some(0.0), Some(39.0)));
 }
@@ -415,7 +399,7 @@ fn a_limit_is_told_with_the_option_that_raises_it() {
     main.input = vec![value("x", FLOAT, &["1"])];
     let million = 1_000_000i64.to_le_bytes().to_vec();
     main.initializer = vec![TensorProto { raw_data: Some(million.into()), ..empty("million", 7, &[1]) }];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     assert_eq!(run(&["run", &place.model]).code, 0);
     let ended = run(&["run", &place.model, "--limit-steps", "1000"]);
     assert!(ended.code == 2 && ended.err.contains("raise --limit-steps"), "{ended:?}");
@@ -427,7 +411,7 @@ fn masks_are_ones() {
     let mut main = graph(&[], nodes, &[]);
     main.input = vec![value("attention_mask", 7, &["1", "50"])];
     main.output = vec![value("y", 7, &["1", "50"])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let ran = place.json(&[]);
     assert_eq!(
         (ran["outputs"][0]["min"].as_f64(), ran["outputs"][0]["max"].as_f64()),

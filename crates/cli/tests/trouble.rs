@@ -14,27 +14,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use npy::{array, save_npz};
-use program::{Ended, program, run, save};
+use program::{Ended, ModelFolder, program, run};
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{ModelProto, StringStringEntryProto};
 
-/// A folder with a model, and paths in it.
-struct Place {
-    folder: tempfile::TempDir,
-    model: String,
-}
-
-impl Place {
-    fn of(model: &ModelProto) -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let model = save(folder.path(), "model", model).to_str().unwrap().to_string();
-        Place { folder, model }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_string()
-    }
-
+impl ModelFolder {
     /// The names of all files, in order.
     fn files(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.folder.path())
@@ -81,7 +65,7 @@ fn in_shell(before: &str, arguments: &[&str]) -> Child {
 
 #[test]
 fn a_full_disk_leaves_the_file_that_was_there() {
-    let place = Place::of(&relu(&["4096"]));
+    let place = ModelFolder::of(&relu(&["4096"]));
     let out = place.path("out.npz");
     let arguments = ["run", &place.model, "--device", "cpu", "--outputs", &out];
     for before in [None, Some("what was there")] {
@@ -106,7 +90,7 @@ fn a_full_disk_leaves_the_file_that_was_there() {
 #[test]
 fn a_host_without_memory_is_an_error() {
     const ADDRESSES: &str = "ulimit -v 600000";
-    let place = Place::of(&relu(&["n"]));
+    let place = ModelFolder::of(&relu(&["n"]));
     let file = place.path("x.npy");
     let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (200000000,), }";
     let text = format!("{header:117}\n");
@@ -130,7 +114,7 @@ fn a_host_without_memory_is_an_error() {
 #[test]
 fn outputs_go_where_a_link_leads_and_keep_the_files_mode() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::of(&relu(&["2"]));
+    let place = ModelFolder::of(&relu(&["2"]));
     let (real, link) = (place.path("real.npz"), place.path("link.npz"));
     fs::write(&real, "old").unwrap();
     fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
@@ -147,7 +131,7 @@ fn outputs_go_where_a_link_leads_and_keep_the_files_mode() {
 
 #[test]
 fn pipes_and_devices_are_refused_unopened() {
-    let place = Place::of(&relu(&["2"]));
+    let place = ModelFolder::of(&relu(&["2"]));
     let pipe = place.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let folder = place.folder.path().to_str().unwrap().to_string();
@@ -171,7 +155,7 @@ fn pipes_and_devices_are_refused_unopened() {
 
 #[test]
 fn archives_that_hold_more_than_their_arrays_are_refused() {
-    let place = Place::of(&relu(&["2"]));
+    let place = ModelFolder::of(&relu(&["2"]));
     let path = place.path("in.npz");
     let run_on = |arguments: &[&str]| run(&[&["run", &place.model, "--device", "cpu"], arguments].concat());
     let two = || array("<f4", false, "(2,)", &[0; 8]);
@@ -230,8 +214,8 @@ fn names_in_files_are_escaped_and_shortened() {
     let long = "n".repeat(60_000);
     let stages = ["model", "graph", "passes", "program", "memory", "wgsl"];
     for name in [FORGED, long.as_str()] {
-        let place = Place::of(&forged("Relu", name));
-        let unknown = Place::of(&forged(name, name));
+        let place = ModelFolder::of(&forged("Relu", name));
+        let unknown = ModelFolder::of(&forged(name, name));
         let shape = format!("x{name}=1x2");
         let given = ["--shape", &shape];
         let archive = place.path("in.npz");
@@ -286,7 +270,7 @@ fn unread() -> Stdio {
 #[test]
 #[cfg(target_os = "linux")]
 fn outputs_that_take_no_text_end_the_program_with_a_code() {
-    let place = Place::of(&relu(&["2"]));
+    let place = ModelFolder::of(&relu(&["2"]));
     let works = ["run", place.model.as_str(), "--device", "cpu"];
     let fails = ["run", "no-such.onnx"];
     let code = |arguments: &[&str], out: Stdio, err: Stdio| {
@@ -338,7 +322,7 @@ fn ctrl_c_ends_work_with_130() {
     let product = |i: usize| node("MatMul", &[&names[i], "x0"], &[&names[i + 1]]);
     let mut main = graph(&[], (0..4000).map(product).collect(), &["x4000"]);
     main.input = vec![value("x0", FLOAT, &["256", "256"])];
-    let place = Place::of(&model(17, main));
+    let place = ModelFolder::of(&model(17, main));
     let out = place.path("out.npz");
     fs::write(&out, "what was there").unwrap();
     let endless = "1000000000";
@@ -357,7 +341,7 @@ fn ctrl_c_ends_work_with_130() {
 
 #[test]
 fn nothing_is_said_of_displays() {
-    let place = Place::of(&relu(&["2"]));
+    let place = ModelFolder::of(&relu(&["2"]));
     for arguments in [vec!["devices"], vec!["run", &place.model]] {
         for folder in [None, Some("relative")] {
             let mut command = program();

@@ -49,3 +49,21 @@ pub fn save(folder: &Path, name: &str, model: &ModelProto) -> PathBuf {
     std::fs::write(&path, bytes(model)).unwrap();
     path
 }
+
+/// A folder that is removed after the test, and the path of a model in it.
+pub struct ModelFolder {
+    pub folder: tempfile::TempDir,
+    pub model: String,
+}
+
+impl ModelFolder {
+    pub fn of(model: &ModelProto) -> ModelFolder {
+        let folder = tempfile::tempdir().unwrap();
+        let model = save(folder.path(), "model", model).to_str().unwrap().to_string();
+        ModelFolder { folder, model }
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_string()
+    }
+}
