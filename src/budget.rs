@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::DType;
 use crate::error::{Why, refuse};
 use crate::heap;
-use crate::shape::extent;
+use crate::shape::{extent, product};
 
 /// What loading and planning a model may cost, beyond what its own tensors need.
 ///
@@ -81,10 +81,10 @@ pub(crate) struct Work {
 impl Work {
     /// The work of reading or making an array of this type and shape.
     pub(crate) fn array(dtype: DType, shape: &[usize]) -> Work {
-        let count = iterations(shape) as u64;
         // Finding an element's coordinates takes longer where there are many axes.
         let each = shape.len().div_ceil(4).max(1) as u64;
-        Work { steps: count.saturating_mul(each), bytes: count.saturating_mul(width(dtype)) }
+        let (steps, elements) = (iterations(shape) as u64, product(shape) as u64);
+        Work { steps: steps.saturating_mul(each), bytes: elements.saturating_mul(width(dtype)) }
     }
 
     /// This work, and as many steps as the product of `factors` in addition.
@@ -216,6 +216,12 @@ mod tests {
         let budget = Budget::new(&Limits::new().bytes(0).beyond(10).beyond_elements(20));
         budget.charge(Work { steps: 0, bytes: 160 + 960 }, 0).unwrap();
         assert!(budget.charge(Work { steps: 0, bytes: 1121 }, 0).is_err());
+    }
+
+    #[test]
+    fn loops_beside_an_empty_axis_take_steps_and_no_bytes() {
+        assert_eq!(Work::array(DType::I32, &[1 << 20, 0, 1 << 20]), Work { steps: 1 << 40, bytes: 0 });
+        assert_eq!(Work::array(DType::I32, &[usize::MAX, 0, 2]).bytes, 0);
     }
 
     #[test]

@@ -344,9 +344,14 @@ operators! {
 
 /// The work of reading all inputs and making all outputs, with an index for each element.
 pub(crate) fn of_elements(inputs: &[Option<&Fact>], outputs: &[Fact]) -> Work {
-    let arrays: Work = inputs.iter().flatten().copied().chain(outputs).map(of_array).sum();
-    let indices = arrays.steps.saturating_mul(size_of::<usize>() as u64);
-    arrays + Work { steps: 0, bytes: indices }
+    let with_indices = |array: Work| match array.bytes {
+        0 => array,
+        bytes => {
+            let indices = array.steps.saturating_mul(size_of::<usize>() as u64);
+            Work { bytes: bytes.saturating_add(indices), ..array }
+        }
+    };
+    inputs.iter().flatten().copied().chain(outputs).map(of_array).map(with_indices).sum()
 }
 
 /// The work of reading or making one array.

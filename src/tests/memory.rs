@@ -305,6 +305,18 @@ fn memory_runs_out_at_each_point_of_the_reference() {
 }
 
 #[test]
+fn empty_tensors_ask_for_no_elements() {
+    let graph = graph_of(vec![node("Relu", &["x"], &["y"])], (FLOAT, &["4096", "0", "4096"]), Vec::new());
+    let model = Model::from_bytes(bytes(&model(21, graph))).unwrap();
+    let x = Tensor::from_slice::<f32>(&[4096, 0, 4096], &[]).unwrap();
+    let session = Session::new(&Device::reference(), &model, SessionOptions::new()).unwrap();
+    let (outputs, asked) = refusing(None, || session.run(&[("x", &x)]));
+    assert_eq!(outputs.unwrap()["y"].shape(), [4096, 0, 4096]);
+    // Facts and plans take a few KiB; an element of each row would take 128 MiB.
+    assert!(asked.bytes < 1 << 16, "{asked:?}");
+}
+
+#[test]
 fn tensors_of_the_caller() {
     let x = Tensor::from_vec(&[80], numbers(80)).unwrap();
     let makes: [(&str, &dyn Fn() -> Result<()>); 7] = [
