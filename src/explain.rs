@@ -1,13 +1,15 @@
 //! The text of each stage of a model on its way to the device: for people, and for comparing what two versions of Sardonyx
 //! make of a model.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::shown;
-use crate::graph::NodeId;
+use crate::graph::{GraphReport, NodeId};
 use crate::ops::Graph;
-use crate::{Error, Explanation, Model, Result, Session, Tensor};
+use crate::plan::{MemoryReport, ProgramReport, ShaderReport};
+use crate::{Error, Explanation, Model, Result, Session, Tensor, ValueInfo};
 
 /// A stage of a model on its way to the device.
 ///
@@ -71,7 +73,69 @@ impl FromStr for Stage {
     }
 }
 
+/// What a stage consists of, as values for programs. [`Model::report`] and [`Session::report`] make it.
+///
+/// ```
+/// use sardonyx::{Model, Stage, report::StageReport};
+/// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+/// let model = Model::from_bytes(bytes)?;
+/// let StageReport::Graph(graph) = model.report(Stage::Graph)? else { panic!() };
+/// assert_eq!((graph.nodes[0].operator.as_str(), graph.nodes[0].opset), ("Relu", 21));
+/// # Ok::<(), sardonyx::Error>(())
+/// ```
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum StageReport {
+    /// Of [`Stage::Model`].
+    Declarations {
+        /// The format's version.
+        ir_version: i64,
+        /// Each imported operator set and its version.
+        opsets: Vec<(String, i64)>,
+        /// The program that wrote the model; empty if it does not say.
+        producer: String,
+        /// Further entries, by key.
+        metadata: BTreeMap<String, String>,
+        /// The inputs.
+        inputs: Vec<ValueInfo>,
+        /// The outputs.
+        outputs: Vec<ValueInfo>,
+    },
+    /// Of [`Stage::Graph`] and [`Stage::Passes`].
+    Graph(GraphReport),
+    /// Of [`Stage::Program`].
+    Program(ProgramReport),
+    /// Of [`Stage::Memory`].
+    Memory(MemoryReport),
+    /// Of [`Stage::Wgsl`].
+    Wgsl {
+        /// The shaders, each once, in the order of first use.
+        shaders: Vec<ShaderReport>,
+    },
+}
+
 impl Model {
+    /// What [`Model::explain`] prints of the same stage, as values.
+    ///
+    /// # Errors
+    /// As [`Model::explain`].
+    pub fn report(&self, stage: Stage) -> Result<StageReport> {
+        match stage {
+            Stage::Model => Ok(StageReport::Declarations {
+                ir_version: self.ir_version(),
+                opsets: self.opsets().to_vec(),
+                producer: self.producer().into(),
+                metadata: self.metadata().clone(),
+                inputs: self.inputs().to_vec(),
+                outputs: self.outputs().to_vec(),
+            }),
+            Stage::Graph => Ok(StageReport::Graph(self.graph().report())),
+            Stage::Passes => Ok(StageReport::Graph(self.optimized()?.report())),
+            _ => Err(misplaced(stage, "depends on shapes and the device: ask a session")),
+        }
+    }
+
     /// The text of a stage that comes before shapes and devices are known: [`Stage::Model`], [`Stage::Graph`] or
     /// [`Stage::Passes`].
     ///
@@ -88,6 +152,31 @@ impl Model {
 }
 
 impl Session {
+    /// What [`Session::explain`] prints of the same stage, as values.
+    ///
+    /// # Errors
+    /// As [`Session::explain`].
+    ///
+    /// ```
+    /// use sardonyx::{Device, Model, Session, SessionOptions, Stage, Tensor, report::StageReport};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// let session = Session::new(&Device::noop(), &Model::from_bytes(bytes)?, SessionOptions::default())?;
+    /// let x = Tensor::from_slice(&[2], &[-1.0f32, 2.0])?;
+    /// let StageReport::Program(program) = session.report(Stage::Program, &[("x", &x)])? else { panic!() };
+    /// assert_eq!(program.calls[0].grid, [1, 1, 1]);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn report(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<StageReport> {
+        let given = self.given(inputs)?;
+        let plan = self.plan_of(&given)?;
+        match stage {
+            Stage::Program => Ok(StageReport::Program(plan.program.report(&given.entry.graph))),
+            Stage::Memory => Ok(StageReport::Memory(plan.memory.report(&plan.program))),
+            Stage::Wgsl => Ok(StageReport::Wgsl { shaders: plan.program.shaders(given.target()?) }),
+            _ => Err(misplaced(stage, "is the model's alone: ask the model")),
+        }
+    }
+
     /// The text of a stage that depends on the inputs' shapes and the device: [`Stage::Program`], [`Stage::Memory`] or
     /// [`Stage::Wgsl`] of what a run on these inputs would dispatch. Nothing is created on the device.
     ///
@@ -106,9 +195,11 @@ impl Session {
         let given = self.given(inputs)?;
         let plan = self.plan_of(&given)?;
         match stage {
-            Stage::Program => Ok(plan.program.text(&given.entry.graph)),
-            Stage::Memory => Ok(plan.memory.text(&plan.program)),
-            Stage::Wgsl => Ok(plan.program.wgsl(given.target()?)),
+            Stage::Program => Ok(plan.program.report(&given.entry.graph).to_string()),
+            Stage::Memory => Ok(plan.memory.report(&plan.program).to_string()),
+            Stage::Wgsl => {
+                Ok(plan.program.shaders(given.target()?).iter().map(ToString::to_string).collect())
+            }
             _ => Err(misplaced(stage, "is the model's alone: ask the model")),
         }
     }

@@ -54,6 +54,16 @@ pub use summary::{KernelTime, MemoryUse, ModelSummary, PlanSummary};
 pub use tensor::{Element, Tensor};
 pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
 
+/// What the stages of a model consist of, as values: see [`Model::report`] and [`Session::report`].
+pub mod report {
+    pub use crate::explain::StageReport;
+    pub use crate::graph::{AttributeReport, GraphReport, NodeReport, ValueReport};
+    pub use crate::plan::{
+        ArgumentReport, BlockReport, CallReport, InsideReport, MemoryReport, OutputReport, PlaceReport,
+        ProgramReport, ShaderReport, TensorReport,
+    };
+}
+
 /// The inputs of a run by name, as tensors in host memory and on the device.
 ///
 /// ```

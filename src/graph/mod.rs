@@ -6,9 +6,11 @@
 //! topological order. `verify` checks both, and runs after each pass.
 
 mod attributes;
+mod report;
 mod text;
 
 pub(crate) use attributes::{Attr, Attributes};
+pub use report::{AttributeReport, GraphReport, NodeReport, ValueReport};
 
 use crate::{DType, Dim, Error, Result, Tensor};
 

@@ -39,7 +39,7 @@ impl<O: fmt::Display> Graph<O> {
     }
 
     /// The constants that a node or an output uses, in the order of first use.
-    fn used_constants(&self) -> Vec<(ValueId, &Tensor)> {
+    pub(super) fn used_constants(&self) -> Vec<(ValueId, &Tensor)> {
         let mut seen = vec![false; self.values.len()];
         let used = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&self.outputs);
         let first = used.filter(|id| !std::mem::replace(&mut seen[id.index()], true));

@@ -21,50 +21,13 @@ pub(crate) struct Memory {
     pub(crate) max_live: u64,
     /// Bytes of all blocks together, which is the size of an arena that uses no memory twice.
     pub(crate) total: u64,
-    blocks: Vec<(TensorId, Lifetime)>,
+    pub(super) blocks: Vec<(TensorId, Lifetime)>,
 }
 
 impl Memory {
     /// The byte offset in the arena of a tensor that owns a block there.
     pub(crate) fn offset(&self, tensor: TensorId) -> Option<u64> {
         self.offsets.get(tensor.index()).copied().flatten()
-    }
-
-    /// The text of the memory plan: each block of the arena with its bytes, its place, and the calls from its first write to
-    /// its last use, and below it the tensors that lie in the block.
-    pub(crate) fn text(&self, program: &Program) -> String {
-        let names = program.names();
-        let ratio = self.height as f64 / self.max_live.max(1) as f64;
-        let mut text = format!(
-            "arena {} bytes, {ratio:.3} of max live {}; {} without reuse, in {} blocks\n{:>10} {:>10}  {:<12} tensor\n",
-            self.height,
-            self.max_live,
-            self.total,
-            self.blocks.len(),
-            "offset",
-            "bytes",
-            "calls"
-        );
-        let mut inside: Vec<Vec<(usize, u64)>> = vec![Vec::new(); program.tensors.len()];
-        for (i, tensor) in program.tensors.iter().enumerate() {
-            let (root, at) = program.root(TensorId(i as u32));
-            if let Place::View(..) = tensor.place {
-                inside[root.index()].push((i, tensor.storage.offset(at)));
-            }
-        }
-        for (block, life) in &self.blocks {
-            let offset = self.offset(*block).unwrap_or(0);
-            let calls = format!("{}..{}", life.start, life.end.saturating_sub(1));
-            text += &format!("{offset:>10} {:>10}  {calls:<12} {}\n", life.size, names[block.index()]);
-            for &(i, at) in &inside[block.index()] {
-                let (at, bytes) = (offset + at, program.tensors[i].bytes());
-                text += &format!("{at:>10} {bytes:>10}  {:12} {}\n", "", names[i]);
-            }
-        }
-        text += &format!("weights {} bytes", program.bytes(|place| matches!(place, Place::Weight(_))));
-        text += &format!(", tables {}", program.bytes(|place| matches!(place, Place::Constant(_))));
-        text += &format!(", inputs {}", program.bytes(|place| matches!(place, Place::Input(_))));
-        text + &format!(", outputs {}\n", program.bytes(|place| matches!(place, Place::Output(_))))
     }
 }
 

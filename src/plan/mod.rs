@@ -16,6 +16,7 @@ mod probe;
 mod program;
 mod question;
 mod refusal;
+mod report;
 mod specialisation;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,10 @@ pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId};
 
 pub(crate) use question::{Always, IndexOf, Multiple, Rank, Same, Tiling};
+pub use report::{
+    ArgumentReport, BlockReport, CallReport, InsideReport, MemoryReport, OutputReport, PlaceReport,
+    ProgramReport, ShaderReport, TensorReport,
+};
 use specialisation::Specialisation;
 pub use why::{Explanation, Finding, Saving};
 

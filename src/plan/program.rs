@@ -1,16 +1,13 @@
 //! The program: kernel calls over numbered tensors, in the order of dispatch.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::fault::Fault;
 use super::refusal::Refusal;
 use super::why::Notes;
-use crate::error::{sentence, shown};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
 use crate::kernels::{Access, Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
-use crate::ops::Graph;
 use crate::shape::Shape;
 use crate::shape::product;
 use crate::{DType, Tensor};
@@ -270,93 +267,11 @@ impl Program {
         };
         Variant::new(call.kernel.clone(), call.tensors.iter().map(backing).collect())
     }
-
-    /// The WGSL of the shader modules, each once, in the order of first use.
-    pub(crate) fn wgsl(&self, target: &Target) -> String {
-        let mut modules: Vec<(String, String, usize)> = Vec::new();
-        let (mut of_variant, mut of_text) =
-            (HashMap::<Variant, usize>::new(), HashMap::<String, usize>::new());
-        for call in &self.calls {
-            let number = *of_variant.entry(self.variant(call)).or_insert_with_key(|variant| {
-                let module = variant.module(target);
-                *of_text.entry(module).or_insert_with_key(|module| {
-                    modules.push((call.kernel.spec().label(), module.clone(), 0));
-                    modules.len() - 1
-                })
-            });
-            modules[number].2 += 1;
-        }
-        let text = |(label, module, calls)| format!("// {label}: {calls} calls\n{module}\n");
-        modules.into_iter().map(text).collect()
-    }
-
-    /// The program's text: the tensors that its calls touch, then the calls in the order of dispatch, each with its kernel,
-    /// its tensors by slot, its grid in workgroups, its params, and the nodes that it computes.
-    pub(crate) fn text(&self, graph: &Graph) -> String {
-        let names = self.names();
-        let mut touched = vec![false; self.tensors.len()];
-        self.calls.iter().flat_map(|call| &call.tensors).for_each(|id| touched[id.index()] = true);
-        let mut text = format!("{} calls\n", self.calls.len());
-        for (i, tensor) in self.tensors.iter().enumerate().filter(|(i, _)| touched[*i]) {
-            let (shape, element) = (&tensor.shape, tensor.storage.name(tensor.scalar));
-            let place = self.place_text(TensorId(i as u32), graph, &names);
-            text += &format!("{}: {element}{shape:?} {place}\n", names[i]);
-        }
-        for (i, source) in self.outputs.iter().enumerate() {
-            let name = graph.outputs.get(i).map_or("kept", |id| graph.value(*id).name.as_str());
-            let name = shown(name);
-            match source {
-                OutputSource::Known(tensor) => {
-                    let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                    text += &format!("output %{name}: {dtype}{shape:?} known while planning\n");
-                }
-                OutputSource::Input(i) => text += &format!("output %{name}: input {i} as it is\n"),
-                OutputSource::Device { .. } => {}
-            }
-        }
-        for (i, call) in self.calls.iter().enumerate() {
-            text += &call.text(i, &names);
-        }
-        text
-    }
-
-    /// A name for each tensor: its own, with a number after it where several tensors have the same name.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        let mut names = Vec::with_capacity(self.tensors.len());
-        for tensor in &self.tensors {
-            let count = counts.entry(&tensor.name).or_insert(0);
-            *count += 1;
-            names.push(if *count == 1 {
-                format!("%{}", shown(&tensor.name))
-            } else {
-                format!("%{}~{count}", shown(&tensor.name))
-            });
-        }
-        names
-    }
-
-    fn place_text(&self, id: TensorId, graph: &Graph, names: &[String]) -> String {
-        match self.tensor(id).place {
-            Place::Arena => "in the arena".into(),
-            Place::View(of, 0) => format!("lies in {}", names[of.index()]),
-            Place::View(of, at) => format!("lies in {} from element {at}", names[of.index()]),
-            Place::Input(i) => format!("input {i}"),
-            Place::Output(i) => format!("output {i}"),
-            Place::Constant(i) => format!("table {i}"),
-            Place::Weight(i) => match self.weights.get(i) {
-                Some(WeightKey { value, packing: Some(packing) }) => {
-                    format!("weight %{} packed: {}", shown(&graph.value(*value).name), packing.text())
-                }
-                _ => "weight".into(),
-            },
-        }
-    }
 }
 
 impl Packing {
     /// `axis 0 by 16 x axis 1 by 1, of [30, 40]`: each dimension's size, axis and step.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let dim = |dim: &PackedDim| match dim.step {
             1 => format!("{} of axis {}", dim.size, dim.axis),
             step => format!("{} of axis {} by {step}", dim.size, dim.axis),
@@ -365,45 +280,5 @@ impl Packing {
         let dims: Vec<String> = self.dims.iter().map(dim).collect();
         let view = self.view.as_ref().map_or(String::new(), |view| format!(" of {view:?}"));
         format!("{:?}{view}{start} as {}", self.source, dims.join(", "))
-    }
-}
-
-impl Call {
-    fn text(&self, i: usize, names: &[String]) -> String {
-        let spec = self.kernel.spec();
-        let slots: Vec<String> = spec
-            .slots()
-            .iter()
-            .zip(&self.tensors)
-            .map(|(slot, id)| {
-                format!("{}{}={}", if slot.written { "&" } else { "" }, slot.name, names[id.index()])
-            })
-            .collect();
-        let params: Vec<String> = self
-            .kernel
-            .params()
-            .iter()
-            .zip(&self.params)
-            .map(|(name, word)| format!("{name}={}", word_text(*word)))
-            .collect();
-        let [x, y, z] = self.grid;
-        format!(
-            "{i}: {} on {x}x{y}x{z}  // {}\n    {}\n    {}\n",
-            spec.label(),
-            sentence(&self.node),
-            slots.join(" "),
-            params.join(" ")
-        )
-    }
-}
-
-/// The text of a parameter's word: a count, or a float or a negative number where no count is that large.
-fn word_text(word: u32) -> String {
-    let float = f32::from_bits(word);
-    match word {
-        // Sizes, strides and counts stay below 2^29; floats with these bits are below 1e-19.
-        ..0x2000_0000 => word.to_string(),
-        _ if float.is_nan() => (word as i32).to_string(),
-        _ => format!("{float:?}"),
     }
 }

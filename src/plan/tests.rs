@@ -419,7 +419,7 @@ fn plans_follow_from_what_was_planned_before() {
         for inputs in [inputs.clone()].into_iter().chain(others) {
             let text = |planner: &Planner| {
                 let plan = planner.plan(&inputs).ok()?;
-                Some(plan.program.text(&graph) + &plan.memory.text(&plan.program))
+                Some(format!("{}{}", plan.program.report(&graph), plan.memory.report(&plan.program)))
             };
             let texts = planners.each_ref().map(text);
             compared += usize::from(texts[0].is_some());

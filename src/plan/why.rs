@@ -228,7 +228,7 @@ impl Told<'_> {
 
     /// The name of the tensor in the program's text, without the `%`.
     fn tensor_name(&self, id: TensorId) -> String {
-        self.names[id.index()].trim_start_matches('%').to_string()
+        self.names[id.index()].clone()
     }
 
     fn found(

@@ -64,13 +64,17 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         }
         return Ok(card.unsupported.is_empty());
     };
-    let text = match stage {
-        Stage::Model | Stage::Graph | Stage::Passes => model.explain(stage)?,
-        _ => explained(args, &model, stage)?,
-    };
-    match json {
-        true => print_json(&json!({ "text": text }))?,
-        false => print(&text)?,
+    match stage {
+        Stage::Model | Stage::Graph | Stage::Passes if json => print_json(&json!(model.report(stage)?))?,
+        Stage::Model | Stage::Graph | Stage::Passes => print(&model.explain(stage)?)?,
+        _ => {
+            let session = unsupported::session(&device(args)?.1, &model)?;
+            let inputs = args.inputs.settle(&model, &session)?.draw()?;
+            match json {
+                true => print_json(&json!(session.report(stage, &named(&inputs))?))?,
+                false => print(&session.explain(stage, &named(&inputs))?)?,
+            }
+        }
     }
     Ok(true)
 }
@@ -81,12 +85,6 @@ fn device(args: &Args) -> Result<(String, Device), Failure> {
     let Some(select) = &args.device else { return Ok(floor()) };
     let device = Device::new(DeviceOptions::new().select(select.clone()))?;
     Ok(if device.is_reference() { floor() } else { (device.name(), device) })
-}
-
-fn explained(args: &Args, model: &Model, stage: Stage) -> Result<String, Failure> {
-    let session = unsupported::session(&device(args)?.1, model)?;
-    let inputs = args.inputs.settle(model, &session)?.draw()?;
-    Ok(session.explain(stage, &named(&inputs))?)
 }
 
 fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {

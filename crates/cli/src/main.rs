@@ -96,7 +96,10 @@ type Verdict = Result<bool, Failure>;
 fn main() -> ExitCode {
     without_complaints_about_displays();
     completions::answer();
-    let Cli { command, json } = Cli::parse();
+    let Cli { command, json } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return misused(&usage),
+    };
     let Some(command) = command else {
         complain(OVERVIEW.trim_end());
         return ExitCode::from(2);
@@ -121,6 +124,21 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Says what is wrong with the arguments, or prints the help or the version that they ask for.
+fn misused(usage: &clap::Error) -> ExitCode {
+    // The arguments could not be parsed, so nobody knows their meaning: one that reads `--json` is taken for the flag.
+    let json = std::env::args_os()
+        .skip(1)
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json");
+    if !usage.use_stderr() || !json {
+        usage.exit();
+    }
+    let text = usage.render().to_string();
+    tell(&text.trim().trim_start_matches("error: ").into(), true);
+    ExitCode::from(2)
 }
 
 /// Says why there is no result.

@@ -598,11 +598,42 @@ fn the_card_says_what_becomes_of_a_model() {
     );
     let card = json(&["inspect", &place.model, "--device", &adapter(), "--shape", "x=3x8", "--json"]);
     assert_eq!(card["plan"]["target"], adapter());
-    for stage in ["model", "graph", "passes", "program", "memory", "wgsl"] {
-        let arguments = ["inspect", &place.model, "--stage", stage, "--shape", "x=3x8"];
-        let text = json(&[&arguments[..], &["--json"]].concat())["text"].as_str().unwrap().to_string();
-        assert_eq!(text, output(&arguments));
-        assert!(text.lines().count() > 1, "{stage}");
+}
+
+#[test]
+fn each_stage_has_a_text_and_a_structure() {
+    let place = ModelFolder::of(&models::attention());
+    // In each stage, a list, a key of its entries, and the words that the text puts before and after what the key holds.
+    let stages = [
+        ("model", "inputs", "name", ["", ": float32"]),
+        ("graph", "nodes", "operator", ["= ", "-"]),
+        ("passes", "nodes", "operator", ["= ", "-"]),
+        ("program", "calls", "kernel", [": ", " on "]),
+        ("memory", "blocks", "tensor", ["%", "\n"]),
+        ("wgsl", "shaders", "source", ["", ""]),
+    ];
+    for (stage, list, key, [before, after]) in stages {
+        let arguments = ["inspect", &place.model, "--stage", stage, "--shape", "tokens=1x6x16"];
+        let text = output(&arguments);
+        let report = json(&[&arguments[..], &["--json"]].concat());
+        let entries = report[list].as_array().unwrap();
+        assert!(!entries.is_empty(), "{stage}");
+        for entry in entries {
+            let words = format!("{before}{}{after}", entry[key].as_str().unwrap());
+            assert!(text.contains(&words), "{stage}: no '{words}' in {text}");
+        }
+    }
+    let program =
+        json(&["inspect", &place.model, "--stage", "program", "--shape", "tokens=1x6x16", "--json"]);
+    let memory = json(&["inspect", &place.model, "--stage", "memory", "--shape", "tokens=1x6x16", "--json"]);
+    let card = json(&["inspect", &place.model, "--shape", "tokens=1x6x16", "--json"]);
+    assert_eq!(program["calls"].as_array().unwrap().len() as u64, card["plan"]["dispatches"]);
+    assert_eq!(memory["arena_bytes"], card["plan"]["arena_bytes"]);
+    let names: Vec<&Value> = program["tensors"].as_array().unwrap().iter().map(|t| &t["name"]).collect();
+    for call in program["calls"].as_array().unwrap() {
+        let arguments = call["tensors"].as_array().unwrap();
+        assert!(arguments.iter().all(|argument| names.contains(&&argument["tensor"])), "{call}");
+        assert!(arguments.iter().any(|argument| argument["written"] == true), "{call}");
     }
 }
 

@@ -484,3 +484,23 @@ fn completions_offer_adapters_and_the_models_names() {
     assert!(expected.iter().all(|name| devices.iter().any(|device| device == name)), "{devices:?}");
     assert!(offered(&["ins"]).contains(&"inspect".to_string()));
 }
+
+#[test]
+fn with_json_wrong_arguments_are_json_too() {
+    for (arguments, words) in [
+        (vec!["run", "m.onnx", "--jsn", "--json"], "'--jsn'"),
+        (vec!["--json", "rnu"], "'rnu'"),
+        (vec!["bench", "--json"], "<MODEL>"),
+        (vec!["inspect", "m.onnx", "--stage", "wgls", "--json"], "wgsl"),
+    ] {
+        let ended = run(&arguments);
+        let error: Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!((ended.code, &error["error"]["kind"]), (2, &"usage".into()), "{arguments:?}");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(words) && !message.starts_with("error"), "{arguments:?}: {message}");
+        assert_eq!(ended.err, "");
+    }
+    // Without the flag, and for what is no mistake, there is text.
+    assert!(run(&["rnu"]).err.starts_with("error: "));
+    assert!(run(&["run", "--help", "--json"]).out.contains("Examples:"));
+}
