@@ -18,6 +18,8 @@ find src tests benches examples crates fuzz -name target -prune -o -name '*.rs' 
 cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 # As a user builds them: nothing is public for tests alone.
 cargo clippy --quiet -p sardonyx -p sardonyx-cli -- -D warnings
+# The fuzz targets, without the fuzzer: nothing is linked, so its library may be missing.
+CUSTOM_LIBFUZZER_PATH=/nowhere/libfuzzer.a CARGO_TARGET_DIR=target cargo check --quiet --manifest-path fuzz/Cargo.toml
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --all-features --no-deps

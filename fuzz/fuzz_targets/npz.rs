@@ -15,6 +15,12 @@ mod numpy;
 /// The command line's error.
 struct Failure(#[allow(dead_code)] String);
 
+impl Failure {
+    fn of_file(message: String) -> Failure {
+        Failure(message)
+    }
+}
+
 impl<E: Display> From<E> for Failure {
     fn from(error: E) -> Failure {
         Failure(error.to_string())
