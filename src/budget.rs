@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::DType;
-use crate::error::{Why, refuse};
+use crate::error::{ByteCount, Why, refuse};
 use crate::heap;
 use crate::shape::{extent, product};
 
@@ -161,7 +161,8 @@ impl Budget {
         let wanted = work.bytes.saturating_add(kept);
         if wanted > bytes {
             let limit = self.limits.bytes;
-            refuse!("it takes {wanted} bytes, and {bytes} of {limit} are left; raise `Limits::bytes`");
+            let [wanted, bytes, limit] = [wanted, bytes, limit].map(ByteCount);
+            refuse!("it takes {wanted}, and {bytes} of {limit} are left; raise `Limits::bytes`");
         }
         heap::ask("its work", wanted)?;
         // A budget belongs to one call, so nothing else takes from it meanwhile.
@@ -192,7 +193,7 @@ mod tests {
                 .charge(work(1, 900), 101)
                 .unwrap_err()
                 .to_string()
-                .contains("1001 bytes, and 1000 of 1000")
+                .contains("1001 bytes, and 1000 bytes of 1000 bytes are left")
         );
         budget.charge(work(40, 1000), 0).unwrap();
         budget.charge(work(60, 0), 600).unwrap();

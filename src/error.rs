@@ -131,8 +131,11 @@ pub enum Error {
     ///
     /// [`Device::set_memory_limit`]: crate::Device::set_memory_limit
     #[error(
-        "{} takes {bytes} bytes beside {in_use} in use, and the memory limit is {limit}; raise it, or drop a session",
-        sentence(what)
+        "{} takes {} beside {} in use, and the memory limit is {}; raise it, or drop a session",
+        sentence(what),
+        ByteCount(*bytes),
+        ByteCount(*in_use),
+        ByteCount(*limit)
     )]
     MemoryLimit {
         /// What was to be allocated.
@@ -145,7 +148,7 @@ pub enum Error {
         limit: u64,
     },
     /// A size exceeds what the device allows.
-    #[error("{} is {value}, and the device allows {limit}", sentence(what))]
+    #[error("{}", limit_text(what, *value, *limit, *in_bytes))]
     Limit {
         /// What is too large.
         what: String,
@@ -153,6 +156,8 @@ pub enum Error {
         value: u64,
         /// The device's limit.
         limit: u64,
+        /// Whether both are numbers of bytes; otherwise of what the first field says.
+        in_bytes: bool,
     },
     /// An [`Interrupt`](crate::Interrupt) of the device ended the work.
     #[error("interrupted")]
@@ -395,11 +400,33 @@ fn missing_text(missing: &[ValueInfo]) -> String {
 }
 
 fn bytes_text(bytes: u64) -> String {
-    if bytes == 0 { String::new() } else { format!(" needs {bytes} bytes") }
+    if bytes == 0 { String::new() } else { format!(" needs {}", ByteCount(bytes)) }
+}
+
+fn limit_text(what: &str, value: u64, limit: u64, in_bytes: bool) -> String {
+    let what = sentence(what);
+    match in_bytes {
+        true => format!("{what} takes {}, and the device allows {}", ByteCount(value), ByteCount(limit)),
+        false => format!("{what} is {value}, and the device allows {limit}"),
+    }
+}
+
+/// A number of bytes in a unit that people read, and exactly: `1.5 KiB (1536 bytes)`. Numbers below 1024 have no unit.
+pub(crate) struct ByteCount(pub(crate) u64);
+
+impl fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ByteCount(count) = *self;
+        let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.iter().find(|(_, size)| count >= *size) {
+            Some((unit, size)) => write!(f, "{:.1} {unit} ({count} bytes)", count as f64 / *size as f64),
+            None => write!(f, "{count} byte{}", if count == 1 { "" } else { "s" }),
+        }
+    }
 }
 
 fn unsupported_text(nodes: &[UnsupportedNode]) -> String {
-    let mut text = format!("{} unsupported node(s):", nodes.len());
+    let mut text = format!("{} unsupported node{}:", nodes.len(), if nodes.len() == 1 { "" } else { "s" });
     for node in nodes {
         text += &format!(
             "\n  {} '{}' (opset {}): {}",

@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(reserved::<u64>("much", 1 << 59).unwrap_err(), none);
         assert!(ask("all", u64::MAX).is_err() && reserved::<u64>("all", usize::MAX).is_err());
         let error = Error::from(none.within("node 'a' (Add)")).to_string();
-        assert_eq!(error, "out of memory: node 'a' (Add): much needs 4611686018427387904 bytes");
+        assert_eq!(
+            error,
+            "out of memory: node 'a' (Add): much needs 4294967296.0 GiB (4611686018427387904 bytes)"
+        );
     }
 
     #[test]

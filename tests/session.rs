@@ -713,7 +713,7 @@ fn memory_has_a_bound() {
         let before = device.counters();
         let error = run(&a, 4096).unwrap_err();
         assert!(matches!(error, Error::MemoryLimit { .. }), "{error}");
-        assert!(error.to_string().contains(&format!("the memory limit is {limit}")), "{error}");
+        assert!(error.to_string().contains(&format!("({limit} bytes); raise it")), "{error}");
         assert_eq!(created(device.counters()), created(before), "a refused run allocates nothing");
         run(&a, 256).unwrap();
         device.set_memory_limit(u64::MAX);

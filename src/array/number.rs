@@ -125,7 +125,7 @@ pub(crate) fn decode(tensor: &Tensor) -> Result<Array, Why> {
                 None if other.is_int() => {
                     Numbers::Int(codes().map(|code| wrap_int(other, code.into())).collect())
                 }
-                None => refuse!("the reference has no numbers of type {other}"),
+                None => refuse!("numbers of type {other} cannot be converted"),
             }
         }
     };
@@ -163,7 +163,7 @@ pub(crate) fn encode(array: &Array) -> Result<Tensor, Why> {
             let codes: Vec<u8> = v.iter().map(|&v| v as u8).collect();
             small::pack(&codes, dtype.bits())
         }
-        (_, other) => refuse!("the reference has no numbers of type {other}"),
+        (_, other) => refuse!("numbers of type {other} cannot be converted"),
     };
     Ok(Tensor::from_raw(array.dtype, &array.shape, raw)?)
 }

@@ -8,13 +8,14 @@ use crate::{Error, Result};
 
 /// What to install where no adapter is found.
 const NO_ADAPTER_HINT: &str = "install a Vulkan driver (software: Debian/Ubuntu package mesa-vulkan-drivers), \
-     or use the CPU reference (`Device::reference()`, `--device cpu`)";
+     or take the CPU reference (`Device::reference()`)";
 
 /// Which device to take.
 ///
 /// ```
 /// use sardonyx::Select;
 /// assert_eq!("auto".parse(), Ok(Select::Auto));
+/// assert_eq!("GPU".parse(), Ok(Select::Gpu));
 /// assert_eq!("1".parse(), Ok(Select::Index(1)));
 /// assert_eq!("0000:01:00.0".parse(), Ok(Select::Pci("0000:01:00.0".into())));
 /// assert_eq!("llvmpipe".parse(), Ok(Select::Name("llvmpipe".into())));
@@ -34,7 +35,8 @@ pub enum Select {
     Index(usize),
     /// The adapter at this PCI address (`0000:01:00.0`), which tells two equal GPUs apart. Only Vulkan reports addresses.
     Pci(String),
-    /// The best adapter whose name, driver or backend contains this text, upper and lower case alike.
+    /// The best adapter whose name, driver or backend contains this text, upper and lower case alike. Mesa's llvmpipe is also called
+    /// lavapipe.
     Name(String),
 }
 
@@ -45,12 +47,12 @@ impl std::str::FromStr for Select {
         let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_pci =
             text.contains('.') && text.matches(':').count() == 2 && text.split([':', '.']).all(is_hex);
-        Ok(match text {
+        Ok(match text.to_ascii_lowercase().as_str() {
             "auto" => Select::Auto,
             "gpu" => Select::Gpu,
             "cpu" => Select::Cpu,
             address if is_pci => Select::Pci(address.into()),
-            name => name.parse().map_or_else(|_| Select::Name(name.into()), Select::Index),
+            _ => text.parse().map_or_else(|_| Select::Name(text.into()), Select::Index),
         })
     }
 }
@@ -187,14 +189,14 @@ impl DeviceOptions {
             _ => "can be used".into(),
         };
         let shown = |adapter: &AdapterSummary| {
-            let index = adapter.index.map_or(String::new(), |index| format!("{index}: "));
+            let index = adapter.index.map_or(String::new(), |index| format!("[{index}] "));
             format!("{index}{}{}", adapter.name, if adapter.software { " (software)" } else { "" })
         };
         let hint = match all {
             [] => NO_ADAPTER_HINT.into(),
             all => {
                 let shown: Vec<String> = all.iter().map(shown).collect();
-                format!("there are {}; see `sardonyx devices`", shown.join(", "))
+                format!("there {} {}", if shown.len() == 1 { "is" } else { "are" }, shown.join(", "))
             }
         };
         Error::NoAdapter { wanted, hint }
@@ -287,7 +289,9 @@ impl AdapterSummary {
 
     fn matches(&self, text: &str) -> bool {
         let all = format!("{} {} {}", self.name, self.driver, self.backend).to_lowercase();
-        all.contains(&text.to_lowercase())
+        // Mesa's software Vulkan is lavapipe, and its adapter is called after llvmpipe, which it is built on.
+        let wanted = text.to_lowercase().replace("lavapipe", "llvmpipe");
+        all.contains(&wanted)
     }
 }
 
@@ -439,7 +443,8 @@ mod tests {
     fn hardware_comes_first_and_then_lavapipe() {
         let all = machine();
         assert_eq!(chosen(named("auto"), &all), Some(3));
-        assert_eq!(chosen(named("auto"), &all[..3]), Some(2));
+        assert_eq!(chosen(named("LavaPipe"), &all), Some(1));
+        assert_eq!(chosen(named("Auto"), &all[..3]), Some(2));
         assert_eq!(chosen(named("auto"), &all[..2]), Some(1));
         assert_eq!(chosen(named("gpu"), &all[..1]), Some(0));
         assert_eq!(chosen(named("auto"), &[]), None);
@@ -453,7 +458,7 @@ mod tests {
             options.require_hardware(true).choose(all).unwrap_err().to_string()
         };
         assert_eq!(chosen(named("auto").require_hardware(true), &all), Some(3));
-        let there = "there are 0: SwiftShader Device (software), 1: llvmpipe (LLVM 15) (software); see `sardonyx devices`";
+        let there = "there are [0] SwiftShader Device (software), [1] llvmpipe (LLVM 15) (software)";
         assert_eq!(error(named("auto"), &all[..2]), format!("no GPU adapter is hardware: {there}"));
         assert_eq!(error(named("gpu"), &all[..2]), format!("no GPU adapter is hardware: {there}"));
         assert_eq!(
@@ -469,7 +474,7 @@ mod tests {
     fn what_is_not_there_is_named() {
         let all = machine();
         let error = |options: DeviceOptions| options.choose(&all).unwrap_err().to_string();
-        assert!(error(named("7")).starts_with("no GPU adapter has the index 7: there are 0: SwiftShader"));
+        assert!(error(named("7")).starts_with("no GPU adapter has the index 7: there are [0] SwiftShader"));
         assert!(error(named("0000:09:00.0")).starts_with("no GPU adapter has the PCI address 0000:09:00.0"));
         assert!(error(named("voodoo")).starts_with("no GPU adapter matches 'voodoo'"));
         assert!(

@@ -159,7 +159,7 @@ impl Gpu {
         let size = buffer_size(size);
         let limit = self.device.limits().max_buffer_size;
         if size > limit {
-            return Err(Error::Limit { what: format!("{what}, in bytes,"), value: size, limit });
+            return Err(Error::Limit { what: what.into(), value: size, limit, in_bytes: true });
         }
         // Room was made before; this check holds where another thread has taken it since.
         let in_use = self.account.now();

@@ -335,7 +335,8 @@ impl Device {
 
 fn open(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Gpu> {
     if let Some(reason) = &summary.below_floor {
-        let reason = format!("{reason}; name another adapter, or use the CPU reference");
+        let reason =
+            format!("{reason}; name another adapter, or take the CPU reference (`Device::reference()`)");
         return Err(Error::BelowFloor { adapter: summary.name, reason });
     }
     let opened = pollster::block_on(adapter.request_device(&DeviceOptions::descriptor_for(adapter)));

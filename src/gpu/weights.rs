@@ -240,8 +240,9 @@ impl Gpu {
             for &i in rest {
                 let size = wanted[i].bytes();
                 if size > self.target.max_binding {
-                    let what = format!("constant '{}', in bytes,", name(i));
-                    return Err(Error::Limit { what, value: size, limit: self.target.max_binding });
+                    let what = format!("constant '{}'", name(i));
+                    let limit = self.target.max_binding;
+                    return Err(Error::Limit { what, value: size, limit, in_bytes: true });
                 }
                 if !taken.is_empty() && end + size > limit {
                     break;

@@ -80,7 +80,7 @@ fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
 
 fn too_wide(value: impl std::fmt::Display) -> Why {
     Why::from(format!(
-        "{value} does not fit the 32 bits that the device computes with; run it on the CPU reference"
+        "{value} does not fit the 32 bits that the device computes with; the CPU reference (`Device::reference()`) computes with 64"
     ))
 }
 

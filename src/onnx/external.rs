@@ -148,7 +148,16 @@ impl External {
         if location.is_empty() || !Path::new(location).components().all(inside) {
             refuse!("'{location}' is not a path inside the model's folder");
         }
-        let unreadable = |e: std::io::Error| Why::from(format!("'{location}' cannot be read: {e}"));
+        let unreadable = |e: std::io::Error| {
+            let place = folder.display();
+            let place = if place.to_string().is_empty() { String::new() } else { format!(" in {place}") };
+            Why::from(match e.kind() {
+                std::io::ErrorKind::NotFound => {
+                    format!("'{location}' cannot be read: there is no such file{place}")
+                }
+                _ => format!("'{location}' cannot be read{place}: {e}"),
+            })
+        };
         let path = folder.join(location).canonicalize().map_err(unreadable)?;
         if !self.allowed.iter().any(|folder| path.starts_with(folder)) {
             refuse!("'{location}' is a link out of the model's folder");

@@ -55,7 +55,7 @@ impl Fault {
                     node,
                     inputs,
                     format!(
-                        "a value of its {dtype} result does not fit 32 bits, in which the device computes; the CPU reference (`--device cpu`) computes in 64"
+                        "a value of its {dtype} result does not fit 32 bits, in which the device computes; the CPU reference computes in 64"
                     ),
                 )
             }

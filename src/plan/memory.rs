@@ -69,13 +69,18 @@ fn check_bindings(program: &Program, target: &Target) -> Result<()> {
     let bindings = |call: &Call| call.tensors.len() + usize::from(call.kernel.spec().reports());
     if let Some(call) = program.calls.iter().find(|call| bindings(call) > MAX_BINDINGS) {
         let what = format!("the number of bindings of kernel {} ({})", call.kernel.spec().label(), call.node);
-        return Err(Error::Limit { what, value: bindings(call) as u64, limit: MAX_BINDINGS as u64 });
+        return Err(Error::Limit {
+            what,
+            value: bindings(call) as u64,
+            limit: MAX_BINDINGS as u64,
+            in_bytes: false,
+        });
     }
     for &tensor in program.calls.iter().flat_map(|call| &call.tensors) {
         let (tensor, limit) = (program.tensor(tensor), target.max_binding);
         if tensor.bytes() > limit {
-            let what = format!("tensor '{}', in bytes,", tensor.name);
-            return Err(Error::Limit { what, value: tensor.bytes(), limit });
+            let what = format!("tensor '{}'", tensor.name);
+            return Err(Error::Limit { what, value: tensor.bytes(), limit, in_bytes: true });
         }
     }
     Ok(())

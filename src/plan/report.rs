@@ -327,7 +327,7 @@ impl Memory {
 
 impl fmt::Display for ProgramReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} calls", self.calls.len())?;
+        writeln!(f, "{}", counted_calls(self.calls.len()))?;
         for TensorReport { name, element, shape, place } in &self.tensors {
             writeln!(f, "%{}: {element}{shape:?} {place}", shown(name))?;
         }
@@ -394,8 +394,12 @@ impl fmt::Display for MemoryReport {
 
 impl fmt::Display for ShaderReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "// {}: {} calls\n{}", self.kernel, self.calls, self.source)
+        writeln!(f, "// {}: {}\n{}", self.kernel, counted_calls(self.calls), self.source)
     }
+}
+
+fn counted_calls(count: usize) -> String {
+    format!("{count} call{}", if count == 1 { "" } else { "s" })
 }
 
 fn as_map<S: Serializer>(pairs: &[(String, u32)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::json;
 
-use super::device::DeviceArgs;
-use super::inputs::{InputArgs, NamedInput, named};
+use super::device::{DeviceArgs, described};
+use super::inputs::{Chosen, InputArgs, NamedInput, blamed, chosen_text, named};
 use super::model::ModelArgs;
-use super::{Failure, Verdict, bytes, print, print_json, process, unsupported};
-use sardonyx::{Counters, Device, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor, shown};
+use super::progress::{self, Spinner};
+use super::{Failure, Verdict, bytes, counted, number, print, print_json, process, unsupported};
+use sardonyx::{
+    Counters, Device, Error, KernelTime, Model, PlanSummary, Session, SessionOptions, Tensor, shown,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -29,11 +31,11 @@ pub(super) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
     /// Runs that are not measured.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    warmup: usize,
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number::whole::<0>, allow_negative_numbers = true)]
+    warmup: u64,
     /// Runs that are measured.
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    runs: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = number::whole::<1>, allow_negative_numbers = true)]
+    runs: u64,
     /// Measure the GPU time of each kernel with timestamp queries, in further runs.
     #[arg(long)]
     profile: bool,
@@ -46,9 +48,10 @@ const PROFILED_RUNS: usize = 5;
 #[derive(Serialize)]
 struct Measurements {
     device: String,
+    software: Option<bool>,
     shapes: Vec<(String, Vec<usize>)>,
-    /// The sizes that nobody said, in words.
-    chosen: Option<String>,
+    /// The sizes that nobody said.
+    chosen: Vec<Chosen>,
     /// The first run of a model on a device: planning, the compilation of kernels (unless the driver has a cache of its own)
     /// and the upload of weights.
     cold_first_run_ms: f64,
@@ -85,44 +88,48 @@ struct DeviceWork {
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    if args.runs == 0 {
-        return Err("--runs must be at least 1".into());
-    }
     if args.profile && args.device.is_reference() {
         return Err("--profile measures the time on a GPU, and --device cpu is the reference; name a GPU, or leave --profile out".into());
     }
+    let for_sizes = args.model.load()?;
+    let given = args.inputs.read(&for_sizes)?;
     let device = args.device.open()?;
-    let (inputs, chosen) = inputs(args, &device)?;
+    if args.profile && device.is_reference() {
+        return Err("--profile measures the time on a GPU, and no GPU adapter was found: install a Vulkan driver, or leave --profile out".into());
+    }
+    let spinner = Spinner::new("planning");
+    let settled = given.settle(&unsupported::session(&device, &for_sizes)?)?;
+    let chosen = settled.chosen.clone();
+    let inputs = settled.draw()?;
     // A model of its own, so that the first run also does what choosing sizes has done for the other.
     let model = args.model.load()?;
-    let report = measure(args, &model, &device, &named(&inputs), chosen)?;
+    let report = measure(args, &model, &device, &inputs, (chosen, spinner))?;
     if json {
         print_json(&json!(report))?;
     } else {
-        print(&text(&report, args.runs))?;
+        print(&text(&report, &device, args.runs))?;
     }
     Ok(true)
-}
-
-fn inputs(args: &Args, device: &Device) -> Result<(Vec<NamedInput>, Option<String>), Failure> {
-    let model = args.model.load()?;
-    let session = unsupported::session(device, &model)?;
-    args.inputs.load(&model, &session)
 }
 
 fn measure(
     args: &Args,
     model: &Model,
     device: &Device,
-    inputs: &[(&str, &Tensor)],
-    chosen: Option<String>,
+    inputs: &[NamedInput],
+    (chosen, spinner): (Vec<Chosen>, Spinner),
 ) -> Result<Measurements, Failure> {
+    let (named_inputs, blamed) = (named(inputs), |error| blamed(error, inputs));
+    let inputs = named_inputs.as_slice();
     let before = device.counters();
-    let (cold, cold_first_run_ms) = first_run(device, model, inputs)?;
+    spinner.now("first run: planning, compiling and uploading");
+    let (cold, cold_first_run_ms) = first_run(device, model, inputs).map_err(blamed)?;
     let created = device.counters() - before;
     drop(cold);
-    let (session, warm_first_run_ms) = first_run(device, model, inputs)?;
-    let bar = ProgressBar::new(args.warmup.saturating_add(args.runs) as u64);
+    spinner.now("first run of a second session");
+    let (session, warm_first_run_ms) = first_run(device, model, inputs).map_err(blamed)?;
+    drop(spinner);
+    let bar = progress::bar(args.warmup.saturating_add(args.runs), "runs");
     for _ in 0..args.warmup {
         session.run(inputs)?;
         bar.inc(1);
@@ -133,8 +140,8 @@ fn measure(
         let (wall, cpu) = (Instant::now(), process::cpu_time());
         session.run(inputs)?;
         let cpu = process::cpu_time().zip(cpu).map(|(end, start)| end.saturating_sub(start));
-        wall_ms.push(wall.elapsed().as_secs_f64() * 1e3);
-        cpu_ms.extend(cpu.map(|cpu| cpu.as_secs_f64() * 1e3));
+        wall_ms.push(number::rounded(wall.elapsed().as_secs_f64() * 1e3));
+        cpu_ms.extend(cpu.map(|cpu| number::rounded(cpu.as_secs_f64() * 1e3)));
         bar.inc(1);
     }
     let during_runs = device.counters() - before;
@@ -146,19 +153,20 @@ fn measure(
     };
     Ok(Measurements {
         device: device.name(),
+        software: device.adapter().map(|adapter| adapter.software),
         chosen,
         shapes: inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect(),
-        cold_first_run_ms,
-        warm_first_run_ms,
+        cold_first_run_ms: number::rounded(cold_first_run_ms),
+        warm_first_run_ms: number::rounded(warm_first_run_ms),
         latency_ms: Latency {
             min: percentile(&wall_ms, 0.0),
             median: percentile(&wall_ms, 0.5),
             p90: percentile(&wall_ms, 0.9),
             p99: percentile(&wall_ms, 0.99),
         },
-        runs_per_second: wall_ms.len() as f64 * 1e3 / wall_ms.iter().sum::<f64>(),
-        cpu_median_ms: (cpu_ms.len() == args.runs).then(|| percentile(&cpu_ms, 0.5)),
-        cpu_ms: (cpu_ms.len() == args.runs).then_some(cpu_ms),
+        runs_per_second: number::rounded(wall_ms.len() as f64 * 1e3 / wall_ms.iter().sum::<f64>()),
+        cpu_median_ms: (cpu_ms.len() as u64 == args.runs).then(|| percentile(&cpu_ms, 0.5)),
+        cpu_ms: (cpu_ms.len() as u64 == args.runs).then_some(cpu_ms),
         wall_ms,
         host_peak_bytes,
         device_work,
@@ -166,7 +174,7 @@ fn measure(
     })
 }
 
-fn first_run(device: &Device, model: &Model, inputs: &[(&str, &Tensor)]) -> Result<(Session, f64), Failure> {
+fn first_run(device: &Device, model: &Model, inputs: &[(&str, &Tensor)]) -> Result<(Session, f64), Error> {
     let start = Instant::now();
     let session = Session::new(device, model, SessionOptions::default())?;
     session.run(inputs)?;
@@ -192,35 +200,33 @@ fn profile(session: &Session, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTi
     Ok(mean)
 }
 
-fn text(report: &Measurements, runs: usize) -> String {
-    let mut text = String::new();
+fn text(report: &Measurements, device: &Device, runs: u64) -> String {
+    let mut text = format!("device      {}\n", described(device));
     // Writing to a String cannot fail.
     let _ = write_text(&mut text, report, runs);
     text
 }
 
-fn write_text(out: &mut String, report: &Measurements, runs: usize) -> std::fmt::Result {
-    let Latency { min, median, p90, p99 } = report.latency_ms;
-    writeln!(out, "device      {}", report.device)?;
+fn write_text(out: &mut String, report: &Measurements, runs: u64) -> std::fmt::Result {
+    let Latency { min, median, p90, p99 } = &report.latency_ms;
+    let [min, median, p90, p99] = [min, median, p90, p99].map(|time| number::milliseconds(*time));
+    let counted_runs = counted(runs as usize, "run");
     for (name, shape) in &report.shapes {
         writeln!(out, "input       {} {shape:?}", shown(name))?;
     }
-    if let Some(chosen) = &report.chosen {
+    if let Some(chosen) = chosen_text(&report.chosen) {
         writeln!(out, "sizes       {chosen}")?;
     }
-    writeln!(
-        out,
-        "latency     min {min:.3} ms, median {median:.3}, p90 {p90:.3}, p99 {p99:.3} ({runs} runs)"
-    )?;
-    writeln!(out, "throughput  {:.2} runs/s", report.runs_per_second)?;
+    writeln!(out, "latency     min {min} ms, median {median}, p90 {p90}, p99 {p99} ({counted_runs})")?;
+    writeln!(out, "throughput  {} runs/s", number::milliseconds(report.runs_per_second))?;
     if let Some(cpu) = report.cpu_median_ms {
-        writeln!(out, "cpu time    median {cpu:.3} ms of all threads")?;
+        writeln!(out, "cpu time    median {} ms of all threads", number::milliseconds(cpu))?;
     }
-    let (cold, warm) = (report.cold_first_run_ms, report.warm_first_run_ms);
+    let [cold, warm] = [report.cold_first_run_ms, report.warm_first_run_ms].map(number::milliseconds);
     let cached = if report.device_work.is_some() { " (pipelines exist)" } else { "" };
-    writeln!(out, "first run   cold {cold:.1} ms, warm {warm:.1} ms{cached}")?;
+    writeln!(out, "first run   cold {cold} ms, warm {warm} ms{cached}")?;
     if let Some(work) = &report.device_work {
-        write_work(out, work, runs as u64)?;
+        write_work(out, work, runs)?;
     }
     if let Some(peak) = report.host_peak_bytes {
         writeln!(out, "host peak   {}", bytes(peak))?;
@@ -240,7 +246,8 @@ fn write_work(out: &mut String, work: &DeviceWork, runs: u64) -> std::fmt::Resul
     let Counters { pipelines, buffers, bind_groups, .. } = run;
     writeln!(
         out,
-        "afterwards  pipelines {pipelines}, buffers {buffers}, bind groups {bind_groups} in {runs} runs after warm-up"
+        "afterwards  pipelines {pipelines}, buffers {buffers}, bind groups {bind_groups} in {} after warm-up",
+        counted(runs as usize, "run")
     )?;
     let (weights, arena, live) = (plan.weight_bytes, plan.arena_bytes, plan.max_live_bytes);
     writeln!(out, "memory      weights {}, arena {}, max live {}", bytes(weights), bytes(arena), bytes(live))

@@ -9,14 +9,31 @@ use sardonyx::{Device, DeviceOptions, Select};
 pub(super) struct DeviceArgs {
     /// auto, gpu, cpu (the reference), an index or PCI address from `sardonyx devices`, or a part of an adapter's name,
     /// driver or backend.
-    #[arg(long, value_name = "NAME", default_value = "auto", add = ArgValueCandidates::new(completions::devices))]
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = select, help_heading = HEADING, add = ArgValueCandidates::new(completions::devices))]
     device: Select,
     /// Fail unless every node runs on a GPU, software or not.
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     pub(super) require_gpu: bool,
     /// Fail unless every node runs on a GPU that is no software.
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     require_hardware: bool,
+}
+
+/// The heading of these options in a command's help.
+pub(super) const HEADING: &str = "Device";
+
+/// Reads what `--device` says.
+pub(super) fn select(text: &str) -> Result<Select, String> {
+    match text.trim() {
+        "" => Err("is empty; auto is what is taken without this option".into()),
+        text => text.parse().map_err(|never| match never {}),
+    }
+}
+
+/// The device, and whether it is what one hoped for.
+pub(super) fn described(device: &Device) -> String {
+    let software = device.adapter().is_some_and(|adapter| adapter.software);
+    format!("{}{}", device.name(), if software { ", software" } else { "" })
 }
 
 impl DeviceArgs {
@@ -36,7 +53,11 @@ impl DeviceArgs {
             select => select.clone(),
         };
         let options = DeviceOptions::new().select(select).require_hardware(self.require_hardware);
-        let device = Device::new(options)?.interrupted_by(signals::interrupt());
+        let refused = |error: sardonyx::Error| match self.require_gpu || self.require_hardware {
+            true => Failure::from(error).without_reference(),
+            false => error.into(),
+        };
+        let device = Device::new(options).map_err(refused)?.interrupted_by(signals::interrupt());
         if device.is_reference() && self.device == Select::Auto {
             complain(
                 "no GPU adapter was found: running on the CPU reference, which is slow \

@@ -15,9 +15,22 @@ pub(super) fn main(json: bool) -> Verdict {
     Ok(true)
 }
 
+/// `DiscreteGpu` as people write it.
+fn words(kind: &str) -> &str {
+    match kind {
+        "DiscreteGpu" => "discrete GPU",
+        "IntegratedGpu" => "integrated GPU",
+        "VirtualGpu" => "virtual GPU",
+        _ => "another kind",
+    }
+}
+
 fn text(adapter: &AdapterSummary) -> String {
     let software = if adapter.software { ", software" } else { "" };
     let (low, high) = adapter.subgroup_sizes;
+    let subgroups = if low == high { low.to_string() } else { format!("{low} to {high}") };
+    // Software says so in its own word.
+    let kind = if adapter.software { String::new() } else { format!(", {}", words(&adapter.kind)) };
     let usable = match &adapter.below_floor {
         Some(reason) => format!("\n  cannot be used: {reason}"),
         None => String::new(),
@@ -27,12 +40,11 @@ fn text(adapter: &AdapterSummary) -> String {
     let pci = adapter.pci.as_ref().map_or(String::new(), |pci| format!(", PCI {pci}"));
     let memory = adapter.memory_bytes.map_or(String::new(), |memory| format!("\n  memory {}", bytes(memory)));
     format!(
-        "{index}{}{auto}\n  backend {}, {}{software}{pci}\n  driver {}{memory}\n  features {}\n  subgroups of {low} to {high}\n  \
+        "{index}{}{auto}\n  backend {}{kind}{software}{pci}\n  driver {}{memory}\n  features {}\n  subgroups of {subgroups}\n  \
          {} per binding, {} per buffer, {} storage buffers, {} of workgroup memory, {} invocations, \
          offsets in multiples of {}{usable}\n",
         adapter.name,
         adapter.backend,
-        adapter.kind,
         adapter.driver,
         adapter.features.join(" "),
         bytes(adapter.max_storage_buffer_binding_size),

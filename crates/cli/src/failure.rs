@@ -1,11 +1,12 @@
 //! Why a command could not do its work.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::unsupported;
-use sardonyx::{Error, UnsupportedNode};
+use sardonyx::{Error, UnsupportedNode, shown};
 
 /// Why a command could not do its work: a sentence, and for programs what kind of reason it is.
 #[derive(Debug)]
@@ -20,6 +21,24 @@ impl Failure {
     /// The failure of a file, in a sentence that names it.
     pub(super) fn of_file(message: String) -> Failure {
         Failure { kind: "file", message, nodes: vec![] }
+    }
+
+    /// The same, with what one can do about it.
+    pub(super) fn advised(mut self, advice: &str) -> Failure {
+        self.message += &format!("; {advice}");
+        self
+    }
+
+    /// The same, of a file.
+    pub(super) fn in_file(mut self, path: &Path) -> Failure {
+        self.message = format!("{}: {}", shown(&path.to_string_lossy()), self.message);
+        self
+    }
+
+    /// The same where the reference is not wanted: without the advice to take it.
+    pub(super) fn without_reference(mut self) -> Failure {
+        self.message = self.message.replace(", or take the CPU reference (--device cpu)", "");
+        self
     }
 
     /// As `--json` prints it.
@@ -85,12 +104,14 @@ impl From<Error> for Failure {
 }
 
 /// What the library's messages advise, and how one does it here.
-const ADVICE: [(&str, &str); 5] = [
+const ADVICE: [(&str, &str); 7] = [
     ("raise `Limits::steps`", "raise --limit-steps"),
     ("raise `Limits::bytes`", "raise --limit-bytes"),
     ("load the model anew, or with `FileAccess::Read`", "run again, with --read-files if it changes often"),
     ("make a new Device and a new Session from the same Model", "run again"),
     ("open a GPU (`Device::new`)", "name a GPU (--device)"),
+    ("(`Device::reference()`)", "(--device cpu)"),
+    ("the CPU reference computes in 64", "the CPU reference (--device cpu) computes in 64"),
 ];
 
 /// A message of the library, in the words of the command line.
@@ -111,13 +132,59 @@ mod tests {
             Failure::from(Error::DeviceLost("reset".into())).to_string(),
             "device lost: reset; run again"
         );
-        // As long as the library says these words, they are replaced.
-        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src");
-        let texts = ["budget.rs", "error.rs", "session/mod.rs"]
-            .map(|file| std::fs::read_to_string(format!("{sources}/{file}")).unwrap_or_default());
-        for (library, _) in ADVICE {
-            assert!(texts.iter().any(|text| text.contains(library)), "the library says no more: {library}");
+    }
+
+    /// Texts of the library that name its own types, and that no command can bring about: it makes no encoders, binds no buffers,
+    /// opens its devices by name, and loads models from files.
+    const NOT_SAID_HERE: [&str; 7] = [
+        "`Device::encoder`",
+        "`Device::wgpu`",
+        "`DeviceOptions::descriptor_for`",
+        "use Model::load",
+        "`Device::new`",
+        "`Session::",
+        "`wgpu::Limits::default()`",
+    ];
+
+    #[test]
+    fn no_word_of_the_library_is_left() {
+        let mut found = 0;
+        for (path, line) in lines_of_the_library() {
+            // A literal with a path of Rust in it, as `Limits::steps`.
+            let names =
+                line.contains('"') && line.split('`').skip(1).step_by(2).any(|word| word.contains("::"));
+            if !names || NOT_SAID_HERE.iter().any(|word| line.contains(word)) {
+                continue;
+            }
+            found += 1;
+            assert!(ADVICE.iter().any(|(library, _)| line.contains(library)), "{path}: {line}");
         }
+        assert!(found >= 4, "{found}");
+        for (library, here) in ADVICE {
+            let said = lines_of_the_library().iter().any(|(_, line)| line.contains(library));
+            assert!(said, "the library says no more: {library}");
+            assert!(!here.contains('`'), "{here}");
+        }
+    }
+
+    /// The lines of the library's sources, without comments and tests.
+    fn lines_of_the_library() -> Vec<(String, String)> {
+        let mut waiting = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../src"))];
+        let mut lines = Vec::new();
+        while let Some(folder) = waiting.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let (path, name) = (entry.path(), entry.file_name());
+                if path.is_dir() {
+                    waiting.extend((name != "tests" && name != "internals").then_some(path));
+                } else if name != "tests.rs" {
+                    let text = std::fs::read_to_string(&path).unwrap_or_default();
+                    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                    let code = text.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+                    lines.extend(code.map(|line| (path.display().to_string(), line.to_string())));
+                }
+            }
+        }
+        lines
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) fn open(path: &Path) -> Result<File, Failure> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound => failed(path, "there is no such file"),
+        ErrorKind::NotADirectory => {
+            failed(path, "there is no such file: a part of the path is a file, and no folder")
+        }
         ErrorKind::PermissionDenied => failed(path, "may not be read (permission denied)"),
         _ => failed(path, error),
     }
@@ -105,7 +108,33 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Refuses a path to which nothing could be written: before the work whose result it is for.
 pub(super) fn check_target(path: &Path) -> Result<(), Failure> {
-    target(path).map(|_| ())
+    let (target, _) = target(path)?;
+    // Whether a file can be made there is known only by making one; it is removed again.
+    Partial::beside(&target).map(drop).map_err(|error| unwritable(path, &target, &error))
+}
+
+/// Makes a folder for results, and refuses one in which nothing can be written.
+pub(super) fn check_folder(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).map_err(|error| failed(path, format!("cannot be made: {}", reason(&error))))?;
+    check_target(&path.join("result"))
+}
+
+/// Why no file can be made beside `target`.
+fn unwritable(path: &Path, target: &Path, error: &std::io::Error) -> Failure {
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.to_string_lossy();
+    failed(path, format!("nothing can be written in the folder {}: {}", shown(&folder), reason(error)))
+}
+
+/// The system's reason in plain words.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
+        ErrorKind::StorageFull => "the disk is full".into(),
+        ErrorKind::NotFound => "the system makes no files there".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// The file that is to be made or replaced, and what is known of the one that is there.
@@ -119,7 +148,10 @@ fn target(path: &Path) -> Result<(PathBuf, Option<fs::Metadata>), Failure> {
     if let Some(folder) = folder
         && !folder.is_dir()
     {
-        return Err(failed(path, format!("there is no folder {}", shown(&folder.to_string_lossy()))));
+        return Err(failed(
+            path,
+            format!("there is no folder {}; make it first", shown(&folder.to_string_lossy())),
+        ));
     }
     let before = fs::metadata(&target).ok();
     if before.as_ref().is_some_and(|before| !before.is_file()) {
@@ -134,7 +166,7 @@ fn target(path: &Path) -> Result<(PathBuf, Option<fs::Metadata>), Failure> {
 /// Writes a file by `fill`. Whatever was at `path` stays until everything is written.
 pub(super) fn write(path: &Path, fill: impl FnOnce(&mut Quiet) -> Result<(), String>) -> Result<(), Failure> {
     let (target, before) = target(path)?;
-    let partial = Partial::beside(&target).map_err(|error| failed(path, error))?;
+    let partial = Partial::beside(&target).map_err(|error| unwritable(path, &target, &error))?;
     let written = partial.filled(fill).and_then(|()| match before {
         Some(before) => fs::set_permissions(&partial.path, before.permissions()).map_err(|e| e.to_string()),
         None => Ok(()),

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap_complete::engine::ArgValueCandidates;
 use sardonyx::{
-    Device, DeviceOptions, Error, Explanation, Model, ModelSummary, PlanSummary, Result, Select, Session,
+    Device, DeviceOptions, Error, Explanation, Model, ModelSummary, PlanSummary, Select, Session,
     SessionOptions, Stage, UnsupportedNode, ValueInfo, shown,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::inputs::{Chosen, InputArgs, chosen_text, named};
+use super::inputs::{Chosen, GivenInputs, InputArgs, chosen_text, named};
 use super::model::ModelArgs;
 use super::progress::Spinner;
-use super::{Failure, Verdict, bytes, completions, listed, placement, print, print_json, unsupported};
+use super::{
+    Failure, Verdict, bytes, completions, counted, listed, number, placement, print, print_json, unsupported,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -33,7 +35,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NODE", conflicts_with = "stage")]
     why: Option<String>,
     /// Plan for this device; without it, for the least that a GPU must have, and no GPU is touched.
-    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(completions::devices))]
+    #[arg(long, value_name = "NAME", value_parser = super::device::select, help_heading = super::device::HEADING, add = ArgValueCandidates::new(completions::devices))]
     device: Option<Select>,
     #[command(flatten)]
     inputs: InputArgs,
@@ -68,8 +70,9 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         Stage::Model | Stage::Graph | Stage::Passes if json => print_json(&json!(model.report(stage)?))?,
         Stage::Model | Stage::Graph | Stage::Passes => print(&model.explain(stage)?)?,
         _ => {
+            let given = args.inputs.read(&model)?;
             let session = unsupported::session(&device(args)?.1, &model)?;
-            let inputs = args.inputs.settle(&model, &session)?.draw()?;
+            let inputs = given.settle(&session)?.draw()?;
             match json {
                 true => print_json(&json!(session.report(stage, &named(&inputs))?))?,
                 false => print(&session.explain(stage, &named(&inputs))?)?,
@@ -88,8 +91,9 @@ fn device(args: &Args) -> Result<(String, Device), Failure> {
 }
 
 fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {
+    let given = args.inputs.read(model)?;
     let session = unsupported::session(&device(args)?.1, model)?;
-    let inputs = args.inputs.settle(model, &session)?.draw()?;
+    let inputs = given.settle(&session)?.draw()?;
     Ok(session.why(node, &named(&inputs))?)
 }
 
@@ -131,7 +135,7 @@ fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
         declarations: model.explain(Stage::Model)?,
         producer: model.producer().into(),
         ir_version: model.ir_version(),
-        opsets: model.opsets().to_vec(),
+        opsets: model.opsets().iter().map(|(domain, version)| (domain_name(domain), *version)).collect(),
         metadata: model.metadata().clone(),
         inputs: model.inputs().to_vec(),
         outputs: model.outputs().to_vec(),
@@ -141,29 +145,47 @@ fn card(args: &Args, model: &Model) -> Result<Card, Failure> {
         plan_error: None,
     };
     if card.unsupported.is_empty() {
-        match planned(args, model)? {
+        let given = args.inputs.read(model)?;
+        match planned(args, model, &given) {
             Ok(plan) => card.plan = Some(plan),
-            Err(Error::Unsupported(nodes)) => card.unsupported = nodes,
-            Err(error) => card.plan_error = Some(error.to_string()),
+            Err(NoPlan::Unsupported(nodes)) => card.unsupported = nodes,
+            // What the command line says is wrong then, as it is for a run.
+            Err(NoPlan::Refused(failure)) if given.says_sizes => return Err(failure),
+            Err(NoPlan::Refused(failure)) => card.plan_error = Some(failure.to_string()),
         }
     }
     Ok(card)
 }
 
-fn planned(args: &Args, model: &Model) -> Result<Result<Planned>, Failure> {
+fn domain_name(domain: &str) -> String {
+    if domain.is_empty() { "ai.onnx".into() } else { domain.into() }
+}
+
+/// Why there is no plan.
+enum NoPlan {
+    Unsupported(Vec<UnsupportedNode>),
+    Refused(Failure),
+}
+
+impl<T: Into<Failure>> From<T> for NoPlan {
+    fn from(failure: T) -> NoPlan {
+        NoPlan::Refused(failure.into())
+    }
+}
+
+fn planned(args: &Args, model: &Model, given: &GivenInputs) -> Result<Planned, NoPlan> {
     let (target, device) = device(args)?;
-    let session = match Session::new(&device, model, SessionOptions::default()) {
-        Ok(session) => session,
-        Err(error) => return Ok(Err(error)),
+    let refused = |error| match error {
+        Error::Unsupported(nodes) => NoPlan::Unsupported(nodes),
+        error => error.into(),
     };
-    let settled = args.inputs.settle(model, &session)?;
-    let planned = session.plan(&settled.known()?);
-    Ok(planned.map(|summary| Planned {
-        target,
-        shapes: settled.shapes(),
-        chosen: settled.chosen.clone(),
-        summary,
-    }))
+    let session = Session::new(&device, model, SessionOptions::default()).map_err(refused)?;
+    let settled = given.settle(&session)?;
+    let summary = match session.plan(&settled.known()?) {
+        Err(Error::Unsupported(nodes)) => return Err(NoPlan::Unsupported(nodes)),
+        planned => planned.map_err(|error| settled.advised(error))?,
+    };
+    Ok(Planned { target, shapes: settled.shapes(), chosen: settled.chosen.clone(), summary })
 }
 
 /// `label     Conv 26, Relu 25`, the most frequent first.
@@ -184,8 +206,7 @@ fn text(card: &Card) -> String {
         text += &unsupported::text(&card.unsupported);
     }
     if let Some(error) = &card.plan_error {
-        text +=
-            &format!("no plan   {error}\n          (other sizes: --dim NAME=N, --shape NAME=1x3x224x224)\n");
+        text += &format!("no plan   {error}\n");
     }
     if let Some(plan) = &card.plan {
         text += &plan_text(card, plan);
@@ -208,15 +229,15 @@ fn plan_text(card: &Card, plan: &Planned) -> String {
     }
     if card.summary.nodes > summary.nodes {
         text += &format!(
-            "          {} nodes were folded, merged or dropped before\n",
-            card.summary.nodes - summary.nodes
+            "          {} folded, merged or dropped before\n",
+            counted(card.summary.nodes - summary.nodes, "node")
         );
     }
     text += &frequencies("kernels", &summary.kernels);
     let (arena, live) = (summary.arena_bytes, summary.max_live_bytes);
-    let ratio = arena as f64 / live.max(1) as f64;
+    let ratio = number::short((arena as f64 / live.max(1) as f64 * 1e3).round() / 1e3);
     text + &format!(
-        "memory    weights {}, arena {} = {ratio:.3} of max live {}; without reuse {}\n",
+        "memory    weights {}, arena {} = {ratio} of max live {}; without reuse {}; inputs and outputs have their own\n",
         bytes(summary.weight_bytes),
         bytes(arena),
         bytes(live),

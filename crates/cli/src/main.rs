@@ -24,11 +24,13 @@ mod unsupported;
 mod verify;
 mod worker;
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
 use sardonyx::{PlanSummary, shown};
@@ -50,9 +52,15 @@ Runs ONNX models on the GPU.
 `sardonyx help COMMAND` says more, with examples.
 ";
 
+/// The end of the help: what one does with the program, and what its exit codes mean.
+static AFTER_HELP: LazyLock<String> = LazyLock::new(|| {
+    let examples = OVERVIEW.lines().filter(|line| line.starts_with("  "));
+    format!("Examples:\n{}\n\n{EXIT_CODES}", examples.collect::<Vec<_>>().join("\n"))
+});
+
 /// Runs ONNX models on the GPU.
 #[derive(Debug, Parser)]
-#[command(name = "sardonyx", version, after_help = EXIT_CODES)]
+#[command(name = "sardonyx", version, after_help = AFTER_HELP.as_str())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -98,7 +106,7 @@ fn main() -> ExitCode {
     completions::answer();
     let Cli { command, json } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(usage) => return misused(&usage),
+        Err(usage) => return misused(usage),
     };
     let Some(command) = command else {
         complain(OVERVIEW.trim_end());
@@ -127,18 +135,90 @@ fn main() -> ExitCode {
 }
 
 /// Says what is wrong with the arguments, or prints the help or the version that they ask for.
-fn misused(usage: &clap::Error) -> ExitCode {
+fn misused(mut usage: clap::Error) -> ExitCode {
     // The arguments could not be parsed, so nobody knows their meaning: one that reads `--json` is taken for the flag.
     let json = std::env::args_os()
         .skip(1)
         .take_while(|argument| argument != "--")
         .any(|argument| argument == "--json");
-    if !usage.use_stderr() || !json {
+    if !usage.use_stderr() {
+        usage.exit();
+    }
+    suggest(&mut usage);
+    if !json {
         usage.exit();
     }
     let text = usage.render().to_string();
     tell(&text.trim().trim_start_matches("error: ").into(), true);
     ExitCode::from(2)
+}
+
+/// Makes the suggestions of an error ones that help: commands that are shown in the help, also where two letters are in each other's
+/// place, `run` where a model stands in a command's place; and no advice to write an unknown option after `--`.
+fn suggest(usage: &mut clap::Error) {
+    let given = |kind| match usage.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    match usage.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let written = given(ContextKind::InvalidSubcommand);
+            let tip = if written.ends_with(".onnx") || Path::new(&written).is_file() {
+                Some(format!("sardonyx run {written}"))
+            } else {
+                let program = Cli::command();
+                let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
+                let names: Vec<&str> = commands.map(|command| command.get_name()).collect();
+                nearest(&written, &names).map(str::to_string)
+            };
+            let tips = tip.into_iter().collect();
+            usage.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(tips));
+        }
+        ErrorKind::UnknownArgument => {
+            let written = given(ContextKind::InvalidArg);
+            let program = Cli::command();
+            let options = program.get_subcommands().flat_map(|command| command.get_arguments());
+            let mut names: Vec<String> =
+                options.filter_map(|option| Some(format!("--{}", option.get_long()?))).collect();
+            names.sort();
+            names.dedup();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            usage.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![]));
+            if usage.get(ContextKind::SuggestedArg).is_none()
+                && let Some(near) = nearest(&written, &names)
+            {
+                usage.insert(ContextKind::SuggestedArg, ContextValue::String(near.into()));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The name that one slip away from what was written: a letter too many, too few or another, or two in each other's place; of longer
+/// names two slips.
+fn nearest<'n>(written: &str, names: &[&'n str]) -> Option<&'n str> {
+    let most = if written.chars().count() < 6 { 1 } else { 2 };
+    let slips = |name: &&&str| slips(written, name);
+    names.iter().filter(|name| slips(name) <= most).min_by_key(slips).copied()
+}
+
+/// The number of slips between two words (optimal string alignment).
+fn slips(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let same = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
 }
 
 /// Says why there is no result.
@@ -173,7 +253,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(NO_READER),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(NO_READER),
         Err(error) => Err(format!("standard output: {error}").into()),
     }
 }
@@ -197,6 +277,11 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 /// Prints a line to standard error, if it can be written to.
 fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// `1 node`, `2 nodes`.
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `1.5 MiB`.
@@ -234,9 +319,11 @@ fn placement(plan: &PlanSummary) -> String {
     let PlanSummary { nodes, planned_nodes, dispatches, .. } = plan;
     let planned = match planned_nodes {
         0 => String::new(),
+        1 => "; 1 computed while planning, as only shapes need it".into(),
         n => format!("; {n} computed while planning, as only shapes need them"),
     };
-    format!("{} nodes on the GPU, in {dispatches} dispatches of one pass{planned}", nodes - planned_nodes)
+    let (nodes, s) = (counted(nodes - planned_nodes, "node"), if *dispatches == 1 { "" } else { "es" });
+    format!("{nodes} on the GPU, in {dispatches} dispatch{s} of one pass{planned}")
 }
 
 #[cfg(test)]
@@ -245,8 +332,34 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_slip_finds_its_word() {
+        let names = ["run", "inspect", "bench", "verify"];
+        let found = ["rnu", "rum", "bnech", "benhc", "isnpect", "verfiy", "frobnicate", "", "x"];
+        let expected = ["run", "run", "bench", "bench", "inspect", "verify"].map(Some);
+        assert_eq!(found.map(|word| nearest(word, &names))[..6], expected);
+        assert_eq!(found.map(|word| nearest(word, &names))[6..], [None; 3]);
+    }
+
+    /// A number with a minus sign is refused for what it is, and not taken for an option.
+    #[test]
+    fn numbers_may_be_negative_or_are_refused_for_that() {
+        let program = Cli::command();
+        for command in program.get_subcommands() {
+            for option in command.get_arguments() {
+                let numeric = |name: &clap::builder::Str| ["N", "X", "R,G,B"].contains(&name.as_str());
+                if option.get_value_names().is_none_or(|names| !names.iter().any(numeric)) {
+                    continue;
+                }
+                let Some(long) = option.get_long() else { continue };
+                let line = ["sardonyx", command.get_name(), "m.onnx", &format!("--{long}"), "-1"];
+                let kind = Cli::try_parse_from(line).err().map(|error| error.kind());
+                assert_ne!(kind, Some(ErrorKind::UnknownArgument), "{line:?}");
+            }
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn section(command: &Command, page: &mut Vec<u8>) -> std::io::Result<()> {
     man.render_options_section(&mut part)?;
     man.render_extra_section(&mut part)?;
     let part = String::from_utf8_lossy(&part).replace("\n.SH ", "\n.SS ");
+    let part = part.replace("\n.SS EXTRA\n", "\n.SS EXAMPLES\n.nf\n") + "\n.fi\n";
     let part = part.strip_prefix(".SH ").map_or(part.clone(), |rest| format!(".SS {rest}"));
     page.extend(format!(".SH \"SARDONYX {}\"\n{part}", name.to_uppercase()).into_bytes());
     Ok(())

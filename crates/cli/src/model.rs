@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, files};
+use super::{Failure, files, number};
 use sardonyx::{Error, FileAccess, Limits, LoadOptions, Model};
+
+/// The heading of these options in a command's help.
+const HEADING: &str = "Loading";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
@@ -11,13 +14,13 @@ pub(super) struct ModelArgs {
     model: PathBuf,
     /// Read the model's files before anything else, instead of mapping them: for files that others may change meanwhile. This takes
     /// their size in memory.
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     read_files: bool,
     /// The steps that folding constants and planning may take, for models that need more than 67 million.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = HEADING, value_parser = number::whole::<0>, allow_negative_numbers = true)]
     limit_steps: Option<u64>,
     /// The bytes that folding constants and planning may take beyond the model's own tensors, for models that need more than 128 MiB.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = HEADING, value_parser = number::whole::<0>, allow_negative_numbers = true)]
     limit_bytes: Option<u64>,
 }
 

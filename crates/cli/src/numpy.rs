@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -30,7 +31,8 @@ pub(super) const TEXT_BYTES: usize = 2 * size_of::<String>() + 32;
 pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, String> {
     let mut all = Vec::new();
     let bytes = count.saturating_mul(size_of::<T>());
-    all.try_reserve_exact(count).map_err(|_| format!("out of memory: it needs {bytes} bytes"))?;
+    all.try_reserve_exact(count)
+        .map_err(|_| format!("out of memory: it needs {}", super::bytes(bytes as u64)))?;
     Ok(all)
 }
 
@@ -50,26 +52,30 @@ pub(super) fn read_npy(path: &Path, wanted: Option<DType>) -> Result<Tensor, Fai
     decode(&mut BufReader::new(file), wanted, length).map_err(|reason| files::failed(path, reason))
 }
 
-/// Reads the arrays of an `.npz` file, by name. `expected` refuses names, before anything is unpacked.
+/// Reads the arrays of an `.npz` file, by name. `one_array` says what to do with an `.npy` file; `expected` refuses names, before
+/// anything is unpacked.
 pub(super) fn read_npz(
     path: &Path,
     wanted: Wanted,
+    one_array: &str,
     expected: impl FnOnce(&[String]) -> Result<(), Failure>,
 ) -> Result<Vec<(String, Tensor)>, Failure> {
     let failed = |reason: &dyn std::fmt::Display| files::failed(path, reason);
     let mut file = files::open(path)?;
     let start = files::beginning(path, &mut file)?;
-    if let Some(what) = not_an_archive(&start) {
+    if let Some(what) = not_an_archive(&start, one_array) {
         return Err(failed(&what));
     }
-    let damaged = |error: &dyn std::fmt::Display| {
-        failed(&format!("is a damaged .npz archive, perhaps cut short: {error}"))
+    let damaged = |error: zip::result::ZipError| match error {
+        // Its words are about the parts of archives.
+        ZipError::InvalidArchive(_) => failed(&"is a damaged .npz archive, perhaps cut short"),
+        error => failed(&format!("is a damaged .npz archive, perhaps cut short: {error}")),
     };
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
     let mut names = Vec::new();
     for i in 0..archive.len() {
-        let entry = archive.by_index_raw(i).map_err(|e| damaged(&e))?;
-        let file = entry.name().map_err(|e| damaged(&e))?.into_owned();
+        let entry = archive.by_index_raw(i).map_err(damaged)?;
+        let file = entry.name().map_err(damaged)?.into_owned();
         names.extend(file.strip_suffix(".npy").map(|name| (i, name.to_string())));
     }
     expected(&names.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>())?;
@@ -84,10 +90,10 @@ pub(super) fn read_npz(
 }
 
 /// What a file is that is no archive of arrays, by its first bytes.
-fn not_an_archive(start: &[u8]) -> Option<String> {
+fn not_an_archive(start: &[u8], one_array: &str) -> Option<String> {
     match files::kind(start) {
         files::Kind::Zip => None,
-        files::Kind::Npy => Some("is an .npy file, which holds one array: give it as -i NAME=F.npy".into()),
+        files::Kind::Npy => Some(format!("is an .npy file, which holds one array: {one_array}")),
         kind => Some(format!("is {kind}, and no .npz archive; numpy.savez writes one")),
     }
 }
@@ -137,7 +143,13 @@ impl Header {
         if !start.starts_with(MAGIC) {
             return Err(match files::kind(&start) {
                 files::Kind::Zip => "it is no .npy file but an archive: give it as --inputs F.npz".into(),
-                kind => format!("it is no .npy file but {kind}"),
+                kind @ files::Kind::Picture => {
+                    format!("it is no .npy file but {kind}: give it as --image NAME=FILE")
+                }
+                kind @ files::Kind::Sound => {
+                    format!("it is no .npy file but {kind}: give it as --wav NAME=FILE")
+                }
+                kind => format!("it is no .npy file but {kind}; numpy.save writes one"),
             });
         }
         let prefix = if start[6] == 1 { 2 } else { 4 };
@@ -145,7 +157,11 @@ impl Header {
         source.read_exact(&mut length).map_err(|_| "it is cut short")?;
         let length = length.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
         if length > LONGEST_HEADER {
-            return Err(format!("its header has {length} bytes, and at most {LONGEST_HEADER} are read"));
+            return Err(format!(
+                "its header has {}, and at most {} are read",
+                super::bytes(length),
+                super::bytes(LONGEST_HEADER)
+            ));
         }
         let mut text = Vec::new();
         source.take(length).read_to_end(&mut text).map_err(|e| e.to_string())?;
@@ -248,7 +264,11 @@ fn decode(source: &mut dyn Read, wanted: Option<DType>, length: u64) -> Result<T
         return Err("its strings have no characters; store them with dtype '<U1'".into());
     }
     if raw.len() != size {
-        return Err(format!("it is cut short: {count} elements take {size} bytes, and it has {}", raw.len()));
+        return Err(format!(
+            "it is cut short: {count} elements take {}, and it has {}",
+            super::bytes(size as u64),
+            super::bytes(raw.len() as u64)
+        ));
     }
     if header.fortran_order {
         raw = row_major(&raw, item, &header.shape)?;
@@ -385,8 +405,9 @@ fn encode(tensor: &Tensor) -> Result<(Cow<'static, str>, Cow<'_, [u8]>), String>
             let width = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
             if width.checked_mul(4 * texts.len()).is_none_or(|size| size > LONGEST_TEXT) {
                 return Err(format!(
-                    "{} strings of up to {width} characters take more than {LONGEST_TEXT} bytes in numpy's form",
-                    texts.len()
+                    "{} strings of up to {width} characters take more than {} in numpy's form",
+                    texts.len(),
+                    super::bytes(LONGEST_TEXT as u64)
                 ));
             }
             let padded = |text: &std::string::String| {

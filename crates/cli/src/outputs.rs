@@ -4,38 +4,44 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::number::short;
-use super::{Failure, files, numpy};
-use sardonyx::{DType, Outputs, Tensor, Tolerance, shown};
+use super::number::{self, short};
+use super::{Failure, counted, files, numpy};
+use sardonyx::{DType, Difference, Dim, Model, Outputs, Tensor, Tolerance, shown};
+
+/// The heading of these options in a command's help.
+const HEADING: &str = "Outputs";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct OutputArgs {
     /// Write the outputs, by name, to an .npz file.
-    #[arg(long, value_name = "F.npz")]
+    #[arg(long, value_name = "F.npz", help_heading = HEADING)]
     pub(super) outputs: Option<PathBuf>,
     /// Print the outputs' elements, at most 1000 of each.
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     print: bool,
     /// Print the N greatest elements of each row of the outputs, with their places.
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
+    #[arg(long, value_name = "N", help_heading = HEADING, value_parser = number::whole::<1>, allow_negative_numbers = true)]
+    top: Option<u64>,
     /// The names of the places that --top prints, one on each line of a text file.
-    #[arg(long, value_name = "F", requires = "top")]
+    #[arg(long, value_name = "F", requires = "top", help_heading = HEADING)]
     labels: Option<PathBuf>,
     /// Compare the outputs with the arrays of an .npz file; exit with 1 if one differs by more than the tolerance.
-    #[arg(long, value_name = "F.npz")]
+    #[arg(long, value_name = "F.npz", help_heading = HEADING)]
     expect: Option<PathBuf>,
     /// How far an element may be from the expected one: X + X * |expected|.
-    #[arg(long, value_name = "X", default_value_t = 1e-3, requires = "expect")]
+    #[arg(long, value_name = "X", default_value = "1e-3", requires = "expect", help_heading = HEADING, value_parser = number::tolerance, allow_negative_numbers = true)]
     tolerance: f64,
     /// Exit with 1 if an output has a NaN or an infinity, and no input has one.
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     fail_on_nan: bool,
 }
 
 /// The most elements of an output that are printed, and the most rows of which the greatest elements are.
 const MOST_PRINTED: usize = 1000;
 const MOST_ROWS: usize = 16;
+
+/// The width of printed rows.
+const WIDTH: usize = 100;
 
 /// What was found in the outputs.
 pub(super) struct Findings {
@@ -46,6 +52,8 @@ pub(super) struct Findings {
     pub(super) good: bool,
     /// A complaint about numbers that are none.
     pub(super) warning: Option<String>,
+    /// Whether it is more than a warning.
+    pub(super) is_failure: bool,
 }
 
 /// What the command line asks of the outputs, with its files read.
@@ -56,13 +64,50 @@ pub(super) struct Wanted<'a> {
 }
 
 impl OutputArgs {
-    /// Reads the files that are compared with, and refuses a file that could not be written: before the model runs.
-    pub(super) fn read(&self) -> Result<Wanted<'_>, Failure> {
+    /// Reads the files that are compared with, and refuses what could not be compared or written: before the model runs.
+    pub(super) fn read(&self, model: &Model) -> Result<Wanted<'_>, Failure> {
         self.outputs.as_deref().map_or(Ok(()), files::check_target)?;
         let labels = self.labels.as_deref().map_or(Ok(vec![]), labels)?;
-        let expected = self.expect.as_deref().map(|path| numpy::read_npz(path, &|_| None, |_| Ok(())));
-        Ok(Wanted { args: self, labels, expected: expected.transpose()?.unwrap_or_default() })
+        if let Some(path) = &self.labels {
+            let last = |output: &sardonyx::ValueInfo| match output.shape.as_ref().and_then(|dims| dims.last())
+            {
+                Some(Dim::Known(classes)) => Some((output.name.clone(), *classes)),
+                _ => None,
+            };
+            let wrong = model.outputs().iter().filter_map(last).find(|(_, classes)| *classes != labels.len());
+            wrong.map_or(Ok(()), |(name, classes)| Err(too_few(path, &labels, &name, classes)))?;
+        }
+        let Some(path) = &self.expect else { return Ok(Wanted { args: self, labels, expected: vec![] }) };
+        let names: Vec<&str> = model.outputs().iter().map(|output| output.name.as_str()).collect();
+        let advice = match names.first() {
+            Some(name) => {
+                format!("numpy.savez(F, **{{'{}': array}}) writes one with the output's name", shown(name))
+            }
+            None => "the model has no outputs".into(),
+        };
+        let expected = numpy::read_npz(path, &|_| None, &advice, |held| {
+            let unknown = held.iter().find(|name| !names.contains(&name.as_str()));
+            match (unknown, held) {
+                (Some(name), _) => Err(files::failed(
+                    path,
+                    format!("'{}': the model has no such output; it has {}", shown(name), quoted(&names)),
+                )),
+                (None, []) => Err(files::failed(path, "holds no array, so that nothing can be compared")),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(Wanted { args: self, labels, expected })
     }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("'{}'", shown(name))).collect::<Vec<_>>().join(", ")
+}
+
+/// The failure of labels whose number is not that of an output's places.
+fn too_few(path: &Path, labels: &[String], output: &str, classes: usize) -> Failure {
+    let (lines, places) = (counted(labels.len(), "line"), counted(classes, "place"));
+    files::failed(path, format!("has {lines}, and output '{}' has {places} in a row", shown(output)))
 }
 
 fn labels(path: &Path) -> Result<Vec<String>, Failure> {
@@ -77,11 +122,15 @@ impl Wanted<'_> {
         inputs: impl Iterator<Item = &'t Tensor>,
         outputs: &Outputs,
     ) -> Result<Findings, Failure> {
-        let mut findings = Findings { text: String::new(), json: json!({}), good: true, warning: None };
+        let mut findings =
+            Findings { text: String::new(), json: json!({}), good: true, warning: None, is_failure: false };
         if self.args.print {
-            outputs.iter().for_each(|(name, tensor)| findings.text += &elements(name, tensor));
+            for (name, tensor) in outputs {
+                findings.text += &elements(name, tensor);
+                findings.json["print"][name] = elements_in_json(tensor);
+            }
         }
-        if let Some(count) = self.args.top {
+        if let Some(count) = self.args.top.map(|count| usize::try_from(count).unwrap_or(usize::MAX)) {
             for (name, tensor) in outputs {
                 self.top(name, tensor, count, &mut findings)?;
             }
@@ -98,14 +147,7 @@ impl Wanted<'_> {
         let Some(&classes) = tensor.shape().last().filter(|&&classes| classes > 0) else { return Ok(()) };
         if !self.labels.is_empty() && self.labels.len() != classes {
             let path = self.args.labels.as_deref().unwrap_or(Path::new(""));
-            return Err(files::failed(
-                path,
-                format!(
-                    "has {} lines, and output '{}' has {classes} places in a row",
-                    self.labels.len(),
-                    shown(name)
-                ),
-            ));
+            return Err(too_few(path, &self.labels, name, classes));
         }
         let mut rows = Vec::new();
         for (row, values) in values.chunks(classes).take(MOST_ROWS).enumerate() {
@@ -118,12 +160,12 @@ impl Wanted<'_> {
                 let label = self.labels.get(i).map_or(String::new(), |label| format!("  {}", shown(label)));
                 findings.text += &format!("  {:>12} {i:>6}{label}\n", short(values[i]));
             }
-            let entry = |&i: &usize| json!({ "place": i, "value": values[i], "label": self.labels.get(i) });
+            let entry = |&i: &usize| json!({ "place": i, "value": number::json(values[i]), "label": self.labels.get(i) });
             rows.push(Value::Array(order.iter().map(entry).collect()));
         }
         let left = (tensor.len() / classes).saturating_sub(MOST_ROWS);
         if left > 0 {
-            findings.text += &format!("          and {left} more rows\n");
+            findings.text += &format!("          and {}\n", counted(left, "more row"));
         }
         findings.json["top"][name] = Value::Array(rows);
         Ok(())
@@ -133,30 +175,28 @@ impl Wanted<'_> {
         let tolerance = Tolerance { relative: self.args.tolerance, absolute: self.args.tolerance };
         for (name, expected) in &self.expected {
             let Some(actual) = outputs.get(name) else {
-                let names: Vec<String> =
-                    outputs.iter().map(|(name, _)| format!("'{}'", shown(name))).collect();
-                return Err(files::failed(
-                    path,
-                    format!("'{}': the model has no such output; it has {}", shown(name), names.join(", ")),
-                ));
+                return Err(files::failed(path, format!("'{}': the run gave no such output", shown(name))));
             };
             let difference = actual.difference(expected, tolerance)?;
             let verdict = match &difference {
-                None => format!("as expected, within {}", short(self.args.tolerance)),
+                None => {
+                    let far = greatest(expected, actual)
+                        .map_or(String::new(), |far| format!("; the greatest difference is {}", short(far)));
+                    let x = short(self.args.tolerance);
+                    format!("as expected, within {x} + {x} * |expected|{far}")
+                }
                 Some(difference) => {
-                    format!("not as expected: {difference}{}", far(expected, actual, tolerance))
+                    let first = differing(difference, expected.dtype());
+                    format!("not as expected: {first}{}", far(expected, actual, tolerance))
                 }
             };
             findings.text += &format!("expect    {}: {verdict}\n", shown(name));
             findings.json["expect"][name] = json!({
                 "good": difference.is_none(),
-                "difference": difference.map(|difference| difference.to_string()),
-                "greatest_difference": greatest(expected, actual),
+                "difference": difference.as_ref().map(|difference| differing(difference, expected.dtype())),
+                "greatest_difference": greatest(expected, actual).map(number::rounded),
             });
             findings.good &= findings.json["expect"][name]["good"] == true;
-        }
-        if self.expected.is_empty() {
-            return Err(files::failed(path, "holds no array, so that nothing can be compared"));
         }
         Ok(())
     }
@@ -177,9 +217,25 @@ impl Wanted<'_> {
             .collect();
         if !named.is_empty() {
             findings.warning = Some(format!("NaN or infinity, which no input has: {}", named.join(", ")));
-            findings.good &= !self.args.fail_on_nan;
+            findings.is_failure = self.args.fail_on_nan;
+            findings.good &= !findings.is_failure;
         }
     }
+}
+
+/// The first difference, with as many digits as tell the numbers apart.
+fn differing(difference: &Difference, dtype: DType) -> String {
+    let Difference::Number { element, expected, actual } = difference else { return difference.to_string() };
+    let full = |value: f64| match dtype {
+        // The digits of the wider type would say nothing.
+        DType::F32 | DType::F16 | DType::BF16 => (value as f32).to_string(),
+        _ => value.to_string(),
+    };
+    let (wanted, got) = match (short(*expected), short(*actual)) {
+        (wanted, got) if wanted == got || !dtype.is_float() => (full(*expected), full(*actual)),
+        texts => texts,
+    };
+    format!("element {element}: expected {wanted}, got {got}")
 }
 
 /// How many elements differ, and by how much at most.
@@ -195,7 +251,7 @@ fn far(expected: &Tensor, actual: &Tensor, tolerance: Tolerance) -> String {
         .filter(|(wanted, got)| apart(**wanted, **got) > allowed(wanted) || apart(**wanted, **got).is_nan());
     let greatest =
         greatest(expected, actual).map_or(String::new(), |far| format!(", at most by {}", short(far)));
-    format!("; {} of {} elements differ{greatest}", differ.count(), got.len())
+    format!("; {} of {} differ{greatest}", differ.count(), counted(got.len(), "element"))
 }
 
 fn greatest(expected: &Tensor, actual: &Tensor) -> Option<f64> {
@@ -223,14 +279,36 @@ fn elements(name: &str, tensor: &Tensor) -> String {
     };
     let mut text = format!("{}: {}{:?}\n", shown(name), tensor.dtype(), tensor.shape());
     let row = tensor.shape().last().copied().unwrap_or(1).max(1);
-    for line in texts.chunks(row) {
-        text += &format!("  {}\n", line.join(" "));
+    let widest = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    for elements in texts.chunks(row) {
+        // A row that is too long goes on in the next line, further to the right.
+        for (i, line) in elements.chunks((WIDTH / (widest + 1)).max(1)).enumerate() {
+            let padded: Vec<String> = line.iter().map(|text| format!("{text:>widest$}")).collect();
+            text += &format!("{}{}\n", if i == 0 { "  " } else { "    " }, padded.join(" "));
+        }
     }
     let left = tensor.len() - texts.len();
     if left > 0 {
         text += &format!("  and {left} more; --outputs F.npz writes all\n");
     }
     text
+}
+
+/// The same in JSON: the first elements, row by row, and how many are left out.
+fn elements_in_json(tensor: &Tensor) -> Value {
+    let elements: Vec<Value> = if let Some(strings) = tensor.strings() {
+        strings.iter().take(MOST_PRINTED).map(|text| text.as_str().into()).collect()
+    } else {
+        let values = tensor.to_f64().unwrap_or_default().into_iter().take(MOST_PRINTED);
+        match tensor.dtype().is_float() {
+            true => values.map(number::json).collect(),
+            // Whole numbers beyond 2^53 are rounded.
+            false if tensor.dtype() == DType::U64 => values.map(|value| (value as u64).into()).collect(),
+            false => values.map(|value| (value as i64).into()).collect(),
+        }
+    };
+    let left = tensor.len() - elements.len();
+    json!({ "elements": elements, "left_out": left })
 }
 
 /// Elements that are decoded at once, as the reference's arrays take more memory than tensors. The number makes whole bytes of
@@ -313,9 +391,9 @@ pub(super) fn json_of(name: &str, tensor: &Tensor) -> Value {
         "name": name,
         "dtype": tensor.dtype().name(),
         "shape": tensor.shape(),
-        "min": statistics.as_ref().and_then(|s| s.min),
-        "max": statistics.as_ref().and_then(|s| s.max),
-        "mean": statistics.as_ref().and_then(|s| s.mean),
+        "min": statistics.as_ref().and_then(|s| s.min).map(number::json),
+        "max": statistics.as_ref().and_then(|s| s.max).map(number::json),
+        "mean": statistics.as_ref().and_then(|s| s.mean).map(number::json),
         "nan": statistics.as_ref().map(|s| s.nan),
         "infinite": statistics.as_ref().map(|s| s.infinite),
     })

@@ -4,11 +4,13 @@ use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+
+use super::number;
 
 /// A line that moves while the program works. It is shown on a terminal only, and goes away at the end.
 pub(super) struct Spinner(ProgressBar);
@@ -26,6 +28,13 @@ impl Spinner {
     }
 }
 
+/// A bar over `count` steps, shown on a terminal only.
+pub(super) fn bar(count: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {pos} of {len} {msg}");
+    let bar = ProgressBar::new(count).with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
 impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
@@ -36,17 +45,17 @@ impl Drop for Spinner {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Preparation {
     pub(super) planned_ms: f64,
-    pub(super) pipelines: f64,
+    pub(super) pipelines: u64,
     pub(super) compile_ms: f64,
-    pub(super) uploaded_bytes: f64,
+    pub(super) uploaded_bytes: u64,
     pub(super) upload_ms: f64,
 }
 
 static PREPARATION: Mutex<Preparation> = Mutex::new(Preparation {
     planned_ms: 0.0,
-    pipelines: 0.0,
+    pipelines: 0,
     compile_ms: 0.0,
-    uploaded_bytes: 0.0,
+    uploaded_bytes: 0,
     upload_ms: 0.0,
 });
 
@@ -61,6 +70,10 @@ pub(super) fn listen() {
     let _ = tracing::subscriber::set_global_default(Listener);
 }
 
+fn add(sum: &mut f64, milliseconds: f64) {
+    *sum = number::rounded(*sum + milliseconds);
+}
+
 struct Listener;
 
 impl Subscriber for Listener {
@@ -73,14 +86,14 @@ impl Subscriber for Listener {
         event.record(&mut told);
         let mut sum = PREPARATION.lock().unwrap_or_else(PoisonError::into_inner);
         match told.message.as_str() {
-            "plan made" => sum.planned_ms += told.milliseconds,
+            "plan made" => add(&mut sum.planned_ms, told.milliseconds),
             "pipelines compiled" => {
                 sum.pipelines += told.count;
-                sum.compile_ms += told.milliseconds;
+                add(&mut sum.compile_ms, told.milliseconds);
             }
             "weights uploaded" => {
                 sum.uploaded_bytes += told.bytes;
-                sum.upload_ms += told.milliseconds;
+                add(&mut sum.upload_ms, told.milliseconds);
             }
             _ => {}
         }
@@ -100,19 +113,18 @@ impl Subscriber for Listener {
 #[derive(Default)]
 struct Told {
     message: String,
-    count: f64,
-    bytes: f64,
+    count: u64,
+    bytes: u64,
     milliseconds: f64,
 }
 
 impl Visit for Told {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let text = format!("{value:?}");
-        let number = || text.parse().unwrap_or(0.0);
         match field.name() {
-            "count" => self.count = number(),
-            "bytes" => self.bytes = number(),
-            "milliseconds" => self.milliseconds = number(),
+            "count" => self.count = text.parse().unwrap_or(0),
+            "bytes" => self.bytes = text.parse().unwrap_or(0),
+            "milliseconds" => self.milliseconds = text.parse().unwrap_or(0.0),
             "message" => self.message = text,
             _ => {}
         }

@@ -1,17 +1,20 @@
 //! `sardonyx run`: one run of a model and one more to see how long it takes when everything is there; arrays in and out.
 
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::device::DeviceArgs;
-use super::inputs::{InputArgs, NamedInput, named};
+use super::device::{DeviceArgs, described};
+use super::inputs::{Chosen, GivenInputs, InputArgs, NamedInput, blamed, chosen_text, named};
 use super::model::ModelArgs;
 use super::outputs::{Findings, OutputArgs, json_of, line};
 use super::progress::{self, Preparation, Spinner};
-use super::{Failure, Verdict, bytes, complain, numpy, placement, print, print_json, unsupported};
-use sardonyx::{Device, Outputs, PlanSummary};
+use super::{
+    Failure, Verdict, bytes, complain, counted, number, numpy, placement, print, print_json, unsupported,
+};
+use sardonyx::{Device, Model, Outputs, PlanSummary, shown};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -38,6 +41,8 @@ pub(super) struct Args {
 /// How long everything took, in milliseconds.
 #[derive(Serialize)]
 struct Times {
+    /// The inputs, from files or random.
+    inputs_ms: f64,
     /// The passes, and the choice of sizes, which plans.
     plan_ms: f64,
     /// The plan for the run, compilation, the upload of weights, and the memory of a run.
@@ -51,8 +56,26 @@ struct Times {
 }
 
 impl Times {
+    /// The first run, with everything that it needs but the inputs.
     fn first_ms(&self) -> f64 {
         self.plan_ms + self.prepare_ms + self.run_ms
+    }
+
+    /// The parts of the first run.
+    fn parts(&self) -> String {
+        let Preparation { planned_ms, pipelines, compile_ms, uploaded_bytes, upload_ms } = self.preparation;
+        let rest = self.prepare_ms - planned_ms - compile_ms - upload_ms;
+        let ms = number::milliseconds;
+        format!(
+            "planning {}, compiling {} {}, uploading {} {}, other preparation {}, running {}",
+            ms(self.plan_ms + planned_ms),
+            counted(pipelines as usize, "kernel"),
+            ms(compile_ms),
+            bytes(uploaded_bytes),
+            ms(upload_ms),
+            ms(rest.max(0.0)),
+            ms(self.run_ms)
+        )
     }
 }
 
@@ -60,7 +83,7 @@ impl Times {
 struct Ran {
     device: Device,
     inputs: Vec<NamedInput>,
-    chosen: Option<String>,
+    chosen: Vec<Chosen>,
     outputs: Outputs,
     plan: Option<PlanSummary>,
     times: Times,
@@ -68,38 +91,49 @@ struct Ran {
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
     progress::listen();
-    let wanted = args.outputs.read()?;
-    let ran = run(args)?;
+    let model = args.model.load()?;
+    let wanted = args.outputs.read(&model)?;
+    let given = args.inputs.read(&model)?;
+    let ran = run(args, &model, &given)?;
     if let Some(path) = &args.outputs.outputs {
         numpy::write_npz(path, &ran.outputs)?;
     }
     let findings = wanted.look(ran.inputs.iter().map(|input| &input.tensor), &ran.outputs)?;
+    let written = args.outputs.outputs.as_deref();
     match json {
-        true => print_json(&json_text(&ran, &findings))?,
-        false => print(&text(&ran, &findings))?,
+        true => print_json(&json_text(&ran, &findings, written))?,
+        false => print(&text(&ran, &findings, written))?,
     }
     if let Some(warning) = &findings.warning {
-        complain(&format!("warning: {warning}"));
+        complain(&format!("{}: {warning}", if findings.is_failure { "failed" } else { "warning" }));
     }
     Ok(findings.good)
 }
 
-fn run(args: &Args) -> Result<Ran, Failure> {
-    let model = args.model.load()?;
+fn run(args: &Args, model: &Model, given: &GivenInputs) -> Result<Ran, Failure> {
     let device = args.device.open()?;
     let spinner = Spinner::new("planning");
     let start = Instant::now();
-    let session = unsupported::session(&device, &model)?;
-    let (inputs, chosen) = args.inputs.load(&model, &session)?;
+    let session = unsupported::session(&device, model)?;
+    let settled = given.settle(&session)?;
     let plan_ms = milliseconds(start);
-    spinner.now("compiling and uploading");
+    let chosen = settled.chosen.clone();
+    spinner.now("making the inputs");
     let start = Instant::now();
-    session.prepare(&named(&inputs))?;
+    let inputs = settled.draw()?;
+    let inputs_ms = given.read_ms + milliseconds(start);
+    let blamed = |error| blamed(error, &inputs);
+    spinner.now(if device.is_reference() { "preparing" } else { "compiling and uploading" });
+    let start = Instant::now();
+    session.prepare(&named(&inputs)).map_err(blamed)?;
     let prepare_ms = milliseconds(start);
-    let plan = if device.is_reference() { None } else { Some(session.plan(&named(&inputs))?) };
+    let plan = match device.is_reference() {
+        true => None,
+        false => Some(session.plan(&named(&inputs)).map_err(blamed)?),
+    };
     spinner.now("running");
     let start = Instant::now();
-    let outputs = session.run(&named(&inputs))?;
+    let outputs = session.run(&named(&inputs)).map_err(blamed)?;
     let run_ms = milliseconds(start);
     let mut again_ms = None;
     // Nothing is prepared on the reference, which is slow.
@@ -108,25 +142,30 @@ fn run(args: &Args) -> Result<Ran, Failure> {
         session.run(&named(&inputs))?;
         again_ms = Some(milliseconds(start));
     }
-    let times = Times { plan_ms, prepare_ms, preparation: progress::preparation(), run_ms, again_ms };
+    let times =
+        Times { inputs_ms, plan_ms, prepare_ms, preparation: progress::preparation(), run_ms, again_ms };
     Ok(Ran { device, inputs, chosen, outputs, plan, times })
 }
 
 fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
+    number::rounded(since.elapsed().as_secs_f64() * 1e3)
 }
 
-fn json_text(ran: &Ran, findings: &Findings) -> Value {
+fn json_text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> Value {
     let with_random = |input: &NamedInput| {
         let mut value = json_of(&input.name, &input.tensor);
-        value["random"] = input.random.into();
+        value["random"] = input.origin.is_random().into();
+        value["from"] = input.origin.text().into();
         value
     };
     let mut value = json!({
         "device": ran.device.name(),
+        "software": ran.device.adapter().map(|adapter| adapter.software),
+        "chosen": ran.chosen,
         "inputs": ran.inputs.iter().map(with_random).collect::<Vec<_>>(),
         "outputs": ran.outputs.iter().map(|(name, tensor)| json_of(name, tensor)).collect::<Vec<_>>(),
-        "first_ms": ran.times.first_ms(),
+        "outputs_file": written.map(|path| path.to_string_lossy()),
+        "first_ms": number::rounded(ran.times.first_ms()),
         "plan": ran.plan,
         "warning": findings.warning,
         "good": findings.good,
@@ -139,39 +178,38 @@ fn json_text(ran: &Ran, findings: &Findings) -> Value {
     value
 }
 
-fn text(ran: &Ran, findings: &Findings) -> String {
+fn text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> String {
     let Ran { device, inputs, chosen, outputs, plan, times } = ran;
-    let software = device.adapter().is_some_and(|adapter| adapter.software);
-    let mut text = format!("device    {}{}\n", device.name(), if software { ", software" } else { "" });
-    for NamedInput { name, tensor, random } in inputs {
-        text += &format!("input     {}{}\n", line(name, tensor), if *random { " (random)" } else { "" });
+    let mut text = format!("device    {}\n", described(device));
+    for NamedInput { name, tensor, origin } in inputs {
+        let from = origin.text().map_or(String::new(), |from| format!(" ({from})"));
+        text += &format!("input     {}{from}\n", line(name, tensor));
     }
-    if let Some(chosen) = chosen {
+    if let Some(chosen) = chosen_text(chosen) {
         text += &format!("sizes     {chosen}\n");
     }
     for (name, tensor) in outputs {
         text += &format!("output    {}\n", line(name, tensor));
     }
+    if let Some(path) = written {
+        text += &format!("written   {}\n", shown(&path.to_string_lossy()));
+    }
     text += &findings.text;
     match plan {
         None => {
-            text += &format!("run       {:.2} ms\nplacement every node on the CPU reference\n", times.run_ms)
+            let ms = number::milliseconds(times.run_ms);
+            text += &format!("run       {ms} ms\nplacement every node on the CPU reference\n")
         }
         Some(plan) => {
-            let Preparation { planned_ms, pipelines, compile_ms, uploaded_bytes, upload_ms } =
-                times.preparation;
-            text += &format!(
-                "first run {:.1} ms: planning {:.1}, compiling {pipelines} kernels {compile_ms:.1}, uploading {} {upload_ms:.1}, running {:.1}\n",
-                times.first_ms(),
-                times.plan_ms + planned_ms,
-                bytes(uploaded_bytes as u64),
-                times.run_ms
-            );
-            text += &times.again_ms.map_or(String::new(), |again| format!("again     {again:.2} ms\n"));
+            let ms = number::milliseconds;
+            text += &format!("first run {} ms: {}\n", ms(times.first_ms()), times.parts());
+            text += &times.again_ms.map_or(String::new(), |again| format!("again     {} ms\n", ms(again)));
             text += &format!("placement {}\n", placement(plan));
             let (weights, arena, live) = (plan.weight_bytes, plan.arena_bytes, plan.max_live_bytes);
             let (weights, arena, live) = (bytes(weights), bytes(arena), bytes(live));
-            text += &format!("memory    arena {arena}, max live {live}, weights {weights}\n");
+            text += &format!(
+                "memory    weights {weights}, arena {arena}, max live {live}; inputs and outputs have their own\n"
+            );
         }
     }
     text

@@ -17,12 +17,15 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::device::DeviceArgs;
-use super::{Failure, Verdict, complain, files, print, signals};
+use super::device::{DeviceArgs, described};
+use super::{Failure, Verdict, complain, counted, files, print, signals};
 use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance, shown};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+LIST_FILE has a JSON object in each line, as {\"name\": \"relu\", \"dir\": \"node/test_relu\", \"rtol\": 1e-3, \"atol\": 1e-7}: `dir` is in
+CASES_DIR, and the last two may be left out. With --json there is one object in each line, too.
+
 Examples:
   sardonyx suite cases list.jsonl --device cpu
   CONFORMANCE_OUT=out sardonyx suite cases list.jsonl     writes the outputs, for another program to judge")]
@@ -89,10 +92,19 @@ impl End {
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    let list = String::from_utf8(files::read(&args.list)?).map_err(|e| files::failed(&args.list, e))?;
-    let cases = list.lines().filter(|line| !line.trim().is_empty()).map(|line| case(line, &args.cases));
+    let list = files::read(&args.list)?;
+    let list = String::from_utf8(list).map_err(|_| files::failed(&args.list, "is no text file"))?;
+    if !args.cases.is_dir() {
+        return Err(files::failed(&args.cases, "there is no such folder of cases"));
+    }
+    let lines = list.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let cases = lines.map(|(i, line)| {
+        let refused = |why| files::failed(&args.list, format!("line {}: {why}", i + 1));
+        case(line, &args.cases).map_err(refused)
+    });
     let cases = cases.collect::<Result<Vec<SuiteCase>, Failure>>()?;
     let out = std::env::var_os("CONFORMANCE_OUT").map(PathBuf::from);
+    out.as_deref().map_or(Ok(()), files::check_folder)?;
     let mut device = args.device.open()?;
     let bar = ProgressBar::new(cases.len() as u64);
     let mut counts = [("done", 0u64), ("pass", 0), ("skip", 0), ("fail", 0)];
@@ -120,7 +132,8 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         .filter(|count| count.1 > 0)
         .map(|(status, count)| format!("{count} {status}"))
         .collect();
-    complain(&format!("{} cases on {}: {}", cases.len(), device.name(), summary.join(", ")));
+    let count = counted(cases.len(), "case");
+    complain(&format!("{count} on {}: {}", described(&device), summary.join(", ")));
     Ok(counts[3].1 == 0)
 }
 
@@ -138,8 +151,9 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of an unknown kind")
 }
 
-fn case(line: &str, cases: &Path) -> Result<SuiteCase, Failure> {
-    let value: Value = serde_json::from_str(line).map_err(|e| format!("'{}': {e}", shown(line)))?;
+fn case(line: &str, cases: &Path) -> Result<SuiteCase, String> {
+    let value: Value = serde_json::from_str(line)
+        .map_err(|_| format!("'{}' is no JSON object with a name and a dir", shown(line)))?;
     let text = |key: &str| value[key].as_str().ok_or_else(|| format!("'{}' has no {key}", shown(line)));
     Ok(SuiteCase {
         name: text("name")?.into(),
@@ -170,8 +184,11 @@ fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End
         // Some tests give values for defaults, others do not.
         let Some(names) = [names(true), names(false)].into_iter().find(|names| names.len() == inputs.len())
         else {
-            let reason =
-                format!("{} inputs are given, and the model has {}", inputs.len(), model.inputs().len());
+            let reason = format!(
+                "{} given, and the model has {}",
+                counted(inputs.len(), "input"),
+                model.inputs().len()
+            );
             return Err(End::Skip(reason));
         };
         let outputs = session.run(&names.into_iter().zip(&inputs).collect::<Vec<_>>())?;

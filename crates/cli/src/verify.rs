@@ -4,11 +4,11 @@
 
 use serde_json::json;
 
-use super::device::DeviceArgs;
-use super::inputs::{InputArgs, named};
+use super::device::{DeviceArgs, described};
+use super::inputs::{InputArgs, blamed, chosen_text, named};
 use super::model::ModelArgs;
 use super::progress::Spinner;
-use super::{Verdict, print, print_json, unsupported};
+use super::{Verdict, number, print, print_json, unsupported};
 use sardonyx::{Cause, Tolerances, ValueError, Verification, shown};
 
 #[derive(Debug, clap::Args)]
@@ -25,10 +25,10 @@ pub(super) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
     /// The greatest error of a node on the inputs that the GPU gave it, as a part of its value's greatest magnitude.
-    #[arg(long, value_name = "X", default_value_t = Tolerances::default().node)]
+    #[arg(long, value_name = "X", default_value_t = Tolerances::default().node, value_parser = number::tolerance, allow_negative_numbers = true)]
     tolerance: f64,
     /// The greatest error of an output of a normal run, as a part of its greatest magnitude; as --tolerance if not given.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = number::tolerance, allow_negative_numbers = true)]
     output_tolerance: Option<f64>,
     /// An output is no divergence if it is off only because a node that rounds, compares or chooses took the other side for
     /// an input near a tie, as in quantised models.
@@ -44,20 +44,23 @@ const WORST: usize = 20;
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let model = args.model.load()?;
+    let given = args.inputs.read(&model)?;
     let device = args.device.open_gpu()?;
     let spinner = Spinner::new("planning");
-    let session = unsupported::session(&device, &model)?;
-    let (inputs, chosen) = args.inputs.load(&model, &session)?;
-    drop(session);
+    let settled = given.settle(&unsupported::session(&device, &model)?)?;
+    let chosen = settled.chosen.clone();
+    let inputs = settled.draw()?;
     spinner.now("comparing every node with the reference");
     let tolerances =
         Tolerances::new().node(args.tolerance).output(args.output_tolerance.unwrap_or(args.tolerance));
-    let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)?;
+    let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)
+        .map_err(|error| blamed(error, &inputs))?;
     drop(spinner);
     let divergence = found.divergence.as_ref();
     if json {
         print_json(&json!({
             "device": device.name(),
+            "software": device.adapter().map(|adapter| adapter.software),
             "chosen": chosen,
             "tolerance": tolerances.node,
             "output_tolerance": tolerances.output,
@@ -72,12 +75,21 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         let verdict = match divergence {
             None => format!(
                 "no divergence: every node is within {}, and every output within {} of its greatest magnitude",
-                tolerances.node, tolerances.output
+                number::short(tolerances.node),
+                number::short(tolerances.output)
             ),
-            Some(divergence) => format!("divergence: {divergence}\n{}", row(&divergence.value).trim_start()),
+            Some(divergence) => {
+                let flips = divergence.cause == Cause::Flip && !args.allow_flips;
+                let flips = if flips { "; --allow-flips accepts this" } else { "" };
+                format!("divergence: {divergence}{flips}")
+            }
         };
-        let chosen = chosen.map_or(String::new(), |chosen| format!("sizes {chosen}\n"));
-        print(&format!("device {}\n{chosen}{}\n{verdict}\n", device.name(), table(&found, args.all)))?;
+        let chosen = chosen_text(&chosen).map_or(String::new(), |chosen| format!("sizes     {chosen}\n"));
+        print(&format!(
+            "device    {}\n{chosen}\n{}\n{verdict}\n",
+            described(&device),
+            table(&found, args.all)
+        ))?;
     }
     Ok(divergence.is_none_or(|divergence| args.allow_flips && divergence.cause == Cause::Flip))
 }
@@ -88,7 +100,7 @@ fn table(found: &Verification, all: bool) -> String {
         rows.sort_by(|a, b| b.relative_error.total_cmp(&a.relative_error));
         rows.truncate(WORST);
     }
-    let mut text = format!("{:>10} {:>10} {:>11}  value\n", "relative", "absolute", "accumulated");
+    let mut text = format!("{:>11} {:>11} {:>11}  value\n", "relative", "absolute", "accumulated");
     rows.into_iter().chain(&found.fused).chain(&found.outputs).for_each(|value| text += &(row(value) + "\n"));
     if !all && found.values.len() > WORST {
         text += &format!(
@@ -118,8 +130,10 @@ fn row(value: &ValueError) -> String {
     } else {
         format!("of {} '{}'", shown(op), shown(node))
     };
+    let [relative, absolute, accumulated] =
+        [relative_error, absolute_error, accumulated_error].map(|error| number::short(*error));
     format!(
-        "{relative_error:>10.2e} {absolute_error:>10.2e} {accumulated_error:>11.2e}  {}: {dtype}{shape:?} {maker}{flips}",
+        "{relative:>11} {absolute:>11} {accumulated:>11}  {}: {dtype}{shape:?} {maker}{flips}",
         shown(name)
     )
 }

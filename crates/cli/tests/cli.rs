@@ -127,10 +127,7 @@ fn a_device_is_named_by_its_index() {
         assert!(is_lavapipe(&taken[0]));
     }
     let ended = run(&["run", &place.model, "--device", "99"]);
-    assert!(
-        ended.code == 2 && ended.err.contains("no GPU adapter has the index 99: there are 0: "),
-        "{ended:?}"
-    );
+    assert!(ended.code == 2 && ended.err.contains("no GPU adapter has the index 99: there "), "{ended:?}");
     let ended = run(&["run", &place.model, "--require-hardware"]);
     if hardware {
         assert_eq!(ended.code, 0);
@@ -279,7 +276,7 @@ fn arrays_that_cannot_be_are_refused_by_name() {
     refused(array("<f16", false, "(2,)", &[0; 32]), "f16");
     refused(array("<U1", false, "(2,)", &[0, 0xd8, 0, 0, 0, 0, 0, 0]), "no text");
     refused(array("<V2", false, "(2,)", &[0; 4]), "void");
-    refused([b"\x93NUMPY\x02\x00\xff\xff\xff\xff".as_slice(), &[b' '; 100]].concat(), "4294967295 bytes");
+    refused([b"\x93NUMPY\x02\x00\xff\xff\xff\xff".as_slice(), &[b' '; 100]].concat(), "4.0 GiB");
     let file = place.path("x.npy");
     std::fs::write(&file, array("<f8", false, "(2,)", &[0; 16])).unwrap();
     let ended = run(&["run", &place.model, "-i", &format!("x={file}")]);
@@ -358,7 +355,7 @@ fn random_inputs_follow_from_the_seed() {
     assert_eq!(first.raw, again.raw);
     assert_ne!(first.raw, other.raw);
     for (shape, why) in [
-        ("x=2x4", "the model takes [rows, 3]"),
+        ("x=2x4", "the model takes x: float32[rows, 3]; a shape for it is written as 1x3"),
         ("x=2xthree", "'three' is no size"),
         ("z=1", "the inputs are x"),
     ] {
@@ -506,8 +503,8 @@ fn the_card_lists_all_unsupported_nodes_on_one_page() {
     assert_eq!(ended.code, 1);
     for word in [
         "unsupported: 3 nodes",
-        "Frobnicate 2 (opset 17)",
-        "com.acme.Gizmo 1 (opset 3)",
+        "2 Frobnicate (opset 17)",
+        "1 com.acme.Gizmo (opset 3)",
         "v1, v3",
         "Relu 401",
     ] {
@@ -593,7 +590,7 @@ fn the_card_says_what_becomes_of_a_model() {
     let odd = ModelFolder::of(&model(17, main));
     let text = output(&["inspect", &odd.model]);
     assert!(
-        text.contains("columns on the left do not match 3 rows") && text.contains("--shape NAME="),
+        text.contains("columns on the left do not match 3 rows") && text.contains("--shape 'x=1x128'"),
         "{text}"
     );
     let card = json(&["inspect", &place.model, "--device", &adapter(), "--shape", "x=3x8", "--json"]);

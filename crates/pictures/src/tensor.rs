@@ -43,6 +43,12 @@ impl Normalisation {
     fn apply(&self, byte: u8, channel: usize) -> f32 {
         (f32::from(byte) * self.scale - self.mean[channel]) / self.deviation[channel]
     }
+
+    /// The same for a brightness, by the averages of the three means and deviations.
+    fn apply_to_grey(&self, brightness: f32) -> f32 {
+        let average = |of: [f32; 3]| of.iter().sum::<f32>() / 3.0;
+        (brightness * self.scale - average(self.mean)) / average(self.deviation)
+    }
 }
 
 impl Picture {
@@ -72,6 +78,29 @@ impl Picture {
     }
 }
 
+/// The brightness of a colour, 0 to 255, as television weighs red, green and blue (ITU-R BT.601).
+fn brightness(&[r, g, b]: &[u8; 3]) -> f32 {
+    0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)
+}
+
+impl Picture {
+    /// The picture's brightness as a float32 tensor of one channel, with a batch of one: `[1, 1, height, width]`, or `[1, height,
+    /// width, 1]`. Of a normalisation, the averages of its means and of its deviations count.
+    ///
+    /// # Errors
+    ///
+    /// The picture has more elements than a tensor can have.
+    pub fn to_grey_tensor(&self, layout: Layout, normalisation: Normalisation) -> Result<Tensor> {
+        let (width, height) = (self.width() as usize, self.height() as usize);
+        let shape = match layout {
+            Layout::Nchw => [1, 1, height, width],
+            Layout::Nhwc => [1, height, width, 1],
+        };
+        let values = self.pixels().iter().map(|pixel| normalisation.apply_to_grey(brightness(pixel)));
+        Tensor::from_vec(&shape, values.collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +118,19 @@ mod tests {
         assert!(signed.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{signed:?}");
         let red = values(Layout::Nchw, Normalisation::IMAGENET)?[1];
         assert!((red - (1.0 - 0.485) / 0.229).abs() < 1e-5, "{red}");
+        Ok(())
+    }
+
+    #[test]
+    fn brightness_is_one_channel() -> Result<()> {
+        let picture = Picture::from_fn(2, 1, |x, _| [[255, 255, 255], [100, 0, 0]][x as usize]);
+        let grey = picture.to_grey_tensor(Layout::Nchw, Normalisation::BYTES)?;
+        let values = grey.to_vec::<f32>()?;
+        assert_eq!(grey.shape(), [1, 1, 1, 2]);
+        assert!((values[0] - 255.0).abs() < 1e-3 && (values[1] - 29.9).abs() < 1e-3, "{values:?}");
+        let last = picture.to_grey_tensor(Layout::Nhwc, Normalisation::SIGNED)?;
+        assert_eq!(last.shape(), [1, 1, 2, 1]);
+        assert!((last.to_vec::<f32>()?[0] - 1.0).abs() < 1e-6);
         Ok(())
     }
 }

@@ -241,7 +241,7 @@ fn every_unsupported_node_is_listed() {
     let error = crate::Error::Unsupported(model.unsupported().to_vec()).to_string();
     assert_eq!(
         error,
-        "4 unsupported node(s):
+        "4 unsupported nodes:
   Frobnicate 'a' (opset 21): Sardonyx has no such operator
   com.acme.Gizmo 'b' (opset 1): Sardonyx has no such operator
   Inner 'i' (opset 21): Sardonyx has no such operator

@@ -1,55 +1,84 @@
-//! A run's inputs: from arrays, tensors, pictures and sounds in files, or random. Every command takes them alike.
+//! A run's inputs: from arrays, tensors, pictures and sounds in files, or random. Every command takes them alike: what the command
+//! line gives is read before anything is made of the model, and sizes are settled before random values are drawn.
 
 mod media;
 mod random;
+mod settled;
 mod shapes;
 mod sizes;
 mod wav;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::time::Instant;
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
-use sardonyx::{Device, Error, Known, Model, Session, SessionOptions, Tensor, ValueInfo, shown};
+use sardonyx::{DType, Dim, Error, InputError, Model, Session, Tensor, ValueInfo, shown};
 
 use super::completions::{self, InputNames};
-use super::{Failure, files, numpy};
-use media::MediaArgs;
+use super::{Failure, complain, counted, files, number, numpy};
+use media::{MediaArgs, OpenPicture};
 use random::Source;
+use settled::Settled;
 use shapes::ListedInputs;
 use sizes::Sizes;
-pub(super) use sizes::{Chosen, symbols};
+pub(super) use sizes::{Chosen, chosen_text, symbols};
+
+/// The heading of these options in a command's help.
+const HEADING: &str = "Inputs";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InputArgs {
     /// Inputs by name, from an .npz file.
-    #[arg(long, value_name = "F.npz")]
+    #[arg(long, value_name = "F.npz", help_heading = HEADING)]
     inputs: Option<PathBuf>,
-    /// One input, from an .npy file or an ONNX tensor (.pb); may be repeated.
-    #[arg(short, long, value_name = "NAME=F.npy", add = ArgValueCompleter::new(InputNames))]
+    /// One input, from an .npy file or an ONNX tensor (.pb); may be repeated. The name may be left out where there is one input.
+    #[arg(short, long, value_name = "NAME=F.npy", help_heading = HEADING, add = ArgValueCompleter::new(InputNames))]
     input: Vec<String>,
-    #[command(flatten)]
-    media: MediaArgs,
     /// Convert arrays of another element type to the one that the model takes.
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     cast: bool,
-    /// The shape of an input that no file gives, and that is random then; may be repeated.
-    #[arg(long, value_name = "NAME=1x3x224x224", add = ArgValueCompleter::new(InputNames))]
+    /// The shape of an input that no file gives, and that is random then, or of a picture; may be repeated.
+    #[arg(long, value_name = "NAME=1x3x224x224", help_heading = HEADING, add = ArgValueCompleter::new(InputNames))]
     shape: Vec<String>,
     /// The size of a dimension that the model calls NAME, in all inputs; may be repeated.
-    #[arg(long, value_name = "NAME=N", add = ArgValueCandidates::new(completions::dimensions))]
+    #[arg(long, value_name = "NAME=N", help_heading = HEADING, add = ArgValueCandidates::new(completions::dimensions))]
     dim: Vec<String>,
     /// Decides the random inputs.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = HEADING, value_parser = number::whole::<0>, allow_negative_numbers = true)]
     seed: u64,
+    #[command(flatten)]
+    media: MediaArgs,
 }
 
-/// An input, and whether it is random.
+/// An input, and where it is from.
 pub(super) struct NamedInput {
     pub(super) name: String,
     pub(super) tensor: Tensor,
-    pub(super) random: bool,
+    pub(super) origin: Origin,
+}
+
+/// Where an input is from.
+#[derive(Clone)]
+pub(super) enum Origin {
+    /// A file, and what it is if it is no array: `photo.jpg, 640 x 480 pixels`.
+    File(PathBuf, Option<String>),
+    /// Nowhere; in words, as `random` or `ones`.
+    Made(&'static str),
+}
+
+impl Origin {
+    /// What a line on the input says of it.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Origin::File(_, what) => what.as_deref(),
+            Origin::Made(how) => Some(how),
+        }
+    }
+
+    pub(super) fn is_random(&self) -> bool {
+        matches!(self, Origin::Made(_))
+    }
 }
 
 /// The inputs as a session takes them.
@@ -57,273 +86,250 @@ pub(super) fn named(inputs: &[NamedInput]) -> Vec<(&str, &Tensor)> {
     inputs.iter().map(|input| (input.name.as_str(), &input.tensor)).collect()
 }
 
-/// Inputs whose shapes are settled, before random ones are drawn.
-pub(super) struct Settled<'m> {
-    given: Vec<NamedInput>,
-    random: Vec<(&'m ValueInfo, Vec<usize>)>,
-    /// The sizes that nobody said.
-    pub(super) chosen: Vec<Chosen>,
-    source: Rc<Source>,
-    /// Why the device cannot take these shapes.
-    refused: Option<Error>,
-}
-
-impl Settled<'_> {
-    /// What planning needs: the values that files give, and of others the values where they are few, and the shapes.
-    pub(super) fn known(&self) -> Result<Vec<(&str, Known)>, Failure> {
-        let given = self.given.iter().map(|input| Ok((input.name.as_str(), Known::from(&input.tensor))));
-        let random = self
-            .random
-            .iter()
-            .map(|(info, shape)| Ok((info.name.as_str(), random::known(info, shape, &self.source)?)));
-        given.chain(random).collect()
-    }
-
-    /// The names and shapes of all inputs.
-    pub(super) fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let given = self.given.iter().map(|input| (input.name.clone(), input.tensor.shape().to_vec()));
-        given.chain(self.random.iter().map(|(info, shape)| (info.name.clone(), shape.clone()))).collect()
-    }
-
-    /// The inputs for a run. Nothing is drawn for shapes that the device cannot take.
-    pub(super) fn draw(self) -> Result<Vec<NamedInput>, Failure> {
-        if let Some(error) = self.refused {
-            return Err(error.into());
+/// The failure of a run on these inputs: where one of them is the reason, its file is named.
+pub(super) fn blamed(error: Error, inputs: &[NamedInput]) -> Failure {
+    let name = match &error {
+        Error::Input(
+            InputError::Value { name, .. }
+            | InputError::DType { name, .. }
+            | InputError::Shape { name, .. }
+            | InputError::Dimension { name, .. }
+            | InputError::TooLarge { name, .. },
+        ) => name,
+        _ => return error.into(),
+    };
+    match inputs.iter().find(|input| input.name == *name).map(|input| &input.origin) {
+        Some(Origin::File(path, _)) => {
+            let path = path.clone();
+            Failure::from(error).in_file(&path)
         }
-        let mut inputs = self.given;
-        for (info, shape) in self.random {
-            let tensor = random::random(info, &shape, &self.source)?;
-            inputs.push(NamedInput { name: info.name.clone(), tensor, random: true });
-        }
-        Ok(inputs)
-    }
-
-    /// A line on the sizes that were chosen, if there are any.
-    pub(super) fn chosen_text(&self) -> Option<String> {
-        chosen_text(&self.chosen)
+        _ => error.into(),
     }
 }
 
-/// `batch 1, height 224 were chosen; ...`, if any were.
-pub(super) fn chosen_text(chosen: &[Chosen]) -> Option<String> {
-    let sizes: Vec<String> = chosen.iter().map(|(name, size)| format!("{name} {size}")).collect();
-    let were = if sizes.len() == 1 { "was" } else { "were" };
-    let how = "--dim NAME=N or --shape NAME=1x3x224x224 says another";
-    (!sizes.is_empty()).then(|| format!("{} {were} chosen; {how}", sizes.join(", ")))
+/// What a command line gives, with its files read and its names and shapes checked.
+pub(super) struct GivenInputs<'m> {
+    model: &'m Model,
+    files: Vec<FileInput<'m>>,
+    /// The shapes that --shape says.
+    said: HashMap<&'m str, Vec<usize>>,
+    /// The inputs that no file gives, and that need a value.
+    open: Vec<&'m ValueInfo>,
+    /// What --dim, --shape and arrays say of the model's dimensions.
+    sizes: Sizes<'m>,
+    source: Source,
+    /// Whether the command line says anything of the inputs' sizes.
+    pub(super) says_sizes: bool,
+    /// How long reading took.
+    pub(super) read_ms: f64,
+}
+
+/// An input in a file.
+struct FileInput<'m> {
+    info: &'m ValueInfo,
+    origin: Origin,
+    content: Content,
+}
+
+enum Content {
+    Array(Tensor),
+    /// A picture, which becomes an array when its size is settled.
+    Picture(Box<OpenPicture>),
 }
 
 impl InputArgs {
-    /// The shapes of all inputs: those of the files, and of the others that have no default. Sizes that nobody says are those of
-    /// `sizes::TRIED` that the model accepts first, in a plan of `session`.
-    pub(super) fn settle<'m>(&self, model: &'m Model, session: &Session) -> Result<Settled<'m>, Failure> {
+    /// Reads the files, and checks all names and shapes.
+    pub(super) fn read<'m>(&self, model: &'m Model) -> Result<GivenInputs<'m>, Failure> {
+        let start = Instant::now();
+        if self.cast && self.inputs.is_none() && self.input.is_empty() {
+            return Err("--cast converts arrays, and none is given: name some by --inputs or -i".into());
+        }
         let mut sizes = Sizes::said(model, &self.dim)?;
         let listed = ListedInputs::of(model);
-        let said = self.said(&listed)?;
-        let given = self.in_files(model, &listed)?;
-        let by_name: HashMap<&str, &NamedInput> =
-            given.iter().map(|input| (input.name.as_str(), input)).collect();
-        let in_file = |info: &ValueInfo| by_name.contains_key(info.name.as_str());
-        if let Some((info, _)) = said.iter().find(|(info, _)| in_file(info)) {
-            return Err(format!("--shape '{}': a file gives this input", shown(&info.name)).into());
-        }
-        for info in model.inputs() {
-            if let Some(input) = by_name.get(info.name.as_str()) {
-                sizes.learn(info, input.tensor.shape(), &format!("input {}", shown(&info.name)))?;
+        let shapes = self.shapes(&listed)?;
+        let files = self.files(model, &listed)?;
+        for (info, _) in &shapes {
+            let array = |file: &FileInput| matches!(file.content, Content::Array(_));
+            if files.iter().any(|file| file.info.name == info.name && array(file)) {
+                return Err(format!("--shape '{}': a file gives this input", shown(&info.name)).into());
             }
         }
-        for (info, shape) in &said {
-            sizes.learn(info, shape, &format!("--shape {}", shown(&info.name)))?;
+        for file in &files {
+            if let Content::Array(tensor) = &file.content {
+                sizes.learn(file.info, tensor.shape(), &format!("input {}", shown(&file.info.name)))?;
+            }
         }
-        // The first of several shapes of one input counts.
-        let shape_by_name: HashMap<&str, &Vec<usize>> =
-            said.iter().rev().map(|(info, shape)| (info.name.as_str(), shape)).collect();
-        let shape_of = |info: &ValueInfo| shape_by_name.get(info.name.as_str()).copied();
-        let wanted = |info: &&ValueInfo| !in_file(info) && (!info.has_default || shape_of(info).is_some());
-        let open: Vec<&ValueInfo> = model.inputs().iter().filter(wanted).collect();
-        if !given.is_empty() {
-            let missing: Vec<&ValueInfo> =
-                open.iter().copied().filter(|info| shape_of(info).is_none()).collect();
-            self.refuse_missing(&missing, &given)?;
+        let mut said = HashMap::new();
+        for (info, shape) in shapes {
+            sizes.learn(info, &shape, &format!("--shape {}", shown(&info.name)))?;
+            said.insert(info.name.as_str(), shape);
         }
-        let free: Vec<&ValueInfo> = open.iter().copied().filter(|info| shape_of(info).is_none()).collect();
-        let source = Rc::new(Source { seed: self.seed, bounds: model.index_bounds() });
-        let of_size = |tried: (usize, usize)| -> Result<Settled<'m>, Failure> {
-            let (shapes, chosen) = sizes.clone().shapes(&free, tried)?;
-            let mut shapes = shapes.into_iter();
-            let shapes: Vec<Vec<usize>> = open
-                .iter()
-                .map(|info| shape_of(info).cloned().or_else(|| shapes.next()).unwrap_or_default())
-                .collect();
-            random::check_size(&open, &shapes)?;
-            let given = given.iter().map(|input| NamedInput {
-                name: input.name.clone(),
-                tensor: input.tensor.clone(),
-                random: false,
-            });
-            let random = open.iter().copied().zip(shapes).collect();
-            Ok(Settled { given: given.collect(), random, chosen, source: source.clone(), refused: None })
+        let in_file = |info: &ValueInfo| files.iter().any(|file| file.info.name == info.name);
+        let wanted = |info: &&ValueInfo| {
+            !in_file(info) && (!info.has_default || said.contains_key(info.name.as_str()))
         };
-        accepted(model, session, of_size)
-    }
-
-    /// The inputs for a run of `session`, and a line on the sizes that were chosen for them.
-    pub(super) fn load(
-        &self,
-        model: &Model,
-        session: &Session,
-    ) -> Result<(Vec<NamedInput>, Option<String>), Failure> {
-        let settled = self.settle(model, session)?;
-        let chosen = settled.chosen_text();
-        Ok((settled.draw()?, chosen))
+        let open: Vec<&ValueInfo> = model.inputs().iter().filter(wanted).collect();
+        if !files.is_empty() {
+            let missing = open.iter().filter(|info| !said.contains_key(info.name.as_str()));
+            refuse_missing(&missing.copied().collect::<Vec<_>>(), &files)?;
+        }
+        Ok(GivenInputs {
+            says_sizes: !(self.dim.is_empty() && said.is_empty() && files.is_empty()),
+            read_ms: start.elapsed().as_secs_f64() * 1e3,
+            source: Source { seed: self.seed, bounds: model.index_bounds() },
+            model,
+            files,
+            said,
+            open,
+            sizes,
+        })
     }
 
     /// The shapes that the command line gives.
-    fn said<'m>(&self, listed: &ListedInputs<'m>) -> Result<Vec<(&'m ValueInfo, Vec<usize>)>, Failure> {
+    fn shapes<'m>(&self, listed: &ListedInputs<'m>) -> Result<Vec<(&'m ValueInfo, Vec<usize>)>, Failure> {
         let shape = |text: &String| {
-            let (info, dims) = listed.split(text)?;
-            let rank = info.shape.as_ref().map(Vec::len);
-            let shape = shapes::dimensions(dims, rank);
-            Ok((info, shape.map_err(|reason| format!("--shape {}: {reason}", shown(text)))?))
+            let (info, dims) = listed.split("--shape", text)?;
+            let failed = |reason| format!("--shape {}: {reason}", shown(text));
+            let shape = shapes::dimensions(dims, info).map_err(failed)?;
+            match shapes::fits(info, &shape) {
+                true => Ok((info, shape)),
+                false => Err(failed(format!(
+                    "the model takes {info}; a shape for it is written as {}",
+                    shapes::example(info)
+                ))
+                .into()),
+            }
         };
         self.shape.iter().map(shape).collect()
     }
 
-    fn in_files(&self, model: &Model, listed: &ListedInputs) -> Result<Vec<NamedInput>, Failure> {
-        let dtype = |name: &str| listed.get(name)?.dtype;
-        let mut inputs: Vec<NamedInput> = Vec::new();
+    fn files<'m>(&self, model: &Model, listed: &ListedInputs<'m>) -> Result<Vec<FileInput<'m>>, Failure> {
+        let mut all: Vec<FileInput<'m>> = Vec::new();
         if let Some(path) = &self.inputs {
-            let arrays = numpy::read_npz(path, &dtype, |names| known(model, listed, path, names))?;
-            for (name, tensor) in arrays {
-                let tensor =
-                    listed.get(&name).map_or(Ok(tensor.clone()), |info| self.fitted(info, tensor, path))?;
-                inputs.push(NamedInput { name, tensor, random: false });
+            let dtype = |name: &str| listed.get(name)?.dtype;
+            let advice = "give it as -i NAME=F.npy";
+            for (name, tensor) in
+                numpy::read_npz(path, &dtype, advice, |names| known(model, listed, path, names))?
+            {
+                let Some(info) = listed.get(&name) else { continue };
+                all.push(self.array(info, tensor, path)?);
             }
         }
-        let named = inputs.iter().enumerate().map(|(i, input)| (input.name.clone(), i));
-        let mut places: HashMap<String, usize> = named.collect();
-        let mut give = |texts: &[String], read: &dyn Fn(&ValueInfo, &Path) -> Result<Tensor, Failure>| {
-            texts.iter().try_for_each(|text| {
-                let (info, path) = listed.split(text)?;
-                let (name, tensor) = (info.name.clone(), read(info, Path::new(path))?);
-                let input = NamedInput { name: name.clone(), tensor, random: false };
-                match places.get(&name) {
-                    Some(&place) => inputs[place] = input,
-                    None => {
-                        places.insert(name, inputs.len());
-                        inputs.push(input);
-                    }
-                }
-                Ok::<(), Failure>(())
-            })
+        // Of several files for one input, the last counts.
+        let mut give = |file: FileInput<'m>| match all.iter_mut().find(|old| old.info.name == file.info.name)
+        {
+            Some(old) => *old = file,
+            None => all.push(file),
         };
-        give(&self.input, &|info, path| self.fitted(info, array(info, path)?, path))?;
-        give(&self.media.image, &|info, path| self.media.picture(info, path))?;
-        give(&self.media.wav, &|info, path| self.media.sound(info, path))?;
-        Ok(inputs)
-    }
-
-    /// The tensor in the dtype that the model takes.
-    fn fitted(&self, info: &ValueInfo, tensor: Tensor, path: &Path) -> Result<Tensor, Failure> {
-        match info.dtype {
-            Some(dtype) if dtype != tensor.dtype() && self.cast => Ok(tensor.cast(dtype)?),
-            Some(dtype) if dtype != tensor.dtype() => Err(files::failed(
-                path,
-                format!(
-                    "input '{}': is {}, and the model takes {dtype}; --cast converts it",
-                    shown(&info.name),
-                    tensor.dtype()
-                ),
-            )),
-            _ => Ok(tensor),
+        for text in &self.input {
+            let (info, path) = listed.split("-i", text)?;
+            let path = Path::new(path);
+            give(self.array(info, array(info, path)?, path)?);
         }
-    }
-
-    /// Where files give some inputs, the others must be given too, or said to be random.
-    fn refuse_missing(&self, missing: &[&ValueInfo], given: &[NamedInput]) -> Result<(), Failure> {
-        let Some(first) = missing.first() else { return Ok(()) };
-        let missing: Vec<String> = missing.iter().map(|info| info.to_string()).collect();
-        let given: Vec<String> = given
-            .iter()
-            .map(|input| {
-                format!("{}: {}{:?}", shown(&input.name), input.tensor.dtype(), input.tensor.shape())
-            })
-            .collect();
-        let name = shown(&first.name);
-        Err(format!(
-            "the files give {}, and the model also takes {}: give that too (--inputs F.npz, -i '{name}=F.npy'), \
-             or a --shape '{name}=...' for random values",
-            given.join(", "),
-            missing.join(", "),
-        )
-        .into())
-    }
-}
-
-/// The first of the tried sizes for which `session` has a plan. Where nothing is left to choose there is one try.
-fn accepted<'m>(
-    model: &'m Model,
-    session: &Session,
-    of_size: impl Fn((usize, usize)) -> Result<Settled<'m>, Failure>,
-) -> Result<Settled<'m>, Failure> {
-    let mut first = of_size(sizes::TRIED[0])?;
-    let on_reference = session.device().is_reference();
-    if on_reference && first.chosen.is_empty() {
-        return Ok(first);
-    }
-    // The reference plans nothing, so that sizes are tried for the least that a GPU must have, if that has all operators.
-    let least = on_reference.then(|| Session::new(&Device::noop(), model, SessionOptions::default()));
-    let session = match &least {
-        Some(Ok(session)) => session,
-        Some(Err(_)) => return Ok(first),
-        None => session,
-    };
-    let mut refused = match tried(&first, session)? {
-        None => return Ok(first),
-        refused => refused,
-    };
-    if !first.chosen.is_empty() {
-        for size in &sizes::TRIED[1..] {
-            // With many open dimensions, larger sizes have too many elements.
-            let Ok(next) = of_size(*size) else { continue };
-            match tried(&next, session)? {
-                None => return Ok(next),
-                Some(Refusal::Other(_)) => break,
-                Some(_) => {}
-            }
+        for text in &self.media.image {
+            let (info, path) = listed.split("--image", text)?;
+            let picture = self.media.picture(info, Path::new(path))?;
+            let origin = Origin::File(path.into(), Some(picture.text(Path::new(path))));
+            give(FileInput { info, origin, content: Content::Picture(Box::new(picture)) });
         }
+        for text in &self.media.wav {
+            let (info, path) = listed.split("--wav", text)?;
+            let (tensor, what) = self.media.sound(info, Path::new(path))?;
+            let origin = Origin::File(path.into(), Some(what));
+            give(FileInput { info, origin, content: Content::Array(tensor) });
+        }
+        Ok(all)
     }
-    if let Some(Refusal::Size(error) | Refusal::Other(error)) = refused.take()
-        && !on_reference
-    {
-        first.refused = Some(error);
+
+    /// An array for an input, in the dtype that the model takes.
+    fn array<'m>(&self, info: &'m ValueInfo, tensor: Tensor, path: &Path) -> Result<FileInput<'m>, Failure> {
+        let refused = |why: String| files::failed(path, format!("input '{}': {why}", shown(&info.name)));
+        let tensor = match info.dtype {
+            Some(dtype) if dtype != tensor.dtype() => self.cast(tensor, dtype).map_err(refused)?,
+            _ => tensor,
+        };
+        if !shapes::fits(info, tensor.shape()) {
+            let (name, expected) = (info.name.clone(), info.shape.clone().unwrap_or_default());
+            let given = tensor.shape().to_vec();
+            return Err(files::failed(path, InputError::Shape { name, expected, given }));
+        }
+        Ok(FileInput { info, origin: Origin::File(path.into(), None), content: Content::Array(tensor) })
     }
-    Ok(first)
+
+    fn cast(&self, tensor: Tensor, dtype: DType) -> Result<Tensor, String> {
+        let given = tensor.dtype();
+        let wrong = format!("is {given}, and the model takes {dtype}");
+        if [given, dtype].iter().any(|dtype| matches!(dtype, DType::C64 | DType::C128)) {
+            return Err(format!("{wrong}; complex numbers are not converted: store their parts"));
+        }
+        if !self.cast {
+            return Err(format!("{wrong}; --cast converts it"));
+        }
+        let cast =
+            tensor.cast(dtype).map_err(|error| format!("{wrong}, and --cast cannot convert it: {error}"))?;
+        warn_of_changes(&tensor, &cast);
+        Ok(cast)
+    }
 }
 
-/// Why shapes are not taken.
-enum Refusal {
-    /// Outputs would have no elements.
-    Empty,
-    /// Other sizes may do.
-    Size(Error),
-    /// No size does.
-    Other(Error),
+/// Says where whole numbers are others than before they were cast. What floats lose is rounding, as one expects.
+fn warn_of_changes(before: &Tensor, after: &Tensor) {
+    let (Ok(old), Ok(new)) = (before.to_f64(), after.to_f64()) else { return };
+    if after.dtype().is_float() {
+        return;
+    }
+    let changed: Vec<(&f64, &f64)> = old.iter().zip(&new).filter(|(old, new)| old != new).collect();
+    if let Some((old, new)) = changed.first() {
+        complain(&format!(
+            "warning: --cast changed {} on the way to {}: {} became {}",
+            counted(changed.len(), "number"),
+            after.dtype(),
+            number::short(**old),
+            number::short(**new)
+        ));
+    }
 }
 
-fn tried(settled: &Settled, session: &Session) -> Result<Option<Refusal>, Failure> {
-    Ok(match session.plan(&settled.known()?) {
-        Ok(plan) => (plan.empty_outputs > 0).then_some(Refusal::Empty),
-        Err(error @ (Error::Node { .. } | Error::Limit { .. })) => Some(Refusal::Size(error)),
-        Err(error) => Some(Refusal::Other(error)),
-    })
+impl<'m> GivenInputs<'m> {
+    /// The shapes of all inputs. Sizes that nobody says are the first of some that `session` has a plan for.
+    pub(super) fn settle<'g>(&'g self, session: &Session) -> Result<Settled<'g, 'm>, Failure> {
+        settled::settle(self, session)
+    }
+}
+
+/// Where files give some inputs, the others must be given too, or said to be random.
+fn refuse_missing(missing: &[&ValueInfo], files: &[FileInput]) -> Result<(), Failure> {
+    let Some(first) = missing.first() else { return Ok(()) };
+    let missing: Vec<String> = missing.iter().map(|info| info.to_string()).collect();
+    let given = files.iter().map(|file| match &file.content {
+        Content::Array(tensor) => {
+            format!("{}: {}{:?}", shown(&file.info.name), tensor.dtype(), tensor.shape())
+        }
+        Content::Picture(_) => file.info.to_string(),
+    });
+    let name = shown(&first.name);
+    Err(format!(
+        "the files give {}, and the model also takes {}: give that too (--inputs F.npz, -i '{name}=F.npy'), \
+         or a --shape '{name}=...' for random values",
+        given.collect::<Vec<_>>().join(", "),
+        missing.join(", "),
+    )
+    .into())
 }
 
 /// Reads an `.npy` or `.pb` file.
 fn array(info: &ValueInfo, path: &Path) -> Result<Tensor, Failure> {
-    match path.extension().is_some_and(|extension| extension == "pb") {
-        true => Tensor::from_onnx(&files::read(path)?).map_err(|error| files::failed(path, error)),
-        false => numpy::read_npy(path, info.dtype),
+    if path.extension().is_none_or(|extension| extension != "pb") {
+        return numpy::read_npy(path, info.dtype);
     }
+    let bytes = files::read(path)?;
+    Tensor::from_onnx(&bytes).map_err(|error| match (files::kind(&bytes), error) {
+        (files::Kind::Unknown, Error::Decode { reason, .. } | Error::InvalidModel { reason, .. }) => {
+            files::failed(path, format!("is no ONNX tensor (a TensorProto): {reason}"))
+        }
+        (files::Kind::Unknown, error) => files::failed(path, error),
+        (kind, _) => files::failed(path, format!("is {kind}, and no ONNX tensor (a TensorProto)")),
+    })
 }
 
 /// Refuses names that no input of the model has, all at once.
@@ -346,4 +352,12 @@ fn known(model: &Model, listed: &ListedInputs, path: &Path, names: &[String]) ->
             takes.join(", ")
         ),
     ))
+}
+
+/// The number of a dimension, where the model fixes it.
+fn fixed(dim: &Dim) -> Option<usize> {
+    match dim {
+        Dim::Known(size) => Some(*size),
+        _ => None,
+    }
 }

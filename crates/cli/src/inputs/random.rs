@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sardonyx::{DType, Known, Tensor, ValueInfo};
 
+use super::Origin;
 use crate::{Failure, numpy};
 
 /// The most elements of all random inputs together. They take 1 GiB as float32, and the reference computes with two to four
@@ -42,7 +43,7 @@ pub(super) fn known(info: &ValueInfo, shape: &[usize], source: &Source) -> Resul
         Some(dtype) if dtype != DType::String && numpy::count(shape).is_none_or(|count| count > SMALL) => {
             Ok(Known::from(shape))
         }
-        _ => Ok(Known::from(&random(info, shape, source)?)),
+        _ => Ok(Known::from(&random(info, shape, source)?.0)),
     }
 }
 
@@ -58,8 +59,12 @@ pub(super) struct Source {
 }
 
 /// Values that most models accept: floats in -1..1, ids below what the model's tables have, ones in masks, bytes of any value, and
-/// otherwise integers 0 or 1, which may be lengths.
-pub(super) fn random(info: &ValueInfo, shape: &[usize], source: &Source) -> Result<Tensor, Failure> {
+/// otherwise integers 0 or 1, which may be lengths. Also what they are, in a word.
+pub(super) fn random(
+    info: &ValueInfo,
+    shape: &[usize],
+    source: &Source,
+) -> Result<(Tensor, Origin), Failure> {
     let Some(dtype) = info.dtype else {
         return Err(format!("input {info} is no tensor, and cannot be random").into());
     };
@@ -67,7 +72,7 @@ pub(super) fn random(info: &ValueInfo, shape: &[usize], source: &Source) -> Resu
     let failed = |why: &dyn std::fmt::Display| format!("input {info}: {why}");
     if dtype == DType::String {
         drop(numpy::reserved::<u8>(count.saturating_mul(numpy::TEXT_BYTES)).map_err(|why| failed(&why))?);
-        return Ok(Tensor::from_strings(shape, vec!["a".into(); count])?);
+        return Ok((Tensor::from_strings(shape, vec!["a".into(); count])?, Origin::Made("the letter a")));
     }
     let mut state =
         info.name.bytes().fold(source.seed, |state, byte| state.wrapping_mul(31) ^ u64::from(byte));
@@ -81,7 +86,12 @@ pub(super) fn random(info: &ValueInfo, shape: &[usize], source: &Source) -> Resu
         let drawn = if mask { ones(dtype, piece) } else { draw(dtype, piece, below, &mut state) };
         bytes.extend_from_slice(drawn.map_err(|why| failed(&why))?.bytes());
     }
-    Ok(Tensor::from_raw(dtype, shape, bytes)?)
+    let made = match (count, mask) {
+        (0, _) => "no elements",
+        (_, true) => "ones",
+        _ => "random",
+    };
+    Ok((Tensor::from_raw(dtype, shape, bytes)?, Origin::Made(made)))
 }
 
 /// A mask of integers or bools says which positions count: all of them. A mask of floats may be added to something.

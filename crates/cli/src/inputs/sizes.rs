@@ -6,10 +6,27 @@ use sardonyx::{Dim, Model, ValueInfo, shown};
 
 use crate::Failure;
 
-/// Sizes that are chosen for what nobody says, in the order in which they are tried: many models do not take every size. An image's
-/// height and width, and the length of everything else that is no batch and no channel.
-pub(super) const TRIED: [(usize, usize); 6] =
-    [(224, 128), (320, 128), (32, 32), (640, 512), (1024, 1024), (1, 1)];
+/// Sizes that are chosen for what nobody says, in the order in which they are tried: many models do not take every size.
+pub(super) const TRIED: [Tried; 7] = [
+    Tried { image: 224, length: 128, picture: 1 },
+    Tried { image: 224, length: 128, picture: 32 },
+    Tried { image: 320, length: 128, picture: 32 },
+    Tried { image: 32, length: 32, picture: 32 },
+    Tried { image: 640, length: 512, picture: 32 },
+    Tried { image: 1024, length: 1024, picture: 32 },
+    Tried { image: 1, length: 1, picture: 1 },
+];
+
+/// Sizes for what is open.
+#[derive(Clone, Copy)]
+pub(super) struct Tried {
+    /// An image's height and width.
+    image: usize,
+    /// The length of everything else that is no batch and no channel.
+    length: usize,
+    /// The sides of a picture in a file become multiples of this: a model that halves its input takes no other.
+    pub(super) picture: u32,
+}
 
 /// The channels of an image whose model does not say how many it takes.
 const CHANNELS: usize = 3;
@@ -21,25 +38,42 @@ pub(super) struct Sizes<'m>(BTreeMap<&'m str, (usize, String)>);
 /// A size that was chosen: the dimension as a person would call it, and the size.
 pub(crate) type Chosen = (String, usize);
 
+/// `batch 1, height 224 were chosen; ...`, if any were.
+pub(crate) fn chosen_text(chosen: &[Chosen]) -> Option<String> {
+    let sizes: Vec<String> = chosen.iter().map(|(name, size)| format!("{name} {size}")).collect();
+    let were = if sizes.len() == 1 { "was" } else { "were" };
+    let how = "--dim NAME=N or --shape NAME=1x3x224x224 says another";
+    (!sizes.is_empty()).then(|| format!("{} {were} chosen; {how}", sizes.join(", ")))
+}
+
 impl<'m> Sizes<'m> {
     /// Reads `--dim NAME=N`. The name must be one of the model's.
     pub(super) fn said(model: &'m Model, texts: &[String]) -> Result<Sizes<'m>, Failure> {
         let symbols = symbols(model);
         let mut sizes = Sizes::default();
         for text in texts {
-            let parts =
-                text.rsplit_once('=').and_then(|(name, size)| Some((name, size.trim().parse().ok()?)));
-            let Some((name, size)) = parts else {
-                return Err(format!("--dim '{}': is written as --dim batch=1", shown(text)).into());
+            let refused = |why: String| Failure::from(format!("--dim '{}': {why}", shown(text)));
+            let known: Vec<String> = symbols.iter().map(|symbol| shown(symbol).to_string()).collect();
+            let Some(first) = known.first() else {
+                return Err(refused(
+                    "the model's inputs have no named dimensions; --shape says a shape".into(),
+                ));
+            };
+            let Some((name, size)) = text.rsplit_once('=') else {
+                return Err(refused(format!("is written as --dim '{first}=1'")));
+            };
+            let Ok(size) = size.trim().parse() else {
+                return Err(refused(format!(
+                    "'{}' is no size; write --dim '{}=1'",
+                    shown(size),
+                    shown(name)
+                )));
             };
             let Some(symbol) = symbols.iter().find(|symbol| **symbol == name) else {
-                let known: Vec<String> = symbols.iter().map(|symbol| shown(symbol).to_string()).collect();
-                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                return Err(format!(
-                    "--dim '{}': the model's inputs have no dimension of this name; their names are: {known}",
-                    shown(text)
-                )
-                .into());
+                return Err(refused(format!(
+                    "the model's inputs have no dimension of this name; their names are: {}",
+                    known.join(", ")
+                )));
             };
             sizes.insert(symbol, size, format!("--dim {}", shown(text)))?;
         }
@@ -68,7 +102,7 @@ impl<'m> Sizes<'m> {
     }
 
     /// The size of a symbol. `past + 1` is the sum of its parts, as exporters write it.
-    fn of(&self, symbol: &str) -> Option<usize> {
+    pub(super) fn of(&self, symbol: &str) -> Option<usize> {
         let known = |name: &str| self.0.get(name).map(|(size, _)| *size);
         known(symbol).or_else(|| {
             let mut parts = symbol.contains('+').then(|| symbol.split('+').map(str::trim))?;
@@ -80,7 +114,7 @@ impl<'m> Sizes<'m> {
     pub(super) fn shapes(
         mut self,
         inputs: &[&'m ValueInfo],
-        (image, length): (usize, usize),
+        Tried { image, length, .. }: Tried,
     ) -> Result<(Vec<Vec<usize>>, Vec<Chosen>), Failure> {
         let mut chosen = Vec::new();
         // Sums come last, when their parts have sizes.

@@ -1,9 +1,27 @@
 //! WAV files: PCM of 8 to 32 bits, and float32.
 
-use crate::numpy;
+use crate::{counted, number, numpy};
 
-/// The samples from -1 to 1; several channels are mixed to one.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<f32>, String> {
+/// What a file sounds like.
+#[derive(Debug, PartialEq)]
+pub(super) struct Sound {
+    /// From -1 to 1; several channels are mixed to one.
+    pub(super) samples: Vec<f32>,
+    channels: usize,
+    /// Samples in a second.
+    rate: u32,
+}
+
+impl Sound {
+    pub(super) fn text(&self) -> String {
+        let seconds = number::short(self.samples.len() as f64 / f64::from(self.rate.max(1)));
+        let mixed = if self.channels > 1 { " mixed to one" } else { "" };
+        format!("{} Hz, {}{mixed}, {seconds} s", self.rate, counted(self.channels, "channel"))
+    }
+}
+
+/// Reads a WAV file.
+pub(super) fn decode(bytes: &[u8]) -> Result<Sound, String> {
     if !(bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WAVE")) {
         return Err("is no WAV file".into());
     }
@@ -15,7 +33,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<f32>, String> {
             b"data" => {
                 let format = format.ok_or("has no format before its samples")?;
                 return format
-                    .samples(body.get(..length).ok_or("is cut short: it has fewer samples than it says")?);
+                    .sound(body.get(..length).ok_or("is cut short: it has fewer samples than it says")?);
             }
             _ => {}
         }
@@ -29,6 +47,7 @@ struct Format {
     float: bool,
     channels: usize,
     bytes: usize,
+    rate: u32,
 }
 
 impl Format {
@@ -37,6 +56,8 @@ impl Format {
         let missing = || "has no format".to_string();
         let (code, channels, bits) =
             (short(0).ok_or_else(missing)?, short(2).ok_or_else(missing)?, short(14).ok_or_else(missing)?);
+        let (low, high) = (short(4).ok_or_else(missing)?, short(6).ok_or_else(missing)?);
+        let rate = u32::from(high) << 16 | u32::from(low);
         // The extended format has the code at the beginning of a GUID.
         let code = if code == 0xfffe { short(24).ok_or_else(missing)? } else { code };
         let float = match (code, bits) {
@@ -50,11 +71,11 @@ impl Format {
         };
         match channels {
             0 => Err("has no channels".into()),
-            _ => Ok(Format { float, channels: channels.into(), bytes: usize::from(bits / 8) }),
+            _ => Ok(Format { float, channels: channels.into(), bytes: usize::from(bits / 8), rate }),
         }
     }
 
-    fn samples(&self, data: &[u8]) -> Result<Vec<f32>, String> {
+    fn sound(&self, data: &[u8]) -> Result<Sound, String> {
         let frames = data.chunks_exact(self.bytes * self.channels);
         let mixed = |frame: &[u8]| {
             let sum: f32 = frame.chunks_exact(self.bytes).map(|sample| self.value(sample)).sum();
@@ -62,7 +83,10 @@ impl Format {
         };
         let mut samples = numpy::reserved(frames.len())?;
         samples.extend(frames.map(mixed));
-        Ok(samples)
+        match samples.is_empty() {
+            true => Err("has no samples".into()),
+            false => Ok(Sound { samples, channels: self.channels, rate: self.rate }),
+        }
     }
 
     fn value(&self, sample: &[u8]) -> f32 {
@@ -85,7 +109,7 @@ mod tests {
 
     fn wav(code: u16, channels: u16, bits: u16, data: &[u8]) -> Vec<u8> {
         let mut fmt = [code.to_le_bytes(), channels.to_le_bytes()].concat();
-        fmt.extend([0; 10]);
+        fmt.extend([16_000u32.to_le_bytes().as_slice(), &[0; 6]].concat());
         fmt.extend(bits.to_le_bytes());
         let chunk = |name: &[u8], body: &[u8]| {
             let odd = if body.len() % 2 == 1 { &[0][..] } else { &[] };
@@ -96,12 +120,12 @@ mod tests {
     }
 
     /// Format, channels, bits, bytes, and the samples that they mean.
-    type Sound<'a> = (u16, u16, u16, &'a [u8], &'a [f32]);
+    type SoundCase<'a> = (u16, u16, u16, &'a [u8], &'a [f32]);
 
     #[test]
     fn samples_of_every_width() {
         let half = 0.5f32.to_le_bytes();
-        let cases: [Sound; 6] = [
+        let cases: [SoundCase; 6] = [
             (1, 1, 8, &[0, 128, 192], &[-1.0, 0.0, 0.5]),
             (1, 1, 16, &[0, 0x80, 0, 0x40], &[-1.0, 0.5]),
             (1, 1, 24, &[0, 0, 0x40, 0, 0, 0x80], &[0.5, -1.0]),
@@ -110,13 +134,21 @@ mod tests {
             (1, 2, 16, &[0, 0x40, 0, 0], &[0.25]),
         ];
         for (code, channels, bits, data, expected) in cases {
-            assert_eq!(decode(&wav(code, channels, bits, data)).as_deref(), Ok(expected), "{bits}");
+            let sound = Sound { samples: expected.into(), channels: channels.into(), rate: 16_000 };
+            assert_eq!(decode(&wav(code, channels, bits, data)), Ok(sound), "{bits}");
         }
+    }
+
+    #[test]
+    fn a_sound_says_its_rate_and_channels() {
+        let stereo = decode(&wav(1, 2, 16, &[0; 32_000])).map(|sound| sound.text());
+        assert_eq!(stereo.as_deref(), Ok("16000 Hz, 2 channels mixed to one, 0.5 s"));
     }
 
     #[test]
     fn what_is_no_wav_is_told() {
         assert_eq!(decode(b"text"), Err("is no WAV file".into()));
+        assert_eq!(decode(&wav(1, 1, 16, &[])), Err("has no samples".into()));
         let whole = wav(1, 1, 16, &[0; 8]);
         for length in 12..whole.len() {
             assert!(decode(&whole[..length]).is_err(), "{length}");
