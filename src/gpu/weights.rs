@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::allocate::Buffer;
 use super::device::Gpu;
 use super::words;
+use crate::error::Why;
 use crate::events::{event, milliseconds};
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
@@ -40,13 +41,14 @@ impl BufferRange {
 struct Contents {
     constant: Tensor,
     packing: Option<Packing>,
+    storage: Storage,
     /// The hash of a few parts of the constant. Contents that differ in other parts are told apart by comparing them.
     digest: u64,
 }
 
 impl Contents {
     /// Fails if the constant lies in a file that has changed.
-    fn new(constant: Tensor, packing: Option<Packing>) -> Result<Contents> {
+    fn new(constant: Tensor, packing: Option<Packing>, storage: Option<Storage>) -> Result<Contents> {
         const PARTS: usize = 16;
         const PART: usize = 64;
         constant.check_file()?;
@@ -54,17 +56,14 @@ impl Contents {
         (constant.dtype(), bytes.len(), &packing).hash(&mut state);
         let parts = bytes.chunks((bytes.len() / PARTS).max(PART));
         parts.for_each(|part| part[..part.len().min(PART)].hash(&mut state));
-        Ok(Contents { digest: state.finish(), constant, packing })
-    }
-
-    fn storage(&self) -> Storage {
         // Constants of types that the device does not have are refused while lowering.
-        Storage::of(self.constant.dtype()).unwrap_or(Storage::Word)
+        let storage = storage.unwrap_or(Storage::Word);
+        Ok(Contents { digest: state.finish(), constant, packing, storage })
     }
 
     fn bytes(&self) -> u64 {
         let count = self.packing.as_ref().map_or(self.constant.len(), Packing::count);
-        self.storage().bytes(count)
+        self.storage.bytes(count)
     }
 
     fn upload<'n>(
@@ -75,10 +74,10 @@ impl Contents {
     ) -> Result<()> {
         self.constant.check_file()?;
         // Most constants lie on the device as in the file: one copy takes them from the mapped file to the mapped buffer.
-        let uploaded = words::to_device(&self.constant).and_then(|bytes| match &self.packing {
+        let uploaded = words::stored(&self.constant, self.storage).and_then(|bytes| match &self.packing {
             Some(packing) => {
                 let mut offset = offset;
-                words::packed(&bytes, self.storage().bits(), packing, |bytes| {
+                words::packed(&bytes, self.storage.bits(), packing, |bytes| {
                     sink(offset, bytes);
                     offset += bytes.len() as u64;
                 })
@@ -104,6 +103,7 @@ impl PartialEq for Contents {
         self.digest == other.digest
             && self.constant.dtype() == other.constant.dtype()
             && self.packing == other.packing
+            && self.storage == other.storage
             && (std::ptr::eq(bytes, others) || (readable() && bytes == others))
     }
 }
@@ -195,10 +195,15 @@ impl Weights {
 /// The contents of the program's weights, and then of its tables.
 fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
     let weights = program.weights.iter().filter_map(|key| {
-        let constant = graph.value(key.value).constant.clone()?;
-        Some(Contents::new(constant, key.packing.clone()))
+        let constant = graph.value(key.value).constant.as_ref()?;
+        let of_key = |why: Why| why.error("a constant", Error::Tensor);
+        Some(key.constant(constant).map_err(of_key).and_then(|constant| {
+            let storage = Storage::of_constant(constant.dtype(), key.packing.is_some());
+            Contents::new(constant, key.packing.clone(), storage)
+        }))
     });
-    let tables = program.constants.iter().map(|table| Contents::new(table.clone(), None));
+    let tables =
+        program.constants.iter().map(|table| Contents::new(table.clone(), None, Storage::of(table.dtype())));
     weights.chain(tables).collect()
 }
 

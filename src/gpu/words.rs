@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::array::{Array, Numbers, strides};
 use crate::error::Why;
 use crate::heap;
-use crate::kernels::Access;
 use crate::kernels::expr::Scalar;
+use crate::kernels::{Access, Storage};
 use crate::plan::{PackedDim, Packing};
 use crate::shape::product;
 use crate::tensor::into_bytes;
@@ -44,6 +44,18 @@ pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
     }
     let words = to_words(tensor)?;
     Ok(Cow::Owned(copied(bytemuck::cast_slice(&words))?))
+}
+
+/// The bytes on the device of a constant in this storage. Integers of fewer bits than the storage's take a byte each.
+pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>, Why> {
+    let Storage::Narrow { bits, .. } = storage else { return to_device(tensor) };
+    if usize::from(bits) == tensor.dtype().bits() {
+        return Ok(Cow::Borrowed(tensor.bytes()));
+    }
+    match Array::from_tensor(tensor)?.data {
+        Numbers::Int(numbers) => Ok(Cow::Owned(collected(numbers.len(), numbers.iter().map(|&n| n as u8))?)),
+        _ => Err("only integers are stored in bytes".into()),
+    }
 }
 
 fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
@@ -128,6 +140,7 @@ const PART: usize = 1 << 20;
 /// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`, part by part; padding is 0.
 pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMut(&[u8])) -> Result<(), Why> {
     match bits {
+        8 => pack::<u8>(bytes, packing, PART, sink),
         16 => pack::<u16>(bytes, packing, PART, sink),
         _ => pack::<u32>(bytes, packing, PART, sink),
     }
@@ -258,7 +271,6 @@ mod tests {
 
     use super::*;
     use crate::Error;
-    use crate::kernels::Storage;
 
     #[test]
     fn wide_integers_are_refused() {

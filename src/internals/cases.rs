@@ -7,7 +7,7 @@ use super::sizes;
 use crate::facts::{FactBase, InputFact};
 use crate::kernels::Target;
 use crate::ops::case::{self, Case, graph_of_case, graph_wanting};
-use crate::ops::{Graph, Op, rows};
+use crate::ops::{Graph, Op, composed, rows};
 use crate::plan::{Options, Planner};
 use crate::{DType, Device, Interrupt, Result, Session, SessionOptions, Tensor, Tolerance, reference};
 
@@ -200,7 +200,8 @@ pub(crate) fn difference(expected: &Tensor, actual: &Tensor, tolerance: Toleranc
 
 /// The planner of a graph, with default options.
 pub(crate) fn planner(graph: &Graph, target: &Target) -> Planner {
-    Planner::new(Arc::new(graph.clone()), target.clone(), Options::default()).unwrap()
+    let graph = composed::expanded(Arc::new(graph.clone())).unwrap();
+    Planner::new(graph, target.clone(), Options::default()).unwrap()
 }
 
 /// The graph of a case in which no dimension is fixed, and its inputs.

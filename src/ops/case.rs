@@ -59,6 +59,11 @@ impl Case {
         self
     }
 
+    /// The same of com.microsoft's operator of this name.
+    pub(crate) fn of_microsoft(self) -> Case {
+        self.domain("com.microsoft").opset(1)
+    }
+
     pub(crate) fn attr(mut self, name: &str, attr: Attr) -> Case {
         self.attributes.push((name.into(), attr));
         self

@@ -5,7 +5,7 @@
 use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse, required, types,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, microsoft, onnx, optional, refuse, required, types,
 };
 use crate::array::number::round_float;
 use crate::facts::Fact;
@@ -23,8 +23,12 @@ pub(crate) struct CausalConv {
 
 const SWISH: ActivationFunction = ActivationFunction::Swish { alpha: 1.0 };
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("CausalConvWithState", 27, types![T T T T -> T T; T: F32 F16 BF16], parse, cases)];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("CausalConvWithState", 27, types![T T T T -> T T; T: F32 F16 BF16], parse, cases),
+    microsoft("CausalConvWithState", types![T T T T -> T T; T: F32 F16 BF16], parse, || {
+        cases().into_iter().map(Case::of_microsoft).collect()
+    }),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let swish = match def.attributes.string_or("activation", "none")?.as_str() {
@@ -32,6 +36,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         "none" => false,
         other => refuse!("activation '{other}' is none of silu, swish, none"),
     };
+    for (name, plain) in [("ndim", 1), ("dilation", 1), ("channels_last", 0), ("state_window", 0)] {
+        let value = def.attributes.int_or(name, plain)?;
+        if value != plain {
+            refuse!("{name} {value} is not supported; only {plain} is");
+        }
+    }
     Ok(CausalConv { swish }.into())
 }
 

@@ -6,7 +6,7 @@
 use super::case::{self, Case};
 use super::quantize::{Granularity, dtype_attribute};
 use super::{
-    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, optional, refuse, required,
+    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Types, Why, microsoft, onnx, optional, refuse, required,
     types,
 };
 use crate::facts::Fact;
@@ -26,7 +26,16 @@ const TYPES: Types = types![
     | 23: T1 T2 T1 -> T3; T1: FLOAT8 BYTES INT4 I16 U16 I32 F4E2M1 INT2@25 FLOAT6@28, T2: F32 F16 BF16 F8E8M0@24, T3: F32 F16 BF16
 ];
 
-pub(crate) const ROWS: &[Row] = &[onnx("DequantizeLinear", 10, TYPES, parse, cases)];
+const MICROSOFT: Types = types![T1 T2 T1 -> T2; T1: BYTES I16 U16 I32 INT4, T2: F16 F32];
+
+pub(crate) const ROWS: &[Row] = &[
+    onnx("DequantizeLinear", 10, TYPES, parse, cases),
+    microsoft("DequantizeLinear", MICROSOFT, parse, || {
+        let taken = ["uint8", "int16", "int32", "axis"].map(|name| format!("DequantizeLinear/{name}"));
+        let named = |case: &Case| taken.contains(&case.name);
+        cases().into_iter().filter(named).map(Case::of_microsoft).collect()
+    }),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let output = dtype_attribute(def.attributes, "output_dtype")?;

@@ -226,9 +226,20 @@ pub(crate) const fn onnx(
     Row { domain: "", name, opsets: (since, NEWEST_OPSET), types, parse, cases }
 }
 
+/// An operator of com.microsoft's domain, which has one version.
+pub(crate) const fn microsoft(
+    name: &'static str,
+    types: Types,
+    parse: fn(&NodeDef) -> Result<Op, Why>,
+    cases: fn() -> Vec<case::Case>,
+) -> Row {
+    Row { domain: "com.microsoft", name, opsets: (1, 1), types, parse, cases }
+}
+
 macro_rules! operators {
-    ($($module:ident: $type:ident),* $(,)?) => {
+    ($($module:ident: $type:ident),*; $($composed:ident),* $(,)?) => {
         $(pub(crate) mod $module;)*
+        $(mod $composed;)*
 
         /// Every operator, with parsed attributes.
         #[derive(Clone, Debug)]
@@ -254,11 +265,11 @@ macro_rules! operators {
         }
 
         /// The operator table.
-        pub(crate) static TABLE: &[&[Row]] = &[$($module::ROWS),*];
+        pub(crate) static TABLE: &[&[Row]] = &[$($module::ROWS,)* $($composed::ROWS),*];
     };
 }
 
-// One line for each operator's file: `file: StructOfParsedAttributes`.
+// One line for each operator's file: `file: StructOfParsedAttributes`; then one for each file of operators that others define.
 operators! {
     activation: Activation,
     affine_grid: AffineGrid,
@@ -271,6 +282,7 @@ operators! {
     causal_conv: CausalConv,
     clip: Clip,
     col2im: Col2Im,
+    composed: Composed,
     compress: Compress,
     concat: Concat,
     constant_of_shape: ConstantOfShape,
@@ -302,6 +314,7 @@ operators! {
     lrn: Lrn,
     matmul: MatMul,
     matmul_integer: MatMulInteger,
+    matmul_nbits: MatMulNBits,
     max_roi_pool: MaxRoiPool,
     max_unpool: MaxUnpool,
     mel_weight_matrix: MelWeightMatrix,
@@ -339,7 +352,20 @@ operators! {
     transpose: Transpose,
     trilu: Trilu,
     unary: Unary,
-    unique: Unique,
+    unique: Unique;
+
+    bias_add,
+    dynamic_quantize_lstm,
+    embed_layer_norm,
+    fused_conv,
+    fused_gemm,
+    group_norm,
+    group_query_attention,
+    matmul_scaled,
+    multi_head_attention,
+    nhwc_max_pool,
+    qlinear_concat,
+    qlinear_unary,
 }
 
 /// The work of reading all inputs and making all outputs, with an index for each element.

@@ -6,7 +6,7 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx,
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, microsoft, onnx,
     optional, refuse, required, types,
 };
 use crate::array::{number, ravel, unravel};
@@ -38,7 +38,16 @@ const TYPES: Types = types![
     | 23: T1 T2 T3 -> T3; T1: F32 F16 BF16 I32, T2: F32 F16 BF16 I32 F8E8M0@24, T3: FLOAT8 BYTES INT4 I16 U16 F4E2M1 INT2@25 FLOAT6@28
 ];
 
-pub(crate) const ROWS: &[Row] = &[onnx("QuantizeLinear", 10, TYPES, parse, cases)];
+const MICROSOFT: Types = types![T1 T1 T2 -> T2; T1: F32 F16, T2: BYTES I16 U16 INT4];
+
+pub(crate) const ROWS: &[Row] = &[
+    onnx("QuantizeLinear", 10, TYPES, parse, cases),
+    microsoft("QuantizeLinear", MICROSOFT, parse, || {
+        let taken = ["uint8", "int16", "axis"].map(|name| format!("QuantizeLinear/{name}"));
+        let named = |case: &Case| taken.contains(&case.name);
+        cases().into_iter().filter(named).map(Case::of_microsoft).collect()
+    }),
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let precision = dtype_attribute(def.attributes, "precision")?.unwrap_or(DType::F32);

@@ -135,7 +135,7 @@ impl Resample {
             ResizeFilter::Cubic(_) => 2.0,
         };
         let stretch = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
-        (2.0f64 * radius / stretch) as usize + 3
+        ((2.0f64 * radius / stretch) as usize).saturating_add(3)
     }
 
     fn add_taps(&self, axis: &ResizedAxis, at: usize, taps: &mut Vec<(usize, f64)>) {

@@ -1,10 +1,11 @@
 //! RotaryEmbedding: pairs of channels are turned by an angle that depends on the position.
 //!
-//! History: 23.
+//! History: 23; com.microsoft 1, where the cache tells how many channels are turned, and positions may begin at one number.
 
 use super::case::{self, Case};
+use super::composed::Body;
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, onnx, optional, product, refuse, required, types,
+    Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, microsoft, onnx, optional, product, refuse, required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::rotary::{Rotary, RotaryParams};
@@ -16,12 +17,63 @@ pub(crate) struct RotaryEmbedding {
     interleaved: bool,
     heads: usize,
     rotated: usize,
+    /// Whether 0 turned channels mean as many as the cache has angles for, and 0 heads that a head has only these.
+    by_cache: bool,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("RotaryEmbedding", 23, types![T T T int64 -> T; T: F32 F16 BF16], parse, cases)];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("RotaryEmbedding", 23, types![T T T int64 -> T; T: F32 F16 BF16], parse, cases),
+    microsoft("RotaryEmbedding", types![T M T T -> T; T: F32 F16 BF16, M: I64], parse_microsoft, || {
+        microsoft_cases()
+    }),
+    Row {
+        domain: OWN_DOMAIN,
+        name: "RotaryEmbedding",
+        opsets: (1, 1),
+        types: types![T T T int64 -> T; T: F32 F16 BF16],
+        parse: parse_by_cache,
+        cases: Vec::new,
+    },
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
+    Ok(attributes(def, false)?.into())
+}
+
+fn parse_by_cache(def: &NodeDef) -> Result<Op, Why> {
+    Ok(attributes(def, true)?.into())
+}
+
+fn parse_microsoft(def: &NodeDef) -> Result<Op, Why> {
+    let mut body = Body::new(def);
+    for (name, plain) in [("scale", 1.0), ("is_packed_batching", 0.0)] {
+        let given = match name {
+            "scale" => def.attributes.float_or(name, 1.0)?,
+            _ => def.attributes.int_or(name, 0)? as f32,
+        };
+        if given != plain {
+            refuse!("{name} {given} is not supported");
+        }
+    }
+    let (x, ids, cos, sin) = (body.input(0)?, body.input(1)?, body.input(2)?, body.input(3)?);
+    let (batches, length) = (body.size(x, 0)?, body.size(x, -2)?);
+    // One number is the position of the first token of each batch.
+    let dims = body.node("Shape", &[ids])?;
+    let rank = body.node("Size", &[dims])?;
+    let one = body.scalar(1i64);
+    let single = body.node("Equal", &[rank, one])?;
+    let single = body.cast(single, DType::I64)?;
+    let steps = body.counted(length)?;
+    let steps = body.node("Mul", &[steps, single])?;
+    let positions = body.node("Add", &[ids, steps])?;
+    let shape = body.joined(&[batches, length])?;
+    let positions = body.node("Expand", &[positions, shape])?;
+    let kept = body.kept(&["interleaved", "num_heads", "rotary_embedding_dim"]);
+    let y = body.with("sardonyx.RotaryEmbedding", &kept, &[x, cos, sin, positions])?;
+    body.finish(&[y])
+}
+
+fn attributes(def: &NodeDef, by_cache: bool) -> Result<RotaryEmbedding, Why> {
     let count = |name| match usize::try_from(def.attributes.int_or(name, 0)?) {
         Ok(count) => Ok(count),
         Err(_) => refuse!("{name} is negative"),
@@ -30,22 +82,30 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         interleaved: def.attributes.flag("interleaved", false)?,
         heads: count("num_heads")?,
         rotated: count("rotary_embedding_dim")?,
-    }
-    .into())
+        by_cache,
+    })
 }
 
 impl RotaryEmbedding {
-    /// The params for an input of this shape.
-    fn params(&self, x: &[usize]) -> Result<RotaryParams, Why> {
+    /// The params for an input and a cache of these shapes.
+    fn params(&self, x: &[usize], cache: &[usize]) -> Result<RotaryParams, Why> {
+        let angles = cache.last().copied().unwrap_or(0).saturating_mul(2);
         let (positions, depth, inner) = match *x {
             [_, _, positions, depth] => (positions, depth, depth),
+            [_, positions, hidden] if self.by_cache && self.heads == 0 && angles > 0 => {
+                if hidden % angles != 0 {
+                    refuse!("{hidden} columns do not divide into heads of {angles}");
+                }
+                (positions, angles, hidden)
+            }
             [_, positions, hidden] if self.heads > 0 && hidden % self.heads == 0 => {
                 (positions, hidden / self.heads, hidden)
             }
             [_, _, hidden] => refuse!("{hidden} columns do not divide into {} heads", self.heads),
             _ => refuse!("the input has rank {}, not 3 or 4", x.len()),
         };
-        let rotated = if self.rotated == 0 { depth } else { self.rotated };
+        let all = if self.by_cache { angles } else { depth };
+        let rotated = if self.rotated == 0 { all } else { self.rotated };
         if rotated > depth || rotated % 2 == 1 {
             refuse!("{rotated} of {depth} channels cannot be turned in pairs");
         }
@@ -55,7 +115,7 @@ impl RotaryEmbedding {
     }
 
     fn check(&self, x: &[usize], caches: [&[usize]; 2], ids: Option<&[usize]>) -> Result<RotaryParams, Why> {
-        let params = self.params(x)?;
+        let params = self.params(x, caches[0])?;
         let [batches, positions] = [x[0], params.positions];
         for cache in caches {
             let fits = match ids {
@@ -91,7 +151,7 @@ impl Operator for RotaryEmbedding {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         let (x, cos, sin) = (required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?);
-        let p = self.params(&x.shape)?;
+        let p = self.params(&x.shape, &cos.shape)?;
         let ids = optional(inputs, 3).map(|ids| ids.i64s()).transpose()?;
         let (values, cos, sin) = (x.floats()?, cos.floats()?, sin.floats()?);
         let mut turned = values.to_vec();
@@ -127,7 +187,7 @@ impl Operator for RotaryEmbedding {
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        let params = self.params(&cx.fact(0)?.shape)?;
+        let params = self.params(&cx.fact(0)?.shape, &cx.fact(1)?.shape)?;
         let ids = cx.optional_fact(3).is_some();
         let epilogue = cx.epilogue(None)?;
         let mut tensors = vec![cx.input(0)?, cx.input(1)?, cx.input(2)?];
@@ -168,5 +228,23 @@ fn cases() -> Vec<Case> {
             .input(case::converted(&case::random(&[1, 1, 2, 4]), DType::F16))
             .input(case::converted(&cache(&[1, 2, 2]), DType::F16))
             .input(case::converted(&cache(&[1, 2, 2]), DType::F16)),
+    ]
+}
+
+fn microsoft_cases() -> Vec<Case> {
+    let new = |name: &str, x: &[usize], half: usize| {
+        let case = Case::new("RotaryEmbedding", name).of_microsoft().input(case::random(x));
+        let cache = || case::uniform(&[5, half], -1.0, 1.0);
+        (case, [cache(), cache()])
+    };
+    let with = |(case, [cos, sin]): (Case, [crate::Tensor; 2]), ids: crate::Tensor| {
+        case.input(ids).constant(cos).constant(sin)
+    };
+    let ids = || case::values(&[2, 3], &[0i64, 4, 2, 1, 1, 3]);
+    vec![
+        with(new("heads", &[2, 4, 3, 8], 4), ids()),
+        with(new("packed", &[2, 3, 32], 4), ids()),
+        with(new("first", &[2, 4, 3, 8], 4), case::list(&[2])),
+        with(new("part", &[2, 4, 3, 8], 2), ids()),
     ]
 }

@@ -2,7 +2,7 @@
 //!
 //! `types![T T1 -> T; T: FLOATS INDICES@12, T1: NUMBERS]` is an operator with two inputs and an output. The first input and the
 //! output have one dtype `T`: a type of `FLOATS`, or from opset 12 on one of `INDICES`. A name without constraints, such as
-//! `int64`, is a dtype. `[T] -> T` takes any number of inputs of one dtype. `A | 12: B` is `A` before opset 12, and `B` from it
+//! `int64`, is a dtype. `[T] -> T` takes any number of inputs of one dtype, `[T "mixed"] -> T` of several. `A | 12: B` is `A` before opset 12, and `B` from it
 //! on. Inputs that the operator got in a later version are listed all the same; its parser knows the version.
 
 use smallvec::SmallVec;
@@ -42,6 +42,7 @@ classes! {
     BOOL = Bool;
     STRING = String;
     COMPLEX = C64 C128;
+    F8E4M3FN = F8E4M3FN;
     F8E8M0 = F8E8M0;
     F4E2M1 = F4E2M1;
     F16 = F16;
@@ -50,6 +51,11 @@ classes! {
     I16 = I16;
     I32 = I32;
     U16 = U16;
+    U8 = U8;
+    U64 = U64;
+    U32 = U32;
+    I8 = I8;
+    I64 = I64;
 }
 
 /// The dtypes of an operator's inputs and outputs in all its versions, the oldest first.
@@ -71,6 +77,8 @@ pub(crate) struct Operands {
     pub(crate) listed: &'static [&'static str],
     /// The dtype of any number of operands after those; there are none if this is empty.
     pub(crate) rest: &'static [&'static str],
+    /// Not empty if the dtype of each of those may be another.
+    pub(crate) mixed: &'static [&'static str],
 }
 
 /// What the dtypes of these names may be.
@@ -82,17 +90,19 @@ pub(crate) struct TypeParameter {
 }
 
 macro_rules! types {
-    ($($($since:literal:)? $($input:ident)* $([$rest:ident])? -> $($output:ident)* $([$more:ident])?
+    ($($($since:literal:)? $($input:ident)* $([$rest:ident $($mixed:literal)?])? -> $($output:ident)* $([$more:ident])?
         $(; $($($name:ident)+: $($class:ident $(@ $from:literal)?)+),+)?)|+) => {
         $crate::ops::types::Types(&[$($crate::ops::types::TypeSignature {
             since: 0 $(+ $since)?,
             inputs: $crate::ops::types::Operands {
                 listed: &[$(stringify!($input)),*],
                 rest: &[$(stringify!($rest))?],
+                mixed: &[$($($mixed)?)?],
             },
             outputs: $crate::ops::types::Operands {
                 listed: &[$(stringify!($output)),*],
                 rest: &[$(stringify!($more))?],
+                mixed: &[],
             },
             parameters: &[$($($crate::ops::types::TypeParameter {
                 names: &[$(stringify!($name)),+],
@@ -104,6 +114,11 @@ macro_rules! types {
 pub(crate) use types;
 
 impl Operands {
+    /// Whether the dtype of operand `i` is independent of all others of the same name.
+    pub(crate) fn is_mixed(&self, i: usize) -> bool {
+        i >= self.listed.len() && !self.mixed.is_empty()
+    }
+
     /// The name of operand `i`'s dtype.
     pub(crate) fn name(&self, i: usize) -> Option<&'static str> {
         self.listed.get(i).or(self.rest.first()).copied()
@@ -143,6 +158,7 @@ impl TypeSignature {
         for (i, input) in inputs.iter().enumerate() {
             let Some(input) = input else { continue };
             match self.inputs.name(i) {
+                Some(name) if self.inputs.is_mixed(i) => bound.check(("input", i), name, input.dtype)?,
                 Some(name) => bound.bind(("input", i), name, input.dtype)?,
                 None => refuse!("has input {i}, and the operator takes {}", self.inputs.listed.len()),
             }
@@ -178,8 +194,15 @@ impl BoundTypes {
             }
             return Ok(());
         }
+        self.check((side, i), name, dtype)?;
+        self.dtypes.push((name, dtype, side, i));
+        Ok(())
+    }
+
+    /// Refuses a dtype that the name does not stand for.
+    fn check(&self, (side, i): (&str, usize), name: &str, dtype: DType) -> Result<(), Why> {
         match self.signature.takes(name, dtype) {
-            Some(since) if since <= self.opset => self.dtypes.push((name, dtype, side, i)),
+            Some(since) if since <= self.opset => Ok(()),
             Some(since) => {
                 refuse!(
                     "{side} {i} is {dtype}, which the operator takes from opset {since} on; {}",
@@ -188,7 +211,6 @@ impl BoundTypes {
             }
             None => refuse!("{side} {i} is {dtype}; {}", self.text(name)),
         }
-        Ok(())
     }
 
     /// What the dtype of this name may be, and what to do.

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 
 use crate::budget::{Budget, Limits};
 use crate::graph::ValueId;
-use crate::ops::Graph;
+use crate::ops::{Graph, composed};
 use crate::{Result, heap};
 
 /// A pass returns whether it changed anything.
@@ -48,6 +48,9 @@ pub(crate) fn run(mut graph: Graph, limits: &Limits) -> Result<Graph> {
     let budget = Budget::new(limits);
     // Passes may fold the values of defaults into others, so the caller can no longer replace them.
     graph.defaults.clear();
+    // First, so that all passes see the nodes of which such an operator consists.
+    composed::expand(&mut graph)?;
+    graph.verify()?;
     for _ in 0..MAX_ROUNDS {
         let mut changed = false;
         for (name, pass) in PASSES {

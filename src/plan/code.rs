@@ -303,8 +303,12 @@ impl<'c, 'a> Code<'c, 'a> {
             let (operator, facts) = (node.op.operator(), self.cx.facts.of_inputs(node));
             let mut inputs = Vec::new();
             for (i, input) in node.data_inputs().enumerate() {
+                let Some(id) = input else {
+                    inputs.push(None);
+                    continue;
+                };
                 let pairing = operator.pairing(i, &facts)?;
-                inputs.push(input.map(|id| self.value(id, pairing)).transpose()?);
+                inputs.push(Some(self.value(id, pairing)?));
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
             let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };

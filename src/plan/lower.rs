@@ -303,7 +303,21 @@ impl<'a> Lower<'a> {
     pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
         let (value, view) = self.constant(self.node.inputs.get(i).copied().flatten()?)?;
         let packing = Packing { view: view.cloned(), ..packing };
-        self.weight(WeightKey { value, packing: Some(packing) }).ok()
+        self.weight(WeightKey { value, packing: Some(packing), read_as: None }).ok()
+    }
+
+    /// The bytes of input `i` as numbers of `dtype`, which may have fewer bits, in the order of `packing` if there is one;
+    /// `None` if the input is no constant of the model.
+    pub(crate) fn read_as(
+        &mut self,
+        i: usize,
+        dtype: DType,
+        packing: Option<Packing>,
+    ) -> Result<Option<TensorId>, Why> {
+        match self.node.inputs.get(i).copied().flatten().and_then(|id| self.constant(id)) {
+            Some((value, None)) => self.weight(WeightKey { value, packing, read_as: Some(dtype) }).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The constant of the model that has the elements of value `id`, and where they lie in it, if not in their own order.
@@ -313,7 +327,7 @@ impl<'a> Lower<'a> {
         }
         let strided = self.values.strided[id.index()].as_ref().filter(|strided| strided.constant)?;
         let Place::Weight(i) = self.program.tensor(strided.tensor).place else { return None };
-        let WeightKey { value, packing: None } = self.program.weights[i] else { return None };
+        let WeightKey { value, packing: None, read_as: None } = self.program.weights[i] else { return None };
         Some((value, Some(&strided.access)))
     }
 
@@ -338,7 +352,8 @@ impl<'a> Lower<'a> {
 
     /// A tensor that only this operator's calls use, with the register type and the storage of `tensor`.
     pub(crate) fn temporary_like(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
-        self.add_temporary(self.program.tensor(tensor).element(), shape)
+        let (scalar, storage) = self.program.tensor(tensor).element();
+        self.add_temporary((scalar, storage.written()), shape)
     }
 
     /// Refuses to compute with temporaries that have more elements than 32 bits index. `first` is the number of the node's
@@ -362,7 +377,7 @@ impl<'a> Lower<'a> {
 
     /// The elements of `of` from `offset` on, as a tensor of their own.
     pub(crate) fn subrange(&mut self, of: TensorId, offset: usize, shape: &[usize]) -> TensorId {
-        let output = self.temporary_like(of, shape);
+        let output = self.add_temporary(self.program.tensor(of).element(), shape);
         self.program.steps.push(Step::View { output, of, offset });
         output
     }
@@ -739,7 +754,7 @@ impl<'a> Lower<'a> {
             return Ok(tensor);
         }
         if self.graph.value(id).constant.is_some() {
-            return self.weight(WeightKey { value: id, packing: None });
+            return self.weight(WeightKey { value: id, packing: None, read_as: None });
         }
         if let Some(&i) = self.values.inputs.get(&id) {
             let tensor = self.new_tensor(id)?;
@@ -764,7 +779,7 @@ impl<'a> Lower<'a> {
 
     fn weight(&mut self, key: WeightKey) -> Result<TensorId, Why> {
         let known = |tensor: &&TensorId| match self.program.tensor(**tensor).place {
-            Place::Weight(i) => self.program.weights[i].packing == key.packing,
+            Place::Weight(i) => self.program.weights[i] == key,
             _ => false,
         };
         if let Some(&tensor) = self.values.weights[key.value.index()].iter().find(known) {
@@ -772,7 +787,9 @@ impl<'a> Lower<'a> {
         }
         let value = self.graph.value(key.value);
         let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
-        let Some(element) = element(tensor.dtype()) else {
+        let tensor = key.constant(tensor)?;
+        let storage = Storage::of_constant(tensor.dtype(), key.packing.is_some());
+        let Some(element) = Scalar::of(tensor.dtype()).zip(storage) else {
             refuse!("the device does not compute with {}", tensor.dtype())
         };
         let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);

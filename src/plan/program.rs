@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::refusal::Refusal;
 use super::why::Notes;
+use crate::error::Why;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::Scalar;
 use crate::kernels::{Access, Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
@@ -134,6 +135,17 @@ pub(crate) struct WeightKey {
     pub(crate) value: ValueId,
     /// `None`: the model's own order.
     pub(crate) packing: Option<Packing>,
+    /// The dtype as which the constant's bytes are read; `None`: its own.
+    pub(crate) read_as: Option<DType>,
+}
+
+impl WeightKey {
+    /// The constant itself, or its bytes read as another dtype: of 16 bytes of two 4-bit numbers each, a list of 32 numbers.
+    pub(crate) fn constant(&self, tensor: &Tensor) -> Result<Tensor, Why> {
+        let Some(dtype) = self.read_as else { return Ok(tensor.clone()) };
+        let count = tensor.bytes().len() * 8 / dtype.bits().max(1);
+        Ok(Tensor::from_raw(dtype, &[count], tensor.shared_bytes())?)
+    }
 }
 
 /// One dispatch.

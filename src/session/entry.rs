@@ -7,7 +7,7 @@ use super::{SessionOptions, no_plans};
 use crate::facts::{self, InputFact, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::{NodeId, ValueId};
-use crate::ops::Graph;
+use crate::ops::{Graph, composed};
 use crate::plan::{Explanation, Options, Plan, Planner};
 use crate::shape::MAX_RANK;
 use crate::{DType, Device, Dim, InputError, Result, Tensor};
@@ -67,6 +67,7 @@ impl Entry {
         options: &SessionOptions,
         keep: &[ValueId],
     ) -> Result<Entry> {
+        let graph = if device.gpu().is_some() { composed::expanded(graph)? } else { graph };
         let same_sizes = same_sizes(&graph);
         let named = graph.inputs.iter().enumerate();
         let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();

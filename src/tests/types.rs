@@ -53,7 +53,7 @@ fn inference_refuses_every_other_dtype() {
         for (i, given) in facts.iter().enumerate() {
             let (Some(given), name) = (given, signature.inputs.name(i).unwrap()) else { continue };
             let shared = |j: &usize| facts[*j].is_some() && signature.inputs.name(*j) == Some(name);
-            let alone = (0..facts.len()).filter(shared).count() == 1;
+            let alone = signature.inputs.is_mixed(i) || (0..facts.len()).filter(shared).count() == 1;
             for dtype in DType::all().filter(|&dtype| dtype != given.dtype) {
                 if alone && signature.takes(name, dtype).is_some_and(|since| since <= case.opset) {
                     continue;

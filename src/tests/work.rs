@@ -14,20 +14,23 @@ use crate::ops::{OWN_DOMAIN, of_elements, rows};
 #[rustfmt::skip]
 const BY_ELEMENT: &[&str] = &[
     "Abs", "Acos", "Acosh", "Add", "AffineGrid", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh",
-    "BatchNormalization", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BlackmanWindow",
-    "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat", "ConstantOfShape", "Cos", "Cosh", "CumProd",
-    "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal", "Exp", "Expand",
-    "EyeLike", "FastGelu", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater", "GreaterOrEqual",
-    "GroupNormalization", "HammingWindow", "HannWindow", "HardSigmoid", "HardSwish", "Hardmax", "Identity",
-    "InstanceNormalization", "IsInf", "IsNaN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax",
-    "LpNormalization", "Max", "MaxUnpool", "Mean", "MeanVarianceNormalization", "MelWeightMatrix", "Min", "Mish", "Mod",
-    "Mul", "Neg", "NegativeLogLikelihoodLoss", "NonZero", "Not", "OneHot", "Or", "PRelu", "Pad", "QLinearAdd", "QLinearMul",
-    "QuantizeLinear", "QuickGelu", "RMSNormalization", "RandomNormal", "RandomUniform", "Range", "Reciprocal", "ReduceL1",
-    "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-    "ReduceSumSquare", "Relu", "Reshape", "ReverseSequence", "RotaryEmbedding", "Round", "ScatterElements", "ScatterND",
-    "Scatter", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "SimplifiedLayerNormalization", "Sin", "Sinh", "Size",
-    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Slice", "Softmax", "SoftmaxCrossEntropyLoss", "Softplus",
-    "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "TensorScatter",
+    "BatchNormalization", "BiasAdd", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
+    "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat",
+    "ConstantOfShape", "Cos", "Cosh", "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout",
+    "DynamicQuantizeLinear", "Elu", "EmbedLayerNormalization", "Equal", "Exp", "Expand", "EyeLike", "FastGelu", "Flatten",
+    "Floor", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater",
+    "GreaterOrEqual", "GroupNorm", "GroupNormalization", "HammingWindow", "HannWindow", "HardSigmoid", "HardSwish",
+    "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LayerNormalization", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "MaxUnpool", "Mean", "MeanVarianceNormalization",
+    "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg", "NegativeLogLikelihoodLoss", "NonZero", "Not", "OneHot", "Or",
+    "PRelu", "Pad", "QLinearAdd", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul",
+    "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "RMSNormalization", "RandomNormal",
+    "RandomUniform", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "ReverseSequence",
+    "RotaryEmbedding", "Round", "Scatter", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign",
+    "SimplifiedLayerNormalization", "Sin", "Sinh", "Size", "SkipGroupNorm", "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization", "Slice", "Softmax", "SoftmaxCrossEntropyLoss", "Softplus", "Softsign",
+    "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "TensorScatter",
     "ThresholdedRelu", "Tile", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
 ];
 
@@ -60,6 +63,10 @@ fn scalar(value: i64) -> Option<Fact> {
     Some(Fact::of_array(Array::int(DType::I64, &[], vec![value.into()])))
 }
 
+fn int32(value: i128, shape: &[usize]) -> Option<Fact> {
+    Some(Fact::of_array(Array::int(DType::I32, shape, vec![value])))
+}
+
 fn counted() -> Vec<HandCount> {
     let of = |case: Case, inputs: &[Option<Fact>], by_hand: u64| HandCount {
         case,
@@ -81,9 +88,46 @@ fn counted() -> Vec<HandCount> {
     let linear = new("LinearAttention").string("update_rule", "linear");
     let int64 = |shape: &[usize]| Some(Fact::new(DType::I64, shape));
     vec![
+        // 100 rows of 8 heads meet 100 keys of 64 elements, and 100 values.
+        of(
+            new("MultiHeadAttention").of_microsoft().int("num_heads", 8),
+            &[f(&[1, 100, 512]), f(&[1, 100, 512]), f(&[1, 100, 512])],
+            products(8 * 100 * 100 * 128),
+        ),
+        of(
+            new("GroupQueryAttention").of_microsoft().int("num_heads", 8).int("kv_num_heads", 8),
+            &[
+                f(&[1, 100, 512]),
+                f(&[1, 100, 512]),
+                f(&[1, 100, 512]),
+                None,
+                None,
+                int32(100 - 1, &[1]),
+                int32(100, &[]),
+            ],
+            products(8 * 100 * 100 * 128),
+        ),
+        of(
+            new("Attention").of_microsoft().int("num_heads", 8),
+            &[f(&[1, 100, 512]), f(&[512, 1536])],
+            products(8 * 100 * 100 * 128 + 100 * 512 * 1536),
+        ),
+        of(
+            new("QAttention").of_microsoft().int("num_heads", 8),
+            &[bytes(&[1, 100, 512]), bytes(&[512, 1536]), f(&[1536]), f(&[]), f(&[])],
+            products(8 * 100 * 100 * 128 + 100 * 512 * 1536),
+        ),
         // 800 rows meet 100 keys of 64 elements, and 100 values.
         of(new("Attention"), &[query(), query(), query()], products(8 * 100 * 100 * 128)),
         of(new("CausalConvWithState"), &[f(&[1, 64, 1000]), f(&[64, 1, 1000])], products(64 * 1000 * 1000)),
+        of(
+            new("CausalConvWithState").of_microsoft(),
+            &[f(&[1, 64, 1000]), f(&[64, 1, 1000])],
+            products(64 * 1000 * 1000),
+        ),
+        of(new("FusedConv").of_microsoft(), &[f(image), f(filters)], conv),
+        of(new("NhwcConv").of_microsoft(), &[f(&[1, 56, 56, 64]), f(filters)], conv),
+        of(new("NhwcFusedConv").of_microsoft(), &[f(&[1, 56, 56, 64]), f(filters)], conv),
         of(new("Conv"), &[f(image), f(filters)], conv),
         of(new("ConvInteger"), &[bytes(image), bytes(filters)], conv),
         of(new("ConvTranspose"), &[f(image), f(filters)], products(64 * 64 * 9 * 56 * 56)),
@@ -115,6 +159,20 @@ fn counted() -> Vec<HandCount> {
             products(1000 * 200 * 2),
         ),
         of(new("FusedMatMul").domain("com.microsoft").opset(1), &[f(matrix), f(matrix)], cube),
+        of(new("FusedGemm").of_microsoft(), &[f(matrix), f(matrix)], cube),
+        of(
+            new("MatMulNBits").of_microsoft().int("K", 320).int("N", 320).int("block_size", 32),
+            &[f(&[300, 320]), bytes(&[320, 10, 16]), f(&[320, 10])],
+            products(300 * 320 * 320),
+        ),
+        of(new("MatMulIntegerToFloat").of_microsoft(), &[bytes(matrix), bytes(matrix), f(&[]), f(&[])], cube),
+        of(new("DynamicQuantizeMatMul").of_microsoft(), &[f(matrix), bytes(matrix), f(&[])], cube),
+        of(
+            new("QGemm").of_microsoft(),
+            &[bytes(matrix), f(&[]), bytes(&[]), bytes(matrix), f(&[]), bytes(&[])],
+            cube,
+        ),
+        of(new("BiasSplitGelu").of_microsoft(), &[f(&[1, 1, 2000]), f(&[2000])], products(1000 * 200 * 2)),
         of(new("Gemm"), &[f(matrix), f(matrix)], cube),
         of(new("MatMul"), &[f(matrix), f(matrix)], cube),
         of(new("MatMulInteger"), &[bytes(matrix), bytes(matrix)], cube),
@@ -131,6 +189,24 @@ fn counted() -> Vec<HandCount> {
         ),
         of(new("GRU").int("hidden_size", 64), &layer(3), recurrent(3)),
         of(new("LSTM").int("hidden_size", 64), &layer(4), recurrent(4)),
+        of(
+            new("DynamicQuantizeLSTM").of_microsoft().int("hidden_size", 64),
+            &[
+                f(&[100, 1, 64]),
+                bytes(&[1, 64, 256]),
+                bytes(&[1, 64, 256]),
+                None,
+                None,
+                None,
+                None,
+                None,
+                f(&[1]),
+                bytes(&[1]),
+                f(&[1]),
+                bytes(&[1]),
+            ],
+            recurrent(4),
+        ),
         of(new("RNN").int("hidden_size", 64), &layer(1), recurrent(1)),
         // The state of 64 by 64 elements grows and is read in each of 100 steps, in two heads.
         of(
@@ -147,6 +223,16 @@ fn counted() -> Vec<HandCount> {
         ),
         of(new("AveragePool").ints("kernel_shape", &[50, 50]), &[f(&[1, 1, 100, 100])], 51 * 51 * 2500),
         of(new("LpPool").ints("kernel_shape", &[50, 50]), &[f(&[1, 1, 100, 100])], 51 * 51 * 2500),
+        of(
+            new("NhwcMaxPool").of_microsoft().ints("kernel_shape", &[50, 50]),
+            &[bytes(&[1, 100, 100, 1])],
+            51 * 51 * 2500,
+        ),
+        of(
+            new("QLinearAveragePool").of_microsoft().ints("kernel_shape", &[50, 50]),
+            &[bytes(&[1, 1, 100, 100]), f(&[]), bytes(&[]), f(&[]), bytes(&[])],
+            51 * 51 * 2500,
+        ),
         of(new("MaxPool").ints("kernel_shape", &[50, 50]), &[f(&[1, 1, 100, 100])], 51 * 51 * 2500),
         // Two wrapped products for each of 63 bits of an exponent.
         of(new("Pow"), &[int64(&[1000]), int64(&[1000])], 1000 * 126),

@@ -21,6 +21,9 @@ pub(crate) enum Storage {
     /// Each element is 16 bits, which an integer register holds in its lower half. Kernels that move elements see float16 and
     /// bfloat16 like this.
     Half,
+    /// Each element is an integer of 8, 4 or 2 bits. Registers hold the number in 32 bits. Only constants of the model lie like
+    /// this, as no kernel stores it.
+    Narrow { bits: u8, signed: bool },
 }
 
 /// Bytes of a vector of four words. A tensor begins at a vector and takes whole vectors, so a kernel may load the last one.
@@ -36,11 +39,32 @@ impl Storage {
         })
     }
 
+    /// The storage of a model's constants of `dtype`: small integers lie as in the file. Kernels get constants in another order
+    /// byte by byte.
+    pub(crate) fn of_constant(dtype: DType, packed: bool) -> Option<Storage> {
+        let narrow = |bits: u8, signed| Storage::Narrow { bits: if packed { 8 } else { bits }, signed };
+        Some(match dtype {
+            DType::I8 => narrow(8, true),
+            DType::U8 => narrow(8, false),
+            DType::I4 => narrow(4, true),
+            DType::U4 => narrow(4, false),
+            DType::I2 => narrow(2, true),
+            DType::U2 => narrow(2, false),
+            other => return Storage::of(other),
+        })
+    }
+
+    /// The storage of a tensor that kernels write, for elements copied from this one.
+    pub(crate) fn written(self) -> Storage {
+        if matches!(self, Storage::Narrow { .. }) { Storage::Word } else { self }
+    }
+
     /// Bits of an element.
     pub(crate) const fn bits(self) -> u64 {
         match self {
             Storage::Word => 32,
             Storage::F16 | Storage::BF16 | Storage::Half => 16,
+            Storage::Narrow { bits, .. } => bits as u64,
         }
     }
 
@@ -73,6 +97,7 @@ impl Storage {
             Storage::F16 => half::f16::from_f32(float).to_bits().into(),
             Storage::BF16 => half::bf16::from_f32(float).to_bits().into(),
             Storage::Half => word & 0xffff,
+            Storage::Narrow { bits, .. } => word & ((1 << bits) - 1),
         }
     }
 
@@ -83,6 +108,12 @@ impl Storage {
             Storage::F16 => "f16",
             Storage::BF16 => "bf16",
             Storage::Half => "half",
+            Storage::Narrow { bits: 8, signed: true } => "i8",
+            Storage::Narrow { bits: 8, signed: false } => "u8",
+            Storage::Narrow { bits: 4, signed: true } => "i4",
+            Storage::Narrow { bits: 4, signed: false } => "u4",
+            Storage::Narrow { signed: true, .. } => "i2",
+            Storage::Narrow { signed: false, .. } => "u2",
         }
     }
 
@@ -90,7 +121,7 @@ impl Storage {
     /// A kernel that only moves bits is therefore one pipeline for all storages of the same number of bits.
     pub(super) fn seen_as(self, scalar: Scalar) -> Storage {
         match (self, scalar) {
-            (Storage::Word, _) => Storage::Word,
+            (Storage::Word | Storage::Narrow { .. }, _) => self,
             (storage, Scalar::F32) => storage,
             _ => Storage::Half,
         }
@@ -105,6 +136,8 @@ mod tests {
     fn tensors_take_whole_vectors() {
         assert_eq!([0, 1, 4, 5].map(|count| Storage::Word.bytes(count)), [16, 16, 16, 32]);
         assert_eq!([0, 1, 8, 9].map(|count| Storage::F16.bytes(count)), [16, 16, 16, 32]);
+        let nibbles = Storage::Narrow { bits: 4, signed: false };
+        assert_eq!([0, 1, 32, 33].map(|count| nibbles.bytes(count)), [16, 16, 16, 32]);
         assert!(Storage::Word.bytes(usize::MAX) >= u64::MAX / 8);
     }
 

@@ -19,6 +19,7 @@ impl Storage {
     pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
         match (self, slot.element) {
             (Storage::Word, element) => element.wgsl(),
+            (Storage::Narrow { .. }, _) => "u32".into(),
             (_, SlotElement::Vector(_)) => "vec2<u32>".into(),
             _ if slot.written => "atomic<u32>".into(),
             _ => "u32".into(),
@@ -34,6 +35,10 @@ impl Storage {
             Storage::BF16 => format!("bitcast<f32>({bits} << 16u)"),
             Storage::Half => format!("({bits} & 0xffffu)"),
             Storage::Word => bits.into(),
+            Storage::Narrow { bits: width, signed: false } => format!("extractBits({bits}, 0u, {width}u)"),
+            Storage::Narrow { bits: width, signed: true } => {
+                format!("extractBits(bitcast<i32>({bits}), 0u, {width}u)")
+            }
         }
     }
 
@@ -42,7 +47,7 @@ impl Storage {
         match self {
             Storage::F16 => format!("f16_bits({value})"),
             Storage::BF16 => format!("bf16_bits({value})"),
-            Storage::Half | Storage::Word => value.into(),
+            Storage::Half | Storage::Word | Storage::Narrow { .. } => value.into(),
         }
     }
 
@@ -58,6 +63,9 @@ impl Storage {
             _ => {}
         }
         let (name, register) = (&slot.name, slot.element.wgsl());
+        if let Storage::Narrow { bits, .. } = self {
+            return self.narrow_load(slot, u32::from(bits));
+        }
         let load = match slot.element {
             SlotElement::Vector(_) => {
                 let parts =
@@ -72,6 +80,25 @@ impl Storage {
         };
         let load = format!("fn {name}_load(i: u32) -> {register} {{\n{load}}}\n");
         if slot.written { load + &self.stores(slot) } else { load }
+    }
+
+    /// Loads an element, or a vector of four, from a word of several integers.
+    fn narrow_load(self, slot: &Slot, bits: u32) -> String {
+        let (name, register) = (&slot.name, slot.element.wgsl());
+        let word = slot.element.scalar().word();
+        let element = |shifted: &str| format!("bitcast<{word}>({})", self.decoded(shifted, false));
+        let (loads, value) = match slot.element {
+            SlotElement::Vector(_) => {
+                let parts = [0, 1, 2, 3].map(|lane| element(&format!("(w >> {}u)", lane * bits)));
+                (32 / (4 * bits), format!("{register}({})", parts.join(", ")))
+            }
+            _ => (32 / bits, element("w")),
+        };
+        let shift = 32 / loads;
+        format!(
+            "fn {name}_load(i: u32) -> {register} {{\n  \
+             let w = {name}[i / {loads}u] >> (i % {loads}u * {shift}u % 32u);\n  return {value};\n}}\n"
+        )
     }
 
     fn stores(self, slot: &Slot) -> String {

@@ -1,0 +1,174 @@
+//! com.microsoft.GroupQueryAttention: attention in which several heads of queries share a head of keys and values, with a cache of
+//! earlier keys and values, and with positions that turn queries and keys. It becomes TensorScatter, RotaryEmbedding and
+//! Attention of ONNX. A length that does not fit the cache, and a position outside of the table of angles, are reported by these.
+//! Room in the cache beyond a batch's length keeps what it held, as where onnxruntime's past and present share a buffer;
+//! otherwise onnxruntime clears it.
+//!
+//! History: com.microsoft 1.
+
+use super::case::{self, Case, Tolerance};
+use super::composed::Body;
+use super::multi_head_attention::{heads, join_heads, split_heads};
+use super::{Attr, DType, NodeDef, Op, Row, Tensor, Types, Why, microsoft, refuse, types};
+use crate::graph::ValueId;
+
+const TYPES: Types = types![
+    T T T T_CACHE T_CACHE M M T T int64 T T T_KV_SCALE T_KV_SCALE T T -> T T_CACHE T_CACHE T;
+    T: F16 F32 BF16, T_CACHE: F16 F32 BF16 F8E4M3FN BYTES, T_KV_SCALE: F32, M: I32
+];
+
+pub(crate) const ROWS: &[Row] = &[microsoft("GroupQueryAttention", TYPES, parse, cases)];
+
+const PAST_KEY: usize = 3;
+const PAST_VALUE: usize = 4;
+const LENGTHS: usize = 5;
+const TOTAL: usize = 6;
+const COS: usize = 7;
+const SIN: usize = 8;
+const POSITIONS: usize = 9;
+const BIAS: usize = 10;
+const Q_NORM: usize = 14;
+const K_NORM: usize = 15;
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let (a, mut body) = (def.attributes, Body::new(def));
+    for (i, what) in [(POSITIONS, "position_ids"), (11, "head_sink"), (12, "k_scale"), (13, "v_scale")] {
+        body.without(i, what)?;
+    }
+    for (name, plain) in [("smooth_softmax", -1), ("sliding_window_cache", 0), ("qk_output", 0)] {
+        if !matches!(a.int_or(name, plain)?, value if value <= 0) {
+            refuse!("{name} is not supported");
+        }
+    }
+    let (q_heads, kv_heads) = (heads(def, "num_heads")?, heads(def, "kv_num_heads")?);
+    let [mut q, mut k, v] = operands(&mut body, q_heads, kv_heads)?;
+    for (x, i) in [(&mut q, Q_NORM), (&mut k, K_NORM)] {
+        if let Some(weight) = body.optional(i) {
+            let epsilon = ("epsilon", Attr::Float(a.float_or("qk_norm_epsilon", 1e-6)?));
+            *x = body.with("RMSNormalization", &[epsilon], &[*x, weight])?;
+        }
+    }
+    let lengths = total_lengths(&mut body, q)?;
+    let new = body.size(q, 2)?;
+    let first = body.node("Sub", &[lengths, new])?;
+    if a.flag("do_rotary", false)? {
+        let (axes, steps) = (body.list(&[1]), body.counted(new)?);
+        let start = body.node("Unsqueeze", &[first, axes])?;
+        let positions = body.node("Add", &[start, steps])?;
+        let (cos, sin) = (body.input(COS)?, body.input(SIN)?);
+        let interleaved = [("interleaved", Attr::Int(a.int_or("rotary_interleaved", 0)?))];
+        for x in [&mut q, &mut k] {
+            *x = body.with("sardonyx.RotaryEmbedding", &interleaved, &[*x, cos, sin, positions])?;
+        }
+    }
+    let k = present(&mut body, k, PAST_KEY, first)?;
+    let v = present(&mut body, v, PAST_VALUE, first)?;
+    let mut attributes = vec![("is_causal", Attr::Int(a.int_or("causal", 1)?))];
+    match a.int_or("local_window_size", -1)? {
+        -1 => {}
+        // onnxruntime counts a query's own key.
+        window @ 1.. => attributes.push(("left_window_size", Attr::Int(window - 1))),
+        other => refuse!("local_window_size {other} is neither -1 nor positive"),
+    }
+    attributes.push(("softcap", Attr::Float(a.float_or("softcap", 0.0)?)));
+    if let Some(scale) = a.float("scale")?.filter(|scale| *scale != 0.0) {
+        attributes.push(("scale", Attr::Float(scale)));
+    }
+    let bias = body.optional(BIAS);
+    let inputs = [Some(q), Some(k), Some(v), bias, None, None, Some(lengths)];
+    let [y] = body.call("Attention", &attributes, &inputs)?;
+    let y = join_heads(&mut body, y)?;
+    body.finish(&[y, k, v])
+}
+
+/// Queries, keys and values, `[batch, heads, length, depth]`.
+fn operands(body: &mut Body, q_heads: i64, kv_heads: i64) -> Result<[ValueId; 3], Why> {
+    let q = body.input(0)?;
+    match (body.optional(1), body.optional(2)) {
+        (Some(k), Some(v)) => Ok([
+            split_heads(body, q, q_heads)?,
+            split_heads(body, k, kv_heads)?,
+            split_heads(body, v, kv_heads)?,
+        ]),
+        (None, None) => {
+            let Some(all) = kv_heads.checked_mul(2).and_then(|kv| kv.checked_add(q_heads)) else {
+                refuse!("{q_heads} and {kv_heads} heads are too many")
+            };
+            let packed = split_heads(body, q, all)?;
+            let sizes = body.list(&[q_heads, kv_heads, kv_heads]);
+            body.call("Split", &[("axis", Attr::Int(1))], &[Some(packed), Some(sizes)])
+        }
+        _ => refuse!("key and value go together"),
+    }
+}
+
+/// For each batch, the number of keys up to its last query. In a first prompt, of which all queries are new, that is the number
+/// of queries, also where the rest of a shorter prompt is filled up.
+fn total_lengths(body: &mut Body, q: ValueId) -> Result<ValueId, Why> {
+    let (last, total) = (body.input(LENGTHS)?, body.input(TOTAL)?);
+    let (new, one, flat) = (body.size(q, 2)?, body.scalar(1i64), body.list(&[-1]));
+    let total = body.cast(total, DType::I64)?;
+    let is_first = body.node("Equal", &[total, new])?;
+    let last = body.node("Reshape", &[last, flat])?;
+    let last = body.cast(last, DType::I64)?;
+    let lengths = body.node("Add", &[last, one])?;
+    body.node("Where", &[is_first, new, lengths])
+}
+
+/// The keys or values of earlier calls, which are input `past`, and from position `first` of each batch on the new ones.
+fn present(body: &mut Body, new: ValueId, past: usize, first: ValueId) -> Result<ValueId, Why> {
+    let Some(cache) = body.optional(past) else { return Ok(new) };
+    // The cache has room for all batches: for the longest, or more if it had more already.
+    let (total, flat) = (body.input(TOTAL)?, body.list(&[-1]));
+    let total = body.cast(total, DType::I64)?;
+    let total = body.node("Reshape", &[total, flat])?;
+    let room = body.size(cache, 2)?;
+    let missing = body.node("Sub", &[total, room])?;
+    let none = body.list(&[0]);
+    let missing = body.node("Max", &[missing, none])?;
+    let zeros = body.list(&[0, 0, 0, 0, 0, 0]);
+    let pads = body.joined(&[zeros, missing, none])?;
+    let cache = body.node("Pad", &[cache, pads])?;
+    body.with("TensorScatter", &[("axis", Attr::Int(2))], &[cache, new, first])
+}
+
+fn cases() -> Vec<Case> {
+    let int32 = |shape: &[usize], values: &[i32]| case::values(shape, values);
+    let angles = || case::uniform(&[16, 4], -1.0, 1.0);
+    let new = |name: &str, length: usize, past: usize, last: &[i32], total: i32| {
+        let case = Case::new("GroupQueryAttention", name).of_microsoft().tolerance(Tolerance::TRANSCENDENTAL);
+        let batch = last.len();
+        let cache = || -> Tensor { case::random(&[batch, 2, past, 8]) };
+        case.int("num_heads", 4)
+            .int("kv_num_heads", 2)
+            .outputs(3)
+            .input(case::random(&[batch, length, 32]))
+            .input(case::random(&[batch, length, 16]))
+            .input(case::uniform(&[batch, length, 16], -2.0, 1.0))
+            .input(cache())
+            .input(cache())
+            .input(int32(&[batch], last))
+            .constant(int32(&[], &[total]))
+    };
+    let rotary = |case: Case| case.int("do_rotary", 1).constant(angles()).constant(angles());
+    let packed = Case::new("GroupQueryAttention", "packed").of_microsoft();
+    vec![
+        new("prompt", 5, 0, &[4, 4], 5),
+        rotary(new("short_prompt", 5, 0, &[2, 4], 5)),
+        rotary(new("token", 1, 6, &[6], 7)),
+        rotary(new("lengths", 1, 6, &[3, 6], 7)).int("rotary_interleaved", 1),
+        new("room", 2, 9, &[4, 6], 7).float("softcap", 3.0).float("scale", 0.4),
+        new("window", 2, 6, &[7, 6], 8).int("local_window_size", 3),
+        packed
+            .tolerance(Tolerance::TRANSCENDENTAL)
+            .int("num_heads", 4)
+            .int("kv_num_heads", 2)
+            .input(case::random(&[2, 5, 64]))
+            .absent()
+            .absent()
+            .absent()
+            .absent()
+            .input(int32(&[2], &[4, 4]))
+            .constant(int32(&[1], &[5])),
+    ]
+}
