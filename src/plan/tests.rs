@@ -341,8 +341,8 @@ fn an_empty_cache_needs_no_other_kernels() {
 }
 
 /// Cases whose kernels do depend on sizes: on a transform's radices, on an index tuple's length, on which axes are resized, on
-/// the number of parts of a very long row, or because nothing is computed at first.
-const BY_SIZE: [&str; 9] = [
+/// the number of parts of a very long row, on the depth of a head, or because nothing is computed at first.
+const BY_SIZE: [&str; 10] = [
     "DFT/",
     "STFT/",
     "GatherND/",
@@ -352,6 +352,7 @@ const BY_SIZE: [&str; 9] = [
     "CenterCropPad/",
     "Pad/crop_all",
     "Conv/too_small",
+    "MultiHeadAttention/packed",
 ];
 
 /// Checks every operator's cases, and then the same cases with other sizes of all dimensions.
