@@ -148,6 +148,12 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
+    /// The subgraphs that the operator runs, in the order in which their captures stand among the node's inputs. Such an
+    /// operator has no `infer`, no `eval` and no kernel: the reference and the session run its subgraphs.
+    fn subgraphs(&self) -> Vec<&Arc<Graph>> {
+        Vec::new()
+    }
+
     /// Emits kernel calls that compute the outputs on the device.
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
@@ -278,6 +284,7 @@ operators! {
     batch_norm: BatchNorm,
     binary: Binary,
     bit_cast: BitCast,
+    branch: If,
     cast: Cast,
     causal_conv: CausalConv,
     clip: Clip,
@@ -332,11 +339,13 @@ operators! {
     range: Range,
     recurrent: Recurrent,
     reduce: Reduce,
+    repeat: Loop,
     reshape: Reshape,
     resize: Resize,
     reverse_sequence: ReverseSequence,
     roi_align: RoiAlign,
     rotary_embedding: RotaryEmbedding,
+    scan: Scan,
     scatter_elements: ScatterElements,
     scatter_nd: ScatterNd,
     select: Where,
@@ -407,6 +416,14 @@ impl Operator for Unsupported {
 /// All rows of the table.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().copied().flatten()
+}
+
+/// The subgraph that a node has as an attribute.
+pub(crate) fn subgraph(def: &NodeDef, key: &str) -> Result<Arc<Graph>, Why> {
+    match def.attributes.graph(key)? {
+        Some(graph) => Ok(Arc::from(graph)),
+        None => refuse!("attribute '{key}' is required"),
+    }
 }
 
 /// Input `i`, which the operator requires.

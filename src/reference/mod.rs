@@ -1,6 +1,8 @@
 //! The CPU reference: runs a graph node by node with the operators' `eval`. It is simple before it is fast. The GPU is checked
 //! against it, so it shares little with lowering besides shapes (ARCHITECTURE lists it).
 
+mod control;
+
 use std::sync::Arc;
 
 use crate::array::Array;
@@ -38,36 +40,59 @@ pub(crate) fn run_within(
     interrupt: &Interrupt,
     budget: Option<&Budget>,
 ) -> Result<Values> {
-    let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
-    let mut uses = graph.use_counts();
-    for (id, tensor) in graph.inputs.iter().zip(inputs) {
+    let array = |(id, tensor): (&ValueId, &Tensor)| {
         let array = Array::from_tensor(tensor).map_err(|why| Error::value(&graph.value(*id).name, why))?;
-        values[id.index()] = Some(Arc::new(array));
-    }
-    for (i, value) in graph.values.iter().enumerate() {
-        if let (Some(tensor), true) = (&value.constant, uses[i] > 0) {
-            tensor.check_file()?;
-            let array = Array::from_tensor(tensor).map_err(|why| of_value("constant", &value.name, why))?;
-            values[i] = Some(Arc::new(array));
-        }
-    }
-    for node in &graph.nodes {
-        interrupt.check()?;
-        let held: Vec<Option<Arc<Array>>> =
-            node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
-        for (id, array) in node.outputs.iter().zip(node_within(node, &held, budget)?) {
-            if let Some(id) = id {
-                values[id.index()] = Some(Arc::new(array));
+        Ok((*id, Arc::new(array)))
+    };
+    let given = graph.inputs.iter().zip(inputs).map(array).collect::<Result<_>>()?;
+    Run { interrupt, budget }.graph(graph, given, keep_all)
+}
+
+/// What all graphs of a run share.
+struct Run<'a> {
+    interrupt: &'a Interrupt,
+    budget: Option<&'a Budget>,
+}
+
+impl Run<'_> {
+    /// The values of a graph, or of a subgraph, of which `given` are the inputs and the captures.
+    fn graph(&self, graph: &Graph, given: Vec<(ValueId, Arc<Array>)>, keep_all: bool) -> Result<Values> {
+        let mut values: Vec<Option<Arc<Array>>> = vec![None; graph.values.len()];
+        let mut uses = graph.use_counts();
+        given.into_iter().for_each(|(id, array)| values[id.index()] = Some(array));
+        for (i, value) in graph.values.iter().enumerate() {
+            if let (Some(tensor), true) = (&value.constant, uses[i] > 0) {
+                tensor.check_file()?;
+                let array =
+                    Array::from_tensor(tensor).map_err(|why| of_value("constant", &value.name, why))?;
+                values[i] = Some(Arc::new(array));
             }
         }
-        for id in node.inputs.iter().flatten() {
-            uses[id.index()] = uses[id.index()].saturating_sub(1);
-            if uses[id.index()] == 0 && !keep_all {
-                values[id.index()] = None;
+        for node in &graph.nodes {
+            self.interrupt.check()?;
+            let held: Vec<Option<Arc<Array>>> =
+                node.inputs.iter().map(|id| id.and_then(|id| values[id.index()].clone())).collect();
+            for (id, array) in node.outputs.iter().zip(self.node(node, &held)?) {
+                if let Some(id) = id {
+                    values[id.index()] = Some(array);
+                }
+            }
+            for id in node.inputs.iter().flatten() {
+                uses[id.index()] = uses[id.index()].saturating_sub(1);
+                if uses[id.index()] == 0 && !keep_all {
+                    values[id.index()] = None;
+                }
             }
         }
+        Ok(Values(values))
     }
-    Ok(Values(values))
+
+    fn node(&self, node: &Node, held: &[Option<Arc<Array>>]) -> Result<Vec<Arc<Array>>> {
+        match control::outputs(node, held, self)? {
+            Some(outputs) => Ok(outputs),
+            None => Ok(node_within(node, held, self.budget)?.into_iter().map(Arc::new).collect()),
+        }
+    }
 }
 
 /// The outputs of a node for these inputs.
@@ -96,6 +121,12 @@ fn node_within(node: &Node, held: &[Option<Arc<Array>>], budget: Option<&Budget>
     let outputs = node.op.infer(&facts).and_then(|outputs| check_sizes(&outputs).map(|()| outputs));
     charge(operator.work(&facts, &outputs.map_err(refused)?).map_err(refused)?)?;
     operator.eval(&inputs).map_err(refused)
+}
+
+/// The error of a node that refuses its inputs.
+fn refused(node: &Node, held: &[Option<Arc<Array>>], why: Why) -> Error {
+    let facts: Vec<Option<Fact>> = held.iter().map(|array| array.as_ref().map(Fact::of_shared)).collect();
+    node_error(node, &facts.iter().map(Option::as_ref).collect::<Vec<_>>(), why)
 }
 
 /// The error of a value that is no tensor or no array.

@@ -1,0 +1,52 @@
+//! Loop: a subgraph that runs as often as a count and a condition say.
+//!
+//! History: 1, 11, 13, 16, 19, 21, 23, 24, 25.
+
+use std::sync::Arc;
+
+use super::case::Case;
+use super::{Array, Graph, NodeDef, Op, Operator, Row, Why, onnx, refuse, subgraph, types};
+use crate::facts::Fact;
+
+/// Loop. Input 0 is the greatest number of iterations, input 1 the condition for the first of them, and then follow the initial
+/// values of what is carried from one iteration to the next, and the captures. The body takes the iteration's number, the
+/// condition, and the carried values; it computes the next condition, the next carried values, and one element of each list
+/// that the node stacks along a new first axis.
+#[derive(Clone, Debug)]
+pub(crate) struct Loop {
+    pub(crate) body: Arc<Graph>,
+    /// The number of the node's inputs before the captures.
+    pub(crate) own_inputs: usize,
+    /// The number of carried values.
+    pub(crate) carried: usize,
+}
+
+pub(crate) const ROWS: &[Row] =
+    &[onnx("Loop", 7, types![int64 bool [V] -> [V]; V: ALL BF16@16 SMALL], parse, Vec::<Case>::new)];
+
+fn parse(def: &NodeDef) -> Result<Op, Why> {
+    let body = subgraph(def, "body")?;
+    let carried = def.inputs.len().saturating_sub(2);
+    if body.inputs.len() != carried + 2 {
+        refuse!("its body has {} inputs, and must have {}", body.inputs.len(), carried + 2);
+    }
+    if body.outputs.len() != def.listed.len() + 1 || def.listed.len() < carried {
+        let (outputs, listed) = (body.outputs.len(), def.listed.len());
+        refuse!("its body has {outputs} outputs, the node {listed}, and {carried} values are carried");
+    }
+    Ok(Loop { body, own_inputs: def.inputs.len(), carried }.into())
+}
+
+impl Operator for Loop {
+    fn subgraphs(&self) -> Vec<&Arc<Graph>> {
+        vec![&self.body]
+    }
+
+    fn infer(&self, _: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
+        refuse!("its outputs' shapes depend on the number of iterations")
+    }
+
+    fn eval(&self, _: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
+        refuse!("it runs a subgraph")
+    }
+}
