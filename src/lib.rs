@@ -25,6 +25,7 @@ mod outputs;
 mod passes;
 mod plan;
 mod reference;
+mod segments;
 mod session;
 mod shape;
 mod small;
@@ -50,7 +51,7 @@ pub use outputs::Outputs;
 pub use plan::{Explanation, Finding, Saving};
 pub use session::{Known, Session, SessionOptions};
 pub use shape::{Dim, ValueInfo};
-pub use summary::{KernelTime, MemoryUse, ModelSummary, PlanSummary};
+pub use summary::{KernelTime, MemoryUse, ModelSummary, PlanSummary, SyncPoint};
 pub use tensor::{Element, Tensor};
 pub use verify::{Cause, Divergence, Tolerances, ValueError, Verification, verify};
 

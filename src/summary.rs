@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::graph::NodeId;
-use crate::ops::Graph;
+use crate::ops::{Graph, Node};
 use crate::plan::{OutputSource, Place, Plan, Program};
 
 /// GPU time of one dispatch.
@@ -62,7 +62,7 @@ impl MemoryUse {
 /// println!("{} dispatches, arena {} bytes", plan.dispatches, plan.arena_bytes);
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 #[non_exhaustive]
 pub struct PlanSummary {
     /// Nodes of the graph after the passes.
@@ -88,6 +88,40 @@ pub struct PlanSummary {
     pub without_reuse_bytes: u64,
     /// Bytes of the weights that a run reads.
     pub weight_bytes: u64,
+    /// The plans of one run: more than one where the host must look at values that the device computes before it can go on. The
+    /// other numbers are the sums of all plans that do not depend on such values, except that of the arena and of the live bytes,
+    /// which are the greatest.
+    pub segments: usize,
+    /// Segments that can only be planned during a run.
+    pub unplanned_segments: usize,
+    /// Where the host looks.
+    pub sync_points: Vec<SyncPoint>,
+}
+
+/// A value that the device computes and that the host must know before it can go on.
+///
+/// ```no_run
+/// # fn f(session: &sardonyx::Session, x: &sardonyx::Tensor) -> sardonyx::Result<()> {
+/// for point in session.plan(&[("x", x)])?.sync_points {
+///     println!("the host reads {} for {} ({})", point.value, point.node, point.operator);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SyncPoint {
+    /// The value's name.
+    pub value: String,
+    /// The node that needs it, for the sizes of its results or to choose a subgraph.
+    pub node: String,
+    /// The node's operator.
+    pub operator: String,
+}
+
+impl SyncPoint {
+    pub(crate) fn new(value: &str, node: &Node) -> SyncPoint {
+        SyncPoint { value: value.into(), node: node.name.clone(), operator: node.op_type.clone() }
+    }
 }
 
 impl PlanSummary {
@@ -109,7 +143,31 @@ impl PlanSummary {
             max_live_bytes: plan.memory.max_live,
             without_reuse_bytes: plan.memory.total,
             weight_bytes: plan.program.bytes(|place| matches!(place, Place::Weight(_))),
+            segments: 1,
+            unplanned_segments: 0,
+            sync_points: Vec::new(),
         }
+    }
+
+    /// Adds the plan of another segment of the same run.
+    pub(crate) fn add(&mut self, other: PlanSummary) {
+        let add = |counts: &mut BTreeMap<String, usize>, more: BTreeMap<String, usize>| {
+            more.into_iter().for_each(|(name, count)| *counts.entry(name).or_insert(0) += count);
+        };
+        self.nodes += other.nodes;
+        self.planned_nodes += other.planned_nodes;
+        self.planned.extend(other.planned);
+        add(&mut self.planned_operators, other.planned_operators);
+        self.dispatches += other.dispatches;
+        add(&mut self.kernels, other.kernels);
+        self.empty_outputs += other.empty_outputs;
+        self.arena_bytes = self.arena_bytes.max(other.arena_bytes);
+        self.max_live_bytes = self.max_live_bytes.max(other.max_live_bytes);
+        self.without_reuse_bytes += other.without_reuse_bytes;
+        self.weight_bytes += other.weight_bytes;
+        self.segments += other.segments;
+        self.unplanned_segments += other.unplanned_segments;
+        self.sync_points.extend(other.sync_points);
     }
 }
 

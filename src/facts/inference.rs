@@ -15,7 +15,7 @@ use crate::{DType, Error, Result, Tensor, heap};
 const SMALL: usize = 1024;
 
 /// The model's own constants of up to this number of elements are known; that costs nothing.
-const SMALL_CONSTANT: usize = 4096;
+pub(crate) const SMALL_CONSTANT: usize = 4096;
 
 /// What inference needs of a graph's operations.
 pub(crate) trait Infer {

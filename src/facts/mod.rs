@@ -14,7 +14,7 @@ use crate::shape::{MAX_RANK, Shape, extent};
 use crate::tensor::checked_count;
 use crate::{DType, Error, Result};
 
-pub(crate) use inference::{FactBase, Facts, Infer, InputFact, Signature, texts};
+pub(crate) use inference::{FactBase, Facts, Infer, InputFact, SMALL_CONSTANT, Signature, texts};
 
 /// The most elements of a tensor: indices are u32 on the device.
 pub(crate) const MAX_COUNT: usize = u32::MAX as usize / 4;

@@ -471,6 +471,17 @@ impl Executable {
         graph: &Graph,
         inputs: &[Input<'_>],
     ) -> Result<Vec<DeviceTensor>> {
+        let outputs = self.run_in_place(frames, graph, inputs)?;
+        outputs.into_iter().map(|output| output.on_device(&self.gpu)).collect()
+    }
+
+    /// As `run_to_device`, but what the device does not compute stays in host memory.
+    pub(crate) fn run_in_place(
+        self: &Arc<Self>,
+        frames: &Frames,
+        graph: &Graph,
+        inputs: &[Input<'_>],
+    ) -> Result<Vec<DeviceTensor>> {
         let targets = self.targets()?;
         let frame = frames.take(self)?;
         let outcome = self.submit(&frame, graph, inputs, Some(&targets)).and_then(|submission| {
@@ -485,7 +496,7 @@ impl Executable {
         });
         self.give_back(frames, frame, outcome)?;
         let outputs = self.plan.program.outputs.iter().zip(targets);
-        outputs.map(|(source, target)| self.output_on_device(source, target, inputs)).collect()
+        outputs.map(|(source, target)| self.output_in_place(source, target, inputs)).collect()
     }
 
     /// A new buffer for each output that kernels write.
@@ -500,7 +511,7 @@ impl Executable {
         Ok(targets)
     }
 
-    fn output_on_device(
+    fn output_in_place(
         &self,
         source: &OutputSource,
         target: Option<Buffer>,
@@ -510,10 +521,10 @@ impl Executable {
             (OutputSource::Device { dtype, shape, .. }, Some(buffer)) => {
                 Ok(DeviceTensor::of_buffer(&self.gpu, buffer, *dtype, shape))
             }
-            (OutputSource::Known(tensor), _) => DeviceTensor::upload(&self.gpu, &tensor.detached()?),
+            (OutputSource::Known(tensor), _) => Ok(DeviceTensor::on_host(tensor.detached()?)),
             (OutputSource::Input(i), _) => match inputs.get(*i) {
                 Some(Input::Device(tensor)) => Ok(DeviceTensor::clone(tensor)),
-                Some(Input::Tensor(tensor)) => DeviceTensor::upload(&self.gpu, tensor),
+                Some(Input::Tensor(tensor)) => Ok(DeviceTensor::on_host(Tensor::clone(tensor))),
                 None => Err(Error::Gpu("an output is no input".into())),
             },
             (OutputSource::Device { .. }, None) => Err(Error::Gpu("an output has no buffer".into())),

@@ -172,6 +172,44 @@ impl DeviceTensor {
         Ok(DeviceTensor::of_buffer(gpu, buffer, dtype, shape))
     }
 
+    /// A tensor that a run takes from, or leaves in, host memory.
+    pub(crate) fn on_host(tensor: Tensor) -> DeviceTensor {
+        DeviceTensor { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), place: Residence::Host(tensor) }
+    }
+
+    /// The tensor in the device's memory.
+    pub(crate) fn on_device(self, gpu: &Arc<Gpu>) -> Result<DeviceTensor> {
+        match &self.place {
+            Residence::Host(tensor) => DeviceTensor::upload(gpu, tensor),
+            Residence::Device(..) => Ok(self),
+        }
+    }
+
+    /// The tensors, which have one dtype and one shape, along a new first axis; `None` if one of them lies in host memory, or if
+    /// they end within a word.
+    pub(crate) fn stacked(gpu: &Arc<Gpu>, list: &[DeviceTensor]) -> Result<Option<DeviceTensor>> {
+        let Some(first) = list.first() else { return Ok(None) };
+        let shape = [&[list.len()], first.shape()].concat();
+        let storage = Storage::of(first.dtype).unwrap_or(Storage::Word);
+        let (count, aligned) = (checked_count(&first.shape).unwrap_or(0), wgpu::COPY_BUFFER_ALIGNMENT);
+        let each = storage.offset(count);
+        let buffers: Option<Vec<&Buffer>> = list.iter().map(DeviceTensor::counted).collect();
+        let Some(buffers) =
+            buffers.filter(|_| each > 0 && each.is_multiple_of(aligned) && each == storage.filled(count))
+        else {
+            return Ok(None);
+        };
+        let whole = gpu.tensor_buffer(bytes(first.dtype, &shape)?)?;
+        gpu.attempt("a list of iterations", 0, || {
+            let mut encoder = gpu.encoder();
+            for (i, buffer) in buffers.iter().enumerate() {
+                encoder.copy_buffer_to_buffer(buffer, 0, &whole, i as u64 * each, each);
+            }
+            gpu.submit(encoder)
+        })?;
+        Ok(Some(DeviceTensor::of_buffer(gpu, whole, first.dtype, &shape)))
+    }
+
     /// The element type.
     pub fn dtype(&self) -> DType {
         self.dtype

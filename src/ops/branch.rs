@@ -45,6 +45,10 @@ impl Operator for If {
         vec![&self.otherwise, &self.then]
     }
 
+    fn shape_operands(&self) -> &[usize] {
+        &[0]
+    }
+
     fn infer(&self, _: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         refuse!("its outputs' shapes depend on the branch that a run takes")
     }

@@ -12,7 +12,7 @@ use crate::plan::{Lower, Outside};
 /// Compress along `axis`, or of all elements if it is `None`.
 #[derive(Clone, Debug)]
 pub(crate) struct Compress {
-    axis: Option<i64>,
+    pub(crate) axis: Option<i64>,
 }
 
 pub(crate) const ROWS: &[Row] = &[onnx("Compress", 9, types![T bool -> T; T: ALL BF16@28], parse, cases)];

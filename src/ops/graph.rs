@@ -46,7 +46,30 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// For each value, whether planning computes it if it must: it follows from constants, from shapes, and from the inputs that
+    /// `is_parameter` accepts.
+    pub(crate) fn planned_values(&self, is_parameter: impl Fn(&Value) -> bool) -> Vec<bool> {
+        let mut planned: Vec<bool> = self.values.iter().map(|value| value.constant.is_some()).collect();
+        for id in &self.inputs {
+            planned[id.index()] = is_parameter(self.value(*id));
+        }
+        for node in &self.nodes {
+            let all = || node.inputs.iter().flatten().all(|id| planned[id.index()]);
+            if node.op.operator().reads_shapes_only() || !node.runs_subgraphs() && all() {
+                node.outputs.iter().flatten().for_each(|id| planned[id.index()] = true);
+            }
+        }
+        planned
+    }
+}
+
 impl Node {
+    /// Whether the reference or the session runs subgraphs for the node.
+    pub(crate) fn runs_subgraphs(&self) -> bool {
+        !self.op.operator().subgraphs().is_empty()
+    }
+
     /// A node whose operator is parsed from its attributes. `listed`: for each output, whether the model names it.
     pub(crate) fn parse(
         (name, op_type, opset): (String, String, i64),

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use super::case::Case;
-use super::{Array, Graph, NodeDef, Op, Operator, Row, Why, onnx, refuse, subgraph, types};
+use super::{Array, DType, Graph, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, subgraph, types};
+use crate::Dim;
 use crate::facts::Fact;
+use crate::graph::Value;
 
 /// Loop. Input 0 is the greatest number of iterations, input 1 the condition for the first of them, and then follow the initial
 /// values of what is carried from one iteration to the next, and the captures. The body takes the iteration's number, the
@@ -37,9 +39,25 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Loop { body, own_inputs: def.inputs.len(), carried }.into())
 }
 
+/// The dtype and the shape of a list to which no iteration has added anything: those that the body declares of its elements, with
+/// 0 for a size that it does not declare, and 0 along the new axis.
+pub(crate) fn of_no_iterations(declared: &Value, axis: i64) -> Result<(DType, Vec<usize>), Why> {
+    let Some(dtype) = declared.dtype else {
+        refuse!("no iteration runs, and '{}' has no declared dtype", declared.name)
+    };
+    let size = |dim: &Dim| if let Dim::Known(size) = dim { *size } else { 0 };
+    let mut shape: Vec<usize> = declared.shape.iter().flatten().map(size).collect();
+    shape.insert(axes::axis(axis, shape.len() + 1)?, 0);
+    Ok((dtype, shape))
+}
+
 impl Operator for Loop {
     fn subgraphs(&self) -> Vec<&Arc<Graph>> {
         vec![&self.body]
+    }
+
+    fn shape_operands(&self) -> &[usize] {
+        &[0, 1][..self.own_inputs.min(2)]
     }
 
     fn infer(&self, _: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {

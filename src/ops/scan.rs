@@ -5,8 +5,12 @@
 use std::sync::Arc;
 
 use super::case::Case;
-use super::{Array, Attributes, Graph, NodeDef, Op, Operator, Row, Why, onnx, refuse, subgraph, types};
+use super::{
+    Array, Attr, Attributes, DType, Graph, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Why, onnx, refuse,
+    subgraph, types,
+};
 use crate::facts::Fact;
+use crate::graph::{Value, ValueId};
 
 /// Scan. The first inputs are the initial values of what is carried from one iteration to the next; the inputs that are read
 /// slice by slice, and the captures, follow. The body takes the carried values and a slice of each of the others; it computes
@@ -68,6 +72,58 @@ fn slices(attributes: &Attributes, side: &str, count: usize) -> Result<Vec<Slice
     let (axes, directions) = (list("axes")?, list("directions")?);
     let both = axes.into_iter().zip(directions);
     Ok(both.map(|(axis, direction)| Slices { axis, reverse: direction != 0 }).collect())
+}
+
+impl Scan {
+    /// The graph that a device runs for one iteration: it takes the carried values, the place of the slice of each input that is
+    /// read slice by slice, these inputs, and the captures.
+    pub(crate) fn bodies(&self) -> Result<Vec<Graph>, Why> {
+        let mut body = self.body.as_ref().clone();
+        let slices = body.inputs.split_off(self.carried);
+        let mut nodes = Vec::with_capacity(slices.len() + body.nodes.len());
+        let mut sources = Vec::with_capacity(slices.len());
+        for (&slice, reads) in slices.iter().zip(&self.reads) {
+            let Value { name, dtype, .. } = body.value(slice).clone();
+            let source = body.add_value(Value { name: format!("{name}.source"), dtype, ..Value::default() });
+            let place = Value { dtype: Some(DType::I64), shape: Some(Vec::new()), ..Value::default() };
+            let place = body.add_value(Value { name: format!("{name}.place"), ..place });
+            let attributes = [("axis", Attr::Int(reads.axis))].into_iter().collect();
+            let inputs = vec![Some(source), Some(place)];
+            nodes.push(own_node("Gather", attributes, inputs, slice, &body)?);
+            body.inputs.push(place);
+            sources.push(source);
+        }
+        body.inputs.extend(sources);
+        body.inputs.append(&mut body.captures);
+        nodes.append(&mut body.nodes);
+        body.nodes = nodes;
+        Ok(vec![body])
+    }
+}
+
+/// A graph that moves the first of `rank` axes to another place.
+pub(crate) fn moving_first_axis(rank: usize, to: usize) -> Result<Graph, Why> {
+    let mut graph = Graph::default();
+    let input = graph.add_value(Value { name: "rows".into(), ..Value::default() });
+    let output = graph.add_value(Value { name: "moved".into(), ..Value::default() });
+    let mut permutation: Vec<i64> = (1..rank as i64).collect();
+    permutation.insert(to, 0);
+    let attributes = [("perm", Attr::Ints(permutation))].into_iter().collect();
+    graph.nodes.push(own_node("Transpose", attributes, vec![Some(input)], output, &graph)?);
+    (graph.inputs, graph.outputs) = (vec![input], vec![output]);
+    Ok(graph)
+}
+
+/// A node that no model has, named after its output.
+fn own_node(
+    op_type: &str,
+    attributes: Attributes,
+    inputs: Vec<Option<ValueId>>,
+    output: ValueId,
+    graph: &Graph,
+) -> Result<Node, Why> {
+    let names = (graph.value(output).name.clone(), op_type.to_string(), NEWEST_OPSET);
+    Node::parse(names, attributes, inputs, (vec![Some(output)], &[true]))
 }
 
 impl Operator for Scan {

@@ -12,6 +12,7 @@ mod identity;
 mod normalize;
 mod pad;
 mod pattern;
+mod selection;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("batch_norm", |graph, _| batch_norm::run(graph)),
     ("normalize", |graph, _| normalize::run(graph)),
     ("concat", |graph, _| concat::run(graph)),
+    ("selection", |graph, _| selection::run(graph)),
     ("sink", |graph, _| sink::run(graph)),
     ("transpose", |graph, _| transpose::run(graph)),
     ("dead_code", |graph, _| dead_code::run(graph)),
@@ -44,8 +46,12 @@ const PASSES: &[(&str, Pass)] = &[
 const MAX_ROUNDS: usize = 3;
 
 /// Runs all passes, until none changes anything.
-pub(crate) fn run(mut graph: Graph, limits: &Limits) -> Result<Graph> {
-    let budget = Budget::new(limits);
+pub(crate) fn run(graph: Graph, limits: &Limits) -> Result<Graph> {
+    run_within(graph, &Budget::new(limits))
+}
+
+/// As `run`, where several graphs share what their passes may cost.
+pub(crate) fn run_within(mut graph: Graph, budget: &Budget) -> Result<Graph> {
     // Passes may fold the values of defaults into others, so the caller can no longer replace them.
     graph.defaults.clear();
     // First, so that all passes see the nodes of which such an operator consists.
@@ -58,7 +64,7 @@ pub(crate) fn run(mut graph: Graph, limits: &Limits) -> Result<Graph> {
                 format_args!("the pass '{name}'"),
                 heap::of_graph(graph.nodes.len(), graph.values.len()),
             )?;
-            changed |= pass(&mut graph, &budget)?;
+            changed |= pass(&mut graph, budget)?;
             graph.verify()?;
         }
         if !changed {

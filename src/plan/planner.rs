@@ -6,6 +6,7 @@ use super::probe::{Probes, first_plan};
 use super::why::{self, Explanation};
 use super::{Options, Plan, Specialisation, fusion, lower, placed};
 use crate::Result;
+use crate::budget::Budget;
 use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::Target;
@@ -41,7 +42,11 @@ impl Planner {
 
     /// The plan of a run on these inputs, which are in the graph's order.
     pub(crate) fn plan(&self, inputs: &[InputFact]) -> Result<Plan> {
-        let budget = self.base.budget();
+        self.plan_within(inputs, self.base.budget())
+    }
+
+    /// As `plan`, where several plans share what they may cost.
+    pub(crate) fn plan_within(&self, inputs: &[InputFact], budget: Arc<Budget>) -> Result<Plan> {
         let facts = self.base.bind(&self.graph, inputs, &budget)?;
         let Planner { graph, base, target, options, .. } = self;
         let mut specialisation = self.specialisation.lock().unwrap_or_else(PoisonError::into_inner);

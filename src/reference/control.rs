@@ -8,10 +8,10 @@ use crate::budget::Work;
 use crate::error::{Why, refuse};
 use crate::graph::{Value, ValueId};
 use crate::ops::branch::If;
-use crate::ops::repeat::Loop;
+use crate::ops::repeat::{Loop, of_no_iterations};
 use crate::ops::scan::{Scan, Slices};
 use crate::ops::{Graph, Node, Op, axes, product};
-use crate::{DType, Dim, Error, Result, heap};
+use crate::{DType, Error, Result, heap};
 
 type Held = Option<Arc<Array>>;
 
@@ -24,36 +24,36 @@ pub(super) fn outputs(node: &Node, inputs: &[Held], run: &Run) -> Result<Option<
         _ => return Ok(None),
     };
     outputs.map(Some).map_err(|failure| match failure {
-        Failure::Node(why) => refused(node, inputs, why),
-        Failure::Body(error) => error,
+        Refusing::Node(why) => refused(node, inputs, why),
+        Refusing::Body(error) => error,
     })
 }
 
 /// Why a node has no outputs: for a reason of its own, or for one of a node in its subgraph.
-enum Failure {
+enum Refusing {
     Node(Why),
     Body(Error),
 }
 
-impl From<Why> for Failure {
-    fn from(why: Why) -> Failure {
-        Failure::Node(why)
+impl From<Why> for Refusing {
+    fn from(why: Why) -> Refusing {
+        Refusing::Node(why)
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Body(error)
+impl From<Error> for Refusing {
+    fn from(error: Error) -> Refusing {
+        Refusing::Body(error)
     }
 }
 
-fn branch(branches: &If, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Failure> {
+fn branch(branches: &If, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Refusing> {
     let condition = flag(inputs, 0)?.unwrap_or(false);
     let (body, captures) = branches.chosen(condition, inputs);
     Ok(body_outputs(body, captures.to_vec(), run)?)
 }
 
-fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Failure> {
+fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Refusing> {
     let (own, captures) = inputs.split_at(repeat.own_inputs);
     let (count, mut goes_on) = (number(own, 0)?, flag(own, 1)?.unwrap_or(true));
     let mut carried = own.get(2..).unwrap_or_default().to_vec();
@@ -73,7 +73,7 @@ fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>
     }
     let mut outputs: Vec<Arc<Array>> = carried.into_iter().flatten().collect();
     if outputs.len() != repeat.carried {
-        return Err(Failure::Node(Why::Refused("a carried value has no initial value".into())));
+        return Err(Refusing::Node(Why::Refused("a carried value has no initial value".into())));
     }
     let declared = repeat.body.outputs.iter().skip(1 + repeat.carried);
     for (list, id) in lists.iter().zip(declared) {
@@ -82,7 +82,7 @@ fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>
     Ok(outputs)
 }
 
-fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Failure> {
+fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Refusing> {
     let (carried, rest) = inputs.split_at(scan.carried);
     let (sources, captures) = rest.split_at(scan.reads.len());
     let mut carried = carried.to_vec();
@@ -97,7 +97,7 @@ fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, F
     let lengths: Vec<usize> = sources.iter().map(|(source, axis, _)| source.shape[*axis]).collect();
     let length = lengths.first().copied().unwrap_or(0);
     if lengths.iter().any(|other| *other != length) {
-        return Err(Failure::Node(Why::Refused(format!("the inputs have {lengths:?} slices"))));
+        return Err(Refusing::Node(Why::Refused(format!("the inputs have {lengths:?} slices"))));
     }
     let mut lists = vec![Vec::new(); scan.writes.len()];
     for iteration in 0..length {
@@ -163,16 +163,10 @@ fn slice(array: &Array, axis: usize, at: usize) -> Array {
     array.gather(&shape, |i| Some((i / inner * size + at) * inner + i % inner), None)
 }
 
-/// The elements of a list along a new axis. Where there are none, the dtype and the other sizes are those that the body
-/// declares, and 0 where it declares no size.
+/// The elements of a list along a new axis.
 fn stacked(list: &[Arc<Array>], declared: &Value, Slices { axis, reverse }: Slices) -> Result<Array, Why> {
     let Some(first) = list.first() else {
-        let Some(dtype) = declared.dtype else {
-            refuse!("no iteration runs, and '{}' has no declared dtype", declared.name)
-        };
-        let size = |dim: &Dim| if let Dim::Known(size) = dim { *size } else { 0 };
-        let mut shape: Vec<usize> = declared.shape.iter().flatten().map(size).collect();
-        shape.insert(axes::axis(axis, shape.len() + 1)?, 0);
+        let (dtype, shape) = of_no_iterations(declared, axis)?;
         return Ok(empty(dtype, &shape));
     };
     if let Some(other) = list.iter().find(|other| other.shape != first.shape || other.dtype != first.dtype) {

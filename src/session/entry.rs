@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::segmented::{PlanFor, Segmented, Survey};
 use super::{SessionOptions, no_plans};
+use crate::budget::Budget;
 use crate::facts::{self, InputFact, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, composed};
 use crate::plan::{Explanation, Options, Plan, Planner};
 use crate::shape::MAX_RANK;
-use crate::{DType, Device, Dim, InputError, Result, Tensor};
+use crate::{DType, Device, Dim, InputError, PlanSummary, Result, Tensor, segments};
 
 /// A graph, with the plans and uploads that were made for it.
 #[derive(Debug)]
@@ -21,8 +23,18 @@ pub(crate) struct Entry {
     /// The numbers of the graph's inputs, by name.
     numbers: HashMap<String, usize>,
     same_sizes: Vec<SameSize>,
-    /// `None` on the CPU reference.
-    compiled: Option<Compiled>,
+    way: Way,
+}
+
+/// How a graph is run.
+#[derive(Debug)]
+enum Way {
+    /// Node by node on the CPU reference.
+    Reference,
+    /// By one plan for each signature.
+    Planned(Box<Compiled>),
+    /// By several plans, between which the host looks at values.
+    Segmented(Segmented),
 }
 
 #[derive(Debug)]
@@ -36,17 +48,31 @@ pub(super) struct Compiled {
 
 impl Compiled {
     /// The plan of this signature, to be made ready on the device.
-    pub(super) fn plan(&self, known: &[InputFact], signature: &Signature) -> Result<Plan> {
+    /// `budget`: what it may cost, if it shares that with other plans.
+    pub(super) fn plan(
+        &self,
+        known: &[InputFact],
+        signature: &Signature,
+        budget: Option<Arc<Budget>>,
+    ) -> Result<Plan> {
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         match looked_at.take_if(|(of, _)| of == signature) {
             Some((_, plan)) => Ok(plan),
-            None => self.planner.plan(known),
+            None => match budget {
+                Some(budget) => self.planner.plan_within(known, budget),
+                None => self.planner.plan(known),
+            },
         }
     }
 
     /// The plan of this signature, to be looked at: nothing is created on the device.
-    fn look_at(&self, known: &[InputFact], signature: Signature) -> Result<Plan> {
-        let plan = self.plan(known, &signature)?;
+    fn look_at(
+        &self,
+        known: &[InputFact],
+        signature: Signature,
+        budget: Option<Arc<Budget>>,
+    ) -> Result<Plan> {
+        let plan = self.plan(known, &signature, budget)?;
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         *looked_at = Some((signature, plan.clone()));
         Ok(plan)
@@ -64,33 +90,64 @@ impl Entry {
         graph: Arc<Graph>,
         names: Vec<Arc<str>>,
         device: &Device,
-        options: &SessionOptions,
+        session: &SessionOptions,
         keep: &[ValueId],
+    ) -> Result<Entry> {
+        Entry::within(graph, names, device, session, keep, &Budget::new(&session.limits))
+    }
+
+    /// As `new`, where the graph shares what its passes may cost with the graph around it.
+    pub(super) fn within(
+        graph: Arc<Graph>,
+        names: Vec<Arc<str>>,
+        device: &Device,
+        session: &SessionOptions,
+        keep: &[ValueId],
+        budget: &Budget,
     ) -> Result<Entry> {
         let graph = if device.gpu().is_some() { composed::expanded(graph)? } else { graph };
         let same_sizes = same_sizes(&graph);
         let named = graph.inputs.iter().enumerate();
         let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();
-        let limits = options.limits.clone();
-        let options = Options { no_fusion: !options.fusion, keep: keep.to_vec(), notes: false, limits };
-        let compiled = match device.gpu() {
-            Some(gpu) => Some(Compiled {
+        let limits = session.limits.clone();
+        let options = Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits };
+        let way = match (device.gpu(), segments::cut(&graph, keep)) {
+            (None, _) => Way::Reference,
+            (Some(_), Some(cut)) => {
+                Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?)
+            }
+            (Some(gpu), None) => Way::Planned(Box::new(Compiled {
                 planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
                 weights: Weights::default(),
                 looked_at: Mutex::default(),
-            }),
-            None => None,
+            })),
         };
-        Ok(Entry { graph, names, numbers, same_sizes, compiled })
+        Ok(Entry { graph, names, numbers, same_sizes, way })
     }
 
     pub(super) fn compiled(&self) -> Result<&Compiled> {
-        self.compiled.as_ref().ok_or_else(no_plans)
+        match &self.way {
+            Way::Planned(compiled) => Ok(compiled),
+            Way::Reference => Err(no_plans()),
+            Way::Segmented(segmented) => Err(segmented.no_single_plan()),
+        }
+    }
+
+    /// The graph's segments, if one plan does not compute it.
+    pub(super) fn segmented(&self) -> Option<&Segmented> {
+        match &self.way {
+            Way::Segmented(segmented) => Some(segmented),
+            _ => None,
+        }
     }
 
     /// The weights that the graph has on the device, besides its plans.
-    pub(super) fn weights(&self) -> Option<&Weights> {
-        self.compiled.as_ref().map(|compiled| &compiled.weights)
+    pub(super) fn weights(&self) -> Vec<&Weights> {
+        match &self.way {
+            Way::Planned(compiled) => vec![&compiled.weights],
+            Way::Segmented(segmented) => segmented.weights(),
+            Way::Reference => Vec::new(),
+        }
     }
 
     /// The number of the graph's input with this name.
@@ -100,7 +157,7 @@ impl Entry {
 
     /// Whether the value of input `i` is part of a plan's signature.
     pub(crate) fn decides_shapes(&self, i: usize) -> bool {
-        self.compiled.as_ref().is_some_and(|of| of.planner.decides_shapes(i))
+        matches!(&self.way, Way::Planned(of) if of.planner.decides_shapes(i))
     }
 
     /// Refuses inputs where two dimensions with one name in the model have different sizes.
@@ -122,15 +179,32 @@ impl Entry {
     }
 }
 
+impl Given for InputFact {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn value(&self) -> Option<&Tensor> {
+        self.value.as_ref()
+    }
+}
+
 impl<G: Given> Ordered<G> {
-    /// The values that one kernel of a run on these inputs writes and another reads.
+    /// The values that one kernel, or segment, of a run on these inputs writes and another reads.
     pub(crate) fn handed_on(&self) -> Result<Vec<ValueId>> {
+        if let Some(segmented) = self.entry.segmented() {
+            return Ok(segmented.handed_on());
+        }
         self.entry.compiled()?.planner.handed_on(&self.input_facts())
     }
 
     /// The plan of a run on these inputs; nothing is created on the device.
-    pub(crate) fn plan(&self) -> Result<Plan> {
-        self.entry.compiled()?.look_at(&self.input_facts(), self.signature()?)
+    pub(crate) fn plan(&self, budget: Option<Arc<Budget>>) -> Result<Plan> {
+        self.entry.compiled()?.look_at(&self.input_facts(), self.signature()?, budget)
     }
 
     /// What became of a node in a plan made now.
@@ -159,6 +233,13 @@ impl<G: Given> Ordered<G> {
         self.inputs.iter().map(fact).collect()
     }
 
+    /// The sum of those plans of a run on these inputs that do not depend on what only a run knows: `each` makes them.
+    pub(super) fn survey(&self, each: &mut PlanFor) -> Result<PlanSummary> {
+        let mut survey = Survey { each, summary: PlanSummary::default() };
+        survey.outputs_of(&self.entry, self.input_facts().into_iter().map(Some).collect())?;
+        Ok(survey.summary)
+    }
+
     pub(super) fn signature(&self) -> Result<Signature> {
         let values = self.entry.compiled()?.planner.shape_inputs();
         Ok(Signature {
@@ -169,6 +250,15 @@ impl<G: Given> Ordered<G> {
 }
 
 impl Ordered<Input<'_>> {
+    /// The inputs as tensors of their own, where they lie.
+    pub(super) fn placed(&self) -> Vec<DeviceTensor> {
+        let placed = |input: &Input| match input {
+            Input::Device(tensor) => DeviceTensor::clone(tensor),
+            Input::Tensor(tensor) => DeviceTensor::on_host(Tensor::clone(tensor)),
+        };
+        self.inputs.iter().map(placed).collect()
+    }
+
     /// The inputs; on the CPU reference they lie in host memory.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         self.inputs.iter().filter_map(Input::host).cloned().collect()

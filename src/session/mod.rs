@@ -5,6 +5,7 @@ mod entry;
 mod options;
 mod plans;
 mod prepare;
+mod segmented;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -206,6 +207,9 @@ impl Session {
     pub async fn run_async<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
         let given = self.core.ordered(&feeds(inputs), None)?;
         let Some(plans) = &self.core.plans else { return self.core.run(&given) };
+        if given.entry.segmented().is_some() {
+            return self.core.run_in_background(given).await;
+        }
         let executable = self.core.executable_async(&given).await?;
         let tensors = executable.run_async(&plans.frames, &given.entry.graph, &given.inputs).await?;
         Ok(Outputs::new(&given.entry.names, tensors))
@@ -234,6 +238,13 @@ impl Session {
         let given = self.core.ordered(&feeds(inputs), None)?;
         let entry = &given.entry;
         let tensors = match &self.core.plans {
+            Some(_) if entry.segmented().is_some() => {
+                let (outputs, gpu) = (
+                    self.core.outputs_of(entry, &given.placed(), &|| self.core.interrupt())?,
+                    self.core.gpu()?,
+                );
+                outputs.into_iter().map(|output| output.on_device(gpu)).collect::<Result<_>>()?
+            }
             Some(plans) => {
                 self.core.executable(&given)?.run_to_device(&plans.frames, &entry.graph, &given.inputs)?
             }
@@ -256,14 +267,22 @@ impl Session {
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
     pub fn plan<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<PlanSummary> {
         let given = self.core.declared(inputs)?;
-        Ok(PlanSummary::new(&given.entry.graph, &self.plan_of(&given)?))
+        let budget = Arc::new(Budget::new(&self.core.options.limits));
+        given.survey(&mut |entry, inputs| {
+            let given = Ordered { entry: entry.clone(), inputs: inputs.to_vec() };
+            self.plan_within(&given, Some(budget.clone()))
+        })
     }
 
     /// The plan of a run on these inputs: a plan that is ready, or one that is made to be looked at.
     pub(crate) fn plan_of(&self, given: &Ordered<impl Given>) -> Result<Plan> {
+        self.plan_within(given, None)
+    }
+
+    fn plan_within(&self, given: &Ordered<impl Given>, budget: Option<Arc<Budget>>) -> Result<Plan> {
         match self.core.plans()?.find(&given.entry, &given.signature()?) {
             Some(executable) => Ok(executable.plan.clone()),
-            None => given.plan(),
+            None => given.plan(budget),
         }
     }
 
@@ -283,7 +302,7 @@ impl Session {
         let Some(plans) = &self.core.plans else { return MemoryUse::default() };
         let chosen = self.core.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = chosen.iter().map(|(_, entry)| entry).chain([&self.core.entry]);
-        let weights = Weights::bytes_of(entries.filter_map(|entry| entry.weights()));
+        let weights = Weights::bytes_of(entries.flat_map(|entry| entry.weights()));
         MemoryUse {
             weights,
             arena: plans.frames.bytes(),
@@ -353,6 +372,10 @@ impl Core {
                 let (tensors, interrupt) = (given.tensors(), self.device.interrupt());
                 let values = reference::run_within(graph, &tensors, false, interrupt, budget.as_ref())?;
                 reference::outputs(graph, &values)
+            }
+            Some(_) if given.entry.segmented().is_some() => {
+                let outputs = self.outputs_of(&given.entry, &given.placed(), &|| self.interrupt())?;
+                outputs.iter().map(DeviceTensor::read).collect()
             }
             Some(plans) => {
                 let outputs = self.executable(given)?.run(&plans.frames, graph, &given.inputs)?;
@@ -521,16 +544,16 @@ fn no_plans() -> Error {
     Device::reference().cannot("it has no plans; open a GPU (`Device::new`)")
 }
 
-/// Every node whose operator Sardonyx does not have.
+/// Every node whose operator Sardonyx does not have, also in subgraphs.
 pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedNode> {
-    let node = |node: &crate::ops::Node| match &*node.op {
-        Op::Unsupported(reason) => Some(UnsupportedNode {
+    let nodes = |node: &crate::ops::Node| match &*node.op {
+        Op::Unsupported(reason) => vec![UnsupportedNode {
             node: node.name.clone(),
             op: node.op_type.clone(),
             opset: node.opset,
             reason: reason.clone(),
-        }),
-        _ => None,
+        }],
+        op => op.operator().subgraphs().into_iter().flat_map(|body| unsupported(body)).collect(),
     };
-    graph.nodes.iter().filter_map(node).collect()
+    graph.nodes.iter().flat_map(nodes).collect()
 }

@@ -78,7 +78,7 @@ impl Plans {
     ) -> Result<Arc<Executable>> {
         go_on()?;
         let (compiled, start) = (entry.compiled()?, Instant::now());
-        let costed = Costed::new(&self.gpu, compiled.plan(known, &signature)?);
+        let costed = Costed::new(&self.gpu, compiled.plan(known, &signature, None)?);
         event!(
             DEBUG,
             "plan made",

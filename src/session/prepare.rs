@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::entry::{Given, Ordered};
+use super::entry::{Entry, Given, Ordered};
 use super::{Core, Session};
-use crate::gpu::{Executable, Later};
-use crate::{DType, Error, Interrupt, Result, Tensor};
+use crate::facts::InputFact;
+use crate::gpu::{DeviceTensor, Executable, Input, Later};
+use crate::interrupt::GoOn;
+use crate::plan::Plan;
+use crate::{DType, Error, Interrupt, Outputs, Result, Tensor};
 
 /// What is known of an input before a run: its shape, or, where its value decides shapes, the value.
 ///
@@ -87,10 +90,10 @@ impl Session {
     /// ```
     pub fn prepare<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<()> {
         let given = self.core.declared(inputs)?;
-        match &self.core.plans {
-            Some(plans) => self.core.executable(&given)?.prepare(&plans.frames),
-            None => Ok(()),
+        if self.core.plans.is_none() {
+            return Ok(());
         }
+        given.survey(&mut |entry, inputs| self.core.prepared(entry, inputs)).map(drop)
     }
 
     /// Like [`Session::prepare`], but in a thread: the calling task is woken when everything is ready. Dropping the future
@@ -106,10 +109,21 @@ impl Session {
     /// ```
     pub async fn prepare_async<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<()> {
         let given = self.core.declared(inputs)?;
-        if self.core.plans.is_some() {
-            self.core.executable_async(&given).await?;
+        if self.core.plans.is_none() {
+            return Ok(());
         }
-        Ok(())
+        if given.entry.segmented().is_none() {
+            return self.core.executable_async(&given).await.map(drop);
+        }
+        let core = self.core.clone();
+        let prepare = move |go_on: &GoOn| {
+            let mut each = |entry: &Arc<Entry>, inputs: &[InputFact]| {
+                go_on()?;
+                core.prepared(entry, inputs)
+            };
+            given.survey(&mut each).map(drop)
+        };
+        self.core.in_background(prepare).await
     }
 }
 
@@ -135,6 +149,37 @@ impl Core {
         self.ordered(&given, None)
     }
 
+    /// The outputs of a run of several segments, which a thread makes: between two of them, it waits for the device.
+    pub(super) async fn run_in_background(self: &Arc<Self>, given: Ordered<Input<'_>>) -> Result<Outputs> {
+        let (core, entry, inputs) = (self.clone(), given.entry.clone(), given.placed());
+        let run = move |go_on: &GoOn| {
+            core.outputs_of(&entry, &inputs, go_on)?.iter().map(DeviceTensor::read).collect()
+        };
+        let tensors: Vec<Tensor> = self.in_background(run).await?;
+        Ok(Outputs::new(&given.entry.names, tensors))
+    }
+
+    /// Has a thread do `work`, which ends early where nobody waits for it any more.
+    async fn in_background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&GoOn) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (promise, later) = Later::new();
+        let (dropped, interrupt) = (Interrupt::new(), self.device.interrupt().clone());
+        let (job, _raise) = (dropped.clone(), RaiseOnDrop(dropped.clone()));
+        self.gpu()?.prepare_in_background(job, move || {
+            promise.keep(work(&move || dropped.check().and_then(|()| interrupt.check())));
+        })?;
+        later.await.unwrap_or_else(|| Err(Error::Gpu("the thread of the work has ended".into())))
+    }
+
+    /// The plan for these inputs, which is made ready with the memory of one run.
+    fn prepared(&self, entry: &Arc<Entry>, inputs: &[InputFact]) -> Result<Plan> {
+        let executable = self.executable(&Ordered { entry: entry.clone(), inputs: inputs.to_vec() })?;
+        executable.prepare(&self.plans()?.frames)?;
+        Ok(executable.plan.clone())
+    }
+
     /// The executable for inputs of these shapes, and the memory of one run of it: from the cache, or made by a thread.
     pub(super) async fn executable_async(
         self: &Arc<Self>,
@@ -146,18 +191,12 @@ impl Core {
         if let Some(executable) = plans.find(&given.entry, &signature) {
             return Ok(executable);
         }
-        let (promise, later) = Later::new();
-        let (dropped, interrupt) = (Interrupt::new(), self.device.interrupt().clone());
-        let (job, _raise) = (dropped.clone(), RaiseOnDrop(dropped.clone()));
-        let go_on = move || dropped.check().and_then(|()| interrupt.check());
         let (plans, entry, known) = (plans.clone(), given.entry.clone(), given.input_facts());
-        self.gpu()?.prepare_in_background(job, move || {
-            let made = plans.make(&entry, &known, signature, &go_on);
-            promise.keep(made.and_then(|executable| {
-                executable.prepare(&plans.frames)?;
-                Ok(executable)
-            }));
-        })?;
-        later.await.unwrap_or_else(|| Err(Error::Gpu("the thread that prepares the plan has ended".into())))
+        let make = move |go_on: &GoOn| {
+            let executable = plans.make(&entry, &known, signature, go_on)?;
+            executable.prepare(&plans.frames)?;
+            Ok(executable)
+        };
+        self.in_background(make).await
     }
 }

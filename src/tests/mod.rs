@@ -7,6 +7,7 @@ mod names;
 mod passes;
 mod readme;
 mod rooms;
+mod segments;
 mod sizes;
 mod types;
 mod why;

@@ -42,7 +42,7 @@ fn room(path: &Path) -> Option<String> {
 
 /// The public items of `lib.rs`, which any file may name as `crate::Item`, and their rooms.
 fn public_items() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap().replace("pub use crate::", "pub use ");
     let mut items = BTreeMap::new();
     for line in text.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
         let Some((room, names)) = line.split_once("::") else { continue };

@@ -262,6 +262,8 @@ fn every_operator_says_what_its_loops_cost() {
     let missing: Vec<&str> = rows()
         .filter(|row| !by_element.contains(row.name) && !named(row.domain, row.name))
         .filter(|row| row.domain != OWN_DOMAIN)
+        // What runs subgraphs has no `eval`; the nodes of these are charged one by one.
+        .filter(|row| !["If", "Loop", "Scan"].contains(&row.name))
         .map(|row| row.name)
         .collect();
     assert!(missing.is_empty(), "neither counted nor known to be bounded for each element: {missing:?}");

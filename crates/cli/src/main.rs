@@ -316,14 +316,32 @@ fn listed<'a>(label: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
 
 /// On which devices the nodes run.
 fn placement(plan: &PlanSummary) -> String {
-    let PlanSummary { nodes, planned_nodes, dispatches, .. } = plan;
+    let PlanSummary { nodes, planned_nodes, dispatches, segments, unplanned_segments, .. } = plan;
+    let passes = match (segments, unplanned_segments) {
+        (1, _) => "of one pass".into(),
+        (n, 0) => format!("of {n} segments"),
+        (n, 1) => format!("of {n} segments, 1 of which is planned during the run"),
+        (n, m) => format!("of {n} segments, {m} of which are planned during the run"),
+    };
     let planned = match planned_nodes {
         0 => String::new(),
         1 => "; 1 computed while planning, as only shapes need it".into(),
         n => format!("; {n} computed while planning, as only shapes need them"),
     };
     let (nodes, s) = (counted(nodes - planned_nodes, "node"), if *dispatches == 1 { "" } else { "es" });
-    format!("{nodes} on the GPU, in {dispatches} dispatch{s} of one pass{planned}")
+    format!("{nodes} on the GPU, in {dispatches} dispatch{s} {passes}{planned}")
+}
+
+/// Where the host looks at values during a run, a line for each; nothing if it does not.
+fn sync_points(plan: &PlanSummary) -> String {
+    let parts: Vec<String> = plan
+        .sync_points
+        .iter()
+        .map(|point| {
+            format!("{} for {} '{}'", shown(&point.value), shown(&point.operator), shown(&point.node))
+        })
+        .collect();
+    if parts.is_empty() { String::new() } else { listed("reads", parts.iter().map(String::as_str)) }
 }
 
 #[cfg(test)]

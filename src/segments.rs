@@ -1,0 +1,167 @@
+//! Segments: a graph is cut where the host must look at a value before it can go on. One plan computes everything between two
+//! cuts.
+//!
+//! An example: of `n = ReduceMax(x)`, `i = Range(0, n, 1)` and `y = Mul(i, x)`, the first segment computes `n`; the host reads
+//! `n`, and plans the second segment, which computes `i` and `y`, for its value. A node with subgraphs is a segment of its own.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::Dim;
+use crate::graph::{NodeId, Value, ValueId};
+use crate::ops::{Graph, Node};
+
+/// A part of a graph. `inputs` and `outputs` are values of the whole graph.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) part: Part,
+    /// What it takes from the graph's inputs and from earlier segments; for a node with subgraphs, all its inputs.
+    pub(crate) inputs: Vec<Option<ValueId>>,
+    /// What it computes for later segments or for the graph's outputs; for a node with subgraphs, all its outputs.
+    pub(crate) outputs: Vec<Option<ValueId>>,
+}
+
+/// What a segment consists of.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Nodes that one plan computes, as a graph with numbers of its own. Its inputs and outputs are the segment's.
+    Planned(Box<Graph>),
+    /// A node with subgraphs.
+    Control(NodeId),
+}
+
+/// A value that the host reads between two segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) value: ValueId,
+    /// The node that cannot go on without it.
+    pub(crate) node: NodeId,
+}
+
+/// The segments of a graph, in the order in which they run.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    pub(crate) all: Vec<Segment>,
+    /// The values at which the host looks.
+    pub(crate) looks: Vec<Look>,
+}
+
+/// Cuts a graph that one plan cannot compute; `None` for any other. Besides the outputs, the values `keep` are wanted.
+pub(crate) fn cut(graph: &Graph, keep: &[ValueId]) -> Option<Segments> {
+    let order = Moments::of(graph);
+    let last = *order.of_nodes.iter().max()?;
+    if last == 0 && !graph.nodes.iter().any(Node::runs_subgraphs) {
+        return None;
+    }
+    let mut planned: Vec<Vec<NodeId>> = vec![Vec::new(); last + 1];
+    let mut control = planned.clone();
+    for (number, (node, &at)) in graph.nodes.iter().zip(&order.of_nodes).enumerate() {
+        let of = if node.runs_subgraphs() { &mut control } else { &mut planned };
+        of[at].push(NodeId(number as u32));
+    }
+    let parts = planned.into_iter().zip(control).flat_map(|(planned, control)| {
+        let planned = Some(planned).filter(|nodes| !nodes.is_empty());
+        planned.into_iter().chain(control.into_iter().map(|node| vec![node]))
+    });
+    Some(Segments { all: segments(graph, parts.collect(), keep), looks: order.looks })
+}
+
+/// The number of cuts before each node: it cannot run earlier.
+struct Moments {
+    of_nodes: Vec<usize>,
+    looks: Vec<Look>,
+}
+
+/// When a value is there.
+#[derive(Clone, Copy, Default)]
+struct Moment {
+    /// The number of cuts before a node can take it.
+    ready: usize,
+    /// The number of cuts before the host can look at it.
+    seen: usize,
+}
+
+impl Moments {
+    fn of(graph: &Graph) -> Moments {
+        let planned = graph.planned_values(is_parameter);
+        let mut moments = vec![Moment::default(); graph.values.len()];
+        let mut order = Moments { of_nodes: Vec::with_capacity(graph.nodes.len()), looks: Vec::new() };
+        for (number, node) in graph.nodes.iter().enumerate() {
+            let operator = node.op.operator();
+            let inputs = || node.inputs.iter().enumerate().filter_map(|(i, id)| Some((i, (*id)?)));
+            let mut at = inputs().map(|(_, id)| moments[id.index()].ready).max().unwrap_or(0);
+            for (i, id) in inputs() {
+                let Moment { ready, seen } = moments[id.index()];
+                let looked_at = operator.shapes_depend_on_data() || operator.shape_operands().contains(&i);
+                if looked_at && !planned[id.index()] && seen > ready {
+                    // A node with subgraphs is a cut itself.
+                    at = at.max(if node.runs_subgraphs() { ready } else { seen });
+                    order.looks.push(Look { value: id, node: NodeId(number as u32) });
+                }
+            }
+            order.of_nodes.push(at);
+            let ready = if node.runs_subgraphs() { at + 1 } else { at };
+            for id in node.outputs.iter().flatten() {
+                let seen = if planned[id.index()] { ready } else { at + 1 };
+                moments[id.index()] = Moment { ready, seen };
+            }
+        }
+        order
+    }
+}
+
+/// Whether a plan may depend on the value of this input: a number or a short list, as a rule. A plan that depends on the elements of
+/// an image would never be used twice.
+fn is_parameter(value: &Value) -> bool {
+    let is_short = |dims: &Vec<Dim>| {
+        dims.is_empty() || dims.len() == 1 && !value.dtype.is_some_and(|dtype| dtype.is_float())
+    };
+    value.shape.as_ref().is_some_and(is_short)
+}
+
+/// The segments of these nodes, with the values that each takes, and gives to others.
+fn segments(graph: &Graph, parts: Vec<Vec<NodeId>>, keep: &[ValueId]) -> Vec<Segment> {
+    let mut wanted: BTreeSet<ValueId> = graph.outputs.iter().chain(keep).copied().collect();
+    let mut segments = Vec::with_capacity(parts.len());
+    for part in parts.into_iter().rev() {
+        let nodes = || part.iter().map(|id| &graph.nodes[id.index()]);
+        let made: BTreeSet<ValueId> =
+            nodes().flat_map(|node| node.outputs.iter().flatten()).copied().collect();
+        let taken = nodes().flat_map(|node| node.inputs.iter().flatten()).copied();
+        let taken: BTreeSet<ValueId> =
+            taken.filter(|id| !made.contains(id) && graph.value(*id).constant.is_none()).collect();
+        let outputs: Vec<ValueId> = made.intersection(&wanted).copied().collect();
+        wanted.extend(&taken);
+        segments.push(match &part[..] {
+            &[node] if graph.nodes[node.index()].runs_subgraphs() => {
+                let Node { inputs, outputs, .. } = &graph.nodes[node.index()];
+                Segment { part: Part::Control(node), inputs: inputs.clone(), outputs: outputs.clone() }
+            }
+            nodes => {
+                let inputs: Vec<ValueId> = taken.into_iter().collect();
+                let part = extracted(graph, nodes, &inputs, &outputs);
+                let some = |ids: Vec<ValueId>| ids.into_iter().map(Some).collect();
+                Segment { part: Part::Planned(Box::new(part)), inputs: some(inputs), outputs: some(outputs) }
+            }
+        });
+    }
+    segments.reverse();
+    segments
+}
+
+/// The graph of some nodes, which takes `inputs` and computes `outputs`.
+fn extracted(graph: &Graph, nodes: &[NodeId], inputs: &[ValueId], outputs: &[ValueId]) -> Graph {
+    let mut part = Graph { name: graph.name.clone(), ..Graph::default() };
+    let mut numbers: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut own = |part: &mut Graph, id: ValueId| {
+        *numbers.entry(id).or_insert_with(|| part.add_value(graph.value(id).clone()))
+    };
+    part.inputs = inputs.iter().map(|id| own(&mut part, *id)).collect();
+    for id in nodes {
+        let mut node = graph.nodes[id.index()].clone();
+        let values = node.inputs.iter_mut().chain(&mut node.outputs).flatten();
+        values.for_each(|id| *id = own(&mut part, *id));
+        part.nodes.push(node);
+    }
+    part.outputs = outputs.iter().map(|id| own(&mut part, *id)).collect();
+    part
+}

@@ -1,0 +1,378 @@
+//! Models that no single plan computes: sizes and branches that follow from data, and subgraphs. Each runs at several sizes in one
+//! session, on every device and on the reference, against values that a few lines of Rust compute.
+
+use std::future::Future;
+use std::task::{Context, Waker};
+
+use crate::internals::devices;
+use crate::onnx::builder::*;
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::{Device, DeviceTensor, Error, Model, Session, SessionOptions, Tensor, Tolerances, verify};
+
+const BOOL: i32 = 9;
+const HALF: i32 = 10;
+
+/// A graph with declared inputs and outputs.
+fn typed(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, outputs: Vec<ValueInfoProto>) -> GraphProto {
+    GraphProto { input: inputs, output: outputs, ..graph(&[], nodes, &[]) }
+}
+
+fn loaded(graph: GraphProto) -> Model {
+    let model: ModelProto = model(21, graph);
+    Model::from_bytes(bytes(&model)).unwrap()
+}
+
+/// A session on each device, and on the reference.
+fn sessions(model: &Model) -> impl Iterator<Item = Session> {
+    let all = devices::each().into_iter().chain([Device::reference()]);
+    all.map(|device| Session::new(&device, model, SessionOptions::default()).unwrap())
+}
+
+fn floats(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_slice(shape, values).unwrap()
+}
+
+fn close(actual: &Tensor, shape: &[usize], expected: &[f32]) {
+    assert_eq!(actual.shape(), shape);
+    let actual = actual.to_vec::<f32>().unwrap();
+    let off = actual.iter().zip(expected).any(|(a, b)| (a - b).abs() > 1e-5 * b.abs().max(1.0));
+    assert!(!off, "{actual:?} is not {expected:?}");
+}
+
+/// `y = Range(0, ReduceMax(x), 1) * ReduceSum(x)`: the number of elements follows from the data.
+fn counting() -> Model {
+    let nodes = vec![
+        node("ReduceMax", &["x"], &["most"]).with(int("keepdims", 0)),
+        node("ReduceSum", &["x"], &["sum"]).with(int("keepdims", 0)),
+        node("Range", &["zero", "most", "one"], &["places"]),
+        node("Mul", &["places", "sum"], &["y"]),
+    ];
+    let mut graph = typed(vec![value("x", FLOAT, &["a", "b"])], nodes, vec![value("y", FLOAT, &["n"])]);
+    graph.initializer = vec![weights("zero", &[], &[0.0]), weights("one", &[], &[1.0])];
+    loaded(graph)
+}
+
+#[test]
+fn a_size_may_follow_from_data() {
+    for session in sessions(&counting()) {
+        for (shape, values) in
+            [([1, 2], vec![3.0, 1.0]), ([2, 2], vec![0.0, 5.0, -1.0, 2.0]), ([1, 2], vec![-1.0, 0.0])]
+        {
+            let outputs = session.run(&[("x", &floats(&shape, &values))]).unwrap();
+            let (most, sum) = (values.iter().fold(0.0f32, |a, b| a.max(*b)), values.iter().sum::<f32>());
+            let expected: Vec<f32> = (0..most as usize).map(|i| i as f32 * sum).collect();
+            close(&outputs["y"], &[most as usize], &expected);
+        }
+    }
+}
+
+#[test]
+fn the_host_says_where_it_looks() {
+    for device in devices::each() {
+        let session = Session::new(&device, &counting(), SessionOptions::default()).unwrap();
+        let plan = session.plan(&[("x", [2, 3])]).unwrap();
+        assert_eq!((plan.segments, plan.unplanned_segments), (2, 1));
+        let points: Vec<_> =
+            plan.sync_points.iter().map(|point| (&point.value[..], &point.operator[..])).collect();
+        assert_eq!(points, [("most", "Range")]);
+        session.prepare(&[("x", [2, 3])]).unwrap();
+        let error = session.explain(crate::Stage::Program, &[("x", &floats(&[1, 1], &[1.0]))]).unwrap_err();
+        assert!(error.to_string().contains("2 segments"), "{error}");
+        let error = session.bind().input("x", &floats(&[1, 1], &[1.0])).build().unwrap_err();
+        assert!(matches!(&error, Error::Gpu(text) if text.contains("2 segments")), "{error}");
+    }
+}
+
+#[test]
+fn outputs_stay_on_the_device_or_come_later() {
+    let x = floats(&[1, 2], &[3.0, 1.0]);
+    for device in devices::each() {
+        let session = Session::new(&device, &counting(), SessionOptions::default()).unwrap();
+        let on_device = DeviceTensor::new(&device, &x).unwrap();
+        let outputs = session.run_to_device(&[("x", &on_device)]).unwrap();
+        close(&outputs["y"].read().unwrap(), &[3], &[0.0, 4.0, 8.0]);
+        let outputs = pollster::block_on(session.run_async(&[("x", &x)])).unwrap();
+        close(&outputs["y"], &[3], &[0.0, 4.0, 8.0]);
+        let given = [("x", &x)];
+        let mut dropped = Box::pin(session.run_async(&given));
+        let _ = dropped.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        drop(dropped);
+        let outputs = session.run_for(&["sum"], &[("x", &x)]).unwrap();
+        close(&outputs["sum"], &[], &[4.0]);
+        let verification = verify(&device, &counting(), &[("x", &x)], Tolerances::default()).unwrap();
+        assert!(verification.divergence.is_none(), "{:?}", verification.divergence);
+        assert!(verification.values.iter().any(|value| value.name == "sum"));
+        let (x, shift, condition) =
+            (floats(&[1], &[0.5]), floats(&[1], &[9.0]), Tensor::from_bools(&[], &[true]).unwrap());
+        let given = [("x", &x), ("c", &condition), ("shift", &shift)];
+        let verification = verify(&device, &branching(), &given, Tolerances::default()).unwrap();
+        assert!(verification.divergence.is_none(), "{:?}", verification.divergence);
+        assert!(verification.values.iter().any(|value| value.name == "z"));
+    }
+}
+
+/// `y = c ? (x > 1 somewhere ? x * 2 : x + x2) : -x`, with a condition on the input and another on data.
+fn branching() -> Model {
+    let doubled = typed(vec![], vec![node("Add", &["x", "x"], &["d"])], vec![value("d", FLOAT, &["n"])]);
+    let shifted = typed(vec![], vec![node("Add", &["x", "shift"], &["s"])], vec![value("s", FLOAT, &["n"])]);
+    let inner = vec![
+        node("ReduceMax", &["x"], &["most"]).with(int("keepdims", 0)),
+        node("Greater", &["most", "one"], &["large"]),
+        node("If", &["large"], &["t"])
+            .with(subgraph("then_branch", doubled))
+            .with(subgraph("else_branch", shifted)),
+    ];
+    let then = typed(vec![], inner, vec![value("t", FLOAT, &["n"])]);
+    let otherwise = typed(vec![], vec![node("Neg", &["x"], &["e"])], vec![value("e", FLOAT, &["n"])]);
+    let nodes = vec![
+        node("If", &["c"], &["z"])
+            .with(subgraph("then_branch", then))
+            .with(subgraph("else_branch", otherwise)),
+        node("Relu", &["z"], &["y"]),
+    ];
+    let inputs = vec![value("x", FLOAT, &["n"]), value("c", BOOL, &[]), value("shift", FLOAT, &["1"])];
+    let mut graph = typed(inputs, nodes, vec![value("y", FLOAT, &["n"]), value("z", FLOAT, &["n"])]);
+    graph.initializer = vec![weights("one", &[], &[1.0])];
+    loaded(graph)
+}
+
+#[test]
+fn a_branch_may_follow_from_data() {
+    for session in sessions(&branching()) {
+        for (values, condition) in [
+            (vec![0.5, -3.0], true),
+            (vec![0.5, -3.0], false),
+            (vec![2.0, -1.0, 7.0], true),
+            (vec![1.0], true),
+            (vec![9.0], false),
+        ] {
+            let condition_tensor = Tensor::from_bools(&[], &[condition]).unwrap();
+            let (x, shift) = (floats(&[values.len()], &values), floats(&[1], &[10.0]));
+            let outputs = session.run(&[("x", &x), ("c", &condition_tensor), ("shift", &shift)]).unwrap();
+            let large = values.iter().any(|v| *v > 1.0);
+            let of = |v: &f32| match (condition, large) {
+                (true, true) => v * 2.0,
+                (true, false) => v + 10.0,
+                (false, _) => -v,
+            };
+            let z: Vec<f32> = values.iter().map(of).collect();
+            close(&outputs["z"], &[z.len()], &z);
+            close(&outputs["y"], &[z.len()], &z.iter().map(|v| v.max(0.0)).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// A loop that adds `step` to a total until the total reaches `limit`, at most `n` times, and lists the totals; it also makes a row
+/// longer with each iteration.
+fn repeating(list_type: i32) -> Model {
+    let body = vec![
+        node("Add", &["total", "step"], &["next"]),
+        node("Less", &["next", "limit"], &["again"]),
+        node("Concat", &["row", "next"], &["longer"]).with(int("axis", 0)),
+        node("Cast", &["next"], &["listed"]).with(int("to", i64::from(list_type))),
+        node("Identity", &["i"], &["number"]),
+    ];
+    let mut body = typed(
+        vec![
+            value("i", INT64, &[]),
+            value("go", BOOL, &[]),
+            value("total", FLOAT, &["1"]),
+            value("row", FLOAT, &["r"]),
+        ],
+        body,
+        vec![
+            value("again", BOOL, &["1"]),
+            value("next", FLOAT, &["1"]),
+            value("longer", FLOAT, &["r2"]),
+            value("listed", list_type, &["1"]),
+            value("number", INT64, &[]),
+        ],
+    );
+    body.initializer = vec![];
+    let nodes = vec![
+        node("Loop", &["n", "", "start", "start"], &["end", "row", "list", "numbers"])
+            .with(subgraph("body", body)),
+        node("Cast", &["list"], &["totals"]).with(int("to", 1)),
+    ];
+    let inputs = vec![
+        value("n", INT64, &[]),
+        value("start", FLOAT, &["1"]),
+        value("step", FLOAT, &["1"]),
+        value("limit", FLOAT, &["1"]),
+    ];
+    let outputs = vec![
+        value("end", FLOAT, &["1"]),
+        value("row", FLOAT, &["k"]),
+        value("totals", FLOAT, &["m", "1"]),
+        value("numbers", INT64, &["m"]),
+    ];
+    loaded(typed(inputs, nodes, outputs))
+}
+
+#[test]
+fn a_loop_carries_lists_and_stops() {
+    for list_type in [FLOAT, HALF] {
+        for session in sessions(&repeating(list_type)) {
+            for (n, limit) in [(4, 100.0), (10, 3.0), (0, 100.0), (1, 100.0), (7, 100.0), (4, -1.0)] {
+                let count = Tensor::from_slice(&[], &[n]).unwrap();
+                let (start, step, end) = (floats(&[1], &[0.5]), floats(&[1], &[1.0]), floats(&[1], &[limit]));
+                let given = [("n", &count), ("start", &start), ("step", &step), ("limit", &end)];
+                let outputs = session.run(&given).unwrap();
+                let mut totals = Vec::new();
+                let (mut total, mut again) = (0.5f32, true);
+                while again && (totals.len() as i64) < n {
+                    total += 1.0;
+                    again = total < limit;
+                    totals.push(total);
+                }
+                close(&outputs["end"], &[1], &[total]);
+                close(&outputs["row"], &[1 + totals.len()], &[&[0.5], &totals[..]].concat());
+                close(&outputs["totals"], &[totals.len(), 1], &totals);
+                let numbers: Vec<i64> = (0..totals.len() as i64).collect();
+                assert_eq!(outputs["numbers"].to_vec::<i64>().unwrap(), numbers);
+            }
+        }
+    }
+}
+
+/// Running sums of the columns of `x` from the last to the first, each also times `scale`, as columns again.
+fn scanning() -> Model {
+    let body = vec![node("Add", &["sum", "column"], &["next"]), node("Mul", &["next", "scale"], &["scaled"])];
+    let body = typed(
+        vec![value("sum", FLOAT, &["r"]), value("column", FLOAT, &["r"])],
+        body,
+        vec![value("next", FLOAT, &["r"]), value("scaled", FLOAT, &["r"])],
+    );
+    let scan = node("Scan", &["start", "x"], &["total", "y"])
+        .with(subgraph("body", body))
+        .with(int("num_scan_inputs", 1))
+        .with(ints("scan_input_axes", &[-1]))
+        .with(ints("scan_input_directions", &[1]))
+        .with(ints("scan_output_axes", &[1]))
+        .with(ints("scan_output_directions", &[1]));
+    let inputs =
+        vec![value("start", FLOAT, &["r"]), value("x", FLOAT, &["r", "c"]), value("scale", FLOAT, &[])];
+    loaded(typed(inputs, vec![scan], vec![value("total", FLOAT, &["r"]), value("y", FLOAT, &["r", "c"])]))
+}
+
+#[test]
+fn a_scan_reads_and_writes_along_axes() {
+    for session in sessions(&scanning()) {
+        for [rows, columns] in [[2, 3], [1, 1], [5, 2], [3, 7]] {
+            let at = |i: usize| (i * 7 % 5) as f32 - 1.5;
+            let values: Vec<f32> = (0..rows * columns).map(at).collect();
+            let (x, start) = (floats(&[rows, columns], &values), floats(&[rows], &vec![1.0; rows]));
+            let outputs =
+                session.run(&[("start", &start), ("x", &x), ("scale", &floats(&[], &[2.0]))]).unwrap();
+            let mut expected = vec![0.0; rows * columns];
+            let mut totals = vec![1.0; rows];
+            for column in (0..columns).rev() {
+                for (row, total) in totals.iter_mut().enumerate() {
+                    *total += values[row * columns + column];
+                    expected[row * columns + column] = *total * 2.0;
+                }
+            }
+            close(&outputs["total"], &[rows], &totals);
+            close(&outputs["y"], &[rows, columns], &expected);
+        }
+    }
+}
+
+#[test]
+fn a_subgraph_that_is_not_supported_is_named() {
+    let unknown = typed(vec![], vec![node("Nonsense", &["x"], &["d"])], vec![value("d", FLOAT, &["n"])]);
+    let known = typed(vec![], vec![node("Neg", &["x"], &["e"])], vec![value("e", FLOAT, &["n"])]);
+    let nodes = vec![
+        node("If", &["c"], &["y"])
+            .with(subgraph("then_branch", unknown))
+            .with(subgraph("else_branch", known)),
+    ];
+    let inputs = vec![value("x", FLOAT, &["n"]), value("c", BOOL, &[])];
+    let model = loaded(typed(inputs, nodes, vec![value("y", FLOAT, &["n"])]));
+    assert_eq!(model.unsupported().len(), 1);
+    let error = Session::new(&Device::noop(), &model, SessionOptions::default()).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported(nodes) if nodes[0].op == "Nonsense"), "{error}");
+}
+
+#[test]
+fn a_condition_must_be_one_bool() {
+    for session in sessions(&branching()) {
+        let two = Tensor::from_bools(&[2], &[true, false]).unwrap();
+        let x = floats(&[1], &[1.0]);
+        assert!(session.run(&[("x", &x), ("c", &two), ("shift", &x)]).is_err());
+    }
+}
+
+/// Elements of which about a third is 0.
+fn sparse(shape: &[usize], seed: usize) -> Vec<f32> {
+    let count = shape.iter().product();
+    (0..count)
+        .map(|i| ((i * 31 + seed * 17) % 7 % 3) as f32 - if i % 5 == seed % 5 { 1.0 } else { 0.0 })
+        .collect()
+}
+
+#[test]
+fn what_is_chosen_is_found_on_the_device() {
+    let nodes = vec![
+        node("Relu", &["x"], &["r"]),
+        node("NonZero", &["r"], &["places"]),
+        node("Greater", &["line", "half"], &["wanted"]),
+        node("Compress", &["r", "wanted"], &["columns"]).with(int("axis", 1)),
+        node("Compress", &["x", "wanted"], &["first"]),
+        node("Transpose", &["places"], &["rows"]),
+        node("GatherND", &["r", "rows"], &["values"]),
+    ];
+    let inputs = vec![value("x", FLOAT, &["a", "b"]), value("line", FLOAT, &["c"])];
+    let outputs = vec![
+        value("places", INT64, &["2", "n"]),
+        value("columns", FLOAT, &["a", "m"]),
+        value("first", FLOAT, &["m2"]),
+        value("values", FLOAT, &["n"]),
+    ];
+    let mut graph = typed(inputs, nodes, outputs);
+    graph.initializer = vec![weights("half", &[], &[0.5])];
+    for session in sessions(&loaded(graph)) {
+        for (seed, [a, b]) in
+            [[2, 3], [1, 1], [40, 70], [3, 2], [0, 4], [257, 300], [1, 1]].into_iter().enumerate()
+        {
+            let (x, line) = (sparse(&[a, b], seed), sparse(&[b.min(a * b)], seed + 3));
+            let given = [("x", &floats(&[a, b], &x)), ("line", &floats(&[line.len()], &line))];
+            let outputs = session.run(&given).unwrap();
+            let chosen: Vec<usize> = (0..a * b).filter(|i| x[*i] > 0.0).collect();
+            let places = outputs["places"].to_vec::<i64>().unwrap();
+            let expected: Vec<i64> =
+                chosen.iter().map(|i| (i / b) as i64).chain(chosen.iter().map(|i| (i % b) as i64)).collect();
+            assert_eq!((outputs["places"].shape(), &places), (&[2, chosen.len()][..], &expected));
+            close(&outputs["values"], &[chosen.len()], &chosen.iter().map(|i| x[*i]).collect::<Vec<_>>());
+            let wanted: Vec<usize> = (0..line.len()).filter(|i| line[*i] > 0.5).collect();
+            let columns: Vec<f32> = (0..a)
+                .flat_map(|row| wanted.iter().map(move |i| (row, *i)))
+                .map(|(row, i)| x[row * b + i].max(0.0))
+                .collect();
+            close(&outputs["columns"], &[a, wanted.len()], &columns);
+            close(&outputs["first"], &[wanted.len()], &wanted.iter().map(|i| x[*i]).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn nothing_and_everything_may_be_chosen() {
+    let nodes = vec![node("Neg", &["x"], &["n"]), node("NonZero", &["n"], &["y"])];
+    let graph = typed(vec![value("x", FLOAT, &["a"])], nodes, vec![value("y", INT64, &["1", "n"])]);
+    for session in sessions(&loaded(graph)) {
+        for (values, expected) in [
+            (vec![0.0, -0.0, 0.0], vec![]),
+            (vec![f32::NAN, 1e-30, f32::INFINITY], vec![0, 1, 2]),
+            (vec![], vec![]),
+            (vec![0.0, -3.0], vec![1]),
+        ] {
+            let outputs = session.run(&[("x", &floats(&[values.len()], &values))]).unwrap();
+            assert_eq!(
+                outputs["y"].to_vec::<i64>().unwrap(),
+                expected,
+                "{values:?} on {}",
+                session.device().name()
+            );
+        }
+    }
+}
