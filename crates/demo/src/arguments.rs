@@ -12,7 +12,7 @@ usage: sardonyx-demo FOLDER [OPTIONS] [PICTURE]
   FOLDER          holds the models, as scripts/demo.sh fetches them
   PICTURE         a PNG, JPEG or WebP file with horizontal lines of text (default: FOLDER/page.png)
   --device NAME   auto, gpu, cpu (slow), an index, or a part of an adapter's name (default: auto)
-  --out FILE.png  where the annotated picture goes (default: FOLDER/annotated.png)
+  --out FILE.png  where the picture that shows all this goes (default: FOLDER/annotated.png)
   -h, --help      this text
 ";
 
@@ -39,7 +39,12 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Request, Str
         let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a value; see --help"));
         match argument.as_str() {
             "-h" | "--help" => return Ok(Request::Help),
-            "--device" => device = value()?.parse().map_err(|error| format!("--device: {error}"))?,
+            "--device" => {
+                device = match value()?.trim() {
+                    "" => return Err("--device: is empty; auto is what is taken without it".into()),
+                    name => name.parse().map_err(|error| format!("--device: {error}"))?,
+                }
+            }
             "--out" => out = Some(PathBuf::from(value()?)),
             option if option.starts_with('-') => {
                 return Err(format!("there is no option {option}; see --help"));

@@ -22,6 +22,8 @@ pub struct Line {
     along: (f32, f32),
     pub width: f32,
     pub height: f32,
+    /// How far each side lies outside of what the detector marked.
+    pub grown: f32,
 }
 
 impl Line {
@@ -31,13 +33,20 @@ impl Line {
         (left + x * ax - y * ay, top + x * ay + y * ax)
     }
 
+    /// The place in the rectangle of a point of the page: the reverse of [`Line::at`].
+    pub fn inside(&self, x: f32, y: f32) -> (f32, f32) {
+        let ((left, top), (ax, ay)) = (self.corner, self.along);
+        let (x, y) = (x - left, y - top);
+        (x * ax + y * ay, y * ax - x * ay)
+    }
+
     /// The corners in clockwise order, the upper left one first.
     pub fn corners(&self) -> [(f32, f32); 4] {
         let (width, height) = (self.width, self.height);
         [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)].map(|(x, y)| self.at(x, y))
     }
 
-    fn middle(&self) -> (f32, f32) {
+    pub fn middle(&self) -> (f32, f32) {
         self.at(self.width / 2.0, self.height / 2.0)
     }
 }
@@ -85,7 +94,13 @@ impl Region {
         let grow = width * height * UNCLIP / (2.0 * (width + height));
         let (left, top) = (left - sx / 2.0 - grow, top - sy / 2.0 - grow);
         let corner = (middle.0 + left * ax - top * ay, middle.1 + left * ay + top * ax);
-        Some(Line { corner, along: (ax, ay), width: width + 2.0 * grow, height: height + 2.0 * grow })
+        Some(Line {
+            corner,
+            along: (ax, ay),
+            width: width + 2.0 * grow,
+            height: height + 2.0 * grow,
+            grown: grow,
+        })
     }
 }
 
@@ -167,6 +182,9 @@ mod tests {
         let falling = lines(&map(&[(10, 10, 80, 16.0)]), 100, (1.0, 1.0))[0];
         let slope = falling.along.1 / falling.along.0;
         assert!((slope - 0.2).abs() < 0.01, "{slope}");
+        let (x, y) = falling.at(3.0, 5.0);
+        let (u, v) = falling.inside(x, y);
+        assert!((u - 3.0).abs() < 1e-3 && (v - 5.0).abs() < 1e-3, "{u} {v}");
     }
 
     #[test]

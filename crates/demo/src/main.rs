@@ -5,8 +5,10 @@ mod arguments;
 mod detector;
 mod lines;
 mod network;
+mod output;
 mod recogniser;
 mod sheet;
+mod writing;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -18,8 +20,9 @@ use sardonyx_pictures::Picture;
 use arguments::{Arguments, Request};
 use lines::Line;
 use network::{Latency, Network};
+use output::{check_target, counted, say};
 use recogniser::{Reading, Recogniser};
-use sheet::Entry;
+use sheet::{Captions, Entry};
 
 const DETECTOR: &str = "PP-OCRv6_det_tiny.onnx";
 const RECOGNISER: &str = "PP-OCRv6_rec_small.onnx";
@@ -28,9 +31,10 @@ const RECOGNISER: &str = "PP-OCRv6_rec_small.onnx";
 const CERTAIN: f32 = 0.9;
 
 fn main() -> ExitCode {
+    output::without_complaints_about_displays();
     let outcome = match arguments::parse(std::env::args().skip(1)) {
         Ok(Request::Help) => {
-            print!("{}", arguments::HELP);
+            say(arguments::HELP.trim_end());
             Ok(())
         }
         Ok(Request::Read(arguments)) => read_page(&arguments),
@@ -39,52 +43,71 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // The library's advice, in the words of this command line.
+            eprintln!("error: {}", error.to_string().replace("(`Device::reference()`)", "(--device cpu)"));
             ExitCode::from(2)
         }
     }
 }
 
 fn read_page(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    check_target(&arguments.out)?;
     let page = Picture::open(&arguments.picture)?;
     let device = Device::new(DeviceOptions::new().select(arguments.device.clone()))?;
     let (picture, device_name) = (arguments.picture.display(), describe(&device));
-    println!("page        {picture}, {}x{} pixels", page.width(), page.height());
-    println!("device      {device_name}");
+    say(&format!("page        {picture}, {}x{} pixels", page.width(), page.height()));
+    say(&format!("device      {device_name}"));
     let detector = Network::load(&device, &arguments.folder.join(DETECTOR))?;
     let recogniser = Recogniser::new(Network::load(&device, &arguments.folder.join(RECOGNISER))?)?;
 
     let (width, height) = detector::size(&detector, &page);
-    println!(
-        "\nfinding lines with {} at {width}x{height}; the first run also plans and compiles ...",
-        detector.name
-    );
+    let also = if detector.is_on_gpu() { "; the first run also plans and compiles" } else { "" };
+    say(&format!("\nfinding lines with {} at {width}x{height}{also} ...", detector.name));
     let found = detector::detect(&detector, &page)?;
-    println!("  {} regions; {}", found.lines.len(), found.latency);
-    println!("  {}", found.placement);
-
-    println!(
-        "\nreading them with {}; the first run of a width also plans and compiles ...",
-        recogniser.network.name
-    );
-    println!("confidence and text of each line:");
-    let (entries, latency) = read_lines(&recogniser, &page, &found.lines)?;
-    let read = entries.iter().filter(|entry| entry.certain).count();
-    println!("  {read} lines read, {} uncertain (grey in the picture)", entries.len() - read);
+    say(&format!("  {}; {}", counted(found.lines.len(), "region"), found.latency));
+    say(&format!("  {}", found.placement));
     let mut notes = vec![
         format!("device      {device_name}"),
         format!("detector    {} at {width}x{height}: {}", detector.name, found.latency),
     ];
-    if let Some(latency) = latency {
-        println!("  {latency} for a line (median)");
-        notes.push(format!("recogniser  {}, for each line: {latency}", recogniser.network.name));
-    }
-    if let Some(line) = found.lines.first() {
-        println!("  {}", recogniser.network.placement(&recogniser::input(&page, line)?)?);
-    }
 
-    sheet::draw(&page, &entries, &notes).save_png(&arguments.out)?;
-    println!("\npicture     {}", arguments.out.display());
+    let entries = match found.lines.first() {
+        None => {
+            say(
+                "\nno text was found; lines must be nearly horizontal, and their letters at least some pixels high",
+            );
+            vec![]
+        }
+        Some(first) => {
+            say(&format!("\nreading them with {} ...", recogniser.network.name));
+            say("confidence and text of each line:");
+            let (entries, latency) = read_lines(&recogniser, &page, &found.lines)?;
+            let certain = entries.iter().filter(|entry| entry.certain).count();
+            say(&format!(
+                "  {} read, {} uncertain (grey in the picture)",
+                counted(certain, "line"),
+                entries.len() - certain
+            ));
+            say(&format!("  {latency} for a line (median)"));
+            say(&format!("  {}", recogniser.network.placement(&recogniser::input(&page, first)?)?));
+            notes.push(format!("recogniser  {}, for each line: {latency}", recogniser.network.name));
+            entries
+        }
+    };
+    if entries.iter().any(|entry| !writing::is_written_in_full(&entry.text)) {
+        notes.push("An empty box stands for a character that this picture has no letters for; the terminal shows it.".into());
+    }
+    let name = arguments.picture.file_name().unwrap_or_default().to_string_lossy();
+    let captions = Captions {
+        title: format!("{name}, read with Sardonyx"),
+        legend: [
+            format!("confidence of at least {CERTAIN}"),
+            "less: not to be believed (cut off, dirt, a drawing)".into(),
+        ],
+        notes,
+    };
+    sheet::draw(&page, &entries, &captions).save_png(&arguments.out)?;
+    say(&format!("\npicture     {}", arguments.out.display()));
     Ok(())
 }
 
@@ -102,27 +125,28 @@ fn read_lines(
     recogniser: &Recogniser,
     page: &Picture,
     lines: &[Line],
-) -> Result<(Vec<Entry>, Option<Latency>), Box<dyn Error>> {
+) -> Result<(Vec<Entry>, Latency), Box<dyn Error>> {
     let inputs: Vec<Tensor> =
         lines.iter().map(|line| recogniser::input(page, line)).collect::<Result<_, _>>()?;
-    let (mut entries, mut first) = (Vec::new(), None);
+    let (mut entries, mut times) = (Vec::new(), Vec::new());
     for (line, x) in lines.iter().zip(&inputs) {
         let reading = recogniser.read(x)?;
-        first.get_or_insert(reading.spent);
+        times.push(reading.spent);
         let Reading { text, confidence, .. } = reading;
         let certain = confidence >= CERTAIN;
-        println!("  {confidence:.2}  {text}{}", if certain { "" } else { "   (uncertain)" });
+        say(&format!("  {confidence:.2}  {text}{}", if certain { "" } else { "   (uncertain)" }));
         entries.push(Entry { line: *line, text, confidence, certain });
     }
-    let again = if recogniser.network.is_on_gpu() { inputs.as_slice() } else { &[] };
-    let again: Vec<Reading> = again.iter().map(|x| recogniser.read(x)).collect::<Result<_, _>>()?;
+    if !recogniser.network.is_on_gpu() {
+        return Ok((entries, Latency { first: median(times), steady: None }));
+    }
+    let again: Vec<Reading> = inputs.iter().map(|x| recogniser.read(x)).collect::<Result<_, _>>()?;
     let steady = median(again.iter().map(|reading| reading.spent).collect());
-    let latency = first.map(|first| Latency { first, steady });
-    Ok((entries, latency))
+    Ok((entries, Latency { first: times[0], steady: Some(steady) }))
 }
 
 /// The middle one of some times, or the later of two.
-fn median(mut times: Vec<Duration>) -> Option<Duration> {
+fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
-    times.get(times.len() / 2).copied()
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }

@@ -42,30 +42,61 @@ impl Network {
             return Ok("all nodes on the CPU reference".into());
         }
         let plan = self.session.plan(&[(&self.input, x)])?;
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         Ok(format!(
-            "{} nodes on the GPU in {} dispatches, none on the CPU; {:.1} MB of weights, {:.1} MB for all values (without reuse: {:.1})",
+            "{} nodes on the GPU in {} dispatches, none on the CPU; {} of weights, {} for all values ({} without reuse)",
             plan.nodes - plan.planned_nodes,
             plan.dispatches,
-            megabytes(plan.weight_bytes),
-            megabytes(plan.arena_bytes),
-            megabytes(plan.without_reuse_bytes)
+            mebibytes(plan.weight_bytes),
+            mebibytes(plan.arena_bytes),
+            mebibytes(plan.without_reuse_bytes)
         ))
     }
 }
 
 /// How long a network takes.
 pub struct Latency {
-    /// The first run, with planning, compilation and the upload of weights.
+    /// The first run: on a GPU with planning, compilation and the upload of weights.
     pub first: Duration,
-    /// A later run of the same shape, if there was one.
+    /// A later run of the same shape, which there is on a GPU only: the reference prepares nothing.
     pub steady: Option<Duration>,
 }
 
 impl std::fmt::Display for Latency {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        write!(f, "first run {:.0} ms with compilation", milliseconds(self.first))?;
-        self.steady.map_or(Ok(()), |steady| write!(f, ", then {:.1} ms", milliseconds(steady)))
+        match self.steady {
+            None => f.write_str(&milliseconds(self.first)),
+            Some(steady) => write!(
+                f,
+                "first run {} with compilation, then {}",
+                milliseconds(self.first),
+                milliseconds(steady)
+            ),
+        }
+    }
+}
+
+/// A time in three digits, as `12.3 ms`, or in more where milliseconds are thousands.
+fn milliseconds(time: Duration) -> String {
+    let time = time.as_secs_f64() * 1e3;
+    let decimals = match time {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{time:.decimals$} ms")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        let first = Duration::from_micros(1_192_345);
+        let steady = Some(Duration::from_micros(28_210));
+        let text = Latency { first, steady }.to_string();
+        assert_eq!(text, "first run 1192 ms with compilation, then 28.2 ms");
+        assert_eq!(Latency { first, steady: None }.to_string(), "1192 ms");
     }
 }

@@ -1,24 +1,37 @@
-//! The picture that the demo ends with: the page with a frame around each line, the texts beside it, and how it was read below.
+//! The picture that the demo ends with: the page with its lines marked and numbered, the texts beside it, and how it was read below.
 
-use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
+use std::ops::Range;
+
 use sardonyx_pictures::{Picture, Rgb};
 
 use crate::lines::Line;
+use crate::writing::{LARGE, MIDDLE, SMALL, Size, width, write};
 
 const PAPER: Rgb = [250, 250, 247];
 const INK: Rgb = [28, 30, 36];
-const FAINT: Rgb = [120, 122, 128];
-/// The frames' colours, in turn: neighbours overlap. All of them stand out from paper and from print.
-const COLOURS: [Rgb; 4] = [[214, 40, 57], [0, 114, 188], [16, 138, 72], [214, 108, 0]];
+const FAINT: Rgb = [110, 112, 118];
+/// The mark of a line that is to be believed, and of one that is not.
+const CERTAIN: Rgb = [0, 96, 176];
+const UNCERTAIN: Rgb = [128, 128, 128];
+const WHITE: Rgb = [255; 3];
 
 /// The page's longer side on the sheet is at least this long.
 const LONG_SIDE: u32 = 1100;
-const MARGIN: u32 = 32;
+const MARGIN: u32 = 48;
 /// Between the page and the texts.
-const GAP: u32 = 72;
-const STROKE: i32 = 1;
-const SIZE: RasterHeight = RasterHeight::Size20;
-const LINE_STEP: u32 = 30;
+const GAP: u32 = 48;
+/// The height of the title above the page, and of the heading above the texts.
+const HEAD: u32 = 72;
+/// From one text to the next, and from one note to the next.
+const TEXT_STEP: u32 = 40;
+const NOTE_STEP: u32 = 32;
+/// The share of a mark's colour in its inside and in its edge, through which letters can be read, and the width of the edge.
+const TINT: f32 = 0.18;
+const EDGE_TINT: f32 = 0.5;
+const EDGE: f32 = 1.5;
+/// The detector's boxes are wide enough for a recogniser, and neighbours overlap. Marks leave out this part of what the boxes have
+/// grown by, so that no mark's edge lies on the letters of the next line.
+const INSET: f32 = 0.3;
 
 /// What the sheet shows of a line of text.
 pub struct Entry {
@@ -29,101 +42,152 @@ pub struct Entry {
     pub certain: bool,
 }
 
-/// The page with its lines and their texts, and `notes` below.
-pub fn draw(page: &Picture, entries: &[Entry], notes: &[String]) -> Picture {
-    let scale = (LONG_SIDE as f32 / page.width().max(page.height()) as f32).max(1.0);
-    let (width, height) = ((page.width() as f32 * scale) as u32, (page.height() as f32 * scale) as u32);
-    let labels: Vec<String> = entries.iter().map(label).collect();
-    let middles: Vec<u32> = entries
-        .iter()
-        .map(|entry| {
-            MARGIN + (entry.line.at(entry.line.width, entry.line.height / 2.0).1.max(0.0) * scale) as u32
-        })
-        .collect();
-    let places = spread(&middles);
-
-    let longest = |texts: &[String]| texts.iter().map(|text| text_width(text)).max().unwrap_or(0);
-    let beside = MARGIN + width + GAP;
-    let below = (MARGIN + height).max(places.last().map_or(0, |place| place + LINE_STEP)) + MARGIN / 2;
-    let sheet_width = (beside + longest(&labels)).max(MARGIN + longest(notes)) + MARGIN;
-    let sheet_height = below + LINE_STEP * notes.len() as u32 + MARGIN / 2;
-
-    let mut sheet = Picture::new(sheet_width, sheet_height, PAPER);
-    sheet.paste(&page.resized(width, height), MARGIN, MARGIN);
-    for (i, (entry, label)) in entries.iter().zip(&labels).enumerate() {
-        let colour = if entry.certain { COLOURS[i % COLOURS.len()] } else { FAINT };
-        let on_sheet = |(x, y): (f32, f32)| (MARGIN as f32 + x * scale, MARGIN as f32 + y * scale);
-        let corners = entry.line.corners().map(on_sheet);
-        (0..4).for_each(|i| stroke(&mut sheet, corners[i], corners[(i + 1) % 4], colour));
-        // From the middle of the frame's right side to the text.
-        let right = ((corners[1].0 + corners[2].0) / 2.0, (corners[1].1 + corners[2].1) / 2.0);
-        let edge = ((MARGIN + width) as f32, right.1);
-        let text = ((beside - 10) as f32, places[i] as f32);
-        stroke(&mut sheet, right, edge, colour);
-        stroke(&mut sheet, edge, text, colour);
-        let ink = if entry.certain { INK } else { FAINT };
-        write(&mut sheet, beside, places[i].saturating_sub(SIZE.val() as u32 / 2), label, ink);
+impl Entry {
+    fn colour(&self) -> Rgb {
+        if self.certain { CERTAIN } else { UNCERTAIN }
     }
-    for (i, note) in (0..).zip(notes) {
-        write(&mut sheet, MARGIN, below + i * LINE_STEP, note, FAINT);
+}
+
+/// What stands around the page.
+pub struct Captions {
+    pub title: String,
+    /// What the colours mean, for certain and for uncertain lines.
+    pub legend: [String; 2],
+    /// How the page was read.
+    pub notes: Vec<String>,
+}
+
+/// The columns beside the page: the number of a line, its confidence, and its text.
+struct Columns {
+    number: u32,
+    confidence: u32,
+    text: u32,
+}
+
+/// The page with its lines and their texts, and `captions` around it.
+pub fn draw(page: &Picture, entries: &[Entry], captions: &Captions) -> Picture {
+    let scale = (LONG_SIDE as f32 / page.width().max(page.height()) as f32).max(1.0);
+    let (page_width, page_height) =
+        ((page.width() as f32 * scale) as u32, (page.height() as f32 * scale) as u32);
+    let top = MARGIN + HEAD;
+    let places = spread(entries.iter().map(|entry| top as f32 + entry.line.middle().1 * scale), top);
+
+    let number = MARGIN + page_width + GAP;
+    let confidence = number + tag_width(entries.len()) + 24;
+    let columns = Columns { number, confidence, text: confidence + width(CONFIDENCE, SMALL) + 28 };
+    let longest = entries.iter().map(|entry| width(&entry.text, MIDDLE)).max();
+    let texts = columns.text + longest.unwrap_or_else(|| width(NOTHING, MIDDLE));
+    let notes = captions.notes.iter().map(|note| width(note, SMALL)).max().unwrap_or(0);
+    let legend: u32 = captions.legend.iter().map(|text| width(text, SMALL) + 64).sum();
+    let right = texts.max(MARGIN + width(&captions.title, LARGE).max(notes).max(legend));
+    let below = (top + page_height).max(places.last().map_or(0, |place| place + TEXT_STEP)) + MARGIN;
+    let lines_below = captions.notes.len() as u32 + 1;
+    let mut sheet = Picture::new(right + MARGIN, below + NOTE_STEP * lines_below + MARGIN, PAPER);
+
+    write(&mut sheet, (MARGIN, MARGIN), &captions.title, LARGE, INK);
+    sheet.paste(&page.resized(page_width, page_height), MARGIN, top);
+    for entry in entries {
+        mark(&mut sheet, &entry.line, (MARGIN as f32, top as f32), scale, entry.colour());
+    }
+    for (i, entry) in entries.iter().enumerate() {
+        let (x, y) = entry.line.at(0.0, entry.line.height / 2.0);
+        let left = (MARGIN as f32 + x * scale - tag_width(entries.len()) as f32 - 2.0).max(2.0) as u32;
+        tag(&mut sheet, (left, (top as f32 + y * scale).max(0.0) as u32), i, entries.len(), entry.colour());
+    }
+    texts_beside(&mut sheet, &columns, entries, &places);
+    let mut x = MARGIN;
+    for (text, colour) in captions.legend.iter().zip([CERTAIN, UNCERTAIN]) {
+        fill(&mut sheet, x..x + 24, below + 2..below + 20, colour);
+        write(&mut sheet, (x + 34, below), text, SMALL, FAINT);
+        x += width(text, SMALL) + 64;
+    }
+    for (i, note) in (1..).zip(&captions.notes) {
+        write(&mut sheet, (MARGIN, below + i * NOTE_STEP), note, SMALL, INK);
     }
     sheet
 }
 
-fn label(entry: &Entry) -> String {
-    format!("{:.2}  {}", entry.confidence, entry.text)
+/// The heading of the confidences.
+const CONFIDENCE: &str = "confidence";
+
+/// What stands in the place of texts where there are none.
+const NOTHING: &str = "no text was found";
+
+fn texts_beside(sheet: &mut Picture, columns: &Columns, entries: &[Entry], places: &[u32]) {
+    let head = MARGIN + HEAD - NOTE_STEP;
+    if entries.is_empty() {
+        return write(sheet, (columns.number, MARGIN + HEAD), NOTHING, MIDDLE, INK);
+    }
+    write(sheet, (columns.confidence, head), CONFIDENCE, SMALL, FAINT);
+    write(sheet, (columns.text, head), "text", SMALL, FAINT);
+    for (i, (entry, &place)) in entries.iter().zip(places).enumerate() {
+        tag(sheet, (columns.number, place), i, entries.len(), entry.colour());
+        let ink = if entry.certain { INK } else { FAINT };
+        let y = place.saturating_sub(MIDDLE.height() / 2);
+        write(sheet, (columns.confidence, y), &format!("{:.2}", entry.confidence), MIDDLE, FAINT);
+        write(sheet, (columns.text, y), &entry.text, MIDDLE, ink);
+    }
 }
 
 /// The lines' heights, moved down where two would be closer than a line of text is high.
-fn spread(middles: &[u32]) -> Vec<u32> {
-    let mut least = 0;
-    middles
-        .iter()
-        .map(|&middle| {
-            let place = middle.max(least);
-            least = place + LINE_STEP;
-            place
-        })
-        .collect()
+fn spread(middles: impl Iterator<Item = f32>, top: u32) -> Vec<u32> {
+    let mut least = top + MIDDLE.height() / 2;
+    let place = |middle: f32| {
+        let place = (middle.max(0.0) as u32).max(least);
+        least = place + TEXT_STEP;
+        place
+    };
+    middles.map(place).collect()
 }
 
-fn text_width(text: &str) -> u32 {
-    (text.chars().count() * get_raster_width(FontWeight::Regular, SIZE)) as u32
+const TAG: Size = SMALL;
+
+fn tag_width(count: usize) -> u32 {
+    width(&count.to_string(), TAG) + 10
 }
 
-fn write(sheet: &mut Picture, x: u32, y: u32, text: &str, ink: Rgb) {
-    let width = get_raster_width(FontWeight::Regular, SIZE) as u32;
-    for (i, character) in (0..).zip(text.chars()) {
-        let raster = |character| get_raster(character, FontWeight::Regular, SIZE);
-        // The font has Latin letters only.
-        let Some(glyph) = raster(character).or_else(|| raster('\u{fffd}')) else { continue };
-        for (line, row) in (y..).zip(glyph.rows()) {
-            for (column, &cover) in (x + i * width..).zip(row.iter()) {
-                let below = sheet.pixel(column, line);
-                sheet.set(column, line, std::array::from_fn(|c| mix(below[c], ink[c], cover)));
+/// The number of line `i` of `count`, white on a ground of `colour`; `middle` is the height of its middle.
+fn tag(sheet: &mut Picture, (left, middle): (u32, u32), i: usize, count: usize, colour: Rgb) {
+    let (text, wide) = ((i + 1).to_string(), tag_width(count));
+    let top = middle.saturating_sub(TAG.height() / 2 + 1);
+    fill(sheet, left..left + wide, top..top + TAG.height() + 2, colour);
+    write(sheet, (left + (wide - width(&text, TAG)) / 2, top + 1), &text, TAG, WHITE);
+}
+
+fn fill(sheet: &mut Picture, columns: Range<u32>, lines: Range<u32>, colour: Rgb) {
+    for y in lines {
+        columns.clone().for_each(|x| sheet.set(x, y, colour));
+    }
+}
+
+/// A tint over a line, with an edge; the page's corner lies at `origin`.
+fn mark(sheet: &mut Picture, line: &Line, (left, top): (f32, f32), scale: f32, colour: Rgb) {
+    let inset = INSET * line.grown;
+    let corners = line.corners();
+    let bound = |of: &dyn Fn(&(f32, f32)) -> f32, origin: f32| {
+        let ends = corners.iter().map(|corner| origin + of(corner) * scale);
+        let (low, high) = ends.fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        low.floor().max(0.0) as u32..high.ceil().max(0.0) as u32
+    };
+    let (columns, lines) = (bound(&|corner| corner.0, left), bound(&|corner| corner.1, top));
+    for y in lines.start..lines.end.min(sheet.height()) {
+        for x in columns.start..columns.end.min(sheet.width()) {
+            let (u, v) = line.inside((x as f32 + 0.5 - left) / scale, (y as f32 + 0.5 - top) / scale);
+            let depth = (u.min(line.width - u).min(v).min(line.height - v) - inset) * scale;
+            // Pixels that the border cuts are covered in part.
+            let inside = (depth + 0.5).clamp(0.0, 1.0);
+            let beyond_edge = (depth - EDGE + 0.5).clamp(0.0, 1.0);
+            let share = EDGE_TINT * (inside - beyond_edge) + TINT * beyond_edge;
+            if share > 0.0 {
+                let below = sheet.pixel(x, y);
+                sheet.set(x, y, std::array::from_fn(|c| mixed(below[c], colour[c], share)));
             }
         }
     }
 }
 
-fn mix(below: u8, above: u8, cover: u8) -> u8 {
-    let (below, above, cover) = (u32::from(below), u32::from(above), u32::from(cover));
-    // A mean of two bytes is a byte.
-    ((below * (255 - cover) + above * cover) / 255) as u8
-}
-
-/// A straight line, `2 * STROKE + 1` pixels wide.
-fn stroke(sheet: &mut Picture, (x0, y0): (f32, f32), (x1, y1): (f32, f32), colour: Rgb) {
-    let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0);
-    for step in 0..=steps as u32 {
-        let part = step as f32 / steps;
-        let (x, y) = ((x0 + part * (x1 - x0)) as i32, (y0 + part * (y1 - y0)) as i32);
-        for (dx, dy) in (-STROKE..=STROKE).flat_map(|dx| (-STROKE..=STROKE).map(move |dy| (dx, dy))) {
-            if let (Ok(x), Ok(y)) = ((x + dx).try_into(), (y + dy).try_into()) {
-                sheet.set(x, y, colour);
-            }
-        }
-    }
+fn mixed(below: u8, above: u8, share: f32) -> u8 {
+    (f32::from(below) + (f32::from(above) - f32::from(below)) * share).round() as u8
 }
 
 #[cfg(test)]
@@ -133,40 +197,60 @@ mod tests {
 
     #[test]
     fn texts_keep_their_height_unless_they_would_overlap() {
-        assert_eq!(spread(&[10, 100, 105, 110, 300]), [10, 100, 130, 160, 300]);
+        let places = spread([100.0, 300.0, 305.0, 310.0, 600.0].into_iter(), 0);
+        assert_eq!(places, [100, 300, 340, 380, 600]);
+        assert_eq!(spread([-5.0].into_iter(), 120), [132]);
+    }
+
+    fn captions() -> Captions {
+        Captions {
+            title: "a page".into(),
+            legend: ["sure".into(), "unsure".into()],
+            notes: vec![
+                "how it was read, in a line that is longer than the page and the texts are".repeat(3),
+            ],
+        }
     }
 
     #[test]
-    fn the_sheet_holds_the_page_the_frames_the_texts_and_the_notes() {
+    fn the_sheet_holds_the_page_the_marks_the_texts_and_the_notes() {
         let mut map = vec![0.0; 4000];
         (20..24).for_each(|y| map[y * 100 + 10..y * 100 + 90].fill(0.9));
         let line = lines(&map, 100, (1.0, 1.0))[0];
         let page = Picture::new(100, 40, [7, 7, 7]);
         let entry = |certain| Entry { line, text: "a \u{4e2d}".into(), confidence: 0.5, certain };
-        let notes =
-            ["how it was read, in a line that is longer than the page and the texts are wide".repeat(2)];
-        for (certain, colour) in [(true, COLOURS[0]), (false, FAINT)] {
-            let sheet = draw(&page, &[entry(certain)], &notes);
-            assert_eq!(sheet.width(), 2 * MARGIN + text_width(&notes[0]));
-            assert_eq!(sheet.pixel(MARGIN + 20, MARGIN + 20), [7, 7, 7]);
-            // The page is 11 times as large here.
-            let (x, y) = line.corners()[0];
-            assert_eq!(sheet.pixel(MARGIN + (x * 11.0) as u32, MARGIN + (y * 11.0) as u32), colour);
+        for (certain, colour) in [(true, CERTAIN), (false, UNCERTAIN)] {
+            let sheet = draw(&page, &[entry(certain)], &captions());
+            assert_eq!(sheet.width(), 2 * MARGIN + width(&captions().notes[0], SMALL));
+            let top = MARGIN + HEAD;
+            assert_eq!(sheet.pixel(MARGIN + 20, top + 20), [7, 7, 7]);
+            // The page is 11 times as large here. The line's middle is tinted, and its number stands before it.
+            let on_sheet = |(x, y): (f32, f32)| (MARGIN + (x * 11.0) as u32, top + (y * 11.0) as u32);
+            let (x, y) = on_sheet(line.middle());
+            let tinted: Rgb = std::array::from_fn(|c| mixed(7, colour[c], TINT));
+            assert_eq!(sheet.pixel(x, y), tinted);
+            let (x, y) = on_sheet(line.at(0.0, line.height / 2.0));
+            assert_eq!(sheet.pixel(x - 4, y - TAG.height() / 2), colour);
             let dark = |from: (u32, u32), to: (u32, u32)| {
-                (from.0..to.0).any(|x| (from.1..to.1).any(|y| sheet.pixel(x, y)[0] < 140))
+                (from.0..to.0).any(|x| (from.1..to.1).any(|y| sheet.pixel(x, y)[0] < 120))
             };
             let beside = MARGIN + LONG_SIDE + GAP;
-            assert!(dark((beside, MARGIN), (beside + 90, MARGIN + 440)), "the text");
+            assert!(dark((beside, top), (beside + 300, top + 440)), "the text");
+            assert!(dark((MARGIN, MARGIN), (MARGIN + 90, MARGIN + 40)), "the title");
             assert!(
-                dark((MARGIN, sheet.height() - LINE_STEP - MARGIN / 2), (MARGIN + 90, sheet.height())),
+                dark((MARGIN, sheet.height() - MARGIN - NOTE_STEP), (MARGIN + 90, sheet.height())),
                 "the note"
             );
         }
     }
 
     #[test]
-    fn a_page_without_lines_is_shown_too() {
-        let sheet = draw(&Picture::new(3000, 2, [0; 3]), &[], &[]);
-        assert_eq!(sheet.width(), 3000 + 2 * MARGIN + GAP);
+    fn a_page_without_lines_says_so() {
+        let page = Picture::new(3000, 2, [0; 3]);
+        let sheet = draw(&page, &[], &captions());
+        let beside = MARGIN + 3000 + GAP;
+        let has_ink =
+            (beside..sheet.width()).any(|x| (MARGIN..MARGIN + HEAD + 30).any(|y| sheet.pixel(x, y) != PAPER));
+        assert!(has_ink && sheet.width() >= beside + width(NOTHING, MIDDLE));
     }
 }

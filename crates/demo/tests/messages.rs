@@ -73,3 +73,48 @@ fn missing_models_are_told_before_anything_is_computed() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("PP-OCRv6_det_tiny.onnx"), "{said}");
 }
+
+#[test]
+fn a_picture_that_could_not_be_written_is_refused_before_the_page_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_str().unwrap();
+    let file = format!("{here}/file");
+    std::fs::write(&file, "").unwrap();
+    for (out, why) in [
+        (here.to_string(), "is a folder; name a file in it"),
+        (format!("{here}/a.jpg"), "a PNG is written, so the file's name must end in .png"),
+        (format!("{here}/no/a.png"), "there is no folder"),
+        (format!("{file}/a.png"), "there is no folder"),
+    ] {
+        let said = complaint(&[here, "--out", &out]);
+        assert!(said.starts_with(&format!("error: --out {out}: {why}")), "{said}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(
+            complaint(&[here, "--out", "/proc/a.png"]).contains("nothing can be written in the folder /proc")
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
+}
+
+#[test]
+fn devices_are_named_in_the_words_of_this_command_line() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pictures/tests/files/quarters.jpg");
+    let folder = tempfile::tempdir().unwrap();
+    let said = complaint(&[folder.path().to_str().unwrap(), "--device", "voodoo", page.to_str().unwrap()]);
+    assert!(said.starts_with("error: no GPU adapter matches 'voodoo': "), "{said}");
+    assert!(!said.contains("::") && !said.contains("sardonyx devices"), "{said}");
+    let empty = complaint(&[folder.path().to_str().unwrap(), "--device", ""]);
+    assert!(empty.starts_with("error: --device: is empty"), "{empty}");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_demo_without_a_word() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sardonyx-demo"));
+    child.arg("--help").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    // The pipe has no reader by the time that the program writes, or soon after; the help is then lost, and nothing is said.
+    let mut child = child.spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.stderr.is_empty() && matches!(ended.status.code(), Some(0 | 141)), "{ended:?}");
+}
