@@ -10,10 +10,40 @@ usage: scripts/demo.sh [--device NAME] [--out FILE.png] [PICTURE]
 Reads a scanned page, or a PICTURE of your own (PNG, JPEG or WebP, with horizontal lines of text).
 
   --device NAME   auto, gpu, cpu (slow), an index, or a part of an adapter's name (default: auto)
-  --out FILE.png  where the annotated picture goes (default: data/demo/annotated.png)
+  --out FILE.png  where the picture that shows the result goes (default: data/demo/annotated.png)
 END
 }
-case " $* " in *" --help "* | *" -h "*) usage; exit ;; esac
+
+refuse() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# What is wrong is told before anything is fetched or built. The program checks everything once more.
+check() {
+  local pictures=0
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -h | --help) usage; exit ;;
+      --device) [ $# -ge 2 ] || refuse "$1 needs a value; see --help"; shift ;;
+      --out)
+        [ $# -ge 2 ] || refuse "$1 needs a value; see --help"
+        shift
+        [ ! -d "$1" ] || refuse "--out $1: is a folder; name a file in it"
+        case $1 in *.png | *.PNG) ;; *) refuse "--out $1: a PNG is written, so the file's name must end in .png" ;; esac
+        [ -d "$(dirname -- "$1")" ] || refuse "--out $1: there is no folder $(dirname -- "$1"); make it first"
+        [ -w "$(dirname -- "$1")" ] || refuse "--out $1: nothing can be written in the folder $(dirname -- "$1")"
+        ;;
+      -*) refuse "there is no option $1; see --help" ;;
+      *)
+        [ ! -d "$1" ] || refuse "$1: is a folder, not a picture"
+        [ -e "$1" ] || refuse "$1: there is no such file"
+        [ -r "$1" ] || refuse "$1: may not be read (permission denied)"
+        pictures=$((pictures + 1))
+        [ "$pictures" -le 1 ] || refuse "one picture at a time: $1 is one too many"
+        ;;
+    esac
+    shift
+  done
+}
+check "$@"
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 say() { printf '\n== %s (after %s s)\n' "$*" "$SECONDS" >&2; }

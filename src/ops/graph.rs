@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::broadcast::broadcast;
 use super::{NodeDef, Op, Operation, Why};
 use crate::Result;
 use crate::facts::node_error;
-use crate::graph::{self, Value, ValueId};
+use crate::graph::{self, NodeId, Value, ValueId};
+use crate::shape::MAX_RANK;
 
 pub(crate) type Graph = graph::Graph<Operation>;
 
@@ -14,6 +16,9 @@ pub(crate) type Node = graph::Node<Operation>;
 pub(crate) type Attr = graph::Attr<Operation>;
 
 pub(crate) type Attributes = graph::Attributes<Operation>;
+
+/// The most operators that lie between a table and the constants from which it is computed.
+const DEEPEST_TABLE: usize = 8;
 
 impl Graph {
     /// For each input whose elements are places along an axis of a constant: the length of the axis, the least of several.
@@ -32,17 +37,38 @@ impl Graph {
         };
         let mut bounds = BTreeMap::new();
         for node in &self.nodes {
-            let Some(table) = input(node, 0).and_then(|id| self.value(id).constant.as_ref()) else {
+            if node.op.operator().picks(MAX_RANK).is_none() {
+                continue;
+            }
+            let Some(table) = input(node, 0).and_then(|id| self.constant_shape(&producers, id, DEEPEST_TABLE))
+            else {
                 continue;
             };
-            let Some((indices, axis)) = node.op.operator().picks(table.shape().len()) else { continue };
+            let Some((indices, axis)) = node.op.operator().picks(table.len()) else { continue };
             let Some(id) = input(node, indices).map(origin).filter(|id| self.inputs.contains(id)) else {
                 continue;
             };
             let bound = bounds.entry(id).or_insert(usize::MAX);
-            *bound = table.shape()[axis].min(*bound);
+            *bound = table[axis].min(*bound);
         }
         bounds
+    }
+
+    /// The shape of a constant, or of what operators on single elements make of constants, as of weights in 8 bits and their scales.
+    fn constant_shape(&self, producers: &[Option<NodeId>], id: ValueId, deepest: usize) -> Option<Vec<usize>> {
+        if let Some(constant) = &self.value(id).constant {
+            return Some(constant.shape().to_vec());
+        }
+        let node = &self.nodes[producers[id.index()]?.index()];
+        let of = |i: usize| {
+            let id = node.inputs.get(i).copied().flatten()?;
+            self.constant_shape(producers, id, deepest.checked_sub(1)?)
+        };
+        match &*node.op {
+            Op::Cast(_) | Op::Dequantize(_) => of(0),
+            Op::Binary(_) => broadcast([of(0)?.as_slice(), &of(1)?]).ok().map(|shape| shape.to_vec()),
+            _ => None,
+        }
     }
 }
 

@@ -60,7 +60,7 @@ static AFTER_HELP: LazyLock<String> = LazyLock::new(|| {
 
 /// Runs ONNX models on the GPU.
 #[derive(Debug, Parser)]
-#[command(name = "sardonyx", version, after_help = AFTER_HELP.as_str())]
+#[command(name = "sardonyx", version, max_term_width = 120, after_help = AFTER_HELP.as_str())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -79,8 +79,6 @@ enum Command {
     /// Run a model once.
     Run(run::Args),
     /// Show what a model needs and what becomes of it; exits with 1 if it has unsupported nodes.
-    ///
-    /// Sizes that neither the model nor --dim nor --shape says are chosen, and told.
     Inspect(inspect::Args),
     /// Compare every node's result on a GPU with the CPU reference's; exits with 1 if one diverges.
     Verify(verify::Args),

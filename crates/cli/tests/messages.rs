@@ -394,6 +394,18 @@ fn ids_are_below_what_the_model_has_places_for() {
     let ran = ModelFolder::of(&model(17, main)).json(&[]);
     let ids = &ran["inputs"][0];
     assert_eq!((ids["min"].as_f64(), ids["max"].as_f64()), (Some(0.0), Some(39.0)));
+    // A table of bytes, which is cast and scaled.
+    let nodes = vec![
+        node("Cast", &["bytes"], &["floats"]).with(int("to", 1)),
+        node("Mul", &["floats", "scale"], &["table"]),
+        node("Gather", &["table", "ids"], &["y"]),
+    ];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("ids", 7, &["1", "500"])];
+    let bytes = TensorProto { raw_data: Some(vec![1; 60].into()), ..empty("bytes", 3, &[60, 1]) };
+    main.initializer = vec![bytes, weights("scale", &[60, 1], &[1.0; 60])];
+    let ran = ModelFolder::of(&model(17, main)).json(&[]);
+    assert_eq!(ran["inputs"][0]["max"].as_f64(), Some(59.0));
 }
 
 #[test]

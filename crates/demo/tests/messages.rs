@@ -118,3 +118,32 @@ fn a_reader_that_goes_away_ends_the_demo_without_a_word() {
     let ended = child.wait_with_output().unwrap();
     assert!(ended.stderr.is_empty() && matches!(ended.status.code(), Some(0 | 141)), "{ended:?}");
 }
+
+/// The script looks at its arguments before it fetches and builds, and says the same as the program.
+#[cfg(unix)]
+#[test]
+fn the_script_says_at_once_what_is_wrong() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/demo.sh");
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_str().unwrap();
+    let (jpg, nowhere, missing) =
+        (format!("{here}/a.jpg"), format!("{here}/no/a.png"), format!("{here}/missing.png"));
+    let calls: [&[&str]; 8] = [
+        &["--device"],
+        &["--out"],
+        &["--colour"],
+        &["--out", here],
+        &["--out", &jpg],
+        &["--out", &nowhere],
+        &[here],
+        &[&missing],
+    ];
+    for call in calls {
+        let output = Command::new(&script).args(call).output().unwrap();
+        let program = complaint(&[&[here], call].concat());
+        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(2), program));
+        assert!(output.stdout.is_empty());
+    }
+    let help = Command::new(&script).arg("--help").output().unwrap();
+    assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().starts_with("usage: scripts/demo.sh"));
+}
