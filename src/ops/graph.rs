@@ -40,7 +40,8 @@ impl Graph {
             if node.op.operator().picks(MAX_RANK).is_none() {
                 continue;
             }
-            let Some(table) = input(node, 0).and_then(|id| self.constant_shape(&producers, id, DEEPEST_TABLE))
+            let Some(table) =
+                input(node, 0).and_then(|id| self.constant_shape(&producers, id, DEEPEST_TABLE))
             else {
                 continue;
             };
@@ -55,7 +56,12 @@ impl Graph {
     }
 
     /// The shape of a constant, or of what operators on single elements make of constants, as of weights in 8 bits and their scales.
-    fn constant_shape(&self, producers: &[Option<NodeId>], id: ValueId, deepest: usize) -> Option<Vec<usize>> {
+    fn constant_shape(
+        &self,
+        producers: &[Option<NodeId>],
+        id: ValueId,
+        deepest: usize,
+    ) -> Option<Vec<usize>> {
         if let Some(constant) = &self.value(id).constant {
             return Some(constant.shape().to_vec());
         }

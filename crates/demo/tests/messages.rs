@@ -145,5 +145,8 @@ fn the_script_says_at_once_what_is_wrong() {
         assert!(output.stdout.is_empty());
     }
     let help = Command::new(&script).arg("--help").output().unwrap();
-    assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().starts_with("usage: scripts/demo.sh"));
+    assert!(
+        help.status.success()
+            && String::from_utf8(help.stdout).unwrap().starts_with("usage: scripts/demo.sh")
+    );
 }
