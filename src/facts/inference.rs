@@ -22,6 +22,9 @@ pub(crate) trait Infer {
     /// Dtypes and shapes of the outputs. Dtypes that the operation does not take are refused.
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
+    /// Refuses inputs of dtypes that the operation does not take.
+    fn takes(&self, inputs: &[Option<&Fact>]) -> Result<(), Why>;
+
     /// Dtypes and shapes of the outputs, for inputs of dtypes that the operation takes.
     fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why>;
 
@@ -205,6 +208,15 @@ impl FactBase {
             for (id, fact) in node.outputs.iter().zip(outputs) {
                 if let Some(id) = id {
                     facts.computed[id.index()] = Some(fact);
+                }
+            }
+        }
+        if !checked {
+            for node in &graph.replaced {
+                let inputs = facts.of_inputs(node);
+                // A pass may have taken an input out of the graph.
+                if node.inputs.iter().flatten().count() == inputs.iter().flatten().count() {
+                    node.op.takes(&inputs).map_err(|why| node_error(node, &inputs, why))?;
                 }
             }
         }

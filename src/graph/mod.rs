@@ -80,6 +80,8 @@ pub(crate) struct Graph<O> {
     /// these values as inputs after its own: for each subgraph, in the order of the attributes' names, its captures in this
     /// order. Constants are not captured but repeated, and share their elements.
     pub(crate) captures: Vec<ValueId>,
+    /// Nodes in whose places others stand now. The dtypes of their inputs must still be those that their operations take.
+    pub(crate) replaced: Vec<Node<O>>,
 }
 
 impl<O> Default for Graph<O> {
@@ -92,6 +94,7 @@ impl<O> Default for Graph<O> {
             defaults: Vec::new(),
             outputs: Vec::new(),
             captures: Vec::new(),
+            replaced: Vec::new(),
         }
     }
 }

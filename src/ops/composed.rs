@@ -325,6 +325,7 @@ pub(crate) fn expand(graph: &mut Graph) -> crate::Result<bool> {
                 Op::Composed(composed) => {
                     let body = composed.nodes(graph, &node);
                     nodes.extend(body.map_err(|why| node_error(&node, &[], why))?);
+                    graph.replaced.push(node);
                 }
                 _ => nodes.push(node),
             }

@@ -61,6 +61,10 @@ impl Infer for Operation {
         Operation::infer(self, inputs)
     }
 
+    fn takes(&self, inputs: &[Option<&Fact>]) -> Result<(), Why> {
+        self.types.map_or(Ok(()), |types| types.bind(self.opset, inputs).map(drop))
+    }
+
     fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         self.operator().infer(inputs)
     }
