@@ -310,6 +310,7 @@ operators! {
     eye_like: EyeLike,
     fused_matmul: FusedMatMul,
     gather: Gather,
+    gather_block_quantized: UnpackedBits,
     gather_elements: GatherElements,
     gather_nd: GatherNd,
     gemm: Gemm,

@@ -18,7 +18,7 @@ const BY_ELEMENT: &[&str] = &[
     "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat",
     "ConstantOfShape", "Cos", "Cosh", "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout",
     "DynamicQuantizeLinear", "Elu", "EmbedLayerNormalization", "Equal", "Exp", "Expand", "EyeLike", "FastGelu", "Flatten",
-    "Floor", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater",
+    "Floor", "Gather", "GatherBlockQuantized", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater",
     "GreaterOrEqual", "GroupNorm", "GroupNormalization", "HammingWindow", "HannWindow", "HardSigmoid", "HardSwish",
     "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LayerNormalization", "LeakyRelu", "Less",
     "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "MaxUnpool", "Mean", "MeanVarianceNormalization",
