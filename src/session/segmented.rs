@@ -211,20 +211,18 @@ impl Survey<'_> {
                 self.outputs_of(&bodies[usize::from(*condition != 0)], captures.to_vec())
             }
             Op::Loop(repeat) => {
-                let number = |value: Option<Tensor>| value.map(InputFact::from);
-                let own = [Tensor::from_slice(&[], &[0i64]).ok(), Tensor::from_bools(&[], &[true]).ok()];
+                let own = [Tensor::from_slice(&[], &[0i64])?, Tensor::from_bools(&[], &[true])?];
+                let own = own.into_iter().map(|tensor| Some(InputFact::from(tensor)));
                 let (before, captures) = inputs.split_at(repeat.own_inputs);
                 let carried = before.get(2..).unwrap_or_default();
-                let given = own.into_iter().map(number).chain(carried.iter().chain(captures).cloned());
-                self.outputs_of(&bodies[0], given.collect())?;
+                self.outputs_of(&bodies[0], own.chain(carried.iter().chain(captures).cloned()).collect())?;
                 Ok(vec![None; node.outputs.len()])
             }
             Op::Scan(scan) => {
                 let (carried, rest) = inputs.split_at(scan.carried);
-                let place = || Tensor::from_slice(&[], &[0i64]).ok().map(InputFact::from);
-                let places = scan.reads.iter().map(|_| place());
-                let given = carried.iter().cloned().chain(places).chain(rest.iter().cloned());
-                self.outputs_of(&bodies[0], given.collect())?;
+                let place = Some(InputFact::from(Tensor::from_slice(&[], &[0i64])?));
+                let places = vec![place; scan.reads.len()];
+                self.outputs_of(&bodies[0], [carried, &places, rest].concat())?;
                 Ok(vec![None; node.outputs.len()])
             }
             _ => Ok(vec![None; node.outputs.len()]),

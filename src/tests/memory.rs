@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::internals::{devices, let_allocations, refusing};
 use crate::onnx::builder::*;
-use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
+use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::{
     Binding, Device, DeviceTensor, Error, FileAccess, LoadOptions, Model, Result, Session, SessionOptions,
     Tensor,
@@ -19,10 +19,13 @@ struct Subject {
     path: PathBuf,
     files: FileAccess,
     x: Tensor,
+    /// Whether a run is one plan, which the host program can record.
+    one_plan: bool,
     _folder: tempfile::TempDir,
 }
 
 const FLOAT16: i32 = 10;
+const BOOL: i32 = 9;
 
 /// `count` numbers between -1 and 1 that differ.
 fn numbers(count: usize) -> Vec<f32> {
@@ -44,7 +47,7 @@ fn subject(name: &'static str, main: GraphProto, x: Tensor) -> Subject {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, bytes(&model(21, main))).unwrap();
-    Subject { name, path, files: FileAccess::Map, x, _folder: folder }
+    Subject { name, path, files: FileAccess::Map, x, one_plan: true, _folder: folder }
 }
 
 fn graph_of(nodes: Vec<NodeProto>, x: (i32, &[&str]), held: Vec<TensorProto>) -> GraphProto {
@@ -165,7 +168,7 @@ fn everything(made_before: &mut Reached, subject: &Subject, device: &Device) -> 
         session.run_to_device(&inputs)?["y"].read()?,
         session.run(&[("x", &DeviceTensor::new(device, &x)?)])?["y"].clone(),
     ];
-    let Some((_, queue)) = device.wgpu() else { return Ok(outputs) };
+    let Some((_, queue)) = device.wgpu().filter(|_| subject.one_plan) else { return Ok(outputs) };
     let binding = made(binding, || session.bind().input("x", &x).build())?;
     binding.set("x", &x)?;
     binding.run()?;
@@ -244,9 +247,46 @@ fn each_point(subject: &Subject, lack: Lack, open: &dyn Fn() -> Device) -> BTree
     lacked
 }
 
+/// Two iterations of a loop, a branch that follows from data, and the elements of the result that are not 0.
+fn segmented() -> Subject {
+    let declared = |graph: GraphProto, inputs: Vec<ValueInfoProto>, outputs: Vec<ValueInfoProto>| {
+        GraphProto { input: inputs, output: outputs, ..graph }
+    };
+    let body = vec![node("Add", &["v", "x"], &["next"]), node("Identity", &["c"], &["again"])];
+    let body = declared(
+        graph(&[], body, &[]),
+        vec![value("i", INT64, &[]), value("c", BOOL, &[]), value("v", FLOAT, &["n"])],
+        vec![value("again", BOOL, &[]), value("next", FLOAT, &["n"])],
+    );
+    let branch = |op: &str| {
+        let name = format!("of_{op}");
+        declared(
+            graph(&[], vec![node(op, &["sum"], &[&name])], &[]),
+            vec![],
+            vec![value(&name, FLOAT, &["n"])],
+        )
+    };
+    let nodes = vec![
+        node("Loop", &["twice", "", "x"], &["sum"]).with(subgraph("body", body)),
+        node("ReduceMax", &["sum"], &["most"]).with(int("keepdims", 0)),
+        node("Greater", &["most", "zero"], &["some"]),
+        node("If", &["some"], &["chosen"])
+            .with(subgraph("then_branch", branch("Relu")))
+            .with(subgraph("else_branch", branch("Neg"))),
+        node("NonZero", &["chosen"], &["places"]),
+        node("Cast", &["places"], &["p"]).with(int("to", i64::from(FLOAT))),
+        node("ReduceSum", &["p"], &["q"]).with(int("keepdims", 0)),
+        node("Add", &["chosen", "q"], &["y"]),
+    ];
+    let twice = TensorProto { int64_data: vec![2], ..empty("twice", INT64, &[]) };
+    let held = vec![twice, weights("zero", &[], &[0.0])];
+    let x = Tensor::from_vec(&[80], numbers(80)).unwrap();
+    Subject { one_plan: false, ..subject("segmented", graph_of(nodes, (FLOAT, &["n"]), held), x) }
+}
+
 fn subjects() -> Vec<Subject> {
     let files = [FileAccess::Map, FileAccess::Read];
-    let all = [convolution(), transformer(), folded(), wide_integers()];
+    let all = [convolution(), transformer(), folded(), wide_integers(), segmented()];
     all.into_iter().chain(files.map(external_data)).collect()
 }
 
