@@ -581,7 +581,7 @@ fn a_picture_gets_a_size_that_the_model_takes() {
     for device in ["auto", "cpu"] {
         let text = output(&["run", &strict.model, "--image", &named, "--device", device]);
         assert!(text.contains("sizes     height 32 was chosen; "), "{text}");
-        assert!(text.contains(&format!("input     x: float32[1, 3, 32, 32]")), "{text}");
+        assert!(text.contains("input     x: float32[1, 3, 32, 32]"), "{text}");
         assert!(text.contains(&format!("({picture}, 32 x 16 pixels)\n")), "{text}");
     }
     // A model that takes the picture as it is gets it so.
