@@ -288,6 +288,7 @@ kernels! {
     strided: Strided,
     tensor_scatter: TensorScatter,
     top_k: TopK,
+    trees: Trees,
 }
 
 impl Kernel {

@@ -65,7 +65,8 @@ templates!(
     "scatter_reduce",
     "strided",
     "tensor_scatter",
-    "top_k"
+    "top_k",
+    "trees"
 );
 
 /// The name of the operand that has a prologue, for a template that allows one.

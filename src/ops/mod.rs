@@ -10,6 +10,7 @@ pub(crate) mod axes;
 pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
 pub(crate) mod case;
+pub(crate) mod forest;
 pub(crate) mod fourier;
 mod graph;
 pub(crate) mod indices;
@@ -19,6 +20,7 @@ pub(crate) mod quantized;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;
+pub(crate) mod scores;
 pub(crate) mod strides;
 mod types;
 pub(crate) mod window;
@@ -360,6 +362,7 @@ operators! {
     tile: Tile,
     top_k: TopK,
     transpose: Transpose,
+    tree_ensemble: TreeEnsemble,
     trilu: Trilu,
     unary: Unary,
     unique: Unique;

@@ -8,7 +8,7 @@ use crate::array::Array;
 use crate::facts::Fact;
 use crate::internals::cases::all_cases;
 use crate::ops::case::{self, Case, graph_of_case};
-use crate::ops::{OWN_DOMAIN, of_elements, rows};
+use crate::ops::{OWN_DOMAIN, of_elements, rows, tree_ensemble};
 
 /// The operators whose `eval` takes a bounded number of steps for each element of its inputs and outputs.
 #[rustfmt::skip]
@@ -86,6 +86,7 @@ fn counted() -> Vec<HandCount> {
     let query = || f(&[1, 8, 100, 64]);
     let sequence = || f(&[1, 100, 128]);
     let linear = new("LinearAttention").string("update_rule", "linear");
+    let trees = |op: &str| tree_ensemble::grown_case(op, 50, 10);
     let int64 = |shape: &[usize]| Some(Fact::new(DType::I64, shape));
     vec![
         // 100 rows of 8 heads meet 100 keys of 64 elements, and 100 values.
@@ -248,6 +249,10 @@ fn counted() -> Vec<HandCount> {
             100 * 100 * 100,
         ),
         of(new("TopK"), &[f(&[1 << 17]), known(&[1])], (1 << 17) * 17),
+        // Each of 100 rows walks through 10 levels of 50 trees.
+        of(trees("TreeEnsemble"), &[f(&[100, 3])], 100 * 50 * 10),
+        of(trees("TreeEnsembleClassifier"), &[f(&[100, 3])], 100 * 50 * 10),
+        of(trees("TreeEnsembleRegressor"), &[f(&[100, 3])], 100 * 50 * 10),
         of(new("Unique"), &[f(&[1 << 17])], (1 << 17) * 17),
     ]
 }

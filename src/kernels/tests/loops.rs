@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use crate::internals::cases::{Sizes, all_cases, compared, inputs_of, wanted};
 use crate::internals::devices;
 use crate::kernels::{Class, Kernel, Target};
-use crate::ops::Attr;
 use crate::ops::case::{self, Case, Tolerance, graph_of_case};
+use crate::ops::{Attr, tree_ensemble};
 use crate::plan::tests::planned;
 use crate::{Device, Error, Result, Tensor};
 
@@ -159,6 +159,8 @@ fn long(n: usize) -> Vec<Case> {
             .input(steps(&[1, 1, 2]))
             .constant(case::uniform(&[1, n.min(2000), 2], -0.5, 0.5))
             .constant(case::uniform(&[1, n.min(2000), n.min(2000)], -0.01, 0.01)),
+        tree_ensemble::grown_case("TreeEnsembleRegressor", n, 1),
+        tree_ensemble::chain_case(n),
         new("DFT", "real")
             .input(case::random(&[1, n / 4, 1]))
             .constant(axis(1))

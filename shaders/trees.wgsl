@@ -1,0 +1,78 @@
+{% if members or step == "collect" %}
+// The place of the first of `count` sorted words that is not below `key`.
+fn find(first: u32, count: u32, key: i32) -> u32 {
+  var low = first;
+  var high = first + count;
+  while low < high {
+    let middle = (low + high) / 2u;
+    let below = bitcast<i32>(table[middle]) < key;
+    low = select(low, middle + 1u, below);
+    high = select(middle, high, below);
+  }
+  return low;
+}
+{% endif %}
+
+@compute @workgroup_size({{ workgroup }})
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let o = id.x + id.y * groups.x * {{ workgroup }}u;
+  if o < p.count {
+{% if step == "walk" %}
+    let row = o / p.trees;
+    var node = table[p.roots + o % p.trees];
+    for (var level = 0u; level < p.depth; level++) {
+      let head = table[4u * node];
+      let kind = (head >> 24u) & 3u;
+      if kind == 0u {
+        break;
+      }
+      let feature = f32(x[row * p.columns + (head & 0xffffffu)]);
+      let size = bitcast<i32>(feature) & 0x7fffffff;
+      let key = select(size, -size, bitcast<i32>(feature) < 0);
+      let wanted = table[4u * node + 1u];
+      var holds = select(key <= bitcast<i32>(wanted), key == bitcast<i32>(wanted), kind == 2u);
+{% if members %}
+      if kind == 3u {
+        let count = table[wanted];
+        let at = find(wanted + 1u, count, key);
+        holds = false;
+        if at <= wanted + count {
+          holds = bitcast<i32>(table[at]) == key;
+        }
+      }
+{% endif %}
+      holds = select(holds, (head & 0x4000000u) != 0u, is_nan(feature));
+      node = table[4u * node + select(3u, 2u, holds)];
+    }
+    leaves[o] = node;
+{% else %}
+    let row = o / p.targets;
+    let target_number = o % p.targets;
+    let place = row * p.row_step + target_number * p.target_step;
+{% if continues %}
+    var total = before[place];
+{% else %}
+    var total = -infinity();
+{% endif %}
+    var empty = bitcast<u32>(total) == 0xff800000u;
+    for (var tree = 0u; tree < p.trees; tree++) {
+      let leaf = 4u * leaves[row * p.trees + tree];
+      let first = table[leaf + 2u];
+      let count = table[leaf + 3u];
+      let at = find(first, count, i32(target_number));
+      if at < first + count {
+        if table[at] == target_number {
+          let weight = bitcast<f32>(table[at + p.weights]);
+{% if combine == "sum" %}
+          total = select(total + weight, weight, empty);
+{% else %}
+          total = select({{ combine }}(total, weight), weight, empty);
+{% endif %}
+          empty = false;
+        }
+      }
+    }
+    y[place] = total;
+{% endif %}
+  }
+}
