@@ -1,18 +1,3 @@
-{% if members or step == "collect" %}
-// The place of the first of `count` sorted words that is not below `key`.
-fn find(first: u32, count: u32, key: i32) -> u32 {
-  var low = first;
-  var high = first + count;
-  while low < high {
-    let middle = (low + high) / 2u;
-    let below = bitcast<i32>(table[middle]) < key;
-    low = select(low, middle + 1u, below);
-    high = select(middle, high, below);
-  }
-  return low;
-}
-{% endif %}
-
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
@@ -27,8 +12,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         break;
       }
       let feature = f32(x[row * p.columns + (head & 0xffffffu)]);
-      let size = bitcast<i32>(feature) & 0x7fffffff;
-      let key = select(size, -size, bitcast<i32>(feature) < 0);
+      let key = order_key(feature);
       let wanted = table[4u * node + 1u];
       var holds = select(key <= bitcast<i32>(wanted), key == bitcast<i32>(wanted), kind == 2u);
 {% if members %}

@@ -41,6 +41,7 @@ templates!(
     "det",
     "dft",
     "elementwise",
+    "find",
     "gather",
     "gather_elements",
     "gemm_batch",
@@ -50,6 +51,7 @@ templates!(
     "gemm_strided",
     "grid_sample",
     "linear_attention",
+    "lookup",
     "lrn",
     "max_roi_pool",
     "pad",
@@ -64,6 +66,7 @@ templates!(
     "scatter",
     "scatter_reduce",
     "strided",
+    "svm",
     "tensor_scatter",
     "top_k",
     "trees"

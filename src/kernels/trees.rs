@@ -59,11 +59,9 @@ impl Spec for Trees {
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.insert("is_nan");
         let (step, members, combine, continues) = match self {
-            Trees::Walk { members, .. } => {
-                used.insert("is_nan");
-                ("walk", *members, "", false)
-            }
+            Trees::Walk { members, .. } => ("walk", *members, "", false),
             Trees::Collect { combine, continues } => {
                 used.insert("infinity");
                 let combine = match combine {
@@ -74,6 +72,7 @@ impl Spec for Trees {
                 ("collect", false, combine, *continues)
             }
         };
-        template::render("trees", context!(workgroup => WORKGROUP, step, members, combine, continues))
+        let context = context!(workgroup => WORKGROUP, step, members, combine, continues);
+        template::render("find", context!()) + &template::render("trees", context)
     }
 }

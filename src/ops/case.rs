@@ -237,3 +237,15 @@ fn raw(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
     // A case whose shape and values disagree is a mistake in this crate's source, which a test finds.
     Tensor::from_raw(dtype, shape, bytes.to_vec()).unwrap_or_else(|e| unreachable!("case: {e}"))
 }
+
+/// The outputs of the case's node on the reference, or why it is refused.
+#[cfg(test)]
+pub(crate) fn evaluated(case: &Case) -> std::result::Result<Vec<super::Array>, String> {
+    let graph = graph_of_case(case).map_err(|error| error.to_string())?;
+    let arrays: Vec<super::Array> =
+        case.inputs.iter().flatten().map(|tensor| super::Array::from_tensor(tensor).unwrap()).collect();
+    let facts: Vec<_> = arrays.iter().map(|array| crate::facts::Fact::of_array(array.clone())).collect();
+    let op = &graph.nodes[0].op;
+    op.infer(&facts.iter().map(Some).collect::<Vec<_>>()).map_err(|why| why.to_string())?;
+    op.operator().eval(&arrays.iter().map(Some).collect::<Vec<_>>()).map_err(|why| why.to_string())
+}

@@ -468,7 +468,7 @@ impl KeyTest {
 }
 
 /// A float32 number as an i32 in the same order; both zeros are 0.
-fn order_key(x: f32) -> i32 {
+pub(crate) fn order_key(x: f32) -> i32 {
     let size = (x.to_bits() & 0x7fff_ffff) as i32;
     if x.is_sign_negative() { -size } else { size }
 }

@@ -70,7 +70,8 @@ impl Product {
         sink: Sink<'_, 'a>,
     ) -> Result<(), Why> {
         let product = self.simplified(cx);
-        let wide = cx.is_wide(0);
+        // The first output may be the labels of what is computed in floats.
+        let wide = cx.is_wide(0) && scalar != Scalar::F32;
         let chosen = match cx.target.class {
             _ if wide => None,
             Class::Cpu => product.lanes(cx)?,

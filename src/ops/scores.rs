@@ -97,7 +97,9 @@ impl PostTransform {
             return scores.iter().map(|&score| self.one(score)).collect();
         }
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let counts = |score: f64| self == PostTransform::Softmax || !(score.abs() <= f64::from(NO_SCORE));
+        let counts = |score: f64| {
+            self == PostTransform::Softmax || score.is_nan() || score.abs() > f64::from(NO_SCORE)
+        };
         let exp = |score: f64| (score - max).exp();
         let sum: f64 = scores.iter().filter(|&&score| counts(score)).map(|&score| exp(score)).sum();
         let of = |&score: &f64| if counts(score) { exp(score) / sum } else { score * (-max).exp() / sum };
@@ -297,20 +299,32 @@ impl ClassLabels {
     /// Writes the label of the class with the greatest score, the first of several, to output 0. `scores` has a row for each
     /// label.
     pub(crate) fn emit_greatest(&self, cx: &mut Lower, scores: TensorId, rows: usize) -> Result<(), Why> {
+        self.emit_picked(cx, rows, |cx, places| {
+            let mut folded = Rows::of(cx, scores, &[rows, self.len()], &[1]);
+            fold_position(&mut folded, Combine::Max, false);
+            folded.row_result(places, |e| value(e, 1, Scalar::I32));
+            folded.emit_with(cx, &plain(Scalar::I32))
+        })
+    }
+
+    /// Writes the labels of classes to output 0. `pick` writes the number of each row's class.
+    pub(crate) fn emit_picked(
+        &self,
+        cx: &mut Lower,
+        rows: usize,
+        pick: impl FnOnce(&mut Lower, TensorId) -> Result<(), Why>,
+    ) -> Result<(), Why> {
         let labels = self.words()?;
         let output = cx.output(0)?;
         let counted = labels.iter().enumerate().all(|(i, &label)| i == label as usize);
-        let place = if counted { output } else { cx.temporary(Scalar::I32, &[rows]) };
-        let mut folded = Rows::of(cx, scores, &[rows, labels.len()], &[1]);
-        fold_position(&mut folded, Combine::Max, false);
-        folded.row_result(place, |e| value(e, 1, Scalar::I32));
-        folded.emit_with(cx, &plain(Scalar::I32))?;
+        let places = if counted { output } else { cx.temporary(Scalar::I32, &[rows]) };
+        pick(cx, places)?;
         if !counted {
             let count = labels.len();
             let table = cx.words(count, || labels)?;
             let params = words([rows, 1, rows, count])?;
             let spec = Gather { tuple: 1, batched: false };
-            cx.call(spec, vec![table, place, output], params, gather::groups(rows));
+            cx.call(spec, vec![table, places, output], params, gather::groups(rows));
         }
         Ok(())
     }
@@ -333,6 +347,12 @@ impl ClassLabels {
         });
         Ok(())
     }
+}
+
+/// The class with the greatest score, the first of several. NaN counts as the greatest, as in ArgMax.
+pub(crate) fn greatest(scores: &[f64]) -> usize {
+    let better = |a: f64, b: f64| !b.is_nan() && (a.is_nan() || a > b);
+    (1..scores.len()).fold(0, |best, i| if better(scores[i], scores[best]) { i } else { best })
 }
 
 /// Numbers as a table of float32 words. An expression reads them with a bitcast.

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use super::case::{self, Case, Tolerance};
 use super::forest::{Forest, numbers};
-use super::scores::{ClassLabels, PostTransform, floats, matrix, ml, ml_case};
+use super::linear_model::of_column;
+use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case};
 use super::{
     Array, Attr, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required, types,
 };
@@ -201,7 +202,7 @@ impl TreeEnsemble {
                     (score, _) => round(score.unwrap_or(0.0) + base(target)),
                 };
                 let known: Vec<f64> = collected.iter().enumerate().map(known).collect();
-                let class = (1..known.len()).fold(0, |best, i| if known[i] > known[best] { i } else { best });
+                let class = greatest(&known);
                 let scores: Vec<f64> =
                     known.iter().map(|&score| if score == f64::NEG_INFINITY { 0.0 } else { score }).collect();
                 Scored { scores: self.transform.row(&scores), class }
@@ -252,20 +253,15 @@ impl TreeEnsemble {
         }
         let decisive = second.or(first).unwrap_or(0.0);
         let class = usize::from(decisive > classes.limit());
-        let scores = match lone {
-            Some(score) if classes.is_share() => vec![1.0 - score, score],
-            Some(score) => [-score, score].map(|score| self.lone_transform().one(score)).to_vec(),
-            None => self.transform.row(&[first.unwrap_or(0.0), second.unwrap_or(0.0)]),
+        let scores = match (lone, self.transform) {
+            (Some(score), PostTransform::Logistic) => {
+                [-score, score].map(|score| self.transform.one(score)).to_vec()
+            }
+            (Some(score), _) if classes.is_share() => vec![1.0 - score, score],
+            (Some(score), _) => vec![-score, score],
+            (None, _) => self.transform.row(&[first.unwrap_or(0.0), second.unwrap_or(0.0)]),
         };
         Scored { scores, class }
-    }
-
-    /// The transform where one score stands for two classes.
-    fn lone_transform(&self) -> PostTransform {
-        match self.transform {
-            PostTransform::Logistic => PostTransform::Logistic,
-            _ => PostTransform::Unchanged,
-        }
     }
 
     /// Emits the calls that collect weights: for each row and target, -infinity where there are none. `distances` are those of
@@ -388,22 +384,22 @@ impl TreeEnsemble {
             cx.elementwise_to(output, (DType::F32, &[rows, 2]), &operands, |e, regs| {
                 let two = self.two_on_device(e, [regs[0], regs[1]]);
                 let pair = self.transform.pair_on_device(e, two.scores);
-                let one = e.f32(1.0);
-                let other = match classes.is_share() {
-                    true => e.sub(one, two.lone),
-                    false => e.one(Fn1::Neg, two.lone),
-                };
-                let lone = match classes.is_share() {
-                    true => [other, two.lone],
-                    false => [other, two.lone].map(|score| self.lone_transform().one_on_device(e, score)),
-                };
+                let lone = self.lone_on_device(e, classes, two.lone);
                 let scores = [0, 1].map(|class| e.select(two.is_lone, lone[class], pair[class]));
-                let (column, zero) = (e.coordinate(1), e.constant(Scalar::U32, 0.0));
-                let first = e.two(Fn2::Equal, column, zero);
-                e.select(first, scores[0], scores[1])
+                of_column(e, scores)
             });
         }
         Ok(())
+    }
+
+    /// The scores of two classes for which one stands.
+    fn lone_on_device(&self, e: &mut Builder, classes: &Classes, score: Reg) -> [Reg; 2] {
+        let (one, negative) = (e.f32(1.0), e.one(Fn1::Neg, score));
+        match self.transform {
+            PostTransform::Logistic => [negative, score].map(|score| self.transform.one_on_device(e, score)),
+            _ if classes.is_share() => [e.sub(one, score), score],
+            _ => [negative, score],
+        }
     }
 
     /// `of_two` on the device.
@@ -789,19 +785,9 @@ fn classifier_cases(new: &dyn Fn(&str) -> Case) -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::graph_of_case;
+    use super::super::case::evaluated;
     use super::*;
     use crate::Tensor;
-
-    fn evaluated(case: &Case) -> Result<Vec<Array>, String> {
-        let graph = graph_of_case(case).map_err(|error| error.to_string())?;
-        let arrays: Vec<Array> =
-            case.inputs.iter().flatten().map(|tensor| Array::from_tensor(tensor).unwrap()).collect();
-        let facts: Vec<Fact> = arrays.iter().map(|array| Fact::of_array(array.clone())).collect();
-        let op = &graph.nodes[0].op;
-        op.infer(&facts.iter().map(Some).collect::<Vec<_>>()).map_err(|why| why.to_string())?;
-        op.operator().eval(&arrays.iter().map(Some).collect::<Vec<_>>()).map_err(|why| why.to_string())
-    }
 
     /// A tree that tests feature 0 with `mode` against 1, and gives 10 where that holds and 20 where not.
     fn stump(op: &str, kind: &str, mode: &str, x: Tensor) -> Case {

@@ -8,7 +8,7 @@ use crate::array::Array;
 use crate::facts::Fact;
 use crate::internals::cases::all_cases;
 use crate::ops::case::{self, Case, graph_of_case};
-use crate::ops::{OWN_DOMAIN, of_elements, rows, tree_ensemble};
+use crate::ops::{Attr, OWN_DOMAIN, of_elements, rows, svm, tree_ensemble};
 
 /// The operators whose `eval` takes a bounded number of steps for each element of its inputs and outputs.
 #[rustfmt::skip]
@@ -32,6 +32,9 @@ const BY_ELEMENT: &[&str] = &[
     "SkipSimplifiedLayerNormalization", "Slice", "Softmax", "SoftmaxCrossEntropyLoss", "Softplus", "Softsign",
     "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "TensorScatter",
     "ThresholdedRelu", "Tile", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
+    // ai.onnx.ml
+    "ArrayFeatureExtractor", "Binarizer", "CategoryMapper", "FeatureVectorizer", "Imputer", "LabelEncoder", "Normalizer",
+    "OneHotEncoder", "Scaler",
 ];
 
 /// A node, and the steps that its inner loops take, counted by hand.
@@ -86,6 +89,12 @@ fn counted() -> Vec<HandCount> {
     let query = || f(&[1, 8, 100, 64]);
     let sequence = || f(&[1, 100, 128]);
     let linear = new("LinearAttention").string("update_rule", "linear");
+    let ml = |op: &str| new(op).domain("ai.onnx.ml").opset(1);
+    let linear_model = |op: &str| {
+        let case = ml(op).attr("coefficients", Attr::Floats(vec![0.5; 40 * 300]));
+        case.int("targets", 40).ints("classlabels_ints", &(0..40).collect::<Vec<_>>())
+    };
+    let vectors = |op: &str, labels: &[i64]| svm::supported(ml(op), labels, 200, 30, "RBF");
     let trees = |op: &str| tree_ensemble::grown_case(op, 50, 10);
     let int64 = |shape: &[usize]| Some(Fact::new(DType::I64, shape));
     vec![
@@ -249,6 +258,11 @@ fn counted() -> Vec<HandCount> {
             100 * 100 * 100,
         ),
         of(new("TopK"), &[f(&[1 << 17]), known(&[1])], (1 << 17) * 17),
+        of(linear_model("LinearClassifier"), &[f(&[300, 300])], products(300 * 300 * 40)),
+        of(linear_model("LinearRegressor"), &[f(&[300, 300])], products(300 * 300 * 40)),
+        // Each of 100 rows meets 200 vectors of 30 elements, and pairs of 4 classes sum up what they give.
+        of(vectors("SVMClassifier", &[0, 1, 2, 3]), &[f(&[100, 30])], products(100 * 200 * (30 + 3))),
+        of(vectors("SVMRegressor", &[]), &[f(&[100, 30])], products(100 * 200 * (30 + 1))),
         // Each of 100 rows walks through 10 levels of 50 trees.
         of(trees("TreeEnsemble"), &[f(&[100, 3])], 100 * 50 * 10),
         of(trees("TreeEnsembleClassifier"), &[f(&[100, 3])], 100 * 50 * 10),

@@ -8,7 +8,7 @@ use crate::internals::cases::{Sizes, all_cases, compared, inputs_of, wanted};
 use crate::internals::devices;
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case, Tolerance, graph_of_case};
-use crate::ops::{Attr, tree_ensemble};
+use crate::ops::{Attr, svm, tree_ensemble};
 use crate::plan::tests::planned;
 use crate::{Device, Error, Result, Tensor};
 
@@ -30,6 +30,7 @@ fn long(n: usize) -> Vec<Case> {
     let new =
         |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance { relative: 1e-4, absolute: 1e-4 });
     let exact = |op: &str, name: &str| Case::new(op, name).tolerance(Tolerance::EXACT);
+    let ml = |op: &str, name: &str| new(op, name).domain("ai.onnx.ml").opset(1);
     let wide = n.isqrt() + 1;
     let axis = |axis: i64| case::values(&[], &[axis]);
     let window = |op: &str, name: &str, shape: &[usize]| {
@@ -161,6 +162,19 @@ fn long(n: usize) -> Vec<Case> {
             .constant(case::uniform(&[1, n.min(2000), n.min(2000)], -0.01, 0.01)),
         tree_ensemble::grown_case("TreeEnsembleRegressor", n, 1),
         tree_ensemble::chain_case(n),
+        svm::supported(ml("SVMRegressor", "columns"), &[], 3, n, "RBF").input(case::uniform(
+            &[2, n],
+            -0.01,
+            0.01,
+        )),
+        svm::supported(ml("SVMRegressor", "vectors"), &[], n, 2, "RBF").input(case::random(&[2, 2])),
+        {
+            let classes = n.isqrt().min(20);
+            let labels: Vec<i64> = (0..classes as i64).collect();
+            let numbers = || Attr::Floats(vec![0.75; classes * (classes - 1) / 2]);
+            let case = svm::supported(ml("SVMClassifier", "classes").outputs(2), &labels, classes, 2, "RBF");
+            case.attr("prob_a", numbers()).attr("prob_b", numbers()).input(case::random(&[2, 2]))
+        },
         new("DFT", "real")
             .input(case::random(&[1, n / 4, 1]))
             .constant(axis(1))

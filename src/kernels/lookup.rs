@@ -1,0 +1,41 @@
+//! Tables: an invocation looks for an element among sorted keys.
+
+use std::collections::BTreeSet;
+
+use minijinja::context;
+
+use super::expr::Scalar;
+use super::gather::WORKGROUP;
+use super::{Slot, Spec, element, template};
+
+/// `y[i]` is the value that belongs to the key `x[i]`. Tensors: x, the table (keys, values, the value for all others), y.
+/// Params: `count`, `keys`. The keys of floats are whole numbers in the same order, and that of NaN is the greatest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lookup {
+    pub(crate) from: Scalar,
+    pub(crate) to: Scalar,
+}
+
+impl Spec for Lookup {
+    fn label(&self) -> String {
+        "lookup".into()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        vec![
+            Slot::read("x", element(self.from, false)),
+            Slot::read("table", Scalar::U32),
+            Slot::write("y", element(self.to, false)),
+        ]
+    }
+
+    fn params(&self) -> Vec<String> {
+        ["count", "keys"].map(String::from).into()
+    }
+
+    fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        used.insert("is_nan");
+        let context = context!(workgroup => WORKGROUP, from => self.from.word(), to => self.to.word());
+        template::render("find", context!()) + &template::render("lookup", context)
+    }
+}
