@@ -65,29 +65,25 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl LinearScores {
-    /// The number of scores of features with so many columns.
+    /// The number of scores of features with so many columns. Coefficients beyond those are not used, as in ONNX Runtime.
     pub(crate) fn count(&self, columns: usize) -> Result<usize, Why> {
         let (numbers, intercepts) = (self.coefficients.len(), self.intercepts.len());
-        if columns == 0 || !numbers.is_multiple_of(columns) || numbers == 0 {
-            refuse!("{numbers} coefficients do not fit features with {columns} columns");
+        let count = if intercepts > 0 { intercepts } else { numbers / columns.max(1) };
+        match count.checked_mul(columns) {
+            Some(needed) if needed > 0 && needed <= numbers => Ok(count),
+            _ => refuse!("{numbers} coefficients do not fit {count} scores of {columns} columns"),
         }
-        let count = numbers / columns;
-        if intercepts != 0 && intercepts != count {
-            refuse!("there are {intercepts} intercepts, and coefficients for {count}");
-        }
-        Ok(count)
     }
 
-    /// The coefficients with a column for each score.
-    fn transposed(&self, columns: usize) -> Vec<f64> {
-        let count = self.coefficients.len() / columns.max(1);
+    /// The coefficients with a column for each of `count` scores.
+    fn transposed(&self, columns: usize, count: usize) -> Vec<f64> {
         (0..columns).flat_map(|c| (0..count).map(move |s| self.coefficients[s * columns + c])).collect()
     }
 
     /// The scores of all rows, with the intercepts.
     pub(crate) fn values(&self, x: &[f64], (rows, columns): (usize, usize)) -> Result<Vec<f64>, Why> {
         let count = self.count(columns)?;
-        let mut scores = matmul(x, &self.transposed(columns), (rows, columns, count));
+        let mut scores = matmul(x, &self.transposed(columns, count), (rows, columns, count));
         for (i, score) in scores.iter_mut().enumerate() {
             *score = f64::from((*score + self.intercepts.get(i % count).unwrap_or(&0.0)) as f32);
         }
@@ -102,7 +98,7 @@ impl LinearScores {
         (rows, columns): (usize, usize),
     ) -> Result<TensorId, Why> {
         let count = self.count(columns)?;
-        let right = floats(cx, &self.transposed(columns))?;
+        let right = floats(cx, &self.transposed(columns, count))?;
         let sums = emit_product(cx, features, Source::Tensor(right), (rows, columns, count))?;
         if self.intercepts.is_empty() {
             return Ok(sums);
@@ -320,6 +316,7 @@ fn cases(name: &'static str) -> Vec<Case> {
         of(plain("int64"), 3, 4).input(case::integers(&[5, 4], -5, 5)),
         of(plain("int32"), 3, 4).input(case::converted(&case::integers(&[5, 4], -5, 5), DType::I32)),
         of(plain("many rows"), 3, 4).input(x(&[1000, 4])),
+        of(plain("fewer columns"), 3, 4).input(x(&[5, 2])),
     ]);
     cases
 }
