@@ -1,7 +1,8 @@
 //! com.microsoft.GatherBlockQuantized: rows of a table of 8-, 4- or 2-bit numbers, which share a scale and a zero point in blocks.
 //! Only the rows that are asked for become floats.
 //!
-//! An index outside of the table gives zeros, as in onnxruntime. History: com.microsoft 1.
+//! An index outside of the table gives zeros, as in onnxruntime. Tables of uint4 and int4 are refused, as Gather takes no such
+//! dtypes. History: com.microsoft 1.
 
 use super::case::{self, Case, Tolerance};
 use super::composed::Body;
@@ -172,13 +173,10 @@ fn cases() -> Vec<Case> {
         let indices = case::values(&[2, 3], &[0i64, 4, -1, 7, 2, -9]);
         case.int("block_size", 16).constant(data).input(indices).constant(case::uniform(&[5, blocks], 0.1, 0.2))
     };
-    let small = |dtype: DType, low: i64| case::converted(&case::integers(&[5, 48], low, low + 16), dtype);
     vec![
         new("bytes", bytes(&[5, 24]), 3),
         new("bytes_zeros", bytes(&[5, 24]), 3).constant(bytes(&[5, 2])),
         new("eight_bits", bytes(&[5, 48]), 3).int("bits", 8).constant(bytes(&[5, 3])),
-        new("uint4", small(DType::U4, 0), 3).constant(case::converted(&case::integers(&[5, 3], 0, 16), DType::U4)),
-        new("int4", small(DType::I4, -8), 3),
     ]
 }
 

@@ -2,7 +2,8 @@
 //! earlier keys and values, and with positions that turn queries and keys. It becomes TensorScatter, RotaryEmbedding and
 //! Attention of ONNX. A length that does not fit the cache, and a position outside of the table of angles, are reported by these.
 //! Room in the cache beyond a batch's length keeps what it held, as where onnxruntime's past and present share a buffer;
-//! otherwise onnxruntime clears it.
+//! otherwise onnxruntime clears it. Rows that only fill up a shorter prompt see the keys before them; onnxruntime hides the keys
+//! of such rows.
 //!
 //! History: com.microsoft 1.
 
@@ -171,4 +172,33 @@ fn cases() -> Vec<Case> {
             .input(int32(&[2], &[4, 4]))
             .constant(int32(&[1], &[5])),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::composed::tests::{evaluated, evaluated_output};
+    use super::*;
+
+    /// A token after two others, in a batch of one with one head of two channels.
+    fn token(last: i32, total: i32) -> Case {
+        let row = |values: [f32; 2]| case::values(&[1, 1, 2], &values);
+        let past = |values: [f32; 4]| case::values(&[1, 1, 2, 2], &values);
+        let case = Case::new("GroupQueryAttention", "token").of_microsoft().int("num_heads", 1).int("kv_num_heads", 1);
+        let case = case.input(row([1.0, 0.0])).input(row([0.5, 0.5])).input(row([7.0, 8.0]));
+        let case = case.input(past([1.0, 2.0, 3.0, 4.0])).input(past([1.0, 2.0, 3.0, 4.0]));
+        case.input(case::values(&[1], &[last])).input(case::values(&[], &[total]))
+    }
+
+    /// onnxruntime counts a query's own key in `local_window_size`: with 1, a query sees only that.
+    #[test]
+    fn a_window_holds_the_own_key() {
+        assert_eq!(evaluated(&token(2, 3).int("local_window_size", 1)), [7.0, 8.0]);
+    }
+
+    /// New values follow the earlier ones, at the place that the length gives.
+    #[test]
+    fn new_values_follow_the_earlier_ones() {
+        assert_eq!(evaluated_output(&token(2, 3), 2), [1.0, 2.0, 3.0, 4.0, 7.0, 8.0]);
+        assert_eq!(evaluated_output(&token(1, 3), 2), [1.0, 2.0, 7.0, 8.0, 0.0, 0.0]);
+    }
 }
