@@ -141,6 +141,11 @@ impl Entry {
         }
     }
 
+    /// The most plans that a run has.
+    pub(super) fn plans_of_a_run(&self) -> usize {
+        self.segmented().map_or(1, Segmented::plans_of_a_run)
+    }
+
     /// The weights that the graph has on the device, besides its plans.
     pub(super) fn weights(&self) -> Vec<&Weights> {
         match &self.way {

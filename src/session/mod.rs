@@ -354,6 +354,9 @@ impl Core {
         let (inputs, outputs) = (infos(&graph.listed_inputs()), infos(&graph.outputs));
         let entry = Arc::new(Entry::new(graph, names, device, &options, &keep)?);
         let plans = device.gpu().map(|gpu| Plans::new(gpu, options.plan_cache));
+        if let Some(plans) = &plans {
+            plans.make_room_for(entry.plans_of_a_run());
+        }
         let (device, before_passes, chosen) = (device.clone(), None, Mutex::default());
         let numbers = OnceLock::new();
         Ok(Core { device, inputs, numbers, outputs, before_passes, entry, chosen, plans, options, keep })
@@ -495,6 +498,9 @@ impl Core {
             graph = crate::passes::run(graph, &self.options.limits)?;
         }
         let entry = Arc::new(Entry::new(Arc::new(graph), names, &self.device, &self.options, &self.keep)?);
+        if let Some(plans) = &self.plans {
+            plans.make_room_for(entry.plans_of_a_run());
+        }
         chosen.push_front((choice, entry.clone()));
         chosen.truncate(self.options.plan_cache);
         Ok(entry)

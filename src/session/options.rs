@@ -30,8 +30,8 @@ impl SessionOptions {
         SessionOptions::default()
     }
 
-    /// The number of plans that are kept (16), one for each signature of input shapes; the least recently used plan is
-    /// dropped. 0 counts as 1.
+    /// The number of signatures of input shapes whose plans are kept (16); the least recently used plan is dropped. A signature
+    /// has one plan, or one for each segment of a run. 0 counts as 1.
     pub fn plan_cache(mut self, plans: usize) -> SessionOptions {
         self.plan_cache = plans.max(1);
         self

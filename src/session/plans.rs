@@ -1,6 +1,7 @@
 //! `Plans`: the plans of a session that are ready on its device, and the memory in which they run.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -23,7 +24,9 @@ pub(crate) struct Plans {
     bound_arena: Mutex<Option<Buffer>>,
     /// The last used comes first.
     ready: Mutex<VecDeque<Ready>>,
+    /// The signatures whose plans are kept, and the most plans that a run has.
     capacity: usize,
+    of_one_run: AtomicUsize,
 }
 
 /// A plan that is ready, and the time at which it was last used.
@@ -46,10 +49,16 @@ impl Plans {
             bound_arena: Mutex::default(),
             ready: Mutex::default(),
             capacity,
+            of_one_run: AtomicUsize::new(1),
         });
         let resident: Weak<Plans> = Arc::downgrade(&plans);
         gpu.admit(resident);
         plans
+    }
+
+    /// A graph whose runs have this many plans is to be run.
+    pub(super) fn make_room_for(&self, plans_of_a_run: usize) {
+        self.of_one_run.fetch_max(plans_of_a_run, Ordering::Relaxed);
     }
 
     fn ready(&self) -> MutexGuard<'_, VecDeque<Ready>> {
@@ -98,8 +107,9 @@ impl Plans {
         let (entry, used) = (entry.clone(), self.gpu.tick());
         let mut ready = self.ready();
         ready.push_front(Ready { entry, signature, executable: executable.clone(), used });
-        let dropped = ready.len() > self.capacity;
-        ready.truncate(self.capacity);
+        let most = self.capacity.saturating_mul(self.of_one_run.load(Ordering::Relaxed));
+        let dropped = ready.len() > most;
+        ready.truncate(most);
         drop(ready);
         if dropped {
             self.frames.forget_dropped();

@@ -114,11 +114,19 @@ impl Segmented {
 
     /// The weights that the segments have on the device.
     pub(super) fn weights(&self) -> Vec<&Weights> {
-        let entries = self.segments.iter().flat_map(|segment| match &segment.part {
+        self.entries().flat_map(|entry| entry.weights()).collect()
+    }
+
+    /// The most plans that a run has.
+    pub(super) fn plans_of_a_run(&self) -> usize {
+        self.entries().map(|entry| entry.plans_of_a_run()).sum()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.segments.iter().flat_map(|segment| match &segment.part {
             ReadyPart::Planned(entry) => std::slice::from_ref(entry),
             ReadyPart::Control(_, bodies) => bodies,
-        });
-        entries.flat_map(|entry| entry.weights()).collect()
+        })
     }
 }
 

@@ -295,6 +295,22 @@ fn a_subgraph_that_is_not_supported_is_named() {
 }
 
 #[test]
+fn the_plans_of_all_segments_are_kept() {
+    let options = SessionOptions::new().plan_cache(1);
+    for device in devices::each() {
+        let session = Session::new(&device, &repeating(FLOAT), options.clone()).unwrap();
+        let (one, many) = (floats(&[1], &[1.0]), floats(&[1], &[100.0]));
+        let count = Tensor::from_slice(&[], &[1i64]).unwrap();
+        let run =
+            || session.run(&[("n", &count), ("start", &one), ("step", &one), ("limit", &many)]).unwrap();
+        run();
+        let before = device.counters();
+        run();
+        assert_eq!(device.counters().bind_groups, before.bind_groups, "the second run has made a plan");
+    }
+}
+
+#[test]
 fn a_condition_must_be_one_bool() {
     for session in sessions(&branching()) {
         let two = Tensor::from_bools(&[2], &[true, false]).unwrap();
