@@ -46,7 +46,8 @@ mod tests {
     #[test]
     fn the_right_half_is_the_gate() {
         let case = Case::new("BiasSplitGelu", "halves").domain("com.microsoft").opset(1);
-        let case = case.input(case::values(&[1, 1, 2], &[3.0f32, 0.0])).input(case::values(&[2], &[1.0f32, 1.0]));
+        let case =
+            case.input(case::values(&[1, 1, 2], &[3.0f32, 0.0])).input(case::values(&[2], &[1.0f32, 1.0]));
         // Gelu of 1 is 0.8413447; the left half is 3 + 1.
         assert!((evaluated(&case)[0] - 4.0 * 0.841_344_7).abs() < 1e-5);
     }

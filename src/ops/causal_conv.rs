@@ -5,7 +5,8 @@
 use super::activation::ActivationFunction;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, microsoft, onnx, optional, refuse, required, types,
+    Array, DType, NodeDef, Op, Operator, Row, Why, Work, microsoft, of_elements, onnx, optional, refuse,
+    required, types,
 };
 use crate::array::number::round_float;
 use crate::facts::Fact;

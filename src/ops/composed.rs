@@ -257,7 +257,7 @@ impl Composed {
     }
 
     /// The body's nodes that these of its outputs need.
-    fn needed<'b>(&'b self, outputs: Vec<ValueId>) -> impl Iterator<Item = &'b Node> {
+    fn needed(&self, outputs: Vec<ValueId>) -> impl Iterator<Item = &Node> {
         let needed = self.body.clone().selecting(outputs).needed();
         let wanted = move |node: &&Node| node.outputs.iter().flatten().any(|id| needed[id.index()]);
         self.body.nodes.iter().filter(wanted)
@@ -298,13 +298,7 @@ impl Composed {
     }
 
     /// The graph's value that stands for the body's value `id`.
-    fn outer(
-        &self,
-        graph: &mut Graph,
-        prefix: &str,
-        values: &mut [Option<ValueId>],
-        id: ValueId,
-    ) -> ValueId {
+    fn outer(&self, graph: &mut Graph, prefix: &str, values: &mut [Option<ValueId>], id: ValueId) -> ValueId {
         let add = || {
             let value = self.body.value(id);
             graph.add_value(Value { name: format!("{prefix}/{}", value.name), ..value.clone() })

@@ -6,8 +6,8 @@
 use super::case::{self, Case};
 use super::quantize::{Granularity, dtype_attribute};
 use super::{
-    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Types, Why, microsoft, onnx, optional, refuse, required,
-    types,
+    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Types, Why, microsoft, onnx, optional, refuse,
+    required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};

@@ -26,7 +26,15 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     };
     let w = weights(&mut body, 1, 8, directions)?;
     let r = weights(&mut body, 2, 10, directions)?;
-    let kept = ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "input_forget"];
+    let kept = [
+        "activation_alpha",
+        "activation_beta",
+        "activations",
+        "clip",
+        "direction",
+        "hidden_size",
+        "input_forget",
+    ];
     let (kept, others) = (body.kept(&kept), (3..8).map(|i| body.optional(i)));
     let inputs: Vec<Option<ValueId>> = [x, w, r].map(Some).into_iter().chain(others).collect();
     let outputs: [ValueId; 3] = body.call("LSTM", &kept, &inputs)?;
@@ -58,16 +66,13 @@ fn cases() -> Vec<Case> {
         let case = Case::new("DynamicQuantizeLSTM", name).of_microsoft();
         let case = case.tolerance(Tolerance { relative: 1e-3, absolute: 3e-3 }).outputs(3);
         let case = case.int("hidden_size", 8).string("direction", direction).input(case::random(&[5, 2, 6]));
-        let case = case.constant(bytes(&[directions, 6, 32], dtype)).constant(bytes(&[directions, 8, 32], dtype));
+        let case =
+            case.constant(bytes(&[directions, 6, 32], dtype)).constant(bytes(&[directions, 8, 32], dtype));
         let case = case.constant(case::random(&[directions, 64])).absent();
         let state = || case::random(&[directions, 2, 8]);
         let case = case.input(state()).input(state()).absent();
         let case = case.constant(scale()).constant(bytes(&per(), dtype));
         case.constant(scale()).constant(bytes(&per(), dtype))
     };
-    vec![
-        new("int8", DType::I8, 1, &[]),
-        new("uint8", DType::U8, 2, &[]),
-        new("columns", DType::I8, 2, &[32]),
-    ]
+    vec![new("int8", DType::I8, 1, &[]), new("uint8", DType::U8, 2, &[]), new("columns", DType::I8, 2, &[32])]
 }

@@ -30,10 +30,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         let segment = body.node("Gather", &[table, segments])?;
         sum = body.node("Add", &[sum, segment])?;
     }
-    let attributes = [
-        ("epsilon", Attr::Float(def.attributes.float_or("epsilon", 1e-12)?)),
-        ("axis", Attr::Int(-1)),
-    ];
+    let attributes =
+        [("epsilon", Attr::Float(def.attributes.float_or("epsilon", 1e-12)?)), ("axis", Attr::Int(-1))];
     let (gamma, beta) = (body.input(5)?, body.input(6)?);
     let y = body.with("LayerNormalization", &attributes, &[sum, gamma, beta])?;
     // The number of words of each sequence; 0 where there is no mask.

@@ -42,10 +42,8 @@ fn cases(op_type: &'static str, nhwc: bool) -> Vec<Case> {
         case.tolerance(Tolerance::ACCUMULATION).input(case::random(&x)).constant(w)
     };
     let bias = || case::random(&[8]);
-    let mut cases = vec![
-        new("plain"),
-        new("bias").constant(bias()).ints("pads", &[1, 1, 1, 1]).ints("strides", &[2, 1]),
-    ];
+    let mut cases =
+        vec![new("plain"), new("bias").constant(bias()).ints("pads", &[1, 1, 1, 1]).ints("strides", &[2, 1])];
     if op_type != "NhwcConv" {
         let sum = case::random(&if nhwc { [2, 5, 4, 8] } else { [2, 8, 5, 4] });
         let params = |values: &[f32]| Attr::Floats(values.to_vec());

@@ -6,8 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::composed::Body;
 use super::{NodeDef, Op, Row, Why, microsoft, types};
 
-pub(crate) const ROWS: &[Row] =
-    &[microsoft("FusedGemm", types![T T T -> T; T: FLOATS WORDS], parse, cases)];
+pub(crate) const ROWS: &[Row] = &[microsoft("FusedGemm", types![T T T -> T; T: FLOATS WORDS], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let mut body = Body::new(def);

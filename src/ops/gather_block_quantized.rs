@@ -132,8 +132,9 @@ impl Operator for UnpackedBits {
         let mut numbers = Vec::with_capacity(x.len() * count);
         for &element in x.ints()? {
             match x.dtype {
-                DType::U8 => numbers
-                    .extend((0..count).map(|i| (element >> (i * self.bits) & mask) - self.middle())),
+                DType::U8 => {
+                    numbers.extend((0..count).map(|i| (element >> (i * self.bits) & mask) - self.middle()))
+                }
                 _ => numbers.push(element),
             }
         }
@@ -171,7 +172,11 @@ fn cases() -> Vec<Case> {
     let new = |name: &str, data: Tensor, blocks: usize| {
         let case = Case::new("GatherBlockQuantized", name).of_microsoft().tolerance(Tolerance::ARITHMETIC);
         let indices = case::values(&[2, 3], &[0i64, 4, -1, 7, 2, -9]);
-        case.int("block_size", 16).constant(data).input(indices).constant(case::uniform(&[5, blocks], 0.1, 0.2))
+        case.int("block_size", 16).constant(data).input(indices).constant(case::uniform(
+            &[5, blocks],
+            0.1,
+            0.2,
+        ))
     };
     vec![
         new("bytes", bytes(&[5, 24]), 3),
@@ -192,6 +197,9 @@ mod tests {
         let data: Vec<u8> = (0..8).map(|i| if i == 0 { 0x3f } else { 0x88 }).collect();
         let case = case.input(case::values(&[1, 8], &data)).input(case::list(&[0, 1, -1]));
         let y = evaluated(&case.input(case::values(&[1, 1], &[0.5f32])));
-        assert_eq!([&y[..3], &y[16..19], &y[32..35]].concat(), [3.5, -2.5, 0.0, 0.0, 0.0, 0.0, 3.5, -2.5, 0.0]);
+        assert_eq!(
+            [&y[..3], &y[16..19], &y[32..35]].concat(),
+            [3.5, -2.5, 0.0, 0.0, 0.0, 0.0, 3.5, -2.5, 0.0]
+        );
     }
 }

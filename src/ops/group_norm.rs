@@ -83,7 +83,8 @@ mod tests {
         let case = Case::new("GroupNorm", "groups").domain("com.microsoft").opset(1);
         let case = case.int("groups", 2).int("activation", 0).float("epsilon", 0.0);
         let x = case::values(&[1, 2, 1, 2], &[1.0f32, 30.0, 3.0, 10.0]);
-        let case = case.input(x).input(case::values(&[2], &[2.0f32, 1.0])).input(case::values(&[2], &[0.5f32, 0.0]));
+        let case =
+            case.input(x).input(case::values(&[2], &[2.0f32, 1.0])).input(case::values(&[2], &[0.5f32, 0.0]));
         assert_eq!(evaluated(&case), [-1.5, 1.0, 2.5, -1.0]);
     }
 }

@@ -183,7 +183,10 @@ mod tests {
     fn token(last: i32, total: i32) -> Case {
         let row = |values: [f32; 2]| case::values(&[1, 1, 2], &values);
         let past = |values: [f32; 4]| case::values(&[1, 1, 2, 2], &values);
-        let case = Case::new("GroupQueryAttention", "token").of_microsoft().int("num_heads", 1).int("kv_num_heads", 1);
+        let case = Case::new("GroupQueryAttention", "token")
+            .of_microsoft()
+            .int("num_heads", 1)
+            .int("kv_num_heads", 1);
         let case = case.input(row([1.0, 0.0])).input(row([0.5, 0.5])).input(row([7.0, 8.0]));
         let case = case.input(past([1.0, 2.0, 3.0, 4.0])).input(past([1.0, 2.0, 3.0, 4.0]));
         case.input(case::values(&[1], &[last])).input(case::values(&[], &[total]))

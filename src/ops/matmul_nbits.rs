@@ -119,11 +119,17 @@ impl MatMulNBits {
         let shifts = cx.words(per_byte, || (0..per_byte).map(|i| (i * bits) as u32).collect())?;
         let (shape, mask) = ([count, per_byte], self.zero() * 2 - 1);
         let numbers = cx.temporary(Scalar::U32, &shape);
-        cx.elementwise_to(numbers, (DType::U32, &shape), &[(bytes, &[count, 1]), (shifts, &[per_byte])], |e, regs| {
-            let byte = e.convert(regs[0], Scalar::U32);
-            let (shifted, mask) = (e.two(Fn2::ShiftRight, byte, regs[1]), e.constant(Scalar::U32, mask as f64));
-            e.two(Fn2::BitAnd, shifted, mask)
-        });
+        cx.elementwise_to(
+            numbers,
+            (DType::U32, &shape),
+            &[(bytes, &[count, 1]), (shifts, &[per_byte])],
+            |e, regs| {
+                let byte = e.convert(regs[0], Scalar::U32);
+                let (shifted, mask) =
+                    (e.two(Fn2::ShiftRight, byte, regs[1]), e.constant(Scalar::U32, mask as f64));
+                e.two(Fn2::BitAnd, shifted, mask)
+            },
+        );
         Ok(numbers)
     }
 
@@ -153,10 +159,11 @@ impl Operator for MatMulNBits {
         if k != self.k {
             refuse!("{k} columns on the left do not match K, which is {}", self.k);
         }
-        let fits = |what: &str, fact: &Fact, row: Option<usize>| match row.and_then(|row| row.checked_mul(self.n)) {
-            Some(count) if fact.count() == count => Ok(()),
-            _ => refuse!("{what} {fact} are not those of {} rows of {} weights", self.n, self.k),
-        };
+        let fits =
+            |what: &str, fact: &Fact, row: Option<usize>| match row.and_then(|row| row.checked_mul(self.n)) {
+                Some(count) if fact.count() == count => Ok(()),
+                _ => refuse!("{what} {fact} are not those of {} rows of {} weights", self.n, self.k),
+            };
         let weights = self.blocks().checked_mul(self.block).map(|row| row.div_ceil(self.per_byte()));
         fits("weights", b, weights)?;
         fits("scales", scales, Some(self.blocks()))?;
@@ -193,7 +200,8 @@ impl Operator for MatMulNBits {
         let rows = self.rows(&required(inputs, 0)?.shape);
         let weights = self.n.saturating_mul(self.blocks().saturating_mul(self.block));
         // The weights as integers, as floats, and in columns.
-        let weights = of_elements(inputs, outputs).temporary(weights, size_of::<i128>()).temporary(weights, 24);
+        let weights =
+            of_elements(inputs, outputs).temporary(weights, size_of::<i128>()).temporary(weights, 24);
         Ok(weights.products(&[rows, self.k, self.n]))
     }
 
@@ -272,7 +280,8 @@ mod tests {
     /// The lower half of a byte is the first weight. Without zero points the middle of the range is 0.
     #[test]
     fn weights_are_taken_from_bytes() {
-        let case = Case::new("MatMulNBits", "order").of_microsoft().int("K", 16).int("N", 1).int("block_size", 16);
+        let case =
+            Case::new("MatMulNBits", "order").of_microsoft().int("K", 16).int("N", 1).int("block_size", 16);
         let mut a = [0.0f32; 16];
         (a[0], a[1], a[15]) = (1.0, 10.0, 100.0);
         let mut bytes = [0x88u8; 8];

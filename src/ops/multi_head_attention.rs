@@ -160,7 +160,8 @@ fn operands(body: &mut Body) -> Result<[ValueId; 3], Why> {
 /// The parts of `[batch, length, heads, N, depth]`, each `[batch, length, heads * depth]`.
 fn unpacked<const N: usize>(body: &mut Body, packed: ValueId) -> Result<[ValueId; N], Why> {
     let (packed, sizes) = (body.of_rank(packed, 5)?, body.list(&[1; N]));
-    let mut parts: [ValueId; N] = body.call("Split", &[("axis", Attr::Int(3))], &[Some(packed), Some(sizes)])?;
+    let mut parts: [ValueId; N] =
+        body.call("Split", &[("axis", Attr::Int(3))], &[Some(packed), Some(sizes)])?;
     for part in &mut parts {
         *part = body.reshaped(*part, &[0, 0, -1])?;
     }
@@ -236,7 +237,8 @@ fn multi_head_cases() -> Vec<Case> {
         let case = Case::new("MultiHeadAttention", name).of_microsoft().tolerance(Tolerance::TRANSCENDENTAL);
         case.int("num_heads", 2).input(case::random(q))
     };
-    let three = |name: &str| new(name, &[2, 5, 16]).input(case::random(&[2, 7, 16])).input(case::random(&[2, 7, 24]));
+    let three =
+        |name: &str| new(name, &[2, 5, 16]).input(case::random(&[2, 7, 16])).input(case::random(&[2, 7, 24]));
     let mask = |shape: &[usize]| case::converted(&case::integers(shape, 0, 2), DType::I32);
     vec![
         three("plain"),

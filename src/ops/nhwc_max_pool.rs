@@ -30,7 +30,8 @@ pub(super) fn channels_first(spatial: usize) -> (Vec<i64>, Vec<i64>) {
 
 fn cases() -> Vec<Case> {
     let new = |name: &str, dtype: DType, low: i64| {
-        let case = Case::new("NhwcMaxPool", name).domain("com.microsoft").opset(1).tolerance(Tolerance::EXACT);
+        let case =
+            Case::new("NhwcMaxPool", name).domain("com.microsoft").opset(1).tolerance(Tolerance::EXACT);
         case.input(case::converted(&case::integers(&[2, 7, 6, 5], low, low + 256), dtype))
             .ints("kernel_shape", &[3, 2])
     };

@@ -6,8 +6,8 @@
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, microsoft, onnx,
-    optional, refuse, required, types,
+    Array, Attributes, DType, Maps, NodeDef, Op, Operator, Row, Types, Why, Work, microsoft, of_elements,
+    onnx, optional, refuse, required, types,
 };
 use crate::array::{number, ravel, unravel};
 use crate::facts::Fact;

@@ -5,7 +5,8 @@
 use super::case::{self, Case};
 use super::composed::Body;
 use super::{
-    Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, microsoft, onnx, optional, product, refuse, required, types,
+    Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, microsoft, onnx, optional, product, refuse,
+    required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::rotary::{Rotary, RotaryParams};

@@ -3,7 +3,9 @@
 //! History: 14.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, microsoft, onnx, optional, refuse, required, types};
+use super::{
+    Array, DType, NodeDef, Op, Operator, Row, Why, microsoft, onnx, optional, refuse, required, types,
+};
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
 
@@ -15,9 +17,12 @@ pub(crate) struct Trilu {
 
 pub(crate) const ROWS: &[Row] = &[
     onnx("Trilu", 14, types![T int64 -> T; T: ALL BF16], parse, cases),
-    microsoft("Trilu", types![T int64 -> T; T: FLOATS BOOL I16 I32 I64 I8 U16 U32 U64 U8 BF16], parse, || {
-        cases().into_iter().take(3).map(Case::of_microsoft).collect()
-    }),
+    microsoft(
+        "Trilu",
+        types![T int64 -> T; T: FLOATS BOOL I16 I32 I64 I8 U16 U32 U64 U8 BF16],
+        parse,
+        || cases().into_iter().take(3).map(Case::of_microsoft).collect(),
+    ),
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
