@@ -202,7 +202,9 @@ impl Operator for LabelEncoder {
         let table = self.table(required(inputs, 0)?.dtype)?;
         let longest = table.values.longest_text().max(table.default.longest_text());
         let made = outputs.iter().map(Fact::count).sum::<usize>();
-        let keys = of_elements(inputs, outputs).temporary(table.keys.len(), 4 * size_of::<usize>());
+        // A hash map has room for up to 16 entries where it holds 7.
+        let entry = size_of::<(LabelKey, usize)>() + 1;
+        let keys = of_elements(inputs, outputs).temporary(table.keys.len(), entry * 16 / 7);
         Ok(keys.temporary(made, longest))
     }
 

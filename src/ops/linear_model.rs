@@ -237,8 +237,13 @@ impl Operator for LinearModel {
 
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
         let (rows, _) = matrix(&required(inputs, 0)?.shape)?;
-        let count = self.scores.coefficients.len();
-        Ok(of_elements(inputs, outputs).products(&[rows, count]).temporary(count, size_of::<f64>()))
+        let (x, count) = (required(inputs, 0)?, self.scores.coefficients.len());
+        // The features and the coefficients as f64, and as the product packs them; the scores, and those of each row in lists that grow.
+        let features = Work::default().temporary(x.count(), 2 * size_of::<f64>());
+        let scores = outputs.iter().map(Fact::count).fold(0, usize::saturating_add);
+        let scores = Work::default().temporary(scores, 6 * size_of::<f64>());
+        let work = of_elements(inputs, outputs) + features + scores;
+        Ok(work.products(&[rows, count]).temporary(count, 2 * size_of::<f64>()))
     }
 
     fn first_output_is_optional(&self) -> bool {

@@ -536,7 +536,8 @@ impl Operator for Svm {
         Ok(match self {
             Svm::Linear(scores, _) => {
                 let count = scores.coefficients.len();
-                elements.products(&[rows, count]).temporary(count, size_of::<f64>())
+                let features = elements.temporary(rows.saturating_mul(columns), 2 * size_of::<f64>());
+                features.products(&[rows, count]).temporary(count, 2 * size_of::<f64>())
             }
             Svm::Vectors(supports, kind) => {
                 let pairs = supports.scores.len();

@@ -496,7 +496,12 @@ impl Operator for TreeEnsemble {
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
         let (rows, _) = matrix(&required(inputs, 0)?.shape)?;
         let leaf = self.forest.depth * self.forest.most_members().max(1) + self.forest.most_weights() + 1;
-        Ok(of_elements(inputs, outputs).steps(&[rows, self.forest.roots.len(), leaf]))
+        // The features as f64, and the scores in a list that grows.
+        let features = Work::default().temporary(required(inputs, 0)?.count(), size_of::<f64>());
+        let scores = outputs.iter().map(Fact::count).fold(0, usize::saturating_add);
+        let scores = Work::default().temporary(scores, 3 * size_of::<f64>());
+        let work = of_elements(inputs, outputs) + features + scores;
+        Ok(work.steps(&[rows, self.forest.roots.len(), leaf]))
     }
 
     fn first_output_is_optional(&self) -> bool {
