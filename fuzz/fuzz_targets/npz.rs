@@ -27,6 +27,11 @@ impl<E: Display> From<E> for Failure {
     }
 }
 
+/// The command line's text for a size.
+fn bytes(count: u64) -> String {
+    format!("{count} B")
+}
+
 /// A file of this process, in memory where the system has such a folder.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
@@ -37,5 +42,5 @@ static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&*FILE, bytes).expect("the file can be written");
     let _ = numpy::read_npy(&FILE, None);
-    let _ = numpy::read_npz(&FILE, &|_| None, |_| Ok(()));
+    let _ = numpy::read_npz(&FILE, &|_| None, "", |_| Ok(()));
 });
