@@ -33,9 +33,9 @@ pub struct Counters {
     pub bind_groups: u64,
     /// Compute pipelines created; they are shared by all sessions of the device.
     pub pipelines: u64,
-    /// Compute passes submitted: one for each run.
+    /// Compute passes submitted: one for each run, or for each segment of it.
     pub passes: u64,
-    /// Submissions to the queue: one for each run.
+    /// Submissions to the queue: one for each run, or several for a run of several segments.
     pub submits: u64,
     /// Kernel dispatches submitted.
     pub dispatches: u64,

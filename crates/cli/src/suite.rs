@@ -18,7 +18,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::device::{DeviceArgs, described};
-use super::{Failure, Verdict, complain, counted, files, print, signals};
+use super::{Failure, Verdict, complain, counted, files, numpy, print, signals};
 use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance, shown};
 
 #[derive(Debug, clap::Args)]
@@ -227,7 +227,11 @@ fn write(folder: &Path, outputs: &Outputs) -> Result<(), End> {
     fs::create_dir_all(folder).map_err(failed)?;
     for (i, (name, tensor)) in outputs.iter().enumerate() {
         let path = folder.join(format!("output_{i}.pb"));
-        files::write(&path, |file| file.write_all(&tensor.to_onnx(name)).map_err(|e| e.to_string()))?;
+        files::write(&path, |file| {
+            // The message holds the elements once more, and is written into a vector that grows.
+            numpy::reserved::<u8>(tensor.bytes().len().saturating_mul(3))?;
+            file.write_all(&tensor.to_onnx(name)).map_err(|e| e.to_string())
+        })?;
     }
     Ok(())
 }

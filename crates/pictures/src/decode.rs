@@ -72,7 +72,12 @@ fn webp(bytes: &[u8]) -> Decoded {
 fn check(width: u32, height: u32) -> Result<(), String> {
     match u64::from(width) * u64::from(height) {
         0 => Err("it has no pixels".into()),
-        1..=Picture::MOST_PIXELS => Ok(()),
+        count @ 1..=Picture::MOST_PIXELS => {
+            // Up to 4 bytes as decoded, 3 of the picture, and 3 of the picture turned. A vector that cannot grow ends the process.
+            let bytes = count * 10;
+            let room = usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
+            if room { Ok(()) } else { Err(format!("out of memory: it needs {} MiB", bytes >> 20)) }
+        }
         count => Err(format!("it has {count} pixels, and at most {} are read", Picture::MOST_PIXELS)),
     }
 }
