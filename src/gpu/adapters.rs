@@ -156,9 +156,14 @@ impl DeviceOptions {
         selected && self.filter.as_ref().is_none_or(|filter| filter.0(adapter))
     }
 
+    /// Whether these options name the CPU reference, whatever adapters there are.
+    fn is_reference(&self) -> bool {
+        self.select == Select::Cpu && !self.require_hardware
+    }
+
     /// The index of the adapter that these options choose; `None` for the CPU reference.
     fn choose(&self, all: &[AdapterSummary]) -> Result<Option<usize>> {
-        if self.select == Select::Cpu && !self.require_hardware {
+        if self.is_reference() {
             return Ok(None);
         }
         let accepted: Vec<usize> = (0..all.len()).filter(|&i| self.accepts(&all[i])).collect();
@@ -306,6 +311,10 @@ pub fn adapters() -> Vec<AdapterSummary> {
 
 /// The adapter that `options` choose; `None` for the CPU reference.
 pub(super) fn choose(options: &DeviceOptions) -> Result<Option<(wgpu::Adapter, AdapterSummary)>> {
+    // Some drivers take 200 MiB of addresses and a tenth of a second to say what they are.
+    if options.is_reference() {
+        return Ok(None);
+    }
     let mut adapters = all_adapters();
     let mut all = summaries(&adapters);
     let chosen = options.choose(&all)?;

@@ -45,6 +45,14 @@ pub(super) fn check(file: &[u8], limits: &Limits) -> Result<()> {
     Ok(heap::ask(WHAT, bytes.saturating_mul(IMPORTED))?)
 }
 
+/// Refuses the file of one tensor whose message, with a copy of the file, would take more memory than the host has.
+pub(super) fn check_tensor(file: &[u8]) -> Result<()> {
+    let mut bytes = 0;
+    count(file, Message::Tensor, 0, &mut bytes);
+    // A list that grows has room for as much again.
+    Ok(heap::ask("the tensor's message", bytes.saturating_mul(2).saturating_add(file.len() as u64))?)
+}
+
 /// What takes the memory.
 const WHAT: &str = "the model's messages and its graph";
 

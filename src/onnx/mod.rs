@@ -101,6 +101,7 @@ fn undecodable(error: prost::DecodeError) -> Error {
 
 /// A tensor that is alone in a file, like those of ONNX's conformance suite.
 pub(crate) fn decode_tensor(bytes: &[u8]) -> Result<Tensor> {
+    messages::check_tensor(bytes)?;
     let proto = TensorProto::decode(Bytes::copy_from_slice(bytes)).map_err(undecodable)?;
     tensor::import(&proto, &mut External::none())
 }
@@ -114,7 +115,8 @@ impl Tensor {
     /// Reads the bytes of a protobuf-encoded `TensorProto`, like the test data beside a published model.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the bytes are no `TensorProto`, [`Error::InvalidModel`] if data and shape do not agree.
+    /// [`Error::Decode`] if the bytes are no `TensorProto`, [`Error::InvalidModel`] if data and shape do not agree,
+    /// [`Error::OutOfMemory`] if the host does not have memory for it.
     ///
     /// ```
     /// use sardonyx::Tensor;

@@ -359,10 +359,12 @@ fn empty_tensors_ask_for_no_elements() {
 #[test]
 fn tensors_of_the_caller() {
     let x = Tensor::from_vec(&[80], numbers(80)).unwrap();
-    let makes: [(&str, &dyn Fn() -> Result<()>); 7] = [
+    let file = x.to_onnx("x");
+    let makes: [(&str, &dyn Fn() -> Result<()>); 8] = [
         ("from_slice", &|| Tensor::from_slice(&[2], &[1i8, 2]).map(drop)),
         ("from_bools", &|| Tensor::from_bools(&[1], &[true]).map(drop)),
         ("zeros", &|| Tensor::zeros(crate::DType::U8, &[3]).map(drop)),
+        ("from_onnx", &|| Tensor::from_onnx(&file).map(drop)),
         ("strings", &|| Tensor::zeros(crate::DType::String, &[3]).map(drop)),
         ("to_vec", &|| x.to_vec::<f32>().map(drop)),
         ("to_f64", &|| x.to_f64().map(drop)),

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use npy::{array, save_npz};
 use program::{Ended, ModelFolder, program, run};
+use sardonyx::{DType, Tensor};
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{ModelProto, StringStringEntryProto};
 
@@ -109,6 +110,52 @@ fn a_host_without_memory_is_an_error() {
     }
     let fits = ["run", &place.model, "--device", "cpu", "--shape", "x=3"];
     assert_eq!(ended(in_shell(ADDRESSES, &fits), "little memory").code, 0);
+}
+
+/// The distinct complaints of the program under rising limits of address space, up to the first with which it ends well.
+fn lacks(arguments: &[&str]) -> Vec<String> {
+    let mut lacks: Vec<String> = Vec::new();
+    for megabytes in (60..4000).step_by(20) {
+        // A second thread makes glibc reserve 128 MB of addresses for a moment, without memory.
+        let limit = format!("export MALLOC_ARENA_MAX=1; ulimit -v {}", megabytes * 1000);
+        let end = ended(in_shell(&limit, arguments), "a host without memory");
+        match end.code {
+            0 => return lacks,
+            // The program does not start.
+            127 if lacks.is_empty() => continue,
+            _ => {}
+        }
+        assert_eq!((end.code, end.out.as_str()), (2, ""), "{arguments:?}, {megabytes} MB: {end:?}");
+        let says_so = end.err.contains("out of memory") && end.err.lines().count() == 1;
+        assert!(says_so, "{arguments:?}, {megabytes} MB: {end:?}");
+        if lacks.last() != Some(&end.err) {
+            lacks.push(end.err);
+        }
+    }
+    panic!("{arguments:?}: never ends well: {lacks:?}")
+}
+
+/// Inputs of every form that files have, each read under limits that rise in small steps.
+#[test]
+fn files_that_do_not_fit_the_memory_are_errors() {
+    let mut main = graph(&[], vec![node("ReduceMax", &["x"], &["y"])], &["y"]);
+    main.input = vec![value("x", FLOAT, &["1", "3", "h", "w"])];
+    let place = ModelFolder::of(&model(17, main));
+    let count = 3 * 2000 * 2000;
+    let files = [("--image", "x.png"), ("-i", "x.npy"), ("-i", "x.pb"), ("--inputs", "x.npz")];
+    let path = |name| place.path(name);
+    sardonyx_pictures::Picture::new(2000, 2000, [7; 3]).save_png(path("x.png")).unwrap();
+    let elements = array("<f4", false, "(1, 3, 2000, 2000)", &vec![0; 4 * count]);
+    fs::write(path("x.npy"), &elements).unwrap();
+    save_npz(&path("x.npz"), &[("x".into(), elements)]);
+    fs::write(path("x.pb"), Tensor::zeros(DType::F32, &[1, 3, 2000, 2000]).unwrap().to_onnx("x")).unwrap();
+    for (option, name) in files {
+        let file = path(name);
+        let given = if option == "--inputs" { file } else { format!("x={file}") };
+        let lacks = lacks(&["run", &place.model, "--device", "cpu", option, &given]);
+        let read = lacks.iter().any(|lack| lack.contains("picture") || lack.contains(name));
+        assert!(lacks.len() > 1 && read, "{name}: {lacks:?}");
+    }
 }
 
 #[test]

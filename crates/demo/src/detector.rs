@@ -34,7 +34,7 @@ pub struct Found {
 
 pub fn detect(detector: &Network, page: &Picture) -> Result<Found, Box<dyn Error>> {
     let (width, height) = size(detector, page);
-    let x = page.resized(width, height).to_tensor(Layout::Nchw, Normalisation::IMAGENET)?;
+    let x = page.resized(width, height)?.to_tensor(Layout::Nchw, Normalisation::IMAGENET)?;
     let (map, first) = detector.run(&x)?;
     let steady = if detector.is_on_gpu() { Some(detector.run(&x)?.1) } else { None };
     let scale = (page.width() as f32 / width as f32, page.height() as f32 / height as f32);

@@ -106,7 +106,7 @@ fn read_page(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         ],
         notes,
     };
-    sheet::draw(&page, &entries, &captions).save_png(&arguments.out)?;
+    sheet::draw(&page, &entries, &captions)?.save_png(&arguments.out)?;
     say(&format!("\npicture     {}", arguments.out.display()));
     Ok(())
 }

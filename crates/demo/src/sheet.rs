@@ -65,7 +65,7 @@ struct Columns {
 }
 
 /// The page with its lines and their texts, and `captions` around it.
-pub fn draw(page: &Picture, entries: &[Entry], captions: &Captions) -> Picture {
+pub fn draw(page: &Picture, entries: &[Entry], captions: &Captions) -> sardonyx::Result<Picture> {
     let scale = (LONG_SIDE as f32 / page.width().max(page.height()) as f32).max(1.0);
     let (page_width, page_height) =
         ((page.width() as f32 * scale) as u32, (page.height() as f32 * scale) as u32);
@@ -85,7 +85,7 @@ pub fn draw(page: &Picture, entries: &[Entry], captions: &Captions) -> Picture {
     let mut sheet = Picture::new(right + MARGIN, below + NOTE_STEP * lines_below + MARGIN, PAPER);
 
     write(&mut sheet, (MARGIN, MARGIN), &captions.title, LARGE, INK);
-    sheet.paste(&page.resized(page_width, page_height), MARGIN, top);
+    sheet.paste(&page.resized(page_width, page_height)?, MARGIN, top);
     for entry in entries {
         mark(&mut sheet, &entry.line, (MARGIN as f32, top as f32), scale, entry.colour());
     }
@@ -104,7 +104,7 @@ pub fn draw(page: &Picture, entries: &[Entry], captions: &Captions) -> Picture {
     for (i, note) in (1..).zip(&captions.notes) {
         write(&mut sheet, (MARGIN, below + i * NOTE_STEP), note, SMALL, INK);
     }
-    sheet
+    Ok(sheet)
 }
 
 /// The heading of the confidences.
@@ -220,7 +220,7 @@ mod tests {
         let page = Picture::new(100, 40, [7, 7, 7]);
         let entry = |certain| Entry { line, text: "a \u{4e2d}".into(), confidence: 0.5, certain };
         for (certain, colour) in [(true, CERTAIN), (false, UNCERTAIN)] {
-            let sheet = draw(&page, &[entry(certain)], &captions());
+            let sheet = draw(&page, &[entry(certain)], &captions()).unwrap();
             assert_eq!(sheet.width(), 2 * MARGIN + width(&captions().notes[0], SMALL));
             let top = MARGIN + HEAD;
             assert_eq!(sheet.pixel(MARGIN + 20, top + 20), [7, 7, 7]);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_page_without_lines_says_so() {
         let page = Picture::new(3000, 2, [0; 3]);
-        let sheet = draw(&page, &[], &captions());
+        let sheet = draw(&page, &[], &captions()).unwrap();
         let beside = MARGIN + 3000 + GAP;
         let has_ink =
             (beside..sheet.width()).any(|x| (MARGIN..MARGIN + HEAD + 30).any(|y| sheet.pixel(x, y) != PAPER));

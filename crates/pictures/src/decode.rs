@@ -9,7 +9,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use crate::orientation::{self, Orientation};
-use crate::{Picture, Rgb};
+use crate::{Picture, Rgb, heap};
 
 pub(crate) fn open(path: &Path) -> Result<Picture, String> {
     if path.is_dir() {
@@ -73,10 +73,8 @@ fn check(width: u32, height: u32) -> Result<(), String> {
     match u64::from(width) * u64::from(height) {
         0 => Err("it has no pixels".into()),
         count @ 1..=Picture::MOST_PIXELS => {
-            // Up to 4 bytes as decoded, 3 of the picture, and 3 of the picture turned. A vector that cannot grow ends the process.
-            let bytes = count * 10;
-            let room = usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
-            if room { Ok(()) } else { Err(format!("out of memory: it needs {} MiB", bytes >> 20)) }
+            // Up to 6 bytes of a progressive JPEG's coefficients, 4 as decoded, 3 of the picture, and 3 of the picture turned.
+            heap::ask("a picture of this size", count * 16).map_err(|error| error.to_string())
         }
         count => Err(format!("it has {count} pixels, and at most {} are read", Picture::MOST_PIXELS)),
     }

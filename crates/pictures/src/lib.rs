@@ -3,13 +3,14 @@
 //! ```no_run
 //! use sardonyx_pictures::{Layout, Normalisation, Picture};
 //!
-//! let photo = Picture::open("photo.jpg")?.resized(224, 224);
+//! let photo = Picture::open("photo.jpg")?.resized(224, 224)?;
 //! let x = photo.to_tensor(Layout::Nchw, Normalisation::IMAGENET)?;
 //! assert_eq!(x.shape(), [1, 3, 224, 224]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod decode;
+mod heap;
 mod orientation;
 mod resize;
 mod tensor;
@@ -69,7 +70,8 @@ impl Picture {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is neither of the three, is damaged, or has more than [`Picture::MOST_PIXELS`].
+    /// The file cannot be read, is neither of the three, is damaged, or has more than [`Picture::MOST_PIXELS`]; or the host lacks memory
+    /// for it.
     pub fn open(path: impl AsRef<Path>) -> Result<Picture, PictureError> {
         let path = path.as_ref();
         decode::open(path).map_err(|reason| PictureError { path: path.into(), reason })

@@ -2,7 +2,7 @@
 
 use sardonyx::{Result, Tensor};
 
-use crate::Picture;
+use crate::{Picture, heap};
 
 /// The order of a picture's axes in a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,11 +56,11 @@ impl Picture {
     ///
     /// # Errors
     ///
-    /// The picture has more elements than a tensor can have.
+    /// The picture has more elements than a tensor can have, or the host does not have memory for it.
     pub fn to_tensor(&self, layout: Layout, normalisation: Normalisation) -> Result<Tensor> {
         let (width, height) = (self.width() as usize, self.height() as usize);
         let value = |pixel: &[u8; 3], channel: usize| normalisation.apply(pixel[channel], channel);
-        let mut values = Vec::with_capacity(3 * self.pixels().len());
+        let mut values = heap::reserved("a picture's tensor", 3 * self.pixels().len())?;
         match layout {
             Layout::Nchw => {
                 for channel in 0..3 {
@@ -89,15 +89,16 @@ impl Picture {
     ///
     /// # Errors
     ///
-    /// The picture has more elements than a tensor can have.
+    /// The picture has more elements than a tensor can have, or the host does not have memory for it.
     pub fn to_grey_tensor(&self, layout: Layout, normalisation: Normalisation) -> Result<Tensor> {
         let (width, height) = (self.width() as usize, self.height() as usize);
         let shape = match layout {
             Layout::Nchw => [1, 1, height, width],
             Layout::Nhwc => [1, height, width, 1],
         };
-        let values = self.pixels().iter().map(|pixel| normalisation.apply_to_grey(brightness(pixel)));
-        Tensor::from_vec(&shape, values.collect())
+        let mut values = heap::reserved("a picture's tensor", self.pixels().len())?;
+        values.extend(self.pixels().iter().map(|pixel| normalisation.apply_to_grey(brightness(pixel))));
+        Tensor::from_vec(&shape, values)
     }
 }
 

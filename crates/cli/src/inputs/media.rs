@@ -188,7 +188,7 @@ impl OpenPicture {
     pub(super) fn tensor(&self, shape: &[usize]) -> Result<Tensor, Failure> {
         let (height, width, _) = self.axes();
         let side = |axis: usize| shape.get(axis).and_then(|side| u32::try_from(*side).ok()).unwrap_or(1);
-        let resized = self.picture.resized(side(width), side(height));
+        let resized = self.picture.resized(side(width), side(height))?;
         let tensor = match self.grey {
             true => resized.to_grey_tensor(self.layout, self.normalisation)?,
             false => resized.to_tensor(self.layout, self.normalisation)?,
