@@ -170,7 +170,7 @@ impl Session {
         let given = self.given(inputs)?;
         let plan = self.plan_of(&given)?;
         match stage {
-            Stage::Program => Ok(StageReport::Program(plan.program.report(&given.entry.graph))),
+            Stage::Program => Ok(StageReport::Program(plan.program.report(plan.graph(&given.entry.graph)))),
             Stage::Memory => Ok(StageReport::Memory(plan.memory.report(&plan.program))),
             Stage::Wgsl => Ok(StageReport::Wgsl { shaders: plan.program.shaders(given.target()?) }),
             _ => Err(misplaced(stage, "is the model's alone: ask the model")),
@@ -195,7 +195,7 @@ impl Session {
         let given = self.given(inputs)?;
         let plan = self.plan_of(&given)?;
         match stage {
-            Stage::Program => Ok(plan.program.report(&given.entry.graph).to_string()),
+            Stage::Program => Ok(plan.program.report(plan.graph(&given.entry.graph)).to_string()),
             Stage::Memory => Ok(plan.memory.report(&plan.program).to_string()),
             Stage::Wgsl => {
                 Ok(plan.program.shaders(given.target()?).iter().map(ToString::to_string).collect())

@@ -207,6 +207,17 @@ impl Tensor {
     }
 
     /// The tensor, whose elements lie in this file.
+    /// These bytes of the tensor, in the same memory, as a tensor of this shape.
+    pub(crate) fn part(&self, bytes: std::ops::Range<usize>, shape: &[usize]) -> Result<Tensor> {
+        match &self.data {
+            Elements::Raw(data) if bytes.end <= data.len() => {
+                let part = Tensor::from_raw(self.dtype, shape, data.slice(bytes))?;
+                Ok(Tensor { file: self.file.clone(), ..part })
+            }
+            _ => Err(Error::Tensor(format!("{}{:?} has no such part", self.dtype, self.shape))),
+        }
+    }
+
     pub(crate) fn in_file(self, file: Arc<MappedFile>) -> Tensor {
         Tensor { file: Some(file), ..self }
     }

@@ -91,7 +91,7 @@ impl Costed {
 
     /// The bytes that the plan adds: its parameters, and the weights and tables that are not on the device yet.
     pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph) -> u64 {
-        self.params_bytes + gpu.missing_bytes(graph, &self.plan.program)
+        self.params_bytes + gpu.missing_bytes(self.plan.graph(graph), &self.plan.program)
     }
 }
 
@@ -151,7 +151,7 @@ impl Executable {
             }
             Ok(())
         })?;
-        let constants = weights.of(gpu, graph, program)?;
+        let constants = weights.of(gpu, plan.graph(graph), program)?;
         Ok(Executable { gpu: gpu.clone(), plan, dispatches, constants, params, sizes, read_back })
     }
 

@@ -4,6 +4,7 @@
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::reduce::reduced_shape;
 use super::rows::{Rows, element, position, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
@@ -46,6 +47,14 @@ impl Operator for Arg {
             refuse!("axis {axis} has no elements to choose from");
         }
         Ok(vec![Fact::new(DType::I64, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let rank = inputs.first().copied().flatten()?.rank();
+        let along = axes::axis(self.axis, rank).ok()?;
+        let own = if self.keepdims || axis < along { axis } else { axis + 1 };
+        let size = *outputs.first()?.shape.get(axis)?;
+        (own != along).then_some(Division::of(size, vec![InputShare::along(own)]))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -5,6 +5,7 @@
 //! outputs that no version defined.
 
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::rows::{Rows, element, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Types, Why, onnx, refuse, required, types};
 use crate::array::rows;
@@ -89,6 +90,15 @@ impl Operator for BatchNorm {
             facts.extend([Fact::new(dtype, vec![channels]), Fact::new(dtype, vec![channels])]);
         }
         Ok(facts)
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let of_channels = [vec![InputShare::along(1)], vec![InputShare::along(0); 4]].concat();
+        match axis {
+            _ if self.training => None,
+            1 => Some(Division::of(*outputs.first()?.shape.get(1)?, of_channels)),
+            _ => Division::of_first(axis, inputs, outputs.first()?, |_| true),
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -4,6 +4,7 @@
 
 use super::axes::axis;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::strides::{self, Copy};
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, product, refuse, required,
@@ -62,6 +63,13 @@ impl Operator for Concat {
         }
         let shapes: Vec<&[usize]> = inputs.iter().flatten().map(|fact| fact.shape.as_slice()).collect();
         Ok(vec![Fact::new(first.dtype, joined(self.axis, &shapes)?.1)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let output = outputs.first()?;
+        let joined = super::axes::axis(self.axis, output.rank()).ok()?;
+        let shares = vec![InputShare::along(axis); inputs.len()];
+        (axis != joined).then_some(Division::of(*output.shape.get(axis)?, shares))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -4,6 +4,7 @@
 
 use super::accumulate::{Sink, Source, in_parts, in_slices, sliced, slices};
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::product::{Batch, Matrix, Product, block};
 use super::strides::Copy;
 use super::window::{Span, Window};
@@ -472,6 +473,37 @@ impl Operator for Conv {
             refuse!("the bias has not one value for each of {} output channels", sizes.group * sizes.filters);
         }
         Ok(vec![Fact::new(x.dtype, sizes.shape())])
+    }
+
+    fn packs(&self, i: usize) -> bool {
+        i == 1
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let filters = *outputs.first()?.shape.get(1)?;
+        match (axis, self.group) {
+            (0, _) => Division::of_first(0, inputs, outputs.first()?, |_| true),
+            (1, 1) => Some(Division::of(
+                filters,
+                vec![InputShare::Whole, InputShare::along(0), InputShare::along(0)],
+            )),
+            (1, groups) => {
+                let (of_x, of_output) = (*inputs.get(1)?.as_ref()?.shape.get(1)?, filters / groups);
+                let (x, w) = (
+                    InputShare::Along { axis: 1, step: of_x },
+                    InputShare::Along { axis: 0, step: of_output },
+                );
+                let division = Division::of(groups, vec![x, w, w]);
+                Some(Division { of_output, counted_by: Some("group"), ..division })
+            }
+            _ => None,
+        }
+    }
+
+    fn summands(&self, inputs: &[Option<&Fact>], _: &[Fact]) -> Option<Division> {
+        let channels = *inputs.first()?.as_ref()?.shape.get(1)?;
+        let shares = vec![InputShare::along(1), InputShare::along(1), InputShare::First];
+        (self.group == 1).then_some(Division::of(channels, shares))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

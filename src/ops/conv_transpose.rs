@@ -4,6 +4,7 @@
 
 use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::conv::{add_bias, group};
 use super::window::{Span, Window};
 use super::{
@@ -86,6 +87,10 @@ impl Operator for ConvTranspose {
             refuse!("the bias has not one value for each of {} output channels", sizes.shape[1]);
         }
         Ok(vec![Fact::new(x.dtype, sizes.shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        Division::of_first(axis, inputs, outputs.first()?, |axis| axis == 0)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -3,6 +3,7 @@
 //! History: DepthToSpace 1, 11 (mode), 13, 28; SpaceToDepth 1, 13, 28 (mode).
 
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array::{ravel, unravel};
 use crate::facts::Fact;
@@ -78,6 +79,18 @@ impl Operator for DepthToSpace {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let x = required(inputs, 0)?;
         Ok(vec![Fact::new(x.dtype, self.blocks(&x.shape)?.shape)])
+    }
+
+    fn division(&self, axis: usize, _: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let size = *outputs.first()?.shape.get(axis)?;
+        let in_order = self.channel_first || size == 1;
+        match axis {
+            0 => Some(Division::of(size, vec![InputShare::along(0)])),
+            1 if in_order && !self.inverse => {
+                Some(Division::of(size, vec![InputShare::Along { axis: 1, step: self.block * self.block }]))
+            }
+            _ => None,
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

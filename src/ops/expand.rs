@@ -4,6 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::{Array, DType, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array::{broadcast_index, unravel};
 use crate::facts::Fact;
@@ -31,6 +32,11 @@ impl Operator for Expand {
         let x = required(inputs, 0)?;
         let shape = dims(&required(inputs, 1)?.i64s()?)?;
         Ok(vec![Fact::new(x.dtype, broadcast([x.shape.as_slice(), &shape])?)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let division = Division::of_broadcast(axis, &inputs[..1], outputs.first()?)?;
+        Some(Division { sizes: Some(1), ..division })
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -3,6 +3,7 @@
 //! History: 1, 11 (negative indices), 13.
 
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, product, required, strides, types,
 };
@@ -25,6 +26,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Gather {
+    /// The axis as the model gives it.
+    pub(crate) fn axis(&self) -> i64 {
+        self.axis
+    }
+
     /// The axis, and the result's shape.
     fn geometry(&self, data: &[usize], indices: &[usize]) -> Result<(usize, Vec<usize>), Why> {
         let axis = axes::axis(self.axis, data.len())?;
@@ -43,6 +49,17 @@ impl Operator for Gather {
 
     fn picks(&self, rank: usize) -> Option<(usize, usize)> {
         axes::axis(self.axis, rank).ok().map(|axis| (1, axis))
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let (data, places) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
+        let along = axes::axis(self.axis, data.rank()).ok()?;
+        let shares = match axis.checked_sub(along) {
+            None => vec![InputShare::along(axis)],
+            Some(axis) if axis < places.rank() => vec![InputShare::Whole, InputShare::along(axis)],
+            Some(axis) => vec![InputShare::along(along + 1 + axis - places.rank())],
+        };
+        Some(Division::of(*outputs.first()?.shape.get(axis)?, shares))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

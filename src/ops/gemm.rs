@@ -5,6 +5,7 @@
 use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::product::{Matrix, Product};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, refuse,
@@ -86,6 +87,22 @@ impl Operator for Gemm {
             refuse!("alpha {} and beta {} of an integer product are not whole", self.alpha, self.beta);
         }
         Ok(vec![Fact::new(a.dtype, [m, n])])
+    }
+
+    fn packs(&self, i: usize) -> bool {
+        i == 1
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let (a, b) = (usize::from(self.transpose_a), usize::from(!self.transpose_b));
+        let output = outputs.first()?;
+        let of_c = Division::of_broadcast(axis, &[inputs.get(2).copied().flatten()], output)?;
+        let of_c = of_c.shares.first().copied().unwrap_or(InputShare::Whole);
+        let shares = match axis {
+            0 => vec![InputShare::along(a), InputShare::Whole, of_c],
+            _ => vec![InputShare::Whole, InputShare::along(b), of_c],
+        };
+        Some(Division::of(*output.shape.get(axis)?, shares))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -5,6 +5,7 @@
 use super::accumulate::{Sink, Source};
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::product::{Batch, Matrix, Product};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
@@ -193,6 +194,31 @@ impl Operator for MatMul {
             refuse!("the inputs have different dtypes");
         }
         Ok(vec![Fact::new(a.dtype, Shapes::of(&a.shape, &b.shape)?.shape)])
+    }
+
+    fn packs(&self, i: usize) -> bool {
+        i == 1
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let (a, b) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
+        let output = outputs.first()?;
+        let rank = output.rank();
+        if a.rank() < 2 || b.rank() < 2 {
+            return None;
+        }
+        let shares = match rank - axis {
+            1 => vec![InputShare::Whole, InputShare::along(b.rank() - 1)],
+            2 => vec![InputShare::along(a.rank() - 2)],
+            _ => Division::of_broadcast(axis, inputs, output)?.shares,
+        };
+        Some(Division::of(output.shape[axis], shares))
+    }
+
+    fn summands(&self, inputs: &[Option<&Fact>], _: &[Fact]) -> Option<Division> {
+        let (a, b) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
+        let (last, rows) = (a.rank().checked_sub(1)?, b.rank().checked_sub(2)?);
+        Some(Division::of(a.shape[last], vec![InputShare::along(last), InputShare::along(rows)]))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

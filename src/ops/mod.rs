@@ -10,6 +10,7 @@ pub(crate) mod axes;
 pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.
 pub(crate) mod case;
+pub(crate) mod division;
 pub(crate) mod forest;
 pub(crate) mod fourier;
 mod graph;
@@ -45,6 +46,7 @@ use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg};
 use crate::plan::{Lower, Pairing};
 pub(crate) use crate::shape::product;
+use division::Division;
 
 /// An operator with its attributes parsed.
 pub(crate) trait Operator: Debug + Send + Sync {
@@ -101,6 +103,22 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// Whether `pointwise` takes only a few cycles, so that a kernel may compute it anew for each load of an element.
     fn is_cheap(&self) -> bool {
         false
+    }
+
+    /// Whether `lower` packs input `i` where that is a constant, or a view of one.
+    fn packs(&self, _i: usize) -> bool {
+        false
+    }
+
+    /// How the outputs are computed in parts along this axis of all of them; `None` where they are not. It serves tensors that are
+    /// larger than what a device binds at once.
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        Division::of_maps(self.maps(), axis, inputs, outputs)
+    }
+
+    /// How output 0 is computed as a sum, each summand from parts of the inputs.
+    fn summands(&self, _inputs: &[Option<&Fact>], _outputs: &[Fact]) -> Option<Division> {
+        None
     }
 
     /// The input whose single elements become the output's single elements, if all other inputs are scalars.

@@ -7,6 +7,7 @@
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::rows::{Rows, element, value};
 use super::{
     Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, Work, of_elements, onnx, optional, refuse,
@@ -211,6 +212,28 @@ impl Operator for Normalization {
             facts.extend([Fact::new(self.stash, kept.clone()), Fact::new(self.stash, kept)]);
         }
         Ok(facts)
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let x = inputs.first().copied().flatten()?;
+        let layout = self.layout(&x.shape).ok()?;
+        let division = Division::of_first(axis, inputs, outputs.first()?, |_| true)?;
+        match self.kind {
+            NormalizationKind::Instance if axis == 1 => Some(Division {
+                shares: vec![InputShare::along(1), InputShare::along(0), InputShare::along(0)],
+                ..division
+            }),
+            NormalizationKind::Group { .. } => (axis == 0).then_some(division),
+            _ if layout.axes.contains(&axis) => None,
+            // Scale and bias may differ from row to row.
+            _ => {
+                let factors = inputs.iter().skip(1).flatten();
+                let rows = |fact: &Fact| {
+                    (axis + fact.rank()).checked_sub(x.rank()).is_some_and(|own| fact.shape[own] != 1)
+                };
+                (!factors.clone().any(|fact| rows(fact))).then_some(division)
+            }
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

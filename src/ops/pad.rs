@@ -4,6 +4,7 @@
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::expand::dims;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, types};
 use crate::array::{Numbers, ravel, unravel};
@@ -207,6 +208,12 @@ impl Operator for Pad {
             refuse!("the constant must be one element of the input's dtype");
         }
         Ok(vec![Fact::new(x.dtype, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let dims = self.of_facts(inputs).ok()?;
+        let is_free = |axis: usize| dims.get(axis).is_some_and(|dim| dim.size == dim.out && dim.begin == 0);
+        Division::of_first(axis, inputs, outputs.first()?, is_free)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

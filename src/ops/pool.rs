@@ -4,6 +4,7 @@
 //! (count_include_pad), 10 (ceil_mode), 11, 19 (dilations), 22; LpPool 1, 2, 11, 18 (ceil_mode, dilations), 22.
 
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::window::{Span, Window};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
@@ -80,6 +81,10 @@ impl Operator for Pool {
             facts.push(Fact::new(DType::I64, shape));
         }
         Ok(facts)
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        Division::of_first(axis, inputs, outputs.first()?, |axis| axis < 2)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

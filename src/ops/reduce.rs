@@ -5,6 +5,7 @@
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::rows::{Rows, element, value};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, refuse, required, types,
@@ -166,6 +167,14 @@ impl Operator for Reduce {
 
     fn shape_operands(&self) -> &[usize] {
         &[1]
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let x = inputs.first().copied().flatten()?;
+        let axes = self.axes.of_facts(inputs).ok()?;
+        let kept = |&own: &usize| self.keepdims || !axes.contains(&own);
+        let own = (0..x.rank()).filter(kept).nth(axis).filter(|own| !axes.contains(own))?;
+        Some(Division::of(*outputs.first()?.shape.get(axis)?, vec![InputShare::along(own)]))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -6,6 +6,7 @@
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare, inner, is_outermost};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::DType;
 use crate::facts::Fact;
@@ -146,6 +147,24 @@ impl Operator for Reshape {
         let x = required(inputs, 0)?;
         let shape = self.shape(&x.shape, self.operand().of_facts(inputs)?)?;
         Ok(vec![Fact::new(x.dtype, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let (x, to) = (inputs.first().copied().flatten()?, outputs.first()?);
+        let own = x.shape.iter().position(|&size| size > 1)?;
+        if !is_outermost(&to.shape, axis) || *to.shape.get(axis)? == 1 || x.count() == 0 {
+            return None;
+        }
+        // The least range of elements that is one of whole indices on both sides.
+        let (of_x, of_output) = (inner(&x.shape, own), inner(&to.shape, axis));
+        let (mut a, mut b) = (of_x, of_output);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        let unit = (of_x / a).checked_mul(of_output)?;
+        let shares = vec![InputShare::Along { axis: own, step: unit / of_x }];
+        let division = Division { of_output: unit / of_output, ..Division::of(x.count() / unit, shares) };
+        (x.count() % unit == 0).then_some(division)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -4,6 +4,7 @@
 //! transformations), 13, 18 (antialias, axes, keep_aspect_ratio_policy), 19 (half_pixel_symmetric).
 
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::resample::{Resample, ResizeFilter, ResizedAxis, Taps, Transform};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_elements, onnx, optional, product, refuse,
@@ -216,6 +217,15 @@ impl Operator for Resize {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let shape: Vec<usize> = self.of_facts(inputs)?.iter().map(|axis| axis.output).collect();
         Ok(vec![Fact::new(required(inputs, 0)?.dtype, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let all = self.of_facts(inputs).ok()?;
+        let is_free = |axis: usize| all.get(axis).is_some_and(|axis| self.taps(axis).is_none());
+        let division = Division::of_first(axis, inputs, outputs.first()?, is_free)?;
+        let by_sizes = self.has_sizes && optional(inputs, 3).is_some_and(|sizes| sizes.count() > 0);
+        let listed = by_sizes && self.axes.is_none() && matches!(self.policy, Policy::Stretch);
+        (!by_sizes || listed).then_some(Division { sizes: listed.then_some(3), ..division })
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -4,6 +4,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::{
     Array, DType, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, refuse, required, types,
 };
@@ -26,6 +27,10 @@ impl Operator for Where {
         }
         let shape = broadcast([condition.shape.as_slice(), &yes.shape, &no.shape])?;
         Ok(vec![Fact::new(yes.dtype, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        Division::of_broadcast(axis, inputs, outputs.first()?)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

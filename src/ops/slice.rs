@@ -4,6 +4,7 @@
 
 use super::axes::{IntList, axes};
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::{Array, NodeDef, Op, Operator, Row, Types, Why, onnx, refuse, required, strides, types};
 use crate::array;
 use crate::facts::Fact;
@@ -90,6 +91,16 @@ impl Slice {
         ranges(&required(inputs, 0)?.shape, lists)
     }
 
+    /// Begin and end along each axis; `None` where the slice takes steps.
+    pub(crate) fn dense_ranges(&self, inputs: &[Option<&Fact>]) -> Option<Vec<(usize, usize)>> {
+        let ranges = self.of_facts(inputs).ok()?;
+        let dense = |range: &AxisRange| {
+            let begin = usize::try_from(range.start).ok()?;
+            (range.step == 1 && range.count > 0).then_some((begin, begin + range.count))
+        };
+        ranges.iter().map(dense).collect()
+    }
+
     fn of_arrays(&self, inputs: &[Option<&Array>]) -> Result<Vec<AxisRange>, Why> {
         let mut lists: Lists = Default::default();
         for (list, from) in lists.iter_mut().zip(self.lists()) {
@@ -103,6 +114,13 @@ impl Operator for Slice {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let shape: Vec<usize> = self.of_facts(inputs)?.iter().map(|range| range.count).collect();
         Ok(vec![Fact::new(required(inputs, 0)?.dtype, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let ranges = self.of_facts(inputs).ok()?;
+        let x = inputs.first().copied().flatten()?;
+        let is_free = |axis: usize| ranges[axis] == AxisRange { start: 0, step: 1, count: x.shape[axis] };
+        Division::of_first(axis, inputs, outputs.first()?, is_free)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

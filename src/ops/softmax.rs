@@ -5,6 +5,7 @@
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::rows::{Rows, element, position, value};
 use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::rows;
@@ -65,6 +66,11 @@ impl Operator for Softmax {
         }
         self.axes(x.rank())?;
         Ok(vec![Fact::new(x.dtype, x.shape.clone())])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let axes = self.axes(inputs.first().copied().flatten()?.rank()).ok()?;
+        Division::of_first(axis, inputs, outputs.first()?, |axis| !axes.contains(&axis))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -4,6 +4,7 @@
 
 use super::axes;
 use super::case::{self, Case, Tolerance};
+use super::division::Division;
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required,
     sorting, types,
@@ -69,6 +70,12 @@ impl Operator for TopK {
 
     fn shape_operands(&self) -> &[usize] {
         &[1]
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let x = inputs.first().copied().flatten()?;
+        let along = self.wanted(&x.shape, || required(inputs, 1)?.i64s()).ok()?.0;
+        Division::of_first(axis, inputs, outputs.first()?, |axis| axis != along)
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -4,6 +4,7 @@
 
 use super::axes::axes;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, strides, types};
 use crate::array;
 use crate::facts::Fact;
@@ -43,6 +44,11 @@ impl Operator for Transpose {
         let x = required(inputs, 0)?;
         let shape: Vec<usize> = self.perm(x.rank())?.iter().map(|&axis| x.shape[axis]).collect();
         Ok(vec![Fact::new(x.dtype, shape)])
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let perm = self.perm(inputs.first().copied().flatten()?.rank()).ok()?;
+        Some(Division::of(*outputs.first()?.shape.get(axis)?, vec![InputShare::along(*perm.get(axis)?)]))
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

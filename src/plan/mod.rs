@@ -4,6 +4,7 @@
 pub(crate) mod arena;
 mod code;
 mod copies;
+mod divide;
 mod fault;
 mod fusion;
 mod lower;
@@ -35,6 +36,7 @@ pub use report::{
     ProgramReport, ShaderReport, TensorReport,
 };
 use specialisation::Specialisation;
+use divide::DividedGraph;
 pub use why::{Explanation, Finding, Saving};
 
 use crate::budget::Limits;
@@ -64,6 +66,15 @@ pub(crate) struct Plan {
     pub(crate) memory: Memory,
     /// Kernels that only plans for other shapes need.
     pub(crate) spare: Vec<Variant>,
+    /// The graph that the plan computes, where it is not the planner's, but one in which operators are computed in parts.
+    pub(crate) divided: Option<DividedGraph>,
+}
+
+impl Plan {
+    /// The graph that the plan computes: one of the graph's own plans, or one in which operators are computed in parts.
+    pub(crate) fn graph<'a>(&'a self, graph: &'a Graph) -> &'a Graph {
+        self.divided.as_ref().map_or(graph, |divided| &divided.graph)
+    }
 }
 
 fn lower(
@@ -83,7 +94,7 @@ fn placed(program: Program, target: &Target) -> Result<Plan> {
     let program = memory::shared(program, target);
     check_calls(&program)?;
     let memory = memory::place(&program, target)?;
-    Ok(Plan { program, memory, spare: Vec::new() })
+    Ok(Plan { program, memory, spare: Vec::new(), divided: None })
 }
 
 /// Checks that each call gives its kernel what the kernel takes for granted.

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::probe::{Probes, first_plan};
 use super::why::{self, Explanation};
-use super::{Options, Plan, Specialisation, fusion, lower, placed};
-use crate::Result;
+use super::{Options, Plan, Specialisation, divide, fusion, lower, placed};
 use crate::budget::Budget;
 use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::Target;
 use crate::ops::Graph;
+use crate::{Error, Result};
 
 /// Plans runs of one graph for one kind of device.
 ///
@@ -47,6 +47,31 @@ impl Planner {
 
     /// As `plan`, where several plans share what they may cost.
     pub(crate) fn plan_within(&self, inputs: &[InputFact], budget: Arc<Budget>) -> Result<Plan> {
+        match self.undivided(inputs, budget.clone()) {
+            Err(error @ Error::Limit { in_bytes: true, .. }) => {
+                self.divided(inputs, budget)?.ok_or(error)
+            }
+            plan => plan,
+        }
+    }
+
+    /// The plan of the graph in which large tensors are computed in parts; `None` if some tensor stays too large for a binding.
+    fn divided(&self, inputs: &[InputFact], budget: Arc<Budget>) -> Result<Option<Plan>> {
+        let Planner { graph, base, target, options, .. } = self;
+        let facts = base.bind(graph, inputs, &budget)?;
+        let Some(divided) = divide::divided(graph, &facts, target, &options.keep)? else { return Ok(None) };
+        let planner = Planner::new(divided.graph.clone(), target.clone(), options.clone())?;
+        match planner.undivided(inputs, budget) {
+            Ok(mut plan) => {
+                divided.name_origins(&mut plan.program);
+                Ok(Some(Plan { divided: Some(divided), ..plan }))
+            }
+            Err(Error::Limit { in_bytes: true, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn undivided(&self, inputs: &[InputFact], budget: Arc<Budget>) -> Result<Plan> {
         let facts = self.base.bind(&self.graph, inputs, &budget)?;
         let Planner { graph, base, target, options, .. } = self;
         let mut specialisation = self.specialisation.lock().unwrap_or_else(PoisonError::into_inner);

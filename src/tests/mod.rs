@@ -1,5 +1,6 @@
 //! Tests that look at several rooms at once.
 
+mod divided;
 mod hostile;
 mod limits;
 mod memory;
