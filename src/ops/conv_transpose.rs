@@ -4,8 +4,8 @@
 
 use super::accumulate::{Sink, in_parts};
 use super::case::{self, Case, Tolerance};
-use super::division::Division;
 use super::conv::{add_bias, group};
+use super::division::Division;
 use super::window::{Span, Window};
 use super::{
     Array, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse, required,

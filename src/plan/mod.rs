@@ -30,13 +30,13 @@ pub(crate) use memory::Memory;
 pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId};
 
+use divide::DividedGraph;
 pub(crate) use question::{Always, IndexOf, Multiple, Rank, Same, Tiling};
 pub use report::{
     ArgumentReport, BlockReport, CallReport, InsideReport, MemoryReport, OutputReport, PlaceReport,
     ProgramReport, ShaderReport, TensorReport,
 };
 use specialisation::Specialisation;
-use divide::DividedGraph;
 pub use why::{Explanation, Finding, Saving};
 
 use crate::budget::Limits;

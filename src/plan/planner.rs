@@ -48,9 +48,7 @@ impl Planner {
     /// As `plan`, where several plans share what they may cost.
     pub(crate) fn plan_within(&self, inputs: &[InputFact], budget: Arc<Budget>) -> Result<Plan> {
         match self.undivided(inputs, budget.clone()) {
-            Err(error @ Error::Limit { in_bytes: true, .. }) => {
-                self.divided(inputs, budget)?.ok_or(error)
-            }
+            Err(error @ Error::Limit { in_bytes: true, .. }) => self.divided(inputs, budget)?.ok_or(error),
             plan => plan,
         }
     }
