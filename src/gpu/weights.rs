@@ -256,10 +256,16 @@ impl Gpu {
                 end = (end + size).next_multiple_of(align);
             }
             rest = &rest[taken.len()..];
+            let last = rest.is_empty();
             let (start, usage) = (Instant::now(), wgpu::BufferUsages::STORAGE);
             let buffer = self.filled_buffer(&self.account, "weights", end, usage, |sink| {
                 taken.iter().try_for_each(|&(i, offset, _)| wanted[i].upload(|| name(i), offset, sink))
             })?;
+            if !last {
+                // wgpu holds the bytes that it is to copy. Those of one buffer after the other would be a model's weights twice.
+                self.waiting_bytes.fetch_add(2 * end, Ordering::Relaxed);
+                self.limit_waiting()?;
+            }
             event!(DEBUG, "weights uploaded", bytes = end, milliseconds = milliseconds(start));
             self.counters.weight_bytes.fetch_add(end, Ordering::Relaxed);
             for (i, offset, size) in taken {

@@ -35,6 +35,7 @@ impl Memory {
 pub(crate) fn shared(mut program: Program, target: &Target) -> Program {
     resolve_views(&mut program, target);
     reuse_in_place(&mut program);
+    program.drop_unread_weights();
     program
 }
 

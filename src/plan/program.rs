@@ -270,6 +270,34 @@ impl Program {
         (id, offset)
     }
 
+    /// Leaves out the weights that no call reads: a view of a weight may have been packed instead.
+    pub(super) fn drop_unread_weights(&mut self) {
+        let mut read = vec![false; self.weights.len()];
+        let outputs = self.outputs.iter().filter_map(|source| match source {
+            OutputSource::Device { tensor, .. } => Some(tensor),
+            _ => None,
+        });
+        for &tensor in self.calls.iter().flat_map(|call| &call.tensors).chain(outputs) {
+            if let Place::Weight(i) = self.tensor(self.root(tensor).0).place {
+                read[i] = true;
+            }
+        }
+        let mut numbers = Vec::with_capacity(read.len());
+        let mut count = 0;
+        for &read in &read {
+            numbers.push(read.then_some(count));
+            count += usize::from(read);
+        }
+        let mut keep = read.iter();
+        self.weights.retain(|_| keep.next().is_some_and(|&read| read));
+        for tensor in &mut self.tensors {
+            if let Place::Weight(i) = tensor.place {
+                // No call touches what is in the arena now, so it takes no memory there.
+                tensor.place = numbers[i].map_or(Place::Arena, Place::Weight);
+            }
+        }
+    }
+
     /// The call's kernel over the storages of its tensors.
     pub(crate) fn variant(&self, call: &Call) -> Variant {
         let backing = |&tensor: &TensorId| {

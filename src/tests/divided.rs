@@ -216,6 +216,26 @@ fn graphs_of_large_tensors() {
     }
 }
 
+/// A weight that is read in parts, or moved and packed, is not on the device as a whole too.
+#[test]
+fn weights_are_uploaded_once() {
+    let mut sketch = Sketch::default();
+    let (x, table) = (sketch.input("in0"), sketch.constant(case::random(&[1024, 16])));
+    let turned = sketch.node("Transpose", &[], &[table]);
+    let y = sketch.node("MatMul", &[], &[x, turned]);
+    sketch.graph.outputs.push(y);
+    for limit in [4096, 1 << 20] {
+        for device in devices(limit) {
+            let graph = Arc::new(sketch.graph.clone());
+            let session = Session::of_graph(&device, graph, SessionOptions::default(), vec![]).unwrap();
+            let before = device.counters().weight_bytes;
+            session.run(&[("in0", &case::random(&[1, 16]))]).unwrap();
+            let bytes = device.counters().weight_bytes - before;
+            assert!(bytes < 5 * (1024 * 16), "{bytes} bytes with bindings of {limit} on {}", device.name());
+        }
+    }
+}
+
 /// An index outside of a table that is read in parts is reported as it is for any other.
 #[test]
 fn an_index_outside_of_a_large_table_is_an_error() {
