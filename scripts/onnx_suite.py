@@ -122,6 +122,15 @@ def load(path, kind):
     return numpy_helper.to_array(value)
 
 
+def paired(expected, actual):
+    """The tensors of two values, in pairs. The suite's own comparison takes the length of each element of a sequence, which one without
+    dimensions does not have."""
+    if isinstance(expected, list):
+        assert isinstance(actual, list) and len(actual) == len(expected), "the sequences have different lengths"
+        return [pair for e, a in zip(expected, actual) for pair in paired(e, a)]
+    return [(expected, actual)]
+
+
 def judge(cases, case, outputs):
     """'' if the suite's own comparison accepts the outputs, else the reason why it does not."""
     folder = os.path.join(cases, case["dir"])
@@ -132,7 +141,7 @@ def judge(cases, case, outputs):
             pairs = []
             for j, info in enumerate(graph.output):
                 if os.path.exists(os.path.join(data, f"output_{j}.pb")):
-                    pairs.append((load(os.path.join(data, f"output_{j}.pb"), info.type), load(os.path.join(mine, f"output_{j}.pb"), info.type)))
+                    pairs += paired(load(os.path.join(data, f"output_{j}.pb"), info.type), load(os.path.join(mine, f"output_{j}.pb"), info.type))
             for expected, actual in pairs:
                 if expected is None or actual is None:
                     assert expected is None and actual is None, "an optional is empty on one side only"

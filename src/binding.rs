@@ -7,7 +7,7 @@ use crate::gpu::{Bound, Buffer, DeviceTensor, Encoder, Executable, Frame, Gpu, I
 use crate::kernels::Storage;
 use crate::plan::OutputSource;
 use crate::session::{Core, Entry, Given, Ordered};
-use crate::{DType, Error, InputError, Result, Session, Tensor};
+use crate::{DType, Datum, Error, InputError, Result, Session, Tensor};
 
 /// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: 2 bytes for each element of float16 and
 /// bfloat16, 4 for each of any other type.
@@ -35,6 +35,7 @@ enum BoundInput {
     Host(Tensor),
     Device(DeviceTensor),
     Buffer(wgpu::Buffer, DType, Vec<usize>),
+    Container(Datum),
 }
 
 impl From<Input<'_>> for BoundInput {
@@ -42,6 +43,7 @@ impl From<Input<'_>> for BoundInput {
         match input {
             Input::Tensor(tensor) => BoundInput::Host(tensor.clone()),
             Input::Device(tensor) => BoundInput::Device(tensor.clone()),
+            Input::Container(datum) => BoundInput::Container(datum.clone()),
         }
     }
 }
@@ -52,6 +54,8 @@ impl Given for BoundInput {
             BoundInput::Host(tensor) => tensor.dtype(),
             BoundInput::Device(tensor) => tensor.dtype(),
             BoundInput::Buffer(_, dtype, _) => *dtype,
+            // A session with such an input has no single plan, and no binding.
+            BoundInput::Container(_) => DType::String,
         }
     }
 
@@ -60,20 +64,28 @@ impl Given for BoundInput {
             BoundInput::Host(tensor) => tensor.shape(),
             BoundInput::Device(tensor) => tensor.shape(),
             BoundInput::Buffer(_, _, shape) => shape,
+            BoundInput::Container(_) => &[],
         }
     }
 
     fn value(&self) -> Option<&Tensor> {
         match self {
             BoundInput::Host(tensor) => Some(tensor),
-            BoundInput::Device(_) | BoundInput::Buffer(..) => None,
+            BoundInput::Device(_) | BoundInput::Buffer(..) | BoundInput::Container(_) => None,
+        }
+    }
+
+    fn container(&self) -> Option<&Datum> {
+        match self {
+            BoundInput::Container(datum) => Some(datum),
+            _ => None,
         }
     }
 
     fn placed(&self) -> Option<&DeviceTensor> {
         match self {
             BoundInput::Device(tensor) => Some(tensor),
-            BoundInput::Host(_) | BoundInput::Buffer(..) => None,
+            BoundInput::Host(_) | BoundInput::Buffer(..) | BoundInput::Container(_) => None,
         }
     }
 }
@@ -263,6 +275,7 @@ impl Binding {
                 BoundInput::Buffer(buffer, dtype, shape) => {
                     Ok(DeviceTensor::of_buffer(&gpu, Buffer::of_host(buffer.clone()), *dtype, shape))
                 }
+                BoundInput::Container(_) => Err(built.entry.takes_tensors(*i)),
             },
             _ => Err(Error::Gpu(format!("output '{name}' has no buffer"))),
         }
@@ -350,7 +363,7 @@ impl Binding {
         let mut bound = Bound { inputs: Vec::new(), outputs: vec![None; graph.outputs.len()] };
         for (id, given) in graph.inputs.iter().zip(&ordered.inputs) {
             bound.inputs.push(match given {
-                BoundInput::Host(_) => None,
+                BoundInput::Host(_) | BoundInput::Container(_) => None,
                 BoundInput::Device(tensor) => tensor.counted().cloned(),
                 BoundInput::Buffer(buffer, dtype, shape) => {
                     let checked = gpu.check_buffer(buffer, wgpu::BufferUsages::STORAGE, *dtype, shape);

@@ -243,7 +243,7 @@ impl ValueInfo {
     pub(crate) fn of(graph: &Graph, id: ValueId) -> ValueInfo {
         let value = graph.value(id);
         let (dtype, shape, has_default) = (value.dtype, value.shape.clone(), value.constant.is_some());
-        ValueInfo { name: value.name.clone(), dtype, shape, has_default }
+        ValueInfo { name: value.name.clone(), dtype, shape, container: value.container.clone(), has_default }
     }
 }
 

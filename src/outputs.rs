@@ -3,7 +3,7 @@
 use std::ops::Index;
 use std::sync::Arc;
 
-use crate::Tensor;
+use crate::{Datum, Tensor};
 
 /// The outputs of a run: by name, by number, or in order. The order is that of the names that were asked for, or else the
 /// model's.
@@ -59,6 +59,30 @@ impl<T> Outputs<T> {
     /// Names and outputs, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &T)> {
         self.0.iter().map(named)
+    }
+}
+
+impl Outputs<Datum> {
+    /// The outputs that are tensors, and the others.
+    ///
+    /// ```
+    /// # fn f(outputs: sardonyx::Outputs<sardonyx::Datum>) {
+    /// let (tensors, containers) = outputs.separated();
+    /// for (name, value) in &containers {
+    ///     println!("{name}: {value}");
+    /// }
+    /// # let _: sardonyx::Outputs = tensors;
+    /// # }
+    /// ```
+    pub fn separated(self) -> (Outputs, Outputs<Datum>) {
+        let (mut tensors, mut others) = (Vec::new(), Vec::new());
+        for (name, value) in self.0 {
+            match value {
+                Datum::Tensor(tensor) => tensors.push((name, tensor)),
+                other => others.push((name, other)),
+            }
+        }
+        (Outputs(tensors), Outputs(others))
     }
 }
 

@@ -2,21 +2,22 @@
 //! cuts.
 //!
 //! An example: of `n = ReduceMax(x)`, `i = Range(0, n, 1)` and `y = Mul(i, x)`, the first segment computes `n`; the host reads
-//! `n`, and plans the second segment, which computes `i` and `y`, for its value. A node with subgraphs is a segment of its own.
+//! `n`, and plans the second segment, which computes `i` and `y`, for its value. A node with subgraphs is a segment of its own, and so is
+//! a node that the host runs, as it handles strings or containers.
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::Dim;
 use crate::graph::{NodeId, Value, ValueId};
 use crate::ops::{Graph, Node};
+use crate::{Dim, Kind};
 
 /// A part of a graph. `inputs` and `outputs` are values of the whole graph.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) part: Part,
-    /// What it takes from the graph's inputs and from earlier segments; for a node with subgraphs, all its inputs.
+    /// What it takes from the graph's inputs and from earlier segments; for a single node, all its inputs.
     pub(crate) inputs: Vec<Option<ValueId>>,
-    /// What it computes for later segments or for the graph's outputs; for a node with subgraphs, all its outputs.
+    /// What it computes for later segments or for the graph's outputs; for a single node, all its outputs.
     pub(crate) outputs: Vec<Option<ValueId>>,
 }
 
@@ -27,6 +28,8 @@ pub(crate) enum Part {
     Planned(Box<Graph>),
     /// A node with subgraphs.
     Control(NodeId),
+    /// A node that the host runs, as it handles strings or containers.
+    Host(NodeId),
 }
 
 /// A value that the host reads between two segments.
@@ -43,26 +46,53 @@ pub(crate) struct Segments {
     pub(crate) all: Vec<Segment>,
     /// The values at which the host looks.
     pub(crate) looks: Vec<Look>,
+    /// What each value of the graph is.
+    pub(crate) kinds: Vec<Kind>,
 }
 
 /// Cuts a graph that one plan cannot compute; `None` for any other. Besides the outputs, the values `keep` are wanted.
 pub(crate) fn cut(graph: &Graph, keep: &[ValueId]) -> Option<Segments> {
-    let order = Moments::of(graph);
-    let last = *order.of_nodes.iter().max()?;
-    if last == 0 && !graph.nodes.iter().any(Node::runs_subgraphs) {
+    let kinds = graph.kinds();
+    let runners: Vec<Runner> = graph.nodes.iter().map(|node| Runner::of(node, &kinds)).collect();
+    let order = Moments::of(graph, &runners);
+    let last = order.of_nodes.iter().max().copied().unwrap_or(0);
+    let passed_on = || graph.inputs.iter().chain(&graph.outputs).any(|id| kinds[id.index()].is_on_host());
+    if last == 0 && runners.iter().all(|runner| *runner == Runner::Device) && !passed_on() {
         return None;
     }
     let mut planned: Vec<Vec<NodeId>> = vec![Vec::new(); last + 1];
-    let mut control = planned.clone();
-    for (number, (node, &at)) in graph.nodes.iter().zip(&order.of_nodes).enumerate() {
-        let of = if node.runs_subgraphs() { &mut control } else { &mut planned };
+    let mut alone = planned.clone();
+    for (number, (runner, &at)) in runners.iter().zip(&order.of_nodes).enumerate() {
+        let of = if *runner == Runner::Device { &mut planned } else { &mut alone };
         of[at].push(NodeId(number as u32));
     }
-    let parts = planned.into_iter().zip(control).flat_map(|(planned, control)| {
+    let parts = planned.into_iter().zip(alone).flat_map(|(planned, alone)| {
         let planned = Some(planned).filter(|nodes| !nodes.is_empty());
-        planned.into_iter().chain(control.into_iter().map(|node| vec![node]))
+        planned.into_iter().chain(alone.into_iter().map(|node| vec![node]))
     });
-    Some(Segments { all: segments(graph, parts.collect(), keep), looks: order.looks })
+    let all = segments(graph, parts.collect(), &runners, keep);
+    Some(Segments { all, looks: order.looks, kinds })
+}
+
+/// What runs a node.
+#[derive(Clone, Copy, PartialEq)]
+enum Runner {
+    /// The device, in a plan with other nodes.
+    Device,
+    /// The host, which runs subgraphs for it.
+    Control,
+    /// The host.
+    Host,
+}
+
+impl Runner {
+    fn of(node: &Node, kinds: &[Kind]) -> Runner {
+        match node.runs_subgraphs() {
+            true => Runner::Control,
+            false if node.runs_on_host(kinds) => Runner::Host,
+            false => Runner::Device,
+        }
+    }
 }
 
 /// The number of cuts before each node: it cannot run earlier.
@@ -74,35 +104,44 @@ struct Moments {
 /// When a value is there.
 #[derive(Clone, Copy, Default)]
 struct Moment {
-    /// The number of cuts before a node can take it.
+    /// The number of cuts before a node on the device can take it.
     ready: usize,
+    /// The number of cuts before a node that the host runs can take it.
+    handed: usize,
     /// The number of cuts before the host can look at it.
     seen: usize,
 }
 
 impl Moments {
-    fn of(graph: &Graph) -> Moments {
-        let planned = graph.planned_values(is_parameter);
+    fn of(graph: &Graph, runners: &[Runner]) -> Moments {
+        let planned = graph.planned_values(is_parameter, |n| runners[n] == Runner::Device);
         let mut moments = vec![Moment::default(); graph.values.len()];
         let mut order = Moments { of_nodes: Vec::with_capacity(graph.nodes.len()), looks: Vec::new() };
-        for (number, node) in graph.nodes.iter().enumerate() {
-            let operator = node.op.operator();
+        for (number, (node, runner)) in graph.nodes.iter().zip(runners).enumerate() {
+            let (operator, alone) = (node.op.operator(), *runner != Runner::Device);
             let inputs = || node.inputs.iter().enumerate().filter_map(|(i, id)| Some((i, (*id)?)));
-            let mut at = inputs().map(|(_, id)| moments[id.index()].ready).max().unwrap_or(0);
+            let taken = |id: ValueId| {
+                let Moment { ready, handed, .. } = moments[id.index()];
+                if alone { handed } else { ready }
+            };
+            let mut at = inputs().map(|(_, id)| taken(id)).max().unwrap_or(0);
             for (i, id) in inputs() {
-                let Moment { ready, seen } = moments[id.index()];
-                let looked_at = operator.shapes_depend_on_data() || operator.shape_operands().contains(&i);
+                let Moment { ready, seen, .. } = moments[id.index()];
+                let looked_at = match runner {
+                    Runner::Host => node.is_read_on_host(i),
+                    _ => operator.shapes_depend_on_data() || operator.shape_operands().contains(&i),
+                };
                 if looked_at && !planned[id.index()] && seen > ready {
-                    // A node with subgraphs is a cut itself.
-                    at = at.max(if node.runs_subgraphs() { ready } else { seen });
+                    // A node that the host runs is a cut itself.
+                    at = at.max(if alone { ready } else { seen });
                     order.looks.push(Look { value: id, node: NodeId(number as u32) });
                 }
             }
             order.of_nodes.push(at);
-            let ready = if node.runs_subgraphs() { at + 1 } else { at };
+            let ready = if alone { at + 1 } else { at };
             for id in node.outputs.iter().flatten() {
                 let seen = if planned[id.index()] { ready } else { at + 1 };
-                moments[id.index()] = Moment { ready, seen };
+                moments[id.index()] = Moment { ready, handed: at, seen };
             }
         }
         order
@@ -119,7 +158,12 @@ fn is_parameter(value: &Value) -> bool {
 }
 
 /// The segments of these nodes, with the values that each takes, and gives to others.
-fn segments(graph: &Graph, parts: Vec<Vec<NodeId>>, keep: &[ValueId]) -> Vec<Segment> {
+fn segments(
+    graph: &Graph,
+    parts: Vec<Vec<NodeId>>,
+    runners: &[Runner],
+    keep: &[ValueId],
+) -> Vec<Segment> {
     let mut wanted: BTreeSet<ValueId> = graph.outputs.iter().chain(keep).copied().collect();
     let mut segments = Vec::with_capacity(parts.len());
     for part in parts.into_iter().rev() {
@@ -132,9 +176,11 @@ fn segments(graph: &Graph, parts: Vec<Vec<NodeId>>, keep: &[ValueId]) -> Vec<Seg
         let outputs: Vec<ValueId> = made.intersection(&wanted).copied().collect();
         wanted.extend(&taken);
         segments.push(match &part[..] {
-            &[node] if graph.nodes[node.index()].runs_subgraphs() => {
-                let Node { inputs, outputs, .. } = &graph.nodes[node.index()];
-                Segment { part: Part::Control(node), inputs: inputs.clone(), outputs: outputs.clone() }
+            &[id] if runners[id.index()] != Runner::Device => {
+                let Node { inputs, outputs, .. } = &graph.nodes[id.index()];
+                let is_host = runners[id.index()] == Runner::Host;
+                let part = if is_host { Part::Host(id) } else { Part::Control(id) };
+                Segment { part, inputs: inputs.clone(), outputs: outputs.clone() }
             }
             nodes => {
                 let inputs: Vec<ValueId> = taken.into_iter().collect();

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use smallvec::SmallVec;
 
-use crate::DType;
+use crate::{DType, Kind};
 use crate::error::shown;
 
 /// One dimension as the model declares it.
@@ -45,6 +45,7 @@ impl fmt::Display for Dim {
 /// let info = ValueInfo {
 ///     name: "pixels".into(),
 ///     dtype: Some(DType::F32),
+///     container: None,
 ///     shape: Some(vec![Dim::Symbol("batch".into()), Dim::Known(3)]),
 ///     has_default: false,
 /// };
@@ -56,6 +57,8 @@ pub struct ValueInfo {
     pub name: String,
     /// The element type, if it is declared and the value is a tensor.
     pub dtype: Option<DType>,
+    /// What the value is, if it is no tensor.
+    pub container: Option<Kind>,
     /// The dimensions, if at least their number is declared.
     pub shape: Option<Vec<Dim>>,
     /// Whether the model has a value for this input, so that a run may leave it out.
@@ -64,6 +67,9 @@ pub struct ValueInfo {
 
 impl fmt::Display for ValueInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(container) = &self.container {
+            return write!(f, "{}: {container}", shown(&self.name));
+        }
         write!(f, "{}: {}", shown(&self.name), self.dtype.map_or("?", DType::name))?;
         match &self.shape {
             Some(shape) => {

@@ -67,8 +67,8 @@ impl MemoryUse {
 pub struct PlanSummary {
     /// Nodes of the graph after the passes.
     pub nodes: usize,
-    /// Nodes that planning computes, because they only feed shapes, or follow from shapes alone. No other node runs on the
-    /// host.
+    /// Nodes that planning computes, because they only feed shapes, or follow from shapes alone. Besides them, only `host_nodes` run on
+    /// the host.
     pub planned_nodes: usize,
     /// The names of those nodes.
     pub planned: Vec<String>,
@@ -96,6 +96,33 @@ pub struct PlanSummary {
     pub unplanned_segments: usize,
     /// Where the host looks.
     pub sync_points: Vec<SyncPoint>,
+    /// The nodes that the host runs, as they handle strings or containers. Those of subgraphs that only a run makes are left out.
+    pub host_nodes: Vec<HostNode>,
+}
+
+/// A node that the host runs, as it handles strings or containers.
+///
+/// ```no_run
+/// # fn f(session: &sardonyx::Session) -> sardonyx::Result<()> {
+/// let given: [(&str, [usize; 2]); 1] = [("words", [1, 8])];
+/// for node in session.plan(&given)?.host_nodes {
+///     println!("the host runs {} ({})", node.node, node.operator);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct HostNode {
+    /// The node's name.
+    pub node: String,
+    /// Its operator.
+    pub operator: String,
+}
+
+impl HostNode {
+    pub(crate) fn new(node: &Node) -> HostNode {
+        HostNode { node: node.name.clone(), operator: node.op_type.clone() }
+    }
 }
 
 /// A value that the device computes and that the host must know before it can go on.
@@ -146,6 +173,7 @@ impl PlanSummary {
             segments: 1,
             unplanned_segments: 0,
             sync_points: Vec::new(),
+            host_nodes: Vec::new(),
         }
     }
 
@@ -168,6 +196,7 @@ impl PlanSummary {
         self.segments += other.segments;
         self.unplanned_segments += other.unplanned_segments;
         self.sync_points.extend(other.sync_points);
+        self.host_nodes.extend(other.host_nodes);
     }
 }
 

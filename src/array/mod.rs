@@ -3,8 +3,10 @@
 
 pub(crate) mod number;
 pub(crate) mod product;
+mod leaf;
 mod span;
 
+pub(crate) use leaf::{Elsewhere, HostValue, Leaf};
 pub(crate) use span::Span;
 
 use crate::error::{Why, refuse};
@@ -91,6 +93,14 @@ impl Array {
         match &self.data {
             Numbers::Int(v) => Ok(v),
             _ => refuse!("expected an integer tensor, got {}", self.dtype),
+        }
+    }
+
+    /// The elements of a string array.
+    pub(crate) fn texts(&self) -> Result<&[String], Why> {
+        match &self.data {
+            Numbers::Text(v) => Ok(v),
+            _ => refuse!("expected a string tensor, got {}", self.dtype),
         }
     }
 

@@ -193,6 +193,11 @@ pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: Round
             Array::float(to, shape, v.iter().map(|&x| float(x as f64)).collect())
         }
         Numbers::Int(v) => Array::int(to, shape, v.clone()),
+        // float64 has not all whole numbers of 64 bits.
+        Numbers::Text(v) if to.is_int() && v.iter().all(|text| text.trim().parse::<i64>().is_ok()) => {
+            let whole = |text: &String| text.trim().parse::<i64>().unwrap_or(0);
+            Array::int(to, shape, v.iter().map(|text| whole(text).into()).collect())
+        }
         Numbers::Text(v) => {
             let values = v.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
             return cast_rounded(&Array::float(DType::F64, shape, values), to, saturate, mode);
@@ -205,15 +210,34 @@ fn parse(text: &str) -> Result<f64, Why> {
     text.trim().parse().map_err(|_| Why::from(format!("the string '{text}' is no number")))
 }
 
-fn texts(array: &Array) -> Vec<String> {
-    let float = |v: f64| match v {
-        _ if v.is_nan() => "NaN".into(),
-        _ if v.is_infinite() => if v > 0.0 { "INF" } else { "-INF" }.into(),
-        _ if array.dtype == DType::F64 => v.to_string(),
-        _ => (v as f32).to_string(),
+/// The text of a float has eight significant digits, whatever the dtype: ONNX Runtime's `%.8g`.
+fn text(value: f64) -> String {
+    const DIGITS: i32 = 8;
+    if value.is_nan() {
+        return "NaN".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "INF" } else { "-INF" }.into();
+    }
+    let scientific = format!("{value:.*e}", DIGITS as usize - 1);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trimmed = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => text.to_string(),
     };
+    match exponent {
+        -4..DIGITS => trimmed(&format!("{value:.*}", (DIGITS - 1 - exponent) as usize)),
+        _ => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs())
+        }
+    }
+}
+
+fn texts(array: &Array) -> Vec<String> {
     match &array.data {
-        Numbers::Float(v) => v.iter().map(|&v| float(v)).collect(),
+        Numbers::Float(v) => v.iter().map(|&v| text(v)).collect(),
         Numbers::Int(v) => v.iter().map(|v| v.to_string()).collect(),
         Numbers::Text(v) => v.clone(),
     }
@@ -230,9 +254,36 @@ mod tests {
         let texts = cast(&floats, DType::String, true).unwrap();
         assert_eq!(
             texts.data,
-            Numbers::Text(["0.00001", "-INF", "INF", "NaN", "100"].map(String::from).to_vec())
+            Numbers::Text(["9.9999997e-06", "-INF", "INF", "NaN", "100"].map(String::from).to_vec())
         );
         assert!(cast(&Array::text(&[1], vec!["onyx".into()]), DType::F32, true).is_err());
+    }
+
+    /// What onnxruntime 1.31.1 writes.
+    #[test]
+    fn texts_have_eight_digits() {
+        let cases = [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (0.1f32.into(), "0.1"),
+            (1234567.0, "1234567"),
+            (1e7, "10000000"),
+            (1e8, "1e+08"),
+            (1e15f32.into(), "9.9999999e+14"),
+            (1e-4f32.into(), "9.9999997e-05"),
+            (1e-4, "0.0001"),
+            (1.0 / 3.0, "0.33333333"),
+            (123_456_789.0, "1.2345679e+08"),
+            (5e-324, "4.9406565e-324"),
+            (-2.5, "-2.5"),
+            (99_999_999.6, "1e+08"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(text(value), expected);
+        }
+        let whole = Array::text(&[2], vec!["9223372036854775807".into(), "-3.9".into()]);
+        let expected = Array::int(DType::I64, &[2], vec![i64::MAX.into(), -3]);
+        assert_eq!(cast(&whole, DType::I64, true).unwrap(), expected);
     }
 
     #[test]

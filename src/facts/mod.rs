@@ -94,11 +94,17 @@ pub(crate) type NodeInputs<'a> = SmallVec<[Option<&'a Fact>; 4]>;
 
 /// The error of a node that refuses its inputs, with the node's name and the inputs' facts.
 pub(crate) fn node_error<O>(node: &Node<O>, inputs: &[Option<&Fact>], why: Why) -> Error {
+    let text = |fact: &Option<&Fact>| fact.map_or("-".to_string(), |fact| fact.to_string());
+    error_of_node(node, &inputs.iter().map(text).collect::<Vec<_>>(), why)
+}
+
+/// The error of a node that refuses its inputs, of which these are the texts.
+pub(crate) fn error_of_node<O>(node: &Node<O>, inputs: &[String], why: Why) -> Error {
     let refused = |reason| Error::Node {
         node: node.name.clone(),
         op: node.op_type.clone(),
         opset: node.opset,
-        inputs: text(inputs),
+        inputs: list_of(inputs),
         reason,
     };
     why.error(format_args!("node '{}' ({})", node.name, node.op_type), refused)
@@ -110,7 +116,11 @@ const SHOWN: usize = 16;
 /// The dtypes and shapes of a node's inputs, as errors show them.
 pub(crate) fn text(inputs: &[Option<&Fact>]) -> String {
     let text = |fact: &Option<&Fact>| fact.map_or("-".to_string(), |fact| fact.to_string());
-    let shown = inputs.iter().take(SHOWN).map(text).collect::<Vec<_>>().join(", ");
+    list_of(&inputs.iter().map(text).collect::<Vec<_>>())
+}
+
+fn list_of(inputs: &[String]) -> String {
+    let shown = inputs[..inputs.len().min(SHOWN)].join(", ");
     match inputs.len().checked_sub(SHOWN) {
         None | Some(0) => shown,
         Some(more) => format!("{shown} and {more} more"),

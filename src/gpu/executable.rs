@@ -525,7 +525,7 @@ impl Executable {
             (OutputSource::Input(i), _) => match inputs.get(*i) {
                 Some(Input::Device(tensor)) => Ok(DeviceTensor::clone(tensor)),
                 Some(Input::Tensor(tensor)) => Ok(DeviceTensor::on_host(Tensor::clone(tensor))),
-                None => Err(Error::Gpu("an output is no input".into())),
+                Some(Input::Container(_)) | None => Err(Error::Gpu("an output is no input".into())),
             },
             (OutputSource::Device { .. }, None) => Err(Error::Gpu("an output has no buffer".into())),
         }
@@ -551,7 +551,9 @@ impl Executable {
                     (OutputSource::Input(i), _) => match inputs.get(*i) {
                         Some(Input::Tensor(tensor)) => Tensor::clone(tensor),
                         Some(Input::Device(tensor)) => tensor.read()?,
-                        None => return Err(Error::Gpu("an output is no input".into())),
+                        Some(Input::Container(_)) | None => {
+                            return Err(Error::Gpu("an output is no input".into()));
+                        }
                     },
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;

@@ -9,7 +9,7 @@ use super::later::Later;
 use super::words;
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::tensor::checked_count;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Datum, Error, Result, Tensor};
 
 /// A tensor in the memory of a [`Device`]: an input or an output of runs that the host does not read. Cloning shares the
 /// elements. On the CPU reference the tensor lies in host memory.
@@ -34,9 +34,9 @@ enum Residence {
     Device(Arc<Gpu>, Buffer),
 }
 
-/// What a run takes as an input: a tensor in host memory, or one on the device.
+/// What a run takes as an input: a tensor in host memory, one on the device, or a container.
 ///
-/// Calls accept `(name, &Tensor)` or `(name, &DeviceTensor)`; [`inputs!`](crate::inputs) mixes the two.
+/// Calls accept `(name, &Tensor)`, `(name, &DeviceTensor)` or `(name, &Datum)`; [`inputs!`](crate::inputs) mixes them.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
@@ -44,6 +44,17 @@ pub enum Input<'a> {
     Tensor(&'a Tensor),
     /// Copied on the device.
     Device(&'a DeviceTensor),
+    /// A sequence, an optional or a map.
+    Container(&'a Datum),
+}
+
+impl<'a> From<&'a Datum> for Input<'a> {
+    fn from(datum: &'a Datum) -> Input<'a> {
+        match datum {
+            Datum::Tensor(tensor) => Input::Tensor(tensor),
+            container => Input::Container(container),
+        }
+    }
 }
 
 impl<'a> From<&'a Tensor> for Input<'a> {
@@ -63,6 +74,8 @@ impl<'a> Input<'a> {
         match self {
             Input::Tensor(tensor) => tensor.dtype(),
             Input::Device(tensor) => tensor.dtype,
+            // No plan takes it, as no plan takes strings.
+            Input::Container(_) => DType::String,
         }
     }
 
@@ -70,6 +83,7 @@ impl<'a> Input<'a> {
         match self {
             Input::Tensor(tensor) => tensor.shape(),
             Input::Device(tensor) => &tensor.shape,
+            Input::Container(_) => &[],
         }
     }
 
@@ -78,7 +92,7 @@ impl<'a> Input<'a> {
         match self {
             Input::Tensor(tensor) => Some(tensor),
             Input::Device(DeviceTensor { place: Residence::Host(tensor), .. }) => Some(tensor),
-            Input::Device(_) => None,
+            Input::Device(_) | Input::Container(_) => None,
         }
     }
 
@@ -86,7 +100,7 @@ impl<'a> Input<'a> {
     pub(super) fn buffer(&self) -> Option<&'a Buffer> {
         match self {
             Input::Device(tensor) => tensor.counted(),
-            Input::Tensor(_) => None,
+            Input::Tensor(_) | Input::Container(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Graph;
-use crate::Tensor;
+use crate::{Kind, Tensor};
 use crate::error::{Why, refuse};
 
 /// One attribute's value.
@@ -18,7 +18,8 @@ pub(crate) enum Attr<O> {
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     Strings(Vec<String>),
-    /// A kind that no supported operator reads (sparse tensors, type protos, lists of graphs).
+    Type(Kind),
+    /// A kind that no supported operator reads (sparse tensors, lists of graphs).
     Other(&'static str),
 }
 
@@ -33,6 +34,7 @@ impl<O> Attr<O> {
             Attr::Ints(_) => "ints",
             Attr::Floats(_) => "floats",
             Attr::Strings(_) => "strings",
+            Attr::Type(_) => "type",
             Attr::Other(kind) => kind,
         }
     }
@@ -70,7 +72,7 @@ impl<N: Into<String>, O> FromIterator<(N, Attr<O>)> for Attributes<O> {
 
 impl<O: Clone> Attributes<O> {
     getters!(int: Int -> i64, float: Float -> f32, string: String -> String, tensor: Tensor -> Tensor, graph: Graph -> Box<Graph<O>>,
-        ints: Ints -> Vec<i64>, floats: Floats -> Vec<f32>, strings: Strings -> Vec<String>);
+        ints: Ints -> Vec<i64>, floats: Floats -> Vec<f32>, strings: Strings -> Vec<String>, kind: Type -> Kind);
 
     pub(crate) fn int_or(&self, key: &str, default: i64) -> Result<i64, Why> {
         Ok(self.int(key)?.unwrap_or(default))

@@ -12,7 +12,7 @@ mod text;
 pub(crate) use attributes::{Attr, Attributes};
 pub use report::{AttributeReport, GraphReport, NodeReport, ValueReport};
 
-use crate::{DType, Dim, Error, Result, Tensor};
+use crate::{DType, Dim, Error, Kind, Result, Tensor};
 
 /// The index of a value in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ pub(crate) struct Value {
     pub(crate) dtype: Option<DType>,
     /// Declared shape; `None` where not even the rank is declared.
     pub(crate) shape: Option<Vec<Dim>>,
+    /// What the value is, if it is declared to be no tensor.
+    pub(crate) container: Option<Kind>,
     /// The value itself, if it is an initializer, or the result of a node that was folded.
     pub(crate) constant: Option<Tensor>,
 }

@@ -115,6 +115,7 @@ impl<O: fmt::Display> Attr<O> {
             Attr::Strings(values) => AttributeReport::Strings(values.clone()),
             Attr::Tensor(tensor) => of_tensor(tensor),
             Attr::Graph(graph) => AttributeReport::Graph(Box::new(graph.report())),
+            Attr::Type(kind) => AttributeReport::Text(kind.to_string()),
             Attr::Other(kind) => AttributeReport::Text((*kind).into()),
         }
     }

@@ -23,6 +23,9 @@ impl<O: fmt::Display> Graph<O> {
     /// `%name: float32[batch, 3]`, with what the model declares of it.
     fn label(&self, id: ValueId) -> String {
         let value = self.value(id);
+        if let Some(container) = &value.container {
+            return format!("{}: {container}", self.name(id));
+        }
         match (value.dtype, &value.shape) {
             (None, None) => self.name(id),
             (dtype, shape) => {
@@ -96,6 +99,7 @@ impl<O> fmt::Display for Attr<O> {
                 write!(f, "{}{:?}{}", tensor.dtype(), tensor.shape(), written(tensor))
             }
             Attr::Graph(graph) => write!(f, "graph of {} nodes", graph.nodes.len()),
+            Attr::Type(kind) => write!(f, "{kind}"),
             Attr::Other(kind) => shown(kind).fmt(f),
         }
     }

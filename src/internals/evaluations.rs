@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cases::{all_cases, inputs_of};
+use super::cases::{listed_cases, inputs_of};
 use crate::array::Array;
 use crate::budget::Work;
 use crate::facts::{Fact, texts};
@@ -61,7 +61,7 @@ fn of_graph(graph: &Graph, inputs: &[Tensor], each: &mut dyn FnMut(&Evaluation))
 
 /// Calls `each` with the node of every case.
 pub fn of_cases(each: &mut dyn FnMut(&Evaluation)) {
-    for case in all_cases() {
+    for case in listed_cases() {
         // A case that the reference refuses evaluates nothing.
         graph_of_case(&case).and_then(|graph| of_graph(&graph, &inputs_of(&case), each)).ok();
     }

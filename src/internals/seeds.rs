@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::cases::all_cases;
+use super::cases::listed_cases;
 use super::{builder, proto};
 use crate::Tensor;
 use crate::graph::Attr;
@@ -20,7 +20,7 @@ pub struct Seed {
 
 /// Up to `each` cases of every operator, those first that differ most from its other cases: the first and the last.
 pub fn seeds(each: usize) -> Vec<Seed> {
-    let cases = all_cases();
+    let cases = listed_cases();
     let of_one_operator = cases.chunk_by(|a, b| (&a.domain, &a.op_type) == (&b.domain, &b.op_type));
     let chosen = of_one_operator.flat_map(|cases| {
         let (first, last) = (each.div_ceil(2).min(cases.len()), cases.len().saturating_sub(each / 2));
@@ -82,7 +82,7 @@ fn attribute(name: &str, attr: &Attr<crate::ops::Operation>) -> AttributeProto {
             AttributeProto { strings: all.iter().map(text).collect(), ..new(AttributeType::Strings) }
         }
         Attr::Tensor(t) => AttributeProto { t: Some(tensor_proto("", t)), ..new(AttributeType::Tensor) },
-        Attr::Graph(_) | Attr::Other(_) => panic!("no case has the attribute '{name}' of this kind"),
+        Attr::Graph(_) | Attr::Type(_) | Attr::Other(_) => panic!("no case has the attribute '{name}' of this kind"),
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
     /// The file of a case is the case: it has its inputs, and the operator that the table parses.
     #[test]
     fn every_case_is_a_file() {
-        for case in all_cases() {
+        for case in listed_cases() {
             let read = onnx::from_bytes(model(&case).into(), &Limits::default())
                 .unwrap_or_else(|e| panic!("{}: {e}", case.name));
             let inputs = case.inputs.iter().enumerate();

@@ -165,7 +165,7 @@ impl<'a> Cursor<'a> {
             "" => Some(Vec::new()),
             dims => Some(dims.split(", ").map(dim).collect()),
         };
-        Ok(Value { name, dtype, shape, constant: None })
+        Ok(Value { name, dtype, shape, ..Value::default() })
     }
 
     /// ` = [1, 2]`, or nothing for a large constant, of up to 2^20 elements.

@@ -85,7 +85,7 @@ impl<'m> Importer<'m> {
             Tensors => Attr::Other("tensors"),
             Graphs => Attr::Other("graphs"),
             SparseTensors => Attr::Other("sparse tensors"),
-            TypeProto => Attr::Other(proto.tp.as_ref().map_or("type", types::kind)),
+            TypeProto => proto.tp.as_ref().and_then(types::of_type).map_or(Attr::Other("type"), Attr::Type),
             TypeProtos => Attr::Other("types"),
             Undefined => Attr::Other("nothing that is known"),
         })

@@ -9,6 +9,7 @@ use prost::Message;
 
 pub const FLOAT: i32 = 1;
 pub const INT64: i32 = 7;
+pub const STRING: i32 = 8;
 
 /// A model of IR version 8 with one opset of ONNX's own domain.
 pub fn model(opset: i64, graph: GraphProto) -> ModelProto {
@@ -62,6 +63,24 @@ pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
     info(name, type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape }))
 }
 
+/// A declared sequence of the declared values.
+pub fn sequence(of: ValueInfoProto) -> ValueInfoProto {
+    let elem_type = of.r#type.map(Box::new);
+    info(&of.name, type_proto::Value::SequenceType(Box::new(type_proto::Sequence { elem_type })))
+}
+
+/// A declared optional of the declared value.
+pub fn optional(of: ValueInfoProto) -> ValueInfoProto {
+    let elem_type = of.r#type.map(Box::new);
+    info(&of.name, type_proto::Value::OptionalType(Box::new(type_proto::Optional { elem_type })))
+}
+
+/// A declared map from keys of a type to float32 numbers.
+pub fn map(name: &str, key_type: i32) -> ValueInfoProto {
+    let value_type = value("", FLOAT, &[]).r#type.map(Box::new);
+    info(name, type_proto::Value::MapType(Box::new(type_proto::Map { key_type, value_type })))
+}
+
 /// A node named after its first output.
 pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
@@ -98,6 +117,16 @@ pub fn floats(name: &str, values: &[f32]) -> AttributeProto {
 
 pub fn string(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.to_string().into()), ..attribute(name, AttributeType::String) }
+}
+
+pub fn strings(name: &str, values: &[&str]) -> AttributeProto {
+    let strings = values.iter().map(|value| value.to_string().into()).collect();
+    AttributeProto { strings, ..attribute(name, AttributeType::Strings) }
+}
+
+/// The type of a declared value.
+pub fn type_of(name: &str, of: ValueInfoProto) -> AttributeProto {
+    AttributeProto { tp: of.r#type, ..attribute(name, AttributeType::TypeProto) }
 }
 
 pub fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {

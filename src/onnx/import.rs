@@ -8,6 +8,7 @@ use super::order::{order, title};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
+use super::types::Declared;
 use super::{sparse, tensor, types};
 use crate::budget::{Budget, Work};
 use crate::error::Why;
@@ -277,7 +278,7 @@ impl<'m> Importer<'m> {
         if self.ir_version < 4 || self.scope().kind != ScopeKind::Main {
             return;
         }
-        let (_, shape) = types::declared(input);
+        let shape = types::declared(input).shape;
         let graph = self.graph();
         let value = &mut graph.values[id.index()];
         let fits = |(dim, &size): (&Dim, &usize)| !matches!(dim, Dim::Known(n) if *n != size);
@@ -388,8 +389,8 @@ impl<'m> Importer<'m> {
 
     /// A new value of the current scope, with its declared type.
     fn define(&mut self, name: &'m str, what: &str) -> Result<ValueId> {
-        let (dtype, shape) = self.scope().infos.get(name).map_or((None, None), |info| types::declared(info));
-        let value = Value { name: self.value_name(name), dtype, shape, constant: None };
+        let Declared { dtype, shape, container } = self.declared(name);
+        let value = Value { name: self.value_name(name), dtype, shape, container, constant: None };
         if !self.calls.is_empty() {
             self.charge_copy(&value)?;
         }
@@ -421,12 +422,18 @@ impl<'m> Importer<'m> {
 
     /// Gives a value of an inlined function the name and the declared type that the caller has for it.
     pub(super) fn rename(&mut self, id: ValueId, name: &'m str) {
-        let (dtype, shape) = self.scope().infos.get(name).map_or((None, None), |info| types::declared(info));
+        let Declared { dtype, shape, container } = self.declared(name);
         let name = self.value_name(name);
         let value = &mut self.graph().values[id.index()];
         value.name = name;
         value.dtype = value.dtype.or(dtype);
         value.shape = value.shape.take().or(shape);
+        value.container = value.container.take().or(container);
+    }
+
+    /// What the current scope declares of a value.
+    fn declared(&mut self, name: &str) -> Declared {
+        self.scope().infos.get(name).map_or_else(Declared::default, |info| types::declared(info))
     }
 
     pub(super) fn node(&mut self, node: &'m NodeProto) -> Result<()> {

@@ -4,6 +4,7 @@
 //! sizes are checked before memory is allocated.
 
 mod attributes;
+mod datum;
 mod external;
 mod function;
 mod import;
@@ -103,7 +104,7 @@ fn undecodable(error: prost::DecodeError) -> Error {
 pub(crate) fn decode_tensor(bytes: &[u8]) -> Result<Tensor> {
     messages::check_tensor(bytes)?;
     let proto = TensorProto::decode(Bytes::copy_from_slice(bytes)).map_err(undecodable)?;
-    tensor::import(&proto, &mut External::none())
+    tensor::alone(&proto)
 }
 
 /// The file of one tensor.

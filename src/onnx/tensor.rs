@@ -30,6 +30,11 @@ pub(super) fn import(proto: &TensorProto, external: &mut External) -> Result<Ten
     inline(proto, (dtype, &shape), (count, size), external).map_err(named)
 }
 
+/// A tensor that has no model around it.
+pub(super) fn alone(proto: &TensorProto) -> Result<Tensor> {
+    import(proto, &mut External::none())
+}
+
 fn dtype(proto: &TensorProto) -> Result<DType, Why> {
     match DType::from_onnx(proto.data_type) {
         Some(dtype) => Ok(dtype),

@@ -2,18 +2,44 @@
 
 use super::proto::{TypeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 use crate::shape::MAX_RANK;
-use crate::{DType, Dim};
+use crate::{DType, Dim, Kind};
 
-/// What a declaration says; `None` where it says nothing, or where the value is no tensor.
-pub(super) fn declared(info: &ValueInfoProto) -> (Option<DType>, Option<Vec<Dim>>) {
+/// What a declaration says of a value.
+#[derive(Clone, Default)]
+pub(super) struct Declared {
+    /// `None` where it says nothing, or where the value is no tensor.
+    pub(super) dtype: Option<DType>,
+    pub(super) shape: Option<Vec<Dim>>,
+    /// What the value is, if it is no tensor.
+    pub(super) container: Option<Kind>,
+}
+
+pub(super) fn declared(info: &ValueInfoProto) -> Declared {
     match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => {
             // No run takes a tensor of more dimensions, so such a declaration says nothing.
             let shape = tensor.shape.as_ref().filter(|shape| shape.dim.len() <= MAX_RANK);
             let shape = shape.map(|shape| shape.dim.iter().map(dim).collect());
-            (DType::from_onnx(tensor.elem_type), shape)
+            Declared { dtype: DType::from_onnx(tensor.elem_type), shape, container: None }
         }
-        _ => (None, None),
+        Some(_) => {
+            let kind = info.r#type.as_ref().and_then(of_type);
+            Declared { container: kind.filter(Kind::is_container), ..Declared::default() }
+        }
+        None => Declared::default(),
+    }
+}
+
+/// What a value of this type is; `None` for a type that Sardonyx does not have. The decoder bounds the depth.
+pub(super) fn of_type(proto: &TypeProto) -> Option<Kind> {
+    use type_proto::Value::*;
+    let inner = |proto: &Option<Box<TypeProto>>| proto.as_ref().map_or(Some(Kind::Tensor(None)), |t| of_type(t));
+    match proto.value.as_ref()? {
+        TensorType(tensor) => Some(Kind::Tensor(DType::from_onnx(tensor.elem_type))),
+        SequenceType(sequence) => Some(inner(&sequence.elem_type)?.sequence_of()),
+        OptionalType(optional) => Some(inner(&optional.elem_type)?.optional()),
+        MapType(_) => Some(Kind::Map),
+        OpaqueType(_) | SparseTensorType(_) => None,
     }
 }
 
@@ -27,19 +53,5 @@ fn dim(dim: &tensor_shape_proto::Dimension) -> Dim {
             Dim::Symbol(name.clone())
         }
         _ => Dim::Unknown,
-    }
-}
-
-/// The kind of a value, for messages: `tensor`, `sequence`, ...
-pub(super) fn kind(info: &TypeProto) -> &'static str {
-    use type_proto::Value::*;
-    match &info.value {
-        None => "nothing",
-        Some(TensorType(_)) => "tensor",
-        Some(SequenceType(_)) => "sequence",
-        Some(MapType(_)) => "map",
-        Some(OpaqueType(_)) => "opaque",
-        Some(SparseTensorType(_)) => "sparse tensor",
-        Some(OptionalType(_)) => "optional",
     }
 }

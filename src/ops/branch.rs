@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::case::Case;
-use super::{Array, Graph, NodeDef, Op, Operator, Row, Why, onnx, refuse, subgraph, types};
+use super::{Array, Graph, Kind, NodeDef, Op, Operator, Row, Why, onnx, refuse, subgraph, types};
 use crate::facts::Fact;
 
 /// If. Input 0 is the condition; the captures of `otherwise`, then those of `then`, follow.
@@ -43,6 +43,15 @@ impl If {
 impl Operator for If {
     fn subgraphs(&self) -> Vec<&Arc<Graph>> {
         vec![&self.otherwise, &self.then]
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let of = |condition: bool| {
+            let (body, captures) = self.chosen(condition, inputs);
+            body.kinds_of_outputs(captures)
+        };
+        let known = |(then, otherwise)| if then == Kind::Tensor(None) { otherwise } else { then };
+        Some(of(true).into_iter().zip(of(false)).map(known).collect())
     }
 
     fn shape_operands(&self) -> &[usize] {

@@ -213,6 +213,12 @@ pub(crate) fn bools(shape: &[usize], values: &[bool]) -> Tensor {
     raw(DType::Bool, shape, &values.iter().map(|&b| u8::from(b)).collect::<Vec<_>>())
 }
 
+/// A string tensor.
+pub(crate) fn texts(shape: &[usize], values: &[&str]) -> Tensor {
+    let texts = values.iter().map(|text| text.to_string()).collect();
+    Tensor::from_strings(shape, texts).unwrap_or_else(|e| unreachable!("case: {e}"))
+}
+
 /// A one-dimensional i64 tensor, as shape operands are.
 pub(crate) fn list(list: &[i64]) -> Tensor {
     values(&[list.len()], list)

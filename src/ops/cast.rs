@@ -6,7 +6,7 @@
 use super::case::{self, Case, Tolerance};
 use super::quantize::clamped;
 use super::{
-    Array, DType, Maps, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, refuse,
+    Array, DType, Kind, Maps, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, refuse,
     required, types,
 };
 use crate::array::number;
@@ -69,6 +69,11 @@ impl Operator for Cast {
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
         let texts = outputs.iter().filter(|fact| fact.dtype == DType::String).map(Fact::count).sum();
         Ok(of_elements(inputs, outputs).temporary(texts, LONGEST_NUMBER))
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let like = inputs.get(1).copied().flatten().cloned();
+        Some(vec![self.to.map(|dtype| Kind::Tensor(Some(dtype))).or(like).unwrap_or(Kind::Tensor(None))])
     }
 
     fn reads_data(&self, i: usize) -> bool {

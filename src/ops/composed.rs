@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Array, Attr, Attributes, DType, Graph, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Tensor, Why, Work,
+    Array, Attr, Attributes, DType, Graph, Kind, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Tensor, Why, Work,
     case, of_elements, optional, refuse, required,
 };
 use crate::budget::Limits;
@@ -110,14 +110,19 @@ impl<'d> Body<'d> {
         Ok(output)
     }
 
-    /// The first outputs of a node of the newest opset version, or of version 1 of another domain than ONNX's own.
+    /// The first outputs of a node of the newest opset version, of the own version of ai.onnx.ml, or of version 1 of another domain.
     pub(crate) fn call<const N: usize>(
         &mut self,
         op_type: &str,
         attributes: &[(&str, Attr)],
         inputs: &[Option<ValueId>],
     ) -> Result<[ValueId; N], Why> {
-        let opset = if op_type.contains('.') { 1 } else { NEWEST_OPSET };
+        let opset = match op_type {
+            // Only operators of this domain have bodies with nodes of it.
+            ml if ml.starts_with("ai.onnx.ml.") => self.def.opset,
+            other if other.contains('.') => 1,
+            _ => NEWEST_OPSET,
+        };
         let name = format!("{}_{}", op_type.rsplit('.').next().unwrap_or(op_type), self.graph.nodes.len());
         let outputs: [ValueId; N] = std::array::from_fn(|i| {
             self.graph.add_value(Value { name: format!("{name}_{i}"), ..Value::default() })
@@ -390,6 +395,11 @@ impl Operator for Composed {
 
     fn shape_operands(&self) -> &[usize] {
         &self.shape_operands
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let given: Vec<Option<&Kind>> = inputs.iter().copied().filter(Option::is_some).collect();
+        Some(self.body.kinds_of_outputs(&given))
     }
 }
 

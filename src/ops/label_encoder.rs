@@ -9,7 +9,7 @@ use super::case::{self, Case, Tolerance};
 use super::forest::order_key;
 use super::scores::{ml, ml_case};
 use super::{
-    Array, Attr, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required, types,
+    Array, Attr, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required, types,
 };
 use crate::Tensor;
 use crate::array::Numbers;
@@ -206,6 +206,15 @@ impl Operator for LabelEncoder {
         let entry = size_of::<(LabelKey, usize)>() + 1;
         let keys = of_elements(inputs, outputs).temporary(table.keys.len(), entry * 16 / 7);
         Ok(keys.temporary(made, longest))
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let dtype = match inputs.first().copied().flatten() {
+            Some(Kind::Tensor(Some(dtype))) => self.table(*dtype).ok(),
+            _ => None,
+        };
+        let values = dtype.or(self.0.first().filter(|_| self.0.len() == 1));
+        Some(vec![Kind::Tensor(values.map(|table| table.values.dtype))])
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -8,7 +8,7 @@
 use super::accumulate::{Sink, Source};
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
-use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case};
+use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case, with_texts};
 use super::{
     Array, Attr, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required, types,
 };
@@ -50,6 +50,11 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
+    if def.op_type == "LinearClassifier"
+        && let Some(composed) = with_texts(def, "classlabels_ints")?
+    {
+        return Ok(composed);
+    }
     let list = |name: &str| -> Result<Vec<f64>, Why> {
         Ok(def.attributes.floats(name)?.unwrap_or_default().into_iter().map(f64::from).collect())
     };

@@ -14,7 +14,9 @@ pub(crate) mod division;
 pub(crate) mod forest;
 pub(crate) mod fourier;
 mod graph;
+mod host;
 pub(crate) mod indices;
+mod kinds;
 mod operation;
 pub(crate) mod product;
 pub(crate) mod quantized;
@@ -30,6 +32,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub(crate) use graph::{Attr, Attributes, Graph, Node};
+pub(crate) use host::HostOperator;
 pub(crate) use operation::Operation;
 #[cfg(test)]
 pub(crate) use operation::row_of;
@@ -39,7 +42,8 @@ pub(crate) use types::{TypeSignature, Types, types};
 
 pub(crate) use crate::array::Array;
 pub(crate) use crate::error::{Why, refuse};
-pub(crate) use crate::{DType, Tensor};
+pub(crate) use crate::array::{HostValue, Leaf};
+pub(crate) use crate::{DType, Datum, Kind, Tensor};
 
 pub(crate) use crate::budget::Work;
 use crate::facts::Fact;
@@ -172,6 +176,22 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// operator has no `infer`, no `eval` and no kernel: the reference and the session run its subgraphs.
     fn subgraphs(&self) -> Vec<&Arc<Graph>> {
         Vec::new()
+    }
+
+    /// The operator's computation on values that may be containers. Such an operator has no `infer`, no `eval` and no kernel: the
+    /// host runs it. Any other operator runs on the host too where its inputs or outputs are strings.
+    fn host(&self) -> Option<&dyn HostOperator> {
+        None
+    }
+
+    /// Whether the operator works on containers or on words, so that the host runs it whatever its inputs are.
+    fn is_for_host(&self) -> bool {
+        self.host().is_some()
+    }
+
+    /// What the outputs are, where that does not follow from the inputs' dtypes and `types!`: an attribute says it, or a subgraph.
+    fn kinds(&self, _inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        None
     }
 
     /// Emits kernel calls that compute the outputs on the device.
@@ -314,6 +334,7 @@ operators! {
     composed: Composed,
     compress: Compress,
     concat: Concat,
+    concat_from_sequence: ConcatFromSequence,
     constant_of_shape: ConstantOfShape,
     conv: Conv,
     conv_integer: ConvInteger,
@@ -346,6 +367,7 @@ operators! {
     loss: Loss,
     lp_normalization: LpNormalization,
     lrn: Lrn,
+    map_vector: MapVector,
     matmul: MatMul,
     matmul_integer: MatMulInteger,
     matmul_nbits: MatMulNBits,
@@ -357,6 +379,7 @@ operators! {
     normalizer: Normalizer,
     one_hot: OneHot,
     one_hot_encoder: OneHotEncoder,
+    optional: OptionalOp,
     pad: Pad,
     pool: Pool,
     prelu: PRelu,
@@ -368,6 +391,7 @@ operators! {
     range: Range,
     recurrent: Recurrent,
     reduce: Reduce,
+    regex_full_match: RegexFullMatch,
     repeat: Loop,
     reshape: Reshape,
     resize: Resize,
@@ -379,21 +403,29 @@ operators! {
     scatter_elements: ScatterElements,
     scatter_nd: ScatterNd,
     select: Where,
+    sequence: Sequence,
+    sequence_map: SequenceMap,
     shape: ShapeQuery,
     skip_normalization: SkipNormalization,
     slice: Slice,
     softmax: Softmax,
     split: Split,
+    split_to_sequence: SplitToSequence,
     stft: Stft,
+    string_concat: StringConcat,
+    string_normalizer: StringNormalizer,
+    string_split: StringSplit,
     svm: Svm,
     tensor_scatter: TensorScatter,
+    tf_idf: TfIdf,
     tile: Tile,
     top_k: TopK,
     transpose: Transpose,
     tree_ensemble: TreeEnsemble,
     trilu: Trilu,
     unary: Unary,
-    unique: Unique;
+    unique: Unique,
+    zip_map: ZipMap;
 
     bias_add,
     dynamic_quantize_lstm,

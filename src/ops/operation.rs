@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::LazyLock;
 
-use super::{NodeDef, Op, Row, TypeSignature, Why, rows};
+use super::{Kind, NodeDef, Op, Row, TypeSignature, Why, rows};
 use crate::array::Array;
 use crate::budget::Work;
 use crate::error::sentence;
@@ -40,6 +40,15 @@ impl Operation {
         let outputs = self.operator().infer(inputs)?;
         bound.map_or(Ok(()), |bound| bound.outputs(&outputs))?;
         Ok(outputs)
+    }
+
+    /// What that number of outputs are, where the inputs are of these kinds.
+    pub(crate) fn kinds(&self, inputs: &[Option<&Kind>], outputs: usize) -> Vec<Kind> {
+        let operator = self.operator();
+        if let Some(host) = operator.host() {
+            return host.kinds(inputs);
+        }
+        operator.kinds(inputs).or_else(|| Some(self.types?.kinds(inputs, outputs))).unwrap_or_default()
     }
 
     pub(crate) fn unsupported(reason: impl Into<String>) -> Operation {

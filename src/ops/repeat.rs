@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::case::Case;
-use super::{Array, DType, Graph, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, subgraph, types};
+use super::{Array, DType, Graph, Kind, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, subgraph, types};
 use crate::Dim;
 use crate::facts::Fact;
 use crate::graph::Value;
@@ -51,9 +51,24 @@ pub(crate) fn of_no_iterations(declared: &Value, axis: i64) -> Result<(DType, Ve
     Ok((dtype, shape))
 }
 
+impl Loop {
+    /// The kinds of what the body takes: its inputs and its captures.
+    pub(crate) fn given_kinds<'a>(&self, inputs: &[Option<&'a Kind>]) -> Vec<Option<&'a Kind>> {
+        let carried = inputs.iter().skip(2).copied();
+        [None, None].into_iter().chain(carried).collect()
+    }
+}
+
 impl Operator for Loop {
     fn subgraphs(&self) -> Vec<&Arc<Graph>> {
         vec![&self.body]
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let mut outputs = self.body.kinds_of_outputs(&self.given_kinds(inputs));
+        let known = outputs.iter_mut().skip(1).zip(inputs.iter().skip(2).take(self.carried));
+        known.for_each(|(output, input)| *output = input.cloned().unwrap_or(output.clone()));
+        Some(outputs.into_iter().skip(1).collect())
     }
 
     fn shape_operands(&self) -> &[usize] {

@@ -1,8 +1,9 @@
 //! What classifiers and regressors of the domain ai.onnx.ml share: how scores are transformed, and the labels of classes.
 
 use super::arg::fold_position;
+use super::composed::Body;
 use super::rows::{Rows, element, plain, value};
-use super::{Array, Attributes, DType, Op, Row, Types, Why, case, refuse};
+use super::{Array, Attr, Attributes, DType, Op, Row, Types, Why, case, refuse};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::gather::{self, Gather};
 use crate::kernels::reduce::Combine;
@@ -241,6 +242,28 @@ fn probit_on_device(e: &mut Builder, p: Reg) -> Reg {
 pub(crate) enum ClassLabels {
     Ints(Vec<i64>),
     Texts(Vec<String>),
+}
+
+/// A classifier whose labels are strings: one with their numbers as labels, and a LabelEncoder that names them. `None` if its
+/// labels are numbers, which stand in the attribute `ints`.
+pub(crate) fn with_texts(def: &NodeDef, ints: &str) -> Result<Option<Op>, Why> {
+    let ClassLabels::Texts(texts) = ClassLabels::of(def.attributes, ints)? else { return Ok(None) };
+    let numbers: Vec<i64> = (0..texts.len() as i64).collect();
+    let mut attributes = def.attributes.0.clone();
+    attributes.remove("classlabels_strings");
+    attributes.insert(ints.into(), Attr::Ints(numbers.clone()));
+    let attributes: Vec<(&str, Attr)> =
+        attributes.iter().map(|(name, attr)| (name.as_str(), attr.clone())).collect();
+    let mut body = Body::new(def);
+    let x = body.input(0)?;
+    let classifier = format!("ai.onnx.ml.{}", def.op_type);
+    let [classes, scores] = body.call(&classifier, &attributes, &[Some(x)])?;
+    let names = match def.opset {
+        1 => vec![("classes_strings", Attr::Strings(texts))],
+        _ => vec![("keys_int64s", Attr::Ints(numbers)), ("values_strings", Attr::Strings(texts))],
+    };
+    let labels = body.with("ai.onnx.ml.LabelEncoder", &names, &[classes])?;
+    body.finish(&[labels, scores]).map(Some)
 }
 
 impl ClassLabels {

@@ -10,7 +10,7 @@
 use super::accumulate::Source;
 use super::case::{self, Case, Tolerance};
 use super::linear_model::{LinearScores, emit_product, float_features, of_column};
-use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case};
+use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case, with_texts};
 use super::{
     Array, Attr, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, product, refuse, required,
     types,
@@ -175,6 +175,9 @@ fn parse_regressor(def: &NodeDef) -> Result<Op, Why> {
 }
 
 fn parse_classifier(def: &NodeDef) -> Result<Op, Why> {
+    if let Some(composed) = with_texts(def, "classlabels_ints")? {
+        return Ok(composed);
+    }
     let labels = ClassLabels::of(def.attributes, "classlabels_ints")?;
     let transform = PostTransform::named(def.attributes)?;
     let (coefficients, rho) = (list(def, "coefficients")?, list(def, "rho")?);

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use super::case::{self, Case, Tolerance};
 use super::forest::{Forest, numbers};
 use super::linear_model::of_column;
-use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case};
+use super::scores::{ClassLabels, PostTransform, floats, greatest, matrix, ml, ml_case, with_texts};
 use super::{
     Array, Attr, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required, types,
 };
@@ -99,6 +99,9 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 fn parse_classifier(def: &NodeDef) -> Result<Op, Why> {
+    if let Some(composed) = with_texts(def, "classlabels_int64s")? {
+        return Ok(composed);
+    }
     let labels = ClassLabels::of(def.attributes, "classlabels_int64s")?;
     let targets = labels.len();
     let forest = Forest::of_lists(def.attributes, "class", targets, |a, b| a + b)?;

@@ -8,11 +8,14 @@
 use smallvec::SmallVec;
 
 use super::{Why, refuse};
-use crate::DType;
 use crate::facts::Fact;
+use crate::{DType, Kind};
 
 /// Dtypes, each with the opset version in which ONNX got it.
 type TypeClass = &'static [(DType, i64)];
+
+/// What is no tensor has no dtype.
+pub(crate) const CONTAINERS: TypeClass = &[];
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $($dtype:ident $(@ $since:literal)?)+;)*) => {
@@ -150,6 +153,21 @@ impl TypeSignature {
             class.iter().find(|known| known.0 == dtype).map(|known| known.1.max(from))
         };
         parameter.classes.iter().filter_map(since).min()
+    }
+
+    /// What that number of outputs are, where an input or the operator alone says their dtype.
+    pub(crate) fn kinds(&self, inputs: &[Option<&Kind>], outputs: usize) -> Vec<Kind> {
+        let of_name = |name: &str| {
+            let taken = inputs.iter().enumerate().filter(|(i, _)| self.inputs.name(*i) == Some(name));
+            let known = taken.filter_map(|(i, kind)| kind.filter(|_| !self.inputs.is_mixed(i)));
+            known.cloned().find(|kind| *kind != Kind::Tensor(None))
+        };
+        let only = |name: &str| {
+            let mut taken = DType::all().filter(|dtype| self.takes(name, *dtype).is_some());
+            taken.next().filter(|_| taken.next().is_none())
+        };
+        let kind = |name: &str| of_name(name).unwrap_or_else(|| Kind::Tensor(only(name)));
+        (0..outputs).map(|i| self.outputs.name(i).map_or(Kind::Tensor(None), kind)).collect()
     }
 
     /// Refuses inputs of dtypes that the operator does not take.

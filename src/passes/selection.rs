@@ -11,8 +11,10 @@ use crate::ops::{Attr, DType, Graph, NEWEST_OPSET, Node, Op, Why};
 use crate::{Error, Result, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let planned = graph.planned_values(|_| false);
+    let planned = graph.planned_values(|_| false, |n| !graph.nodes[n].runs_subgraphs());
     let depends = |id: &Option<ValueId>| id.is_some_and(|id| !planned[id.index()]);
+    let chooses = |node: &Node| matches!(&*node.op, Op::NonZero(_) | Op::Compress(_));
+    let kinds = if graph.nodes.iter().any(chooses) { graph.kinds() } else { Vec::new() };
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     let mut changed = false;
     for node in std::mem::take(&mut graph.nodes) {
@@ -21,7 +23,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
             Op::Compress(_) => node.inputs.get(1),
             _ => None,
         };
-        if !counted.is_some_and(depends) {
+        // The host runs a node on strings as it is.
+        if !counted.is_some_and(depends) || node.runs_on_host(&kinds) {
             nodes.push(node);
             continue;
         }

@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use super::{Run, refused};
-use crate::array::Array;
+use super::{Held, Run, refused};
+use crate::array::{Array, HostValue};
 use crate::budget::Work;
 use crate::error::{Why, refuse};
 use crate::graph::{Value, ValueId};
 use crate::ops::branch::If;
 use crate::ops::repeat::{Loop, of_no_iterations};
 use crate::ops::scan::{Scan, Slices};
+use crate::ops::sequence_map::SequenceMap;
 use crate::ops::{Graph, Node, Op, axes, product};
 use crate::{DType, Error, Result, heap};
 
-type Held = Option<Arc<Array>>;
-
 /// The outputs of a node that runs subgraphs; `None` for any other node.
-pub(super) fn outputs(node: &Node, inputs: &[Held], run: &Run) -> Result<Option<Vec<Arc<Array>>>> {
+pub(super) fn outputs(node: &Node, inputs: &[Held], run: &Run) -> Result<Option<Vec<HostValue>>> {
     let outputs = match &*node.op {
         Op::If(branches) => branch(branches, inputs, run),
         Op::Loop(repeat) => repeated(repeat, inputs, run),
         Op::Scan(scan) => scanned(scan, inputs, run),
+        Op::SequenceMap(map) => mapped(map, inputs, run),
         _ => return Ok(None),
     };
     outputs.map(Some).map_err(|failure| match failure {
@@ -47,13 +47,13 @@ impl From<Error> for Refusing {
     }
 }
 
-fn branch(branches: &If, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Refusing> {
+fn branch(branches: &If, inputs: &[Held], run: &Run) -> Result<Vec<HostValue>, Refusing> {
     let condition = flag(inputs, 0)?.unwrap_or(false);
     let (body, captures) = branches.chosen(condition, inputs);
     Ok(body_outputs(body, captures.to_vec(), run)?)
 }
 
-fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Refusing> {
+fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<HostValue>, Refusing> {
     let (own, captures) = inputs.split_at(repeat.own_inputs);
     let (count, mut goes_on) = (number(own, 0)?, flag(own, 1)?.unwrap_or(true));
     let mut carried = own.get(2..).unwrap_or_default().to_vec();
@@ -62,7 +62,7 @@ fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>
     while goes_on && count.is_none_or(|count| iteration < count) {
         run.interrupt.check()?;
         let number = Array::int(DType::I64, &[], vec![i128::from(iteration)]);
-        let own = [number, Array::bools(&[], vec![true])].map(|array| Some(Arc::new(array)));
+        let own = [number, Array::bools(&[], vec![true])].map(|array| Some(array.into()));
         let given = own.into_iter().chain(carried).chain(captures.iter().cloned()).collect();
         let mut outputs = body_outputs(&repeat.body, given, run)?;
         goes_on = flag(&[outputs.first().cloned()], 0)?.unwrap_or(true);
@@ -71,27 +71,29 @@ fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>
         carried = outputs.into_iter().skip(1).map(Some).collect();
         iteration += 1;
     }
-    let mut outputs: Vec<Arc<Array>> = carried.into_iter().flatten().collect();
+    let mut outputs: Vec<HostValue> = carried.into_iter().flatten().collect();
     if outputs.len() != repeat.carried {
         return Err(Refusing::Node(Why::Refused("a carried value has no initial value".into())));
     }
     let declared = repeat.body.outputs.iter().skip(1 + repeat.carried);
     for (list, id) in lists.iter().zip(declared) {
-        outputs.push(Arc::new(stacked(list, repeat.body.value(*id), Slices { axis: 0, reverse: false })?));
+        outputs.push(stacked(list, repeat.body.value(*id), Slices { axis: 0, reverse: false })?.into());
     }
     Ok(outputs)
 }
 
-fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, Refusing> {
+fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<HostValue>, Refusing> {
     let (carried, rest) = inputs.split_at(scan.carried);
     let (sources, captures) = rest.split_at(scan.reads.len());
     let mut carried = carried.to_vec();
-    let sources: Vec<(&Array, usize, bool)> = sources
+    let sources: Vec<(Arc<Array>, usize, bool)> = sources
         .iter()
         .zip(&scan.reads)
         .map(|(source, reads)| {
             let Some(source) = source else { refuse!("an input is missing") };
-            Ok((source.as_ref(), axes::axis(reads.axis, source.shape.len())?, reads.reverse))
+            let source = source.array()?;
+            let axis = axes::axis(reads.axis, source.shape.len())?;
+            Ok((source, axis, reads.reverse))
         })
         .collect::<Result<_, Why>>()?;
     let lengths: Vec<usize> = sources.iter().map(|(source, axis, _)| source.shape[*axis]).collect();
@@ -103,9 +105,9 @@ fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, R
     for iteration in 0..length {
         run.interrupt.check()?;
         let mut given = std::mem::take(&mut carried);
-        for &(source, axis, reverse) in &sources {
-            let at = if reverse { length - 1 - iteration } else { iteration };
-            given.push(Some(Arc::new(slice(source, axis, at))));
+        for (source, axis, reverse) in &sources {
+            let at = if *reverse { length - 1 - iteration } else { iteration };
+            given.push(Some(slice(source, *axis, at).into()));
         }
         given.extend(captures.iter().cloned());
         let mut outputs = body_outputs(&scan.body, given, run)?;
@@ -113,33 +115,48 @@ fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<Arc<Array>>, R
         lists.iter_mut().zip(of_lists).for_each(|(list, element)| list.push(element));
         carried = outputs.into_iter().map(Some).collect();
     }
-    let mut outputs: Vec<Arc<Array>> = carried.into_iter().flatten().collect();
+    let mut outputs: Vec<HostValue> = carried.into_iter().flatten().collect();
     let declared = scan.body.outputs.iter().skip(scan.carried);
     for ((list, writes), id) in lists.iter().zip(&scan.writes).zip(declared) {
-        outputs.push(Arc::new(stacked(list, scan.body.value(*id), *writes)?));
+        outputs.push(stacked(list, scan.body.value(*id), *writes)?.into());
     }
     Ok(outputs)
 }
 
+fn mapped(map: &SequenceMap, inputs: &[Held], run: &Run) -> Result<Vec<HostValue>, Refusing> {
+    let (own, captures) = inputs.split_at(map.own_inputs);
+    let length = map.length(own)?;
+    let mut lists = vec![Vec::new(); map.body.outputs.len()];
+    for iteration in 0..length {
+        run.interrupt.check()?;
+        let mut given = map.given(own, iteration)?;
+        given.extend(captures.iter().cloned());
+        let outputs = body_outputs(&map.body, given, run)?;
+        lists.iter_mut().zip(outputs).for_each(|(list, element)| list.push(element));
+    }
+    Ok(lists.into_iter().map(HostValue::from).collect())
+}
+
 /// The outputs of a subgraph on its inputs and captures.
-fn body_outputs(body: &Graph, given: Vec<Held>, run: &Run) -> Result<Vec<Arc<Array>>> {
+fn body_outputs(body: &Graph, given: Vec<Held>, run: &Run) -> Result<Vec<HostValue>> {
     let ids: Vec<ValueId> = body.inputs.iter().chain(&body.captures).copied().collect();
-    let given = given.into_iter().zip(ids).map(|(array, id)| {
-        array.map(|array| (id, array)).ok_or_else(|| {
+    let given = given.into_iter().zip(ids).map(|(value, id)| {
+        value.map(|value| (id, value)).ok_or_else(|| {
             Error::invalid(format!("the subgraph '{}' lacks '{}'", body.name, body.value(id).name))
         })
     });
     let values = run.graph(body, given.collect::<Result<_>>()?, false)?;
     let output = |id: &ValueId| {
         let lost = || Error::invalid(format!("nothing makes '{}'", body.value(*id).name));
-        values.shared(*id).ok_or_else(lost)
+        values.value(*id).cloned().ok_or_else(lost)
     };
     body.outputs.iter().map(output).collect()
 }
 
 /// Input `i`, a bool of one element.
 fn flag(inputs: &[Held], i: usize) -> Result<Option<bool>, Why> {
-    let Some(Some(array)) = inputs.get(i) else { return Ok(None) };
+    let Some(Some(value)) = inputs.get(i) else { return Ok(None) };
+    let array = value.array()?;
     match (array.dtype, array.ints()?) {
         (DType::Bool, [flag]) => Ok(Some(*flag != 0)),
         (dtype, _) => refuse!("a condition is {dtype}{:?}, and must be one bool", array.shape),
@@ -148,7 +165,8 @@ fn flag(inputs: &[Held], i: usize) -> Result<Option<bool>, Why> {
 
 /// Input `i`, an integer of one element.
 fn number(inputs: &[Held], i: usize) -> Result<Option<i64>, Why> {
-    let Some(Some(array)) = inputs.get(i) else { return Ok(None) };
+    let Some(Some(value)) = inputs.get(i) else { return Ok(None) };
+    let array = value.array()?;
     match array.i64s()?[..] {
         [number] => Ok(Some(number)),
         _ => refuse!("the number of iterations has shape {:?}, and must be one integer", array.shape),
@@ -164,7 +182,8 @@ fn slice(array: &Array, axis: usize, at: usize) -> Array {
 }
 
 /// The elements of a list along a new axis.
-fn stacked(list: &[Arc<Array>], declared: &Value, Slices { axis, reverse }: Slices) -> Result<Array, Why> {
+fn stacked(list: &[HostValue], declared: &Value, Slices { axis, reverse }: Slices) -> Result<Array, Why> {
+    let list: Vec<Arc<Array>> = list.iter().map(HostValue::array).collect::<Result<_, _>>()?;
     let Some(first) = list.first() else {
         let (dtype, shape) = of_no_iterations(declared, axis)?;
         return Ok(empty(dtype, &shape));

@@ -1,9 +1,10 @@
 //! `Entry`: a graph to run, what planning knows of it, and inputs that fit it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::segmented::{PlanFor, Segmented, Survey};
+use super::segmented::{Placed, PlanFor, Segmented, Survey};
 use super::{SessionOptions, no_plans};
 use crate::budget::Budget;
 use crate::facts::{self, InputFact, Signature};
@@ -12,7 +13,7 @@ use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, composed};
 use crate::plan::{Explanation, Options, Plan, Planner};
 use crate::shape::MAX_RANK;
-use crate::{DType, Device, Dim, InputError, PlanSummary, Result, Tensor, segments};
+use crate::{DType, Datum, Device, Dim, Error, InputError, PlanSummary, Result, Tensor, segments};
 
 /// A graph, with the plans and uploads that were made for it.
 #[derive(Debug)]
@@ -165,6 +166,13 @@ impl Entry {
         matches!(&self.way, Way::Planned(of) if of.planner.decides_shapes(i))
     }
 
+    /// The error of an input that is no tensor, where one plan computes the graph.
+    pub(crate) fn takes_tensors(&self, i: usize) -> Error {
+        let name = self.graph.inputs.get(i).map_or("?", |id| self.graph.value(*id).name.as_str());
+        let reason = "it is no tensor, and the graph takes a tensor; declare its type in the model".into();
+        InputError::Value { name: name.into(), reason }.into()
+    }
+
     /// Refuses inputs where two dimensions with one name in the model have different sizes.
     pub(super) fn check_names(&self, inputs: &[impl Given]) -> Result<()> {
         let size = |place: InputAxis| inputs.get(place.input)?.shape().get(place.axis).copied();
@@ -241,7 +249,10 @@ impl<G: Given> Ordered<G> {
     /// The sum of those plans of a run on these inputs that do not depend on what only a run knows: `each` makes them.
     pub(super) fn survey(&self, each: &mut PlanFor) -> Result<PlanSummary> {
         let mut survey = Survey { each, summary: PlanSummary::default() };
-        survey.outputs_of(&self.entry, self.input_facts().into_iter().map(Some).collect())?;
+        let containers = self.inputs.iter().map(|given| given.container().is_some());
+        let facts = self.input_facts().into_iter().zip(containers);
+        let facts = facts.map(|(fact, is_container)| Some(fact).filter(|_| !is_container)).collect();
+        survey.outputs_of(&self.entry, facts)?;
         Ok(survey.summary)
     }
 
@@ -255,16 +266,30 @@ impl<G: Given> Ordered<G> {
 }
 
 impl Ordered<Input<'_>> {
-    /// The inputs as tensors of their own, where they lie.
-    pub(super) fn placed(&self) -> Vec<DeviceTensor> {
+    /// The inputs as values of their own, where they lie.
+    pub(super) fn placed(&self) -> Vec<Placed> {
+        let on_host = |tensor: &Tensor| Ok::<_, Infallible>(DeviceTensor::on_host(tensor.clone()));
         let placed = |input: &Input| match input {
-            Input::Device(tensor) => DeviceTensor::clone(tensor),
-            Input::Tensor(tensor) => DeviceTensor::on_host(Tensor::clone(tensor)),
+            Input::Device(tensor) => Datum::Tensor(DeviceTensor::clone(tensor)),
+            Input::Tensor(tensor) => Datum::Tensor(DeviceTensor::on_host(Tensor::clone(tensor))),
+            Input::Container(datum) => match datum.try_map(&mut { on_host }) {
+                Ok(placed) => placed,
+                Err(never) => match never {},
+            },
         };
         self.inputs.iter().map(placed).collect()
     }
 
     /// The inputs; on the CPU reference they lie in host memory.
+    pub(crate) fn values(&self) -> Vec<Datum> {
+        let value = |input: &Input| match input {
+            Input::Container(datum) => Some(Datum::clone(datum)),
+            input => input.host().cloned().map(Datum::Tensor),
+        };
+        self.inputs.iter().filter_map(value).collect()
+    }
+
+    /// The inputs that are tensors.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         self.inputs.iter().filter_map(Input::host).cloned().collect()
     }
@@ -278,6 +303,10 @@ pub(crate) trait Given: Clone {
     fn value(&self) -> Option<&Tensor>;
     /// The tensor on a device, if the input is one.
     fn placed(&self) -> Option<&DeviceTensor> {
+        None
+    }
+    /// The input, if it is no tensor.
+    fn container(&self) -> Option<&Datum> {
         None
     }
 }
@@ -298,7 +327,14 @@ impl Given for Input<'_> {
     fn placed(&self) -> Option<&DeviceTensor> {
         match self {
             Input::Device(tensor) => Some(tensor),
-            Input::Tensor(_) => None,
+            _ => None,
+        }
+    }
+
+    fn container(&self) -> Option<&Datum> {
+        match self {
+            Input::Container(datum) => Some(datum),
+            _ => None,
         }
     }
 }
@@ -318,6 +354,19 @@ pub(super) fn check(
 
 fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), InputError> {
     let name = || value.name.clone();
+    match (&value.container, tensor.container()) {
+        (None, None) => {}
+        (Some(expected), Some(given)) if expected.fits(given) => return check_content(given, value),
+        (Some(expected), given) => {
+            let given = given.map_or("a tensor".to_string(), |datum| format!("a {} ({datum})", datum.kind()));
+            let reason = format!("the model takes {expected} here, and this is {given}; give a `Datum`");
+            return Err(InputError::Value { name: name(), reason });
+        }
+        (None, Some(given)) => {
+            let reason = format!("the model takes a tensor here, and this is a {}", given.kind());
+            return Err(InputError::Value { name: name(), reason });
+        }
+    }
     let shape = || tensor.shape().to_vec();
     if let Some(expected) = value.dtype.filter(|expected| *expected != tensor.dtype()) {
         return Err(InputError::DType { name: name(), expected, given: tensor.dtype() });
@@ -335,6 +384,19 @@ fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<()
         return Err(InputError::Shape { name: name(), expected: dims.clone(), given: shape() });
     }
     Ok(())
+}
+
+/// Refuses a container that is nested too deeply, or has too large a tensor.
+fn check_content(given: &Datum, value: &crate::graph::Value) -> Result<(), InputError> {
+    let refused = |reason| InputError::Value { name: value.name.clone(), reason };
+    given.check_depth().map_err(refused)?;
+    let check = &mut |tensor: &Tensor| match tensor.shape() {
+        shape if shape.len() > MAX_RANK || facts::is_too_large(shape) => {
+            Err(refused(format!("a tensor in it has shape {shape:?}, which is too large")))
+        }
+        _ => Ok(()),
+    };
+    given.try_map(check).map(drop)
 }
 
 /// One dimension of one of a graph's inputs.

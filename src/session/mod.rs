@@ -21,7 +21,7 @@ use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
 use crate::plan::Plan;
 use crate::{
-    DType, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result, Tensor,
+    DType, Datum, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result, Tensor,
     UnsupportedNode, ValueInfo, reference,
 };
 
@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// Runs the model on inputs by name and waits for the outputs. An input is a [`Tensor`] or a [`DeviceTensor`];
-    /// [`inputs!`](crate::inputs) mixes them.
+    /// [`inputs!`](crate::inputs) mixes them. [`Session::run_values`] also returns outputs that are no tensors.
     ///
     /// # Errors
     /// [`Error::Input`] if an input is missing, unknown, given twice, or of another dtype or shape than the model's, or if
@@ -166,6 +166,25 @@ impl Session {
     /// ```
     pub fn run<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
         self.core.run(&self.core.ordered(&feeds(inputs), None)?)
+    }
+
+    /// As [`Session::run`], for a model with inputs or outputs that are sequences, optionals or maps. An input may be a [`Datum`].
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// ```
+    /// # use sardonyx::{Device, Model, Session, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, Default::default())?;
+    /// # let x = Tensor::from_slice(&[1], &[2.0f32])?;
+    /// let outputs = session.run_values(&[("x", &x)])?;
+    /// assert_eq!(outputs["y"].tensor(), Some(&x));
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn run_values<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs<Datum>> {
+        let given = self.core.ordered(&feeds(inputs), None)?;
+        Ok(Outputs::new(&given.entry.names, self.core.values(&given)?))
     }
 
     /// Computes the values with these names, whether they are outputs of the model or not. Nodes that only other values need
@@ -243,7 +262,9 @@ impl Session {
                     self.core.outputs_of(entry, &given.placed(), &|| self.core.interrupt())?,
                     self.core.gpu()?,
                 );
-                outputs.into_iter().map(|output| output.on_device(gpu)).collect::<Result<_>>()?
+                let names = entry.names.iter();
+                let tensors = names.zip(outputs).map(|(name, output)| output.into_tensor(name)?.on_device(gpu));
+                tensors.collect::<Result<_>>()?
             }
             Some(plans) => {
                 self.core.executable(&given)?.run_to_device(&plans.frames, &entry.graph, &given.inputs)?
@@ -366,25 +387,38 @@ impl Core {
         Ok(Outputs::new(&given.entry.names, self.tensors(given)?))
     }
 
-    /// The outputs of a run, and the values that the session keeps besides.
+    /// The outputs of a run, and the values that the session keeps besides. All of them must be tensors.
     pub(crate) fn tensors(&self, given: &Ordered<Input<'_>>) -> Result<Vec<Tensor>> {
         let graph = &given.entry.graph;
         match &self.plans {
-            None => {
-                let budget = self.options.reference_limits.as_ref().map(Budget::new);
-                let (tensors, interrupt) = (given.tensors(), self.device.interrupt());
-                let values = reference::run_within(graph, &tensors, false, interrupt, budget.as_ref())?;
-                reference::outputs(graph, &values)
-            }
-            Some(_) if given.entry.segmented().is_some() => {
-                let outputs = self.outputs_of(&given.entry, &given.placed(), &|| self.interrupt())?;
-                outputs.iter().map(DeviceTensor::read).collect()
-            }
-            Some(plans) => {
+            Some(plans) if given.entry.segmented().is_none() => {
                 let outputs = self.executable(given)?.run(&plans.frames, graph, &given.inputs)?;
                 self.interrupt()?;
                 Ok(outputs)
             }
+            _ => {
+                let kept = self.keep.iter().map(|id| graph.value(*id).name.as_str());
+                let names = given.entry.names.iter().map(|name| name.as_ref()).chain(kept);
+                names.zip(self.values(given)?).map(|(name, value)| value.into_tensor(name)).collect()
+            }
+        }
+    }
+
+    /// The outputs of a run, and the values that the session keeps besides.
+    pub(crate) fn values(&self, given: &Ordered<Input<'_>>) -> Result<Vec<Datum>> {
+        let graph = &given.entry.graph;
+        match &self.plans {
+            None => {
+                let budget = self.options.reference_limits.as_ref().map(Budget::new);
+                let (inputs, interrupt) = (given.values(), self.device.interrupt());
+                let values = reference::run_within(graph, &inputs, false, interrupt, budget.as_ref())?;
+                reference::values(graph, &values)
+            }
+            Some(_) if given.entry.segmented().is_some() => {
+                let outputs = self.outputs_of(&given.entry, &given.placed(), &|| self.interrupt())?;
+                outputs.iter().map(|output| output.try_map(&mut DeviceTensor::read)).collect()
+            }
+            Some(_) => Ok(self.tensors(given)?.into_iter().map(Datum::Tensor).collect()),
         }
     }
 

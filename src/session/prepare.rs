@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::entry::{Entry, Given, Ordered};
 use super::{Core, Session};
 use crate::facts::InputFact;
-use crate::gpu::{DeviceTensor, Executable, Input, Later};
+use crate::gpu::{Executable, Input, Later};
 use crate::interrupt::GoOn;
 use crate::plan::Plan;
 use crate::{DType, Error, Interrupt, Outputs, Result, Tensor};
@@ -153,7 +153,8 @@ impl Core {
     pub(super) async fn run_in_background(self: &Arc<Self>, given: Ordered<Input<'_>>) -> Result<Outputs> {
         let (core, entry, inputs) = (self.clone(), given.entry.clone(), given.placed());
         let run = move |go_on: &GoOn| {
-            core.outputs_of(&entry, &inputs, go_on)?.iter().map(DeviceTensor::read).collect()
+            let outputs = core.outputs_of(&entry, &inputs, go_on)?;
+            entry.names.iter().zip(outputs).map(|(name, output)| output.into_tensor(name)?.read()).collect()
         };
         let tensors: Vec<Tensor> = self.in_background(run).await?;
         Ok(Outputs::new(&given.entry.names, tensors))

@@ -1,24 +1,29 @@
 //! Running a graph that is cut into segments. Values stay on the device until the host must look at them.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::entry::{Entry, Ordered};
 use super::{Core, SessionOptions};
-use crate::array::Array;
+use crate::array::{Array, Elsewhere, HostValue, Leaf};
 use crate::budget::{Budget, Work};
 use crate::error::Why;
-use crate::facts::{Fact, InputFact, SMALL_CONSTANT, node_error};
+use crate::facts::{Fact, InputFact, SMALL_CONSTANT, error_of_node, node_error};
 use crate::gpu::{DeviceTensor, Input, Weights};
 use crate::graph::{NodeId, Value, ValueId};
 use crate::interrupt::GoOn;
 use crate::ops::branch::If;
 use crate::ops::repeat::{self, Loop};
 use crate::ops::scan::{self, Scan};
+use crate::ops::sequence_map::SequenceMap;
 use crate::ops::{Graph, Node, Op, axes};
 use crate::plan::{OutputSource, Plan};
 use crate::segments::{Look, Part, Segments};
-use crate::{DType, Device, Error, PlanSummary, Result, SyncPoint, Tensor, heap, passes};
+use crate::{
+    DType, Datum, Device, Error, HostNode, Kind, PlanSummary, Result, SyncPoint, Tensor, heap, passes, reference,
+};
 
 /// The segments of a graph, in the order in which they run.
 #[derive(Debug)]
@@ -28,7 +33,12 @@ pub(crate) struct Segmented {
     results: Vec<ValueId>,
     /// Where the host looks, except within the subgraphs.
     sync_points: Vec<SyncPoint>,
+    /// The nodes that the host runs, except within the subgraphs.
+    host_nodes: Vec<HostNode>,
 }
+
+/// A value of a run: a tensor, or a container of tensors, wherever they lie.
+pub(crate) type Placed = Datum<DeviceTensor>;
 
 /// A segment, made ready for runs.
 #[derive(Debug)]
@@ -45,6 +55,8 @@ enum ReadyPart {
     Planned(Arc<Entry>),
     /// A node, and its subgraphs.
     Control(NodeId, Vec<Arc<Entry>>),
+    /// A node that the host runs.
+    Host(NodeId),
 }
 
 impl Segmented {
@@ -69,12 +81,13 @@ impl Segmented {
                 Part::Planned(graph) => ReadyPart::Planned(entry(*graph)?),
                 Part::Control(id) => {
                     let node = &graph.nodes[id.index()];
-                    let bodies = bodies(node).map_err(|why| node_error(node, &[], why))?;
+                    let bodies = bodies(node, &cut.kinds).map_err(|why| node_error(node, &[], why))?;
                     ReadyPart::Control(
                         id,
                         bodies.into_iter().map(|graph| body(node, graph)).collect::<Result<_>>()?,
                     )
                 }
+                Part::Host(id) => ReadyPart::Host(id),
             };
             segments.push(ReadySegment {
                 part,
@@ -91,7 +104,12 @@ impl Segmented {
         }
         let point =
             |look: &Look| SyncPoint::new(&graph.value(look.value).name, &graph.nodes[look.node.index()]);
-        Ok(Segmented { segments, results, sync_points: cut.looks.iter().map(point).collect() })
+        let host_nodes = segments.iter().filter_map(|segment| match segment.part {
+            ReadyPart::Host(id) => Some(HostNode::new(&graph.nodes[id.index()])),
+            _ => None,
+        });
+        let host_nodes = host_nodes.collect();
+        Ok(Segmented { segments, results, sync_points: cut.looks.iter().map(point).collect(), host_nodes })
     }
 
     /// The error of what needs the one plan that a run does not have.
@@ -126,6 +144,7 @@ impl Segmented {
         self.segments.iter().flat_map(|segment| match &segment.part {
             ReadyPart::Planned(entry) => std::slice::from_ref(entry),
             ReadyPart::Control(_, bodies) => bodies,
+            ReadyPart::Host(_) => &[],
         })
     }
 }
@@ -180,6 +199,8 @@ impl Survey<'_> {
         inputs: Vec<Option<InputFact>>,
     ) -> Result<Vec<Option<InputFact>>> {
         self.summary.sync_points.extend(segmented.sync_points.iter().cloned());
+        self.summary.host_nodes.extend(segmented.host_nodes.iter().cloned());
+        self.summary.nodes += segmented.host_nodes.len();
         let mut known: HashMap<ValueId, InputFact> =
             graph.inputs.iter().zip(inputs).filter_map(|(id, fact)| Some((*id, fact?))).collect();
         let fact = |known: &HashMap<ValueId, InputFact>, id: ValueId| {
@@ -194,6 +215,7 @@ impl Survey<'_> {
                 ReadyPart::Control(node, bodies) => {
                     self.control(&graph.nodes[node.index()], bodies, &inputs)?
                 }
+                ReadyPart::Host(node) => known_outputs(&graph.nodes[node.index()], &inputs),
             };
             known.extend(segment.outputs.iter().zip(outputs).filter_map(|(id, fact)| Some(((*id)?, fact?))));
         }
@@ -233,8 +255,34 @@ impl Survey<'_> {
                 self.outputs_of(&bodies[0], [carried, &places, rest].concat())?;
                 Ok(vec![None; node.outputs.len()])
             }
+            Op::SequenceMap(map) => {
+                let (own, captures) = inputs.split_at(map.own_inputs);
+                self.outputs_of(&bodies[0], [vec![None; own.len()], captures.to_vec()].concat())?;
+                Ok(vec![None; node.outputs.len()])
+            }
             _ => Ok(vec![None; node.outputs.len()]),
         }
+    }
+}
+
+/// What is known of the outputs of a node that the host runs, before it runs.
+fn known_outputs(node: &Node, inputs: &[Option<InputFact>]) -> Vec<Option<InputFact>> {
+    let unknown = || vec![None; node.outputs.len()];
+    let is_known = |(id, input): (&Option<ValueId>, &Option<InputFact>)| id.is_none() || input.is_some();
+    if node.op.operator().host().is_some() || !node.inputs.iter().zip(inputs).all(is_known) {
+        return unknown();
+    }
+    let fact = |input: &InputFact| Fact::new(input.dtype, input.shape.as_slice());
+    let facts: Vec<Option<Fact>> = inputs.iter().map(|input| input.as_ref().map(fact)).collect();
+    match node.op.infer(&facts.iter().map(Option::as_ref).collect::<Vec<_>>()) {
+        Ok(outputs) => {
+            let known = outputs.into_iter().map(|fact| {
+                Some(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value: None })
+            });
+            known.chain(unknown()).take(node.outputs.len()).collect()
+        }
+        // Its shapes depend on elements that only a run knows.
+        Err(_) => unknown(),
     }
 }
 
@@ -250,16 +298,31 @@ fn charge(graph: &Graph, budget: &Budget) -> Result<(), Why> {
 }
 
 /// The subgraphs that a run of the node's own runs, with their captures as inputs.
-fn bodies(node: &Node) -> Result<Vec<Graph>, Why> {
-    let with_captures = |body: &Arc<Graph>| {
+fn bodies(node: &Node, kinds: &[Kind]) -> Result<Vec<Graph>, Why> {
+    let kinds: Vec<Option<&Kind>> =
+        node.inputs.iter().map(|id| id.map(|id| &kinds[id.index()])).collect();
+    let with_captures = |body: &Arc<Graph>, given: &[Option<&Kind>]| {
         let mut body = body.as_ref().clone();
+        body.give_kinds(given);
         body.inputs.append(&mut body.captures);
         body
     };
-    match &*node.op {
-        Op::Scan(scan) => scan.bodies(),
-        op => Ok(op.operator().subgraphs().into_iter().map(with_captures).collect()),
-    }
+    Ok(match &*node.op {
+        Op::Scan(scan) => scan.bodies()?,
+        Op::If(branches) => {
+            let of = |condition: bool| {
+                let (body, captures) = branches.chosen(condition, &kinds);
+                with_captures(body, captures)
+            };
+            vec![of(false), of(true)]
+        }
+        Op::Loop(repeat) => vec![with_captures(&repeat.body, &repeat.given_kinds(&kinds))],
+        Op::SequenceMap(map) => {
+            let given = map.given_kinds(&kinds);
+            vec![with_captures(&map.body, &given.iter().map(Some).collect::<Vec<_>>())]
+        }
+        _ => Vec::new(),
+    })
 }
 
 /// Inputs of more bytes than this go to the device once, and not with each iteration that reads them.
@@ -271,39 +334,43 @@ impl Core {
     pub(super) fn outputs_of(
         &self,
         entry: &Arc<Entry>,
-        inputs: &[DeviceTensor],
+        inputs: &[Placed],
         go_on: &GoOn,
-    ) -> Result<Vec<DeviceTensor>> {
+    ) -> Result<Vec<Placed>> {
         if let Some(segmented) = entry.segmented() {
             return self.run_segments(segmented, &entry.graph, inputs, go_on);
         }
-        let on_host = |(i, input): (usize, &DeviceTensor)| match entry.decides_shapes(i) {
-            true => Ok(DeviceTensor::on_host(input.read()?)),
-            false => Ok(input.clone()),
+        let on_host = |(i, input): (usize, &Placed)| {
+            let Datum::Tensor(input) = input else { return Err(entry.takes_tensors(i)) };
+            match entry.decides_shapes(i) {
+                true => Ok(DeviceTensor::on_host(input.read()?)),
+                false => Ok(input.clone()),
+            }
         };
         let inputs: Vec<DeviceTensor> = inputs.iter().enumerate().map(on_host).collect::<Result<_>>()?;
         let given = Ordered { entry: entry.clone(), inputs: inputs.iter().map(Input::Device).collect() };
         let frames = &self.plans()?.frames;
-        self.executable(&given)?.run_in_place(frames, &entry.graph, &given.inputs)
+        let outputs = self.executable(&given)?.run_in_place(frames, &entry.graph, &given.inputs)?;
+        Ok(outputs.into_iter().map(Datum::Tensor).collect())
     }
 
     fn run_segments(
         &self,
         segmented: &Segmented,
         graph: &Graph,
-        inputs: &[DeviceTensor],
+        inputs: &[Placed],
         go_on: &GoOn,
-    ) -> Result<Vec<DeviceTensor>> {
-        let mut values: HashMap<ValueId, DeviceTensor> =
+    ) -> Result<Vec<Placed>> {
+        let mut values: HashMap<ValueId, Placed> =
             graph.inputs.iter().copied().zip(inputs.iter().cloned()).collect();
-        let value = |values: &HashMap<ValueId, DeviceTensor>, id: ValueId| {
-            let constant = || graph.value(id).constant.clone().map(DeviceTensor::on_host);
+        let value = |values: &HashMap<ValueId, Placed>, id: ValueId| {
+            let constant = || graph.value(id).constant.clone().map(on_host);
             let lost = || Error::invalid(format!("nothing makes '{}'", graph.value(id).name));
             values.get(&id).cloned().or_else(constant).ok_or_else(lost)
         };
         for segment in &segmented.segments {
             go_on()?;
-            let inputs: Vec<Option<DeviceTensor>> = segment
+            let inputs: Vec<Option<Placed>> = segment
                 .inputs
                 .iter()
                 .map(|id| id.map(|id| value(&values, id)).transpose())
@@ -316,6 +383,7 @@ impl Core {
                     let node = &graph.nodes[node.index()];
                     Control { core: self, node, inputs: &inputs, bodies, go_on }.outputs()?
                 }
+                ReadyPart::Host(node) => self.on_host(&graph.nodes[node.index()], &inputs)?,
             };
             let made = segment.outputs.iter().zip(outputs);
             values.extend(made.filter_map(|(id, output)| Some(((*id)?, output))));
@@ -323,41 +391,88 @@ impl Core {
         }
         segmented.results.iter().map(|id| value(&values, *id)).collect()
     }
+
+    /// The outputs of a node that the host runs. What it does not read stays where it lies.
+    fn on_host(&self, node: &Node, inputs: &[Option<Placed>]) -> Result<Vec<Placed>> {
+        let budget = self.options.reference_limits.as_ref().map(Budget::new);
+        let held: Vec<Option<HostValue>> = inputs.iter().map(|input| input.as_ref().map(held)).collect();
+        let outputs = reference::on_host(node, &held, budget.as_ref())?;
+        outputs.iter().map(|output| placed(node, output)).collect()
+    }
+}
+
+impl Elsewhere for DeviceTensor {
+    fn dtype(&self) -> DType {
+        DeviceTensor::dtype(self)
+    }
+
+    fn shape(&self) -> &[usize] {
+        DeviceTensor::shape(self)
+    }
+
+    fn array(&self) -> Result<Array> {
+        Array::from_tensor(&self.read()?).map_err(|why| why.error("a value", Error::Tensor))
+    }
+}
+
+/// The value for the host executor.
+fn held(value: &Placed) -> HostValue {
+    let leaf = |tensor: &DeviceTensor| Ok::<_, Infallible>(Leaf::Elsewhere(Arc::new(tensor.clone())));
+    match value.try_map(&mut { leaf }) {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
+/// The value of the host executor, where it lies.
+fn placed(node: &Node, value: &HostValue) -> Result<Placed> {
+    let tensor = |leaf: &Leaf| match leaf {
+        Leaf::Array(array) => Ok(DeviceTensor::on_host(array.to_tensor()?)),
+        Leaf::Elsewhere(tensor) => match (tensor.as_ref() as &dyn Any).downcast_ref::<DeviceTensor>() {
+            Some(tensor) => Ok(tensor.clone()),
+            None => Ok(DeviceTensor::on_host(leaf.array()?.to_tensor()?)),
+        },
+    };
+    value.try_map(&mut { tensor }).map_err(|why| node_error(node, &[], why))
+}
+
+fn on_host(tensor: Tensor) -> Placed {
+    Datum::Tensor(DeviceTensor::on_host(tensor))
 }
 
 /// A run of a node with subgraphs.
 struct Control<'a> {
     core: &'a Core,
     node: &'a Node,
-    inputs: &'a [Option<DeviceTensor>],
+    inputs: &'a [Option<Placed>],
     bodies: &'a [Arc<Entry>],
     go_on: &'a GoOn<'a>,
 }
 
 impl Control<'_> {
-    fn outputs(&self) -> Result<Vec<DeviceTensor>> {
+    fn outputs(&self) -> Result<Vec<Placed>> {
         match &*self.node.op {
             Op::If(branches) => self.branch(branches),
             Op::Loop(repeat) => self.repeated(repeat),
             Op::Scan(scan) => self.scanned(scan),
+            Op::SequenceMap(map) => self.mapped(map),
             _ => Err(self.refused("it runs no subgraph".into())),
         }
     }
 
     fn refused(&self, why: Why) -> Error {
-        let fact = |input: &DeviceTensor| Fact::new(input.dtype(), input.shape());
-        let facts: Vec<Option<Fact>> = self.inputs.iter().map(|input| input.as_ref().map(fact)).collect();
-        node_error(self.node, &facts.iter().map(Option::as_ref).collect::<Vec<_>>(), why)
+        let text = |input: &Option<Placed>| input.as_ref().map_or("-".into(), |input| held(input).to_string());
+        error_of_node(self.node, &self.inputs.iter().map(text).collect::<Vec<_>>(), why)
     }
 
-    fn branch(&self, branches: &If) -> Result<Vec<DeviceTensor>> {
+    fn branch(&self, branches: &If) -> Result<Vec<Placed>> {
         let condition = self.flag(self.inputs.first().and_then(Option::as_ref))?;
         let (_, captures) = branches.chosen(condition.unwrap_or(false), self.inputs);
         let body = &self.bodies[usize::from(condition.unwrap_or(false))];
         self.core.outputs_of(body, &self.given(captures)?, self.go_on)
     }
 
-    fn repeated(&self, repeat: &Loop) -> Result<Vec<DeviceTensor>> {
+    fn repeated(&self, repeat: &Loop) -> Result<Vec<Placed>> {
         let (own, captures) = self.inputs.split_at(repeat.own_inputs);
         let count = self.number(own.first().and_then(Option::as_ref))?;
         let mut goes_on = self.flag(own.get(1).and_then(Option::as_ref))?.unwrap_or(true);
@@ -368,8 +483,8 @@ impl Control<'_> {
         while goes_on && count.is_none_or(|count| iteration < count) {
             (self.go_on)()?;
             let own = [Tensor::from_slice(&[], &[iteration])?, Tensor::from_bools(&[], &[true])?];
-            let own = own.map(DeviceTensor::on_host);
-            let given: Vec<DeviceTensor> =
+            let own = own.map(on_host);
+            let given: Vec<Placed> =
                 own.into_iter().chain(carried).chain(captures.iter().cloned()).collect();
             let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.go_on)?;
             goes_on = self.flag(outputs.first())?.unwrap_or(true);
@@ -380,19 +495,20 @@ impl Control<'_> {
         }
         let declared = repeat.body.outputs.iter().skip(1 + repeat.carried);
         for (list, id) in lists.into_iter().zip(declared) {
-            carried.push(self.stacked(&list, repeat.body.value(*id), 0)?);
+            carried.push(Datum::Tensor(self.stacked(&list, repeat.body.value(*id), 0)?));
         }
         Ok(carried)
     }
 
-    fn scanned(&self, scan: &Scan) -> Result<Vec<DeviceTensor>> {
+    fn scanned(&self, scan: &Scan) -> Result<Vec<Placed>> {
         let (carried, rest) = self.inputs.split_at(scan.carried);
         let mut carried = self.given(carried)?;
         let fixed = self.uploaded(&self.given(rest)?, scan.carried + scan.reads.len())?;
         let mut length = None;
         for (source, reads) in fixed.iter().zip(&scan.reads) {
-            let axis = axes::axis(reads.axis, source.shape().len()).map_err(|why| self.refused(why))?;
-            let size = source.shape()[axis];
+            let shape = self.tensor(source)?.shape();
+            let axis = axes::axis(reads.axis, shape.len()).map_err(|why| self.refused(why))?;
+            let size = shape[axis];
             if *length.get_or_insert(size) != size {
                 return Err(self.refused("its inputs have different numbers of slices".into()));
             }
@@ -403,10 +519,10 @@ impl Control<'_> {
             (self.go_on)()?;
             let place = |reads: &scan::Slices| {
                 let at = if reads.reverse { length - 1 - iteration } else { iteration };
-                Ok(DeviceTensor::on_host(Tensor::from_slice(&[], &[at as i64])?))
+                Ok(on_host(Tensor::from_slice(&[], &[at as i64])?))
             };
             let places = scan.reads.iter().map(place).collect::<Result<Vec<_>>>()?;
-            let given: Vec<DeviceTensor> =
+            let given: Vec<Placed> =
                 carried.into_iter().chain(places).chain(fixed.iter().cloned()).collect();
             let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.go_on)?;
             let of_lists = outputs.split_off(scan.carried);
@@ -418,13 +534,33 @@ impl Control<'_> {
             if writes.reverse {
                 list.reverse();
             }
-            carried.push(self.stacked(&list, scan.body.value(*id), writes.axis)?);
+            carried.push(Datum::Tensor(self.stacked(&list, scan.body.value(*id), writes.axis)?));
         }
         Ok(carried)
     }
 
-    fn given(&self, inputs: &[Option<DeviceTensor>]) -> Result<Vec<DeviceTensor>> {
-        let given = |input: &Option<DeviceTensor>| {
+    fn mapped(&self, map: &SequenceMap) -> Result<Vec<Placed>> {
+        let (own, captures) = self.inputs.split_at(map.own_inputs);
+        let length = map.length(own).map_err(|why| self.refused(why))?;
+        let mut lists = vec![Vec::new(); map.body.outputs.len()];
+        for iteration in 0..length {
+            (self.go_on)()?;
+            let mut given = map.given(own, iteration).map_err(|why| self.refused(why))?;
+            given.extend(captures.iter().cloned());
+            let outputs = self.core.outputs_of(&self.bodies[0], &self.given(&given)?, self.go_on)?;
+            lists.iter_mut().zip(outputs).for_each(|(list, element)| list.push(element));
+        }
+        Ok(lists.into_iter().map(Placed::from).collect())
+    }
+
+    /// The tensor, where no container may be.
+    fn tensor<'v>(&self, value: &'v Placed) -> Result<&'v DeviceTensor> {
+        let kind = value.kind();
+        value.tensor().ok_or_else(|| self.refused(format!("a {kind} stands where a tensor must be").into()))
+    }
+
+    fn given(&self, inputs: &[Option<Placed>]) -> Result<Vec<Placed>> {
+        let given = |input: &Option<Placed>| {
             input.clone().ok_or_else(|| self.refused("an input of its subgraph is left out".into()))
         };
         inputs.iter().map(given).collect()
@@ -432,10 +568,10 @@ impl Control<'_> {
 
     /// The values that all iterations of the first subgraph read, on the device where they are large. `first`: the number of the
     /// subgraph's input that takes the first of them.
-    fn uploaded(&self, values: &[DeviceTensor], first: usize) -> Result<Vec<DeviceTensor>> {
-        let upload = |(i, value): (usize, &DeviceTensor)| match Input::Device(value).host() {
+    fn uploaded(&self, values: &[Placed], first: usize) -> Result<Vec<Placed>> {
+        let upload = |(i, value): (usize, &Placed)| match value.tensor().and_then(|it| Input::Device(it).host()) {
             Some(tensor) if tensor.bytes().len() > LARGE && !self.bodies[0].decides_shapes(first + i) => {
-                DeviceTensor::upload(self.core.gpu()?, tensor)
+                Ok(Datum::Tensor(DeviceTensor::upload(self.core.gpu()?, tensor)?))
             }
             _ => Ok(value.clone()),
         };
@@ -443,8 +579,9 @@ impl Control<'_> {
     }
 
     /// A bool of one element.
-    fn flag(&self, value: Option<&DeviceTensor>) -> Result<Option<bool>> {
+    fn flag(&self, value: Option<&Placed>) -> Result<Option<bool>> {
         let Some(value) = value else { return Ok(None) };
+        let value = self.tensor(value)?;
         if (value.dtype(), value.shape().iter().product()) != (DType::Bool, 1) {
             let (dtype, shape) = (value.dtype(), value.shape());
             return Err(self.refused(format!("a condition is {dtype}{shape:?}, and must be one bool").into()));
@@ -453,17 +590,19 @@ impl Control<'_> {
     }
 
     /// An int64 of one element.
-    fn number(&self, value: Option<&DeviceTensor>) -> Result<Option<i64>> {
+    fn number(&self, value: Option<&Placed>) -> Result<Option<i64>> {
         let Some(value) = value else { return Ok(None) };
-        match value.read()?.to_vec::<i64>()?[..] {
+        match self.tensor(value)?.read()?.to_vec::<i64>()?[..] {
             [number] => Ok(Some(number)),
             _ => Err(self.refused("the number of iterations must be one integer".into())),
         }
     }
 
     /// The elements of a list along a new axis.
-    fn stacked(&self, list: &[DeviceTensor], declared: &Value, axis: i64) -> Result<DeviceTensor> {
+    fn stacked(&self, list: &[Placed], declared: &Value, axis: i64) -> Result<DeviceTensor> {
         let refused = |why| self.refused(why);
+        let list: Vec<DeviceTensor> =
+            list.iter().map(|each| self.tensor(each).cloned()).collect::<Result<_>>()?;
         let Some(first) = list.first() else {
             let (dtype, shape) = repeat::of_no_iterations(declared, axis).map_err(refused)?;
             return Ok(DeviceTensor::on_host(Tensor::zeros(dtype, &shape)?));
@@ -475,7 +614,7 @@ impl Control<'_> {
                 format!("the iterations give '{name}' different shapes: {a:?} and {b:?}").into(),
             ));
         }
-        let rows = match DeviceTensor::stacked(self.core.gpu()?, list)? {
+        let rows = match DeviceTensor::stacked(self.core.gpu()?, &list)? {
             Some(rows) => rows,
             None => {
                 let arrays = list.iter().map(|element| Array::from_tensor(&element.read()?).map_err(refused));
@@ -494,7 +633,8 @@ impl Control<'_> {
         let graph = scan::moving_first_axis(rows.shape().len(), axis).map_err(|why| self.refused(why))?;
         let (device, options) = (&self.core.device, &self.core.options);
         let entry = Arc::new(Entry::new(Arc::new(graph), Vec::new(), device, options, &[])?);
-        let mut outputs = self.core.outputs_of(&entry, std::slice::from_ref(rows), self.go_on)?;
-        outputs.pop().ok_or_else(|| self.refused("a transposition has no result".into()))
+        let mut outputs = self.core.outputs_of(&entry, &[Datum::Tensor(rows.clone())], self.go_on)?;
+        let lost = || self.refused("a transposition has no result".into());
+        Ok(self.tensor(&outputs.pop().ok_or_else(lost)?)?.clone())
     }
 }

@@ -15,7 +15,7 @@ use super::inputs::{Chosen, GivenInputs, InputArgs, chosen_text, named};
 use super::model::ModelArgs;
 use super::progress::Spinner;
 use super::{
-    Failure, Verdict, bytes, completions, counted, listed, number, placement, print, print_json, sync_points,
+    Failure, Verdict, bytes, completions, counted, host_nodes, listed, number, placement, print, print_json, sync_points,
     unsupported,
 };
 
@@ -226,6 +226,7 @@ fn plan_text(card: &Card, plan: &Planned) -> String {
     text += &chosen_text(chosen).map_or(String::new(), |chosen| format!("sizes     {chosen}\n"));
     text += &format!("placement {}\n", placement(summary));
     text += &sync_points(summary);
+    text += &host_nodes(summary);
     if summary.planned_nodes > 0 {
         text += &frequencies("on host", &summary.planned_operators);
     }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod completions;
+mod containers;
 mod device;
 mod devices;
 mod failure;
@@ -314,7 +315,7 @@ fn listed<'a>(label: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
 
 /// On which devices the nodes run.
 fn placement(plan: &PlanSummary) -> String {
-    let PlanSummary { nodes, planned_nodes, dispatches, segments, unplanned_segments, .. } = plan;
+    let PlanSummary { nodes, planned_nodes, dispatches, segments, unplanned_segments, host_nodes, .. } = plan;
     let passes = match (segments, unplanned_segments) {
         (1, _) => "of one pass".into(),
         (n, 0) => format!("of {n} segments"),
@@ -326,8 +327,23 @@ fn placement(plan: &PlanSummary) -> String {
         1 => "; 1 computed while planning, as only shapes need it".into(),
         n => format!("; {n} computed while planning, as only shapes need them"),
     };
-    let (nodes, s) = (counted(nodes - planned_nodes, "node"), if *dispatches == 1 { "" } else { "es" });
-    format!("{nodes} on the GPU, in {dispatches} dispatch{s} {passes}{planned}")
+    let host = match host_nodes.len() {
+        0 => String::new(),
+        n => format!("; {n} on the host, which handle{} strings or containers", if n == 1 { "s" } else { "" }),
+    };
+    let on_device = nodes - planned_nodes - host_nodes.len();
+    let (nodes, s) = (counted(on_device, "node"), if *dispatches == 1 { "" } else { "es" });
+    format!("{nodes} on the GPU, in {dispatches} dispatch{s} {passes}{planned}{host}")
+}
+
+/// The nodes that the host runs, a line for each; nothing if there are none.
+fn host_nodes(plan: &PlanSummary) -> String {
+    let parts: Vec<String> = plan
+        .host_nodes
+        .iter()
+        .map(|node| format!("{} '{}'", shown(&node.operator), shown(&node.node)))
+        .collect();
+    if parts.is_empty() { String::new() } else { listed("host", parts.iter().map(String::as_str)) }
 }
 
 /// Where the host looks at values during a run, a line for each; nothing if it does not.

@@ -99,12 +99,13 @@ fn not_an_archive(start: &[u8], one_array: &str) -> Option<String> {
 }
 
 /// Writes an `.npz` file, not compressed.
-pub(super) fn write_npz(path: &Path, arrays: &Outputs) -> Result<(), Failure> {
+pub(super) fn write_npz(path: &Path, arrays: &Outputs, more: &[(String, Tensor)]) -> Result<(), Failure> {
     files::write(path, |file| {
         let mut archive = ZipWriter::new(file);
         // A model may list a value as an output twice.
         let mut written = HashSet::new();
-        for (name, tensor) in arrays.iter().filter(|(name, _)| written.insert(*name)) {
+        let arrays = arrays.iter().chain(more.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        for (name, tensor) in arrays.filter(|(name, _)| written.insert(*name)) {
             let array = |reason: &dyn std::fmt::Display| format!("'{}': {reason}", shown(name));
             let encoded = Encoded::new(tensor).map_err(|e| array(&e))?;
             let options = SimpleFileOptions::default()

@@ -12,9 +12,9 @@ use super::model::ModelArgs;
 use super::outputs::{Findings, OutputArgs, json_of, line};
 use super::progress::{self, Preparation, Spinner};
 use super::{
-    Failure, Verdict, bytes, complain, counted, number, numpy, placement, print, print_json, unsupported,
+    Failure, Verdict, bytes, complain, containers, counted, host_nodes, number, numpy, placement, print, print_json, unsupported,
 };
-use sardonyx::{Device, Model, Outputs, PlanSummary, shown};
+use sardonyx::{Datum, Device, Model, Outputs, PlanSummary, shown};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -85,6 +85,8 @@ struct Ran {
     inputs: Vec<NamedInput>,
     chosen: Vec<Chosen>,
     outputs: Outputs,
+    /// The outputs that are no tensors.
+    containers: Outputs<Datum>,
     plan: Option<PlanSummary>,
     times: Times,
 }
@@ -96,7 +98,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let given = args.inputs.read(&model)?;
     let ran = run(args, &model, &given)?;
     if let Some(path) = &args.outputs.outputs {
-        numpy::write_npz(path, &ran.outputs)?;
+        numpy::write_npz(path, &ran.outputs, &containers::arrays(&ran.containers)?)?;
     }
     let findings = wanted.look(ran.inputs.iter().map(|input| &input.tensor), &ran.outputs)?;
     let written = args.outputs.outputs.as_deref();
@@ -133,18 +135,18 @@ fn run(args: &Args, model: &Model, given: &GivenInputs) -> Result<Ran, Failure> 
     };
     spinner.now("running");
     let start = Instant::now();
-    let outputs = session.run(&named(&inputs)).map_err(blamed)?;
+    let (outputs, containers) = session.run_values(&named(&inputs)).map_err(blamed)?.separated();
     let run_ms = milliseconds(start);
     let mut again_ms = None;
     // Nothing is prepared on the reference, which is slow.
     if !args.once && !device.is_reference() {
         let start = Instant::now();
-        session.run(&named(&inputs))?;
+        session.run_values(&named(&inputs))?;
         again_ms = Some(milliseconds(start));
     }
     let times =
         Times { inputs_ms, plan_ms, prepare_ms, preparation: progress::preparation(), run_ms, again_ms };
-    Ok(Ran { device, inputs, chosen, outputs, plan, times })
+    Ok(Ran { device, inputs, chosen, outputs, containers, plan, times })
 }
 
 fn milliseconds(since: Instant) -> f64 {
@@ -164,6 +166,7 @@ fn json_text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> Value {
         "chosen": ran.chosen,
         "inputs": ran.inputs.iter().map(with_random).collect::<Vec<_>>(),
         "outputs": ran.outputs.iter().map(|(name, tensor)| json_of(name, tensor)).collect::<Vec<_>>(),
+        "containers": ran.containers.iter().map(|(name, value)| containers::json_of(name, value)).collect::<Vec<_>>(),
         "outputs_file": written.map(|path| path.to_string_lossy()),
         "first_ms": number::rounded(ran.times.first_ms()),
         "plan": ran.plan,
@@ -179,7 +182,7 @@ fn json_text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> Value {
 }
 
 fn text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> String {
-    let Ran { device, inputs, chosen, outputs, plan, times } = ran;
+    let Ran { device, inputs, chosen, outputs, containers, plan, times } = ran;
     let mut text = format!("device    {}\n", described(device));
     for NamedInput { name, tensor, origin } in inputs {
         let from = origin.text().map_or(String::new(), |from| format!(" ({from})"));
@@ -190,6 +193,9 @@ fn text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> String {
     }
     for (name, tensor) in outputs {
         text += &format!("output    {}\n", line(name, tensor));
+    }
+    for (name, value) in containers {
+        text += &format!("output    {}: {} {value}\n", shown(name), value.kind());
     }
     if let Some(path) = written {
         text += &format!("written   {}\n", shown(&path.to_string_lossy()));
@@ -205,6 +211,7 @@ fn text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> String {
             text += &format!("first run {} ms: {}\n", ms(times.first_ms()), times.parts());
             text += &times.again_ms.map_or(String::new(), |again| format!("again     {} ms\n", ms(again)));
             text += &format!("placement {}\n", placement(plan));
+            text += &host_nodes(plan);
             let (weights, arena, live) = (plan.weight_bytes, plan.arena_bytes, plan.max_live_bytes);
             let (weights, arena, live) = (bytes(weights), bytes(arena), bytes(live));
             text += &format!(

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 use super::device::{DeviceArgs, described};
 use super::{Failure, Verdict, complain, counted, files, numpy, print, signals};
-use sardonyx::{DType, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance, shown};
+use sardonyx::{
+    DType, Datum, Device, Error, Model, Outputs, Session, SessionOptions, Tensor, Tolerance, ValueInfo, shown,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -165,9 +167,6 @@ fn case(line: &str, cases: &Path) -> Result<SuiteCase, String> {
 
 fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End> {
     let model = Model::load(case.folder.join("model.onnx"))?;
-    if let Some(value) = model.inputs().iter().chain(model.outputs()).find(|value| value.dtype.is_none()) {
-        return Err(End::Skip(format!("'{}' is no tensor", value.name)));
-    }
     let session = Session::new(device, &model, SessionOptions::default())?;
     let mut ended = if out.is_some() { End::Done } else { End::Pass };
     for set in 0.. {
@@ -176,28 +175,26 @@ fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End
         if !folder.is_dir() {
             break;
         }
-        let inputs = tensors(&folder, "input")?;
-        let names = |all: bool| {
+        let given = files_of(&folder, "input");
+        let infos = |all: bool| {
             let listed = model.inputs().iter().filter(move |info| all || !info.has_default);
-            listed.map(|info| info.name.as_str()).collect::<Vec<_>>()
+            listed.collect::<Vec<_>>()
         };
         // Some tests give values for defaults, others do not.
-        let Some(names) = [names(true), names(false)].into_iter().find(|names| names.len() == inputs.len())
+        let Some(infos) = [infos(true), infos(false)].into_iter().find(|infos| infos.len() == given.len())
         else {
-            let reason = format!(
-                "{} given, and the model has {}",
-                counted(inputs.len(), "input"),
-                model.inputs().len()
-            );
+            let reason =
+                format!("{} given, and the model has {}", counted(given.len(), "input"), model.inputs().len());
             return Err(End::Skip(reason));
         };
-        let outputs = session.run(&names.into_iter().zip(&inputs).collect::<Vec<_>>())?;
+        let inputs = values(&given, infos.iter().copied())?;
+        let names = infos.iter().map(|info| info.name.as_str());
+        let outputs = session.run_values(&names.zip(&inputs).collect::<Vec<_>>())?;
         match out {
             Some(out) => write(&out.join(&set), &outputs)?,
             None => {
-                for (i, (expected, (name, actual))) in
-                    tensors(&folder, "output")?.iter().zip(&outputs).enumerate()
-                {
+                let expected = values(&files_of(&folder, "output"), model.outputs().iter())?;
+                for (i, (expected, (name, actual))) in expected.iter().zip(&outputs).enumerate() {
                     if let Some(reason) = difference(expected, actual, case) {
                         ended = End::Fail(format!("{set}, output {i} '{}': {reason}", shown(name)));
                     }
@@ -208,36 +205,57 @@ fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End
     Ok(ended)
 }
 
-/// The tensors of `folder/KIND_0.pb`, `folder/KIND_1.pb`, ...
-fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, End> {
-    let mut tensors = Vec::new();
-    for i in 0.. {
-        let path = folder.join(format!("{kind}_{i}.pb"));
-        if !path.exists() {
-            break;
-        }
-        let bytes = files::read(&path)?;
-        tensors.push(Tensor::from_onnx(&bytes)?);
-    }
-    Ok(tensors)
+/// `folder/KIND_0.pb`, `folder/KIND_1.pb`, ...
+fn files_of(folder: &Path, kind: &str) -> Vec<PathBuf> {
+    let paths = (0..).map(|i| folder.join(format!("{kind}_{i}.pb")));
+    paths.take_while(|path| path.exists()).collect()
 }
 
-fn write(folder: &Path, outputs: &Outputs) -> Result<(), End> {
+/// The values in files, each of the kind that the model declares.
+fn values<'i>(paths: &[PathBuf], infos: impl Iterator<Item = &'i ValueInfo>) -> Result<Vec<Datum>, End> {
+    let value = |(path, info): (&PathBuf, &ValueInfo)| Ok(Datum::from_onnx(&files::read(path)?, info)?);
+    paths.iter().zip(infos).map(value).collect()
+}
+
+fn write(folder: &Path, outputs: &Outputs<Datum>) -> Result<(), End> {
     let failed = |source| End::from(Error::Io { path: folder.to_path_buf(), error: source });
     fs::create_dir_all(folder).map_err(failed)?;
-    for (i, (name, tensor)) in outputs.iter().enumerate() {
+    for (i, (name, value)) in outputs.iter().enumerate() {
         let path = folder.join(format!("output_{i}.pb"));
         files::write(&path, |file| {
             // The message holds the elements once more, and is written into a vector that grows.
-            numpy::reserved::<u8>(tensor.bytes().len().saturating_mul(3))?;
-            file.write_all(&tensor.to_onnx(name)).map_err(|e| e.to_string())
+            numpy::reserved::<u8>(size_of(value).saturating_mul(3))?;
+            let message = value.to_onnx(name).map_err(|error| error.to_string())?;
+            file.write_all(&message).map_err(|e| e.to_string())
         })?;
     }
     Ok(())
 }
 
-/// Why the suite would reject `actual`, if it would: dtype and shape must be equal, numbers within the case's tolerance.
-fn difference(expected: &Tensor, actual: &Tensor, case: &SuiteCase) -> Option<String> {
+/// The bytes of all tensors in a value.
+fn size_of(value: &Datum) -> usize {
+    match value {
+        Datum::Tensor(tensor) => tensor.bytes().len(),
+        Datum::Sequence(elements) => elements.iter().map(size_of).sum(),
+        Datum::Optional(content) => content.iter().map(|value| size_of(value)).sum(),
+        _ => 0,
+    }
+}
+
+/// Why the suite would reject `actual`, if it would: kinds, dtypes and shapes must be equal, numbers within the case's tolerance.
+fn difference(expected: &Datum, actual: &Datum, case: &SuiteCase) -> Option<String> {
+    match (expected, actual) {
+        (Datum::Tensor(expected), Datum::Tensor(actual)) => tensor_difference(expected, actual, case),
+        (Datum::Sequence(expected), Datum::Sequence(actual)) if expected.len() == actual.len() => {
+            expected.iter().zip(actual.iter()).find_map(|(e, a)| difference(e, a, case))
+        }
+        (Datum::Optional(Some(expected)), Datum::Optional(Some(actual))) => difference(expected, actual, case),
+        _ if expected == actual => None,
+        _ => Some(format!("is {actual}, and {expected} is expected")),
+    }
+}
+
+fn tensor_difference(expected: &Tensor, actual: &Tensor, case: &SuiteCase) -> Option<String> {
     // The suite's own comparison allows two units of bfloat16.
     let least = if expected.dtype() == DType::BF16 { 1.0 / 64.0 } else { 0.0 };
     let tolerance = Tolerance { relative: case.rtol.max(least), absolute: case.atol };

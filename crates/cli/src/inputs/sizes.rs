@@ -196,7 +196,7 @@ mod tests {
             Err(_) => Dim::Symbol(text.to_string()),
         };
         let shape = Some(dims.iter().map(dim).collect());
-        ValueInfo { name: name.into(), dtype: None, shape, has_default: false }
+        ValueInfo { name: name.into(), dtype: None, shape, container: None, has_default: false }
     }
 
     fn chosen(infos: &[ValueInfo]) -> Vec<Vec<usize>> {

@@ -1,0 +1,336 @@
+//! Models with strings, sequences, optionals and maps. Each runs on every device and on the reference, against values that are
+//! written out.
+
+use std::sync::Arc;
+
+use crate::internals::devices;
+use crate::onnx::builder::*;
+use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
+use crate::{Datum, Device, Error, Kind, Limits, Model, Session, SessionOptions, Tensor};
+
+const BOOL: i32 = 9;
+const ML: &str = "ai.onnx.ml";
+
+fn loaded(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, outputs: Vec<ValueInfoProto>) -> Model {
+    let graph = GraphProto { input: inputs, output: outputs, ..graph(&[], nodes, &[]) };
+    let mut model = model(21, graph);
+    model.opset_import.push(import(ML, 4));
+    Model::from_bytes(bytes(&model)).unwrap()
+}
+
+/// A session on each device, and on the reference.
+fn sessions(model: &Model) -> impl Iterator<Item = Session> {
+    let all = devices::each().into_iter().chain([Device::reference()]);
+    all.map(|device| Session::new(&device, model, SessionOptions::default()).unwrap())
+}
+
+fn floats_of(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_slice(shape, values).unwrap()
+}
+
+fn ints_of(shape: &[usize], values: &[i64]) -> Tensor {
+    Tensor::from_slice(shape, values).unwrap()
+}
+
+fn texts(shape: &[usize], values: &[&str]) -> Tensor {
+    Tensor::from_strings(shape, values.iter().map(|text| text.to_string()).collect()).unwrap()
+}
+
+/// The error's text, whatever line breaks it has.
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    result.unwrap_err().to_string()
+}
+
+/// Scores `x . coefficients`, the name of the greater, and both by name.
+fn classifier() -> Model {
+    let nodes = vec![
+        node("LinearClassifier", &["x"], &["label", "scores"])
+            .of(ML)
+            .with(floats("coefficients", &[1.0, 0.0, 0.0, 1.0]))
+            .with(strings("classlabels_strings", &["cat", "ant"])),
+        node("ZipMap", &["scores"], &["named"]).of(ML).with(strings("classlabels_strings", &["cat", "ant"])),
+    ];
+    let map = map("named", STRING);
+    loaded(
+        vec![value("x", FLOAT, &["n", "2"])],
+        nodes,
+        vec![value("label", STRING, &["n"]), sequence(map)],
+    )
+}
+
+#[test]
+fn a_classifier_names_its_classes() {
+    let model = classifier();
+    assert_eq!(model.outputs()[1].container, Some(Kind::Sequence(Box::new(Kind::Map))));
+    let keys = || texts(&[2], &["ant", "cat"]);
+    for session in sessions(&model) {
+        for (rows, x, labels) in [
+            (2, vec![0.5f32, 0.25, -1.0, 2.0], vec!["cat", "ant"]),
+            (1, vec![3.0, 4.0], vec!["ant"]),
+            (0, vec![], vec![]),
+        ] {
+            let outputs = session.run_values(&[("x", &floats_of(&[rows, 2], &x))]).unwrap();
+            assert_eq!(outputs["label"], Datum::Tensor(texts(&[rows], &labels)));
+            let maps = x.chunks(2).map(|row| Datum::map(keys(), floats_of(&[2], &[row[1], row[0]])).unwrap());
+            assert_eq!(outputs["named"], Datum::from(maps.collect::<Vec<_>>()), "{}", session.device().name());
+        }
+        if !session.device().is_reference() {
+            let plan = session.plan(&[("x", [2, 2])]).unwrap();
+            let host: Vec<&str> = plan.host_nodes.iter().map(|node| node.operator.as_str()).collect();
+            assert_eq!(host, ["ai.onnx.ml.LabelEncoder", "ai.onnx.ml.ZipMap"]);
+            assert!(plan.dispatches > 0 && plan.segments == 1, "{plan:?}");
+        }
+        let error = refused(session.run(&[("x", &floats_of(&[1, 2], &[1.0, 2.0]))]));
+        assert!(error.contains("'named'") && error.contains("`Session::run_values`"), "{error}");
+    }
+}
+
+/// `y = table[ids of lower-case words] * 2`.
+#[test]
+fn words_become_rows_of_a_table() {
+    let nodes = vec![
+        node("StringNormalizer", &["words"], &["lower"]).with(string("case_change_action", "LOWER")),
+        node("LabelEncoder", &["lower"], &["ids"])
+            .of(ML)
+            .with(strings("keys_strings", &["a", "b"]))
+            .with(ints("values_int64s", &[1, 2]))
+            .with(int("default_int64", 0)),
+        node("Gather", &["table", "ids"], &["rows"]),
+        node("Add", &["rows", "rows"], &["y"]),
+        node("Shape", &["lower"], &["count"]),
+    ];
+    let inputs = vec![value("words", STRING, &["n"]), value("table", FLOAT, &["k", "2"])];
+    let model = loaded(inputs, nodes, vec![value("y", FLOAT, &["n", "2"]), value("count", INT64, &["1"])]);
+    let table = floats_of(&[3, 2], &[9.0, 9.5, 1.0, 1.5, 2.0, 2.5]);
+    for session in sessions(&model) {
+        for (words, expected) in [
+            (vec!["B", "x", "a"], vec![4.0f32, 5.0, 18.0, 19.0, 2.0, 3.0]),
+            (vec!["A"], vec![2.0, 3.0]),
+        ] {
+            let given = texts(&[words.len()], &words);
+            let outputs = session.run(&[("words", &given), ("table", &table)]).unwrap();
+            assert_eq!(outputs["y"], floats_of(&[words.len(), 2], &expected));
+            assert_eq!(outputs["count"], ints_of(&[1], &[words.len() as i64]));
+        }
+        let error = refused(session.run(&[("words", &texts(&[1, 1, 1], &["a"])), ("table", &table)]));
+        assert!(error.contains("words") || error.contains("StringNormalizer"), "{error}");
+    }
+}
+
+/// `[a, b]`, with `a + b` put in front, and `b` taken out: the first, and how many there are.
+#[test]
+fn tensors_go_through_sequences() {
+    let nodes = vec![
+        node("SequenceConstruct", &["a", "b"], &["two"]),
+        node("Add", &["a", "b"], &["sum"]),
+        node("SequenceInsert", &["two", "sum", "at"], &["three"]),
+        node("SequenceErase", &["three"], &["left"]),
+        node("SequenceAt", &["left", "at"], &["first"]),
+        node("Mul", &["first", "a"], &["y"]),
+        node("SequenceLength", &["three"], &["count"]),
+        node("ConcatFromSequence", &["left"], &["all"]).with(int("axis", 0)),
+    ];
+    let inputs =
+        vec![value("a", FLOAT, &["n"]), value("b", FLOAT, &["n"]), value("at", INT64, &[])];
+    let outputs = vec![
+        value("y", FLOAT, &["n"]),
+        value("count", INT64, &[]),
+        sequence(value("left", FLOAT, &["n"])),
+        value("all", FLOAT, &["m"]),
+    ];
+    let model = loaded(inputs, nodes, outputs);
+    let (a, b) = (floats_of(&[2], &[1.0, 2.0]), floats_of(&[2], &[10.0, 20.0]));
+    for session in sessions(&model) {
+        for at in [0, -2] {
+            let at = ints_of(&[], &[at]);
+            let outputs = session.run_values(&[("a", &a), ("b", &b), ("at", &at)]).unwrap();
+            let sum = floats_of(&[2], &[11.0, 22.0]);
+            assert_eq!(outputs["y"], Datum::Tensor(floats_of(&[2], &[11.0, 44.0])));
+            assert_eq!(outputs["count"], Datum::Tensor(ints_of(&[], &[3])));
+            assert_eq!(outputs["left"], Datum::from(vec![sum.into(), a.clone().into()]));
+            assert_eq!(outputs["all"], Datum::Tensor(floats_of(&[4], &[11.0, 22.0, 1.0, 2.0])));
+        }
+        for at in [3, -3, i64::MAX, i64::MIN] {
+            let error = refused(session.run_values(&[("a", &a), ("b", &b), ("at", &ints_of(&[], &[at]))]));
+            assert!(error.contains("SequenceInsert") && error.contains(&at.to_string()), "{error}");
+        }
+    }
+}
+
+/// The first `n` prefixes of `x`, doubled, in a sequence that a Loop carries; then one after the other.
+#[test]
+fn loops_carry_sequences() {
+    let body = GraphProto {
+        input: vec![value("i", INT64, &[]), value("go", BOOL, &[]), sequence(value("so_far", FLOAT, &["k"]))],
+        output: vec![value("on", BOOL, &[]), sequence(value("more", FLOAT, &["k"]))],
+        ..graph(
+            &[],
+            vec![
+                node("Identity", &["go"], &["on"]),
+                node("Constant", &[], &["zero"]).with(ints("value_ints", &[0])),
+                node("Constant", &[], &["one"]).with(ints("value_ints", &[1])),
+                node("Add", &["i", "one"], &["end"]),
+                node("Slice", &["x", "zero", "end"], &["part"]),
+                node("Add", &["part", "part"], &["double"]),
+                node("SequenceInsert", &["so_far", "double"], &["more"]),
+            ],
+            &[],
+        )
+    };
+    let nodes = vec![
+        node("SequenceEmpty", &[], &["none"]),
+        node("Loop", &["n", "", "none"], &["parts"]).with(subgraph("body", body)),
+        node("SequenceLength", &["parts"], &["count"]),
+    ];
+    let inputs = vec![value("n", INT64, &[]), value("x", FLOAT, &["k"])];
+    let model = loaded(inputs, nodes, vec![sequence(value("parts", FLOAT, &["k"])), value("count", INT64, &[])]);
+    let x = floats_of(&[3], &[1.0, 2.0, 3.0]);
+    for session in sessions(&model) {
+        for n in [0usize, 2, 3] {
+            let outputs = session.run_values(&[("n", &ints_of(&[], &[n as i64])), ("x", &x)]).unwrap();
+            let part = |k: usize| floats_of(&[k], &[2.0f32, 4.0, 6.0][..k]).into();
+            assert_eq!(outputs["parts"], Datum::from((1..=n).map(part).collect::<Vec<_>>()));
+            assert_eq!(outputs["count"], Datum::Tensor(ints_of(&[], &[n as i64])));
+        }
+    }
+}
+
+/// `y = x + given`, or `x` where nothing is given.
+#[test]
+fn branches_take_optionals() {
+    let branch = |nodes: Vec<NodeProto>, output: &str| GraphProto {
+        output: vec![value(output, FLOAT, &["n"])],
+        ..graph(&[], nodes, &[])
+    };
+    let then = branch(
+        vec![node("OptionalGetElement", &["given"], &["got"]), node("Add", &["x", "got"], &["sum"])],
+        "sum",
+    );
+    let otherwise = branch(vec![node("Identity", &["x"], &["same"])], "same");
+    let nodes = vec![
+        node("OptionalHasElement", &["given"], &["has"]),
+        node("If", &["has"], &["y"]).with(subgraph("then_branch", then)).with(subgraph("else_branch", otherwise)),
+    ];
+    let inputs = vec![value("x", FLOAT, &["n"]), optional(value("given", FLOAT, &["n"]))];
+    let model = loaded(inputs, nodes, vec![value("y", FLOAT, &["n"])]);
+    let x = floats_of(&[2], &[1.0, 2.0]);
+    for session in sessions(&model) {
+        let run = |given: &Datum| session.run(&crate::inputs! { "x" => &x, "given" => given });
+        let some = Datum::Optional(Some(Arc::new(x.clone().into())));
+        assert_eq!(run(&some).unwrap()["y"], floats_of(&[2], &[2.0, 4.0]));
+        assert_eq!(run(&Datum::Optional(None)).unwrap()["y"], x);
+        for wrong in [Datum::from(x.clone()), Datum::from(vec![]), Datum::Optional(Some(Arc::new(ints_of(&[1], &[1]).into())))] {
+            let error = refused(run(&wrong));
+            assert!(error.contains("'given'") && error.contains("optional(float32)"), "{error}");
+        }
+    }
+}
+
+/// Each element of a sequence plus the same number, and the sizes of the elements.
+#[test]
+fn a_subgraph_runs_for_each_element() {
+    let body = GraphProto {
+        input: vec![value("each", FLOAT, &["k"])],
+        output: vec![value("more", FLOAT, &["k"]), value("size", INT64, &["1"])],
+        ..graph(&[], vec![node("Add", &["each", "c"], &["more"]), node("Shape", &["each"], &["size"])], &[])
+    };
+    let nodes = vec![node("SequenceMap", &["s"], &["all", "sizes"]).with(subgraph("body", body))];
+    let inputs = vec![sequence(value("s", FLOAT, &["k"])), value("c", FLOAT, &[])];
+    let outputs = vec![sequence(value("all", FLOAT, &["k"])), sequence(value("sizes", INT64, &["1"]))];
+    let model = loaded(inputs, nodes, outputs);
+    let c = floats_of(&[], &[0.5]);
+    for session in sessions(&model) {
+        let given = Datum::from(vec![floats_of(&[2], &[1.0, 2.0]).into(), floats_of(&[1], &[3.0]).into()]);
+        let outputs = session.run_values(&crate::inputs! { "s" => &given, "c" => &c }).unwrap();
+        let all = vec![floats_of(&[2], &[1.5, 2.5]).into(), floats_of(&[1], &[3.5]).into()];
+        assert_eq!(outputs["all"], Datum::from(all));
+        assert_eq!(outputs["sizes"], Datum::from(vec![ints_of(&[1], &[2]).into(), ints_of(&[1], &[1]).into()]));
+        let empty = Datum::from(vec![]);
+        let none = session.run_values(&crate::inputs! { "s" => &empty, "c" => &c }).unwrap();
+        assert_eq!(none["all"], Datum::from(vec![]));
+    }
+}
+
+/// Values by key become a row, and the row is scaled on the device.
+#[test]
+fn maps_become_rows() {
+    let nodes = vec![
+        node("DictVectorizer", &["map"], &["row"]).of(ML).with(strings("string_vocabulary", &["b", "z", "a"])),
+        node("Mul", &["row", "row"], &["y"]),
+    ];
+    let model = loaded(vec![map("map", STRING)], nodes, vec![value("y", FLOAT, &["1", "3"])]);
+    for session in sessions(&model) {
+        let given = Datum::map(texts(&[2], &["a", "b"]), floats_of(&[2], &[3.0, 2.0])).unwrap();
+        let outputs = session.run(&[("map", &given)]).unwrap();
+        assert_eq!(outputs["y"], floats_of(&[1, 3], &[4.0, 0.0, 9.0]));
+        let numbers = Datum::map(ints_of(&[1], &[3]), floats_of(&[1], &[3.0])).unwrap();
+        let error = refused(session.run(&[("map", &numbers)]));
+        assert!(error.contains("DictVectorizer") && error.contains("int64"), "{error}");
+    }
+}
+
+/// Operators that move elements move strings.
+#[test]
+fn strings_are_moved() {
+    let nodes = vec![
+        node("Transpose", &["s"], &["turned"]),
+        node("Concat", &["turned", "turned"], &["twice"]).with(int("axis", 0)),
+        node("Equal", &["twice", "wanted"], &["same"]),
+        node("Where", &["same", "wanted", "other"], &["chosen"]),
+        node("Cast", &["same"], &["numbers"]).with(int("to", FLOAT.into())),
+        node("ReduceSum", &["numbers"], &["count"]).with(int("keepdims", 0)),
+    ];
+    let inputs = vec![value("s", STRING, &["a", "b"]), value("wanted", STRING, &[]), value("other", STRING, &[])];
+    let model = loaded(inputs, nodes, vec![value("chosen", STRING, &["m", "a"]), value("count", FLOAT, &[])]);
+    for session in sessions(&model) {
+        let outputs = session
+            .run(&[
+                ("s", &texts(&[1, 2], &["x", "y"])),
+                ("wanted", &texts(&[], &["y"])),
+                ("other", &texts(&[], &["-"])),
+            ])
+            .unwrap();
+        assert_eq!(outputs["chosen"], texts(&[4, 1], &["-", "y", "-", "y"]));
+        assert_eq!(outputs["count"], floats_of(&[], &[2.0]));
+    }
+}
+
+/// A few bytes of a file, or of an input, do not take the memory of the host.
+#[test]
+fn what_grows_is_refused() {
+    let empty = Tensor::zeros(crate::DType::F32, &[1 << 29, 0]).unwrap();
+    let split = loaded(
+        vec![value("x", FLOAT, &["n", "m"])],
+        vec![node("SplitToSequence", &["x"], &["parts"])],
+        vec![sequence(value("parts", FLOAT, &["1", "m"]))],
+    );
+    let doubled = GraphProto {
+        input: vec![value("i", INT64, &[]), value("go", BOOL, &[]), value("text", STRING, &[])],
+        output: vec![value("on", BOOL, &[]), value("longer", STRING, &[])],
+        ..graph(
+            &[],
+            vec![
+                node("Identity", &["go"], &["on"]),
+                node("StringConcat", &["text", "text"], &["longer"]),
+            ],
+            &[],
+        )
+    };
+    let growing = loaded(
+        vec![value("s", STRING, &[]), value("n", INT64, &[])],
+        vec![node("Loop", &["n", "", "s"], &["long"]).with(subgraph("body", doubled))],
+        vec![value("long", STRING, &[])],
+    );
+    let limits = Limits::new().bytes(1 << 24);
+    let options = SessionOptions::default().reference_limits(limits);
+    for device in devices::each().into_iter().chain([Device::reference()]) {
+        let session = Session::new(&device, &split, options.clone()).unwrap();
+        let error = refused(session.run_values(&[("x", &empty)]));
+        assert!(error.contains("SplitToSequence"), "{error}");
+        let session = Session::new(&device, &growing, options.clone()).unwrap();
+        let error = refused(session.run(&[("s", &texts(&[], &["ab"])), ("n", &ints_of(&[], &[60]))]));
+        assert!(error.contains("StringConcat"), "{error}");
+        let short = session.run(&[("s", &texts(&[], &["ab"])), ("n", &ints_of(&[], &[2]))]).unwrap();
+        assert_eq!(short["long"], texts(&[], &["abababab"]));
+    }
+}
