@@ -203,9 +203,15 @@ fn element(tensor: &Tensor, i: usize) -> String {
     }
     let (bytes, width) = (tensor.bytes(), tensor.dtype().bits() / 8);
     match (tensor.dtype(), bytes.get(i * width..(i + 1) * width)) {
-        (DType::I64, Some(bytes)) => bytes.try_into().map(i64::from_le_bytes).map_or("?".into(), |v| v.to_string()),
-        (DType::F32, Some(bytes)) => bytes.try_into().map(f32::from_le_bytes).map_or("?".into(), |v| v.to_string()),
-        (DType::F64, Some(bytes)) => bytes.try_into().map(f64::from_le_bytes).map_or("?".into(), |v| v.to_string()),
+        (DType::I64, Some(bytes)) => {
+            bytes.try_into().map(i64::from_le_bytes).map_or("?".into(), |v| v.to_string())
+        }
+        (DType::F32, Some(bytes)) => {
+            bytes.try_into().map(f32::from_le_bytes).map_or("?".into(), |v| v.to_string())
+        }
+        (DType::F64, Some(bytes)) => {
+            bytes.try_into().map(f64::from_le_bytes).map_or("?".into(), |v| v.to_string())
+        }
         (dtype, _) => dtype.name().into(),
     }
 }

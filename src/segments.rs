@@ -158,12 +158,7 @@ fn is_parameter(value: &Value) -> bool {
 }
 
 /// The segments of these nodes, with the values that each takes, and gives to others.
-fn segments(
-    graph: &Graph,
-    parts: Vec<Vec<NodeId>>,
-    runners: &[Runner],
-    keep: &[ValueId],
-) -> Vec<Segment> {
+fn segments(graph: &Graph, parts: Vec<Vec<NodeId>>, runners: &[Runner], keep: &[ValueId]) -> Vec<Segment> {
     let mut wanted: BTreeSet<ValueId> = graph.outputs.iter().chain(keep).copied().collect();
     let mut segments = Vec::with_capacity(parts.len());
     for part in parts.into_iter().rev() {

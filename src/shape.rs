@@ -7,8 +7,8 @@ use std::ops::{Deref, DerefMut};
 
 use smallvec::SmallVec;
 
-use crate::{DType, Kind};
 use crate::error::shown;
+use crate::{DType, Kind};
 
 /// One dimension as the model declares it.
 ///

@@ -1,9 +1,9 @@
 //! `Array`: a tensor on the host, whose elements are f64 for every float type and i128 for every integer type (a bool is 0 or
 //! 1). Values are rounded to the dtype when an array is made, so that a chain of nodes loses exactly what the dtype loses.
 
+mod leaf;
 pub(crate) mod number;
 pub(crate) mod product;
-mod leaf;
 mod span;
 
 pub(crate) use leaf::{Elsewhere, HostValue, Leaf};

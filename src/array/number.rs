@@ -193,10 +193,13 @@ pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: Round
             Array::float(to, shape, v.iter().map(|&x| float(x as f64)).collect())
         }
         Numbers::Int(v) => Array::int(to, shape, v.clone()),
-        // float64 has not all whole numbers of 64 bits.
-        Numbers::Text(v) if to.is_int() && v.iter().all(|text| text.trim().parse::<i64>().is_ok()) => {
-            let whole = |text: &String| text.trim().parse::<i64>().unwrap_or(0);
-            Array::int(to, shape, v.iter().map(|text| whole(text).into()).collect())
+        Numbers::Text(v) if to.is_int() => {
+            // float64 has not all whole numbers of 64 bits.
+            let whole = |text: &String| match text.trim().parse::<i128>() {
+                Ok(whole) => Ok(whole),
+                Err(_) => parse(text).map(|value| value.trunc() as i128),
+            };
+            Array::int(to, shape, v.iter().map(whole).collect::<Result<_, Why>>()?)
         }
         Numbers::Text(v) => {
             let values = v.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;

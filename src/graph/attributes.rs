@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Graph;
-use crate::{Kind, Tensor};
 use crate::error::{Why, refuse};
+use crate::{Kind, Tensor};
 
 /// One attribute's value.
 #[allow(dead_code)] // Subgraphs are kept for control flow, which is to come.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cases::{listed_cases, inputs_of};
+use super::cases::{inputs_of, listed_cases};
 use crate::array::Array;
 use crate::budget::Work;
 use crate::facts::{Fact, texts};

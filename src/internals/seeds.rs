@@ -26,7 +26,46 @@ pub fn seeds(each: usize) -> Vec<Seed> {
         let (first, last) = (each.div_ceil(2).min(cases.len()), cases.len().saturating_sub(each / 2));
         cases[..first].iter().chain(&cases[last.max(first)..])
     });
-    chosen.map(seed).collect()
+    chosen.map(seed).chain([of_containers()]).collect()
+}
+
+/// A model with a sequence, an optional and a map, as no case has them.
+fn of_containers() -> Seed {
+    use builder::{INT64, int, ints, map, node, optional, sequence, value};
+    let float = |name: &str| value(name, builder::FLOAT, &["n"]);
+    let nodes = vec![
+        node("SequenceInsert", &["s", "x", "at"], &["longer"]),
+        node("SequenceErase", &["longer", "at"], &["shorter"]),
+        node("SequenceAt", &["longer", "at"], &["element"]),
+        node("SequenceConstruct", &["element", "x"], &["two"]),
+        node("ConcatFromSequence", &["two"], &["joined"]).with(int("axis", 0)).with(int("new_axis", 1)),
+        node("SplitToSequence", &["joined"], &["rows"]).with(int("keepdims", 0)),
+        node("SequenceLength", &["rows"], &["count"]),
+        node("OptionalHasElement", &["o"], &["has"]),
+        node("OptionalGetElement", &["o"], &["got"]),
+        node("Optional", &["got"], &["again"]),
+        node("DictVectorizer", &["m"], &["row"]).of("ai.onnx.ml").with(ints("int64_vocabulary", &[0, 1])),
+        node("ZipMap", &["row"], &["maps"]).of("ai.onnx.ml").with(ints("classlabels_int64s", &[0, 1])),
+    ];
+    let inputs = vec![
+        sequence(float("s")),
+        float("x"),
+        value("at", INT64, &[]),
+        optional(float("o")),
+        map("m", INT64),
+    ];
+    let untyped = |name: &str| proto::ValueInfoProto { name: name.into(), ..Default::default() };
+    let outputs = ["shorter", "rows", "count", "has", "again", "maps"].map(untyped).to_vec();
+    let graph = GraphProto {
+        name: "containers".into(),
+        input: inputs,
+        output: outputs,
+        node: nodes,
+        ..Default::default()
+    };
+    let mut model = builder::model(21, graph);
+    model.opset_import.push(builder::import("ai.onnx.ml", 4));
+    Seed { name: "containers".into(), model: builder::bytes(&model).to_vec(), text: String::new() }
 }
 
 fn seed(case: &Case) -> Seed {
@@ -82,7 +121,9 @@ fn attribute(name: &str, attr: &Attr<crate::ops::Operation>) -> AttributeProto {
             AttributeProto { strings: all.iter().map(text).collect(), ..new(AttributeType::Strings) }
         }
         Attr::Tensor(t) => AttributeProto { t: Some(tensor_proto("", t)), ..new(AttributeType::Tensor) },
-        Attr::Graph(_) | Attr::Type(_) | Attr::Other(_) => panic!("no case has the attribute '{name}' of this kind"),
+        Attr::Graph(_) | Attr::Type(_) | Attr::Other(_) => {
+            panic!("no case has the attribute '{name}' of this kind")
+        }
     }
 }
 

@@ -79,7 +79,10 @@ fn nested(datum: &Datum) -> Error {
 }
 
 fn sequence(proto: SequenceProto) -> Result<Datum> {
-    if !(proto.sequence_values.is_empty() && proto.optional_values.is_empty() && proto.sparse_tensor_values.is_empty()) {
+    if !(proto.sequence_values.is_empty()
+        && proto.optional_values.is_empty()
+        && proto.sparse_tensor_values.is_empty())
+    {
         return Err(Error::invalid("a sequence of other things than tensors and maps is not supported"));
     }
     let tensors = proto.tensor_values.iter().map(|value| Ok(Datum::Tensor(tensor::alone(value)?)));
@@ -103,8 +106,9 @@ fn map(proto: MapProto) -> Result<Datum> {
         true => Tensor::from_slice(&[proto.keys.len()], &proto.keys)?,
         false => {
             let texts = proto.string_keys.iter().map(|key| std::str::from_utf8(key).map(String::from));
-            let texts: Vec<String> =
-                texts.collect::<Result<_, _>>().map_err(|_| Error::invalid("a map has a key that is not UTF-8"))?;
+            let texts: Vec<String> = texts
+                .collect::<Result<_, _>>()
+                .map_err(|_| Error::invalid("a map has a key that is not UTF-8"))?;
             Tensor::from_strings(&[texts.len()], texts)?
         }
     };

@@ -8,7 +8,7 @@ use super::order::{order, title};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
-use super::types::Declared;
+use super::types::DeclaredType;
 use super::{sparse, tensor, types};
 use crate::budget::{Budget, Work};
 use crate::error::Why;
@@ -389,7 +389,7 @@ impl<'m> Importer<'m> {
 
     /// A new value of the current scope, with its declared type.
     fn define(&mut self, name: &'m str, what: &str) -> Result<ValueId> {
-        let Declared { dtype, shape, container } = self.declared(name);
+        let DeclaredType { dtype, shape, container } = self.declared(name);
         let value = Value { name: self.value_name(name), dtype, shape, container, constant: None };
         if !self.calls.is_empty() {
             self.charge_copy(&value)?;
@@ -422,7 +422,7 @@ impl<'m> Importer<'m> {
 
     /// Gives a value of an inlined function the name and the declared type that the caller has for it.
     pub(super) fn rename(&mut self, id: ValueId, name: &'m str) {
-        let Declared { dtype, shape, container } = self.declared(name);
+        let DeclaredType { dtype, shape, container } = self.declared(name);
         let name = self.value_name(name);
         let value = &mut self.graph().values[id.index()];
         value.name = name;
@@ -432,8 +432,8 @@ impl<'m> Importer<'m> {
     }
 
     /// What the current scope declares of a value.
-    fn declared(&mut self, name: &str) -> Declared {
-        self.scope().infos.get(name).map_or_else(Declared::default, |info| types::declared(info))
+    fn declared(&mut self, name: &str) -> DeclaredType {
+        self.scope().infos.get(name).map_or_else(DeclaredType::default, |info| types::declared(info))
     }
 
     pub(super) fn node(&mut self, node: &'m NodeProto) -> Result<()> {

@@ -41,8 +41,8 @@ pub(crate) use types::Operands;
 pub(crate) use types::{TypeSignature, Types, types};
 
 pub(crate) use crate::array::Array;
-pub(crate) use crate::error::{Why, refuse};
 pub(crate) use crate::array::{HostValue, Leaf};
+pub(crate) use crate::error::{Why, refuse};
 pub(crate) use crate::{DType, Datum, Kind, Tensor};
 
 pub(crate) use crate::budget::Work;

@@ -65,10 +65,12 @@ impl Operator for Loop {
     }
 
     fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
-        let mut outputs = self.body.kinds_of_outputs(&self.given_kinds(inputs));
-        let known = outputs.iter_mut().skip(1).zip(inputs.iter().skip(2).take(self.carried));
-        known.for_each(|(output, input)| *output = input.cloned().unwrap_or(output.clone()));
-        Some(outputs.into_iter().skip(1).collect())
+        let outputs = self.body.kinds_of_outputs(&self.given_kinds(inputs)).into_iter().skip(1);
+        let known = |(i, kind): (usize, Kind)| match inputs.get(2 + i) {
+            Some(Some(initial)) if i < self.carried && kind == Kind::Tensor(None) => (*initial).clone(),
+            _ => kind,
+        };
+        Some(outputs.enumerate().map(known).collect())
     }
 
     fn shape_operands(&self) -> &[usize] {

@@ -85,8 +85,8 @@ impl Operator for StringSplit {
     }
 
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
-        let x = required(inputs, 0)?;
-        let bytes = x.array()?.texts()?.iter().map(|text| text.len() + 1).sum();
+        let known = required(inputs, 0)?.value.as_ref().and_then(|known| known.array.texts().ok());
+        let bytes = known.map_or(0, |texts| texts.iter().map(|text| text.len() + 1).sum());
         Ok(of_elements(inputs, outputs).temporary(bytes, size_of::<&str>() + 1))
     }
 }

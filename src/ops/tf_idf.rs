@@ -16,7 +16,7 @@ use crate::facts::{Fact, MAX_COUNT};
 /// TfIdfVectorizer.
 #[derive(Clone, Debug)]
 pub(crate) struct TfIdf {
-    pool: Pool,
+    pool: GramPool,
     /// The lengths of the n-grams that count.
     lengths: (usize, usize),
     /// The greatest number of words that are left out.
@@ -32,7 +32,7 @@ pub(crate) struct TfIdf {
 
 /// The numbers of the n-grams that a list of words, or of numbers, is.
 #[derive(Clone, Debug)]
-enum Pool {
+enum GramPool {
     Ints(HashMap<Vec<i64>, usize>),
     Texts(HashMap<Vec<String>, usize>),
 }
@@ -71,8 +71,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     };
     let starts = def.attributes.ints("ngram_counts")?.unwrap_or_default();
     let pool = match (def.attributes.ints("pool_int64s")?, def.attributes.strings("pool_strings")?) {
-        (Some(ints), None) => Pool::Ints(grams(&ints, &starts)?),
-        (None, Some(texts)) => Pool::Texts(grams(&texts, &starts)?),
+        (Some(ints), None) => GramPool::Ints(grams(&ints, &starts)?),
+        (None, Some(texts)) => GramPool::Texts(grams(&texts, &starts)?),
         _ => refuse!("either 'pool_int64s' or 'pool_strings' must list the n-grams"),
     };
     let columns = def.attributes.ints("ngram_indexes")?.unwrap_or_default();
@@ -86,8 +86,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         refuse!("there are {} weights, and {} n-grams", weights.len(), columns.len());
     }
     let count = match &pool {
-        Pool::Ints(all) => all.values().max(),
-        Pool::Texts(all) => all.values().max(),
+        GramPool::Ints(all) => all.values().max(),
+        GramPool::Texts(all) => all.values().max(),
     };
     if count.is_some_and(|&last| last >= columns.len()) {
         refuse!("there are more n-grams than the {} columns of 'ngram_indexes'", columns.len());
@@ -164,7 +164,7 @@ impl TfIdf {
 impl Operator for TfIdf {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let x = required(inputs, 0)?;
-        if (x.dtype == DType::String) != matches!(self.pool, Pool::Texts(_)) {
+        if (x.dtype == DType::String) != matches!(self.pool, GramPool::Texts(_)) {
             refuse!("the input is {}, and the n-grams are of the other kind", x.dtype);
         }
         Ok(vec![Fact::new(DType::F32, self.shapes(&x.shape)?.2)])
@@ -177,11 +177,11 @@ impl Operator for TfIdf {
         for (i, row) in values.chunks_mut(self.width).enumerate() {
             let words = i * columns..(i + 1) * columns;
             match (&self.pool, &x.data) {
-                (Pool::Ints(grams), Numbers::Int(all)) => {
+                (GramPool::Ints(grams), Numbers::Int(all)) => {
                     let words: Vec<i64> = all[words].iter().map(|&word| word as i64).collect();
                     self.row(grams, &words, row);
                 }
-                (Pool::Texts(grams), Numbers::Text(all)) => self.row(grams, &all[words], row),
+                (GramPool::Texts(grams), Numbers::Text(all)) => self.row(grams, &all[words], row),
                 _ => refuse!("the input and the n-grams are of different kinds"),
             }
         }

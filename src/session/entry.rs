@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::segmented::{Placed, PlanFor, Segmented, Survey};
+use super::segmented::{PlanFor, RunValue, Segmented, Survey};
 use super::{SessionOptions, no_plans};
 use crate::budget::Budget;
 use crate::facts::{self, InputFact, Signature};
@@ -267,7 +267,7 @@ impl<G: Given> Ordered<G> {
 
 impl Ordered<Input<'_>> {
     /// The inputs as values of their own, where they lie.
-    pub(super) fn placed(&self) -> Vec<Placed> {
+    pub(super) fn placed(&self) -> Vec<RunValue> {
         let on_host = |tensor: &Tensor| Ok::<_, Infallible>(DeviceTensor::on_host(tensor.clone()));
         let placed = |input: &Input| match input {
             Input::Device(tensor) => Datum::Tensor(DeviceTensor::clone(tensor)),
@@ -354,6 +354,9 @@ pub(super) fn check(
 
 fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<(), InputError> {
     let name = || value.name.clone();
+    // First, as a walk over deep containers would not end.
+    let depth = tensor.container().map_or(Ok(()), Datum::check_depth);
+    depth.map_err(|reason| InputError::Value { name: name(), reason })?;
     match (&value.container, tensor.container()) {
         (None, None) => {}
         (Some(expected), Some(given)) if expected.fits(given) => return check_content(given, value),
@@ -386,10 +389,9 @@ fn check_declared(tensor: &impl Given, value: &crate::graph::Value) -> Result<()
     Ok(())
 }
 
-/// Refuses a container that is nested too deeply, or has too large a tensor.
+/// Refuses a container with a tensor that is too large.
 fn check_content(given: &Datum, value: &crate::graph::Value) -> Result<(), InputError> {
     let refused = |reason| InputError::Value { name: value.name.clone(), reason };
-    given.check_depth().map_err(refused)?;
     let check = &mut |tensor: &Tensor| match tensor.shape() {
         shape if shape.len() > MAX_RANK || facts::is_too_large(shape) => {
             Err(refused(format!("a tensor in it has shape {shape:?}, which is too large")))

@@ -21,8 +21,8 @@ use crate::graph::ValueId;
 use crate::ops::{Graph, Op};
 use crate::plan::Plan;
 use crate::{
-    DType, Datum, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result, Tensor,
-    UnsupportedNode, ValueInfo, reference,
+    DType, Datum, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result,
+    Tensor, UnsupportedNode, ValueInfo, reference,
 };
 
 /// A model made ready on a device. `Send + Sync`; several threads may run it at once.
@@ -263,7 +263,8 @@ impl Session {
                     self.core.gpu()?,
                 );
                 let names = entry.names.iter();
-                let tensors = names.zip(outputs).map(|(name, output)| output.into_tensor(name)?.on_device(gpu));
+                let tensors =
+                    names.zip(outputs).map(|(name, output)| output.into_tensor(name)?.on_device(gpu));
                 tensors.collect::<Result<_>>()?
             }
             Some(plans) => {

@@ -22,7 +22,8 @@ use crate::ops::{Graph, Node, Op, axes};
 use crate::plan::{OutputSource, Plan};
 use crate::segments::{Look, Part, Segments};
 use crate::{
-    DType, Datum, Device, Error, HostNode, Kind, PlanSummary, Result, SyncPoint, Tensor, heap, passes, reference,
+    DType, Datum, Device, Error, HostNode, Kind, PlanSummary, Result, SyncPoint, Tensor, heap, passes,
+    reference,
 };
 
 /// The segments of a graph, in the order in which they run.
@@ -38,7 +39,7 @@ pub(crate) struct Segmented {
 }
 
 /// A value of a run: a tensor, or a container of tensors, wherever they lie.
-pub(crate) type Placed = Datum<DeviceTensor>;
+pub(crate) type RunValue = Datum<DeviceTensor>;
 
 /// A segment, made ready for runs.
 #[derive(Debug)]
@@ -276,9 +277,9 @@ fn known_outputs(node: &Node, inputs: &[Option<InputFact>]) -> Vec<Option<InputF
     let facts: Vec<Option<Fact>> = inputs.iter().map(|input| input.as_ref().map(fact)).collect();
     match node.op.infer(&facts.iter().map(Option::as_ref).collect::<Vec<_>>()) {
         Ok(outputs) => {
-            let known = outputs.into_iter().map(|fact| {
-                Some(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value: None })
-            });
+            let known = outputs
+                .into_iter()
+                .map(|fact| Some(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value: None }));
             known.chain(unknown()).take(node.outputs.len()).collect()
         }
         // Its shapes depend on elements that only a run knows.
@@ -299,8 +300,7 @@ fn charge(graph: &Graph, budget: &Budget) -> Result<(), Why> {
 
 /// The subgraphs that a run of the node's own runs, with their captures as inputs.
 fn bodies(node: &Node, kinds: &[Kind]) -> Result<Vec<Graph>, Why> {
-    let kinds: Vec<Option<&Kind>> =
-        node.inputs.iter().map(|id| id.map(|id| &kinds[id.index()])).collect();
+    let kinds: Vec<Option<&Kind>> = node.inputs.iter().map(|id| id.map(|id| &kinds[id.index()])).collect();
     let with_captures = |body: &Arc<Graph>, given: &[Option<&Kind>]| {
         let mut body = body.as_ref().clone();
         body.give_kinds(given);
@@ -334,13 +334,13 @@ impl Core {
     pub(super) fn outputs_of(
         &self,
         entry: &Arc<Entry>,
-        inputs: &[Placed],
+        inputs: &[RunValue],
         go_on: &GoOn,
-    ) -> Result<Vec<Placed>> {
+    ) -> Result<Vec<RunValue>> {
         if let Some(segmented) = entry.segmented() {
             return self.run_segments(segmented, &entry.graph, inputs, go_on);
         }
-        let on_host = |(i, input): (usize, &Placed)| {
+        let on_host = |(i, input): (usize, &RunValue)| {
             let Datum::Tensor(input) = input else { return Err(entry.takes_tensors(i)) };
             match entry.decides_shapes(i) {
                 true => Ok(DeviceTensor::on_host(input.read()?)),
@@ -358,19 +358,19 @@ impl Core {
         &self,
         segmented: &Segmented,
         graph: &Graph,
-        inputs: &[Placed],
+        inputs: &[RunValue],
         go_on: &GoOn,
-    ) -> Result<Vec<Placed>> {
-        let mut values: HashMap<ValueId, Placed> =
+    ) -> Result<Vec<RunValue>> {
+        let mut values: HashMap<ValueId, RunValue> =
             graph.inputs.iter().copied().zip(inputs.iter().cloned()).collect();
-        let value = |values: &HashMap<ValueId, Placed>, id: ValueId| {
+        let value = |values: &HashMap<ValueId, RunValue>, id: ValueId| {
             let constant = || graph.value(id).constant.clone().map(on_host);
             let lost = || Error::invalid(format!("nothing makes '{}'", graph.value(id).name));
             values.get(&id).cloned().or_else(constant).ok_or_else(lost)
         };
         for segment in &segmented.segments {
             go_on()?;
-            let inputs: Vec<Option<Placed>> = segment
+            let inputs: Vec<Option<RunValue>> = segment
                 .inputs
                 .iter()
                 .map(|id| id.map(|id| value(&values, id)).transpose())
@@ -393,7 +393,7 @@ impl Core {
     }
 
     /// The outputs of a node that the host runs. What it does not read stays where it lies.
-    fn on_host(&self, node: &Node, inputs: &[Option<Placed>]) -> Result<Vec<Placed>> {
+    fn on_host(&self, node: &Node, inputs: &[Option<RunValue>]) -> Result<Vec<RunValue>> {
         let budget = self.options.reference_limits.as_ref().map(Budget::new);
         let held: Vec<Option<HostValue>> = inputs.iter().map(|input| input.as_ref().map(held)).collect();
         let outputs = reference::on_host(node, &held, budget.as_ref())?;
@@ -416,7 +416,7 @@ impl Elsewhere for DeviceTensor {
 }
 
 /// The value for the host executor.
-fn held(value: &Placed) -> HostValue {
+fn held(value: &RunValue) -> HostValue {
     let leaf = |tensor: &DeviceTensor| Ok::<_, Infallible>(Leaf::Elsewhere(Arc::new(tensor.clone())));
     match value.try_map(&mut { leaf }) {
         Ok(value) => value,
@@ -425,7 +425,7 @@ fn held(value: &Placed) -> HostValue {
 }
 
 /// The value of the host executor, where it lies.
-fn placed(node: &Node, value: &HostValue) -> Result<Placed> {
+fn placed(node: &Node, value: &HostValue) -> Result<RunValue> {
     let tensor = |leaf: &Leaf| match leaf {
         Leaf::Array(array) => Ok(DeviceTensor::on_host(array.to_tensor()?)),
         Leaf::Elsewhere(tensor) => match (tensor.as_ref() as &dyn Any).downcast_ref::<DeviceTensor>() {
@@ -436,7 +436,7 @@ fn placed(node: &Node, value: &HostValue) -> Result<Placed> {
     value.try_map(&mut { tensor }).map_err(|why| node_error(node, &[], why))
 }
 
-fn on_host(tensor: Tensor) -> Placed {
+fn on_host(tensor: Tensor) -> RunValue {
     Datum::Tensor(DeviceTensor::on_host(tensor))
 }
 
@@ -444,13 +444,13 @@ fn on_host(tensor: Tensor) -> Placed {
 struct Control<'a> {
     core: &'a Core,
     node: &'a Node,
-    inputs: &'a [Option<Placed>],
+    inputs: &'a [Option<RunValue>],
     bodies: &'a [Arc<Entry>],
     go_on: &'a GoOn<'a>,
 }
 
 impl Control<'_> {
-    fn outputs(&self) -> Result<Vec<Placed>> {
+    fn outputs(&self) -> Result<Vec<RunValue>> {
         match &*self.node.op {
             Op::If(branches) => self.branch(branches),
             Op::Loop(repeat) => self.repeated(repeat),
@@ -461,18 +461,19 @@ impl Control<'_> {
     }
 
     fn refused(&self, why: Why) -> Error {
-        let text = |input: &Option<Placed>| input.as_ref().map_or("-".into(), |input| held(input).to_string());
+        let text =
+            |input: &Option<RunValue>| input.as_ref().map_or("-".into(), |input| held(input).to_string());
         error_of_node(self.node, &self.inputs.iter().map(text).collect::<Vec<_>>(), why)
     }
 
-    fn branch(&self, branches: &If) -> Result<Vec<Placed>> {
+    fn branch(&self, branches: &If) -> Result<Vec<RunValue>> {
         let condition = self.flag(self.inputs.first().and_then(Option::as_ref))?;
         let (_, captures) = branches.chosen(condition.unwrap_or(false), self.inputs);
         let body = &self.bodies[usize::from(condition.unwrap_or(false))];
         self.core.outputs_of(body, &self.given(captures)?, self.go_on)
     }
 
-    fn repeated(&self, repeat: &Loop) -> Result<Vec<Placed>> {
+    fn repeated(&self, repeat: &Loop) -> Result<Vec<RunValue>> {
         let (own, captures) = self.inputs.split_at(repeat.own_inputs);
         let count = self.number(own.first().and_then(Option::as_ref))?;
         let mut goes_on = self.flag(own.get(1).and_then(Option::as_ref))?.unwrap_or(true);
@@ -484,7 +485,7 @@ impl Control<'_> {
             (self.go_on)()?;
             let own = [Tensor::from_slice(&[], &[iteration])?, Tensor::from_bools(&[], &[true])?];
             let own = own.map(on_host);
-            let given: Vec<Placed> =
+            let given: Vec<RunValue> =
                 own.into_iter().chain(carried).chain(captures.iter().cloned()).collect();
             let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.go_on)?;
             goes_on = self.flag(outputs.first())?.unwrap_or(true);
@@ -500,7 +501,7 @@ impl Control<'_> {
         Ok(carried)
     }
 
-    fn scanned(&self, scan: &Scan) -> Result<Vec<Placed>> {
+    fn scanned(&self, scan: &Scan) -> Result<Vec<RunValue>> {
         let (carried, rest) = self.inputs.split_at(scan.carried);
         let mut carried = self.given(carried)?;
         let fixed = self.uploaded(&self.given(rest)?, scan.carried + scan.reads.len())?;
@@ -522,7 +523,7 @@ impl Control<'_> {
                 Ok(on_host(Tensor::from_slice(&[], &[at as i64])?))
             };
             let places = scan.reads.iter().map(place).collect::<Result<Vec<_>>>()?;
-            let given: Vec<Placed> =
+            let given: Vec<RunValue> =
                 carried.into_iter().chain(places).chain(fixed.iter().cloned()).collect();
             let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.go_on)?;
             let of_lists = outputs.split_off(scan.carried);
@@ -539,7 +540,7 @@ impl Control<'_> {
         Ok(carried)
     }
 
-    fn mapped(&self, map: &SequenceMap) -> Result<Vec<Placed>> {
+    fn mapped(&self, map: &SequenceMap) -> Result<Vec<RunValue>> {
         let (own, captures) = self.inputs.split_at(map.own_inputs);
         let length = map.length(own).map_err(|why| self.refused(why))?;
         let mut lists = vec![Vec::new(); map.body.outputs.len()];
@@ -550,17 +551,17 @@ impl Control<'_> {
             let outputs = self.core.outputs_of(&self.bodies[0], &self.given(&given)?, self.go_on)?;
             lists.iter_mut().zip(outputs).for_each(|(list, element)| list.push(element));
         }
-        Ok(lists.into_iter().map(Placed::from).collect())
+        Ok(lists.into_iter().map(RunValue::from).collect())
     }
 
     /// The tensor, where no container may be.
-    fn tensor<'v>(&self, value: &'v Placed) -> Result<&'v DeviceTensor> {
+    fn tensor<'v>(&self, value: &'v RunValue) -> Result<&'v DeviceTensor> {
         let kind = value.kind();
         value.tensor().ok_or_else(|| self.refused(format!("a {kind} stands where a tensor must be").into()))
     }
 
-    fn given(&self, inputs: &[Option<Placed>]) -> Result<Vec<Placed>> {
-        let given = |input: &Option<Placed>| {
+    fn given(&self, inputs: &[Option<RunValue>]) -> Result<Vec<RunValue>> {
+        let given = |input: &Option<RunValue>| {
             input.clone().ok_or_else(|| self.refused("an input of its subgraph is left out".into()))
         };
         inputs.iter().map(given).collect()
@@ -568,18 +569,19 @@ impl Control<'_> {
 
     /// The values that all iterations of the first subgraph read, on the device where they are large. `first`: the number of the
     /// subgraph's input that takes the first of them.
-    fn uploaded(&self, values: &[Placed], first: usize) -> Result<Vec<Placed>> {
-        let upload = |(i, value): (usize, &Placed)| match value.tensor().and_then(|it| Input::Device(it).host()) {
-            Some(tensor) if tensor.bytes().len() > LARGE && !self.bodies[0].decides_shapes(first + i) => {
-                Ok(Datum::Tensor(DeviceTensor::upload(self.core.gpu()?, tensor)?))
-            }
-            _ => Ok(value.clone()),
-        };
+    fn uploaded(&self, values: &[RunValue], first: usize) -> Result<Vec<RunValue>> {
+        let upload =
+            |(i, value): (usize, &RunValue)| match value.tensor().and_then(|it| Input::Device(it).host()) {
+                Some(tensor) if tensor.bytes().len() > LARGE && !self.bodies[0].decides_shapes(first + i) => {
+                    Ok(Datum::Tensor(DeviceTensor::upload(self.core.gpu()?, tensor)?))
+                }
+                _ => Ok(value.clone()),
+            };
         values.iter().enumerate().map(upload).collect()
     }
 
     /// A bool of one element.
-    fn flag(&self, value: Option<&Placed>) -> Result<Option<bool>> {
+    fn flag(&self, value: Option<&RunValue>) -> Result<Option<bool>> {
         let Some(value) = value else { return Ok(None) };
         let value = self.tensor(value)?;
         if (value.dtype(), value.shape().iter().product()) != (DType::Bool, 1) {
@@ -590,7 +592,7 @@ impl Control<'_> {
     }
 
     /// An int64 of one element.
-    fn number(&self, value: Option<&Placed>) -> Result<Option<i64>> {
+    fn number(&self, value: Option<&RunValue>) -> Result<Option<i64>> {
         let Some(value) = value else { return Ok(None) };
         match self.tensor(value)?.read()?.to_vec::<i64>()?[..] {
             [number] => Ok(Some(number)),
@@ -599,7 +601,7 @@ impl Control<'_> {
     }
 
     /// The elements of a list along a new axis.
-    fn stacked(&self, list: &[Placed], declared: &Value, axis: i64) -> Result<DeviceTensor> {
+    fn stacked(&self, list: &[RunValue], declared: &Value, axis: i64) -> Result<DeviceTensor> {
         let refused = |why| self.refused(why);
         let list: Vec<DeviceTensor> =
             list.iter().map(|each| self.tensor(each).cloned()).collect::<Result<_>>()?;

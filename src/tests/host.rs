@@ -51,11 +51,7 @@ fn classifier() -> Model {
         node("ZipMap", &["scores"], &["named"]).of(ML).with(strings("classlabels_strings", &["cat", "ant"])),
     ];
     let map = map("named", STRING);
-    loaded(
-        vec![value("x", FLOAT, &["n", "2"])],
-        nodes,
-        vec![value("label", STRING, &["n"]), sequence(map)],
-    )
+    loaded(vec![value("x", FLOAT, &["n", "2"])], nodes, vec![value("label", STRING, &["n"]), sequence(map)])
 }
 
 #[test]
@@ -72,7 +68,12 @@ fn a_classifier_names_its_classes() {
             let outputs = session.run_values(&[("x", &floats_of(&[rows, 2], &x))]).unwrap();
             assert_eq!(outputs["label"], Datum::Tensor(texts(&[rows], &labels)));
             let maps = x.chunks(2).map(|row| Datum::map(keys(), floats_of(&[2], &[row[1], row[0]])).unwrap());
-            assert_eq!(outputs["named"], Datum::from(maps.collect::<Vec<_>>()), "{}", session.device().name());
+            assert_eq!(
+                outputs["named"],
+                Datum::from(maps.collect::<Vec<_>>()),
+                "{}",
+                session.device().name()
+            );
         }
         if !session.device().is_reference() {
             let plan = session.plan(&[("x", [2, 2])]).unwrap();
@@ -103,10 +104,9 @@ fn words_become_rows_of_a_table() {
     let model = loaded(inputs, nodes, vec![value("y", FLOAT, &["n", "2"]), value("count", INT64, &["1"])]);
     let table = floats_of(&[3, 2], &[9.0, 9.5, 1.0, 1.5, 2.0, 2.5]);
     for session in sessions(&model) {
-        for (words, expected) in [
-            (vec!["B", "x", "a"], vec![4.0f32, 5.0, 18.0, 19.0, 2.0, 3.0]),
-            (vec!["A"], vec![2.0, 3.0]),
-        ] {
+        for (words, expected) in
+            [(vec!["B", "x", "a"], vec![4.0f32, 5.0, 18.0, 19.0, 2.0, 3.0]), (vec!["A"], vec![2.0, 3.0])]
+        {
             let given = texts(&[words.len()], &words);
             let outputs = session.run(&[("words", &given), ("table", &table)]).unwrap();
             assert_eq!(outputs["y"], floats_of(&[words.len(), 2], &expected));
@@ -130,8 +130,7 @@ fn tensors_go_through_sequences() {
         node("SequenceLength", &["three"], &["count"]),
         node("ConcatFromSequence", &["left"], &["all"]).with(int("axis", 0)),
     ];
-    let inputs =
-        vec![value("a", FLOAT, &["n"]), value("b", FLOAT, &["n"]), value("at", INT64, &[])];
+    let inputs = vec![value("a", FLOAT, &["n"]), value("b", FLOAT, &["n"]), value("at", INT64, &[])];
     let outputs = vec![
         value("y", FLOAT, &["n"]),
         value("count", INT64, &[]),
@@ -183,7 +182,8 @@ fn loops_carry_sequences() {
         node("SequenceLength", &["parts"], &["count"]),
     ];
     let inputs = vec![value("n", INT64, &[]), value("x", FLOAT, &["k"])];
-    let model = loaded(inputs, nodes, vec![sequence(value("parts", FLOAT, &["k"])), value("count", INT64, &[])]);
+    let model =
+        loaded(inputs, nodes, vec![sequence(value("parts", FLOAT, &["k"])), value("count", INT64, &[])]);
     let x = floats_of(&[3], &[1.0, 2.0, 3.0]);
     for session in sessions(&model) {
         for n in [0usize, 2, 3] {
@@ -209,7 +209,9 @@ fn branches_take_optionals() {
     let otherwise = branch(vec![node("Identity", &["x"], &["same"])], "same");
     let nodes = vec![
         node("OptionalHasElement", &["given"], &["has"]),
-        node("If", &["has"], &["y"]).with(subgraph("then_branch", then)).with(subgraph("else_branch", otherwise)),
+        node("If", &["has"], &["y"])
+            .with(subgraph("then_branch", then))
+            .with(subgraph("else_branch", otherwise)),
     ];
     let inputs = vec![value("x", FLOAT, &["n"]), optional(value("given", FLOAT, &["n"]))];
     let model = loaded(inputs, nodes, vec![value("y", FLOAT, &["n"])]);
@@ -219,7 +221,11 @@ fn branches_take_optionals() {
         let some = Datum::Optional(Some(Arc::new(x.clone().into())));
         assert_eq!(run(&some).unwrap()["y"], floats_of(&[2], &[2.0, 4.0]));
         assert_eq!(run(&Datum::Optional(None)).unwrap()["y"], x);
-        for wrong in [Datum::from(x.clone()), Datum::from(vec![]), Datum::Optional(Some(Arc::new(ints_of(&[1], &[1]).into())))] {
+        for wrong in [
+            Datum::from(x.clone()),
+            Datum::from(vec![]),
+            Datum::Optional(Some(Arc::new(ints_of(&[1], &[1]).into()))),
+        ] {
             let error = refused(run(&wrong));
             assert!(error.contains("'given'") && error.contains("optional(float32)"), "{error}");
         }
@@ -244,7 +250,10 @@ fn a_subgraph_runs_for_each_element() {
         let outputs = session.run_values(&crate::inputs! { "s" => &given, "c" => &c }).unwrap();
         let all = vec![floats_of(&[2], &[1.5, 2.5]).into(), floats_of(&[1], &[3.5]).into()];
         assert_eq!(outputs["all"], Datum::from(all));
-        assert_eq!(outputs["sizes"], Datum::from(vec![ints_of(&[1], &[2]).into(), ints_of(&[1], &[1]).into()]));
+        assert_eq!(
+            outputs["sizes"],
+            Datum::from(vec![ints_of(&[1], &[2]).into(), ints_of(&[1], &[1]).into()])
+        );
         let empty = Datum::from(vec![]);
         let none = session.run_values(&crate::inputs! { "s" => &empty, "c" => &c }).unwrap();
         assert_eq!(none["all"], Datum::from(vec![]));
@@ -255,7 +264,9 @@ fn a_subgraph_runs_for_each_element() {
 #[test]
 fn maps_become_rows() {
     let nodes = vec![
-        node("DictVectorizer", &["map"], &["row"]).of(ML).with(strings("string_vocabulary", &["b", "z", "a"])),
+        node("DictVectorizer", &["map"], &["row"])
+            .of(ML)
+            .with(strings("string_vocabulary", &["b", "z", "a"])),
         node("Mul", &["row", "row"], &["y"]),
     ];
     let model = loaded(vec![map("map", STRING)], nodes, vec![value("y", FLOAT, &["1", "3"])]);
@@ -280,7 +291,8 @@ fn strings_are_moved() {
         node("Cast", &["same"], &["numbers"]).with(int("to", FLOAT.into())),
         node("ReduceSum", &["numbers"], &["count"]).with(int("keepdims", 0)),
     ];
-    let inputs = vec![value("s", STRING, &["a", "b"]), value("wanted", STRING, &[]), value("other", STRING, &[])];
+    let inputs =
+        vec![value("s", STRING, &["a", "b"]), value("wanted", STRING, &[]), value("other", STRING, &[])];
     let model = loaded(inputs, nodes, vec![value("chosen", STRING, &["m", "a"]), value("count", FLOAT, &[])]);
     for session in sessions(&model) {
         let outputs = session
@@ -309,10 +321,7 @@ fn what_grows_is_refused() {
         output: vec![value("on", BOOL, &[]), value("longer", STRING, &[])],
         ..graph(
             &[],
-            vec![
-                node("Identity", &["go"], &["on"]),
-                node("StringConcat", &["text", "text"], &["longer"]),
-            ],
+            vec![node("Identity", &["go"], &["on"]), node("StringConcat", &["text", "text"], &["longer"])],
             &[],
         )
     };

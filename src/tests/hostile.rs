@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::facts::InputFact;
-use crate::internals::cases::{listed_cases, inputs_of, planner, wanted};
+use crate::internals::cases::{inputs_of, listed_cases, planner, wanted};
 use crate::internals::open::Dice;
 use crate::kernels::{Class, Target};
 use crate::ops::Attr;

@@ -54,7 +54,10 @@ fn table() -> String {
     for (place, names) in [
         ("On the device", list(ComputedOn::Device)),
         ("While planning, from constants and shapes", list(ComputedOn::Planning)),
-        ("On the host, between what the device runs: strings, containers, control flow", list(ComputedOn::Reference)),
+        (
+            "On the host, between what the device runs: strings, containers, control flow",
+            list(ComputedOn::Reference),
+        ),
     ] {
         if !names.is_empty() {
             let (count, names) = (names.len(), names.join(", "));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::graph::ValueId;
 use crate::ops::{Graph, Node};
 use crate::reference::Values;
-use crate::{Device, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference};
+use crate::{Datum, Device, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference};
 use blame::blame;
 use errors::compare;
 use judge::judge;
@@ -54,8 +54,8 @@ pub fn verify(
     let graph = model.graph_taking(inputs);
     let made = made_values(&graph).map(|made| made.1).collect();
     let alone = Followed::new(device, graph, options, inputs, made)?;
-    let normal = Session::new(device, model, SessionOptions::default())?.run(inputs)?;
-    let normal: Vec<Tensor> = normal.into_iter().map(|(_, tensor)| tensor).collect();
+    let normal = Session::new(device, model, SessionOptions::default())?.run_values(inputs)?;
+    let normal: Vec<Option<Tensor>> = normal.into_iter().map(|(_, value)| tensor_of(value)).collect();
     conclude(&alone, &normal, tolerances.into(), || {
         let graph = model.optimized_taking(inputs)?;
         let options = SessionOptions::default().within(model);
@@ -90,10 +90,18 @@ impl Followed {
         let ordered = session.given(inputs)?;
         let expected = reference::run(&graph, &ordered.tensors(), true, device.interrupt())?;
         let mut actual = vec![None; graph.values.len()];
-        for (id, tensor) in order.iter().zip(session.core.tensors(&ordered)?) {
-            actual[id.index()] = Some(tensor);
+        for (id, value) in order.iter().zip(session.core.values(&ordered)?) {
+            actual[id.index()] = tensor_of(value);
         }
         Ok(Followed { graph, expected, actual, interrupt: device.interrupt().clone() })
+    }
+}
+
+/// The tensor, if the value is one: containers are not compared, but the tensors that come out of them are.
+fn tensor_of(value: Datum) -> Option<Tensor> {
+    match value {
+        Datum::Tensor(tensor) => Some(tensor),
+        _ => None,
     }
 }
 
@@ -106,13 +114,13 @@ fn made_values(graph: &Graph) -> impl Iterator<Item = (&Node, ValueId)> {
 /// values kept.
 fn conclude(
     alone: &Followed,
-    normal: &[Tensor],
+    normal: &[Option<Tensor>],
     tolerances: Tolerances,
     fused: impl FnOnce() -> Result<Followed>,
 ) -> Result<Verification> {
     let followed = judge(alone, tolerances)?;
     let outputs = alone.graph.outputs.iter().zip(normal).filter_map(|(&id, tensor)| {
-        let expected = alone.expected.get(id)?;
+        let (expected, tensor) = (alone.expected.get(id)?, tensor.as_ref()?);
         let name = &alone.graph.value(id).name;
         let off = compare(&[expected], tensor, tolerances.output, 0.0);
         let before = followed.iter().find(|made| made.id == id).map(|made| &made.value);

@@ -131,14 +131,14 @@ fn measure(
     drop(spinner);
     let bar = progress::bar(args.warmup.saturating_add(args.runs), "runs");
     for _ in 0..args.warmup {
-        session.run(inputs)?;
+        session.run_values(inputs)?;
         bar.inc(1);
     }
     let before = device.counters();
     let (mut wall_ms, mut cpu_ms) = (Vec::new(), Vec::new());
     for _ in 0..args.runs {
         let (wall, cpu) = (Instant::now(), process::cpu_time());
-        session.run(inputs)?;
+        session.run_values(inputs)?;
         let cpu = process::cpu_time().zip(cpu).map(|(end, start)| end.saturating_sub(start));
         wall_ms.push(number::rounded(wall.elapsed().as_secs_f64() * 1e3));
         cpu_ms.extend(cpu.map(|cpu| number::rounded(cpu.as_secs_f64() * 1e3)));
@@ -177,7 +177,7 @@ fn measure(
 fn first_run(device: &Device, model: &Model, inputs: &[(&str, &Tensor)]) -> Result<(Session, f64), Error> {
     let start = Instant::now();
     let session = Session::new(device, model, SessionOptions::default())?;
-    session.run(inputs)?;
+    session.run_values(inputs)?;
     Ok((session, start.elapsed().as_secs_f64() * 1e3))
 }
 

@@ -12,7 +12,11 @@ pub(super) fn arrays(outputs: &Outputs<Datum>) -> Result<Vec<(String, Tensor)>, 
     let mut arrays = Vec::new();
     for (name, value) in outputs {
         let refused = |why: &str| {
-            Failure::from(format!("output '{}' is a {} {why}; leave out --outputs", shown(name), value.kind()))
+            Failure::from(format!(
+                "output '{}' is a {} {why}; leave out --outputs",
+                shown(name),
+                value.kind()
+            ))
         };
         match value {
             Datum::Sequence(elements) if elements.iter().any(|each| each.kind() == "map") => {
@@ -23,7 +27,8 @@ pub(super) fn arrays(outputs: &Outputs<Datum>) -> Result<Vec<(String, Tensor)>, 
             }
             Datum::Sequence(elements) => {
                 for (i, element) in elements.iter().enumerate() {
-                    let tensor = element.tensor().ok_or_else(|| refused("of containers, which no array holds"))?;
+                    let tensor =
+                        element.tensor().ok_or_else(|| refused("of containers, which no array holds"))?;
                     arrays.push((format!("{name}.{i}"), tensor.clone()));
                 }
             }

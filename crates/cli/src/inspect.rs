@@ -15,8 +15,8 @@ use super::inputs::{Chosen, GivenInputs, InputArgs, chosen_text, named};
 use super::model::ModelArgs;
 use super::progress::Spinner;
 use super::{
-    Failure, Verdict, bytes, completions, counted, host_nodes, listed, number, placement, print, print_json, sync_points,
-    unsupported,
+    Failure, Verdict, bytes, completions, counted, host_nodes, listed, number, placement, print, print_json,
+    sync_points, unsupported,
 };
 
 #[derive(Debug, clap::Args)]

@@ -329,7 +329,9 @@ fn placement(plan: &PlanSummary) -> String {
     };
     let host = match host_nodes.len() {
         0 => String::new(),
-        n => format!("; {n} on the host, which handle{} strings or containers", if n == 1 { "s" } else { "" }),
+        n => {
+            format!("; {n} on the host, which handle{} strings or containers", if n == 1 { "s" } else { "" })
+        }
     };
     let on_device = nodes - planned_nodes - host_nodes.len();
     let (nodes, s) = (counted(on_device, "node"), if *dispatches == 1 { "" } else { "es" });

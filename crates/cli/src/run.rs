@@ -12,7 +12,8 @@ use super::model::ModelArgs;
 use super::outputs::{Findings, OutputArgs, json_of, line};
 use super::progress::{self, Preparation, Spinner};
 use super::{
-    Failure, Verdict, bytes, complain, containers, counted, host_nodes, number, numpy, placement, print, print_json, unsupported,
+    Failure, Verdict, bytes, complain, containers, counted, host_nodes, number, numpy, placement, print,
+    print_json, unsupported,
 };
 use sardonyx::{Datum, Device, Model, Outputs, PlanSummary, shown};
 

@@ -183,8 +183,11 @@ fn run(case: &SuiteCase, device: &Device, out: Option<&Path>) -> Result<End, End
         // Some tests give values for defaults, others do not.
         let Some(infos) = [infos(true), infos(false)].into_iter().find(|infos| infos.len() == given.len())
         else {
-            let reason =
-                format!("{} given, and the model has {}", counted(given.len(), "input"), model.inputs().len());
+            let reason = format!(
+                "{} given, and the model has {}",
+                counted(given.len(), "input"),
+                model.inputs().len()
+            );
             return Err(End::Skip(reason));
         };
         let inputs = values(&given, infos.iter().copied())?;
@@ -249,7 +252,9 @@ fn difference(expected: &Datum, actual: &Datum, case: &SuiteCase) -> Option<Stri
         (Datum::Sequence(expected), Datum::Sequence(actual)) if expected.len() == actual.len() => {
             expected.iter().zip(actual.iter()).find_map(|(e, a)| difference(e, a, case))
         }
-        (Datum::Optional(Some(expected)), Datum::Optional(Some(actual))) => difference(expected, actual, case),
+        (Datum::Optional(Some(expected)), Datum::Optional(Some(actual))) => {
+            difference(expected, actual, case)
+        }
         _ if expected == actual => None,
         _ => Some(format!("is {actual}, and {expected} is expected")),
     }

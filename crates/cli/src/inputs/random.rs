@@ -65,6 +65,12 @@ pub(super) fn random(
     shape: &[usize],
     source: &Source,
 ) -> Result<(Tensor, Origin), Failure> {
+    if info.container.is_some() {
+        return Err(format!(
+            "input {info} is no tensor, and the command line gives tensors only; a program gives a `Datum` to `Session::run_values`"
+        )
+        .into());
+    }
     let Some(dtype) = info.dtype else {
         return Err(format!("input {info} is no tensor, and cannot be random").into());
     };

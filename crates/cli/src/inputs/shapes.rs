@@ -108,7 +108,13 @@ mod tests {
     use super::*;
 
     fn input(rank: usize) -> ValueInfo {
-        ValueInfo { name: "x".into(), dtype: None, shape: Some(vec![Dim::Unknown; rank]), container: None, has_default: false }
+        ValueInfo {
+            name: "x".into(),
+            dtype: None,
+            shape: Some(vec![Dim::Unknown; rank]),
+            container: None,
+            has_default: false,
+        }
     }
 
     #[test]
