@@ -6,8 +6,8 @@
 use super::case::{self, Case, Tolerance};
 use super::quantize::clamped;
 use super::{
-    Array, DType, Kind, Maps, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional, refuse,
-    required, types,
+    Array, DType, Kind, Maps, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional,
+    refuse, required, types,
 };
 use crate::array::number;
 use crate::facts::Fact;

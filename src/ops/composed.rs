@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::{
-    Array, Attr, Attributes, DType, Graph, Kind, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Tensor, Why, Work,
-    case, of_elements, optional, refuse, required,
+    Array, Attr, Attributes, DType, Graph, Kind, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Tensor, Why,
+    Work, case, of_elements, optional, refuse, required,
 };
 use crate::budget::Limits;
 use crate::facts::{Fact, FactBase, Facts, InputFact, node_error};

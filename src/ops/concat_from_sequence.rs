@@ -43,7 +43,9 @@ impl ConcatFromSequence {
             let fits = a.len() == b.len() && (0..a.len()).all(|i| beside(i) || a[i] == b[i]);
             if !fits || element.dtype() != first.dtype() {
                 let (a_dtype, b_dtype) = (element.dtype(), first.dtype());
-                refuse!("the elements {b_dtype}{b:?} and {a_dtype}{a:?} do not fit together along axis {axis}");
+                refuse!(
+                    "the elements {b_dtype}{b:?} and {a_dtype}{a:?} do not fit together along axis {axis}"
+                );
             }
             size = size.saturating_add(if self.new_axis { 1 } else { a[axis] });
         }

@@ -9,7 +9,8 @@ use super::case::{self, Case, Tolerance};
 use super::forest::order_key;
 use super::scores::{ml, ml_case};
 use super::{
-    Array, Attr, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required, types,
+    Array, Attr, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required,
+    types,
 };
 use crate::Tensor;
 use crate::array::Numbers;

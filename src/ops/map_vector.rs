@@ -57,9 +57,7 @@ fn parse_vocabulary(def: &NodeDef) -> Result<Op, Why> {
     let ints = def.attributes.ints("int64_vocabulary")?.unwrap_or_default();
     let texts = def.attributes.strings("string_vocabulary")?.unwrap_or_default();
     let keys = match (ints.is_empty(), texts.is_empty()) {
-        (false, true) => {
-            Array::int(DType::I64, &[ints.len()], ints.into_iter().map(i128::from).collect())
-        }
+        (false, true) => Array::int(DType::I64, &[ints.len()], ints.into_iter().map(i128::from).collect()),
         (true, false) => Array::text(&[texts.len()], texts),
         _ => refuse!("either 'string_vocabulary' or 'int64_vocabulary' must list the keys"),
     };
@@ -91,7 +89,11 @@ impl MapVector {
                 let places: HashMap<i128, usize> = keys.iter().copied().zip(0..).collect();
                 gathered(&|i| places.get(&listed[i]).copied())
             }
-            _ => refuse!("the keys of the map are {}, and those of the vocabulary {}", keys.dtype, vocabulary.dtype),
+            _ => refuse!(
+                "the keys of the map are {}, and those of the vocabulary {}",
+                keys.dtype,
+                vocabulary.dtype
+            ),
         })
     }
 
@@ -141,7 +143,9 @@ impl HostOperator for MapVector {
 
     fn apply(&self, inputs: &[Option<&HostValue>]) -> Result<Vec<HostValue>, Why> {
         let input = required(inputs, 0)?;
-        let Datum::Map { keys, values } = input else { refuse!("the input is a {}, and must be a map", input.kind()) };
+        let Datum::Map { keys, values } = input else {
+            refuse!("the input is a {}, and must be a map", input.kind())
+        };
         let (keys, values) = (keys.array()?, values.array()?);
         let row = match self {
             MapVector::Vocabulary(vocabulary) => MapVector::listed(vocabulary, &keys, &values)?,

@@ -17,13 +17,8 @@ use crate::facts::Fact;
 #[derive(Clone, Debug)]
 pub(crate) struct RegexFullMatch(Arc<Regex>);
 
-pub(crate) const ROWS: &[Row] = &[onnx(
-    "RegexFullMatch",
-    20,
-    types![T1 -> T2; T1: STRING, T2: BOOL],
-    parse,
-    cases,
-)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("RegexFullMatch", 20, types![T1 -> T2; T1: STRING, T2: BOOL], parse, cases)];
 
 /// The most bytes of a compiled pattern: a short pattern that repeats others may take gigabytes.
 const MOST_BYTES: usize = 8 << 20;
@@ -61,7 +56,9 @@ fn translated(pattern: &str) -> Result<String, Why> {
             }
             ('\\', Some(class)) => match of_class(class, in_brackets) {
                 Some(text) => (2, text.into()),
-                None if class == 'C' => refuse!("the pattern has \\C, a byte of a text, which is not supported"),
+                None if class == 'C' => {
+                    refuse!("the pattern has \\C, a byte of a text, which is not supported")
+                }
                 None => (1 + class.len_utf8(), rest[..1 + class.len_utf8()].into()),
             },
             ('[', Some(':')) if in_brackets && after.contains(":]") => {
@@ -120,7 +117,8 @@ impl Operator for RegexFullMatch {
 
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
         let texts = required(inputs, 0)?.value.as_ref();
-        let bytes = texts.map_or(0, |known| known.array.texts().map_or(0, |all| all.iter().map(String::len).sum()));
+        let bytes =
+            texts.map_or(0, |known| known.array.texts().map_or(0, |all| all.iter().map(String::len).sum()));
         // A step for each byte and each of the pattern's states that may be active, a few as a rule.
         Ok(of_elements(inputs, outputs).steps(&[bytes, self.0.as_str().len()]))
     }

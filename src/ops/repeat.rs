@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::case::Case;
-use super::{Array, DType, Graph, Kind, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, subgraph, types};
+use super::{
+    Array, DType, Graph, Kind, NodeDef, Op, Operator, Row, Why, axes, onnx, refuse, subgraph, types,
+};
 use crate::Dim;
 use crate::facts::Fact;
 use crate::graph::Value;

@@ -18,13 +18,8 @@ pub(crate) struct SequenceMap {
     pub(crate) own_inputs: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[onnx(
-    "SequenceMap",
-    17,
-    types![S [V "mixed"] -> [S]; S: CONTAINERS, V: ALL],
-    parse,
-    Vec::<Case>::new,
-)];
+pub(crate) const ROWS: &[Row] =
+    &[onnx("SequenceMap", 17, types![S [V "mixed"] -> [S]; S: CONTAINERS, V: ALL], parse, Vec::<Case>::new)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let body = subgraph(def, "body")?;

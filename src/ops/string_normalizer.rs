@@ -108,7 +108,8 @@ impl Operator for StringNormalizer {
 fn cases() -> Vec<Case> {
     let new = |name: &str| Case::new("StringNormalizer", name);
     let words = || case::texts(&[4], &["monday", "Tuesday", "MONDAY", "Éclair"]);
-    let stop = |case: Case| case.attr("stopwords", super::Attr::Strings(vec!["Monday".into(), "éclair".into()]));
+    let stop =
+        |case: Case| case.attr("stopwords", super::Attr::Strings(vec!["Monday".into(), "éclair".into()]));
     vec![
         new("upper").string("case_change_action", "UPPER").constant(words()),
         new("lower").string("case_change_action", "LOWER").constant(case::texts(&[1, 2], &["ÀB", "straße"])),
@@ -123,7 +124,11 @@ mod tests {
     use super::*;
 
     fn normalizer(change: CaseChange, is_case_sensitive: bool, stopwords: &[&str]) -> StringNormalizer {
-        StringNormalizer { change, is_case_sensitive, stopwords: stopwords.iter().map(|s| s.to_string()).collect() }
+        StringNormalizer {
+            change,
+            is_case_sensitive,
+            stopwords: stopwords.iter().map(|s| s.to_string()).collect(),
+        }
     }
 
     fn of(operator: &StringNormalizer, shape: &[usize], texts: &[&str]) -> Result<Vec<Array>, Why> {
@@ -143,7 +148,10 @@ mod tests {
         let left = of(&upper, &[1, 3], &["Monday", "tüe", "ß"]).unwrap().remove(0);
         assert_eq!(left, Array::text(&[1, 2], vec!["TÜE".into(), "ß".into()]));
         let sensitive = normalizer(CaseChange::None, true, &["monday"]);
-        assert_eq!(of(&sensitive, &[2], &["Monday", "monday"]).unwrap()[0], Array::text(&[1], vec!["Monday".into()]));
+        assert_eq!(
+            of(&sensitive, &[2], &["Monday", "monday"]).unwrap()[0],
+            Array::text(&[1], vec!["Monday".into()])
+        );
         assert_eq!(of(&sensitive, &[1], &["monday"]).unwrap()[0], Array::text(&[1], vec![String::new()]));
     }
 

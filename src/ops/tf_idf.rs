@@ -76,7 +76,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         _ => refuse!("either 'pool_int64s' or 'pool_strings' must list the n-grams"),
     };
     let columns = def.attributes.ints("ngram_indexes")?.unwrap_or_default();
-    let columns: Option<Vec<usize>> = columns.into_iter().map(|column| usize::try_from(column).ok()).collect();
+    let columns: Option<Vec<usize>> =
+        columns.into_iter().map(|column| usize::try_from(column).ok()).collect();
     let Some(columns) = columns.filter(|all| !all.is_empty()) else {
         refuse!("'ngram_indexes' must have a column for each n-gram, and none that is negative")
     };
@@ -110,7 +111,10 @@ fn grams<T: Clone + Eq + std::hash::Hash>(pool: &[T], starts: &[i64]) -> Result<
     for (i, &start) in starts.iter().enumerate() {
         let (end, length) = (starts.get(i + 1).copied().unwrap_or(pool.len()), i + 1);
         let Some(part) = pool.get(start..end).filter(|part| part.len().is_multiple_of(length)) else {
-            refuse!("the n-grams of {length} words lie from {start} to {end} of {}, which is impossible", pool.len())
+            refuse!(
+                "the n-grams of {length} words lie from {start} to {end} of {}, which is impossible",
+                pool.len()
+            )
         };
         for gram in part.chunks(length) {
             grams.entry(gram.to_vec()).or_insert(number);
@@ -122,7 +126,12 @@ fn grams<T: Clone + Eq + std::hash::Hash>(pool: &[T], starts: &[i64]) -> Result<
 
 impl TfIdf {
     /// The result for a row of words.
-    fn row<T: Clone + Eq + std::hash::Hash>(&self, grams: &HashMap<Vec<T>, usize>, words: &[T], row: &mut [f64]) {
+    fn row<T: Clone + Eq + std::hash::Hash>(
+        &self,
+        grams: &HashMap<Vec<T>, usize>,
+        words: &[T],
+        row: &mut [f64],
+    ) {
         let mut gram = Vec::new();
         for length in self.lengths.0..=self.lengths.1.min(words.len()) {
             // Words on their own have nothing between them.

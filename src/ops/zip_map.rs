@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::scores::{ClassLabels, matrix, ml};
 use super::{
-    Array, Datum, HostOperator, HostValue, Kind, Leaf, NodeDef, Op, Operator, Row, Why, Work, product, refuse,
-    required, types,
+    Array, Datum, HostOperator, HostValue, Kind, Leaf, NodeDef, Op, Operator, Row, Why, Work, product,
+    refuse, required, types,
 };
 use crate::facts::Fact;
 use crate::heap;
@@ -20,8 +20,7 @@ pub(crate) struct ZipMap {
     order: Vec<usize>,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[ml("ZipMap", 1, types![float32 -> T; T: CONTAINERS], parse, Vec::new)];
+pub(crate) const ROWS: &[Row] = &[ml("ZipMap", 1, types![float32 -> T; T: CONTAINERS], parse, Vec::new)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let ints = def.attributes.ints("classlabels_int64s")?.unwrap_or_default();
