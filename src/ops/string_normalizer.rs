@@ -3,7 +3,7 @@
 //! History: 10. Case is that of Unicode, character by character, whatever the locale, as in ONNX Runtime with its locale: `ß` stays.
 //! Where nothing is left, one empty text is.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::case::{self, Case};
 use super::non_zero::known_facts;
@@ -18,7 +18,7 @@ pub(crate) struct StringNormalizer {
     change: CaseChange,
     is_case_sensitive: bool,
     /// What is left out; in lower case, if the case does not matter.
-    stopwords: HashSet<String>,
+    stopwords: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,12 +3,12 @@
 //! History: 9. An n-gram is found in words that stand next to each other, or with the same number of words, up to a greatest one, between
 //! each two.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::case::{self, Case};
 use super::{
     Array, Attr, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, refuse, required,
-    types,
+    sorting, types,
 };
 use crate::array::Numbers;
 use crate::facts::{Fact, MAX_COUNT};
@@ -33,8 +33,8 @@ pub(crate) struct TfIdf {
 /// The numbers of the n-grams that a list of words, or of numbers, is.
 #[derive(Clone, Debug)]
 enum GramPool {
-    Ints(HashMap<Vec<i64>, usize>),
-    Texts(HashMap<Vec<String>, usize>),
+    Ints(BTreeMap<Vec<i64>, usize>),
+    Texts(BTreeMap<Vec<String>, usize>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,12 +102,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 /// The n-grams of a pool, with their numbers. `starts`: where those of one word begin, of two, ...
-fn grams<T: Clone + Eq + std::hash::Hash>(pool: &[T], starts: &[i64]) -> Result<HashMap<Vec<T>, usize>, Why> {
+fn grams<T: Clone + Ord>(pool: &[T], starts: &[i64]) -> Result<BTreeMap<Vec<T>, usize>, Why> {
     let starts: Option<Vec<usize>> = starts.iter().map(|start| usize::try_from(*start).ok()).collect();
     let Some(starts) = starts.filter(|starts| !starts.is_empty()) else {
         refuse!("'ngram_counts' must say where the n-grams of each length begin")
     };
-    let (mut grams, mut number) = (HashMap::new(), 0);
+    let (mut grams, mut number) = (BTreeMap::new(), 0);
     for (i, &start) in starts.iter().enumerate() {
         let (end, length) = (starts.get(i + 1).copied().unwrap_or(pool.len()), i + 1);
         let Some(part) = pool.get(start..end).filter(|part| part.len().is_multiple_of(length)) else {
@@ -126,9 +126,9 @@ fn grams<T: Clone + Eq + std::hash::Hash>(pool: &[T], starts: &[i64]) -> Result<
 
 impl TfIdf {
     /// The result for a row of words.
-    fn row<T: Clone + Eq + std::hash::Hash>(
+    fn row<T: Clone + Ord>(
         &self,
-        grams: &HashMap<Vec<T>, usize>,
+        grams: &BTreeMap<Vec<T>, usize>,
         words: &[T],
         row: &mut [f64],
     ) {
@@ -203,8 +203,8 @@ impl Operator for TfIdf {
         let longest = self.lengths.1.min(columns);
         let skips = self.most_skipped.min(columns).saturating_add(1);
         let work = of_elements(inputs, outputs).temporary(columns, size_of::<i64>());
-        // Each n-gram is copied to be looked up, with its texts.
-        Ok(work.steps(&[rows, columns, longest, longest, skips, 4]))
+        // Each n-gram is copied, and looked up among the others in their order.
+        Ok(work.steps(&[rows, columns, longest, longest, skips, sorting(self.columns.len())]))
     }
 
     fn is_for_host(&self) -> bool {
