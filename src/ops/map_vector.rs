@@ -64,6 +64,9 @@ fn parse_vocabulary(def: &NodeDef) -> Result<Op, Why> {
     Ok(MapVector::Vocabulary(keys).into())
 }
 
+/// The bytes that a key and its place take in a hash map, twice as many as it needs at most, and in an order.
+const ENTRY: usize = 128;
+
 /// The element of an array that holds 0, or an empty text.
 fn nothing(dtype: DType) -> Array {
     match dtype {
@@ -167,7 +170,7 @@ impl HostOperator for MapVector {
             MapVector::Vocabulary(vocabulary) => vocabulary.len(),
             MapVector::Cast { length, .. } => length.unwrap_or(keys),
         };
-        Ok(Work::array(DType::String, &[row.max(keys)]).temporary(keys, 8 * size_of::<i128>()))
+        Ok(Work::array(DType::String, &[row.max(keys)]).temporary(keys, ENTRY))
     }
 }
 

@@ -379,7 +379,7 @@ operators! {
     normalizer: Normalizer,
     one_hot: OneHot,
     one_hot_encoder: OneHotEncoder,
-    optional: OptionalOp,
+    optional: OptionalValue,
     pad: Pad,
     pool: Pool,
     prelu: PRelu,

@@ -10,7 +10,7 @@ use crate::facts::Fact;
 
 /// An operator on an optional.
 #[derive(Clone, Debug)]
-pub(crate) enum OptionalOp {
+pub(crate) enum OptionalValue {
     /// An optional with the input, or without a value of this kind.
     Make(Kind),
     /// The value.
@@ -32,41 +32,41 @@ pub(crate) const ROWS: &[Row] = &[
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(match def.op_type {
         "Optional" => match def.attributes.kind("type")? {
-            Some(kind) => OptionalOp::Make(kind),
-            None if def.has_input(0) => OptionalOp::Make(Kind::Tensor(None)),
+            Some(kind) => OptionalValue::Make(kind),
+            None if def.has_input(0) => OptionalValue::Make(Kind::Tensor(None)),
             None => refuse!("attribute 'type' is required, as there is no input"),
         },
-        "OptionalGetElement" => OptionalOp::Get,
-        _ => OptionalOp::Has,
+        "OptionalGetElement" => OptionalValue::Get,
+        _ => OptionalValue::Has,
     }
     .into())
 }
 
-impl HostOperator for OptionalOp {
+impl HostOperator for OptionalValue {
     fn kinds(&self, inputs: &[Option<&Kind>]) -> Vec<Kind> {
         let input = inputs.first().copied().flatten();
         vec![match (self, input) {
-            (OptionalOp::Make(kind), None) => kind.clone().optional(),
-            (OptionalOp::Make(_), Some(kind)) => kind.clone().optional(),
-            (OptionalOp::Get, Some(Kind::Optional(kind))) => kind.as_ref().clone(),
-            (OptionalOp::Get, kind) => kind.cloned().unwrap_or(Kind::Tensor(None)),
-            (OptionalOp::Has, _) => Kind::Tensor(Some(DType::Bool)),
+            (OptionalValue::Make(kind), None) => kind.clone().optional(),
+            (OptionalValue::Make(_), Some(kind)) => kind.clone().optional(),
+            (OptionalValue::Get, Some(Kind::Optional(kind))) => kind.as_ref().clone(),
+            (OptionalValue::Get, kind) => kind.cloned().unwrap_or(Kind::Tensor(None)),
+            (OptionalValue::Has, _) => Kind::Tensor(Some(DType::Bool)),
         }]
     }
 
     fn apply(&self, inputs: &[Option<&HostValue>]) -> Result<Vec<HostValue>, Why> {
         let input = inputs.first().copied().flatten();
         Ok(vec![match (self, input) {
-            (OptionalOp::Make(_), Some(Datum::Optional(_) | Datum::Map { .. })) => {
+            (OptionalValue::Make(_), Some(Datum::Optional(_) | Datum::Map { .. })) => {
                 refuse!("its input must be a tensor or a sequence")
             }
-            (OptionalOp::Make(_), content) => Datum::Optional(content.map(|value| value.clone().into())),
-            (OptionalOp::Get, Some(Datum::Optional(Some(content)))) => content.as_ref().clone(),
-            (OptionalOp::Get, None | Some(Datum::Optional(None))) => {
+            (OptionalValue::Make(_), content) => Datum::Optional(content.map(|value| value.clone().into())),
+            (OptionalValue::Get, Some(Datum::Optional(Some(content)))) => content.as_ref().clone(),
+            (OptionalValue::Get, None | Some(Datum::Optional(None))) => {
                 refuse!("there is no value to get; an OptionalHasElement tells whether there is one")
             }
-            (OptionalOp::Get, Some(value)) => value.clone(),
-            (OptionalOp::Has, input) => {
+            (OptionalValue::Get, Some(value)) => value.clone(),
+            (OptionalValue::Has, input) => {
                 let has = !matches!(input, None | Some(Datum::Optional(None)));
                 Array::bools(&[], vec![has]).into()
             }
@@ -82,7 +82,7 @@ impl HostOperator for OptionalOp {
     }
 }
 
-impl Operator for OptionalOp {
+impl Operator for OptionalValue {
     fn host(&self) -> Option<&dyn HostOperator> {
         Some(self)
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::case::Case;
 use super::{
-    Array, Attr, Attributes, DType, Graph, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Why, onnx, refuse,
-    subgraph, types,
+    Array, Attr, Attributes, DType, Graph, Kind, NEWEST_OPSET, Node, NodeDef, Op, Operator, Row, Why, onnx,
+    refuse, subgraph, types,
 };
 use crate::facts::Fact;
 use crate::graph::{Value, ValueId};
@@ -127,6 +127,11 @@ fn own_node(
 }
 
 impl Operator for Scan {
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        // A slice is of the kind of what it is a slice of.
+        Some(self.body.kinds_of_outputs(inputs))
+    }
+
     fn subgraphs(&self) -> Vec<&Arc<Graph>> {
         vec![&self.body]
     }

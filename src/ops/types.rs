@@ -159,8 +159,8 @@ impl TypeSignature {
     pub(crate) fn kinds(&self, inputs: &[Option<&Kind>], outputs: usize) -> Vec<Kind> {
         let of_name = |name: &str| {
             let taken = inputs.iter().enumerate().filter(|(i, _)| self.inputs.name(*i) == Some(name));
-            let known = taken.filter_map(|(i, kind)| kind.filter(|_| !self.inputs.is_mixed(i)));
-            known.cloned().find(|kind| *kind != Kind::Tensor(None))
+            let mut known = taken.filter_map(|(i, kind)| kind.filter(|_| !self.inputs.is_mixed(i)));
+            known.find(|kind| **kind != Kind::Tensor(None)).cloned()
         };
         let only = |name: &str| {
             let mut taken = DType::all().filter(|dtype| self.takes(name, *dtype).is_some());

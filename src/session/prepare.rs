@@ -8,7 +8,7 @@ use crate::facts::InputFact;
 use crate::gpu::{Executable, Input, Later};
 use crate::interrupt::GoOn;
 use crate::plan::Plan;
-use crate::{DType, Error, Interrupt, Outputs, Result, Tensor};
+use crate::{DType, Datum, Error, Interrupt, Outputs, Result, Tensor};
 
 /// What is known of an input before a run: its shape, or, where its value decides shapes, the value.
 ///
@@ -25,6 +25,17 @@ pub enum Known {
     Shape(Vec<usize>),
     /// The elements.
     Value(Tensor),
+    /// A sequence, an optional or a map. Planning does not look into it.
+    Container(Datum),
+}
+
+impl From<&Datum> for Known {
+    fn from(datum: &Datum) -> Known {
+        match datum {
+            Datum::Tensor(tensor) => Known::Value(tensor.clone()),
+            container => Known::Container(container.clone()),
+        }
+    }
 }
 
 impl<const N: usize> From<[usize; N]> for Known {
@@ -57,6 +68,8 @@ impl Given for Declared {
         match &self.known {
             Known::Shape(_) => self.dtype,
             Known::Value(value) => value.dtype(),
+            // No plan takes it, as no plan takes strings.
+            Known::Container(_) => DType::String,
         }
     }
 
@@ -64,13 +77,21 @@ impl Given for Declared {
         match &self.known {
             Known::Shape(shape) => shape,
             Known::Value(value) => value.shape(),
+            Known::Container(_) => &[],
         }
     }
 
     fn value(&self) -> Option<&Tensor> {
         match &self.known {
-            Known::Shape(_) => None,
+            Known::Shape(_) | Known::Container(_) => None,
             Known::Value(value) => Some(value),
+        }
+    }
+
+    fn container(&self) -> Option<&Datum> {
+        match &self.known {
+            Known::Container(datum) => Some(datum),
+            _ => None,
         }
     }
 }

@@ -308,7 +308,13 @@ fn bodies(node: &Node, kinds: &[Kind]) -> Result<Vec<Graph>, Why> {
         body
     };
     Ok(match &*node.op {
-        Op::Scan(scan) => scan.bodies()?,
+        Op::Scan(scan) => {
+            let (carried, rest) = kinds.split_at(scan.carried.min(kinds.len()));
+            let given = [carried, &vec![None; scan.reads.len()], rest].concat();
+            let mut bodies = scan.bodies()?;
+            bodies.iter_mut().for_each(|body| body.give_kinds(&given));
+            bodies
+        }
         Op::If(branches) => {
             let of = |condition: bool| {
                 let (body, captures) = branches.chosen(condition, &kinds);

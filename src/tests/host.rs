@@ -254,6 +254,11 @@ fn a_subgraph_runs_for_each_element() {
             outputs["sizes"],
             Datum::from(vec![ints_of(&[1], &[2]).into(), ints_of(&[1], &[1]).into()])
         );
+        if !session.device().is_reference() {
+            let known = [("s", crate::Known::from(&given)), ("c", crate::Known::from(&c))];
+            let plan = session.plan(&known).unwrap();
+            assert_eq!((plan.unplanned_segments, plan.host_nodes.len()), (1, 0));
+        }
         let empty = Datum::from(vec![]);
         let none = session.run_values(&crate::inputs! { "s" => &empty, "c" => &c }).unwrap();
         assert_eq!(none["all"], Datum::from(vec![]));
@@ -304,6 +309,45 @@ fn strings_are_moved() {
             .unwrap();
         assert_eq!(outputs["chosen"], texts(&[4, 1], &["-", "y", "-", "y"]));
         assert_eq!(outputs["count"], floats_of(&[], &[2.0]));
+    }
+}
+
+/// For each row of words: all of its words and those before it, and its number plus one.
+#[test]
+fn scans_take_strings() {
+    let body = GraphProto {
+        input: vec![value("before", STRING, &[]), value("word", STRING, &[]), value("number", FLOAT, &[])],
+        output: vec![value("after", STRING, &[]), value("so_far", STRING, &[]), value("more", FLOAT, &[])],
+        ..graph(
+            &[],
+            vec![
+                node("StringConcat", &["before", "word"], &["after"]),
+                node("Identity", &["after"], &["so_far"]),
+                node("Exp", &["number"], &["more"]),
+            ],
+            &[],
+        )
+    };
+    let nodes = vec![
+        node("Scan", &["first", "words", "numbers"], &["last", "all", "powers"])
+            .with(int("num_scan_inputs", 2))
+            .with(subgraph("body", body)),
+        node("Neg", &["powers"], &["y"]),
+    ];
+    let inputs =
+        vec![value("first", STRING, &[]), value("words", STRING, &["n"]), value("numbers", FLOAT, &["n"])];
+    let outputs = vec![value("last", STRING, &[]), value("all", STRING, &["n"]), value("y", FLOAT, &["n"])];
+    let model = loaded(inputs, nodes, outputs);
+    for session in sessions(&model) {
+        let given = [
+            ("first", &texts(&[], &["-"])),
+            ("words", &texts(&[2], &["a", "b"])),
+            ("numbers", &floats_of(&[2], &[0.0, 0.0])),
+        ];
+        let outputs = session.run(&given).unwrap();
+        assert_eq!(outputs["last"], texts(&[], &["-ab"]));
+        assert_eq!(outputs["all"], texts(&[2], &["-a", "-ab"]));
+        assert_eq!(outputs["y"], floats_of(&[2], &[-1.0, -1.0]));
     }
 }
 
