@@ -118,6 +118,15 @@ fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
         new("/any-size", CheckPlace::Kernels, What::Device(case.clone(), Sizes::Open)),
         new("/many-sizes", CheckPlace::Turn(turn), What::ManySizes(case.clone())),
     ];
+    // What planning knows in the case, a run computes.
+    let mut of_data = case.clone();
+    of_data.constants.clear();
+    if graph_of_case(&case).is_ok_and(|graph| !graph.nodes[0].op.operator().counted().is_empty()) {
+        checks.extend([
+            new("/of-data", CheckPlace::Kernels, What::Device(of_data.clone(), Sizes::Fixed)),
+            new("/of-data/any-size", CheckPlace::Kernels, What::Device(of_data, Sizes::Open)),
+        ]);
+    }
     let several = if case.outputs > 1 { case.outputs } else { 0 };
     let output =
         |i: usize| new(&format!("/only-output-{i}"), CheckPlace::Device, What::Output(case.clone(), i));

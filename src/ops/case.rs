@@ -96,6 +96,12 @@ impl Case {
         self.input(tensor)
     }
 
+    /// The same, where the model holds all inputs as initializers.
+    pub(crate) fn known(mut self) -> Case {
+        self.constants = (0..self.inputs.len()).filter(|&i| self.inputs[i].is_some()).collect();
+        self
+    }
+
     pub(crate) fn absent(mut self) -> Case {
         self.inputs.push(None);
         self

@@ -260,56 +260,83 @@ impl Composed {
         let known = known.collect::<Result<Vec<_>, Why>>()?;
         Ok(self.base.bind(&self.body, &known, &self.base.budget())?)
     }
+}
 
-    /// The body's nodes that these of its outputs need.
-    fn needed(&self, outputs: Vec<ValueId>) -> impl Iterator<Item = &Node> {
-        let needed = self.body.clone().selecting(outputs).needed();
-        let wanted = move |node: &&Node| node.outputs.iter().flatten().any(|id| needed[id.index()]);
-        self.body.nodes.iter().filter(wanted)
-    }
+/// The body's nodes that these of its outputs need.
+fn needed(body: &Graph, outputs: Vec<ValueId>) -> impl Iterator<Item = &Node> {
+    let needed = body.clone().selecting(outputs).needed();
+    let wanted = move |node: &&Node| node.outputs.iter().flatten().any(|id| needed[id.index()]);
+    body.nodes.iter().filter(wanted)
+}
 
-    /// The nodes that compute `node`, whose operator this is.
-    fn nodes(&self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
-        let mut values: Vec<Option<ValueId>> = vec![None; self.body.values.len()];
-        for (formal, actual) in self.body.inputs.iter().zip(node.inputs.iter().flatten()) {
-            values[formal.index()] = Some(*actual);
-        }
-        let wanted = self.body.outputs.iter().zip(&node.outputs);
-        let wanted: Vec<_> = wanted.filter_map(|(own, output)| Some((*own, (*output)?))).collect();
-        let mut copies = Vec::new();
-        for &(own, output) in &wanted {
-            match &mut values[own.index()] {
-                empty @ None if self.body.value(own).constant.is_none() => *empty = Some(output),
-                _ => copies.push((own, output)),
-            }
-        }
-        let mut nodes = Vec::new();
-        for inner in self.needed(wanted.iter().map(|(own, _)| *own).collect()) {
-            let mut outer = inner.clone();
-            outer.name = format!("{}/{}", node.name, inner.name);
-            for id in outer.inputs.iter_mut().chain(&mut outer.outputs).flatten() {
-                *id = self.outer(graph, &node.name, &mut values, *id);
-            }
-            nodes.push(outer);
-        }
-        for (own, output) in copies {
-            let name = format!("{}/{}", node.name, graph.value(output).name);
-            let input = self.outer(graph, &node.name, &mut values, own);
-            let names = (name, "Identity".to_string(), NEWEST_OPSET);
-            let outputs = (vec![Some(output)], &[true][..]);
-            nodes.push(Node::parse(names, Attributes::default(), vec![Some(input)], outputs)?);
-        }
-        Ok(nodes)
+/// The nodes that compute `node` as its body does.
+fn copied(body: &Graph, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
+    let mut values: Vec<Option<ValueId>> = vec![None; body.values.len()];
+    for (formal, actual) in body.inputs.iter().zip(node.inputs.iter().flatten()) {
+        values[formal.index()] = Some(*actual);
     }
+    let wanted = body.outputs.iter().zip(&node.outputs);
+    let wanted: Vec<_> = wanted.filter_map(|(own, output)| Some((*own, (*output)?))).collect();
+    let mut copies = Vec::new();
+    for &(own, output) in &wanted {
+        match &mut values[own.index()] {
+            empty @ None if body.value(own).constant.is_none() => *empty = Some(output),
+            _ => copies.push((own, output)),
+        }
+    }
+    let mut nodes = Vec::new();
+    for inner in needed(body, wanted.iter().map(|(own, _)| *own).collect()) {
+        let mut outer = inner.clone();
+        outer.name = format!("{}/{}", node.name, inner.name);
+        for id in outer.inputs.iter_mut().chain(&mut outer.outputs).flatten() {
+            *id = outer_value(body, graph, &node.name, &mut values, *id);
+        }
+        nodes.push(outer);
+    }
+    for (own, output) in copies {
+        let name = format!("{}/{}", node.name, graph.value(output).name);
+        let input = outer_value(body, graph, &node.name, &mut values, own);
+        let names = (name, "Identity".to_string(), NEWEST_OPSET);
+        let outputs = (vec![Some(output)], &[true][..]);
+        nodes.push(Node::parse(names, Attributes::default(), vec![Some(input)], outputs)?);
+    }
+    Ok(nodes)
+}
 
-    /// The graph's value that stands for the body's value `id`.
-    fn outer(&self, graph: &mut Graph, prefix: &str, values: &mut [Option<ValueId>], id: ValueId) -> ValueId {
-        let add = || {
-            let value = self.body.value(id);
-            graph.add_value(Value { name: format!("{prefix}/{}", value.name), ..value.clone() })
-        };
-        *values[id.index()].get_or_insert_with(add)
-    }
+/// The graph's value that stands for the body's value `id`.
+fn outer_value(
+    body: &Graph,
+    graph: &mut Graph,
+    prefix: &str,
+    values: &mut [Option<ValueId>],
+    id: ValueId,
+) -> ValueId {
+    let add = || {
+        let value = body.value(id);
+        graph.add_value(Value { name: format!("{prefix}/{}", value.name), ..value.clone() })
+    };
+    *values[id.index()].get_or_insert_with(add)
+}
+
+/// The nodes that `write` writes for `node`, to stand in its place.
+pub(crate) fn written(
+    graph: &mut Graph,
+    node: &Node,
+    write: impl FnOnce(&mut Body) -> Result<Vec<ValueId>, Why>,
+) -> Result<Vec<Node>, Why> {
+    let given: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
+    let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+    let def = NodeDef {
+        op_type: &node.op_type,
+        opset: node.opset,
+        attributes: &node.attributes,
+        inputs: &given,
+        listed: &wanted,
+        outputs: &wanted,
+    };
+    let mut body = Body::new(&def);
+    body.graph.outputs = write(&mut body)?;
+    copied(&body.graph, graph, node)
 }
 
 /// Puts the nodes of its body in the place of each composed node. Returns whether there was one.
@@ -322,7 +349,7 @@ pub(crate) fn expand(graph: &mut Graph) -> crate::Result<bool> {
         for node in std::mem::take(&mut graph.nodes) {
             match &*node.op {
                 Op::Composed(composed) => {
-                    let body = composed.nodes(graph, &node);
+                    let body = copied(&composed.body, graph, &node);
                     nodes.extend(body.map_err(|why| node_error(&node, &[], why))?);
                     graph.replaced.push(node);
                 }

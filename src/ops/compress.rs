@@ -1,10 +1,14 @@
-//! Compress: the slices, or elements, that a condition keeps. Their number depends on the condition, which planning must know.
+//! Compress: the slices, or elements, that a condition keeps. Their number depends on the condition.
 //!
 //! History: 9, 11, 28.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, product, refuse, required, types};
+use super::composed::Body;
+use super::{
+    Array, Attr, DType, NodeDef, Op, Operator, Row, Why, axes, onnx, product, refuse, required, types,
+};
 use crate::facts::Fact;
+use crate::graph::ValueId;
 use crate::kernels::gather as kernel;
 use crate::kernels::words;
 use crate::plan::{Lower, Outside};
@@ -62,6 +66,20 @@ impl Operator for Compress {
 
     fn shape_operands(&self) -> &[usize] {
         &[1]
+    }
+
+    fn counted(&self) -> &[usize] {
+        &[1]
+    }
+
+    fn spelled(&self, body: &mut Body) -> Result<Vec<ValueId>, Why> {
+        let (x, condition) = (body.input(0)?, body.input(1)?);
+        let places = body.chosen(condition)?.places;
+        let (data, axis) = match self.axis {
+            Some(axis) => (x, axis),
+            None => (body.flat(x)?, 0),
+        };
+        Ok(vec![body.with("Gather", &[("axis", Attr::Int(axis))], &[data, places])?])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {

@@ -31,6 +31,7 @@ pub(crate) mod window;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use composed::Body;
 pub(crate) use graph::{Attr, Attributes, Graph, Node};
 pub(crate) use host::HostOperator;
 pub(crate) use operation::Operation;
@@ -47,6 +48,7 @@ pub(crate) use crate::{DType, Datum, Kind, Tensor};
 
 pub(crate) use crate::budget::Work;
 use crate::facts::Fact;
+use crate::graph::ValueId;
 use crate::kernels::expr::{Builder, Reg};
 use crate::plan::{Lower, Pairing};
 pub(crate) use crate::shape::product;
@@ -84,6 +86,17 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// not compute these for it (`NonZero`).
     fn shapes_depend_on_data(&self) -> bool {
         false
+    }
+
+    /// The inputs whose elements decide how many elements the outputs have, where `spelled` says how a device computes the node.
+    fn counted(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Writes nodes that compute the outputs. They find how many elements there are in a tensor with room for all, so that the
+    /// host reads no more than a number.
+    fn spelled(&self, _body: &mut Body) -> Result<Vec<ValueId>, Why> {
+        refuse!("the outputs' shapes depend on data that only a run knows")
     }
 
     /// Whether the outputs depend on the inputs' shapes alone (`Shape`, `Size`).
@@ -374,6 +387,7 @@ operators! {
     max_roi_pool: MaxRoiPool,
     max_unpool: MaxUnpool,
     mel_weight_matrix: MelWeightMatrix,
+    non_max_suppression: NonMaxSuppression,
     non_zero: NonZero,
     normalization: Normalization,
     normalizer: Normalizer,

@@ -72,11 +72,12 @@ fn passes_preserve_the_reference() {
         runner.run(&graphs, preserved).unwrap_or_else(|error| panic!("{error}"));
     }
     // Shapes of random graphs do not depend on data.
-    for mut case in
-        all_cases().into_iter().filter(|case| ["NonZero", "Compress"].contains(&&case.op_type[..]))
-    {
+    for mut case in all_cases() {
         case.constants.clear();
-        let graph = graph_of_case(&case).unwrap();
+        let Ok(graph) = graph_of_case(&case) else { continue };
+        if graph.nodes[0].op.operator().counted().is_empty() {
+            continue;
+        }
         let is_text = graph.inputs.iter().any(|id| graph.value(*id).dtype == Some(DType::String));
         for &(name, pass) in PASSES.iter().filter(|_| !is_text) {
             check(name, pass, &graph, &inputs_of(&case)).unwrap();

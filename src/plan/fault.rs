@@ -34,6 +34,8 @@ pub(crate) enum Outside {
     Axes(Vec<(usize, usize)>),
     /// The numbers from the first to the second, both included.
     Range(i64, i64),
+    /// Likewise; the word is a float32.
+    Between(f32, f32),
 }
 
 impl Fault {
@@ -73,6 +75,9 @@ impl Outside {
     fn text(&self, name: &str, index: i32) -> String {
         match self {
             Outside::Range(low, high) => format!("{index} in {name} is not from {low} to {high}"),
+            Outside::Between(low, high) => {
+                format!("{} in {name} is not from {low} to {high}", f32::from_bits(index as u32))
+            }
             Outside::Axes(axes) => {
                 let inside = |size: usize| (-(size as i64)..size as i64).contains(&i64::from(index));
                 let outside = axes.iter().filter(|axis| !inside(axis.1));

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use crate::internals::devices;
 use crate::onnx::builder::*;
-use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::{
     Device, DeviceTensor, Error, Limits, LoadOptions, Model, Session, SessionOptions, Tensor, Tolerances,
     verify,
@@ -426,6 +426,146 @@ fn nothing_and_everything_may_be_chosen() {
                 "{values:?} on {}",
                 session.device().name()
             );
+        }
+    }
+}
+
+/// The greedy rule, for boxes that no threshold removes by its rounding.
+fn kept_boxes(boxes: &[f32], scores: &[f32], limit: usize, iou: f32, least: f32) -> Vec<usize> {
+    let corners = |i: usize| (&boxes[i * 4..i * 4 + 2], &boxes[i * 4 + 2..i * 4 + 4]);
+    let area = |i: usize| (corners(i).1[0] - corners(i).0[0]) * (corners(i).1[1] - corners(i).0[1]);
+    let both = |i: usize, j: usize| -> f32 {
+        let side = |k: usize| corners(i).1[k].min(corners(j).1[k]) - corners(i).0[k].max(corners(j).0[k]);
+        side(0).max(0.0) * side(1).max(0.0)
+    };
+    let mut order: Vec<usize> = (0..scores.len()).filter(|&i| scores[i] > least).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let mut kept: Vec<usize> = Vec::new();
+    for i in order {
+        if kept.len() < limit && kept.iter().all(|&k| both(i, k) / (area(i) + area(k) - both(i, k)) <= iou) {
+            kept.push(i);
+        }
+    }
+    kept
+}
+
+/// Boxes of sides 3 and 2 on a grid, and scores, no two of them equal.
+fn boxes_of(count: usize, seed: usize) -> (Vec<f32>, Vec<f32>) {
+    let place = |i: usize| (((i * 37 + seed) % 23) as f32, ((i * 53 + seed * 7) % 29) as f32);
+    let boxes = (0..count).flat_map(|i| {
+        let (y, x) = place(i);
+        [y, x, y + 3.0, x + 2.0]
+    });
+    let scores = (0..count).map(|i| ((i * 7919 + seed) % 10_007) as f32 / 10_007.0);
+    (boxes.collect(), scores.collect())
+}
+
+fn ints_weights(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto { int64_data: values.to_vec(), ..empty(name, INT64, &[values.len() as i64]) }
+}
+
+fn suppressing() -> Model {
+    let nodes = vec![
+        node("Relu", &["scores"], &["s"]),
+        node("NonMaxSuppression", &["boxes", "s", "limit", "iou", "least"], &["kept"]),
+        node("Slice", &["kept", "two", "three", "one"], &["column"]),
+        node("Squeeze", &["column", "one"], &["places"]),
+        node("Gather", &["boxes", "places"], &["left"]).with(int("axis", 1)),
+    ];
+    let inputs = vec![
+        value("boxes", FLOAT, &["1", "n", "4"]),
+        value("scores", FLOAT, &["1", "1", "n"]),
+        value("limit", INT64, &[]),
+        value("iou", FLOAT, &[]),
+    ];
+    let outputs = vec![value("kept", INT64, &["k", "3"]), value("left", FLOAT, &["1", "k", "4"])];
+    let mut graph = typed(inputs, nodes, outputs);
+    graph.initializer = vec![
+        weights("least", &[], &[0.25]),
+        ints_weights("one", &[1]),
+        ints_weights("two", &[2]),
+        ints_weights("three", &[3]),
+    ];
+    loaded(graph)
+}
+
+#[test]
+fn boxes_that_overlap_are_removed_on_the_device() {
+    let number = |value: i64| Tensor::from_slice(&[], &[value]).unwrap();
+    for session in sessions(&suppressing()) {
+        for (seed, (count, limit)) in
+            [(5, 3), (64, 64), (65, 9), (700, 700), (0, 4), (1, 0), (200, 5)].into_iter().enumerate()
+        {
+            let (boxes, scores) = boxes_of(count, seed);
+            let given = [
+                ("boxes", &floats(&[1, count, 4], &boxes)),
+                ("scores", &floats(&[1, 1, count], &scores)),
+                ("limit", &number(limit as i64)),
+                ("iou", &floats(&[], &[0.3])),
+            ];
+            let outputs = session.run(&given).unwrap();
+            let expected = kept_boxes(&boxes, &scores, limit, 0.3, 0.25);
+            let rows: Vec<i64> = expected.iter().flat_map(|&i| [0, 0, i as i64]).collect();
+            let kept = &outputs["kept"];
+            assert_eq!((kept.shape(), kept.to_vec::<i64>().unwrap()), (&[expected.len(), 3][..], rows));
+            let left: Vec<f32> = expected.iter().flat_map(|i| &boxes[i * 4..i * 4 + 4]).copied().collect();
+            close(&outputs["left"], &[1, expected.len(), 4], &left);
+        }
+        for iou in [-0.5, 1.5, f32::NAN] {
+            let (boxes, scores) = boxes_of(5, 0);
+            let given = [
+                ("boxes", &floats(&[1, 5, 4], &boxes)),
+                ("scores", &floats(&[1, 1, 5], &scores)),
+                ("limit", &number(3)),
+                ("iou", &floats(&[], &[iou])),
+            ];
+            let error = session.run(&given).unwrap_err().to_string();
+            assert!(error.contains(&format!("{iou}")) && error.contains("from 0 to 1"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_distinct_is_found_on_the_device() {
+    let nodes = vec![
+        node("Neg", &["x"], &["n"]),
+        node("Unique", &["n"], &["sorted", "", "inverse", "counts"]),
+        node("Unique", &["n"], &["occurring", "places"]).with(int("sorted", 0)),
+        node("Unique", &["n"], &["columns"]).with(int("axis", 1)),
+    ];
+    let outputs = vec![
+        value("sorted", FLOAT, &["k"]),
+        value("inverse", INT64, &["m"]),
+        value("counts", INT64, &["k"]),
+        value("occurring", FLOAT, &["k"]),
+        value("places", INT64, &["k"]),
+        value("columns", FLOAT, &["a", "c"]),
+    ];
+    let graph = typed(vec![value("x", FLOAT, &["a", "b"])], nodes, outputs);
+    for session in sessions(&loaded(graph)) {
+        for (seed, [a, b]) in
+            [[2, 3], [1, 1], [4, 70], [3, 2], [0, 4], [3, 300], [1, 65], [2, 3]].into_iter().enumerate()
+        {
+            let x = sparse(&[a, b], seed);
+            let outputs = session.run(&[("x", &floats(&[a, b], &x))]).unwrap();
+            let n: Vec<f32> = x.iter().map(|x| -x).collect();
+            let mut occurring: Vec<f32> = Vec::new();
+            n.iter().for_each(|x| occurring.extend(Some(x).filter(|x| !occurring.contains(x))));
+            let mut sorted = occurring.clone();
+            sorted.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            let place = |list: &[f32], x: f32| list.iter().position(|y| *y == x).unwrap() as i64;
+            let int64s = |name: &str| outputs[name].to_vec::<i64>().unwrap();
+            close(&outputs["sorted"], &[sorted.len()], &sorted);
+            close(&outputs["occurring"], &[sorted.len()], &occurring);
+            assert_eq!(int64s("inverse"), n.iter().map(|x| place(&sorted, *x)).collect::<Vec<_>>());
+            assert_eq!(int64s("places"), occurring.iter().map(|x| place(&n, *x)).collect::<Vec<_>>());
+            let count = |x: &f32| n.iter().filter(|y| *y == x).count() as i64;
+            assert_eq!(int64s("counts"), sorted.iter().map(count).collect::<Vec<_>>());
+            let mut columns: Vec<Vec<f32>> = (0..b).map(|c| (0..a).map(|r| n[r * b + c]).collect()).collect();
+            columns.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            columns.dedup();
+            let lines = (0..a).flat_map(|r| columns.iter().map(move |column| column[r]));
+            close(&outputs["columns"], &[a, columns.len()], &lines.collect::<Vec<_>>());
         }
     }
 }

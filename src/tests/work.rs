@@ -279,6 +279,8 @@ fn counted() -> Vec<HandCount> {
         // 1-grams, 2-grams of neighbours, and 2-grams with one word between them.
         of(grams(), &[Some(Fact::new(DType::I64, [10, 100]))], 10 * (100 + 2 * 99 + 2 * 98)),
         of(new("Unique"), &[f(&[1 << 17])], (1 << 17) * 17),
+        // Each of 1,000 boxes of 3 classes is compared with as many as are kept.
+        of(new("NonMaxSuppression"), &[f(&[1, 1000, 4]), f(&[1, 3, 1000])], 3 * 1000 * 1000),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::internals::cases::{Sizes, all_cases, compared, inputs_of, wanted};
 use crate::internals::devices;
 use crate::kernels::{Class, Kernel, Target};
 use crate::ops::case::{self, Case, Tolerance, graph_of_case};
-use crate::ops::{Attr, svm, tree_ensemble};
+use crate::ops::{Attr, OWN_DOMAIN, svm, tree_ensemble};
 use crate::plan::tests::planned;
 use crate::{Device, Error, Result, Tensor};
 
@@ -92,6 +92,24 @@ fn long(n: usize) -> Vec<Case> {
             .input(case::random(&[n]))
             .constant(case::list(&[n as i64]))
             .int("largest", 0)
+            .outputs(2),
+        // The kernel keeps fewer boxes than the driver has iterations, and goes through many more.
+        exact("KeptBoxes", "many")
+            .domain(OWN_DOMAIN)
+            .opset(1)
+            .input(case::uniform(&[1, n, 4], 0.0, 1.0))
+            .input(case::random(&[1, 2, n]))
+            .constant(case::list(&[n as i64 / 80])),
+        exact("SortedSlices", "many")
+            .domain(OWN_DOMAIN)
+            .opset(1)
+            .input(case::converted(&case::integers(&[n], 0, 99), crate::DType::F32))
+            .outputs(2),
+        exact("SortedSlices", "long")
+            .domain(OWN_DOMAIN)
+            .opset(1)
+            .int("axis", 0)
+            .input(case::converted(&case::integers(&[3, n], 0, 1), crate::DType::F32))
             .outputs(2),
         exact("ScatterElements", "one place")
             .string("reduction", "add")
