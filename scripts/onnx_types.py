@@ -41,7 +41,7 @@ def lines():
     many = onnx.defs.OpSchema.FormalParameterOption.Variadic
     own = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
     for schema in onnx.defs.get_all_schemas_with_history():
-        if schema.domain in ("", "ai.onnx.ml") and (schema.inputs or not schema.deprecated):
+        if schema.domain in ("", "ai.onnx.ml", "ai.onnx.preview") and (schema.inputs or not schema.deprecated):
             yield line(schema, lambda operand: operand.type_str, lambda operand: operand.option == many)
     for schema in runtime.get_all_operator_schema():
         # ONNX Runtime keeps some operators of its own in ONNX's domain.

@@ -9,7 +9,9 @@ use crate::kernels::Target;
 use crate::ops::case::{self, Case, graph_of_case, graph_wanting};
 use crate::ops::{Graph, Op, composed, rows};
 use crate::plan::{Options, Planner};
-use crate::{DType, Device, Interrupt, Result, Session, SessionOptions, Tensor, Tolerance, reference};
+use crate::{
+    DType, Device, Interrupt, Result, Session, SessionOptions, Tensor, Tolerance, passes, reference,
+};
 
 /// The cases that a device runs.
 #[cfg(test)]
@@ -43,6 +45,8 @@ enum What {
     Reference(Case),
     /// Compares a device's outputs with the reference's.
     Device(Case, Sizes),
+    /// Likewise, for an operator whose outputs' sizes follow from data, after the passes that a model goes through.
+    OfData(Case, Sizes),
     /// Likewise, with operands of one element in other ranks, or with float16 instead of float32, where two elements share a
     /// word (a store must not change the other). What the reference refuses, the device must refuse too.
     Variant(Case),
@@ -123,8 +127,8 @@ fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
     of_data.constants.clear();
     if graph_of_case(&case).is_ok_and(|graph| !graph.nodes[0].op.operator().counted().is_empty()) {
         checks.extend([
-            new("/of-data", CheckPlace::Kernels, What::Device(of_data.clone(), Sizes::Fixed)),
-            new("/of-data/any-size", CheckPlace::Kernels, What::Device(of_data, Sizes::Open)),
+            new("/of-data", CheckPlace::Kernels, What::OfData(of_data.clone(), Sizes::Fixed)),
+            new("/of-data/any-size", CheckPlace::Kernels, What::OfData(of_data, Sizes::Open)),
         ]);
     }
     let several = if case.outputs > 1 { case.outputs } else { 0 };
@@ -184,6 +188,7 @@ impl Check {
         let found = match &self.what {
             What::Reference(case) => inferred(case),
             What::Device(case, sizes) => compared(case, device, *sizes),
+            What::OfData(case, sizes) => of_data(case, device, *sizes),
             What::Variant(case) if expected(case).is_err() => {
                 Ok(on_device(case, device, Sizes::Fixed).ok().map(|_| "is not refused".to_string()))
             }
@@ -255,6 +260,18 @@ fn on_device(case: &Case, device: &Device, sizes: Sizes) -> Result<Vec<Tensor>> 
     }
     let session = Session::of_graph(device, Arc::new(graph), SessionOptions::default(), Vec::new())?;
     run(&session, case)
+}
+
+/// How the outputs differ from the reference's, where a run of the model computes their sizes.
+fn of_data(case: &Case, device: &Device, sizes: Sizes) -> Result<Option<String>> {
+    let mut graph = graph_of_case(case)?;
+    if sizes == Sizes::Open {
+        graph.inputs.clone().iter().for_each(|id| graph.values[id.index()].shape = None);
+    }
+    let graph = Arc::new(passes::run(graph, &crate::Limits::default())?);
+    let session = Session::of_graph(device, graph, SessionOptions::default(), Vec::new())?;
+    let (expected, actual) = (expected(case)?, run(&session, case)?);
+    Ok(expected.iter().zip(&actual).find_map(|(e, a)| difference(e, a, case.tolerance)))
 }
 
 fn run(session: &Session, case: &Case) -> Result<Vec<Tensor>> {

@@ -72,11 +72,11 @@ macro_rules! rows {
 }
 
 rows! {
-    "LeakyRelu": 6 [T -> T; T: FLOATS BF16@16],
-    "Elu": 6 [T -> T; T: FLOATS BF16@22],
+    "LeakyRelu": 1 [T -> T; T: FLOATS BF16@16],
+    "Elu": 1 [T -> T; T: FLOATS BF16@22],
     "Selu": 6 [T -> T; T: FLOATS BF16@22],
     "Celu": 12 [float32 -> float32 | 28: T -> T; T: FLOATS BF16],
-    "HardSigmoid": 6 [T -> T; T: FLOATS BF16@22],
+    "HardSigmoid": 1 [T -> T; T: FLOATS BF16@22],
     "HardSwish": 14 [T -> T; T: FLOATS BF16@22],
     "ThresholdedRelu": 10 [T -> T; T: FLOATS BF16@22],
     "Mish": 18 [T -> T; T: FLOATS BF16@22],

@@ -16,7 +16,7 @@ pub(crate) struct If {
 }
 
 pub(crate) const ROWS: &[Row] =
-    &[onnx("If", 7, types![bool -> [V]; V: ALL BF16@16 SMALL], parse, Vec::<Case>::new)];
+    &[onnx("If", 1, types![bool -> [V]; V: ALL BF16@16 SMALL], parse, Vec::<Case>::new)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let (then, otherwise) = (subgraph(def, "then_branch")?, subgraph(def, "else_branch")?);

@@ -6,19 +6,28 @@
 use super::case::{self, Case, Tolerance};
 use super::quantize::clamped;
 use super::{
-    Array, DType, Kind, Maps, NodeDef, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx, optional,
-    refuse, required, types,
+    Array, DType, Kind, Maps, NodeDef, OWN_DOMAIN, Op, Operator, Row, Tensor, Why, Work, of_elements, onnx,
+    optional, refuse, required, types,
 };
 use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
 use crate::small::{Format, RoundMode, SMALL_FLOATS};
 
+/// What is converted to.
+#[derive(Clone, Copy, Debug)]
+enum CastTo {
+    Given(DType),
+    /// The dtype of the second input.
+    Like,
+    /// float32; float64 stays as it is.
+    Single,
+}
+
 /// A conversion.
 #[derive(Clone, Debug)]
 pub(crate) struct Cast {
-    /// `None`: the dtype of the second input.
-    to: Option<DType>,
+    to: CastTo,
     /// Whether a value beyond a float8's range becomes the greatest float8.
     saturate: bool,
     mode: RoundMode,
@@ -31,13 +40,22 @@ pub(crate) const ROWS: &[Row] = &[
     onnx("CastLike", 15, types![T1 T2 -> T2; T1 T2: NUMBERS BOOL STRING BF16 SMALL], parse, || {
         cases("CastLike")
     }),
+    Row {
+        domain: OWN_DOMAIN,
+        name: "CastToSingle",
+        opsets: (1, 1),
+        types: types![T1 -> T2; T1: FLOATS BF16, T2: F32 F64],
+        parse,
+        cases: single_cases,
+    },
 ];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let to = match def.attributes.int("to")? {
-        _ if def.op_type == "CastLike" => None,
+        _ if def.op_type == "CastLike" => CastTo::Like,
+        _ if def.op_type == "CastToSingle" => CastTo::Single,
         Some(code) => match i32::try_from(code).ok().and_then(DType::from_onnx) {
-            Some(dtype) => Some(dtype),
+            Some(dtype) => CastTo::Given(dtype),
             None => refuse!("attribute 'to' is {code}, which is no data type"),
         },
         None => refuse!("attribute 'to' is required"),
@@ -54,15 +72,27 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 /// The bytes of a string that spells a number: float64 has numbers of 309 digits.
 const LONGEST_NUMBER: usize = 352;
 
+impl Cast {
+    /// The dtype of the result, out of those of the inputs.
+    fn target(&self, dtype: impl Fn(usize) -> Option<DType>) -> Result<DType, Why> {
+        let target = match self.to {
+            CastTo::Given(to) => Some(to),
+            CastTo::Like => dtype(1),
+            CastTo::Single => dtype(0).map(|own| if own == DType::F64 { own } else { DType::F32 }),
+        };
+        target.ok_or_else(|| "an input is missing".into())
+    }
+}
+
 impl Operator for Cast {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let x = required(inputs, 0)?;
-        let to = self.to.map_or_else(|| required(inputs, 1).map(|like| like.dtype), Ok)?;
+        let to = self.target(|i| optional(inputs, i).map(|input| input.dtype))?;
         Ok(vec![Fact::new(to, x.shape.clone())])
     }
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
-        let to = self.to.map_or_else(|| required(inputs, 1).map(|like| like.dtype), Ok)?;
+        let to = self.target(|i| optional(inputs, i).map(|input| input.dtype))?;
         Ok(vec![number::cast_rounded(required(inputs, 0)?, to, self.saturate, self.mode)?])
     }
 
@@ -82,7 +112,7 @@ impl Operator for Cast {
 
     fn rounds(&self, inputs: &[Option<&Fact>]) -> bool {
         let dtype = |i: usize| optional(inputs, i).map(|fact| fact.dtype);
-        self.to.or(dtype(1)) != dtype(0)
+        self.target(dtype).ok() != dtype(0)
     }
 
     fn is_cheap(&self) -> bool {
@@ -102,6 +132,14 @@ impl Operator for Cast {
             _ => value,
         })
     }
+}
+
+fn single_cases() -> Vec<Case> {
+    let of = |dtype: DType| {
+        let case = Case::new("CastToSingle", dtype.name()).domain(OWN_DOMAIN).opset(1);
+        case.tolerance(Tolerance::EXACT).input(case::converted(&case::random(&[9]), dtype))
+    };
+    [DType::F16, DType::BF16, DType::F32].map(of).into()
 }
 
 fn cases(op: &'static str) -> Vec<Case> {

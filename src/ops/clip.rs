@@ -16,7 +16,7 @@ pub(crate) struct Clip {
 }
 
 pub(crate) const ROWS: &[Row] =
-    &[onnx("Clip", 6, types![T T T -> T; T: FLOATS NUMBERS@12 BF16@13], parse, cases)];
+    &[onnx("Clip", 1, types![T T T -> T; T: FLOATS NUMBERS@12 BF16@13], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     if def.opset >= 11 {

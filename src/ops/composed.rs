@@ -117,6 +117,18 @@ impl<'d> Body<'d> {
         attributes: &[(&str, Attr)],
         inputs: &[Option<ValueId>],
     ) -> Result<[ValueId; N], Why> {
+        let outputs = self.outputs(op_type, attributes, inputs, N)?;
+        Ok(std::array::from_fn(|i| outputs[i]))
+    }
+
+    /// Likewise, as many as `count`.
+    pub(crate) fn outputs(
+        &mut self,
+        op_type: &str,
+        attributes: &[(&str, Attr)],
+        inputs: &[Option<ValueId>],
+        count: usize,
+    ) -> Result<Vec<ValueId>, Why> {
         let opset = match op_type {
             // Only operators of this domain have bodies with nodes of it.
             ml if ml.starts_with("ai.onnx.ml.") => self.def.opset,
@@ -124,18 +136,57 @@ impl<'d> Body<'d> {
             _ => NEWEST_OPSET,
         };
         let name = format!("{}_{}", op_type.rsplit('.').next().unwrap_or(op_type), self.graph.nodes.len());
-        let outputs: [ValueId; N] = std::array::from_fn(|i| {
-            self.graph.add_value(Value { name: format!("{name}_{i}"), ..Value::default() })
-        });
+        let output = |i| Value { name: format!("{name}_{i}"), ..Value::default() };
+        let outputs: Vec<ValueId> = (0..count).map(|i| self.graph.add_value(output(i))).collect();
         let attributes = attributes.iter().map(|(name, attr)| (*name, attr.clone())).collect();
         let names = (name, op_type.to_string(), opset);
         let wanted = outputs.iter().copied().map(Some).collect();
-        let node = Node::parse(names, attributes, inputs.to_vec(), (wanted, &[true; N]))?;
+        let node = Node::parse(names, attributes, inputs.to_vec(), (wanted, &vec![true; count]))?;
         if let Op::Unsupported(reason) = &*node.op {
             refuse!("{op_type}: {reason}");
         }
         self.graph.nodes.push(node);
         Ok(outputs)
+    }
+
+    /// The next value that a subgraph of the node takes from around it.
+    pub(crate) fn capture(&mut self) -> ValueId {
+        let name = format!("capture_{}", self.inputs.len());
+        let id = self.graph.add_value(Value { name, ..Value::default() });
+        self.inputs.push(Some(id));
+        self.graph.inputs.push(id);
+        id
+    }
+
+    /// The output of a subgraph that takes `x`, and `captures` from around it.
+    pub(crate) fn inlined(
+        &mut self,
+        graph: &Graph,
+        x: ValueId,
+        captures: &[ValueId],
+    ) -> Result<ValueId, Why> {
+        let (&[formal], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
+            let (inputs, outputs) = (graph.inputs.len(), graph.outputs.len());
+            refuse!("a subgraph has {inputs} inputs and {outputs} outputs, and must have one of each")
+        };
+        let mut values: Vec<Option<ValueId>> = vec![None; graph.values.len()];
+        values[formal.index()] = Some(x);
+        for (own, outer) in graph.captures.iter().zip(captures) {
+            values[own.index()] = Some(*outer);
+        }
+        let prefix = format!("{}_{}", graph.name, self.graph.nodes.len());
+        for node in &graph.nodes {
+            if node.runs_subgraphs() {
+                refuse!("{} within a subgraph of this operator is not supported", node.op_type);
+            }
+            let mut inner = node.clone();
+            inner.name = format!("{prefix}/{}", node.name);
+            for id in inner.inputs.iter_mut().chain(&mut inner.outputs).flatten() {
+                *id = outer_value(graph, &mut self.graph, &prefix, &mut values, *id);
+            }
+            self.graph.nodes.push(inner);
+        }
+        Ok(outer_value(graph, &mut self.graph, &prefix, &mut values, output))
     }
 
     pub(crate) fn cast(&mut self, x: ValueId, to: DType) -> Result<ValueId, Why> {

@@ -25,7 +25,7 @@ pub(crate) struct ConvTranspose {
 }
 
 pub(crate) const ROWS: &[Row] =
-    &[onnx("ConvTranspose", 7, types![T T T -> T; T: FLOATS BF16@22], parse, cases)];
+    &[onnx("ConvTranspose", 1, types![T T T -> T; T: FLOATS BF16@22], parse, cases)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(ConvTranspose { window: Window::parse(def)?, group: group(def)? }.into())

@@ -291,7 +291,7 @@ mod tests {
             listed: &[true],
             outputs: &[true],
         };
-        super::super::row_of("ai.onnx.ml", name).and_then(|row| (row.parse)(&def).ok()).unwrap()
+        super::super::row_of("ai.onnx.ml", name, def.opset).and_then(|row| (row.parse)(&def).ok()).unwrap()
     }
 
     #[test]

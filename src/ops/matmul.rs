@@ -21,7 +21,7 @@ use crate::shape::Shape;
 pub(crate) struct MatMul;
 
 pub(crate) const ROWS: &[Row] =
-    &[onnx("MatMul", 7, types![T T -> T; T: FLOATS WORDS@9 BF16@13], parse, cases)];
+    &[onnx("MatMul", 1, types![T T -> T; T: FLOATS WORDS@9 BF16@13], parse, cases)];
 
 fn parse(_: &NodeDef) -> Result<Op, Why> {
     Ok(MatMul.into())

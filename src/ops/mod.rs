@@ -444,6 +444,7 @@ operators! {
     bias_add,
     dynamic_quantize_lstm,
     embed_layer_norm,
+    flex_attention,
     fused_conv,
     fused_gemm,
     group_norm,
@@ -451,6 +452,7 @@ operators! {
     matmul_scaled,
     multi_head_attention,
     nhwc_max_pool,
+    old,
     qlinear_concat,
     qlinear_unary,
 }

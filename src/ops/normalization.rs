@@ -46,7 +46,7 @@ enum NormalizationKind {
 pub(crate) const ROWS: &[Row] = &[
     onnx("LayerNormalization", 17, types![T T T -> T U U; T: FLOATS BF16, U: F32 BF16], parse, layer_cases),
     onnx("RMSNormalization", 23, types![T V -> V; T V: FLOATS BF16], parse, rms_cases),
-    onnx("InstanceNormalization", 6, types![T T T -> T; T: FLOATS BF16@22], parse, instance_cases),
+    onnx("InstanceNormalization", 1, types![T T T -> T; T: FLOATS BF16@22], parse, instance_cases),
     onnx("GroupNormalization", 18, types![T T T -> T; T: FLOATS BF16], parse, group_cases),
     onnx(
         "MeanVarianceNormalization",

@@ -16,6 +16,8 @@ use crate::facts::{Fact, Infer};
 pub(crate) struct Operation {
     op: Op,
     opset: i64,
+    /// The number of inputs before the captures of subgraphs.
+    formal: usize,
     /// `None` for an operator that is not in the table.
     types: Option<&'static TypeSignature>,
 }
@@ -23,7 +25,7 @@ pub(crate) struct Operation {
 impl Operation {
     /// Parses a node. An operator or version that is not in the table becomes [`Op::Unsupported`].
     pub(crate) fn parse(domain: &str, def: &NodeDef) -> Result<Operation, Why> {
-        let row = row_of(domain, def.op_type);
+        let row = row_of(domain, def.op_type, def.opset);
         let op = match row {
             None => Op::Unsupported("Sardonyx has no such operator".into()),
             Some(row) if (row.opsets.0..=row.opsets.1).contains(&def.opset) => (row.parse)(def)?,
@@ -31,12 +33,17 @@ impl Operation {
                 Op::Unsupported(format!("opset {} is outside {first} to {last}", def.opset))
             }
         };
-        Ok(Operation { op, opset: def.opset, types: row.and_then(|row| row.types.at(def.opset)) })
+        Ok(Operation {
+            op,
+            opset: def.opset,
+            formal: def.inputs.len(),
+            types: row.and_then(|row| row.types.at(def.opset)),
+        })
     }
 
     /// Dtypes and shapes of the outputs. Dtypes that ONNX does not let the operator take are refused.
     pub(crate) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
-        let bound = self.types.map(|types| types.bind(self.opset, inputs)).transpose()?;
+        let bound = self.types.map(|types| types.bind(self.opset, self.formal(inputs))).transpose()?;
         let outputs = self.operator().infer(inputs)?;
         bound.map_or(Ok(()), |bound| bound.outputs(&outputs))?;
         Ok(outputs)
@@ -51,8 +58,13 @@ impl Operation {
         operator.kinds(inputs).or_else(|| Some(self.types?.kinds(inputs, outputs))).unwrap_or_default()
     }
 
+    /// The inputs without the captures of subgraphs.
+    fn formal<'i>(&self, inputs: &'i [Option<&'i Fact>]) -> &'i [Option<&'i Fact>] {
+        inputs.get(..self.formal).unwrap_or(inputs)
+    }
+
     pub(crate) fn unsupported(reason: impl Into<String>) -> Operation {
-        Operation { op: Op::Unsupported(reason.into()), opset: 0, types: None }
+        Operation { op: Op::Unsupported(reason.into()), opset: 0, formal: 0, types: None }
     }
 }
 
@@ -71,7 +83,7 @@ impl Infer for Operation {
     }
 
     fn takes(&self, inputs: &[Option<&Fact>]) -> Result<(), Why> {
-        self.types.map_or(Ok(()), |types| types.bind(self.opset, inputs).map(drop))
+        self.types.map_or(Ok(()), |types| types.bind(self.opset, self.formal(inputs)).map(drop))
     }
 
     fn infer_checked(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
@@ -110,9 +122,14 @@ impl fmt::Display for Operation {
 }
 
 /// The row of an operator, if there is one.
-pub(crate) fn row_of(domain: &str, name: &str) -> Option<&'static Row> {
-    static ROWS: LazyLock<HashMap<(&str, &str), &Row>> =
-        LazyLock::new(|| rows().map(|row| ((row.domain, row.name), row)).collect());
+pub(crate) fn row_of(domain: &str, name: &str, opset: i64) -> Option<&'static Row> {
+    static ROWS: LazyLock<HashMap<(&str, &str), Vec<&Row>>> = LazyLock::new(|| {
+        let mut all: HashMap<(&str, &str), Vec<&Row>> = HashMap::new();
+        rows().for_each(|row| all.entry((row.domain, row.name)).or_default().push(row));
+        all
+    });
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    ROWS.get(&(domain, name)).copied()
+    let rows = ROWS.get(&(domain, name))?;
+    let fitting = rows.iter().find(|row| (row.opsets.0..=row.opsets.1).contains(&opset));
+    fitting.or(rows.first()).copied()
 }

@@ -44,9 +44,9 @@ enum RecurrentKind {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    onnx("LSTM", 7, types![T T T T int32 T T T -> T T T; T: FLOATS BF16@22], parse, || cases("LSTM")),
-    onnx("GRU", 7, types![T T T T int32 T -> T T; T: FLOATS BF16@22], parse, || cases("GRU")),
-    onnx("RNN", 7, types![T T T T int32 T -> T T; T: FLOATS BF16@22], parse, || cases("RNN")),
+    onnx("LSTM", 1, types![T T T T int32 T T T -> T T T; T: FLOATS BF16@22], parse, || cases("LSTM")),
+    onnx("GRU", 1, types![T T T T int32 T -> T T; T: FLOATS BF16@22], parse, || cases("GRU")),
+    onnx("RNN", 1, types![T T T T int32 T -> T T; T: FLOATS BF16@22], parse, || cases("RNN")),
 ];
 
 const BIAS: usize = 3;

@@ -26,7 +26,7 @@ pub(crate) struct Loop {
 }
 
 pub(crate) const ROWS: &[Row] =
-    &[onnx("Loop", 7, types![int64 bool [V] -> [V]; V: ALL BF16@16 SMALL], parse, Vec::<Case>::new)];
+    &[onnx("Loop", 1, types![int64 bool [V] -> [V]; V: ALL BF16@16 SMALL], parse, Vec::<Case>::new)];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let body = subgraph(def, "body")?;

@@ -206,8 +206,13 @@ impl Operator for Unique {
         let columns = outer * inner;
         if columns == 0 {
             // All slices are equal.
-            cx.host_array(0, || Ok(numbered(size, |i| i as i128)))?;
-            return cx.host_array(1, || Ok(numbered(size, |i| i128::from(i == 0))));
+            if cx.optional_out(0).is_some() {
+                cx.host_array(0, || Ok(numbered(size, |i| i as i128)))?;
+            }
+            if cx.optional_out(1).is_some() {
+                cx.host_array(1, || Ok(numbered(size, |i| i128::from(i == 0))))?;
+            }
+            return Ok(());
         }
         let x = cx.input(0)?;
         let order = sorted(cx, x, size, inner, columns)?;
@@ -240,9 +245,9 @@ impl Operator for Unique {
     fn work(&self, inputs: &[Option<&Fact>], _: &[Fact]) -> Result<Work, Why> {
         let x = required(inputs, 0)?;
         if self.bounded {
-            let order =
-                Work::array(DType::I32, &[x.count(), 2]).temporary(x.count(), size_of::<Vec<usize>>());
-            return Ok(of_elements(inputs, &[]) + order.steps(&[x.count(), sorting(x.count()), 2]));
+            let size = self.slices(&x.shape)?.size;
+            let order = Work::array(DType::I32, &[size, 2]).temporary(size, 10 * size_of::<usize>());
+            return Ok(of_elements(inputs, &[]) + order.steps(&[x.count(), sorting(size), 2]));
         }
         // The slices, and a list for each group of equal ones; then the results, which are at most as large as the input.
         let groups = size_of::<Vec<usize>>() + 6 * size_of::<usize>() + 3 * size_of::<i128>();
@@ -317,7 +322,7 @@ fn cases() -> Vec<Case> {
         new("many in order").int("sorted", 0).input(few(&[300], 40)),
         new("slices").int("axis", 1).input(few(&[2, 70, 2], 3)),
         new("slices in order").int("axis", -1).int("sorted", 0).input(few(&[3, 130], 2)),
-        new("long slices").int("axis", 0).input(few(&[3, 2000], 1)),
+        new("long slices").int("axis", 0).input(few(&[3, 300], 1)),
         new("numbers beyond each other").input(signs()),
         new("nothing").input(few(&[0], 2)),
         new("empty slices").int("axis", 0).input(few(&[3, 0], 2)),

@@ -11,7 +11,7 @@ use crate::ops::{Array, Attr, Operands, TypeSignature, row_of, rows};
 
 /// The signature of a case's operator, in the case's opset version.
 fn signature(case: &Case) -> &'static TypeSignature {
-    row_of(&case.domain, &case.op_type).and_then(|row| row.types.at(case.opset)).unwrap()
+    row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap()
 }
 
 fn names(operands: &Operands) -> impl Iterator<Item = &'static str> {
@@ -22,7 +22,10 @@ fn names(operands: &Operands) -> impl Iterator<Item = &'static str> {
 fn every_name_has_a_meaning() {
     let mut operators = HashSet::new();
     for row in rows() {
-        assert!(operators.insert((row.domain, row.name)), "{} has two rows", row.name);
+        assert!(operators.insert((row.domain, row.name, row.opsets)), "{} has two rows", row.name);
+        let others = rows().filter(|other| (other.domain, other.name) == (row.domain, row.name));
+        let apart = |a: (i64, i64), b: (i64, i64)| a == b || a.1 < b.0 || b.1 < a.0;
+        assert!(others.map(|other| other.opsets).all(|opsets| apart(opsets, row.opsets)), "{}", row.name);
         for signature in row.types.0 {
             let used: HashSet<&str> = names(&signature.inputs).chain(names(&signature.outputs)).collect();
             let known: Vec<&str> = signature.parameters.iter().flat_map(|p| p.names).copied().collect();
@@ -196,7 +199,9 @@ mod package {
                 if row.domain.is_empty() { row.name.into() } else { format!("{}.{}", row.domain, row.name) };
             let versions = &schemas[&name];
             let last = versions.keys().copied().max().unwrap();
-            assert!(last <= row.opsets.1, "{} has a version {last}", row.name);
+            let same = rows().filter(|other| (other.domain, other.name) == (row.domain, row.name));
+            let newest = same.map(|row| row.opsets.1).max().unwrap();
+            assert!(last <= newest, "{} has a version {last}", row.name);
             for opset in row.opsets.0..=row.opsets.1 {
                 let Some((since, schema)) = versions.range(..=opset).next_back() else {
                     wrong.push(format!("{} {opset} is not in the package", row.name));

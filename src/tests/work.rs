@@ -138,6 +138,11 @@ fn counted() -> Vec<HandCount> {
         ),
         // 800 rows meet 100 keys of 64 elements, and 100 values.
         of(new("Attention"), &[query(), query(), query()], products(8 * 100 * 100 * 128)),
+        of(
+            new("FlexAttention").domain("ai.onnx.preview").opset(1),
+            &[query(), query(), query()],
+            products(8 * 100 * 100 * 128),
+        ),
         of(new("CausalConvWithState"), &[f(&[1, 64, 1000]), f(&[64, 1, 1000])], products(64 * 1000 * 1000)),
         of(
             new("CausalConvWithState").of_microsoft(),
