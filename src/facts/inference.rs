@@ -39,6 +39,8 @@ pub(crate) trait Infer {
 
     /// Whether `infer` computes the outputs, because their shapes depend on the elements of all inputs.
     fn shapes_depend_on_data(&self) -> bool;
+    /// Whether each run computes other outputs.
+    fn draws(&self) -> bool;
 
     /// What one `eval` costs. Where `infer` computes the outputs, it has cost as much, and `outputs` are not known yet.
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why>;
@@ -241,7 +243,7 @@ impl FactBase {
             refuse!("has {} outputs, and {wanted} are wanted", outputs.len());
         }
         check_sizes(&outputs)?;
-        if !all_known || outputs.iter().any(|fact| fact.value.is_some()) {
+        if !all_known || operator.draws() || outputs.iter().any(|fact| fact.value.is_some()) {
             return Ok(outputs);
         }
         let from_inputs =

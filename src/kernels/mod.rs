@@ -277,6 +277,7 @@ kernels! {
     max_roi_pool: MaxRoiPool,
     pad: Pad,
     pool: Pool,
+    random: Random,
     recurrent: Recurrent,
     reduce: Reduce,
     resize: Resize,

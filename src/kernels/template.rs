@@ -56,6 +56,7 @@ templates!(
     "max_roi_pool",
     "pad",
     "pool",
+    "random",
     "recurrent",
     "reduce",
     "resize",

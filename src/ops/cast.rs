@@ -103,7 +103,12 @@ impl Operator for Cast {
 
     fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
         let like = inputs.get(1).copied().flatten().cloned();
-        Some(vec![self.to.map(|dtype| Kind::Tensor(Some(dtype))).or(like).unwrap_or(Kind::Tensor(None))])
+        let given = match self.to {
+            CastTo::Given(dtype) => Some(Kind::Tensor(Some(dtype))),
+            CastTo::Like => like,
+            CastTo::Single => None,
+        };
+        Some(vec![given.unwrap_or(Kind::Tensor(None))])
     }
 
     fn reads_data(&self, i: usize) -> bool {

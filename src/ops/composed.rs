@@ -479,6 +479,10 @@ impl Operator for Composed {
         let given: Vec<Option<&Kind>> = inputs.iter().copied().filter(Option::is_some).collect();
         Some(self.body.kinds_of_outputs(&given))
     }
+
+    fn draws(&self) -> bool {
+        self.body.nodes.iter().any(|node| node.op.operator().draws())
+    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,9 @@ impl Graph {
         }
         for (number, node) in self.nodes.iter().enumerate() {
             let all = || node.inputs.iter().flatten().all(|id| planned[id.index()]);
-            if on_device(number) && (node.op.operator().reads_shapes_only() || all()) {
+            let operator = node.op.operator();
+            let follows = operator.reads_shapes_only() || !operator.draws() && all();
+            if on_device(number) && follows {
                 node.outputs.iter().flatten().for_each(|id| planned[id.index()] = true);
             }
         }

@@ -104,6 +104,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
+    /// Whether each run computes other outputs from the same inputs.
+    fn draws(&self) -> bool {
+        false
+    }
+
     /// Emits the operator's scalar expression, if each output element depends only on the input elements that broadcasting
     /// pairs with it, and on its own place. These operators fuse, and need no `lower`. An input whose elements are not read is
     /// `None`.
@@ -441,6 +446,7 @@ operators! {
     unique: Unique,
     zip_map: ZipMap;
 
+    bernoulli,
     bias_add,
     dynamic_quantize_lstm,
     embed_layer_norm,

@@ -102,6 +102,10 @@ impl Infer for Operation {
         self.operator().reads_shapes_only()
     }
 
+    fn draws(&self) -> bool {
+        self.operator().draws()
+    }
+
     fn shapes_depend_on_data(&self) -> bool {
         self.operator().shapes_depend_on_data()
     }

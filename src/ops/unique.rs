@@ -214,7 +214,7 @@ impl Operator for Unique {
             }
             return Ok(());
         }
-        let x = cx.input(0)?;
+        let x = numbers(cx)?;
         let order = sorted(cx, x, size, inner, columns)?;
         if cx.optional_out(0).is_some() {
             cx.view(0, order, 0)?;
@@ -254,6 +254,17 @@ impl Operator for Unique {
         let elements = of_elements(inputs, &[]) + of_array(x);
         Ok(elements.temporary(x.count(), groups).steps(&[x.count(), sorting(x.count()), 2]))
     }
+}
+
+/// The input; bools as int32, so that they need no kernels of their own.
+fn numbers(cx: &mut Lower) -> Result<TensorId, Why> {
+    let (x, shape) = (cx.input(0)?, &cx.fact(0)?.shape);
+    if cx.scalar(x) != Scalar::Bool {
+        return Ok(x);
+    }
+    let numbers = cx.temporary(Scalar::I32, shape);
+    cx.elementwise_to(numbers, (DType::I32, shape), &[(x, shape)], |e, x| e.convert(x[0], Scalar::I32));
+    Ok(numbers)
 }
 
 /// A dispatch of more iterations would keep other programs from the device for long.

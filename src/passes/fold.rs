@@ -18,7 +18,8 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let mut repeated = HashMap::new();
     for node in std::mem::take(&mut graph.nodes) {
         let constant = node.inputs.iter().flatten().all(|id| graph.value(*id).constant.is_some());
-        let folded = constant && !matches!(*node.op, Op::Unsupported(_));
+        let draws = node.op.operator().draws();
+        let folded = constant && !draws && !matches!(*node.op, Op::Unsupported(_));
         // A node that refuses its inputs stays, and planning reports it.
         match folded.then(|| fold(graph, &node, budget)) {
             Some(Ok(tensors)) => {

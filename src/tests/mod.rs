@@ -7,6 +7,7 @@ mod limits;
 mod memory;
 mod names;
 mod passes;
+mod random;
 mod readme;
 mod rooms;
 mod segments;

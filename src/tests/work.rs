@@ -15,7 +15,7 @@ use crate::ops::{Attr, OWN_DOMAIN, of_elements, rows, svm, tree_ensemble};
 const BY_ELEMENT: &[&str] = &[
     "Abs", "Acos", "Acosh", "Add", "AffineGrid", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh",
     "BatchNormalization", "BiasAdd", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
-    "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat",
+    "Bernoulli", "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat",
     "ConstantOfShape", "Cos", "Cosh", "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout",
     "DynamicQuantizeLinear", "Elu", "EmbedLayerNormalization", "Equal", "Exp", "Expand", "EyeLike", "FastGelu", "Flatten",
     "Floor", "Gather", "GatherBlockQuantized", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater",
@@ -24,8 +24,8 @@ const BY_ELEMENT: &[&str] = &[
     "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "MaxUnpool", "Mean", "MeanVarianceNormalization",
     "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg", "NegativeLogLikelihoodLoss", "NonZero", "Not", "OneHot", "Or",
     "PRelu", "Pad", "QLinearAdd", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul",
-    "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "RMSNormalization", "RandomNormal",
-    "RandomUniform", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
+    "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "RMSNormalization", "RandomNormal", "RandomNormalLike",
+    "RandomUniform", "RandomUniformLike", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "ReverseSequence",
     "RotaryEmbedding", "Round", "Scatter", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign",
     "SimplifiedLayerNormalization", "Sin", "Sinh", "Size", "SkipGroupNorm", "SkipLayerNormalization",
@@ -283,6 +283,8 @@ fn counted() -> Vec<HandCount> {
         of(trees("TreeEnsembleRegressor"), &[f(&[100, 3])], 100 * 50 * 10),
         // 1-grams, 2-grams of neighbours, and 2-grams with one word between them.
         of(grams(), &[Some(Fact::new(DType::I64, [10, 100]))], 10 * (100 + 2 * 99 + 2 * 98)),
+        // Each of 1,000 draws of 10 rows is compared with the ends of 100 classes.
+        of(new("Multinomial").int("sample_size", 1000), &[f(&[10, 100])], 10 * 1000 * 100),
         of(new("Unique"), &[f(&[1 << 17])], (1 << 17) * 17),
         // Each of 1,000 boxes of 3 classes is compared with as many as are kept.
         of(new("NonMaxSuppression"), &[f(&[1, 1000, 4]), f(&[1, 3, 1000])], 3 * 1000 * 1000),

@@ -11,7 +11,8 @@ use crate::{DType, Error, Tensor};
 
 /// The dtypes by which the inputs of a case may be called, without those that only one dtype has.
 fn parameters(case: &Case) -> Vec<(&'static str, Vec<DType>)> {
-    let signature = row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap();
+    let signature =
+        row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap();
     let names = signature.parameters.iter().flat_map(|parameter| parameter.names);
     let taken = |name: &&'static str| {
         let takes = |&dtype: &DType| signature.takes(name, dtype).is_some_and(|since| since <= case.opset);
@@ -22,7 +23,8 @@ fn parameters(case: &Case) -> Vec<(&'static str, Vec<DType>)> {
 
 /// The case with this dtype for all inputs whose dtype has this name.
 fn with_dtype(case: &Case, name: &str, dtype: DType) -> Case {
-    let signature = row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap();
+    let signature =
+        row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap();
     let mut case = case.clone();
     for (i, input) in case.inputs.iter_mut().enumerate() {
         if let (Some(tensor), true) = (input.as_ref(), signature.inputs.name(i) == Some(name)) {
@@ -55,7 +57,8 @@ fn variants(case: &Case) -> Vec<(String, Case)> {
     };
     let all: Vec<Vec<(&str, DType)>> = parameters.iter().map(pairs).collect();
     let mut variants: Vec<(String, Case)> = all.iter().flatten().map(one).collect();
-    let signature = row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap();
+    let signature =
+        row_of(&case.domain, &case.op_type, case.opset).and_then(|row| row.types.at(case.opset)).unwrap();
     let own = |name: &str| {
         let inputs = case.inputs.iter().enumerate();
         let named = inputs.filter(|(i, _)| signature.inputs.name(*i) == Some(name));
