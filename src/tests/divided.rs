@@ -216,6 +216,24 @@ fn graphs_of_large_tensors() {
     }
 }
 
+/// Each of many transpositions takes thousands of nodes.
+#[test]
+fn a_graph_does_not_grow_without_bound() {
+    let mut sketch = Sketch::default();
+    let mut x = sketch.input("in0");
+    for _ in 0..2000 {
+        let turned = sketch.node("Transpose", &[], &[x]);
+        x = sketch.node("Softmax", &[], &[turned]);
+    }
+    sketch.graph.outputs.push(x);
+    for device in devices(256) {
+        let graph = Arc::new(sketch.graph.clone());
+        let session = Session::of_graph(&device, graph, SessionOptions::default(), vec![]).unwrap();
+        let error = session.plan(&[("in0", &case::random(&[64, 64]))]).unwrap_err();
+        assert!(is_limit(&error), "{error}");
+    }
+}
+
 /// A weight that is read in parts, or moved and packed, is not on the device as a whole too.
 #[test]
 fn weights_are_uploaded_once() {

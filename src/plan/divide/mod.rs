@@ -62,6 +62,7 @@ pub(super) fn divided(
         graph: Graph { nodes: Vec::new(), ..graph.clone() },
         facts: known,
         nodes: Vec::with_capacity(graph.nodes.len()),
+        most: graph.nodes.len() + MOST_PARTS,
         origin: NodeId(0),
         wanted: graph.outputs.iter().chain(keep).copied().collect(),
         parts: HashMap::new(),
@@ -96,6 +97,10 @@ pub(super) fn divided(
     graph.verify()?;
     Ok(Some(DividedGraph { graph: Arc::new(graph), origins }))
 }
+
+/// The most nodes that are added to a graph. A transposition of 4 GB takes some 1,000 where bindings hold 128 MiB, and a few bytes
+/// of a file add another transposition.
+const MOST_PARTS: usize = 1 << 17;
 
 /// Why the parts of a node cannot be made.
 enum Undivided {
@@ -150,6 +155,8 @@ struct Divider<'a> {
     facts: Vec<Option<Fact>>,
     /// Each node, and the node of the undivided graph of which it computes a part.
     nodes: Vec<(Node, NodeId)>,
+    /// The number of nodes after which no more are divided.
+    most: usize,
     /// The node that is being divided.
     origin: NodeId,
     /// The values that a run gives back, and the parts of those: they lie in one piece.
@@ -162,7 +169,7 @@ struct Divider<'a> {
 impl Divider<'_> {
     /// Adds the node, or its parts. Tells whether it was divided.
     fn node(&mut self, node: Node) -> Divided<bool> {
-        if !self.binds_much(&node) {
+        if !self.binds_much(&node) || self.nodes.len() > self.most {
             self.add_whole(node)?;
             return Ok(false);
         }
