@@ -242,6 +242,11 @@ impl Kind {
         self.is_container() || *self == Kind::Tensor(Some(DType::String))
     }
 
+    /// Whether it is a tensor of numbers with which no device computes.
+    pub(crate) fn is_beyond_devices(&self) -> bool {
+        matches!(self, Kind::Tensor(Some(DType::F64)))
+    }
+
     pub(crate) fn sequence_of(self) -> Kind {
         Kind::Sequence(Box::new(self))
     }

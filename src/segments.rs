@@ -8,8 +8,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::graph::{NodeId, Value, ValueId};
-use crate::ops::{Graph, Node};
-use crate::{Dim, Kind};
+use crate::ops::{Graph, Node, Op};
+use crate::{DType, Dim, Kind};
 
 /// A part of a graph. `inputs` and `outputs` are values of the whole graph.
 #[derive(Debug)]
@@ -50,10 +50,14 @@ pub(crate) struct Segments {
     pub(crate) kinds: Vec<Kind>,
 }
 
-/// Cuts a graph that one plan cannot compute; `None` for any other. Besides the outputs, the values `keep` are wanted.
-pub(crate) fn cut(graph: &Graph, keep: &[ValueId]) -> Option<Segments> {
+/// Cuts a graph that one plan cannot compute; `None` for any other. Besides the outputs, the values `keep` are wanted. `strict`:
+/// whether the host computes nothing in the device's place.
+pub(crate) fn cut(graph: &Graph, keep: &[ValueId], strict: bool) -> Option<Segments> {
     let kinds = graph.kinds();
-    let runners: Vec<Runner> = graph.nodes.iter().map(|node| Runner::of(node, &kinds)).collect();
+    let mut runners: Vec<Runner> = graph.nodes.iter().map(|node| Runner::of(node, &kinds)).collect();
+    if !strict && kinds.iter().any(Kind::is_beyond_devices) {
+        lend_host(graph, &kinds, &mut runners);
+    }
     let order = Moments::of(graph, &runners);
     let last = order.of_nodes.iter().max().copied().unwrap_or(0);
     let passed_on = || graph.inputs.iter().chain(&graph.outputs).any(|id| kinds[id.index()].is_on_host());
@@ -83,6 +87,23 @@ enum Runner {
     Control,
     /// The host.
     Host,
+}
+
+/// Lets the host run the nodes that compute with numbers for which no device has a type, except those that planning computes.
+fn lend_host(graph: &Graph, kinds: &[Kind], runners: &mut [Runner]) {
+    // A float64 that the caller gives is no size, so planning does not look at it.
+    let is_parameter = |value: &Value| is_parameter(value) && value.dtype != Some(DType::F64);
+    let planned = graph.planned_values(is_parameter, |n| runners[n] == Runner::Device);
+    let beyond = |id: &ValueId| kinds[id.index()].is_beyond_devices() && !planned[id.index()];
+    for (node, runner) in graph.nodes.iter().zip(runners) {
+        let computes = !matches!(*node.op, Op::Unsupported(_)) && !node.op.operator().reads_shapes_only();
+        if *runner == Runner::Device
+            && computes
+            && node.inputs.iter().chain(&node.outputs).flatten().any(beyond)
+        {
+            *runner = Runner::Host;
+        }
+    }
 }
 
 impl Runner {

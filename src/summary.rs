@@ -96,11 +96,11 @@ pub struct PlanSummary {
     pub unplanned_segments: usize,
     /// Where the host looks.
     pub sync_points: Vec<SyncPoint>,
-    /// The nodes that the host runs, as they handle strings or containers. Those of subgraphs that only a run makes are left out.
+    /// The nodes that the host runs, as they handle strings or containers, or compute with float64. Those of subgraphs that only a run makes are left out.
     pub host_nodes: Vec<HostNode>,
 }
 
-/// A node that the host runs, as it handles strings or containers.
+/// A node that the host runs, as it handles strings or containers, or computes with numbers that the device does not have.
 ///
 /// ```no_run
 /// # fn f(session: &sardonyx::Session) -> sardonyx::Result<()> {
@@ -117,11 +117,13 @@ pub struct HostNode {
     pub node: String,
     /// Its operator.
     pub operator: String,
+    /// Whether it computes with float64, which the device does not have; otherwise it handles strings or containers.
+    pub computes: bool,
 }
 
 impl HostNode {
-    pub(crate) fn new(node: &Node) -> HostNode {
-        HostNode { node: node.name.clone(), operator: node.op_type.clone() }
+    pub(crate) fn new(node: &Node, computes: bool) -> HostNode {
+        HostNode { node: node.name.clone(), operator: node.op_type.clone(), computes }
     }
 }
 

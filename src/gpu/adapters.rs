@@ -70,6 +70,7 @@ pub struct DeviceOptions {
     pub(super) select: Select,
     pub(super) require_hardware: bool,
     pub(super) memory_limit: Option<u64>,
+    pub(super) strict: bool,
     filter: Option<Predicate>,
 }
 
@@ -111,6 +112,13 @@ impl DeviceOptions {
     /// Whether an adapter that computes on the CPU is refused, and with it the CPU reference (no).
     pub fn require_hardware(mut self, required: bool) -> DeviceOptions {
         self.require_hardware = required;
+        self
+    }
+
+    /// Whether a node is refused if the device cannot compute it (no). No device computes with float64 yet; the host does, on the
+    /// reference, and [`PlanSummary::host_nodes`](crate::PlanSummary::host_nodes) names what it computes.
+    pub fn strict(mut self, strict: bool) -> DeviceOptions {
+        self.strict = strict;
         self
     }
 

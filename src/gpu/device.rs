@@ -106,6 +106,8 @@ pub(crate) struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) adapter: AdapterSummary,
     pub(crate) target: Target,
+    /// Whether what the device cannot compute is refused.
+    pub(crate) strict: bool,
     pub(super) counters: AtomicCounters,
     pub(super) uploads: Arc<Uploads>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
@@ -166,7 +168,8 @@ impl Device {
     /// ```
     pub fn new(options: DeviceOptions) -> Result<Device> {
         let Some((adapter, summary)) = adapters::choose(&options)? else { return Ok(Device::reference()) };
-        let device = Device(Some(Arc::new(open(&adapter, summary)?)), Interrupt::new());
+        let gpu = Gpu { strict: options.strict, ..open(&adapter, summary)? };
+        let device = Device(Some(Arc::new(gpu)), Interrupt::new());
         if let Some(bytes) = options.memory_limit {
             device.set_memory_limit(bytes);
         }
@@ -354,6 +357,7 @@ impl Gpu {
             queue,
             adapter,
             target,
+            strict: false,
             counters: AtomicCounters::default(),
             uploads: Arc::default(),
             pipelines: Mutex::default(),

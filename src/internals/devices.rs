@@ -30,8 +30,8 @@ pub(crate) fn of_class(class: Class) -> impl Iterator<Item = Device> {
     each().into_iter().map(move |device| device.with_target(|target| target.class = class))
 }
 
-/// A new device on the adapter of this name.
+/// A new device on the adapter of this name. What it cannot compute is refused: a test is to see the device.
 pub fn open(name: &str) -> Device {
-    let opened = Device::new(DeviceOptions::new().select(Select::Name(name.into())));
+    let opened = Device::new(DeviceOptions::new().select(Select::Name(name.into())).strict(true));
     opened.unwrap_or_else(|error| panic!("{error}"))
 }

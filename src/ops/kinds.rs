@@ -30,13 +30,13 @@ impl Graph {
         graph.outputs.iter().map(|id| kinds[id.index()].clone()).collect()
     }
 
-    /// Notes which of the inputs and captures are strings or containers.
+    /// Notes which of the inputs and captures are no numbers of a device.
     pub(crate) fn give_kinds(&mut self, given: &[Option<&Kind>]) {
         let ids: Vec<_> = self.inputs.iter().chain(&self.captures).copied().collect();
         for (id, kind) in ids.into_iter().zip(given) {
             let value = &mut self.values[id.index()];
             match kind {
-                Some(Kind::Tensor(Some(DType::String))) => value.dtype = Some(DType::String),
+                Some(Kind::Tensor(Some(dtype @ (DType::String | DType::F64)))) => value.dtype = Some(*dtype),
                 Some(kind) if kind.is_container() => value.container = Some((*kind).clone()),
                 _ => {}
             }

@@ -112,7 +112,7 @@ impl Entry {
         let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();
         let limits = session.limits.clone();
         let options = Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits };
-        let way = match (device.gpu(), segments::cut(&graph, keep)) {
+        let way = match (device.gpu(), segments::cut(&graph, keep, device.gpu().is_some_and(|gpu| gpu.strict))) {
             (None, _) => Way::Reference,
             (Some(_), Some(cut)) => {
                 Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?)

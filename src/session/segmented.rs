@@ -106,7 +106,10 @@ impl Segmented {
         let point =
             |look: &Look| SyncPoint::new(&graph.value(look.value).name, &graph.nodes[look.node.index()]);
         let host_nodes = segments.iter().filter_map(|segment| match segment.part {
-            ReadyPart::Host(id) => Some(HostNode::new(&graph.nodes[id.index()])),
+            ReadyPart::Host(id) => Some(HostNode::new(
+                &graph.nodes[id.index()],
+                !graph.nodes[id.index()].runs_on_host(&cut.kinds),
+            )),
             _ => None,
         });
         let host_nodes = host_nodes.collect();

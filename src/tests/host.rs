@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::internals::devices;
 use crate::onnx::builder::*;
-use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
-use crate::{Datum, Device, Error, Kind, Limits, Model, Session, SessionOptions, Tensor};
+use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::{
+    Datum, Device, DeviceOptions, Error, Kind, Limits, Model, Select, Session, SessionOptions, Tensor,
+};
 
 const BOOL: i32 = 9;
 const ML: &str = "ai.onnx.ml";
@@ -385,5 +387,116 @@ fn what_grows_is_refused() {
         assert!(error.contains("StringConcat"), "{error}");
         let short = session.run(&[("s", &texts(&[], &["ab"])), ("n", &ints_of(&[], &[2]))]).unwrap();
         assert_eq!(short["long"], texts(&[], &["abababab"]));
+    }
+}
+
+/// Sessions whose devices leave to the host what they cannot compute, and the reference's.
+fn lenient(model: &Model) -> impl Iterator<Item = Session> {
+    let open = |device: Device| {
+        let options = DeviceOptions::new().select(Select::Name(device.adapter().unwrap().name.clone()));
+        Device::new(options).unwrap()
+    };
+    let all = devices::each().into_iter().map(open).chain([Device::reference()]);
+    all.map(|device| Session::new(&device, model, SessionOptions::default()).unwrap())
+}
+
+const DOUBLE: i32 = 11;
+
+/// `y = sum of exp(x) in float64`, and `z = float32(exp(x)) + 1`.
+fn doubles() -> Model {
+    let nodes = vec![
+        node("Exp", &["x"], &["e"]),
+        node("ReduceSum", &["e"], &["y"]).with(int("keepdims", 0)),
+        node("Cast", &["e"], &["f"]).with(int("to", FLOAT.into())),
+        node("Add", &["f", "one"], &["z"]),
+    ];
+    let mut graph = graph(&[], nodes, &[]);
+    graph.input = vec![value("x", DOUBLE, &["n", "2"])];
+    graph.initializer = vec![weights("one", &[], &[1.0])];
+    graph.output = vec![value("y", DOUBLE, &[]), value("z", FLOAT, &["n", "2"])];
+    Model::from_bytes(bytes(&model(21, graph))).unwrap()
+}
+
+#[test]
+fn the_host_computes_with_float64() {
+    // Sums that float32 cannot tell from 1.
+    let x = |tiny: f64| Tensor::from_slice(&[1, 2], &[0.0, tiny.ln()]).unwrap();
+    for session in lenient(&doubles()) {
+        for tiny in [1e-12, 1e-15] {
+            let outputs = session.run(&[("x", &x(tiny))]).unwrap();
+            let [sum] = outputs["y"].to_vec::<f64>().unwrap()[..] else { panic!("one sum") };
+            assert!((sum - 1.0 - tiny).abs() < 3e-16, "{sum} on {}", session.device().name());
+            assert_eq!(outputs["z"].to_vec::<f32>().unwrap(), [2.0, 1.0 + tiny as f32]);
+        }
+        if !session.device().is_reference() {
+            let plan = session.plan(&[("x", &x(0.5))]).unwrap();
+            let host: Vec<(&str, bool)> =
+                plan.host_nodes.iter().map(|node| (node.operator.as_str(), node.computes)).collect();
+            assert_eq!(host, [("Exp", true), ("ReduceSum", true), ("Cast", true)]);
+            assert_eq!(plan.dispatches, 1);
+        }
+    }
+    for device in devices::each() {
+        let session = Session::new(&device, &doubles(), SessionOptions::default()).unwrap();
+        let error = refused(session.run(&[("x", &x(0.5))]));
+        assert!(error.contains("float64"), "{error}");
+    }
+}
+
+/// Sizes that are computed in float64, as TensorFlow does, are known while planning: the device runs all, in one plan.
+#[test]
+fn sizes_in_float64_are_planned() {
+    let nodes = vec![
+        node("Shape", &["x"], &["sizes"]),
+        node("Cast", &["sizes"], &["wide"]).with(int("to", DOUBLE.into())),
+        node("Mul", &["wide", "half"], &["halved"]),
+        node("Floor", &["halved"], &["whole"]),
+        node("Cast", &["whole"], &["counts"]).with(int("to", INT64.into())),
+        node("ConstantOfShape", &["counts"], &["zeros"]),
+        node("ReduceSum", &["zeros"], &["sum"]),
+        node("Add", &["x", "sum"], &["y"]),
+    ];
+    let mut graph = graph(&[], nodes, &[]);
+    graph.input = vec![value("x", FLOAT, &["n", "m"])];
+    let half = 0.5f64.to_le_bytes().to_vec();
+    graph.initializer = vec![TensorProto { raw_data: Some(half.into()), ..empty("half", DOUBLE, &[]) }];
+    graph.output = vec![value("y", FLOAT, &["n", "m"])];
+    let model = Model::from_bytes(bytes(&model(21, graph))).unwrap();
+    for session in lenient(&model) {
+        let x = floats_of(&[5, 3], &[2.0; 15]);
+        assert_eq!(session.run(&[("x", &x)]).unwrap()["y"], x);
+        if !session.device().is_reference() {
+            let plan = session.plan(&[("x", &x)]).unwrap();
+            assert!(plan.host_nodes.is_empty() && plan.segments == 1, "{plan:?}");
+        }
+    }
+}
+
+/// A loop that carries a float64, and hands it through a branch.
+#[test]
+fn float64_within_subgraphs() {
+    let mut body = graph(
+        &[],
+        vec![node("Mul", &["carried", "x"], &["next"]), node("Identity", &["go"], &["still"])],
+        &[],
+    );
+    body.input = vec![value("i", INT64, &[]), value("go", BOOL, &[]), value("carried", DOUBLE, &[])];
+    body.output = vec![value("still", BOOL, &[]), value("next", DOUBLE, &[])];
+    let nodes = vec![
+        node("Loop", &["count", "", "x"], &["power"]).with(subgraph("body", body)),
+        node("Sub", &["power", "x"], &["y"]),
+    ];
+    let mut graph = graph(&[], nodes, &[]);
+    graph.input = vec![value("x", DOUBLE, &[]), value("count", INT64, &[])];
+    graph.output = vec![value("y", DOUBLE, &[]), value("x", DOUBLE, &[])];
+    let model = Model::from_bytes(bytes(&model(21, graph))).unwrap();
+    let x = Tensor::from_slice(&[], &[1.5f64]).unwrap();
+    for session in lenient(&model) {
+        for count in [0i64, 1, 40] {
+            let outputs = session.run(&[("x", &x), ("count", &ints_of(&[], &[count]))]).unwrap();
+            let expected = 1.5f64.powi(count as i32 + 1) - 1.5;
+            assert_eq!(outputs["y"].to_vec::<f64>().unwrap(), [expected], "{}", session.device().name());
+            assert_eq!(outputs["x"], x);
+        }
     }
 }

@@ -53,6 +53,7 @@ impl DeviceArgs {
             select => select.clone(),
         };
         let options = DeviceOptions::new().select(select).require_hardware(self.require_hardware);
+        let options = options.strict(self.require_gpu || self.require_hardware);
         let refused = |error: sardonyx::Error| match self.require_gpu || self.require_hardware {
             true => Failure::from(error).without_reference(),
             false => error.into(),

@@ -327,12 +327,14 @@ fn placement(plan: &PlanSummary) -> String {
         1 => "; 1 computed while planning, as only shapes need it".into(),
         n => format!("; {n} computed while planning, as only shapes need them"),
     };
-    let host = match host_nodes.len() {
-        0 => String::new(),
-        n => {
-            format!("; {n} on the host, which handle{} strings or containers", if n == 1 { "s" } else { "" })
-        }
-    };
+    let on_host =
+        |computes: bool, what: &str| match host_nodes.iter().filter(|node| node.computes == computes).count()
+        {
+            0 => String::new(),
+            1 => format!("; 1 on the host, as it {what}"),
+            n => format!("; {n} on the host, as each {what}"),
+        };
+    let host = on_host(false, "handles strings or containers") + &on_host(true, "computes with float64");
     let on_device = nodes - planned_nodes - host_nodes.len();
     let (nodes, s) = (counted(on_device, "node"), if *dispatches == 1 { "" } else { "es" });
     format!("{nodes} on the GPU, in {dispatches} dispatch{s} {passes}{planned}{host}")
