@@ -168,6 +168,26 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
             let back = sketch.transpose(mixed, &[1, 0, 2]);
             sketch.reshape(back, &[rows_i, columns_i])
         }
+        23 => {
+            // A function between two quantisations, and one more.
+            let (coarse, fine) = (sketch.scalar(0.0625), sketch.scalar(0.015_625));
+            let zeros = [0, 1].map(|_| sketch.constant(case::values(&[], &[-3i8])));
+            let q = sketch.node("QuantizeLinear", &[], &[a, coarse, zeros[0]]);
+            let x = sketch.node("DequantizeLinear", &[], &[q, coarse, zeros[0]]);
+            let gate = sketch.node("Sigmoid", &[], &[x]);
+            let y = sketch.node("Mul", &[], &[gate, x]);
+            let q = sketch.node("QuantizeLinear", &[], &[y, fine, zeros[1]]);
+            let y = sketch.node("DequantizeLinear", &[], &[q, fine, zeros[1]]);
+            if flag {
+                // All numbers are multiples of a power of two, so that sums are exact.
+                let (step, ones) = (sketch.scalar(0.0078125), case::integers(&[columns, columns], -9, 9));
+                let weights = sketch.constant(case::converted(&ones, crate::DType::I8));
+                let weights = sketch.node("DequantizeLinear", &[], &[weights, step]);
+                sketch.node("MatMul", &[], &[y, weights])
+            } else {
+                y
+            }
+        }
         22 if rows <= 8 => {
             // Each row twice, as key heads are repeated for their query heads.
             let once = sketch.reshape(a, &[rows_i, 1, 1, columns_i]);

@@ -71,8 +71,9 @@ impl Spec for Elementwise {
             .map(|(lane, component)| {
                 let at = format!("(o + {lane}u)");
                 let exists = format!("o + {lane}u < p.count");
-                let load = |i: usize| match self.fused.operands[i].index {
-                    Index::Linear => format!("v{i}.{component}"),
+                let load = |i: usize, place: Option<&str>| match (self.fused.operands[i].index, place) {
+                    (_, Some(place)) => format!("x{i}[{place}]"),
+                    (Index::Linear, _) => format!("v{i}.{component}"),
                     _ => format!("x{i}[{}]", self.fused.index("x", i, &at)),
                 };
                 let (lines, outputs) =

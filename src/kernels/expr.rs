@@ -95,6 +95,10 @@ pub(crate) enum Fn2 {
 enum Instr {
     /// The element of operand `i` that belongs to this element of the result.
     Load(u32),
+    /// Operand `i` as a whole. Only [`Instr::Pick`] reads it, and no kernel has code for it.
+    Table(u32),
+    /// The element of a table at the place that the second register holds.
+    Pick(Reg, Reg),
     /// Parameter `i` of the expression.
     Param(u32),
     Literal(Scalar, u32),
@@ -164,6 +168,17 @@ impl Builder {
 
     pub(crate) fn load(&mut self, operand: usize, scalar: Scalar) -> Reg {
         self.push(Instr::Load(operand as u32), scalar)
+    }
+
+    /// All elements of an operand, for [`Builder::pick`].
+    pub(crate) fn table(&mut self, operand: usize, scalar: Scalar) -> Reg {
+        self.push(Instr::Table(operand as u32), scalar)
+    }
+
+    /// The element of a table at `place`, a u32 that is less than the table's length.
+    pub(crate) fn pick(&mut self, table: Reg, place: Reg) -> Reg {
+        let scalar = self.scalar(table);
+        self.push(Instr::Pick(table, place), scalar)
     }
 
     fn param(&mut self, scalar: Scalar, bits: u32) -> Reg {
@@ -322,13 +337,17 @@ impl Instr {
             Instr::One(_, x) | Instr::Convert(_, x) | Instr::Bitcast(_, x) | Instr::Narrow(_, x) => {
                 [Some(x), None, None]
             }
-            Instr::Two(_, a, b) | Instr::Kept(a, b) | Instr::Report { condition: a, word: b } => {
-                [Some(a), Some(b), None]
-            }
+            Instr::Two(_, a, b)
+            | Instr::Kept(a, b)
+            | Instr::Pick(a, b)
+            | Instr::Report { condition: a, word: b } => [Some(a), Some(b), None],
             Instr::Select { condition, yes, no } => [Some(condition), Some(yes), Some(no)],
-            Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => {
-                [None; 3]
-            }
+            Instr::Load(_)
+            | Instr::Table(_)
+            | Instr::Param(_)
+            | Instr::Literal(..)
+            | Instr::Index
+            | Instr::Beyond(_) => [None; 3],
         };
         operands.into_iter().flatten()
     }
@@ -345,8 +364,14 @@ impl Instr {
             Instr::Bitcast(scalar, x) => Instr::Bitcast(scalar, to(x)),
             Instr::Narrow(dtype, x) => Instr::Narrow(dtype, to(x)),
             Instr::Kept(x, zero) => Instr::Kept(to(x), to(zero)),
+            Instr::Pick(table, place) => Instr::Pick(to(table), to(place)),
             Instr::Report { condition, word } => Instr::Report { condition: to(condition), word: to(word) },
-            Instr::Load(_) | Instr::Param(_) | Instr::Literal(..) | Instr::Index | Instr::Beyond(_) => self,
+            Instr::Load(_)
+            | Instr::Table(_)
+            | Instr::Param(_)
+            | Instr::Literal(..)
+            | Instr::Index
+            | Instr::Beyond(_) => self,
         }
     }
 }
@@ -400,6 +425,7 @@ impl Expr {
     pub(crate) fn renamed(&self, to: impl Fn(usize) -> usize) -> Expr {
         let code = self.code.iter().map(|&(instr, scalar)| match instr {
             Instr::Load(i) => (Instr::Load(to(i as usize) as u32), scalar),
+            Instr::Table(i) => (Instr::Table(to(i as usize) as u32), scalar),
             other => (other, scalar),
         });
         Expr { code: code.collect(), outputs: self.outputs.clone() }
@@ -416,12 +442,12 @@ impl Expr {
     }
 
     /// WGSL statements that compute the outputs, and for each output an expression of its word. The arguments are WGSL
-    /// expressions: `load(i)` is the value of operand `i`, `param(i)` parameter `i` as u32, `index` the element's linear
+    /// expressions: `load(i, None)` is the value of operand `i`, `load(i, Some(place))` its element at a place, `param(i)` parameter `i` as u32, `index` the element's linear
     /// index, and `exists` tells whether the result has that element. `used` collects the functions of `shaders/math.wgsl`
     /// that the statements call.
     pub(crate) fn wgsl(
         &self,
-        load: impl Fn(usize) -> String,
+        load: impl Fn(usize, Option<&str>) -> String,
         param: impl Fn(usize) -> String,
         (index, exists): (&str, &str),
         used: &mut BTreeSet<&'static str>,
@@ -430,8 +456,12 @@ impl Expr {
         for (at, (instr, scalar)) in self.code.iter().enumerate() {
             let of = |r: &Reg| (format!("r{}", r.0), self.code[r.0 as usize].1);
             let value = match instr {
-                Instr::Load(i) if *scalar == Scalar::Bool => format!("{} != 0u", load(*i as usize)),
-                Instr::Load(i) => load(*i as usize),
+                Instr::Load(i) if *scalar == Scalar::Bool => format!("{} != 0u", load(*i as usize, None)),
+                Instr::Load(i) => load(*i as usize, None),
+                Instr::Pick(table, place) => match self.code[table.0 as usize].0 {
+                    Instr::Table(i) => load(i as usize, Some(&of(place).0)),
+                    _ => of(table).0,
+                },
                 Instr::Param(i) if *scalar == Scalar::U32 => param(*i as usize),
                 Instr::Param(i) => format!("bitcast<{}>({})", scalar.wgsl(), param(*i as usize)),
                 Instr::Literal(Scalar::F32, bits) => format!("f32({:?})", f32::from_bits(*bits)),
@@ -452,7 +482,7 @@ impl Expr {
                     lines.push(format!("if {} && {exists} {{ {report}; }}", of(condition).0));
                     continue;
                 }
-                Instr::Beyond(_) => continue,
+                Instr::Table(_) | Instr::Beyond(_) => continue,
             };
             lines.push(format!("let r{at}: {} = {value};", scalar.wgsl()));
         }

@@ -16,6 +16,8 @@ pub(crate) enum Index {
     Linear,
     /// Always element 0.
     Single,
+    /// No index: the code says which element it reads.
+    Table,
     /// `(index / inner) % length`. A bias of 5 channels on `[2, 5, 4, 4]` has `inner` 16 and `length` 5.
     Axis,
     /// The row, or the column, of the surrounding matrix kernel.
@@ -182,7 +184,7 @@ impl Fused {
     pub(crate) fn index(&self, prefix: &str, i: usize, o: &str) -> String {
         match self.operands[i].index {
             Index::Anchor | Index::Linear => o.into(),
-            Index::Single => "0u".into(),
+            Index::Single | Index::Table => "0u".into(),
             Index::Axis => format!("({o} / p.{prefix}{i}_inner) % p.{prefix}{i}_length"),
             Index::Row => "row".into(),
             Index::Column => "column".into(),
@@ -193,8 +195,9 @@ impl Fused {
     /// A WGSL function `name(value, o, row, column)` that computes the only output for element `o` of the result, where
     /// `value` is the anchor's value; and the index functions that it calls.
     pub(crate) fn function(&self, name: &str, prefix: &str, used: &mut BTreeSet<&'static str>) -> String {
-        let load = |i: usize| match self.operands[i].index {
-            Index::Anchor => "value".into(),
+        let load = |i: usize, place: Option<&str>| match (self.operands[i].index, place) {
+            (_, Some(place)) => format!("{prefix}{i}[{place}]"),
+            (Index::Anchor, _) => "value".into(),
             _ => format!("{prefix}{i}[{}]", self.index(prefix, i, "o")),
         };
         let (lines, outputs) = self.expr.wgsl(load, |i| format!("p.{prefix}_c{i}"), ("o", "true"), used);

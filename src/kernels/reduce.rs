@@ -253,11 +253,12 @@ impl Reduce {
         passes: usize,
         used: &mut BTreeSet<&'static str>,
     ) -> String {
-        let load = |operand: usize| match operand {
-            ELEMENT => "e".into(),
-            POSITION => "i32(column)".into(),
-            operand if operand < FIRST_SIDE => format!("v{}", operand - VALUES[0]),
-            operand => match self.sides.iter().find(|side| side.operand == operand) {
+        let load = |operand: usize, place: Option<&str>| match (operand, place) {
+            (_, Some(place)) => format!("s{operand}[{place}]"),
+            (ELEMENT, _) => "e".into(),
+            (POSITION, _) => "i32(column)".into(),
+            (operand, _) if operand < FIRST_SIDE => format!("v{}", operand - VALUES[0]),
+            _ => match self.sides.iter().find(|side| side.operand == operand) {
                 Some(Side { each: Each::Row, .. }) => format!("q{operand}"),
                 Some(side) => format!("s{operand}[{}]", self.side_index(side)),
                 None => "0".into(),

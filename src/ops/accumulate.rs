@@ -15,10 +15,20 @@ use crate::plan::{Code, Epilogue, Lower, Reads, TensorId, Tiling};
 pub(crate) enum Source {
     /// The operator's input with this number.
     Input(usize),
+    /// The operator's input with this number, which has integers of 8 bits: the kernel reads them as float32.
+    Integers(usize),
     Tensor(TensorId),
 }
 
 impl Source {
+    /// The operator's input that has the elements. If it is a constant, a kernel may get it in another order.
+    pub(crate) fn input(self) -> Option<usize> {
+        match self {
+            Source::Input(i) | Source::Integers(i) => Some(i),
+            Source::Tensor(_) => None,
+        }
+    }
+
     /// The operand's tensor, with all elements in memory.
     pub(crate) fn tensor(self, cx: &mut Lower) -> Result<TensorId, Why> {
         let tensor = self.deferred(cx)?;
@@ -45,6 +55,10 @@ impl Source {
     fn deferred(self, cx: &mut Lower) -> Result<TensorId, Why> {
         match self {
             Source::Input(i) => cx.deferred_input(i),
+            Source::Integers(i) => {
+                let (x, shape) = (cx.input(i)?, &cx.fact(i)?.shape);
+                Ok(cx.deferred((Scalar::F32, shape), &[(x, shape)], |e, x| e.convert(x[0], Scalar::F32)))
+            }
             Source::Tensor(tensor) => Ok(tensor),
         }
     }

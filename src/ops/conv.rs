@@ -166,6 +166,11 @@ impl ConvSizes {
         }
     }
 
+    /// The products that each element of the result adds up.
+    pub(crate) fn terms(&self) -> usize {
+        self.channels.saturating_mul(self.size(|s| s.kernel))
+    }
+
     fn size(&self, size: impl Fn(&Span) -> usize) -> usize {
         product(self.spans.iter().map(size))
     }
@@ -224,10 +229,7 @@ impl ConvSizes {
             _ => None,
         };
         if let Some(spans) = spans.filter(|_| self.size(|s| s.output) > 0) {
-            let constant = match w {
-                Source::Input(i) => Some(i).filter(|&i| cx.is_constant(i)),
-                Source::Tensor(_) => None,
-            };
+            let constant = w.input().filter(|&i| cx.is_constant(i));
             let chosen = match (constant, cx.target.class) {
                 (Some(i), _) if self.channels == 1 && self.filters < 8 => self.depthwise(cx, i, spans),
                 (Some(i), Class::Cpu) => self.lanes(cx, i, spans),

@@ -5,7 +5,7 @@
 use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::conv::{ConvSizes, group};
-use super::quantized::{centred, channel_shape, check, lower_centred};
+use super::quantized::{centred, channel_shape, check, greatest_sum, lower_centred, sum_scalar};
 use super::window::Window;
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, required,
@@ -65,15 +65,24 @@ impl Operator for ConvInteger {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, w) = (cx.fact(0)?, cx.fact(1)?);
         let sizes = self.sizes(&x.shape, &w.shape)?;
-        let data = lower_centred(cx, 0, 2, |shape| shape.to_vec())?;
-        let weights = lower_centred(cx, 1, 3, |shape| channel_shape(shape, w.rank(), 0))?;
-        sizes.lower(cx, data, weights, Scalar::I32, Sink::Sum)
+        let zeros = [2, 3].map(|i| cx.optional_fact(i));
+        let sums = greatest_sum(cx, 1, 3, (sizes.terms(), 1))?;
+        let scalar = sum_scalar([x, w], zeros, sizes.terms(), sums);
+        let data = lower_centred(cx, 0, 2, scalar, |shape| shape.to_vec())?;
+        let weights = lower_centred(cx, 1, 3, scalar, |shape| channel_shape(shape, w.rank(), 0))?;
+        let sink = Sink::Finished(&|code, sum| Ok(code.builder.convert(sum, Scalar::I32)));
+        sizes.lower(cx, data, weights, scalar, sink)
     }
 }
 
 fn cases() -> Vec<Case> {
     let unsigned = |shape: &[usize]| case::converted(&case::integers(shape, 0, 256), DType::U8);
     let signed = |shape: &[usize]| case::converted(&case::integers(shape, -128, 128), DType::I8);
+    let least = |shape: &[usize]| case::converted(&case::integers(shape, -128, -125), DType::I8);
+    let great = |name: &str, channels: usize| {
+        let x = case::converted(&case::integers(&[1, channels, 5, 6], 253, 256), DType::U8);
+        Case::new("ConvInteger", name).tolerance(Tolerance::EXACT).input(x)
+    };
     let new = |name: &str| {
         Case::new("ConvInteger", name)
             .tolerance(Tolerance::EXACT)
@@ -85,5 +94,12 @@ fn cases() -> Vec<Case> {
         new("no_zero_point").constant(signed(&[6, 2, 3, 3])),
         new("scalar").constant(signed(&[6, 2, 3, 3])).input(unsigned(&[])),
         new("channels").input(signed(&[6, 2, 3, 3])).input(unsigned(&[1])).input(signed(&[6])),
+        // Odd sums above 2^24, which float32 does not hold, and sums just below.
+        great("beyond float32", 80).constant(least(&[9, 80, 3, 3])),
+        great("up to float32", 57).constant(least(&[9, 57, 3, 3])),
+        great("dynamic beyond float32", 80).input(least(&[9, 80, 3, 3])),
+        great("dynamic", 16).input(least(&[9, 16, 3, 3])),
+        great("dynamic point", 300).input(least(&[9, 300, 1, 1])),
+        great("constant point", 600).constant(least(&[9, 600, 1, 1])),
     ]
 }

@@ -42,6 +42,17 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Dequantize { granularity: Granularity::parse(def.attributes)?, output }.into())
 }
 
+impl Dequantize {
+    /// Whether float32 scales make float32.
+    pub(crate) fn is_float32(&self) -> bool {
+        self.output.is_none_or(|output| output == DType::F32)
+    }
+
+    pub(crate) fn granularity(&self) -> &Granularity {
+        &self.granularity
+    }
+}
+
 impl Operator for Dequantize {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>, Why> {
         let (x, scale, zero_point) = (required(inputs, 0)?, required(inputs, 1)?, optional(inputs, 2));

@@ -45,6 +45,11 @@ impl Gemm {
         (self.alpha == 1.0 && self.beta == 1.0).then_some(self.transpose_b)
     }
 
+    /// Whether the right operand is transposed; `None` if the result is not the product plus C, with the left operand as it is.
+    pub(crate) fn plain_product(&self) -> Option<bool> {
+        self.weights_transposed().filter(|_| !self.transpose_a)
+    }
+
     /// (m, k, n) for operands of these shapes.
     fn sizes(&self, a: &[usize], b: &[usize]) -> Result<(usize, usize, usize), Why> {
         let (&[a0, a1], &[b0, b1]) = (a, b) else { refuse!("the operands are not matrices") };

@@ -60,6 +60,16 @@ impl Shapes {
         Ok(Shapes { a_batch: a_batch.into(), b_batch: b_batch.into(), batch, m, k, n, shape })
     }
 
+    /// The products that each element of the result adds up.
+    pub(crate) fn terms(&self) -> usize {
+        self.k
+    }
+
+    /// Those terms, and how far they are apart in the right operand.
+    pub(crate) fn summed(&self) -> (usize, usize) {
+        (self.k, self.n)
+    }
+
     /// The work of `eval`, beside that of `elements`.
     pub(crate) fn work(&self, elements: Work) -> Work {
         // Each product is made in an array of its own.

@@ -5,7 +5,7 @@
 use super::accumulate::Sink;
 use super::case::{self, Case, Tolerance};
 use super::matmul::Shapes;
-use super::quantized::{centred, check, lower_centred, matrix_shape};
+use super::quantized::{centred, check, greatest_sum, lower_centred, matrix_shape, sum_scalar};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_array, of_elements, onnx, optional, required,
     types,
@@ -62,8 +62,12 @@ impl Operator for MatMulInteger {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shapes = Shapes::of(&cx.fact(0)?.shape, &cx.fact(1)?.shape)?;
-        let (a, b) = (lower_centred(cx, 0, 2, rows)?, lower_centred(cx, 1, 3, columns)?);
-        shapes.product(a, b).lower(cx, Scalar::I32, Sink::Sum)
+        let zeros = [2, 3].map(|i| cx.optional_fact(i));
+        let (terms, sums) = (shapes.terms(), greatest_sum(cx, 1, 3, shapes.summed())?);
+        let scalar = sum_scalar([cx.fact(0)?, cx.fact(1)?], zeros, terms, sums);
+        let (a, b) = (lower_centred(cx, 0, 2, scalar, rows)?, lower_centred(cx, 1, 3, scalar, columns)?);
+        let sink = Sink::Finished(&|code, sum| Ok(code.builder.convert(sum, Scalar::I32)));
+        shapes.product(a, b).lower(cx, scalar, sink)
     }
 }
 
@@ -71,6 +75,11 @@ fn cases() -> Vec<Case> {
     let bytes = |shape: &[usize], dtype: DType| {
         let (low, high) = if dtype == DType::I8 { (-128, 128) } else { (0, 256) };
         case::converted(&case::integers(shape, low, high), dtype)
+    };
+    let least = |shape: &[usize]| case::converted(&case::integers(shape, -128, -125), DType::I8);
+    let great = |name: &str, terms: usize| {
+        let a = case::converted(&case::integers(&[5, terms], 253, 256), DType::U8);
+        Case::new("MatMulInteger", name).tolerance(Tolerance::EXACT).input(a)
     };
     let new = |name: &str, a: DType, b: DType| {
         Case::new("MatMulInteger", name)
@@ -88,5 +97,10 @@ fn cases() -> Vec<Case> {
             .constant(case::values(&[], &[128u8]))
             .constant(case::values(&[], &[0i8])),
         new("only_right", DType::U8, DType::I8).absent().input(bytes(&[1, 6], DType::I8)),
+        // Odd sums above 2^24, which float32 does not hold, and sums just below.
+        great("beyond float32", 701).constant(least(&[701, 9])),
+        great("up to float32", 513).constant(least(&[513, 9])),
+        great("dynamic beyond float32", 701).input(least(&[701, 9])),
+        great("dynamic", 100).input(least(&[100, 9])),
     ]
 }

@@ -116,6 +116,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         None
     }
 
+    /// The input that `pointwise` gets as a table, of which it picks elements with [`Builder::pick`].
+    fn table(&self) -> Option<usize> {
+        None
+    }
+
     /// How `pointwise` pairs the elements of input `i` with those of the outputs, if not by broadcasting the input's own
     /// shape.
     fn pairing(&self, _i: usize, _inputs: &[Option<&Fact>]) -> Result<Option<Pairing>, Why> {
@@ -345,6 +350,7 @@ operators! {
     binarizer: Binarizer,
     bit_cast: BitCast,
     branch: If,
+    byte_table: ByteTable,
     cast: Cast,
     causal_conv: CausalConv,
     clip: Clip,

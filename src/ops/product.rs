@@ -430,7 +430,7 @@ impl Product {
 
     /// Packs the left operand as `[row tile][k / terms][row][k % terms]`.
     fn pack_left(&mut self, cx: &mut Lower, rows: usize, terms: usize) -> Result<TensorId, Why> {
-        let Source::Input(i) = self.a.source else { refuse!("input 0 is no constant") };
+        let Some(i) = self.a.source.input() else { refuse!("input 0 is no constant") };
         let (tiles, blocks) = (self.m.div_ceil(rows), self.k.div_ceil(terms));
         let dims = [('m', tiles, rows), ('k', blocks, terms), ('m', rows, 1), ('k', terms, 1)];
         let (packing, matrix) = self.a.packing(cx, i, ('m', self.m), ('k', self.k), &dims)?;
@@ -443,7 +443,7 @@ impl Product {
     /// tiles.
     fn pack_right(&mut self, cx: &mut Lower, columns: Columns) -> Result<Vec<(TensorId, usize)>, Why> {
         let Columns { tile, terms, apart } = columns;
-        let Source::Input(i) = self.b.source else { refuse!("input 1 is no constant") };
+        let Some(i) = self.b.source.input() else { refuse!("input 1 is no constant") };
         let tiles = self.n.div_ceil(tile);
         let k = self.k.next_multiple_of(terms);
         let tile_bytes = (k * tile * 4) as u64;
@@ -556,7 +556,7 @@ impl Matrix {
         (rows, columns): (usize, usize),
         batch: impl Iterator<Item = usize>,
     ) -> bool {
-        let Source::Input(i) = self.source else { return false };
+        let Some(i) = self.source.input() else { return false };
         let plain = (self.column == 1 || columns == 1) && self.row == columns;
         let transposed = (self.row == 1 || rows == 1) && self.column == rows;
         let whole = |stride: usize| stride.is_multiple_of((rows * columns).max(1));

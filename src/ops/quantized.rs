@@ -70,33 +70,126 @@ pub(crate) fn centred(
     Ok(values.iter().enumerate().map(|(i, x)| x - zeros[index(i)]).collect())
 }
 
-/// The operand `i` less its zero point `zero`, as i32, on the device; the operand itself if the zero point is known to be 0.
+/// Float32 holds all integers up to this magnitude, and so the sums of products of 8-bit integers that stay below it.
+pub(crate) const FLOAT_SUMS: u64 = 1 << 24;
+
+/// The register in which a device adds up products of two operands less their zero points: float32 where each sum is exact in
+/// it, as the kernels of float32 are the fastest.
+///
+/// `sums` is what [`greatest_sum`] knows of the second operand.
+pub(crate) fn sum_scalar(
+    [x, w]: [&Fact; 2],
+    zeros: [Option<&Fact>; 2],
+    terms: usize,
+    sums: Option<u64>,
+) -> Scalar {
+    let greatest = |x: &Fact, zero: Option<&Fact>| {
+        let (low, high) = x.dtype.int_range().unwrap_or((0, 255));
+        let of = |zero: i128| (zero - low).max(high - zero) as u64;
+        match zero.map(|zero| zero.constant().map(Array::ints)) {
+            None => of(0),
+            Some(Some(Ok(zeros))) => zeros.iter().map(|&zero| of(zero)).max().unwrap_or(0),
+            Some(_) => (high - low) as u64,
+        }
+    };
+    let sums = sums.unwrap_or_else(|| greatest(w, zeros[1]).saturating_mul(terms as u64));
+    match greatest(x, zeros[0]).saturating_mul(sums) <= FLOAT_SUMS {
+        true => Scalar::F32,
+        false => Scalar::I32,
+    }
+}
+
+/// The greatest sum of magnitudes along `terms` elements, which are `inner` apart, of input `i` less its zero point `zero`;
+/// `None` where planning does not know the elements. A sum of their products with numbers up to 255 is at most 255 times as
+/// large.
+pub(crate) fn greatest_sum(
+    cx: &Lower,
+    i: usize,
+    zero: usize,
+    (terms, inner): (usize, usize),
+) -> Result<Option<u64>, Why> {
+    let Some(tensor) = cx.model_constant(i) else { return Ok(None) };
+    let zero = match cx.optional_fact(zero).map(|zero| zero.constant().map(Array::ints)) {
+        None => 0,
+        Some(Some(Ok(zeros))) => match all_equal(zeros) {
+            Some(zero) => zero,
+            None => return Ok(None),
+        },
+        Some(_) => return Ok(None),
+    };
+    tensor.check_file()?;
+    let magnitude: [u16; 256] = std::array::from_fn(|bits| {
+        let number = if tensor.dtype() == DType::I8 { i128::from(bits as u8 as i8) } else { bits as i128 };
+        (number - zero).unsigned_abs() as u16
+    });
+    let mut greatest = 0;
+    for matrix in tensor.bytes().chunks((terms * inner).max(1)) {
+        let mut sums = vec![0u64; inner];
+        for row in matrix.chunks(inner.max(1)) {
+            sums.iter_mut().zip(row).for_each(|(sum, &bits)| *sum += u64::from(magnitude[usize::from(bits)]));
+        }
+        greatest = sums.into_iter().fold(greatest, u64::max);
+    }
+    Ok(Some(greatest))
+}
+
+/// The operand `i` less its zero point `zero`, in a register of type `scalar`, on the device; the operand itself if the zero
+/// point is known to be 0.
 pub(crate) fn lower_centred(
     cx: &mut Lower,
     i: usize,
     zero: usize,
+    scalar: Scalar,
     shape: impl Fn(&[usize]) -> Vec<usize>,
 ) -> Result<Source, Why> {
     let x = cx.fact(i)?;
-    let Some(zero_fact) = cx.optional_fact(zero) else { return Ok(Source::Input(i)) };
-    let known = zero_fact.constant().map(|array| &array.data);
-    // The words of 8-bit integers are the same, whether they are read as i32 or as u32.
-    if matches!(known, Some(Numbers::Int(values)) if values.iter().all(|&v| v == 0)) {
-        return Ok(Source::Input(i));
+    let zero_fact = cx.optional_fact(zero);
+    let known = zero_fact.and_then(|zero| zero.constant()).map(Array::ints).transpose()?;
+    let single = if zero_fact.is_none() { Some(0) } else { known.and_then(|zeros| all_equal(zeros)) };
+    match single {
+        // The words of 8-bit integers are the same, whether they are read as i32 or as u32.
+        Some(0) if scalar == Scalar::I32 => return Ok(Source::Input(i)),
+        Some(0) if cx.is_constant(i) => return Ok(Source::Integers(i)),
+        _ => {}
     }
-    let under = shape(&zero_fact.shape);
-    let operands = [(cx.input(i)?, x.shape.as_slice()), (cx.input(zero)?, under.as_slice())];
-    Ok(Source::Tensor(cx.deferred((Scalar::I32, &x.shape), &operands, |e, regs| {
+    let mut operands = vec![(cx.input(i)?, x.shape.to_vec())];
+    if let (None, Some(fact)) = (single, zero_fact) {
+        operands.push((cx.input(zero)?, shape(&fact.shape)));
+    }
+    let operands: Vec<_> = operands.iter().map(|(tensor, shape)| (*tensor, shape.as_slice())).collect();
+    Ok(Source::Tensor(cx.deferred((scalar, &x.shape), &operands, |e, regs| {
         let x = e.convert(regs[0], Scalar::I32);
-        let zero = e.convert(regs[1], Scalar::I32);
-        e.sub(x, zero)
+        let zero = match (single, regs.get(1)) {
+            (Some(0), _) => return e.convert(x, scalar),
+            (_, Some(&zero)) => e.convert(zero, Scalar::I32),
+            (zero, None) => e.constant(Scalar::I32, zero.unwrap_or(0) as f64),
+        };
+        let centred = e.sub(x, zero);
+        e.convert(centred, scalar)
     })))
+}
+
+/// The number that all of `numbers` are.
+fn all_equal(numbers: &[i128]) -> Option<i128> {
+    let (first, rest) = numbers.split_first()?;
+    rest.iter().all(|number| number == first).then_some(*first)
+}
+
+/// The scale of a product's sums, which onnxruntime computes in float32.
+pub(crate) fn sum_scale(x_scale: f64, w_scale: f64, y_scale: f64) -> f32 {
+    x_scale as f32 * w_scale as f32 / y_scale as f32
 }
 
 /// `sum * scale + zero`, rounded half to even and saturated to `dtype`.
 pub(crate) fn requantized(sum: f64, scale: f64, zero: i128, dtype: DType) -> i128 {
     let (low, high) = dtype.int_range().unwrap_or((0, 255));
     ((sum * scale).round_ties_even() as i128).saturating_add(zero).clamp(low, high)
+}
+
+/// A sum of products in the result's scale. Both conversion and product are rounded to float32, as onnxruntime rounds them:
+/// this decides on which side of a tie the sum falls.
+pub(crate) fn requantized_sum(sum: i128, scale: f32, zero: i128, dtype: DType) -> i128 {
+    requantized((sum as f32 * scale).into(), 1.0, zero, dtype)
 }
 
 /// `sum * scale + zero`, rounded and saturated, on the device. `sum` is f32, `zero` any integer.

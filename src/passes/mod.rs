@@ -9,11 +9,13 @@ mod concat;
 mod dead_code;
 mod fold;
 mod identity;
+mod integers;
 mod normalize;
 mod pad;
 mod pattern;
 mod selection;
 mod sink;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod transpose;
@@ -29,6 +31,8 @@ use crate::{Result, heap};
 type Pass = fn(&mut Graph, &Budget) -> Result<bool>;
 
 const PASSES: &[(&str, Pass)] = &[
+    // Before weights become floats.
+    ("integers", integers::run),
     ("fold", fold::run),
     ("identity", |graph, _| identity::run(graph)),
     ("pad", |graph, _| pad::run(graph)),
@@ -37,6 +41,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("normalize", |graph, _| normalize::run(graph)),
     ("concat", |graph, _| concat::run(graph)),
     ("selection", |graph, _| selection::run(graph)),
+    ("tables", tables::run),
     ("sink", |graph, _| sink::run(graph)),
     ("transpose", |graph, _| transpose::run(graph)),
     ("dead_code", |graph, _| dead_code::run(graph)),

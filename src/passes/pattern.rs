@@ -1,9 +1,9 @@
 //! The questions that recognising passes ask of a graph.
 
-use crate::DType;
 use crate::array::{Array, Numbers};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, Node, Op};
+use crate::{DType, Tensor};
 
 /// The most integers that are read as a list of axes, sizes or pads: many nodes may share one long constant.
 const LONGEST_LIST: usize = 64;
@@ -103,6 +103,35 @@ impl<'g> Pattern<'g> {
         });
         let declared = self.graph.value(id).shape.as_ref().map(|shape| shape.len());
         made.or(declared).unwrap_or(0)
+    }
+
+    /// For each value that surely has integers of 8 bits: their dtype.
+    pub(super) fn bytes(&self) -> Vec<Option<DType>> {
+        let graph = self.graph;
+        let is_byte = |dtype: &DType| matches!(dtype, DType::I8 | DType::U8);
+        let mut bytes = vec![None; graph.values.len()];
+        for id in &graph.inputs {
+            bytes[id.index()] = graph.value(*id).dtype.filter(is_byte);
+        }
+        for node in &graph.nodes {
+            let given = |i: usize| node.inputs.get(i).copied().flatten();
+            let constant = |id: ValueId| graph.value(id).constant.as_ref().map(Tensor::dtype);
+            let (value, dtype) = match &*node.op {
+                Op::Dequantize(_) => (node.inputs.first(), given(2).and_then(constant)),
+                Op::Quantize(op) => {
+                    let zero = given(2).map(constant);
+                    let dtype = if zero == Some(None) { None } else { op.output(zero.flatten()).ok() };
+                    (node.outputs.first(), dtype)
+                }
+                Op::DynamicQuantize(_) => (node.outputs.first(), Some(DType::U8)),
+                Op::ByteTable(_) => (node.outputs.first(), given(1).and_then(constant)),
+                _ => continue,
+            };
+            if let (Some(&Some(value)), Some(dtype)) = (value, dtype.filter(is_byte)) {
+                bytes[value.index()] = Some(dtype);
+            }
+        }
+        bytes
     }
 
     /// The integers of a constant that may be a list of axes, sizes or pads.

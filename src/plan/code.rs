@@ -49,6 +49,13 @@ pub(crate) struct Pairing {
     pub(crate) result: Vec<usize>,
 }
 
+impl Pairing {
+    /// Pairs no elements: the code picks elements of the operand.
+    pub(super) fn table() -> Pairing {
+        Pairing { operand: vec![0], result: vec![0] }
+    }
+}
+
 impl<'a> Lower<'a> {
     /// The epilogue that follows this operator's value. Where nothing is fused it rounds the value to its dtype. `matrix` is
     /// (rows, columns) of the kernel's result: a vector along either axis is then indexed without a division.
@@ -272,6 +279,11 @@ impl<'c, 'a> Code<'c, 'a> {
         })
     }
 
+    /// The context of the operator's `lower`.
+    pub(crate) fn cx(&self) -> &Lower<'a> {
+        self.cx
+    }
+
     /// Input `i` of the operator, whose elements are read as if its shape were `shape`, broadcast to the result's.
     pub(crate) fn input(&mut self, i: usize, shape: &[usize]) -> Result<Reg, Why> {
         match self.cx.node.inputs.get(i).copied().flatten() {
@@ -307,8 +319,13 @@ impl<'c, 'a> Code<'c, 'a> {
                     inputs.push(None);
                     continue;
                 };
-                let pairing = operator.pairing(i, &facts)?;
-                inputs.push(Some(self.value(id, pairing)?));
+                inputs.push(Some(match operator.table() {
+                    Some(table) if table == i => self.table(id)?,
+                    _ => {
+                        let pairing = operator.pairing(i, &facts)?;
+                        self.value(id, pairing)?
+                    }
+                }));
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
             let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
@@ -360,6 +377,21 @@ impl<'c, 'a> Code<'c, 'a> {
                 self.builder.load(self.operands.len() - 1, scalar)
             }
         };
+        self.loads.push((id, pairing, reg));
+        Ok(reg)
+    }
+
+    /// All elements of a value, of which the code picks some.
+    fn table(&mut self, id: ValueId) -> Result<Reg, Why> {
+        let pairing = Some(Pairing::table());
+        if let Some(&(.., reg)) = self.loads.iter().find(|(value, as_, _)| (*value, as_) == (id, &pairing)) {
+            return Ok(reg);
+        }
+        let tensor = self.cx.tensor(id)?;
+        let scalar = self.cx.scalar(tensor);
+        self.tensors.push(tensor);
+        self.operands.push(Operand { scalar, index: Index::Table });
+        let reg = self.builder.table(self.operands.len() - 1, scalar);
         self.loads.push((id, pairing, reg));
         Ok(reg)
     }

@@ -132,6 +132,9 @@ pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<boo
         match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
             None => inputs.push(None),
             Some(None) => return Err(Refusal::NoRegister),
+            Some(Some(scalar)) if node.op.operator().table() == Some(i) => {
+                inputs.push(Some(builder.table(i, scalar)));
+            }
             Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
         }
     }
@@ -156,7 +159,11 @@ fn operands(
     let mut operands = SmallVec::new();
     for (i, id) in node.data_inputs().enumerate().filter_map(|(i, id)| Some((i, id?))) {
         let scalar = facts.get(id).is_some_and(|fact| fact.constant().is_some() && fact.count() == 1);
-        let operand = (id, node.op.operator().pairing(i, &of_inputs).ok().flatten());
+        let pairing = match node.op.operator().table() {
+            Some(table) if table == i => Some(Pairing::table()),
+            _ => node.op.operator().pairing(i, &of_inputs).ok().flatten(),
+        };
+        let operand = (id, pairing);
         if !inside(id) && !scalar && !operands.contains(&operand) {
             operands.push(operand);
         }

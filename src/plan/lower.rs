@@ -294,6 +294,12 @@ impl<'a> Lower<'a> {
         }
     }
 
+    /// Input `i` as the model holds it, if it is a constant of the model.
+    pub(crate) fn model_constant(&self, i: usize) -> Option<&'a Tensor> {
+        let id = self.node.inputs.get(i).copied().flatten()?;
+        self.graph.value(id).constant.as_ref()
+    }
+
     /// Whether input `i` is a constant of the model, or a view of one.
     pub(crate) fn is_constant(&self, i: usize) -> bool {
         self.node.inputs.get(i).copied().flatten().is_some_and(|id| self.constant(id).is_some())

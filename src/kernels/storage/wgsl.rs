@@ -86,7 +86,9 @@ impl Storage {
     fn narrow_load(self, slot: &Slot, bits: u32) -> String {
         let (name, register) = (&slot.name, slot.element.wgsl());
         let word = slot.element.scalar().word();
-        let element = |shifted: &str| format!("bitcast<{word}>({})", self.decoded(shifted, false));
+        // A float register holds the number, an integer register its bits.
+        let to = if word == "f32" { "f32".into() } else { format!("bitcast<{word}>") };
+        let element = |shifted: &str| format!("{to}({})", self.decoded(shifted, false));
         let (loads, value) = match slot.element {
             SlotElement::Vector(_) => {
                 let parts = [0, 1, 2, 3].map(|lane| element(&format!("(w >> {}u)", lane * bits)));
