@@ -28,15 +28,16 @@ const COS: usize = 7;
 const SIN: usize = 8;
 const POSITIONS: usize = 9;
 const BIAS: usize = 10;
+const SINK: usize = 11;
 const Q_NORM: usize = 14;
 const K_NORM: usize = 15;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let (a, mut body) = (def.attributes, Body::new(def));
-    for (i, what) in [(POSITIONS, "position_ids"), (11, "head_sink"), (12, "k_scale"), (13, "v_scale")] {
+    for (i, what) in [(12, "k_scale"), (13, "v_scale")] {
         body.without(i, what)?;
     }
-    for (name, plain) in [("smooth_softmax", -1), ("sliding_window_cache", 0), ("qk_output", 0)] {
+    for (name, plain) in [("sliding_window_cache", 0), ("qk_output", 0)] {
         if !matches!(a.int_or(name, plain)?, value if value <= 0) {
             refuse!("{name} is not supported");
         }
@@ -53,9 +54,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     let new = body.size(q, 2)?;
     let first = body.node("Sub", &[lengths, new])?;
     if a.flag("do_rotary", false)? {
-        let (axes, steps) = (body.list(&[1]), body.counted(new)?);
-        let start = body.node("Unsqueeze", &[first, axes])?;
-        let positions = body.node("Add", &[start, steps])?;
+        let positions = positions(&mut body, q, first)?;
         let (cos, sin) = (body.input(COS)?, body.input(SIN)?);
         let interleaved = [("interleaved", Attr::Int(a.int_or("rotary_interleaved", 0)?))];
         for x in [&mut q, &mut k] {
@@ -77,9 +76,57 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     }
     let bias = body.optional(BIAS);
     let inputs = [Some(q), Some(k), Some(v), bias, None, None, Some(lengths)];
-    let [y] = body.call("Attention", &attributes, &inputs)?;
+    let y = match (body.optional(SINK), a.int_or("smooth_softmax", 0)?) {
+        (None, ..=0) => {
+            let [y] = body.call("Attention", &attributes, &inputs)?;
+            y
+        }
+        (sink, _) => {
+            let sink = match sink {
+                Some(sink) => body.reshaped(sink, &[1, -1, 1, 1])?,
+                None => body.number(0.0, q)?,
+            };
+            attributes.push(("qk_matmul_output_mode", Attr::Int(2)));
+            let [y, _, _, scores] = body.call("Attention", &attributes, &inputs)?;
+            let share = share(&mut body, scores, sink)?;
+            body.node("Mul", &[y, share])?
+        }
+    };
     let y = join_heads(&mut body, y)?;
     body.finish(&[y, k, v])
+}
+
+/// The part of each row's weights that a sink leaves to the keys: the sink takes part in the softmax like the score of one more
+/// key, but has no value.
+fn share(body: &mut Body, scores: ValueId, sink: ValueId) -> Result<ValueId, Why> {
+    let axes = body.list(&[-1]);
+    let all = body.node("ReduceLogSumExp", &[scores, axes])?;
+    let beyond = body.node("Sub", &[all, sink])?;
+    body.node("Sigmoid", &[beyond])
+}
+
+/// The positions of the new tokens, one row for each batch or one for all. As in onnxruntime, a first prompt takes from the
+/// positions that are given only the very first, and counts on from that.
+fn positions(body: &mut Body, q: ValueId, first: ValueId) -> Result<ValueId, Why> {
+    let (new, axes) = (body.size(q, 2)?, body.list(&[1]));
+    let steps = body.counted(new)?;
+    let Some(given) = body.optional(POSITIONS) else {
+        let start = body.node("Unsqueeze", &[first, axes])?;
+        return body.node("Add", &[start, steps]);
+    };
+    let (is_first, flat) = (is_first_prompt(body, q)?, body.list(&[-1]));
+    let (zero, one) = (body.list(&[0]), body.list(&[1]));
+    let flat = body.node("Reshape", &[given, flat])?;
+    let start = body.node("Slice", &[flat, zero, one])?;
+    let counted = body.node("Add", &[start, steps])?;
+    body.node("Where", &[is_first, counted, given])
+}
+
+/// Whether all keys are new.
+fn is_first_prompt(body: &mut Body, q: ValueId) -> Result<ValueId, Why> {
+    let (total, new) = (body.input(TOTAL)?, body.size(q, 2)?);
+    let total = body.cast(total, DType::I64)?;
+    body.node("Equal", &[total, new])
 }
 
 /// Queries, keys and values, `[batch, heads, length, depth]`.
@@ -106,10 +153,8 @@ fn operands(body: &mut Body, q_heads: i64, kv_heads: i64) -> Result<[ValueId; 3]
 /// For each batch, the number of keys up to its last query. In a first prompt, of which all queries are new, that is the number
 /// of queries, also where the rest of a shorter prompt is filled up.
 fn total_lengths(body: &mut Body, q: ValueId) -> Result<ValueId, Why> {
-    let (last, total) = (body.input(LENGTHS)?, body.input(TOTAL)?);
+    let (last, is_first) = (body.input(LENGTHS)?, is_first_prompt(body, q)?);
     let (new, one, flat) = (body.size(q, 2)?, body.scalar(1i64), body.list(&[-1]));
-    let total = body.cast(total, DType::I64)?;
-    let is_first = body.node("Equal", &[total, new])?;
     let last = body.node("Reshape", &[last, flat])?;
     let last = body.cast(last, DType::I64)?;
     let lengths = body.node("Add", &[last, one])?;
@@ -152,6 +197,9 @@ fn cases() -> Vec<Case> {
             .constant(int32(&[], &[total]))
     };
     let rotary = |case: Case| case.int("do_rotary", 1).constant(angles()).constant(angles());
+    let sink = |case: Case| {
+        case.absent().absent().absent().absent().input(case::values(&[4], &[0.5f32, -1.0, 2.0, 0.0]))
+    };
     let packed = Case::new("GroupQueryAttention", "packed").of_microsoft();
     vec![
         new("prompt", 5, 0, &[4, 4], 5),
@@ -160,6 +208,12 @@ fn cases() -> Vec<Case> {
         rotary(new("lengths", 1, 6, &[3, 6], 7)).int("rotary_interleaved", 1),
         new("room", 2, 9, &[4, 6], 7).float("softcap", 3.0).float("scale", 0.4),
         new("window", 2, 6, &[7, 6], 8).int("local_window_size", 3),
+        rotary(new("positions", 2, 4, &[5], 6)).input(case::values(&[1, 2], &[9i64, 1])),
+        rotary(new("positions_of_a_prompt", 3, 0, &[2, 2], 3))
+            .input(case::values(&[2, 3], &[2i64, 9, 9, 9, 9, 9])),
+        sink(new("sink", 3, 0, &[2], 3)),
+        sink(new("sink_of_a_token", 1, 6, &[3, 6], 7)).int("local_window_size", 3),
+        new("smooth", 3, 0, &[2], 3).int("smooth_softmax", 1),
         packed
             .tolerance(Tolerance::TRANSCENDENTAL)
             .int("num_heads", 4)
@@ -196,6 +250,26 @@ mod tests {
     #[test]
     fn a_window_holds_the_own_key() {
         assert_eq!(evaluated(&token(2, 3).int("local_window_size", 1)), [7.0, 8.0]);
+    }
+
+    /// The tables turn position 0 by no angle, and position 1 by a right angle.
+    #[test]
+    fn positions_may_be_given() {
+        let table = |values: [f32; 2]| case::values(&[2, 1], &values);
+        let case = token(2, 3).int("do_rotary", 1).input(table([1.0, 0.0])).input(table([0.0, 1.0]));
+        let case = case.input(case::values(&[1, 1], &[1i64]));
+        assert_eq!(evaluated_output(&case, 1), [1.0, 2.0, 3.0, 4.0, -0.5, 0.5]);
+    }
+
+    /// The own key has the score 1/2, and so has the sink, which takes half of the weight.
+    #[test]
+    fn a_sink_takes_its_share() {
+        let own = token(2, 3).int("local_window_size", 1).float("scale", 1.0);
+        let sink = own.clone().absent().absent().absent().absent().input(case::values(&[1], &[0.5f32]));
+        assert_eq!(evaluated(&sink), [3.5, 4.0]);
+        let smooth = evaluated(&own.int("smooth_softmax", 1));
+        let share = 1.0 / (1.0 + f64::exp(-0.5));
+        assert!((smooth[0] - 7.0 * share).abs() < 1e-6, "{smooth:?}");
     }
 
     /// New values follow the earlier ones, at the place that the length gives.
