@@ -145,7 +145,7 @@ pub(crate) fn lower_centred(
     let x = cx.fact(i)?;
     let zero_fact = cx.optional_fact(zero);
     let known = zero_fact.and_then(|zero| zero.constant()).map(Array::ints).transpose()?;
-    let single = if zero_fact.is_none() { Some(0) } else { known.and_then(|zeros| all_equal(zeros)) };
+    let single = if zero_fact.is_none() { Some(0) } else { known.and_then(all_equal) };
     match single {
         // The words of 8-bit integers are the same, whether they are read as i32 or as u32.
         Some(0) if scalar == Scalar::I32 => return Ok(Source::Input(i)),

@@ -136,10 +136,7 @@ impl IntegerSums {
         }
         let scale = x.scales()?.first().copied()?;
         let scales: Vec<f32> = w.scales()?.into_iter().map(|own| scale * own).collect();
-        let bias = match input(2) {
-            Some(id) => Some(SumBias::of(pattern, id, &scales)),
-            None => None,
-        };
+        let bias = input(2).map(|id| SumBias::of(pattern, id, &scales));
         let ((low, high), zero) = (given.int_range()?, i128::from(zero));
         let most = (zero - low).max(high - zero) as u64;
         Some(IntegerSums { kind, x, w, weights, scales, bias, most })
