@@ -126,12 +126,7 @@ fn grams<T: Clone + Ord>(pool: &[T], starts: &[i64]) -> Result<BTreeMap<Vec<T>, 
 
 impl TfIdf {
     /// The result for a row of words.
-    fn row<T: Clone + Ord>(
-        &self,
-        grams: &BTreeMap<Vec<T>, usize>,
-        words: &[T],
-        row: &mut [f64],
-    ) {
+    fn row<T: Clone + Ord>(&self, grams: &BTreeMap<Vec<T>, usize>, words: &[T], row: &mut [f64]) {
         let mut gram = Vec::new();
         for length in self.lengths.0..=self.lengths.1.min(words.len()) {
             // Words on their own have nothing between them.

@@ -112,17 +112,18 @@ impl Entry {
         let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();
         let limits = session.limits.clone();
         let options = Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits };
-        let way = match (device.gpu(), segments::cut(&graph, keep, device.gpu().is_some_and(|gpu| gpu.strict))) {
-            (None, _) => Way::Reference,
-            (Some(_), Some(cut)) => {
-                Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?)
-            }
-            (Some(gpu), None) => Way::Planned(Box::new(Compiled {
-                planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
-                weights: Weights::default(),
-                looked_at: Mutex::default(),
-            })),
-        };
+        let way =
+            match (device.gpu(), segments::cut(&graph, keep, device.gpu().is_some_and(|gpu| gpu.strict))) {
+                (None, _) => Way::Reference,
+                (Some(_), Some(cut)) => {
+                    Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?)
+                }
+                (Some(gpu), None) => Way::Planned(Box::new(Compiled {
+                    planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
+                    weights: Weights::default(),
+                    looked_at: Mutex::default(),
+                })),
+            };
         Ok(Entry { graph, names, numbers, same_sizes, way })
     }
 
