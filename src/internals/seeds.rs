@@ -20,13 +20,18 @@ pub struct Seed {
 
 /// Up to `each` cases of every operator, those first that differ most from its other cases: the first and the last.
 pub fn seeds(each: usize) -> Vec<Seed> {
-    let cases = listed_cases();
+    let cases: Vec<Case> = listed_cases().into_iter().filter(has_file).collect();
     let of_one_operator = cases.chunk_by(|a, b| (&a.domain, &a.op_type) == (&b.domain, &b.op_type));
     let chosen = of_one_operator.flat_map(|cases| {
         let (first, last) = (each.div_ceil(2).min(cases.len()), cases.len().saturating_sub(each / 2));
         cases[..first].iter().chain(&cases[last.max(first)..])
     });
     chosen.map(seed).chain([of_containers()]).collect()
+}
+
+/// Whether the case can be written as a file here: subgraphs cannot.
+fn has_file(case: &Case) -> bool {
+    !case.attributes.iter().any(|(_, attr)| matches!(attr, Attr::Graph(_)))
 }
 
 /// A model with a sequence, an optional and a map, as no case has them.
@@ -139,7 +144,7 @@ mod tests {
     /// The file of a case is the case: it has its inputs, and the operator that the table parses.
     #[test]
     fn every_case_is_a_file() {
-        for case in listed_cases() {
+        for case in listed_cases().into_iter().filter(has_file) {
             let read = onnx::from_bytes(model(&case).into(), &Limits::default())
                 .unwrap_or_else(|e| panic!("{}: {e}", case.name));
             let inputs = case.inputs.iter().enumerate();

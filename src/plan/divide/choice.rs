@@ -7,6 +7,10 @@ use crate::ops::Node;
 use crate::ops::division::{Division, InputShare, inner, is_outermost};
 use crate::shape::product;
 
+/// What is bad about a division, worst first: the number of large results whose parts do not lie in one piece, of values that stay too
+/// large, of copies of large values, and of parts.
+type DivisionRating = (usize, usize, usize, usize);
+
 /// How a node is divided.
 pub(super) struct DivisionChoice {
     pub(super) axis: usize,
@@ -36,15 +40,14 @@ impl Divider<'_> {
         rated.min_by_key(|(rating, _)| *rating).map(|(_, choice)| choice)
     }
 
-    /// The most units of a part, the number of which they are a multiple, and what is bad about this division, worst first: the number
-    /// of large results whose parts do not lie in one piece, of values that stay too large, of copies of large values, and of parts.
+    /// The most units of a part, the number of which they are a multiple, and what is bad about this division.
     fn rated(
         &self,
         node: &Node,
         axis: usize,
         division: &Division,
         sums: bool,
-    ) -> Option<(usize, usize, (usize, usize, usize, usize))> {
+    ) -> Option<(usize, usize, DivisionRating)> {
         let share = |i: usize| division.shares.get(i).copied().unwrap_or(InputShare::Whole);
         let inputs = node.inputs.iter().enumerate().filter_map(|(i, id)| Some((i, (*id)?)));
         let operator = node.op.operator();
@@ -74,7 +77,10 @@ impl Divider<'_> {
             most = most.min(fit.max(1));
             if self.is_large(id) {
                 large += usize::from(fit == 0);
+                let constant = self.graph.value(id).constant.is_some();
                 match is_outermost(&fact.shape, axis) {
+                    // Each part of a constant is uploaded by itself.
+                    true if constant => {}
                     true => aligned = multiple(aligned, self.granule(unit as u64 * self.bits(id))?)?,
                     false if self.wanted.contains(&id) => apart += 1,
                     false => copied += copies,
