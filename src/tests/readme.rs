@@ -23,7 +23,11 @@ enum ComputedOn {
 /// Where the case is computed for a device of WebGPU's floor.
 fn place(case: &Case) -> ComputedOn {
     let Ok(graph) = graph_of_case(case) else { return ComputedOn::Reference };
-    if !graph.nodes[0].op.operator().counted().is_empty() {
+    let operator = graph.nodes[0].op.operator();
+    if graph.nodes[0].runs_on_host(&graph.kinds()) {
+        return ComputedOn::Reference;
+    }
+    if !operator.counted().is_empty() {
         return ComputedOn::Device;
     }
     let given = case.inputs.iter().enumerate().filter(|(i, _)| !case.constants.contains(i));
@@ -46,9 +50,7 @@ fn table() -> String {
     }
     let list = |place: ComputedOn| {
         let chosen = operators.iter().filter(|(_, (_, own))| *own == place);
-        // Models of opsets before 7 are not read.
-        let first = |name: &str, since: i64| if name.contains('.') { since } else { since.max(7) };
-        chosen.map(|(name, (since, _))| format!("{name} {}", first(name, *since))).collect::<Vec<_>>()
+        chosen.map(|(name, (since, _))| format!("{name} {since}")).collect::<Vec<_>>()
     };
     let mut text = format!(
         "{} operators; the number is the first opset, the last is {NEWEST_OPSET}.\n",
