@@ -462,7 +462,10 @@ impl Operator for Composed {
     }
 
     fn work(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Result<Work, Why> {
-        let (facts, mut work) = (self.facts(inputs)?, of_elements(inputs, outputs));
+        /// The bytes of a value beside its elements.
+        const VALUE: usize = 64;
+        let facts = self.facts(inputs)?;
+        let mut work = of_elements(inputs, outputs).temporary(self.body.values.len(), VALUE);
         for node in &self.body.nodes {
             let made: Vec<Fact> =
                 node.outputs.iter().flatten().filter_map(|id| facts.get(*id)).cloned().collect();

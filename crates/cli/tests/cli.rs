@@ -535,9 +535,10 @@ fn a_node_is_unsupported_for_its_own_reasons() {
     let mut main = graph(&[], nodes, &["y"]);
     main.input = vec![value("x", FLOAT, &["2", "3"])];
     let place = ModelFolder::of(&model(17, main));
-    let ended = run(&["inspect", &place.model, "--json"]);
-    let card: Value = serde_json::from_str(&ended.out).unwrap();
-    let unsupported: Vec<(&str, &str)> = card["unsupported"]
+    let ended = run(&["run", &place.model, "--require-gpu", "--json"]);
+    let told = if ended.out.is_empty() { &ended.err } else { &ended.out };
+    let card: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    let unsupported: Vec<(&str, &str)> = card["error"]["nodes"]
         .as_array()
         .unwrap()
         .iter()
