@@ -46,6 +46,8 @@ from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
 KINDS = ["node", "real", "simple", "pytorch-converted", "pytorch-operator"]
+# Cases that draw without a seed: what they expect is one of many right results. They are skipped.
+DRAWN = {"test_bernoulli", "test_bernoulli_double", "test_bernoulli_double_expanded", "test_bernoulli_expanded"}
 # Seconds without an answer after which a case counts as hung.
 PATIENCE = 180
 
@@ -222,7 +224,9 @@ def run(arguments, program):
     with tempfile.TemporaryDirectory() as outputs:
         for case, outcome, reason in answers(command, list(cases), outputs):
             name = case["name"]
-            if outcome == "done":
+            if outcome == "done" and name in DRAWN:
+                outcome, reason = "skip", "draws without a seed"
+            elif outcome == "done":
                 reason = judge(arguments.cases, case, outputs)
                 outcome = "wrong" if reason else "pass"
             counts[outcome] += 1

@@ -40,8 +40,8 @@ suite() {
     -- target/debug/sardonyx
 }
 target/debug/sardonyx devices
-suite llvmpipe 1750
-[ -z "${VK_ADD_DRIVER_FILES:-}" ] || suite SwiftShader 1750
-suite cpu 1820
+suite llvmpipe 1930
+[ -z "${VK_ADD_DRIVER_FILES:-}" ] || suite SwiftShader 1930
+suite cpu 1990
 
 step "all passed"
