@@ -6,6 +6,7 @@
 
 use super::broadcast::broadcast;
 use super::case::{self, Case, Tolerance};
+use super::division::{Division, InputShare};
 use super::{
     Array, DType, Maps, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, optional, refuse, required, types,
 };
@@ -80,6 +81,15 @@ impl Operator for ByteTable {
 
     fn reads_data(&self, _: usize) -> bool {
         true
+    }
+
+    fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
+        let (x, starts) = (inputs.first().copied().flatten(), inputs.get(2).copied().flatten());
+        let division = Division::of_broadcast(axis, &[x, starts], outputs.first()?)?;
+        // Where tables differ along the axis, a part would need tables of its own.
+        let shares = division.shares.first().copied().into_iter().collect();
+        let same = division.shares.get(1) == Some(&InputShare::Whole);
+        same.then_some(Division { shares, ..division })
     }
 
     fn maps(&self) -> Maps {

@@ -70,8 +70,13 @@ impl Division {
     ) -> Option<Division> {
         let output = outputs.first()?;
         match maps {
-            Maps::FirstByAxis if inputs.iter().skip(1).flatten().any(|fact| fact.count() > 1) => None,
             Maps::Nothing => None,
+            // What is not the same for all elements may differ along the axis.
+            Maps::First | Maps::FirstByAxis
+                if inputs.iter().skip(1).flatten().any(|fact| fact.count() > 1) =>
+            {
+                None
+            }
             Maps::First | Maps::FirstByAxis => Division::of_first(axis, inputs, output, |_| true),
             Maps::Any => Division::of_broadcast(axis, inputs, output),
         }

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use crate::graph::Value;
 use crate::internals::cases::{Sizes, all_cases, compared};
 use crate::internals::devices::each;
 use crate::internals::random::{RandomGraph, Sketch};
 use crate::ops::case::{self, Tolerance};
-use crate::ops::{Attr, Graph};
+use crate::ops::{Attr, Attributes, Graph, Node, OWN_DOMAIN};
 use crate::{DType, Device, Error, Session, SessionOptions, Tensor, reference};
 
 /// The devices, with bindings of at most this number of bytes.
@@ -163,6 +164,21 @@ const GRAPHS: &[(&str, Build)] = &[
         let y = s.node("Sigmoid", &[], &[y]);
         s.graph.outputs.push(y);
         vec![of_x]
+    }),
+    ("a table of bytes for each channel", |s| {
+        let x = s.input("in0");
+        s.graph.values[x.index()].dtype = Some(DType::U8);
+        let tables: Vec<u8> = (0..8 * 256).map(|i| (i * 7 + i / 256) as u8).collect();
+        let tables = s.constant(case::values(&[8 * 256], &tables));
+        let starts = (0..8).map(|channel| channel * 256).collect::<Vec<i32>>();
+        let starts = s.constant(case::values(&[8, 1, 1], &starts));
+        let y = s.graph.add_value(Value { name: "y".into(), ..Value::default() });
+        let names = ("y".into(), format!("{OWN_DOMAIN}.ByteTable"), 1);
+        let inputs = [x, tables, starts].map(Some).to_vec();
+        let node = Node::parse(names, Attributes::default(), inputs, (vec![Some(y)], &[true]));
+        s.graph.nodes.push(node.unwrap());
+        s.graph.outputs.push(y);
+        vec![case::converted(&case::integers(&[2, 8, 16, 8], 0, 256), DType::U8)]
     }),
     ("axes that are exchanged", |s| {
         let (x, of_x) = input(s, &[64, 32, 4]);
