@@ -54,10 +54,7 @@ pub(crate) struct Segments {
 /// whether the host computes nothing in the device's place.
 pub(crate) fn cut(graph: &Graph, keep: &[ValueId], strict: bool) -> Option<Segments> {
     let kinds = graph.kinds();
-    let mut runners: Vec<Runner> = graph.nodes.iter().map(|node| Runner::of(node, &kinds)).collect();
-    if !strict && kinds.iter().any(Kind::is_beyond_devices) {
-        lend_host(graph, &kinds, &mut runners);
-    }
+    let runners = runners(graph, &kinds, strict);
     let order = Moments::of(graph, &runners);
     let last = order.of_nodes.iter().max().copied().unwrap_or(0);
     let passed_on = || graph.inputs.iter().chain(&graph.outputs).any(|id| kinds[id.index()].is_on_host());
@@ -76,6 +73,53 @@ pub(crate) fn cut(graph: &Graph, keep: &[ValueId], strict: bool) -> Option<Segme
     });
     let all = segments(graph, parts.collect(), &runners, keep);
     Some(Segments { all, looks: order.looks, kinds })
+}
+
+/// Branches that planning chooses: their conditions follow from shapes, constants and parameters, and from nothing that a run must
+/// compute first.
+#[derive(Debug)]
+pub(crate) struct Choices {
+    /// Each `If` of which the condition is known.
+    pub(crate) nodes: Vec<NodeId>,
+    /// Computes the conditions, in this order.
+    pub(crate) conditions: Box<Graph>,
+    /// The numbers of the graph's inputs that `conditions` takes.
+    pub(crate) inputs: Vec<usize>,
+}
+
+/// The branches of a graph that planning chooses; `None` if there are none. `strict` as for [`cut`].
+pub(crate) fn choices(graph: &Graph, strict: bool) -> Option<Choices> {
+    if !graph.nodes.iter().any(|node| matches!(*node.op, Op::If(_))) {
+        return None;
+    }
+    let nodes = Moments::of(graph, &runners(graph, &graph.kinds(), strict)).chosen;
+    let conditions: Vec<ValueId> =
+        nodes.iter().filter_map(|id| graph.nodes[id.index()].inputs.first().copied().flatten()).collect();
+    if conditions.is_empty() {
+        return None;
+    }
+    let mut needed = vec![false; graph.values.len()];
+    conditions.iter().for_each(|id| needed[id.index()] = true);
+    let mut computing = Vec::new();
+    for (number, node) in graph.nodes.iter().enumerate().rev() {
+        if node.outputs.iter().flatten().any(|id| needed[id.index()]) {
+            node.inputs.iter().flatten().for_each(|id| needed[id.index()] = true);
+            computing.push(NodeId(number as u32));
+        }
+    }
+    computing.reverse();
+    let inputs: Vec<usize> = (0..graph.inputs.len()).filter(|&i| needed[graph.inputs[i].index()]).collect();
+    let taken: Vec<ValueId> = inputs.iter().map(|&i| graph.inputs[i]).collect();
+    Some(Choices { conditions: Box::new(extracted(graph, &computing, &taken, &conditions)), nodes, inputs })
+}
+
+/// What runs each node.
+fn runners(graph: &Graph, kinds: &[Kind], strict: bool) -> Vec<Runner> {
+    let mut runners: Vec<Runner> = graph.nodes.iter().map(|node| Runner::of(node, kinds)).collect();
+    if !strict && kinds.iter().any(Kind::is_beyond_devices) {
+        lend_host(graph, kinds, &mut runners);
+    }
+    runners
 }
 
 /// What runs a node.
@@ -120,6 +164,8 @@ impl Runner {
 struct Moments {
     of_nodes: Vec<usize>,
     looks: Vec<Look>,
+    /// Each `If` of which planning knows the condition before any cut.
+    chosen: Vec<NodeId>,
 }
 
 /// When a value is there.
@@ -137,7 +183,8 @@ impl Moments {
     fn of(graph: &Graph, runners: &[Runner]) -> Moments {
         let planned = graph.planned_values(is_parameter, |n| runners[n] == Runner::Device);
         let mut moments = vec![Moment::default(); graph.values.len()];
-        let mut order = Moments { of_nodes: Vec::with_capacity(graph.nodes.len()), looks: Vec::new() };
+        let of_nodes = Vec::with_capacity(graph.nodes.len());
+        let mut order = Moments { of_nodes, looks: Vec::new(), chosen: Vec::new() };
         for (number, (node, runner)) in graph.nodes.iter().zip(runners).enumerate() {
             let (operator, alone) = (node.op.operator(), *runner != Runner::Device);
             let inputs = || node.inputs.iter().enumerate().filter_map(|(i, id)| Some((i, (*id)?)));
@@ -157,6 +204,12 @@ impl Moments {
                     at = at.max(if alone { ready } else { seen });
                     order.looks.push(Look { value: id, node: NodeId(number as u32) });
                 }
+            }
+            if let (Op::If(_), Some(Some(condition))) = (&*node.op, node.inputs.first())
+                && planned[condition.index()]
+                && moments[condition.index()].ready == 0
+            {
+                order.chosen.push(NodeId(number as u32));
             }
             order.of_nodes.push(at);
             let ready = if alone { at + 1 } else { at };

@@ -116,7 +116,16 @@ pub(crate) struct FactBase {
 
 impl FactBase {
     pub(crate) fn new(graph: &Graph<impl Infer>, limits: &Limits) -> Result<FactBase> {
-        let demanded = demanded(graph);
+        FactBase::computing(graph, &[], limits)
+    }
+
+    /// As `new`, where inference also computes these values.
+    pub(crate) fn computing(
+        graph: &Graph<impl Infer>,
+        wanted: &[ValueId],
+        limits: &Limits,
+    ) -> Result<FactBase> {
+        let demanded = demanded(graph, wanted);
         let mut constants = vec![None; graph.values.len()];
         for (i, value) in graph.values.iter().enumerate() {
             if let Some(tensor) = &value.constant {
@@ -318,9 +327,10 @@ pub(crate) fn texts(outputs: &[Fact], longest: usize) -> u64 {
     strings.map(|fact| (fact.count() as u64).saturating_mul(each)).fold(0, u64::saturating_add)
 }
 
-/// Marks the values that some operator needs while planning, and all values from which these are computed.
-fn demanded(graph: &Graph<impl Infer>) -> Vec<bool> {
+/// Marks the values that are `wanted` or that some operator needs while planning, and all values from which these are computed.
+fn demanded(graph: &Graph<impl Infer>, wanted: &[ValueId]) -> Vec<bool> {
     let mut demanded = vec![false; graph.values.len()];
+    wanted.iter().for_each(|id| demanded[id.index()] = true);
     for node in graph.nodes.iter().rev() {
         let operator = &node.op;
         for &operand in operator.shape_operands() {

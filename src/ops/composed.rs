@@ -322,12 +322,24 @@ fn needed(body: &Graph, outputs: Vec<ValueId>) -> impl Iterator<Item = &Node> {
 
 /// The nodes that compute `node` as its body does.
 fn copied(body: &Graph, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
+    let given = body.inputs.iter().copied().zip(node.inputs.iter().flatten().copied());
+    let wanted = body.outputs.iter().zip(&node.outputs).filter_map(|(own, output)| Some((*own, (*output)?)));
+    in_place(body, graph, &node.name, given, wanted.collect())
+}
+
+/// Copies of a body's nodes for the graph around it, in which they stand for the node `name`. `given`: for the values that the body
+/// takes, the graph's values; `wanted`: for the body's outputs, the graph's values that they become.
+pub(super) fn in_place(
+    body: &Graph,
+    graph: &mut Graph,
+    name: &str,
+    given: impl Iterator<Item = (ValueId, ValueId)>,
+    wanted: Vec<(ValueId, ValueId)>,
+) -> Result<Vec<Node>, Why> {
     let mut values: Vec<Option<ValueId>> = vec![None; body.values.len()];
-    for (formal, actual) in body.inputs.iter().zip(node.inputs.iter().flatten()) {
-        values[formal.index()] = Some(*actual);
+    for (formal, actual) in given {
+        values[formal.index()] = Some(actual);
     }
-    let wanted = body.outputs.iter().zip(&node.outputs);
-    let wanted: Vec<_> = wanted.filter_map(|(own, output)| Some((*own, (*output)?))).collect();
     let mut copies = Vec::new();
     for &(own, output) in &wanted {
         match &mut values[own.index()] {
@@ -338,20 +350,24 @@ fn copied(body: &Graph, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why
     let mut nodes = Vec::new();
     for inner in needed(body, wanted.iter().map(|(own, _)| *own).collect()) {
         let mut outer = inner.clone();
-        outer.name = format!("{}/{}", node.name, inner.name);
+        outer.name = format!("{name}/{}", inner.name);
         for id in outer.inputs.iter_mut().chain(&mut outer.outputs).flatten() {
-            *id = outer_value(body, graph, &node.name, &mut values, *id);
+            *id = outer_value(body, graph, name, &mut values, *id);
         }
         nodes.push(outer);
     }
     for (own, output) in copies {
-        let name = format!("{}/{}", node.name, graph.value(output).name);
-        let input = outer_value(body, graph, &node.name, &mut values, own);
-        let names = (name, "Identity".to_string(), NEWEST_OPSET);
-        let outputs = (vec![Some(output)], &[true][..]);
-        nodes.push(Node::parse(names, Attributes::default(), vec![Some(input)], outputs)?);
+        let input = outer_value(body, graph, name, &mut values, own);
+        nodes.push(passed_on(graph, name, input, output)?);
     }
     Ok(nodes)
+}
+
+/// A node that makes `output` equal to `input`, in the place of the node `name`.
+pub(super) fn passed_on(graph: &Graph, name: &str, input: ValueId, output: ValueId) -> Result<Node, Why> {
+    let name = format!("{name}/{}", graph.value(output).name);
+    let names = (name, "Identity".to_string(), NEWEST_OPSET);
+    Node::parse(names, Attributes::default(), vec![Some(input)], (vec![Some(output)], &[true]))
 }
 
 /// The graph's value that stands for the body's value `id`.

@@ -16,6 +16,7 @@ pub(crate) mod fourier;
 mod graph;
 mod host;
 pub(crate) mod indices;
+pub(crate) mod inline;
 mod kinds;
 mod operation;
 pub(crate) mod product;

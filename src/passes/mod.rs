@@ -9,6 +9,7 @@ mod concat;
 mod dead_code;
 mod fold;
 mod identity;
+mod inline;
 mod integers;
 mod normalize;
 mod pad;
@@ -34,6 +35,7 @@ const PASSES: &[(&str, Pass)] = &[
     // Before weights become floats.
     ("integers", integers::run),
     ("fold", fold::run),
+    ("inline", inline::run),
     ("identity", |graph, _| identity::run(graph)),
     ("pad", |graph, _| pad::run(graph)),
     ("bias", |graph, _| bias::run(graph)),

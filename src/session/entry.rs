@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::decided::Decided;
 use super::segmented::{PlanFor, RunValue, Segmented, Survey};
-use super::{SessionOptions, no_plans};
+use super::{Core, SessionOptions, no_plans};
 use crate::budget::Budget;
 use crate::facts::{self, InputFact, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
@@ -36,6 +37,8 @@ enum Way {
     Planned(Box<Compiled>),
     /// By several plans, between which the host looks at values.
     Segmented(Segmented),
+    /// As another graph is, which planning chooses.
+    Decided(Box<Decided>),
 }
 
 #[derive(Debug)]
@@ -112,18 +115,22 @@ impl Entry {
         let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();
         let limits = session.limits.clone();
         let options = Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits };
-        let way =
-            match (device.gpu(), segments::cut(&graph, keep, device.gpu().is_some_and(|gpu| gpu.strict))) {
-                (None, _) => Way::Reference,
-                (Some(_), Some(cut)) => {
-                    Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?)
+        let way = match device.gpu() {
+            None => Way::Reference,
+            Some(gpu) => match segments::choices(&graph, gpu.strict) {
+                Some(choices) => {
+                    Way::Decided(Box::new(Decided::new(&graph, choices, session, keep, budget)?))
                 }
-                (Some(gpu), None) => Way::Planned(Box::new(Compiled {
-                    planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
-                    weights: Weights::default(),
-                    looked_at: Mutex::default(),
-                })),
-            };
+                None => match segments::cut(&graph, keep, gpu.strict) {
+                    Some(cut) => Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?),
+                    None => Way::Planned(Box::new(Compiled {
+                        planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,
+                        weights: Weights::default(),
+                        looked_at: Mutex::default(),
+                    })),
+                },
+            },
+        };
         Ok(Entry { graph, names, numbers, same_sizes, way })
     }
 
@@ -132,6 +139,15 @@ impl Entry {
             Way::Planned(compiled) => Ok(compiled),
             Way::Reference => Err(no_plans()),
             Way::Segmented(segmented) => Err(segmented.no_single_plan()),
+            Way::Decided(decided) => Err(decided.undecided(&self.graph)),
+        }
+    }
+
+    /// What chooses the graph that runs, if that depends on the inputs.
+    pub(super) fn decided(&self) -> Option<&Decided> {
+        match &self.way {
+            Way::Decided(decided) => Some(decided),
+            _ => None,
         }
     }
 
@@ -148,12 +164,20 @@ impl Entry {
         self.segmented().map_or(1, Segmented::plans_of_a_run)
     }
 
+    /// The graph itself, and those of its segments.
+    pub(super) fn all(self: &Arc<Entry>) -> Vec<Arc<Entry>> {
+        let inner = match &self.way {
+            Way::Segmented(segmented) => segmented.entries().flat_map(Entry::all).collect(),
+            Way::Planned(_) | Way::Reference | Way::Decided(_) => Vec::new(),
+        };
+        [self.clone()].into_iter().chain(inner).collect()
+    }
+
     /// The weights that the graph has on the device, besides its plans.
-    pub(super) fn weights(&self) -> Vec<&Weights> {
+    pub(super) fn weights(&self) -> Option<&Weights> {
         match &self.way {
-            Way::Planned(compiled) => vec![&compiled.weights],
-            Way::Segmented(segmented) => segmented.weights(),
-            Way::Reference => Vec::new(),
+            Way::Planned(compiled) => Some(&compiled.weights),
+            _ => None,
         }
     }
 
@@ -248,8 +272,8 @@ impl<G: Given> Ordered<G> {
     }
 
     /// The sum of those plans of a run on these inputs that do not depend on what only a run knows: `each` makes them.
-    pub(super) fn survey(&self, each: &mut PlanFor) -> Result<PlanSummary> {
-        let mut survey = Survey { each, summary: PlanSummary::default() };
+    pub(super) fn survey(&self, core: &Core, each: &mut PlanFor) -> Result<PlanSummary> {
+        let mut survey = Survey { core, each, summary: PlanSummary::default() };
         let containers = self.inputs.iter().map(|given| given.container().is_some());
         let facts = self.input_facts().into_iter().zip(containers);
         let facts = facts.map(|(fact, is_container)| Some(fact).filter(|_| !is_container)).collect();
@@ -302,6 +326,18 @@ pub(crate) trait Given: Clone {
     fn shape(&self) -> &[usize];
     /// Its elements, if planning may know them.
     fn value(&self) -> Option<&Tensor>;
+    /// What planning may know of it; where it is asked for, the value of a tensor on a device is read. `None` for a container.
+    fn known(&self, by_value: bool) -> Result<Option<InputFact>> {
+        if self.container().is_some() {
+            return Ok(None);
+        }
+        let read = self.placed().filter(|_| by_value && self.value().is_none());
+        let value = match read {
+            Some(tensor) => Some(tensor.read()?),
+            None => self.value().cloned(),
+        };
+        Ok(Some(InputFact { dtype: self.dtype(), shape: self.shape().to_vec(), value }))
+    }
     /// The tensor on a device, if the input is one.
     fn placed(&self) -> Option<&DeviceTensor> {
         None

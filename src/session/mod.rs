@@ -1,6 +1,7 @@
 //! `Session`: a model on a device. It makes a plan for each signature of input shapes, keeps plans in a bounded cache, and
 //! runs them.
 
+mod decided;
 mod entry;
 mod options;
 mod plans;
@@ -14,6 +15,8 @@ pub(crate) use entry::{Entry, Given, Ordered};
 pub use options::SessionOptions;
 pub(crate) use plans::Plans;
 pub use prepare::Known;
+
+use decided::{Decision, InputFactOf};
 
 use crate::budget::Budget;
 use crate::gpu::{DeviceTensor, Executable, Gpu, Input, Weights};
@@ -59,6 +62,8 @@ pub(crate) struct Core {
     entry: Arc<Entry>,
     /// Other graphs that calls have chosen; the last used comes first.
     chosen: Mutex<VecDeque<(Choice, Arc<Entry>)>>,
+    /// Graphs that planning has chosen; the last used comes first.
+    decisions: Mutex<VecDeque<Decision>>,
     /// `None` on the CPU reference.
     pub(crate) plans: Option<Arc<Plans>>,
     options: SessionOptions,
@@ -290,7 +295,7 @@ impl Session {
     pub fn plan<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<PlanSummary> {
         let given = self.core.declared(inputs)?;
         let budget = Arc::new(Budget::new(&self.core.options.limits));
-        given.survey(&mut |entry, inputs| {
+        given.survey(&self.core, &mut |entry, inputs| {
             let given = Ordered { entry: entry.clone(), inputs: inputs.to_vec() };
             self.plan_within(&given, Some(budget.clone()))
         })
@@ -322,9 +327,8 @@ impl Session {
     /// The bytes that the session holds on its device. See [`MemoryUse`] for an example.
     pub fn memory(&self) -> MemoryUse {
         let Some(plans) = &self.core.plans else { return MemoryUse::default() };
-        let chosen = self.core.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = chosen.iter().map(|(_, entry)| entry).chain([&self.core.entry]);
-        let weights = Weights::bytes_of(entries.flat_map(|entry| entry.weights()));
+        let entries = self.core.entries();
+        let weights = Weights::bytes_of(entries.iter().filter_map(|entry| entry.weights()));
         MemoryUse {
             weights,
             arena: plans.frames.bytes(),
@@ -379,9 +383,27 @@ impl Core {
         if let Some(plans) = &plans {
             plans.make_room_for(entry.plans_of_a_run());
         }
-        let (device, before_passes, chosen) = (device.clone(), None, Mutex::default());
-        let numbers = OnceLock::new();
-        Ok(Core { device, inputs, numbers, outputs, before_passes, entry, chosen, plans, options, keep })
+        Ok(Core {
+            device: device.clone(),
+            inputs,
+            numbers: OnceLock::new(),
+            outputs,
+            before_passes: None,
+            entry,
+            chosen: Mutex::default(),
+            decisions: Mutex::default(),
+            plans,
+            options,
+            keep,
+        })
+    }
+
+    /// All graphs that have been made for runs.
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_calls = chosen.iter().map(|(_, entry)| entry).chain([&self.entry]);
+        of_calls.chain(decisions.iter().map(Decision::entry)).flat_map(Entry::all).collect()
     }
 
     fn run(&self, given: &Ordered<Input<'_>>) -> Result<Outputs> {
@@ -462,24 +484,36 @@ impl Core {
         }
         let mut inputs = Vec::with_capacity(graph.inputs.len());
         let mut missing = Vec::new();
-        for ((i, id), given) in graph.inputs.iter().enumerate().zip(by_number) {
+        for (id, given) in graph.inputs.iter().zip(by_number) {
             let value = graph.value(*id);
             let Some(given) = given else {
                 missing.push(ValueInfo::of(graph, *id));
                 continue;
             };
             entry::check(given, value, self.device.gpu())?;
-            if given.value().is_none() && entry.decides_shapes(i) {
-                let reason = "its value decides shapes, so it must be given as a `Tensor`".into();
-                return Err(InputError::Value { name: value.name.clone(), reason }.into());
-            }
             inputs.push(given.clone());
         }
         if !missing.is_empty() {
             return Err(InputError::Missing(missing).into());
         }
         entry.check_names(&inputs)?;
+        let entry = self.settled(entry, &|i, by_value| Given::known(&inputs[i], by_value))?;
+        for (i, (id, given)) in entry.graph.inputs.iter().zip(&inputs).enumerate() {
+            if given.value().is_none() && entry.decides_shapes(i) {
+                let reason = "its value decides shapes, so it must be given as a `Tensor`".into();
+                return Err(InputError::Value { name: entry.graph.value(*id).name.clone(), reason }.into());
+            }
+        }
         Ok(Ordered { entry, inputs })
+    }
+
+    /// The graph that runs for inputs of which this is known; a graph with open branches where their conditions are not known.
+    fn settled(&self, mut entry: Arc<Entry>, fact: &InputFactOf) -> Result<Arc<Entry>> {
+        while let Some(decided) = entry.decided() {
+            let Some(conditions) = decided.conditions(&entry.graph, fact)? else { break };
+            entry = self.decided(&entry, decided, conditions)?;
+        }
+        Ok(entry)
     }
 
     /// The graph that takes the given inputs and computes the wanted values. Defaults of inputs that are not given are its

@@ -61,6 +61,11 @@ impl Plans {
         self.of_one_run.fetch_max(plans_of_a_run, Ordering::Relaxed);
     }
 
+    /// A graph whose runs have this many plans may be run in the place of another.
+    pub(super) fn make_more_room_for(&self, plans_of_a_run: usize) {
+        self.of_one_run.fetch_add(plans_of_a_run, Ordering::Relaxed);
+    }
+
     fn ready(&self) -> MutexGuard<'_, VecDeque<Ready>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -114,7 +114,7 @@ impl Session {
         if self.core.plans.is_none() {
             return Ok(());
         }
-        given.survey(&mut |entry, inputs| self.core.prepared(entry, inputs)).map(drop)
+        given.survey(&self.core, &mut |entry, inputs| self.core.prepared(entry, inputs)).map(drop)
     }
 
     /// Like [`Session::prepare`], but in a thread: the calling task is woken when everything is ready. Dropping the future
@@ -142,7 +142,7 @@ impl Session {
                 go_on()?;
                 core.prepared(entry, inputs)
             };
-            given.survey(&mut each).map(drop)
+            given.survey(&core, &mut each).map(drop)
         };
         self.core.in_background(prepare).await
     }

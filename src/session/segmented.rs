@@ -8,22 +8,21 @@ use std::sync::Arc;
 use super::entry::{Entry, Ordered};
 use super::{Core, SessionOptions};
 use crate::array::{Array, Elsewhere, HostValue, Leaf};
-use crate::budget::{Budget, Work};
+use crate::budget::Budget;
 use crate::error::Why;
-use crate::facts::{Fact, InputFact, SMALL_CONSTANT, error_of_node, node_error};
-use crate::gpu::{DeviceTensor, Input, Weights};
+use crate::facts::{Fact, InputFact, error_of_node, node_error};
+use crate::gpu::{DeviceTensor, Input};
 use crate::graph::{NodeId, Value, ValueId};
 use crate::interrupt::GoOn;
 use crate::ops::branch::If;
 use crate::ops::repeat::{self, Loop};
 use crate::ops::scan::{self, Scan};
 use crate::ops::sequence_map::SequenceMap;
-use crate::ops::{Graph, Node, Op, axes};
+use crate::ops::{Graph, Node, Op, axes, inline};
 use crate::plan::{OutputSource, Plan};
 use crate::segments::{Look, Part, Segments};
 use crate::{
-    DType, Datum, Device, Error, HostNode, Kind, PlanSummary, Result, SyncPoint, Tensor, heap, passes,
-    reference,
+    DType, Datum, Device, Error, HostNode, Kind, PlanSummary, Result, SyncPoint, Tensor, passes, reference,
 };
 
 /// The segments of a graph, in the order in which they run.
@@ -73,7 +72,7 @@ impl Segmented {
             Ok(Arc::new(Entry::within(Arc::new(graph), Vec::new(), device, options, &[], budget)?))
         };
         let body = |node: &Node, graph: Graph| {
-            charge(&graph, budget).map_err(|why| node_error(node, &[], why))?;
+            inline::charge(&graph, budget).map_err(|why| node_error(node, &[], why))?;
             entry(passes::run_within(graph, budget)?)
         };
         let mut segments = Vec::with_capacity(cut.all.len());
@@ -134,17 +133,12 @@ impl Segmented {
         made.intersection(&taken).copied().collect()
     }
 
-    /// The weights that the segments have on the device.
-    pub(super) fn weights(&self) -> Vec<&Weights> {
-        self.entries().flat_map(|entry| entry.weights()).collect()
-    }
-
     /// The most plans that a run has.
     pub(super) fn plans_of_a_run(&self) -> usize {
         self.entries().map(|entry| entry.plans_of_a_run()).sum()
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.segments.iter().flat_map(|segment| match &segment.part {
             ReadyPart::Planned(entry) => std::slice::from_ref(entry),
             ReadyPart::Control(_, bodies) => bodies,
@@ -158,6 +152,7 @@ pub(super) type PlanFor<'a> = dyn FnMut(&Arc<Entry>, &[InputFact]) -> Result<Pla
 
 /// What each plan of a run is made for: those that only a run can make are left out.
 pub(super) struct Survey<'a> {
+    pub(super) core: &'a Core,
     /// Called for each plan.
     pub(super) each: &'a mut PlanFor<'a>,
     /// The sum of the plans so far.
@@ -172,6 +167,12 @@ impl Survey<'_> {
         inputs: Vec<Option<InputFact>>,
     ) -> Result<Vec<Option<InputFact>>> {
         let unknown = vec![None; entry.graph.outputs.len()];
+        let entry = &self.core.settled(entry.clone(), &|i, _| Ok(inputs[i].clone()))?;
+        if entry.decided().is_some() {
+            self.summary.segments += 1;
+            self.summary.unplanned_segments += 1;
+            return Ok(unknown);
+        }
         if let Some(segmented) = entry.segmented() {
             return self.segments(segmented, &entry.graph, inputs);
         }
@@ -290,17 +291,6 @@ fn known_outputs(node: &Node, inputs: &[Option<InputFact>]) -> Vec<Option<InputF
     }
 }
 
-/// Charges what a session holds of a subgraph: a file has a constant only once that many subgraphs read.
-fn charge(graph: &Graph, budget: &Budget) -> Result<(), Why> {
-    let constants = graph.values.iter().filter_map(|value| value.constant.as_ref());
-    let known = constants.filter(|tensor| tensor.len() <= SMALL_CONSTANT);
-    let arrays: Work = known.map(|tensor| Work::array(tensor.dtype(), tensor.shape())).sum();
-    budget.charge(
-        Work::default(),
-        arrays.bytes.saturating_add(heap::of_graph(graph.nodes.len(), graph.values.len())),
-    )
-}
-
 /// The subgraphs that a run of the node's own runs, with their captures as inputs.
 fn bodies(node: &Node, kinds: &[Kind]) -> Result<Vec<Graph>, Why> {
     let kinds: Vec<Option<&Kind>> = node.inputs.iter().map(|id| id.map(|id| &kinds[id.index()])).collect();
@@ -346,6 +336,14 @@ impl Core {
         inputs: &[RunValue],
         go_on: &GoOn,
     ) -> Result<Vec<RunValue>> {
+        let entry = &self.settled(entry.clone(), &|i, by_value| match &inputs[i] {
+            Datum::Tensor(tensor) => {
+                let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
+                let value = if by_value { Some(tensor.read()?) } else { None };
+                Ok(Some(InputFact { dtype, shape, value }))
+            }
+            _ => Ok(None),
+        })?;
         if let Some(segmented) = entry.segmented() {
             return self.run_segments(segmented, &entry.graph, inputs, go_on);
         }

@@ -165,6 +165,161 @@ fn a_branch_may_follow_from_data() {
     }
 }
 
+/// `z = rate == 8000 ? x + x : (size of x > 2 ? -x : |x|)`: a number that the caller gives, and a size, decide.
+fn choosing() -> Model {
+    let branch = |op: &str, inputs: &[&str], out: &str| {
+        typed(vec![], vec![node(op, inputs, &[out])], vec![value(out, FLOAT, &["n"])])
+    };
+    let inner = vec![
+        node("Shape", &["x"], &["sizes"]),
+        node("Greater", &["sizes", "two"], &["long"]),
+        node("If", &["long"], &["t"])
+            .with(subgraph("then_branch", branch("Neg", &["x"], "m")))
+            .with(subgraph("else_branch", branch("Abs", &["x"], "a"))),
+    ];
+    let otherwise = typed(vec![], inner, vec![value("t", FLOAT, &["n"])]);
+    let nodes = vec![
+        node("Equal", &["rate", "low"], &["is_low"]),
+        node("If", &["is_low"], &["z"])
+            .with(subgraph("then_branch", branch("Add", &["x", "x"], "d")))
+            .with(subgraph("else_branch", otherwise)),
+        node("Sqrt", &["z"], &["y"]),
+    ];
+    let inputs = vec![value("x", FLOAT, &["n"]), value("rate", INT64, &[])];
+    let mut graph = typed(inputs, nodes, vec![value("y", FLOAT, &["n"]), value("z", FLOAT, &["n"])]);
+    graph.initializer = vec![int_constant("low", &[], &[8000]), int_constant("two", &[1], &[2])];
+    loaded(graph)
+}
+
+fn int_constant(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: INT64,
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_branch_that_planning_knows_is_no_cut() {
+    let rate = |rate: i64| Tensor::from_slice(&[], &[rate]).unwrap();
+    for session in sessions(&choosing()) {
+        for (values, number) in [
+            (vec![0.5, 3.0], 8000),
+            (vec![0.5, -3.0], 16000),
+            (vec![-2.0, -1.0, -7.0], 16000),
+            (vec![1.0; 5], 8000),
+            (vec![-4.0], 16000),
+        ] {
+            let (x, rate) = (floats(&[values.len()], &values), rate(number));
+            let of = |v: &f32| match (number, values.len() > 2) {
+                (8000, _) => v + v,
+                (_, true) => -v,
+                (_, false) => v.abs(),
+            };
+            let z: Vec<f32> = values.iter().map(of).collect();
+            let outputs = session.run(&[("x", &x), ("rate", &rate)]).unwrap();
+            close(&outputs["z"], &[z.len()], &z);
+            close(&outputs["y"], &[z.len()], &z.iter().map(|v| v.sqrt()).collect::<Vec<_>>());
+            if session.device().is_reference() {
+                continue;
+            }
+            let plan = session.plan(&[("x", &x), ("rate", &rate)]).unwrap();
+            let cuts = (plan.segments, plan.unplanned_segments, plan.sync_points.len());
+            assert_eq!(cuts, (1, 0, 0), "{plan:?}");
+            // What needs the one plan of a run has it.
+            session.explain(crate::Stage::Program, &[("x", &x), ("rate", &rate)]).unwrap();
+            session.prepare(&[("x", &x), ("rate", &rate)]).unwrap();
+            let on_device = DeviceTensor::new(session.device(), &rate).unwrap();
+            let outputs = session.run(&crate::inputs!["x" => &x, "rate" => &on_device]).unwrap();
+            close(&outputs["z"], &[z.len()], &z);
+            let mut binding = session.bind().input("x", &x).input("rate", &rate).build().unwrap();
+            binding.run().unwrap();
+            close(&binding.read("z").unwrap(), &[z.len()], &z);
+            let given = [("x", &x), ("rate", &rate)];
+            let found = verify(session.device(), &choosing(), &given, Tolerances::default()).unwrap();
+            assert!(found.divergence.is_none(), "{:?}", found.divergence);
+        }
+        if !session.device().is_reference() {
+            let known = |shape: &[usize]| crate::Known::Shape(shape.to_vec());
+            let plan = session.plan(&[("x", known(&[3])), ("rate", known(&[]))]).unwrap();
+            assert_eq!((plan.segments, plan.unplanned_segments), (1, 1));
+        }
+    }
+}
+
+/// A binding for which the branch is not known says what to give.
+#[test]
+fn a_binding_needs_the_condition() {
+    for device in devices::each() {
+        let session = Session::new(&device, &choosing(), SessionOptions::default()).unwrap();
+        let usage = wgpu::BufferUsages::STORAGE;
+        let size = crate::device_bytes(crate::DType::I64, &[]);
+        let (gpu, _) = device.wgpu().unwrap();
+        let buffer = gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
+        let x = floats(&[1], &[1.0]);
+        let error = session.bind().input("x", &x).input_buffer("rate", &buffer, &[]).build().unwrap_err();
+        assert!(error.to_string().contains("the value of rate; give it as a `Tensor`"), "{error}");
+    }
+}
+
+/// A loop that runs `count` times, while `goes_on`: it doubles `total` and lists it.
+fn constant_loop(count: i64, goes_on: Option<bool>) -> Model {
+    let body = vec![
+        node("Add", &["total", "total"], &["next"]),
+        node("Identity", &["go"], &["again"]),
+        node("Add", &["total", "shift"], &["listed"]),
+    ];
+    let inputs = vec![value("i", INT64, &[]), value("go", BOOL, &[]), value("total", FLOAT, &["n"])];
+    let outputs =
+        vec![value("again", BOOL, &[]), value("next", FLOAT, &["n"]), value("listed", FLOAT, &["2"])];
+    let condition = if goes_on.is_some() { "goes_on" } else { "" };
+    let nodes = vec![
+        node("Relu", &["x"], &["start"]),
+        node("Loop", &["count", condition, "start"], &["end", "list"])
+            .with(subgraph("body", typed(inputs, body, outputs))),
+        node("Neg", &["end"], &["y"]),
+    ];
+    let inputs = vec![value("x", FLOAT, &["n"]), value("shift", FLOAT, &["1"])];
+    let mut graph = typed(inputs, nodes, vec![value("y", FLOAT, &["n"]), value("list", FLOAT, &["k", "n"])]);
+    graph.initializer = vec![int_constant("count", &[], &[count])];
+    graph.initializer.extend(goes_on.map(|goes_on| TensorProto {
+        name: "goes_on".into(),
+        data_type: BOOL,
+        int32_data: vec![i32::from(goes_on)],
+        ..Default::default()
+    }));
+    loaded(graph)
+}
+
+#[test]
+fn a_loop_of_at_most_one_iteration_is_no_cut() {
+    for (count, goes_on, iterations) in
+        [(1, None, 1), (1, Some(true), 1), (0, None, 0), (-3, Some(true), 0), (7, Some(false), 0)]
+    {
+        for session in sessions(&constant_loop(count, goes_on)) {
+            for values in [[3.0, -1.0], [0.5, 2.0]] {
+                let x = floats(&[2], &values);
+                let given = [("x", &x), ("shift", &floats(&[1], &[10.0]))];
+                let outputs = session.run(&given).unwrap();
+                let start = values.map(|v: f32| v.max(0.0));
+                let factor = if iterations == 1 { -2.0 } else { -1.0 };
+                close(&outputs["y"], &[2], &start.map(|v| v * factor));
+                close(&outputs["list"], &[iterations, 2], &start.map(|v| v + 10.0)[..2 * iterations]);
+                if !session.device().is_reference() {
+                    assert_eq!(session.plan(&given).unwrap().segments, 1);
+                }
+            }
+        }
+    }
+}
+
 /// A loop that adds `step` to a total until the total reaches `limit`, at most `n` times, and lists the totals; it also makes a row
 /// longer with each iteration.
 fn repeating(list_type: i32) -> Model {

@@ -61,7 +61,9 @@ pub fn verify(
         let options = SessionOptions::default().within(model);
         let session = Session::of_graph(device, graph.clone(), options.clone(), Vec::new())?;
         let ordered = session.given(inputs)?;
-        let handed_on = ordered.handed_on()?;
+        // The graph that runs may have values that this graph has not: those of the branches that planning has chosen.
+        let mut handed_on = ordered.handed_on()?;
+        handed_on.retain(|id| id.index() < graph.values.len());
         Followed::new(device, graph, options, inputs, handed_on)
     })
 }
