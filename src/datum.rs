@@ -242,8 +242,8 @@ impl Kind {
         self.is_container() || *self == Kind::Tensor(Some(DType::String))
     }
 
-    /// Whether it is a tensor of numbers with which no device computes.
-    pub(crate) fn is_beyond_devices(&self) -> bool {
+    /// Whether it is a tensor of float64, with which not every device computes.
+    pub(crate) fn is_float64(&self) -> bool {
         matches!(self, Kind::Tensor(Some(DType::F64)))
     }
 

@@ -50,11 +50,19 @@ pub(crate) struct Segments {
     pub(crate) kinds: Vec<Kind>,
 }
 
-/// Cuts a graph that one plan cannot compute; `None` for any other. Besides the outputs, the values `keep` are wanted. `strict`:
-/// whether the host computes nothing in the device's place.
-pub(crate) fn cut(graph: &Graph, keep: &[ValueId], strict: bool) -> Option<Segments> {
+/// Which nodes that compute with float64 the host runs.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Lent {
+    Nothing,
+    /// Those for which no kernel computes with float64.
+    Missing,
+    All,
+}
+
+/// Cuts a graph that one plan cannot compute; `None` for any other. Besides the outputs, the values `keep` are wanted.
+pub(crate) fn cut(graph: &Graph, keep: &[ValueId], lent: Lent) -> Option<Segments> {
     let kinds = graph.kinds();
-    let runners = runners(graph, &kinds, strict);
+    let runners = runners(graph, &kinds, lent);
     let order = Moments::of(graph, &runners);
     let last = order.of_nodes.iter().max().copied().unwrap_or(0);
     let passed_on = || graph.inputs.iter().chain(&graph.outputs).any(|id| kinds[id.index()].is_on_host());
@@ -87,12 +95,12 @@ pub(crate) struct Choices {
     pub(crate) inputs: Vec<usize>,
 }
 
-/// The branches of a graph that planning chooses; `None` if there are none. `strict` as for [`cut`].
-pub(crate) fn choices(graph: &Graph, strict: bool) -> Option<Choices> {
+/// The branches of a graph that planning chooses; `None` if there are none.
+pub(crate) fn choices(graph: &Graph, lent: Lent) -> Option<Choices> {
     if !graph.nodes.iter().any(|node| matches!(*node.op, Op::If(_))) {
         return None;
     }
-    let nodes = Moments::of(graph, &runners(graph, &graph.kinds(), strict)).chosen;
+    let nodes = Moments::of(graph, &runners(graph, &graph.kinds(), lent)).chosen;
     let conditions: Vec<ValueId> =
         nodes.iter().filter_map(|id| graph.nodes[id.index()].inputs.first().copied().flatten()).collect();
     if conditions.is_empty() {
@@ -114,10 +122,10 @@ pub(crate) fn choices(graph: &Graph, strict: bool) -> Option<Choices> {
 }
 
 /// What runs each node.
-fn runners(graph: &Graph, kinds: &[Kind], strict: bool) -> Vec<Runner> {
+fn runners(graph: &Graph, kinds: &[Kind], lent: Lent) -> Vec<Runner> {
     let mut runners: Vec<Runner> = graph.nodes.iter().map(|node| Runner::of(node, kinds)).collect();
-    if !strict && kinds.iter().any(Kind::is_beyond_devices) {
-        lend_host(graph, kinds, &mut runners);
+    if lent != Lent::Nothing && kinds.iter().any(Kind::is_float64) {
+        lend_host(graph, kinds, lent, &mut runners);
     }
     runners
 }
@@ -133,21 +141,38 @@ enum Runner {
     Host,
 }
 
-/// Lets the host run the nodes that compute with numbers for which no device has a type, except those that planning computes.
-fn lend_host(graph: &Graph, kinds: &[Kind], runners: &mut [Runner]) {
+/// Lets the host run nodes that compute with float64, except where only planning reads it.
+fn lend_host(graph: &Graph, kinds: &[Kind], lent: Lent, runners: &mut [Runner]) {
     // A float64 that the caller gives is no size, so planning does not look at it.
     let is_parameter = |value: &Value| is_parameter(value) && value.dtype != Some(DType::F64);
     let planned = graph.planned_values(is_parameter, |n| runners[n] == Runner::Device);
-    let beyond = |id: &ValueId| kinds[id.index()].is_beyond_devices() && !planned[id.index()];
+    let sizes = read_as_sizes(graph, planned);
+    let beyond = |id: &ValueId| kinds[id.index()].is_float64() && !sizes[id.index()];
     for (node, runner) in graph.nodes.iter().zip(runners) {
-        let computes = !matches!(*node.op, Op::Unsupported(_)) && !node.op.operator().reads_shapes_only();
+        let reads = node.inputs.iter().flatten().any(beyond) && !node.op.operator().reads_shapes_only();
         if *runner == Runner::Device
-            && computes
-            && node.inputs.iter().chain(&node.outputs).flatten().any(beyond)
+            && !matches!(*node.op, Op::Unsupported(_))
+            && (reads || node.outputs.iter().flatten().any(beyond))
+            && !(lent == Lent::Missing && node.computes_f64(kinds))
         {
             *runner = Runner::Host;
         }
     }
+}
+
+/// For each value that planning computes if it must, whether nothing but planning reads it.
+fn read_as_sizes(graph: &Graph, planned: Vec<bool>) -> Vec<bool> {
+    let mut sizes = planned;
+    graph.outputs.iter().for_each(|id| sizes[id.index()] = false);
+    for node in graph.nodes.iter().rev() {
+        let operator = node.op.operator();
+        let is_planned = node.outputs.iter().flatten().all(|id| sizes[id.index()]);
+        for (i, id) in node.inputs.iter().enumerate().filter_map(|(i, id)| Some((i, (*id)?))) {
+            let reads_size = operator.reads_shapes_only() || operator.shape_operands().contains(&i);
+            sizes[id.index()] &= is_planned || reads_size;
+        }
+    }
+    sizes
 }
 
 impl Runner {

@@ -115,8 +115,8 @@ impl DeviceOptions {
         self
     }
 
-    /// Whether a node is refused if the device cannot compute it (no). No device computes with float64 yet; the host does, on the
-    /// reference, and [`PlanSummary::host_nodes`](crate::PlanSummary::host_nodes) names what it computes.
+    /// Whether a node is refused if the device cannot compute it (no). Not every device computes with float64, and those that do have
+    /// no kernel for some operators; the host does, on the reference, and [`PlanSummary::host_nodes`](crate::PlanSummary::host_nodes) names what it computes.
     pub fn strict(mut self, strict: bool) -> DeviceOptions {
         self.strict = strict;
         self
@@ -143,7 +143,10 @@ impl DeviceOptions {
     /// # Ok(()) }
     /// ```
     pub fn descriptor_for(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
-        let features = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let features = wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::SHADER_F64
+            | wgpu::Features::SHADER_INT64;
         wgpu::DeviceDescriptor {
             label: Some("sardonyx"),
             required_features: adapter.features() & features,

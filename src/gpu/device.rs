@@ -326,6 +326,15 @@ impl Device {
         self
     }
 
+    /// This device, before it is shared: whether it refuses what the host would compute.
+    #[cfg(test)]
+    pub(crate) fn with_strict(mut self, strict: bool) -> Device {
+        if let Some(gpu) = self.0.as_mut().and_then(Arc::get_mut) {
+            gpu.strict = strict;
+        }
+        self
+    }
+
     /// This device, before it is shared, with kernels that are meant for another.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn with_target(mut self, change: impl FnOnce(&mut Target)) -> Device {
@@ -500,6 +509,7 @@ fn target(device: &wgpu::Device, adapter: &AdapterSummary) -> Target {
         max_iterations: MAX_ITERATIONS,
         // Mesa's Vulkan drivers have the conversions wherever they have the type.
         converts_f16: device.features().contains(wgpu::Features::SHADER_F16),
+        computes_f64: device.features().contains(wgpu::Features::SHADER_F64 | wgpu::Features::SHADER_INT64),
         blocks: &Block::ALL,
     }
 }

@@ -1,5 +1,5 @@
-//! The bytes of a tensor on the device, as `Storage` says. float16 and bfloat16 elements lie as on the host; every other
-//! element is a 32-bit word: floats as f32, integers as i32 or u32, bool as 0 or 1. A 64-bit integer that does not fit 32 bits
+//! The bytes of a tensor on the device, as `Storage` says. float16, bfloat16 and float64 elements lie as on the host; every
+//! other element is a 32-bit word: floats as f32, integers as i32 or u32, bool as 0 or 1. A 64-bit integer that does not fit 32 bits
 //! is an error, never a wrap.
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use crate::{DType, Element, Tensor};
 
 /// Whether elements lie on the device as on the host.
 fn is_kept(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
+    matches!(dtype, DType::F32 | DType::F64 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
 }
 
 /// A vector of these `count` items. A host without memory for it is an error.
@@ -116,6 +116,7 @@ pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result
     let raw = match dtype {
         DType::F32 | DType::I32 | DType::U32 => into_bytes(copied::<u32>(bytes)?),
         DType::F16 | DType::BF16 => into_bytes(copied::<u16>(bytes)?),
+        DType::F64 => into_bytes(copied::<u64>(bytes)?),
         DType::I8 | DType::U8 => all(bytes, |v| v as u8)?,
         DType::Bool => all(bytes, |v| u8::from(v != 0))?,
         DType::I16 | DType::U16 => all(bytes, |v| v as u16)?,
@@ -142,6 +143,7 @@ pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMu
     match bits {
         8 => pack::<u8>(bytes, packing, PART, sink),
         16 => pack::<u16>(bytes, packing, PART, sink),
+        64 => pack::<u64>(bytes, packing, PART, sink),
         _ => pack::<u32>(bytes, packing, PART, sink),
     }
 }
@@ -330,6 +332,7 @@ mod tests {
             Tensor::from_slice(&[3], &[half::f16::from_f32(0.1), half::f16::NEG_INFINITY, half::f16::ONE])
                 .unwrap(),
             Tensor::from_bools(&[2], &[true, false]).unwrap(),
+            Tensor::from_slice(&[3], &[0.1, f64::MIN_POSITIVE, f64::NEG_INFINITY]).unwrap(),
             Tensor::from_slice(&[2], &[u32::MAX, 7]).unwrap(),
             Tensor::from_raw(DType::I4, &[3], vec![0x7f, 0x08]).unwrap(),
             Tensor::from_raw(DType::U2, &[5], vec![0b11100100, 0b10]).unwrap(),

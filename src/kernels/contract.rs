@@ -66,6 +66,10 @@ impl Spec for Contract {
         self.wide || self.epilogue.expr.reports()
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let context = context!(
             workgroup => WORKGROUP, operands => self.operands, outer => self.outer, inner => self.inner,

@@ -60,6 +60,10 @@ impl Spec for Elementwise {
         true
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let mut loads: Vec<(usize, bool)> = Vec::new();
         for (i, operand) in self.fused.bound() {

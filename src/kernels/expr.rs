@@ -20,6 +20,8 @@ use crate::small::{Format, RoundMode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Scalar {
     F32,
+    /// On devices that have it: see [`Target::computes_f64`](super::Target).
+    F64,
     I32,
     U32,
     Bool,
@@ -34,6 +36,7 @@ impl Scalar {
             | F4E2M1 => Scalar::F32,
             I64 | I32 | I16 | I8 | I4 | I2 => Scalar::I32,
             U64 | U32 | U16 | U8 | U4 | U2 => Scalar::U32,
+            F64 => Scalar::F64,
             Bool => Scalar::Bool,
             _ => return None,
         })
@@ -43,10 +46,21 @@ impl Scalar {
     pub(crate) fn wgsl(self) -> &'static str {
         match self {
             Scalar::F32 => "f32",
+            Scalar::F64 => "f64",
             Scalar::I32 => "i32",
             Scalar::U32 => "u32",
             Scalar::Bool => "bool",
         }
+    }
+
+    /// Whether the register holds a float.
+    pub(crate) fn is_float(self) -> bool {
+        matches!(self, Scalar::F32 | Scalar::F64)
+    }
+
+    /// The words that hold the register's value among a call's params.
+    fn words(self) -> u32 {
+        if self == Scalar::F64 { 2 } else { 1 }
     }
 
     /// For integers: the functions of `shaders/math.wgsl` that add and multiply, and report results that do not fit 32 bits.
@@ -74,6 +88,8 @@ pub(crate) struct Reg(u32);
 pub(crate) enum Fn1 {
     Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, ExpM1, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
     Acosh, Atanh, Erf, Floor, Ceil, Round, IsNan, IsPosInf, IsNegInf, Sigmoid, Softplus,
+    /// Of a float64: the nearest float32 that rounds to smaller floats as the float64 itself does (round to odd).
+    RoundOdd,
     /// To a power of two, as float8e8m0 holds it: how to round, and whether to saturate.
     RoundE8m0(RoundMode, bool),
 }
@@ -99,8 +115,9 @@ enum Instr {
     Table(u32),
     /// The element of a table at the place that the second register holds.
     Pick(Reg, Reg),
-    /// Parameter `i` of the expression.
+    /// The parameter of the expression that begins at word `i`.
     Param(u32),
+    /// The bits of a word; for a float64, those of an equal float32.
     Literal(Scalar, u32),
     /// The result's own linear index.
     Index,
@@ -132,6 +149,7 @@ enum Instr {
 pub(crate) struct Expr {
     code: Vec<(Instr, Scalar)>,
     outputs: Vec<Reg>,
+    mixes: bool,
 }
 
 /// Builds an expression, and collects its parameters.
@@ -144,6 +162,8 @@ pub(crate) struct Builder {
     pub(crate) wide: Option<Wide>,
     /// Whether an instruction needs a constant that does not fit its register.
     needs_beyond: bool,
+    /// Whether an instruction would compute with a float64 what no device does, or what it does with float32 alone.
+    mixes: bool,
 }
 
 impl Builder {
@@ -189,27 +209,55 @@ impl Builder {
 
     /// A float constant. Whole numbers and halves that are small are part of the code, all others are parameters.
     pub(crate) fn f32(&mut self, value: f32) -> Reg {
-        let plain = [0.0, 0.5, 1.0, 2.0, 3.0, 6.0, -1.0].contains(&value)
-            && !(value == 0.0 && value.is_sign_negative());
-        match plain {
+        match is_plain(value.into()) {
             true => self.push(Instr::Literal(Scalar::F32, value.to_bits()), Scalar::F32),
             false => self.param(Scalar::F32, value.to_bits()),
         }
     }
 
-    /// A float that follows from shapes: always a parameter, as another shape needs another.
-    pub(crate) fn shape_f32(&mut self, value: f32) -> Reg {
-        self.param(Scalar::F32, value.to_bits())
+    fn f64(&mut self, value: f64) -> Reg {
+        match is_plain(value) {
+            true => self.push(Instr::Literal(Scalar::F64, (value as f32).to_bits()), Scalar::F64),
+            false => self.param_f64(value),
+        }
+    }
+
+    /// A float64 takes two words: the lower half of its bits comes first.
+    fn param_f64(&mut self, value: f64) -> Reg {
+        let index = self.params.len() as u32;
+        let bits = value.to_bits();
+        self.params.extend([bits as u32, (bits >> 32) as u32]);
+        self.push(Instr::Param(index), Scalar::F64)
+    }
+
+    /// A float of the type of `like`, if that is a float, else float32; it follows from shapes: always a parameter, as another
+    /// shape needs another.
+    pub(crate) fn shape_float(&mut self, like: Reg, value: f64) -> Reg {
+        match self.scalar(like) {
+            Scalar::F64 => self.param_f64(value),
+            _ => self.param(Scalar::F32, (value as f32).to_bits()),
+        }
+    }
+
+    /// `value`, rounded to a float of the type of `like`, if that is a float, else to float32.
+    pub(crate) fn float(&mut self, like: Reg, value: f64) -> Reg {
+        if self.scalar(like) == Scalar::F64 { self.f64(value) } else { self.f32(value as f32) }
     }
 
     /// `value`, rounded to a constant of register type `scalar`.
     pub(crate) fn constant(&mut self, scalar: Scalar, value: f64) -> Reg {
         match scalar {
             Scalar::F32 => self.f32(value as f32),
+            Scalar::F64 => self.f64(value),
             Scalar::I32 => self.param(scalar, value as i32 as u32),
             Scalar::U32 => self.param(scalar, value as u32),
             Scalar::Bool => self.push(Instr::Literal(scalar, u32::from(value != 0.0)), scalar),
         }
+    }
+
+    /// Whether the instructions so far load a float64.
+    pub(crate) fn reads_f64(&self) -> bool {
+        self.code.iter().any(|(instr, scalar)| matches!(instr, Instr::Load(_)) && *scalar == Scalar::F64)
     }
 
     /// Whether the instructions so far include a report.
@@ -243,6 +291,7 @@ impl Builder {
             Fn1::IsNan | Fn1::IsPosInf | Fn1::IsNegInf => Scalar::Bool,
             _ => self.scalar(x),
         };
+        self.mixes |= self.scalar(x) == Scalar::F64 && !f.is_for_f64();
         let result = self.push(Instr::One(f, x), scalar);
         if let Some(wide) = self.wide.filter(|wide| wide.scalar() == scalar) {
             self.report_one(wide, f, x);
@@ -260,6 +309,7 @@ impl Builder {
         if let Some(result) = self.compared(f, a, b) {
             return result;
         }
+        self.mix(a, b);
         let result = self.push(Instr::Two(f, a, b), scalar);
         if let Some(wide) = self.wide.filter(|wide| wide.scalar() == scalar) {
             self.report_two(wide, f, (a, b), result);
@@ -279,7 +329,13 @@ impl Builder {
         self.two(Fn2::Mul, a, b)
     }
 
+    /// Notes that one instruction takes both registers.
+    fn mix(&mut self, a: Reg, b: Reg) {
+        self.mixes |= (self.scalar(a) == Scalar::F64) != (self.scalar(b) == Scalar::F64);
+    }
+
     pub(crate) fn select(&mut self, condition: Reg, yes: Reg, no: Reg) -> Reg {
+        self.mix(yes, no);
         let scalar = self.scalar(yes);
         self.push(Instr::Select { condition, yes, no }, scalar)
     }
@@ -300,7 +356,8 @@ impl Builder {
         if self.scalar(x) == to {
             return x;
         }
-        if let Some(wide) = self.wide.filter(|wide| wide.scalar() == to && self.scalar(x) != Scalar::F32) {
+        self.mixes |= (self.scalar(x) == Scalar::F64) != (to == Scalar::F64);
+        if let Some(wide) = self.wide.filter(|wide| wide.scalar() == to && !self.scalar(x).is_float()) {
             self.report_converted(wide, x);
         }
         self.push(Instr::Bitcast(to, x), to)
@@ -327,8 +384,14 @@ impl Builder {
 
     /// The expression that computes `outputs`, and the words of its parameters.
     pub(crate) fn finish(self, outputs: Vec<Reg>) -> (Expr, Vec<u32>) {
-        Expr { code: self.code, outputs }.kept(self.params)
+        Expr { code: self.code, outputs, mixes: self.mixes }.kept(self.params)
     }
+}
+
+/// Whether a float constant is part of the code.
+fn is_plain(value: f64) -> bool {
+    let plain = [0.0, 0.5, 1.0, 2.0, 3.0, 6.0, -1.0].contains(&value);
+    plain && !(value == 0.0 && value.is_sign_negative())
 }
 
 impl Instr {
@@ -418,7 +481,7 @@ impl Expr {
             code.push((instr, *scalar));
         }
         let outputs = self.outputs.iter().map(|reg| registers[reg.0 as usize]).collect();
-        Expr { code, outputs }
+        Expr { code, outputs, mixes: self.mixes || inner.mixes }
     }
 
     /// The same expression over other operands: `to(i)` takes the place of operand `i`.
@@ -428,7 +491,20 @@ impl Expr {
             Instr::Table(i) => (Instr::Table(to(i as usize) as u32), scalar),
             other => (other, scalar),
         });
-        Expr { code: code.collect(), outputs: self.outputs.clone() }
+        Expr { code: code.collect(), outputs: self.outputs.clone(), mixes: self.mixes }
+    }
+
+    /// Whether an instruction takes a float64 for a float32, or is none of float64: no device has the expression.
+    pub(crate) fn mixes(&self) -> bool {
+        self.mixes
+    }
+
+    /// The operands that the code loads, and the types of their registers.
+    pub(crate) fn loads(&self) -> impl Iterator<Item = (usize, Scalar)> + '_ {
+        self.code.iter().filter_map(|(instr, scalar)| match instr {
+            Instr::Load(i) => Some((*i as usize, *scalar)),
+            _ => None,
+        })
     }
 
     /// Whether the code reads operand `i`.
@@ -436,9 +512,10 @@ impl Expr {
         self.code.iter().any(|(instr, _)| *instr == Instr::Load(i as u32))
     }
 
-    /// How many parameters the code reads.
+    /// How many words of parameters the code reads.
     pub(crate) fn param_count(&self) -> usize {
-        self.code.iter().filter(|(i, _)| matches!(i, Instr::Param(_))).count()
+        let params = self.code.iter().filter(|(i, _)| matches!(i, Instr::Param(_)));
+        params.map(|(_, scalar)| scalar.words() as usize).sum()
     }
 
     /// WGSL statements that compute the outputs, and for each output an expression of its word. The arguments are WGSL
@@ -463,8 +540,13 @@ impl Expr {
                     _ => of(table).0,
                 },
                 Instr::Param(i) if *scalar == Scalar::U32 => param(*i as usize),
+                Instr::Param(i) if *scalar == Scalar::F64 => {
+                    let (low, high) = (param(*i as usize), param(*i as usize + 1));
+                    call("f64_of_words", &format!("{low}, {high}"), used)
+                }
                 Instr::Param(i) => format!("bitcast<{}>({})", scalar.wgsl(), param(*i as usize)),
                 Instr::Literal(Scalar::F32, bits) => format!("f32({:?})", f32::from_bits(*bits)),
+                Instr::Literal(Scalar::F64, bits) => format!("{:?}lf", f32::from_bits(*bits)),
                 Instr::Literal(Scalar::Bool, bits) => format!("{}", *bits != 0),
                 Instr::Literal(scalar, bits) => format!("bitcast<{}>({bits}u)", scalar.wgsl()),
                 Instr::Index => index.into(),
@@ -476,6 +558,9 @@ impl Expr {
                 Instr::Convert(to, x) => convert(*to, of(x), used),
                 Instr::Bitcast(to, x) => format!("bitcast<{}>({})", to.wgsl(), of(x).0),
                 Instr::Narrow(dtype, x) => narrow(*dtype, of(x), used),
+                Instr::Kept(x, zero) if *scalar == Scalar::F64 => {
+                    format!("bitcast<f64>(bitcast<u64>({}) ^ u64({}))", of(x).0, of(zero).0)
+                }
                 Instr::Kept(x, zero) => format!("bitcast<f32>(bitcast<u32>({}) ^ {})", of(x).0, of(zero).0),
                 Instr::Report { condition, word } => {
                     let report = call("report", &of(word).0, used);
@@ -499,7 +584,45 @@ fn call(name: &'static str, args: &str, used: &mut BTreeSet<&'static str>) -> St
     format!("{name}({args})")
 }
 
+impl Fn1 {
+    /// The function's name in `shaders/math_f64.wgsl`, if it stands there.
+    fn name_f64(self) -> Option<&'static str> {
+        use Fn1::*;
+        Some(match self {
+            Sign => "sign_f64",
+            Exp => "exp_f64",
+            ExpM1 => "exp_m1_f64",
+            Log => "log_f64",
+            Atan => "atan_f64",
+            Asin => "asin_f64",
+            Acos => "acos_f64",
+            Sinh => "sinh_f64",
+            Cosh => "cosh_f64",
+            Tanh => "tanh_f64",
+            Asinh => "asinh_f64",
+            Acosh => "acosh_f64",
+            Atanh => "atanh_f64",
+            IsNan => "is_nan_f64",
+            Sigmoid => "sigmoid_f64",
+            Softplus => "softplus_f64",
+            RoundOdd => "round_odd",
+            _ => return None,
+        })
+    }
+
+    /// Whether a float64 has the function: not those of an angle, nor erf.
+    fn is_for_f64(self) -> bool {
+        use Fn1::*;
+        let native = matches!(self, Neg | Abs | Sqrt | Reciprocal | Floor | Ceil | Round | IsPosInf | IsNegInf);
+        native || self.name_f64().is_some()
+    }
+}
+
 fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
+    let double = scalar == Scalar::F64;
+    if let Some(name) = f.name_f64().filter(|_| double) {
+        return call(name, &x, used);
+    }
     let builtin = match f {
         Fn1::Neg if scalar == Scalar::U32 => return format!("(0u - {x})"),
         Fn1::Neg => return format!("(-{x})"),
@@ -508,6 +631,10 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
         Fn1::Abs | Fn1::Floor | Fn1::Ceil | Fn1::Round if scalar == Scalar::U32 => return x,
         Fn1::Floor | Fn1::Ceil | Fn1::Round if scalar == Scalar::I32 => return x,
         Fn1::Sign if scalar == Scalar::U32 => return format!("min({x}, 1u)"),
+        Fn1::Reciprocal if double => return format!("(1.0lf / {x})"),
+        Fn1::RoundOdd => return x,
+        Fn1::IsPosInf if double => return format!("(bitcast<u64>({x}) == 0x7ff0000000000000lu)"),
+        Fn1::IsNegInf if double => return format!("(bitcast<u64>({x}) == 0xfff0000000000000lu)"),
         Fn1::Reciprocal => return format!("(1.0 / {x})"),
         Fn1::Abs => "abs",
         Fn1::Sign if scalar == Scalar::F32 => return call("sign_full", &x, used),
@@ -552,6 +679,19 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
 
 fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'static str>) -> String {
     let float = scalar == Scalar::F32;
+    if scalar == Scalar::F64 {
+        let name = match f {
+            Fn2::Rem => Some("rem_floor_f64"),
+            Fn2::FMod => Some("fmod_f64"),
+            Fn2::Pow => Some("pow_f64"),
+            Fn2::Min => Some("min_f64"),
+            Fn2::Max => Some("max_f64"),
+            _ => None,
+        };
+        if let Some(name) = name {
+            return call(name, &format!("{a}, {b}"), used);
+        }
+    }
     let operator = match f {
         Fn2::Add => "+",
         Fn2::Sub => "-",
@@ -611,6 +751,10 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
 fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
     match (from, to) {
         (Scalar::F32, Scalar::I32) => call("f32_to_i32", &x, used),
+        (Scalar::F64, Scalar::I32) => call("f64_to_i32", &x, used),
+        (Scalar::F64, Scalar::U32) => call("f64_to_u32", &x, used),
+        (Scalar::F64, Scalar::Bool) => format!("((bitcast<u64>({x}) << 1u) != 0lu)"),
+        (Scalar::Bool, Scalar::F64) => format!("select(0.0lf, 1.0lf, {x})"),
         (Scalar::F32, Scalar::U32) => call("f32_to_u32", &x, used),
         // NaN is "not zero", but on some drivers x != 0.0 is false for it.
         (Scalar::F32, Scalar::Bool) => format!("((bitcast<u32>({x}) & 0x7fffffffu) != 0u)"),

@@ -44,6 +44,10 @@ impl Spec for Gather {
         true
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         used.insert("checked_index");
         let context = context!(workgroup => WORKGROUP, tuple => self.tuple, batched => self.batched);

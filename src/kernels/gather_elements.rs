@@ -35,6 +35,10 @@ impl Spec for GatherElements {
         true
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         used.insert("checked_index");
         let context = context!(workgroup => WORKGROUP, rank => self.rank, axis => self.axis);

@@ -287,6 +287,10 @@ impl Spec for Gemm {
         given("lines of whole vectors on the right", right)
     }
 
+    fn takes_f64(&self) -> bool {
+        matches!(self.tile, GemmTile::Strided { .. })
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (word, prologue, runs) = (self.scalar.word(), self.prologue.operand(), self.runs);
         if self.wide {

@@ -39,6 +39,8 @@ pub(crate) struct Target {
     pub(crate) max_iterations: u32,
     /// Whether the driver converts float16 (`unpack2x16float`); where it does not, kernels convert with integer operations.
     pub(crate) converts_f16: bool,
+    /// Whether the device computes with float64 (wgpu's `SHADER_F64`, and `SHADER_INT64` for its bits).
+    pub(crate) computes_f64: bool,
     /// The tiles of workgroup memory from which lowering chooses.
     pub(crate) blocks: &'static [shared::Block],
 }
@@ -62,6 +64,7 @@ impl Target {
         max_groups: 65_535,
         max_iterations: 60_000,
         converts_f16: false,
+        computes_f64: false,
         blocks: &shared::Block::ALL,
     };
 
@@ -201,6 +204,11 @@ pub(crate) trait Spec {
 
     /// Whether drivers compile the kernel in a few milliseconds: the kernel is a copy, or a chain of scalar operators.
     fn compiles_quickly(&self) -> bool {
+        false
+    }
+
+    /// Whether the kernel takes float64 tensors: it computes with them, or moves the elements of u32 slots as bits.
+    fn takes_f64(&self) -> bool {
         false
     }
 

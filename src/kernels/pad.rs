@@ -111,6 +111,10 @@ impl Spec for Pad {
         ["count".to_string(), "value".to_string()].into_iter().chain(dims).collect()
     }
 
+    fn takes_f64(&self) -> bool {
+        self.border != Border::Constant { bound: false }
+    }
+
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
         let bound = self.border == Border::Constant { bound: true };
         let context = context!(workgroup => WORKGROUP, rank => self.rank, mode => self.border.name(), bound);

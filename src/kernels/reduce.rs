@@ -74,7 +74,10 @@ pub(crate) enum Combine {
 }
 
 /// Functions of `shaders/math.wgsl` that [`Combine`] calls.
-const CALLED: [&str; 7] = [
+const CALLED: [&str; 10] = [
+    "infinity_f64",
+    "max_f64",
+    "min_f64",
     "infinity",
     "max_full",
     "min_full",
@@ -87,22 +90,26 @@ const CALLED: [&str; 7] = [
 impl Combine {
     /// For integers: whether the combination of many 32-bit values may need more than 32 bits.
     pub(crate) fn grows(self, scalar: Scalar) -> bool {
-        matches!(self, Combine::Sum | Combine::Product) && scalar != Scalar::F32
+        matches!(self, Combine::Sum | Combine::Product) && !scalar.is_float()
     }
 
     fn identity(self, scalar: Scalar) -> &'static str {
         use Combine::*;
         match (self, scalar) {
             (Sum, Scalar::F32) => "0.0",
+            (Sum, Scalar::F64) => "0.0lf",
             (Sum, Scalar::I32) => "0i",
             (Sum, _) => "0u",
             (Product, Scalar::F32) => "1.0",
+            (Product, Scalar::F64) => "1.0lf",
             (Product, Scalar::I32) => "1i",
             (Product, _) => "1u",
             (Max | MaxNumber, Scalar::F32) => "-infinity()",
+            (Max | MaxNumber, Scalar::F64) => "-infinity_f64()",
             (Max | MaxNumber, Scalar::I32) => "i32(-2147483647 - 1)",
             (Max | MaxNumber, _) => "0u",
             (Min, Scalar::F32) => "infinity()",
+            (Min, Scalar::F64) => "infinity_f64()",
             (Min, Scalar::I32) => "2147483647i",
             (Min, _) => "4294967295u",
         }
@@ -112,11 +119,13 @@ impl Combine {
         use Combine::*;
         match self {
             Sum if wide && scalar == Scalar::I32 => "add_checked_i32(a, b)",
-            Sum if wide && scalar != Scalar::F32 => "add_checked_u32(a, b)",
+            Sum if wide && !scalar.is_float() => "add_checked_u32(a, b)",
             Product if wide && scalar == Scalar::I32 => "mul_checked_i32(a, b)",
-            Product if wide && scalar != Scalar::F32 => "mul_checked_u32(a, b)",
+            Product if wide && !scalar.is_float() => "mul_checked_u32(a, b)",
             Sum => "a + b",
             Product => "a * b",
+            Max if scalar == Scalar::F64 => "max_f64(a, b)",
+            Min if scalar == Scalar::F64 => "min_f64(a, b)",
             Max if scalar == Scalar::F32 => "max_full(a, b)",
             Min if scalar == Scalar::F32 => "min_full(a, b)",
             Max | MaxNumber => "max(a, b)",
@@ -344,6 +353,10 @@ impl Spec for Reduce {
         }
         names.extend(self.epilogue.params("e"));
         names
+    }
+
+    fn takes_f64(&self) -> bool {
+        !matches!(self.share, Share::Subgroup(_))
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {

@@ -36,6 +36,10 @@ impl Spec for ReverseSequence {
         ["count", "rows", "columns", "inner"].map(String::from).to_vec()
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
         template::render("reverse_sequence", context!(workgroup => WORKGROUP, time_first => self.time_first))
     }

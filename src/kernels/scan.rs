@@ -65,6 +65,10 @@ impl Spec for Scan {
         names
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let epilogue = self.epilogue.as_ref().map(|epilogue| epilogue.function("epilogue", "e", used));
         let [add, multiply] = self.scalar.checked();

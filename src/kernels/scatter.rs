@@ -79,6 +79,10 @@ impl Spec for Scatter {
         self.step != ScatterStep::Apply
     }
 
+    fn takes_f64(&self) -> bool {
+        matches!(self.step, ScatterStep::Apply)
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (tuple, rank, axis) = match self.destination {
             Destination::Tuple(tuple) => (Some(tuple), 0, 0),

@@ -42,6 +42,10 @@ impl Spec for Strided {
         true
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
         let context = context!(workgroup => WORKGROUP, rank => self.rank, scatter => self.scatter);
         template::render("strided", context)

@@ -32,6 +32,10 @@ impl Spec for TensorScatter {
         ["count", "inner", "entries", "length", "heads"].map(String::from).to_vec()
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         if self.circular {
             used.insert("rem_floor_i32");

@@ -16,10 +16,11 @@ pub(crate) enum Trees {
     /// Finds the leaf of each row in each tree. Tensors: x, the table, leaves (rows x trees). Params: `count` (rows x trees),
     /// `trees`, `columns` (of x), `roots` (the place of the first tree's root in the table), `depth`.
     Walk { scalar: Scalar, members: bool },
-    /// Collects weights: their sum, least or greatest; -infinity where no leaf has one. Tensors: leaves, the table, what trees
+    /// Collects weights of type `scalar`: their sum, least or greatest; -infinity where no leaf has one. Tensors: leaves, the table, what trees
     /// before these collected if it `continues`, y. Params: `count` (rows x targets), `targets`, `trees`, `row_step` and
-    /// `target_step` (the distances of rows and targets in y), `weights` (from a weight's target in the table to the weight).
-    Collect { combine: Combine, continues: bool },
+    /// `target_step` (the distances of rows and targets in y), `weights` (from a weight's target in the table to the weight; see
+    /// `ForestTable`).
+    Collect { scalar: Scalar, combine: Combine, continues: bool },
 }
 
 /// Workgroups for `count` rows of a tree, or of a target.
@@ -41,10 +42,10 @@ impl Spec for Trees {
             Trees::Walk { scalar, .. } => {
                 vec![Slot::read("x", element(*scalar, false)), table, Slot::write("leaves", Scalar::U32)]
             }
-            Trees::Collect { continues, .. } => {
+            Trees::Collect { scalar, continues, .. } => {
                 let mut slots = vec![Slot::read("leaves", Scalar::U32), table];
-                slots.extend(continues.then(|| Slot::read("before", Scalar::F32)));
-                slots.push(Slot::write("y", Scalar::F32));
+                slots.extend(continues.then(|| Slot::read("before", *scalar)));
+                slots.push(Slot::write("y", *scalar));
                 slots
             }
         }
@@ -58,11 +59,20 @@ impl Spec for Trees {
         names.iter().map(|name| name.to_string()).collect()
     }
 
+    fn takes_f64(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         used.insert("is_nan");
+        let (Trees::Walk { scalar, .. } | Trees::Collect { scalar, .. }) = self;
+        let double = *scalar == Scalar::F64;
+        if double {
+            used.extend(["is_nan_f64", "order_key_f64", "i64_of_words", "f64_of_words", "infinity_f64"]);
+        }
         let (step, members, combine, continues) = match self {
             Trees::Walk { members, .. } => ("walk", *members, "", false),
-            Trees::Collect { combine, continues } => {
+            Trees::Collect { combine, continues, .. } => {
                 used.insert("infinity");
                 let combine = match combine {
                     Combine::Min => "min",
@@ -72,7 +82,7 @@ impl Spec for Trees {
                 ("collect", false, combine, *continues)
             }
         };
-        let context = context!(workgroup => WORKGROUP, step, members, combine, continues);
+        let context = context!(workgroup => WORKGROUP, step, double, members, combine, continues);
         template::render("find", context!()) + &template::render("trees", context)
     }
 }

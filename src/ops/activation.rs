@@ -13,7 +13,7 @@ use super::{
 };
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
-use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Reg};
 
 /// An activation with its parameters.
 #[derive(Clone, Debug)]
@@ -212,7 +212,7 @@ impl ActivationFunction {
         if let Shrink { bias, lambd } = self {
             return shrink(e, x, bias, lambd);
         }
-        let (zero, one) = (e.f32(0.0), e.f32(1.0));
+        let (zero, one) = (e.float(x, 0.0), e.float(x, 1.0));
         let below = e.two(Fn2::Less, x, zero);
         Some(match self {
             LeakyRelu { alpha } => {
@@ -229,7 +229,7 @@ impl ActivationFunction {
                 scale(e, elu, gamma)
             }
             Celu { alpha } => {
-                let alpha = e.f32(alpha);
+                let alpha = e.float(x, alpha.into());
                 let part = e.two(Fn2::Div, x, alpha);
                 let exp = e.one(Fn1::ExpM1, part);
                 let scaled = e.mul(exp, alpha);
@@ -237,16 +237,18 @@ impl ActivationFunction {
                 e.add(positive, negative)
             }
             HardSigmoid { alpha, beta } => {
-                let (scaled, beta) = (scale(e, x, alpha), e.f32(beta));
+                let (scaled, beta) = (scale(e, x, alpha), e.float(x, beta.into()));
                 let sum = e.add(scaled, beta);
                 clamp(e, sum, zero, one)
             }
             HardSwish => {
-                let gate = HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }.device(e, x)?;
+                let (scaled, half) = (scale(e, x, 1.0 / 6.0), e.float(x, 0.5));
+                let sum = e.add(scaled, half);
+                let gate = clamp(e, sum, zero, one);
                 e.mul(x, gate)
             }
             ThresholdedRelu { alpha } => {
-                let alpha = e.f32(alpha);
+                let alpha = e.float(x, alpha.into());
                 let above = e.two(Fn2::Greater, x, alpha);
                 e.select(above, x, zero)
             }
@@ -256,7 +258,7 @@ impl ActivationFunction {
                 e.mul(x, gate)
             }
             Gelu => {
-                let part = scale(e, x, std::f32::consts::FRAC_1_SQRT_2);
+                let part = scale(e, x, std::f64::consts::FRAC_1_SQRT_2);
                 let erf = e.one(Fn1::Erf, part);
                 half_of_one_plus(e, x, erf)
             }
@@ -265,7 +267,7 @@ impl ActivationFunction {
                 let cube = e.mul(square, x);
                 let small = scale(e, cube, 0.044715);
                 let sum = e.add(x, small);
-                let scaled = scale(e, sum, FRAC_2_PI.sqrt() as f32);
+                let scaled = scale(e, sum, FRAC_2_PI.sqrt());
                 let tanh = e.one(Fn1::Tanh, scaled);
                 half_of_one_plus(e, x, tanh)
             }
@@ -275,7 +277,7 @@ impl ActivationFunction {
                 e.mul(x, gate)
             }
             Affine { alpha, beta } => {
-                let (scaled, beta) = (scale(e, x, alpha), e.f32(beta));
+                let (scaled, beta) = (scale(e, x, alpha), e.float(x, beta.into()));
                 e.add(scaled, beta)
             }
             ScaledTanh { alpha, beta } => {
@@ -297,8 +299,8 @@ impl ActivationFunction {
     }
 }
 
-fn scale(e: &mut Builder, x: Reg, factor: f32) -> Reg {
-    let factor = e.f32(factor);
+fn scale(e: &mut Builder, x: Reg, factor: impl Into<f64>) -> Reg {
+    let factor = e.float(x, factor.into());
     e.mul(x, factor)
 }
 
@@ -309,7 +311,7 @@ fn clamp(e: &mut Builder, x: Reg, low: Reg, high: Reg) -> Reg {
 
 /// `x / 2 * (1 + y)`
 fn half_of_one_plus(e: &mut Builder, x: Reg, y: Reg) -> Reg {
-    let (half, one) = (scale(e, x, 0.5), e.f32(1.0));
+    let (half, one) = (scale(e, x, 0.5), e.float(x, 1.0));
     let sum = e.add(one, y);
     e.mul(half, sum)
 }
@@ -317,7 +319,7 @@ fn half_of_one_plus(e: &mut Builder, x: Reg, y: Reg) -> Reg {
 /// An integer shrinks by a whole bias only: by a fraction it would leave the register's type.
 fn shrink(e: &mut Builder, x: Reg, bias: f32, lambd: f32) -> Option<Reg> {
     let scalar = e.scalar(x);
-    let whole = scalar != Scalar::F32;
+    let whole = !scalar.is_float();
     if whole && (bias.fract() != 0.0 || bias < 0.0 || lambd < 0.0) {
         return None;
     }

@@ -122,7 +122,7 @@ pub(crate) fn fold_position(rows: &mut Rows, combine: Combine, last: bool) {
         |e| {
             let (x, best) = (element(e, scalar), value(e, 0, scalar));
             let mut found = e.two(Fn2::Equal, x, best);
-            if scalar == Scalar::F32 {
+            if scalar.is_float() {
                 let nan = e.one(Fn1::IsNan, x);
                 found = e.two(Fn2::Or, found, nan);
             }

@@ -154,7 +154,7 @@ impl Operator for BatchNorm {
         let mut rows = Rows::new(cx, 0, &shape, &statistics_axes(&shape))?;
         let length = rows.length() as f32;
         let mean = |e: &mut Builder, sum: Reg| {
-            let length = e.shape_f32(length);
+            let length = e.shape_float(sum, length.into());
             e.two(Fn2::Div, sum, length)
         };
         let centered = |e: &mut Builder| {

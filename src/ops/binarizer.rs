@@ -6,7 +6,7 @@ use super::case::{self, Case, Tolerance};
 use super::scores::{ml, ml_case};
 use super::{Array, DType, Maps, NodeDef, Op, Operator, Row, Why, refuse, required, types};
 use crate::facts::Fact;
-use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
+use crate::kernels::expr::{Builder, Fn2, Reg};
 
 /// The threshold.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Operator for Binarizer {
         let x = required(inputs, 0).ok()?;
         let scalar = e.scalar(x);
         let threshold = match scalar {
-            Scalar::F32 => e.f32(self.0),
+            _ if scalar.is_float() => e.float(x, self.0.into()),
             // An infinite threshold becomes the greatest or least i128.
             _ => e.whole(scalar, self.0.floor() as i128),
         };

@@ -186,10 +186,10 @@ impl Operator for Binary {
         let mut count = 1;
         for mut input in inputs {
             if self.function == Pow {
-                if e.scalar(result) != Scalar::F32 && e.scalar(input) == Scalar::F32 {
+                if !e.scalar(result).is_float() && e.scalar(input).is_float() {
                     if e.wide.is_some() {
                         // The float reports a power that does not fit 32 bits.
-                        let base = e.convert(result, Scalar::F32);
+                        let base = e.convert(result, e.scalar(input));
                         let power = e.two(Fn2::Pow, base, input);
                         e.convert(power, e.scalar(result));
                     }
@@ -243,7 +243,7 @@ impl Operator for Binary {
 }
 
 fn mean(e: &mut Builder, sum: Reg, count: usize) -> Reg {
-    let divisor = e.f32(count as f32);
+    let divisor = e.float(sum, count as f64);
     e.two(Fn2::Div, sum, divisor)
 }
 

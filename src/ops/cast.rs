@@ -106,7 +106,10 @@ impl Operator for Cast {
         let given = match self.to {
             CastTo::Given(dtype) => Some(Kind::Tensor(Some(dtype))),
             CastTo::Like => like,
-            CastTo::Single => None,
+            CastTo::Single => match inputs.first().copied().flatten() {
+                Some(double @ Kind::Tensor(Some(DType::F64))) => Some(double.clone()),
+                _ => None,
+            },
         };
         Some(vec![given.unwrap_or(Kind::Tensor(None))])
     }
@@ -129,7 +132,11 @@ impl Operator for Cast {
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
-        let value = e.convert(required(inputs, 0).ok()?, Scalar::of(out)?);
+        let mut x = required(inputs, 0).ok()?;
+        if e.scalar(x) == Scalar::F64 && out.is_float() && out.bits() < 32 {
+            x = e.one(Fn1::RoundOdd, x);
+        }
+        let value = e.convert(x, Scalar::of(out)?);
         Some(match Format::of(out) {
             _ if out == DType::F8E8M0 => e.one(Fn1::RoundE8m0(self.mode, self.saturate), value),
             Some(_) if self.saturate => clamped(e, value, out),

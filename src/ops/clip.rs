@@ -63,7 +63,7 @@ impl Operator for Clip {
         let mut x = required(inputs, 0).ok()?;
         let limits = [(1, self.min, Fn2::Max), (2, self.max, Fn2::Min)];
         for (i, attribute, function) in limits {
-            let limit = optional(inputs, i).or_else(|| attribute.map(|value| e.f32(value)));
+            let limit = optional(inputs, i).or_else(|| attribute.map(|value| e.float(x, value.into())));
             if let Some(limit) = limit {
                 x = e.two(function, x, limit);
             }

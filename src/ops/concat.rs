@@ -96,6 +96,10 @@ impl Operator for Concat {
         Ok(of_elements(inputs, outputs) + joined)
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shape = &cx.out(0)?.shape;
         let axis = axis(self.axis, shape.len())?;

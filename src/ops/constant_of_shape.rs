@@ -4,7 +4,7 @@
 
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
-use super::{Array, DType, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, refuse, required, types};
+use super::{Array, DType, Kind, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, refuse, required, types};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};
@@ -47,6 +47,10 @@ impl Operator for ConstantOfShape {
 
     fn shape_operands(&self) -> &[usize] {
         &[0]
+    }
+
+    fn kinds(&self, _: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        Some(vec![Kind::Tensor(Some(self.value.dtype))])
     }
 
     fn pointwise(&self, e: &mut Builder, _: &[Option<Reg>], out: DType) -> Option<Reg> {

@@ -3,7 +3,7 @@
 //! History: 17. The size is known while planning, so the host computes the window.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
+use super::{Array, DType, Kind, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::facts::Fact;
 use crate::plan::Lower;
 
@@ -86,6 +86,10 @@ impl Operator for CosineWindow {
 
     fn eval(&self, inputs: &[Option<&Array>]) -> Result<Vec<Array>, Why> {
         Ok(vec![self.window(self.size(&required(inputs, 0)?.i64s()?)?)])
+    }
+
+    fn kinds(&self, _: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        Some(vec![Kind::Tensor(Some(self.dtype))])
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -93,6 +93,10 @@ impl Operator for Cumulative {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let axis = axis(&cx.fact(1)?.i64s()?, x.rank())?;

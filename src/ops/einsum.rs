@@ -243,6 +243,10 @@ impl Operator for Einsum {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shapes: Vec<&[usize]> = cx.facts().iter().flatten().map(|fact| fact.shape.as_slice()).collect();
         let Some(scalar) = Scalar::of(cx.out(0)?.dtype) else {

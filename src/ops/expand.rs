@@ -54,6 +54,10 @@ impl Operator for Expand {
         &[1]
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (from, to) = (&cx.fact(0)?.shape, &cx.out(0)?.shape);
         strides::gather(cx, 0, 0, &Access::broadcast(from, to).dims)

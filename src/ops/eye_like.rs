@@ -3,7 +3,7 @@
 //! History: 9, 22; the later version only adds a type.
 
 use super::case::{self, Case, Tolerance};
-use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
+use super::{Array, DType, Kind, NodeDef, Op, Operator, Row, Why, onnx, refuse, required, types};
 use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn2, Reg, Scalar};
@@ -52,6 +52,15 @@ impl Operator for EyeLike {
 
     fn reads_data(&self, _: usize) -> bool {
         false
+    }
+
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let own = self.dtype.map(|dtype| Kind::Tensor(Some(dtype)));
+        own.or_else(|| inputs.first().copied().flatten().cloned()).map(|kind| vec![kind])
     }
 
     fn pointwise(&self, e: &mut Builder, _: &[Option<Reg>], out: DType) -> Option<Reg> {

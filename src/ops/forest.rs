@@ -67,8 +67,9 @@ pub(crate) type Merge = fn(f64, f64) -> f64;
 pub(crate) struct ForestTable {
     pub(crate) words: Vec<u32>,
     pub(crate) roots: usize,
-    /// From the word of a weight's target to the word of the weight.
-    pub(crate) weight_distance: usize,
+    /// What is to be added, modulo 2^32, to the place of a weight's target to get that of the weight; for weights of two words,
+    /// to twice the place.
+    pub(crate) weights: u32,
 }
 
 /// The name of each branch in operators before TreeEnsemble, in the order of TreeEnsemble's numbers.
@@ -378,12 +379,15 @@ impl Forest {
     /// place of a set; and the nodes to which the test leads where it holds and where not. A leaf has the place of its first
     /// target and the number of its weights instead.
     ///
-    /// A key is a float32 number as i32, in the order of the numbers, so that all tests are tests of whole numbers.
-    pub(crate) fn table(&self) -> Result<ForestTable, Why> {
+    /// A key is a float32 number as i32, in the order of the numbers, so that all tests are tests of whole numbers. With `double`,
+    /// features and weights are float64: keys are i64, a node has the place of its key, and keys and weights take two words, the
+    /// lower half first.
+    pub(crate) fn table(&self, double: bool) -> Result<ForestTable, Why> {
         let (nodes, count) = (4 * self.nodes.len(), self.weights.len());
         let roots = nodes;
         let targets = roots + self.roots.len();
-        let sets = targets + 2 * count;
+        let each = if double { 2 } else { 1 };
+        let sets = targets + (1 + each) * count;
         let (mut words, mut members) = (Vec::with_capacity(sets), Vec::new());
         for node in &self.nodes {
             match node {
@@ -392,18 +396,25 @@ impl Forest {
                 }
                 TreeNode::Branch { branch, feature, threshold, set, nan_is_yes, yes, no } => {
                     let test = match branch {
+                        Branch::Member if double => refuse!("the device has no sets of float64"),
                         Branch::Member => {
                             let at = word(sets + members.len())?;
                             let mut keys = self.members[set.clone()]
                                 .iter()
-                                .filter_map(|&x| exact_key(x))
+                                .filter_map(|&x| f32::exact_key(x))
                                 .collect::<Vec<_>>();
                             keys.sort_unstable();
                             members.push(word(keys.len())?);
-                            members.extend(keys.iter().map(|&key| key as u32));
-                            KeyTest { kind: MEMBER, key: at as i32, negated: false }
+                            members.extend(keys.iter().map(|&key: &i64| key as u32));
+                            KeyTest { kind: MEMBER, key: at.into(), negated: false }
                         }
-                        _ => KeyTest::of(*branch, *threshold),
+                        _ if double => {
+                            let test = KeyTest::of::<f64>(*branch, *threshold);
+                            let at = word(sets + members.len())?;
+                            members.extend([test.key as u32, (test.key >> 32) as u32]);
+                            KeyTest { key: at.into(), ..test }
+                        }
+                        _ => KeyTest::of::<f32>(*branch, *threshold),
                     };
                     // NaN differs from every number; otherwise no test holds for it.
                     let nan = (*nan_is_yes || *branch == Branch::Differs) != test.negated;
@@ -419,9 +430,15 @@ impl Forest {
         for own in &self.weights {
             words.push(word(own.target)?);
         }
-        words.extend(self.weights.iter().map(|own| (own.weight as f32).to_bits()));
+        let weights = words.len();
+        for own in &self.weights {
+            match double {
+                true => words.extend([own.weight.to_bits() as u32, (own.weight.to_bits() >> 32) as u32]),
+                false => words.push((own.weight as f32).to_bits()),
+            }
+        }
         words.extend(members);
-        Ok(ForestTable { words, roots, weight_distance: count })
+        Ok(ForestTable { words, roots, weights: word(weights)?.wrapping_sub(word(each * targets)?) })
     }
 }
 
@@ -438,21 +455,21 @@ const MEMBER: u32 = 3;
 /// A test of the key of a feature.
 struct KeyTest {
     kind: u32,
-    key: i32,
+    key: i64,
     /// Whether the branch holds where the test does not.
     negated: bool,
 }
 
 impl KeyTest {
-    fn of(branch: Branch, threshold: f64) -> KeyTest {
-        let at_most = || KeyTest { kind: AT_MOST, key: order_key(round_down(threshold)), negated: false };
-        let equal = || match exact_key(threshold) {
+    fn of<F: Feature>(branch: Branch, threshold: f64) -> KeyTest {
+        let at_most = || KeyTest { kind: AT_MOST, key: F::key_below(threshold), negated: false };
+        let equal = || match F::exact_key(threshold) {
             Some(key) => KeyTest { kind: EQUAL, key, negated: false },
-            None => KeyTest { kind: AT_MOST, key: i32::MIN, negated: false },
+            None => KeyTest { kind: AT_MOST, key: F::LEAST_KEY, negated: false },
         };
-        let below = || match exact_key(threshold) {
+        let below = || match F::exact_key(threshold) {
             // The key before that of a number is that of the next smaller number; before -infinity is none.
-            Some(key) => KeyTest { kind: AT_MOST, key: key.saturating_sub(1), negated: false },
+            Some(key) => KeyTest { kind: AT_MOST, key: (key - 1).max(F::LEAST_KEY), negated: false },
             None => at_most(),
         };
         let negated = |test: KeyTest| KeyTest { negated: true, ..test };
@@ -473,9 +490,41 @@ pub(crate) fn order_key(x: f32) -> i32 {
     if x.is_sign_negative() { -size } else { size }
 }
 
-/// The key of a number that float32 holds.
-fn exact_key(x: f64) -> Option<i32> {
-    (f64::from(x as f32) == x).then(|| order_key(x as f32))
+/// The type of features: the keys of its numbers are whole numbers in their order.
+trait Feature {
+    /// Below the keys of all numbers.
+    const LEAST_KEY: i64;
+
+    /// The key of a number that the type holds.
+    fn exact_key(x: f64) -> Option<i64>;
+
+    /// The key of the greatest number of the type that is at most `x`.
+    fn key_below(x: f64) -> i64;
+}
+
+impl Feature for f32 {
+    const LEAST_KEY: i64 = i32::MIN as i64;
+
+    fn exact_key(x: f64) -> Option<i64> {
+        (f64::from(x as f32) == x).then(|| order_key(x as f32).into())
+    }
+
+    fn key_below(x: f64) -> i64 {
+        order_key(round_down(x)).into()
+    }
+}
+
+impl Feature for f64 {
+    const LEAST_KEY: i64 = i64::MIN + 1;
+
+    fn exact_key(x: f64) -> Option<i64> {
+        (!x.is_nan()).then(|| f64::key_below(x))
+    }
+
+    fn key_below(x: f64) -> i64 {
+        let size = (x.to_bits() & (u64::MAX >> 1)) as i64;
+        if x.is_sign_negative() { -size } else { size }
+    }
 }
 
 /// The greatest float32 number that is at most `x`.

@@ -76,6 +76,10 @@ impl Operator for Gather {
         Ok(vec![data.gather(&shape, source, None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (data, places, out) = (cx.fact(0)?, cx.fact(1)?, cx.out(0)?);
         let (axis, _) = self.geometry(&data.shape, &places.shape)?;

@@ -67,6 +67,10 @@ impl Operator for GatherElements {
         Ok(vec![data.gather(&places.shape, |i| Some(picked[i]), None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (data, places) = (cx.fact(0)?, cx.fact(1)?);
         let axis = checked_axis(self.axis, &data.shape, &places.shape)?;

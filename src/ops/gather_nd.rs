@@ -74,6 +74,10 @@ impl Operator for GatherNd {
         Ok(vec![data.gather(&shape, |i| Some(picked[i / inner] * inner + i % inner), None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let geometry = self.geometry(&cx.fact(0)?.shape, &cx.fact(1)?.shape)?;
         let count = cx.out(0)?.count();

@@ -155,6 +155,10 @@ impl Operator for Gemm {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b, c) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
         let (m, k, n) = self.sizes(&a.shape, &b.shape)?;

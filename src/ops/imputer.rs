@@ -65,13 +65,17 @@ impl Operator for Imputer {
         }])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (x, fact) = (cx.input(0)?, cx.fact(0)?);
         let scalar = cx.scalar(x);
-        let (count, by) = if scalar == Scalar::F32 {
+        let (count, by) = if scalar.is_float() {
             let by: Vec<f64> = self.float.1.iter().copied().map(f64::from).collect();
-            (by.len(), floats(cx, &by)?)
+            (by.len(), if scalar == Scalar::F64 { cx.doubles(&by)? } else { floats(cx, &by)? })
         } else {
             let word = |&value: &i64| match i32::try_from(value) {
                 Ok(value) => Ok(value as u32),
@@ -82,9 +86,9 @@ impl Operator for Imputer {
         };
         cx.elementwise(0, &[(x, &fact.shape), (by, &[count])], |e, regs| {
             let replaced = match scalar {
-                Scalar::F32 if self.float.0.is_nan() => e.one(Fn1::IsNan, regs[0]),
-                Scalar::F32 => {
-                    let replaced = e.f32(self.float.0);
+                _ if scalar.is_float() && self.float.0.is_nan() => e.one(Fn1::IsNan, regs[0]),
+                _ if scalar.is_float() => {
+                    let replaced = e.float(regs[0], self.float.0.into());
                     e.two(Fn2::Equal, regs[0], replaced)
                 }
                 _ => {

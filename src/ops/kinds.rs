@@ -1,7 +1,8 @@
 //! The kinds of a graph's values: which are strings or containers, so that the host must compute them.
 
 use super::{DType, Graph, Kind, Node, Op};
-use crate::graph::Value;
+use crate::graph::{Value, ValueId};
+use crate::kernels::expr::{Builder, Scalar};
 
 impl Graph {
     /// What each value is, as far as it follows from declarations, dtypes and attributes.
@@ -57,6 +58,20 @@ impl Node {
         !self.runs_subgraphs()
             && !matches!(*self.op, Op::Unsupported(_))
             && (self.op.operator().is_for_host() || on_host())
+    }
+
+    /// Whether devices with float64 run the node, some of whose values are float64.
+    pub(crate) fn computes_f64(&self, kinds: &[Kind]) -> bool {
+        let scalar = |id: ValueId| if kinds[id.index()].is_float64() { Scalar::F64 } else { Scalar::F32 };
+        let (mut builder, operator) = (Builder::of_shape(&[]), self.op.operator());
+        let load = |(i, id): (usize, &Option<ValueId>)| id.map(|id| builder.load(i, scalar(id)));
+        let inputs: Vec<_> = self.inputs.iter().enumerate().map(load).collect();
+        let double = self.outputs.iter().flatten().any(|id| kinds[id.index()].is_float64());
+        let out = if double { DType::F64 } else { DType::F32 };
+        match operator.pointwise(&mut builder, &inputs, out) {
+            Some(value) => !builder.finish(vec![value]).0.mixes(),
+            None => operator.moves_elements() || operator.computes_f64(),
+        }
     }
 
     /// Whether the host reads the elements of input `i` where it runs the node.

@@ -266,7 +266,7 @@ impl Operator for LinearModel {
             LinearKind::Regressor(_) => {
                 let output = cx.output(0)?;
                 let transform = if count == 1 { self.single_transform() } else { self.transform };
-                return transform.emit(cx, output, &shape, &[(scores, &shape)], |_, regs| regs[0]);
+                return transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0]);
             }
             LinearKind::Classifier(labels) => labels,
         };
@@ -284,7 +284,7 @@ impl Operator for LinearModel {
                 return self.emit_two(cx, scores, rows);
             }
             let output = cx.output(1)?;
-            self.transform.emit(cx, output, &shape, &[(scores, &shape)], |_, regs| regs[0])?;
+            self.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0])?;
         }
         Ok(())
     }

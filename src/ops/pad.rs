@@ -11,6 +11,7 @@ use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::pad::{self, Border, PadDim};
+use crate::DType;
 use crate::plan::Lower;
 
 /// Adds elements to the ends of axes; removes elements where the number is negative.
@@ -242,6 +243,10 @@ impl Operator for Pad {
         }
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let dims = pad::merge(&self.of_facts(&cx.facts())?);
         let input = cx.input(0)?;
@@ -254,6 +259,16 @@ impl Operator for Pad {
             Some((i, _)) if self.mode == PadMode::Constant => (0, Some(cx.input(i)?)),
             _ if cx.fact(0)?.dtype.is_float() => (cx.stored(input, self.value.to_bits()), None),
             _ => (0, None),
+        };
+        let double = bound.is_none() && self.mode == PadMode::Constant && cx.fact(0)?.dtype == DType::F64;
+        let bound = match given {
+            _ if !double => bound,
+            Some((i, _)) => Some(cx.input(i)?),
+            None => {
+                let value = cx.temporary(Scalar::F64, &[1]);
+                cx.fill(value, self.value.to_bits());
+                Some(value)
+            }
         };
         let border = match self.mode {
             PadMode::Constant => Border::Constant { bound: bound.is_some() },

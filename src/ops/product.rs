@@ -71,9 +71,9 @@ impl Product {
     ) -> Result<(), Why> {
         let product = self.simplified(cx);
         // The first output may be the labels of what is computed in floats.
-        let wide = cx.is_wide(0) && scalar != Scalar::F32;
+        let wide = cx.is_wide(0) && !scalar.is_float();
         let chosen = match cx.target.class {
-            _ if wide => None,
+            _ if wide || scalar == Scalar::F64 => None,
             Class::Cpu => product.lanes(cx)?,
             Class::Gpu => product.shared(cx)?,
         };

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, optional, product, refuse,
+    Array, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, optional, product, refuse,
     types,
 };
 use crate::facts::Fact;
@@ -184,6 +184,11 @@ impl Operator for Random {
 
     fn draws(&self) -> bool {
         self.seed.is_none()
+    }
+
+    fn kinds(&self, inputs: &[Option<&Kind>]) -> Option<Vec<Kind>> {
+        let own = self.dtype.map(|dtype| Kind::Tensor(Some(dtype)));
+        own.or_else(|| inputs.first().copied().flatten().cloned()).map(|kind| vec![kind])
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

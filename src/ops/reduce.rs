@@ -214,6 +214,10 @@ impl Operator for Reduce {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let axes = self.axes.of_facts(&cx.facts())?;
@@ -225,7 +229,7 @@ impl Operator for Reduce {
         let scalar = rows.scalar();
         let output = cx.output(0)?;
         rows.row_result(output, |e| {
-            let float = self.function.is_float(scalar);
+            let float = !scalar.is_float() && self.function.is_float(scalar);
             let result = value(e, last, if float { Scalar::F32 } else { scalar });
             e.convert(result, scalar)
         });
@@ -236,13 +240,14 @@ impl Operator for Reduce {
 impl ReduceFunction {
     /// Whether the device computes in floats, whatever the input's type.
     fn is_float(self, input: Scalar) -> bool {
-        input == Scalar::F32 || matches!(self, LogSum | LogSumExp) || matches!(self, Norm(p) if p != 1.0)
+        input.is_float() || matches!(self, LogSum | LogSumExp) || matches!(self, Norm(p) if p != 1.0)
     }
 
     /// Adds the passes, and returns the number of the last.
     fn folds(self, rows: &mut Rows) -> usize {
         let (input, length) = (rows.scalar(), rows.length());
         let scalar = match input {
+            Scalar::F64 => Scalar::F64,
             _ if self.is_float(input) => Scalar::F32,
             Scalar::Bool => Scalar::U32,
             other => other,
@@ -258,10 +263,9 @@ impl ReduceFunction {
             Max => rows.fold(Combine::Max, x, |e, folded| e.convert(folded, input)),
             Min => rows.fold(Combine::Min, x, |e, folded| e.convert(folded, input)),
             Mean => rows.fold(Combine::Sum, x, |e, sum| {
-                let length = if scalar == Scalar::F32 {
-                    e.shape_f32(length as f32)
-                } else {
-                    e.constant(scalar, length.max(1) as f64)
+                let length = match scalar.is_float() {
+                    true => e.shape_float(sum, length as f64),
+                    false => e.constant(scalar, length.max(1) as f64),
                 };
                 e.two(Fn2::Div, sum, length)
             }),
@@ -272,23 +276,24 @@ impl ReduceFunction {
             Norm(p) => rows.fold(
                 Combine::Sum,
                 |e| {
-                    let (x, p) = (absolute(e, x), e.f32(p));
+                    let x = absolute(e, x);
+                    let p = e.float(x, p.into());
                     e.two(Fn2::Pow, x, p)
                 },
                 |e, sum| {
-                    let root = e.f32(1.0 / p);
+                    let root = e.float(sum, 1.0 / f64::from(p));
                     e.two(Fn2::Pow, sum, root)
                 },
             ),
             LogSumExp => {
                 rows.fold(Combine::Max, x, finite);
                 let exp = move |e: &mut Builder| {
-                    let (x, max) = (x(e), value(e, 0, Scalar::F32));
+                    let (x, max) = (x(e), value(e, 0, scalar));
                     let below = e.sub(x, max);
                     e.one(Fn1::Exp, below)
                 };
                 rows.fold(Combine::Sum, exp, |e, sum| {
-                    let (log, max) = (e.one(Fn1::Log, sum), value(e, 0, Scalar::F32));
+                    let (log, max) = (e.one(Fn1::Log, sum), value(e, 0, scalar));
                     e.add(log, max)
                 });
                 return 1;
@@ -349,7 +354,7 @@ fn absolute(e: &mut Builder, x: impl Fn(&mut Builder) -> Reg) -> Reg {
 
 /// `max`, or 0 where it is infinite: the number that may be subtracted before exp.
 pub(crate) fn finite(e: &mut Builder, max: Reg) -> Reg {
-    let zero = e.f32(0.0);
+    let zero = e.float(max, 0.0);
     let (above, below) = (e.one(Fn1::IsPosInf, max), e.one(Fn1::IsNegInf, max));
     let infinite = e.two(Fn2::Or, above, below);
     e.select(infinite, zero, max)

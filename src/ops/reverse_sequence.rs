@@ -65,6 +65,10 @@ impl Operator for ReverseSequence {
         Ok(vec![x.gather(&x.shape, source, None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let inner: usize = product(&x.shape[2..]);

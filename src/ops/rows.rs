@@ -12,7 +12,7 @@ use crate::kernels::reduce::{
 };
 use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
-use crate::plan::{Always, Epilogue, IndexOf, Lower, Multiple, Rank, Reads, TensorId, Tiling};
+use crate::plan::{Always, Epilogue, IndexOf, Lower, Multiple, NO_FLOAT64, Rank, Reads, TensorId, Tiling};
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions. `[2, 3, 4]` reduced over axis 1 keeps (2,
 /// stride 12) and (4, stride 1), and has 8 rows of 3 elements with stride 4.
@@ -70,6 +70,14 @@ enum RowStep {
 impl RowStep {
     fn grows(&self) -> bool {
         matches!(self, RowStep::Fold { combine, map, .. } if combine.grows(scalar_of(map)))
+    }
+
+    /// The register type of the row's value.
+    fn scalar(&self) -> Scalar {
+        match self {
+            RowStep::Given(_, scalar) => *scalar,
+            RowStep::Fold { finish, .. } => scalar_of(finish),
+        }
     }
 
     fn pass(&self) -> RowPass {
@@ -344,6 +352,7 @@ impl Rows {
         if self.steps.len() > VALUES.len() {
             refuse!("a reduction has at most {} passes", VALUES.len());
         }
+        self.check_float64()?;
         let cut = Cut::of(&self.view, cx);
         let folds = self.steps.iter().any(|step| matches!(step, RowStep::Fold { .. }));
         if cut.parts == 1 || !folds {
@@ -382,6 +391,26 @@ impl Rows {
         Rows { steps: given, results: first.into_iter().chain(rest).collect(), ..self }
             .call(cx, &cut, epilogue);
         Ok(())
+    }
+
+    /// Refuses code that takes a float64 for a float32.
+    fn check_float64(&self) -> Result<(), Why> {
+        let double = |scalar| scalar == Scalar::F64;
+        let own = |operand: usize| match VALUES.iter().position(|&value| value == operand) {
+            Some(k) => self.steps.get(k).map(RowStep::scalar),
+            None if operand == ELEMENT => Some(self.scalar),
+            None => self.sides.iter().find(|side| side.0.operand == operand).map(|side| side.0.scalar),
+        };
+        let steps = self.steps.iter().filter_map(|step| match step {
+            RowStep::Fold { map, .. } => Some(&map.0),
+            RowStep::Given(..) => None,
+        });
+        let mut all = steps.chain(self.results.iter().map(|(_, code, _)| &code.0));
+        let fits = |expr: &Expr| {
+            !expr.mixes()
+                && expr.loads().all(|(operand, scalar)| own(operand).is_none_or(|own| double(own) == double(scalar)))
+        };
+        if all.all(fits) { Ok(()) } else { refuse!("{NO_FLOAT64}") }
     }
 
     /// Folds the parts of each row, and returns the folded values as rows.

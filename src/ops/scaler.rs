@@ -59,15 +59,22 @@ impl Operator for Scaler {
         Ok(vec![Array::float(DType::F32, &x.shape, values)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (x, shape, count) = (cx.input(0)?, &cx.fact(0)?.shape, [self.scales.len()]);
-        let tables = [floats(cx, &self.offsets)?, floats(cx, &self.scales)?];
+        let scalar = if cx.fact(0)?.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
+        let mut table = |numbers| if scalar == Scalar::F64 { cx.doubles(numbers) } else { floats(cx, numbers) };
+        let tables = [table(&self.offsets)?, table(&self.scales)?];
         cx.elementwise(0, &[(x, shape), (tables[0], &count), (tables[1], &count)], |e, regs| {
-            let x = e.convert(regs[0], Scalar::F32);
-            let [offset, scale] = [regs[1], regs[2]].map(|word| e.bitcast(word, Scalar::F32));
+            let x = e.convert(regs[0], scalar);
+            let [offset, scale] = [regs[1], regs[2]].map(|word| e.bitcast(word, scalar));
             let difference = e.sub(x, offset);
-            e.mul(difference, scale)
+            let scaled = e.mul(difference, scale);
+            e.convert(scaled, Scalar::F32)
         })
     }
 }

@@ -140,7 +140,7 @@ impl PostTransform {
     fn term(self, e: &mut Builder, score: Reg, max: Reg) -> Reg {
         let below = e.sub(score, max);
         let exp = e.one(Fn1::Exp, below);
-        let zero = e.f32(0.0);
+        let zero = e.float(score, 0.0);
         self.unless_none(e, score, exp, zero)
     }
 
@@ -160,26 +160,28 @@ impl PostTransform {
         if self == PostTransform::Softmax {
             return exp;
         }
-        let (size, limit) = (e.one(Fn1::Abs, score), e.f32(NO_SCORE));
+        let (size, limit) = (e.one(Fn1::Abs, score), e.float(score, NO_SCORE.into()));
         let small = e.two(Fn2::LessOrEqual, size, limit);
         e.select(small, none, exp)
     }
 
-    /// Writes the transformed scores to `output`. `build` computes a score from operands that broadcast to `shape`, the rows
+    /// Writes the transformed scores to `output`, as numbers of the dtype. `build` computes a score from operands that broadcast to `shape`, the rows
     /// and columns of scores.
     pub(crate) fn emit(
         self,
         cx: &mut Lower,
-        output: TensorId,
+        (output, dtype): (TensorId, DType),
         shape: &[usize; 2],
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> Result<(), Why> {
         const F32: Scalar = Scalar::F32;
         if !self.takes_rows() {
-            cx.elementwise_to(output, (DType::F32, shape), operands, |e, regs| {
+            let scalar = cx.scalar(output);
+            cx.elementwise_to(output, (dtype, shape), operands, |e, regs| {
                 let score = build(e, regs);
-                self.one_on_device(e, score)
+                let transformed = self.one_on_device(e, score);
+                e.convert(transformed, scalar)
             });
             return Ok(());
         }

@@ -187,7 +187,7 @@ impl Operator for SkipNormalization {
         };
         let length = rows.length() as f32;
         let mean = |e: &mut Builder, sum: Reg| {
-            let length = e.shape_f32(length);
+            let length = e.shape_float(sum, length.into());
             e.two(Fn2::Div, sum, length)
         };
         let difference = |e: &mut Builder| {

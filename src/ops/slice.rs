@@ -140,6 +140,10 @@ impl Operator for Slice {
         if self.starts == IntList::Input(1) { &[1, 2, 3, 4] } else { &[] }
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let ranges = self.of_facts(&cx.facts())?;
         let steps = strides::of(&cx.fact(0)?.shape);

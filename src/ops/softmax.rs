@@ -105,9 +105,13 @@ impl Operator for Softmax {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        self.kind != SoftmaxKind::Hard
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         let x = cx.fact(0)?;
+        let float = if x.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
         let mut rows = Rows::new(cx, 0, &x.shape, &self.axes(x.rank())?)?;
         let output = cx.output(0)?;
         if self.kind == SoftmaxKind::Hard {
@@ -115,24 +119,24 @@ impl Operator for Softmax {
             rows.element_result(output, |e| {
                 let (here, first) = (position(e), value(e, 1, Scalar::I32));
                 let found = e.two(Fn2::Equal, here, first);
-                e.convert(found, F32)
+                e.convert(found, float)
             });
             return rows.emit(cx);
         }
         // A NaN in the row makes the sum NaN, and with it the whole row.
-        rows.fold(Combine::MaxNumber, |e| element(e, F32), |_, max| max);
+        rows.fold(Combine::MaxNumber, |e| element(e, float), |_, max| max);
         let log = self.kind == SoftmaxKind::Log;
         let exp = |e: &mut _| {
-            let (x, max) = (element(e, F32), value(e, 0, F32));
+            let (x, max) = (element(e, float), value(e, 0, float));
             let below = e.sub(x, max);
             e.one(Fn1::Exp, below)
         };
         rows.fold(Combine::Sum, exp, |e, sum| if log { e.one(Fn1::Log, sum) } else { sum });
         rows.element_result(output, |e| {
-            let sum = value(e, 1, F32);
+            let sum = value(e, 1, float);
             match log {
                 true => {
-                    let (x, max) = (element(e, F32), value(e, 0, F32));
+                    let (x, max) = (element(e, float), value(e, 0, float));
                     let below = e.sub(x, max);
                     e.sub(below, sum)
                 }

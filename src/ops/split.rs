@@ -98,6 +98,10 @@ impl Operator for Split {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let axis = axis(self.axis, x.rank())?;

@@ -476,7 +476,7 @@ impl SvmClasses {
             return Ok(());
         }
         let own = if self.probabilities.is_empty() { scores } else { self.emit_coupled(cx, scores, rows)? };
-        self.transform.emit(cx, output, &shape, &[(own, &shape)], |_, regs| regs[0])
+        self.transform.emit(cx, (output, DType::F32), &shape, &[(own, &shape)], |_, regs| regs[0])
     }
 }
 
@@ -594,7 +594,7 @@ impl Operator for Svm {
                 return classes.emit_scores(cx, scores, rows);
             }
             let (output, shape) = (cx.output(1)?, [rows, classes.labels.len()]);
-            classes.transform.emit(cx, output, &shape, &[(scores, &shape)], |_, regs| regs[0])?;
+            classes.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0])?;
         }
         Ok(())
     }

@@ -54,6 +54,10 @@ impl Operator for Tile {
         &[1]
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shape = &cx.fact(0)?.shape;
         let repeats = repeats(&cx.fact(1)?.i64s()?, shape.len())?;

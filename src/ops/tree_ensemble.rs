@@ -22,7 +22,7 @@ use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar};
 use crate::kernels::reduce::Combine;
 use crate::kernels::trees::{self as kernel, Trees};
-use crate::kernels::{nested, words};
+use crate::kernels::{self, nested, words};
 use crate::plan::{Lower, TensorId};
 
 /// An ensemble of trees.
@@ -272,7 +272,8 @@ impl TreeEnsemble {
     fn emit_collected(&self, cx: &mut Lower, distances: (usize, usize)) -> Result<TensorId, Why> {
         let x = cx.fact(0)?;
         let (rows, columns) = matrix(&x.shape)?;
-        let (forest, table) = (&self.forest, self.forest.table()?);
+        let float = if x.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
+        let (forest, table) = (&self.forest, self.forest.table(float == Scalar::F64)?);
         let members = forest.most_members();
         let limit = cx.target.max_iterations as usize;
         // Drivers count the end of a loop like an iteration, which matters where loops are short.
@@ -283,7 +284,7 @@ impl TreeEnsemble {
         let each = nested([1, search(forest.most_weights())]);
         // Leaves of at most 16 million rows and trees are held at once.
         let trees = (limit / each).min((1 << 24) / rows.max(1)).max(1);
-        let (roots, distance) = (table.roots, table.weight_distance);
+        let (roots, weights) = (table.roots, table.weights);
         let table = cx.words(table.words.len(), || table.words)?;
         let input = cx.input(0)?;
         let scalar = cx.scalar(input);
@@ -294,10 +295,12 @@ impl TreeEnsemble {
             let params = words([rows * trees, trees, columns, roots + first, forest.depth])?;
             let walk = Trees::Walk { scalar, members: members > 0 };
             cx.call(walk, vec![input, table, leaves], params, kernel::groups(rows * trees));
-            let scores = cx.temporary(Scalar::F32, &[rows * self.targets]);
+            let scores = cx.temporary(float, &[rows * self.targets]);
             let count = rows * self.targets;
-            let params = words([count, self.targets, trees, distances.0, distances.1, distance])?;
-            let collect = Trees::Collect { combine: self.aggregate.combine(), continues: before.is_some() };
+            let sizes = [count, self.targets, trees, distances.0, distances.1];
+            let params = kernels::params(sizes, [weights])?;
+            let (combine, continues) = (self.aggregate.combine(), before.is_some());
+            let collect = Trees::Collect { scalar: float, combine, continues };
             let tensors = [leaves, table].into_iter().chain(before).chain([scores]).collect();
             cx.call(collect, tensors, params, kernel::groups(count));
             before = Some(scores);
@@ -310,10 +313,10 @@ impl TreeEnsemble {
 
     /// The score of a target that has collected `score`, or 0 if that is -infinity.
     fn known(&self, e: &mut Builder, score: Reg) -> Reg {
-        let (missing, zero) = (e.one(Fn1::IsNegInf, score), e.f32(0.0));
+        let (missing, zero) = (e.one(Fn1::IsNegInf, score), e.float(score, 0.0));
         let score = match self.aggregate {
             Aggregate::Average => {
-                let trees = e.f32(self.forest.roots.len() as f32);
+                let trees = e.float(score, self.forest.roots.len() as f64);
                 e.two(Fn2::DivRounded, score, trees)
             }
             _ => score,
@@ -327,20 +330,23 @@ impl TreeEnsemble {
         let collected = self.emit_collected(cx, (self.targets, 1))?;
         let mut operands = vec![(collected, &shape[..])];
         if !self.base.is_empty() {
-            operands.push((floats(cx, &self.base)?, &shape[1..]));
+            let double = cx.fact(0)?.dtype == DType::F64;
+            let base = if double { cx.doubles(&self.base)? } else { floats(cx, &self.base)? };
+            operands.push((base, &shape[1..]));
         }
         let output = cx.output(0)?;
+        let dtype = cx.out(0)?.dtype;
         let single = self.targets == 1;
         let transform = if single { self.single_transform() } else { self.transform };
-        transform.emit(cx, output, &shape, &operands, |e, regs| {
+        transform.emit(cx, (output, dtype), &shape, &operands, |e, regs| {
             let known = self.known(e, regs[0]);
             let Some(&base) = regs.get(1) else { return known };
-            let base = e.bitcast(base, Scalar::F32);
+            let base = if e.scalar(base) == Scalar::U32 { e.bitcast(base, Scalar::F32) } else { base };
             let sum = e.add(known, base);
             if single {
                 return sum;
             }
-            let (missing, zero) = (e.one(Fn1::IsNegInf, regs[0]), e.f32(0.0));
+            let (missing, zero) = (e.one(Fn1::IsNegInf, regs[0]), e.float(sum, 0.0));
             e.select(missing, zero, sum)
         })
     }
@@ -364,7 +370,7 @@ impl TreeEnsemble {
         }
         if cx.optional_out(1).is_some() {
             let output = cx.output(1)?;
-            self.transform.emit(cx, output, &shape, &[(scores, &shape)], |e, regs| self.known(e, regs[0]))?;
+            self.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |e, regs| self.known(e, regs[0]))?;
         }
         Ok(())
     }
@@ -509,6 +515,11 @@ impl Operator for TreeEnsemble {
 
     fn first_output_is_optional(&self) -> bool {
         self.classes().is_some()
+    }
+
+    fn computes_f64(&self) -> bool {
+        // The device has no sets of float64.
+        self.classes().is_none() && self.forest.most_members() == 0
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -93,7 +93,7 @@ fn relu(e: &mut Builder, x: Reg) -> Reg {
 
 fn softsign(e: &mut Builder, x: Reg) -> Reg {
     let size = e.one(Fn1::Abs, x);
-    let one = e.f32(1.0);
+    let one = e.float(x, 1.0);
     let divisor = e.add(one, size);
     e.two(Fn2::Div, x, divisor)
 }

@@ -27,6 +27,9 @@ pub(crate) struct Epilogue {
 /// With more reads, on lavapipe, a prologue takes 1.1 to 1.2 times as long as a kernel of its own.
 const FEW_READS: usize = 9;
 
+/// Why a kernel is refused that would compute with float64 what only float32 has.
+pub(crate) const NO_FLOAT64: &str = "the device computes it with float32, and not with float64";
+
 /// How a kernel reads a tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reads {
@@ -149,6 +152,9 @@ impl<'a> Lower<'a> {
         }
         let value = build(&mut builder, &regs);
         let (expr, constants) = builder.finish(vec![value]);
+        if expr.mixes() {
+            self.refused = Some(NO_FLOAT64);
+        }
         params.extend(constants);
         let tensors = operands.iter().map(|operand| operand.0).collect();
         Epilogue { fused: Fused { expr, operands: specs }, tensors, params }
@@ -405,6 +411,9 @@ impl<'c, 'a> Code<'c, 'a> {
             }
         }
         let (expr, constants): (Expr, Vec<u32>) = self.builder.finish(regs);
+        if expr.mixes() {
+            refuse!("{NO_FLOAT64}");
+        }
         let mut params = self.index_params;
         params.extend(constants);
         Ok(Epilogue { fused: Fused { expr, operands: self.operands }, tensors: self.tensors, params })

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::refusal::Refusal;
 use super::why::{Note, Notes};
 use super::{Options, Pairing};
+use crate::DType;
 use crate::facts::Facts;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Scalar, Wide};
@@ -117,7 +118,8 @@ impl Units {
 }
 
 /// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for
-/// them. The flag tells whether that expression reports results that do not fit 32 bits.
+/// them. The flag tells whether only an elementwise kernel may hold the expression: it reports results that do not fit 32 bits, or
+/// computes with float64.
 pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<bool, Refusal> {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return Err(Refusal::HasOutputs) };
@@ -145,7 +147,8 @@ pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<boo
         return Err(Refusal::ComputesWhole);
     }
     let (tensors, limit) = (operands(facts, node, |_| false).len(), fused_tensors(builder.reports()) - 1);
-    if tensors > limit { Err(Refusal::ReadsMany { tensors, limit }) } else { Ok(builder.reports()) }
+    let double = builder.reads_f64() || output.dtype == DType::F64;
+    if tensors > limit { Err(Refusal::ReadsMany { tensors, limit }) } else { Ok(builder.reports() || double) }
 }
 
 /// The values that the node reads through bindings, with their pairings. Values from `inside`, and scalars that planning
@@ -210,8 +213,8 @@ struct Fuser<'a> {
     facts: &'a Facts,
     live: Liveness,
     producer: Vec<Option<NodeId>>,
-    /// For each node, whether its expression reports results that do not fit. Only kernels over elements have the fault words.
-    reports: Vec<bool>,
+    /// For each node, whether only elementwise kernels may hold its expression. Other kernels have neither fault words nor float64.
+    elementwise: Vec<bool>,
     /// The unit of each node.
     unit_of: Vec<usize>,
     units: Vec<Option<Unit>>,
@@ -368,7 +371,7 @@ impl Fuser<'_> {
         let mut all: SmallVec<[_; 8]> = SmallVec::new();
         let mut reports = false;
         for node in pointwise {
-            reports |= self.reports[node.index()];
+            reports |= self.elementwise[node.index()];
             for operand in operands(self.facts, &self.graph.nodes[node.index()], inside) {
                 if !all.contains(&operand) {
                     all.push(operand);
@@ -437,9 +440,10 @@ impl Fuser<'_> {
         self.merge(from, to)
     }
 
-    /// Whether the unit's pointwise nodes have kernels before or after them: one result, and no reports.
+    /// Whether the unit's pointwise nodes have kernels before or after them: one result, and code that other kernels
+    /// may hold.
     fn single_result(&self, unit: &Unit, number: usize) -> Result<ValueId, Refusal> {
-        if unit.pointwise.iter().any(|node| self.reports[node.index()]) {
+        if unit.pointwise.iter().any(|node| self.elementwise[node.index()]) {
             return Err(Refusal::Reports);
         }
         match self.outputs(unit.nodes(), number)[..] {
@@ -656,7 +660,7 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) 
         facts,
         live,
         producer: graph.producers(),
-        reports: vec![false; graph.nodes.len()],
+        elementwise: vec![false; graph.nodes.len()],
         unit_of: vec![usize::MAX; graph.nodes.len()],
         units: Vec::new(),
         place: Vec::new(),
@@ -666,7 +670,7 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) 
     };
     for &node in &nodes {
         let reports = may_fuse(graph, facts, node);
-        fuser.reports[node.index()] = reports == Ok(true);
+        fuser.elementwise[node.index()] = reports == Ok(true);
         fuser.add_unit(node, reports.is_err());
         match reports {
             Ok(_) if !options.no_fusion => {

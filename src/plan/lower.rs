@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::code::{Code, Epilogue};
+use super::code::{Code, Epilogue, NO_FLOAT64};
 use super::fault::{Fault, Outside, Report};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
@@ -43,6 +43,8 @@ pub(crate) struct Lower<'a> {
     /// What the kernels of this operator report, other than results that do not fit 32 bits.
     report: Option<Report>,
     no_fusion: bool,
+    /// Why a call of this operator cannot be.
+    pub(super) refused: Option<&'static str>,
     /// For each value, whether its elements are held in 32 bits although its dtype has fewer.
     precise: &'a [bool],
     pub(super) unit: &'a Unit,
@@ -125,12 +127,13 @@ pub(crate) fn lower(
             inputs_text: None,
             report: None,
             no_fusion: options.no_fusion,
+            refused: None,
             precise,
             unit,
             node,
         };
         let before = cx.program.tensors.len();
-        if let Err(why) = cx.unit().and_then(|()| cx.check_tensors(before)) {
+        if let Err(why) = cx.check_float64().and_then(|()| cx.unit()).and_then(|()| cx.check_calls(before)) {
             cx.stand_in();
             let op = node.op_type.clone();
             match node_error(node, &facts.of_inputs(node), why) {
@@ -201,6 +204,7 @@ fn output(
         inputs_text: None,
         report: None,
         no_fusion: true,
+        refused: None,
         precise: &[],
         unit,
         node: &node,
@@ -351,9 +355,9 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// A tensor that only this operator's calls use. Each element takes a word.
+    /// A tensor that only this operator's calls use. Each element takes a word, or two if it is a float64.
     pub(crate) fn temporary(&mut self, scalar: Scalar, shape: &[usize]) -> TensorId {
-        self.add_temporary((scalar, Storage::Word), shape)
+        self.add_temporary((scalar, Storage::of_register(scalar)), shape)
     }
 
     /// A tensor that only this operator's calls use, with the register type and the storage of `tensor`.
@@ -362,9 +366,25 @@ impl<'a> Lower<'a> {
         self.add_temporary((scalar, storage.written()), shape)
     }
 
-    /// Refuses to compute with temporaries that have more elements than 32 bits index. `first` is the number of the node's
-    /// first tensor.
-    fn check_tensors(&self, first: usize) -> Result<(), Why> {
+    /// Refuses what reads or makes float64 on a device that does not compute with it.
+    fn check_float64(&self) -> Result<(), Why> {
+        let values = || {
+            let nodes = self.unit.nodes().map(|node| &self.graph.nodes[node.index()]);
+            nodes.flat_map(|node| node.data_inputs().chain(node.outputs.iter().copied()).flatten())
+        };
+        let double = |id| self.facts.get(id).is_some_and(|fact| fact.dtype == DType::F64);
+        match !self.target.computes_f64 && values().any(double) {
+            true => refuse!("the device does not compute with float64"),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses calls that cannot be, and temporaries that have more elements than 32 bits index. `first` is the number of the
+    /// node's first tensor.
+    fn check_calls(&self, first: usize) -> Result<(), Why> {
+        if let Some(why) = self.refused {
+            refuse!("{why}");
+        }
         let tensors = self.program.tensors.get(first..).unwrap_or_default();
         match tensors.iter().find(|tensor| facts::is_too_large(&tensor.shape)) {
             Some(tensor) => refuse!("a temporary of {:?} has too many elements", tensor.shape),
@@ -412,6 +432,9 @@ impl<'a> Lower<'a> {
             return;
         }
         let (kernel, node) = (kernel.into(), self.unit.label.clone());
+        if !self.program.takes_wide(&kernel, &tensors) {
+            self.refused = Some(NO_FLOAT64);
+        }
         if kernel.spec().reports() {
             params.push(self.program.faults.len() as u32);
             let fault = self.fault();
@@ -550,6 +573,15 @@ impl<'a> Lower<'a> {
         Ok(self.program.add_tensor(name, element, shape.to_vec(), place))
     }
 
+    /// A tensor of float64 that the host has.
+    pub(crate) fn doubles(&mut self, numbers: &[f64]) -> Result<TensorId, Why> {
+        self.charge(Work::array(DType::F64, &[numbers.len()]))?;
+        let place = Place::Constant(self.program.constants.len());
+        self.program.constants.push(Tensor::from_slice(&[numbers.len()], numbers)?);
+        let (name, element) = (format!("{}.table", self.node.name), (Scalar::F64, Storage::Wide));
+        Ok(self.program.add_tensor(name, element, vec![numbers.len()], place))
+    }
+
     /// Charges the work of a table, which the plan keeps.
     pub(crate) fn charge(&self, work: Work) -> Result<(), Why> {
         let charged = self.facts.budget().charge(work, work.bytes);
@@ -583,10 +615,13 @@ impl<'a> Lower<'a> {
         self.program.tensor(tensor).storage.stored(word)
     }
 
-    /// Sets every element of `tensor` to the value that a register holds as `word`.
+    /// Sets every element of `tensor` to the value that a register of 32 bits holds as `word`.
     pub(crate) fn fill(&mut self, tensor: TensorId, word: u32) {
         let mut builder = Builder::default();
-        let value = builder.constant(Scalar::U32, f64::from(self.stored(tensor, word)));
+        let value = match self.scalar(tensor) {
+            Scalar::F64 => builder.constant(Scalar::F64, f32::from_bits(word).into()),
+            _ => builder.constant(Scalar::U32, f64::from(self.stored(tensor, word))),
+        };
         let (expr, constants) = builder.finish(vec![value]);
         let fused = Fused { expr, operands: vec![] };
         self.compute(Epilogue { fused, tensors: vec![], params: constants }, &[tensor]);

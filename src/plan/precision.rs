@@ -29,7 +29,7 @@ pub(super) fn precise(
 ) -> Vec<bool> {
     let none = vec![false; graph.values.len()];
     let is_half = |id: ValueId| {
-        facts.get(id).and_then(|fact| Storage::of(fact.dtype)).is_some_and(|storage| storage != Storage::Word)
+        facts.get(id).and_then(|fact| Storage::of(fact.dtype)).is_some_and(|storage| storage.bits() < 32)
     };
     let softmax =
         |node: &Node| node.op.operator().exponentiates() && node.data_inputs().flatten().any(is_half);

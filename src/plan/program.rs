@@ -228,11 +228,25 @@ impl Program {
         TensorId(self.tensors.len() as u32 - 1)
     }
 
-    /// The register through which elements are copied from one tensor to another: bits if both have the same storage, else
-    /// values.
+    /// The register through which elements are copied from one tensor to another: bits if both have the same storage and the
+    /// bits fit 32, else values.
     pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
         let (from, to) = (self.tensor(from), self.tensor(to));
-        if from.storage == to.storage { Scalar::U32 } else { to.scalar }
+        let bits = from.storage == to.storage && from.storage != Storage::Wide;
+        if bits { Scalar::U32 } else { to.scalar }
+    }
+
+    /// Whether the kernel takes the float64 tensors among these: it computes with float64, or only moves bits.
+    pub(crate) fn takes_wide(&self, kernel: &Kernel, tensors: &[TensorId]) -> bool {
+        let wide = |tensor: &TensorId| self.tensor(*tensor).storage == Storage::Wide;
+        if !tensors.iter().any(wide) {
+            return true;
+        }
+        kernel.spec().takes_f64()
+            && tensors.iter().zip(kernel.slots()).all(|(tensor, slot)| match slot.element.scalar() {
+                Scalar::U32 => true,
+                scalar => wide(tensor) == (scalar == Scalar::F64),
+            })
     }
 
     /// Whether the tensors among which a call moves bits have the same storage: its kernel does not know what it moves.
@@ -243,7 +257,7 @@ impl Program {
         }
         let slots = call.kernel.slots();
         let moves = |(tensor, slot): &(&PlannedTensor, &Slot)| {
-            tensor.scalar == Scalar::F32 && slot.element.scalar() != Scalar::F32
+            tensor.scalar.is_float() && !slot.element.scalar().is_float()
         };
         let mut moved = tensors().zip(&slots).filter(moves).map(|(tensor, _)| tensor.storage);
         let first = moved.next();

@@ -14,7 +14,8 @@ use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, composed};
 use crate::plan::{Explanation, Options, Plan, Planner};
 use crate::shape::MAX_RANK;
-use crate::{DType, Datum, Device, Dim, Error, InputError, PlanSummary, Result, Tensor, segments};
+use crate::segments::{self, Lent};
+use crate::{DType, Datum, Device, Dim, Error, InputError, PlanSummary, Result, Tensor};
 
 /// A graph, with the plans and uploads that were made for it.
 #[derive(Debug)]
@@ -89,6 +90,15 @@ pub(crate) struct Ordered<G> {
     pub(crate) inputs: Vec<G>,
 }
 
+/// What the host computes in a device's place.
+fn lent(gpu: &Gpu) -> Lent {
+    match (gpu.strict, gpu.target.computes_f64) {
+        (true, _) => Lent::Nothing,
+        (false, true) => Lent::Missing,
+        (false, false) => Lent::All,
+    }
+}
+
 impl Entry {
     pub(super) fn new(
         graph: Arc<Graph>,
@@ -117,11 +127,11 @@ impl Entry {
         let options = Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits };
         let way = match device.gpu() {
             None => Way::Reference,
-            Some(gpu) => match segments::choices(&graph, gpu.strict) {
+            Some(gpu) => match segments::choices(&graph, lent(gpu)) {
                 Some(choices) => {
                     Way::Decided(Box::new(Decided::new(&graph, choices, session, keep, budget)?))
                 }
-                None => match segments::cut(&graph, keep, gpu.strict) {
+                None => match segments::cut(&graph, keep, lent(gpu)) {
                     Some(cut) => Way::Segmented(Segmented::new(&graph, cut, device, session, keep, budget)?),
                     None => Way::Planned(Box::new(Compiled {
                         planner: Planner::new(graph.clone(), gpu.target.clone(), options)?,

@@ -1,6 +1,7 @@
 //! Tests that look at several rooms at once.
 
 mod divided;
+mod float64;
 mod host;
 mod hostile;
 mod limits;

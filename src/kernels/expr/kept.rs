@@ -66,20 +66,20 @@ pub(super) fn kept(expr: &Expr, params: Vec<u32>) -> (Expr, Vec<u32>) {
         now.push(keeper.add(moved, *scalar));
     }
     let outputs = expr.outputs.iter().map(|reg| now[reg.0 as usize]).collect();
-    (Expr { code: keeper.code, outputs }, keeper.params)
+    (Expr { code: keeper.code, outputs, mixes: expr.mixes }, keeper.params)
 }
 
 impl Keeper {
     fn add(&mut self, instr: Instr, scalar: Scalar) -> Reg {
         let instr = match instr {
-            Instr::Two(f, a, b) if self.scalar(a) == Scalar::F32 => {
+            Instr::Two(f, a, b) if self.scalar(a).is_float() => {
                 let (a, b) = self.apart(f, a, b);
                 // The register of the kept operand may be the other operand, if that was kept before: the pair is judged
                 // again.
                 let (a, b) = self.apart(f, a, b);
                 Instr::Two(f, a, b)
             }
-            Instr::One(f, x) if self.scalar(x) == Scalar::F32 && self.inverts(f, x) => {
+            Instr::One(f, x) if self.scalar(x).is_float() && self.inverts(f, x) => {
                 Instr::One(f, self.keep(x, 0))
             }
             other => other,
@@ -96,7 +96,7 @@ impl Keeper {
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
         let value = Reg(self.code.len() as u32);
-        let parts = if scalar == Scalar::F32 { self.parts_of(&instr, value) } else { Parts::default() };
+        let parts = if scalar.is_float() { self.parts_of(&instr, value) } else { Parts::default() };
         self.code.push((instr, scalar));
         self.parts.push(parts);
         value
@@ -119,20 +119,25 @@ impl Keeper {
             return kept;
         }
         let kept = match self.literal(value) {
-            Some(constant) => self.param(Scalar::F32, constant.to_bits()),
+            Some(constant) if self.scalar(value) == Scalar::F64 => {
+                let bits = f64::from(constant).to_bits();
+                self.param(Scalar::F64, &[bits as u32, (bits >> 32) as u32])
+            }
+            Some(constant) => self.param(Scalar::F32, &[constant.to_bits()]),
             None => {
-                let zero = self.zeros[by].unwrap_or_else(|| self.param(Scalar::U32, 0));
+                let zero = self.zeros[by].unwrap_or_else(|| self.param(Scalar::U32, &[0]));
                 self.zeros[by] = Some(zero);
-                self.push(Instr::Kept(value, zero), Scalar::F32)
+                self.push(Instr::Kept(value, zero), self.scalar(value))
             }
         };
         self.kept.push((value, by, kept));
         kept
     }
 
-    fn param(&mut self, scalar: Scalar, bits: u32) -> Reg {
-        self.params.push(bits);
-        self.push(Instr::Param((self.params.len() - 1) as u32), scalar)
+    fn param(&mut self, scalar: Scalar, words: &[u32]) -> Reg {
+        let first = self.params.len() as u32;
+        self.params.extend(words);
+        self.push(Instr::Param(first), scalar)
     }
 
     fn parts_of(&self, instr: &Instr, value: Reg) -> Parts {
@@ -170,7 +175,7 @@ impl Keeper {
 
     fn literal(&self, reg: Reg) -> Option<f32> {
         match self.code[reg.0 as usize].0 {
-            Instr::Literal(Scalar::F32, bits) => Some(f32::from_bits(bits)),
+            Instr::Literal(Scalar::F32 | Scalar::F64, bits) => Some(f32::from_bits(bits)),
             _ => None,
         }
     }
@@ -295,7 +300,7 @@ impl Keeper {
     /// mask into a selection, which gives 0 where 0 * infinity is NaN.
     fn is_mask(&self, reg: Reg) -> bool {
         let chosen = |reg: Reg| match self.code[reg.0 as usize].0 {
-            Instr::Convert(Scalar::F32, x) => self.scalar(x) == Scalar::Bool,
+            Instr::Convert(Scalar::F32 | Scalar::F64, x) => self.scalar(x) == Scalar::Bool,
             Instr::Select { yes, no, .. } => self.literal(yes).is_some() && self.literal(no).is_some(),
             _ => false,
         };

@@ -163,6 +163,15 @@ impl Builder {
                 let above = self.push(Instr::Two(Fn2::GreaterOrEqual, x, high), bool);
                 self.push(Instr::Two(Fn2::Or, below, above), bool)
             }
+            Scalar::F64 => {
+                let (low, high) =
+                    if wide.signed { (i32::MIN.into(), 2_147_483_648.0) } else { (-1.0, 4_294_967_296.0) };
+                let (low, high) = (self.f64(low), self.f64(high));
+                let below = if wide.signed { Fn2::Less } else { Fn2::LessOrEqual };
+                let below = self.push(Instr::Two(below, x, low), bool);
+                let above = self.push(Instr::Two(Fn2::GreaterOrEqual, x, high), bool);
+                self.push(Instr::Two(Fn2::Or, below, above), bool)
+            }
             // Between signed and unsigned integers.
             Scalar::I32 | Scalar::U32 => self.is_negative(x),
             Scalar::Bool => return,

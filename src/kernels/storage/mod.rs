@@ -14,6 +14,8 @@ use crate::DType;
 pub(crate) enum Storage {
     /// Each element is a 32-bit word with the register's own bits.
     Word,
+    /// Each element is 64 bits: a float64. Kernels that move elements see its bits.
+    Wide,
     /// Each element is a float16 in 16 bits. Registers hold float32; a store rounds to the nearest float16, ties to even.
     F16,
     /// Each element is a bfloat16 in 16 bits, loaded and stored in the same way.
@@ -35,8 +37,14 @@ impl Storage {
         Scalar::of(dtype).map(|_| match dtype {
             DType::F16 => Storage::F16,
             DType::BF16 => Storage::BF16,
+            DType::F64 => Storage::Wide,
             _ => Storage::Word,
         })
+    }
+
+    /// The storage that has a register's own bits.
+    pub(crate) fn of_register(scalar: Scalar) -> Storage {
+        if scalar == Scalar::F64 { Storage::Wide } else { Storage::Word }
     }
 
     /// The storage of a model's constants of `dtype`: small integers lie as in the file. Kernels get constants in another order
@@ -59,19 +67,31 @@ impl Storage {
         if matches!(self, Storage::Narrow { .. }) { Storage::Word } else { self }
     }
 
+    /// Whether WGSL's own loads and stores are those of the storage.
+    fn is_plain(self) -> bool {
+        matches!(self, Storage::Word | Storage::Wide)
+    }
+
     /// Bits of an element.
     pub(crate) const fn bits(self) -> u64 {
         match self {
             Storage::Word => 32,
+            Storage::Wide => 64,
             Storage::F16 | Storage::BF16 | Storage::Half => 16,
             Storage::Narrow { bits, .. } => bits as u64,
         }
     }
 
+    /// Bytes of what a kernel loads at once, at most: four float64, or a vector of words.
+    const fn vector_bytes(self) -> u64 {
+        if matches!(self, Storage::Wide) { 2 * VECTOR_BYTES } else { VECTOR_BYTES }
+    }
+
     /// Bytes that a tensor of `count` elements takes on the device: whole vectors, and at least one.
     pub(crate) const fn bytes(self, count: usize) -> u64 {
         let count = if count == 0 { 1 } else { count as u64 };
-        count.saturating_mul(self.bits()).div_ceil(8 * VECTOR_BYTES).saturating_mul(VECTOR_BYTES)
+        let vector = self.vector_bytes();
+        count.saturating_mul(self.bits()).div_ceil(8 * vector).saturating_mul(vector)
     }
 
     /// Bytes of `count` elements, without what fills up the last vector.
@@ -86,14 +106,14 @@ impl Storage {
 
     /// Whether a binding whose offset must be a multiple of `alignment` bytes may begin at element `i`.
     pub(crate) fn begins_at(self, i: i64, alignment: u64) -> bool {
-        (i * self.bits() as i64).rem_euclid(8 * alignment.max(VECTOR_BYTES) as i64) == 0
+        (i * self.bits() as i64).rem_euclid(8 * alignment.max(self.vector_bytes()) as i64) == 0
     }
 
     /// The bits in memory of an element, from the word of the register that holds it.
     pub(crate) fn stored(self, word: u32) -> u32 {
         let float = f32::from_bits(word);
         match self {
-            Storage::Word => word,
+            Storage::Word | Storage::Wide => word,
             Storage::F16 => half::f16::from_f32(float).to_bits().into(),
             Storage::BF16 => half::bf16::from_f32(float).to_bits().into(),
             Storage::Half => word & 0xffff,
@@ -105,6 +125,7 @@ impl Storage {
     pub(crate) fn name(self, scalar: Scalar) -> &'static str {
         match self {
             Storage::Word => scalar.word(),
+            Storage::Wide => "f64",
             Storage::F16 => "f16",
             Storage::BF16 => "bf16",
             Storage::Half => "half",
@@ -121,7 +142,7 @@ impl Storage {
     /// A kernel that only moves bits is therefore one pipeline for all storages of the same number of bits.
     pub(super) fn seen_as(self, scalar: Scalar) -> Storage {
         match (self, scalar) {
-            (Storage::Word | Storage::Narrow { .. }, _) => self,
+            (Storage::Word | Storage::Wide | Storage::Narrow { .. }, _) => self,
             (storage, Scalar::F32) => storage,
             _ => Storage::Half,
         }
@@ -136,6 +157,7 @@ mod tests {
     fn tensors_take_whole_vectors() {
         assert_eq!([0, 1, 4, 5].map(|count| Storage::Word.bytes(count)), [16, 16, 16, 32]);
         assert_eq!([0, 1, 8, 9].map(|count| Storage::F16.bytes(count)), [16, 16, 16, 32]);
+        assert_eq!([0, 1, 4, 5].map(|count| Storage::Wide.bytes(count)), [32, 32, 32, 64]);
         let nibbles = Storage::Narrow { bits: 4, signed: false };
         assert_eq!([0, 1, 32, 33].map(|count| nibbles.bytes(count)), [16, 16, 16, 32]);
         assert!(Storage::Word.bytes(usize::MAX) >= u64::MAX / 8);

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 
 use super::Storage;
+use crate::kernels::expr::Scalar;
 use crate::kernels::{Slot, SlotElement};
 
 impl Storage {
@@ -19,6 +20,9 @@ impl Storage {
     pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
         match (self, slot.element) {
             (Storage::Word, element) => element.wgsl(),
+            (Storage::Wide, element) if element.scalar() == Scalar::F64 => element.wgsl(),
+            (Storage::Wide, SlotElement::Vector(_)) => "vec4<u64>".into(),
+            (Storage::Wide, _) => "u64".into(),
             (Storage::Narrow { .. }, _) => "u32".into(),
             (_, SlotElement::Vector(_)) => "vec2<u32>".into(),
             _ if slot.written => "atomic<u32>".into(),
@@ -34,7 +38,7 @@ impl Storage {
             Storage::F16 => format!("f16_value({bits})"),
             Storage::BF16 => format!("bitcast<f32>({bits} << 16u)"),
             Storage::Half => format!("({bits} & 0xffffu)"),
-            Storage::Word => bits.into(),
+            Storage::Word | Storage::Wide => bits.into(),
             Storage::Narrow { bits: width, signed: false } => format!("extractBits({bits}, 0u, {width}u)"),
             Storage::Narrow { bits: width, signed: true } => {
                 format!("extractBits(bitcast<i32>({bits}), 0u, {width}u)")
@@ -47,7 +51,7 @@ impl Storage {
         match self {
             Storage::F16 => format!("f16_bits({value})"),
             Storage::BF16 => format!("bf16_bits({value})"),
-            Storage::Half | Storage::Word | Storage::Narrow { .. } => value.into(),
+            Storage::Half | Storage::Word | Storage::Wide | Storage::Narrow { .. } => value.into(),
         }
     }
 
@@ -175,7 +179,7 @@ pub(in crate::kernels) fn accessed(
     converts: bool,
     used: &mut BTreeSet<&'static str>,
 ) -> String {
-    let packed: Vec<&(Slot, Storage)> = slots.iter().filter(|slot| slot.1 != Storage::Word).collect();
+    let packed: Vec<&(Slot, Storage)> = slots.iter().filter(|slot| !slot.1.is_plain()).collect();
     if packed.is_empty() {
         return text;
     }
