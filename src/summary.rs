@@ -117,7 +117,7 @@ pub struct HostNode {
     pub node: String,
     /// Its operator.
     pub operator: String,
-    /// Whether it computes with float64, which the device does not have; otherwise it handles strings or containers.
+    /// Whether it computes with float64, for which the device has no kernel; otherwise it handles strings or containers.
     pub computes: bool,
 }
 

@@ -613,7 +613,8 @@ impl Fn1 {
     /// Whether a float64 has the function: not those of an angle, nor erf.
     fn is_for_f64(self) -> bool {
         use Fn1::*;
-        let native = matches!(self, Neg | Abs | Sqrt | Reciprocal | Floor | Ceil | Round | IsPosInf | IsNegInf);
+        let native =
+            matches!(self, Neg | Abs | Sqrt | Reciprocal | Floor | Ceil | Round | IsPosInf | IsNegInf);
         native || self.name_f64().is_some()
     }
 }

@@ -4,7 +4,9 @@
 
 use super::case::{self, Case, Tolerance};
 use super::expand::dims;
-use super::{Array, DType, Kind, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, refuse, required, types};
+use super::{
+    Array, DType, Kind, NodeDef, Op, Operator, Row, Tensor, Types, Why, onnx, refuse, required, types,
+};
 use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Reg, Scalar};

@@ -266,7 +266,8 @@ impl Operator for LinearModel {
             LinearKind::Regressor(_) => {
                 let output = cx.output(0)?;
                 let transform = if count == 1 { self.single_transform() } else { self.transform };
-                return transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0]);
+                return transform
+                    .emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0]);
             }
             LinearKind::Classifier(labels) => labels,
         };

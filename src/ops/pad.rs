@@ -7,11 +7,11 @@ use super::case::{self, Case, Tolerance};
 use super::division::Division;
 use super::expand::dims;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, types};
+use crate::DType;
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::pad::{self, Border, PadDim};
-use crate::DType;
 use crate::plan::Lower;
 
 /// Adds elements to the ends of axes; removes elements where the number is negative.

@@ -7,8 +7,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::case::{self, Case, Tolerance};
 use super::{
-    Array, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, optional, product, refuse,
-    types,
+    Array, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, onnx, optional, product,
+    refuse, types,
 };
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;

@@ -28,10 +28,12 @@ struct RowsView {
     vectors: bool,
     /// Whether the tensor is a row-major matrix of these rows.
     matrix: bool,
+    /// Whether the invocations of a subgroup may share a row: no kernel shuffles float64.
+    shuffles: bool,
 }
 
 impl RowsView {
-    fn new(cx: &mut Lower, shape: &[usize], axes: &[usize]) -> RowsView {
+    fn new(cx: &mut Lower, scalar: Scalar, shape: &[usize], axes: &[usize]) -> RowsView {
         let dims: Vec<(usize, i64)> =
             shape.iter().zip(strides(shape)).map(|(&size, s)| (size, s as i64)).collect();
         let part = |reduced: bool| {
@@ -52,6 +54,7 @@ impl RowsView {
             contiguous,
             vectors: whole && simple && contiguous,
             matrix: matrix && simple && contiguous,
+            shuffles: scalar != Scalar::F64,
             kept: cx.with_rank(Rank::Kept, kept, (1, 0)),
             reduced: cx.with_rank(Rank::Reduced, reduced, (1, 0)),
         }
@@ -170,7 +173,7 @@ impl Cut {
     fn best(view: &RowsView, target: &Target) -> Cut {
         let (rows, length, subgroup) = (view.rows.max(1), view.length.max(1), target.subgroup as usize);
         // Two shuffles for each element would be too many.
-        let subgroups = subgroup >= 4 && view.contiguous && length >= 2 * subgroup;
+        let subgroups = subgroup >= 4 && view.shuffles && view.contiguous && length >= 2 * subgroup;
         let share = match target.class {
             Class::Cpu if subgroups && subgroup == 8 => Share::Subgroup(subgroup),
             Class::Cpu => Share::Alone,
@@ -262,7 +265,7 @@ impl Rows {
             wide: None,
             shape: shape.to_vec(),
             kept_shape: kept.collect(),
-            view: RowsView::new(cx, shape, axes),
+            view: RowsView::new(cx, cx.scalar(input), shape, axes),
             sides: vec![],
             steps: vec![],
             results: vec![],
@@ -408,7 +411,9 @@ impl Rows {
         let mut all = steps.chain(self.results.iter().map(|(_, code, _)| &code.0));
         let fits = |expr: &Expr| {
             !expr.mixes()
-                && expr.loads().all(|(operand, scalar)| own(operand).is_none_or(|own| double(own) == double(scalar)))
+                && expr
+                    .loads()
+                    .all(|(operand, scalar)| own(operand).is_none_or(|own| double(own) == double(scalar)))
         };
         if all.all(fits) { Ok(()) } else { refuse!("{NO_FLOAT64}") }
     }
@@ -436,7 +441,7 @@ impl Rows {
         parts.call(cx, cut, &plain(scalar));
         let sides = self.sides.iter().filter(|side| side.0.each == Each::Row).cloned().collect();
         // The number of parts may change with every size, and it is too small for vectors to matter.
-        let view = RowsView { vectors: false, ..RowsView::new(cx, &shape, &[axis]) };
+        let view = RowsView { vectors: false, ..RowsView::new(cx, scalar, &shape, &[axis]) };
         Rows { input: output, scalar, view, sides, ..self.clone() }
     }
 

@@ -67,7 +67,8 @@ impl Operator for Scaler {
         cx.check_dtypes()?;
         let (x, shape, count) = (cx.input(0)?, &cx.fact(0)?.shape, [self.scales.len()]);
         let scalar = if cx.fact(0)?.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
-        let mut table = |numbers| if scalar == Scalar::F64 { cx.doubles(numbers) } else { floats(cx, numbers) };
+        let mut table =
+            |numbers| if scalar == Scalar::F64 { cx.doubles(numbers) } else { floats(cx, numbers) };
         let tables = [table(&self.offsets)?, table(&self.scales)?];
         cx.elementwise(0, &[(x, shape), (tables[0], &count), (tables[1], &count)], |e, regs| {
             let x = e.convert(regs[0], scalar);

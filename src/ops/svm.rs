@@ -594,7 +594,9 @@ impl Operator for Svm {
                 return classes.emit_scores(cx, scores, rows);
             }
             let (output, shape) = (cx.output(1)?, [rows, classes.labels.len()]);
-            classes.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0])?;
+            classes
+                .transform
+                .emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |_, regs| regs[0])?;
         }
         Ok(())
     }

@@ -370,7 +370,9 @@ impl TreeEnsemble {
         }
         if cx.optional_out(1).is_some() {
             let output = cx.output(1)?;
-            self.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |e, regs| self.known(e, regs[0]))?;
+            self.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |e, regs| {
+                self.known(e, regs[0])
+            })?;
         }
         Ok(())
     }
@@ -518,8 +520,9 @@ impl Operator for TreeEnsemble {
     }
 
     fn computes_f64(&self) -> bool {
-        // The device has no sets of float64.
-        self.classes().is_none() && self.forest.most_members() == 0
+        // Not sets, nor transforms that float32 alone has.
+        let transforms = matches!(self.transform, PostTransform::Unchanged | PostTransform::Logistic);
+        transforms && self.classes().is_none() && self.forest.most_members() == 0
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

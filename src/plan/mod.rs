@@ -23,7 +23,7 @@ mod specialisation;
 pub(crate) mod tests;
 mod why;
 
-pub(crate) use code::{NO_FLOAT64, Code, Epilogue, Pairing, Reads};
+pub(crate) use code::{Code, Epilogue, NO_FLOAT64, Pairing, Reads};
 pub(crate) use fault::Outside;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;

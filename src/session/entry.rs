@@ -13,8 +13,8 @@ use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, composed};
 use crate::plan::{Explanation, Options, Plan, Planner};
-use crate::shape::MAX_RANK;
 use crate::segments::{self, Lent};
+use crate::shape::MAX_RANK;
 use crate::{DType, Datum, Device, Dim, Error, InputError, PlanSummary, Result, Tensor};
 
 /// A graph, with the plans and uploads that were made for it.

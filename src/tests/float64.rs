@@ -61,7 +61,11 @@ fn every_case_in_float64() {
         }
         assert!(wrong.is_empty(), "on {}: {wrong:#?}", device.name());
         let computes = device.gpu().is_some_and(|gpu| gpu.target.computes_f64);
-        assert!(if computes { right > 800 } else { right < 100 }, "{right} right, {refused} refused on {}", device.name());
+        assert!(
+            if computes { right > 800 } else { right < 100 },
+            "{right} right, {refused} refused on {}",
+            device.name()
+        );
     }
 }
 

@@ -7,9 +7,7 @@ use crate::internals::devices;
 use crate::kernels::Target;
 use crate::onnx::builder::*;
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use crate::{
-    Datum, Device, Error, Kind, Limits, Model, Session, SessionOptions, Tensor,
-};
+use crate::{Datum, Device, Error, Kind, Limits, Model, Session, SessionOptions, Tensor};
 
 const BOOL: i32 = 9;
 const ML: &str = "ai.onnx.ml";
