@@ -113,6 +113,13 @@ pub enum StageReport {
         /// The shaders, each once, in the order of first use.
         shaders: Vec<ShaderReport>,
     },
+    /// Of a stage after the passes, where a run has several plans, or plans that only a run can make.
+    Segments {
+        /// The stage of each plan that is known before a run, in the order of the run. A subgraph that runs several times has one.
+        segments: Vec<StageReport>,
+        /// The number of those that only a run can make.
+        unplanned: usize,
+    },
 }
 
 impl Model {
@@ -167,18 +174,25 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn report(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<StageReport> {
-        let given = self.given(inputs)?;
-        let plan = self.plan_of(&given)?;
-        match stage {
-            Stage::Program => Ok(StageReport::Program(plan.program.report(plan.graph(&given.entry.graph)))),
-            Stage::Memory => Ok(StageReport::Memory(plan.memory.report(&plan.program))),
-            Stage::Wgsl => Ok(StageReport::Wgsl { shaders: plan.program.shaders(given.target()?) }),
-            _ => Err(misplaced(stage, "is the model's alone: ask the model")),
+        let mut reports = Vec::new();
+        let summary = self.plans_of(&self.given(inputs)?, &mut |given, plan| {
+            reports.push(match stage {
+                Stage::Program => StageReport::Program(plan.program.report(plan.graph(&given.entry.graph))),
+                Stage::Memory => StageReport::Memory(plan.memory.report(&plan.program)),
+                Stage::Wgsl => StageReport::Wgsl { shaders: plan.program.shaders(given.target()?) },
+                _ => return Err(misplaced(stage, "is the model's alone: ask the model")),
+            });
+            Ok(())
+        })?;
+        match (reports.len(), summary.unplanned_segments) {
+            (1, 0) => reports.pop().ok_or_else(|| Error::Gpu("a run has no plan".into())),
+            (_, unplanned) => Ok(StageReport::Segments { segments: reports, unplanned }),
         }
     }
 
     /// The text of a stage that depends on the inputs' shapes and the device: [`Stage::Program`], [`Stage::Memory`] or
-    /// [`Stage::Wgsl`] of what a run on these inputs would dispatch. Nothing is created on the device.
+    /// [`Stage::Wgsl`] of what a run on these inputs would dispatch. Nothing is created on the device. Where a run has several
+    /// plans, each has a heading, and those that only a run can make are counted at the end.
     ///
     /// # Errors
     /// As [`Session::plan`]; [`Error::Gpu`] for an earlier stage, whose text [`Model::explain`] gives.
@@ -192,16 +206,28 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn explain(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<String> {
-        let given = self.given(inputs)?;
-        let plan = self.plan_of(&given)?;
-        match stage {
-            Stage::Program => Ok(plan.program.report(plan.graph(&given.entry.graph)).to_string()),
-            Stage::Memory => Ok(plan.memory.report(&plan.program).to_string()),
-            Stage::Wgsl => {
-                Ok(plan.program.shaders(given.target()?).iter().map(ToString::to_string).collect())
-            }
-            _ => Err(misplaced(stage, "is the model's alone: ask the model")),
+        let mut texts: Vec<String> = Vec::new();
+        let summary = self.plans_of(&self.given(inputs)?, &mut |given, plan| {
+            texts.push(match stage {
+                Stage::Program => plan.program.report(plan.graph(&given.entry.graph)).to_string(),
+                Stage::Memory => plan.memory.report(&plan.program).to_string(),
+                Stage::Wgsl => {
+                    plan.program.shaders(given.target()?).iter().map(ToString::to_string).collect()
+                }
+                _ => return Err(misplaced(stage, "is the model's alone: ask the model")),
+            });
+            Ok(())
+        })?;
+        let unplanned = summary.unplanned_segments;
+        if let (1, 0) = (texts.len(), unplanned) {
+            return Ok(texts.concat());
         }
+        let parts = texts.iter().enumerate().map(|(i, text)| format!("segment {}\n{text}\n", i + 1));
+        let mut text: String = parts.collect();
+        if unplanned > 0 {
+            text += &format!("{unplanned} more: planned by each run, for the sizes that it finds\n");
+        }
+        Ok(text)
     }
 }
 
@@ -225,14 +251,21 @@ impl Session {
     /// ```
     pub fn why(&self, node: &str, inputs: &[(&str, &Tensor)]) -> Result<Explanation> {
         let given = self.given(inputs)?;
+        let mut found = None;
+        self.plans_of(&given, &mut |given, _| {
+            if let (None, Some(id)) = (&found, named(&given.entry.graph, node)) {
+                found = Some(given.why(id)?);
+            }
+            Ok(())
+        })?;
         let graph = &given.entry.graph;
-        match named(graph, node) {
-            Some(id) => given.why(id),
-            None => Err(Error::NoNode { name: node.into(), reason: self.no_node(graph, node) }),
-        }
+        found.ok_or_else(|| Error::NoNode { name: node.into(), reason: self.no_node(graph, node) })
     }
 
     fn no_node(&self, graph: &Graph, name: &str) -> String {
+        if named(graph, name).is_some() {
+            return "no plan that is known before a run has it: the host runs it, or a run plans it for sizes that it finds".into();
+        }
         if named(self.core.listed(), name).is_some() {
             return "the passes folded, merged or dropped it; `inspect --stage passes` prints what is left"
                 .into();

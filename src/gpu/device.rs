@@ -33,7 +33,7 @@ pub struct Counters {
     pub bind_groups: u64,
     /// Compute pipelines created; they are shared by all sessions of the device.
     pub pipelines: u64,
-    /// Compute passes submitted: one for each run, or for each segment of it.
+    /// Compute passes submitted: one for each run, for each segment of it, or for each iteration of a loop.
     pub passes: u64,
     /// Submissions to the queue: one for each run, or several for a run of several segments.
     pub submits: u64,
@@ -43,6 +43,9 @@ pub struct Counters {
     pub bytes: u64,
     /// Bytes of weights and tables ever uploaded; sessions of a device share them.
     pub weight_bytes: u64,
+    /// Times that the host waited for tensors that a run left on the device: values between two segments, and
+    /// [`DeviceTensor::read`](crate::DeviceTensor::read).
+    pub read_backs: u64,
 }
 
 /// What was created and submitted between two readings.
@@ -65,6 +68,7 @@ impl std::ops::Sub for Counters {
             dispatches: self.dispatches - before.dispatches,
             bytes: self.bytes - before.bytes,
             weight_bytes: self.weight_bytes - before.weight_bytes,
+            read_backs: self.read_backs - before.read_backs,
         }
     }
 }
@@ -79,6 +83,7 @@ pub(super) struct AtomicCounters {
     pub(super) dispatches: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) weight_bytes: AtomicU64,
+    pub(super) read_backs: AtomicU64,
 }
 
 /// A compute pipeline and the layout of its bind group.
@@ -277,6 +282,7 @@ impl Device {
             dispatches: read(&c.dispatches),
             bytes: read(&c.bytes),
             weight_bytes: read(&c.weight_bytes),
+            read_backs: read(&c.read_backs),
         }
     }
 

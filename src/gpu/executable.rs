@@ -19,7 +19,7 @@ use crate::{Error, KernelTime, Result, Tensor, heap};
 /// A plan, with its pipelines, constants and memory on one device.
 #[derive(Debug)]
 pub(crate) struct Executable {
-    gpu: Arc<Gpu>,
+    pub(super) gpu: Arc<Gpu>,
     pub(crate) plan: Plan,
     dispatches: Vec<Dispatch>,
     constants: Constants,
@@ -32,7 +32,7 @@ pub(crate) struct Executable {
 }
 
 /// The bytes of host memory that are asked for a dispatch that is recorded.
-const RECORDED: u64 = 1 << 10;
+pub(super) const RECORDED: u64 = 1 << 10;
 
 #[derive(Debug)]
 struct Dispatch {
@@ -256,7 +256,7 @@ impl Executable {
     }
 
     /// Returns a frame for the next run, unless an error has left its state unknown.
-    fn give_back<T>(&self, frames: &Frames, mut frame: Frame, outcome: Result<T>) -> Result<T> {
+    pub(super) fn give_back<T>(&self, frames: &Frames, mut frame: Frame, outcome: Result<T>) -> Result<T> {
         match &outcome {
             Ok(_) | Err(Error::Input(_)) => frames.give_back(frame),
             // A kernel reported something, so the fault words are no longer 0.
@@ -270,7 +270,7 @@ impl Executable {
     }
 
     /// The bind groups of this plan over `frame`.
-    fn wiring<'f>(&self, frame: &'f Frame) -> Result<&'f Wiring> {
+    pub(super) fn wiring<'f>(&self, frame: &'f Frame) -> Result<&'f Wiring> {
         frame.wiring(self).ok_or_else(|| Error::Gpu("a frame has no bind groups".into()))
     }
 
@@ -358,14 +358,20 @@ impl Executable {
         }
     }
 
-    fn copy_faults(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame, wiring: &Wiring, at: u64) {
+    pub(super) fn copy_faults(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        frame: &Frame,
+        wiring: &Wiring,
+        at: u64,
+    ) {
         if let (Some(faults), Some(staging)) = (&wiring.faults, &frame.staging) {
             encoder.copy_buffer_to_buffer(faults, 0, staging, at, self.plan.program.fault_bytes());
         }
     }
 
     /// The offset of a run's fault words in the staging buffer.
-    fn faults_at(&self) -> u64 {
+    pub(super) fn faults_at(&self) -> u64 {
         self.read_back.iter().flatten().map(|(_, size)| size).sum()
     }
 
@@ -399,7 +405,7 @@ impl Executable {
         Ok(())
     }
 
-    fn record_calls(&self, wiring: &Wiring, encoder: &mut wgpu::CommandEncoder) {
+    pub(super) fn record_calls(&self, wiring: &Wiring, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (dispatch, group) in self.dispatches.iter().zip(&wiring.groups) {
             dispatch.record(group, &mut pass);
@@ -484,19 +490,33 @@ impl Executable {
     ) -> Result<Vec<DeviceTensor>> {
         let targets = self.targets()?;
         let frame = frames.take(self)?;
-        let outcome = self.submit(&frame, graph, inputs, Some(&targets)).and_then(|submission| {
-            if self.plan.program.fault_bytes() == 0 {
-                let bytes: u64 = self.sizes.inputs.iter().chain(&self.sizes.outputs).sum();
-                return self.gpu.limit_submissions(submission, bytes);
-            }
-            let staging = self.staging(&frame)?;
-            self.gpu.wait_mapped(staging, submission)?;
-            let at = self.faults_at() as usize;
-            self.gpu.read_mapped(staging, |bytes| self.reported(graph, &bytes[at..]))
-        });
+        let outcome = self
+            .submit(&frame, graph, inputs, Some(&targets))
+            .and_then(|submission| self.wait_for_faults(&frame, graph, submission));
         self.give_back(frames, frame, outcome)?;
         let outputs = self.plan.program.outputs.iter().zip(targets);
         outputs.map(|(source, target)| self.output_in_place(source, target, inputs)).collect()
+    }
+
+    /// Waits for a submission if a kernel may have reported something in it, and returns the error.
+    pub(super) fn wait_for_faults(
+        &self,
+        frame: &Frame,
+        graph: &Graph,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<()> {
+        if self.plan.program.fault_bytes() == 0 {
+            let bytes: u64 = self.sizes.inputs.iter().chain(&self.sizes.outputs).sum();
+            return self.gpu.limit_submissions(submission, bytes);
+        }
+        let staging = self.staging(frame)?;
+        self.gpu.wait_mapped(staging, submission)?;
+        let at = self.faults_at() as usize;
+        self.gpu.read_mapped(staging, |bytes| self.reported(graph, &bytes[at..]))
+    }
+
+    pub(super) fn dispatch_count(&self) -> usize {
+        self.dispatches.len()
     }
 
     /// A new buffer for each output that kernels write.

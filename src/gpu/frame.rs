@@ -73,7 +73,9 @@ impl Frame {
         self.inputs.resize(inputs.max(sizes.inputs.len()), None);
         self.outputs.resize(outputs.max(sizes.outputs.len()), None);
         for (input, size) in self.inputs.iter_mut().zip(&sizes.inputs) {
-            each(input, "an input", STORAGE | wgpu::BufferUsages::COPY_DST, *size)?;
+            // Iterations copy inputs that are passed on.
+            let usage = STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+            each(input, "an input", usage, *size)?;
         }
         for (output, size) in self.outputs.iter_mut().zip(&sizes.outputs) {
             each(output, "an output", STORAGE | wgpu::BufferUsages::COPY_SRC, *size)?;

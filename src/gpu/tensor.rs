@@ -266,9 +266,60 @@ impl DeviceTensor {
             Residence::Host(tensor) => return Ok(tensor.clone()),
             Residence::Device(gpu, buffer) => (gpu, buffer),
         };
-        let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
+        let (staging, submission) = gpu.copy_back(&[(buffer, bytes(self.dtype, &self.shape)?)])?;
         gpu.wait_mapped(staging.slice(..), submission)?;
         self.read_staging(gpu, &staging)
+    }
+
+    /// Reads tensors as [`DeviceTensor::read`] reads one, small ones with one submission for all of them.
+    pub(crate) fn read_all(tensors: &[&DeviceTensor]) -> Result<Vec<Tensor>> {
+        let mut all = Vec::with_capacity(tensors.len());
+        let mut left = tensors;
+        while !left.is_empty() {
+            let (mut together, mut sum) = (0, 0u64);
+            for tensor in left {
+                let size = if tensor.counted().is_some() { bytes(tensor.dtype, &tensor.shape)? } else { 0 };
+                sum = sum.saturating_add(size);
+                if together > 0 && sum > READ_TOGETHER {
+                    break;
+                }
+                together += 1;
+            }
+            let (now, later) = left.split_at(together);
+            all.append(&mut DeviceTensor::read_together(now)?);
+            left = later;
+        }
+        Ok(all)
+    }
+
+    fn read_together(tensors: &[&DeviceTensor]) -> Result<Vec<Tensor>> {
+        let (mut parts, mut gpu) = (Vec::new(), None);
+        for tensor in tensors {
+            if let Residence::Device(own, buffer) = &tensor.place {
+                parts.push((buffer, bytes(tensor.dtype, &tensor.shape)?));
+                gpu = Some(own);
+            }
+        }
+        let on_host = |tensor: &DeviceTensor| match &tensor.place {
+            Residence::Host(tensor) => Some(tensor.clone()),
+            Residence::Device(..) => None,
+        };
+        let Some(gpu) = gpu else { return Ok(tensors.iter().filter_map(|it| on_host(it)).collect()) };
+        let (staging, submission) = gpu.copy_back(&parts)?;
+        gpu.wait_mapped(staging.slice(..), submission)?;
+        gpu.read_mapped(staging.slice(..), |bytes| {
+            let mut sizes = parts.iter().map(|(_, size)| *size);
+            let mut start = 0;
+            let read = |tensor: &&DeviceTensor| match on_host(tensor) {
+                Some(tensor) => Ok(tensor),
+                None => {
+                    let from = start as usize;
+                    start += sizes.next().unwrap_or(0);
+                    tensor.converted(&bytes[from..])
+                }
+            };
+            tensors.iter().map(read).collect()
+        })
     }
 
     /// Like [`DeviceTensor::read`], without blocking the calling task.
@@ -281,18 +332,21 @@ impl DeviceTensor {
             Residence::Device(gpu, buffer) => (gpu, buffer),
         };
         gpu.turn().await;
-        let (staging, submission) = gpu.copy_back(buffer, bytes(self.dtype, &self.shape)?)?;
+        let (staging, submission) = gpu.copy_back(&[(buffer, bytes(self.dtype, &self.shape)?)])?;
         gpu.mapped(staging.slice(..), submission).await?;
         self.read_staging(gpu, &staging)
     }
 
     fn read_staging(&self, gpu: &Gpu, staging: &Buffer) -> Result<Tensor> {
+        gpu.read_mapped(staging.slice(..), |bytes| self.converted(bytes))
+    }
+
+    /// The tensor whose elements lie at the beginning of `bytes` as on the device.
+    fn converted(&self, bytes: &[u8]) -> Result<Tensor> {
         let storage = Storage::of(self.dtype).unwrap_or(Storage::Word);
         let filled = storage.filled(checked_count(&self.shape).unwrap_or(0)) as usize;
-        gpu.read_mapped(staging.slice(..), |bytes| {
-            let read = words::from_device(&bytes[..filled], self.dtype, &self.shape);
-            read.map_err(|why| why.error("the read-back", Error::Tensor))
-        })
+        let read = words::from_device(&bytes[..filled], self.dtype, &self.shape);
+        read.map_err(|why| why.error("the read-back", Error::Tensor))
     }
 }
 
@@ -302,7 +356,7 @@ impl DeviceTensor {
 const UPLOAD: usize = 1 << 20;
 
 /// The size of a tensor's buffer, in bytes.
-fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
+pub(super) fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
     let storage = Storage::of(dtype);
     let storage =
         storage.ok_or_else(|| Error::Tensor(format!("the device does not compute with {dtype}")))?;
@@ -311,7 +365,15 @@ fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
     Ok(storage.bytes(count))
 }
 
+/// The bytes of tensors that are read together. A larger one is read by itself, so that the host holds it once.
+const READ_TOGETHER: u64 = 16 << 20;
+
 impl Gpu {
+    /// A buffer for a tensor of this dtype and shape that stays on the device.
+    pub(super) fn buffer_for(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        self.tensor_buffer(bytes(dtype, shape)?)
+    }
+
     /// A buffer for a tensor that stays on the device.
     pub(crate) fn tensor_buffer(&self, bytes: u64) -> Result<Buffer> {
         self.make_room("a tensor on the device", &|| bytes)?;
@@ -400,15 +462,21 @@ impl Gpu {
         self.limit_submissions(submission, waiting)
     }
 
-    /// Copies the first `bytes` bytes of `buffer` into a new buffer that can be mapped.
-    fn copy_back(&self, buffer: &Buffer, bytes: u64) -> Result<(Buffer, wgpu::SubmissionIndex)> {
+    /// Copies that many bytes of each buffer, one after the other, into a new buffer that can be mapped.
+    fn copy_back(&self, parts: &[(&Buffer, u64)]) -> Result<(Buffer, wgpu::SubmissionIndex)> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let bytes = parts.iter().map(|(_, bytes)| bytes).sum();
         let staging = self.buffer(&self.account, "read-back", bytes, usage, false)?;
         let submission = self.attempt("the read-back", 0, || {
             let mut encoder = self.encoder();
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+            let mut start = 0;
+            for &(buffer, bytes) in parts {
+                encoder.copy_buffer_to_buffer(buffer, 0, &staging, start, bytes);
+                start += bytes;
+            }
             self.submit(encoder)
         })?;
+        self.counters.read_backs.fetch_add(1, Ordering::Relaxed);
         Ok((staging, submission))
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::host::{element_kind, sequence};
+use super::mover::Mover;
 use super::{
     Array, HostOperator, HostValue, Kind, NodeDef, Op, Operator, Row, Why, Work, axes, onnx, product, refuse,
     types,
@@ -27,6 +28,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl ConcatFromSequence {
+    /// What joins the elements on the device.
+    pub(crate) fn mover(&self, elements: &[HostValue]) -> Result<Mover, Why> {
+        let (axis, _) = self.result(elements)?;
+        Ok(Mover::Joined { count: elements.len(), axis, is_new: self.new_axis })
+    }
+
     /// The axis and the result.
     fn result(&self, elements: &[HostValue]) -> Result<(usize, Fact), Why> {
         let Some(first) = elements.first() else {
@@ -88,7 +95,7 @@ impl HostOperator for ConcatFromSequence {
     }
 
     fn reads_elements(&self, _: usize) -> bool {
-        true
+        false
     }
 
     fn work(&self, inputs: &[Option<&HostValue>]) -> Result<Work, Why> {

@@ -24,15 +24,15 @@ impl Node {
                 } else {
                     Some(true)
                 };
-                let count = constant(0).and_then(|tensor| tensor.to_vec::<i64>().ok());
+                let count = constant(0).and_then(number);
                 let own = &self.inputs[..repeat.own_inputs.min(self.inputs.len())];
                 if own.iter().skip(2).any(Option::is_none) {
                     return Ok(None);
                 }
-                match (count.as_deref(), goes_on) {
+                match (count, goes_on) {
                     (_, Some(false)) => self.no_iteration(repeat, graph),
-                    (Some(&[count]), _) if count <= 0 => self.no_iteration(repeat, graph),
-                    (Some(&[1]), Some(true)) => self.one_iteration(repeat, graph, budget).map(Some),
+                    (Some(count), _) if count <= 0 => self.no_iteration(repeat, graph),
+                    (Some(1), Some(true)) => self.one_iteration(repeat, graph, budget).map(Some),
                     _ => Ok(None),
                 }
             }
@@ -123,6 +123,12 @@ fn given<'a>(
 fn flag(tensor: &Tensor) -> Option<bool> {
     let is_flag = tensor.dtype() == DType::Bool && tensor.len() == 1;
     tensor.bytes().first().filter(|_| is_flag).map(|byte| *byte != 0)
+}
+
+/// An int64 of one element.
+fn number(tensor: &Tensor) -> Option<i64> {
+    let is_number = tensor.dtype() == DType::I64 && tensor.len() == 1;
+    tensor.bytes().try_into().ok().filter(|_| is_number).map(i64::from_le_bytes)
 }
 
 /// Charges what a session holds of a subgraph: a file has a constant only once that many subgraphs read.

@@ -18,6 +18,7 @@ mod host;
 pub(crate) mod indices;
 pub(crate) mod inline;
 mod kinds;
+pub(crate) mod mover;
 mod operation;
 pub(crate) mod product;
 pub(crate) mod quantized;

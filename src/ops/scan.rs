@@ -89,7 +89,7 @@ impl Scan {
             let place = body.add_value(Value { name: format!("{name}.place"), ..place });
             let attributes = [("axis", Attr::Int(reads.axis))].into_iter().collect();
             let inputs = vec![Some(source), Some(place)];
-            nodes.push(own_node("Gather", attributes, inputs, slice, &body)?);
+            nodes.push(own_node("Gather", attributes, inputs, &[slice], &body)?);
             body.inputs.push(place);
             sources.push(source);
         }
@@ -101,29 +101,18 @@ impl Scan {
     }
 }
 
-/// A graph that moves the first of `rank` axes to another place.
-pub(crate) fn moving_first_axis(rank: usize, to: usize) -> Result<Graph, Why> {
-    let mut graph = Graph::default();
-    let input = graph.add_value(Value { name: "rows".into(), ..Value::default() });
-    let output = graph.add_value(Value { name: "moved".into(), ..Value::default() });
-    let mut permutation: Vec<i64> = (1..rank as i64).collect();
-    permutation.insert(to, 0);
-    let attributes = [("perm", Attr::Ints(permutation))].into_iter().collect();
-    graph.nodes.push(own_node("Transpose", attributes, vec![Some(input)], output, &graph)?);
-    (graph.inputs, graph.outputs) = (vec![input], vec![output]);
-    Ok(graph)
-}
-
-/// A node that no model has, named after its output.
-fn own_node(
+/// A node that no model has, named after its first output.
+pub(super) fn own_node(
     op_type: &str,
     attributes: Attributes,
     inputs: Vec<Option<ValueId>>,
-    output: ValueId,
+    outputs: &[ValueId],
     graph: &Graph,
 ) -> Result<Node, Why> {
-    let names = (graph.value(output).name.clone(), op_type.to_string(), NEWEST_OPSET);
-    Node::parse(names, attributes, inputs, (vec![Some(output)], &[true]))
+    let name = outputs.first().map_or(String::new(), |id| graph.value(*id).name.clone());
+    let names = (name, op_type.to_string(), NEWEST_OPSET);
+    let listed = vec![true; outputs.len()];
+    Node::parse(names, attributes, inputs, (outputs.iter().copied().map(Some).collect(), &listed))
 }
 
 impl Operator for Scan {

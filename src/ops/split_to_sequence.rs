@@ -3,6 +3,7 @@
 //! History: 11, 24. Without lengths, or with one length that is a scalar, all parts but the last are of one length.
 
 use super::host::of_tensors;
+use super::mover::Mover;
 use super::{
     Array, HostOperator, HostValue, Kind, NodeDef, Op, Operator, Row, Why, Work, axes, onnx, product, refuse,
     required, types,
@@ -32,6 +33,13 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl SplitToSequence {
+    /// What makes the parts on the device; `None` if there are none.
+    pub(crate) fn mover(&self, inputs: &[Option<&HostValue>]) -> Result<Option<Mover>, Why> {
+        let (axis, lengths) = self.lengths(inputs)?;
+        let keeps_axis = self.keepdims;
+        Ok((!lengths.is_empty()).then_some(Mover::Parts { axis, lengths, keeps_axis }))
+    }
+
     /// The axis, and the lengths of the parts.
     fn lengths(&self, inputs: &[Option<&HostValue>]) -> Result<(usize, Vec<usize>), Why> {
         let shape = required(inputs, 0)?.leaf()?.shape();
@@ -89,8 +97,8 @@ impl HostOperator for SplitToSequence {
         Ok(vec![parts.into()])
     }
 
-    fn reads_elements(&self, _: usize) -> bool {
-        true
+    fn reads_elements(&self, i: usize) -> bool {
+        i == 1
     }
 
     fn work(&self, inputs: &[Option<&HostValue>]) -> Result<Work, Why> {

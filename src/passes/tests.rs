@@ -83,9 +83,33 @@ fn passes_preserve_the_reference() {
             check(name, pass, &graph, &inputs_of(&case)).unwrap();
         }
     }
+    // Random graphs have no subgraphs.
+    for condition in [true, false] {
+        let graph = branching(condition);
+        check("inline", super::inline::run, &graph, &[case::values(&[2], &[-1.5f32, 2.0])]).unwrap();
+    }
     let fired = fired.into_inner();
     let idle: Vec<&str> = PASSES.iter().map(|pass| pass.0).filter(|name| !fired.contains_key(name)).collect();
     assert!(idle.is_empty(), "{idle:?} changed nothing in any graph");
+}
+
+/// `y = condition ? -x : |x|`, with a constant condition.
+fn branching(condition: bool) -> Graph {
+    let branch = |op_type: &str| {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x");
+        sketch.graph.captures = std::mem::take(&mut sketch.graph.inputs);
+        let y = sketch.node(op_type, &[], &[x]);
+        sketch.graph.outputs.push(y);
+        Attr::Graph(Box::new(sketch.graph))
+    };
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x");
+    let condition = sketch.constant(Tensor::from_bools(&[], &[condition]).unwrap());
+    let branches = [("then_branch", branch("Neg")), ("else_branch", branch("Abs"))];
+    let y = sketch.node("If", &branches, &[condition, x, x]);
+    sketch.graph.outputs.push(y);
+    sketch.graph
 }
 
 /// The parts of a random graph of `one_element_constants_of_any_rank`.

@@ -1,11 +1,10 @@
 //! `Entry`: a graph to run, what planning knows of it, and inputs that fit it.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decided::Decided;
-use super::segmented::{PlanFor, RunValue, Segmented, Survey};
+use super::segmented::{PlanFor, RunValue, Segmented, Survey, placed_on_host};
 use super::{Core, SessionOptions, no_plans};
 use crate::budget::Budget;
 use crate::facts::{self, InputFact, Signature};
@@ -303,14 +302,10 @@ impl<G: Given> Ordered<G> {
 impl Ordered<Input<'_>> {
     /// The inputs as values of their own, where they lie.
     pub(super) fn placed(&self) -> Vec<RunValue> {
-        let on_host = |tensor: &Tensor| Ok::<_, Infallible>(DeviceTensor::on_host(tensor.clone()));
         let placed = |input: &Input| match input {
             Input::Device(tensor) => Datum::Tensor(DeviceTensor::clone(tensor)),
             Input::Tensor(tensor) => Datum::Tensor(DeviceTensor::on_host(Tensor::clone(tensor))),
-            Input::Container(datum) => match datum.try_map(&mut { on_host }) {
-                Ok(placed) => placed,
-                Err(never) => match never {},
-            },
+            Input::Container(datum) => placed_on_host(datum),
         };
         self.inputs.iter().map(placed).collect()
     }

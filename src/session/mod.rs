@@ -15,12 +15,15 @@ pub(crate) use entry::{Entry, Given, Ordered};
 pub use options::SessionOptions;
 pub(crate) use plans::Plans;
 pub use prepare::Known;
+use segmented::{Course, RunValue, read_together};
 
 use decided::{Decision, InputFactOf};
 
 use crate::budget::Budget;
+use crate::facts::InputFact;
 use crate::gpu::{DeviceTensor, Executable, Gpu, Input, Weights};
 use crate::graph::ValueId;
+use crate::ops::mover::Mover;
 use crate::ops::{Graph, Op};
 use crate::plan::Plan;
 use crate::{
@@ -64,6 +67,8 @@ pub(crate) struct Core {
     chosen: Mutex<VecDeque<(Choice, Arc<Entry>)>>,
     /// Graphs that planning has chosen; the last used comes first.
     decisions: Mutex<VecDeque<Decision>>,
+    /// Graphs that move elements on the device; the last used comes first.
+    movers: Mutex<VecDeque<(Mover, Arc<Entry>)>>,
     /// `None` on the CPU reference.
     pub(crate) plans: Option<Arc<Plans>>,
     options: SessionOptions,
@@ -230,13 +235,30 @@ impl Session {
     /// ```
     pub async fn run_async<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
         let given = self.core.ordered(&feeds(inputs), None)?;
-        let Some(plans) = &self.core.plans else { return self.core.run(&given) };
-        if given.entry.segmented().is_some() {
-            return self.core.run_in_background(given).await;
-        }
-        let executable = self.core.executable_async(&given).await?;
-        let tensors = executable.run_async(&plans.frames, &given.entry.graph, &given.inputs).await?;
-        Ok(Outputs::new(&given.entry.names, tensors))
+        let names = given.entry.names.clone();
+        let values = self.core.values_async(given).await?;
+        let tensors = names.iter().zip(values).map(|(name, value)| value.into_tensor(name));
+        Ok(Outputs::new(&names, tensors.collect::<Result<_>>()?))
+    }
+
+    /// As [`Session::run_async`], for a model with inputs or outputs that are sequences, optionals or maps.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// ```no_run
+    /// # async fn f(session: &sardonyx::Session, texts: &sardonyx::Datum) -> sardonyx::Result<()> {
+    /// let outputs = session.run_values_async(&[("texts", texts)]).await?;
+    /// println!("{}", outputs["tokens"]);
+    /// # Ok(()) }
+    /// ```
+    pub async fn run_values_async<'a, V: Into<Input<'a>> + Clone>(
+        &self,
+        inputs: &[(&str, V)],
+    ) -> Result<Outputs<Datum>> {
+        let given = self.core.ordered(&feeds(inputs), None)?;
+        let names = given.entry.names.clone();
+        Ok(Outputs::new(&names, self.core.values_async(given).await?))
     }
 
     /// Runs the model and leaves its outputs on the device, for further runs or for [`DeviceTensor::read`]. Returns without
@@ -263,10 +285,7 @@ impl Session {
         let entry = &given.entry;
         let tensors = match &self.core.plans {
             Some(_) if entry.segmented().is_some() => {
-                let (outputs, gpu) = (
-                    self.core.outputs_of(entry, &given.placed(), &|| self.core.interrupt())?,
-                    self.core.gpu()?,
-                );
+                let (outputs, gpu) = (self.core.segments_of(&given, None)?, self.core.gpu()?);
                 let names = entry.names.iter();
                 let tensors =
                     names.zip(outputs).map(|(name, output)| output.into_tensor(name)?.on_device(gpu));
@@ -301,6 +320,20 @@ impl Session {
         })
     }
 
+    /// Calls `each` with every plan of a run on these inputs, except those that only a run can make.
+    pub(crate) fn plans_of(
+        &self,
+        given: &Ordered<impl Given>,
+        each: &mut dyn FnMut(&Ordered<InputFact>, &Plan) -> Result<()>,
+    ) -> Result<PlanSummary> {
+        given.survey(&self.core, &mut |entry, inputs| {
+            let given = Ordered { entry: entry.clone(), inputs: inputs.to_vec() };
+            let plan = self.plan_of(&given)?;
+            each(&given, &plan)?;
+            Ok(plan)
+        })
+    }
+
     /// The plan of a run on these inputs: a plan that is ready, or one that is made to be looked at.
     pub(crate) fn plan_of(&self, given: &Ordered<impl Given>) -> Result<Plan> {
         self.plan_within(given, None)
@@ -314,12 +347,18 @@ impl Session {
     }
 
     /// Runs once, with a pass for each kernel, and measures each pass on the device, in the order of dispatch. The times add
-    /// up to less than a run, as the time between kernels is not measured. See [`KernelTime`] for an example.
+    /// up to less than a run, as the time between kernels is not measured. See [`KernelTime`] for an example. Of a run of several
+    /// segments, all are measured, each iteration of a loop by itself; the nodes that the host runs are not listed.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, or if the device has no timestamp queries.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
         let given = self.given(inputs)?;
+        if given.entry.segmented().is_some() {
+            let times = Mutex::default();
+            self.core.segments_of(&given, Some(&times))?;
+            return Ok(times.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
         let (executable, plans) = (self.core.executable(&given)?, self.core.plans()?);
         executable.profile(&plans.frames, &given.entry.graph, &given.inputs)
     }
@@ -392,6 +431,7 @@ impl Core {
             entry,
             chosen: Mutex::default(),
             decisions: Mutex::default(),
+            movers: Mutex::default(),
             plans,
             options,
             keep,
@@ -402,8 +442,10 @@ impl Core {
     fn entries(&self) -> Vec<Arc<Entry>> {
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let movers = self.movers.lock().unwrap_or_else(PoisonError::into_inner);
         let of_calls = chosen.iter().map(|(_, entry)| entry).chain([&self.entry]);
-        of_calls.chain(decisions.iter().map(Decision::entry)).flat_map(Entry::all).collect()
+        let own = decisions.iter().map(Decision::entry).chain(movers.iter().map(|(_, entry)| entry));
+        of_calls.chain(own).flat_map(Entry::all).collect()
     }
 
     fn run(&self, given: &Ordered<Input<'_>>) -> Result<Outputs> {
@@ -438,11 +480,22 @@ impl Core {
                 reference::values(graph, &values)
             }
             Some(_) if given.entry.segmented().is_some() => {
-                let outputs = self.outputs_of(&given.entry, &given.placed(), &|| self.interrupt())?;
-                outputs.iter().map(|output| output.try_map(&mut DeviceTensor::read)).collect()
+                let outputs = self.segments_of(given, None)?;
+                read_together(&outputs.iter().collect::<Vec<_>>())
             }
             Some(_) => Ok(self.tensors(given)?.into_iter().map(Datum::Tensor).collect()),
         }
+    }
+
+    /// The outputs of a run of several segments, where they lie. `times`: where the time of each kernel goes.
+    fn segments_of(
+        &self,
+        given: &Ordered<Input<'_>>,
+        times: Option<&Mutex<Vec<KernelTime>>>,
+    ) -> Result<Vec<RunValue>> {
+        let budget = self.options.reference_limits.as_ref().map(Budget::new);
+        let course = Course { go_on: &|| self.interrupt(), times, budget: budget.as_ref() };
+        self.outputs_of(&given.entry, &given.placed(), &course)
     }
 
     /// The graph as the model has it.

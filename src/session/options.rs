@@ -45,7 +45,8 @@ impl SessionOptions {
     }
 
     /// What a run on the CPU reference may cost: the steps of all nodes together, and the bytes of each. There is no limit by
-    /// default; for models of strangers there should be one. A run that would cost more fails, and the error names the node.
+    /// default; for models of strangers there should be one. A run that would cost more fails, and the error names the node. In a
+    /// run on a device, the limits hold for the nodes that the host runs.
     pub fn reference_limits(mut self, limits: Limits) -> SessionOptions {
         self.reference_limits = Some(limits);
         self

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::entry::{Entry, Given, Ordered};
+use super::segmented::{Course, read_together};
 use super::{Core, Session};
+use crate::budget::Budget;
 use crate::facts::InputFact;
 use crate::gpu::{Executable, Input, Later};
 use crate::interrupt::GoOn;
 use crate::plan::Plan;
-use crate::{DType, Datum, Error, Interrupt, Outputs, Result, Tensor};
+use crate::{DType, Datum, Error, Interrupt, Result, Tensor};
 
 /// What is known of an input before a run: its shape, or, where its value decides shapes, the value.
 ///
@@ -170,15 +172,22 @@ impl Core {
         self.ordered(&given, None)
     }
 
-    /// The outputs of a run of several segments, which a thread makes: between two of them, it waits for the device.
-    pub(super) async fn run_in_background(self: &Arc<Self>, given: Ordered<Input<'_>>) -> Result<Outputs> {
+    /// The outputs of a run. A run of several segments is a thread's work: between two of them, it waits for the device.
+    pub(super) async fn values_async(self: &Arc<Self>, given: Ordered<Input<'_>>) -> Result<Vec<Datum>> {
+        let Some(plans) = &self.plans else { return self.values(&given) };
+        if given.entry.segmented().is_none() {
+            let executable = self.executable_async(&given).await?;
+            let tensors = executable.run_async(&plans.frames, &given.entry.graph, &given.inputs).await?;
+            return Ok(tensors.into_iter().map(Datum::Tensor).collect());
+        }
         let (core, entry, inputs) = (self.clone(), given.entry.clone(), given.placed());
         let run = move |go_on: &GoOn| {
-            let outputs = core.outputs_of(&entry, &inputs, go_on)?;
-            entry.names.iter().zip(outputs).map(|(name, output)| output.into_tensor(name)?.read()).collect()
+            let budget = core.options.reference_limits.as_ref().map(Budget::new);
+            let course = Course { go_on, times: None, budget: budget.as_ref() };
+            let outputs = core.outputs_of(&entry, &inputs, &course)?;
+            read_together(&outputs.iter().collect::<Vec<_>>())
         };
-        let tensors: Vec<Tensor> = self.in_background(run).await?;
-        Ok(Outputs::new(&given.entry.names, tensors))
+        self.in_background(run).await
     }
 
     /// Has a thread do `work`, which ends early where nobody waits for it any more.

@@ -3,18 +3,19 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::entry::{Entry, Ordered};
+use super::entry::{Entry, Given, Ordered};
 use super::{Core, SessionOptions};
 use crate::array::{Array, Elsewhere, HostValue, Leaf};
 use crate::budget::Budget;
 use crate::error::Why;
 use crate::facts::{Fact, InputFact, error_of_node, node_error};
-use crate::gpu::{DeviceTensor, Input};
+use crate::gpu::{DeviceTensor, Feed, Input, IterationList, Stretch};
 use crate::graph::{NodeId, Value, ValueId};
 use crate::interrupt::GoOn;
 use crate::ops::branch::If;
+use crate::ops::mover::Mover;
 use crate::ops::repeat::{self, Loop};
 use crate::ops::scan::{self, Scan};
 use crate::ops::sequence_map::SequenceMap;
@@ -22,7 +23,8 @@ use crate::ops::{Graph, Node, Op, axes, inline};
 use crate::plan::{OutputSource, Plan};
 use crate::segments::{Look, Part, Segments};
 use crate::{
-    DType, Datum, Device, Error, HostNode, Kind, PlanSummary, Result, SyncPoint, Tensor, passes, reference,
+    DType, Datum, Device, Error, HostNode, KernelTime, Kind, PlanSummary, Result, SyncPoint, Tensor, passes,
+    reference,
 };
 
 /// The segments of a graph, in the order in which they run.
@@ -35,6 +37,22 @@ pub(crate) struct Segmented {
     sync_points: Vec<SyncPoint>,
     /// The nodes that the host runs, except within the subgraphs.
     host_nodes: Vec<HostNode>,
+}
+
+/// What all plans of a run are to heed.
+pub(super) struct Course<'a> {
+    /// Fails once the run is to end.
+    pub(super) go_on: &'a GoOn<'a>,
+    /// Where the time of each kernel goes, if that is to be measured.
+    pub(super) times: Option<&'a Mutex<Vec<KernelTime>>>,
+    /// What the nodes that the host runs may cost, all together.
+    pub(super) budget: Option<&'a Budget>,
+}
+
+impl Course<'_> {
+    fn check(&self) -> Result<()> {
+        (self.go_on)()
+    }
 }
 
 /// A value of a run: a tensor, or a container of tensors, wherever they lie.
@@ -119,8 +137,8 @@ impl Segmented {
     pub(super) fn no_single_plan(&self) -> Error {
         let count = self.segments.len();
         Error::Gpu(format!(
-            "a run has {count} segments, between which the host looks at values, so it has no single plan; use `Session::run`, \
-             `run_async` or `run_to_device`"
+            "a run has {count} segments, between which the host looks at values, so it has no single plan; use \
+             `Session::run_to_device`, which takes tensors from the device and leaves its outputs there"
         ))
     }
 
@@ -329,35 +347,28 @@ const LARGE: usize = 1 << 10;
 
 impl Core {
     /// The outputs of a graph on these inputs, which are in its order. Those that planning knows are in host memory.
-    /// Ends once `go_on` fails.
     pub(super) fn outputs_of(
         &self,
         entry: &Arc<Entry>,
         inputs: &[RunValue],
-        go_on: &GoOn,
+        course: &Course,
     ) -> Result<Vec<RunValue>> {
         let entry = &self.settled(entry.clone(), &|i, by_value| match &inputs[i] {
-            Datum::Tensor(tensor) => {
-                let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
-                let value = if by_value { Some(tensor.read()?) } else { None };
-                Ok(Some(InputFact { dtype, shape, value }))
-            }
+            Datum::Tensor(tensor) => Given::known(&Input::Device(tensor), by_value),
             _ => Ok(None),
         })?;
         if let Some(segmented) = entry.segmented() {
-            return self.run_segments(segmented, &entry.graph, inputs, go_on);
+            return self.run_segments(segmented, &entry.graph, inputs, course);
         }
-        let on_host = |(i, input): (usize, &RunValue)| {
-            let Datum::Tensor(input) = input else { return Err(entry.takes_tensors(i)) };
-            match entry.decides_shapes(i) {
-                true => Ok(DeviceTensor::on_host(input.read()?)),
-                false => Ok(input.clone()),
-            }
-        };
-        let inputs: Vec<DeviceTensor> = inputs.iter().enumerate().map(on_host).collect::<Result<_>>()?;
+        let inputs = tensors(entry, inputs)?;
         let given = Ordered { entry: entry.clone(), inputs: inputs.iter().map(Input::Device).collect() };
         let frames = &self.plans()?.frames;
-        let outputs = self.executable(&given)?.run_in_place(frames, &entry.graph, &given.inputs)?;
+        let executable = self.executable(&given)?;
+        if let Some(times) = course.times {
+            let mut measured = executable.profile(frames, &entry.graph, &given.inputs)?;
+            times.lock().unwrap_or_else(PoisonError::into_inner).append(&mut measured);
+        }
+        let outputs = executable.run_in_place(frames, &entry.graph, &given.inputs)?;
         Ok(outputs.into_iter().map(Datum::Tensor).collect())
     }
 
@@ -366,7 +377,7 @@ impl Core {
         segmented: &Segmented,
         graph: &Graph,
         inputs: &[RunValue],
-        go_on: &GoOn,
+        course: &Course,
     ) -> Result<Vec<RunValue>> {
         let mut values: HashMap<ValueId, RunValue> =
             graph.inputs.iter().copied().zip(inputs.iter().cloned()).collect();
@@ -376,7 +387,7 @@ impl Core {
             values.get(&id).cloned().or_else(constant).ok_or_else(lost)
         };
         for segment in &segmented.segments {
-            go_on()?;
+            course.check()?;
             let inputs: Vec<Option<RunValue>> = segment
                 .inputs
                 .iter()
@@ -384,13 +395,13 @@ impl Core {
                 .collect::<Result<_>>()?;
             let outputs = match &segment.part {
                 ReadyPart::Planned(entry) => {
-                    self.outputs_of(entry, &inputs.into_iter().flatten().collect::<Vec<_>>(), go_on)?
+                    self.outputs_of(entry, &inputs.into_iter().flatten().collect::<Vec<_>>(), course)?
                 }
                 ReadyPart::Control(node, bodies) => {
                     let node = &graph.nodes[node.index()];
-                    Control { core: self, node, inputs: &inputs, bodies, go_on }.outputs()?
+                    Control { core: self, node, inputs: &inputs, bodies, course }.outputs()?
                 }
-                ReadyPart::Host(node) => self.on_host(&graph.nodes[node.index()], &inputs)?,
+                ReadyPart::Host(node) => self.on_host(&graph.nodes[node.index()], &inputs, course)?,
             };
             let made = segment.outputs.iter().zip(outputs);
             values.extend(made.filter_map(|(id, output)| Some(((*id)?, output))));
@@ -400,11 +411,117 @@ impl Core {
     }
 
     /// The outputs of a node that the host runs. What it does not read stays where it lies.
-    fn on_host(&self, node: &Node, inputs: &[Option<RunValue>]) -> Result<Vec<RunValue>> {
-        let budget = self.options.reference_limits.as_ref().map(Budget::new);
-        let held: Vec<Option<HostValue>> = inputs.iter().map(|input| input.as_ref().map(held)).collect();
-        let outputs = reference::on_host(node, &held, budget.as_ref())?;
+    fn on_host(&self, node: &Node, inputs: &[Option<RunValue>], course: &Course) -> Result<Vec<RunValue>> {
+        let is_read = |(i, input): &(usize, &Option<RunValue>)| input.is_some() && node.is_read_on_host(*i);
+        let read: Vec<&RunValue> =
+            inputs.iter().enumerate().filter(is_read).filter_map(|(_, input)| input.as_ref()).collect();
+        let mut read = read_together(&read)?.into_iter();
+        let held = inputs.iter().enumerate().map(|(i, input)| {
+            let read = if input.is_some() && node.is_read_on_host(i) { read.next() } else { None };
+            read.map(|datum| placed_on_host(&datum)).as_ref().or(input.as_ref()).map(held)
+        });
+        let held: Vec<Option<HostValue>> = held.collect();
+        if let Some(outputs) = self.moved_for(node, inputs, &held, course)? {
+            return Ok(outputs);
+        }
+        let outputs = reference::on_host(node, &held, course.budget)?;
         outputs.iter().map(|output| placed(node, output)).collect()
+    }
+
+    /// The outputs of a node that only moves elements between tensors and sequences, where these lie on the device.
+    fn moved_for(
+        &self,
+        node: &Node,
+        inputs: &[Option<RunValue>],
+        held: &[Option<HostValue>],
+        course: &Course,
+    ) -> Result<Option<Vec<RunValue>>> {
+        let is_placed = |value: &RunValue| value.tensor().is_some_and(|tensor| tensor.counted().is_some());
+        let refused = |why: Why| {
+            let text = |value: &Option<HostValue>| value.as_ref().map_or("-".into(), HostValue::to_string);
+            error_of_node(node, &held.iter().map(text).collect::<Vec<_>>(), why)
+        };
+        match (&*node.op, inputs.first().and_then(Option::as_ref)) {
+            (Op::SplitToSequence(split), Some(whole)) if is_placed(whole) => {
+                let held: Vec<Option<&HostValue>> = held.iter().map(Option::as_ref).collect();
+                let Some(mover) = split.mover(&held).map_err(refused)? else { return Ok(None) };
+                let parts = self.moved(mover, std::slice::from_ref(whole), course)?;
+                Ok(Some(vec![parts.into()]))
+            }
+            (Op::ConcatFromSequence(join), Some(Datum::Sequence(elements)))
+                if !elements.is_empty() && elements.iter().all(is_placed) =>
+            {
+                let Some(Some(Datum::Sequence(held))) = held.first() else { return Ok(None) };
+                let mover = join.mover(held).map_err(refused)?;
+                self.moved(mover, elements, course).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What a mover makes of tensors.
+    fn moved(&self, mover: Mover, inputs: &[RunValue], course: &Course) -> Result<Vec<RunValue>> {
+        let entry = {
+            let mut movers = self.movers.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = movers.iter().position(|(own, _)| *own == mover);
+            match found.and_then(|at| movers.remove(at)) {
+                Some(found) => {
+                    let entry = found.1.clone();
+                    movers.push_front(found);
+                    entry
+                }
+                None => {
+                    let graph = mover.graph().map_err(|why| why.error("a mover", Error::Gpu))?;
+                    let entry = Entry::new(Arc::new(graph), Vec::new(), &self.device, &self.options, &[])?;
+                    let entry = Arc::new(entry);
+                    self.plans()?.make_more_room_for(1);
+                    movers.push_front((mover, entry.clone()));
+                    movers.truncate(MOST_MOVERS);
+                    entry
+                }
+            }
+        };
+        self.outputs_of(&entry, inputs, course)
+    }
+}
+
+/// The number of movers that a session keeps.
+const MOST_MOVERS: usize = 64;
+
+/// The tensors that a graph takes. Those that decide shapes are in host memory.
+fn tensors(entry: &Entry, inputs: &[RunValue]) -> Result<Vec<DeviceTensor>> {
+    let tensor = |(i, input): (usize, &RunValue)| match input {
+        Datum::Tensor(input) => Ok(input.clone()),
+        _ => Err(entry.takes_tensors(i)),
+    };
+    let mut tensors: Vec<DeviceTensor> = inputs.iter().enumerate().map(tensor).collect::<Result<_>>()?;
+    let decide: Vec<usize> = (0..tensors.len()).filter(|&i| entry.decides_shapes(i)).collect();
+    let read = DeviceTensor::read_all(&decide.iter().map(|&i| &tensors[i]).collect::<Vec<_>>())?;
+    decide.into_iter().zip(read).for_each(|(i, tensor)| tensors[i] = DeviceTensor::on_host(tensor));
+    Ok(tensors)
+}
+
+/// The values in host memory, read with as few submissions as may be.
+pub(super) fn read_together(values: &[&RunValue]) -> Result<Vec<Datum>> {
+    let mut tensors: Vec<DeviceTensor> = Vec::new();
+    let mut collect = |tensor: &DeviceTensor| Ok::<_, Infallible>(tensors.push(tensor.clone()));
+    for value in values {
+        match value.try_map(&mut collect) {
+            Ok(_) => {}
+            Err(never) => match never {},
+        }
+    }
+    let mut read = DeviceTensor::read_all(&tensors.iter().collect::<Vec<_>>())?.into_iter();
+    let mut next = |_: &DeviceTensor| read.next().ok_or_else(|| Error::Gpu("a value was not read".into()));
+    values.iter().map(|value| value.try_map(&mut next)).collect()
+}
+
+/// A value of the host for a run.
+pub(super) fn placed_on_host(datum: &Datum) -> RunValue {
+    let on_host = |tensor: &Tensor| Ok::<_, Infallible>(DeviceTensor::on_host(tensor.clone()));
+    match datum.try_map(&mut { on_host }) {
+        Ok(placed) => placed,
+        Err(never) => match never {},
     }
 }
 
@@ -447,13 +564,28 @@ fn on_host(tensor: Tensor) -> RunValue {
     Datum::Tensor(DeviceTensor::on_host(tensor))
 }
 
+/// The iterations of a subgraph that are left.
+struct Repetition<'a> {
+    /// Where each of its inputs comes from.
+    feeds: &'a [Feed],
+    /// The input that output 0 must pass on, or output 0 must be true, for the iterations to go on.
+    condition: Option<usize>,
+    /// What the iterations before have added to each list.
+    lists: &'a [Vec<RunValue>],
+    /// Whether the first iteration adds the last element of each list.
+    reversed: &'a [bool],
+    /// The number of iterations before, and that of all.
+    first: usize,
+    all: usize,
+}
+
 /// A run of a node with subgraphs.
 struct Control<'a> {
     core: &'a Core,
     node: &'a Node,
     inputs: &'a [Option<RunValue>],
     bodies: &'a [Arc<Entry>],
-    go_on: &'a GoOn<'a>,
+    course: &'a Course<'a>,
 }
 
 impl Control<'_> {
@@ -477,24 +609,44 @@ impl Control<'_> {
         let condition = self.flag(self.inputs.first().and_then(Option::as_ref))?;
         let (_, captures) = branches.chosen(condition.unwrap_or(false), self.inputs);
         let body = &self.bodies[usize::from(condition.unwrap_or(false))];
-        self.core.outputs_of(body, &self.given(captures)?, self.go_on)
+        self.core.outputs_of(body, &self.given(captures)?, self.course)
     }
 
     fn repeated(&self, repeat: &Loop) -> Result<Vec<RunValue>> {
         let (own, captures) = self.inputs.split_at(repeat.own_inputs);
-        let count = self.number(own.first().and_then(Option::as_ref))?;
-        let mut goes_on = self.flag(own.get(1).and_then(Option::as_ref))?.unwrap_or(true);
+        let looked_at = self.on_host(&own[..own.len().min(2)])?;
+        let count = self.number(looked_at.first().and_then(Option::as_ref))?;
+        let mut goes_on = self.flag(looked_at.get(1).and_then(Option::as_ref))?.unwrap_or(true);
         let mut carried = self.given(own.get(2..).unwrap_or_default())?;
         let captures = self.uploaded(&self.given(captures)?, 2 + repeat.carried)?;
         let mut lists = vec![Vec::new(); repeat.body.outputs.len() - 1 - repeat.carried];
+        let mut feeds = vec![Feed::Number { down: false }, Feed::Same];
+        feeds.extend((1..=repeat.carried).map(Feed::Carried));
+        feeds.extend(captures.iter().map(|_| Feed::Same));
         let mut iteration = 0i64;
         while goes_on && count.is_none_or(|count| iteration < count) {
-            (self.go_on)()?;
+            self.course.check()?;
             let own = [Tensor::from_slice(&[], &[iteration])?, Tensor::from_bools(&[], &[true])?];
             let own = own.map(on_host);
             let given: Vec<RunValue> =
                 own.into_iter().chain(carried).chain(captures.iter().cloned()).collect();
-            let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.go_on)?;
+            if let Some(count) = count.filter(|count| *count > iteration + 1)
+                && let (Ok(first), Ok(all)) = (usize::try_from(iteration), usize::try_from(count))
+                && let Some((carried, lists)) = self.steady(
+                    &given,
+                    Repetition {
+                        feeds: &feeds,
+                        condition: Some(1),
+                        lists: &lists,
+                        reversed: &vec![false; lists.len()],
+                        first,
+                        all,
+                    },
+                )?
+            {
+                return Ok(carried.into_iter().chain(lists).map(Datum::Tensor).collect());
+            }
+            let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.course)?;
             goes_on = self.flag(outputs.first())?.unwrap_or(true);
             let of_lists = outputs.split_off(1 + repeat.carried);
             lists.iter_mut().zip(of_lists).for_each(|(list, element)| list.push(element));
@@ -523,8 +675,12 @@ impl Control<'_> {
         }
         let length = length.unwrap_or(0);
         let mut lists = vec![Vec::new(); scan.writes.len()];
+        let mut feeds: Vec<Feed> = (0..scan.carried).map(Feed::Carried).collect();
+        feeds.extend(scan.reads.iter().map(|reads| Feed::Number { down: reads.reverse }));
+        feeds.extend(fixed.iter().map(|_| Feed::Same));
+        let reversed: Vec<bool> = scan.writes.iter().map(|writes| writes.reverse).collect();
         for iteration in 0..length {
-            (self.go_on)()?;
+            self.course.check()?;
             let place = |reads: &scan::Slices| {
                 let at = if reads.reverse { length - 1 - iteration } else { iteration };
                 Ok(on_host(Tensor::from_slice(&[], &[at as i64])?))
@@ -532,7 +688,24 @@ impl Control<'_> {
             let places = scan.reads.iter().map(place).collect::<Result<Vec<_>>>()?;
             let given: Vec<RunValue> =
                 carried.into_iter().chain(places).chain(fixed.iter().cloned()).collect();
-            let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.go_on)?;
+            let repetition = Repetition {
+                feeds: &feeds,
+                condition: None,
+                lists: &lists,
+                reversed: &reversed,
+                first: iteration,
+                all: length,
+            };
+            if iteration + 1 < length
+                && let Some((last, rows)) = self.steady(&given, repetition)?
+            {
+                let mut outputs: Vec<RunValue> = last.into_iter().map(Datum::Tensor).collect();
+                for (rows, writes) in rows.into_iter().zip(&scan.writes) {
+                    outputs.push(Datum::Tensor(self.with_axis(rows, writes.axis)?));
+                }
+                return Ok(outputs);
+            }
+            let mut outputs = self.core.outputs_of(&self.bodies[0], &given, self.course)?;
             let of_lists = outputs.split_off(scan.carried);
             lists.iter_mut().zip(of_lists).for_each(|(list, element)| list.push(element));
             carried = outputs;
@@ -552,13 +725,20 @@ impl Control<'_> {
         let length = map.length(own).map_err(|why| self.refused(why))?;
         let mut lists = vec![Vec::new(); map.body.outputs.len()];
         for iteration in 0..length {
-            (self.go_on)()?;
+            self.course.check()?;
             let mut given = map.given(own, iteration).map_err(|why| self.refused(why))?;
             given.extend(captures.iter().cloned());
-            let outputs = self.core.outputs_of(&self.bodies[0], &self.given(&given)?, self.go_on)?;
+            let outputs = self.core.outputs_of(&self.bodies[0], &self.given(&given)?, self.course)?;
             lists.iter_mut().zip(outputs).for_each(|(list, element)| list.push(element));
         }
         Ok(lists.into_iter().map(RunValue::from).collect())
+    }
+
+    /// The values in host memory, read together.
+    fn on_host(&self, values: &[Option<RunValue>]) -> Result<Vec<Option<RunValue>>> {
+        let mut read = read_together(&values.iter().flatten().collect::<Vec<_>>())?.into_iter();
+        let next = |value: &Option<RunValue>| value.as_ref().and_then(|_| read.next());
+        Ok(values.iter().map(next).map(|datum| datum.as_ref().map(placed_on_host)).collect())
     }
 
     /// The tensor, where no container may be.
@@ -633,17 +813,85 @@ impl Control<'_> {
                 DeviceTensor::on_host(joined.reshaped(&shape).to_tensor().map_err(refused)?)
             }
         };
-        let axis = axes::axis(axis, rows.shape().len()).map_err(refused)?;
-        if axis == 0 { Ok(rows) } else { self.moved(&rows, axis) }
+        self.with_axis(rows, axis)
     }
 
-    /// The tensor with its first axis in another place.
-    fn moved(&self, rows: &DeviceTensor, axis: usize) -> Result<DeviceTensor> {
-        let graph = scan::moving_first_axis(rows.shape().len(), axis).map_err(|why| self.refused(why))?;
-        let (device, options) = (&self.core.device, &self.core.options);
-        let entry = Arc::new(Entry::new(Arc::new(graph), Vec::new(), device, options, &[])?);
-        let mut outputs = self.core.outputs_of(&entry, &[Datum::Tensor(rows.clone())], self.go_on)?;
+    /// A list of the iterations, which lies along the first axis, along this one.
+    fn with_axis(&self, rows: DeviceTensor, axis: i64) -> Result<DeviceTensor> {
+        let axis = axes::axis(axis, rows.shape().len()).map_err(|why| self.refused(why))?;
+        if axis == 0 {
+            return Ok(rows);
+        }
+        let mover = Mover::FirstAxis { rank: rows.shape().len(), to: axis };
+        let mut outputs = self.core.moved(mover, &[Datum::Tensor(rows)], self.course)?;
         let lost = || self.refused("a transposition has no result".into());
         Ok(self.tensor(&outputs.pop().ok_or_else(lost)?)?.clone())
+    }
+
+    /// What the iterations that are left carry and list at the end, run on the device with few submissions, if one plan serves all
+    /// of them; `None` if the host must look at each. `given`: what the first of them takes.
+    fn steady(
+        &self,
+        given: &[RunValue],
+        Repetition { feeds, condition, lists, reversed, first, all }: Repetition,
+    ) -> Result<Option<(Vec<DeviceTensor>, Vec<DeviceTensor>)>> {
+        let (core, entry) = (self.core, &self.bodies[0]);
+        let is_steady = |(i, feed): (usize, &Feed)| *feed == Feed::Same || !entry.decides_shapes(i);
+        let is_planned = entry.segmented().is_none() && entry.decided().is_none();
+        if !is_planned || self.course.times.is_some() || !feeds.iter().enumerate().all(is_steady) {
+            return Ok(None);
+        }
+        let mut inputs = tensors(entry, given)?;
+        let (executable, lists_begin) = {
+            let ordered =
+                Ordered { entry: entry.clone(), inputs: inputs.iter().map(Input::Device).collect() };
+            let executable = core.executable(&ordered)?;
+            let goes_on = condition.is_none_or(|taken| {
+                let graph = &entry.graph;
+                let _ = (graph, taken);
+                executable.is_true(0)
+            });
+            if !goes_on || !executable.is_steady(&ordered.inputs, feeds) {
+                return Ok(None);
+            }
+            let begin = entry.graph.outputs.len() - lists.len();
+            let mut made = Vec::with_capacity(lists.len());
+            for (i, (before, &reverse)) in lists.iter().zip(reversed).enumerate() {
+                let Some((dtype, shape)) = executable.made(begin + i, &ordered.inputs) else {
+                    return Ok(None);
+                };
+                let before: Vec<DeviceTensor> =
+                    before.iter().map(|each| self.tensor(each).cloned()).collect::<Result<_>>()?;
+                let alike = |other: &DeviceTensor| (other.dtype(), other.shape()) == (dtype, &shape[..]);
+                // What iterations before made has another shape, which is an error, or the list cannot be written in words.
+                let list = match before.iter().all(alike) {
+                    true => IterationList::new(core.gpu()?, all, (dtype, &shape), reverse)?,
+                    false => None,
+                };
+                let Some(list) = list else { return Ok(None) };
+                list.begin(core.gpu()?, &before)?;
+                made.push(list);
+            }
+            let none = (0..begin).map(|_| None);
+            (executable, none.chain(made.into_iter().map(Some)).collect::<Vec<_>>())
+        };
+        let lists = lists_begin;
+        let carried: Vec<usize> =
+            (0..feeds.len()).filter(|&i| matches!(feeds[i], Feed::Carried(_))).collect();
+        let most = executable.iterations_at_once();
+        let mut first = first;
+        while first < all {
+            self.course.check()?;
+            let stretch = Stretch { first, count: most.min(all - first), all };
+            let last = {
+                let given: Vec<Input> = inputs.iter().map(Input::Device).collect();
+                let frames = &core.plans()?.frames;
+                executable.iterate(frames, &entry.graph, (&given, feeds), &lists, stretch)?
+            };
+            carried.iter().zip(last).for_each(|(&i, tensor)| inputs[i] = tensor);
+            first += stretch.count;
+        }
+        let last = carried.into_iter().map(|i| inputs[i].clone()).collect();
+        Ok(Some((last, lists.into_iter().flatten().map(IterationList::finish).collect())))
     }
 }

@@ -292,3 +292,29 @@ fn an_index_outside_of_a_large_table_is_an_error() {
         assert_eq!(session.run(&[("in0", &ids)]).unwrap()[0].dtype(), DType::F32);
     }
 }
+
+/// Scores of attention that no binding holds: a verification follows the values around them.
+#[test]
+fn values_that_no_binding_holds_are_verified_around() {
+    use crate::onnx::builder::*;
+    let nodes = vec![
+        node("MatMul", &["q", "k"], &["scores"]),
+        node("Softmax", &["scores"], &["shares"]),
+        node("MatMul", &["shares", "v"], &["mixed"]),
+        node("Relu", &["mixed"], &["y"]),
+    ];
+    let inputs = [("q", ["8", "16", "4"]), ("k", ["8", "4", "16"]), ("v", ["8", "16", "4"])];
+    let mut main = graph(&[], nodes, &[]);
+    main.input = inputs.iter().map(|(name, dims)| value(name, FLOAT, dims)).collect();
+    main.output = vec![value("y", FLOAT, &["8", "16", "4"])];
+    let model = crate::Model::from_bytes(bytes(&model(21, main))).unwrap();
+    let given = [("q", [8, 16, 4]), ("k", [8, 4, 16]), ("v", [8, 16, 4])];
+    let given = given.map(|(name, shape)| (name, case::random(&shape)));
+    let given: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    for device in devices(4096) {
+        let found = crate::verify(&device, &model, &given, crate::Tolerances::default()).unwrap();
+        assert!(found.divergence.is_none(), "{:?}", found.divergence);
+        let names: Vec<&str> = found.values.iter().map(|value| value.name.as_str()).collect();
+        assert!(names.contains(&"mixed") && names.contains(&"y"), "{names:?}");
+    }
+}

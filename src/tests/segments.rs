@@ -79,8 +79,21 @@ fn the_host_says_where_it_looks() {
             plan.sync_points.iter().map(|point| (&point.value[..], &point.operator[..])).collect();
         assert_eq!(points, [("most", "Range")]);
         session.prepare(&[("x", [2, 3])]).unwrap();
-        let error = session.explain(crate::Stage::Program, &[("x", &floats(&[1, 1], &[1.0]))]).unwrap_err();
-        assert!(error.to_string().contains("2 segments"), "{error}");
+        let x = floats(&[1, 2], &[3.0, 1.0]);
+        let text = session.explain(crate::Stage::Program, &[("x", &x)]).unwrap();
+        assert!(text.starts_with("segment 1\n") && text.contains("reduce_max"), "{text}");
+        assert!(text.ends_with("1 more: planned by each run, for the sizes that it finds\n"), "{text}");
+        let report = session.report(crate::Stage::Memory, &[("x", &x)]).unwrap();
+        let crate::report::StageReport::Segments { segments, unplanned } = report else { panic!() };
+        assert_eq!((segments.len(), unplanned), (1, 1));
+        session.why("most", &[("x", &x)]).unwrap();
+        let error = session.why("places", &[("x", &x)]).unwrap_err();
+        assert!(matches!(error, Error::NoNode { .. }), "{error}");
+        match session.profile(&[("x", &x)]) {
+            Ok(times) => assert!(times.iter().any(|time| time.node.contains("y")), "{times:?}"),
+            Err(error) => assert!(error.to_string().contains("TIMESTAMP_QUERY"), "{error}"),
+        }
+        assert!(session.memory().weights < 1 << 16 && session.memory().plans > 0);
         let error = session.bind().input("x", &floats(&[1, 1], &[1.0])).build().unwrap_err();
         assert!(matches!(&error, Error::Gpu(text) if text.contains("2 segments")), "{error}");
     }
@@ -320,6 +333,128 @@ fn a_loop_of_at_most_one_iteration_is_no_cut() {
     }
 }
 
+/// `a, b = b, a * x + b` as often as `n` says, with lists of `a` before each iteration, of `b` after it, and of the numbers. The body has
+/// `width` elements; the list of `b` has elements of `list_type`.
+fn counted(list_type: i32) -> Model {
+    let body = vec![
+        node("Mul", &["a", "x"], &["scaled"]),
+        node("Add", &["scaled", "b"], &["next_b"]),
+        node("Identity", &["b"], &["next_a"]),
+        node("Identity", &["a"], &["before"]),
+        node("Cast", &["next_b"], &["after"]).with(int("to", i64::from(list_type))),
+        node("Identity", &["i"], &["number"]),
+        node("Identity", &["go"], &["again"]),
+    ];
+    let inputs = vec![
+        value("i", INT64, &[]),
+        value("go", BOOL, &[]),
+        value("a", FLOAT, &["w"]),
+        value("b", FLOAT, &["w"]),
+    ];
+    let outputs = vec![
+        value("again", BOOL, &[]),
+        value("next_a", FLOAT, &["w"]),
+        value("next_b", FLOAT, &["w"]),
+        value("before", FLOAT, &["3"]),
+        value("after", list_type, &["3"]),
+        value("number", INT64, &[]),
+    ];
+    let nodes = vec![
+        node("Loop", &["n", "", "start", "x"], &["last_a", "last_b", "all_a", "list", "numbers"])
+            .with(subgraph("body", typed(inputs, body, outputs))),
+        node("Cast", &["list"], &["all_b"]).with(int("to", 1)),
+    ];
+    let inputs = vec![value("n", INT64, &[]), value("start", FLOAT, &["w"]), value("x", FLOAT, &["w"])];
+    let outputs = vec![
+        value("last_a", FLOAT, &["w"]),
+        value("last_b", FLOAT, &["w"]),
+        value("all_a", FLOAT, &["n", "w"]),
+        value("all_b", FLOAT, &["n", "w"]),
+        value("numbers", INT64, &["n"]),
+    ];
+    loaded(typed(inputs, nodes, outputs))
+}
+
+#[test]
+fn a_counted_loop_carries_and_lists() {
+    for list_type in [FLOAT, HALF] {
+        for session in sessions(&counted(list_type)) {
+            for count in [5usize, 1, 0, 2, 40, 3, 1500] {
+                let (start, x) = ([0.5f32, 1.0, -1.0], [0.25f32, -0.5, 0.125]);
+                let n = Tensor::from_slice(&[], &[count as i64]).unwrap();
+                let given = [("n", &n), ("start", &floats(&[3], &start)), ("x", &floats(&[3], &x))];
+                session.run(&given).unwrap();
+                let outputs = session.run(&given).unwrap();
+                let (mut a, mut b, mut all_a, mut all_b) = (start, x, Vec::new(), Vec::new());
+                for _ in 0..count {
+                    all_a.extend(a);
+                    let next = [0, 1, 2].map(|i| a[i] * x[i] + b[i]);
+                    (a, b) = (b, next);
+                    all_b.extend(b);
+                }
+                close(&outputs["last_a"], &[3], &a);
+                close(&outputs["last_b"], &[3], &b);
+                close(&outputs["all_a"], &[count, 3], &all_a);
+                let numbers: Vec<i64> = (0..count as i64).collect();
+                assert_eq!(outputs["numbers"].to_vec::<i64>().unwrap(), numbers);
+                let listed = outputs["all_b"].to_vec::<f32>().unwrap();
+                let near = |(l, b): (&f32, &f32)| (l - b).abs() <= 1e-3 * b.abs().max(1.0);
+                assert!(listed.len() == 3 * count && listed.iter().zip(&all_b).all(near));
+            }
+        }
+    }
+}
+
+/// The shape of what is carried settles with the first iteration, and an index that leaves its table is an error of the run.
+#[test]
+fn iterations_settle_and_report() {
+    let body = vec![
+        node("Add", &["total", "x"], &["next"]),
+        node("Gather", &["table", "i"], &["picked"]),
+        node("Identity", &["go"], &["again"]),
+    ];
+    let inputs = vec![value("i", INT64, &[]), value("go", BOOL, &[]), value("total", FLOAT, &["a"])];
+    let outputs = vec![
+        value("again", BOOL, &[]),
+        value("next", FLOAT, &["b"]),
+        value("next_", FLOAT, &["b"]),
+        value("picked", FLOAT, &[]),
+    ];
+    let body = vec![body, vec![node("Neg", &["next"], &["next_"])]].concat();
+    let nodes = vec![
+        node("Loop", &["n", "", "start"], &["end", "list", "all"])
+            .with(subgraph("body", typed(inputs, body, outputs))),
+    ];
+    let inputs = vec![
+        value("n", INT64, &[]),
+        value("start", FLOAT, &["s"]),
+        value("x", FLOAT, &["w"]),
+        value("table", FLOAT, &["t"]),
+    ];
+    let outputs =
+        vec![value("end", FLOAT, &["w"]), value("list", FLOAT, &["k", "w"]), value("all", FLOAT, &["k"])];
+    for session in sessions(&loaded(typed(inputs, nodes, outputs))) {
+        for (count, width) in [(5usize, 3usize), (7, 2), (2, 1), (4, 3)] {
+            let x: Vec<f32> = (0..width).map(|i| i as f32 + 0.5).collect();
+            let table: Vec<f32> = (0..5).map(|i| i as f32 * -1.5).collect();
+            let n = Tensor::from_slice(&[], &[count as i64]).unwrap();
+            let (start, x_) = (floats(&[1], &[2.0]), floats(&[width], &x));
+            let given = [("n", &n), ("start", &start), ("x", &x_), ("table", &floats(&[5], &table))];
+            if count > 5 {
+                let error = session.run(&given).unwrap_err();
+                assert!(matches!(&error, Error::Node { op, .. } if op == "Gather"), "{error}");
+                continue;
+            }
+            let outputs = session.run(&given).unwrap();
+            let total = |k: usize| x.iter().map(move |x| 2.0 + (k + 1) as f32 * x);
+            close(&outputs["end"], &[width], &total(count - 1).collect::<Vec<_>>());
+            let list: Vec<f32> = (0..count).flat_map(total).map(|total| -total).collect();
+            close(&outputs["list"], &[count, width], &list);
+            close(&outputs["all"], &[count], &table[..count]);
+        }
+    }
+}
+
 /// A loop that adds `step` to a total until the total reaches `limit`, at most `n` times, and lists the totals; it also makes a row
 /// longer with each iteration.
 fn repeating(list_type: i32) -> Model {
@@ -416,10 +551,11 @@ fn scanning() -> Model {
 #[test]
 fn a_scan_reads_and_writes_along_axes() {
     for session in sessions(&scanning()) {
-        for [rows, columns] in [[2, 3], [1, 1], [5, 2], [3, 7]] {
+        for [rows, columns] in [[2, 3], [1, 1], [5, 2], [3, 7], [2, 300]] {
             let at = |i: usize| (i * 7 % 5) as f32 - 1.5;
             let values: Vec<f32> = (0..rows * columns).map(at).collect();
             let (x, start) = (floats(&[rows, columns], &values), floats(&[rows], &vec![1.0; rows]));
+            let submits = session.device().counters().submits;
             let outputs =
                 session.run(&[("start", &start), ("x", &x), ("scale", &floats(&[], &[2.0]))]).unwrap();
             let mut expected = vec![0.0; rows * columns];
@@ -432,6 +568,8 @@ fn a_scan_reads_and_writes_along_axes() {
             }
             close(&outputs["total"], &[rows], &totals);
             close(&outputs["y"], &[rows, columns], &expected);
+            let submits = session.device().counters().submits - submits;
+            assert!(submits <= 3, "{columns} iterations took {submits} submissions");
         }
     }
 }
@@ -721,6 +859,256 @@ fn what_is_distinct_is_found_on_the_device() {
             columns.dedup();
             let lines = (0..a).flat_map(|r| columns.iter().map(move |column| column[r]));
             close(&outputs["columns"], &[a, columns.len()], &lines.collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Random graphs of branches, loops and scans within each other, over vectors of one length.
+struct RandomControl {
+    state: u64,
+    names: usize,
+    /// Lists of the loops that no subgraph holds.
+    lists: Vec<String>,
+}
+
+impl RandomControl {
+    fn below(&mut self, n: usize) -> usize {
+        self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.state >> 33) as usize % n
+    }
+
+    fn name(&mut self, what: &str) -> String {
+        self.names += 1;
+        format!("{what}{}", self.names)
+    }
+
+    fn one_of(&mut self, values: &[String]) -> String {
+        values[self.below(values.len())].clone()
+    }
+
+    /// Some nodes that begin with `values`; the last value that they make.
+    fn block(&mut self, mut values: Vec<String>, depth: usize) -> (Vec<NodeProto>, String) {
+        let mut nodes = Vec::new();
+        for _ in 0..1 + self.below(3) {
+            let (a, b, out) = (self.one_of(&values), self.one_of(&values), self.name("v"));
+            match self.below(if depth > 0 { 6 } else { 2 }) {
+                0 => {
+                    let op_type = ["Neg", "Tanh", "Abs", "Identity"][self.below(4)];
+                    nodes.push(node(op_type, &[&a], &[&out]));
+                }
+                1 => {
+                    let (op_type, raw) = (["Add", "Mul", "Sub"][self.below(3)], self.name("v"));
+                    nodes.push(node(op_type, &[&a, &b], &[&raw]));
+                    nodes.push(node("Tanh", &[&raw], &[&out]));
+                }
+                2 | 3 => self.branch(&mut nodes, &values, &a, &out, depth),
+                4 => self.repeated(&mut nodes, &values, &a, &out, depth),
+                _ => self.scan(&mut nodes, (&a, &b), &out),
+            }
+            values.push(out);
+        }
+        (nodes, values.pop().unwrap())
+    }
+
+    fn branch(&mut self, nodes: &mut Vec<NodeProto>, values: &[String], a: &str, out: &str, depth: usize) {
+        let condition = self.name("c");
+        match self.below(4) {
+            0 => nodes.push(node("Not", &["flag"], &[&condition])),
+            1 => {
+                let size = self.name("s");
+                nodes.push(node("Size", &[a], &[&size]));
+                nodes.push(node("Greater", &[&size, "three"], &[&condition]));
+            }
+            2 => nodes.push(node("Identity", &[["yes", "no"][self.below(2)]], &[&condition])),
+            _ => {
+                let most = self.name("s");
+                nodes.push(node("ReduceMax", &[a], &[&most]).with(int("keepdims", 0)));
+                nodes.push(node("Greater", &[&most, "tenth"], &[&condition]));
+            }
+        }
+        let mut branch = || {
+            let (inner, last) = self.block(values.to_vec(), depth - 1);
+            typed(vec![], inner, vec![value(&last, FLOAT, &["n"])])
+        };
+        let (then, otherwise) = (branch(), branch());
+        nodes.push(
+            node("If", &[&condition], &[out])
+                .with(subgraph("then_branch", then))
+                .with(subgraph("else_branch", otherwise)),
+        );
+    }
+
+    fn repeated(&mut self, nodes: &mut Vec<NodeProto>, values: &[String], a: &str, out: &str, depth: usize) {
+        let [i, go, total, again, list] = ["i", "go", "t", "again", "list"].map(|what| self.name(what));
+        let given = [values, std::slice::from_ref(&total)].concat();
+        let (mut inner, last) = self.block(given, depth - 1);
+        if self.below(3) > 0 {
+            inner.push(node("Identity", &[&go], &[&again]));
+        } else {
+            let sum = self.name("s");
+            inner.push(node("ReduceSum", &[&last], &[&sum]).with(int("keepdims", 0)));
+            inner.push(node("Less", &[&sum, "tenth"], &[&again]));
+        }
+        let element = self.name("e");
+        inner.push(node("Neg", &[&total], &[&element]));
+        let inputs = vec![value(&i, INT64, &[]), value(&go, BOOL, &[]), value(&total, FLOAT, &["n"])];
+        let outputs =
+            vec![value(&again, BOOL, &[]), value(&last, FLOAT, &["n"]), value(&element, FLOAT, &["n"])];
+        let count = ["count", "one", "three", "none"][self.below(4)];
+        let repeat = node("Loop", &[count, "", a], &[out, &list]);
+        nodes.push(repeat.with(subgraph("body", typed(inputs, inner, outputs))));
+        if depth == DEEPEST {
+            self.lists.push(list);
+        }
+    }
+
+    fn scan(&mut self, nodes: &mut Vec<NodeProto>, (a, b): (&str, &str), out: &str) {
+        let [start, end] = ["s", "s"].map(|what| self.name(what));
+        let [sum, x, z, added, raw, next, made] =
+            ["t", "x", "z", "p", "q", "u", "m"].map(|what| self.name(what));
+        let inner = vec![
+            node("Mul", &[&x, &z], &[&added]),
+            node("Add", &[&sum, &added], &[&raw]),
+            node("Tanh", &[&raw], &[&next]),
+            node("Sub", &[&next, &x], &[&made]),
+        ];
+        let inputs = vec![value(&sum, FLOAT, &[]), value(&x, FLOAT, &[]), value(&z, FLOAT, &[])];
+        let outputs = vec![value(&next, FLOAT, &[]), value(&made, FLOAT, &[])];
+        nodes.push(node("ReduceSum", &[a], &[&start]).with(int("keepdims", 0)));
+        let backwards = [self.below(2) as i64, self.below(2) as i64];
+        nodes.push(
+            node("Scan", &[&start, a, b], &[&end, out])
+                .with(subgraph("body", typed(inputs, inner, outputs)))
+                .with(int("num_scan_inputs", 2))
+                .with(ints("scan_input_directions", &backwards))
+                .with(ints("scan_output_directions", &backwards[..1])),
+        );
+    }
+}
+
+/// The depth of subgraphs in random graphs.
+const DEEPEST: usize = 2;
+
+fn random_control(seed: u64) -> (Model, usize) {
+    let mut random =
+        RandomControl { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), names: 0, lists: vec![] };
+    let (mut nodes, mut values) = (Vec::new(), vec!["x".to_string(), "z".to_string()]);
+    for _ in 0..3 {
+        let (mut more, last) = random.block(values.clone(), DEEPEST);
+        nodes.append(&mut more);
+        values.push(last);
+    }
+    nodes.push(node("Sum", &values.iter().map(String::as_str).collect::<Vec<_>>(), &["y"]));
+    let mut outputs = vec![value("y", FLOAT, &["n"])];
+    outputs.extend(random.lists.iter().map(|list| value(list, FLOAT, &["k", "n"])));
+    let count = outputs.len();
+    let inputs = vec![
+        value("x", FLOAT, &["n"]),
+        value("z", FLOAT, &["n"]),
+        value("flag", BOOL, &[]),
+        value("count", INT64, &[]),
+    ];
+    let mut graph = typed(inputs, nodes, outputs);
+    let bool_constant = |name: &str, value: bool| TensorProto {
+        name: name.into(),
+        data_type: BOOL,
+        int32_data: vec![i32::from(value)],
+        ..Default::default()
+    };
+    graph.initializer = vec![
+        int_constant("none", &[], &[0]),
+        int_constant("one", &[], &[1]),
+        int_constant("three", &[], &[3]),
+        weights("tenth", &[], &[0.1]),
+        bool_constant("yes", true),
+        bool_constant("no", false),
+    ];
+    (loaded(graph), count)
+}
+
+/// `SARDONYX_CONTROL=500` tries as many random graphs.
+#[test]
+fn random_graphs_of_subgraphs_agree_with_the_reference() {
+    let graphs = std::env::var("SARDONYX_CONTROL").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
+    let all = devices::each();
+    for seed in 0..graphs {
+        let (model, outputs) = random_control(seed);
+        let expected = Session::new(&Device::reference(), &model, SessionOptions::default()).unwrap();
+        let sessions: Vec<Session> = all
+            .iter()
+            .map(|device| Session::new(device, &model, SessionOptions::default()).unwrap())
+            .collect();
+        for (i, (n, flag, count)) in
+            [(4usize, true, 2i64), (1, false, 0), (5, true, 1), (3, false, 5), (4, false, 9)]
+                .into_iter()
+                .enumerate()
+        {
+            let of = |k: usize| ((k * 37 + i * 11 + seed as usize) % 19) as f32 / 9.0 - 1.0;
+            let x = floats(&[n], &(0..n).map(of).collect::<Vec<_>>());
+            let z = floats(&[n], &(0..n).map(|k| of(k + 5)).collect::<Vec<_>>());
+            let (flag, count) =
+                (Tensor::from_bools(&[], &[flag]).unwrap(), Tensor::from_slice(&[], &[count]).unwrap());
+            let given = [("x", &x), ("z", &z), ("flag", &flag), ("count", &count)];
+            let expected = expected.run(&given).unwrap();
+            assert_eq!(expected.len(), outputs);
+            for session in &sessions {
+                let found = session.run(&given).unwrap_or_else(|error| panic!("graph {seed}, {i}: {error}"));
+                for (name, right) in &expected {
+                    assert_eq!(found[name].shape(), right.shape(), "graph {seed}, {i}: {name}");
+                    let [found, right] = [&found[name], right].map(|tensor| tensor.to_vec::<f32>().unwrap());
+                    let near =
+                        found.iter().zip(&right).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
+                    assert!(
+                        near,
+                        "graph {seed}, {i}, {}: {name}: {found:?} {right:?}",
+                        session.device().name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Parts of a tensor as a sequence, and the sequence as one tensor again: along an axis and along a new one.
+#[test]
+fn sequences_of_tensors_stay_on_the_device() {
+    let nodes = vec![
+        node("Tanh", &["x"], &["t"]),
+        node("SplitToSequence", &["t", "two"], &["pairs"]).with(int("axis", 1)),
+        node("SplitToSequence", &["t"], &["columns"]).with(int("axis", 1)).with(int("keepdims", 0)),
+        node("ConcatFromSequence", &["pairs"], &["joined"]).with(int("axis", 0)),
+        node("ConcatFromSequence", &["columns"], &["turned"]).with(int("axis", 0)).with(int("new_axis", 1)),
+        node("SequenceAt", &["pairs", "minus"], &["last"]),
+        node("Neg", &["joined"], &["a"]),
+        node("Neg", &["turned"], &["b"]),
+        node("Neg", &["last"], &["c"]),
+    ];
+    let outputs =
+        vec![value("a", FLOAT, &["p", "2"]), value("b", FLOAT, &["c", "r"]), value("c", FLOAT, &["r", "2"])];
+    let mut graph = typed(vec![value("x", FLOAT, &["r", "c"])], nodes, outputs);
+    graph.initializer = vec![int_constant("two", &[], &[2]), int_constant("minus", &[], &[-1])];
+    let model = loaded(graph);
+    for session in sessions(&model) {
+        for [rows, columns] in [[3, 4], [1, 2], [3, 4], [2, 10]] {
+            let x: Vec<f32> = (0..rows * columns).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
+            let given = [("x", &floats(&[rows, columns], &x))];
+            let before = session.device().counters().read_backs;
+            let outputs = session.run(&given).unwrap();
+            let read_backs = session.device().counters().read_backs - before;
+            let at = |row: usize, column: usize| -x[row * columns + column].tanh();
+            let pairs =
+                (0..columns / 2).flat_map(|p| (0..rows).flat_map(move |r| [(r, 2 * p), (r, 2 * p + 1)]));
+            close(&outputs["a"], &[rows * columns / 2, 2], &pairs.map(|(r, c)| at(r, c)).collect::<Vec<_>>());
+            let turned = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
+            close(&outputs["b"], &[columns, rows], &turned.map(|(r, c)| at(r, c)).collect::<Vec<_>>());
+            let last = (0..rows).flat_map(|r| [(r, columns - 2), (r, columns - 1)]);
+            close(&outputs["c"], &[rows, 2], &last.map(|(r, c)| at(r, c)).collect::<Vec<_>>());
+            // The outputs are read, together, and nothing before.
+            assert!(read_backs <= 1, "{read_backs} read-backs");
+        }
+        if !session.device().is_reference() {
+            let plan = session.plan(&[("x", [2, 4])]).unwrap();
+            assert!(plan.sync_points.is_empty(), "{:?}", plan.sync_points);
         }
     }
 }

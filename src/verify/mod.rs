@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::graph::ValueId;
 use crate::ops::{Graph, Node};
 use crate::reference::Values;
-use crate::{Datum, Device, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference};
+use crate::{Datum, Device, Error, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference};
 use blame::blame;
 use errors::compare;
 use judge::judge;
@@ -87,12 +87,26 @@ impl Followed {
     ) -> Result<Followed> {
         let outputs: HashSet<ValueId> = graph.outputs.iter().copied().collect();
         keep.retain(|id| !outputs.contains(id));
-        let order: Vec<ValueId> = graph.outputs.iter().chain(&keep).copied().collect();
-        let session = Session::of_graph(device, graph.clone(), options, keep)?;
-        let ordered = session.given(inputs)?;
-        let expected = reference::run(&graph, &ordered.tensors(), true, device.interrupt())?;
+        let session =
+            |keep: &[ValueId]| Session::of_graph(device, graph.clone(), options.clone(), keep.to_vec());
+        let tensors = session(&[])?.given(inputs)?.tensors();
+        let expected = reference::run(&graph, &tensors, true, device.interrupt())?;
+        let run = |keep: &[ValueId]| {
+            let session = session(keep)?;
+            session.core.values(&session.given(inputs)?)
+        };
+        let values = match run(&keep) {
+            // What one binding does not hold is computed in parts, and need not lie anywhere as a whole.
+            Err(Error::Limit { in_bytes: true, .. }) => {
+                // No element takes more than four bytes.
+                let most = device.gpu().map_or(u64::MAX, |gpu| gpu.target.max_binding / 4);
+                keep.retain(|id| expected.get(*id).is_none_or(|array| array.len() as u64 <= most));
+                run(&keep)?
+            }
+            other => other?,
+        };
         let mut actual = vec![None; graph.values.len()];
-        for (id, value) in order.iter().zip(session.core.values(&ordered)?) {
+        for (id, value) in graph.outputs.iter().chain(&keep).zip(values) {
             actual[id.index()] = tensor_of(value);
         }
         Ok(Followed { graph, expected, actual, interrupt: device.interrupt().clone() })
