@@ -118,7 +118,7 @@ fn resolve_views(program: &mut Program, target: &Target) {
                 if shared.is_ok() {
                     program.tensors[part.index()].place = Place::View(root, at + offset);
                 } else {
-                    copy_part(program, target, part, 0, whole, offset);
+                    fill_part(program, target, part, whole, offset);
                 }
             }
         }
@@ -144,6 +144,25 @@ fn may_lie_in(
         return Err(Refusal::OtherStorage);
     }
     tensor.begins_at(element as i64, target)
+}
+
+/// Copies `part` into `whole` from element `offset` on. Where `part` lies in the memory of `whole` already, as in a Concat of one
+/// value twice, no call binds both: WebGPU refuses a call that writes memory which it also binds otherwise.
+fn fill_part(program: &mut Program, target: &Target, part: TensorId, whole: TensorId, offset: usize) {
+    let (root, at) = program.root(whole);
+    if program.root(part).0 != root {
+        return copy_part(program, target, part, 0, whole, offset);
+    }
+    let source = program.tensor(part).clone();
+    let copy = program.add_tensor(source.name.clone(), source.element(), source.shape.clone(), Place::Arena);
+    let fits = may_lie_in(program, copy, (root, at + offset), target).is_ok();
+    if fits {
+        program.tensors[copy.index()].place = Place::View(root, at + offset);
+    }
+    copy_part(program, target, part, 0, copy, 0);
+    if !fits {
+        copy_part(program, target, copy, 0, whole, offset);
+    }
 }
 
 /// Copies a whole tensor into a part of another, or a part of a tensor into a whole other tensor.

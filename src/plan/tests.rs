@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Call, Options, Place, Plan, Planner};
+use super::{Call, Options, Place, Plan, Planner, Program, TensorId};
 use crate::facts::{Facts, InputFact};
 use crate::graph::ValueId;
 use crate::internals::cases::{all_cases, difference, open_graph, planner};
@@ -27,9 +27,87 @@ pub(crate) fn planned(graph: &Graph, inputs: &[Tensor], target: &Target) -> Resu
     planner(&graph, target).plan(&inputs)
 }
 
+/// Checks by brute force that no call writes memory that it binds as another tensor too.
+fn check_bindings(program: &Program) {
+    for call in &program.calls {
+        let range = |tensor: TensorId| {
+            let (root, skip) = program.root(tensor);
+            let (storage, bytes) = (program.tensor(tensor).storage, program.tensor(tensor).bytes());
+            (root, storage.offset(skip), storage.offset(skip) + bytes)
+        };
+        let ranges: Vec<_> = call.tensors.iter().map(|&tensor| range(tensor)).collect();
+        for (i, slot) in
+            call.kernel.slots().iter().take(ranges.len()).enumerate().filter(|(_, slot)| slot.written)
+        {
+            for (_, other) in ranges.iter().enumerate().filter(|(j, _)| *j != i) {
+                let (root, start, end) = ranges[i];
+                let apart = root != other.0 || end <= other.1 || other.2 <= start;
+                assert!(
+                    apart,
+                    "{} ({}) writes {} over what it binds",
+                    call.kernel.spec().label(),
+                    call.node,
+                    slot.name
+                );
+            }
+        }
+    }
+}
+
+/// A value that takes several places, in one concatenation or in one inside another, aligned and not.
+#[test]
+fn values_in_several_places_overlap_nothing() {
+    for columns in [1, 3, 64, 65] {
+        let mut sketch = Sketch::default();
+        let (x, axis) = (sketch.input("x"), [("axis", Attr::Int(0))]);
+        let y = sketch.node("Exp", &[], &[x]);
+        let twice = sketch.node("Concat", &axis, &[y, y]);
+        let other = sketch.node("Neg", &[], &[x]);
+        let mixed = sketch.node("Concat", &axis, &[other, y, other]);
+        let all = sketch.node("Concat", &axis, &[y, twice, mixed, y]);
+        let turned = sketch.reshape(y, &[-1, 1, columns]);
+        let turned = sketch.reshape(turned, &[-1, columns]);
+        let views = sketch.node("Concat", &axis, &[turned, all, y]);
+        sketch.graph.outputs = vec![twice, all, views, sketch.node("Relu", &[], &[mixed])];
+        let inputs = [case::random(&[2, columns as usize])];
+        let expected = reference::run(&sketch.graph, &inputs, false, &crate::Interrupt::new()).unwrap();
+        let expected = reference::outputs(&sketch.graph, &expected).unwrap();
+        for class in [Class::Cpu, Class::Gpu] {
+            let plan = planned(&sketch.graph, &inputs, &Target { class, ..Target::FLOOR }).unwrap();
+            check_bindings(&plan.program);
+            check_memory(&plan);
+        }
+        for device in devices() {
+            let graph = Arc::new(sketch.graph.clone());
+            let session = Session::of_graph(device, graph, SessionOptions::default(), vec![]).unwrap();
+            let outputs = session.run(&[("x", &inputs[0])]).unwrap();
+            for ((name, actual), expected) in outputs.iter().zip(&expected) {
+                let wrong = difference(expected, actual, Tolerance { relative: 1e-5, absolute: 1e-6 });
+                assert_eq!(wrong, None, "{name}, {columns} columns, on {}", device.name());
+            }
+        }
+    }
+}
+
+/// No case of an operator makes a call that writes memory which it binds otherwise.
+#[test]
+fn no_case_binds_what_it_writes_twice() {
+    let mut planned_cases = 0;
+    for case in all_cases() {
+        let Ok(graph) = crate::ops::case::graph_of_case(&case) else { continue };
+        let inputs = crate::internals::cases::inputs_of(&case);
+        if let Ok(plan) = planned(&graph, &inputs, &Target::FLOOR) {
+            check_bindings(&plan.program);
+            planned_cases += 1;
+        }
+    }
+    assert!(planned_cases > 1000, "{planned_cases}");
+}
+
 /// Checks by brute force that no call writes memory that another tensor still needs.
 fn check_memory(plan: &Plan) {
     let program = &plan.program;
+    check_bindings(program);
     // For every tensor: the first and last call that touch it, its place, its first and last byte.
     let mut lives = Vec::new();
     for (i, tensor) in program.tensors.iter().enumerate() {
