@@ -158,13 +158,28 @@ fn pack<E: bytemuck::Pod + Default>(
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
     let (shape, view) = (&packing.source, packing.view.as_ref());
-    let source = Unpacked { elements, shape, strides: &strides(shape), view };
+    let (elements, strides, view) = match view.and_then(|view| affine(view, shape)) {
+        Some((base, strides)) => (elements.get(base..).unwrap_or_default(), strides, None),
+        None => (elements, strides(shape), view),
+    };
+    let source = Unpacked { elements, shape, strides: &strides, view };
     let part = (part / size_of::<E>()).max(1);
     let mut packed = reserved(part.min(packing.count()))?;
     source.parts(&packing.dims, &mut at, &mut packed, part, &mut |elements| {
         sink(bytemuck::cast_slice(elements))
     });
     Ok(())
+}
+
+/// The base and the stride of each axis of `shape`, if that is all which the view needs: an index then takes no division.
+fn affine(view: &Access, shape: &[usize]) -> Option<(usize, Vec<usize>)> {
+    let stride = |pieces: Vec<(usize, i64)>| match pieces[..] {
+        [] => Some(0),
+        [(_, stride)] => usize::try_from(stride).ok(),
+        _ => None,
+    };
+    let strides = view.split(shape)?.into_iter().map(stride).collect::<Option<_>>()?;
+    Some((usize::try_from(view.base).ok()?, strides))
 }
 
 /// A constant before it is packed.
@@ -234,7 +249,7 @@ impl<E: Copy + Default> Unpacked<'_, E> {
             [last] => {
                 if let Some(first) = self.first(at, Some(last.axis)) {
                     let room = self.shape[last.axis].saturating_sub(at[last.axis]).div_ceil(last.step.max(1));
-                    let step = (last.step * self.strides[last.axis]).max(1);
+                    let step = last.step * self.strides[last.axis];
                     self.pack_line(first, step, packed.iter_mut().take(room));
                 }
             }
@@ -255,6 +270,10 @@ impl<E: Copy + Default> Unpacked<'_, E> {
         E: 't,
     {
         match self.view {
+            None if step == 0 => {
+                let one = self.element(first);
+                line.for_each(|to| *to = one);
+            }
             None => {
                 line.zip(self.elements.iter().skip(first).step_by(step)).for_each(|(to, from)| *to = *from)
             }
@@ -294,7 +313,7 @@ mod tests {
             source in prop::collection::vec(1usize..6, 1..4),
             dims in prop::collection::vec((any::<usize>(), 0usize..5, 1usize..4), 0..6),
             start in any::<bool>(),
-            view in 0..4,
+            view in 0..6,
             part in 1usize..40,
         ) {
             let of = |(axis, size, step)| PackedDim { axis: axis % source.len(), size, step };
@@ -304,7 +323,17 @@ mod tests {
                 0 => None,
                 1 => Some(Access::new(0, &[(count, 0)])),
                 2 => Some(Access::new(count as i64 - 1, &[(count, -1)])),
-                _ => Some(Access::new(1, &[(count.div_ceil(2), 0), (2, 1)])),
+                3 => Some(Access::new(1, &[(count.div_ceil(2), 0), (2, 1)])),
+                // The transpose of the same number of elements, and every axis backward in memory.
+                4 => Some(Access::new(0, &[(source[0], 1), (count / source[0], source[0] as i64)])),
+                _ => {
+                    let mut stride = 1;
+                    let dims = source.iter().map(|&size| {
+                        stride *= size;
+                        (size, (stride / size) as i64)
+                    });
+                    Some(Access::new(0, &dims.collect::<Vec<_>>()))
+                }
             };
             let dims = dims.into_iter().map(of).collect();
             let packing = Packing { source, view, start, dims };
