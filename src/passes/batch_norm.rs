@@ -3,22 +3,23 @@
 //! channel.
 
 use super::Replacements;
-use super::pattern::floats;
-use crate::graph::NodeId;
+use super::pattern::Pattern;
+use crate::array::Array;
+use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, Node, Op};
-use crate::{Result, Tensor, heap};
+use crate::{DType, Result, Tensor, heap};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
-    let (producers, uses) = (graph.producers(), graph.use_counts());
     let mut merged = vec![false; graph.nodes.len()];
     let mut replaced = Replacements::default();
-    for (n, merged) in merged.iter_mut().enumerate() {
-        let Some(conv) = convolution(graph, (&producers, &uses), n) else { continue };
+    let pattern = Pattern::of(graph);
+    let found: Vec<_> = (0..merged.len()).filter_map(|n| Some((n, convolution(&pattern, n)?))).collect();
+    for (n, conv) in found {
         let before = &graph.nodes[conv.index()];
         heap::ask(format_args!("the new weights of node '{}'", before.name), copies(graph, before))?;
         if let Some(folded) = folded(graph, conv, n) {
             apply(graph, n, folded, &mut replaced)?;
-            *merged = true;
+            merged[n] = true;
         }
     }
     let mut merged = merged.into_iter();
@@ -28,8 +29,31 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
 
 struct Folded {
     conv: NodeId,
-    weights: (Vec<usize>, Vec<f32>),
-    bias: Vec<f32>,
+    weights: Tensor,
+    bias: Tensor,
+}
+
+/// The dtype, the shape and the elements of a constant of float32 or float16.
+fn numbers(graph: &Graph, id: Option<ValueId>) -> Option<(DType, Vec<usize>, Vec<f64>)> {
+    let tensor = graph.value(id?).constant.as_ref()?;
+    tensor.check_file().ok()?;
+    let bytes = tensor.bytes();
+    let elements = match tensor.dtype() {
+        DType::F32 => bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned::<f32>).map(f64::from).collect(),
+        DType::F16 => {
+            let element = |pair: &[u8]| f64::from(half::f16::from_bits(bytemuck::pod_read_unaligned(pair)));
+            bytes.chunks_exact(2).map(element).collect()
+        }
+        _ => return None,
+    };
+    Some((tensor.dtype(), tensor.shape().to_vec(), elements))
+}
+
+/// A constant of these numbers, if the dtype holds numbers of their size.
+fn rounded(dtype: DType, shape: &[usize], numbers: Vec<f64>) -> Option<Tensor> {
+    let most = if dtype == DType::F16 { f64::from(half::f16::MAX) } else { f64::INFINITY };
+    let fits = numbers.iter().all(|number| number.abs() <= most || number.is_nan());
+    Array::float(dtype, shape, numbers).to_tensor().ok().filter(|_| fits)
 }
 
 /// How the weights of an operator are divided among its output channels.
@@ -67,18 +91,20 @@ impl Channels {
     }
 }
 
-/// The node before node `n`, if `n` is the only use of its result and normalises it.
-fn convolution(graph: &Graph, (producers, uses): (&[Option<NodeId>], &[usize]), n: usize) -> Option<NodeId> {
-    let node = &graph.nodes[n];
+/// The node before node `n`, if `n` is the only use of its result and normalises its channels.
+fn convolution(pattern: &Pattern, n: usize) -> Option<NodeId> {
+    let node = &pattern.graph.nodes[n];
     let Op::BatchNorm(_) = &*node.op else { return None };
-    let x = node.inputs.first().copied().flatten()?;
-    producers[x.index()].filter(|_| uses[x.index()] == 1)
+    let (conv, before, movers) = pattern.before_movers(node.inputs.first().copied().flatten()?)?;
+    let weights = pattern.graph.value(before.inputs.get(1).copied().flatten()?).constant.as_ref()?;
+    let axes = pattern.moved_axes(&movers, weights.shape().len())?;
+    (axes.get(1) == Some(&Some(1))).then_some(NodeId(conv as u32))
 }
 
-/// The bytes of the constants of `node`, three times: as they are, scaled, and as a tensor.
+/// The bytes of numbers of 64 bits, and of a tensor, for each element of the constants of `node`.
 fn copies(graph: &Graph, node: &Node) -> u64 {
     let constants = node.inputs.iter().flatten().filter_map(|id| graph.value(*id).constant.as_ref());
-    constants.map(|constant| constant.bytes().len() as u64 * 3).sum()
+    constants.map(|constant| constant.len() as u64 * 24).sum()
 }
 
 /// The new weights and bias of the node `conv` before node `n`, if `n` normalises with constants.
@@ -88,38 +114,31 @@ fn folded(graph: &Graph, conv: NodeId, n: usize) -> Option<Folded> {
     let epsilon = norm.inference_epsilon()?;
     let &[Some(_), scale, shift, mean, variance] = &node.inputs[..] else { return None };
     let before = &graph.nodes[conv.index()];
-    let weights = floats(graph, before.inputs.get(1).copied().flatten())?;
-    let by_channel = Channels::of(&before.op, &weights.0)?;
+    let (dtype, shape, weights) = numbers(graph, before.inputs.get(1).copied().flatten())?;
+    let by_channel = Channels::of(&before.op, &shape)?;
     let channels = by_channel.count;
-    let by_column =
-        |(shape, v): &(Vec<usize>, Vec<f32>)| shape.last() == Some(&channels) && v.len() == channels;
-    let vector = |id| floats(graph, id).filter(by_column).map(|(_, v)| v);
+    let vector = |id| {
+        let (_, shape, numbers) = numbers(graph, id)?;
+        (shape.last() == Some(&channels) && numbers.len() == channels).then_some(numbers)
+    };
     let (scale, shift, mean, variance) = (vector(scale)?, vector(shift)?, vector(mean)?, vector(variance)?);
     let bias = match before.inputs.get(2).copied().flatten() {
         Some(id) => vector(Some(id))?,
         None => vec![0.0; channels],
     };
-    let factors: Vec<f64> = scale
-        .iter()
-        .zip(&variance)
-        .map(|(s, v)| f64::from(*s) / (f64::from(*v) + f64::from(epsilon)).sqrt())
-        .collect();
-    let (shape, values) = weights;
-    let scaled = |(i, w): (usize, &f32)| Some((f64::from(*w) * factors.get(by_channel.channel(i)?)?) as f32);
-    let values = values.iter().enumerate().map(scaled).collect::<Option<_>>()?;
-    let bias = (0..channels)
-        .map(|c| ((f64::from(bias[c]) - f64::from(mean[c])) * factors[c] + f64::from(shift[c])) as f32)
-        .collect();
-    Some(Folded { conv, weights: (shape, values), bias })
+    let factors: Vec<f64> =
+        scale.iter().zip(&variance).map(|(s, v)| s / (v + f64::from(epsilon)).sqrt()).collect();
+    let scaled = |(i, w): (usize, f64)| Some(w * factors.get(by_channel.channel(i)?)?);
+    let weights = weights.into_iter().enumerate().map(scaled).collect::<Option<_>>()?;
+    let bias = (0..channels).map(|c| (bias[c] - mean[c]) * factors[c] + shift[c]).collect();
+    let (weights, bias) = (rounded(dtype, &shape, weights)?, rounded(dtype, &[channels], bias)?);
+    Some(Folded { conv, weights, bias })
 }
 
 fn apply(graph: &mut Graph, n: usize, folded: Folded, replaced: &mut Replacements) -> Result<()> {
-    let channels = folded.bias.len();
-    let weights = Tensor::from_vec(&folded.weights.0, folded.weights.1)?;
-    let bias = Tensor::from_vec(&[channels], folded.bias)?;
     let name = graph.nodes[n].name.clone();
-    let weights = graph.add_constant(format!("{name}.weights"), weights);
-    let bias = graph.add_constant(format!("{name}.bias"), bias);
+    let weights = graph.add_constant(format!("{name}.weights"), folded.weights);
+    let bias = graph.add_constant(format!("{name}.bias"), folded.bias);
     let (Some(x), Some(y)) = (graph.nodes[n].inputs[0], graph.nodes[n].outputs[0]) else { return Ok(()) };
     let conv = &mut graph.nodes[folded.conv.index()];
     conv.inputs.resize(3, None);

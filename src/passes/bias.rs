@@ -1,4 +1,5 @@
-//! Adds a constant for each channel to the bias of the convolution before it.
+//! Adds a constant for each channel to the bias of the convolution before it, also where axes of its result are moved, added or
+//! removed between the two: a convolution along one axis may be one of images of one row.
 
 use super::Replacements;
 use super::pattern::{Pattern, floats};
@@ -39,7 +40,7 @@ fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConsta
     }
     let constant = |id: ValueId| pattern.graph.value(id).constant.is_some();
     let (result, added) = if constant(b) { (a, b) } else { (b, a) };
-    let (convolution, before) = pattern.only(result)?;
+    let (convolution, before, movers) = pattern.before_movers(result)?;
     let weights = pattern.graph.value(before.inputs.get(1).copied().flatten()?).constant.as_ref()?;
     let weights = weights.shape();
     let channels = match &*before.op {
@@ -47,12 +48,11 @@ fn constant_after_convolution(pattern: &Pattern, n: usize) -> Option<AddedConsta
         Op::ConvTranspose(op) => weights.get(1)?.checked_mul(op.group())?,
         _ => return None,
     };
-    // One number for each channel, or one for all: `[..1, channels, 1, 1]`.
+    // One number for each channel, or one for all: `[..1, channels, 1, 1]` where nothing is moved.
     let shape = pattern.graph.value(added).constant.as_ref()?.shape();
-    let spatial = weights.len().checked_sub(2)?;
-    let channel_axis = shape.len().checked_sub(spatial + 1);
-    let elsewhere = shape.iter().enumerate().any(|(axis, &size)| size != 1 && Some(axis) != channel_axis);
-    if elsewhere || shape.len() > weights.len() {
+    let axes = pattern.moved_axes(&movers, weights.len())?;
+    let against = &axes[axes.len().checked_sub(shape.len())?..];
+    if shape.iter().zip(against).any(|(&size, axis)| size != 1 && *axis != Some(1)) {
         return None;
     }
     let (_, added) = floats(pattern.graph, Some(added))?;

@@ -8,6 +8,9 @@ use crate::{DType, Tensor};
 /// The most integers that are read as a list of axes, sizes or pads: many nodes may share one long constant.
 const LONGEST_LIST: usize = 64;
 
+/// The most movers that a pass follows: with longer rows, a graph would take time that grows as its square.
+pub(super) const MOST_MOVERS: usize = 16;
+
 /// A graph, with the producer and the uses of each value.
 pub(super) struct Pattern<'g> {
     pub(super) graph: &'g Graph,
@@ -67,6 +70,59 @@ impl<'g> Pattern<'g> {
     /// The node that computes the value, if the pattern is the only use of its elements; others may use its shape.
     pub(super) fn only_data(&self, id: ValueId) -> Option<(usize, &'g Node)> {
         self.maker(id).filter(|_| self.links.data_uses[id.index()] == 1)
+    }
+
+    /// The node whose elements the value has, through at most `MOST_MOVERS` nodes that only move them, of which the last comes
+    /// first. Nothing else uses any of these values.
+    pub(super) fn before_movers(&self, id: ValueId) -> Option<(usize, &'g Node, Vec<&'g Node>)> {
+        let (mut n, mut node) = self.only(id)?;
+        let mut movers = Vec::new();
+        while node.op.operator().moves_elements() && movers.len() < MOST_MOVERS {
+            movers.push(node);
+            (n, node) = self.only(node.inputs.first().copied().flatten()?)?;
+        }
+        Some((n, node, movers))
+    }
+
+    /// For each axis after these movers, the axis before them, of `rank`; `None` for one that they add. `None` where a mover
+    /// cuts axes, or joins them.
+    pub(super) fn moved_axes(&self, movers: &[&Node], rank: usize) -> Option<Vec<Option<usize>>> {
+        let mut axes: Vec<Option<usize>> = (0..rank).map(Some).collect();
+        for mover in movers.iter().rev() {
+            match (&*mover.op, &*mover.op_type) {
+                (Op::Transpose(op), _) => {
+                    let perm = op.fixed_perm().filter(|perm| perm.len() == axes.len())?;
+                    axes = perm.into_iter().map(|axis| axes[axis]).collect();
+                }
+                (_, "Squeeze") => {
+                    let gone = self.axes(mover, axes.len())?;
+                    for axis in gone.into_iter().rev() {
+                        axes.remove(axis);
+                    }
+                }
+                (_, "Unsqueeze") => {
+                    let count = self.axes(mover, usize::MAX >> 1).map_or(0, |axes| axes.len());
+                    let new = self.axes(mover, axes.len() + count)?;
+                    new.into_iter().for_each(|axis| axes.insert(axis, None));
+                }
+                (_, "Identity") => {}
+                _ => return None,
+            }
+        }
+        Some(axes)
+    }
+
+    /// The axes of a Squeeze or an Unsqueeze, each once, in order, where they are counted from the end of `rank`.
+    fn axes(&self, node: &Node, rank: usize) -> Option<Vec<usize>> {
+        let given = match node.inputs.get(1).copied().flatten() {
+            Some(id) => self.integers(id)?,
+            None => node.attributes.ints("axes").ok()??.to_vec(),
+        };
+        let axis = |axis: i64| usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok();
+        let mut axes: Vec<usize> = given.into_iter().map(axis).collect::<Option<_>>()?;
+        axes.sort_unstable();
+        let twice = axes.windows(2).any(|pair| pair[0] == pair[1]);
+        (!twice && axes.iter().all(|&axis| axis < rank)).then_some(axes)
     }
 
     /// The inputs of the node that computes the value, if it is an `op_type` and nothing else uses the value.
@@ -149,6 +205,15 @@ impl<'g> Pattern<'g> {
             _ => None,
         }
     }
+}
+
+/// For each value, whether a batch normalisation reads it: that becomes a part of the weights before it, which are float32 then.
+pub(super) fn normalized(graph: &Graph) -> Vec<bool> {
+    let mut normalized = vec![false; graph.values.len()];
+    for node in graph.nodes.iter().filter(|node| matches!(*node.op, Op::BatchNorm(_))) {
+        node.inputs.first().iter().copied().flatten().for_each(|id| normalized[id.index()] = true);
+    }
+    normalized
 }
 
 /// The shape and the elements of an f32 constant. Whoever wants a large one asks for its memory before.

@@ -1,13 +1,10 @@
 //! Moves operators on single elements to before the transposes and reshapes that precede them: to the operator whose kernel
 //! can take them as an epilogue.
 
-use super::pattern::{Links, Pattern};
+use super::pattern::{Links, MOST_MOVERS, Pattern};
 use crate::Result;
 use crate::graph::{NodeId, Value, ValueId};
 use crate::ops::{Graph, Maps, NEWEST_OPSET, Node};
-
-/// The most movers that an operator passes. Each is copied, so that longer rows would make the graph grow by their square.
-const MOST_MOVERS: usize = 16;
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut links = Links::of(graph);
