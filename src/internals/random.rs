@@ -69,7 +69,7 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
     let (rows, columns) = (shape[0], shape[1]);
     let turned = vec![columns, rows];
     let (rows_i, columns_i) = (rows as i64, columns as i64);
-    let made = match choice % 24 {
+    let made = match choice % 25 {
         0 => sketch.node("Relu", &[], &[a]),
         1 => sketch.node("Tanh", &[], &[a]),
         2 => sketch.node("Identity", &[], &[a]),
@@ -187,6 +187,25 @@ fn step(sketch: &mut Sketch, values: &mut Vec<(ValueId, Vec<usize>)>, choice: u3
             } else {
                 y
             }
+        }
+        24 if columns <= 32 => {
+            // A product with weights of 8 bits, of which columns have a scale of their own.
+            let count = 1040_usize.div_ceil(columns);
+            let shape = if flag { [count, columns] } else { [columns, count] };
+            let numbers = case::converted(&case::integers(&shape, -9, 9), crate::DType::I8);
+            let numbers = sketch.constant(numbers);
+            let wide = sketch.node("Cast", &[("to", Attr::Int(1))], &[numbers]);
+            let scale = case::uniform(&[count], 0.01, 0.1);
+            let under = if flag { [count, 1] } else { [1, count] };
+            let scale = sketch.constant(scale.reshaped(&under).unwrap());
+            let weights = sketch.node("Mul", &[], &[wide, scale]);
+            let y = match flag {
+                true => sketch.node("Gemm", &[("transB", Attr::Int(1))], &[a, weights]),
+                false => sketch.node("MatMul", &[], &[a, weights]),
+            };
+            let lists = [0, columns_i, 1].map(|n| sketch.constant(case::list(&[n])));
+            let inputs = [&[y], &lists[..]].concat();
+            sketch.node("Slice", &[], &inputs)
         }
         22 if rows <= 8 => {
             // Each row twice, as key heads are repeated for their query heads.

@@ -12,6 +12,7 @@ use super::{
 use crate::array::number;
 use crate::facts::Fact;
 use crate::kernels::expr::{Builder, Fn1, Reg, Scalar};
+use crate::plan::Lower;
 use crate::small::{Format, RoundMode, SMALL_FLOATS};
 
 /// What is converted to.
@@ -123,12 +124,27 @@ impl Operator for Cast {
         self.target(dtype).ok() != dtype(0)
     }
 
+    fn widens(&self, inputs: &[Option<&Fact>]) -> bool {
+        let dtype = |i: usize| optional(inputs, i).map(|fact| fact.dtype);
+        match (dtype(0), self.target(dtype)) {
+            (Some(DType::F16 | DType::BF16), Ok(to)) => to == DType::F32,
+            (Some(DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2), Ok(to)) => {
+                matches!(to, DType::F32 | DType::F16 | DType::BF16)
+            }
+            _ => false,
+        }
+    }
+
     fn is_cheap(&self) -> bool {
         true
     }
 
     fn maps(&self) -> Maps {
         Maps::First
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
+        cx.widened()
     }
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::broadcast::broadcast;
 use super::{NodeDef, Op, Operation, Why};
 use crate::Result;
-use crate::facts::node_error;
+use crate::facts::{Fact, node_error};
 use crate::graph::{self, NodeId, Value, ValueId};
 use crate::shape::MAX_RANK;
 
@@ -103,6 +103,12 @@ impl Graph {
 }
 
 impl Node {
+    /// Whether the node only widens a constant of the model, so that kernels can convert the constant as they load it.
+    pub(crate) fn widens_constant(&self, graph: &Graph, inputs: &[Option<&Fact>]) -> bool {
+        let first = self.inputs.first().copied().flatten();
+        first.is_some_and(|id| graph.value(id).constant.is_some()) && self.op.operator().widens(inputs)
+    }
+
     /// Whether the reference or the session runs subgraphs for the node.
     pub(crate) fn runs_subgraphs(&self) -> bool {
         !self.op.operator().subgraphs().is_empty()

@@ -176,6 +176,12 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
+    /// Whether the result has the numbers of input 0, in a dtype that holds all of them with more bits: kernels can then load
+    /// input 0 in place of the result.
+    fn widens(&self, _inputs: &[Option<&Fact>]) -> bool {
+        false
+    }
+
     /// Whether an absolute error of input 0 becomes a relative error of the result, as in `exp`.
     fn exponentiates(&self) -> bool {
         false

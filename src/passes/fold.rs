@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::pattern::normalized;
 use crate::Result;
 use crate::Tensor;
 use crate::array::{Array, longest};
@@ -16,10 +17,12 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let mut changed = false;
     let mut kept = Vec::with_capacity(graph.nodes.len());
     let mut repeated = HashMap::new();
+    let packed = packed(graph);
     for node in std::mem::take(&mut graph.nodes) {
         let constant = node.inputs.iter().flatten().all(|id| graph.value(*id).constant.is_some());
         let draws = node.op.operator().draws();
-        let folded = constant && !draws && !matches!(*node.op, Op::Unsupported(_));
+        let packs = node.outputs.first().copied().flatten().is_some_and(|id| packed[id.index()]);
+        let folded = constant && !draws && !packs && !matches!(*node.op, Op::Unsupported(_));
         // A node that refuses its inputs stays, and planning reports it.
         match folded.then(|| fold(graph, &node, budget)) {
             Some(Ok(tensors)) => {
@@ -54,6 +57,59 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     }
     graph.nodes = kept;
     Ok(changed)
+}
+
+/// The most elements of a constant of which folding makes another with more bits, or the same elements in another order,
+/// although the readers could pack it from where it lies.
+pub(super) const FEW: usize = 1024;
+
+/// For each value, whether it stays in the graph although it follows from constants alone: its elements are those of a large
+/// constant, moved or in a wider dtype, and all its readers pack them from where that constant lies.
+fn packed(graph: &Graph) -> Vec<bool> {
+    let constant = |id: ValueId| graph.value(id).constant.as_ref();
+    let mut fixed: Vec<bool> = graph.values.iter().map(|value| value.constant.is_some()).collect();
+    let mut lies = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        if let Some((input, output)) = rearranged(graph, node)
+            && (lies[input.index()] || constant(input).is_some_and(|tensor| tensor.len() > FEW))
+        {
+            (lies[output.index()], fixed[output.index()]) = (true, true);
+        }
+    }
+    if !lies.contains(&true) {
+        return lies;
+    }
+    graph.outputs.iter().for_each(|id| lies[id.index()] = false);
+    let normalized = normalized(graph);
+    for node in graph.nodes.iter().rev() {
+        let moves = rearranged(graph, node).filter(|(_, output)| fixed[output.index()]);
+        let computes = !node.inputs.iter().flatten().all(|id| fixed[id.index()])
+            && !node.outputs.iter().flatten().any(|id| normalized[id.index()]);
+        for (i, id) in node.inputs.iter().enumerate().filter_map(|(i, id)| Some((i, (*id)?))) {
+            lies[id.index()] &= match moves {
+                Some((input, output)) => input == id && lies[output.index()],
+                None => computes && node.op.operator().packs(i),
+            };
+        }
+    }
+    // Where a row of these nodes begins with one that is folded, all are.
+    for (input, output) in graph.nodes.iter().filter_map(|node| rearranged(graph, node)) {
+        lies[output.index()] &= lies[input.index()] || constant(input).is_some();
+    }
+    lies
+}
+
+/// Input and output of a node that moves elements, or widens those of a constant, in the same way in all runs.
+fn rearranged(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
+    let (&[Some(output)], (&first, others)) = (&node.outputs[..], node.inputs.split_first()?) else {
+        return None;
+    };
+    let input = first?;
+    let constant = |id: ValueId| graph.value(id).constant.as_ref();
+    let fact = constant(input).map(|tensor| Fact::new(tensor.dtype(), tensor.shape()));
+    let rearranges = node.op.operator().moves_elements() || node.widens_constant(graph, &[fact.as_ref()]);
+    let same = others.iter().flatten().all(|id| constant(*id).is_some());
+    (rearranges && same).then_some((input, output))
 }
 
 /// The inputs of an Expand of one element. Both are constants.

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 
 use super::dead_code;
 use super::pattern::Pattern;
+use super::spelled::Spelled;
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::node_error;
-use crate::graph::{Value, ValueId};
+use crate::graph::ValueId;
 use crate::ops::quantized::FLOAT_SUMS;
-use crate::ops::{Attr, Attributes, Graph, NEWEST_OPSET, Node, Op};
+use crate::ops::{Attributes, Graph, Node, Op};
 use crate::shape::product;
 use crate::{DType, Result, Tensor, heap};
 
@@ -209,7 +210,7 @@ impl IntegerSums {
     /// The nodes that take the place of `node`.
     fn nodes(&self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
         let [Some(output)] = node.outputs[..] else { refuse!("it has several results") };
-        let mut spelled = Spelled { name: graph.value(output).name.clone(), graph, nodes: Vec::new() };
+        let mut spelled = Spelled::new(graph, output);
         let weights = self.packed(&mut spelled)?;
         let (op, attributes) = match self.kind {
             ProductKind::Convolution => ("ConvInteger", node.attributes.clone()),
@@ -220,27 +221,21 @@ impl IntegerSums {
         if let Some(SumBias::Integers(bias)) = &self.bias {
             let bias = self.under(bias)?;
             let bias = spelled.constant("bias", bias);
-            value = spelled.node("Add", Attributes::default(), vec![Some(value), Some(bias)])?;
+            value = spelled.binary("Add", [value, bias])?;
         }
-        let to = [("to", Attr::Int(DType::F32.onnx().into()))].into_iter().collect();
-        value = spelled.node("Cast", to, vec![Some(value)])?;
+        value = spelled.to_float32(value)?;
         let scales = self.under(&Tensor::from_slice(&[self.scales.len()], &self.scales)?)?;
         let scales = spelled.constant("scale", scales);
-        value = spelled.node("Mul", Attributes::default(), vec![Some(value), Some(scales)])?;
+        value = spelled.binary("Mul", [value, scales])?;
         if let Some(&SumBias::Floats(mut bias)) = self.bias.as_ref() {
             if self.kind == ProductKind::Convolution {
                 let shape = self.spread(-1, 1);
                 let shape = spelled.constant("bias.shape", Tensor::from_slice(&[shape.len()], &shape)?);
-                bias = spelled.node("Reshape", Attributes::default(), vec![Some(bias), Some(shape)])?;
+                bias = spelled.binary("Reshape", [bias, shape])?;
             }
-            value = spelled.node("Add", Attributes::default(), vec![Some(value), Some(bias)])?;
+            spelled.binary("Add", [value, bias])?;
         }
-        let Spelled { mut nodes, .. } = spelled;
-        if let Some(last) = nodes.last_mut().filter(|last| last.outputs == [Some(value)]) {
-            last.outputs = vec![Some(output)];
-            last.name.clone_from(&node.name);
-        }
-        Ok(nodes)
+        Ok(spelled.nodes_for(node, output))
     }
 
     /// A constant of one element, or of one for each filter or column, under the shape that broadcasts to the result.
@@ -297,32 +292,5 @@ fn numbers(tensor: &Tensor) -> Option<Vec<i16>> {
         DType::I8 => Some(tensor.to_vec::<i8>().ok()?.into_iter().map(i16::from).collect()),
         DType::U8 => Some(tensor.to_vec::<u8>().ok()?.into_iter().map(i16::from).collect()),
         _ => None,
-    }
-}
-
-/// Nodes that take the place of another, whose output has this name.
-struct Spelled<'g> {
-    name: String,
-    graph: &'g mut Graph,
-    nodes: Vec<Node>,
-}
-
-impl Spelled<'_> {
-    fn constant(&mut self, what: &str, tensor: Tensor) -> ValueId {
-        self.graph.add_constant(format!("{}.{what}", self.name), tensor)
-    }
-
-    fn node(
-        &mut self,
-        op_type: &str,
-        attributes: Attributes,
-        inputs: Vec<Option<ValueId>>,
-    ) -> Result<ValueId, Why> {
-        let name = format!("{}.{op_type}{}", self.name, self.nodes.len());
-        let output = self.graph.add_value(Value { name: name.clone(), ..Value::default() });
-        let names = (name, op_type.to_string(), NEWEST_OPSET);
-        let node = Node::parse(names, attributes, inputs, (vec![Some(output)], &[true]))?;
-        self.nodes.push(node);
-        Ok(output)
     }
 }

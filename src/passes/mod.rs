@@ -14,8 +14,10 @@ mod integers;
 mod normalize;
 mod pad;
 mod pattern;
+mod scales;
 mod selection;
 mod sink;
+mod spelled;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ type Pass = fn(&mut Graph, &Budget) -> Result<bool>;
 const PASSES: &[(&str, Pass)] = &[
     // Before weights become floats.
     ("integers", integers::run),
+    ("scales", |graph, _| scales::run(graph)),
     ("fold", fold::run),
     ("inline", inline::run),
     ("identity", |graph, _| identity::run(graph)),

@@ -24,7 +24,7 @@ fn outputs(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f64) {
 }
 
 /// The passes that compute with constants: they round to f32 at other places than the graph before. All others are exact.
-const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize"];
+const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize", "scales"];
 
 #[test]
 fn passes_preserve_the_reference() {

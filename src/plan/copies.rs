@@ -32,11 +32,17 @@ pub(crate) fn copy(
 }
 
 /// The call that copies the elements of `from` that `access` names to the dense tensor `to`.
-pub(crate) fn gather(from: TensorId, to: TensorId, access: &Access, target: &Target, node: Arc<str>) -> Call {
+pub(crate) fn gather(
+    scalar: Scalar,
+    from: TensorId,
+    to: TensorId,
+    access: &Access,
+    target: &Target,
+    node: Arc<str>,
+) -> Call {
     let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
     let grid = target.grid(groups(params[0] as usize));
-    // Both have the same storage: the copy moves bits, whatever these mean.
-    let kernel = Strided { scalar: Scalar::U32, rank, scatter: false };
+    let kernel = Strided { scalar, rank, scatter: false };
     Call { kernel: kernel.into(), tensors: vec![from, to], params, grid, node }
 }
 

@@ -124,6 +124,9 @@ pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<boo
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return Err(Refusal::HasOutputs) };
     let Some(output) = facts.get(output) else { return Err(Refusal::NoRegister) };
+    if node.widens_constant(graph, &facts.of_inputs(node)) {
+        return Err(Refusal::ConvertedByReaders);
+    }
     let mut builder = Builder::of_shape(&output.shape);
     builder.wide = Wide::of(output.dtype, 0);
     let mut inputs: SmallVec<[_; 4]> = SmallVec::new();

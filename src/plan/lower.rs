@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::code::{Code, Epilogue, NO_FLOAT64};
 use super::fault::{Fault, Outside, Report};
 use super::fusion::Unit;
-use super::program::{Call, OutputSource, Packing, Place, Program, Step, TensorId, WeightKey};
+use super::program::{Call, OutputSource, PackedDim, Packing, Place, Program, Step, TensorId, WeightKey};
 use super::question::{Always, Rank};
 use super::refusal::Refusal;
 use super::specialisation::{Asked, Site, Specialisation};
@@ -90,6 +90,15 @@ struct StridedValue {
     constant: bool,
     /// The name of the node for which a copy would be made.
     label: Arc<str>,
+}
+
+/// The constant of the model that has the elements of a value.
+struct ConstantElements {
+    value: ValueId,
+    /// Where they lie in it, if not in its own order.
+    view: Option<Access>,
+    /// The register into which kernels load them.
+    scalar: Option<Scalar>,
 }
 
 /// Lowers units in order. One error reports all nodes that cannot be lowered.
@@ -216,8 +225,11 @@ fn output(
         cx.program.tensors[tensor.index()].place = Place::Output(i);
         tensor
     } else {
-        let (element, shape) = (cx.program.tensor(tensor).element(), fact.shape.clone());
-        let output = cx.program.add_tensor(name.clone(), element, shape, Place::Output(i));
+        let own = cx.program.tensor(tensor).element();
+        // A constant that kernels convert as they load does not lie as its value would.
+        let is_weight = matches!(cx.program.tensor(tensor).place, Place::Weight(_));
+        let element = if is_weight { element(fact.dtype).unwrap_or(own) } else { own };
+        let output = cx.program.add_tensor(name.clone(), element, fact.shape.clone(), Place::Output(i));
         cx.program.steps.push(Step::View { output, of: tensor, offset: 0 });
         output
     };
@@ -311,9 +323,10 @@ impl<'a> Lower<'a> {
 
     /// The tensor of input `i` in the order of `packing`; `None` if the input is no constant of the model, nor a view of one.
     pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
-        let (value, view) = self.constant(self.node.inputs.get(i).copied().flatten()?)?;
-        let packing = Packing { view: view.cloned(), ..packing };
-        self.weight(WeightKey { value, packing: Some(packing), read_as: None }).ok()
+        let ConstantElements { value, view, scalar } =
+            self.constant(self.node.inputs.get(i).copied().flatten()?)?;
+        let packing = Packing { view, ..packing };
+        self.weight(WeightKey { value, packing: Some(packing), read_as: None }, scalar).ok()
     }
 
     /// The bytes of input `i` as numbers of `dtype`, which may have fewer bits, in the order of `packing` if there is one;
@@ -325,26 +338,50 @@ impl<'a> Lower<'a> {
         packing: Option<Packing>,
     ) -> Result<Option<TensorId>, Why> {
         match self.node.inputs.get(i).copied().flatten().and_then(|id| self.constant(id)) {
-            Some((value, None)) => self.weight(WeightKey { value, packing, read_as: Some(dtype) }).map(Some),
+            Some(ConstantElements { value, view: None, scalar: None }) => {
+                self.weight(WeightKey { value, packing, read_as: Some(dtype) }, None).map(Some)
+            }
             _ => Ok(None),
         }
     }
 
-    /// The constant of the model that has the elements of value `id`, and where they lie in it, if not in their own order.
-    fn constant(&self, id: ValueId) -> Option<(ValueId, Option<&Access>)> {
+    /// The constant of the model that has the elements of value `id`.
+    fn constant(&self, id: ValueId) -> Option<ConstantElements> {
         if self.graph.value(id).constant.is_some() {
-            return Some((id, None));
+            return Some(ConstantElements { value: id, view: None, scalar: None });
         }
         let strided = self.values.strided[id.index()].as_ref().filter(|strided| strided.constant)?;
-        let Place::Weight(i) = self.program.tensor(strided.tensor).place else { return None };
+        let tensor = self.program.tensor(strided.tensor);
+        let Place::Weight(i) = tensor.place else { return None };
         let WeightKey { value, packing: None, read_as: None } = self.program.weights[i] else { return None };
-        Some((value, Some(&strided.access)))
+        let whole = strided.access == Access::new(0, &[(tensor.count, 1)]);
+        let view = (!whole).then(|| strided.access.clone());
+        Some(ConstantElements { value, view, scalar: Some(tensor.scalar) })
     }
 
     /// Whether the value follows from constants of the model alone.
     fn is_fixed(&self, id: ValueId) -> bool {
         let strided = || self.values.strided[id.index()].as_ref();
         self.graph.value(id).constant.is_some() || strided().is_some_and(|strided| strided.constant)
+    }
+
+    /// Output 0 has the numbers of input 0, a constant of the model, in a dtype that holds all of them: kernels convert them
+    /// as they load. No kernel runs.
+    pub(crate) fn widened(&mut self) -> Result<(), Why> {
+        self.check_dtypes()?;
+        if !self.node.widens_constant(self.graph, &self.facts()) {
+            refuse!("has no GPU kernel");
+        }
+        let (Some(&Some(input)), Some(&Some(output))) = (self.node.inputs.first(), self.node.outputs.first())
+        else {
+            refuse!("input 0 is required")
+        };
+        let key = WeightKey { value: input, packing: None, read_as: None };
+        let tensor = self.weight(key, Scalar::of(self.out(0)?.dtype))?;
+        let access = Access::new(0, &[(self.program.tensor(tensor).count, 1)]);
+        let (constant, label) = (true, self.unit.label.clone());
+        self.values.strided[output.index()] = Some(StridedValue { tensor, access, constant, label });
+        Ok(())
     }
 
     /// The tensor of output `i`; if the operator has an epilogue, the tensor of the epilogue's result.
@@ -432,6 +469,7 @@ impl<'a> Lower<'a> {
             return;
         }
         let (kernel, node) = (kernel.into(), self.unit.label.clone());
+        let tensors = self.lying_alike(&kernel, tensors);
         if !self.program.takes_wide(&kernel, &tensors) {
             self.refused = Some(NO_FLOAT64);
         }
@@ -441,6 +479,32 @@ impl<'a> Lower<'a> {
             self.program.faults.push(fault);
         }
         self.program.steps.push(Step::Call(Call { kernel, tensors, params, grid, node }));
+    }
+
+    /// The same tensors, where the kernel moves bits from one to another that lies in the same way. A constant that other
+    /// kernels convert as they load is converted first.
+    fn lying_alike(&mut self, kernel: &Kernel, mut tensors: Vec<TensorId>) -> Vec<TensorId> {
+        let is_word = |tensor: &TensorId| self.program.tensor(*tensor).storage == Storage::Word;
+        if tensors.iter().all(is_word) {
+            return tensors;
+        }
+        let moved: Vec<bool> = kernel
+            .slots()
+            .iter()
+            .zip(&tensors)
+            .map(|(slot, tensor)| self.scalar(*tensor) == Scalar::F32 && slot.element.scalar() != Scalar::F32)
+            .collect();
+        let storage = |i: usize, tensors: &[TensorId]| self.program.tensor(tensors[i]).storage;
+        let written = (0..moved.len()).rev().find(|&i| moved[i]).map(|i| storage(i, &tensors));
+        let other = |i: &usize| moved[*i] && Some(storage(*i, &tensors)) != written;
+        for i in (0..moved.len()).filter(other).collect::<Vec<_>>() {
+            let (from, shape) = (tensors[i], self.shape(tensors[i]).to_vec());
+            if matches!(self.program.tensor(from).place, Place::Weight(_)) {
+                tensors[i] = self.temporary(Scalar::F32, &shape);
+                self.copy(Scalar::F32, from, tensors[i]);
+            }
+        }
+        tensors
     }
 
     fn makes_wide(&self, node: NodeId) -> bool {
@@ -635,13 +699,14 @@ impl<'a> Lower<'a> {
         };
         let (of, access) = self.access(id, &access)?;
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
+        let constant = self.node.inputs.iter().flatten().all(|id| self.is_fixed(*id));
         let view = self.may_be_view(of, &access);
-        if self.always(Always::View(i), view.is_ok()) {
+        // Readers pack a constant from where its elements lie.
+        if !constant && self.always(Always::View(i), view.is_ok()) {
             return self.view(i, of, access.base as usize);
         }
         let why = view.err().unwrap_or(Refusal::OtherSizes);
         self.note(|| Note::Strided { value: output, of, why });
-        let constant = self.node.inputs.iter().flatten().all(|id| self.is_fixed(*id));
         self.values.strided[output.index()] =
             Some(StridedValue { tensor: of, access, constant, label: self.unit.label.clone() });
         if self.no_fusion && !constant {
@@ -785,17 +850,21 @@ impl<'a> Lower<'a> {
         if let Some(tensor) = self.values.tensor(id) {
             return Ok(tensor);
         }
+        if let Some(tensor) = self.packed_whole(id)? {
+            return Ok(tensor);
+        }
         if let Some(strided) = self.values.strided(id).cloned() {
             self.note_copy(id, Refusal::ReadWhole);
             let tensor = self.new_tensor(id)?;
             let dims = self.with_rank(Rank::Gathered(id), strided.access.dims, (1, 0));
             let access = Access { dims, ..strided.access };
-            let call = copies::gather(strided.tensor, tensor, &access, self.target, strided.label);
+            let scalar = self.moving(strided.tensor, tensor);
+            let call = copies::gather(scalar, strided.tensor, tensor, &access, self.target, strided.label);
             self.program.steps.push(Step::Call(call));
             return Ok(tensor);
         }
         if self.graph.value(id).constant.is_some() {
-            return self.weight(WeightKey { value: id, packing: None, read_as: None });
+            return self.weight(WeightKey { value: id, packing: None, read_as: None }, None);
         }
         if let Some(&i) = self.values.inputs.get(&id) {
             let tensor = self.new_tensor(id)?;
@@ -818,26 +887,52 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn weight(&mut self, key: WeightKey) -> Result<TensorId, Why> {
-        let known = |tensor: &&TensorId| match self.program.tensor(**tensor).place {
-            Place::Weight(i) => self.program.weights[i] == key,
-            _ => false,
-        };
-        if let Some(&tensor) = self.values.weights[key.value.index()].iter().find(known) {
-            return Ok(tensor);
+    /// The elements of a constant that moves, or that kernels convert, in the value's own order.
+    fn packed_whole(&mut self, id: ValueId) -> Result<Option<TensorId>, Why> {
+        if self.graph.value(id).constant.is_some() {
+            return Ok(None);
         }
+        let Some(ConstantElements { value, view, scalar }) = self.constant(id) else { return Ok(None) };
+        let Some(fact) = self.facts.get(id) else { return Ok(None) };
+        let packing = view.map(|view| Packing {
+            source: vec![fact.count()],
+            view: Some(view),
+            dims: vec![PackedDim { axis: 0, size: fact.count(), step: 1 }],
+            ..Packing::default()
+        });
+        let tensor = self.weight(WeightKey { value, packing, read_as: None }, scalar)?;
+        self.values.tensors[id.index()] = Some(tensor);
+        Ok(Some(tensor))
+    }
+
+    /// The tensor of a constant, whose elements kernels load into registers of type `scalar`; `None`: those of its dtype.
+    fn weight(&mut self, key: WeightKey, scalar: Option<Scalar>) -> Result<TensorId, Why> {
         let value = self.graph.value(key.value);
         let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
-        let tensor = key.constant(tensor)?;
-        let storage = Storage::of_constant(tensor.dtype(), key.packing.is_some());
-        let Some(element) = Scalar::of(tensor.dtype()).zip(storage) else {
-            refuse!("the device does not compute with {}", tensor.dtype())
+        let dtype = key.read_as.unwrap_or(tensor.dtype());
+        let storage = Storage::of_constant(dtype, key.packing.is_some());
+        let Some(element) = scalar.or(Scalar::of(dtype)).zip(storage) else {
+            refuse!("the device does not compute with {dtype}")
         };
+        let mut place = None;
+        for &known in &self.values.weights[key.value.index()] {
+            let known_tensor = self.program.tensor(known);
+            let Place::Weight(i) = known_tensor.place else { continue };
+            if self.program.weights[i] == key {
+                if known_tensor.scalar == element.0 {
+                    return Ok(known);
+                }
+                place = Some(i);
+            }
+        }
+        let tensor = key.constant(tensor)?;
         let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);
-        let place = Place::Weight(self.program.weights.len());
+        let place = Place::Weight(place.unwrap_or(self.program.weights.len()));
         let id = self.program.add_tensor(value.name.clone(), element, shape, place);
         self.values.weights[key.value.index()].push(id);
-        self.program.weights.push(key);
+        if place == Place::Weight(self.program.weights.len()) {
+            self.program.weights.push(key);
+        }
         Ok(id)
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Refusal {
     HasOutputs,
     #[error("the device does not compute with one of its element types")]
     NoRegister,
+    #[error("it widens a constant of the model, which kernels convert as they load it")]
+    ConvertedByReaders,
     #[error("it reads {tensors} tensors, and a kernel has bindings for {limit} besides its result")]
     ReadsMany { tensors: usize, limit: usize },
 

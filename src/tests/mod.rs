@@ -7,6 +7,7 @@ mod hostile;
 mod limits;
 mod memory;
 mod names;
+mod packed;
 mod passes;
 mod random;
 mod readme;

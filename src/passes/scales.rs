@@ -1,0 +1,332 @@
+//! Moves the scale of packed weights behind the operator that reads them: `MatMul(x, Mul(Cast(w), scale))` becomes
+//! `Mul(MatMul(x, Cast(w)), scale)` where each column has one scale, and a Gather of rows picks packed numbers and scales.
+//!
+//! The weights then stay as the file has them: kernels convert them as they load, and nothing widens them.
+
+use std::collections::HashMap;
+
+use super::fold::FEW;
+use super::pattern::{Pattern, normalized};
+use super::spelled::Spelled;
+use crate::array::Array;
+use crate::error::{Why, refuse};
+use crate::facts::{Fact, node_error};
+use crate::graph::ValueId;
+use crate::ops::broadcast::broadcast;
+use crate::ops::{Attr, Graph, Node, Op};
+use crate::shape::{Shape, product};
+use crate::{DType, Result, Tensor, heap};
+
+pub(super) fn run(graph: &mut Graph) -> Result<bool> {
+    let (pattern, normalized) = (Pattern::of(graph), normalized(graph));
+    let reader = |(n, node)| Some((n, ScaledReader::of(&pattern, &normalized, node)?));
+    let found: Vec<(usize, ScaledReader)> = graph.nodes.iter().enumerate().filter_map(reader).collect();
+    if found.is_empty() {
+        return Ok(false);
+    }
+    let mut spelled = HashMap::new();
+    for (n, reader) in found {
+        let node = graph.nodes[n].clone();
+        let nodes = reader.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))?;
+        spelled.insert(n, nodes);
+    }
+    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
+    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
+    // Before other passes compute what nothing reads any more.
+    super::dead_code::run(graph)?;
+    Ok(true)
+}
+
+/// The most nodes between packed numbers and what a reader gets: Cast, Sub, Mul and Transpose.
+const DEEPEST: usize = 4;
+
+/// A large constant of few bits, whose numbers become float32: `(numbers - zero) * scale`.
+#[derive(Clone)]
+struct PackedNumbers {
+    /// Of the constant.
+    numbers: ValueId,
+    shape: Shape,
+    /// The numbers as float32, where the graph has them already.
+    wide: Option<ValueId>,
+    /// The tensors that broadcast to the numbers' shape.
+    zero: Option<Tensor>,
+    scale: Option<Tensor>,
+    /// The axes of the value in those of the numbers.
+    perm: Option<Vec<usize>>,
+}
+
+impl PackedNumbers {
+    /// The numbers from which at most `depth` nodes make the value.
+    fn of(pattern: &Pattern, id: ValueId, depth: usize) -> Option<PackedNumbers> {
+        let depth = depth.checked_sub(1)?;
+        let (_, node) = pattern.maker(id)?;
+        let graph = pattern.graph;
+        let input = |i: usize| node.inputs.get(i).copied().flatten();
+        let constant = |id: ValueId| graph.value(id).constant.as_ref();
+        match &*node.op {
+            Op::Transpose(op) => {
+                let perm = op.fixed_perm()?;
+                let packed = PackedNumbers::of(pattern, input(0)?, depth)?;
+                (packed.perm.is_none() && perm.len() == packed.shape.len())
+                    .then_some(PackedNumbers { perm: Some(perm), ..packed })
+            }
+            Op::Cast(_) => {
+                let numbers = constant(input(0)?).filter(|tensor| tensor.len() > FEW)?;
+                let fact = Fact::new(numbers.dtype(), numbers.shape());
+                let to_float32 = node.attributes.int_or("to", 0).ok()? == i64::from(DType::F32.onnx());
+                (to_float32 && node.widens_constant(graph, &[Some(&fact)])).then(|| PackedNumbers {
+                    numbers: node.inputs[0].unwrap_or(id),
+                    shape: fact.shape,
+                    wide: Some(id),
+                    zero: None,
+                    scale: None,
+                    perm: None,
+                })
+            }
+            Op::Dequantize(op) if op.is_float32() && op.granularity().one_scale() => {
+                let numbers = constant(input(0)?).filter(|tensor| tensor.len() > FEW && is_narrow(tensor))?;
+                let rank = numbers.shape().len();
+                let axis = op.granularity().vector_axis();
+                let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()?;
+                let under = |tensor: &Tensor| match tensor.shape() {
+                    [] | [1] => tensor.reshaped(&[]).ok(),
+                    &[count] if numbers.shape().get(axis) == Some(&count) => {
+                        let ones = std::iter::repeat_n(1, rank - axis - 1);
+                        tensor.reshaped(&std::iter::once(count).chain(ones).collect::<Vec<_>>()).ok()
+                    }
+                    _ => None,
+                };
+                let scale = under(constant(input(1)?).filter(|scale| scale.dtype() == DType::F32)?)?;
+                let zero = match input(2) {
+                    Some(id) => Some(under(constant(id)?)?),
+                    None => None,
+                };
+                let (numbers, shape) = (input(0)?, numbers.shape().into());
+                Some(PackedNumbers { numbers, shape, wide: None, zero, scale: Some(scale), perm: None })
+            }
+            _ if matches!(&*node.op_type, "Mul" | "Sub") => {
+                let (a, b) = (input(0)?, input(1)?);
+                let is_scale = node.op_type == "Mul";
+                let (id, by) = if is_scale && constant(a).is_some() { (b, a) } else { (a, b) };
+                let by = constant(by).filter(|by| by.dtype() == DType::F32)?.clone();
+                let packed = PackedNumbers::of(pattern, id, depth)?;
+                let fits = broadcast([by.shape(), &packed.shape[..]]).ok()? == packed.shape;
+                if !fits || packed.perm.is_some() || packed.scale.is_some() {
+                    return None;
+                }
+                match is_scale {
+                    true => Some(PackedNumbers { scale: Some(by), ..packed }),
+                    false => packed.zero.is_none().then_some(PackedNumbers { zero: Some(by), ..packed }),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The size of `operand`, which broadcasts to the numbers, along each axis of the value.
+    fn spread(&self, operand: &Tensor) -> Vec<usize> {
+        let rank = self.shape.len();
+        let skip = rank.saturating_sub(operand.shape().len());
+        let full = [&vec![1; skip], operand.shape()].concat();
+        match &self.perm {
+            Some(perm) => perm.iter().map(|&axis| full[axis]).collect(),
+            None => full,
+        }
+    }
+
+    /// Whether each index of `axis`, of the value, has one scale and one zero point.
+    fn is_along(&self, axis: usize) -> bool {
+        [&self.scale, &self.zero].into_iter().flatten().all(|operand| {
+            self.spread(operand).iter().enumerate().all(|(other, &size)| other == axis || size == 1)
+        })
+    }
+
+    /// The zero points as whole numbers; `None` if some are none.
+    fn zeros(&self) -> Option<Vec<i64>> {
+        let Some(zero) = &self.zero else { return Some(vec![0]) };
+        let whole = |value: f64| (value.fract() == 0.0 && value.abs() < 256.0).then_some(value as i64);
+        match Array::from_tensor(zero).ok()?.to_f64() {
+            Ok(values) => values.into_iter().map(whole).collect(),
+            Err(_) => None,
+        }
+    }
+
+    /// The numbers less their zero points, if those fit 8 bits; `None` inside where all zero points are 0.
+    fn centred(&self, graph: &Graph) -> Option<Option<Tensor>> {
+        let zeros = self.zeros()?;
+        if zeros.iter().all(|&zero| zero == 0) {
+            return Some(None);
+        }
+        let tensor = graph.value(self.numbers).constant.as_ref()?;
+        let signed = match tensor.dtype() {
+            DType::I8 => true,
+            DType::U8 => false,
+            _ => return None,
+        };
+        tensor.check_file().ok()?;
+        // Zero points lie along one axis at most.
+        let full = PackedNumbers { perm: None, ..self.clone() }.spread(self.zero.as_ref()?);
+        let step = full
+            .iter()
+            .position(|&size| size > 1)
+            .map_or(tensor.len(), |axis| product(&self.shape[axis + 1..]));
+        let mut centred = heap::reserved("weights of 8 bits", tensor.len()).ok()?;
+        for (line, numbers) in tensor.bytes().chunks(step.max(1)).enumerate() {
+            let zero = zeros.get(line % zeros.len().max(1))?;
+            for &bits in numbers {
+                let number = if signed { i64::from(bits as i8) } else { i64::from(bits) };
+                centred.push(i8::try_from(number - zero).ok()?);
+            }
+        }
+        Tensor::from_vec(tensor.shape(), centred).ok().map(Some)
+    }
+}
+
+fn is_narrow(tensor: &Tensor) -> bool {
+    use DType::{I2, I4, I8, U2, U4, U8};
+    matches!(tensor.dtype(), I8 | U8 | I4 | U4 | I2 | U2)
+}
+
+/// What a node reads, which is to read packed numbers.
+enum ScaledReader {
+    /// A product or a convolution, each of whose columns or filters has one scale.
+    Product { packed: PackedNumbers, centred: Option<Tensor>, axis: usize, ones: usize },
+    /// A Gather along this axis.
+    Rows { packed: PackedNumbers, axis: usize },
+}
+
+impl ScaledReader {
+    fn of(pattern: &Pattern, normalized: &[bool], node: &Node) -> Option<ScaledReader> {
+        let input = |i: usize| node.inputs.get(i).copied().flatten();
+        if let Op::Gather(op) = &*node.op {
+            let packed =
+                PackedNumbers::of(pattern, input(0)?, DEEPEST).filter(|packed| packed.perm.is_none())?;
+            let rank = packed.shape.len();
+            let axis = if op.axis() < 0 { op.axis() + rank as i64 } else { op.axis() };
+            let axis = usize::try_from(axis).ok().filter(|&axis| axis < rank)?;
+            // Indices that are constants would make a constant.
+            let runs = pattern.graph.value(input(1)?).constant.is_none();
+            let follows = |operand: &Tensor| {
+                let spread = packed.spread(operand);
+                spread[axis] > 1 || spread[..axis].iter().all(|&size| size == 1)
+            };
+            let all = [&packed.scale, &packed.zero].into_iter().flatten().all(follows);
+            return (runs && all && packed.zeros().is_some()).then_some(ScaledReader::Rows { packed, axis });
+        }
+        if !matches!(&*node.op, Op::MatMul(_) | Op::Gemm(_) | Op::Conv(_)) {
+            return None;
+        }
+        let packed = PackedNumbers::of(pattern, input(1)?, DEEPEST)?;
+        packed.scale.as_ref()?;
+        let rank = packed.shape.len();
+        let (axis, ones) = match &*node.op {
+            Op::MatMul(_) => (rank.checked_sub(1).filter(|_| rank >= 2)?, 0),
+            Op::Gemm(op) => (usize::from(!op.weights_transposed()?), 0),
+            _ => (0, rank.checked_sub(2)?),
+        };
+        let output = node.outputs.first().copied().flatten()?;
+        let constant = input(0).is_some_and(|x| pattern.graph.value(x).constant.is_some());
+        if normalized[output.index()] || constant || !packed.is_along(axis) {
+            return None;
+        }
+        let centred = packed.centred(pattern.graph)?;
+        Some(ScaledReader::Product { packed, centred, axis, ones })
+    }
+
+    /// The nodes that take the place of `node`.
+    fn nodes(self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
+        let [Some(output)] = node.outputs[..] else { refuse!("it has several results") };
+        let mut spelled = Spelled::new(graph, output);
+        match self {
+            ScaledReader::Rows { packed, axis } => spelled.rows(node, &packed, axis)?,
+            ScaledReader::Product { packed, centred, axis, ones } => {
+                spelled.product(node, &packed, centred, (packed.shape_of(axis), ones))?
+            }
+        };
+        Ok(spelled.nodes_for(node, output))
+    }
+}
+
+impl PackedNumbers {
+    /// The size of an axis of the value.
+    fn shape_of(&self, axis: usize) -> usize {
+        self.shape[self.perm.as_ref().map_or(axis, |perm| perm[axis])]
+    }
+}
+
+impl Spelled<'_> {
+    /// The rows that a Gather picks, of numbers, zero points and scales.
+    fn rows(&mut self, node: &Node, packed: &PackedNumbers, axis: usize) -> Result<ValueId, Why> {
+        let Some(&Some(indices)) = node.inputs.get(1) else { refuse!("input 1 is required") };
+        let along = || [("axis", Attr::Int(axis as i64))].into_iter().collect();
+        let picked = self.node("Gather", along(), vec![Some(packed.numbers), Some(indices)])?;
+        let mut value = self.to_float32(picked)?;
+        let nonzero = packed.zeros().is_none_or(|zeros| zeros.iter().any(|&zero| zero != 0));
+        let zero = packed.zero.as_ref().filter(|_| nonzero);
+        for (op, what, operand) in [("Sub", "zero", zero), ("Mul", "scale", packed.scale.as_ref())] {
+            let Some(operand) = operand else { continue };
+            let spread = packed.spread(operand);
+            let operand = floats(operand)?;
+            let operand = if spread[axis] > 1 {
+                let all = self.constant(what, operand.reshaped(&spread)?);
+                self.node("Gather", along(), vec![Some(all), Some(indices)])?
+            } else {
+                self.constant(what, operand.reshaped(&spread[axis + 1..])?)
+            };
+            value = self.binary(op, [value, operand])?;
+        }
+        Ok(value)
+    }
+
+    /// The product with the numbers alone, and then its scales and its bias. `count` columns or filters are on an axis before
+    /// `ones` others.
+    fn product(
+        &mut self,
+        node: &Node,
+        packed: &PackedNumbers,
+        centred: Option<Tensor>,
+        (count, ones): (usize, usize),
+    ) -> Result<ValueId, Why> {
+        let mut weights = match (centred, packed.wide) {
+            (None, Some(wide)) => wide,
+            (None, None) => self.to_float32(packed.numbers)?,
+            (Some(centred), _) => {
+                let centred = self.constant("weights", centred);
+                self.to_float32(centred)?
+            }
+        };
+        if let Some(perm) = &packed.perm {
+            let perm = perm.iter().map(|&axis| axis as i64).collect();
+            weights = self.node(
+                "Transpose",
+                [("perm", Attr::Ints(perm))].into_iter().collect(),
+                vec![Some(weights)],
+            )?;
+        }
+        let x = node.inputs.first().copied().flatten();
+        let mut value = self.copy(node, vec![x, Some(weights)]);
+        if let Some(scale) = &packed.scale {
+            let shape = match scale.len() {
+                1 => vec![],
+                _ => std::iter::once(count).chain(std::iter::repeat_n(1, ones)).collect(),
+            };
+            let scale = self.constant("scale", scale.reshaped(&shape)?);
+            value = self.binary("Mul", [value, scale])?;
+        }
+        let Some(&Some(mut bias)) = node.inputs.get(2) else { return Ok(value) };
+        if ones > 0 {
+            let shape: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, ones)).collect();
+            let shape = self.constant("bias.shape", Tensor::from_slice(&[shape.len()], &shape)?);
+            bias = self.binary("Reshape", [bias, shape])?;
+        }
+        self.binary("Add", [value, bias])
+    }
+}
+
+/// A scale or zero points as float32.
+fn floats(tensor: &Tensor) -> Result<Tensor, Why> {
+    if tensor.dtype() == DType::F32 {
+        return Ok(tensor.clone());
+    }
+    Array::float(DType::F32, tensor.shape(), Array::from_tensor(tensor)?.to_f64()?).to_tensor()
+}

@@ -1,0 +1,67 @@
+//! Nodes that a pass writes in place of another.
+
+use crate::DType;
+use crate::Tensor;
+use crate::error::Why;
+use crate::graph::{Value, ValueId};
+use crate::ops::{Attr, Attributes, Graph, NEWEST_OPSET, Node};
+
+/// Nodes that take the place of another, whose output has this name.
+pub(super) struct Spelled<'g> {
+    name: String,
+    pub(super) graph: &'g mut Graph,
+    nodes: Vec<Node>,
+}
+
+impl<'g> Spelled<'g> {
+    /// No nodes yet, of those that compute `output`.
+    pub(super) fn new(graph: &'g mut Graph, output: ValueId) -> Spelled<'g> {
+        Spelled { name: graph.value(output).name.clone(), graph, nodes: Vec::new() }
+    }
+
+    pub(super) fn constant(&mut self, what: &str, tensor: Tensor) -> ValueId {
+        self.graph.add_constant(format!("{}.{what}", self.name), tensor)
+    }
+
+    /// The output of a new node.
+    pub(super) fn node(
+        &mut self,
+        op_type: &str,
+        attributes: Attributes,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<ValueId, Why> {
+        let name = format!("{}.{op_type}{}", self.name, self.nodes.len());
+        let output = self.graph.add_value(Value { name: name.clone(), ..Value::default() });
+        let names = (name, op_type.to_string(), NEWEST_OPSET);
+        self.nodes.push(Node::parse(names, attributes, inputs, (vec![Some(output)], &[true]))?);
+        Ok(output)
+    }
+
+    /// The output of a new node of an operator with two operands and no attributes.
+    pub(super) fn binary(&mut self, op_type: &str, [a, b]: [ValueId; 2]) -> Result<ValueId, Why> {
+        self.node(op_type, Attributes::default(), vec![Some(a), Some(b)])
+    }
+
+    /// These numbers as float32.
+    pub(super) fn to_float32(&mut self, numbers: ValueId) -> Result<ValueId, Why> {
+        let to = [("to", Attr::Int(DType::F32.onnx().into()))].into_iter().collect();
+        self.node("Cast", to, vec![Some(numbers)])
+    }
+
+    /// The output of a copy of `node` with other inputs.
+    pub(super) fn copy(&mut self, node: &Node, inputs: Vec<Option<ValueId>>) -> ValueId {
+        let name = format!("{}.{}{}", self.name, node.op_type, self.nodes.len());
+        let output = self.graph.add_value(Value { name: name.clone(), ..Value::default() });
+        self.nodes.push(Node { name, inputs, outputs: vec![Some(output)], ..node.clone() });
+        output
+    }
+
+    /// The nodes, of which the last computes `output` in place of `node`.
+    pub(super) fn nodes_for(mut self, node: &Node, output: ValueId) -> Vec<Node> {
+        if let Some(last) = self.nodes.last_mut() {
+            last.outputs = vec![Some(output)];
+            last.name.clone_from(&node.name);
+        }
+        self.nodes
+    }
+}

@@ -1,0 +1,210 @@
+//! Weights of few bits stay on the device as the file has them, whoever reads them and wherever their scale stands.
+
+use std::sync::Arc;
+
+use crate::graph::ValueId;
+use crate::internals::cases::difference;
+use crate::internals::devices::each;
+use crate::internals::random::Sketch;
+use crate::ops::case::{self, Tolerance};
+use crate::ops::{Attr, Graph};
+use crate::{DType, Limits, Session, SessionOptions, Tensor, passes, reference};
+
+/// How the numbers of weights become float32.
+#[derive(Clone, Copy, Debug)]
+enum Spelling {
+    /// `Mul(Cast(w), scale)`
+    Cast,
+    /// `DequantizeLinear(w, scale, zero)`: one scale for each index of the axis.
+    Dequantize { zero: u8 },
+}
+
+struct PackedExample {
+    name: String,
+    sketch: Sketch,
+    inputs: Vec<Tensor>,
+}
+
+impl PackedExample {
+    fn new(name: &str, spelled: Spelling, x: Tensor) -> PackedExample {
+        let mut sketch = Sketch::default();
+        let id = sketch.input("x");
+        sketch.graph.values[id.index()].dtype = Some(x.dtype());
+        PackedExample { name: format!("{name}, {spelled:?}"), sketch, inputs: vec![x] }
+    }
+
+    fn x(&self) -> ValueId {
+        self.sketch.graph.inputs[0]
+    }
+
+    /// Weights of shape `shape` with `scales` scales along `axis`.
+    fn weights(&mut self, spelled: Spelling, shape: &[usize], axis: usize, scales: usize) -> ValueId {
+        let sketch = &mut self.sketch;
+        let scale = case::uniform(&[scales], 0.01, 0.03);
+        match spelled {
+            Spelling::Cast => {
+                let numbers = case::converted(&case::integers(shape, -128, 128), DType::I8);
+                let numbers = sketch.constant(numbers);
+                let wide = sketch.node("Cast", &[("to", Attr::Int(DType::F32.onnx().into()))], &[numbers]);
+                let under: Vec<usize> =
+                    (0..shape.len()).map(|d| if d == axis { scales } else { 1 }).collect();
+                let scale = sketch.constant(scale.reshaped(&under).unwrap());
+                sketch.node("Mul", &[], &[wide, scale])
+            }
+            Spelling::Dequantize { zero } => {
+                let (low, high) =
+                    if zero == 0 { (0, 128) } else { (i64::from(zero) - 128, i64::from(zero) + 128) };
+                let numbers = case::converted(&case::integers(shape, low, high), DType::U8);
+                let numbers = sketch.constant(numbers);
+                let scale = if scales == 1 { scale.reshaped(&[]).unwrap() } else { scale };
+                let zeros = case::values(scale.shape(), &vec![zero; scales]);
+                let inputs = [numbers, sketch.constant(scale), sketch.constant(zeros)];
+                sketch.node("DequantizeLinear", &[("axis", Attr::Int(axis as i64))], &inputs)
+            }
+        }
+    }
+
+    fn graph(&self) -> Graph {
+        let mut graph = self.sketch.graph.clone();
+        graph.outputs = vec![ValueId(graph.values.len() as u32 - 1)];
+        graph
+    }
+
+    fn expected(&self) -> Tensor {
+        let graph = self.graph();
+        let values = reference::run(&graph, &self.inputs, false, &crate::Interrupt::new()).unwrap();
+        reference::outputs(&graph, &values).unwrap().remove(0)
+    }
+}
+
+fn examples() -> Vec<PackedExample> {
+    let spellings = [Spelling::Cast, Spelling::Dequantize { zero: 0 }, Spelling::Dequantize { zero: 128 }];
+    let mut all = Vec::new();
+    for spelled in spellings {
+        let mut add = |name: &str, x: Tensor, build: &dyn Fn(&mut PackedExample)| {
+            let mut example = PackedExample::new(name, spelled, x);
+            build(&mut example);
+            all.push(example);
+        };
+        for (rows, scales) in [(40, 192), (1, 192), (40, 1)] {
+            add(&format!("MatMul of {rows} rows, {scales} scales"), case::random(&[rows, 128]), &|e| {
+                let weights = e.weights(spelled, &[128, 192], 1, scales);
+                e.sketch.node("MatMul", &[], &[e.x(), weights]);
+            });
+        }
+        add("MatMul of a batch, and a bias", case::random(&[2, 20, 128]), &|e| {
+            let weights = e.weights(spelled, &[128, 192], 1, 192);
+            let y = e.sketch.node("MatMul", &[], &[e.x(), weights]);
+            let bias = e.sketch.constant(case::random(&[192]));
+            e.sketch.node("Add", &[], &[y, bias]);
+        });
+        add("MatMul of transposed weights", case::random(&[20, 128]), &|e| {
+            let weights = e.weights(spelled, &[192, 128], 0, 192);
+            let weights = e.sketch.transpose(weights, &[1, 0]);
+            e.sketch.node("MatMul", &[], &[e.x(), weights]);
+        });
+        for transposed in [0, 1] {
+            add(&format!("Gemm {transposed}"), case::random(&[20, 128]), &|e| {
+                let (shape, axis) = if transposed == 1 { ([192, 128], 0) } else { ([128, 192], 1) };
+                let weights = e.weights(spelled, &shape, axis, 192);
+                let bias = e.sketch.constant(case::random(&[192]));
+                e.sketch.node("Gemm", &[("transB", Attr::Int(transposed))], &[e.x(), weights, bias]);
+            });
+        }
+        add("Conv", case::random(&[1, 32, 9, 11]), &|e| {
+            let weights = e.weights(spelled, &[64, 32, 3, 3], 0, 64);
+            let bias = e.sketch.constant(case::random(&[64]));
+            e.sketch.node("Conv", &[], &[e.x(), weights, bias]);
+        });
+        let places = case::converted(&case::integers(&[2, 5], 0, 300), DType::I64);
+        for (axis, scales) in [(0, 300), (1, 64), (1, 1)] {
+            add(&format!("Gather of {scales} scales along {axis}"), places.clone(), &|e| {
+                let table = e.weights(spelled, &[300, 64], axis, scales);
+                e.sketch.node("Gather", &[], &[table, e.x()]);
+            });
+        }
+    }
+    all
+}
+
+#[test]
+fn they_take_their_own_bytes() {
+    for example in examples() {
+        let graph = example.graph();
+        let passed = Arc::new(passes::run(graph.clone(), &Limits::default()).unwrap());
+        let expected = example.expected();
+        for device in each() {
+            let session =
+                Session::of_graph(&device, passed.clone(), SessionOptions::default(), vec![]).unwrap();
+            let inputs = [("x", &example.inputs[0])];
+            let what = format!("{} on {}", example.name, device.name());
+            let bytes = session.plan(&inputs).unwrap().weight_bytes;
+            // Each tensor takes whole vectors of 16 bytes.
+            let most = graph.constant_bytes() as u64 * 105 / 100 + 64;
+            assert!(bytes <= most, "{what}: {bytes} bytes for {}\n{passed}", graph.constant_bytes());
+            let outputs = session.run(&inputs).unwrap();
+            // Sums of 288 terms, each product rounded at another place.
+            let tolerance = Tolerance { relative: 1e-5, absolute: 1e-4 };
+            for (_, actual) in outputs.iter() {
+                assert_eq!(difference(&expected, actual, tolerance), None, "{what}");
+            }
+        }
+    }
+}
+
+/// Where a scale belongs to terms of a sum, or a reader needs the weights in float32, values stay right.
+#[test]
+fn other_readers_get_their_values() {
+    let cast = |e: &mut PackedExample, scale: &[usize]| {
+        let numbers = case::converted(&case::integers(&[64, 64], -128, 128), DType::I8);
+        let numbers = e.sketch.constant(numbers);
+        let wide = e.sketch.node("Cast", &[("to", Attr::Int(DType::F32.onnx().into()))], &[numbers]);
+        let scale = e.sketch.constant(case::uniform(scale, 0.01, 0.03));
+        (wide, e.sketch.node("Mul", &[], &[wide, scale]))
+    };
+    let builds: [(&str, &dyn Fn(&mut PackedExample)); 5] = [
+        ("a scale for each term", &|e| {
+            let (_, weights) = cast(e, &[64, 1]);
+            e.sketch.node("MatMul", &[], &[e.x(), weights]);
+        }),
+        ("an addition", &|e| {
+            let (_, weights) = cast(e, &[1, 64]);
+            e.sketch.node("Add", &[], &[e.x(), weights]);
+        }),
+        ("numbers without a scale", &|e| {
+            let (wide, _) = cast(e, &[1]);
+            e.sketch.node("MatMul", &[], &[e.x(), wide]);
+        }),
+        ("numbers without a scale, moved as bits", &|e| {
+            let (wide, _) = cast(e, &[1]);
+            let y = e.sketch.node("MatMul", &[], &[e.x(), wide]);
+            let places = e.sketch.constant(case::list(&[3, 1]));
+            let rows = e.sketch.node("Gather", &[], &[wide, places]);
+            e.sketch.node("Concat", &[("axis", Attr::Int(0))], &[y, rows, wide]);
+        }),
+        ("a part of a convolution's weights", &|e| {
+            let (_, weights) = cast(e, &[64, 1]);
+            let weights = e.sketch.reshape(weights, &[64, 64, 1, 1]);
+            let x = e.sketch.reshape(e.x(), &[1, 64, 8, 8]);
+            e.sketch.node("Conv", &[], &[x, weights]);
+        }),
+    ];
+    for (name, build) in builds {
+        let mut example = PackedExample::new(name, Spelling::Cast, case::random(&[64, 64]));
+        build(&mut example);
+        let expected = example.expected();
+        // With and without passes: a plan may also meet a Cast of a constant that nothing has folded.
+        let passed = passes::run(example.graph(), &Limits::default()).unwrap();
+        for graph in [Arc::new(passed), Arc::new(example.graph())] {
+            for device in each() {
+                let session =
+                    Session::of_graph(&device, graph.clone(), SessionOptions::default(), vec![]).unwrap();
+                let outputs = session.run(&[("x", &example.inputs[0])]).unwrap();
+                let tolerance = Tolerance { relative: 1e-5, absolute: 1e-4 };
+                for (_, actual) in outputs.iter() {
+                    assert_eq!(difference(&expected, actual, tolerance), None, "{name} on {}", device.name());
+                }
+            }
+        }
+    }
+}
