@@ -186,7 +186,11 @@ fn output(
             array.to_tensor().map_err(|why| why.error(format_args!("output '{name}'"), Error::Tensor))?,
         ));
     }
-    let exact = Scalar::of(fact.dtype).is_some() && !matches!(fact.dtype, DType::I64 | DType::U64);
+    let exact = match fact.dtype {
+        DType::I64 | DType::U64 => false,
+        DType::F64 => target.computes_f64,
+        dtype => Scalar::of(dtype).is_some(),
+    };
     if let (false, Some(&i)) = (exact, values.inputs.get(&id)) {
         return Ok(OutputSource::Input(i));
     }

@@ -1,10 +1,13 @@
 //! float64: computed by the device where it has it, by the host where not, and refused where only the device may compute.
 
+use std::sync::Arc;
+
 use crate::internals::cases::{Sizes, all_cases, compared};
 use crate::internals::devices::each;
+use crate::internals::random::Sketch;
 use crate::ops::Attr;
 use crate::ops::case::{self, Case, Tolerance};
-use crate::{DType, Device, Error, Tensor};
+use crate::{DType, Device, Error, Session, SessionOptions, Tensor};
 
 /// The longest tensors of the cases that are run: most cases are small.
 const LONGEST: usize = 5000;
@@ -66,6 +69,24 @@ fn every_case_in_float64() {
             "{right} right, {refused} refused on {}",
             device.name()
         );
+    }
+}
+
+/// No device needs to compute with what it only passes on.
+#[test]
+fn an_input_that_is_an_output() {
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x");
+    sketch.graph.outputs.push(x);
+    sketch.graph.values[x.index()].dtype = Some(DType::F64);
+    let graph = Arc::new(sketch.graph);
+    for device in each() {
+        let session = Session::of_graph(&device, graph.clone(), SessionOptions::default(), vec![]).unwrap();
+        for size in [1, 3, 70_000] {
+            let given = case::converted(&case::random(&[size]), DType::F64);
+            let outputs = session.run(&[("x", &given)]).unwrap();
+            assert_eq!(outputs["x"], given, "on {}", device.name());
+        }
     }
 }
 
