@@ -40,7 +40,7 @@ suite() {
     -- target/debug/sardonyx
 }
 target/debug/sardonyx devices
-suite llvmpipe 1930
+suite llvmpipe 2000
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || suite SwiftShader 1930
 suite cpu 1990
 
