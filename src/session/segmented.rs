@@ -848,8 +848,7 @@ impl Control<'_> {
             let executable = core.executable(&ordered)?;
             let goes_on = condition.is_none_or(|taken| {
                 let graph = &entry.graph;
-                let _ = (graph, taken);
-                executable.is_true(0)
+                graph.outputs.first() == graph.inputs.get(taken) || executable.is_true(0)
             });
             if !goes_on || !executable.is_steady(&ordered.inputs, feeds) {
                 return Ok(None);

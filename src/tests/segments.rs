@@ -376,7 +376,7 @@ fn counted(list_type: i32) -> Model {
 }
 
 #[test]
-fn a_counted_loop_carries_and_lists() {
+fn a_counted_loop_is_few_submissions() {
     for list_type in [FLOAT, HALF] {
         for session in sessions(&counted(list_type)) {
             for count in [5usize, 1, 0, 2, 40, 3, 1500] {
@@ -384,7 +384,9 @@ fn a_counted_loop_carries_and_lists() {
                 let n = Tensor::from_slice(&[], &[count as i64]).unwrap();
                 let given = [("n", &n), ("start", &floats(&[3], &start)), ("x", &floats(&[3], &x))];
                 session.run(&given).unwrap();
+                let before = session.device().counters();
                 let outputs = session.run(&given).unwrap();
+                let after = session.device().counters();
                 let (mut a, mut b, mut all_a, mut all_b) = (start, x, Vec::new(), Vec::new());
                 for _ in 0..count {
                     all_a.extend(a);
@@ -400,6 +402,12 @@ fn a_counted_loop_carries_and_lists() {
                 let listed = outputs["all_b"].to_vec::<f32>().unwrap();
                 let near = |(l, b): (&f32, &f32)| (l - b).abs() <= 1e-3 * b.abs().max(1.0);
                 assert!(listed.len() == 3 * count && listed.iter().zip(&all_b).all(near));
+                // Elements of 6 bytes lie in no list of words, so the host handles each.
+                if list_type == FLOAT && count > 1 && !session.device().is_reference() {
+                    let made = after - before;
+                    assert!(made.passes as usize >= count, "{made:?}");
+                    assert!(made.submits as usize <= 2 + count * 2 / 1000, "{count}: {made:?}");
+                }
             }
         }
     }
