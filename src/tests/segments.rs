@@ -380,7 +380,7 @@ fn a_counted_loop_is_few_submissions() {
     for list_type in [FLOAT, HALF] {
         for session in sessions(&counted(list_type)) {
             for count in [5usize, 1, 0, 2, 40, 3, 1500] {
-                let (start, x) = ([0.5f32, 1.0, -1.0], [0.25f32, -0.5, 0.125]);
+                let (start, x) = ([0.5f32, 1.0, -1.0], [-0.25f32, -0.5, -0.125]);
                 let n = Tensor::from_slice(&[], &[count as i64]).unwrap();
                 let given = [("n", &n), ("start", &floats(&[3], &start)), ("x", &floats(&[3], &x))];
                 session.run(&given).unwrap();
@@ -406,7 +406,8 @@ fn a_counted_loop_is_few_submissions() {
                 if list_type == FLOAT && count > 1 && !session.device().is_reference() {
                     let made = after - before;
                     assert!(made.passes as usize >= count, "{made:?}");
-                    assert!(made.submits as usize <= 2 + count * 2 / 1000, "{count}: {made:?}");
+                    // A submission has about a thousand dispatches.
+                    assert!(made.submits <= 3 + made.dispatches / 1000, "{count}: {made:?}");
                 }
             }
         }
