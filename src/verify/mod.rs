@@ -14,13 +14,10 @@ mod tests;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::array::Array;
 use crate::graph::ValueId;
 use crate::ops::{Graph, Node};
 use crate::reference::Values;
-use crate::{
-    DType, Datum, Device, Error, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference,
-};
+use crate::{Datum, Device, Error, Interrupt, Model, Result, Session, SessionOptions, Tensor, reference};
 use blame::blame;
 use errors::compare;
 use judge::judge;
@@ -101,11 +98,13 @@ impl Followed {
         let values = match run(&keep) {
             // What one binding does not hold is computed in parts, and need not lie anywhere as a whole.
             Err(Error::Limit { in_bytes: true, .. }) => {
-                // No element of another dtype takes more than four bytes.
                 let most = device.gpu().map_or(u64::MAX, |gpu| gpu.target.max_binding);
-                let bytes =
-                    |array: &Array| array.len() as u64 * if array.dtype == DType::F64 { 8 } else { 4 };
-                keep.retain(|id| expected.get(*id).is_none_or(|array| bytes(array) <= most));
+                // An element takes four bytes, or more if its own are more.
+                keep.retain(|id| {
+                    expected.get(*id).is_none_or(|array| {
+                        array.len() as u64 * (array.dtype.bits() as u64 / 8).max(4) <= most
+                    })
+                });
                 run(&keep)?
             }
             other => other?,
