@@ -223,7 +223,7 @@ impl IntegerSums {
             let bias = spelled.constant("bias", bias);
             value = spelled.binary("Add", [value, bias])?;
         }
-        value = spelled.to_float32(value)?;
+        value = spelled.float32(value)?;
         let scales = self.under(&Tensor::from_slice(&[self.scales.len()], &self.scales)?)?;
         let scales = spelled.constant("scale", scales);
         value = spelled.binary("Mul", [value, scales])?;

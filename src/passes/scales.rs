@@ -260,7 +260,7 @@ impl Spelled<'_> {
         let Some(&Some(indices)) = node.inputs.get(1) else { refuse!("input 1 is required") };
         let along = || [("axis", Attr::Int(axis as i64))].into_iter().collect();
         let picked = self.node("Gather", along(), vec![Some(packed.numbers), Some(indices)])?;
-        let mut value = self.to_float32(picked)?;
+        let mut value = self.float32(picked)?;
         let nonzero = packed.zeros().is_none_or(|zeros| zeros.iter().any(|&zero| zero != 0));
         let zero = packed.zero.as_ref().filter(|_| nonzero);
         for (op, what, operand) in [("Sub", "zero", zero), ("Mul", "scale", packed.scale.as_ref())] {
@@ -289,10 +289,10 @@ impl Spelled<'_> {
     ) -> Result<ValueId, Why> {
         let mut weights = match (centred, packed.wide) {
             (None, Some(wide)) => wide,
-            (None, None) => self.to_float32(packed.numbers)?,
+            (None, None) => self.float32(packed.numbers)?,
             (Some(centred), _) => {
                 let centred = self.constant("weights", centred);
-                self.to_float32(centred)?
+                self.float32(centred)?
             }
         };
         if let Some(perm) = &packed.perm {

@@ -43,7 +43,7 @@ impl<'g> Spelled<'g> {
     }
 
     /// These numbers as float32.
-    pub(super) fn to_float32(&mut self, numbers: ValueId) -> Result<ValueId, Why> {
+    pub(super) fn float32(&mut self, numbers: ValueId) -> Result<ValueId, Why> {
         let to = [("to", Attr::Int(DType::F32.onnx().into()))].into_iter().collect();
         self.node("Cast", to, vec![Some(numbers)])
     }

@@ -19,6 +19,9 @@ enum Spelling {
     Dequantize { zero: u8 },
 }
 
+/// Adds nodes to an example.
+type PackedBuild<'a> = &'a dyn Fn(&mut PackedExample);
+
 struct PackedExample {
     name: String,
     sketch: Sketch,
@@ -81,7 +84,7 @@ fn examples() -> Vec<PackedExample> {
     let spellings = [Spelling::Cast, Spelling::Dequantize { zero: 0 }, Spelling::Dequantize { zero: 128 }];
     let mut all = Vec::new();
     for spelled in spellings {
-        let mut add = |name: &str, x: Tensor, build: &dyn Fn(&mut PackedExample)| {
+        let mut add = |name: &str, x: Tensor, build: PackedBuild| {
             let mut example = PackedExample::new(name, spelled, x);
             build(&mut example);
             all.push(example);
@@ -162,7 +165,7 @@ fn other_readers_get_their_values() {
         let scale = e.sketch.constant(case::uniform(scale, 0.01, 0.03));
         (wide, e.sketch.node("Mul", &[], &[wide, scale]))
     };
-    let builds: [(&str, &dyn Fn(&mut PackedExample)); 5] = [
+    let builds: [(&str, PackedBuild); 5] = [
         ("a scale for each term", &|e| {
             let (_, weights) = cast(e, &[64, 1]);
             e.sketch.node("MatMul", &[], &[e.x(), weights]);
