@@ -504,7 +504,10 @@ fn tensors(entry: &Entry, inputs: &[RunValue]) -> Result<Vec<DeviceTensor>> {
 /// The values in host memory, read with as few submissions as may be.
 pub(super) fn read_together(values: &[&RunValue]) -> Result<Vec<Datum>> {
     let mut tensors: Vec<DeviceTensor> = Vec::new();
-    let mut collect = |tensor: &DeviceTensor| Ok::<_, Infallible>(tensors.push(tensor.clone()));
+    let mut collect = |tensor: &DeviceTensor| {
+        tensors.push(tensor.clone());
+        Ok::<_, Infallible>(())
+    };
     for value in values {
         match value.try_map(&mut collect) {
             Ok(_) => {}

@@ -429,7 +429,7 @@ fn iterations_settle_and_report() {
         value("next_", FLOAT, &["b"]),
         value("picked", FLOAT, &[]),
     ];
-    let body = vec![body, vec![node("Neg", &["next"], &["next_"])]].concat();
+    let body = [body, vec![node("Neg", &["next"], &["next_"])]].concat();
     let nodes = vec![
         node("Loop", &["n", "", "start"], &["end", "list", "all"])
             .with(subgraph("body", typed(inputs, body, outputs))),
