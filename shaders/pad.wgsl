@@ -1,41 +1,35 @@
 // The source's element for each element of the padded result; dimensions from the innermost out.
-@compute @workgroup_size({{ workgroup }})
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let o = id.x + id.y * groups.x * {{ workgroup }}u;
-  if o < p.count {
-    var i = o;
-    var at = 0;
-    var inside = true;
+  var i = o;
+  var at = 0;
+  var inside = true;
 {% for d in range(rank) | reverse %}
-    {
-      let size = i32(p.size{{ d }});
-      var j = i32({% if loop.last %}i{% else %}i % p.out{{ d }}{% endif %}) - bitcast<i32>(p.begin{{ d }});
+  {
+    let size = i32(p.size{{ d }});
+    var j = i32({% if loop.last %}i{% else %}i % p.out{{ d }}{% endif %}) - bitcast<i32>(p.begin{{ d }});
 {% if not loop.last %}
-      i /= p.out{{ d }};
+    i /= p.out{{ d }};
 {% endif %}
 {% if mode == "constant" %}
-      inside = inside && j >= 0 && j < size;
+    inside = inside && j >= 0 && j < size;
 {% elif mode == "edge" %}
-      j = clamp(j, 0, size - 1);
+    j = clamp(j, 0, size - 1);
 {% elif mode == "wrap" %}
-      j = ((j % size) + size) % size;
+    j = ((j % size) + size) % size;
 {% else %}
-      // Mirrored on the first and last element, back and forth.
-      let period = max(2 * size - 2, 1);
-      j = ((j % period) + period) % period;
-      j = select(j, period - j, j >= size);
+    // Mirrored on the first and last element, back and forth.
+    let period = max(2 * size - 2, 1);
+    j = ((j % period) + period) % period;
+    j = select(j, period - j, j >= size);
 {% endif %}
-      at += j * i32(p.stride{{ d }});
-    }
+    at += j * i32(p.stride{{ d }});
+  }
 {% endfor %}
 {% if mode == "constant" %}
-    var value = {% if bound %}v[0]{% else %}p.value{% endif %};
-    if inside {
-      value = x[at];
-    }
-    y[o] = value;
-{% else %}
-    y[o] = x[at];
-{% endif %}
+  var value = {% if bound %}v[0]{% else %}p.value{% endif %};
+  if inside {
+    value = x[at];
   }
-}
+  {{ store }} value;
+{% else %}
+  {{ store }} x[at];
+{% endif %}

@@ -1,51 +1,44 @@
-// One element of the result per invocation.
-@compute @workgroup_size({{ workgroup }})
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let o = id.x + id.y * groups.x * {{ workgroup }}u;
-  if o < p.count {
-    var i = o;
-    var at = 0u;
-    var inside = true;
+  var i = o;
+  var at = 0u;
+  var inside = true;
 {% for d in range(resized | length) | reverse %}
 {% if not resized[d] %}
-    at += (i % p.size{{ d }}) * p.stride{{ d }};
+  at += (i % p.size{{ d }}) * p.stride{{ d }};
 {% elif weighted %}
-    let row{{ d }} = p.base{{ d }} + (i % p.size{{ d }}) * p.row{{ d }};
-    let end{{ d }} = row{{ d }} + 1u + 2u * table[row{{ d }}];
+  let row{{ d }} = p.base{{ d }} + (i % p.size{{ d }}) * p.row{{ d }};
+  let end{{ d }} = row{{ d }} + 1u + 2u * table[row{{ d }}];
 {% if crop %}
-    inside = inside && table[row{{ d }}] != 0u;
+  inside = inside && table[row{{ d }}] != 0u;
 {% endif %}
 {% else %}
-    let source{{ d }} = table[p.base{{ d }} + i % p.size{{ d }}];
-    at += source{{ d }} * p.stride{{ d }};
+  let source{{ d }} = table[p.base{{ d }} + i % p.size{{ d }}];
+  at += source{{ d }} * p.stride{{ d }};
 {% if crop %}
-    inside = inside && source{{ d }} != 0xffffffffu;
+  inside = inside && source{{ d }} != 0xffffffffu;
 {% endif %}
 {% endif %}
-    i /= p.size{{ d }};
+  i /= p.size{{ d }};
 {% endfor %}
-    var result = bitcast<{{ word }}>(p.extrapolation);
-    if inside {
+  var result = bitcast<{{ word }}>(p.extrapolation);
+  if inside {
 {% if weighted %}
-      result = 0.0;
-      let w = 1.0;
+    result = 0.0;
+    let w = 1.0;
 {% for d in range(resized | length) if resized[d] %}
-      for (var tap{{ d }} = row{{ d }} + 1u; tap{{ d }} < end{{ d }}; tap{{ d }} += 2u) {
-      let at{{ d }} = {{ "at" if loop.first else "at_before" }} + table[tap{{ d }}] * p.stride{{ d }};
-      let w{{ d }} = {{ "w" if loop.first else "w_before" }} * bitcast<f32>(table[tap{{ d }} + 1u]);
-      {
-      let at_before = at{{ d }};
-      let w_before = w{{ d }};
+    for (var tap{{ d }} = row{{ d }} + 1u; tap{{ d }} < end{{ d }}; tap{{ d }} += 2u) {
+    let at{{ d }} = {{ "at" if loop.first else "at_before" }} + table[tap{{ d }}] * p.stride{{ d }};
+    let w{{ d }} = {{ "w" if loop.first else "w_before" }} * bitcast<f32>(table[tap{{ d }} + 1u]);
+    {
+    let at_before = at{{ d }};
+    let w_before = w{{ d }};
 {% endfor %}
-      result += {{ "w_before * f32(x[at_before])" if true in resized else "f32(x[at])" }};
+    result += {{ "w_before * f32(x[at_before])" if true in resized else "f32(x[at])" }};
 {% for d in range(resized | length) if resized[d] %}
-      }
-      }
+    }
+    }
 {% endfor %}
 {% else %}
-      result = x[at];
+    result = x[at];
 {% endif %}
-    }
-    y[o] = {{ result }};
   }
-}
+  {{ store }} {{ result }};

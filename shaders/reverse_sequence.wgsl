@@ -1,18 +1,12 @@
-// One element per invocation, from its mirrored place in time where that is within the sequence's length.
-@compute @workgroup_size({{ workgroup }})
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let o = id.x + id.y * groups.x * {{ workgroup }}u;
-  if o < p.count {
-    let place = o / p.inner;
-    var row = place / p.columns;
-    var column = place % p.columns;
+// An element, from its mirrored place in time where that is within the sequence's length.
+  let place = o / p.inner;
+  var row = place / p.columns;
+  var column = place % p.columns;
 {% if time_first %}
-    let length = u32(clamp(lengths[column], 0, i32(p.rows)));
-    if row < length { row = length - 1u - row; }
+  let length = u32(clamp(lengths[column], 0, i32(p.rows)));
+  if row < length { row = length - 1u - row; }
 {% else %}
-    let length = u32(clamp(lengths[row], 0, i32(p.columns)));
-    if column < length { column = length - 1u - column; }
+  let length = u32(clamp(lengths[row], 0, i32(p.columns)));
+  if column < length { column = length - 1u - column; }
 {% endif %}
-    y[o] = x[(row * p.columns + column) * p.inner + o % p.inner];
-  }
-}
+  {{ store }} x[(row * p.columns + column) * p.inner + o % p.inner];

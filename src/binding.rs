@@ -9,13 +9,14 @@ use crate::plan::OutputSource;
 use crate::session::{Core, Entry, Given, Ordered};
 use crate::{DType, Datum, Error, InputError, Result, Session, Tensor};
 
-/// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: 2 bytes for each element of float16 and
-/// bfloat16, 4 for each of any other type.
+/// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: 1 byte for each element of int8, uint8 and bool,
+/// 2 for each of int16, uint16, float16 and bfloat16, 4 for each of any other type.
 ///
 /// ```
 /// use sardonyx::{DType, device_bytes};
 /// assert_eq!(device_bytes(DType::F32, &[1, 3, 5]), 64);
 /// assert_eq!(device_bytes(DType::F16, &[1, 3, 5]), 32);
+/// assert_eq!(device_bytes(DType::Bool, &[1, 3, 5]), 16);
 /// ```
 pub fn device_bytes(dtype: DType, shape: &[usize]) -> u64 {
     let count = crate::tensor::checked_count(shape).unwrap_or(usize::MAX);
@@ -133,8 +134,9 @@ struct Built {
 impl Session {
     /// Begins a binding of this session to tensors and buffers of the device that it runs on.
     ///
-    /// float16 and bfloat16 elements lie in the buffers as they are, two to a 32-bit word, the first in the word's lower half.
-    /// Every other element is a 32-bit word: floats as f32, signed integers as i32, unsigned integers as u32, bool as 0 or 1.
+    /// Elements of 8, 16 and 32 bits lie in the buffers as in host memory: int8, uint8 and bool (0 or 1) four to a 32-bit word, int16,
+    /// uint16, float16 and bfloat16 two, the first in the word's lowest bits. Every other element is a 32-bit word: float8, float6
+    /// and float4 as f32, int64, int4 and int2 as i32, uint64, uint4 and uint2 as u32.
     /// See [`Binding`] for an example.
     pub fn bind(&self) -> Binder<'_> {
         Binder { session: self, inputs: Vec::new(), outputs: Vec::new() }

@@ -172,6 +172,26 @@ fn floats_of_16_bits_lie_in_buffers_two_to_a_word() {
 }
 
 #[test]
+fn elements_of_8_bits_lie_in_buffers_four_to_a_word() {
+    const UINT8: i32 = 2;
+    const BOOL: i32 = 9;
+    let mut main = graph(&[], vec![node("Where", &["m", "x", "z"], &["y"])], &["y"]);
+    main.input = vec![value("m", BOOL, &["5"]), value("x", UINT8, &["5"]), value("z", UINT8, &[])];
+    for host in Host::each() {
+        let session = session(&host.sardonyx(), &of(main.clone()));
+        let words = |words: [u32; 4]| host.buffer(&words.map(f32::from_bits));
+        let (m, x) = (words([0x0100_0101, 1, 0, 0]), words([0xff03_0201, 0x80, 0, 0]));
+        let (z, y) = (words([0x7f, 0, 0, 0]), words([0x7777_7777; 4]));
+        assert_eq!(device_bytes(DType::U8, &[5]), y.size());
+        let binder = session.bind().input_buffer("m", &m, &[5]).input_buffer("x", &x, &[5]);
+        let mut binding = binder.input_buffer("z", &z, &[]).output_buffer("y", &y).build().unwrap();
+        host.record(&session, |encoder| binding.record(encoder).unwrap());
+        // 1, 2, 127, 255 and 128; the bytes after the last element stay as they were.
+        assert_eq!(host.read::<u32>(&y, 4), [0xff7f_0201, 0x7777_7780, 0x7777_7777, 0x7777_7777]);
+    }
+}
+
+#[test]
 fn fixed_and_bound_inputs_mix() {
     let mut main = graph(&[], vec![node("Sub", &["x", "b"], &["y"])], &["y"]);
     main.input = vec![value("x", FLOAT, &["4"]), value("b", FLOAT, &["4"])];

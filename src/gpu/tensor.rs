@@ -429,15 +429,17 @@ impl Gpu {
         let what = format!("the upload of input '{name}'");
         let bytes = words::to_device(tensor);
         let bytes = bytes.map_err(|why| Error::value(name, why))?;
-        // wgpu writes whole words, and the last element may be half a word.
+        // wgpu writes whole words, and the last elements may be a part of one.
         let (whole, last) = bytes.split_at(bytes.len() & !3);
         self.waiting_bytes.fetch_add(buffer.size() + bytes.len() as u64, Ordering::Relaxed);
         self.attempt(&what, bytes.len() as u64, || {
             for (number, chunk) in whole.chunks(UPLOAD).enumerate() {
                 self.queue.write_buffer(buffer, (number * UPLOAD) as u64, chunk);
             }
-            if let [low, high] = *last {
-                self.queue.write_buffer(buffer, whole.len() as u64, &[low, high, 0, 0]);
+            if !last.is_empty() {
+                let mut word = [0; 4];
+                word[..last.len()].copy_from_slice(last);
+                self.queue.write_buffer(buffer, whole.len() as u64, &word);
             }
         })
     }

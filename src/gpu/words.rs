@@ -1,6 +1,6 @@
-//! The bytes of a tensor on the device, as `Storage` says. float16, bfloat16 and float64 elements lie as on the host; every
-//! other element is a 32-bit word: floats as f32, integers as i32 or u32, bool as 0 or 1. A 64-bit integer that does not fit 32 bits
-//! is an error, never a wrap.
+//! The bytes of a tensor on the device, as `Storage` says. Integers of 2, 4, 8, 16 and 32 bits and floats of 16, 32 and 64 lie as on
+//! the host, bool as 0 or 1. Floats of 4, 6 and 8 bits are f32 words, and integers of 64 bits are i32 or u32 words: one that does not
+//! fit is an error, never a wrap.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::{DType, Element, Tensor};
 
 /// Whether elements lie on the device as on the host.
 fn is_kept(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F64 | DType::I32 | DType::U32 | DType::F16 | DType::BF16)
+    Storage::of(dtype).is_some_and(|storage| storage.bits() == dtype.bits() as u64)
 }
 
 /// A vector of these `count` items. A host without memory for it is an error.
@@ -39,8 +39,12 @@ fn elements<T: bytemuck::Pod>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
 
 /// The bytes on the device of a tensor on the host.
 pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
+    let bytes = tensor.bytes();
+    if tensor.dtype() == DType::Bool && bytes.iter().any(|&byte| byte > 1) {
+        return Ok(Cow::Owned(collected(bytes.len(), bytes.iter().map(|&byte| (byte != 0).into()))?));
+    }
     if is_kept(tensor.dtype()) {
-        return Ok(Cow::Borrowed(tensor.bytes()));
+        return Ok(Cow::Borrowed(bytes));
     }
     let words = to_words(tensor)?;
     Ok(Cow::Owned(copied(bytemuck::cast_slice(&words))?))
@@ -48,9 +52,8 @@ pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
 
 /// The bytes on the device of a constant in this storage. Integers of fewer bits than the storage's take a byte each.
 pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>, Why> {
-    let Storage::Narrow { bits, .. } = storage else { return to_device(tensor) };
-    if usize::from(bits) == tensor.dtype().bits() {
-        return Ok(Cow::Borrowed(tensor.bytes()));
+    if Storage::of(tensor.dtype()) == Some(storage) {
+        return to_device(tensor);
     }
     match Array::from_tensor(tensor)?.data {
         Numbers::Int(numbers) => Ok(Cow::Owned(collected(numbers.len(), numbers.iter().map(|&n| n as u8))?)),
@@ -59,9 +62,6 @@ pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>,
 }
 
 fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
-    fn all<T: bytemuck::Pod>(bytes: &[u8], to: impl Fn(T) -> u32) -> Result<Vec<u32>, Why> {
-        collected(bytes.len() / size_of::<T>(), elements(bytes).map(to))
-    }
     fn narrow<T: bytemuck::Pod + std::fmt::Display>(
         bytes: &[u8],
         to: impl Fn(T) -> Option<u32>,
@@ -74,17 +74,11 @@ fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     }
     let bytes = tensor.bytes();
     match tensor.dtype() {
-        DType::I8 => all::<i8>(bytes, |v| i32::from(v) as u32),
-        DType::U8 => all::<u8>(bytes, u32::from),
-        DType::Bool => all::<u8>(bytes, |v| (v != 0).into()),
-        DType::I16 => all::<i16>(bytes, |v| i32::from(v) as u32),
-        DType::U16 => all::<u16>(bytes, u32::from),
         DType::I64 => narrow::<i64>(bytes, |v| i32::try_from(v).ok().map(|v| v as u32)),
         DType::U64 => narrow::<u64>(bytes, |v| u32::try_from(v).ok()),
         small if Scalar::of(small).is_some() => match Array::from_tensor(tensor)?.data {
             Numbers::Float(v) => collected(v.len(), v.into_iter().map(|v| (v as f32).to_bits())),
-            Numbers::Int(v) => collected(v.len(), v.into_iter().map(|v| v as i32 as u32)),
-            Numbers::Text(_) => Err("the device has no strings".into()),
+            Numbers::Int(_) | Numbers::Text(_) => Err(format!("{small} has no words").into()),
         },
         other => Err(format!("the device does not compute with {other}").into()),
     }
@@ -114,18 +108,23 @@ pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result
         Ok(into_bytes(collected(bytes.len() / 4, elements(bytes).map(to))?))
     }
     let raw = match dtype {
-        DType::F32 | DType::I32 | DType::U32 => into_bytes(copied::<u32>(bytes)?),
-        DType::F16 | DType::BF16 => into_bytes(copied::<u16>(bytes)?),
-        DType::F64 => into_bytes(copied::<u64>(bytes)?),
-        DType::I8 | DType::U8 => all(bytes, |v| v as u8)?,
-        DType::Bool => all(bytes, |v| u8::from(v != 0))?,
-        DType::I16 | DType::U16 => all(bytes, |v| v as u16)?,
+        DType::Bool => into_bytes(collected(bytes.len(), bytes.iter().map(|&byte| u8::from(byte != 0)))?),
+        kept if is_kept(kept) => match kept.bits() {
+            ..=8 => {
+                let mut bytes = copied::<u8>(bytes)?;
+                // Nobody has written the last byte's other bits.
+                let rest = product(shape) * kept.bits() % 8;
+                if let (Some(last), 1..) = (bytes.last_mut(), rest) {
+                    *last &= (1 << rest) - 1;
+                }
+                into_bytes(bytes)
+            }
+            16 => into_bytes(copied::<u16>(bytes)?),
+            64 => into_bytes(copied::<u64>(bytes)?),
+            _ => into_bytes(copied::<u32>(bytes)?),
+        },
         DType::I64 => all(bytes, |v| i64::from(v as i32))?,
         DType::U64 => all(bytes, u64::from)?,
-        small if small.is_int() => {
-            let numbers = collected(bytes.len() / 4, elements::<i32>(bytes).map(i128::from))?;
-            return Array::int(dtype, shape, numbers).to_tensor();
-        }
         small if Scalar::of(small).is_some() => {
             let numbers = collected(bytes.len() / 4, elements::<f32>(bytes).map(f64::from))?;
             return Array::float(dtype, shape, numbers).to_tensor();
@@ -362,6 +361,9 @@ mod tests {
                 .unwrap(),
             Tensor::from_bools(&[2], &[true, false]).unwrap(),
             Tensor::from_slice(&[3], &[0.1, f64::MIN_POSITIVE, f64::NEG_INFINITY]).unwrap(),
+            Tensor::from_slice(&[3], &[i16::MIN, -1, 7]).unwrap(),
+            Tensor::from_slice(&[1], &[u16::MAX]).unwrap(),
+            Tensor::from_slice(&[5], &[0u8, 1, 127, 128, 255]).unwrap(),
             Tensor::from_slice(&[2], &[u32::MAX, 7]).unwrap(),
             Tensor::from_raw(DType::I4, &[3], vec![0x7f, 0x08]).unwrap(),
             Tensor::from_raw(DType::U2, &[5], vec![0b11100100, 0b10]).unwrap(),

@@ -6,15 +6,9 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::{Slot, Spec, template};
+use super::{Kernel, Slot, Spec, each, template};
 
-/// Invocations per workgroup.
-pub(crate) const WORKGROUP: usize = 64;
-
-/// Workgroups for `count` elements.
-pub(crate) fn groups(count: usize) -> usize {
-    count.div_ceil(WORKGROUP)
-}
+pub(crate) use super::each::{WORKGROUP, groups};
 
 /// Copies slices of `inner` elements that tuples of indices name: `y[b][n] = x[b][tuple n]`. Tensors: data, indices, output.
 /// Params: `count` (elements written), `inner`, `entries` (tuples for each `b`), then the size of each axis that is indexed.
@@ -24,6 +18,8 @@ pub(crate) struct Gather {
     pub(crate) tuple: usize,
     /// Whether each `b` has its own tuples.
     pub(crate) batched: bool,
+    /// Whether an invocation stores neighbours together.
+    pub(crate) runs: bool,
 }
 
 impl Spec for Gather {
@@ -32,7 +28,15 @@ impl Spec for Gather {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::read("x", Scalar::U32), Slot::read("indices", Scalar::I32), Slot::write("y", Scalar::U32)]
+        vec![
+            Slot::read("x", Scalar::U32),
+            Slot::read("indices", Scalar::I32),
+            Slot::write("y", each::stored(Scalar::U32, self.runs)),
+        ]
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        Some(Gather { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -50,7 +54,10 @@ impl Spec for Gather {
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         used.insert("checked_index");
-        let context = context!(workgroup => WORKGROUP, tuple => self.tuple, batched => self.batched);
-        template::render("gather", context)
+        let code = template::render(
+            "gather",
+            context!(store => each::store(self.runs), tuple => self.tuple, batched => self.batched),
+        );
+        each::kernel("u32", self.runs, &code)
     }
 }

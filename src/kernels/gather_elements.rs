@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::gather::WORKGROUP;
-use super::{Slot, Spec, template};
+use super::{Kernel, Slot, Spec, each, template};
 
 /// Copies elements: element `(i0, i1, ...)` of the result is the data's element at the same coordinates, except that the
 /// coordinate along `axis` is the index at `(i0, i1, ...)`. Tensors: data, indices, output. Params: `count`, `length` (the
@@ -15,6 +14,8 @@ use super::{Slot, Spec, template};
 pub(crate) struct GatherElements {
     pub(crate) rank: usize,
     pub(crate) axis: usize,
+    /// Whether an invocation stores neighbours together.
+    pub(crate) runs: bool,
 }
 
 impl Spec for GatherElements {
@@ -23,7 +24,15 @@ impl Spec for GatherElements {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::read("x", Scalar::U32), Slot::read("indices", Scalar::I32), Slot::write("y", Scalar::U32)]
+        vec![
+            Slot::read("x", Scalar::U32),
+            Slot::read("indices", Scalar::I32),
+            Slot::write("y", each::stored(Scalar::U32, self.runs)),
+        ]
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        Some(GatherElements { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -41,7 +50,10 @@ impl Spec for GatherElements {
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         used.insert("checked_index");
-        let context = context!(workgroup => WORKGROUP, rank => self.rank, axis => self.axis);
-        template::render("gather_elements", context)
+        let code = template::render(
+            "gather_elements",
+            context!(store => each::store(self.runs), rank => self.rank, axis => self.axis),
+        );
+        each::kernel("u32", self.runs, &code)
     }
 }

@@ -5,6 +5,7 @@
 
 mod access;
 pub(crate) mod cost;
+mod each;
 pub(crate) mod expr;
 pub(crate) mod fused;
 mod math;
@@ -212,8 +213,8 @@ pub(crate) trait Spec {
         false
     }
 
-    /// The variant that stores neighbours together, as a [`SlotElement::Run`], if there is one. It serves results whose storage
-    /// has several elements in a word.
+    /// The variant that stores neighbours together, as a [`SlotElement::Run`] or a [`SlotElement::Vector`], if there is one, for
+    /// the same grid. It serves results whose storage has several elements in a word.
     fn in_runs(&self) -> Option<Kernel> {
         None
     }
@@ -341,10 +342,12 @@ impl Variant {
         if backings.iter().all(|backing| backing.storage == Storage::Word) {
             return Variant { kernel, backings };
         }
-        let mut runs = None;
-        for (backing, slot) in backings.iter_mut().zip(kernel.slots()) {
-            backing.storage = backing.storage.seen_as(slot.element.scalar());
-            if slot.written && backing.storage != Storage::Word {
+        let (mut runs, slots) = (None, kernel.slots());
+        let written = |(backing, slot): (&Backing, &Slot)| !slot.written || !backing.storage.is_plain();
+        let narrow = backings.iter().zip(&slots).all(written);
+        for (backing, slot) in backings.iter_mut().zip(&slots) {
+            backing.storage = backing.storage.seen_as(slot.element.scalar(), narrow);
+            if slot.written && !backing.storage.is_plain() {
                 runs = kernel.spec().in_runs();
             }
         }

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::{Slot, Spec, template};
+use super::{Kernel, Slot, Spec, each, template};
 use crate::shape::product;
 
-/// Invocations per workgroup.
-const WORKGROUP: usize = 64;
+pub(crate) use super::each::groups;
 
 /// What lies beyond the borders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +39,8 @@ impl Border {
 pub(crate) struct Pad {
     pub(crate) rank: usize,
     pub(crate) border: Border,
+    /// Whether an invocation stores neighbours together.
+    pub(crate) runs: bool,
 }
 
 /// One dimension of a padding: 5 elements with 2 before and 1 after them have `size` 5, `begin` 2 and `out` 8.
@@ -86,11 +87,6 @@ pub(crate) fn params(value: u32, dims: &[PadDim]) -> Vec<u32> {
     words
 }
 
-/// Workgroups for `count` elements.
-pub(crate) fn groups(count: usize) -> usize {
-    count.div_ceil(WORKGROUP)
-}
-
 impl Spec for Pad {
     fn label(&self) -> String {
         format!("pad{}d {}", self.rank, self.border.name())
@@ -101,8 +97,12 @@ impl Spec for Pad {
         [Slot::read("x", Scalar::U32)]
             .into_iter()
             .chain(value)
-            .chain([Slot::write("y", Scalar::U32)])
+            .chain([Slot::write("y", each::stored(Scalar::U32, self.runs))])
             .collect()
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        Some(Pad { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -117,7 +117,10 @@ impl Spec for Pad {
 
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
         let bound = self.border == Border::Constant { bound: true };
-        let context = context!(workgroup => WORKGROUP, rank => self.rank, mode => self.border.name(), bound);
-        template::render("pad", context)
+        let code = template::render(
+            "pad",
+            context!(store => each::store(self.runs), rank => self.rank, mode => self.border.name(), bound),
+        );
+        each::kernel("u32", self.runs, &code)
     }
 }

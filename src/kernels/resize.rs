@@ -6,8 +6,7 @@ use minijinja::context;
 
 use super::expr::Scalar;
 use super::fused::Fused;
-use super::gather::WORKGROUP;
-use super::{Slot, Spec, element, template};
+use super::{Kernel, Slot, Spec, each, element, template};
 
 /// Tensors: input, table if some axis is resized, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and
 /// `high` (the range of an integer result, as f32), then for each dimension its `size` in the result and `stride` in the
@@ -23,6 +22,8 @@ pub(crate) struct Resize {
     /// For each dimension, whether it is resized.
     pub(crate) resized: Vec<bool>,
     pub(crate) epilogue: Option<Fused>,
+    /// Whether an invocation stores neighbours together.
+    pub(crate) runs: bool,
 }
 
 impl Spec for Resize {
@@ -36,8 +37,13 @@ impl Spec for Resize {
         slots.extend(self.resized.contains(&true).then(|| Slot::read("table", Scalar::U32)));
         slots.extend(self.epilogue.iter().flat_map(|e| e.slots("e")));
         let result = self.epilogue.as_ref().map_or(self.to, |e| e.output());
-        slots.push(Slot::write("y", element(result, false)));
+        slots.push(Slot::write("y", each::stored(result, self.runs)));
         slots
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        // A sum of taps is code that should stand in a kernel once.
+        (!self.weighted).then(|| Resize { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -66,14 +72,15 @@ impl Spec for Resize {
             }
             _ => "result".into(),
         };
+        let stored = self.epilogue.as_ref().map_or(self.to, |e| e.output()).word();
         let context = context!(
-            workgroup => WORKGROUP,
             resized => self.resized,
             weighted => self.weighted,
             crop => self.crop,
             word => if self.weighted { "f32" } else { self.from.word() },
+            store => each::store(self.runs),
             result => if self.epilogue.is_some() { format!("finish({result}, o, 0u, 0u)") } else { result },
         );
-        function + &template::render("resize", context)
+        function + &each::kernel(stored, self.runs, &template::render("resize", context))
     }
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::{Slot, Spec, template};
+use super::{Kernel, Slot, Spec, each, template};
 
-/// Invocations per workgroup.
-const WORKGROUP: usize = 64;
+pub(crate) use super::each::groups;
 
 /// Tensors: source, lengths, destination. Params: `count`, `rows` and `columns` (sizes of the two outermost axes), `inner`
 /// (elements at one place of these axes).
@@ -16,11 +15,8 @@ const WORKGROUP: usize = 64;
 pub(crate) struct ReverseSequence {
     /// Whether the outermost axis is time; else the second is.
     pub(crate) time_first: bool,
-}
-
-/// Workgroups for `count` elements.
-pub(crate) fn groups(count: usize) -> usize {
-    count.div_ceil(WORKGROUP)
+    /// Whether an invocation stores neighbours together.
+    pub(crate) runs: bool,
 }
 
 impl Spec for ReverseSequence {
@@ -29,7 +25,15 @@ impl Spec for ReverseSequence {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::read("x", Scalar::U32), Slot::read("lengths", Scalar::I32), Slot::write("y", Scalar::U32)]
+        vec![
+            Slot::read("x", Scalar::U32),
+            Slot::read("lengths", Scalar::I32),
+            Slot::write("y", each::stored(Scalar::U32, self.runs)),
+        ]
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        Some(ReverseSequence { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -41,6 +45,10 @@ impl Spec for ReverseSequence {
     }
 
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
-        template::render("reverse_sequence", context!(workgroup => WORKGROUP, time_first => self.time_first))
+        let code = template::render(
+            "reverse_sequence",
+            context!(store => each::store(self.runs), time_first => self.time_first),
+        );
+        each::kernel("u32", self.runs, &code)
     }
 }

@@ -7,11 +7,10 @@ use minijinja::context;
 use smallvec::SmallVec;
 
 use super::expr::Scalar;
-use super::{Slot, Spec, element, template};
+use super::{Kernel, Slot, SlotElement, Spec, each, element, template};
 use crate::shape::product;
 
-/// Invocations per workgroup.
-const WORKGROUP: usize = 64;
+pub(crate) use super::each::groups;
 
 /// Copies elements between a dense tensor and a strided part of another. Tensors: source, destination. Params: `count`
 /// (elements copied), `base`, then `size` and `stride` of each dimension, outermost first. Element `(i0, i1, ...)` of the
@@ -22,6 +21,8 @@ pub(crate) struct Strided {
     pub(crate) rank: usize,
     /// Whether the destination is the strided side.
     pub(crate) scatter: bool,
+    /// Whether an invocation stores neighbours together.
+    pub(crate) runs: bool,
 }
 
 impl Spec for Strided {
@@ -30,7 +31,15 @@ impl Spec for Strided {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::read("x", element(self.scalar, false)), Slot::write("y", element(self.scalar, false))]
+        let stored = match (self.runs, self.scatter) {
+            (true, true) => SlotElement::Run(self.scalar, 4),
+            _ => each::stored(self.scalar, self.runs),
+        };
+        vec![Slot::read("x", element(self.scalar, self.runs && self.scatter)), Slot::write("y", stored)]
+    }
+
+    fn in_runs(&self) -> Option<Kernel> {
+        Some(Strided { runs: true, ..self.clone() }.into())
     }
 
     fn params(&self) -> Vec<String> {
@@ -47,14 +56,12 @@ impl Spec for Strided {
     }
 
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
-        let context = context!(workgroup => WORKGROUP, rank => self.rank, scatter => self.scatter);
-        template::render("strided", context)
+        let (word, runs, scatter) = (self.scalar.word(), self.runs, self.scatter);
+        let workgroup = each::workgroup(runs);
+        let text = template::render("strided", context!(workgroup, rank => self.rank, scatter, runs));
+        let code = format!("  {} x[place(o)];", each::store(runs));
+        if scatter { text } else { text + &each::kernel(word, runs, &code) }
     }
-}
-
-/// Workgroups for `count` elements.
-pub(crate) fn groups(count: usize) -> usize {
-    count.div_ceil(WORKGROUP)
 }
 
 /// Sizes and strides of dimensions, outermost first.

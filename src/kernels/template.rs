@@ -40,6 +40,7 @@ templates!(
     "deform_conv",
     "det",
     "dft",
+    "each",
     "elementwise",
     "find",
     "gather",

@@ -93,7 +93,12 @@ impl Operator for Gather {
         let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let params = words([out.count(), inner, places.count(), data.shape[axis]])?;
-        cx.call(kernel::Gather { tuple: 1, batched: false }, tensors, params, kernel::groups(out.count()));
+        cx.call(
+            kernel::Gather { tuple: 1, batched: false, runs: false },
+            tensors,
+            params,
+            kernel::groups(out.count()),
+        );
         Ok(())
     }
 }

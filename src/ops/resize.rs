@@ -371,6 +371,7 @@ impl Resize {
             crop: self.resample.transform == Transform::TfCropAndResize,
             resized: dims.list.iter().map(|dim| dim.taps.is_some()).collect(),
             epilogue: fused,
+            runs: false,
         };
         cx.call(spec, tensors, params, groups(count));
         Ok(output)

@@ -75,7 +75,7 @@ impl Operator for ReverseSequence {
         let params = words([x.count(), x.shape[0], x.shape[1], inner])?;
         let times = x.shape[usize::from(!self.time_first)];
         let tensors = vec![cx.input(0)?, cx.within(1, 0, times as i64)?, cx.output(0)?];
-        let kernel = kernel::ReverseSequence { time_first: self.time_first };
+        let kernel = kernel::ReverseSequence { time_first: self.time_first, runs: false };
         cx.call(kernel, tensors, params, kernel::groups(x.count()));
         Ok(())
     }

@@ -43,5 +43,5 @@ fn call(cx: &mut Lower, scatter: bool, Copy { number, from, to, base, dims }: Co
     let params = params(base, &dims);
     let groups = groups(params[0] as usize);
     let scalar = cx.moving(from, to);
-    cx.call(Strided { scalar, rank: dims.len(), scatter }, vec![from, to], params, groups);
+    cx.call(Strided { scalar, rank: dims.len(), scatter, runs: false }, vec![from, to], params, groups);
 }

@@ -42,7 +42,7 @@ pub(crate) fn gather(
 ) -> Call {
     let (rank, params) = (access.dims.len(), params(access.base, &access.dims));
     let grid = target.grid(groups(params[0] as usize));
-    let kernel = Strided { scalar, rank, scatter: false };
+    let kernel = Strided { scalar, rank, scatter: false, runs: false };
     Call { kernel: kernel.into(), tensors: vec![from, to], params, grid, node }
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn copy_range(
 ) -> Call {
     let base = skip.max(at);
     Call {
-        kernel: Strided { scalar, rank: 1, scatter: at > 0 }.into(),
+        kernel: Strided { scalar, rank: 1, scatter: at > 0, runs: false }.into(),
         tensors: vec![from, to],
         params: vec![count as u32, base as u32, count as u32, 1],
         grid: target.grid(groups(count)),

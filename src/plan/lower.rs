@@ -403,8 +403,7 @@ impl<'a> Lower<'a> {
 
     /// A tensor that only this operator's calls use, with the register type and the storage of `tensor`.
     pub(crate) fn temporary_like(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
-        let (scalar, storage) = self.program.tensor(tensor).element();
-        self.add_temporary((scalar, storage.written()), shape)
+        self.add_temporary(self.program.tensor(tensor).element(), shape)
     }
 
     /// Refuses what reads or makes float64 on a device that does not compute with it.

@@ -172,9 +172,6 @@ fn copy_part(program: &mut Program, target: &Target, from: TensorId, skip: usize
     if count == 0 {
         return;
     }
-    // What a copy writes does not lie as a constant does.
-    let storage = sink.storage.written();
-    program.tensors[to.index()].storage = storage;
     let scalar = program.moving(from, to);
     let call = if skip == 0 && at == 0 {
         copy(scalar, from, to, count, target, sink.name.into())

@@ -28,9 +28,8 @@ pub(super) fn precise(
     specialisation: &mut Specialisation,
 ) -> Vec<bool> {
     let none = vec![false; graph.values.len()];
-    let is_half = |id: ValueId| {
-        facts.get(id).and_then(|fact| Storage::of(fact.dtype)).is_some_and(|storage| storage.bits() < 32)
-    };
+    let is_half =
+        |id: ValueId| facts.get(id).and_then(|fact| Storage::of(fact.dtype)).is_some_and(Storage::rounds);
     let softmax =
         |node: &Node| node.op.operator().exponentiates() && node.data_inputs().flatten().any(is_half);
     if !graph.nodes.iter().any(softmax) {

@@ -20,11 +20,8 @@ pub(crate) enum Storage {
     F16,
     /// Each element is a bfloat16 in 16 bits, loaded and stored in the same way.
     BF16,
-    /// Each element is 16 bits, which an integer register holds in its lower half. Kernels that move elements see float16 and
-    /// bfloat16 like this.
-    Half,
-    /// Each element is an integer of 8, 4 or 2 bits. Registers hold the number in 32 bits. Only constants of the model lie like
-    /// this, as no kernel stores it.
+    /// Each element is an integer of 16, 8, 4 or 2 bits, or a bool in 8. Registers hold the number in 32 bits; a store drops the
+    /// upper bits. Kernels that move elements see float16 and bfloat16 like this, too.
     Narrow { bits: u8, signed: bool },
 }
 
@@ -34,10 +31,19 @@ pub(crate) const VECTOR_BYTES: u64 = 16;
 impl Storage {
     /// The storage of tensors of `dtype`; `None` if the device does not compute with them.
     pub(crate) fn of(dtype: DType) -> Option<Storage> {
+        let narrow = |bits, signed| Storage::Narrow { bits, signed };
         Scalar::of(dtype).map(|_| match dtype {
             DType::F16 => Storage::F16,
             DType::BF16 => Storage::BF16,
             DType::F64 => Storage::Wide,
+            DType::I16 => narrow(16, true),
+            DType::U16 => narrow(16, false),
+            DType::I8 => narrow(8, true),
+            DType::U8 | DType::Bool => narrow(8, false),
+            DType::I4 => narrow(4, true),
+            DType::U4 => narrow(4, false),
+            DType::I2 => narrow(2, true),
+            DType::U2 => narrow(2, false),
             _ => Storage::Word,
         })
     }
@@ -47,28 +53,21 @@ impl Storage {
         if scalar == Scalar::F64 { Storage::Wide } else { Storage::Word }
     }
 
-    /// The storage of a model's constants of `dtype`: small integers lie as in the file. Kernels get constants in another order
-    /// byte by byte.
+    /// The storage of a model's constants of `dtype`. Kernels get small integers in another order byte by byte.
     pub(crate) fn of_constant(dtype: DType, packed: bool) -> Option<Storage> {
-        let narrow = |bits: u8, signed| Storage::Narrow { bits: if packed { 8 } else { bits }, signed };
-        Some(match dtype {
-            DType::I8 => narrow(8, true),
-            DType::U8 => narrow(8, false),
-            DType::I4 => narrow(4, true),
-            DType::U4 => narrow(4, false),
-            DType::I2 => narrow(2, true),
-            DType::U2 => narrow(2, false),
-            other => return Storage::of(other),
+        Some(match Storage::of(dtype)? {
+            Storage::Narrow { bits: ..8, signed } if packed => Storage::Narrow { bits: 8, signed },
+            storage => storage,
         })
     }
 
-    /// The storage of a tensor that kernels write, for elements copied from this one.
-    pub(crate) fn written(self) -> Storage {
-        if matches!(self, Storage::Narrow { .. }) { Storage::Word } else { self }
+    /// Whether a store rounds what the register holds.
+    pub(crate) fn rounds(self) -> bool {
+        matches!(self, Storage::F16 | Storage::BF16)
     }
 
     /// Whether WGSL's own loads and stores are those of the storage.
-    fn is_plain(self) -> bool {
+    pub(super) fn is_plain(self) -> bool {
         matches!(self, Storage::Word | Storage::Wide)
     }
 
@@ -77,7 +76,7 @@ impl Storage {
         match self {
             Storage::Word => 32,
             Storage::Wide => 64,
-            Storage::F16 | Storage::BF16 | Storage::Half => 16,
+            Storage::F16 | Storage::BF16 => 16,
             Storage::Narrow { bits, .. } => bits as u64,
         }
     }
@@ -116,7 +115,6 @@ impl Storage {
             Storage::Word | Storage::Wide => word,
             Storage::F16 => half::f16::from_f32(float).to_bits().into(),
             Storage::BF16 => half::bf16::from_f32(float).to_bits().into(),
-            Storage::Half => word & 0xffff,
             Storage::Narrow { bits, .. } => word & ((1 << bits) - 1),
         }
     }
@@ -128,7 +126,9 @@ impl Storage {
             Storage::Wide => "f64",
             Storage::F16 => "f16",
             Storage::BF16 => "bf16",
-            Storage::Half => "half",
+            Storage::Narrow { .. } if scalar == Scalar::Bool => "bool",
+            Storage::Narrow { bits: 16, signed: true } => "i16",
+            Storage::Narrow { bits: 16, signed: false } => "u16",
             Storage::Narrow { bits: 8, signed: true } => "i8",
             Storage::Narrow { bits: 8, signed: false } => "u8",
             Storage::Narrow { bits: 4, signed: true } => "i4",
@@ -138,13 +138,15 @@ impl Storage {
         }
     }
 
-    /// What the storage is for registers of type `scalar`: float registers hold converted numbers, integer registers the bits.
-    /// A kernel that only moves bits is therefore one pipeline for all storages of the same number of bits.
-    pub(super) fn seen_as(self, scalar: Scalar) -> Storage {
+    /// What the storage is for registers of type `scalar`: float registers hold converted numbers, integer registers the bits of
+    /// floats. `narrow`: whether all that the kernel writes is narrow, so that it does not matter how a moved integer fills its
+    /// register. A kernel that only moves bits is therefore one pipeline for all storages of the same number of bits.
+    pub(super) fn seen_as(self, scalar: Scalar, narrow: bool) -> Storage {
         match (self, scalar) {
-            (Storage::Word | Storage::Wide | Storage::Narrow { .. }, _) => self,
-            (storage, Scalar::F32) => storage,
-            _ => Storage::Half,
+            (Storage::F16 | Storage::BF16, Scalar::F32) | (Storage::Word | Storage::Wide, _) => self,
+            (Storage::F16 | Storage::BF16, _) => Storage::Narrow { bits: 16, signed: false },
+            (Storage::Narrow { bits, .. }, Scalar::U32) if narrow => Storage::Narrow { bits, signed: false },
+            (Storage::Narrow { .. }, _) => self,
         }
     }
 }
@@ -158,6 +160,10 @@ mod tests {
         assert_eq!([0, 1, 4, 5].map(|count| Storage::Word.bytes(count)), [16, 16, 16, 32]);
         assert_eq!([0, 1, 8, 9].map(|count| Storage::F16.bytes(count)), [16, 16, 16, 32]);
         assert_eq!([0, 1, 4, 5].map(|count| Storage::Wide.bytes(count)), [32, 32, 32, 64]);
+        assert_eq!(
+            [0, 1, 16, 17].map(|count| Storage::of(DType::Bool).unwrap().bytes(count)),
+            [16, 16, 16, 32]
+        );
         let nibbles = Storage::Narrow { bits: 4, signed: false };
         assert_eq!([0, 1, 32, 33].map(|count| nibbles.bytes(count)), [16, 16, 16, 32]);
         assert!(Storage::Word.bytes(usize::MAX) >= u64::MAX / 8);

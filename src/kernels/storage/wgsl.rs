@@ -16,6 +16,16 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::{Slot, SlotElement};
 
 impl Storage {
+    /// Bits of an element, as WGSL counts them.
+    fn width(self) -> u32 {
+        self.bits() as u32
+    }
+
+    /// Elements of a word.
+    fn in_word(self) -> u32 {
+        32 / self.width()
+    }
+
     /// The WGSL type of the array elements of a slot's binding.
     pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
         match (self, slot.element) {
@@ -23,36 +33,66 @@ impl Storage {
             (Storage::Wide, element) if element.scalar() == Scalar::F64 => element.wgsl(),
             (Storage::Wide, SlotElement::Vector(_)) => "vec4<u64>".into(),
             (Storage::Wide, _) => "u64".into(),
-            (Storage::Narrow { .. }, _) => "u32".into(),
-            (_, SlotElement::Vector(_)) => "vec2<u32>".into(),
-            _ if slot.written => "atomic<u32>".into(),
+            (_, SlotElement::Vector(_)) if self.width() == 16 => "vec2<u32>".into(),
+            _ if slot.written && !self.has_own_words(slot) => "atomic<u32>".into(),
             _ => "u32".into(),
         }
     }
 
-    /// WGSL of the register's value, from the u32 `bits`, whose lower half is the element. `converts`: whether the driver
-    /// converts float16.
-    fn decoded(self, bits: &str, converts: bool) -> String {
+    /// Whether what is stored at once is whole words.
+    fn has_own_words(self, slot: &Slot) -> bool {
+        matches!(slot.element, SlotElement::Vector(_)) && self.width() >= 8
+    }
+
+    /// WGSL of the value in a register of type `to`, from the element that begins at bit `shift` of the u32 `word`. `converts`:
+    /// whether the driver converts float16.
+    fn decoded(self, word: &str, shift: u32, to: &str, converts: bool) -> String {
+        let bits = if shift == 0 { word.into() } else { format!("({word} >> {shift}u)") };
+        let number = |value: String| match to {
+            "u32" => value,
+            "f32" => format!("f32({value})"),
+            _ => format!("bitcast<{to}>({value})"),
+        };
         match self {
             Storage::F16 if converts => format!("unpack2x16float({bits}).x"),
             Storage::F16 => format!("f16_value({bits})"),
             Storage::BF16 => format!("bitcast<f32>({bits} << 16u)"),
-            Storage::Half => format!("({bits} & 0xffffu)"),
-            Storage::Word | Storage::Wide => bits.into(),
-            Storage::Narrow { bits: width, signed: false } => format!("extractBits({bits}, 0u, {width}u)"),
+            Storage::Word | Storage::Wide => bits,
+            Storage::Narrow { bits: width, signed: false } if shift + u32::from(width) == 32 => number(bits),
+            Storage::Narrow { bits: width, signed: false } => {
+                number(format!("({bits} & {}u)", (1u32 << width) - 1))
+            }
             Storage::Narrow { bits: width, signed: true } => {
-                format!("extractBits(bitcast<i32>({bits}), 0u, {width}u)")
+                let rest = 32 - u32::from(width);
+                let value = format!("(bitcast<i32>({word} << {}u) >> {rest}u)", rest - shift);
+                if to == "i32" { value } else { number(value) }
             }
         }
     }
 
-    /// WGSL of a u32 whose lower half has the bits in memory of `value`; its upper half may have any bits.
-    fn encoded(self, value: &str) -> String {
-        match self {
-            Storage::F16 => format!("f16_bits({value})"),
-            Storage::BF16 => format!("bf16_bits({value})"),
-            Storage::Half | Storage::Word | Storage::Wide | Storage::Narrow { .. } => value.into(),
+    /// WGSL of a u32 whose lower bits are those in memory of `value`, a register of type `from`; its other bits may be any.
+    fn encoded(self, value: &str, from: &str) -> String {
+        match (self, from) {
+            (Storage::F16, _) => format!("f16_bits({value})"),
+            (Storage::BF16, _) => format!("bf16_bits({value})"),
+            (_, "u32") => value.into(),
+            (_, "f32") => format!("bitcast<u32>(i32({value}))"),
+            _ => format!("bitcast<u32>({value})"),
         }
+    }
+
+    /// WGSL of the u32 with the elements that have these encodings, from the lowest bits on.
+    fn joined(self, encoded: &[String]) -> String {
+        let (width, mask) = (self.width(), (1u64 << self.width()) - 1);
+        let mut parts = Vec::with_capacity(encoded.len());
+        for (lane, bits) in (0..).zip(encoded) {
+            parts.push(match lane * width {
+                0 => format!("({bits} & {mask}u)"),
+                shift if shift + width == 32 => format!("({bits} << {shift}u)"),
+                shift => format!("(({bits} & {mask}u) << {shift}u)"),
+            });
+        }
+        parts.join(" | ")
     }
 
     /// The functions whose calls replace `x[i]` for slot `x`. `used` collects the functions of `shaders/math.wgsl` that they
@@ -66,109 +106,142 @@ impl Storage {
             Storage::BF16 if slot.written => drop(used.insert("bf16_bits")),
             _ => {}
         }
-        let (name, register) = (&slot.name, slot.element.wgsl());
-        if let Storage::Narrow { bits, .. } = self {
-            return self.narrow_load(slot, u32::from(bits));
-        }
-        let load = match slot.element {
-            SlotElement::Vector(_) => {
-                let parts =
-                    ["w.x", "(w.x >> 16u)", "w.y", "(w.y >> 16u)"].map(|bits| self.decoded(bits, converts));
-                format!("  let w = {name}[i];\n  return {register}({});\n", parts.join(", "))
-            }
-            _ => {
-                let word = format!("{name}[i / 2u]");
-                let word = if slot.written { format!("atomicLoad(&{word})") } else { word };
-                format!("  return {};\n", self.decoded(&format!("({word} >> (i % 2u * 16u))"), converts))
-            }
-        };
-        let load = format!("fn {name}_load(i: u32) -> {register} {{\n{load}}}\n");
+        let load = self.load(slot, converts);
         if slot.written { load + &self.stores(slot) } else { load }
     }
 
-    /// Loads an element, or a vector of four, from a word of several integers.
-    fn narrow_load(self, slot: &Slot, bits: u32) -> String {
-        let (name, register) = (&slot.name, slot.element.wgsl());
-        let word = slot.element.scalar().word();
-        // A float register holds the number, an integer register its bits.
-        let to = if word == "f32" { "f32".into() } else { format!("bitcast<{word}>") };
-        let element = |shifted: &str| format!("{to}({})", self.decoded(shifted, false));
-        let (loads, value) = match slot.element {
-            SlotElement::Vector(_) => {
-                let parts = [0, 1, 2, 3].map(|lane| element(&format!("(w >> {}u)", lane * bits)));
-                (32 / (4 * bits), format!("{register}({})", parts.join(", ")))
-            }
-            _ => (32 / bits, element("w")),
+    /// Loads an element, or a vector of four.
+    fn load(self, slot: &Slot, converts: bool) -> String {
+        let (name, register, width) = (&slot.name, slot.element.wgsl(), self.width());
+        let to = slot.element.scalar().word();
+        let lanes = |parts: [(&str, u32); 4]| {
+            let lane = |(word, shift)| self.decoded(word, shift, to, converts);
+            format!("{register}({})", parts.map(lane).join(", "))
         };
-        let shift = 32 / loads;
-        format!(
-            "fn {name}_load(i: u32) -> {register} {{\n  \
-             let w = {name}[i / {loads}u] >> (i % {loads}u * {shift}u % 32u);\n  return {value};\n}}\n"
-        )
+        let (loads, value) = match slot.element {
+            SlotElement::Vector(_) if width == 16 => {
+                let value = lanes([("w.x", 0), ("w.x", 16), ("w.y", 0), ("w.y", 16)]);
+                return format!(
+                    "fn {name}_load(i: u32) -> {register} {{\n  let w = {name}[i];\n  return {value};\n}}\n"
+                );
+            }
+            SlotElement::Vector(_) => (32 / (4 * width), lanes([0, 1, 2, 3].map(|lane| ("w", lane * width)))),
+            _ => (self.in_word(), self.decoded("w", 0, to, converts)),
+        };
+        let word = if loads == 1 { format!("{name}[i]") } else { format!("{name}[i / {loads}u]") };
+        let atomic = slot.written && !self.has_own_words(slot);
+        let word = if atomic { format!("atomicLoad(&{word})") } else { word };
+        let shifted = if loads == 1 { word } else { format!("{word} >> (i % {loads}u * {}u)", 32 / loads) };
+        format!("fn {name}_load(i: u32) -> {register} {{\n  let w = {shifted};\n  return {value};\n}}\n")
     }
 
     fn stores(self, slot: &Slot) -> String {
         let (name, word) = (&slot.name, slot.element.scalar().word());
         match slot.element {
-            SlotElement::Vector(_) => {}
-            SlotElement::Run(_, most) => {
-                return self.half_store(name, word) + &self.run_store(name, word, most);
-            }
-            _ => return self.half_store(name, word),
+            SlotElement::Vector(_) => self.vector_store(slot),
+            SlotElement::Run(_, most) => self.single_store(name, word) + &self.run_store(name, word, most),
+            _ => self.single_store(name, word),
         }
-        let lanes = [0, 1, 2, 3].map(|lane| self.encoded(&format!("value[{lane}]")));
-        let pair = |low: &str, high: &str| format!("insertBits({low}, {high}, 16u, 16u)");
-        let pairs = [pair(&lanes[0], &lanes[1]), pair(&lanes[2], &lanes[3])].join(", ");
-        let encoded = self.encoded("value");
-        // A vector that is shared with the next tensor: one invocation stores those of its components that are this tensor's.
-        // Results and parts begin at vectors, so no other invocation of the kernel stores into this one.
+    }
+
+    /// Stores a vector, or one of its components: a vector may be shared with the next tensor, and one invocation stores those of
+    /// its components that are this tensor's. Results and parts begin at vectors, so no other invocation of the kernel stores
+    /// into this one.
+    fn vector_store(self, slot: &Slot) -> String {
+        let (name, word, width) = (&slot.name, slot.element.scalar().word(), self.width());
+        let lanes = [0, 1, 2, 3].map(|lane| self.encoded(&format!("value[{lane}]"), word));
+        let encoded = self.encoded("value", word);
+        let (store, component) = match width {
+            16 => (
+                format!("{name}[i] = vec2<u32>({}, {});", self.joined(&lanes[..2]), self.joined(&lanes[2..])),
+                format!(
+                    "let before = {name}[i][lane / 2u];\n  \
+                     {name}[i][lane / 2u] = insertBits(before, {encoded}, lane % 2u * 16u, 16u);"
+                ),
+            ),
+            8 => (
+                format!("{name}[i] = {};", self.joined(&lanes)),
+                format!("{name}[i] = insertBits({name}[i], {encoded}, lane * 8u, 8u);"),
+            ),
+            _ => {
+                let (vectors, bits) = (8 / width, 4 * width);
+                let shift = format!("i % {vectors}u * {bits}u");
+                (
+                    changed(name, &format!("i / {vectors}u"), &shift, &self.joined(&lanes), bits),
+                    changed(
+                        name,
+                        &format!("i / {vectors}u"),
+                        &format!("{shift} + lane * {width}u"),
+                        &encoded,
+                        width,
+                    ),
+                )
+            }
+        };
         format!(
-            "fn {name}_store(i: u32, value: vec4<{word}>) {{\n  {name}[i] = vec2<u32>({pairs});\n}}\n\
-             fn {name}_store_component(i: u32, lane: u32, value: {word}) {{\n  let before = {name}[i][lane / 2u];\n  \
-             {name}[i][lane / 2u] = insertBits(before, {encoded}, lane % 2u * 16u, 16u);\n}}\n"
+            "fn {name}_store(i: u32, value: vec4<{word}>) {{\n  {store}\n}}\n\
+             fn {name}_store_component(i: u32, lane: u32, value: {word}) {{\n  {component}\n}}\n"
         )
     }
 
-    /// The word's other half may belong to another invocation, which may write it at any time. Nobody else writes this half: it
-    /// still has the bits that were loaded, and an xor with the difference to the new bits changes this half alone.
-    fn half_store(self, name: &str, word: &str) -> String {
-        let encoded = self.encoded("value");
-        format!(
-            "fn {name}_store(i: u32, value: {word}) {{\n  let shift = i % 2u * 16u;\n  \
-             let before = atomicLoad(&{name}[i / 2u]) >> shift;\n  \
-             atomicXor(&{name}[i / 2u], ((before ^ {encoded}) & 0xffffu) << shift);\n}}\n"
-        )
+    fn single_store(self, name: &str, word: &str) -> String {
+        let (width, loads) = (self.width(), self.in_word());
+        let (at, shift) = (format!("i / {loads}u"), format!("i % {loads}u * {width}u"));
+        let change = changed(name, &at, &shift, &self.encoded("value", word), width);
+        format!("fn {name}_store(i: u32, value: {word}) {{\n  {change}\n}}\n")
     }
 
     /// Stores the first `count` of `most` values; `count` is at least 1. Words that belong to this invocation alone are written
-    /// whole, without an atomic operation. The run may begin with the upper half of a word, and end with the lower half.
+    /// whole, without an atomic operation. The run may begin and end anywhere in a word.
     fn run_store(self, name: &str, word: &str, most: usize) -> String {
+        let (width, loads) = (self.width(), self.in_word() as usize);
         let mut text = format!(
             "fn {name}_store_run(i: u32, count: u32, values: array<{word}, {most}>) {{\n  \
-             let odd = i % 2u == 1u;\n  let first = (i + 1u) / 2u;\n  let whole = count - i % 2u;\n"
+             let first = i / {loads}u;\n  let shift = i % {loads}u * {width}u;\n  let end = shift + count * {width}u;\n"
         );
-        for e in 0..most {
-            text += &format!("  let h{e} = {};\n", self.encoded(&format!("values[{e}]")));
+        let encoded: Vec<String> = (0..most).map(|e| self.encoded(&format!("values[{e}]"), word)).collect();
+        // The values from the first bit of a word on; then moved to where the run begins.
+        let groups = encoded.chunks(loads).enumerate();
+        groups.for_each(|(k, group)| text += &format!("  let v{k} = {};\n", self.joined(group)));
+        let (groups, words) = (most.div_ceil(loads), (most + loads - 1).div_ceil(loads));
+        for k in 0..words {
+            let own = if k < groups { format!("(v{k} << shift)") } else { String::new() };
+            let before = if k > 0 { format!("((v{} >> 1u) >> (31u - shift))", k - 1) } else { String::new() };
+            let or = if own.is_empty() || before.is_empty() { "" } else { " | " };
+            text += &format!("  let w{k} = {own}{or}{before};\n");
         }
-        for e in (0..most - 1).step_by(2) {
-            // Elements e and e + 1; where the run begins in an upper half, e + 1 and e + 2.
-            let third = if e + 2 < most { format!("h{}", e + 2) } else { "0u".into() };
+        text += "  var last = w0;\n";
+        for k in 0..words {
+            if k > 0 {
+                text += &format!("  if end > {}u {{ last = w{k}; }}\n", 32 * k);
+            }
+            let begun = if k == 0 { "shift == 0u && " } else { "" };
             text += &format!(
-                "  if {e}u + 1u < whole {{\n    let pair = select(vec2<u32>(h{e}, h{next}), vec2<u32>(h{next}, {third}), odd);\n    \
-                 atomicStore(&{name}[first + {half}u], insertBits(pair.x, pair.y, 16u, 16u));\n  }}\n",
-                next = e + 1,
-                half = e / 2,
+                "  if {begun}end >= {}u {{ atomicStore(&{name}[first + {k}u], w{k}); }}\n",
+                32 * (k + 1)
             );
         }
-        text += "  var last = values[0];\n";
-        for e in 1..most {
-            text += &format!("  if {e}u < count {{ last = values[{e}]; }}\n");
-        }
+        let change = |at: &str, mask: &str, bits: &str| {
+            format!("atomicXor(&{name}[{at}], (atomicLoad(&{name}[{at}]) ^ {bits}) & ({mask}));")
+        };
+        // The part of the first word, which may also be the last, and the part of the last.
         text + &format!(
-            "  if odd {{ {name}_store(i, values[0]); }}\n  \
-             if whole % 2u == 1u {{ {name}_store(i + count - 1u, last); }}\n}}\n"
+            "  if shift > 0u {{ {} }}\n  if end % 32u > 0u && (shift == 0u || end > 32u) {{ {} }}\n}}\n",
+            change("first", "(0xffffffffu << shift) & (0xffffffffu >> (32u - min(end, 32u)))", "w0"),
+            change("first + end / 32u", "0xffffffffu >> (32u - end % 32u)", "last"),
         )
     }
+}
+
+/// WGSL that stores `width` bits at bit `shift` of word `at`. Its other bits may belong to other invocations, which may write them
+/// at any time. Nobody else writes these bits: they still are what was loaded, and an xor with the difference to the new ones changes
+/// these alone.
+fn changed(name: &str, at: &str, shift: &str, bits: &str, width: u32) -> String {
+    let mask = (1u64 << width) - 1;
+    format!(
+        "let shift = {shift};\n  let before = atomicLoad(&{name}[{at}]) >> shift;\n  \
+         atomicXor(&{name}[{at}], ((before ^ ({bits})) & {mask}u) << shift);"
+    )
 }
 
 /// The text, with a call for each `x[i]` of a slot whose elements are not words, and the functions that are called. `used`

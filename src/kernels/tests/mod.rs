@@ -4,6 +4,7 @@
 mod dtypes;
 mod floats;
 mod loops;
+mod narrow;
 mod sixteen_bits;
 
 use std::collections::HashMap;
