@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::device::{DeviceArgs, described};
-use super::inputs::{Chosen, InputArgs, NamedInput, blamed, chosen_text, named};
+use super::inputs::{Chosen, InputArgs, NamedInput, blamed, chosen_text, tensors};
 use super::model::ModelArgs;
 use super::progress::{self, Spinner};
 use super::{Failure, Verdict, bytes, counted, number, print, print_json, process, unsupported};
@@ -119,7 +119,7 @@ fn measure(
     inputs: &[NamedInput],
     (chosen, spinner): (Vec<Chosen>, Spinner),
 ) -> Result<Measurements, Failure> {
-    let (named_inputs, blamed) = (named(inputs), |error| blamed(error, inputs));
+    let (named_inputs, blamed) = (tensors(inputs, "`bench`")?, |error| blamed(error, inputs));
     let inputs = named_inputs.as_slice();
     let before = device.counters();
     spinner.now("first run: planning, compiling and uploading");

@@ -1,4 +1,4 @@
-//! Outputs that are no tensors: as arrays of a file, and in JSON.
+//! Inputs and outputs that are no tensors: as arrays of a file, in a line, and in JSON.
 
 use serde_json::{Value, json};
 
@@ -59,7 +59,12 @@ fn table(maps: &[Datum]) -> Result<Option<(Tensor, Tensor)>, Failure> {
     Ok(Some((first.clone(), Tensor::from_raw(dtype, &shape, bytes)?)))
 }
 
-/// An output in JSON: what it is, and its tensors.
+/// A line on a value that is no tensor.
+pub(super) fn line(name: &str, value: &Datum) -> String {
+    format!("{}: {} {value}", shown(name), value.kind())
+}
+
+/// An input or an output in JSON: what it is, and its tensors.
 pub(super) fn json_of(name: &str, value: &Datum) -> Value {
     let content = match value {
         Datum::Tensor(tensor) => return json_of_tensor(name, tensor),

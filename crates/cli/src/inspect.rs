@@ -11,7 +11,7 @@ use sardonyx::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::inputs::{Chosen, GivenInputs, InputArgs, chosen_text, named};
+use super::inputs::{Chosen, GivenInputs, InputArgs, chosen_text, tensors};
 use super::model::ModelArgs;
 use super::progress::Spinner;
 use super::{
@@ -75,8 +75,8 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
             let session = unsupported::session(&device(args)?.1, &model)?;
             let inputs = given.settle(&session)?.draw()?;
             match json {
-                true => print_json(&json!(session.report(stage, &named(&inputs))?))?,
-                false => print(&session.explain(stage, &named(&inputs))?)?,
+                true => print_json(&json!(session.report(stage, &tensors(&inputs, "this stage")?)?))?,
+                false => print(&session.explain(stage, &tensors(&inputs, "this stage")?)?)?,
             }
         }
     }
@@ -95,7 +95,7 @@ fn why(args: &Args, model: &Model, node: &str) -> Result<Explanation, Failure> {
     let given = args.inputs.read(model)?;
     let session = unsupported::session(&device(args)?.1, model)?;
     let inputs = given.settle(&session)?.draw()?;
-    Ok(session.why(node, &named(&inputs))?)
+    Ok(session.why(node, &tensors(&inputs, "`--why`")?)?)
 }
 
 /// The card, as `--json` prints it.

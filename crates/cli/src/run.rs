@@ -101,7 +101,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     if let Some(path) = &args.outputs.outputs {
         numpy::write_npz(path, &ran.outputs, &containers::arrays(&ran.containers)?)?;
     }
-    let findings = wanted.look(ran.inputs.iter().map(|input| &input.tensor), &ran.outputs)?;
+    let findings = wanted.look(ran.inputs.iter().filter_map(|input| input.value.tensor()), &ran.outputs)?;
     let written = args.outputs.outputs.as_deref();
     match json {
         true => print_json(&json_text(&ran, &findings, written))?,
@@ -156,7 +156,7 @@ fn milliseconds(since: Instant) -> f64 {
 
 fn json_text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> Value {
     let with_random = |input: &NamedInput| {
-        let mut value = json_of(&input.name, &input.tensor);
+        let mut value = containers::json_of(&input.name, &input.value);
         value["random"] = input.origin.is_random().into();
         value["from"] = input.origin.text().into();
         value
@@ -185,9 +185,10 @@ fn json_text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> Value {
 fn text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> String {
     let Ran { device, inputs, chosen, outputs, containers, plan, times } = ran;
     let mut text = format!("device    {}\n", described(device));
-    for NamedInput { name, tensor, origin } in inputs {
+    for NamedInput { name, value, origin } in inputs {
         let from = origin.text().map_or(String::new(), |from| format!(" ({from})"));
-        text += &format!("input     {}{from}\n", line(name, tensor));
+        let line = value.tensor().map_or_else(|| containers::line(name, value), |tensor| line(name, tensor));
+        text += &format!("input     {line}{from}\n");
     }
     if let Some(chosen) = chosen_text(chosen) {
         text += &format!("sizes     {chosen}\n");
@@ -196,7 +197,7 @@ fn text(ran: &Ran, findings: &Findings, written: Option<&Path>) -> String {
         text += &format!("output    {}\n", line(name, tensor));
     }
     for (name, value) in containers {
-        text += &format!("output    {}: {} {value}\n", shown(name), value.kind());
+        text += &format!("output    {}\n", containers::line(name, value));
     }
     if let Some(path) = written {
         text += &format!("written   {}\n", shown(&path.to_string_lossy()));

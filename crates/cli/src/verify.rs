@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::device::{DeviceArgs, described};
-use super::inputs::{InputArgs, blamed, chosen_text, named};
+use super::inputs::{InputArgs, blamed, chosen_text, tensors};
 use super::model::ModelArgs;
 use super::progress::Spinner;
 use super::{Verdict, number, print, print_json, unsupported};
@@ -53,7 +53,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     spinner.now("comparing every node with the reference");
     let tolerances =
         Tolerances::new().node(args.tolerance).output(args.output_tolerance.unwrap_or(args.tolerance));
-    let found = sardonyx::verify(&device, &model, &named(&inputs), tolerances)
+    let found = sardonyx::verify(&device, &model, &tensors(&inputs, "`verify`")?, tolerances)
         .map_err(|error| blamed(error, &inputs))?;
     drop(spinner);
     let divergence = found.divergence.as_ref();

@@ -14,6 +14,7 @@ use std::process::Stdio;
 
 use npy::{array, entries, save_npz};
 use program::{Ended, ModelFolder, output, program, run, save};
+use sardonyx::{Datum, Tensor};
 use sardonyx_testing::models;
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{ModelProto, TensorProto};
@@ -417,6 +418,62 @@ fn strings_are_counted_as_more_than_numbers() {
     assert!(ended.err.contains("input x: string[n]") && ended.err.contains("16777216 strings"), "{ended:?}");
     let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "x=3"]);
     assert!(ended.out.contains(r#"["a", "a", "a"]"#), "{ended:?}");
+}
+
+/// Texts in capitals, the parts of a sequence without the first, and the first, negated.
+#[test]
+fn strings_and_containers_go_in_and_out() {
+    let nodes = vec![
+        node("StringNormalizer", &["texts"], &["upper"]).with(string("case_change_action", "UPPER")),
+        node("SequenceErase", &["parts", "zero"], &["rest"]),
+        node("SequenceAt", &["parts", "zero"], &["first"]),
+        node("Neg", &["first"], &["negated"]),
+    ];
+    let mut main = graph(&[], nodes, &[]);
+    main.input = vec![value("texts", STRING, &["n"]), sequence(value("parts", FLOAT, &["m"]))];
+    main.output = vec![
+        value("upper", STRING, &["n"]),
+        sequence(value("rest", FLOAT, &["m"])),
+        value("negated", FLOAT, &["m"]),
+    ];
+    main.initializer = vec![TensorProto { int64_data: vec![0], ..empty("zero", 7, &[]) }];
+    let place = ModelFolder::of(&model(17, main));
+    let texts = Tensor::from_strings(&[2], vec!["bay".into(), "Ash".into()]).unwrap();
+    std::fs::write(place.path("texts.pb"), texts.to_onnx("texts")).unwrap();
+    let part = |values: &[f32]| Datum::from(Tensor::from_slice(&[values.len()], values).unwrap());
+    let parts = Datum::from(vec![part(&[1.5, -2.0]), part(&[3.0])]);
+    std::fs::write(place.path("parts.pb"), parts.to_onnx("parts").unwrap()).unwrap();
+    let (texts, parts) =
+        (format!("texts={}", place.path("texts.pb")), format!("parts={}", place.path("parts.pb")));
+    for device in ["cpu", &adapter()] {
+        let given = ["run", &place.model, "--device", device, "-i", &texts, "-i", &parts, "--print"];
+        let ended = run(&given);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        for expected in
+            ["input     parts: sequence [float32[2], float32[1]]", "output    rest: sequence [float32[1]]"]
+        {
+            assert!(ended.out.contains(expected), "{ended:?}");
+        }
+        assert!(ended.out.contains(r#"["BAY", "ASH"]"#) && ended.out.contains("[-1.5, 2]"), "{ended:?}");
+        let ran = json(&[&given[..], &["--json", "--outputs", &place.path("out.npz")]].concat());
+        assert_eq!(ran["inputs"][1]["kind"], "sequence");
+        assert_eq!(
+            (&ran["containers"][0]["name"], &ran["containers"][0]["length"]),
+            (&"rest".into(), &1.into())
+        );
+        assert_eq!(ran["print"]["upper"]["elements"], serde_json::json!(["BAY", "ASH"]));
+        let names: Vec<String> =
+            entries(Path::new(&place.path("out.npz"))).into_iter().map(|(name, _)| name).collect();
+        assert!(names.iter().any(|name| name.starts_with("rest.0")), "{names:?}");
+    }
+    // What takes tensors only, and what cannot be made, says so.
+    let ended = run(&["run", &place.model, "--device", "cpu", "--shape", "texts=2"]);
+    assert!(ended.code == 2 && ended.err.contains("-i 'parts=F.pb'"), "{ended:?}");
+    let ended = run(&["bench", &place.model, "--device", &adapter(), "-i", &texts, "-i", &parts]);
+    assert!(ended.code != 0 && ended.err.contains("`bench` takes tensors only"), "{ended:?}");
+    let ended =
+        run(&["run", &place.model, "--device", "cpu", "-i", &texts, "-i", &format!("parts={}", place.model)]);
+    assert!(ended.code == 2 && ended.err.contains("parts: sequence(float32)"), "{ended:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
-use sardonyx::{DType, Dim, Error, InputError, Model, Session, Tensor, ValueInfo, shown};
+use sardonyx::{DType, Datum, Dim, Error, InputError, Model, Session, Tensor, ValueInfo, shown};
 
 use super::completions::{self, InputNames};
 use super::{Failure, complain, counted, files, number, numpy};
@@ -32,7 +32,8 @@ pub(super) struct InputArgs {
     /// Inputs by name, from an .npz file.
     #[arg(long, value_name = "F.npz", help_heading = HEADING)]
     inputs: Option<PathBuf>,
-    /// One input, from an .npy file or an ONNX tensor (.pb); may be repeated. The name may be left out where there is one input.
+    /// One input, from an .npy file or an ONNX value (.pb: a tensor, a sequence, an optional or a map); may be repeated. The name may
+    /// be left out where there is one input.
     #[arg(short, long, value_name = "NAME=F.npy", help_heading = HEADING, add = ArgValueCompleter::new(InputNames))]
     input: Vec<String>,
     /// Convert arrays of another element type to the one that the model takes.
@@ -54,7 +55,7 @@ pub(super) struct InputArgs {
 /// An input, and where it is from.
 pub(super) struct NamedInput {
     pub(super) name: String,
-    pub(super) tensor: Tensor,
+    pub(super) value: Datum,
     pub(super) origin: Origin,
 }
 
@@ -82,8 +83,23 @@ impl Origin {
 }
 
 /// The inputs as a session takes them.
-pub(super) fn named(inputs: &[NamedInput]) -> Vec<(&str, &Tensor)> {
-    inputs.iter().map(|input| (input.name.as_str(), &input.tensor)).collect()
+pub(super) fn named(inputs: &[NamedInput]) -> Vec<(&str, &Datum)> {
+    inputs.iter().map(|input| (input.name.as_str(), &input.value)).collect()
+}
+
+/// The inputs for what takes tensors only, which `what` names.
+pub(super) fn tensors<'i>(
+    inputs: &'i [NamedInput],
+    what: &str,
+) -> Result<Vec<(&'i str, &'i Tensor)>, Failure> {
+    let tensor = |input: &'i NamedInput| match input.value.tensor() {
+        Some(tensor) => Ok((input.name.as_str(), tensor)),
+        None => {
+            let (name, kind) = (shown(&input.name), input.value.kind());
+            Err(format!("input '{name}' is a {kind}, and {what} takes tensors only; `run` takes all").into())
+        }
+    };
+    inputs.iter().map(tensor).collect()
 }
 
 /// The failure of a run on these inputs: where one of them is the reason, its file is named.
@@ -133,6 +149,8 @@ struct FileInput<'m> {
 
 enum Content {
     Array(Tensor),
+    /// A sequence, an optional or a map.
+    Container(Datum),
     /// A picture, which becomes an array when its size is settled.
     Picture(Box<OpenPicture>),
 }
@@ -224,7 +242,13 @@ impl InputArgs {
         for text in &self.input {
             let (info, path) = listed.split("-i", text)?;
             let path = Path::new(path);
-            give(self.array(info, array(info, path)?, path)?);
+            give(match info.container {
+                None => self.array(info, array(info, path)?, path)?,
+                Some(_) => {
+                    let content = Content::Container(container(info, path)?);
+                    FileInput { info, origin: Origin::File(path.into(), None), content }
+                }
+            });
         }
         for text in &self.media.image {
             let (info, path) = listed.split("--image", text)?;
@@ -305,7 +329,7 @@ fn refuse_missing(missing: &[&ValueInfo], files: &[FileInput]) -> Result<(), Fai
         Content::Array(tensor) => {
             format!("{}: {}{:?}", shown(&file.info.name), tensor.dtype(), tensor.shape())
         }
-        Content::Picture(_) => file.info.to_string(),
+        Content::Picture(_) | Content::Container(_) => file.info.to_string(),
     });
     let name = shown(&first.name);
     Err(format!(
@@ -315,6 +339,15 @@ fn refuse_missing(missing: &[&ValueInfo], files: &[FileInput]) -> Result<(), Fai
         missing.join(", "),
     )
     .into())
+}
+
+/// Reads a `.pb` file with a sequence, an optional or a map.
+fn container(info: &ValueInfo, path: &Path) -> Result<Datum, Failure> {
+    let bytes = files::read(path)?;
+    Datum::from_onnx(&bytes, info).map_err(|error| {
+        let what = format!("is no protobuf message of what the model takes, {info}");
+        files::failed(path, format!("{what}: {error}; `Datum::to_onnx`, or the onnx package, writes one"))
+    })
 }
 
 /// Reads an `.npy` or `.pb` file.

@@ -40,7 +40,11 @@ pub(super) fn check_size(inputs: &[&ValueInfo], shapes: &[Vec<usize>]) -> Result
 /// What planning is told of an input that will be random: its values where they are few, and otherwise its shape.
 pub(super) fn known(info: &ValueInfo, shape: &[usize], source: &Source) -> Result<Known, Failure> {
     match info.dtype {
-        Some(dtype) if dtype != DType::String && numpy::count(shape).is_none_or(|count| count > SMALL) => {
+        Some(dtype)
+            if info.container.is_none()
+                && dtype != DType::String
+                && numpy::count(shape).is_none_or(|count| count > SMALL) =>
+        {
             Ok(Known::from(shape))
         }
         _ => Ok(Known::from(&random(info, shape, source)?.0)),
@@ -67,7 +71,9 @@ pub(super) fn random(
 ) -> Result<(Tensor, Origin), Failure> {
     if info.container.is_some() {
         return Err(format!(
-            "input {info} is no tensor, and the command line gives tensors only; a program gives a `Datum` to `Session::run_values`"
+            "input {info} is no tensor, and cannot be random; give it as -i '{}=F.pb', a protobuf message as the onnx package and \
+             `Datum::to_onnx` write it",
+            sardonyx::shown(&info.name)
         )
         .into());
     }

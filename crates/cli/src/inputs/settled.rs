@@ -31,6 +31,7 @@ impl Shaped<'_> {
     fn known(&self, source: &Source) -> Result<Known, Failure> {
         match self.file.map(|file| &file.content) {
             Some(Content::Array(tensor)) => Ok(Known::from(tensor)),
+            Some(Content::Container(datum)) => Ok(Known::from(datum)),
             Some(Content::Picture(_)) => Ok(Known::from(self.shape.as_slice())),
             None => random::known(self.info, &self.shape, source),
         }
@@ -41,14 +42,15 @@ impl Shaped<'_> {
         Ok(match self.file {
             None => {
                 let (tensor, origin) = random::random(self.info, &self.shape, source)?;
-                NamedInput { name, tensor, origin }
+                NamedInput { name, value: tensor.into(), origin }
             }
             Some(FileInput { content, origin, .. }) => {
-                let tensor = match content {
-                    Content::Array(tensor) => tensor.clone(),
-                    Content::Picture(picture) => picture.tensor(&self.shape)?,
+                let value = match content {
+                    Content::Array(tensor) => tensor.clone().into(),
+                    Content::Container(datum) => datum.clone(),
+                    Content::Picture(picture) => picture.tensor(&self.shape)?.into(),
                 };
-                NamedInput { name, tensor, origin: origin.clone() }
+                NamedInput { name, value, origin: origin.clone() }
             }
         })
     }
@@ -115,6 +117,7 @@ impl<'m> GivenInputs<'m> {
         for file in &self.files {
             let shape = match &file.content {
                 Content::Array(tensor) => tensor.shape().to_vec(),
+                Content::Container(_) => Vec::new(),
                 Content::Picture(picture) => {
                     let said = self.said.get(file.info.name.as_str()).map(Vec::as_slice);
                     let (shape, sides) = picture.shape(file.info, said, &sizes, tried.picture)?;
