@@ -255,6 +255,11 @@ impl Builder {
         }
     }
 
+    /// Whether the instructions so far include one that no device has: see [`Expr::mixes`].
+    pub(crate) fn mixes(&self) -> bool {
+        self.mixes
+    }
+
     /// Whether the instructions so far load a float64.
     pub(crate) fn reads_f64(&self) -> bool {
         self.code.iter().any(|(instr, scalar)| matches!(instr, Instr::Load(_)) && *scalar == Scalar::F64)

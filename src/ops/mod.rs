@@ -233,6 +233,7 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// Emits kernel calls that compute the outputs on the device.
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
+        cx.check_float64()?;
         refuse!("has no GPU kernel")
     }
 }

@@ -27,8 +27,12 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut spelled = HashMap::new();
     for (n, reader) in found {
         let node = graph.nodes[n].clone();
-        let nodes = reader.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))?;
-        spelled.insert(n, nodes);
+        if let Some(nodes) = reader.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))? {
+            spelled.insert(n, nodes);
+        }
+    }
+    if spelled.is_empty() {
+        return Ok(false);
     }
     let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
     graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
@@ -142,43 +146,46 @@ impl PackedNumbers {
     }
 
     /// The zero points as whole numbers; `None` if some are none.
-    fn zeros(&self) -> Option<Vec<i64>> {
-        let Some(zero) = &self.zero else { return Some(vec![0]) };
+    fn zeros(&self) -> Result<Option<Vec<i64>>, Why> {
+        let Some(zero) = &self.zero else { return Ok(Some(vec![0])) };
         let whole = |value: f64| (value.fract() == 0.0 && value.abs() < 256.0).then_some(value as i64);
-        match Array::from_tensor(zero).ok()?.to_f64() {
-            Ok(values) => values.into_iter().map(whole).collect(),
-            Err(_) => None,
-        }
+        Ok(Array::from_tensor(zero)?.to_f64()?.into_iter().map(whole).collect())
     }
 
     /// The numbers less their zero points, if those fit 8 bits; `None` inside where all zero points are 0.
-    fn centred(&self, graph: &Graph) -> Option<Option<Tensor>> {
-        let zeros = self.zeros()?;
+    fn centred(&self, graph: &Graph) -> Result<Option<Option<Tensor>>, Why> {
+        let Some(zeros) = self.zeros()? else { return Ok(None) };
         if zeros.iter().all(|&zero| zero == 0) {
-            return Some(None);
+            return Ok(Some(None));
         }
-        let tensor = graph.value(self.numbers).constant.as_ref()?;
+        let (Some(tensor), Some(zero)) = (&graph.value(self.numbers).constant, &self.zero) else {
+            return Ok(None);
+        };
         let signed = match tensor.dtype() {
             DType::I8 => true,
             DType::U8 => false,
-            _ => return None,
+            _ => return Ok(None),
         };
-        tensor.check_file().ok()?;
+        if tensor.check_file().is_err() {
+            // The upload says so.
+            return Ok(None);
+        }
         // Zero points lie along one axis at most.
-        let full = PackedNumbers { perm: None, ..self.clone() }.spread(self.zero.as_ref()?);
+        let full = PackedNumbers { perm: None, ..self.clone() }.spread(zero);
         let step = full
             .iter()
             .position(|&size| size > 1)
             .map_or(tensor.len(), |axis| product(&self.shape[axis + 1..]));
-        let mut centred = heap::reserved("weights of 8 bits", tensor.len()).ok()?;
+        let mut centred = heap::reserved("weights of 8 bits", tensor.len())?;
         for (line, numbers) in tensor.bytes().chunks(step.max(1)).enumerate() {
-            let zero = zeros.get(line % zeros.len().max(1))?;
+            let zero = zeros[line % zeros.len()];
             for &bits in numbers {
                 let number = if signed { i64::from(bits as i8) } else { i64::from(bits) };
-                centred.push(i8::try_from(number - zero).ok()?);
+                let Ok(number) = i8::try_from(number - zero) else { return Ok(None) };
+                centred.push(number);
             }
         }
-        Tensor::from_vec(tensor.shape(), centred).ok().map(Some)
+        Ok(Some(Some(Tensor::from_vec(tensor.shape(), centred)?)))
     }
 }
 
@@ -190,7 +197,7 @@ fn is_narrow(tensor: &Tensor) -> bool {
 /// What a node reads, which is to read packed numbers.
 enum ScaledReader {
     /// A product or a convolution, each of whose columns or filters has one scale.
-    Product { packed: PackedNumbers, centred: Option<Tensor>, axis: usize, ones: usize },
+    Product { packed: PackedNumbers, axis: usize, ones: usize },
     /// A Gather along this axis.
     Rows { packed: PackedNumbers, axis: usize },
 }
@@ -211,7 +218,7 @@ impl ScaledReader {
                 spread[axis] > 1 || spread[..axis].iter().all(|&size| size == 1)
             };
             let all = [&packed.scale, &packed.zero].into_iter().flatten().all(follows);
-            return (runs && all && packed.zeros().is_some()).then_some(ScaledReader::Rows { packed, axis });
+            return (runs && all).then_some(ScaledReader::Rows { packed, axis });
         }
         if !matches!(&*node.op, Op::MatMul(_) | Op::Gemm(_) | Op::Conv(_)) {
             return None;
@@ -229,21 +236,27 @@ impl ScaledReader {
         if normalized[output.index()] || constant || !packed.is_along(axis) {
             return None;
         }
-        let centred = packed.centred(pattern.graph)?;
-        Some(ScaledReader::Product { packed, centred, axis, ones })
+        Some(ScaledReader::Product { packed, axis, ones })
     }
 
-    /// The nodes that take the place of `node`.
-    fn nodes(self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
+    /// The nodes that take the place of `node`; `None` if the zero points are no whole numbers, or leave 8 bits.
+    fn nodes(self, graph: &mut Graph, node: &Node) -> Result<Option<Vec<Node>>, Why> {
         let [Some(output)] = node.outputs[..] else { refuse!("it has several results") };
-        let mut spelled = Spelled::new(graph, output);
-        match self {
-            ScaledReader::Rows { packed, axis } => spelled.rows(node, &packed, axis)?,
-            ScaledReader::Product { packed, centred, axis, ones } => {
-                spelled.product(node, &packed, centred, (packed.shape_of(axis), ones))?
+        let spelled = match self {
+            ScaledReader::Rows { packed, axis } => {
+                let Some(zeros) = packed.zeros()? else { return Ok(None) };
+                let mut spelled = Spelled::new(graph, output);
+                spelled.rows(node, &packed, &zeros, axis)?;
+                spelled
+            }
+            ScaledReader::Product { packed, axis, ones } => {
+                let Some(centred) = packed.centred(graph)? else { return Ok(None) };
+                let mut spelled = Spelled::new(graph, output);
+                spelled.product(node, &packed, centred, (packed.shape_of(axis), ones))?;
+                spelled
             }
         };
-        Ok(spelled.nodes_for(node, output))
+        Ok(Some(spelled.nodes_for(node, output)))
     }
 }
 
@@ -256,13 +269,18 @@ impl PackedNumbers {
 
 impl Spelled<'_> {
     /// The rows that a Gather picks, of numbers, zero points and scales.
-    fn rows(&mut self, node: &Node, packed: &PackedNumbers, axis: usize) -> Result<ValueId, Why> {
+    fn rows(
+        &mut self,
+        node: &Node,
+        packed: &PackedNumbers,
+        zeros: &[i64],
+        axis: usize,
+    ) -> Result<ValueId, Why> {
         let Some(&Some(indices)) = node.inputs.get(1) else { refuse!("input 1 is required") };
         let along = || [("axis", Attr::Int(axis as i64))].into_iter().collect();
         let picked = self.node("Gather", along(), vec![Some(packed.numbers), Some(indices)])?;
         let mut value = self.float32(picked)?;
-        let nonzero = packed.zeros().is_none_or(|zeros| zeros.iter().any(|&zero| zero != 0));
-        let zero = packed.zero.as_ref().filter(|_| nonzero);
+        let zero = packed.zero.as_ref().filter(|_| zeros.iter().any(|&zero| zero != 0));
         for (op, what, operand) in [("Sub", "zero", zero), ("Mul", "scale", packed.scale.as_ref())] {
             let Some(operand) = operand else { continue };
             let spread = packed.spread(operand);

@@ -146,7 +146,8 @@ pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<boo
     if Scalar::of(output.dtype).is_none() {
         return Err(Refusal::NoRegister);
     }
-    if node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_none() {
+    // What no device computes is refused by itself, and not with the nodes around it.
+    if node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_none() || builder.mixes() {
         return Err(Refusal::ComputesWhole);
     }
     let (tensors, limit) = (operands(facts, node, |_| false).len(), fused_tensors(builder.reports()) - 1);

@@ -142,7 +142,7 @@ pub(crate) fn lower(
             node,
         };
         let before = cx.program.tensors.len();
-        if let Err(why) = cx.check_float64().and_then(|()| cx.unit()).and_then(|()| cx.check_calls(before)) {
+        if let Err(why) = cx.check_device().and_then(|()| cx.unit()).and_then(|()| cx.check_calls(before)) {
             cx.stand_in();
             let op = node.op_type.clone();
             match node_error(node, &facts.of_inputs(node), why) {
@@ -406,8 +406,15 @@ impl<'a> Lower<'a> {
         self.add_temporary(self.program.tensor(tensor).element(), shape)
     }
 
+    /// Refuses float64, where an operator's functions are those of float32 alone.
+    pub(crate) fn check_float64(&self) -> Result<(), Why> {
+        let double = |id| self.facts.get(id).is_some_and(|fact| fact.dtype == DType::F64);
+        let mut values = self.node.data_inputs().chain(self.node.outputs.iter().copied()).flatten();
+        if values.any(double) { refuse!("{NO_FLOAT64}") } else { Ok(()) }
+    }
+
     /// Refuses what reads or makes float64 on a device that does not compute with it.
-    fn check_float64(&self) -> Result<(), Why> {
+    fn check_device(&self) -> Result<(), Why> {
         let values = || {
             let nodes = self.unit.nodes().map(|node| &self.graph.nodes[node.index()]);
             nodes.flat_map(|node| node.data_inputs().chain(node.outputs.iter().copied()).flatten())

@@ -35,13 +35,13 @@ fn mixed(salt: u32) -> impl Fn(usize) -> u32 {
 
 /// A graph, what it is given, and what it must return.
 #[derive(Default)]
-struct Check {
+struct StoreCheck {
     sketch: Sketch,
     inputs: Vec<(String, Tensor)>,
     expected: Vec<Tensor>,
 }
 
-impl Check {
+impl StoreCheck {
     fn input(&mut self, tensor: Tensor) -> ValueId {
         let name = format!("x{}", self.inputs.len());
         let id = self.sketch.input(&name);
@@ -74,8 +74,8 @@ impl Check {
 }
 
 /// Vectors, where the mask lies in bytes, too; and in place of a value that is a concatenation.
-fn chosen(dtype: DType, n: usize) -> Check {
-    let mut check = Check::default();
+fn chosen(dtype: DType, n: usize) -> StoreCheck {
+    let mut check = StoreCheck::default();
     let (x, y, z) = (mixed(1), mixed(2), mixed(3));
     let mask = check.input(tensor(DType::Bool, &[n], mixed(4)));
     let of = |salt: u32| tensor(dtype, &[n], mixed(salt));
@@ -94,8 +94,8 @@ fn chosen(dtype: DType, n: usize) -> Check {
 }
 
 /// Elements that move, and lie at odd places of what they move to.
-fn moved(dtype: DType, n: usize) -> Check {
-    let mut check = Check::default();
+fn moved(dtype: DType, n: usize) -> StoreCheck {
+    let mut check = StoreCheck::default();
     let (x, y) = (mixed(1), mixed(2));
     let rows = check.input(tensor(dtype, &[3, n], mixed(1)));
     let more = check.input(tensor(dtype, &[3, n + 1], mixed(2)));
@@ -127,8 +127,8 @@ fn moved(dtype: DType, n: usize) -> Check {
 }
 
 /// Single elements, which invocations store next to each other.
-fn scattered(dtype: DType, n: usize) -> Check {
-    let mut check = Check::default();
+fn scattered(dtype: DType, n: usize) -> StoreCheck {
+    let mut check = StoreCheck::default();
     let (x, y) = (mixed(1), mixed(2));
     let data = check.input(tensor(dtype, &[2 * n], mixed(1)));
     let updates = check.input(tensor(dtype, &[n], mixed(2)));
@@ -158,7 +158,7 @@ fn elements_keep_their_bits() {
 fn elements_of_many_workgroups_keep_their_bits() {
     for dtype in [DType::U8, DType::Bool] {
         let n = 65_535 * 64 + 3;
-        let mut check = Check::default();
+        let mut check = StoreCheck::default();
         let x = mixed(1);
         let rows = check.input(tensor(dtype, &[2, n], mixed(1)));
         let turned = check.sketch.transpose(rows, &[1, 0]);
@@ -171,7 +171,7 @@ fn elements_of_many_workgroups_keep_their_bits() {
 #[test]
 fn odd_quantised_products_are_exact() {
     for width in [1, 3, 4, 5, 7, 8, 13, 64, 131] {
-        let mut check = Check::default();
+        let mut check = StoreCheck::default();
         let (a, b) = (|i: usize| (i * 7 + 3) as i32 % 11, |i: usize| (i * 5 + 1) as i32 % 13 - 6);
         let x = check.input(tensor(DType::U8, &[3, 5], |i| a(i) as u32));
         let columns: Vec<i8> = (0..5 * width).map(|i| b(i) as i8).collect();
@@ -203,7 +203,7 @@ fn odd_quantised_products_are_exact() {
 /// Bytes that are no bools enter as bools do.
 #[test]
 fn bools_are_0_or_1() {
-    let mut check = Check::default();
+    let mut check = StoreCheck::default();
     let bytes: Vec<u8> = (0..13).map(|i| i * 20).collect();
     let x = check.input(Tensor::from_raw(DType::Bool, &[13], bytes).unwrap());
     let cast = check.sketch.node("Cast", &[("to", Attr::Int(2))], &[x]);

@@ -134,7 +134,9 @@ impl<'m> Sizes<'m> {
         }
         let mut shapes = Vec::new();
         for info in inputs {
-            let Some(dims) = &info.shape else {
+            // A container has no shape, and is none of those that can be random.
+            let none = info.container.as_ref().map(|_| &[][..]);
+            let Some(dims) = info.shape.as_deref().or(none) else {
                 let name = shown(&info.name);
                 return Err(format!(
                     "input '{name}': the model does not say how many dimensions it has; give it in a file, \
