@@ -7,7 +7,7 @@ use super::pattern::Pattern;
 use crate::array::Array;
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, Node, Op};
-use crate::{DType, Result, Tensor, heap};
+use crate::{DType, Error, Result, Tensor, heap};
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let mut merged = vec![false; graph.nodes.len()];
@@ -18,8 +18,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
         let before = &graph.nodes[conv.index()];
         heap::ask(format_args!("the new weights of node '{}'", before.name), copies(graph, before))?;
         if let Some(folded) = folded(graph, conv, n) {
-            apply(graph, n, folded, &mut replaced)?;
-            merged[n] = true;
+            merged[n] = apply(graph, n, folded, &mut replaced)?;
         }
     }
     let mut merged = merged.into_iter();
@@ -29,8 +28,11 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
 
 struct Folded {
     conv: NodeId,
-    weights: Tensor,
-    bias: Tensor,
+    dtype: DType,
+    /// Of the weights.
+    shape: Vec<usize>,
+    weights: Vec<f64>,
+    bias: Vec<f64>,
 }
 
 /// The dtype, the shape and the elements of a constant of float32 or float16.
@@ -50,10 +52,12 @@ fn numbers(graph: &Graph, id: Option<ValueId>) -> Option<(DType, Vec<usize>, Vec
 }
 
 /// A constant of these numbers, if the dtype holds numbers of their size.
-fn rounded(dtype: DType, shape: &[usize], numbers: Vec<f64>) -> Option<Tensor> {
+fn rounded(dtype: DType, shape: &[usize], numbers: Vec<f64>) -> Result<Option<Tensor>> {
     let most = if dtype == DType::F16 { f64::from(half::f16::MAX) } else { f64::INFINITY };
     let fits = numbers.iter().all(|number| number.abs() <= most || number.is_nan());
-    Array::float(dtype, shape, numbers).to_tensor().ok().filter(|_| fits)
+    let tensor = Array::float(dtype, shape, numbers).to_tensor();
+    let tensor = tensor.map_err(|why| why.error("new weights", Error::Tensor))?;
+    Ok(Some(tensor).filter(|_| fits))
 }
 
 /// How the weights of an operator are divided among its output channels.
@@ -131,19 +135,25 @@ fn folded(graph: &Graph, conv: NodeId, n: usize) -> Option<Folded> {
     let scaled = |(i, w): (usize, f64)| Some(w * factors.get(by_channel.channel(i)?)?);
     let weights = weights.into_iter().enumerate().map(scaled).collect::<Option<_>>()?;
     let bias = (0..channels).map(|c| (bias[c] - mean[c]) * factors[c] + shift[c]).collect();
-    let (weights, bias) = (rounded(dtype, &shape, weights)?, rounded(dtype, &[channels], bias)?);
-    Some(Folded { conv, weights, bias })
+    Some(Folded { conv, dtype, shape, weights, bias })
 }
 
-fn apply(graph: &mut Graph, n: usize, folded: Folded, replaced: &mut Replacements) -> Result<()> {
+/// Gives the node before node `n` the new weights, if their dtype holds them, and tells whether it did.
+fn apply(graph: &mut Graph, n: usize, folded: Folded, replaced: &mut Replacements) -> Result<bool> {
+    let Folded { conv, dtype, shape, weights, bias } = folded;
+    let (Some(x), Some(y)) = (graph.nodes[n].inputs[0], graph.nodes[n].outputs[0]) else { return Ok(false) };
+    let bias_shape = [bias.len()];
+    let (Some(weights), Some(bias)) = (rounded(dtype, &shape, weights)?, rounded(dtype, &bias_shape, bias)?)
+    else {
+        return Ok(false);
+    };
     let name = graph.nodes[n].name.clone();
-    let weights = graph.add_constant(format!("{name}.weights"), folded.weights);
-    let bias = graph.add_constant(format!("{name}.bias"), folded.bias);
-    let (Some(x), Some(y)) = (graph.nodes[n].inputs[0], graph.nodes[n].outputs[0]) else { return Ok(()) };
-    let conv = &mut graph.nodes[folded.conv.index()];
+    let weights = graph.add_constant(format!("{name}.weights"), weights);
+    let bias = graph.add_constant(format!("{name}.bias"), bias);
+    let conv = &mut graph.nodes[conv.index()];
     conv.inputs.resize(3, None);
     conv.inputs[1] = Some(weights);
     conv.inputs[2] = Some(bias);
     replaced.add(y, x);
-    Ok(())
+    Ok(true)
 }
