@@ -200,7 +200,7 @@ fn mantissa_f64(size: u64) -> vec2<u64> {
 }
 
 fn fmod_f64(a: f64, b: f64) -> f64 {
-  // As C's: exact, with the sign of the dividend. The loop takes 11 bits of the quotient a time, 190 times at most. No kernel calls
+  // As C's: exact, with the sign of the dividend. The loop takes 11 bits of the quotient at a time, 191 times at most. No kernel calls
   // this in a loop of its own, as float64 is computed in elementwise kernels.
   let size = size_f64(a);
   let divisor = size_f64(b);

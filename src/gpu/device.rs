@@ -190,7 +190,9 @@ impl Device {
         Device(None, Interrupt::new())
     }
 
-    /// Runs on the caller's own device and queue. Buffers of that device can be bound with `Session::bind`.
+    /// Runs on the caller's own device and queue. Buffers of that device can be bound with `Session::bind`. The device computes with
+    /// float64 if it was requested with `SHADER_F64` and `SHADER_INT64`, as [`DeviceOptions::descriptor_for`] does where the adapter has
+    /// them; otherwise the host does.
     ///
     /// # Errors
     /// [`Error::BelowFloor`] if the device was requested with limits that kernels do not fit.
