@@ -42,6 +42,11 @@ impl Scalar {
         })
     }
 
+    /// The register for floats that are computed from elements of `dtype`: float64 for float64, else float32.
+    pub(crate) fn float_for(dtype: DType) -> Scalar {
+        if dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 }
+    }
+
     /// The register's WGSL type.
     pub(crate) fn wgsl(self) -> &'static str {
         match self {

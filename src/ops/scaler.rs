@@ -66,7 +66,7 @@ impl Operator for Scaler {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (x, shape, count) = (cx.input(0)?, &cx.fact(0)?.shape, [self.scales.len()]);
-        let scalar = if cx.fact(0)?.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
+        let scalar = Scalar::float_for(cx.fact(0)?.dtype);
         let mut table =
             |numbers| if scalar == Scalar::F64 { cx.doubles(numbers) } else { floats(cx, numbers) };
         let tables = [table(&self.offsets)?, table(&self.scales)?];

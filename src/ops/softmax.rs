@@ -111,7 +111,7 @@ impl Operator for Softmax {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
-        let float = if x.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
+        let float = Scalar::float_for(x.dtype);
         let mut rows = Rows::new(cx, 0, &x.shape, &self.axes(x.rank())?)?;
         let output = cx.output(0)?;
         if self.kind == SoftmaxKind::Hard {

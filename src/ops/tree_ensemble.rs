@@ -272,7 +272,7 @@ impl TreeEnsemble {
     fn emit_collected(&self, cx: &mut Lower, distances: (usize, usize)) -> Result<TensorId, Why> {
         let x = cx.fact(0)?;
         let (rows, columns) = matrix(&x.shape)?;
-        let float = if x.dtype == DType::F64 { Scalar::F64 } else { Scalar::F32 };
+        let float = Scalar::float_for(x.dtype);
         let (forest, table) = (&self.forest, self.forest.table(float == Scalar::F64)?);
         let members = forest.most_members();
         let limit = cx.target.max_iterations as usize;
