@@ -31,12 +31,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% endfor %}
     var sum = {{ word }}(0);
     for (var term = p.first; term < p.last + zero; term++) {
-{% if wide %}
+{% if sums %}
       var product = x0[at0];
 {% for i in range(1, operands) %}
-      product = mul_checked_{{ word }}(product, x{{ i }}[at{{ i }}]);
+      product = {{ sums[1] }}(product, x{{ i }}[at{{ i }}]);
 {% endfor %}
-      sum = add_checked_{{ word }}(sum, product);
+      sum = {{ sums[0] }}(sum, product);
 {% else %}
       sum += {% for i in range(operands) %}x{{ i }}[at{{ i }}]{{ " * " if not loop.last }}{% endfor %};
 {% endif %}

@@ -40,8 +40,8 @@ fn main(
 {% for i in range(rows) %}
       let u{{ i }} = {{ load("a", "a_at + a%s" | format(i), "a_line + min(top + %su, p.m - 1u)" | format(i), "k") }};
 {% for j in range(columns) %}
-{% if wide %}
-      c{{ i }}_{{ j }} = add_checked_{{ word }}(c{{ i }}_{{ j }}, mul_checked_{{ word }}(u{{ i }}, v{{ j }}));
+{% if sums %}
+      c{{ i }}_{{ j }} = {{ sums[0] }}(c{{ i }}_{{ j }}, {{ sums[1] }}(u{{ i }}, v{{ j }}));
 {% else %}
       c{{ i }}_{{ j }} += u{{ i }} * v{{ j }};
 {% endif %}

@@ -526,6 +526,17 @@ fn f32_to_u32(x: f32) -> u32 {
   return select(u32(clamp(x, 0.0, 4294967040.0)), wrapped, x < 0.0);
 }
 
+// 24 bits of the integer at most, the lowest of them 1 if a lower bit is.
+fn round_odd_u32(x: u32) -> u32 {
+  let odd = select(0u, 0x100u, (x & 0x1ffu) != 0u);
+  return select((x & 0xfffffe00u) | odd, x, x < 0x1000000u);
+}
+
+fn round_odd_i32(x: i32) -> i32 {
+  let size = bitcast<i32>(round_odd_u32(bitcast<u32>(abs(x))));
+  return select(size, -size, x < 0);
+}
+
 fn round_bf16(x: f32) -> f32 {
   let bits = bitcast<u32>(x);
   let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u;

@@ -10,7 +10,8 @@ use crate::session::{Core, Entry, Given, Ordered};
 use crate::{DType, Datum, Error, InputError, Result, Session, Tensor};
 
 /// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: 1 byte for each element of int8, uint8 and bool,
-/// 2 for each of int16, uint16, float16 and bfloat16, 4 for each of any other type.
+/// 2 for each of int16, uint16, float16 and bfloat16, 8 for each of float64, 4 for each of any other type. Sessions with
+/// [`IntegerBits::Always64`](crate::IntegerBits) take 8 for int64 and uint64.
 ///
 /// ```
 /// use sardonyx::{DType, device_bytes};
@@ -136,7 +137,8 @@ impl Session {
     ///
     /// Elements of 8, 16 and 32 bits lie in the buffers as in host memory: int8, uint8 and bool (0 or 1) four to a 32-bit word, int16,
     /// uint16, float16 and bfloat16 two, the first in the word's lowest bits. Every other element is a 32-bit word: float8, float6
-    /// and float4 as f32, int64, int4 and int2 as i32, uint64, uint4 and uint2 as u32.
+    /// and float4 as f32, int64, int4 and int2 as i32, uint64, uint4 and uint2 as u32. With [`IntegerBits::Always64`](crate::IntegerBits)
+    /// int64 and uint64 lie as in host memory; otherwise a value that does not fit 32 bits is an error of a run.
     /// See [`Binding`] for an example.
     pub fn bind(&self) -> Binder<'_> {
         Binder { session: self, inputs: Vec::new(), outputs: Vec::new() }
@@ -265,17 +267,18 @@ impl Binding {
     pub fn output(&mut self, name: &str) -> Result<DeviceTensor> {
         let gpu = self.core.gpu()?.clone();
         let built = self.ready()?;
-        let number = output_number(&built.entry, name)?;
+        let (number, integers) = (output_number(&built.entry, name)?, built.executable.integers());
         match (built.executable.plan.program.outputs.get(number), &built.outputs[number]) {
             (Some(OutputSource::Device { dtype, shape, .. }), Some(buffer)) => {
-                Ok(DeviceTensor::of_buffer(&gpu, buffer.clone(), *dtype, shape))
+                Ok(DeviceTensor::of_buffer(&gpu, buffer.clone(), integers, *dtype, shape))
             }
-            (Some(OutputSource::Known(tensor)), _) => DeviceTensor::upload(&gpu, tensor),
+            (Some(OutputSource::Known(tensor)), _) => DeviceTensor::upload(&gpu, tensor, integers),
             (Some(OutputSource::Input(i)), _) => match &built.inputs[*i] {
-                BoundInput::Host(tensor) => DeviceTensor::upload(&gpu, tensor),
+                BoundInput::Host(tensor) => DeviceTensor::upload(&gpu, tensor, integers),
                 BoundInput::Device(tensor) => Ok(tensor.clone()),
                 BoundInput::Buffer(buffer, dtype, shape) => {
-                    Ok(DeviceTensor::of_buffer(&gpu, Buffer::of_host(buffer.clone()), *dtype, shape))
+                    let buffer = Buffer::of_host(buffer.clone());
+                    Ok(DeviceTensor::of_buffer(&gpu, buffer, integers, *dtype, shape))
                 }
                 BoundInput::Container(_) => Err(built.entry.takes_tensors(*i)),
             },
@@ -368,7 +371,13 @@ impl Binding {
                 BoundInput::Host(_) | BoundInput::Container(_) => None,
                 BoundInput::Device(tensor) => tensor.counted().cloned(),
                 BoundInput::Buffer(buffer, dtype, shape) => {
-                    let checked = gpu.check_buffer(buffer, wgpu::BufferUsages::STORAGE, *dtype, shape);
+                    let checked = gpu.check_buffer(
+                        buffer,
+                        wgpu::BufferUsages::STORAGE,
+                        self.core.integers(),
+                        *dtype,
+                        shape,
+                    );
                     let name = || graph.value(*id).name.clone();
                     checked.map_err(|reason| InputError::Buffer { name: name(), reason })?;
                     Some(Buffer::of_host(buffer.clone()))
@@ -410,7 +419,8 @@ impl Binding {
                     );
                 }
             };
-            if let Err(reason) = gpu.check_buffer(buffer, wgpu::BufferUsages::STORAGE, dtype, shape) {
+            let usage = wgpu::BufferUsages::STORAGE;
+            if let Err(reason) = gpu.check_buffer(buffer, usage, executable.integers(), dtype, shape) {
                 return fail(reason);
             }
             if bound.outputs[number].is_some() {

@@ -136,6 +136,11 @@ impl DType {
         self.int_range().is_some()
     }
 
+    /// Whether values are integers of 64 bits.
+    pub(crate) fn is_wide_integer(self) -> bool {
+        matches!(self, DType::I64 | DType::U64)
+    }
+
     /// Whether values are whole numbers that may be negative.
     pub fn is_signed_int(self) -> bool {
         self.int_range().is_some_and(|(low, _)| low < 0)

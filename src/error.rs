@@ -78,6 +78,15 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// An integer of 64 bits does not fit the 32 bits in which the session's device holds it: see
+    /// [`IntegerBits`](crate::IntegerBits).
+    #[error("{}: {}", sentence(what), sentence(reason))]
+    TooWide {
+        /// The input, the constant or the node.
+        what: String,
+        /// What does not fit, and what to do.
+        reason: String,
+    },
     /// The caller's inputs do not fit the model's.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -268,7 +277,7 @@ pub enum InputError {
         /// The most elements that an input may have.
         limit: usize,
     },
-    /// The input's elements cannot be used: a 64-bit integer that does not fit the device's 32 bits, for example.
+    /// The input's elements cannot be used: its value decides shapes, and it lies on the device, for example.
     #[error("input '{}': {}", shown(name), sentence(reason))]
     Value {
         /// The input's name.
@@ -439,20 +448,32 @@ fn unsupported_text(nodes: &[UnsupportedNode]) -> String {
     text
 }
 
+/// Of what an integer that is too wide does not fit.
+pub(crate) const BITS32: &str = "the 32 bits in which the device computes; `IntegerBits` of the session's options says when it computes in 64, and \
+     the CPU reference (`Device::reference()`) always does";
+
 /// Why something cannot be made. The caller makes an error of it, such as an [`Error::Node`] with the node's name and shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     /// It is wrong, for this reason.
     Refused(String),
+    /// An integer does not fit 32 bits.
+    TooWide(String),
     /// Nothing is wrong with it, but the host lacks memory.
     NoMemory(NoMemory),
 }
 
 impl Why {
+    /// `value` is an integer that does not fit the 32 bits of a plan.
+    pub(crate) fn too_wide(value: impl fmt::Display) -> Why {
+        Why::TooWide(format!("{value} does not fit {BITS32}"))
+    }
+
     /// The error of `whole`: what `refused` makes of a reason.
     pub(crate) fn error(self, whole: impl fmt::Display, refused: impl FnOnce(String) -> Error) -> Error {
         match self {
             Why::Refused(reason) => refused(reason),
+            Why::TooWide(reason) => Error::TooWide { what: whole.to_string(), reason },
             Why::NoMemory(none) => none.within(whole).into(),
         }
     }
@@ -461,6 +482,7 @@ impl Why {
     pub(crate) fn map(self, longer: impl FnOnce(String) -> String) -> Why {
         match self {
             Why::Refused(reason) => Why::Refused(longer(reason)),
+            Why::TooWide(reason) => Why::TooWide(longer(reason)),
             none => none,
         }
     }
@@ -482,6 +504,7 @@ impl From<Error> for Why {
     fn from(error: Error) -> Why {
         match error {
             Error::OutOfMemory { what, bytes } => NoMemory { what, bytes }.into(),
+            Error::TooWide { what, reason } => Why::TooWide(format!("{what}: {reason}")),
             other => Why::Refused(other.to_string()),
         }
     }
@@ -490,7 +513,7 @@ impl From<Error> for Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Refused(reason) => f.write_str(reason),
+            Why::Refused(reason) | Why::TooWide(reason) => f.write_str(reason),
             Why::NoMemory(none) => Error::from(none.clone()).fmt(f),
         }
     }

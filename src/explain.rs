@@ -175,7 +175,7 @@ impl Session {
     /// ```
     pub fn report(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<StageReport> {
         let mut reports = Vec::new();
-        let summary = self.plans_of(&self.given(inputs)?, &mut |given, plan| {
+        let summary = self.plans_of(&self.planned(inputs)?, &mut |given, plan| {
             reports.push(match stage {
                 Stage::Program => StageReport::Program(plan.program.report(plan.graph(&given.entry.graph))),
                 Stage::Memory => StageReport::Memory(plan.memory.report(&plan.program)),
@@ -207,7 +207,7 @@ impl Session {
     /// ```
     pub fn explain(&self, stage: Stage, inputs: &[(&str, &Tensor)]) -> Result<String> {
         let mut texts: Vec<String> = Vec::new();
-        let summary = self.plans_of(&self.given(inputs)?, &mut |given, plan| {
+        let summary = self.plans_of(&self.planned(inputs)?, &mut |given, plan| {
             texts.push(match stage {
                 Stage::Program => plan.program.report(plan.graph(&given.entry.graph)).to_string(),
                 Stage::Memory => plan.memory.report(&plan.program).to_string(),
@@ -250,7 +250,7 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn why(&self, node: &str, inputs: &[(&str, &Tensor)]) -> Result<Explanation> {
-        let given = self.given(inputs)?;
+        let given = self.planned(inputs)?;
         let mut found = None;
         self.plans_of(&given, &mut |given, _| {
             if let (None, Some(id)) = (&found, named(&given.entry.graph, node)) {

@@ -51,7 +51,7 @@ pub use model::{LoadOptions, Model};
 pub use onnx::FileAccess;
 pub use outputs::Outputs;
 pub use plan::{Explanation, Finding, Saving};
-pub use session::{Known, Session, SessionOptions};
+pub use session::{IntegerBits, Known, Session, SessionOptions};
 pub use shape::{Dim, ValueInfo};
 pub use summary::{HostNode, KernelTime, MemoryUse, ModelSummary, PlanSummary, SyncPoint};
 pub use tensor::{Element, Tensor};

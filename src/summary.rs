@@ -47,6 +47,19 @@ pub struct MemoryUse {
     pub peak: u64,
 }
 
+impl std::ops::Add for MemoryUse {
+    type Output = MemoryUse;
+
+    fn add(self, other: MemoryUse) -> MemoryUse {
+        MemoryUse {
+            weights: self.weights + other.weights,
+            arena: self.arena + other.arena,
+            plans: self.plans + other.plans,
+            peak: self.peak + other.peak,
+        }
+    }
+}
+
 impl MemoryUse {
     /// The sum of what the session holds now.
     pub fn total(&self) -> u64 {

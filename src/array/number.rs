@@ -190,7 +190,8 @@ pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: Round
         Numbers::Float(v) if to == DType::Bool => Array::bools(shape, v.iter().map(|&x| x != 0.0).collect()),
         Numbers::Float(v) => Array::int(to, shape, v.iter().map(|&x| x.trunc() as i128).collect()),
         Numbers::Int(v) if to.is_float() => {
-            Array::float(to, shape, v.iter().map(|&x| float(x as f64)).collect())
+            let near = |x: i128| if to == DType::F64 { x as f64 } else { rounded_to_odd(x) };
+            Array::float(to, shape, v.iter().map(|&x| float(near(x))).collect())
         }
         Numbers::Int(v) => Array::int(to, shape, v.clone()),
         Numbers::Text(v) if to.is_int() => {
@@ -206,6 +207,16 @@ pub(crate) fn cast_rounded(array: &Array, to: DType, saturate: bool, mode: Round
             return cast_rounded(&Array::float(DType::F64, shape, values), to, saturate, mode);
         }
     })
+}
+
+/// The integer, or a float64 beside it that rounds to floats of 32 bits and fewer in the same way: no number is rounded twice. The
+/// lowest of its 53 bits is 1 if a lower bit of the integer is.
+fn rounded_to_odd(x: i128) -> f64 {
+    let cut = (128 - x.unsigned_abs().leading_zeros()).saturating_sub(53);
+    let upper = x.unsigned_abs() >> cut;
+    let odd = upper | u128::from(upper << cut != x.unsigned_abs());
+    let size = (odd << cut) as f64;
+    if x < 0 { -size } else { size }
 }
 
 /// The number that a text means. Rust accepts "inf" and "nan" in any case, which ONNX reserves.

@@ -136,7 +136,7 @@ impl FactBase {
                     let known = |array| KnownValue { array: Arc::new(array), from_inputs: false };
                     fact.value = match Array::from_tensor(tensor) {
                         Ok(array) => Some(known(array)),
-                        Err(Why::Refused(_)) => None,
+                        Err(Why::Refused(_) | Why::TooWide(_)) => None,
                         Err(Why::NoMemory(none)) => {
                             return Err(none.within(format_args!("constant '{}'", value.name)).into());
                         }
@@ -262,7 +262,7 @@ impl FactBase {
         if demanded || small {
             match charge_value(operator, inputs, &outputs, budget) {
                 Err(Why::Refused(over)) if demanded => refuse!("its value decides shapes, and {over}"),
-                Err(Why::Refused(_)) => return Ok(outputs),
+                Err(Why::Refused(_) | Why::TooWide(_)) => return Ok(outputs),
                 Err(none) => return Err(none),
                 Ok(()) => {}
             }

@@ -12,6 +12,7 @@ use super::weights::{BufferRange, Constants, Upload, Weights};
 use super::words;
 use crate::interrupt::GoOn;
 use crate::kernels::VECTOR_BYTES;
+use crate::kernels::expr::Integers;
 use crate::ops::Graph;
 use crate::plan::{OutputSource, Place, Plan, TensorId};
 use crate::{Error, KernelTime, Result, Tensor, heap};
@@ -294,7 +295,7 @@ impl Executable {
         let read = self.plan.program.inputs.get(i).is_some_and(Option::is_some);
         let Some(Some(buffer)) = frame.inputs.get(i).filter(|_| read) else { return Ok(()) };
         let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());
-        self.gpu.write_tensor(name, buffer, tensor)
+        self.gpu.write_tensor(name, buffer, tensor, self.integers())
     }
 
     /// Uploads, records and submits one run over `frame`. Its outputs are copied to `targets`, where these are given, or to
@@ -470,6 +471,11 @@ impl Executable {
         frames.give_back(frame);
     }
 
+    /// In how many bits the plan holds 64-bit integers.
+    pub(crate) fn integers(&self) -> Integers {
+        self.plan.program.integers
+    }
+
     /// Runs, and leaves the outputs on the device. Waits only if some kernel may report.
     pub(crate) fn run_to_device(
         self: &Arc<Self>,
@@ -478,7 +484,7 @@ impl Executable {
         inputs: &[Input<'_>],
     ) -> Result<Vec<DeviceTensor>> {
         let outputs = self.run_in_place(frames, graph, inputs)?;
-        outputs.into_iter().map(|output| output.on_device(&self.gpu)).collect()
+        outputs.into_iter().map(|output| output.on_device(&self.gpu, self.integers())).collect()
     }
 
     /// As `run_to_device`, but what the device does not compute stays in host memory.
@@ -539,7 +545,7 @@ impl Executable {
     ) -> Result<DeviceTensor> {
         match (source, target) {
             (OutputSource::Device { dtype, shape, .. }, Some(buffer)) => {
-                Ok(DeviceTensor::of_buffer(&self.gpu, buffer, *dtype, shape))
+                Ok(DeviceTensor::of_buffer(&self.gpu, buffer, self.integers(), *dtype, shape))
             }
             (OutputSource::Known(tensor), _) => Ok(DeviceTensor::on_host(tensor.detached()?)),
             (OutputSource::Input(i), _) => match inputs.get(*i) {
@@ -577,8 +583,9 @@ impl Executable {
                     },
                     (OutputSource::Device { tensor, dtype, shape }, Some((offset, _))) => {
                         let start = *offset as usize;
-                        let end = start + self.plan.program.tensor(*tensor).filled() as usize;
-                        let read = words::from_device(&bytes[start..end], *dtype, shape);
+                        let tensor = self.plan.program.tensor(*tensor);
+                        let end = start + tensor.filled() as usize;
+                        let read = words::from_device(&bytes[start..end], tensor.storage, *dtype, shape);
                         read.map_err(|why| why.error("the read-back", Error::Tensor))?
                     }
                     (OutputSource::Device { .. }, None) => {

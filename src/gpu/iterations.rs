@@ -10,6 +10,7 @@ use super::executable::{Executable, RECORDED};
 use super::frame::{Frame, Frames};
 use super::tensor::{DeviceTensor, Input, bytes};
 use crate::kernels::Storage;
+use crate::kernels::expr::Integers;
 use crate::ops::Graph;
 use crate::plan::OutputSource;
 use crate::tensor::checked_count;
@@ -118,22 +119,23 @@ impl Executable {
         for ((i, input), slot) in inputs.iter().enumerate().zip(&slots) {
             if let (Some(tensor), Some(slot)) = (input.host(), slot) {
                 let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());
-                self.gpu.write_tensor(name, slot, tensor)?;
+                self.gpu.write_tensor(name, slot, tensor, self.integers())?;
             }
         }
         let mut given = Vec::new();
         for (input, slot) in inputs.iter().zip(&slots) {
             if let (Some(from), Some(slot)) = (input.buffer(), slot) {
-                given.push((from, slot, bytes(input.dtype(), input.shape())?));
+                given.push((from, slot, bytes(self.integers(), input.dtype(), input.shape())?));
             }
         }
+        let number = self.integers().storage(DType::I64).unwrap_or(Storage::Word).offset(1);
         let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
             given.iter().for_each(|(from, slot, bytes)| copy(&mut encoder, from, slot, *bytes));
             for k in 0..stretch.count {
                 for (slot, numbers) in slots.iter().zip(&numbers) {
                     if let (Some(slot), Some(numbers)) = (slot, numbers) {
-                        encoder.copy_buffer_to_buffer(numbers, k as u64 * WORD, slot, 0, WORD);
+                        encoder.copy_buffer_to_buffer(numbers, k as u64 * number, slot, 0, number);
                     }
                 }
                 self.record_calls(wiring, &mut encoder);
@@ -195,7 +197,9 @@ impl Executable {
             let read = self.sizes.inputs.get(i).is_some_and(|size| *size > 0);
             slots.push(match frame.inputs.get(i).cloned().flatten().filter(|_| read) {
                 Some(buffer) => Some(buffer),
-                None if is_copied(i) => Some(self.gpu.buffer_for(input.dtype(), input.shape())?),
+                None if is_copied(i) => {
+                    Some(self.gpu.buffer_for(self.integers(), input.dtype(), input.shape())?)
+                }
                 None => None,
             });
         }
@@ -208,7 +212,8 @@ impl Executable {
         let list = |down: bool| {
             let number = |k: usize| if down { all - 1 - k } else { k } as i64;
             let numbers: Vec<i64> = (first..first + count).map(number).collect();
-            let tensor = DeviceTensor::upload(&self.gpu, &Tensor::from_slice(&[count], &numbers)?)?;
+            let numbers = Tensor::from_slice(&[count], &numbers)?;
+            let tensor = DeviceTensor::upload(&self.gpu, &numbers, self.integers())?;
             Ok(tensor.counted().cloned())
         };
         let each = |feed: &Feed| match feed {
@@ -233,15 +238,16 @@ impl Executable {
                 });
                 continue;
             }
-            let result = self.gpu.buffer_for(given.dtype(), given.shape())?;
+            let result = self.gpu.buffer_for(self.integers(), given.dtype(), given.shape())?;
             let aside = match from {
                 Origin::Slot(of) if matches!(feeds.get(of), Some(Feed::Carried(_))) => {
-                    Some(self.gpu.buffer_for(given.dtype(), given.shape())?)
+                    Some(self.gpu.buffer_for(self.integers(), given.dtype(), given.shape())?)
                 }
                 _ => None,
             };
             let bytes = result.size();
-            results.push(DeviceTensor::of_buffer(&self.gpu, result.clone(), given.dtype(), given.shape()));
+            let (dtype, shape) = (given.dtype(), given.shape());
+            results.push(DeviceTensor::of_buffer(&self.gpu, result.clone(), self.integers(), dtype, shape));
             all.push(Carry { input, from, bytes, aside, result: Some(result) });
         }
         Ok((all, results))
@@ -265,15 +271,12 @@ impl Executable {
             OutputSource::Device { .. } => Ok(Origin::Output(output)),
             OutputSource::Input(i) => Ok(Origin::Slot(*i)),
             OutputSource::Known(tensor) => {
-                let tensor = DeviceTensor::upload(&self.gpu, tensor)?;
+                let tensor = DeviceTensor::upload(&self.gpu, tensor, self.integers())?;
                 Ok(Origin::Fixed(tensor.counted().cloned().ok_or_else(lost)?))
             }
         }
     }
 }
-
-/// The bytes of a number of an iteration.
-const WORD: u64 = 4;
 
 /// Where a value lies after an iteration.
 #[derive(Debug)]
@@ -322,17 +325,19 @@ impl IterationList {
     pub(crate) fn new(
         gpu: &Arc<Gpu>,
         count: usize,
+        integers: Integers,
         (dtype, shape): (DType, &[usize]),
         reverse: bool,
     ) -> Result<Option<IterationList>> {
-        let storage = Storage::of(dtype).unwrap_or(Storage::Word);
+        let storage = integers.storage(dtype).unwrap_or(Storage::Word);
         let elements = checked_count(shape).unwrap_or(0);
         let each = storage.offset(elements);
         if each != storage.filled(elements) || !each.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) {
             return Ok(None);
         }
         let shape = [&[count], shape].concat();
-        let whole = DeviceTensor::of_buffer(gpu, gpu.buffer_for(dtype, &shape)?, dtype, &shape);
+        let buffer = gpu.buffer_for(integers, dtype, &shape)?;
+        let whole = DeviceTensor::of_buffer(gpu, buffer, integers, dtype, &shape);
         Ok(Some(IterationList { whole, each, reverse }))
     }
 
@@ -344,7 +349,7 @@ impl IterationList {
         let count = self.whole.shape().first().copied().unwrap_or(0);
         let mut placed = Vec::with_capacity(elements.len());
         for element in elements {
-            placed.push(element.clone().on_device(gpu)?);
+            placed.push(element.clone().on_device(gpu, self.whole.integers())?);
         }
         gpu.attempt("a list of iterations", 0, || {
             let mut encoder = gpu.encoder();

@@ -7,6 +7,7 @@ use super::allocate::Buffer;
 use super::device::{Device, Gpu};
 use super::later::Later;
 use super::words;
+use crate::kernels::expr::Integers;
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::tensor::checked_count;
 use crate::{DType, Datum, Error, Result, Tensor};
@@ -25,6 +26,8 @@ use crate::{DType, Datum, Error, Result, Tensor};
 pub struct DeviceTensor {
     dtype: DType,
     shape: Vec<usize>,
+    /// In how many bits its 64-bit integers lie in the device's memory.
+    integers: Integers,
     place: Residence,
 }
 
@@ -113,18 +116,15 @@ const USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 impl DeviceTensor {
-    /// Uploads a tensor.
+    /// Uploads a tensor. Integers of 64 bits lie in 32 bits each, or in 64 if one of them does not fit.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the device cannot hold its elements (strings, float64, integers of more than 32 bits); [`Error::Limit`],
-    /// [`Error::MemoryLimit`] or [`Error::OutOfMemory`] if there is no room.
+    /// [`Error::Tensor`] if the device cannot hold its elements (strings); [`Error::Limit`], [`Error::MemoryLimit`] or
+    /// [`Error::OutOfMemory`] if there is no room.
     pub fn new(device: &Device, tensor: &Tensor) -> Result<DeviceTensor> {
         match device.gpu() {
-            Some(gpu) => DeviceTensor::upload(gpu, tensor),
-            None => {
-                let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
-                Ok(DeviceTensor { dtype, shape, place: Residence::Host(tensor.clone()) })
-            }
+            Some(gpu) => DeviceTensor::upload(gpu, tensor, Integers::fewest(tensor)),
+            None => Ok(DeviceTensor::on_host(tensor.clone())),
         }
     }
 
@@ -143,7 +143,9 @@ impl DeviceTensor {
         match device.gpu() {
             // wgpu clears memory that nobody has written.
             Some(gpu) => {
-                Ok(DeviceTensor::of_buffer(gpu, gpu.tensor_buffer(bytes(dtype, shape)?)?, dtype, shape))
+                let integers = Integers::Bits32;
+                let buffer = gpu.tensor_buffer(bytes(integers, dtype, shape)?)?;
+                Ok(DeviceTensor::of_buffer(gpu, buffer, integers, dtype, shape))
             }
             None => DeviceTensor::new(device, &Tensor::zeros(dtype, shape)?),
         }
@@ -164,18 +166,26 @@ impl DeviceTensor {
         let gpu =
             device.gpu().ok_or_else(|| device.cannot("it has no buffers; open a GPU (`Device::new`)"))?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        gpu.check_buffer(buffer, usage, dtype, shape).map_err(Error::Tensor)?;
-        Ok(DeviceTensor::of_buffer(gpu, Buffer::of_host(buffer.clone()), dtype, shape))
+        let integers = Integers::Bits32;
+        gpu.check_buffer(buffer, usage, integers, dtype, shape).map_err(Error::Tensor)?;
+        Ok(DeviceTensor::of_buffer(gpu, Buffer::of_host(buffer.clone()), integers, dtype, shape))
     }
 
-    pub(crate) fn of_buffer(gpu: &Arc<Gpu>, buffer: Buffer, dtype: DType, shape: &[usize]) -> DeviceTensor {
-        DeviceTensor { dtype, shape: shape.to_vec(), place: Residence::Device(gpu.clone(), buffer) }
+    pub(crate) fn of_buffer(
+        gpu: &Arc<Gpu>,
+        buffer: Buffer,
+        integers: Integers,
+        dtype: DType,
+        shape: &[usize],
+    ) -> DeviceTensor {
+        let place = Residence::Device(gpu.clone(), buffer);
+        DeviceTensor { dtype, shape: shape.to_vec(), integers, place }
     }
 
-    pub(crate) fn upload(gpu: &Arc<Gpu>, tensor: &Tensor) -> Result<DeviceTensor> {
+    pub(crate) fn upload(gpu: &Arc<Gpu>, tensor: &Tensor, integers: Integers) -> Result<DeviceTensor> {
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
-        let buffer = gpu.tensor_buffer(bytes(dtype, shape)?)?;
-        gpu.write_tensor("?", &buffer, tensor).map_err(|error| match error {
+        let buffer = gpu.tensor_buffer(bytes(integers, dtype, shape)?)?;
+        gpu.write_tensor("?", &buffer, tensor, integers).map_err(|error| match error {
             Error::Input(crate::InputError::Value { reason, .. }) => Error::Tensor(reason),
             Error::OutOfMemory { bytes, .. } => {
                 Error::OutOfMemory { what: "the upload of a tensor".into(), bytes }
@@ -183,20 +193,42 @@ impl DeviceTensor {
             other => other,
         })?;
         gpu.limit_waiting()?;
-        Ok(DeviceTensor::of_buffer(gpu, buffer, dtype, shape))
+        Ok(DeviceTensor::of_buffer(gpu, buffer, integers, dtype, shape))
     }
 
     /// A tensor that a run takes from, or leaves in, host memory.
     pub(crate) fn on_host(tensor: Tensor) -> DeviceTensor {
-        DeviceTensor { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), place: Residence::Host(tensor) }
+        let (dtype, shape, integers) = (tensor.dtype(), tensor.shape().to_vec(), Integers::default());
+        DeviceTensor { dtype, shape, integers, place: Residence::Host(tensor) }
     }
 
     /// The tensor in the device's memory.
-    pub(crate) fn on_device(self, gpu: &Arc<Gpu>) -> Result<DeviceTensor> {
+    pub(crate) fn on_device(self, gpu: &Arc<Gpu>, integers: Integers) -> Result<DeviceTensor> {
         match &self.place {
-            Residence::Host(tensor) => DeviceTensor::upload(gpu, tensor),
+            Residence::Host(tensor) => DeviceTensor::upload(gpu, tensor, integers),
             Residence::Device(..) => Ok(self),
         }
+    }
+
+    /// In how many bits its 64-bit integers lie in the device's memory.
+    pub(crate) fn integers(&self) -> Integers {
+        self.integers
+    }
+
+    /// Whether plans that hold 64-bit integers like this may read the tensor.
+    pub(crate) fn lies_as(&self, integers: Integers) -> bool {
+        let on_host = matches!(self.place, Residence::Host(_));
+        on_host || !self.dtype.is_wide_integer() || self.integers == integers
+    }
+
+    /// How the elements lie in the device's memory.
+    fn storage(&self) -> Storage {
+        self.integers.storage(self.dtype).unwrap_or(Storage::Word)
+    }
+
+    /// The bytes of the tensor's buffer.
+    fn bytes(&self) -> Result<u64> {
+        bytes(self.integers, self.dtype, &self.shape)
     }
 
     /// The tensors, which have one dtype and one shape, along a new first axis; `None` if one of them lies in host memory, or if
@@ -204,7 +236,7 @@ impl DeviceTensor {
     pub(crate) fn stacked(gpu: &Arc<Gpu>, list: &[DeviceTensor]) -> Result<Option<DeviceTensor>> {
         let Some(first) = list.first() else { return Ok(None) };
         let shape = [&[list.len()], first.shape()].concat();
-        let storage = Storage::of(first.dtype).unwrap_or(Storage::Word);
+        let storage = first.storage();
         let (count, aligned) = (checked_count(&first.shape).unwrap_or(0), wgpu::COPY_BUFFER_ALIGNMENT);
         let each = storage.offset(count);
         let buffers: Option<Vec<&Buffer>> = list.iter().map(DeviceTensor::counted).collect();
@@ -213,7 +245,7 @@ impl DeviceTensor {
         else {
             return Ok(None);
         };
-        let whole = gpu.tensor_buffer(bytes(first.dtype, &shape)?)?;
+        let whole = gpu.tensor_buffer(bytes(first.integers, first.dtype, &shape)?)?;
         gpu.attempt("a list of iterations", 0, || {
             let mut encoder = gpu.encoder();
             for (i, buffer) in buffers.iter().enumerate() {
@@ -221,7 +253,7 @@ impl DeviceTensor {
             }
             gpu.submit(encoder)
         })?;
-        Ok(Some(DeviceTensor::of_buffer(gpu, whole, first.dtype, &shape)))
+        Ok(Some(DeviceTensor::of_buffer(gpu, whole, first.integers, first.dtype, &shape)))
     }
 
     /// The element type.
@@ -266,7 +298,7 @@ impl DeviceTensor {
             Residence::Host(tensor) => return Ok(tensor.clone()),
             Residence::Device(gpu, buffer) => (gpu, buffer),
         };
-        let (staging, submission) = gpu.copy_back(&[(buffer, bytes(self.dtype, &self.shape)?)])?;
+        let (staging, submission) = gpu.copy_back(&[(buffer, self.bytes()?)])?;
         gpu.wait_mapped(staging.slice(..), submission)?;
         self.read_staging(gpu, &staging)
     }
@@ -278,7 +310,7 @@ impl DeviceTensor {
         while !left.is_empty() {
             let (mut together, mut sum) = (0, 0u64);
             for tensor in left {
-                let size = if tensor.counted().is_some() { bytes(tensor.dtype, &tensor.shape)? } else { 0 };
+                let size = if tensor.counted().is_some() { tensor.bytes()? } else { 0 };
                 sum = sum.saturating_add(size);
                 if together > 0 && sum > READ_TOGETHER {
                     break;
@@ -296,7 +328,7 @@ impl DeviceTensor {
         let (mut parts, mut gpu) = (Vec::new(), None);
         for tensor in tensors {
             if let Residence::Device(own, buffer) = &tensor.place {
-                parts.push((buffer, bytes(tensor.dtype, &tensor.shape)?));
+                parts.push((buffer, tensor.bytes()?));
                 gpu = Some(own);
             }
         }
@@ -332,7 +364,7 @@ impl DeviceTensor {
             Residence::Device(gpu, buffer) => (gpu, buffer),
         };
         gpu.turn().await;
-        let (staging, submission) = gpu.copy_back(&[(buffer, bytes(self.dtype, &self.shape)?)])?;
+        let (staging, submission) = gpu.copy_back(&[(buffer, self.bytes()?)])?;
         gpu.mapped(staging.slice(..), submission).await?;
         self.read_staging(gpu, &staging)
     }
@@ -343,9 +375,9 @@ impl DeviceTensor {
 
     /// The tensor whose elements lie at the beginning of `bytes` as on the device.
     fn converted(&self, bytes: &[u8]) -> Result<Tensor> {
-        let storage = Storage::of(self.dtype).unwrap_or(Storage::Word);
+        let storage = self.storage();
         let filled = storage.filled(checked_count(&self.shape).unwrap_or(0)) as usize;
-        let read = words::from_device(&bytes[..filled], self.dtype, &self.shape);
+        let read = words::from_device(&bytes[..filled], storage, self.dtype, &self.shape);
         read.map_err(|why| why.error("the read-back", Error::Tensor))
     }
 }
@@ -356,8 +388,8 @@ impl DeviceTensor {
 const UPLOAD: usize = 1 << 20;
 
 /// The size of a tensor's buffer, in bytes.
-pub(super) fn bytes(dtype: DType, shape: &[usize]) -> Result<u64> {
-    let storage = Storage::of(dtype);
+pub(super) fn bytes(integers: Integers, dtype: DType, shape: &[usize]) -> Result<u64> {
+    let storage = integers.storage(dtype);
     let storage =
         storage.ok_or_else(|| Error::Tensor(format!("the device does not compute with {dtype}")))?;
     let count = checked_count(shape).filter(|count| *count <= u32::MAX as usize);
@@ -370,8 +402,8 @@ const READ_TOGETHER: u64 = 16 << 20;
 
 impl Gpu {
     /// A buffer for a tensor of this dtype and shape that stays on the device.
-    pub(super) fn buffer_for(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
-        self.tensor_buffer(bytes(dtype, shape)?)
+    pub(super) fn buffer_for(&self, integers: Integers, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        self.tensor_buffer(bytes(integers, dtype, shape)?)
     }
 
     /// A buffer for a tensor that stays on the device.
@@ -385,10 +417,11 @@ impl Gpu {
         &self,
         buffer: &wgpu::Buffer,
         usage: wgpu::BufferUsages,
+        integers: Integers,
         dtype: DType,
         shape: &[usize],
     ) -> Result<(), String> {
-        let needed = bytes(dtype, shape).map_err(|error| error.to_string())?;
+        let needed = bytes(integers, dtype, shape).map_err(|error| error.to_string())?;
         if buffer.size() < needed {
             return Err(format!(
                 "its buffer has {} bytes, and {dtype}{shape:?} takes {needed}",
@@ -422,12 +455,18 @@ impl Gpu {
     }
 
     /// Uploads `tensor`, which is input `name`, before the next submission.
-    pub(super) fn write_tensor(&self, name: &str, buffer: &wgpu::Buffer, tensor: &Tensor) -> Result<()> {
+    pub(super) fn write_tensor(
+        &self,
+        name: &str,
+        buffer: &wgpu::Buffer,
+        tensor: &Tensor,
+        integers: Integers,
+    ) -> Result<()> {
         if tensor.is_empty() {
             return Ok(());
         }
         let what = format!("the upload of input '{name}'");
-        let bytes = words::to_device(tensor);
+        let bytes = words::to_device(tensor, integers);
         let bytes = bytes.map_err(|why| Error::value(name, why))?;
         // wgpu writes whole words, and the last elements may be a part of one.
         let (whole, last) = bytes.split_at(bytes.len() & !3);

@@ -198,12 +198,13 @@ fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
         let constant = graph.value(key.value).constant.as_ref()?;
         let of_key = |why: Why| why.error("a constant", Error::Tensor);
         Some(key.constant(constant).map_err(of_key).and_then(|constant| {
-            let storage = Storage::of_constant(constant.dtype(), key.packing.is_some());
+            let storage = program.integers.storage_of_constant(constant.dtype(), key.packing.is_some());
             Contents::new(constant, key.packing.clone(), storage)
         }))
     });
-    let tables =
-        program.constants.iter().map(|table| Contents::new(table.clone(), None, Storage::of(table.dtype())));
+    let storages = program.constant_storages();
+    let tables = program.constants.iter().zip(storages);
+    let tables = tables.map(|(table, storage)| Contents::new(table.clone(), None, storage));
     weights.chain(tables).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The bytes of a tensor on the device, as `Storage` says. Integers of 2, 4, 8, 16 and 32 bits and floats of 16, 32 and 64 lie as on
 //! the host, bool as 0 or 1. Floats of 4, 6 and 8 bits are f32 words, and integers of 64 bits are i32 or u32 words: one that does not
-//! fit is an error, never a wrap.
+//! fit is an error, never a wrap. Plans of [`Integers::Bits64`] hold these as on the host.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::array::{Array, Numbers, strides};
 use crate::error::Why;
 use crate::heap;
-use crate::kernels::expr::Scalar;
+use crate::kernels::expr::{Integers, Scalar};
 use crate::kernels::{Access, Storage};
 use crate::plan::{PackedDim, Packing};
 use crate::shape::product;
@@ -17,8 +17,8 @@ use crate::tensor::into_bytes;
 use crate::{DType, Element, Tensor};
 
 /// Whether elements lie on the device as on the host.
-fn is_kept(dtype: DType) -> bool {
-    Storage::of(dtype).is_some_and(|storage| storage.bits() == dtype.bits() as u64)
+fn is_kept(dtype: DType, integers: Integers) -> bool {
+    integers.storage(dtype).is_some_and(|storage| storage.bits() == dtype.bits() as u64)
 }
 
 /// A vector of these `count` items. A host without memory for it is an error.
@@ -38,12 +38,12 @@ fn elements<T: bytemuck::Pod>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
 }
 
 /// The bytes on the device of a tensor on the host.
-pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
+pub(crate) fn to_device(tensor: &Tensor, integers: Integers) -> Result<Cow<'_, [u8]>, Why> {
     let bytes = tensor.bytes();
     if tensor.dtype() == DType::Bool && bytes.iter().any(|&byte| byte > 1) {
         return Ok(Cow::Owned(collected(bytes.len(), bytes.iter().map(|&byte| (byte != 0).into()))?));
     }
-    if is_kept(tensor.dtype()) {
+    if is_kept(tensor.dtype(), integers) {
         return Ok(Cow::Borrowed(bytes));
     }
     let words = to_words(tensor)?;
@@ -52,8 +52,9 @@ pub(crate) fn to_device(tensor: &Tensor) -> Result<Cow<'_, [u8]>, Why> {
 
 /// The bytes on the device of a constant in this storage. Integers of fewer bits than the storage's take a byte each.
 pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>, Why> {
-    if Storage::of(tensor.dtype()) == Some(storage) {
-        return to_device(tensor);
+    let integers = if storage == Storage::Wide { Integers::Bits64 } else { Integers::Bits32 };
+    if integers.storage(tensor.dtype()) == Some(storage) {
+        return to_device(tensor, integers);
     }
     match Array::from_tensor(tensor)?.data {
         Numbers::Int(numbers) => Ok(Cow::Owned(collected(numbers.len(), numbers.iter().map(|&n| n as u8))?)),
@@ -68,7 +69,7 @@ fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     ) -> Result<Vec<u32>, Why> {
         let mut words = reserved(bytes.len() / size_of::<T>())?;
         for value in elements::<T>(bytes) {
-            words.push(to(value).ok_or_else(|| too_wide(value))?);
+            words.push(to(value).ok_or_else(|| Why::too_wide(value))?);
         }
         Ok(words)
     }
@@ -84,12 +85,6 @@ fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     }
 }
 
-fn too_wide(value: impl std::fmt::Display) -> Why {
-    Why::from(format!(
-        "{value} does not fit the 32 bits that the device computes with; the CPU reference (`Device::reference()`) computes with 64"
-    ))
-}
-
 /// The elements of these bytes, which mapped memory has at an aligned address: then one copy takes them.
 fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Why> {
     match bytemuck::try_cast_slice(bytes) {
@@ -103,13 +98,18 @@ fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Why> {
 }
 
 /// The tensor on the host of bytes on the device.
-pub(crate) fn from_device(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor, Why> {
+pub(crate) fn from_device(
+    bytes: &[u8],
+    storage: Storage,
+    dtype: DType,
+    shape: &[usize],
+) -> Result<Tensor, Why> {
     fn all<T: Element>(bytes: &[u8], to: impl Fn(u32) -> T) -> Result<Bytes, Why> {
         Ok(into_bytes(collected(bytes.len() / 4, elements(bytes).map(to))?))
     }
     let raw = match dtype {
         DType::Bool => into_bytes(collected(bytes.len(), bytes.iter().map(|&byte| u8::from(byte != 0)))?),
-        kept if is_kept(kept) => match kept.bits() {
+        kept if storage.bits() == kept.bits() as u64 => match kept.bits() {
             ..=8 => {
                 let mut bytes = copied::<u8>(bytes)?;
                 // Nobody has written the last byte's other bits.
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn wide_integers_are_refused() {
         let tensor = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
-        let why = to_device(&tensor).unwrap_err().to_string();
+        let why = to_device(&tensor, Integers::Bits32).unwrap_err().to_string();
         assert!(why.contains("1099511627776 does not fit"), "{why}");
     }
 
@@ -370,10 +370,10 @@ mod tests {
             Tensor::from_raw(DType::F8E4M3FNUZ, &[3], vec![0x80, 0x7f, 0xff]).unwrap(),
             Tensor::from_raw(DType::F8E8M0, &[3], vec![0, 254, 255]).unwrap(),
         ] {
-            let bytes = to_device(&tensor).unwrap();
             let storage = Storage::of(tensor.dtype()).unwrap();
+            let bytes = to_device(&tensor, Integers::Bits32).unwrap();
             assert_eq!(bytes.len() as u64, storage.filled(tensor.len()));
-            let back = from_device(&bytes, tensor.dtype(), tensor.shape()).unwrap();
+            let back = from_device(&bytes, storage, tensor.dtype(), tensor.shape()).unwrap();
             assert_eq!(back, tensor);
         }
     }

@@ -254,11 +254,20 @@ fn expected(case: &Case) -> Result<Vec<Tensor>> {
 }
 
 fn on_device(case: &Case, device: &Device, sizes: Sizes) -> Result<Vec<Tensor>> {
+    on_device_with(SessionOptions::default(), case, device, sizes)
+}
+
+fn on_device_with(
+    options: SessionOptions,
+    case: &Case,
+    device: &Device,
+    sizes: Sizes,
+) -> Result<Vec<Tensor>> {
     let mut graph = graph_of_case(case)?;
     if sizes == Sizes::Open {
         graph.inputs.clone().iter().for_each(|id| graph.values[id.index()].shape = None);
     }
-    let session = Session::of_graph(device, Arc::new(graph), SessionOptions::default(), Vec::new())?;
+    let session = Session::of_graph(device, Arc::new(graph), options, Vec::new())?;
     run(&session, case)
 }
 
@@ -285,6 +294,13 @@ fn run(session: &Session, case: &Case) -> Result<Vec<Tensor>> {
 /// How the device's outputs differ from the reference's, if they do.
 pub(crate) fn compared(case: &Case, device: &Device, sizes: Sizes) -> Result<Option<String>> {
     let (expected, actual) = (expected(case)?, on_device(case, device, sizes)?);
+    Ok(expected.iter().zip(&actual).find_map(|(e, a)| difference(e, a, case.tolerance)))
+}
+
+/// The same in a session with these options.
+#[cfg(test)]
+pub(crate) fn compared_with(options: SessionOptions, case: &Case, device: &Device) -> Result<Option<String>> {
+    let (expected, actual) = (expected(case)?, on_device_with(options, case, device, Sizes::Fixed)?);
     Ok(expected.iter().zip(&actual).find_map(|(e, a)| difference(e, a, case.tolerance)))
 }
 

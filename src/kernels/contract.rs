@@ -66,18 +66,16 @@ impl Spec for Contract {
         self.wide || self.epilogue.expr.reports()
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let context = context!(
             workgroup => WORKGROUP, operands => self.operands, outer => self.outer, inner => self.inner,
-            word => self.scalar.word(), wide => self.wide,
+            word => self.scalar.word(), sums => self.scalar.sums(self.wide),
         );
-        if self.wide {
-            used.extend(self.scalar.checked());
-        }
+        used.extend(self.scalar.sums(self.wide).into_iter().flatten());
         self.epilogue.function("epilogue", "e", used) + &template::render("contract", context)
     }
 }

@@ -60,7 +60,7 @@ impl Spec for Elementwise {
         true
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

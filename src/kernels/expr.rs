@@ -9,12 +9,13 @@ mod wide;
 
 use std::collections::BTreeSet;
 
-pub(crate) use wide::{Beyond, Wide};
+pub(crate) use wide::{BY_ZERO, Beyond, Wide};
 
-use crate::DType;
+use super::Storage;
 use crate::shape::Shape;
 use crate::shape::product;
 use crate::small::{Format, RoundMode};
+use crate::{DType, Tensor};
 
 /// The type of a register. How elements lie in memory is a [`Storage`](super::Storage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,11 +25,57 @@ pub(crate) enum Scalar {
     F64,
     I32,
     U32,
+    /// Integers of 64 bits are pairs of words: see `shaders/math_i64.wgsl`.
+    I64,
+    U64,
     Bool,
 }
 
-impl Scalar {
+/// In how many bits a plan holds 64-bit integers. In 32 bits, an integer that does not fit is an error of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Integers {
+    #[default]
+    Bits32,
+    Bits64,
+}
+
+impl Integers {
     /// The register that holds values of `dtype`; `None` if the device does not compute with them.
+    pub(crate) fn register(self, dtype: DType) -> Option<Scalar> {
+        match (self, dtype) {
+            (Integers::Bits64, DType::I64) => Some(Scalar::I64),
+            (Integers::Bits64, DType::U64) => Some(Scalar::U64),
+            _ => Scalar::of(dtype),
+        }
+    }
+
+    /// The fewest bits that hold the 64-bit integers of a tensor.
+    pub(crate) fn fewest(tensor: &Tensor) -> Integers {
+        let all = |fits: fn(&[u8]) -> bool| tensor.bytes().chunks_exact(size_of::<u64>()).all(fits);
+        let fits = match tensor.dtype() {
+            DType::I64 => all(|v| i32::try_from(bytemuck::pod_read_unaligned::<i64>(v)).is_ok()),
+            DType::U64 => all(|v| u32::try_from(bytemuck::pod_read_unaligned::<u64>(v)).is_ok()),
+            _ => true,
+        };
+        if fits { Integers::Bits32 } else { Integers::Bits64 }
+    }
+
+    /// The storage of tensors of `dtype`; `None` if the device does not compute with them.
+    pub(crate) fn storage(self, dtype: DType) -> Option<Storage> {
+        self.storage_of_constant(dtype, false)
+    }
+
+    /// The storage of a model's constants of `dtype`: see [`Storage::of_constant`].
+    pub(crate) fn storage_of_constant(self, dtype: DType, packed: bool) -> Option<Storage> {
+        match self.register(dtype) {
+            Some(wide) if wide.is_wide_integer() => Some(Storage::Wide),
+            _ => Storage::of_constant(dtype, packed),
+        }
+    }
+}
+
+impl Scalar {
+    /// The register that holds values of `dtype`, 64-bit integers in 32 bits; `None` if the device does not compute with them.
     pub(crate) fn of(dtype: DType) -> Option<Scalar> {
         use DType::*;
         Some(match dtype {
@@ -54,6 +101,7 @@ impl Scalar {
             Scalar::F64 => "f64",
             Scalar::I32 => "i32",
             Scalar::U32 => "u32",
+            Scalar::I64 | Scalar::U64 => "vec2<u32>",
             Scalar::Bool => "bool",
         }
     }
@@ -63,14 +111,30 @@ impl Scalar {
         matches!(self, Scalar::F32 | Scalar::F64)
     }
 
-    /// The words that hold the register's value among a call's params.
-    fn words(self) -> u32 {
-        if self == Scalar::F64 { 2 } else { 1 }
+    /// Whether the register has 64 bits.
+    pub(crate) fn is_wide(self) -> bool {
+        matches!(self, Scalar::F64 | Scalar::I64 | Scalar::U64)
     }
 
-    /// For integers: the functions of `shaders/math.wgsl` that add and multiply, and report results that do not fit 32 bits.
-    pub(crate) fn checked(self) -> [&'static str; 2] {
+    /// Whether the register holds an integer of 64 bits.
+    pub(crate) fn is_wide_integer(self) -> bool {
+        matches!(self, Scalar::I64 | Scalar::U64)
+    }
+
+    /// The words that hold the register's value among a call's params.
+    fn words(self) -> u32 {
+        if self.is_wide() { 2 } else { 1 }
+    }
+
+    /// The functions of `shaders` that add and multiply, where WGSL's operators do not: integers of 64 bits, and those of 32 bits
+    /// that are `wide`, whose results are reported if they do not fit.
+    pub(crate) fn sums(self, wide: bool) -> Option<[&'static str; 2]> {
+        (wide || self.is_wide_integer()).then(|| self.sum_functions())
+    }
+
+    fn sum_functions(self) -> [&'static str; 2] {
         match self {
+            Scalar::I64 | Scalar::U64 => ["add_64", "mul_64"],
             Scalar::I32 => ["add_checked_i32", "mul_checked_i32"],
             _ => ["add_checked_u32", "mul_checked_u32"],
         }
@@ -93,7 +157,8 @@ pub(crate) struct Reg(u32);
 pub(crate) enum Fn1 {
     Neg, Abs, Sign, Not, BitNot, Reciprocal, Sqrt, Exp, ExpM1, Log, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh,
     Acosh, Atanh, Erf, Floor, Ceil, Round, IsNan, IsPosInf, IsNegInf, Sigmoid, Softplus,
-    /// Of a float64: the nearest float32 that rounds to smaller floats as the float64 itself does (round to odd).
+    /// Of a float64 or an integer: the nearest number that float32 holds and that rounds to smaller floats in the same way (round to
+    /// odd).
     RoundOdd,
     /// To a power of two, as float8e8m0 holds it: how to round, and whether to saturate.
     RoundE8m0(RoundMode, bool),
@@ -122,7 +187,7 @@ enum Instr {
     Pick(Reg, Reg),
     /// The parameter of the expression that begins at word `i`.
     Param(u32),
-    /// The bits of a word; for a float64, those of an equal float32.
+    /// The bits of a word; for a float64, those of an equal float32; for an integer of 64 bits, its lower half.
     Literal(Scalar, u32),
     /// The result's own linear index.
     Index,
@@ -163,18 +228,33 @@ pub(crate) struct Builder {
     code: Vec<(Instr, Scalar)>,
     params: Vec<u32>,
     shape: Shape,
-    /// `Some` where results are 64-bit integers: those that do not fit 32 bits are then reported.
+    /// `Some` where results are 64-bit integers in 32 bits: those that do not fit are then reported.
     pub(crate) wide: Option<Wide>,
+    /// How 64-bit integers lie in registers.
+    integers: Integers,
+    /// The number of the node, in its unit, that reports.
+    site: u16,
     /// Whether an instruction needs a constant that does not fit its register.
     needs_beyond: bool,
-    /// Whether an instruction would compute with a float64 what no device does, or what it does with float32 alone.
+    /// Whether an instruction would compute with 64 bits what no device does, or what it does with 32 bits alone.
     mixes: bool,
 }
 
 impl Builder {
     /// A builder of expressions for the elements of a result of this shape.
-    pub(crate) fn of_shape(shape: &[usize]) -> Builder {
-        Builder { shape: shape.into(), ..Builder::default() }
+    pub(crate) fn of_shape(shape: &[usize], integers: Integers) -> Builder {
+        Builder { shape: shape.into(), integers, ..Builder::default() }
+    }
+
+    /// The register that holds values of `dtype`; `None` if the device does not compute with them.
+    pub(crate) fn register(&self, dtype: DType) -> Option<Scalar> {
+        self.integers.register(dtype)
+    }
+
+    /// From here on, results are of `dtype`, computed by the node with number `site` in its unit.
+    pub(crate) fn results_of(&mut self, dtype: DType, site: usize) {
+        self.site = u16::try_from(site).unwrap_or(u16::MAX);
+        self.wide = Wide::of(dtype, site).filter(|_| self.integers == Integers::Bits32);
     }
 
     fn push(&mut self, instr: Instr, scalar: Scalar) -> Reg {
@@ -227,12 +307,15 @@ impl Builder {
         }
     }
 
-    /// A float64 takes two words: the lower half of its bits comes first.
     fn param_f64(&mut self, value: f64) -> Reg {
+        self.param_wide(Scalar::F64, value.to_bits())
+    }
+
+    /// A register of 64 bits takes two words: the lower half of its bits comes first.
+    fn param_wide(&mut self, scalar: Scalar, bits: u64) -> Reg {
         let index = self.params.len() as u32;
-        let bits = value.to_bits();
         self.params.extend([bits as u32, (bits >> 32) as u32]);
-        self.push(Instr::Param(index), Scalar::F64)
+        self.push(Instr::Param(index), scalar)
     }
 
     /// A float of the type of `like`, if that is a float, else float32; it follows from shapes: always a parameter, as another
@@ -256,6 +339,8 @@ impl Builder {
             Scalar::F64 => self.f64(value),
             Scalar::I32 => self.param(scalar, value as i32 as u32),
             Scalar::U32 => self.param(scalar, value as u32),
+            Scalar::I64 => self.param_wide(scalar, value as i64 as u64),
+            Scalar::U64 => self.param_wide(scalar, value as u64),
             Scalar::Bool => self.push(Instr::Literal(scalar, u32::from(value != 0.0)), scalar),
         }
     }
@@ -265,9 +350,9 @@ impl Builder {
         self.mixes
     }
 
-    /// Whether the instructions so far load a float64.
-    pub(crate) fn reads_f64(&self) -> bool {
-        self.code.iter().any(|(instr, scalar)| matches!(instr, Instr::Load(_)) && *scalar == Scalar::F64)
+    /// Whether the instructions so far load a register of 64 bits.
+    pub(crate) fn reads_wide(&self) -> bool {
+        self.code.iter().any(|(instr, scalar)| matches!(instr, Instr::Load(_)) && scalar.is_wide())
     }
 
     /// Whether the instructions so far include a report.
@@ -301,7 +386,11 @@ impl Builder {
             Fn1::IsNan | Fn1::IsPosInf | Fn1::IsNegInf => Scalar::Bool,
             _ => self.scalar(x),
         };
-        self.mixes |= self.scalar(x) == Scalar::F64 && !f.is_for_f64();
+        self.mixes |= match self.scalar(x) {
+            Scalar::F64 => !f.is_for_f64(),
+            Scalar::I64 | Scalar::U64 => !f.is_for_integers(),
+            _ => false,
+        };
         let result = self.push(Instr::One(f, x), scalar);
         if let Some(wide) = self.wide.filter(|wide| wide.scalar() == scalar) {
             self.report_one(wide, f, x);
@@ -341,7 +430,8 @@ impl Builder {
 
     /// Notes that one instruction takes both registers.
     fn mix(&mut self, a: Reg, b: Reg) {
-        self.mixes |= (self.scalar(a) == Scalar::F64) != (self.scalar(b) == Scalar::F64);
+        let (a, b) = (self.scalar(a), self.scalar(b));
+        self.mixes |= a != b && (a.is_wide() || b.is_wide());
     }
 
     pub(crate) fn select(&mut self, condition: Reg, yes: Reg, no: Reg) -> Reg {
@@ -366,7 +456,7 @@ impl Builder {
         if self.scalar(x) == to {
             return x;
         }
-        self.mixes |= (self.scalar(x) == Scalar::F64) != (to == Scalar::F64);
+        self.mixes |= self.scalar(x).is_wide() != to.is_wide();
         if let Some(wide) = self.wide.filter(|wide| wide.scalar() == to && !self.scalar(x).is_float()) {
             self.report_converted(wide, x);
         }
@@ -504,9 +594,14 @@ impl Expr {
         Expr { code: code.collect(), outputs: self.outputs.clone(), mixes: self.mixes }
     }
 
-    /// Whether an instruction takes a float64 for a float32, or is none of float64: no device has the expression.
+    /// Whether an instruction takes 64 bits for 32 bits, or is none of 64 bits: no device has the expression.
     pub(crate) fn mixes(&self) -> bool {
         self.mixes
+    }
+
+    /// Whether the code computes with float64.
+    pub(crate) fn has_f64(&self) -> bool {
+        self.code.iter().any(|(_, scalar)| *scalar == Scalar::F64)
     }
 
     /// The operands that the code loads, and the types of their registers.
@@ -550,14 +645,18 @@ impl Expr {
                     _ => of(table).0,
                 },
                 Instr::Param(i) if *scalar == Scalar::U32 => param(*i as usize),
-                Instr::Param(i) if *scalar == Scalar::F64 => {
-                    let (low, high) = (param(*i as usize), param(*i as usize + 1));
-                    call("f64_of_words", &format!("{low}, {high}"), used)
+                Instr::Param(i) if scalar.is_wide() => {
+                    let words = format!("{}, {}", param(*i as usize), param(*i as usize + 1));
+                    match scalar {
+                        Scalar::F64 => call("f64_of_words", &words, used),
+                        _ => format!("vec2<u32>({words})"),
+                    }
                 }
                 Instr::Param(i) => format!("bitcast<{}>({})", scalar.wgsl(), param(*i as usize)),
                 Instr::Literal(Scalar::F32, bits) => format!("f32({:?})", f32::from_bits(*bits)),
                 Instr::Literal(Scalar::F64, bits) => format!("{:?}lf", f32::from_bits(*bits)),
                 Instr::Literal(Scalar::Bool, bits) => format!("{}", *bits != 0),
+                Instr::Literal(scalar, bits) if scalar.is_wide() => format!("vec2<u32>({bits}u, 0u)"),
                 Instr::Literal(scalar, bits) => format!("bitcast<{}>({bits}u)", scalar.wgsl()),
                 Instr::Index => index.into(),
                 Instr::One(f, x) => one(*f, of(x), used),
@@ -566,7 +665,7 @@ impl Expr {
                     format!("select({}, {}, {})", of(no).0, of(yes).0, of(condition).0)
                 }
                 Instr::Convert(to, x) => convert(*to, of(x), used),
-                Instr::Bitcast(to, x) => format!("bitcast<{}>({})", to.wgsl(), of(x).0),
+                Instr::Bitcast(to, x) => bitcast(*to, of(x), used),
                 Instr::Narrow(dtype, x) => narrow(*dtype, of(x), used),
                 Instr::Kept(x, zero) if *scalar == Scalar::F64 => {
                     format!("bitcast<f64>(bitcast<u64>({}) ^ u64({}))", of(x).0, of(zero).0)
@@ -627,6 +726,12 @@ impl Fn1 {
             matches!(self, Neg | Abs | Sqrt | Reciprocal | Floor | Ceil | Round | IsPosInf | IsNegInf);
         native || self.name_f64().is_some()
     }
+
+    /// Whether an integer of 64 bits has the function.
+    fn is_for_integers(self) -> bool {
+        use Fn1::*;
+        matches!(self, Neg | Abs | Sign | Not | BitNot | Floor | Ceil | Round | RoundOdd)
+    }
 }
 
 fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
@@ -636,14 +741,27 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
     }
     let builtin = match f {
         Fn1::Neg if scalar == Scalar::U32 => return format!("(0u - {x})"),
+        Fn1::Neg if scalar.is_wide_integer() => return call("neg_64", &x, used),
         Fn1::Neg => return format!("(-{x})"),
         Fn1::Not => return format!("(!{x})"),
         Fn1::BitNot => return format!("(~{x})"),
-        Fn1::Abs | Fn1::Floor | Fn1::Ceil | Fn1::Round if scalar == Scalar::U32 => return x,
-        Fn1::Floor | Fn1::Ceil | Fn1::Round if scalar == Scalar::I32 => return x,
+        Fn1::Abs if matches!(scalar, Scalar::U32 | Scalar::U64) => return x,
+        Fn1::Floor | Fn1::Ceil | Fn1::Round if !scalar.is_float() => return x,
         Fn1::Sign if scalar == Scalar::U32 => return format!("min({x}, 1u)"),
+        Fn1::Sign if scalar == Scalar::U64 => return call("sign_u64", &x, used),
+        Fn1::Sign if scalar == Scalar::I64 => return call("sign_i64", &x, used),
+        Fn1::Abs if scalar == Scalar::I64 => return call("abs_i64", &x, used),
         Fn1::Reciprocal if double => return format!("(1.0lf / {x})"),
-        Fn1::RoundOdd => return x,
+        Fn1::RoundOdd => {
+            let name = match scalar {
+                Scalar::I32 => "round_odd_i32",
+                Scalar::U32 => "round_odd_u32",
+                Scalar::I64 => "round_odd_i64",
+                Scalar::U64 => "round_odd_u64",
+                _ => return x,
+            };
+            return call(name, &x, used);
+        }
         Fn1::IsPosInf if double => return format!("(bitcast<u64>({x}) == 0x7ff0000000000000lu)"),
         Fn1::IsNegInf if double => return format!("(bitcast<u64>({x}) == 0xfff0000000000000lu)"),
         Fn1::Reciprocal => return format!("(1.0 / {x})"),
@@ -688,6 +806,46 @@ fn one(f: Fn1, (x, scalar): (String, Scalar), used: &mut BTreeSet<&'static str>)
     format!("{builtin}({x})")
 }
 
+/// How a function of pairs is called for `f(a, b)`.
+enum PairCall {
+    Plain,
+    Swapped,
+    Not,
+    SwappedNot,
+}
+
+impl Fn2 {
+    /// The function of `shaders/math_i64.wgsl` that computes this one. The operators of bits are WGSL's own.
+    fn of_pairs(self, signed: bool) -> Option<(&'static str, PairCall)> {
+        let less = if signed { "less_i64" } else { "less_u64" };
+        Some(match (self, signed) {
+            (Fn2::Add, _) => ("add_64", PairCall::Plain),
+            (Fn2::Sub, _) => ("sub_64", PairCall::Plain),
+            (Fn2::Mul, _) => ("mul_64", PairCall::Plain),
+            (Fn2::Div | Fn2::DivRounded, true) => ("div_i64", PairCall::Plain),
+            (Fn2::Div | Fn2::DivRounded, false) => ("div_u64", PairCall::Plain),
+            (Fn2::Rem, true) => ("rem_floor_i64", PairCall::Plain),
+            (Fn2::FMod, true) => ("rem_i64", PairCall::Plain),
+            (Fn2::Rem | Fn2::FMod, false) => ("rem_u64", PairCall::Plain),
+            (Fn2::Min, true) => ("min_i64", PairCall::Plain),
+            (Fn2::Min, false) => ("min_u64", PairCall::Plain),
+            (Fn2::Max, true) => ("max_i64", PairCall::Plain),
+            (Fn2::Max, false) => ("max_u64", PairCall::Plain),
+            (Fn2::Pow, true) => ("pow_i64", PairCall::Plain),
+            (Fn2::Pow, false) => ("pow_u64", PairCall::Plain),
+            (Fn2::ShiftLeft, _) => ("shift_left_64", PairCall::Plain),
+            (Fn2::ShiftRight, true) => ("shift_right_i64", PairCall::Plain),
+            (Fn2::ShiftRight, false) => ("shift_right_u64", PairCall::Plain),
+            (Fn2::Equal, _) => ("equal_64", PairCall::Plain),
+            (Fn2::Less, _) => (less, PairCall::Plain),
+            (Fn2::Greater, _) => (less, PairCall::Swapped),
+            (Fn2::GreaterOrEqual, _) => (less, PairCall::Not),
+            (Fn2::LessOrEqual, _) => (less, PairCall::SwappedNot),
+            _ => return None,
+        })
+    }
+}
+
 fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'static str>) -> String {
     let float = scalar == Scalar::F32;
     if scalar == Scalar::F64 {
@@ -702,6 +860,16 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
         if let Some(name) = name {
             return call(name, &format!("{a}, {b}"), used);
         }
+    }
+    if scalar.is_wide_integer()
+        && let Some((name, way)) = f.of_pairs(scalar == Scalar::I64)
+    {
+        return match way {
+            PairCall::Plain => call(name, &format!("{a}, {b}"), used),
+            PairCall::Swapped => call(name, &format!("{b}, {a}"), used),
+            PairCall::Not => format!("!{}", call(name, &format!("{a}, {b}"), used)),
+            PairCall::SwappedNot => format!("!{}", call(name, &format!("{b}, {a}"), used)),
+        };
     }
     let operator = match f {
         Fn2::Add => "+",
@@ -761,6 +929,21 @@ fn two(f: Fn2, (a, scalar): (String, Scalar), b: String, used: &mut BTreeSet<&'s
 
 fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
     match (from, to) {
+        (Scalar::F32, Scalar::I64) => call("f32_to_i64", &x, used),
+        (Scalar::F32, Scalar::U64) => call("f32_to_u64", &x, used),
+        (Scalar::F64, Scalar::I64) => call("f64_to_i64", &x, used),
+        (Scalar::F64, Scalar::U64) => call("f64_to_u64", &x, used),
+        (Scalar::I32, Scalar::I64 | Scalar::U64) => call("i32_to_64", &x, used),
+        (Scalar::U32, Scalar::I64 | Scalar::U64) => call("u32_to_64", &x, used),
+        (Scalar::Bool, Scalar::I64 | Scalar::U64) => call("bool_to_64", &x, used),
+        (Scalar::I64 | Scalar::U64, Scalar::I64 | Scalar::U64) => x,
+        (Scalar::I64 | Scalar::U64, Scalar::I32) => format!("bitcast<i32>({x}.x)"),
+        (Scalar::I64 | Scalar::U64, Scalar::U32) => format!("{x}.x"),
+        (Scalar::I64 | Scalar::U64, Scalar::Bool) => call("is_some_64", &x, used),
+        (Scalar::I64, Scalar::F32) => call("i64_to_f32", &x, used),
+        (Scalar::U64, Scalar::F32) => call("u64_to_f32", &x, used),
+        (Scalar::I64, Scalar::F64) => call("i64_to_f64", &x, used),
+        (Scalar::U64, Scalar::F64) => call("u64_to_f64", &x, used),
         (Scalar::F32, Scalar::I32) => call("f32_to_i32", &x, used),
         (Scalar::F64, Scalar::I32) => call("f64_to_i32", &x, used),
         (Scalar::F64, Scalar::U32) => call("f64_to_u32", &x, used),
@@ -772,6 +955,15 @@ fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static
         (Scalar::Bool, _) => format!("select({0}(0), {0}(1), {x})", to.wgsl()),
         (_, Scalar::Bool) => format!("({x} != {}(0))", from.wgsl()),
         _ => format!("{}({x})", to.wgsl()),
+    }
+}
+
+fn bitcast(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static str>) -> String {
+    match (from.is_wide_integer(), to.is_wide_integer()) {
+        (true, true) => x,
+        (true, false) => call("bits_to_f64", &x, used),
+        (false, true) => call("bits_of_f64", &x, used),
+        (false, false) => format!("bitcast<{}>({x})", to.wgsl()),
     }
 }
 

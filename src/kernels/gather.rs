@@ -48,7 +48,7 @@ impl Spec for Gather {
         true
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

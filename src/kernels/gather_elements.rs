@@ -44,7 +44,7 @@ impl Spec for GatherElements {
         true
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

@@ -287,19 +287,18 @@ impl Spec for Gemm {
         given("lines of whole vectors on the right", right)
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         matches!(self.tile, GemmTile::Strided { .. })
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (word, prologue, runs) = (self.scalar.word(), self.prologue.operand(), self.runs);
-        if self.wide {
-            used.extend(self.scalar.checked());
-        }
+        let sums = self.scalar.sums(self.wide);
+        used.extend(sums.into_iter().flatten());
         let main = match self.tile {
             GemmTile::Strided { rows, columns } => template::render(
                 "gemm_strided",
-                context!(workgroup => WORKGROUP, rows, columns, word, prologue, wide => self.wide),
+                context!(workgroup => WORKGROUP, rows, columns, word, prologue, sums),
             ),
             GemmTile::Lanes(LanesTile { lanes, rows, vectors, left, right, tail }) => {
                 let left = match left {

@@ -58,8 +58,8 @@ impl Spec for GridSample {
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let result = match (self.mode, self.scalar) {
             (Interpolation::Nearest, _) | (_, Scalar::F32 | Scalar::F64) => "result",
-            (_, Scalar::I32) => "f32_to_i32(result)",
-            (_, Scalar::U32) => "f32_to_u32(result)",
+            (_, Scalar::I32 | Scalar::I64) => "f32_to_i32(result)",
+            (_, Scalar::U32 | Scalar::U64) => "f32_to_u32(result)",
             (_, Scalar::Bool) => "select(0u, 1u, result >= 1.0)",
         };
         used.insert("is_nan");

@@ -208,8 +208,8 @@ pub(crate) trait Spec {
         false
     }
 
-    /// Whether the kernel takes float64 tensors: it computes with them, or moves the elements of u32 slots as bits.
-    fn takes_f64(&self) -> bool {
+    /// Whether the kernel takes tensors of 64 bits: it computes with them, or moves the elements of u32 slots as bits.
+    fn takes_wide(&self) -> bool {
         false
     }
 
@@ -384,9 +384,18 @@ impl Variant {
         let body = self.kernel.spec().body(&mut used);
         let stored: Vec<_> = slots.into_iter().enumerate().map(|(i, slot)| (slot, self.storage(i))).collect();
         let body = storage::accessed(body, &stored, target.converts_f16, &mut used);
-        text + &math::functions_for(&used) + "\n" + &body
+        let text = text + &math::functions_for(&used) + "\n" + &body;
+        match text.contains(PAIRS) {
+            true => FOUR_PAIRS.to_string() + &text.replace(PAIRS, "Pairs"),
+            false => text,
+        }
     }
 }
+
+/// What templates write for a vector of four pairs of words. WGSL has no such type, but a structure with the components of a vector.
+const PAIRS: &str = "vec4<vec2<u32>>";
+const FOUR_PAIRS: &str =
+    "struct Pairs {\n  x: vec2<u32>,\n  y: vec2<u32>,\n  z: vec2<u32>,\n  w: vec2<u32>,\n}\n";
 
 /// `Err(what)` unless it `holds`.
 pub(crate) fn given(what: &'static str, holds: bool) -> Result<(), &'static str> {

@@ -111,7 +111,7 @@ impl Spec for Pad {
         ["count".to_string(), "value".to_string()].into_iter().chain(dims).collect()
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         self.border != Border::Constant { bound: false }
     }
 

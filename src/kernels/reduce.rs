@@ -74,13 +74,19 @@ pub(crate) enum Combine {
 }
 
 /// Functions of `shaders/math.wgsl` that [`Combine`] calls.
-const CALLED: [&str; 10] = [
+const CALLED: [&str; 16] = [
     "infinity_f64",
     "max_f64",
     "min_f64",
     "infinity",
     "max_full",
     "min_full",
+    "add_64",
+    "mul_64",
+    "max_i64",
+    "max_u64",
+    "min_i64",
+    "min_u64",
     "add_checked_i32",
     "add_checked_u32",
     "mul_checked_i32",
@@ -99,18 +105,24 @@ impl Combine {
             (Sum, Scalar::F32) => "0.0",
             (Sum, Scalar::F64) => "0.0lf",
             (Sum, Scalar::I32) => "0i",
+            (Sum, Scalar::I64 | Scalar::U64) => "vec2<u32>(0u, 0u)",
             (Sum, _) => "0u",
             (Product, Scalar::F32) => "1.0",
             (Product, Scalar::F64) => "1.0lf",
             (Product, Scalar::I32) => "1i",
+            (Product, Scalar::I64 | Scalar::U64) => "vec2<u32>(1u, 0u)",
             (Product, _) => "1u",
             (Max | MaxNumber, Scalar::F32) => "-infinity()",
             (Max | MaxNumber, Scalar::F64) => "-infinity_f64()",
             (Max | MaxNumber, Scalar::I32) => "i32(-2147483647 - 1)",
+            (Max | MaxNumber, Scalar::I64) => "vec2<u32>(0u, 0x80000000u)",
+            (Max | MaxNumber, Scalar::U64) => "vec2<u32>(0u, 0u)",
             (Max | MaxNumber, _) => "0u",
             (Min, Scalar::F32) => "infinity()",
             (Min, Scalar::F64) => "infinity_f64()",
             (Min, Scalar::I32) => "2147483647i",
+            (Min, Scalar::I64) => "vec2<u32>(0xffffffffu, 0x7fffffffu)",
+            (Min, Scalar::U64) => "vec2<u32>(0xffffffffu, 0xffffffffu)",
             (Min, _) => "4294967295u",
         }
     }
@@ -118,6 +130,12 @@ impl Combine {
     fn wgsl(self, scalar: Scalar, wide: bool) -> &'static str {
         use Combine::*;
         match self {
+            Sum if scalar.is_wide_integer() => "add_64(a, b)",
+            Product if scalar.is_wide_integer() => "mul_64(a, b)",
+            Max | MaxNumber if scalar == Scalar::I64 => "max_i64(a, b)",
+            Max | MaxNumber if scalar == Scalar::U64 => "max_u64(a, b)",
+            Min if scalar == Scalar::I64 => "min_i64(a, b)",
+            Min if scalar == Scalar::U64 => "min_u64(a, b)",
             Sum if wide && scalar == Scalar::I32 => "add_checked_i32(a, b)",
             Sum if wide && !scalar.is_float() => "add_checked_u32(a, b)",
             Product if wide && scalar == Scalar::I32 => "mul_checked_i32(a, b)",
@@ -355,8 +373,13 @@ impl Spec for Reduce {
         names
     }
 
-    fn takes_f64(&self) -> bool {
-        !matches!(self.share, Share::Subgroup(_))
+    fn takes_wide(&self) -> bool {
+        // No device passes 64 bits from lane to lane.
+        let folds = self.passes.iter().all(|pass| match pass {
+            RowPass::Fold { map, .. } => !scalar_of(map).is_wide(),
+            RowPass::Given(_) => true,
+        });
+        folds || !matches!(self.share, Share::Subgroup(_))
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {

@@ -40,7 +40,7 @@ impl Spec for ReverseSequence {
         ["count", "rows", "columns", "inner"].map(String::from).to_vec()
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

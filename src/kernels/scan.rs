@@ -65,25 +65,29 @@ impl Spec for Scan {
         names
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let epilogue = self.epilogue.as_ref().map(|epilogue| epilogue.function("epilogue", "e", used));
-        let [add, multiply] = self.scalar.checked();
-        let combine = match (self.wide, self.product) {
-            (false, false) => "total + own".into(),
-            (false, true) => "total * own".into(),
-            (true, product) => {
+        let combine = match (self.scalar.sums(self.wide), self.product) {
+            (None, false) => "total + own".into(),
+            (None, true) => "total * own".into(),
+            (Some([add, multiply]), product) => {
                 let function = if product { multiply } else { add };
                 used.insert(function);
                 format!("{function}(total, own)")
             }
         };
+        let first = u8::from(self.product);
+        let identity = match self.scalar.is_wide_integer() {
+            true => format!("vec2<u32>({first}u, 0u)"),
+            false => format!("{}({first})", self.scalar.word()),
+        };
         let context = context!(
             workgroup => WORKGROUP,
-            identity => format!("{}({})", self.scalar.word(), u8::from(self.product)),
+            identity => identity,
             combine => combine,
             reverse => self.reverse,
             exclusive => self.exclusive,

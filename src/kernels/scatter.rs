@@ -79,7 +79,7 @@ impl Spec for Scatter {
         self.step != ScatterStep::Apply
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         matches!(self.step, ScatterStep::Apply)
     }
 

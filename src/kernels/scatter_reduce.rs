@@ -57,7 +57,7 @@ impl Spec for ScatterReduce {
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let float = self.scalar == Scalar::F32;
         let wide = self.reports();
-        let [add, multiply] = self.scalar.checked();
+        let [add, multiply] = self.scalar.sums(true).unwrap_or_default();
         let checked = |function: &str| format!("{function}(result, update)");
         if wide {
             used.extend([add, multiply]);

@@ -51,7 +51,7 @@ impl Spec for Strided {
         true
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

@@ -32,7 +32,7 @@ impl Spec for TensorScatter {
         ["count", "inner", "entries", "length", "heads"].map(String::from).to_vec()
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

@@ -59,7 +59,7 @@ impl Spec for Trees {
         names.iter().map(|name| name.to_string()).collect()
     }
 
-    fn takes_f64(&self) -> bool {
+    fn takes_wide(&self) -> bool {
         true
     }
 

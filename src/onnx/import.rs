@@ -181,7 +181,7 @@ impl<'m> Importer<'m> {
             };
             node.op = match Operation::parse(&domain, &def) {
                 Ok(op) => op,
-                Err(Why::Refused(reason)) => Operation::unsupported(reason),
+                Err(Why::Refused(reason) | Why::TooWide(reason)) => Operation::unsupported(reason),
                 Err(Why::NoMemory(none)) => {
                     return Err(none.within(format_args!("node '{}'", node.name)).into());
                 }

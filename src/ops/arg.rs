@@ -102,12 +102,20 @@ impl Operator for Arg {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let mut rows = Rows::new(cx, 0, &x.shape, &[axes::axis(self.axis, x.rank())?])?;
         fold_position(&mut rows, if self.max { Combine::Max } else { Combine::Min }, self.last);
         let output = cx.output(0)?;
-        rows.row_result(output, |e| value(e, 1, Scalar::I32));
+        let register = cx.register(DType::I64).unwrap_or(Scalar::I32);
+        rows.row_result(output, |e| {
+            let place = value(e, 1, Scalar::I32);
+            e.convert(place, register)
+        });
         rows.emit(cx)
     }
 }

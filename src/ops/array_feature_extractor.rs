@@ -58,6 +58,10 @@ impl Operator for ArrayFeatureExtractor {
         Ok(vec![data.gather(&shape, source, None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let taken = cx.fact(1)?.count();
         let (columns, shape) = geometry(&cx.fact(0)?.shape, taken)?;

@@ -186,6 +186,11 @@ impl Operator for Binary {
         let mut count = 1;
         for mut input in inputs {
             if self.function == Pow {
+                if e.scalar(result).is_wide_integer() && e.scalar(input).is_float() {
+                    let (base, exponent) = (e.convert(result, Scalar::F64), e.convert(input, Scalar::F64));
+                    let power = e.two(Fn2::Pow, base, exponent);
+                    return Some(e.convert(power, e.scalar(result)));
+                }
                 if !e.scalar(result).is_float() && e.scalar(input).is_float() {
                     if e.wide.is_some() {
                         // The float reports a power that does not fit 32 bits.
@@ -196,6 +201,9 @@ impl Operator for Binary {
                     return Some(e.two(Fn2::PowFloat, result, input));
                 }
                 input = e.convert(input, e.scalar(result));
+            }
+            if matches!(self.function, Div | Mod) {
+                e.report_zero(input);
             }
             let function = self.device();
             result = e.two(function, result, input);
@@ -211,7 +219,7 @@ impl Operator for Binary {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (out, facts) = (cx.out(0)?, cx.facts());
-        let Some(scalar) = Scalar::of(out.dtype).filter(|_| self.is_variadic()) else {
+        let Some(scalar) = cx.register(out.dtype).filter(|_| self.is_variadic()) else {
             refuse!("has no GPU kernel")
         };
         let given = facts.iter().enumerate().filter_map(|(i, fact)| Some((i, (*fact)?)));

@@ -41,6 +41,10 @@ impl Operator for BitCast {
         Ok(vec![Array::from_tensor(&bits)?])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let mut input = cx.input(0)?;
@@ -48,8 +52,14 @@ impl Operator for BitCast {
             return cx.view(0, input, 0);
         }
         let (from, to) = (x.dtype, self.to);
-        let Some(scalar) = Scalar::of(to) else { refuse!("the device does not compute with {to}") };
-        if from.bits() == 64 || (from.bits() < 16 && (from.is_float() || to.is_float())) {
+        let Some(scalar) = cx.register(to) else { refuse!("the device does not compute with {to}") };
+        if from.bits() == 64 {
+            if !scalar.is_wide() || !cx.scalar(input).is_wide() {
+                return Err(Why::too_wide(format_args!("the bits of a {from}")));
+            }
+            return cx.elementwise(0, &[(input, &x.shape)], |e, regs| e.bitcast(regs[0], scalar));
+        }
+        if from.bits() < 16 && (from.is_float() || to.is_float()) {
             refuse!("the device does not keep the bits of {from} and {to}");
         }
         let half = |dtype| matches!(dtype, DType::F16 | DType::BF16);

@@ -149,10 +149,16 @@ impl Operator for Cast {
 
     fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], out: DType) -> Option<Reg> {
         let mut x = required(inputs, 0).ok()?;
-        if e.scalar(x) == Scalar::F64 && out.is_float() && out.bits() < 32 {
+        // float32 lies between, and no number is to be rounded twice. Other floats of 16 bits and fewer hold no integers that large.
+        let twice = match e.scalar(x) {
+            Scalar::F64 => out.is_float() && out.bits() < 32,
+            Scalar::F32 | Scalar::Bool => false,
+            _ => matches!(out, DType::BF16 | DType::F8E8M0),
+        };
+        if twice {
             x = e.one(Fn1::RoundOdd, x);
         }
-        let value = e.convert(x, Scalar::of(out)?);
+        let value = e.convert(x, e.register(out)?);
         Some(match Format::of(out) {
             _ if out == DType::F8E8M0 => e.one(Fn1::RoundE8m0(self.mode, self.saturate), value),
             Some(_) if self.saturate => clamped(e, value, out),

@@ -92,6 +92,10 @@ impl Operator for Compress {
         Ok(vec![x.reshaped(&[x.len()]).gather(&result, source, None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let kept = self.kept(&cx.fact(0)?.shape, cx.fact(1)?.array()?)?;
         let count = cx.out(0)?.count();

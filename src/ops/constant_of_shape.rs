@@ -9,7 +9,7 @@ use super::{
 };
 use crate::array::Numbers;
 use crate::facts::Fact;
-use crate::kernels::expr::{Builder, Reg, Scalar};
+use crate::kernels::expr::{Builder, Reg};
 use crate::ops::Attr;
 use crate::tensor::checked_count;
 
@@ -56,7 +56,7 @@ impl Operator for ConstantOfShape {
     }
 
     fn pointwise(&self, e: &mut Builder, _: &[Option<Reg>], out: DType) -> Option<Reg> {
-        let scalar = Scalar::of(out)?;
+        let scalar = e.register(out)?;
         match &self.value.data {
             Numbers::Float(v) => Some(e.constant(scalar, *v.first()?)),
             Numbers::Int(v) => Some(e.whole(scalar, *v.first()?)),

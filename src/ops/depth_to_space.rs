@@ -107,6 +107,10 @@ impl Operator for DepthToSpace {
         Ok(vec![x.gather(&shape, source, None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let Blocks { axes, perm, .. } = self.blocks(&cx.fact(0)?.shape)?;
         let steps = strides::of(&axes);

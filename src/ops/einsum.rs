@@ -249,7 +249,7 @@ impl Operator for Einsum {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let shapes: Vec<&[usize]> = cx.facts().iter().flatten().map(|fact| fact.shape.as_slice()).collect();
-        let Some(scalar) = Scalar::of(cx.out(0)?.dtype) else {
+        let Some(scalar) = cx.register(cx.out(0)?.dtype) else {
             refuse!("the device does not multiply {}", cx.out(0)?.dtype)
         };
         let mut loops = self.loops(&shapes)?;

@@ -70,7 +70,7 @@ impl Operator for EyeLike {
             e.constant(Scalar::I32, self.k.clamp(i64::from(i32::MIN) / 2, i64::from(i32::MAX) / 2) as f64);
         let above = e.sub(column, row);
         let on = e.two(Fn2::Equal, above, k);
-        Some(e.convert(on, Scalar::of(out)?))
+        Some(e.convert(on, e.register(out)?))
     }
 }
 

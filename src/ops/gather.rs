@@ -90,7 +90,7 @@ impl Operator for Gather {
             let at = indices::wrap(known.ints()?[0], data.shape[axis])? * inner;
             return strides::gather(cx, 0, at as i64, &[(outer, row as i64), (inner, 1)]);
         }
-        let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        let tensors = vec![cx.input(0)?, cx.places(1)?, cx.output(0)?];
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let params = words([out.count(), inner, places.count(), data.shape[axis]])?;
         cx.call(

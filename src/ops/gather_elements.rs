@@ -77,7 +77,7 @@ impl Operator for GatherElements {
         let (dims, at) = dims(&data.shape, &places.shape, axis);
         let mut params = words([places.count(), data.shape[axis]])?;
         params.extend(dims.iter().flat_map(|&(size, stride)| [size as u32, stride as u32]));
-        let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        let tensors = vec![cx.input(0)?, cx.places(1)?, cx.output(0)?];
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let spec = kernel::GatherElements { rank: dims.len(), axis: at, runs: false };
         cx.call(spec, tensors, params, groups(places.count()));

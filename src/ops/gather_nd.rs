@@ -83,7 +83,7 @@ impl Operator for GatherNd {
         let count = cx.out(0)?.count();
         let own = [count, geometry.inner, geometry.entries];
         let params = words(own.iter().chain(&geometry.indexed).copied())?;
-        let tensors = vec![cx.input(0)?, cx.input(1)?, cx.output(0)?];
+        let tensors = vec![cx.input(0)?, cx.places(1)?, cx.output(0)?];
         let axes = geometry.indexed.iter().enumerate().map(|(j, &size)| (self.batch_dims + j, size));
         cx.reports_index(1, Outside::Axes(axes.collect()));
         let spec = kernel::Gather { tuple: geometry.indexed.len(), batched: true, runs: false };

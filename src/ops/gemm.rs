@@ -14,7 +14,7 @@ use super::{
 use crate::array::product::{matmul, transposed};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
-use crate::kernels::expr::{Reg, Scalar};
+use crate::kernels::expr::Reg;
 use crate::plan::{Code, Lower};
 
 #[derive(Clone, Debug)]
@@ -162,7 +162,7 @@ impl Operator for Gemm {
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b, c) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
         let (m, k, n) = self.sizes(&a.shape, &b.shape)?;
-        let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
+        let Some(scalar) = cx.register(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
         let matrix = |i: usize, columns: usize, transpose: bool| {
             let (row, column) = if transpose { (1, columns) } else { (columns, 1) };
             Matrix { source: Source::Input(i), row, column }

@@ -76,10 +76,12 @@ impl Operator for Imputer {
         let (count, by) = if scalar.is_float() {
             let by: Vec<f64> = self.float.1.iter().copied().map(f64::from).collect();
             (by.len(), if scalar == Scalar::F64 { cx.doubles(&by)? } else { floats(cx, &by)? })
+        } else if scalar.is_wide() {
+            (self.int.1.len(), cx.longs(&self.int.1)?)
         } else {
             let word = |&value: &i64| match i32::try_from(value) {
                 Ok(value) => Ok(value as u32),
-                Err(_) => refuse!("{value} does not fit the 32 bits of a device's integers"),
+                Err(_) => return Err(Why::too_wide(value)),
             };
             let words = self.int.1.iter().map(word).collect::<Result<Vec<u32>, Why>>()?;
             (words.len(), cx.words(words.len(), || words)?)

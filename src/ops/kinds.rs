@@ -2,7 +2,7 @@
 
 use super::{DType, Graph, Kind, Node, Op};
 use crate::graph::{Value, ValueId};
-use crate::kernels::expr::{Builder, Scalar};
+use crate::kernels::expr::{Builder, Integers, Scalar};
 
 impl Graph {
     /// What each value is, as far as it follows from declarations, dtypes and attributes.
@@ -63,7 +63,9 @@ impl Node {
     /// Whether devices with float64 run the node, some of whose values are float64.
     pub(crate) fn computes_f64(&self, kinds: &[Kind]) -> bool {
         let scalar = |id: ValueId| if kinds[id.index()].is_float64() { Scalar::F64 } else { Scalar::F32 };
-        let (mut builder, operator) = (Builder::of_shape(&[]), self.op.operator());
+        // No size is known yet, and some operators look at the last two axes.
+        let mut builder = Builder::of_shape(&[1, 1], Integers::Bits32);
+        let operator = self.op.operator();
         let load = |(i, id): (usize, &Option<ValueId>)| id.map(|id| builder.load(i, scalar(id)));
         let inputs: Vec<_> = self.inputs.iter().enumerate().map(load).collect();
         let double = self.outputs.iter().flatten().any(|id| kinds[id.index()].is_float64());

@@ -13,7 +13,6 @@ use super::{
 use crate::array::product::{Number, matmul};
 use crate::array::{Numbers, broadcast_index, unravel};
 use crate::facts::Fact;
-use crate::kernels::expr::Scalar;
 use crate::plan::Lower;
 use crate::shape::Shape;
 
@@ -259,7 +258,7 @@ impl Operator for MatMul {
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b) = (cx.fact(0)?, cx.fact(1)?);
-        let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
+        let Some(scalar) = cx.register(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };
         Shapes::of(&a.shape, &b.shape)?.of_inputs(cx)?.lower(cx, scalar, Sink::Sum)
     }
 }

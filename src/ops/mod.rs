@@ -170,6 +170,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         false
     }
 
+    /// Whether `lower` has kernels for 64-bit integers. Not asked of operators with `pointwise`, nor of those that move elements.
+    fn computes_i64(&self) -> bool {
+        self.computes_f64()
+    }
+
     /// Whether a float16 or bfloat16 result is rounded at once, because the operator is meant to round. Other results keep
     /// float32 precision until they are stored or reach an operator that rounds.
     fn rounds(&self, _inputs: &[Option<&Fact>]) -> bool {

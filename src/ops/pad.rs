@@ -7,7 +7,6 @@ use super::case::{self, Case, Tolerance};
 use super::division::Division;
 use super::expand::dims;
 use super::{Array, NodeDef, Op, Operator, Row, Why, onnx, optional, refuse, required, types};
-use crate::DType;
 use crate::array::{Numbers, ravel, unravel};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
@@ -191,11 +190,9 @@ fn word(array: &Array) -> Result<u32, Why> {
     Ok(match (&array.data, Scalar::of(array.dtype)) {
         (Numbers::Float(v), Some(_)) if v.len() == 1 => (v[0] as f32).to_bits(),
         (Numbers::Int(v), Some(Scalar::I32)) if v.len() == 1 => {
-            i32::try_from(v[0]).map_err(|_| format!("{} does not fit the device's integers", v[0]))? as u32
+            i32::try_from(v[0]).map_err(|_| Why::too_wide(v[0]))? as u32
         }
-        (Numbers::Int(v), Some(_)) if v.len() == 1 => {
-            u32::try_from(v[0]).map_err(|_| format!("{} does not fit the device's integers", v[0]))?
-        }
+        (Numbers::Int(v), Some(_)) if v.len() == 1 => u32::try_from(v[0]).map_err(|_| Why::too_wide(v[0]))?,
         _ => refuse!("the constant must be one number"),
     })
 }
@@ -254,19 +251,21 @@ impl Operator for Pad {
             return cx.view(0, input, 0);
         }
         let given = self.value_input().and_then(|i| Some((i, cx.optional_fact(i)?)));
+        let wide = self.mode == PadMode::Constant && cx.scalar(input).is_wide();
         let (value, bound) = match given {
+            _ if wide => (0, None),
             Some((_, fact)) if fact.constant().is_some() => (cx.stored(input, word(fact.array()?)?), None),
             Some((i, _)) if self.mode == PadMode::Constant => (0, Some(cx.input(i)?)),
             _ if cx.fact(0)?.dtype.is_float() => (cx.stored(input, self.value.to_bits()), None),
             _ => (0, None),
         };
-        let double = bound.is_none() && self.mode == PadMode::Constant && cx.fact(0)?.dtype == DType::F64;
         let bound = match given {
-            _ if !double => bound,
+            _ if !wide => bound,
             Some((i, _)) => Some(cx.input(i)?),
             None => {
-                let value = cx.temporary(Scalar::F64, &[1]);
-                cx.fill(value, self.value.to_bits());
+                let value = cx.temporary_like(input, &[1]);
+                let is_float = cx.scalar(input).is_float();
+                cx.fill(value, if is_float { self.value.to_bits() } else { 0 });
                 Some(value)
             }
         };

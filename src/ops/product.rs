@@ -73,7 +73,7 @@ impl Product {
         // The first output may be the labels of what is computed in floats.
         let wide = cx.is_wide(0) && !scalar.is_float();
         let chosen = match cx.target.class {
-            _ if wide || scalar == Scalar::F64 => None,
+            _ if wide || scalar.is_wide() => None,
             Class::Cpu => product.lanes(cx)?,
             Class::Gpu => product.shared(cx)?,
         };

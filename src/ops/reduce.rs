@@ -225,16 +225,31 @@ impl Operator for Reduce {
         if rows.length() == 0 && self.bounds_other_words(x.dtype) {
             refuse!("{} results of nothing are more than {MAX_OF_NOTHING}", cx.out(0)?.count());
         }
-        let last = self.function.folds(&mut rows);
-        let scalar = rows.scalar();
+        let (scalar, doubles) = (rows.scalar(), cx.target.computes_f64);
+        let float = self.function.register(scalar, doubles);
+        if float == Some(Scalar::F64) {
+            rows = rows.of_wide_folds();
+        }
+        let last = self.function.folds(&mut rows, doubles);
         let output = cx.output(0)?;
         rows.row_result(output, |e| {
-            let float = !scalar.is_float() && self.function.is_float(scalar);
-            let result = value(e, last, if float { Scalar::F32 } else { scalar });
+            let result = value(e, last, float.unwrap_or(scalar));
+            if !scalar.is_float() && float == Some(Scalar::F32) {
+                report_inexact(e, result);
+            }
             e.convert(result, scalar)
         });
         rows.emit(cx)
     }
+}
+
+/// Reports where a float32 is so large that it may be another integer than the result.
+fn report_inexact(e: &mut Builder, result: Reg) {
+    let most = e.constant(Scalar::F32, f64::from(1 << 24));
+    let size = e.one(Fn1::Abs, result);
+    let outside = e.two(Fn2::Greater, size, most);
+    let word = e.constant(Scalar::U32, 1.0);
+    e.report(outside, word);
 }
 
 impl ReduceFunction {
@@ -243,14 +258,25 @@ impl ReduceFunction {
         input.is_float() || matches!(self, LogSum | LogSumExp) || matches!(self, Norm(p) if p != 1.0)
     }
 
+    /// The register of floats in which the device computes; `None`: it computes in integers. Floats of 32 bits do not hold all
+    /// integers, so that those are computed with `doubles` where the device has them.
+    fn register(self, input: Scalar, doubles: bool) -> Option<Scalar> {
+        let float = match input {
+            Scalar::F32 => Scalar::F32,
+            Scalar::F64 | Scalar::I64 | Scalar::U64 => Scalar::F64,
+            _ if doubles => Scalar::F64,
+            _ => Scalar::F32,
+        };
+        self.is_float(input).then_some(float)
+    }
+
     /// Adds the passes, and returns the number of the last.
-    fn folds(self, rows: &mut Rows) -> usize {
+    fn folds(self, rows: &mut Rows, doubles: bool) -> usize {
         let (input, length) = (rows.scalar(), rows.length());
-        let scalar = match input {
-            Scalar::F64 => Scalar::F64,
-            _ if self.is_float(input) => Scalar::F32,
-            Scalar::Bool => Scalar::U32,
-            other => other,
+        let scalar = match (self.register(input, doubles), input) {
+            (Some(float), _) => float,
+            (None, Scalar::Bool) => Scalar::U32,
+            (None, other) => other,
         };
         let x = move |e: &mut Builder| {
             let x = element(e, input);

@@ -12,7 +12,7 @@ use crate::kernels::reduce::{
 };
 use crate::kernels::strided::{Dims, merge};
 use crate::kernels::{Class, Target};
-use crate::plan::{Always, Epilogue, IndexOf, Lower, Multiple, NO_FLOAT64, Rank, Reads, TensorId, Tiling};
+use crate::plan::{Always, Epilogue, IndexOf, Lower, Multiple, NO_WIDE, Rank, Reads, TensorId, Tiling};
 
 /// A tensor seen as rows: (size, stride) of the kept and of the reduced dimensions. `[2, 3, 4]` reduced over axis 1 keeps (2,
 /// stride 12) and (4, stride 1), and has 8 rows of 3 elements with stride 4.
@@ -52,9 +52,9 @@ impl RowsView {
             rows,
             length,
             contiguous,
-            vectors: whole && simple && contiguous,
+            vectors: whole && simple && contiguous && !scalar.is_wide_integer(),
             matrix: matrix && simple && contiguous,
-            shuffles: scalar != Scalar::F64,
+            shuffles: !scalar.is_wide(),
             kept: cx.with_rank(Rank::Kept, kept, (1, 0)),
             reduced: cx.with_rank(Rank::Reduced, reduced, (1, 0)),
         }
@@ -274,7 +274,14 @@ impl Rows {
 
     /// From here on, results that do not fit 32 bits are reported, if `dtype` is a 64-bit integer type.
     pub(crate) fn checked(self, dtype: DType) -> Rows {
-        Rows { wide: Wide::of(dtype, 0), ..self }
+        let wide = Wide::of(dtype, 0).filter(|_| !self.scalar().is_wide());
+        Rows { wide, ..self }
+    }
+
+    /// The rows, where folds are of 64 bits: no device passes these from lane to lane.
+    pub(crate) fn of_wide_folds(mut self) -> Rows {
+        self.view.shuffles = false;
+        self
     }
 
     /// The number of elements in a row.
@@ -355,7 +362,7 @@ impl Rows {
         if self.steps.len() > VALUES.len() {
             refuse!("a reduction has at most {} passes", VALUES.len());
         }
-        self.check_float64()?;
+        self.check_widths(cx)?;
         let cut = Cut::of(&self.view, cx);
         let folds = self.steps.iter().any(|step| matches!(step, RowStep::Fold { .. }));
         if cut.parts == 1 || !folds {
@@ -396,9 +403,9 @@ impl Rows {
         Ok(())
     }
 
-    /// Refuses code that takes a float64 for a float32.
-    fn check_float64(&self) -> Result<(), Why> {
-        let double = |scalar| scalar == Scalar::F64;
+    /// Refuses code that takes 64 bits for 32.
+    fn check_widths(&self, cx: &Lower) -> Result<(), Why> {
+        let wide = |scalar: Scalar| if scalar.is_wide() { Some(scalar) } else { None };
         let own = |operand: usize| match VALUES.iter().position(|&value| value == operand) {
             Some(k) => self.steps.get(k).map(RowStep::scalar),
             None if operand == ELEMENT => Some(self.scalar),
@@ -411,11 +418,12 @@ impl Rows {
         let mut all = steps.chain(self.results.iter().map(|(_, code, _)| &code.0));
         let fits = |expr: &Expr| {
             !expr.mixes()
+                && (cx.target.computes_f64 || !expr.has_f64())
                 && expr
                     .loads()
-                    .all(|(operand, scalar)| own(operand).is_none_or(|own| double(own) == double(scalar)))
+                    .all(|(operand, scalar)| own(operand).is_none_or(|own| wide(own) == wide(scalar)))
         };
-        if all.all(fits) { Ok(()) } else { refuse!("{NO_FLOAT64}") }
+        if all.all(fits) { Ok(()) } else { refuse!("{NO_WIDE}") }
     }
 
     /// Folds the parts of each row, and returns the folded values as rows.

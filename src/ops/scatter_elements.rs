@@ -55,11 +55,15 @@ impl Operator for ScatterElements {
         Ok(vec![self.reduction.apply(data, updates, &elements)?])
     }
 
+    fn computes_f64(&self) -> bool {
+        !matches!(self.reduction, Reduction::Some(_))
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (data, places) = (cx.fact(0)?, cx.fact(1)?);
         let axis = checked_axis(self.axis, &data.shape, &places.shape)?;
         cx.copy_input(0, 0)?;
-        let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
+        let (index, update, output) = (cx.places(1)?, cx.input(2)?, cx.output(0)?);
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let (merged, at) = dims(&data.shape, &places.shape, axis);
         let mut words = vec![word(data.shape[axis])?];

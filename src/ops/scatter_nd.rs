@@ -56,11 +56,15 @@ impl Operator for ScatterNd {
         Ok(vec![self.reduction.apply(data, updates, &elements)?])
     }
 
+    fn computes_f64(&self) -> bool {
+        !matches!(self.reduction, Reduction::Some(_))
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (data, places, updates) = (cx.fact(0)?, cx.fact(1)?, cx.fact(2)?);
         let (indexed, rows, inner) = geometry(&data.shape, &places.shape, &updates.shape)?;
         cx.copy_input(0, 0)?;
-        let (index, update, output) = (cx.input(1)?, cx.input(2)?, cx.output(0)?);
+        let (index, update, output) = (cx.places(1)?, cx.input(2)?, cx.output(0)?);
         let size: usize = product(&indexed);
         cx.reports_index(1, Outside::Axes(indexed.iter().copied().enumerate().collect()));
         let words: Vec<u32> = words(indexed.iter().copied())?;

@@ -85,6 +85,10 @@ impl Operator for TensorScatter {
         Ok(vec![super::scatter::Reduction::None.apply(cache, update, &places)?])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (cache, update) = (cx.fact(0)?, cx.fact(1)?);
         let axis = self.checked_axis(&cache.shape, &update.shape)?;
@@ -96,7 +100,7 @@ impl Operator for TensorScatter {
         let mut tensors = vec![cx.input(1)?];
         if indexed {
             let last = cache.shape[axis] - update.shape[axis];
-            tensors.push(if self.circular { cx.input(2)? } else { cx.within(2, 0, last as i64)? });
+            tensors.push(if self.circular { cx.places(2)? } else { cx.within(2, 0, last as i64)? });
         }
         tensors.push(cx.output(0)?);
         let spec = kernel::TensorScatter { indexed, circular: self.circular };

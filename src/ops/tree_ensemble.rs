@@ -286,7 +286,14 @@ impl TreeEnsemble {
         let trees = (limit / each).min((1 << 24) / rows.max(1)).max(1);
         let (roots, weights) = (table.roots, table.weights);
         let table = cx.words(table.words.len(), || table.words)?;
-        let input = cx.input(0)?;
+        let mut input = cx.input(0)?;
+        if cx.scalar(input).is_wide_integer() {
+            let floats = cx.temporary(Scalar::F32, &x.shape);
+            cx.elementwise_to(floats, (DType::F32, &x.shape), &[(input, &x.shape)], |e, x| {
+                e.convert(x[0], Scalar::F32)
+            });
+            input = floats;
+        }
         let scalar = cx.scalar(input);
         let mut before = None;
         for first in (0..forest.roots.len()).step_by(trees) {

@@ -58,7 +58,8 @@ impl Operator for Trilu {
         let k = optional(inputs, 1).unwrap_or_else(|| e.constant(Scalar::I32, 0.0));
         let rank = e.shape().len();
         let (row, column) = (e.coordinate(rank.checked_sub(2)?), e.coordinate(rank - 1));
-        let (row, column) = (e.convert(row, Scalar::I32), e.convert(column, Scalar::I32));
+        let number = e.scalar(k);
+        let (row, column) = (e.convert(row, number), e.convert(column, number));
         let diagonal = e.sub(column, row);
         let side = if self.upper { Fn2::GreaterOrEqual } else { Fn2::LessOrEqual };
         let kept = e.two(side, diagonal, k);

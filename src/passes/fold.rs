@@ -35,14 +35,14 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
                 continue;
             }
             Some(Err(none @ Why::NoMemory(_))) => return Err(node_error(&node, &[], none)),
-            Some(Err(Why::Refused(_))) | None => {}
+            Some(Err(Why::Refused(_) | Why::TooWide(_))) | None => {}
         }
         let node = match repeats(graph, &node, &repeated, budget) {
             Ok(expand) => {
                 changed = true;
                 expand
             }
-            Err(Why::Refused(_)) => node,
+            Err(Why::Refused(_) | Why::TooWide(_)) => node,
             Err(none) => return Err(node_error(&node, &[], none)),
         };
         if let (Op::Expand(_), &[Some(element), Some(shape)], &[Some(output)]) =

@@ -28,7 +28,7 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
         let weights = &sums.weights;
         match budget.charge(Work::array(DType::I8, weights.shape()), weights.len() as u64) {
             Ok(()) if sums.are_exact() => found.push((n, sums)),
-            Ok(()) | Err(Why::Refused(_)) => {}
+            Ok(()) | Err(Why::Refused(_) | Why::TooWide(_)) => {}
             Err(none @ Why::NoMemory(_)) => return Err(node_error(node, &[], none)),
         }
     }

@@ -204,7 +204,7 @@ fn found(origins: &ByteOrigins, graph: &Graph, budget: &Budget) -> Result<Vec<Fo
                 values.insert(output, made);
             }
             Err(none @ Why::NoMemory(_)) => return Err(node_error(node, &[], none)),
-            Err(Why::Refused(_)) => {}
+            Err(Why::Refused(_) | Why::TooWide(_)) => {}
         }
     }
     Ok(found)

@@ -10,7 +10,7 @@ use crate::error::{Why, refuse};
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::Access;
 use crate::kernels::elementwise::{self, Elementwise};
-use crate::kernels::expr::{Builder, Expr, Reg, Scalar, Wide};
+use crate::kernels::expr::{Builder, Expr, Reg, Scalar};
 use crate::kernels::fused::{Fused, Index, Operand};
 use crate::shape::product;
 
@@ -27,8 +27,8 @@ pub(crate) struct Epilogue {
 /// With more reads, on lavapipe, a prologue takes 1.1 to 1.2 times as long as a kernel of its own.
 const FEW_READS: usize = 9;
 
-/// Why a kernel is refused that would compute with float64 what only float32 has.
-pub(crate) const NO_FLOAT64: &str = "the device computes it with float32, and not with float64";
+/// Why a kernel is refused that would compute with 64 bits what only 32 bits have.
+pub(crate) const NO_WIDE: &str = "the device computes it with 32 bits, and not with 64";
 
 /// How a kernel reads a tensor.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl<'a> Lower<'a> {
     /// The epilogue that follows this operator's value. Where nothing is fused it rounds the value to its dtype. `matrix` is
     /// (rows, columns) of the kernel's result: a vector along either axis is then indexed without a division.
     pub(crate) fn epilogue(&mut self, matrix: Option<(usize, usize)>) -> Result<Epilogue, Why> {
-        let scalar = Scalar::of(self.out(0)?.dtype).unwrap_or(Scalar::F32);
+        let scalar = self.out_register()?;
         self.epilogue_after(matrix, scalar, |_, value| Ok(value))
     }
 
@@ -79,7 +79,7 @@ impl<'a> Lower<'a> {
         let mut code = Code::new(self, own)?;
         code.operands.push(Operand { scalar, index: Index::Anchor });
         let value = code.builder.load(0, scalar);
-        code.builder.wide = Wide::of(code.cx.out(0)?.dtype, 0);
+        code.builder.results_of(code.cx.out(0)?.dtype, 0);
         let value = finish(&mut code, value)?;
         let value = code.builder.result(value, code.cx.out(0)?.dtype);
         code.regs.push((own, value));
@@ -142,7 +142,7 @@ impl<'a> Lower<'a> {
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> Epilogue {
-        let mut builder = Builder::of_shape(shape);
+        let mut builder = Builder::of_shape(shape, self.integers);
         let (mut specs, mut params, mut regs) = (vec![], vec![], vec![]);
         for (n, &(tensor, from)) in operands.iter().enumerate() {
             let (index, words) = self.index(IndexOf::Number(n), &Access::broadcast(from, shape));
@@ -153,7 +153,7 @@ impl<'a> Lower<'a> {
         let value = build(&mut builder, &regs);
         let (expr, constants) = builder.finish(vec![value]);
         if expr.mixes() {
-            self.refused = Some(NO_FLOAT64);
+            self.refused = Some(NO_WIDE);
         }
         params.extend(constants);
         let tensors = operands.iter().map(|operand| operand.0).collect();
@@ -212,8 +212,10 @@ impl<'a> Lower<'a> {
 
     /// The epilogue of a kernel that computes a part of a sum: it adds the sum in `before`.
     pub(crate) fn partial(&mut self, scalar: Scalar, before: Option<TensorId>) -> Epilogue {
-        let mut builder = Builder::default();
-        builder.wide = self.optional_out(0).and_then(|fact| Wide::of(fact.dtype, 0));
+        let mut builder = Builder::of_shape(&[], self.integers);
+        if let Some(fact) = self.optional_out(0) {
+            builder.results_of(fact.dtype, 0);
+        }
         let mut operands = vec![Operand { scalar, index: Index::Anchor }];
         let mut value = builder.load(0, scalar);
         if before.is_some() {
@@ -273,7 +275,7 @@ pub(crate) struct Code<'c, 'a> {
 impl<'c, 'a> Code<'c, 'a> {
     pub(super) fn new(cx: &'c mut Lower<'a>, of: ValueId) -> Result<Self, Why> {
         let Some(fact) = cx.facts.get(of) else { refuse!("nothing is known of the output") };
-        let builder = Builder::of_shape(&fact.shape);
+        let builder = Builder::of_shape(&fact.shape, cx.integers);
         Ok(Code {
             cx,
             builder,
@@ -335,12 +337,12 @@ impl<'c, 'a> Code<'c, 'a> {
             }
             let [Some(output)] = node.outputs[..] else { refuse!("a pointwise operator has one output") };
             let Some(fact) = self.cx.facts.get(output) else { refuse!("nothing is known of the output") };
-            self.builder.wide = Wide::of(fact.dtype, site);
+            self.builder.results_of(fact.dtype, site);
             let Some(value) = operator.pointwise(&mut self.builder, &inputs, fact.dtype) else {
                 refuse!("is not pointwise for {}", fact.dtype)
             };
             if self.builder.exceeds(value) {
-                refuse!("a constant does not fit 32 bits, in which the device computes");
+                return Err(Why::too_wide("a constant"));
             }
             let value = match operator.rounds(&facts) {
                 true => self.builder.narrow(value, fact.dtype),
@@ -359,7 +361,7 @@ impl<'c, 'a> Code<'c, 'a> {
             return Ok(reg);
         }
         let Some(fact) = self.cx.facts.get(id) else { refuse!("nothing is known of an input") };
-        let Some(scalar) = Scalar::of(fact.dtype) else {
+        let Some(register) = self.builder.register(fact.dtype) else {
             refuse!("the device does not compute with {}", fact.dtype)
         };
         let single = fact.constant().filter(|array| array.len() == 1);
@@ -368,8 +370,8 @@ impl<'c, 'a> Code<'c, 'a> {
         let always = self.cx.always(Always::SingleConstant(id), single.is_some()) || self.tensors.len() > 1;
         let single = single.filter(|_| always);
         let reg = match single.map(|array| &array.data) {
-            Some(Numbers::Float(values)) => self.builder.constant(scalar, values[0]),
-            Some(Numbers::Int(values)) => self.builder.whole(scalar, values[0]),
+            Some(Numbers::Float(values)) => self.builder.constant(register, values[0]),
+            Some(Numbers::Int(values)) => self.builder.whole(register, values[0]),
             _ => {
                 let broadcast = match &pairing {
                     Some(Pairing { operand, result }) => Access::broadcast(operand, result),
@@ -379,8 +381,10 @@ impl<'c, 'a> Code<'c, 'a> {
                 let (index, params) = self.cx.index(IndexOf::Value(id), &access);
                 self.tensors.push(tensor);
                 self.index_params.extend(params);
+                let scalar = if register.is_wide_integer() { self.cx.scalar(tensor) } else { register };
                 self.operands.push(Operand { scalar, index });
-                self.builder.load(self.operands.len() - 1, scalar)
+                let element = self.builder.load(self.operands.len() - 1, scalar);
+                self.builder.convert(element, register)
             }
         };
         self.loads.push((id, pairing, reg));
@@ -411,8 +415,8 @@ impl<'c, 'a> Code<'c, 'a> {
             }
         }
         let (expr, constants): (Expr, Vec<u32>) = self.builder.finish(regs);
-        if expr.mixes() {
-            refuse!("{NO_FLOAT64}");
+        if expr.mixes() || expr.has_f64() && !self.cx.target.computes_f64 {
+            refuse!("{NO_WIDE}");
         }
         let mut params = self.index_params;
         params.extend(constants);

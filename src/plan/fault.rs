@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crate::Error;
+use crate::error::{Why, shown};
 use crate::graph::NodeId;
+use crate::kernels::expr::BY_ZERO;
 use crate::ops::{Graph, Node};
 
 /// What one fault word means; 0 means that nothing was reported.
@@ -22,8 +24,9 @@ pub(crate) struct Fault {
 pub(crate) enum Report {
     /// The word is an index, as an i32: an element of input `input`.
     Index { input: usize, outside: Outside },
-    /// The word is 1 plus a position in this list: there is the node whose result, a 64-bit integer, does not fit 32 bits.
-    Overflow(Vec<NodeId>),
+    /// The word is 1 plus a position in this list: there is the node whose result, a 64-bit integer, does not fit 32 bits. Or it
+    /// is [`BY_ZERO`] plus the position of a node that divides an integer by 0.
+    Arithmetic(Vec<NodeId>),
 }
 
 /// The range that a reported index is outside of.
@@ -46,20 +49,21 @@ impl Fault {
             Report::Index { input, outside } => {
                 (first, self.inputs.to_string(), outside.text(&value_name(graph, first, *input), word as i32))
             }
-            Report::Overflow(nodes) => {
-                let at = nodes.get(word as usize - 1).unwrap_or(&self.node);
+            Report::Arithmetic(nodes) => {
+                let at = word.checked_sub(BY_ZERO).unwrap_or(word.saturating_sub(1));
+                let at = nodes.get(at as usize).unwrap_or(&self.node);
                 let node = &graph.nodes[at.index()];
                 let inputs =
                     if *at == self.node { self.inputs.to_string() } else { "of a fused kernel".into() };
-                let dtype = node.outputs.first().copied().flatten().and_then(|id| graph.value(id).dtype);
-                let dtype = dtype.map_or("64-bit integer", crate::DType::name);
-                (
-                    node,
-                    inputs,
-                    format!(
-                        "a value of its {dtype} result does not fit 32 bits, in which the device computes; the CPU reference computes in 64"
-                    ),
-                )
+                if word < BY_ZERO {
+                    let dtype = node.outputs.first().copied().flatten().and_then(|id| graph.value(id).dtype);
+                    let dtype = dtype.map_or("64-bit integer", crate::DType::name);
+                    let (name, op) = (shown(&node.name), shown(&node.op_type));
+                    let what = format!("node '{name}' ({op}, opset {}, inputs {inputs})", node.opset);
+                    let why = Why::too_wide(format_args!("a value of its {dtype} result"));
+                    return why.error(what, Error::Gpu);
+                }
+                (node, inputs, "integer division by zero".into())
             }
         };
         Error::Node { node: node.name.clone(), op: node.op_type.clone(), opset: node.opset, inputs, reason }

@@ -17,10 +17,9 @@ use smallvec::SmallVec;
 use super::refusal::Refusal;
 use super::why::{Note, Notes};
 use super::{Options, Pairing};
-use crate::DType;
 use crate::facts::Facts;
 use crate::graph::{NodeId, ValueId};
-use crate::kernels::expr::{Builder, Scalar, Wide};
+use crate::kernels::expr::{Builder, Integers};
 use crate::kernels::{MAX_BINDINGS, fused_tensors};
 use crate::ops::{Graph, Node};
 
@@ -119,22 +118,27 @@ impl Units {
 
 /// Whether fused code may hold the node: its operator is a scalar expression of its inputs, and a kernel has bindings for
 /// them. The flag tells whether only an elementwise kernel may hold the expression: it reports results that do not fit 32 bits, or
-/// computes with float64.
-pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<bool, Refusal> {
+/// computes with 64 bits.
+pub(super) fn may_fuse(
+    graph: &Graph,
+    facts: &Facts,
+    integers: Integers,
+    node: NodeId,
+) -> Result<bool, Refusal> {
     let node = &graph.nodes[node.index()];
     let [Some(output)] = node.outputs[..] else { return Err(Refusal::HasOutputs) };
     let Some(output) = facts.get(output) else { return Err(Refusal::NoRegister) };
     if node.widens_constant(graph, &facts.of_inputs(node)) {
         return Err(Refusal::ConvertedByReaders);
     }
-    let mut builder = Builder::of_shape(&output.shape);
-    builder.wide = Wide::of(output.dtype, 0);
+    let mut builder = Builder::of_shape(&output.shape, integers);
+    builder.results_of(output.dtype, 0);
     let mut inputs: SmallVec<[_; 4]> = SmallVec::new();
     if node.inputs.len() > MAX_NODES {
         return Err(Refusal::ReadsMany { tensors: node.inputs.len(), limit: fused_tensors(false) - 1 });
     }
     for (i, input) in node.data_inputs().enumerate() {
-        match input.and_then(|id| facts.get(id)).map(|fact| Scalar::of(fact.dtype)) {
+        match input.and_then(|id| facts.get(id)).map(|fact| builder.register(fact.dtype)) {
             None => inputs.push(None),
             Some(None) => return Err(Refusal::NoRegister),
             Some(Some(scalar)) if node.op.operator().table() == Some(i) => {
@@ -143,16 +147,14 @@ pub(super) fn may_fuse(graph: &Graph, facts: &Facts, node: NodeId) -> Result<boo
             Some(Some(scalar)) => inputs.push(Some(builder.load(i, scalar))),
         }
     }
-    if Scalar::of(output.dtype).is_none() {
-        return Err(Refusal::NoRegister);
-    }
+    let Some(result) = builder.register(output.dtype) else { return Err(Refusal::NoRegister) };
     // What no device computes is refused by itself, and not with the nodes around it.
     if node.op.operator().pointwise(&mut builder, &inputs, output.dtype).is_none() || builder.mixes() {
         return Err(Refusal::ComputesWhole);
     }
     let (tensors, limit) = (operands(facts, node, |_| false).len(), fused_tensors(builder.reports()) - 1);
-    let double = builder.reads_f64() || output.dtype == DType::F64;
-    if tensors > limit { Err(Refusal::ReadsMany { tensors, limit }) } else { Ok(builder.reports() || double) }
+    let wide = builder.reads_wide() || result.is_wide();
+    if tensors > limit { Err(Refusal::ReadsMany { tensors, limit }) } else { Ok(builder.reports() || wide) }
 }
 
 /// The values that the node reads through bindings, with their pairings. Values from `inside`, and scalars that planning
@@ -673,7 +675,7 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) 
         notes: Notes::new(options.notes),
     };
     for &node in &nodes {
-        let reports = may_fuse(graph, facts, node);
+        let reports = may_fuse(graph, facts, options.integers, node);
         fuser.elementwise[node.index()] = reports == Ok(true);
         fuser.add_unit(node, reports.is_err());
         match reports {

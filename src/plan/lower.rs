@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::code::{Code, Epilogue, NO_FLOAT64};
+use super::code::{Code, Epilogue, NO_WIDE};
 use super::fault::{Fault, Outside, Report};
 use super::fusion::Unit;
 use super::program::{Call, OutputSource, PackedDim, Packing, Place, Program, Step, TensorId, WeightKey};
@@ -11,17 +11,17 @@ use super::question::{Always, Rank};
 use super::refusal::Refusal;
 use super::specialisation::{Asked, Site, Specialisation};
 use super::why::{Note, Notes};
-use super::{Options, copies, precision};
+use super::{Options, copies, integers, precision};
 use crate::array::Array;
 use crate::budget::Work;
 use crate::error::{Why, refuse};
 use crate::facts::{self, Fact, Facts, node_error};
 use crate::graph::{NodeId, ValueId};
-use crate::kernels::expr::{Builder, Fn1, Fn2, Reg, Scalar, Wide};
+use crate::kernels::expr::{Builder, Fn1, Fn2, Integers, Reg, Scalar, Wide};
 use crate::kernels::fused::Fused;
 use crate::kernels::{Access, Kernel, Storage, Target};
 use crate::ops::{Attributes, Graph, Node, Op, Operation};
-use crate::{DType, Error, Result, Tensor, UnsupportedNode};
+use crate::{DType, Element, Error, Result, Tensor, UnsupportedNode};
 
 /// The pieces of one dimension, as (size, stride), outermost first. 32 elements of a row that are 8 heads of 4 elements may be
 /// `[(8, 12), (4, 1)]`: heads are 12 apart in memory, and the elements of a head adjoin.
@@ -47,6 +47,12 @@ pub(crate) struct Lower<'a> {
     pub(super) refused: Option<&'static str>,
     /// For each value, whether its elements are held in 32 bits although its dtype has fewer.
     precise: &'a [bool],
+    /// In how many bits expressions compute with 64-bit integers.
+    pub(super) integers: Integers,
+    /// For each value, whether it is a 64-bit integer in 64 bits; empty: none is.
+    held_wide: &'a [bool],
+    /// Whether the operator has kernels for 64-bit integers, and the plan holds them in 64 bits.
+    computes_wide: bool,
     pub(super) unit: &'a Unit,
     pub(super) node: &'a Node,
 }
@@ -114,11 +120,13 @@ pub(crate) fn lower(
         inputs: vec![None; graph.inputs.len()],
         tensors: Vec::with_capacity(graph.values.len()),
         steps: Vec::with_capacity(units.len()),
+        integers: options.integers,
         notes: Notes::new(options.notes),
         ..Program::default()
     };
     let mut values = Located::of(graph);
     let precise = &precision::precise(graph, facts, options, specialisation);
+    let held_wide = &integers::held(graph, facts, options.integers);
     let mut unsupported = Vec::new();
     for unit in units {
         let Some(&first) = unit.nodes().next() else { continue };
@@ -138,6 +146,9 @@ pub(crate) fn lower(
             no_fusion: options.no_fusion,
             refused: None,
             precise,
+            integers: options.integers,
+            held_wide,
+            computes_wide: options.integers == Integers::Bits64 && integers::computes(node, facts),
             unit,
             node,
         };
@@ -158,7 +169,8 @@ pub(crate) fn lower(
         return Err(Error::Unsupported(unsupported));
     }
     for (i, &id) in graph.outputs.iter().chain(&options.keep).enumerate() {
-        let output = output(graph, facts, &mut program, &mut values, specialisation, target, i, id)?;
+        let output =
+            output(graph, facts, &mut program, &mut values, specialisation, target, held_wide, i, id)?;
         program.outputs.push(output);
     }
     Ok(program)
@@ -173,6 +185,7 @@ fn output(
     values: &mut Located,
     specialisation: &mut Specialisation,
     target: &Target,
+    held_wide: &[bool],
     i: usize,
     id: ValueId,
 ) -> Result<OutputSource> {
@@ -219,11 +232,16 @@ fn output(
         no_fusion: true,
         refused: None,
         precise: &[],
+        integers: if held_wide.is_empty() { Integers::Bits32 } else { Integers::Bits64 },
+        held_wide,
+        computes_wide: !held_wide.is_empty(),
         unit,
         node: &node,
     };
     let fail = |why: Why| Error::invalid(format!("output '{name}': {why}"));
     let tensor = cx.tensor(id).map_err(fail)?;
+    // Who reads the output expects 64 bits where the plan has any.
+    let tensor = if fact.dtype.is_wide_integer() { cx.in_register(tensor, fact.dtype) } else { tensor };
     let place = cx.program.tensor(tensor).place;
     let tensor = if place == Place::Arena {
         cx.program.tensors[tensor.index()].place = Place::Output(i);
@@ -232,7 +250,7 @@ fn output(
         let own = cx.program.tensor(tensor).element();
         // A constant that kernels convert as they load does not lie as its value would.
         let is_weight = matches!(cx.program.tensor(tensor).place, Place::Weight(_));
-        let element = if is_weight { element(fact.dtype).unwrap_or(own) } else { own };
+        let element = if is_weight { cx.element(fact.dtype).unwrap_or(own) } else { own };
         let output = cx.program.add_tensor(name.clone(), element, fact.shape.clone(), Place::Output(i));
         cx.program.steps.push(Step::View { output, of: tensor, offset: 0 });
         output
@@ -244,11 +262,6 @@ fn output(
 fn pieces(access: &Access, shape: &[usize]) -> Option<Vec<Pieces>> {
     let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
     access.split(shape)?.iter().map(|pieces| pieces.iter().map(natural).collect()).collect()
-}
-
-/// The register and the storage of an element of this dtype.
-fn element(dtype: DType) -> Option<(Scalar, Storage)> {
-    Some((Scalar::of(dtype)?, Storage::of(dtype)?))
 }
 
 impl<'a> Lower<'a> {
@@ -263,6 +276,29 @@ impl<'a> Lower<'a> {
     /// The fact of input `i`, if it is given.
     pub(crate) fn optional_fact(&self, i: usize) -> Option<&'a Fact> {
         self.node.inputs.get(i).copied().flatten().and_then(|id| self.facts.get(id))
+    }
+
+    /// The register of an element of this dtype, if the operator computes with all its bits.
+    pub(crate) fn register(&self, dtype: DType) -> Option<Scalar> {
+        if self.computes_wide { self.integers.register(dtype) } else { Scalar::of(dtype) }
+    }
+
+    /// The register and the storage in which a value is held.
+    fn held(&self, id: ValueId) -> Option<(Scalar, Storage)> {
+        let dtype = self.facts.get(id)?.dtype;
+        let is_wide = self.held_wide.get(id.index()).is_some_and(|&held| held);
+        let integers = if is_wide { Integers::Bits64 } else { Integers::Bits32 };
+        Some((integers.register(dtype)?, integers.storage(dtype)?))
+    }
+
+    /// The register of output 0's elements.
+    pub(super) fn out_register(&self) -> Result<Scalar, Why> {
+        Ok(self.register(self.out(0)?.dtype).unwrap_or(Scalar::F32))
+    }
+
+    /// The register and the storage of an element of this dtype, as a graph's inputs have them.
+    fn element(&self, dtype: DType) -> Option<(Scalar, Storage)> {
+        Some((self.integers.register(dtype)?, self.integers.storage(dtype)?))
     }
 
     /// Refuses dtypes that the device does not compute with.
@@ -302,7 +338,7 @@ impl<'a> Lower<'a> {
     pub(crate) fn deferred_input(&mut self, i: usize) -> Result<TensorId, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
         if i > 0 || self.values.tensor(id).is_some() {
-            return self.tensor(id);
+            return self.tensor_in_register(id);
         }
         match self.prologue()? {
             Some(prologue) => {
@@ -310,8 +346,48 @@ impl<'a> Lower<'a> {
                 self.deferred.insert(tensor, prologue);
                 Ok(tensor)
             }
-            None => self.tensor(id),
+            None => self.tensor_in_register(id),
         }
+    }
+
+    /// The tensor of input `i`, whose elements are places or lengths: 64-bit integers in 32 bits. One that does not fit is
+    /// reported.
+    pub(crate) fn places(&mut self, i: usize) -> Result<TensorId, Why> {
+        let (tensor, dtype) = (self.input(i)?, self.fact(i)?.dtype);
+        Ok(match Scalar::of(dtype).filter(|&narrow| narrow != self.scalar(tensor)) {
+            Some(narrow) if dtype.is_wide_integer() => self.converted(tensor, narrow),
+            _ => tensor,
+        })
+    }
+
+    /// The tensor of a value that has been lowered, with the elements that this operator's kernels load.
+    fn tensor_in_register(&mut self, id: ValueId) -> Result<TensorId, Why> {
+        let tensor = self.tensor(id)?;
+        match self.facts.get(id) {
+            Some(fact) if fact.dtype.is_wide_integer() && !self.node.op.operator().moves_elements() => {
+                Ok(self.in_register(tensor, fact.dtype))
+            }
+            _ => Ok(tensor),
+        }
+    }
+
+    /// The tensor, or one with its 64-bit integers in the bits in which the operator computes.
+    fn in_register(&mut self, tensor: TensorId, dtype: DType) -> TensorId {
+        match self.register(dtype) {
+            Some(register) if register != self.scalar(tensor) => self.converted(tensor, register),
+            _ => tensor,
+        }
+    }
+
+    /// The integers of a tensor in another number of bits. One that does not fit is reported.
+    fn converted(&mut self, tensor: TensorId, to: Scalar) -> TensorId {
+        let shape = self.shape(tensor).to_vec();
+        let output = self.temporary(to, &shape);
+        let dtype = if matches!(to, Scalar::I32 | Scalar::I64) { DType::I64 } else { DType::U64 };
+        let report = self.report.replace(Report::Arithmetic(self.unit.nodes().copied().collect()));
+        self.elementwise_to(output, (dtype, &shape), &[(tensor, &shape)], |e, x| e.fitted(x[0], to));
+        self.report = report;
+        output
     }
 
     /// Input `i` as the model holds it, if it is a constant of the model.
@@ -381,7 +457,7 @@ impl<'a> Lower<'a> {
             refuse!("input 0 is required")
         };
         let key = WeightKey { value: input, packing: None, read_as: None };
-        let tensor = self.weight(key, Scalar::of(self.out(0)?.dtype))?;
+        let tensor = self.weight(key, self.integers.register(self.out(0)?.dtype))?;
         let access = Access::new(0, &[(self.program.tensor(tensor).count, 1)]);
         let (constant, label) = (true, self.unit.label.clone());
         self.values.strided[output.index()] = Some(StridedValue { tensor, access, constant, label });
@@ -410,7 +486,7 @@ impl<'a> Lower<'a> {
     pub(crate) fn check_float64(&self) -> Result<(), Why> {
         let double = |id| self.facts.get(id).is_some_and(|fact| fact.dtype == DType::F64);
         let mut values = self.node.data_inputs().chain(self.node.outputs.iter().copied()).flatten();
-        if values.any(double) { refuse!("{NO_FLOAT64}") } else { Ok(()) }
+        if values.any(double) { refuse!("{NO_WIDE}") } else { Ok(()) }
     }
 
     /// Refuses what reads or makes float64 on a device that does not compute with it.
@@ -481,7 +557,7 @@ impl<'a> Lower<'a> {
         let (kernel, node) = (kernel.into(), self.unit.label.clone());
         let tensors = self.lying_alike(&kernel, tensors);
         if !self.program.takes_wide(&kernel, &tensors) {
-            self.refused = Some(NO_FLOAT64);
+            self.refused = Some(NO_WIDE);
         }
         if kernel.spec().reports() {
             params.push(self.program.faults.len() as u32);
@@ -517,14 +593,9 @@ impl<'a> Lower<'a> {
         tensors
     }
 
-    fn makes_wide(&self, node: NodeId) -> bool {
-        let outputs = self.graph.nodes[node.index()].outputs.iter().flatten();
-        outputs.filter_map(|id| self.facts.get(*id)).any(|fact| Wide::of(fact.dtype, 0).is_some())
-    }
-
-    /// Whether output `i` has 64-bit integers. The device holds their lower 32 bits, and kernels report what does not fit.
+    /// Whether output `i` has 64-bit integers in 32 bits: kernels report what does not fit.
     pub(crate) fn is_wide(&self, i: usize) -> bool {
-        self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())
+        !self.computes_wide && self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())
     }
 
     /// From here on, kernels of this operator report elements of input `input` that are outside of `outside`.
@@ -545,7 +616,7 @@ impl<'a> Lower<'a> {
         high: i64,
         other: Option<i64>,
     ) -> Result<TensorId, Why> {
-        let (x, fact) = (self.input(i)?, self.fact(i)?);
+        let (x, fact) = (self.places(i)?, self.fact(i)?);
         self.reports_index(i, Outside::Range(low, high));
         let within = self.temporary(Scalar::I32, &fact.shape);
         self.elementwise_to(within, (DType::I32, &fact.shape), &[(x, &fact.shape)], |e, x| {
@@ -579,10 +650,7 @@ impl<'a> Lower<'a> {
         Fault {
             node: first.unwrap_or(NodeId(0)),
             inputs: self.inputs_text.get_or_insert_with(text).clone(),
-            report: self.report.clone().unwrap_or_else(|| {
-                debug_assert!(nodes.iter().any(|node| self.makes_wide(*node)), "{}", self.unit.label);
-                Report::Overflow(nodes)
-            }),
+            report: self.report.clone().unwrap_or_else(|| Report::Arithmetic(nodes)),
         }
     }
 
@@ -649,10 +717,19 @@ impl<'a> Lower<'a> {
 
     /// A tensor of float64 that the host has.
     pub(crate) fn doubles(&mut self, numbers: &[f64]) -> Result<TensorId, Why> {
-        self.charge(Work::array(DType::F64, &[numbers.len()]))?;
+        self.wide_table(Scalar::F64, numbers)
+    }
+
+    /// A tensor of int64 in 64 bits that the host has.
+    pub(crate) fn longs(&mut self, numbers: &[i64]) -> Result<TensorId, Why> {
+        self.wide_table(Scalar::I64, numbers)
+    }
+
+    fn wide_table<T: Element>(&mut self, scalar: Scalar, numbers: &[T]) -> Result<TensorId, Why> {
+        self.charge(Work::array(T::DTYPE, &[numbers.len()]))?;
         let place = Place::Constant(self.program.constants.len());
         self.program.constants.push(Tensor::from_slice(&[numbers.len()], numbers)?);
-        let (name, element) = (format!("{}.table", self.node.name), (Scalar::F64, Storage::Wide));
+        let (name, element) = (format!("{}.table", self.node.name), (scalar, Storage::Wide));
         Ok(self.program.add_tensor(name, element, vec![numbers.len()], place))
     }
 
@@ -694,6 +771,8 @@ impl<'a> Lower<'a> {
         let mut builder = Builder::default();
         let value = match self.scalar(tensor) {
             Scalar::F64 => builder.constant(Scalar::F64, f32::from_bits(word).into()),
+            Scalar::I64 => builder.constant(Scalar::I64, f64::from(word as i32)),
+            Scalar::U64 => builder.constant(Scalar::U64, f64::from(word)),
             _ => builder.constant(Scalar::U32, f64::from(self.stored(tensor, word))),
         };
         let (expr, constants) = builder.finish(vec![value]);
@@ -709,6 +788,12 @@ impl<'a> Lower<'a> {
         };
         let (of, access) = self.access(id, &access)?;
         let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
+        let of = match self.held(output) {
+            Some((scalar, _)) if scalar.is_wide_integer() != self.scalar(of).is_wide_integer() => {
+                self.converted(of, scalar)
+            }
+            _ => of,
+        };
         let constant = self.node.inputs.iter().flatten().all(|id| self.is_fixed(*id));
         let view = self.may_be_view(of, &access);
         // Readers pack a constant from where its elements lie.
@@ -844,9 +929,7 @@ impl<'a> Lower<'a> {
         }
         let name = self.graph.value(id).name.clone();
         let Some(fact) = self.facts.get(id) else { refuse!("'{name}' is never computed") };
-        let Some(element) = element(fact.dtype) else {
-            refuse!("the device does not compute with {}", fact.dtype)
-        };
+        let Some(element) = self.held(id) else { refuse!("the device does not compute with {}", fact.dtype) };
         let precise = self.precise.get(id.index()).is_some_and(|&precise| precise);
         let element = if precise { (element.0, Storage::Word) } else { element };
         let tensor = self.program.add_tensor(name, element, fact.shape.clone(), Place::Arena);
@@ -920,8 +1003,8 @@ impl<'a> Lower<'a> {
         let value = self.graph.value(key.value);
         let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
         let dtype = key.read_as.unwrap_or(tensor.dtype());
-        let storage = Storage::of_constant(dtype, key.packing.is_some());
-        let Some(element) = scalar.or(Scalar::of(dtype)).zip(storage) else {
+        let storage = self.integers.storage_of_constant(dtype, key.packing.is_some());
+        let Some(element) = scalar.or(self.integers.register(dtype)).zip(storage) else {
             refuse!("the device does not compute with {dtype}")
         };
         let mut place = None;
@@ -936,6 +1019,9 @@ impl<'a> Lower<'a> {
             }
         }
         let tensor = key.constant(tensor)?;
+        if self.integers == Integers::Bits32 && Integers::fewest(&tensor) == Integers::Bits64 {
+            return Err(Why::too_wide(format_args!("an element of '{}'", value.name)));
+        }
         let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);
         let place = Place::Weight(place.unwrap_or(self.program.weights.len()));
         let id = self.program.add_tensor(value.name.clone(), element, shape, place);

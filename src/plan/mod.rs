@@ -7,6 +7,7 @@ mod copies;
 mod divide;
 mod fault;
 mod fusion;
+mod integers;
 mod lower;
 mod memory;
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod specialisation;
 pub(crate) mod tests;
 mod why;
 
-pub(crate) use code::{Code, Epilogue, NO_FLOAT64, Pairing, Reads};
+pub(crate) use code::{Code, Epilogue, NO_WIDE, Pairing, Reads};
 pub(crate) use fault::Outside;
 pub(crate) use lower::Lower;
 pub(crate) use memory::Memory;
@@ -42,6 +43,7 @@ pub use why::{Explanation, Finding, Saving};
 use crate::budget::Limits;
 use crate::facts::Facts;
 use crate::graph::ValueId;
+use crate::kernels::expr::Integers;
 use crate::kernels::{Target, Variant};
 use crate::ops::Graph;
 use crate::{Error, Result, heap};
@@ -57,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) notes: bool,
     /// What each plan may cost.
     pub(crate) limits: Limits,
+    /// In how many bits 64-bit integers are held.
+    pub(crate) integers: Integers,
 }
 
 /// A plan: what a run dispatches, and where every tensor lies.

@@ -57,7 +57,7 @@ impl Planner {
     fn divided(&self, inputs: &[InputFact], budget: Arc<Budget>) -> Result<Option<Plan>> {
         let Planner { graph, base, target, options, .. } = self;
         let facts = base.bind(graph, inputs, &budget)?;
-        let Some(divided) = divide::divided(graph, &facts, target, &options.keep)? else { return Ok(None) };
+        let Some(divided) = divide::divided(graph, &facts, target, options)? else { return Ok(None) };
         let planner = Planner::new(divided.graph.clone(), target.clone(), options.clone())?;
         match planner.undivided(inputs, budget) {
             Ok(mut plan) => {

@@ -8,10 +8,12 @@
 use super::Options;
 use super::fusion::{Liveness, liveness, may_fuse};
 use super::question::Always;
+use super::refusal::Refusal;
 use super::specialisation::{Site, Specialisation};
 use crate::facts::Facts;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::Storage;
+use crate::kernels::expr::Integers;
 use crate::ops::{Graph, Node};
 
 /// The most bytes in 32 bits that count as little, whatever else the graph holds.
@@ -35,8 +37,14 @@ pub(super) fn precise(
     if !graph.nodes.iter().any(softmax) {
         return none;
     }
-    let mut halves =
-        Halves { graph, facts, live: liveness(graph, facts, options), scores: none.clone(), kept: none };
+    let mut halves = Halves {
+        graph,
+        facts,
+        integers: options.integers,
+        live: liveness(graph, facts, options),
+        scores: none.clone(),
+        kept: none,
+    };
     let stored = |&n: &NodeId| match graph.nodes[n.index()].outputs[..] {
         [Some(value)] if is_half(value) => Some((n, value)),
         _ => None,
@@ -58,6 +66,7 @@ pub(super) fn precise(
 struct Halves<'a> {
     graph: &'a Graph,
     facts: &'a Facts,
+    integers: Integers,
     live: Liveness,
     /// For each value, whether every path from it leads to a Softmax that reads it, through nodes that pass elements on.
     scores: Vec<bool>,
@@ -65,13 +74,17 @@ struct Halves<'a> {
 }
 
 impl<'a> Halves<'a> {
+    fn may_fuse(&self, node: NodeId) -> Result<bool, Refusal> {
+        may_fuse(self.graph, self.facts, self.integers, node)
+    }
+
     fn node(&self, node: NodeId) -> &'a Node {
         &self.graph.nodes[node.index()]
     }
 
     /// Whether the node computes each element from single elements of its inputs, or moves elements.
     fn passes_on(&self, node: NodeId) -> bool {
-        self.node(node).op.operator().moves_elements() || may_fuse(self.graph, self.facts, node).is_ok()
+        self.node(node).op.operator().moves_elements() || self.may_fuse(node).is_ok()
     }
 
     fn is_read_by(&self, value: ValueId, reads: impl Fn(NodeId) -> bool) -> bool {
@@ -93,7 +106,7 @@ impl<'a> Halves<'a> {
             let node = self.node(reader);
             let operand = node.inputs.first() == Some(&Some(value))
                 && node.inputs.iter().filter(|&&input| input == Some(value)).count() == 1;
-            operand && node.op.operator().takes_prologue() || may_fuse(self.graph, self.facts, reader).is_ok()
+            operand && node.op.operator().takes_prologue() || self.may_fuse(reader).is_ok()
         })
     }
 

@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::why::Notes;
 use crate::error::Why;
 use crate::graph::{NodeId, ValueId};
-use crate::kernels::expr::Scalar;
+use crate::kernels::expr::{Integers, Scalar};
 use crate::kernels::{Access, Backing, Kernel, Slot, Storage, Target, VECTOR_BYTES, Variant, given};
 use crate::shape::Shape;
 use crate::shape::product;
@@ -206,6 +206,8 @@ pub(crate) struct Program {
     pub(crate) faults: Vec<Fault>,
     /// Nodes of the graph that the calls compute.
     pub(crate) device_nodes: Vec<NodeId>,
+    /// In how many bits 64-bit integers are held.
+    pub(crate) integers: Integers,
     /// What was decided, if that is wanted.
     pub(super) notes: Notes,
 }
@@ -228,6 +230,17 @@ impl Program {
         TensorId(self.tensors.len() as u32 - 1)
     }
 
+    /// How each constant that planning made lies on the device.
+    pub(crate) fn constant_storages(&self) -> Vec<Option<Storage>> {
+        let mut storages = vec![None; self.constants.len()];
+        for tensor in &self.tensors {
+            if let Place::Constant(i) = tensor.place {
+                storages[i] = Some(tensor.storage);
+            }
+        }
+        storages
+    }
+
     /// The register through which elements are copied from one tensor to another: bits if both have the same storage and the
     /// bits fit 32, else values.
     pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
@@ -236,16 +249,19 @@ impl Program {
         if bits { Scalar::U32 } else { to.scalar }
     }
 
-    /// Whether the kernel takes the float64 tensors among these: it computes with float64, or only moves bits.
+    /// Whether the kernel takes the tensors of 64 bits among these: it computes with them, or only moves bits.
     pub(crate) fn takes_wide(&self, kernel: &Kernel, tensors: &[TensorId]) -> bool {
         let wide = |tensor: &TensorId| self.tensor(*tensor).storage == Storage::Wide;
         if !tensors.iter().any(wide) {
             return true;
         }
-        kernel.spec().takes_f64()
+        kernel.spec().takes_wide()
             && tensors.iter().zip(kernel.slots()).all(|(tensor, slot)| match slot.element.scalar() {
                 Scalar::U32 => true,
-                scalar => wide(tensor) == (scalar == Scalar::F64),
+                scalar => {
+                    wide(tensor) == scalar.is_wide()
+                        && (!scalar.is_wide() || self.tensor(*tensor).scalar == scalar)
+                }
             })
     }
 

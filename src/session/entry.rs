@@ -123,7 +123,9 @@ impl Entry {
         let named = graph.inputs.iter().enumerate();
         let numbers = named.map(|(i, id)| (graph.value(*id).name.clone(), i)).collect();
         let limits = session.limits.clone();
-        let options = Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits };
+        let integers = session.bits.held_in();
+        let options =
+            Options { no_fusion: !session.fusion, keep: keep.to_vec(), notes: false, limits, integers };
         let way = match device.gpu() {
             None => Way::Reference,
             Some(gpu) => match segments::choices(&graph, lent(gpu)) {

@@ -3,6 +3,7 @@
 
 mod decided;
 mod entry;
+mod integers;
 mod options;
 mod plans;
 mod prepare;
@@ -12,7 +13,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(crate) use entry::{Entry, Given, Ordered};
-pub use options::SessionOptions;
+pub use options::{IntegerBits, SessionOptions};
 pub(crate) use plans::Plans;
 pub use prepare::Known;
 use segmented::{Course, RunValue, read_together};
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) plans: Option<Arc<Plans>>,
     options: SessionOptions,
     keep: Vec<ValueId>,
+    /// The same session with plans that hold 64-bit integers in 64 bits, once a run has needed them.
+    wide: OnceLock<Arc<Core>>,
 }
 
 /// What distinguishes a graph of its own from the model's graph.
@@ -175,7 +178,7 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn run<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
-        self.core.run(&self.core.ordered(&feeds(inputs), None)?)
+        self.in_enough_bits(&feeds(inputs), |core, given| core.run(&core.ordered(given, None)?))
     }
 
     /// As [`Session::run`], for a model with inputs or outputs that are sequences, optionals or maps. An input may be a [`Datum`].
@@ -193,8 +196,10 @@ impl Session {
     /// # Ok::<(), sardonyx::Error>(())
     /// ```
     pub fn run_values<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs<Datum>> {
-        let given = self.core.ordered(&feeds(inputs), None)?;
-        Ok(Outputs::new(&given.entry.names, self.core.values(&given)?))
+        self.in_enough_bits(&feeds(inputs), |core, given| {
+            let given = core.ordered(given, None)?;
+            Ok(Outputs::new(&given.entry.names, core.values(&given)?))
+        })
     }
 
     /// Computes the values with these names, whether they are outputs of the model or not. Nodes that only other values need
@@ -218,7 +223,7 @@ impl Session {
         wanted: &[&str],
         inputs: &[(&str, V)],
     ) -> Result<Outputs> {
-        self.core.run(&self.core.ordered(&feeds(inputs), Some(wanted))?)
+        self.in_enough_bits(&feeds(inputs), |core, given| core.run(&core.ordered(given, Some(wanted))?))
     }
 
     /// Runs the model without blocking the calling task. A thread makes what is not ready for inputs of these shapes, and the
@@ -234,9 +239,7 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn run_async<'a, V: Into<Input<'a>> + Clone>(&self, inputs: &[(&str, V)]) -> Result<Outputs> {
-        let given = self.core.ordered(&feeds(inputs), None)?;
-        let names = given.entry.names.clone();
-        let values = self.core.values_async(given).await?;
+        let (names, values) = self.in_enough_bits_async(&feeds(inputs)).await?;
         let tensors = names.iter().zip(values).map(|(name, value)| value.into_tensor(name));
         Ok(Outputs::new(&names, tensors.collect::<Result<_>>()?))
     }
@@ -256,9 +259,8 @@ impl Session {
         &self,
         inputs: &[(&str, V)],
     ) -> Result<Outputs<Datum>> {
-        let given = self.core.ordered(&feeds(inputs), None)?;
-        let names = given.entry.names.clone();
-        Ok(Outputs::new(&names, self.core.values_async(given).await?))
+        let (names, values) = self.in_enough_bits_async(&feeds(inputs)).await?;
+        Ok(Outputs::new(&names, values))
     }
 
     /// Runs the model and leaves its outputs on the device, for further runs or for [`DeviceTensor::read`]. Returns without
@@ -281,28 +283,7 @@ impl Session {
         &self,
         inputs: &[(&str, V)],
     ) -> Result<Outputs<DeviceTensor>> {
-        let given = self.core.ordered(&feeds(inputs), None)?;
-        let entry = &given.entry;
-        let tensors = match &self.core.plans {
-            Some(_) if entry.segmented().is_some() => {
-                let (outputs, gpu) = (self.core.segments_of(&given, None)?, self.core.gpu()?);
-                let names = entry.names.iter();
-                let tensors =
-                    names.zip(outputs).map(|(name, output)| output.into_tensor(name)?.on_device(gpu));
-                tensors.collect::<Result<_>>()?
-            }
-            Some(plans) => {
-                self.core.executable(&given)?.run_to_device(&plans.frames, &entry.graph, &given.inputs)?
-            }
-            None => {
-                let tensors = self.core.tensors(&given)?;
-                tensors
-                    .iter()
-                    .map(|tensor| DeviceTensor::new(self.device(), tensor))
-                    .collect::<Result<_>>()?
-            }
-        };
-        Ok(Outputs::new(&entry.names, tensors))
+        self.in_enough_bits(&feeds(inputs), |core, given| core.run_to_device(&core.ordered(given, None)?))
     }
 
     /// What a run on inputs of these shapes dispatches, and the memory that it takes. Nothing runs, and nothing is created on
@@ -312,11 +293,13 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, which has no plans.
     pub fn plan<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<PlanSummary> {
-        let given = self.core.declared(inputs)?;
-        let budget = Arc::new(Budget::new(&self.core.options.limits));
-        given.survey(&self.core, &mut |entry, inputs| {
-            let given = Ordered { entry: entry.clone(), inputs: inputs.to_vec() };
-            self.plan_within(&given, Some(budget.clone()))
+        self.core.in_enough_bits(|core| {
+            let given = core.declared(inputs)?;
+            let budget = Arc::new(Budget::new(&core.options.limits));
+            given.survey(core, &mut |entry, inputs| {
+                let given = Ordered { entry: entry.clone(), inputs: inputs.to_vec() };
+                core.plan_within(&given, Some(budget.clone()))
+            })
         })
     }
 
@@ -326,24 +309,13 @@ impl Session {
         given: &Ordered<impl Given>,
         each: &mut dyn FnMut(&Ordered<InputFact>, &Plan) -> Result<()>,
     ) -> Result<PlanSummary> {
-        given.survey(&self.core, &mut |entry, inputs| {
+        let core = self.core.widest();
+        given.survey(core, &mut |entry, inputs| {
             let given = Ordered { entry: entry.clone(), inputs: inputs.to_vec() };
-            let plan = self.plan_of(&given)?;
+            let plan = core.plan_within(&given, None)?;
             each(&given, &plan)?;
             Ok(plan)
         })
-    }
-
-    /// The plan of a run on these inputs: a plan that is ready, or one that is made to be looked at.
-    pub(crate) fn plan_of(&self, given: &Ordered<impl Given>) -> Result<Plan> {
-        self.plan_within(given, None)
-    }
-
-    fn plan_within(&self, given: &Ordered<impl Given>, budget: Option<Arc<Budget>>) -> Result<Plan> {
-        match self.core.plans()?.find(&given.entry, &given.signature()?) {
-            Some(executable) => Ok(executable.plan.clone()),
-            None => given.plan(budget),
-        }
     }
 
     /// Runs once, with a pass for each kernel, and measures each pass on the device, in the order of dispatch. The times add
@@ -353,26 +325,15 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; [`Error::Device`] on the CPU reference, or if the device has no timestamp queries.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<KernelTime>> {
-        let given = self.given(inputs)?;
-        if given.entry.segmented().is_some() {
-            let times = Mutex::default();
-            self.core.segments_of(&given, Some(&times))?;
-            return Ok(times.into_inner().unwrap_or_else(PoisonError::into_inner));
-        }
-        let (executable, plans) = (self.core.executable(&given)?, self.core.plans()?);
-        executable.profile(&plans.frames, &given.entry.graph, &given.inputs)
+        self.in_enough_bits(&host(inputs), |core, given| core.profile(&core.ordered(given, None)?))
     }
 
     /// The bytes that the session holds on its device. See [`MemoryUse`] for an example.
     pub fn memory(&self) -> MemoryUse {
-        let Some(plans) = &self.core.plans else { return MemoryUse::default() };
-        let entries = self.core.entries();
-        let weights = Weights::bytes_of(entries.iter().filter_map(|entry| entry.weights()));
-        MemoryUse {
-            weights,
-            arena: plans.frames.bytes(),
-            plans: plans.own.now(),
-            peak: plans.all.peak() + weights,
+        let memory = self.core.memory();
+        match self.core.wide.get() {
+            Some(wide) => memory + wide.memory(),
+            None => memory,
         }
     }
 
@@ -386,14 +347,22 @@ impl Session {
     /// # }
     /// ```
     pub fn trim(&self) {
-        if let Some(plans) = &self.core.plans {
-            plans.trim();
+        for core in [Some(&self.core), self.core.wide.get()].into_iter().flatten() {
+            if let Some(plans) = &core.plans {
+                plans.trim();
+            }
         }
     }
 
     /// Tensors by name, in the graph's order.
     pub(crate) fn given<'a>(&self, inputs: &[(&'a str, &'a Tensor)]) -> Result<Ordered<Input<'a>>> {
-        self.core.ordered(&host(inputs), None)
+        self.core.widest().ordered(&host(inputs), None)
+    }
+
+    /// The same, after planning has found in how many bits integers are held.
+    pub(crate) fn planned<'a>(&self, inputs: &[(&'a str, &'a Tensor)]) -> Result<Ordered<Input<'a>>> {
+        self.plan(inputs)?;
+        self.given(inputs)
     }
 
     /// The graph in which inputs with a default are the model's constants.
@@ -435,6 +404,7 @@ impl Core {
             plans,
             options,
             keep,
+            wide: OnceLock::new(),
         })
     }
 
@@ -448,8 +418,56 @@ impl Core {
         of_calls.chain(own).flat_map(Entry::all).collect()
     }
 
+    /// The plan of a run on these inputs: a plan that is ready, or one that is made to be looked at.
+    fn plan_within(&self, given: &Ordered<impl Given>, budget: Option<Arc<Budget>>) -> Result<Plan> {
+        match self.plans()?.find(&given.entry, &given.signature()?) {
+            Some(executable) => Ok(executable.plan.clone()),
+            None => given.plan(budget),
+        }
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let Some(plans) = &self.plans else { return MemoryUse::default() };
+        let entries = self.entries();
+        let weights = Weights::bytes_of(entries.iter().filter_map(|entry| entry.weights()));
+        MemoryUse {
+            weights,
+            arena: plans.frames.bytes(),
+            plans: plans.own.now(),
+            peak: plans.all.peak() + weights,
+        }
+    }
+
     fn run(&self, given: &Ordered<Input<'_>>) -> Result<Outputs> {
         Ok(Outputs::new(&given.entry.names, self.tensors(given)?))
+    }
+
+    fn run_to_device(&self, given: &Ordered<Input<'_>>) -> Result<Outputs<DeviceTensor>> {
+        let entry = &given.entry;
+        let tensors = match &self.plans {
+            Some(_) if entry.segmented().is_some() => {
+                let (outputs, gpu) = (self.segments_of(given, None)?, self.gpu()?);
+                let placed = |(name, output): (&Arc<str>, RunValue)| {
+                    output.into_tensor(name)?.on_device(gpu, self.integers())
+                };
+                entry.names.iter().zip(outputs).map(placed).collect::<Result<_>>()?
+            }
+            Some(plans) => {
+                self.executable(given)?.run_to_device(&plans.frames, &entry.graph, &given.inputs)?
+            }
+            None => self.tensors(given)?.into_iter().map(DeviceTensor::on_host).collect(),
+        };
+        Ok(Outputs::new(&entry.names, tensors))
+    }
+
+    fn profile(&self, given: &Ordered<Input<'_>>) -> Result<Vec<KernelTime>> {
+        if given.entry.segmented().is_some() {
+            let times = Mutex::default();
+            self.segments_of(given, Some(&times))?;
+            return Ok(times.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        let (executable, plans) = (self.executable(given)?, self.plans()?);
+        executable.profile(&plans.frames, &given.entry.graph, &given.inputs)
     }
 
     /// The outputs of a run, and the values that the session keeps besides. All of them must be tensors.

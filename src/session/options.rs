@@ -1,5 +1,6 @@
 //! `SessionOptions`.
 
+use crate::kernels::expr::Integers;
 use crate::{Limits, Model};
 
 /// Options of a [`Session`](crate::Session).
@@ -16,11 +17,42 @@ pub struct SessionOptions {
     /// The limits of the model, which its options set when it was loaded.
     pub(super) limits: Limits,
     pub(super) reference_limits: Option<Limits>,
+    pub(super) bits: IntegerBits,
+}
+
+/// In how many bits a session's device holds integers of 64 bits (int64, uint64).
+///
+/// Ids, places and lengths fit 32 bits, which take half the memory, and which every device has. A value that does not fit, such as
+/// 1,760,000,000,123 milliseconds, is never cut off: it is [`Error::TooWide`](crate::Error::TooWide), or computed in 64 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IntegerBits {
+    /// In 32 bits until a run meets a value that does not fit; that run, and all after it, hold them in 64. The session then has
+    /// second plans, and weights of their own.
+    #[default]
+    Enough,
+    /// In 32 bits. A value that does not fit is an error.
+    Only32,
+    /// In 64 bits.
+    Always64,
+}
+
+impl IntegerBits {
+    /// In how many bits the session's own plans hold them.
+    pub(super) fn held_in(self) -> Integers {
+        if self == IntegerBits::Always64 { Integers::Bits64 } else { Integers::Bits32 }
+    }
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
-        SessionOptions { plan_cache: 16, fusion: true, limits: Limits::default(), reference_limits: None }
+        SessionOptions {
+            plan_cache: 16,
+            fusion: true,
+            limits: Limits::default(),
+            reference_limits: None,
+            bits: IntegerBits::Enough,
+        }
     }
 }
 
@@ -49,6 +81,12 @@ impl SessionOptions {
     /// run on a device, the limits hold for the nodes that the host runs.
     pub fn reference_limits(mut self, limits: Limits) -> SessionOptions {
         self.reference_limits = Some(limits);
+        self
+    }
+
+    /// In how many bits the device holds integers of 64 bits ([`IntegerBits::Enough`]). The CPU reference always computes in 64.
+    pub fn integers(mut self, bits: IntegerBits) -> SessionOptions {
+        self.bits = bits;
         self
     }
 

@@ -112,11 +112,13 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub fn prepare<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<()> {
-        let given = self.core.declared(inputs)?;
-        if self.core.plans.is_none() {
-            return Ok(());
-        }
-        given.survey(&self.core, &mut |entry, inputs| self.core.prepared(entry, inputs)).map(drop)
+        self.core.in_enough_bits(|core| {
+            let given = core.declared(inputs)?;
+            if core.plans.is_none() {
+                return Ok(());
+            }
+            given.survey(core, &mut |entry, inputs| core.prepared(entry, inputs)).map(drop)
+        })
     }
 
     /// Like [`Session::prepare`], but in a thread: the calling task is woken when everything is ready. Dropping the future
@@ -131,14 +133,26 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn prepare_async<K: Into<Known> + Clone>(&self, inputs: &[(&str, K)]) -> Result<()> {
-        let given = self.core.declared(inputs)?;
-        if self.core.plans.is_none() {
+        let core = self.core.widest();
+        match core.prepare_async(core.declared(inputs)?).await {
+            Err(error @ Error::TooWide { .. }) => {
+                let wide = core.widened(error)?;
+                wide.prepare_async(wide.declared(inputs)?).await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl Core {
+    async fn prepare_async(self: &Arc<Core>, given: Ordered<Declared>) -> Result<()> {
+        if self.plans.is_none() {
             return Ok(());
         }
         if given.entry.segmented().is_none() {
-            return self.core.executable_async(&given).await.map(drop);
+            return self.executable_async(&given).await.map(drop);
         }
-        let core = self.core.clone();
+        let core = self.clone();
         let prepare = move |go_on: &GoOn| {
             let mut each = |entry: &Arc<Entry>, inputs: &[InputFact]| {
                 go_on()?;
@@ -146,7 +160,7 @@ impl Session {
             };
             given.survey(&core, &mut each).map(drop)
         };
-        self.core.in_background(prepare).await
+        self.in_background(prepare).await
     }
 }
 

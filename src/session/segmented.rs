@@ -763,7 +763,7 @@ impl Control<'_> {
         let upload =
             |(i, value): (usize, &RunValue)| match value.tensor().and_then(|it| Input::Device(it).host()) {
                 Some(tensor) if tensor.bytes().len() > LARGE && !self.bodies[0].decides_shapes(first + i) => {
-                    Ok(Datum::Tensor(DeviceTensor::upload(self.core.gpu()?, tensor)?))
+                    Ok(Datum::Tensor(DeviceTensor::upload(self.core.gpu()?, tensor, self.core.integers())?))
                 }
                 _ => Ok(value.clone()),
             };
@@ -867,7 +867,7 @@ impl Control<'_> {
                 let alike = |other: &DeviceTensor| (other.dtype(), other.shape()) == (dtype, &shape[..]);
                 // What iterations before made has another shape, which is an error, or the list cannot be written in words.
                 let list = match before.iter().all(alike) {
-                    true => IterationList::new(core.gpu()?, all, (dtype, &shape), reverse)?,
+                    true => IterationList::new(core.gpu()?, all, core.integers(), (dtype, &shape), reverse)?,
                     false => None,
                 };
                 let Some(list) = list else { return Ok(None) };

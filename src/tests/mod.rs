@@ -1,9 +1,11 @@
 //! Tests that look at several rooms at once.
 
+mod casts;
 mod divided;
 mod float64;
 mod host;
 mod hostile;
+mod int64;
 mod limits;
 mod memory;
 mod names;

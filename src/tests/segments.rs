@@ -204,7 +204,7 @@ fn choosing() -> Model {
     loaded(graph)
 }
 
-fn int_constant(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+pub(super) fn int_constant(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     TensorProto {
         name: name.into(),
         dims: dims.to_vec(),

@@ -60,7 +60,7 @@ pub fn verify(
         let graph = model.optimized_taking(inputs)?;
         let options = SessionOptions::default().within(model);
         let session = Session::of_graph(device, graph.clone(), options.clone(), Vec::new())?;
-        let ordered = session.given(inputs)?;
+        let ordered = session.planned(inputs)?;
         // The graph that runs may have values that this graph has not: those of the branches that planning has chosen.
         let mut handed_on = ordered.handed_on()?;
         handed_on.retain(|id| id.index() < graph.values.len());
@@ -93,7 +93,7 @@ impl Followed {
         let expected = reference::run(&graph, &tensors, true, device.interrupt())?;
         let run = |keep: &[ValueId]| {
             let session = session(keep)?;
-            session.core.values(&session.given(inputs)?)
+            session.values(inputs)
         };
         let values = match run(&keep) {
             // What one binding does not hold is computed in parts, and need not lie anywhere as a whole.

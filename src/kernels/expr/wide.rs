@@ -26,6 +26,9 @@ impl Wide {
     }
 }
 
+/// What is added to the number of a node that divides by 0: it is greater than the number of any that overflows.
+pub(crate) const BY_ZERO: u32 = 1 << 20;
+
 /// On which side of the register's range a constant lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Beyond {
@@ -38,11 +41,14 @@ impl Builder {
     pub(crate) fn whole(&mut self, scalar: Scalar, value: i128) -> Reg {
         let (low, high) = match scalar {
             Scalar::U32 => (0, i128::from(u32::MAX)),
+            Scalar::I64 => (i128::from(i64::MIN), i128::from(i64::MAX)),
+            Scalar::U64 => (0, i128::from(u64::MAX)),
             _ => (i128::from(i32::MIN), i128::from(i32::MAX)),
         };
         match value {
             _ if value > high => self.push(Instr::Beyond(Beyond::Above), scalar),
             _ if value < low => self.push(Instr::Beyond(Beyond::Below), scalar),
+            _ if scalar.is_wide() => self.param_wide(scalar, value as u64),
             _ => self.constant(scalar, value as f64),
         }
     }
@@ -79,9 +85,49 @@ impl Builder {
         Some(self.constant(Scalar::Bool, f64::from(u8::from(truth))))
     }
 
+    /// Reports where an integer divisor is 0, unless it is a constant that is not.
+    pub(crate) fn report_zero(&mut self, divisor: Reg) {
+        let scalar = self.scalar(divisor);
+        if scalar.is_float() || self.is_some(divisor) {
+            return;
+        }
+        let some = self.convert(divisor, Scalar::Bool);
+        let none = self.push(Instr::One(Fn1::Not, some), Scalar::Bool);
+        let word = BY_ZERO + u32::from(self.site);
+        let word = self.push(Instr::Literal(Scalar::U32, word), Scalar::U32);
+        self.report(none, word);
+    }
+
+    /// Whether the register is a constant other than 0.
+    fn is_some(&self, reg: Reg) -> bool {
+        match self.code[reg.0 as usize] {
+            (Instr::Param(i), scalar) => {
+                let words = self.params.iter().skip(i as usize).take(scalar.words() as usize);
+                words.fold(0, |all, word| all | word) != 0
+            }
+            (Instr::Literal(_, bits), _) => bits != 0,
+            (Instr::Beyond(_), _) => true,
+            _ => false,
+        }
+    }
+
     /// Reports `word`, a u32 that is not 0, where `condition` holds.
     pub(crate) fn report(&mut self, condition: Reg, word: Reg) {
         self.push(Instr::Report { condition, word }, Scalar::Bool);
+    }
+
+    /// An integer of 64 bits in another number of bits, or one of 32 bits in 64. One that does not fit 32 bits is reported.
+    pub(crate) fn fitted(&mut self, x: Reg, to: Scalar) -> Reg {
+        let from = self.scalar(x);
+        let fitted = self.convert(x, to);
+        if from.is_wide_integer() && !to.is_wide() {
+            let back = self.convert(fitted, from);
+            let same = self.push(Instr::Two(Fn2::Equal, back, x), Scalar::Bool);
+            let outside = self.push(Instr::One(Fn1::Not, same), Scalar::Bool);
+            let word = self.push(Instr::Literal(Scalar::U32, 1), Scalar::U32);
+            self.report(outside, word);
+        }
+        fitted
     }
 
     fn report_overflow(&mut self, wide: Wide, condition: Reg) {
@@ -174,7 +220,7 @@ impl Builder {
             }
             // Between signed and unsigned integers.
             Scalar::I32 | Scalar::U32 => self.is_negative(x),
-            Scalar::Bool => return,
+            Scalar::Bool | Scalar::I64 | Scalar::U64 => return,
         };
         self.report_overflow(wide, outside);
     }

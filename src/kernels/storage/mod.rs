@@ -14,7 +14,7 @@ use crate::DType;
 pub(crate) enum Storage {
     /// Each element is a 32-bit word with the register's own bits.
     Word,
-    /// Each element is 64 bits: a float64. Kernels that move elements see its bits.
+    /// Each element is 64 bits: a float64, or an integer of 64 bits. Kernels that move elements see its bits.
     Wide,
     /// Each element is a float16 in 16 bits. Registers hold float32; a store rounds to the nearest float16, ties to even.
     F16,
@@ -50,7 +50,7 @@ impl Storage {
 
     /// The storage that has a register's own bits.
     pub(crate) fn of_register(scalar: Scalar) -> Storage {
-        if scalar == Scalar::F64 { Storage::Wide } else { Storage::Word }
+        if scalar.is_wide() { Storage::Wide } else { Storage::Word }
     }
 
     /// The storage of a model's constants of `dtype`. Kernels get small integers in another order byte by byte.
@@ -81,7 +81,7 @@ impl Storage {
         }
     }
 
-    /// Bytes of what a kernel loads at once, at most: four float64, or a vector of words.
+    /// Bytes of what a kernel loads at once, at most: four elements of 64 bits, or a vector of words.
     const fn vector_bytes(self) -> u64 {
         if matches!(self, Storage::Wide) { 2 * VECTOR_BYTES } else { VECTOR_BYTES }
     }
@@ -123,7 +123,7 @@ impl Storage {
     pub(crate) fn name(self, scalar: Scalar) -> &'static str {
         match self {
             Storage::Word => scalar.word(),
-            Storage::Wide => "f64",
+            Storage::Wide => scalar.word(),
             Storage::F16 => "f16",
             Storage::BF16 => "bf16",
             Storage::Narrow { .. } if scalar == Scalar::Bool => "bool",

@@ -12,7 +12,6 @@
 use std::collections::BTreeSet;
 
 use super::Storage;
-use crate::kernels::expr::Scalar;
 use crate::kernels::{Slot, SlotElement};
 
 impl Storage {
@@ -30,9 +29,9 @@ impl Storage {
     pub(in crate::kernels) fn array_element(self, slot: &Slot) -> String {
         match (self, slot.element) {
             (Storage::Word, element) => element.wgsl(),
-            (Storage::Wide, element) if element.scalar() == Scalar::F64 => element.wgsl(),
-            (Storage::Wide, SlotElement::Vector(_)) => "vec4<u64>".into(),
-            (Storage::Wide, _) => "u64".into(),
+            (Storage::Wide, element) if element.scalar().is_wide() => element.wgsl(),
+            (Storage::Wide, SlotElement::Vector(_)) => "vec4<vec2<u32>>".into(),
+            (Storage::Wide, _) => "vec2<u32>".into(),
             (_, SlotElement::Vector(_)) if self.width() == 16 => "vec2<u32>".into(),
             _ if slot.written && !self.has_own_words(slot) => "atomic<u32>".into(),
             _ => "u32".into(),

@@ -88,7 +88,7 @@ fn legal_dtypes_are_served_or_refused_while_planning() {
             for target in targets().iter().filter(|target| target.subgroup == 0) {
                 let plan = match planner(&graph, target).plan(&given) {
                     Ok(plan) => plan,
-                    Err(Error::Node { .. } | Error::Unsupported(_)) => {
+                    Err(Error::Node { .. } | Error::TooWide { .. } | Error::Unsupported(_)) => {
                         refused += 1;
                         continue;
                     }

@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use choice::DivisionChoice;
 
+use super::Options;
 use super::fault::Report;
 use super::program::Program;
 use crate::error::Why;
 use crate::facts::{Fact, Facts, node_error};
 use crate::graph::{NodeId, Value, ValueId};
+use crate::kernels::expr::Integers;
 use crate::kernels::{Storage, Target};
 use crate::ops::division::{Division, InputShare};
 use crate::ops::{Attr, Attributes, Graph, NEWEST_OPSET, Node, Op};
@@ -42,7 +44,7 @@ impl DividedGraph {
         program.device_nodes.dedup();
         for fault in &mut program.faults {
             origin(&mut fault.node);
-            if let Report::Overflow(nodes) = &mut fault.report {
+            if let Report::Arithmetic(nodes) = &mut fault.report {
                 nodes.iter_mut().for_each(origin);
             }
         }
@@ -50,13 +52,14 @@ impl DividedGraph {
 }
 
 /// The graph in which the operators of large tensors are computed in parts; `None` if no operator could be divided. Besides the
-/// graph's outputs, the values `keep` are wanted whole.
+/// graph's outputs, the values that the options keep are wanted whole.
 pub(super) fn divided(
     graph: &Graph,
     facts: &Facts,
     target: &Target,
-    keep: &[ValueId],
+    options: &Options,
 ) -> Result<Option<DividedGraph>> {
+    let keep = &options.keep[..];
     let known = (0..graph.values.len()).map(|i| facts.get(ValueId(i as u32)).cloned()).collect();
     let mut divider = Divider {
         graph: Graph { nodes: Vec::new(), ..graph.clone() },
@@ -68,6 +71,7 @@ pub(super) fn divided(
         parts: HashMap::new(),
         slices: HashMap::new(),
         target,
+        integers: options.integers,
     };
     let mut changed = false;
     for (number, node) in graph.nodes.iter().enumerate() {
@@ -164,6 +168,7 @@ struct Divider<'a> {
     parts: HashMap<ValueId, ValueParts>,
     slices: HashMap<ValueRange, ValueId>,
     target: &'a Target,
+    integers: Integers,
 }
 
 impl Divider<'_> {
@@ -213,10 +218,7 @@ impl Divider<'_> {
     /// The bits of an element on the device.
     fn bits(&self, id: ValueId) -> u64 {
         let Some(fact) = self.fact(id) else { return 0 };
-        let constant = self.graph.value(id).constant.is_some();
-        let storage =
-            if constant { Storage::of_constant(fact.dtype, false) } else { Storage::of(fact.dtype) };
-        storage.map_or(0, Storage::bits)
+        self.integers.storage(fact.dtype).map_or(0, Storage::bits)
     }
 
     fn bytes(&self, id: ValueId) -> u64 {
