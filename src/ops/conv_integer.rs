@@ -94,6 +94,11 @@ fn cases() -> Vec<Case> {
         new("no_zero_point").constant(signed(&[6, 2, 3, 3])),
         new("scalar").constant(signed(&[6, 2, 3, 3])).input(unsigned(&[])),
         new("channels").input(signed(&[6, 2, 3, 3])).input(unsigned(&[1])).input(signed(&[6])),
+        // Less their zero points, weights take 9 bits.
+        new("nine bits")
+            .constant(unsigned(&[6, 2, 3, 3]))
+            .input(unsigned(&[]))
+            .constant(case::values(&[6], &[113u8, 0, 255, 1, 128, 200])),
         // Odd sums above 2^24, which float32 does not hold, and sums just below.
         great("beyond float32", 80).constant(least(&[9, 80, 3, 3])),
         great("up to float32", 57).constant(least(&[9, 57, 3, 3])),

@@ -161,6 +161,19 @@ fn cases() -> Vec<Case> {
     vec![
         new("uint8", DType::U8, &[]),
         new("channels", DType::I8, &[6]).ints("pads", &[1, 1, 1, 1]).ints("strides", &[2, 2]),
+        Case::new("QLinearConv", "nine bits")
+            .tolerance(Tolerance::EXACT)
+            .input(bytes(&[2, 4, 7, 6], DType::U8))
+            .constant(case::values(&[], &[0.013f32]))
+            .constant(case::values(&[], &[117u8]))
+            .constant(bytes(&[6, 2, 3, 3], DType::U8))
+            .constant(case::uniform(&[6], 0.01, 0.02))
+            .constant(case::values(&[6], &[113u8, 0, 255, 1, 128, 200]))
+            .constant(case::values(&[], &[0.14f32]))
+            .constant(case::values(&[], &[101u8]))
+            .constant(case::values(&[6], &[-4000i32, 3000, 0, 1, 100_000, -5]))
+            .int("group", 2)
+            .ints("pads", &[1, 1, 1, 1]),
         new("bias", DType::I8, &[6]).constant(case::values(&[6], &[-4000i32, 3000, 0, 1, 1_000_000, -5])),
     ]
 }

@@ -87,6 +87,11 @@ impl Granularity {
         self.block == 0
     }
 
+    /// The number of neighbours that share a scale, where scales belong to blocks.
+    pub(crate) fn block(&self) -> Option<usize> {
+        (self.block > 0).then_some(self.block)
+    }
+
     /// The axis along which the scale varies, or `None` if there is one scale; a scale that does not fit is refused.
     pub(crate) fn axis(&self, x: &[usize], scale: &[usize]) -> Result<Option<usize>, Why> {
         if scale.is_empty() || (scale == [1] && self.block == 0) {

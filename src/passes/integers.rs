@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::dead_code;
 use super::pattern::Pattern;
 use super::spelled::Spelled;
+use super::zeros::small_numbers;
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::node_error;
@@ -128,7 +129,9 @@ impl IntegerSums {
         let weights = pattern.graph.value(w.numbers).constant.clone()?;
         let given = bytes[x.numbers.index()]?;
         let zero = match &x.zero {
-            Some(zero) if zero.len() == 1 && zero.dtype() == given => numbers(zero)?.first().copied()?,
+            Some(zero) if zero.len() == 1 && zero.dtype() == given => {
+                small_numbers(zero)?.first().copied()?
+            }
             Some(_) => return None,
             None => 0,
         };
@@ -165,27 +168,23 @@ impl IntegerSums {
             let one = tensor.len() == 1 && tensor.shape().len() <= 1;
             one || tensor.shape() == [count] && axis == self.own_axis() as i64
         };
-        let zeros = self.w.zero.as_ref().map_or(Some(vec![0]), numbers)?;
+        let zeros = self.w.zero.as_ref().map_or(Some(vec![0]), small_numbers)?;
         (along(&self.w.scale) && self.w.zero.as_ref().is_none_or(along)).then_some(zeros)
     }
 
-    /// Calls `with` for each weight less its zero point, with the number of its filter or column. Stops at a weight that then
-    /// does not fit 8 bits, and returns whether there is none.
-    fn centred(&self, mut with: impl FnMut(usize, i8)) -> bool {
-        let (Some((step, count)), Some(zeros)) = (self.steps(), self.zeros()) else { return false };
+    /// Calls `with` for each weight less its zero point, with the number of its filter or column; `None` if there are no such
+    /// zero points.
+    fn centred(&self, mut with: impl FnMut(usize, i16)) -> Option<()> {
+        let ((step, count), zeros) = (self.steps()?, self.zeros()?);
         let signed = self.weights.dtype() == DType::I8;
         for (line, numbers) in self.weights.bytes().chunks(step.max(1)).enumerate() {
             let own = line % count.max(1);
             let zero = zeros.get(own).or(zeros.first()).copied().unwrap_or(0);
             for &bits in numbers {
-                let number = if signed { i16::from(bits as i8) } else { i16::from(bits) };
-                match i8::try_from(number - zero) {
-                    Ok(centred) => with(own, centred),
-                    Err(_) => return false,
-                }
+                with(own, if signed { i16::from(bits as i8) } else { i16::from(bits) } - zero);
             }
         }
-        true
+        Some(())
     }
 
     /// Whether float32 holds each sum, whatever numbers a run has.
@@ -193,9 +192,14 @@ impl IntegerSums {
         let Some((_, count)) = self.steps().filter(|_| self.weights.check_file().is_ok()) else {
             return false;
         };
-        let mut sums = vec![0u64; count];
-        let fit = self.centred(|own, weight| sums[own] += u64::from(weight.unsigned_abs()));
-        fit && sums.iter().all(|sum| sum.saturating_mul(self.most) <= FLOAT_SUMS)
+        let (mut sums, mut fit) = (vec![0u64; count], true);
+        let known = self.centred(|own, weight| {
+            sums[own] += u64::from(weight.unsigned_abs());
+            fit &= i8::try_from(weight).is_ok();
+        });
+        // The pass `zeros` knows the range of the numbers by their zero point alone.
+        let most = if fit || self.x.zero.is_some() { self.most } else { 255 };
+        known.is_some() && sums.iter().all(|sum| sum.saturating_mul(most) <= FLOAT_SUMS)
     }
 
     /// The shape under which `count` numbers, for each filter or column, broadcast to the result.
@@ -211,13 +215,14 @@ impl IntegerSums {
     fn nodes(&self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
         let [Some(output)] = node.outputs[..] else { refuse!("it has several results") };
         let mut spelled = Spelled::new(graph, output);
-        let weights = self.packed(&mut spelled)?;
+        let (weights, weights_zero) = self.packed(&mut spelled)?;
         let (op, attributes) = match self.kind {
             ProductKind::Convolution => ("ConvInteger", node.attributes.clone()),
             ProductKind::Product { .. } => ("MatMulInteger", Attributes::default()),
         };
-        let mut value =
-            spelled.node(op, attributes, vec![Some(self.x.numbers), Some(weights), self.x.zero_id])?;
+        let mut inputs = vec![Some(self.x.numbers), Some(weights), self.x.zero_id];
+        inputs.extend(weights_zero.map(Some));
+        let mut value = spelled.node(op, attributes, inputs)?;
         if let Some(SumBias::Integers(bias)) = &self.bias {
             let bias = self.under(bias)?;
             let bias = spelled.constant("bias", bias);
@@ -244,26 +249,31 @@ impl IntegerSums {
         Ok(vector.reshaped(&shape)?)
     }
 
-    /// The weights that the integer operator takes: without zero points, and `[terms, columns]` for a product.
-    fn packed(&self, spelled: &mut Spelled) -> Result<ValueId, Why> {
-        let plain = self.weights.dtype() == DType::I8
-            && self.w.zero.as_ref().and_then(numbers).is_none_or(|zeros| zeros.iter().all(|&zero| zero == 0));
-        let (shape, transposed) =
-            (self.weights.shape(), self.kind == ProductKind::Product { transposed: true });
-        if plain && !transposed {
-            return Ok(self.w.numbers);
+    /// The weights that the integer operator takes, `[terms, columns]` for a product, and their zero points where a weight takes
+    /// 9 bits without them: the pass `zeros` knows what to do then.
+    fn packed(&self, spelled: &mut Spelled) -> Result<(ValueId, Option<ValueId>), Why> {
+        let mut fit = true;
+        self.centred(|_, weight| fit &= i8::try_from(weight).is_ok());
+        let zeros = self.zeros().unwrap_or_default();
+        let plain = self.weights.dtype() == DType::I8 && zeros.iter().all(|&zero| zero == 0);
+        let zero = self.w.zero_id.filter(|_| !fit);
+        let transposed = self.kind == ProductKind::Product { transposed: true };
+        if (plain || !fit) && !transposed {
+            return Ok((self.w.numbers, zero));
         }
-        let mut numbers = heap::reserved("weights of 8 bits", self.weights.len())?;
-        self.centred(|_, weight| numbers.push(weight));
-        let weights = match shape {
-            &[columns, terms] if transposed => {
-                let mut turned = heap::reserved("weights of 8 bits", numbers.len())?;
-                turned.extend((0..numbers.len()).map(|i| numbers[i % columns * terms + i / columns]));
-                Tensor::from_vec(&[terms, columns], turned)?
-            }
-            _ => Tensor::from_vec::<i8>(shape, numbers)?,
-        };
-        Ok(spelled.constant("weights", weights))
+        let mut numbers: Vec<u8> = heap::reserved("weights of 8 bits", self.weights.len())?;
+        match fit {
+            true => _ = self.centred(|_, weight| numbers.push(weight as u8)),
+            false => numbers.extend_from_slice(self.weights.bytes()),
+        }
+        let (mut shape, dtype) =
+            (self.weights.shape().to_vec(), if fit { DType::I8 } else { self.weights.dtype() });
+        if let (&[columns, terms], true) = (&shape[..], transposed) {
+            let mut turned = heap::reserved("weights of 8 bits", numbers.len())?;
+            turned.extend((0..numbers.len()).map(|i| numbers[i % columns * terms + i / columns]));
+            (numbers, shape) = (turned, vec![terms, columns]);
+        }
+        Ok((spelled.constant("weights", Tensor::from_raw(dtype, &shape, numbers)?), zero))
     }
 }
 
@@ -283,14 +293,5 @@ impl SumBias {
             (alike && no_zero && vector).then_some(tensor)
         };
         integers().map_or(SumBias::Floats(id), SumBias::Integers)
-    }
-}
-
-/// The numbers of a constant of 8-bit integers.
-fn numbers(tensor: &Tensor) -> Option<Vec<i16>> {
-    match tensor.dtype() {
-        DType::I8 => Some(tensor.to_vec::<i8>().ok()?.into_iter().map(i16::from).collect()),
-        DType::U8 => Some(tensor.to_vec::<u8>().ok()?.into_iter().map(i16::from).collect()),
-        _ => None,
     }
 }

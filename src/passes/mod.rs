@@ -5,6 +5,7 @@
 
 mod batch_norm;
 mod bias;
+mod blocks;
 mod concat;
 mod dead_code;
 mod fold;
@@ -22,6 +23,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod transpose;
+mod zeros;
 
 use std::collections::HashMap;
 
@@ -36,6 +38,8 @@ type Pass = fn(&mut Graph, &Budget) -> Result<bool>;
 const PASSES: &[(&str, Pass)] = &[
     // Before weights become floats.
     ("integers", integers::run),
+    ("zeros", zeros::run),
+    ("blocks", blocks::run),
     ("scales", |graph, _| scales::run(graph)),
     ("fold", fold::run),
     ("inline", inline::run),

@@ -32,7 +32,9 @@ impl<'g> Spelled<'g> {
     ) -> Result<ValueId, Why> {
         let name = format!("{}.{op_type}{}", self.name, self.nodes.len());
         let output = self.graph.add_value(Value { name: name.clone(), ..Value::default() });
-        let names = (name, op_type.to_string(), NEWEST_OPSET);
+        // Domains other than ONNX's have one version.
+        let opset = if op_type.contains('.') { 1 } else { NEWEST_OPSET };
+        let names = (name, op_type.to_string(), opset);
         self.nodes.push(Node::parse(names, attributes, inputs, (vec![Some(output)], &[true]))?);
         Ok(output)
     }

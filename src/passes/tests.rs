@@ -10,9 +10,10 @@ use super::{Budget, Limits, PASSES, Pass};
 use crate::graph::ValueId;
 use crate::internals::cases::{all_cases, inputs_of};
 use crate::internals::random::{RandomGraph, Sketch};
+use crate::internals::text::read;
 use crate::ops::case::graph_of_case;
 use crate::ops::{Attr, Graph, case};
-use crate::{DType, Tensor, reference};
+use crate::{DType, Dim, Tensor, reference};
 
 /// The graph's outputs, and the greatest magnitude of all its values.
 fn outputs(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f64) {
@@ -24,7 +25,7 @@ fn outputs(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f64) {
 }
 
 /// The passes that compute with constants: they round to f32 at other places than the graph before. All others are exact.
-const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize", "scales"];
+const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize", "scales", "blocks"];
 
 #[test]
 fn passes_preserve_the_reference() {
@@ -87,6 +88,27 @@ fn passes_preserve_the_reference() {
     for condition in [true, false] {
         let graph = branching(condition);
         check("inline", super::inline::run, &graph, &[case::values(&[2], &[-1.5f32, 2.0])]).unwrap();
+    }
+    // Nor blocks of weights, nor zero points that are constants.
+    let files: [(&'static str, Pass, &str); 2] = [
+        ("zeros", super::zeros::run, include_str!("../../tests/passes/zeros.graph")),
+        ("blocks", super::blocks::run, include_str!("../../tests/passes/blocks.graph")),
+    ];
+    for (name, pass, text) in files {
+        for example in text.split("\n----\n") {
+            let (before, _) = example.split_once("\n=>\n").unwrap();
+            let graph = read(&before[before.find("graph '").unwrap()..]).unwrap();
+            let input = |id: &ValueId| {
+                let value = graph.value(*id);
+                let sizes = value.shape.iter().flatten().map(|dim| match dim {
+                    Dim::Known(size) => *size,
+                    _ => 2,
+                });
+                case::converted(&case::random(&sizes.collect::<Vec<_>>()), value.dtype.unwrap())
+            };
+            let inputs: Vec<Tensor> = graph.inputs.iter().map(input).collect();
+            check(name, pass, &graph, &inputs).unwrap();
+        }
     }
     let fired = fired.into_inner();
     let idle: Vec<&str> = PASSES.iter().map(|pass| pass.0).filter(|name| !fired.contains_key(name)).collect();

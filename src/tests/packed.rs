@@ -1,5 +1,6 @@
 //! Weights of few bits stay on the device as the file has them, whoever reads them and wherever their scale stands.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::graph::ValueId;
@@ -9,6 +10,40 @@ use crate::internals::random::Sketch;
 use crate::ops::case::{self, Tolerance};
 use crate::ops::{Attr, Graph};
 use crate::{DType, Limits, Session, SessionOptions, Tensor, passes, reference};
+
+/// Weights that share a scale in blocks along the sum, with and without zero points.
+fn blocked() -> Vec<PackedExample> {
+    let mut all = Vec::new();
+    let few = |shape: &[usize], dtype: DType| {
+        let (low, high) = dtype.int_range().unwrap();
+        case::converted(&case::integers(shape, low as i64, high as i64 + 1), dtype)
+    };
+    for (dtype, zeros) in
+        [(DType::I4, false), (DType::U4, true), (DType::U4, false), (DType::I8, true), (DType::U2, true)]
+    {
+        for (transposed, rows, block) in [(false, 1, 32), (false, 40, 16), (true, 40, 16), (true, 1, 32)] {
+            let spelled = (dtype, if zeros { "zero points" } else { "no zero points" });
+            let mut e = PackedExample::new(
+                &format!("{rows} rows, blocks of {block}"),
+                spelled,
+                case::random(&[rows, 128]),
+            );
+            let (turn, blocks) = (|[a, b]: [usize; 2]| if transposed { [b, a] } else { [a, b] }, 128 / block);
+            let numbers = e.sketch.constant(few(&turn([128, 192]), dtype));
+            let scales = e.sketch.constant(case::uniform(&turn([blocks, 192]), 0.001, 0.003));
+            let mut inputs = vec![numbers, scales];
+            if zeros {
+                inputs.push(e.sketch.constant(few(&turn([blocks, 192]), dtype)));
+            }
+            let attributes =
+                [("axis", Attr::Int(transposed.into())), ("block_size", Attr::Int(block as i64))];
+            let weights = e.sketch.node("DequantizeLinear", &attributes, &inputs);
+            e.sketch.node("Gemm", &[("transB", Attr::Int(transposed.into()))], &[e.x(), weights]);
+            all.push(e);
+        }
+    }
+    all
+}
 
 /// How the numbers of weights become float32.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +64,7 @@ struct PackedExample {
 }
 
 impl PackedExample {
-    fn new(name: &str, spelled: Spelling, x: Tensor) -> PackedExample {
+    fn new(name: &str, spelled: impl Debug, x: Tensor) -> PackedExample {
         let mut sketch = Sketch::default();
         let id = sketch.input("x");
         sketch.graph.values[id.index()].dtype = Some(x.dtype());
@@ -132,7 +167,7 @@ fn examples() -> Vec<PackedExample> {
 
 #[test]
 fn they_take_their_own_bytes() {
-    for example in examples() {
+    for example in examples().into_iter().chain(blocked()) {
         let graph = example.graph();
         let passed = Arc::new(passes::run(graph.clone(), &Limits::default()).unwrap());
         let expected = example.expected();

@@ -1,0 +1,182 @@
+//! A product with weights that share scales in blocks along the sum becomes a MatMulNBits: `MatMul(x, DequantizeLinear(w))`, where
+//! each column of `w` has a scale for every 32 rows.
+//!
+//! Its kernel takes the weights out of their bits as it reads them. Folded, the DequantizeLinear would make float32 of them.
+
+use std::collections::HashMap;
+
+use super::dead_code;
+use super::fold::FEW;
+use super::pattern::Pattern;
+use super::spelled::Spelled;
+use crate::budget::{Budget, Work};
+use crate::error::{Why, refuse};
+use crate::facts::node_error;
+use crate::graph::ValueId;
+use crate::ops::{Attr, Attributes, Graph, Node, Op};
+use crate::{DType, Result, Tensor, heap};
+
+pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
+    let pattern = Pattern::of(graph);
+    let mut found = Vec::new();
+    for (n, node) in graph.nodes.iter().enumerate() {
+        let Some(weights) = BlockedWeights::of(&pattern, node) else { continue };
+        match budget.charge(weights.work(), weights.numbers.bytes().len() as u64) {
+            Ok(()) => found.push((n, weights)),
+            Err(Why::Refused(_)) => {}
+            Err(none) => return Err(node_error(node, &[], none)),
+        }
+    }
+    if found.is_empty() {
+        return Ok(false);
+    }
+    let mut spelled = HashMap::new();
+    for (n, weights) in found {
+        let node = graph.nodes[n].clone();
+        let nodes = weights.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))?;
+        spelled.insert(n, nodes);
+    }
+    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
+    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
+    // Before other passes compute what nothing reads any more.
+    dead_code::run(graph)?;
+    Ok(true)
+}
+
+/// The right operand of a product: `[terms, columns]`, or `[columns, terms]` if it is transposed.
+struct BlockedWeights {
+    numbers: Tensor,
+    /// One for each block of each column, in the order of the numbers.
+    scales: Tensor,
+    zeros: Option<Tensor>,
+    transposed: bool,
+    columns: usize,
+    terms: usize,
+    /// The terms that share a scale.
+    block: usize,
+}
+
+impl BlockedWeights {
+    /// The weights of the product that `node` is.
+    fn of(pattern: &Pattern, node: &Node) -> Option<BlockedWeights> {
+        let mut transposed = match &*node.op {
+            Op::MatMul(_) => false,
+            Op::Gemm(op) => op.plain_product()?,
+            _ => return None,
+        };
+        let constant = |id: ValueId| pattern.graph.value(id).constant.clone();
+        if node.inputs.first().copied().flatten().is_none_or(|x| constant(x).is_some()) {
+            return None;
+        }
+        let (_, mut maker) = pattern.maker(node.inputs.get(1).copied().flatten()?)?;
+        if let Op::Transpose(op) = &*maker.op {
+            transposed ^= op.fixed_perm()? == [1, 0];
+            (_, maker) = pattern.maker(maker.inputs.first().copied().flatten()?)?;
+        }
+        let Op::Dequantize(op) = &*maker.op else { return None };
+        let input = |i: usize| maker.inputs.get(i).copied().flatten();
+        let numbers = constant(input(0)?).filter(|numbers| numbers.len() > FEW)?;
+        let scales = constant(input(1)?).filter(|scales| scales.dtype() == DType::F32)?;
+        let zeros = match input(2) {
+            Some(id) => Some(constant(id)?),
+            None => None,
+        };
+        let &[rows, width] = numbers.shape() else { return None };
+        let (terms, columns) = if transposed { (width, rows) } else { (rows, width) };
+        let (axis, block) = (op.granularity().vector_axis(), op.granularity().block()?);
+        let blocks = terms.div_ceil(block);
+        let shape = if transposed { [columns, blocks] } else { [blocks, columns] };
+        let fits = |tensor: &Tensor| tensor.shape() == shape && tensor.check_file().is_ok();
+        let all = std::iter::once(&scales).chain(&zeros).all(fits) && numbers.check_file().is_ok();
+        let narrow =
+            matches!(numbers.dtype(), DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2)
+                && zeros.as_ref().is_none_or(|zeros| zeros.dtype() == numbers.dtype());
+        let along = axis == i64::from(transposed) || axis == i64::from(transposed) - 2;
+        // MatMulNBits takes blocks of at least 16.
+        (op.is_float32() && all && narrow && along && block >= 16).then_some(BlockedWeights {
+            numbers,
+            scales,
+            zeros,
+            transposed,
+            columns,
+            terms,
+            block,
+        })
+    }
+
+    fn blocks(&self) -> usize {
+        self.terms.div_ceil(self.block)
+    }
+
+    fn bits(&self) -> usize {
+        self.numbers.dtype().bits()
+    }
+
+    fn work(&self) -> Work {
+        Work::default().steps(&[self.columns, self.blocks() * self.block])
+    }
+
+    /// For each column its numbers, `count` of them, in bytes of their own. Signed numbers are moved by half their range.
+    fn columns(&self, tensor: &Tensor, count: usize) -> Result<Vec<u8>, Why> {
+        let (bits, bytes) = (self.bits(), tensor.bytes());
+        let (in_byte, mask) = (8 / bits, u8::MAX >> (8 - bits));
+        let moved = if tensor.dtype().is_signed_int() { 1 << (bits - 1) } else { 0 };
+        let row = count.div_ceil(in_byte);
+        let mut columns = heap::reserved("weights of few bits", self.columns * row)?;
+        for column in 0..self.columns {
+            for first in (0..row).map(|byte| byte * in_byte) {
+                let number = |i: usize| {
+                    let at = if self.transposed { column * count + i } else { i * self.columns + column };
+                    (bytes[at / in_byte] >> (at % in_byte * bits) & mask) ^ moved
+                };
+                let within = (first..count.min(first + in_byte)).enumerate();
+                columns.push(within.fold(0, |byte, (place, i)| byte | number(i) << (place * bits)));
+            }
+        }
+        Ok(columns)
+    }
+
+    /// The nodes that take the place of `node`.
+    fn nodes(&self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
+        let [Some(output)] = node.outputs[..] else { refuse!("it has several results") };
+        let (columns, blocks, bits) = (self.columns, self.blocks(), self.bits());
+        let mut numbers = self.columns(&self.numbers, self.terms)?;
+        let (full, row) = (blocks * self.block * bits / 8, (self.terms * bits).div_ceil(8));
+        if full > row {
+            // The last block of a column is filled up.
+            let mut filled = heap::reserved("weights of few bits", columns * full)?;
+            for column in numbers.chunks(row) {
+                filled.extend_from_slice(column);
+                filled.resize(filled.len() + full - row, 0);
+            }
+            numbers = filled;
+        }
+        let mut scales = heap::reserved("scales", columns * blocks)?;
+        let given = self.scales.to_vec::<f32>()?;
+        scales.extend((0..columns * blocks).map(|i| match self.transposed {
+            true => given[i],
+            false => given[i % blocks * columns + i / blocks],
+        }));
+        let zeros = match &self.zeros {
+            Some(zeros) => Some(self.columns(zeros, blocks)?),
+            None if self.numbers.dtype().is_signed_int() => None,
+            None => Some(vec![0; columns * (blocks * bits).div_ceil(8)]),
+        };
+        let mut spelled = Spelled::new(graph, output);
+        let numbers = Tensor::from_vec(&[columns, blocks, self.block * bits / 8], numbers)?;
+        let mut inputs = vec![node.inputs[0], Some(spelled.constant("weights", numbers))];
+        inputs.push(Some(spelled.constant("scales", Tensor::from_vec(&[columns, blocks], scales)?)));
+        if let Some(zeros) = zeros {
+            let zeros = Tensor::from_vec(&[columns, zeros.len() / columns], zeros)?;
+            inputs.push(Some(spelled.constant("zeros", zeros)));
+        }
+        let sizes = [("K", self.terms), ("N", columns), ("bits", bits), ("block_size", self.block)];
+        let attributes: Attributes =
+            sizes.map(|(name, size)| (name, Attr::Int(size as i64))).into_iter().collect();
+        let value = spelled.node("com.microsoft.MatMulNBits", attributes, inputs)?;
+        if let Some(&Some(bias)) = node.inputs.get(2) {
+            spelled.binary("Add", [value, bias])?;
+        }
+        Ok(spelled.nodes_for(node, output))
+    }
+}
