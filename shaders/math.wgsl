@@ -592,6 +592,43 @@ fn bf16_bits(x: f32) -> u32 {
   return select(rounded, (bits >> 16u) | 0x40u, is_nan(x));
 }
 
+// The number of a float of 8 bits or fewer, in the lowest bits of the word. `least` is its least normal exponent, `most` the code of
+// the greatest number: the codes beyond, or that of a negative zero where there is none, are infinite or none.
+fn small_value(word: u32, sign: u32, mantissa: u32, least: i32, most: u32, negative_zero: bool) -> f32 {
+  let size = word & (sign - 1u);
+  let shifted = size << (23u - mantissa);
+  let normal = bitcast<f32>(shifted + (u32(least + 126) << 23u));
+  // Exact: both factors are normal, and so is the product.
+  let tiny = f32(size) * bitcast<f32>(u32(least - i32(mantissa) + 127) << 23u);
+  let finite = bitcast<u32>(select(normal, tiny, size < (1u << mantissa)));
+  let negative = (word & sign) != 0u;
+  let beyond = select(finite, 0x7f800000u | (shifted & 0x7fffffu), size > most);
+  let value = select(beyond, 0x7fc00000u, negative && size == 0u && !negative_zero);
+  return bitcast<f32>(value | select(0u, 0x80000000u, negative));
+}
+
+// The code of a number that such a format has.
+fn small_bits(x: f32, sign: u32, mantissa: u32, least: i32, most: u32, negative_zero: bool) -> u32 {
+  let size = bitcast<u32>(x) & 0x7fffffffu;
+  let normal = (size >> (23u - mantissa)) - (u32(least + 126) << mantissa);
+  let tiny = u32(bitcast<f32>(size) * bitcast<f32>(u32(i32(mantissa) - least + 127) << 23u));
+  // The only code that may be greater than `most` is infinity's.
+  let code = min(select(normal, tiny, size < (u32(least + 127) << 23u)), most + 1u);
+  let signed = code | select(0u, sign, (bitcast<u32>(x) & 0x80000000u) != 0u);
+  return select(signed, select(sign, sign - 1u, negative_zero), size > 0x7f800000u);
+}
+
+// 2^-127 is subnormal.
+fn e8m0_value(word: u32) -> f32 {
+  let code = word & 255u;
+  return bitcast<f32>(select(select(code << 23u, 0x7fc00000u, code == 255u), 0x00400000u, code == 0u));
+}
+
+fn e8m0_bits(x: f32) -> u32 {
+  let size = bitcast<u32>(x) & 0x7fffffffu;
+  return select(size >> 23u, 255u, size > 0x7f800000u);
+}
+
 fn checked_index(index: i32, size: u32) -> u32 {
   // Below zero counts from the back. One that is outside is reported, and becomes the nearest that is not.
   let at = select(index, index + i32(size), index < 0);

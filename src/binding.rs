@@ -135,9 +135,9 @@ struct Built {
 impl Session {
     /// Begins a binding of this session to tensors and buffers of the device that it runs on.
     ///
-    /// Elements of 8, 16 and 32 bits lie in the buffers as in host memory: int8, uint8 and bool (0 or 1) four to a 32-bit word, int16,
-    /// uint16, float16 and bfloat16 two, the first in the word's lowest bits. Every other element is a 32-bit word: float8, float6
-    /// and float4 as f32, int64, int4 and int2 as i32, uint64, uint4 and uint2 as u32. With [`IntegerBits::Always64`](crate::IntegerBits)
+    /// Elements of at most 32 bits lie in the buffers as in host memory, the first in the lowest bits of a 32-bit word: int16, uint16,
+    /// float16 and bfloat16 two to a word, int8, uint8, bool (0 or 1) and float8 four, int4, uint4 and float4 eight, int2 and uint2
+    /// sixteen. Only float6 takes a byte each. int64 is an i32, and uint64 a u32. With [`IntegerBits::Always64`](crate::IntegerBits)
     /// int64 and uint64 lie as in host memory; otherwise a value that does not fit 32 bits is an error of a run.
     /// See [`Binding`] for an example.
     pub fn bind(&self) -> Binder<'_> {

@@ -1,6 +1,6 @@
-//! The bytes of a tensor on the device, as `Storage` says. Integers of 2, 4, 8, 16 and 32 bits and floats of 16, 32 and 64 lie as on
-//! the host, bool as 0 or 1. Floats of 4, 6 and 8 bits are f32 words, and integers of 64 bits are i32 or u32 words: one that does not
-//! fit is an error, never a wrap. Plans of [`Integers::Bits64`] hold these as on the host.
+//! The bytes of a tensor on the device, as `Storage` says. Integers of 2, 4, 8, 16 and 32 bits and floats of 4, 8, 16, 32 and 64 lie as
+//! on the host, bool as 0 or 1, and floats of 6 bits in a byte each. Integers of 64 bits are i32 or u32 words: one that does not fit is
+//! an error, never a wrap. Plans of [`Integers::Bits64`] hold these as on the host.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,11 @@ use bytes::Bytes;
 use crate::array::{Array, Numbers, strides};
 use crate::error::Why;
 use crate::heap;
-use crate::kernels::expr::{Integers, Scalar};
+use crate::kernels::expr::Integers;
 use crate::kernels::{Access, Storage};
 use crate::plan::{PackedDim, Packing};
 use crate::shape::product;
+use crate::small;
 use crate::tensor::into_bytes;
 use crate::{DType, Element, Tensor};
 
@@ -46,19 +47,32 @@ pub(crate) fn to_device(tensor: &Tensor, integers: Integers) -> Result<Cow<'_, [
     if is_kept(tensor.dtype(), integers) {
         return Ok(Cow::Borrowed(bytes));
     }
+    if tensor.dtype().bits() < 8 {
+        return in_bytes(tensor).map(Cow::Owned);
+    }
     let words = to_words(tensor)?;
     Ok(Cow::Owned(copied(bytemuck::cast_slice(&words))?))
 }
 
-/// The bytes on the device of a constant in this storage. Integers of fewer bits than the storage's take a byte each.
+/// The bytes on the device of a constant in this storage. Numbers of fewer bits than the storage's take a byte each.
 pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>, Why> {
     let integers = if storage == Storage::Wide { Integers::Bits64 } else { Integers::Bits32 };
     if integers.storage(tensor.dtype()) == Some(storage) {
         return to_device(tensor, integers);
     }
+    in_bytes(tensor).map(Cow::Owned)
+}
+
+/// The elements, of fewer than 8 bits, in a byte each: an integer, or the code of a float.
+fn in_bytes(tensor: &Tensor) -> Result<Vec<u8>, Why> {
+    let dtype = tensor.dtype();
+    if dtype.is_float() {
+        heap::ask("elements on the host", tensor.len() as u64)?;
+        return Ok(small::unpack(tensor.bytes(), dtype.bits(), tensor.len()));
+    }
     match Array::from_tensor(tensor)?.data {
-        Numbers::Int(numbers) => Ok(Cow::Owned(collected(numbers.len(), numbers.iter().map(|&n| n as u8))?)),
-        _ => Err("only integers are stored in bytes".into()),
+        Numbers::Int(numbers) => collected(numbers.len(), numbers.iter().map(|&n| n as u8)),
+        _ => Err("only small numbers are stored in bytes".into()),
     }
 }
 
@@ -77,10 +91,6 @@ fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     match tensor.dtype() {
         DType::I64 => narrow::<i64>(bytes, |v| i32::try_from(v).ok().map(|v| v as u32)),
         DType::U64 => narrow::<u64>(bytes, |v| u32::try_from(v).ok()),
-        small if Scalar::of(small).is_some() => match Array::from_tensor(tensor)?.data {
-            Numbers::Float(v) => collected(v.len(), v.into_iter().map(|v| (v as f32).to_bits())),
-            Numbers::Int(_) | Numbers::Text(_) => Err(format!("{small} has no words").into()),
-        },
         other => Err(format!("the device does not compute with {other}").into()),
     }
 }
@@ -125,9 +135,9 @@ pub(crate) fn from_device(
         },
         DType::I64 => all(bytes, |v| i64::from(v as i32))?,
         DType::U64 => all(bytes, u64::from)?,
-        small if Scalar::of(small).is_some() => {
-            let numbers = collected(bytes.len() / 4, elements::<f32>(bytes).map(f64::from))?;
-            return Array::float(dtype, shape, numbers).to_tensor();
+        small if Storage::of(small).is_some_and(|storage| storage.bits() == 8) => {
+            heap::ask("elements on the host", bytes.len() as u64)?;
+            into_bytes(small::pack(bytes, dtype.bits()))
         }
         other => return Err(format!("the device does not compute with {other}").into()),
     };

@@ -7,6 +7,7 @@ pub(super) use wgsl::accessed;
 
 use super::expr::Scalar;
 use crate::DType;
+use crate::small;
 
 /// How elements lie in a buffer, one after the other from its beginning. Where several share a word, the first has its lowest
 /// bits: ten float16 elements are five words, and take 32 bytes, which are two whole vectors.
@@ -23,6 +24,9 @@ pub(crate) enum Storage {
     /// Each element is an integer of 16, 8, 4 or 2 bits, or a bool in 8. Registers hold the number in 32 bits; a store drops the
     /// upper bits. Kernels that move elements see float16 and bfloat16 like this, too.
     Narrow { bits: u8, signed: bool },
+    /// Each element is the code of a number of the format, a float of 8, 6 or 4 bits, in the lower ones of `bits` bits. Registers
+    /// hold the number as float32, and a store takes one that the format has. Kernels that move elements see the code's bits.
+    Small { format: DType, bits: u8 },
 }
 
 /// Bytes of a vector of four words. A tensor begins at a vector and takes whole vectors, so a kernel may load the last one.
@@ -44,6 +48,9 @@ impl Storage {
             DType::U4 => narrow(4, false),
             DType::I2 => narrow(2, true),
             DType::U2 => narrow(2, false),
+            DType::F4E2M1 => Storage::Small { format: dtype, bits: 4 },
+            // No element of 6 bits lies in two words.
+            _ if dtype.bits() <= 8 => Storage::Small { format: dtype, bits: 8 },
             _ => Storage::Word,
         })
     }
@@ -53,10 +60,11 @@ impl Storage {
         if scalar.is_wide() { Storage::Wide } else { Storage::Word }
     }
 
-    /// The storage of a model's constants of `dtype`. Kernels get small integers in another order byte by byte.
+    /// The storage of a model's constants of `dtype`. Kernels get small numbers in another order byte by byte.
     pub(crate) fn of_constant(dtype: DType, packed: bool) -> Option<Storage> {
         Some(match Storage::of(dtype)? {
             Storage::Narrow { bits: ..8, signed } if packed => Storage::Narrow { bits: 8, signed },
+            Storage::Small { format, .. } if packed => Storage::Small { format, bits: 8 },
             storage => storage,
         })
     }
@@ -77,7 +85,7 @@ impl Storage {
             Storage::Word => 32,
             Storage::Wide => 64,
             Storage::F16 | Storage::BF16 => 16,
-            Storage::Narrow { bits, .. } => bits as u64,
+            Storage::Narrow { bits, .. } | Storage::Small { bits, .. } => bits as u64,
         }
     }
 
@@ -116,6 +124,7 @@ impl Storage {
             Storage::F16 => half::f16::from_f32(float).to_bits().into(),
             Storage::BF16 => half::bf16::from_f32(float).to_bits().into(),
             Storage::Narrow { bits, .. } => word & ((1 << bits) - 1),
+            Storage::Small { format, .. } => small::code(format, float.into()).into(),
         }
     }
 
@@ -126,6 +135,7 @@ impl Storage {
             Storage::Wide => scalar.word(),
             Storage::F16 => "f16",
             Storage::BF16 => "bf16",
+            Storage::Small { format, .. } => format.name(),
             Storage::Narrow { .. } if scalar == Scalar::Bool => "bool",
             Storage::Narrow { bits: 16, signed: true } => "i16",
             Storage::Narrow { bits: 16, signed: false } => "u16",
@@ -143,8 +153,10 @@ impl Storage {
     /// register. A kernel that only moves bits is therefore one pipeline for all storages of the same number of bits.
     pub(super) fn seen_as(self, scalar: Scalar, narrow: bool) -> Storage {
         match (self, scalar) {
-            (Storage::F16 | Storage::BF16, Scalar::F32) | (Storage::Word | Storage::Wide, _) => self,
+            (Storage::F16 | Storage::BF16 | Storage::Small { .. }, Scalar::F32) => self,
+            (Storage::Word | Storage::Wide, _) => self,
             (Storage::F16 | Storage::BF16, _) => Storage::Narrow { bits: 16, signed: false },
+            (Storage::Small { bits, .. }, _) => Storage::Narrow { bits, signed: false },
             (Storage::Narrow { bits, .. }, Scalar::U32) if narrow => Storage::Narrow { bits, signed: false },
             (Storage::Narrow { .. }, _) => self,
         }

@@ -12,7 +12,9 @@
 use std::collections::BTreeSet;
 
 use super::Storage;
+use crate::DType;
 use crate::kernels::{Slot, SlotElement};
+use crate::small::Format;
 
 impl Storage {
     /// Bits of an element, as WGSL counts them.
@@ -57,6 +59,7 @@ impl Storage {
             Storage::F16 => format!("f16_value({bits})"),
             Storage::BF16 => format!("bitcast<f32>({bits} << 16u)"),
             Storage::Word | Storage::Wide => bits,
+            Storage::Small { format, .. } => small_call("value", format, &bits),
             Storage::Narrow { bits: width, signed: false } if shift + u32::from(width) == 32 => number(bits),
             Storage::Narrow { bits: width, signed: false } => {
                 number(format!("({bits} & {}u)", (1u32 << width) - 1))
@@ -74,6 +77,7 @@ impl Storage {
         match (self, from) {
             (Storage::F16, _) => format!("f16_bits({value})"),
             (Storage::BF16, _) => format!("bf16_bits({value})"),
+            (Storage::Small { format, .. }, _) => small_call("bits", format, value),
             (_, "u32") => value.into(),
             (_, "f32") => format!("bitcast<u32>(i32({value}))"),
             _ => format!("bitcast<u32>({value})"),
@@ -103,6 +107,14 @@ impl Storage {
         match self {
             Storage::F16 if slot.written => drop(used.insert("f16_bits")),
             Storage::BF16 if slot.written => drop(used.insert("bf16_bits")),
+            Storage::Small { format, .. } => {
+                let functions = if format == DType::F8E8M0 {
+                    ["e8m0_value", "e8m0_bits"]
+                } else {
+                    ["small_value", "small_bits"]
+                };
+                used.extend(&functions[..1 + usize::from(slot.written)]);
+            }
             _ => {}
         }
         let load = self.load(slot, converts);
@@ -230,6 +242,14 @@ impl Storage {
             change("first + end / 32u", "0xffffffffu >> (32u - end % 32u)", "last"),
         )
     }
+}
+
+/// A call of the function that makes a value of a code, or a code of a value.
+fn small_call(what: &str, format: DType, argument: &str) -> String {
+    let Some(format) = Format::of(format) else { return format!("e8m0_{what}({argument})") };
+    let (sign, mantissa, least) = (format.sign(), format.mantissa, format.least());
+    let (most, zero) = (format.most_code(), format.has_negative_zero());
+    format!("small_{what}({argument}, {sign}u, {mantissa}u, {least}, {most}u, {zero})")
 }
 
 /// WGSL that stores `width` bits at bit `shift` of word `at`. Its other bits may belong to other invocations, which may write them

@@ -6,6 +6,7 @@ mod floats;
 mod loops;
 mod narrow;
 mod sixteen_bits;
+mod small;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
