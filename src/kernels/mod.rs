@@ -280,6 +280,7 @@ kernels! {
     gather_elements: GatherElements,
     gemm: Gemm,
     grid_sample: GridSample,
+    inverse: Inverse,
     linear_attention: LinearAttention,
     lookup: Lookup,
     lrn: Lrn,

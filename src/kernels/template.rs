@@ -51,6 +51,7 @@ templates!(
     "gemm_split",
     "gemm_strided",
     "grid_sample",
+    "inverse",
     "linear_attention",
     "lookup",
     "lrn",

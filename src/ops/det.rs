@@ -25,7 +25,7 @@ fn parse(_: &NodeDef) -> Result<Op, Why> {
 }
 
 /// The number of matrices, and their size.
-fn sizes(shape: &[usize]) -> Result<(usize, usize), Why> {
+pub(super) fn sizes(shape: &[usize]) -> Result<(usize, usize), Why> {
     match shape {
         [batch @ .., rows, columns] if rows == columns => Ok((product(batch), *rows)),
         _ => refuse!("{shape:?} are no square matrices"),
@@ -56,8 +56,8 @@ fn determinant(mut m: Vec<f64>, n: usize) -> f64 {
 }
 
 /// For each dispatch, the columns that it eliminates: the most that keep an invocation within `limit` iterations.
-fn parts(n: usize, limit: usize) -> Result<Vec<(usize, usize)>, Why> {
-    let cost = |i: usize| (n - i) * (n - i) + 2 * (n - i) + 1;
+pub(super) fn parts(n: usize, limit: usize) -> Result<Vec<(usize, usize)>, Why> {
+    let cost = |i: usize| (n - i) * (n - i) + (n - i) + n + 1;
     if n > 0 && cost(0) > limit {
         refuse!("a matrix of {n} rows takes more than {limit} steps for its first column");
     }

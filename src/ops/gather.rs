@@ -5,7 +5,8 @@
 use super::case::{self, Case, Tolerance};
 use super::division::{Division, InputShare};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Why, axes, indices, onnx, product, required, strides, types,
+    Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Why, axes, indices, onnx, product, required,
+    strides, types,
 };
 use crate::facts::Fact;
 use crate::kernels::gather as kernel;
@@ -18,8 +19,18 @@ pub(crate) struct Gather {
     axis: i64,
 }
 
-pub(crate) const ROWS: &[Row] =
-    &[onnx("Gather", 1, types![T Tind -> T; T: ALL BF16@13, Tind: INDICES], parse, cases)];
+pub(crate) const ROWS: &[Row] = &[
+    onnx("Gather", 1, types![T Tind -> T; T: ALL BF16@13, Tind: INDICES], parse, cases),
+    // Of the dtypes that ONNX does not let Gather take.
+    Row {
+        domain: OWN_DOMAIN,
+        name: "Gather",
+        opsets: (1, 1),
+        types: types![T Tind -> T; T: U8 INT4, Tind: INDICES],
+        parse,
+        cases: Vec::new,
+    },
+];
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     Ok(Gather { axis: def.attributes.int_or("axis", 0)? }.into())

@@ -1,8 +1,8 @@
 //! com.microsoft.GatherBlockQuantized: rows of a table of 8-, 4- or 2-bit numbers, which share a scale and a zero point in blocks.
 //! Only the rows that are asked for become floats.
 //!
-//! An index outside of the table gives zeros, as in onnxruntime. Tables of uint4 and int4 are refused, as Gather takes no such
-//! dtypes. History: com.microsoft 1.
+//! An index outside of the table gives zeros, as in onnxruntime. Without zero points, numbers in a uint8 are centred, and those of
+//! uint4 and int4 are not. History: com.microsoft 1.
 
 use super::case::{self, Case, Tolerance};
 use super::composed::Body;
@@ -64,12 +64,12 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     let bits = ("bits", Attr::Int(a.int_or("bits", 4)?));
     let zeros = body.optional(3);
     let centred = ("centred", Attr::Int(i64::from(zeros.is_none())));
-    let numbers = body.node("Gather", &[data, rows])?;
+    let numbers = body.node("sardonyx.Gather", &[data, rows])?;
     let numbers = body.with("sardonyx.UnpackedBits", &[bits.clone(), centred], &[numbers])?;
     let mut numbers = body.reshaped(numbers, &[0, -1, block])?;
     let (axes, scales) = (body.list(&[2]), body.node("Gather", &[scales, rows])?);
     if let Some(zeros) = zeros {
-        let zeros = body.node("Gather", &[zeros, rows])?;
+        let zeros = body.node("sardonyx.Gather", &[zeros, rows])?;
         let zeros = body.with("sardonyx.UnpackedBits", &[bits], &[zeros])?;
         // The last byte of a row may hold more zero points than there are blocks.
         let (start, blocks, along) = (body.list(&[0]), body.size(scales, 1)?, body.list(&[1]));
@@ -169,6 +169,10 @@ impl Operator for UnpackedBits {
 
 fn cases() -> Vec<Case> {
     let bytes = |shape: &[usize]| case::converted(&case::integers(shape, 0, 256), DType::U8);
+    let small = |dtype: DType, shape: &[usize]| {
+        let least = if dtype == DType::U4 { 0 } else { -8 };
+        case::converted(&case::integers(shape, least, least + 16), dtype)
+    };
     let new = |name: &str, data: Tensor, blocks: usize| {
         let case = Case::new("GatherBlockQuantized", name).of_microsoft().tolerance(Tolerance::ARITHMETIC);
         let indices = case::values(&[2, 3], &[0i64, 4, -1, 7, 2, -9]);
@@ -182,6 +186,8 @@ fn cases() -> Vec<Case> {
         new("bytes", bytes(&[5, 24]), 3),
         new("bytes_zeros", bytes(&[5, 24]), 3).constant(bytes(&[5, 2])),
         new("eight_bits", bytes(&[5, 48]), 3).int("bits", 8).constant(bytes(&[5, 3])),
+        new("uint4", small(DType::U4, &[5, 48]), 3),
+        new("int4_zeros", small(DType::I4, &[5, 48]), 3).constant(small(DType::I4, &[5, 3])),
     ]
 }
 
@@ -201,5 +207,14 @@ mod tests {
             [&y[..3], &y[16..19], &y[32..35]].concat(),
             [3.5, -2.5, 0.0, 0.0, 0.0, 0.0, 3.5, -2.5, 0.0]
         );
+    }
+    /// Numbers of uint4 are not centred, where those in a uint8 are.
+    #[test]
+    fn small_integers_are_not_centred() {
+        let case = Case::new("GatherBlockQuantized", "uint4").of_microsoft().int("block_size", 16);
+        let numbers: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let case = case.input(case::converted(&case::values(&[1, 16], &numbers), DType::U4));
+        let y = evaluated(&case.input(case::list(&[0])).input(case::values(&[1, 1], &[0.5f32])));
+        assert_eq!(y, (0..16).map(|i| f64::from(i) * 0.5).collect::<Vec<_>>());
     }
 }

@@ -55,11 +55,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     let first = body.node("Sub", &[lengths, new])?;
     if a.flag("do_rotary", false)? {
         let positions = positions(&mut body, q, first)?;
-        let (cos, sin) = (body.input(COS)?, body.input(SIN)?);
-        let interleaved = [("interleaved", Attr::Int(a.int_or("rotary_interleaved", 0)?))];
-        for x in [&mut q, &mut k] {
-            *x = body.with("sardonyx.RotaryEmbedding", &interleaved, &[*x, cos, sin, positions])?;
-        }
+        let angles = [body.input(COS)?, body.input(SIN)?];
+        [q, k] = with_positions(&mut body, [q, k], angles, positions)?;
     }
     let k = present(&mut body, k, PAST_KEY, first)?;
     let v = present(&mut body, v, PAST_VALUE, first)?;
@@ -96,6 +93,18 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     body.finish(&[y, k, v])
 }
 
+/// Queries and keys, turned by the angles of their positions, which are given as cosines and sines.
+pub(super) fn with_positions(
+    body: &mut Body,
+    of: [ValueId; 2],
+    [cos, sin]: [ValueId; 2],
+    positions: ValueId,
+) -> Result<[ValueId; 2], Why> {
+    let interleaved = [("interleaved", Attr::Int(body.attributes().int_or("rotary_interleaved", 0)?))];
+    let mut turned = |x| body.with("sardonyx.RotaryEmbedding", &interleaved, &[x, cos, sin, positions]);
+    Ok([turned(of[0])?, turned(of[1])?])
+}
+
 /// The part of each row's weights that a sink leaves to the keys: the sink takes part in the softmax like the score of one more
 /// key, but has no value.
 fn share(body: &mut Body, scores: ValueId, sink: ValueId) -> Result<ValueId, Why> {
@@ -130,7 +139,7 @@ fn is_first_prompt(body: &mut Body, q: ValueId) -> Result<ValueId, Why> {
 }
 
 /// Queries, keys and values, `[batch, heads, length, depth]`.
-fn operands(body: &mut Body, q_heads: i64, kv_heads: i64) -> Result<[ValueId; 3], Why> {
+pub(super) fn operands(body: &mut Body, q_heads: i64, kv_heads: i64) -> Result<[ValueId; 3], Why> {
     let q = body.input(0)?;
     match (body.optional(1), body.optional(2)) {
         (Some(k), Some(v)) => Ok([

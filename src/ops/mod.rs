@@ -402,7 +402,9 @@ operators! {
     gather_nd: GatherNd,
     gemm: Gemm,
     grid_sample: GridSample,
+    image_decoder: ImageDecoder,
     imputer: Imputer,
+    inverse: Inverse,
     is_inf: IsInf,
     label_encoder: LabelEncoder,
     linear_attention: LinearAttention,
@@ -463,6 +465,7 @@ operators! {
     tensor_scatter: TensorScatter,
     tf_idf: TfIdf,
     tile: Tile,
+    tokenizer: Tokenizer,
     top_k: TopK,
     transpose: Transpose,
     tree_ensemble: TreeEnsemble,
@@ -481,11 +484,13 @@ operators! {
     group_norm,
     group_query_attention,
     matmul_scaled,
+    moe,
     multi_head_attention,
     nhwc_max_pool,
     old,
     qlinear_concat,
     qlinear_unary,
+    sparse_attention,
 }
 
 /// The work of reading all inputs and making all outputs, with an index for each element.

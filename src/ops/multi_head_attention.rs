@@ -120,15 +120,42 @@ fn parse_multi_head(def: &NodeDef) -> Result<Op, Why> {
     body.without(9, "cache_indirection")?;
     let count = heads(def, "num_heads")?;
     let mut qkv = operands(&mut body)?;
+    // Keys and values of their own may come in heads.
+    let in_heads = match (body.optional(1), body.optional(2)) {
+        (Some(k), Some(v)) => [None, Some(has_heads(&mut body, k)?), Some(has_heads(&mut body, v)?)],
+        _ => [None; 3],
+    };
     if let Some(bias) = body.optional(3) {
         let ends = qkv.map(|x| body.size(x, 2));
         let [queries, keys, _] = ends;
         let (zero, first, all) = (body.list(&[0]), queries?, body.list(&[i64::from(i32::MAX)]));
         let keys = keys?;
         let second = body.node("Add", &[first, keys])?;
-        for (x, (from, to)) in qkv.iter_mut().zip([(zero, first), (first, second), (second, all)]) {
-            let part = body.node("Slice", &[bias, from, to])?;
+        // What comes in heads has its bias: it takes the 0 behind all others.
+        let (count, one) = (body.size(bias, 0)?, body.list(&[1]));
+        let behind = body.node("Add", &[count, one])?;
+        let biases = match in_heads[1] {
+            Some(_) => {
+                let nothing = body.constant(case::values(&[1], &[0f32]));
+                let nothing = body.node("CastLike", &[nothing, bias])?;
+                body.joined(&[bias, nothing])?
+            }
+            None => bias,
+        };
+        let bounds = [(zero, first), (first, second), (second, all)];
+        for ((x, (mut from, mut to)), in_heads) in qkv.iter_mut().zip(bounds).zip(in_heads) {
+            if let Some(in_heads) = in_heads {
+                to = body.node("Min", &[to, count])?;
+                from = body.node("Where", &[in_heads, count, from])?;
+                to = body.node("Where", &[in_heads, behind, to])?;
+            }
+            let part = body.node("Slice", &[biases, from, to])?;
             *x = body.node("Add", &[*x, part])?;
+        }
+    }
+    for (x, in_heads) in qkv.iter_mut().zip(in_heads) {
+        if let Some(in_heads) = in_heads {
+            *x = without_heads(&mut body, *x, in_heads, count)?;
         }
     }
     for x in &mut qkv {
@@ -144,7 +171,24 @@ fn parse_multi_head(def: &NodeDef) -> Result<Op, Why> {
     body.finish(&outputs)
 }
 
-/// Queries, keys and values, `[batch, length, heads * depth]`.
+/// Whether keys or values are `[batch, heads, length, depth]`, and not `[batch, length, heads * depth]`.
+fn has_heads(body: &mut Body, x: ValueId) -> Result<ValueId, Why> {
+    let (dims, four) = (body.node("Shape", &[x])?, body.scalar(4i64));
+    let rank = body.node("Size", &[dims])?;
+    body.node("Equal", &[rank, four])
+}
+
+/// Keys or values as `[batch, length, heads * depth]`.
+fn without_heads(body: &mut Body, x: ValueId, in_heads: ValueId, heads: i64) -> Result<ValueId, Why> {
+    let (batch, heads, one) = (body.size(x, 0)?, body.list(&[heads]), body.list(&[1]));
+    let heads = body.node("Where", &[in_heads, heads, one])?;
+    let rest = body.with("Shape", &[("start", Attr::Int(-2))], &[x])?;
+    let shape = body.joined(&[batch, heads, rest])?;
+    let x = body.node("Reshape", &[x, shape])?;
+    join_heads(body, x)
+}
+
+/// Queries, keys and values, `[batch, length, heads * depth]`; keys and values of their own may have heads.
 fn operands(body: &mut Body) -> Result<[ValueId; 3], Why> {
     let q = body.input(0)?;
     match (body.optional(1), body.optional(2)) {
@@ -239,6 +283,13 @@ fn multi_head_cases() -> Vec<Case> {
     };
     let three =
         |name: &str| new(name, &[2, 5, 16]).input(case::random(&[2, 7, 16])).input(case::random(&[2, 7, 24]));
+    let in_heads = |name: &str| {
+        new(name, &[2, 5, 16]).input(case::random(&[2, 2, 7, 8])).input(case::uniform(
+            &[2, 2, 7, 8],
+            -2.0,
+            1.0,
+        ))
+    };
     let mask = |shape: &[usize]| case::converted(&case::integers(shape, 0, 2), DType::I32);
     vec![
         three("plain"),
@@ -255,6 +306,14 @@ fn multi_head_cases() -> Vec<Case> {
             .input(case::random(&[2, 2, 3, 8]))
             .input(case::random(&[2, 2, 3, 8]))
             .int("unidirectional", 1)
+            .outputs(3),
+        in_heads("in_heads"),
+        in_heads("in_heads_bias")
+            .constant(case::random(&[48]))
+            .absent()
+            .absent()
+            .absent()
+            .absent()
             .outputs(3),
         new("packed", &[2, 5, 2, 3, 8]).float("scale", 0.2),
         new("packed_keys", &[2, 5, 16]).input(case::random(&[2, 7, 2, 2, 8])),
@@ -293,4 +352,31 @@ fn quantized_cases() -> Vec<Case> {
         new("plain", &[]).constant(bytes(&[])).constant(bytes(&[])),
         new("columns", &[48]).constant(bytes(&[])).constant(bytes(&[48])).int("unidirectional", 1),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::composed::tests::evaluated;
+    use super::*;
+
+    /// As in onnxruntime, keys and values that come in heads have their bias already.
+    #[test]
+    fn keys_may_come_in_heads() {
+        let new = |keys: &[usize], bias: Tensor| {
+            let case = Case::new("MultiHeadAttention", "").of_microsoft().int("num_heads", 2);
+            let numbers: Vec<f32> = (0..12).map(|i| (i * 5 % 12) as f32 * 0.1).collect();
+            let rows = |at: &dyn Fn(usize) -> usize| (0..12).map(|i| numbers[at(i)]).collect::<Vec<f32>>();
+            // `[1, 2 heads, 3 keys, 2]` from `[1, 3 keys, 2 heads * 2]`.
+            let numbers = match keys.len() {
+                4 => rows(&|i| i % 6 / 2 * 4 + i / 6 * 2 + i % 2),
+                _ => rows(&|i| i),
+            };
+            let case = case.input(case::random(&[1, 2, 4]));
+            case.input(case::values(keys, &numbers)).input(case::values(keys, &numbers)).input(bias)
+        };
+        let bias = |rest: f32| case::values(&[12], &[&[0.5, -1.0, 2.0, 0.25][..], &[rest; 8]].concat());
+        let joined = evaluated(&new(&[1, 3, 4], bias(0.0)));
+        assert_eq!(evaluated(&new(&[1, 2, 3, 2], bias(7.0))), joined);
+        assert_ne!(evaluated(&new(&[1, 3, 4], bias(7.0))), joined);
+    }
 }

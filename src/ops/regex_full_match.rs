@@ -21,7 +21,7 @@ pub(crate) const ROWS: &[Row] =
     &[onnx("RegexFullMatch", 20, types![T1 -> T2; T1: STRING, T2: BOOL], parse, cases)];
 
 /// The most bytes of a compiled pattern: a short pattern that repeats others may take gigabytes.
-const MOST_BYTES: usize = 8 << 20;
+pub(super) const MOST_BYTES: usize = 8 << 20;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let Some(pattern) = def.attributes.string("pattern")? else { refuse!("attribute 'pattern' is required") };
@@ -29,21 +29,23 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 fn compiled(pattern: &str) -> Result<Regex, Why> {
-    let build = |text: &str| {
-        let regex = RegexBuilder::new(text).size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES).build();
-        regex.map_err(|error| {
-            let last = error.to_string().lines().last().unwrap_or_default().trim().to_string();
-            Why::from(format!("the pattern '{pattern}' is no pattern of RE2 that is supported: {last}"))
-        })
-    };
     let own = translated(pattern)?;
     // By itself first: a parenthesis too many must not close the group around the pattern.
-    build(&own)?;
-    build(&format!("^(?:{own})$"))
+    built(&own, pattern)?;
+    built(&format!("^(?:{own})$"), pattern)
+}
+
+/// The expression `own` of the `regex` crate, which `pattern` became.
+pub(super) fn built(own: &str, pattern: &str) -> Result<Regex, Why> {
+    let regex = RegexBuilder::new(own).size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES).build();
+    regex.map_err(|error| {
+        let last = error.to_string().lines().last().unwrap_or_default().trim().to_string();
+        format!("the pattern '{pattern}' is no pattern of RE2 that is supported: {last}").into()
+    })
 }
 
 /// The pattern in the language of the `regex` crate.
-fn translated(pattern: &str) -> Result<String, Why> {
+pub(super) fn translated(pattern: &str) -> Result<String, Why> {
     let (mut own, mut rest, mut in_brackets) = (String::with_capacity(pattern.len()), pattern, false);
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];

@@ -83,7 +83,7 @@ fn repeated(repeat: &Loop, inputs: &[Held], run: &Run) -> Result<Vec<HostValue>,
 }
 
 fn scanned(scan: &Scan, inputs: &[Held], run: &Run) -> Result<Vec<HostValue>, Refusing> {
-    let (carried, rest) = inputs.split_at(scan.carried);
+    let (carried, rest) = scan.taken(inputs).split_at(scan.carried);
     let (sources, captures) = rest.split_at(scan.reads.len());
     let mut carried = carried.to_vec();
     let sources: Vec<(Arc<Array>, usize, bool)> = sources

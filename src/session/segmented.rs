@@ -272,7 +272,7 @@ impl Survey<'_> {
                 Ok(vec![None; node.outputs.len()])
             }
             Op::Scan(scan) => {
-                let (carried, rest) = inputs.split_at(scan.carried);
+                let (carried, rest) = scan.taken(inputs).split_at(scan.carried);
                 let place = Some(InputFact::from(Tensor::from_slice(&[], &[0i64])?));
                 let places = vec![place; scan.reads.len()];
                 self.outputs_of(&bodies[0], [carried, &places, rest].concat())?;
@@ -320,7 +320,8 @@ fn bodies(node: &Node, kinds: &[Kind]) -> Result<Vec<Graph>, Why> {
     };
     Ok(match &*node.op {
         Op::Scan(scan) => {
-            let (carried, rest) = kinds.split_at(scan.carried.min(kinds.len()));
+            let taken = scan.taken(&kinds);
+            let (carried, rest) = taken.split_at(scan.carried.min(taken.len()));
             let given = [carried, &vec![None; scan.reads.len()], rest].concat();
             let mut bodies = scan.bodies()?;
             bodies.iter_mut().for_each(|body| body.give_kinds(&given));
@@ -664,7 +665,7 @@ impl Control<'_> {
     }
 
     fn scanned(&self, scan: &Scan) -> Result<Vec<RunValue>> {
-        let (carried, rest) = self.inputs.split_at(scan.carried);
+        let (carried, rest) = scan.taken(self.inputs).split_at(scan.carried);
         let mut carried = self.given(carried)?;
         let fixed = self.uploaded(&self.given(rest)?, scan.carried + scan.reads.len())?;
         let mut length = None;

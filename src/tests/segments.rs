@@ -583,6 +583,76 @@ fn a_scan_reads_and_writes_along_axes() {
     }
 }
 
+/// Running sums of `x` over the steps of each batch, and their products with `y` and a value from around the body. `directions`
+/// are those of `x` and `y`.
+fn batched_scan(has_lengths: bool, directions: [i64; 2]) -> Model {
+    let body = vec![
+        node("Add", &["sum", "a"], &["next"]),
+        node("Mul", &["next", "b"], &["c"]),
+        node("Mul", &["c", "scale"], &["d"]),
+    ];
+    let row = |name: &str| value(name, FLOAT, &["n"]);
+    let body = typed(vec![row("sum"), row("a"), row("b")], body, vec![row("next"), row("d")]);
+    let lengths = if has_lengths { "lengths" } else { "" };
+    let scan = node("Scan", &[lengths, "start", "x", "y"], &["sums", "z"])
+        .with(subgraph("body", body))
+        .with(int("num_scan_inputs", 2))
+        .with(ints("directions", &directions));
+    let mut inputs = vec![value("start", FLOAT, &["b", "n"]), value("scale", FLOAT, &[])];
+    inputs.extend(["x", "y"].map(|name| value(name, FLOAT, &["b", "t", "n"])));
+    inputs.extend(has_lengths.then(|| value("lengths", INT64, &["b"])));
+    let outputs = vec![value("sums", FLOAT, &["b", "n"]), value("z", FLOAT, &["b", "t", "n"])];
+    Model::from_bytes(bytes(&model(8, typed(inputs, vec![scan], outputs)))).unwrap()
+}
+
+/// Scan of version 8: what onnxruntime 1.31.1 gives is what these lines compute, zeros behind a batch's length among them.
+#[test]
+fn a_scan_of_version_8_has_batches() {
+    for (has_lengths, directions) in [(false, [0, 0]), (false, [1, 0]), (true, [0, 0]), (true, [0, 1])] {
+        for session in sessions(&batched_scan(has_lengths, directions)) {
+            for (steps, lengths) in [(4, [4, 2, 3]), (1, [1, 1, 1]), (5, [1, 5, 4])] {
+                let n = 2;
+                let number = |i: usize, by: usize| (i * by % 7) as f32 - 2.5;
+                let [x, y] = [5, 3].map(|by| (0..3 * steps * n).map(|i| number(i, by)).collect::<Vec<f32>>());
+                let start: Vec<f32> = (0..3 * n).map(|i| number(i, 4)).collect();
+                let (mut sums, mut z) = (start.clone(), vec![0.0; x.len()]);
+                for batch in 0..3 {
+                    let length = if has_lengths { lengths[batch] } else { steps };
+                    for step in 0..length {
+                        let from = |backward: i64| if backward == 1 { length - 1 - step } else { step };
+                        for i in 0..n {
+                            let at = |step: usize| (batch * steps + step) * n + i;
+                            sums[batch * n + i] += x[at(from(directions[0]))];
+                            z[at(step)] = sums[batch * n + i] * y[at(from(directions[1]))] * 2.0;
+                        }
+                    }
+                }
+                let [x, y] = [x, y].map(|values| floats(&[3, steps, n], &values));
+                let (start, scale) = (floats(&[3, n], &start), floats(&[], &[2.0]));
+                let lengths = Tensor::from_slice(&[3], &lengths.map(|length| length as i64)).unwrap();
+                let mut given = vec![("start", &start), ("scale", &scale), ("x", &x), ("y", &y)];
+                given.extend(has_lengths.then_some(("lengths", &lengths)));
+                let outputs = session.run(&given[..]).unwrap();
+                close(&outputs["sums"], &[3, n], &sums);
+                close(&outputs["z"], &[3, steps, n], &z);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_that_a_scan_has_no_steps_for_is_refused() {
+    for session in sessions(&batched_scan(true, [0, 0])) {
+        for length in [0, 3, -1] {
+            let (x, start) = (floats(&[1, 2, 1], &[1.0, 2.0]), floats(&[1, 1], &[0.0]));
+            let lengths = Tensor::from_slice(&[1], &[length as i64]).unwrap();
+            let scale = floats(&[], &[1.0]);
+            let given = [("start", &start), ("scale", &scale), ("x", &x), ("y", &x), ("lengths", &lengths)];
+            assert!(session.run(&given).is_err(), "{length} on {}", session.device().name());
+        }
+    }
+}
+
 #[test]
 fn a_subgraph_that_is_not_supported_is_named() {
     let unknown = typed(vec![], vec![node("Nonsense", &["x"], &["d"])], vec![value("d", FLOAT, &["n"])]);

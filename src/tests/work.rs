@@ -34,6 +34,10 @@ const BY_ELEMENT: &[&str] = &[
     "ThresholdedRelu", "Tile", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
     // A bounded number of steps for each byte of the texts.
     "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit",
+    // Likewise, and for each state of an expression.
+    "Tokenizer",
+    // A bounded number of steps for each pixel of the file.
+    "ImageDecoder",
     // ai.onnx.ml
     "ArrayFeatureExtractor", "Binarizer", "CategoryMapper", "FeatureVectorizer", "Imputer", "LabelEncoder", "Normalizer",
     "OneHotEncoder", "Scaler",
@@ -127,6 +131,25 @@ fn counted() -> Vec<HandCount> {
             products(8 * 100 * 100 * 128),
         ),
         of(
+            new("SparseAttention")
+                .of_microsoft()
+                .int("num_heads", 8)
+                .int("kv_num_heads", 8)
+                .int("sparse_block_size", 16),
+            &[
+                f(&[1, 100, 512]),
+                f(&[1, 100, 512]),
+                f(&[1, 100, 512]),
+                f(&[1, 8, 128, 64]),
+                f(&[1, 8, 128, 64]),
+                Some(Fact::new(DType::I32, [1, 9])),
+                Some(Fact::new(DType::I32, [1, 36])),
+                int32(100, &[1]),
+                int32(100, &[1]),
+            ],
+            products(8 * 100 * 128 * 128),
+        ),
+        of(
             new("Attention").of_microsoft().int("num_heads", 8),
             &[f(&[1, 100, 512]), f(&[512, 1536])],
             products(8 * 100 * 100 * 128 + 100 * 512 * 1536),
@@ -166,6 +189,7 @@ fn counted() -> Vec<HandCount> {
             16 * 16 * 9 * 900,
         ),
         of(new("Det"), &[f(&[300, 300])], products(300 * 300 * 300 / 3)),
+        of(new("Inverse").of_microsoft(), &[f(&[300, 300])], products(300 * 300 * 300 * 3 / 2)),
         of(new("DFT"), &[f(&[1, 1000, 1])], 1000 * 1000),
         // 91 frames of 1,000 samples, 501 bins of each.
         of(new("STFT"), &[f(&[1, 10_000]), scalar(100), None, scalar(1000)], 91 * 501 * 1000),
@@ -188,6 +212,25 @@ fn counted() -> Vec<HandCount> {
             new("MatMulNBits").of_microsoft().int("K", 320).int("N", 320).int("block_size", 32),
             &[f(&[300, 320]), bytes(&[320, 10, 16]), f(&[320, 10])],
             products(300 * 320 * 320),
+        ),
+        // Each of 50 rows passes through all 8 experts.
+        of(
+            new("MoE").of_microsoft(),
+            &[f(&[50, 64]), f(&[50, 8]), f(&[8, 256, 64]), None, f(&[8, 64, 256])],
+            products(50 * 8 * 2 * 256 * 64),
+        ),
+        of(
+            new("QMoE").of_microsoft(),
+            &[
+                f(&[50, 64]),
+                f(&[50, 8]),
+                bytes(&[8, 256, 32]),
+                f(&[8, 256]),
+                None,
+                bytes(&[8, 64, 128]),
+                f(&[8, 64]),
+            ],
+            products(50 * 8 * 2 * 256 * 64),
         ),
         of(new("MatMulIntegerToFloat").of_microsoft(), &[bytes(matrix), bytes(matrix), f(&[]), f(&[])], cube),
         of(new("DynamicQuantizeMatMul").of_microsoft(), &[f(matrix), bytes(matrix), f(&[])], cube),

@@ -25,6 +25,14 @@ fn steps(shape: &[usize]) -> Tensor {
     case::values(shape, &values)
 }
 
+/// A matrix of which elimination takes about `n / 3` steps. Its elements are the smaller of row and column number, except the last:
+/// the determinant is 2, and the inverse has whole numbers and halves.
+fn whole_pivots(n: usize) -> Tensor {
+    let rows = (n / 3).isqrt() - 1;
+    let at = |i: usize| (i / rows).min(i % rows) + 1 + usize::from(i + 1 == rows * rows);
+    case::values(&[rows, rows], &(0..rows * rows).map(|i| at(i) as f32).collect::<Vec<_>>())
+}
+
 /// Every family of loops, over rows, windows and lists of `n` and more, where the time grows with `n`.
 fn long(n: usize) -> Vec<Case> {
     let new =
@@ -157,12 +165,8 @@ fn long(n: usize) -> Vec<Case> {
             .input(steps(&[1, 1, 1, n + 1]))
             .constant(steps(&[1, 1, 1, n]))
             .input(case::values(&[1, 2 * n, 1, 2], &vec![0f32; 4 * n])),
-        // The elements are the smaller of row and column number, except the last: the determinant is 2.
-        new("Det", "rows").input({
-            let rows = (n / 3).isqrt() - 1;
-            let at = |i: usize| (i / rows).min(i % rows) + 1 + usize::from(i + 1 == rows * rows);
-            case::values(&[rows, rows], &(0..rows * rows).map(|i| at(i) as f32).collect::<Vec<_>>())
-        }),
+        new("Det", "rows").input(whole_pivots(n)),
+        new("Inverse", "rows").of_microsoft().input(whole_pivots(n)),
         new("LinearAttention", "steps")
             .outputs(2)
             .string("update_rule", "linear")
