@@ -131,7 +131,6 @@ impl Operator for Cast {
             (Some(DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2), Ok(to)) => {
                 matches!(to, DType::F32 | DType::F16 | DType::BF16)
             }
-            (Some(small), Ok(to)) if small.is_float() && small.bits() <= 8 => to == DType::F32,
             _ => false,
         }
     }

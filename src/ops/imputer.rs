@@ -81,7 +81,7 @@ impl Operator for Imputer {
         } else {
             let word = |&value: &i64| match i32::try_from(value) {
                 Ok(value) => Ok(value as u32),
-                Err(_) => return Err(Why::too_wide(value)),
+                Err(_) => Err(Why::too_wide(value)),
             };
             let words = self.int.1.iter().map(word).collect::<Result<Vec<u32>, Why>>()?;
             (words.len(), cx.words(words.len(), || words)?)

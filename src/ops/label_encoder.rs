@@ -146,7 +146,7 @@ impl KeyTable {
             Numbers::Float(values) => Ok((values[i] as f32).to_bits()),
             Numbers::Int(values) => match i32::try_from(values[i]) {
                 Ok(value) => Ok(value as u32),
-                Err(_) => return Err(Why::too_wide(values[i])),
+                Err(_) => Err(Why::too_wide(values[i])),
             },
             Numbers::Text(_) => refuse!("the device does not compute with strings"),
         };

@@ -112,7 +112,7 @@ impl Operator for OneHotEncoder {
             (Scalar::F32, _) if category as f32 as i128 != category.into() => Ok(f32::NAN.to_bits()),
             (Scalar::F32, _) => Ok((category as f32).to_bits()),
             (_, Ok(category)) => Ok(category as u32),
-            (_, Err(_)) => return Err(Why::too_wide(category)),
+            (_, Err(_)) => Err(Why::too_wide(category)),
         };
         let words = categories.iter().map(word).collect::<Result<Vec<u32>, Why>>()?;
         let table = cx.words(words.len(), || words)?;

@@ -316,7 +316,7 @@ impl ClassLabels {
         let ClassLabels::Ints(labels) = self else { refuse!("the device does not compute with strings") };
         let word = |&label: &i64| match i32::try_from(label) {
             Ok(label) => Ok(label as u32),
-            Err(_) => return Err(Why::too_wide(label)),
+            Err(_) => Err(Why::too_wide(label)),
         };
         labels.iter().map(word).collect()
     }

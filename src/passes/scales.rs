@@ -190,7 +190,8 @@ impl PackedNumbers {
 }
 
 fn is_narrow(tensor: &Tensor) -> bool {
-    tensor.dtype().bits() <= 8 && tensor.dtype() != DType::Bool
+    use DType::{I2, I4, I8, U2, U4, U8};
+    matches!(tensor.dtype(), I8 | U8 | I4 | U4 | I2 | U2)
 }
 
 /// What a node reads, which is to read packed numbers.
@@ -212,9 +213,6 @@ impl ScaledReader {
             let axis = usize::try_from(axis).ok().filter(|&axis| axis < rank)?;
             // Indices that are constants would make a constant.
             let runs = pattern.graph.value(input(1)?).constant.is_none();
-            // ONNX has no Gather of floats of 8 bits and fewer.
-            let numbers = pattern.graph.value(packed.numbers).constant.as_ref();
-            let runs = runs && numbers.is_some_and(|numbers| numbers.dtype().is_int());
             let follows = |operand: &Tensor| {
                 let spread = packed.spread(operand);
                 spread[axis] > 1 || spread[..axis].iter().all(|&size| size == 1)

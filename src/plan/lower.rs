@@ -650,7 +650,7 @@ impl<'a> Lower<'a> {
         Fault {
             node: first.unwrap_or(NodeId(0)),
             inputs: self.inputs_text.get_or_insert_with(text).clone(),
-            report: self.report.clone().unwrap_or_else(|| Report::Arithmetic(nodes)),
+            report: self.report.clone().unwrap_or(Report::Arithmetic(nodes)),
         }
     }
 
