@@ -551,6 +551,12 @@ fn f32_to_u32(x: f32) -> u32 {
   return select(u32(clamp(x, 0.0, 4294967040.0)), wrapped, x < 0.0);
 }
 
+fn u32_to_f32(x: u32) -> f32 {
+  // SwiftShader rounds twice from 2^31 on: 4294967167 becomes 2^32.
+  let half = bitcast<i32>((x >> 1u) | (x & 1u));
+  return select(f32(bitcast<i32>(x)), 2.0 * f32(half), x > 0x7fffffffu);
+}
+
 // 24 bits of the integer at most, the lowest of them 1 if a lower bit is.
 fn round_odd_u32(x: u32) -> u32 {
   let odd = select(0u, 0x100u, (x & 0x1ffu) != 0u);

@@ -207,7 +207,7 @@ fn u64_to_f32(a: vec2<u32>) -> f32 {
   let moved = moved_left_64(a, free);
   let upper = moved.y | select(0u, 1u, moved.x != 0u);
   let scale = bitcast<f32>((127u + 32u - free) << 23u);
-  return select(f32(upper) * scale, f32(a.x), a.y == 0u);
+  return select(u32_to_f32(upper) * scale, u32_to_f32(a.x), a.y == 0u);
 }
 
 fn i64_to_f32(a: vec2<u32>) -> f32 {

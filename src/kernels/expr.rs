@@ -948,6 +948,7 @@ fn convert(to: Scalar, (x, from): (String, Scalar), used: &mut BTreeSet<&'static
         (Scalar::U64, Scalar::F32) => call("u64_to_f32", &x, used),
         (Scalar::I64, Scalar::F64) => call("i64_to_f64", &x, used),
         (Scalar::U64, Scalar::F64) => call("u64_to_f64", &x, used),
+        (Scalar::U32, Scalar::F32) => call("u32_to_f32", &x, used),
         (Scalar::F32, Scalar::I32) => call("f32_to_i32", &x, used),
         (Scalar::F64, Scalar::I32) => call("f64_to_i32", &x, used),
         (Scalar::F64, Scalar::U32) => call("f64_to_u32", &x, used),
