@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use sardonyx::{
-    DType, Device, DeviceOptions, Dim, Error, InputError, Model, Select, Session, SessionOptions, Tensor,
-    wgpu,
+    DType, Device, DeviceOptions, Dim, Error, InputError, IntegerBits, Model, Select, Session,
+    SessionOptions, Tensor, wgpu,
 };
 use sardonyx_testing::devices;
 use sardonyx_testing::onnx::build::{
@@ -368,11 +368,14 @@ fn integers_that_do_not_fit_the_device() {
     let model = of(main);
     let x = Tensor::from_slice(&[1], &[1i64 << 40]).unwrap();
     for device in devices::each() {
-        let error = session(&device, &model).run(&[("x", &x)]).unwrap_err();
+        let outputs = session(&device, &model).run(&[("x", &x)]).unwrap();
+        assert_eq!(outputs["y"].to_vec::<i64>().unwrap(), [-(1i64 << 40)]);
+        let options = SessionOptions::new().integers(IntegerBits::Only32);
+        let error = Session::new(&device, &model, options).unwrap().run(&[("x", &x)]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "input 'x': 1099511627776 does not fit the 32 bits that the device computes with; the CPU \
-             reference (`Device::reference()`) computes with 64"
+            "input 'x': 1099511627776 does not fit the 32 bits in which the device computes; `IntegerBits` of the \
+             session's options says when it computes in 64, and the CPU reference (`Device::reference()`) always does"
         );
     }
 }
