@@ -450,7 +450,7 @@ fn unsupported_text(nodes: &[UnsupportedNode]) -> String {
 
 /// Of what an integer that is too wide does not fit.
 pub(crate) const BITS32: &str = "the 32 bits in which the device computes; `IntegerBits` of the session's options says when it computes in 64, and \
-     the CPU reference (`Device::reference()`) always does";
+     the CPU reference (`Device::reference()`) always computes in 64";
 
 /// Why something cannot be made. The caller makes an error of it, such as an [`Error::Node`] with the node's name and shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]

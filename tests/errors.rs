@@ -375,7 +375,7 @@ fn integers_that_do_not_fit_the_device() {
         assert_eq!(
             error.to_string(),
             "input 'x': 1099511627776 does not fit the 32 bits in which the device computes; `IntegerBits` of the \
-             session's options says when it computes in 64, and the CPU reference (`Device::reference()`) always does"
+             session's options says when it computes in 64, and the CPU reference (`Device::reference()`) always computes in 64"
         );
     }
 }

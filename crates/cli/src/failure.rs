@@ -111,7 +111,8 @@ const ADVICE: [(&str, &str); 7] = [
     ("make a new Device and a new Session from the same Model", "run again"),
     ("open a GPU (`Device::new`)", "name a GPU (--device)"),
     ("(`Device::reference()`)", "(--device cpu)"),
-    ("the CPU reference computes in 64", "the CPU reference (--device cpu) computes in 64"),
+    // Each command lets a session take enough bits: an operator that refuses a value has no wider form.
+    (" `IntegerBits` of the session's options says when it computes in 64, and", ""),
 ];
 
 /// A message of the library, in the words of the command line.
