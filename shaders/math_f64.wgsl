@@ -1,5 +1,4 @@
 // The functions of `math.wgsl` for float64, which no driver has: errors are a few units in the last place unless a comment says otherwise.
-// Angles (sin, cos, tan) and erf are missing: the host computes them.
 
 fn f64_of_words(low: u32, high: u32) -> f64 {
   return bitcast<f64>(u64(low) | (u64(high) << 32u));
@@ -188,6 +187,100 @@ fn sigmoid_f64(x: f64) -> f64 {
 
 fn softplus_f64(x: f64) -> f64 {
   return max_f64(x, 0.0lf) + log_1p_f64(exp_f64(-abs(x)));
+}
+
+// The upper half of a product of 64 by 64 bits.
+fn product_high_f64(a: u64, b: u64) -> u64 {
+  let low = (a & 0xfffffffflu) * (b & 0xfffffffflu);
+  let middle = (a >> 32u) * (b & 0xfffffffflu) + (low >> 32u);
+  let other = (a & 0xfffffffflu) * (b >> 32u) + (middle & 0xfffffffflu);
+  return (a >> 32u) * (b >> 32u) + (middle >> 32u) + (other >> 32u);
+}
+
+// Of |x| in quarter turns: what is left of the nearest whole number as an angle, and that number modulo 4. Payne and Hanek, as
+// `quarter_turns`: 53 bits times 192 bits of 2 / pi, of which 126 behind the point are right.
+fn quarter_turns_f64(x: f64) -> vec2<f64> {
+  // 2 / pi, 64 bits in front of the point.
+  var digits = array<u64, 20>(0lu, 0xa2f9836e4e441529lu, 0xfc2757d1f534ddc0lu, 0xdb6295993c439041lu, 0xfe5163abdebbc561lu,
+    0xb7246e3a424dd2e0lu, 0x06492eea09d1921clu, 0xfe1deb1cb129a73elu, 0xe88235f52ebb4484lu, 0xe99c7026b45f7e41lu, 0x3991d639835339f4lu,
+    0x9c845f8bbdf9283blu, 0x1ff897ffde05980flu, 0xef2f118b5a0a6d1flu, 0x6d367ecf27cb09b7lu, 0x4f463f669e5fea2dlu, 0x7527bac7ebe5f17blu,
+    0x3d0739f78a5292ealu, 0x6bfb5fb11f8d5d08lu, 0x56033046fc7b6bablu);
+  let size = size_f64(x);
+  let mantissa = (size & 0x000ffffffffffffflu) | 0x0010000000000000lu;
+  // Bits further up make whole turns.
+  let place = clamp(u32(size >> 52u), 1022u, 2046u) - 1013u;
+  let at = place / 64u;
+  let shift = place & 63u;
+  let window = vec3<u64>(
+    (digits[at] << shift) | ((digits[at + 1u] >> 1u) >> (63u - shift)),
+    (digits[at + 1u] << shift) | ((digits[at + 2u] >> 1u) >> (63u - shift)),
+    (digits[at + 2u] << shift) | ((digits[at + 3u] >> 1u) >> (63u - shift)));
+  let added = product_high_f64(mantissa, window.z);
+  let low = mantissa * window.y + added;
+  let high = mantissa * window.x + product_high_f64(mantissa, window.y) + select(0lu, 1lu, low < added);
+  let whole = (high + 0x2000000000000000lu) >> 62u;
+  let rest = high - (whole << 62u);
+  let negative = (rest & 0x8000000000000000lu) != 0lu;
+  let rest_high = select(rest, ~rest + select(0lu, 1lu, low == 0lu), negative);
+  let rest_low = select(low, 0lu - low, negative);
+  // 2^-62 and 2^-126 quarter turns.
+  let angle = f64(rest_high) * 3.4061215800865545e-19lf + f64(rest_low) * 1.8464622084398007e-38lf;
+  // Below 1/2 the angle is the number itself.
+  let small = size < 0x3fe0000000000000lu;
+  return vec2<f64>(select(select(angle, -angle, negative), abs(x), small), f64(u32(select(whole & 3lu, 0lu, small))));
+}
+
+fn sin_near_f64(x: f64) -> f64 {
+  let t = x * x;
+  let high = 1.0lf / 362880.0lf - t * (1.0lf / 39916800.0lf - t * (1.0lf / 6227020800.0lf - t * (1.0lf / 1307674368000.0lf - t * (1.0lf / 355687428096000.0lf))));
+  return x - x * t * (1.0lf / 6.0lf - t * (1.0lf / 120.0lf - t * (1.0lf / 5040.0lf - t * high)));
+}
+
+fn cos_near_f64(x: f64) -> f64 {
+  let t = x * x;
+  let high = 1.0lf / 3628800.0lf - t * (1.0lf / 479001600.0lf - t * (1.0lf / 87178291200.0lf - t * (1.0lf / 20922789888000.0lf - t * (1.0lf / 6402373705728000.0lf))));
+  return 1.0lf - t * (0.5lf - t * (1.0lf / 24.0lf - t * (1.0lf / 720.0lf - t * (1.0lf / 40320.0lf - t * high))));
+}
+
+fn sin_f64(x: f64) -> f64 {
+  let turns = quarter_turns_f64(x);
+  let odd = turns.y == 1.0lf || turns.y == 3.0lf;
+  let y = select(sin_near_f64(turns.x), cos_near_f64(turns.x), odd);
+  let negative = (turns.y >= 2.0lf) != (bitcast<i64>(x) < 0li);
+  return select(select(y, -y, negative), nan_f64(), size_f64(x) >= 0x7ff0000000000000lu);
+}
+
+fn cos_f64(x: f64) -> f64 {
+  let turns = quarter_turns_f64(x);
+  let odd = turns.y == 1.0lf || turns.y == 3.0lf;
+  let y = select(cos_near_f64(turns.x), sin_near_f64(turns.x), odd);
+  let negative = turns.y == 1.0lf || turns.y == 2.0lf;
+  return select(select(y, -y, negative), nan_f64(), size_f64(x) >= 0x7ff0000000000000lu);
+}
+
+fn tan_f64(x: f64) -> f64 {
+  return sin_f64(x) / cos_f64(x);
+}
+
+fn erf_f64(x: f64) -> f64 {
+  let a = abs(x);
+  let s = a * a;
+  let near_high = 1.2055331036747115e-4lf + s * (-1.4925593503293629e-5lf + s * (1.6460972760433137e-6lf + s * (-1.635002463555434e-7lf
+    + s * (1.465787598901059e-8lf + s * (-1.1365651469343184e-9lf + s * 5.945237953580084e-11lf)))));
+  let near = a + a * (0.1283791670955126lf + s * (-0.3761263890318375lf + s * (0.11283791670954857lf + s * (-0.026866170645072886lf
+    + s * (0.00522397762478079lf + s * (-0.0008548326978737927lf + s * near_high))))));
+  // The logarithm of 1 - erf is close to a polynomial: one up to 2.25, and one up to 6. Beyond the result is 1.
+  let b = min(a, 6.0lf);
+  let middle_high = 2.198944828259324e-3lf + b * (-1.0069047291452295e-3lf + b * (2.883777610134268e-4lf + b * (-5.7371571146661375e-5lf
+    + b * (7.784567213119176e-6lf + b * (-6.531732527272195e-7lf + b * 2.5672445871637586e-8lf)))));
+  let middle = 1.1871172399778887e-6lf + b * (1.1283672114625942lf + b * (0.6366756786985939lf + b * (0.10261157051548958lf
+    + b * (-0.018808957259777048lf + b * (-6.713839562794638e-4lf + b * middle_high)))));
+  let far_high = 5.920986579225383e-3lf + b * (-9.233619745156147e-4lf + b * (1.0602306773170246e-4lf + b * (-8.39835428356228e-6lf
+    + b * (4.0785584810577395e-7lf + b * -9.102544253490093e-9lf))));
+  let far = -9.886428391853849e-4lf + b * (1.1328137378243914lf + b * (0.627421720547682lf + b * (0.11444052355337839lf
+    + b * (-0.029181594889511192lf + b * far_high))));
+  let beyond = 1.0lf - exp_f64(-select(far, middle, b < 2.25lf));
+  return select(with_sign_f64(select(beyond, near, a < 1.0lf), x), x, is_nan_f64(x));
 }
 
 // (mantissa of 53 bits, exponent) of a positive number's bits, also of a subnormal one: mantissa * 2^(exponent - 1075).

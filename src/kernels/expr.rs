@@ -699,6 +699,10 @@ impl Fn1 {
         use Fn1::*;
         Some(match self {
             Sign => "sign_f64",
+            Sin => "sin_f64",
+            Cos => "cos_f64",
+            Tan => "tan_f64",
+            Erf => "erf_f64",
             Exp => "exp_f64",
             ExpM1 => "exp_m1_f64",
             Log => "log_f64",
@@ -719,7 +723,7 @@ impl Fn1 {
         })
     }
 
-    /// Whether a float64 has the function: not those of an angle, nor erf.
+    /// Whether a float64 has the function.
     fn is_for_f64(self) -> bool {
         use Fn1::*;
         let native =

@@ -196,7 +196,7 @@ impl Operator for BatchNorm {
 
 impl BatchNorm {
     fn deviation(&self, e: &mut Builder, variance: Reg) -> Reg {
-        let epsilon = e.f32(self.epsilon);
+        let epsilon = e.float(variance, self.epsilon.into());
         let sum = e.add(variance, epsilon);
         e.one(Fn1::Sqrt, sum)
     }

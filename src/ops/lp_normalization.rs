@@ -63,27 +63,31 @@ impl Operator for LpNormalization {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         let x = cx.fact(0)?;
+        let float = Scalar::float_for(x.dtype);
         let mut rows = Rows::new(cx, 0, &x.shape, &[axes::axis(self.axis, x.rank())?])?;
         rows.fold(
             Combine::Sum,
             |e| {
-                let x = element(e, F32);
+                let x = element(e, float);
                 if self.squares { e.mul(x, x) } else { e.one(Fn1::Abs, x) }
             },
             |e, sum| {
                 let norm = if self.squares { e.one(Fn1::Sqrt, sum) } else { sum };
                 // A row of zeros becomes 0 / 1.
-                let (zero, one) = (e.f32(0.0), e.f32(1.0));
+                let (zero, one) = (e.float(norm, 0.0), e.float(norm, 1.0));
                 let none = e.two(Fn2::Equal, norm, zero);
                 e.select(none, one, norm)
             },
         );
         let output = cx.output(0)?;
         rows.element_result(output, |e| {
-            let (x, norm) = (element(e, F32), value(e, 0, F32));
+            let (x, norm) = (element(e, float), value(e, 0, float));
             e.two(Fn2::Div, x, norm)
         });
         rows.emit(cx)

@@ -177,11 +177,11 @@ impl Normalization {
     fn device_factor(&self, e: &mut Builder, variance: Reg) -> Reg {
         let divisor = match self.kind {
             NormalizationKind::Axes(_) => {
-                let (deviation, least) = (e.one(Fn1::Sqrt, variance), e.f32(1e-9));
+                let (deviation, least) = (e.one(Fn1::Sqrt, variance), e.float(variance, 1e-9));
                 e.add(deviation, least)
             }
             _ => {
-                let epsilon = e.f32(self.epsilon);
+                let epsilon = e.float(variance, self.epsilon.into());
                 let sum = e.add(variance, epsilon);
                 e.one(Fn1::Sqrt, sum)
             }
@@ -290,9 +290,17 @@ impl Operator for Normalization {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         let x = cx.fact(0)?;
+        let dtypes = [0, 1, 2].map(|i| cx.optional_fact(i).map(|fact| fact.dtype));
+        // Scales may be float64 where elements are float32, and the other way round.
+        let double = dtypes.contains(&Some(DType::F64));
+        let float = if double { Scalar::F64 } else { Scalar::F32 };
+        let result = self.result_dtype(x.dtype, dtypes[1]);
         let layout = self.layout(&x.shape)?;
         let mut rows = Rows::new(cx, 0, &layout.shape, &layout.axes)?;
         let mut operands = [None; 2];
@@ -302,6 +310,11 @@ impl Operator for Normalization {
                 *operand = Some(rows.side(cx, i + 1, &shape, layout.each)?);
             }
         }
+        let scalar = rows.scalar();
+        let own = |e: &mut Builder| {
+            let x = element(e, scalar);
+            e.convert(x, float)
+        };
         let length = rows.length() as f32;
         let mean = |e: &mut Builder, sum: Reg| {
             let length = e.shape_float(sum, length.into());
@@ -309,15 +322,15 @@ impl Operator for Normalization {
         };
         let centered = self.centered();
         let difference = |e: &mut Builder| {
-            let x = element(e, F32);
+            let x = own(e);
             if !centered {
                 return x;
             }
-            let mean = value(e, 0, F32);
+            let mean = value(e, 0, float);
             e.sub(x, mean)
         };
         if centered {
-            rows.fold(Combine::Sum, |e| element(e, F32), mean);
+            rows.fold(Combine::Sum, own, mean);
         }
         rows.fold(
             Combine::Sum,
@@ -331,28 +344,38 @@ impl Operator for Normalization {
             },
         );
         let last = usize::from(centered);
-        let round = |e: &mut Builder, value: Reg| if self.stages { e.narrow(value, x.dtype) } else { value };
+        let round = |e: &mut Builder, value: Reg| {
+            if !self.stages {
+                return value;
+            }
+            let own = e.convert(value, Scalar::float_for(x.dtype));
+            let rounded = e.narrow(own, x.dtype);
+            e.convert(rounded, float)
+        };
+        let operand = |e: &mut Builder, i: usize| {
+            let operand = e.load(operands[i]?, Scalar::float_for(dtypes[i + 1]?));
+            Some(e.convert(operand, float))
+        };
         let output = cx.output(0)?;
         rows.element_result(output, |e| {
-            let (difference, factor) = (difference(e), value(e, last, F32));
+            let (difference, factor) = (difference(e), value(e, last, float));
             let normalized = e.mul(difference, factor);
-            let mut result = round(e, normalized);
-            if let Some(scale) = operands[0] {
-                let scale = e.load(scale, F32);
-                let scaled = e.mul(result, scale);
-                result = round(e, scaled);
+            let mut value = round(e, normalized);
+            if let Some(scale) = operand(e, 0) {
+                let scaled = e.mul(value, scale);
+                value = round(e, scaled);
             }
-            if let Some(bias) = operands[1] {
-                let bias = e.load(bias, F32);
-                result = e.add(result, bias);
+            if let Some(bias) = operand(e, 1) {
+                value = e.add(value, bias);
             }
-            result
+            e.convert(value, Scalar::float_for(result))
         });
         for k in 0..2 {
             if cx.optional_out(k + 1).is_some() {
                 let output = cx.output(k + 1)?;
                 rows.row_result(output, |e| {
-                    let value = value(e, k, F32);
+                    let value = value(e, k, float);
+                    let value = e.convert(value, Scalar::float_for(self.stash));
                     e.narrow(value, self.stash)
                 });
             }

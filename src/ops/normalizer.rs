@@ -65,15 +65,19 @@ impl Operator for Normalizer {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         cx.check_dtypes()?;
+        let float = Scalar::float_for(cx.fact(0)?.dtype);
         let (count, columns) = matrix(&cx.fact(0)?.shape)?;
         let mut rows = Rows::new(cx, 0, &[count, columns], &[1])?;
         let scalar = rows.scalar();
         let own = |e: &mut Builder| {
             let x = element(e, scalar);
-            e.convert(x, F32)
+            e.convert(x, float)
         };
         let combine = if matches!(self, Normalizer::Max) { Combine::MaxNumber } else { Combine::Sum };
         let term = |e: &mut Builder| {
@@ -86,14 +90,15 @@ impl Operator for Normalizer {
         };
         rows.fold(combine, term, |e, folded| {
             let norm = if matches!(self, Normalizer::Root) { e.one(Fn1::Sqrt, folded) } else { folded };
-            let (zero, one) = (e.f32(0.0), e.f32(1.0));
+            let (zero, one) = (e.float(norm, 0.0), e.float(norm, 1.0));
             let none = e.two(Fn2::Equal, norm, zero);
             e.select(none, one, norm)
         });
         let output = cx.output(0)?;
         rows.element_result(output, |e| {
-            let (x, norm) = (own(e), value(e, 0, F32));
-            e.two(Fn2::Div, x, norm)
+            let (x, norm) = (own(e), value(e, 0, float));
+            let quotient = e.two(Fn2::Div, x, norm);
+            e.convert(quotient, Scalar::F32)
         });
         rows.emit(cx)
     }
