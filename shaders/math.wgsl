@@ -25,30 +25,50 @@ fn max_full(a: f32, b: f32) -> f32 {
   return select(select(max(a, b), b, is_nan(b)), a, is_nan(a));
 }
 
+// x as a whole multiple of ln(2) and a rest: that rest, exp(rest) - 1 less the rest, and the multiple. Drivers may be off by 3 + 2 |x|
+// units in exp.
+fn exp_parts(x: f32) -> vec3<f32> {
+  let n = round(x * 1.44269504);
+  // ln(2) in two parts, the first with few bits: its multiples are exact.
+  let r = (x - n * 0.693359375) - n * -2.12194440e-4;
+  let p = 0.49999994 + r * (0.166665211 + r * (0.041668389 + r * (8.36871751e-3 + r * 1.38145965e-3)));
+  return vec3<f32>(r, r * r * p, n);
+}
+
+fn times_power_of_two(y: f32, n: f32) -> f32 {
+  return bitcast<f32>(bitcast<i32>(y) + (i32(n) << 23u));
+}
+
 fn exp_full(x: f32) -> f32 {
-  // SwiftShader: exp(NaN) is a number.
-  return select(exp(x), x, is_nan(x));
+  let parts = exp_parts(x);
+  let y = times_power_of_two(1.0 + (parts.x + parts.y), parts.z);
+  // Subnormal results are 0, and the greatest number is infinite.
+  let low = select(y, 0.0, x < -87.33654);
+  return select(select(low, infinity(), x > 88.72283), x, is_nan(x));
 }
 
 fn log_full(x: f32) -> f32 {
   // Drivers' logarithms are off by 2^-21 around 1, where the result is small, and take subnormal numbers for the least normal one
-  // or 0. ln(m) is 2 * atanh((m - 1) / (m + 1)), m between the roots of 1/2 and 2.
+  // or 0. The series of ln(m), m between the roots of 1/2 and 2.
   let parts = normalized(bitcast<u32>(x) & 0x7fffffffu);
   let upper = (parts.x & 0x7fffffu) > 0x3504f3u;
   let m = bitcast<f32>((parts.x & 0x7fffffu) | select(0x3f800000u, 0x3f000000u, upper));
   let exponent = f32(i32(parts.y) - select(159, 158, upper));
-  let s = (m - 1.0) / (m + 1.0);
-  let t = s * s;
-  let y = exponent * 0.69314718 + 2.0 * s * (1.0 + t * (1.0 / 3.0 + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
+  let f = m - 1.0;
+  let t = f * f;
+  let p = 0.333333313 + f * (-0.250008225 + f * (0.200012267 + f * (-0.166233569 + f * (0.142017618 + f * (-0.131601945
+    + f * (0.127615497 + f * -0.0763442963))))));
+  let y = (f + (f * t * p + exponent * -2.12194440e-4 - 0.5 * t)) + exponent * 0.693359375;
   let positive = select(y, infinity(), bitcast<u32>(x) == 0x7f800000u);
   let none = bitcast<u32>(x) > 0x80000000u || is_nan(x);
   return select(select(positive, nan(), none), -infinity(), (bitcast<u32>(x) & 0x7fffffffu) == 0u);
 }
 
 fn exp_m1(x: f32) -> f32 {
-  // The series where exp(x) - 1 would cancel.
-  let small = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x / 720.0)))));
-  return select(exp_full(x) - 1.0, small, abs(x) < 0.5);
+  let parts = exp_parts(clamp(x, -30.0, 89.0));
+  let half = times_power_of_two(0.5, parts.z);
+  let y = 2.0 * ((parts.x + parts.y) * half + (half - 0.5));
+  return select(y, x, is_nan(x));
 }
 
 fn log_1p(x: f32) -> f32 {
@@ -191,9 +211,11 @@ fn tan_full(x: f32) -> f32 {
 
 fn tanh_full(x: f32) -> f32 {
   // SwiftShader: tanh(1e30) is NaN.
-  let e = exp_m1(-2.0 * min(abs(x), 20.0));
-  let t = -e / (2.0 + e);
-  return select(select(t, -t, x < 0.0), x, is_nan(x));
+  let a = abs(x);
+  let s = a * a;
+  let near = a + a * (s * (-0.333332986 + s * (0.133319244 + s * (-0.0537838265 + s * (0.0207959656 - s * 0.00589515083)))));
+  let far = 1.0 - 2.0 / (exp_full(2.0 * min(a, 20.0)) + 1.0);
+  return select(with_sign(select(far, near, a < 0.6), x), x, is_nan(x));
 }
 
 fn sinh_full(x: f32) -> f32 {
@@ -208,8 +230,10 @@ fn cosh_full(x: f32) -> f32 {
 }
 
 fn half_exp(x: f32) -> f32 {
-  // exp(x) may overflow where half of it does not.
-  return exp(x - 0.69314718);
+  // exp(x) may overflow where half of it does not. Only for numbers above 0.
+  let parts = exp_parts(x);
+  let y = times_power_of_two(1.0 + (parts.x + parts.y), parts.z - 1.0);
+  return select(y, infinity(), x > 89.41598);
 }
 
 fn asinh_full(x: f32) -> f32 {
@@ -233,7 +257,9 @@ fn atanh_full(x: f32) -> f32 {
 
 fn sigmoid(x: f32) -> f32 {
   let e = exp_full(-abs(x));
-  return select(1.0, e, x < 0.0) / (1.0 + e);
+  let y = select(1.0, e, x < 0.0) / (1.0 + e);
+  // The same as y, with less of the quotient's error.
+  return select(y, e - e * y, x < 0.0);
 }
 
 fn softplus(x: f32) -> f32 {
@@ -242,16 +268,15 @@ fn softplus(x: f32) -> f32 {
 
 fn erf(x: f32) -> f32 {
   let a = abs(x);
-  // Series around 0: erf(x) = 2/sqrt(pi) * sum (-1)^n x^(2n+1) / (n! (2n+1)).
   let s = a * a;
-  let near = a * 1.12837917 * (1.0 + s * (-0.333333333 + s * (0.1 + s * (-0.0238095238 + s * (0.00462962963
-    + s * (-0.000757575758 + s * (0.000106837607 - s * 0.0000132275132)))))));
-  // Abramowitz and Stegun 7.1.26 further out: absolute error 1.5e-7.
-  let t = 1.0 / (1.0 + 0.3275911 * a);
-  let far = 1.0 - t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    * exp(-min(s, 80.0));
-  let y = select(far, near, a < 0.75);
-  return select(select(y, -y, x < 0.0), x, is_nan(x));
+  // Eight times as large, as no step may be subnormal.
+  let near = 8.0 * a + (8.0 * a) * (0.128379166 + s * (-0.37612626 + s * (0.112835854 + s * (-0.026853811 + s * (0.00518832728
+    + s * (-0.000801019138 + s * 7.85385419e-5))))));
+  // The logarithm of 1 - erf is close to a polynomial. Beyond 4 the result is 1.
+  let b = min(a, 4.0);
+  let p = 0.00267169066 + b * (1.11743855 + b * (0.654488862 + b * (0.0886342153 + b * (-0.0147781344 + b * 0.00115042413))));
+  let far = 1.0 - exp_full(-p);
+  return select(with_sign(select(far, 0.125 * near, a < 1.0), x), x, is_nan(x));
 }
 
 // A step of a remainder: (r * 2^28) % b of (r, exponent left, b), or less if the exponent is, for 2^23 <= b < 2^24 and r < b. The
