@@ -585,12 +585,12 @@ fn a_node_is_unsupported_for_its_own_reasons() {
     // A node that reads the value of a refused node is not refused for that reason.
     let nodes = vec![
         node("Cast", &["x"], &["double"]).with(int("to", 11)),
-        node("Erf", &["double"], &["erf"]),
-        node("Cast", &["erf"], &["single"]).with(int("to", 1)),
+        node("GlobalAveragePool", &["double"], &["mean"]),
+        node("Cast", &["mean"], &["single"]).with(int("to", 1)),
         node("Softmax", &["single"], &["y"]),
     ];
     let mut main = graph(&[], nodes, &["y"]);
-    main.input = vec![value("x", FLOAT, &["2", "3"])];
+    main.input = vec![value("x", FLOAT, &["1", "2", "3"])];
     let place = ModelFolder::of(&model(17, main));
     let ended = run(&["run", &place.model, "--require-gpu", "--json"]);
     let told = if ended.out.is_empty() { &ended.err } else { &ended.out };
@@ -603,7 +603,7 @@ fn a_node_is_unsupported_for_its_own_reasons() {
         .collect();
     // A device without float64 refuses the casts too.
     let names: Vec<&str> = unsupported.iter().map(|node| node.0).collect();
-    assert!(names.contains(&"erf") && !names.contains(&"y"), "{card}");
+    assert!(names.contains(&"mean") && !names.contains(&"y"), "{card}");
     assert!(unsupported.iter().all(|node| node.1.contains("float64")), "{card}");
 }
 
@@ -737,12 +737,12 @@ fn verify_holds_every_node_against_the_reference() {
 /// `d = exp(x) - c`, where `c` differs from exp(x) in the fifth digit only: a rounding of float32 is a fifth of the
 /// difference.
 fn cancelling() -> ModelProto {
-    let x: Vec<f32> = (0..256).map(|i| 1.0 + i as f32 / 512.0).collect();
+    let x: Vec<f32> = (0..4096).map(|i| i as f32 / 2048.0).collect();
     let c: Vec<f32> = x.iter().map(|&x| (f64::from(x).exp() - 1e-6) as f32).collect();
     let nodes = vec![node("Exp", &["x"], &["e"]), node("Sub", &["e", "c"], &["d"])];
     let mut main = graph(&[], nodes, &["d"]);
     (main.node[0].name, main.node[1].name) = ("grow".into(), "cancel".into());
-    main.initializer = vec![weights("c", &[256], &c), weights("x0", &[256], &x)];
+    main.initializer = vec![weights("c", &[4096], &c), weights("x0", &[4096], &x)];
     main.node[0].input = vec!["x1".into()];
     // This reads an input, so that planning does not know all values.
     main.node.insert(0, node("Add", &["x0", "x"], &["x1"]));
@@ -752,7 +752,7 @@ fn cancelling() -> ModelProto {
 
 /// `exp(x)`, which is two and a half steps, quantised and back.
 fn at_ties() -> ModelProto {
-    let x: Vec<f32> = (0..256).map(|i| 1.0 + i as f32 / 512.0).collect();
+    let x: Vec<f32> = (0..4096).map(|i| i as f32 / 2048.0).collect();
     let scale: Vec<f32> = x.iter().map(|&x| f64::from(x).exp() as f32 / 2.5).collect();
     let nodes = vec![
         node("Add", &["x0", "x"], &["x1"]),
@@ -762,7 +762,7 @@ fn at_ties() -> ModelProto {
     ];
     let mut main = graph(&[], nodes, &["y"]);
     main.node[2].name = "quantise".into();
-    main.initializer = vec![weights("x0", &[256], &x), weights("scale", &[256], &scale)];
+    main.initializer = vec![weights("x0", &[4096], &x), weights("scale", &[4096], &scale)];
     main.input = vec![value("x", FLOAT, &["1"])];
     model(17, main)
 }
@@ -770,7 +770,7 @@ fn at_ties() -> ModelProto {
 #[test]
 fn verify_follows_an_output_that_is_off_to_where_its_error_comes_from() {
     let zero = array("<f4", false, "(1,)", &0f32.to_le_bytes());
-    // The reference rounds exp(x) to the nearest float32; drivers do not for every one of 256 elements.
+    // The reference rounds exp(x) to the nearest float32; a device, whose error is 1.3 units, does not for every one of 4,096 elements.
     for (model, cause, look_at, before) in
         [(cancelling(), "accumulated", "cancel", 1e-6), (at_ties(), "flip", "quantise", 1e-6)]
     {
