@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 #![cfg(target_os = "linux")]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use sardonyx::{Device, DeviceTensor, Model, Session, SessionOptions, Tensor};
 use sardonyx_testing::devices;
-use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, model, node, value};
+use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, external, graph, model, node, value};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -34,13 +36,18 @@ fn allocated(device: &Device) -> Option<u64> {
     device.wgpu().unwrap().0.generate_allocator_report().map(|report| report.total_allocated_bytes)
 }
 
-/// KiB of memory, and the number of threads with this name, of which Linux keeps 15 bytes.
+/// KiB of memory.
 fn resident() -> u64 {
+    of_this_process("VmRSS:")
+}
+
+fn of_this_process(what: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// The number of threads with this name, of which Linux keeps 15 bytes.
 fn threads_called(name: &str) -> usize {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
@@ -154,4 +161,47 @@ fn plans_that_nobody_waits_for_need_few_threads() {
         let y = pollster::block_on(session.run_async(&[("x", &inputs[0])])).unwrap();
         assert!(y[0].to_vec::<f32>().unwrap().iter().all(|y| *y == 1.0));
     }
+}
+
+/// Twenty tables of 8,192 rows of 4,096 elements lie in one sparse file of 2.5 GiB, in which a row's first element is the table's
+/// number. `y` is the sum of one row of each.
+#[test]
+fn a_model_above_2_gib_stays_in_its_file() {
+    const TABLES: u64 = 20;
+    const BYTES: u64 = 128 << 20;
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::create(folder.path().join("tables.bin")).unwrap();
+    file.set_len(TABLES * BYTES).unwrap();
+    let mut nodes = Vec::new();
+    let mut tables = Vec::new();
+    for i in 0..TABLES {
+        file.write_all_at(&(i as f32).to_le_bytes(), i * BYTES + 5 * 4 * 4096).unwrap();
+        let (name, row) = (format!("table{i}"), format!("row{i}"));
+        let offset = (i * BYTES).to_string();
+        let place = [("location", "tables.bin"), ("offset", &offset), ("length", &BYTES.to_string())];
+        tables.push(external(&name, &[8192, 4096], &place));
+        nodes.push(node("Gather", &[&name, "ids"], &[&row]));
+    }
+    let rows: Vec<String> = (0..TABLES).map(|i| format!("row{i}")).collect();
+    nodes.push(node("Sum", &rows.iter().map(String::as_str).collect::<Vec<_>>(), &["y"]));
+    let mut main = graph(&[], nodes, &["y"]);
+    main.initializer = tables;
+    main.input = vec![value("ids", INT64, &["1"])];
+    let path = folder.path().join("m.onnx");
+    std::fs::write(&path, bytes(&model(21, main))).unwrap();
+
+    let before = of_this_process("RssAnon:");
+    let model = Model::load(&path).unwrap();
+    let ids = Tensor::from_slice(&[1], &[5i64]).unwrap();
+    let reference = Session::new(&Device::reference(), &model, SessionOptions::default()).unwrap();
+    let y = reference.run(&[("ids", &ids)]).unwrap()["y"].to_vec::<f32>().unwrap();
+    assert_eq!((y[0], y[1]), (190.0, 0.0));
+    for device in devices::each() {
+        let session = Session::new(&device, &model, SessionOptions::default()).unwrap();
+        let plan = session.plan(&[("ids", [1usize].as_slice())]).unwrap();
+        assert_eq!(plan.weight_bytes, TABLES * BYTES);
+    }
+    let grown = of_this_process("RssAnon:") - before;
+    assert!(grown < 64 << 10, "{grown} KiB");
 }
