@@ -34,6 +34,9 @@ data/venv/bin/python scripts/onnx_types.py data/onnx_types.txt
 step "tests"
 cargo test --quiet --workspace --all-features
 
+step "Python"
+scripts/python_tests.sh
+
 suite() {
   step "ONNX suite on $1"
   data/venv/bin/python scripts/onnx_suite.py run data/onnx --device "$1" --expected tests/onnx_suite.json --at-least "$2" \

@@ -226,6 +226,31 @@ impl Session {
         self.in_enough_bits(&feeds(inputs), |core, given| core.run(&core.ordered(given, Some(wanted))?))
     }
 
+    /// As [`Session::run_for`], for values that may be sequences, optionals or maps.
+    ///
+    /// # Errors
+    /// As [`Session::run_for`].
+    ///
+    /// ```
+    /// # use sardonyx::{Device, Model, Session, Tensor};
+    /// # let bytes = b"\x08\x08\x42\x02\x10\x15\x3a\x18\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x5a\x03\x0a\x01x\x62\x03\x0a\x01y".to_vec();
+    /// # let session = Session::new(&Device::reference(), &Model::from_bytes(bytes)?, Default::default())?;
+    /// # let x = Tensor::from_slice(&[1], &[2.0f32])?;
+    /// let outputs = session.run_values_for(&["y"], &[("x", &x)])?;
+    /// assert_eq!(outputs["y"].tensor(), Some(&x));
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn run_values_for<'a, V: Into<Input<'a>> + Clone>(
+        &self,
+        wanted: &[&str],
+        inputs: &[(&str, V)],
+    ) -> Result<Outputs<Datum>> {
+        self.in_enough_bits(&feeds(inputs), |core, given| {
+            let given = core.ordered(given, Some(wanted))?;
+            Ok(Outputs::new(&given.entry.names, core.values(&given)?))
+        })
+    }
+
     /// Runs the model without blocking the calling task. A thread makes what is not ready for inputs of these shapes, and the
     /// future is woken when the device has finished. Dropping the future cancels what has not been submitted. On the CPU
     /// reference the call itself computes everything.

@@ -1,0 +1,61 @@
+//! Bindings: runs over tensors that stay on the device.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use sardonyx::{Binding, Tensor, ValueInfo};
+
+use crate::arrays::{DeviceArray, Fed, array};
+use crate::device::PyDevice;
+use crate::error::detached;
+
+/// A plan over inputs and outputs that stay where they are.
+#[pyclass(name = "Binding", module = "sardonyx", frozen)]
+pub(crate) struct PyBinding {
+    pub(crate) binding: Mutex<Binding>,
+    pub(crate) device: PyDevice,
+    pub(crate) inputs: Vec<ValueInfo>,
+}
+
+impl PyBinding {
+    fn here(&self) -> sardonyx::Result<MutexGuard<'_, Binding>> {
+        self.device.here()?;
+        Ok(self.binding.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The value with elements of its own: a binding keeps its inputs, and the program may write into its array.
+pub(crate) fn kept(value: Fed) -> sardonyx::Result<Fed> {
+    Ok(match value {
+        Fed::Host(sardonyx::Datum::Tensor(tensor)) if tensor.strings().is_none() => {
+            let bytes = tensor.bytes().to_vec();
+            Fed::Host(Tensor::from_raw(tensor.dtype(), tensor.shape(), bytes)?.into())
+        }
+        other => other,
+    })
+}
+
+#[pymethods]
+impl PyBinding {
+    fn set(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let declared = self.inputs.iter().find(|info| info.name == name);
+        let value = Fed::of(value, declared)?;
+        detached(py, || self.here()?.set(name, kept(value)?.input()))
+    }
+
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, || self.here()?.run())
+    }
+
+    fn output(&self, py: Python<'_>, name: &str) -> PyResult<DeviceArray> {
+        detached(py, || self.here()?.output(name)).map(DeviceArray::new_here)
+    }
+
+    fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        array(py, &detached(py, || self.here()?.read(name))?)
+    }
+
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, || self.here()?.check())
+    }
+}
