@@ -49,9 +49,10 @@ def _raised(found: _errors.Error) -> Exception:
     if isinstance(found, _errors.DecodeError):
         return error(InvalidProtobuf, f"Protobuf parsing failed: {text}")
     if isinstance(found, _errors.UnsupportedError):
-        own = [node for node in found.nodes if "." not in node["op"]]
-        # Unknown names end the import; operators that are known are refused for their version or their types.
-        return error(NotImplemented if len(own) == len(found.nodes) else Fail, text)
+        first = found.nodes[0]
+        if "." in first["op"]:
+            return error(Fail, text)
+        return error(InvalidGraph if "no such operator" in first["reason"] else NotImplemented, text)
     if isinstance(found, (_errors.InvalidModelError, _errors.ExternalDataError)):
         return error(InvalidGraph, text)
     if isinstance(found, (_errors.InputError, _errors.OutputError)):
@@ -197,8 +198,8 @@ class Session:
     def _wanted(self, names: Any) -> list[str]:
         if not names:
             return self._outputs
-        if isinstance(names, (str, bytes)):
-            raise TypeError("run() takes a list of names, and no single name")
+        if isinstance(names, (str, bytes, dict)):
+            raise TypeError(f"run() takes a list of names, and no {type(names).__name__}")
         wanted: list[str] = list(names)
         for name in wanted:
             if not isinstance(name, str):
@@ -220,11 +221,15 @@ class Session:
         if isinstance(value, _native.DeviceArray):
             return value
         if info.container is not None:
-            if value is not None and info.container.startswith("sequence") and not isinstance(value, list):
+            if info.container.startswith("sequence") and not isinstance(value, list):
+                if isinstance(value, numpy.ndarray):
+                    raise error(InvalidArgument, f"Unexpected input data type for input '{name}': it is a sequence")
                 raise RuntimeError(f"Unable to handle object of type {type(value)}: a list is needed for input {name}")
             return value
         if value is None:
             raise error(Fail, f"input '{name}' is missing")
+        if isinstance(value, dict):
+            raise error(InvalidArgument, f"Unexpected input data type for input '{name}': it is no map")
         if isinstance(value, list):
             value = _listed(name, value, info.dtype)
         if not isinstance(value, numpy.ndarray):
@@ -239,6 +244,9 @@ class Session:
                 raise self._unexpected(name, value, info.dtype)
         elif info.dtype is not None and _name(value.dtype) != info.dtype:
             raise self._unexpected(name, value, info.dtype)
+        if info.shape == () and value.size == 1:
+            # onnxruntime does not look at the shape where the model declares a scalar, and many programs give a list of one.
+            value = value.reshape(())
         for axis, size in enumerate(self._fixed(info)):
             if size is not None and axis < value.ndim and value.shape[axis] != size:
                 raise error(
@@ -402,11 +410,9 @@ def _listed(name: str, value: list[Any], dtype: str | None) -> Any:
         if dtype == "string":
             return numpy.array(value, dtype=str).astype(object)
         own = TYPES.get(dtype or "float32")
-        with warnings.catch_warnings():
-            # What does not fit is an error, as in later versions of numpy.
-            warnings.simplefilter("error")
+        with numpy.errstate(over="ignore"):
             return numpy.array(value, dtype=small_type(dtype or "") if own is None else own)
-    except (ValueError, TypeError, OverflowError, Warning) as found:
+    except (ValueError, TypeError, OverflowError) as found:
         raise RuntimeError(f"Could not create tensor from given input list: {found} (input '{name}')") from None
 
 
