@@ -16,4 +16,5 @@ target/python/bin/python -m mypy --strict -p sardonyx
 target/python/bin/python -m mypy.stubtest sardonyx._native
 devices=llvmpipe,cpu
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || devices=$devices,SwiftShader
+echo "left out: programs of other packages, which take 1.1 GB (scripts/python_programs.py)"
 SARDONYX_TEST_DEVICES=$devices target/python/bin/python -m unittest discover -s crates/python/tests

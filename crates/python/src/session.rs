@@ -176,11 +176,7 @@ impl PySession {
         arrays::outputs(py, &made, outputs.as_deref())
     }
 
-    fn run_to_device<'py>(
-        &self,
-        py: Python<'py>,
-        inputs: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn run_to_device<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // What the reference hands through would be the program's own array.
         let feeds = self.named(inputs, Fed::of)?;
         let made = detached(py, || {

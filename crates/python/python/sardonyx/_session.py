@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Iterable, Mapping
 
 from . import _native
@@ -18,6 +17,9 @@ class Session(_native.Session):
 
     async def run_async(self, inputs: Mapping[str, Any], outputs: Iterable[str] | None = None) -> Outputs:
         """As `run`, without blocking the event loop. Cancelling the task cancels what has not been submitted."""
+        # Most programs await nothing.
+        import asyncio
+
         if outputs is not None or self.device.is_reference:
             # The reference computes everything in the call, and only whole runs are futures.
             names = None if outputs is None else list(outputs)

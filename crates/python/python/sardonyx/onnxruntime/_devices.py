@@ -25,6 +25,9 @@ OTHERS = (
 
 _used: Any = None
 
+#: The strict devices that are open, by process and name: sessions of one device share weights and pipelines.
+_strict: dict[tuple[int, str], _native.Device] = {}
+
 
 def use(device: str | int | _native.Device | None) -> None:
     """Lets sessions that are made from now on run on this device; `None` stands for SARDONYX_DEVICE, or the best device."""
@@ -38,6 +41,9 @@ def device(options: dict[str, Any]) -> Any:
     named = options.get("device", _used)
     named = os.environ.get("SARDONYX_DEVICE") if named is None else named
     strict = options.get("strict", os.environ.get("SARDONYX_STRICT", ""))
-    if str(strict).lower() in ("1", "true", "yes") and not isinstance(named, _native.Device):
-        return _native.Device("auto" if named is None else str(named), strict=True)
-    return named
+    if str(strict).lower() not in ("1", "true", "yes") or isinstance(named, _native.Device):
+        return named
+    key = (os.getpid(), "auto" if named is None else str(named))
+    if key not in _strict:
+        _strict[key] = _native.Device(key[1], strict=True)
+    return _strict[key]
