@@ -3,12 +3,9 @@
 //!
 //! Its kernel takes the weights out of their bits as it reads them. Folded, the DequantizeLinear would make float32 of them.
 
-use std::collections::HashMap;
-
-use super::dead_code;
 use super::fold::FEW;
 use super::pattern::Pattern;
-use super::spelled::Spelled;
+use super::spelled::{Spelled, replace};
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::node_error;
@@ -27,20 +24,7 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
             Err(none) => return Err(node_error(node, &[], none)),
         }
     }
-    if found.is_empty() {
-        return Ok(false);
-    }
-    let mut spelled = HashMap::new();
-    for (n, weights) in found {
-        let node = graph.nodes[n].clone();
-        let nodes = weights.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))?;
-        spelled.insert(n, nodes);
-    }
-    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
-    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
-    // Before other passes compute what nothing reads any more.
-    dead_code::run(graph)?;
-    Ok(true)
+    replace(graph, found, |weights, graph, node| weights.nodes(graph, node).map(Some))
 }
 
 /// The right operand of a product: `[terms, columns]`, or `[columns, terms]` if it is transposed.

@@ -4,11 +4,8 @@
 //! Integer sums are the same in every order, so all devices agree with the reference, and the weights stay in 8 bits. Sums that
 //! float32 does not hold exactly stay as they are: kernels of integers are slower.
 
-use std::collections::HashMap;
-
-use super::dead_code;
 use super::pattern::Pattern;
-use super::spelled::Spelled;
+use super::spelled::{Spelled, replace};
 use super::zeros::small_numbers;
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
@@ -33,20 +30,7 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
             Err(none @ Why::NoMemory(_)) => return Err(node_error(node, &[], none)),
         }
     }
-    if found.is_empty() {
-        return Ok(false);
-    }
-    let mut spelled = HashMap::new();
-    for (n, sums) in found {
-        let node = graph.nodes[n].clone();
-        let nodes = sums.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))?;
-        spelled.insert(n, nodes);
-    }
-    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
-    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
-    // Before other passes compute what nothing reads any more.
-    dead_code::run(graph)?;
-    Ok(true)
+    replace(graph, found, |sums, graph, node| sums.nodes(graph, node).map(Some))
 }
 
 /// What a DequantizeLinear to float32 reads, with a scale for all numbers or for each index of an axis.

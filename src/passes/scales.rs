@@ -3,14 +3,12 @@
 //!
 //! The weights then stay as the file has them: kernels convert them as they load, and nothing widens them.
 
-use std::collections::HashMap;
-
 use super::fold::FEW;
 use super::pattern::{Pattern, normalized};
-use super::spelled::Spelled;
+use super::spelled::{Spelled, replace};
 use crate::array::Array;
 use crate::error::{Why, refuse};
-use crate::facts::{Fact, node_error};
+use crate::facts::Fact;
 use crate::graph::ValueId;
 use crate::ops::broadcast::broadcast;
 use crate::ops::{Attr, Graph, Node, Op};
@@ -21,24 +19,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
     let (pattern, normalized) = (Pattern::of(graph), normalized(graph));
     let reader = |(n, node)| Some((n, ScaledReader::of(&pattern, &normalized, node)?));
     let found: Vec<(usize, ScaledReader)> = graph.nodes.iter().enumerate().filter_map(reader).collect();
-    if found.is_empty() {
-        return Ok(false);
-    }
-    let mut spelled = HashMap::new();
-    for (n, reader) in found {
-        let node = graph.nodes[n].clone();
-        if let Some(nodes) = reader.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))? {
-            spelled.insert(n, nodes);
-        }
-    }
-    if spelled.is_empty() {
-        return Ok(false);
-    }
-    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
-    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
-    // Before other passes compute what nothing reads any more.
-    super::dead_code::run(graph)?;
-    Ok(true)
+    replace(graph, found, |reader, graph, node| reader.nodes(graph, node))
 }
 
 /// The most nodes between packed numbers and what a reader gets: Cast, Sub, Mul and Transpose.

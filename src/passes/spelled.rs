@@ -1,10 +1,37 @@
 //! Nodes that a pass writes in place of another.
 
-use crate::DType;
-use crate::Tensor;
+use std::collections::HashMap;
+
+use super::dead_code;
 use crate::error::Why;
+use crate::facts::node_error;
 use crate::graph::{Value, ValueId};
 use crate::ops::{Attr, Attributes, Graph, NEWEST_OPSET, Node};
+use crate::{DType, Result, Tensor};
+
+/// Puts the nodes that `spell` makes in the places of those that a pass has found, by their numbers. Where it makes none, the
+/// node stays. Returns whether the graph has changed.
+pub(super) fn replace<T>(
+    graph: &mut Graph,
+    found: Vec<(usize, T)>,
+    spell: impl Fn(T, &mut Graph, &Node) -> Result<Option<Vec<Node>>, Why>,
+) -> Result<bool> {
+    let mut spelled = HashMap::new();
+    for (n, what) in found {
+        let node = graph.nodes[n].clone();
+        if let Some(nodes) = spell(what, graph, &node).map_err(|why| node_error(&node, &[], why))? {
+            spelled.insert(n, nodes);
+        }
+    }
+    if spelled.is_empty() {
+        return Ok(false);
+    }
+    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
+    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
+    // Before other passes compute what nothing reads any more.
+    dead_code::run(graph)?;
+    Ok(true)
+}
 
 /// Nodes that take the place of another, whose output has this name.
 pub(super) struct Spelled<'g> {

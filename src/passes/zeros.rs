@@ -3,11 +3,8 @@
 //! Weights that fit 8 bits without them stay integers. Others take 9 bits, as 255 - 113 does: they become float16, which holds them,
 //! and the product one of float32, which holds the sums. `ConvInteger(x, w, , 113)` becomes `Cast(Conv(Cast(x), Cast(w - 113)))`.
 
-use std::collections::HashMap;
-
-use super::dead_code;
 use super::pattern::Pattern;
-use super::spelled::Spelled;
+use super::spelled::{Spelled, replace};
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::node_error;
@@ -32,19 +29,7 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
             found.push((n, product));
         }
     }
-    if found.is_empty() {
-        return Ok(false);
-    }
-    let mut spelled = HashMap::new();
-    for (n, product) in found {
-        let node = graph.nodes[n].clone();
-        let nodes = product.nodes(graph, &node).map_err(|why| node_error(&node, &[], why))?;
-        spelled.insert(n, nodes);
-    }
-    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
-    graph.nodes = nodes.flat_map(|(n, node)| spelled.remove(&n).unwrap_or_else(|| vec![node])).collect();
-    dead_code::run(graph)?;
-    Ok(true)
+    replace(graph, found, |product, graph, node| product.nodes(graph, node).map(Some))
 }
 
 /// The places of a product's operands among its inputs.

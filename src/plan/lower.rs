@@ -1,19 +1,20 @@
 //! Lowering: units become kernel calls over device tensors.
 
+mod constants;
+mod views;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::code::{Code, Epilogue, NO_WIDE};
 use super::fault::{Fault, Outside, Report};
 use super::fusion::Unit;
-use super::program::{Call, OutputSource, PackedDim, Packing, Place, Program, Step, TensorId, WeightKey};
-use super::question::{Always, Rank};
+use super::program::{Call, OutputSource, Place, Program, Step, TensorId, WeightKey};
+use super::question::Rank;
 use super::refusal::Refusal;
 use super::specialisation::{Asked, Site, Specialisation};
 use super::why::{Note, Notes};
 use super::{Options, copies, integers, precision};
-use crate::array::Array;
-use crate::budget::Work;
 use crate::error::{Why, refuse};
 use crate::facts::{self, Fact, Facts, node_error};
 use crate::graph::{NodeId, ValueId};
@@ -21,7 +22,7 @@ use crate::kernels::expr::{Builder, Fn1, Fn2, Integers, Reg, Scalar, Wide};
 use crate::kernels::fused::Fused;
 use crate::kernels::{Access, Kernel, Storage, Target};
 use crate::ops::{Attributes, Graph, Node, Op, Operation};
-use crate::{DType, Element, Error, Result, Tensor, UnsupportedNode};
+use crate::{DType, Error, Result, UnsupportedNode};
 
 /// The pieces of one dimension, as (size, stride), outermost first. 32 elements of a row that are 8 heads of 4 elements may be
 /// `[(8, 12), (4, 1)]`: heads are 12 apart in memory, and the elements of a head adjoin.
@@ -96,15 +97,6 @@ struct StridedValue {
     constant: bool,
     /// The name of the node for which a copy would be made.
     label: Arc<str>,
-}
-
-/// The constant of the model that has the elements of a value.
-struct ConstantElements {
-    value: ValueId,
-    /// Where they lie in it, if not in its own order.
-    view: Option<Access>,
-    /// The register into which kernels load them.
-    scalar: Option<Scalar>,
 }
 
 /// Lowers units in order. One error reports all nodes that cannot be lowered.
@@ -258,12 +250,6 @@ fn output(
     Ok(OutputSource::Device { tensor, dtype: fact.dtype, shape: fact.shape.to_vec() })
 }
 
-/// The sizes and strides, none of them negative, that make up each dimension of `shape`.
-fn pieces(access: &Access, shape: &[usize]) -> Option<Vec<Pieces>> {
-    let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
-    access.split(shape)?.iter().map(|pieces| pieces.iter().map(natural).collect()).collect()
-}
-
 impl<'a> Lower<'a> {
     /// The fact of input `i`, which the operator requires.
     pub(crate) fn fact(&self, i: usize) -> Result<&'a Fact, Why> {
@@ -388,80 +374,6 @@ impl<'a> Lower<'a> {
         self.elementwise_to(output, (dtype, &shape), &[(tensor, &shape)], |e, x| e.fitted(x[0], to));
         self.report = report;
         output
-    }
-
-    /// Input `i` as the model holds it, if it is a constant of the model.
-    pub(crate) fn model_constant(&self, i: usize) -> Option<&'a Tensor> {
-        let id = self.node.inputs.get(i).copied().flatten()?;
-        self.graph.value(id).constant.as_ref()
-    }
-
-    /// Whether input `i` is a constant of the model, or a view of one.
-    pub(crate) fn is_constant(&self, i: usize) -> bool {
-        self.node.inputs.get(i).copied().flatten().is_some_and(|id| self.constant(id).is_some())
-    }
-
-    /// The tensor of input `i` in the order of `packing`; `None` if the input is no constant of the model, nor a view of one.
-    pub(crate) fn packed(&mut self, i: usize, packing: Packing) -> Option<TensorId> {
-        let ConstantElements { value, view, scalar } =
-            self.constant(self.node.inputs.get(i).copied().flatten()?)?;
-        let packing = Packing { view, ..packing };
-        self.weight(WeightKey { value, packing: Some(packing), read_as: None }, scalar).ok()
-    }
-
-    /// The bytes of input `i` as numbers of `dtype`, which may have fewer bits, in the order of `packing` if there is one;
-    /// `None` if the input is no constant of the model.
-    pub(crate) fn read_as(
-        &mut self,
-        i: usize,
-        dtype: DType,
-        packing: Option<Packing>,
-    ) -> Result<Option<TensorId>, Why> {
-        match self.node.inputs.get(i).copied().flatten().and_then(|id| self.constant(id)) {
-            Some(ConstantElements { value, view: None, scalar: None }) => {
-                self.weight(WeightKey { value, packing, read_as: Some(dtype) }, None).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The constant of the model that has the elements of value `id`.
-    fn constant(&self, id: ValueId) -> Option<ConstantElements> {
-        if self.graph.value(id).constant.is_some() {
-            return Some(ConstantElements { value: id, view: None, scalar: None });
-        }
-        let strided = self.values.strided[id.index()].as_ref().filter(|strided| strided.constant)?;
-        let tensor = self.program.tensor(strided.tensor);
-        let Place::Weight(i) = tensor.place else { return None };
-        let WeightKey { value, packing: None, read_as: None } = self.program.weights[i] else { return None };
-        let whole = strided.access == Access::new(0, &[(tensor.count, 1)]);
-        let view = (!whole).then(|| strided.access.clone());
-        Some(ConstantElements { value, view, scalar: Some(tensor.scalar) })
-    }
-
-    /// Whether the value follows from constants of the model alone.
-    fn is_fixed(&self, id: ValueId) -> bool {
-        let strided = || self.values.strided[id.index()].as_ref();
-        self.graph.value(id).constant.is_some() || strided().is_some_and(|strided| strided.constant)
-    }
-
-    /// Output 0 has the numbers of input 0, a constant of the model, in a dtype that holds all of them: kernels convert them
-    /// as they load. No kernel runs.
-    pub(crate) fn widened(&mut self) -> Result<(), Why> {
-        self.check_dtypes()?;
-        if !self.node.widens_constant(self.graph, &self.facts()) {
-            refuse!("has no GPU kernel");
-        }
-        let (Some(&Some(input)), Some(&Some(output))) = (self.node.inputs.first(), self.node.outputs.first())
-        else {
-            refuse!("input 0 is required")
-        };
-        let key = WeightKey { value: input, packing: None, read_as: None };
-        let tensor = self.weight(key, self.integers.register(self.out(0)?.dtype))?;
-        let access = Access::new(0, &[(self.program.tensor(tensor).count, 1)]);
-        let (constant, label) = (true, self.unit.label.clone());
-        self.values.strided[output.index()] = Some(StridedValue { tensor, access, constant, label });
-        Ok(())
     }
 
     /// The tensor of output `i`; if the operator has an epilogue, the tensor of the epilogue's result.
@@ -703,59 +615,6 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// A tensor of words that the host has computed for this plan.
-    pub(crate) fn words(&mut self, count: usize, words: impl FnOnce() -> Vec<u32>) -> Result<TensorId, Why> {
-        self.charge(Work::array(DType::U32, &[count]))?;
-        let words = words();
-        let shape = [words.len()];
-        let table = Tensor::from_vec(&shape, words)?;
-        let place = Place::Constant(self.program.constants.len());
-        self.program.constants.push(table);
-        let (name, element) = (format!("{}.table", self.node.name), (Scalar::U32, Storage::Word));
-        Ok(self.program.add_tensor(name, element, shape.to_vec(), place))
-    }
-
-    /// A tensor of float64 that the host has.
-    pub(crate) fn doubles(&mut self, numbers: &[f64]) -> Result<TensorId, Why> {
-        self.wide_table(Scalar::F64, numbers)
-    }
-
-    /// A tensor of int64 in 64 bits that the host has.
-    pub(crate) fn longs(&mut self, numbers: &[i64]) -> Result<TensorId, Why> {
-        self.wide_table(Scalar::I64, numbers)
-    }
-
-    fn wide_table<T: Element>(&mut self, scalar: Scalar, numbers: &[T]) -> Result<TensorId, Why> {
-        self.charge(Work::array(T::DTYPE, &[numbers.len()]))?;
-        let place = Place::Constant(self.program.constants.len());
-        self.program.constants.push(Tensor::from_slice(&[numbers.len()], numbers)?);
-        let (name, element) = (format!("{}.table", self.node.name), (scalar, Storage::Wide));
-        Ok(self.program.add_tensor(name, element, vec![numbers.len()], place))
-    }
-
-    /// Charges the work of a table, which the plan keeps.
-    pub(crate) fn charge(&self, work: Work) -> Result<(), Why> {
-        let charged = self.facts.budget().charge(work, work.bytes);
-        charged.map_err(|over| over.map(|over| format!("the host makes a table for it, and {over}")))
-    }
-
-    /// Makes output `i` an array that the host computes for this plan, from shapes and shape operands.
-    pub(crate) fn host_array(
-        &mut self,
-        i: usize,
-        array: impl FnOnce() -> Result<Array, Why>,
-    ) -> Result<(), Why> {
-        let fact = self.out(i)?;
-        self.charge(Work::array(fact.dtype, &fact.shape))?;
-        let array = array()?;
-        let place = Place::Constant(self.program.constants.len());
-        self.program.constants.push(array.to_tensor()?);
-        let output = self.output(i)?;
-        let (name, element) = (format!("{}.known", self.node.name), self.program.tensor(output).element());
-        let of = self.program.add_tensor(name, element, array.shape.clone(), place);
-        self.view(i, of, 0)
-    }
-
     /// The register through which elements are copied from one tensor to another.
     pub(crate) fn moving(&self, from: TensorId, to: TensorId) -> Scalar {
         self.program.moving(from, to)
@@ -780,104 +639,8 @@ impl<'a> Lower<'a> {
         self.compute(Epilogue { fused, tensors: vec![], params: constants }, &[tensor]);
     }
 
-    /// Output `i` has the elements of input `input` that `access` names. No kernel runs where memory can be laid out for it,
-    /// or where the readers can follow the access.
-    pub(crate) fn lies(&mut self, i: usize, input: usize, access: Access) -> Result<(), Why> {
-        let Some(id) = self.node.inputs.get(input).copied().flatten() else {
-            refuse!("input {input} is required")
-        };
-        let (of, access) = self.access(id, &access)?;
-        let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
-        let of = match self.held(output) {
-            Some((scalar, _)) if scalar.is_wide_integer() != self.scalar(of).is_wide_integer() => {
-                self.converted(of, scalar)
-            }
-            _ => of,
-        };
-        let constant = self.node.inputs.iter().flatten().all(|id| self.is_fixed(*id));
-        let view = self.may_be_view(of, &access);
-        // Readers pack a constant from where its elements lie.
-        if !constant && self.always(Always::View(i), view.is_ok()) {
-            return self.view(i, of, access.base as usize);
-        }
-        let why = view.err().unwrap_or(Refusal::OtherSizes);
-        self.note(|| Note::Strided { value: output, of, why });
-        self.values.strided[output.index()] =
-            Some(StridedValue { tensor: of, access, constant, label: self.unit.label.clone() });
-        if self.no_fusion && !constant {
-            self.tensor(output)?;
-        }
-        Ok(())
-    }
-
-    /// The tensor in which value `id` lies, and the access to it that reads what `outer` reads of the value.
-    pub(super) fn access(&mut self, id: ValueId, outer: &Access) -> Result<(TensorId, Access), Why> {
-        if let Some(strided) = self.values.strided(id) {
-            match outer.within(&strided.access) {
-                Some(access) => return Ok((strided.tensor, access)),
-                None => self.note_copy(id, Refusal::ManyStrides),
-            }
-        }
-        Ok((self.tensor(id)?, outer.clone()))
-    }
-
     pub(super) fn note(&mut self, note: impl FnOnce() -> Note) {
         self.program.notes.add(note);
-    }
-
-    /// Notes that the unit wants a copy of a value that is strided in another.
-    fn note_copy(&mut self, value: ValueId, why: Refusal) {
-        let unit = self.unit;
-        self.note(|| Note::Copied { value, reader: unit.label.clone(), why });
-    }
-
-    /// Where input `i` lies at strides in another tensor, and can be read there: that tensor, and the pieces of each dimension
-    /// of `shape`, under which the input is read. `None` where there are no pieces, or they do not `fit`.
-    pub(crate) fn strided(
-        &mut self,
-        i: usize,
-        shape: &[usize],
-        fit: impl Fn(&[Pieces]) -> bool,
-    ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
-        let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
-        let Some(StridedValue { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
-        let (tensor, base) = (*tensor, access.base);
-        let pieces = self
-            .may_begin(tensor, base)
-            .and_then(|()| pieces(access, shape).filter(|pieces| fit(pieces)).ok_or(Refusal::ManyStrides));
-        let pieces = match pieces {
-            Ok(pieces) => pieces,
-            Err(why) => {
-                self.note_copy(id, why);
-                return Ok(None);
-            }
-        };
-        let last = |&(size, stride): &(usize, usize)| (size - 1) * stride;
-        let span = 1 + pieces.iter().flatten().map(last).sum::<usize>();
-        let tensor = if base == 0 { tensor } else { self.subrange(tensor, base as usize, &[span]) };
-        Ok(Some((tensor, pieces)))
-    }
-
-    /// Whether what `access` names of a tensor is a tensor in the same memory.
-    fn may_be_view(&self, of: TensorId, access: &Access) -> Result<(), Refusal> {
-        if access.is_dense() { self.may_begin(of, access.base) } else { Err(Refusal::NotDense) }
-    }
-
-    /// Whether a binding may begin at this element of the tensor.
-    fn may_begin(&self, tensor: TensorId, element: i64) -> Result<(), Refusal> {
-        self.program.tensor(tensor).begins_at(element, self.target)
-    }
-
-    /// Output `i` is tensor `of` from element `offset` on. No kernel runs if memory can be laid out for it.
-    pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
-        let output = self.output(i)?;
-        self.program.steps.push(Step::View { output, of, offset });
-        Ok(())
-    }
-
-    /// `part` fills `whole` from element `offset` on. No kernel runs if memory can be laid out for it.
-    pub(crate) fn part(&mut self, whole: TensorId, part: TensorId, offset: usize) {
-        self.program.steps.push(Step::Part { whole, part, offset });
     }
 
     /// The register type of a tensor's elements.
@@ -978,57 +741,5 @@ impl<'a> Lower<'a> {
             }
             _ => refuse!("input '{}' was not lowered", self.graph.value(id).name),
         }
-    }
-
-    /// The elements of a constant that moves, or that kernels convert, in the value's own order.
-    fn packed_whole(&mut self, id: ValueId) -> Result<Option<TensorId>, Why> {
-        if self.graph.value(id).constant.is_some() {
-            return Ok(None);
-        }
-        let Some(ConstantElements { value, view, scalar }) = self.constant(id) else { return Ok(None) };
-        let Some(fact) = self.facts.get(id) else { return Ok(None) };
-        let packing = view.map(|view| Packing {
-            source: vec![fact.count()],
-            view: Some(view),
-            dims: vec![PackedDim { axis: 0, size: fact.count(), step: 1 }],
-            ..Packing::default()
-        });
-        let tensor = self.weight(WeightKey { value, packing, read_as: None }, scalar)?;
-        self.values.tensors[id.index()] = Some(tensor);
-        Ok(Some(tensor))
-    }
-
-    /// The tensor of a constant, whose elements kernels load into registers of type `scalar`; `None`: those of its dtype.
-    fn weight(&mut self, key: WeightKey, scalar: Option<Scalar>) -> Result<TensorId, Why> {
-        let value = self.graph.value(key.value);
-        let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
-        let dtype = key.read_as.unwrap_or(tensor.dtype());
-        let storage = self.integers.storage_of_constant(dtype, key.packing.is_some());
-        let Some(element) = scalar.or(self.integers.register(dtype)).zip(storage) else {
-            refuse!("the device does not compute with {dtype}")
-        };
-        let mut place = None;
-        for &known in &self.values.weights[key.value.index()] {
-            let known_tensor = self.program.tensor(known);
-            let Place::Weight(i) = known_tensor.place else { continue };
-            if self.program.weights[i] == key {
-                if known_tensor.scalar == element.0 {
-                    return Ok(known);
-                }
-                place = Some(i);
-            }
-        }
-        let tensor = key.constant(tensor)?;
-        if self.integers == Integers::Bits32 && Integers::fewest(&tensor) == Integers::Bits64 {
-            return Err(Why::too_wide(format_args!("an element of '{}'", value.name)));
-        }
-        let shape = key.packing.as_ref().map_or(tensor.shape().to_vec(), |packing| vec![packing.count()]);
-        let place = Place::Weight(place.unwrap_or(self.program.weights.len()));
-        let id = self.program.add_tensor(value.name.clone(), element, shape, place);
-        self.values.weights[key.value.index()].push(id);
-        if place == Place::Weight(self.program.weights.len()) {
-            self.program.weights.push(key);
-        }
-        Ok(id)
     }
 }

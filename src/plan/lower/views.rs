@@ -1,0 +1,114 @@
+//! Outputs that lie in the memory of inputs, and inputs that are read where other tensors hold them.
+
+use super::{Lower, Pieces, StridedValue};
+use crate::error::{Why, refuse};
+use crate::graph::ValueId;
+use crate::kernels::Access;
+use crate::plan::program::{Step, TensorId};
+use crate::plan::question::Always;
+use crate::plan::refusal::Refusal;
+use crate::plan::why::Note;
+
+impl Lower<'_> {
+    /// Output `i` has the elements of input `input` that `access` names. No kernel runs where memory can be laid out for it,
+    /// or where the readers can follow the access.
+    pub(crate) fn lies(&mut self, i: usize, input: usize, access: Access) -> Result<(), Why> {
+        let Some(id) = self.node.inputs.get(input).copied().flatten() else {
+            refuse!("input {input} is required")
+        };
+        let (of, access) = self.access(id, &access)?;
+        let Some(&Some(output)) = self.node.outputs.get(i) else { refuse!("output {i} is missing") };
+        let of = match self.held(output) {
+            Some((scalar, _)) if scalar.is_wide_integer() != self.scalar(of).is_wide_integer() => {
+                self.converted(of, scalar)
+            }
+            _ => of,
+        };
+        let constant = self.node.inputs.iter().flatten().all(|id| self.is_fixed(*id));
+        let view = self.may_be_view(of, &access);
+        // Readers pack a constant from where its elements lie.
+        if !constant && self.always(Always::View(i), view.is_ok()) {
+            return self.view(i, of, access.base as usize);
+        }
+        let why = view.err().unwrap_or(Refusal::OtherSizes);
+        self.note(|| Note::Strided { value: output, of, why });
+        self.values.strided[output.index()] =
+            Some(StridedValue { tensor: of, access, constant, label: self.unit.label.clone() });
+        if self.no_fusion && !constant {
+            self.tensor(output)?;
+        }
+        Ok(())
+    }
+
+    /// The tensor in which value `id` lies, and the access to it that reads what `outer` reads of the value.
+    pub(in crate::plan) fn access(&mut self, id: ValueId, outer: &Access) -> Result<(TensorId, Access), Why> {
+        if let Some(strided) = self.values.strided(id) {
+            match outer.within(&strided.access) {
+                Some(access) => return Ok((strided.tensor, access)),
+                None => self.note_copy(id, Refusal::ManyStrides),
+            }
+        }
+        Ok((self.tensor(id)?, outer.clone()))
+    }
+
+    /// Where input `i` lies at strides in another tensor, and can be read there: that tensor, and the pieces of each dimension
+    /// of `shape`, under which the input is read. `None` where there are no pieces, or they do not `fit`.
+    pub(crate) fn strided(
+        &mut self,
+        i: usize,
+        shape: &[usize],
+        fit: impl Fn(&[Pieces]) -> bool,
+    ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
+        let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
+        let Some(StridedValue { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
+        let (tensor, base) = (*tensor, access.base);
+        let pieces = self
+            .may_begin(tensor, base)
+            .and_then(|()| pieces(access, shape).filter(|pieces| fit(pieces)).ok_or(Refusal::ManyStrides));
+        let pieces = match pieces {
+            Ok(pieces) => pieces,
+            Err(why) => {
+                self.note_copy(id, why);
+                return Ok(None);
+            }
+        };
+        let last = |&(size, stride): &(usize, usize)| (size - 1) * stride;
+        let span = 1 + pieces.iter().flatten().map(last).sum::<usize>();
+        let tensor = if base == 0 { tensor } else { self.subrange(tensor, base as usize, &[span]) };
+        Ok(Some((tensor, pieces)))
+    }
+
+    /// Whether what `access` names of a tensor is a tensor in the same memory.
+    fn may_be_view(&self, of: TensorId, access: &Access) -> Result<(), Refusal> {
+        if access.is_dense() { self.may_begin(of, access.base) } else { Err(Refusal::NotDense) }
+    }
+
+    /// Whether a binding may begin at this element of the tensor.
+    fn may_begin(&self, tensor: TensorId, element: i64) -> Result<(), Refusal> {
+        self.program.tensor(tensor).begins_at(element, self.target)
+    }
+
+    /// Output `i` is tensor `of` from element `offset` on. No kernel runs if memory can be laid out for it.
+    pub(crate) fn view(&mut self, i: usize, of: TensorId, offset: usize) -> Result<(), Why> {
+        let output = self.output(i)?;
+        self.program.steps.push(Step::View { output, of, offset });
+        Ok(())
+    }
+
+    /// `part` fills `whole` from element `offset` on. No kernel runs if memory can be laid out for it.
+    pub(crate) fn part(&mut self, whole: TensorId, part: TensorId, offset: usize) {
+        self.program.steps.push(Step::Part { whole, part, offset });
+    }
+
+    /// Notes that the unit wants a copy of a value that is strided in another.
+    pub(super) fn note_copy(&mut self, value: ValueId, why: Refusal) {
+        let unit = self.unit;
+        self.note(|| Note::Copied { value, reader: unit.label.clone(), why });
+    }
+}
+
+/// The sizes and strides, none of them negative, that make up each dimension of `shape`.
+fn pieces(access: &Access, shape: &[usize]) -> Option<Vec<Pieces>> {
+    let natural = |&(size, stride): &(usize, i64)| Some((size, usize::try_from(stride).ok()?));
+    access.split(shape)?.iter().map(|pieces| pieces.iter().map(natural).collect()).collect()
+}
