@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
-use sardonyx::{Binding, Tensor, ValueInfo};
+use sardonyx::{Binding, Datum, Tensor, ValueInfo};
 
 use crate::arrays::{DeviceArray, Fed, array};
 use crate::device::PyDevice;
@@ -24,14 +24,25 @@ impl PyBinding {
     }
 }
 
-/// The value with elements of its own: a binding keeps its inputs, and the program may write into its array.
+/// The value with elements of its own, where it is kept: the program may write into its array.
 pub(crate) fn kept(value: Fed) -> sardonyx::Result<Fed> {
     Ok(match value {
-        Fed::Host(sardonyx::Datum::Tensor(tensor)) if tensor.strings().is_none() => {
-            let bytes = tensor.bytes().to_vec();
-            Fed::Host(Tensor::from_raw(tensor.dtype(), tensor.shape(), bytes)?.into())
+        Fed::Host(datum) => Fed::Host(own(&datum)?),
+        Fed::Device(tensor) => Fed::Device(tensor),
+    })
+}
+
+fn own(datum: &Datum) -> sardonyx::Result<Datum> {
+    Ok(match datum {
+        Datum::Tensor(tensor) if tensor.strings().is_none() => {
+            Tensor::from_raw(tensor.dtype(), tensor.shape(), tensor.bytes().to_vec())?.into()
         }
-        other => other,
+        Datum::Sequence(elements) => {
+            Datum::from(elements.iter().map(own).collect::<sardonyx::Result<Vec<_>>>()?)
+        }
+        Datum::Optional(Some(content)) => Datum::Optional(Some(own(content)?.into())),
+        // Texts are copied already, and a map's lists are no array of the program's.
+        other => other.clone(),
     })
 }
 

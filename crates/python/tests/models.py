@@ -58,6 +58,14 @@ def sequence():
     return model(nodes, inputs, [kind("ys", FLOAT, None), ("first", FLOAT, None)], initializers=[zero])
 
 
+def first():
+    """The first tensor of a sequence."""
+    zero = helper.make_tensor("zero", TensorProto.INT64, [], [0])
+    nodes = [helper.make_node("SequenceAt", ["xs", "zero"], ["first"])]
+    inputs = [helper.make_tensor_sequence_value_info("xs", FLOAT, None)]
+    return model(nodes, inputs, [("first", FLOAT, None)], initializers=[zero])
+
+
 def zipmap():
     """A map of labels to probabilities for each row."""
     kind = helper.make_sequence_type_proto(

@@ -1,8 +1,11 @@
 """The native API: `SARDONYX_TEST_DEVICES` names the devices, separated by commas."""
 
 import asyncio
+import copy
 import os
 import pathlib
+import pickle
+import sys
 import tempfile
 import threading
 import unittest
@@ -242,6 +245,21 @@ class Arrays(unittest.TestCase):
         self.assertEqual(second.y.max(), 1)
 
     @on_devices
+    def test_arrays_live_as_long_as_they_are_needed(self, device):
+        session = sardonyx.Session(models.add(), device)
+        x = np.ones(100_000, np.float32)
+        before = sys.getrefcount(x)
+        # The array of this call has no other name.
+        outputs = session.run({"a": np.full(100_000, 3, np.float32), "b": x})
+        asyncio.run(session.run_async({"a": x, "b": x}))
+        placed = session.run_to_device({"a": x, "b": x})
+        with self.assertRaises(sardonyx.InputError):
+            session.run({"a": x})
+        self.assertEqual(sys.getrefcount(x), before)
+        del session
+        self.assertEqual((outputs.c.min(), placed.c.numpy().max()), (4, 2))
+
+    @on_devices
     def test_arrays_of_other_libraries(self, device):
         class Dlpack:
             def __init__(self, array):
@@ -261,6 +279,25 @@ class Arrays(unittest.TestCase):
         for x in (Dlpack(np.float32([-1, 4])), WithArray()):
             y = session.run({"x": x}).y
             np.testing.assert_array_equal(np.from_dlpack(y), [0, 4])
+
+    @on_devices
+    def test_what_stays_is_not_the_caller_s(self, device):
+        x = np.ones(50_000, np.float32)
+        same = sardonyx.Session(models.unary("Identity"), device).run_to_device({"x": x}).y
+        first = sardonyx.Session(models.first(), device).run_to_device({"xs": [x]}).first
+        x[:] = 7
+        self.assertEqual((same.numpy().max(), first.numpy().max()), (1, 1))
+
+    def test_types_that_onnx_does_not_have(self):
+        session = sardonyx.Session(models.unary(), "cpu")
+        for dtype in ("datetime64[s]", np.longdouble, ml_dtypes.float8_e3m4, "V4", "S3"):
+            with self.assertRaisesRegex(sardonyx.TensorError, "ONNX has no element type for"):
+                session.run({"x": np.zeros(2, dtype)})
+
+    def test_outputs_are_pickled(self):
+        outputs = sardonyx.Session(models.add(), "cpu").run({"a": [1], "b": [2]})
+        for again in (pickle.loads(pickle.dumps(outputs)), copy.deepcopy(outputs)):
+            self.assertEqual((type(again), list(again), float(again.c[0])), (sardonyx.Outputs, ["c", "d"], 3))
 
     @on_devices
     def test_containers(self, device):
@@ -425,7 +462,7 @@ class OnTheDevice(unittest.TestCase):
     def test_a_growing_cache(self, device):
         session = sardonyx.Session(models.cache(), device)
         tokens = np.arange(20, dtype=np.float32).reshape(5, 1, 4)
-        past, sums = np.empty((0, 4), np.float32), []
+        past, sums = sardonyx.DeviceArray.zeros([0, 4], device=device), []
         for token in tokens:
             outputs = session.run_to_device({"past": past, "token": token})
             past = outputs.present

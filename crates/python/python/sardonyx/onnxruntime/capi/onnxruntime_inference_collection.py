@@ -12,7 +12,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Callable
 
+import numpy
+
 from ... import _errors, _native
+from ..._arrays import TYPES, name_of, small_type
 from .. import _devices, _proto
 from .onnxruntime_pybind11_state import (
     DeviceReset,
@@ -110,6 +113,8 @@ class Session:
     _infos: dict[str, _native.ValueInfo]
     _required: list[str]
     _outputs: list[str]
+    #: The dtypes of inputs about which nothing else is to be checked here.
+    _plain: dict[str, Any]
     _times: list[tuple[int, int]]
 
     def __init__(self, enable_fallback: bool = True) -> None:
@@ -182,7 +187,13 @@ class Session:
         names = self._wanted(output_names)
         if run_options is not None and run_options.terminate:
             raise error(Fail, "Exiting due to terminate flag being set to true.")
-        feed = {name: self._fed(name, value) for name, value in input_feed.items()}
+        plain = self._plain
+        feed = {
+            name: value
+            if type(value) is numpy.ndarray and value.dtype is plain.get(name)
+            else self._fed(name, value)
+            for name, value in input_feed.items()
+        }
         started = time.perf_counter_ns()
         try:
             outputs = self._session.run(feed, None if names == self._outputs else list(dict.fromkeys(names)))
@@ -210,8 +221,6 @@ class Session:
 
     def _fed(self, name: str, value: Any) -> Any:
         """The value of an input as the native session takes it, or what onnxruntime raises."""
-        import numpy
-
         info = self._infos.get(name)
         if info is None:
             valid = ", ".join(self._infos)
@@ -390,22 +399,21 @@ class InferenceSession(Session):
         self._required = [name for name, info in self._infos.items() if not info.has_default]
         self._required = [name for name in self._required if not (self._infos[name].container or "").startswith("optional")]
         self._outputs = [info.name for info in self._session.outputs]
+        self._plain = {
+            name: TYPES[info.dtype]
+            for name, info in self._infos.items()
+            if info.dtype in TYPES and info.shape != () and not self._own_options._dimensions
+        }
 
 
 def _name(dtype: Any) -> str | None:
     """ONNX's name of a dtype of numpy."""
-    from ..._arrays import TYPES, name_of
-
     name = dtype.name
     return name if name in TYPES else name_of(dtype)
 
 
 def _listed(name: str, value: list[Any], dtype: str | None) -> Any:
     """The array of a list, whose elements become what the model declares."""
-    import numpy
-
-    from ..._arrays import TYPES, small_type
-
     try:
         if dtype == "string":
             return numpy.array(value, dtype=str).astype(object)
@@ -418,13 +426,10 @@ def _listed(name: str, value: list[Any], dtype: str | None) -> Any:
 
 def _returned(value: Any) -> Any:
     """An output as onnxruntime returns it: float8 as its bits, and no bfloat16."""
-    import numpy
-
-    if isinstance(value, numpy.ndarray) and value.dtype.num > 23 or type(value).__name__ == "bfloat16":
-        name = _name(value.dtype) or ""
-        if name.startswith("float8"):
+    if isinstance(value, numpy.ndarray):
+        if value.dtype.name.startswith("float8"):
             return value.view(numpy.uint8)
-        if name == "bfloat16":
+        if value.dtype.name == "bfloat16":
             raise RuntimeError("Unable to return bfloat16: numpy has no such type")
     return value
 
@@ -459,8 +464,6 @@ class OrtValue:
 
     @staticmethod
     def ortvalue_from_numpy(numpy_obj: Any, device_type: str = "cpu", device_id: int = 0) -> OrtValue:
-        import numpy
-
         if not isinstance(numpy_obj, numpy.ndarray) or numpy_obj.dtype.kind in "OUST":
             raise RuntimeError("Provided array is no numpy array of numbers")
         _on_cpu(device_type)
@@ -468,8 +471,6 @@ class OrtValue:
 
     @staticmethod
     def ortvalue_from_shape_and_type(shape: Any, element_type: Any, device_type: str = "cpu", device_id: int = 0) -> OrtValue:
-        import numpy
-
         _on_cpu(device_type)
         return OrtValue(numpy.zeros(tuple(shape), dtype=element_type))
 
@@ -479,8 +480,6 @@ class OrtValue:
 
     @staticmethod
     def from_dlpack(data: Any) -> OrtValue:
-        import numpy
-
         return OrtValue(numpy.from_dlpack(data))
 
     def __dlpack__(self, **options: Any) -> Any:
@@ -546,8 +545,6 @@ class IOBinding:
         self._bound_inputs[name] = value
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
-        import numpy
-
         self._bind(name, OrtValue(numpy.asarray(arr_on_cpu)))
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
@@ -601,8 +598,6 @@ SessionIOBinding = IOBinding
 
 def _at(address: int, element_type: Any, shape: Any) -> Any:
     """The array at an address, for which the caller answers."""
-    import numpy
-
     dtype = numpy.dtype(element_type)
     size = dtype.itemsize
     for each in shape:
