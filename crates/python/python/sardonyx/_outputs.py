@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Outputs(dict):  # type: ignore[type-arg]
+class Outputs(dict[str, Any]):
     """The outputs of a run: a dict that also takes a number (`outputs[0]`) and has each name as an attribute.
 
     >>> scores, boxes = outputs.values()
