@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 
 import ml_dtypes
 import models
@@ -293,6 +294,19 @@ class Arrays(unittest.TestCase):
         for dtype in ("datetime64[s]", np.longdouble, ml_dtypes.float8_e3m4, "V4", "S3"):
             with self.assertRaisesRegex(sardonyx.TensorError, "ONNX has no element type for"):
                 session.run({"x": np.zeros(2, dtype)})
+
+    def test_types_that_numpy_does_not_have(self):
+        made = models.model(
+            [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16), helper.make_node("Neg", ["x"], ["z"])],
+            [("x", FLOAT, ("n",))],
+            [("y", TensorProto.BFLOAT16, ("n",)), ("z", FLOAT, ("n",))],
+        )
+        session = sardonyx.Session(made, "cpu")
+        with unittest.mock.patch.dict(sys.modules, {"ml_dtypes": None}):
+            self.assertEqual(session.run({"x": [1]}, ["z"]).z, -1)
+            with self.assertRaisesRegex(sardonyx.TensorError, "numpy has no bfloat16; install ml_dtypes"):
+                session.run({"x": [1]})
+        self.assertEqual(session.run({"x": [1]}).y.dtype, ml_dtypes.bfloat16)
 
     def test_outputs_are_pickled(self):
         outputs = sardonyx.Session(models.add(), "cpu").run({"a": [1], "b": [2]})
