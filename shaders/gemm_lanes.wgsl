@@ -156,13 +156,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% endif %}
 {% endfor %}{% endfor %}
 {% endif %}
-{# All products of an accumulator are one expression: each assignment to a variable in a loop is blended by the execution mask. #}
+{# All products of an accumulator are one expression: each assignment to a variable in a loop is blended by the execution mask. They are added
+   up first, so that a long sum is rounded a quarter as often. These devices have no fused multiply-add that this could cost. #}
 {% for m in range(rows) %}
 {% for u in range(4) %}
     let a{{ m }}_{{ u }} = subgroupBroadcast(a{{ m // lanes }}[{{ u }}], {{ m % lanes }}u);
 {% endfor %}
 {% for j in range(per_lane) %}
-    c{{ m }}_{{ j }} = c{{ m }}_{{ j }}{% for u in range(4) %} + a{{ m }}_{{ u }} * {% if strips %}b{{ u }}_{{ j // 4 }}[{{ j % 4 }}]{% elif right == "columns" %}t{{ j }}[{{ u }}]{% else %}s{{ u }}_{{ j }}{% endif %}{% endfor %};
+    c{{ m }}_{{ j }} += {% for u in range(4) %}{{ " + " if u }}a{{ m }}_{{ u }} * {% if strips %}b{{ u }}_{{ j // 4 }}[{{ j % 4 }}]{% elif right == "columns" %}t{{ j }}[{{ u }}]{% else %}s{{ u }}_{{ j }}{% endif %}{% endfor %};
 {% endfor %}
 {% endfor %}
   }

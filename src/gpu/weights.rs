@@ -198,7 +198,7 @@ fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
         let constant = graph.value(key.value).constant.as_ref()?;
         let of_key = |why: Why| why.error("a constant", Error::Tensor);
         Some(key.constant(constant).map_err(of_key).and_then(|constant| {
-            let storage = program.integers.storage_of_constant(constant.dtype(), key.packing.is_some());
+            let storage = program.integers.storage(constant.dtype());
             Contents::new(constant, key.packing.clone(), storage)
         }))
     });

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::array::{Array, Numbers, strides};
+use crate::array::strides;
 use crate::error::Why;
 use crate::heap;
 use crate::kernels::expr::Integers;
@@ -48,33 +48,19 @@ pub(crate) fn to_device(tensor: &Tensor, integers: Integers) -> Result<Cow<'_, [
         return Ok(Cow::Borrowed(bytes));
     }
     if tensor.dtype().bits() < 8 {
-        return in_bytes(tensor).map(Cow::Owned);
+        heap::ask("elements on the host", tensor.len() as u64)?;
+        return Ok(Cow::Owned(small::unpack(bytes, tensor.dtype().bits(), tensor.len())));
     }
     let words = to_words(tensor)?;
     Ok(Cow::Owned(copied(bytemuck::cast_slice(&words))?))
 }
 
-/// The bytes on the device of a constant in this storage. Numbers of fewer bits than the storage's take a byte each.
+/// The bytes on the device of a constant in this storage.
 pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>, Why> {
     let integers = if storage == Storage::Wide { Integers::Bits64 } else { Integers::Bits32 };
-    if integers.storage(tensor.dtype()) == Some(storage) {
-        return to_device(tensor, integers);
-    }
-    in_bytes(tensor).map(Cow::Owned)
+    to_device(tensor, integers)
 }
 
-/// The elements, of fewer than 8 bits, in a byte each: an integer, or the code of a float.
-fn in_bytes(tensor: &Tensor) -> Result<Vec<u8>, Why> {
-    let dtype = tensor.dtype();
-    if dtype.is_float() {
-        heap::ask("elements on the host", tensor.len() as u64)?;
-        return Ok(small::unpack(tensor.bytes(), dtype.bits(), tensor.len()));
-    }
-    match Array::from_tensor(tensor)?.data {
-        Numbers::Int(numbers) => collected(numbers.len(), numbers.iter().map(|&n| n as u8)),
-        _ => Err("only small numbers are stored in bytes".into()),
-    }
-}
 
 fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     fn narrow<T: bytemuck::Pod + std::fmt::Display>(
@@ -148,8 +134,27 @@ pub(crate) fn from_device(
 const PART: usize = 1 << 20;
 
 /// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`, part by part; padding is 0.
-pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMut(&[u8])) -> Result<(), Why> {
+pub(crate) fn packed(
+    bytes: &[u8],
+    bits: u64,
+    packing: &Packing,
+    mut sink: impl FnMut(&[u8]),
+) -> Result<(), Why> {
     match bits {
+        ..8 => {
+            let (bits, count) = (bits as usize, 8 * bytes.len() / bits as usize);
+            heap::ask("elements on the host", count as u64)?;
+            let mut codes = reserved(2 * PART)?;
+            pack::<u8>(&small::unpack(bytes, bits, count), packing, PART, |elements| {
+                codes.extend_from_slice(elements);
+                // A part may end within a byte.
+                let whole = codes.len() - codes.len() % (8 / bits);
+                sink(&small::pack(&codes[..whole], bits));
+                codes.drain(..whole);
+            })?;
+            sink(&small::pack(&codes, bits));
+            Ok(())
+        }
         8 => pack::<u8>(bytes, packing, PART, sink),
         16 => pack::<u16>(bytes, packing, PART, sink),
         64 => pack::<u64>(bytes, packing, PART, sink),

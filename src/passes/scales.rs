@@ -199,7 +199,9 @@ impl ScaledReader {
                 spread[axis] > 1 || spread[..axis].iter().all(|&size| size == 1)
             };
             let all = [&packed.scale, &packed.zero].into_iter().flatten().all(follows);
-            return (runs && all).then_some(ScaledReader::Rows { packed, axis });
+            // ONNX's Gather takes no integers of fewer bits.
+            let bytes = pattern.graph.value(packed.numbers).constant.as_ref()?.dtype().bits() == 8;
+            return (runs && all && bytes).then_some(ScaledReader::Rows { packed, axis });
         }
         if !matches!(&*node.op, Op::MatMul(_) | Op::Gemm(_) | Op::Conv(_)) {
             return None;

@@ -11,13 +11,15 @@ use crate::ops::case::{self, Tolerance};
 use crate::ops::{Attr, Graph};
 use crate::{DType, Limits, Session, SessionOptions, Tensor, passes, reference};
 
+/// Integers of the whole range of `dtype`.
+fn few(shape: &[usize], dtype: DType) -> Tensor {
+    let (low, high) = dtype.int_range().unwrap();
+    case::converted(&case::integers(shape, low as i64, high as i64 + 1), dtype)
+}
+
 /// Weights that share a scale in blocks along the sum, with and without zero points.
 fn blocked() -> Vec<PackedExample> {
     let mut all = Vec::new();
-    let few = |shape: &[usize], dtype: DType| {
-        let (low, high) = dtype.int_range().unwrap();
-        case::converted(&case::integers(shape, low as i64, high as i64 + 1), dtype)
-    };
     for (dtype, zeros) in
         [(DType::I4, false), (DType::U4, true), (DType::U4, false), (DType::I8, true), (DType::U2, true)]
     {
@@ -52,6 +54,8 @@ enum Spelling {
     Cast,
     /// `DequantizeLinear(w, scale, zero)`: one scale for each index of the axis.
     Dequantize { zero: u8 },
+    /// `DequantizeLinear(w, scale)` of numbers of this dtype.
+    Few(DType),
 }
 
 /// Adds nodes to an example.
@@ -99,6 +103,12 @@ impl PackedExample {
                 let inputs = [numbers, sketch.constant(scale), sketch.constant(zeros)];
                 sketch.node("DequantizeLinear", &[("axis", Attr::Int(axis as i64))], &inputs)
             }
+            Spelling::Few(dtype) => {
+                let numbers = sketch.constant(few(shape, dtype));
+                let scale = if scales == 1 { scale.reshaped(&[]).unwrap() } else { scale };
+                let inputs = [numbers, sketch.constant(scale)];
+                sketch.node("DequantizeLinear", &[("axis", Attr::Int(axis as i64))], &inputs)
+            }
         }
     }
 
@@ -116,7 +126,9 @@ impl PackedExample {
 }
 
 fn examples() -> Vec<PackedExample> {
-    let spellings = [Spelling::Cast, Spelling::Dequantize { zero: 0 }, Spelling::Dequantize { zero: 128 }];
+    let few = [DType::I4, DType::U2].map(Spelling::Few);
+    let bytes = [Spelling::Cast, Spelling::Dequantize { zero: 0 }, Spelling::Dequantize { zero: 128 }];
+    let spellings = bytes.into_iter().chain(few);
     let mut all = Vec::new();
     for spelled in spellings {
         let mut add = |name: &str, x: Tensor, build: PackedBuild| {
@@ -154,6 +166,9 @@ fn examples() -> Vec<PackedExample> {
             let bias = e.sketch.constant(case::random(&[64]));
             e.sketch.node("Conv", &[], &[e.x(), weights, bias]);
         });
+        if let Spelling::Few(_) = spelled {
+            continue;
+        }
         let places = case::converted(&case::integers(&[2, 5], 0, 300), DType::I64);
         for (axis, scales) in [(0, 300), (1, 64), (1, 1)] {
             add(&format!("Gather of {scales} scales along {axis}"), places.clone(), &|e| {
@@ -200,7 +215,15 @@ fn other_readers_get_their_values() {
         let scale = e.sketch.constant(case::uniform(scale, 0.01, 0.03));
         (wide, e.sketch.node("Mul", &[], &[wide, scale]))
     };
-    let builds: [(&str, PackedBuild); 5] = [
+    let builds: [(&str, PackedBuild); 6] = [
+        ("rows of a table of 4 bits", &|e| {
+            let table = e.weights(Spelling::Few(DType::I4), &[64, 64], 0, 64);
+            let zero = e.sketch.constant(case::list(&[0]));
+            let places =
+                e.sketch.node("ArgMax", &[("axis", Attr::Int(1)), ("keepdims", Attr::Int(0))], &[e.x()]);
+            let places = e.sketch.node("Add", &[], &[places, zero]);
+            e.sketch.node("Gather", &[], &[table, places]);
+        }),
         ("a scale for each term", &|e| {
             let (_, weights) = cast(e, &[64, 1]);
             e.sketch.node("MatMul", &[], &[e.x(), weights]);

@@ -48,14 +48,9 @@ impl Integers {
 
     /// The storage of tensors of `dtype`; `None` if the device does not compute with them.
     pub(crate) fn storage(self, dtype: DType) -> Option<Storage> {
-        self.storage_of_constant(dtype, false)
-    }
-
-    /// The storage of a model's constants of `dtype`: see [`Storage::of_constant`].
-    pub(crate) fn storage_of_constant(self, dtype: DType, packed: bool) -> Option<Storage> {
         match self.register(dtype) {
             Some(wide) if wide.is_wide_integer() => Some(Storage::Wide),
-            _ => Storage::of_constant(dtype, packed),
+            _ => Storage::of(dtype),
         }
     }
 }

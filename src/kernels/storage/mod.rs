@@ -60,15 +60,6 @@ impl Storage {
         if scalar.is_wide() { Storage::Wide } else { Storage::Word }
     }
 
-    /// The storage of a model's constants of `dtype`. Kernels get small numbers in another order byte by byte.
-    pub(crate) fn of_constant(dtype: DType, packed: bool) -> Option<Storage> {
-        Some(match Storage::of(dtype)? {
-            Storage::Narrow { bits: ..8, signed } if packed => Storage::Narrow { bits: 8, signed },
-            Storage::Small { format, .. } if packed => Storage::Small { format, bits: 8 },
-            storage => storage,
-        })
-    }
-
     /// Whether a store rounds what the register holds.
     pub(crate) fn rounds(self) -> bool {
         matches!(self, Storage::F16 | Storage::BF16)

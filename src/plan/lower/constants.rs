@@ -170,7 +170,7 @@ impl<'a> Lower<'a> {
         let value = self.graph.value(key.value);
         let Some(tensor) = &value.constant else { refuse!("'{}' is no constant", value.name) };
         let dtype = key.read_as.unwrap_or(tensor.dtype());
-        let storage = self.integers.storage_of_constant(dtype, key.packing.is_some());
+        let storage = self.integers.storage(dtype);
         let Some(element) = scalar.or(self.integers.register(dtype)).zip(storage) else {
             refuse!("the device does not compute with {dtype}")
         };
