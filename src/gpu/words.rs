@@ -61,7 +61,6 @@ pub(crate) fn stored(tensor: &Tensor, storage: Storage) -> Result<Cow<'_, [u8]>,
     to_device(tensor, integers)
 }
 
-
 fn to_words(tensor: &Tensor) -> Result<Vec<u32>, Why> {
     fn narrow<T: bytemuck::Pod + std::fmt::Display>(
         bytes: &[u8],
