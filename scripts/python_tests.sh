@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # Tests the Python package: builds the wheel as tests need it, installs it into an environment of its own, and runs the tests
-# of crates/python/tests on every software adapter and on the reference. Needs what scripts/wheel.sh needs.
+# of crates/python/tests on every software adapter and on the reference, and those of examples/python. Needs what scripts/wheel.sh needs.
 set -euo pipefail
 [ $# -eq 0 ] || { echo "usage: scripts/python_tests.sh (no options)"; exit 2; }
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
+. scripts/python.sh
 
 ensure_vulkan
 add_swiftshader || true
 scripts/wheel.sh dev
 python3 -m venv --clear target/python
 target/python/bin/pip install -q --disable-pip-version-check \
-  target/wheels/*.whl onnx==1.23.2 onnxruntime==1.31.1 ml_dtypes==0.6.0 mypy==2.4.1
+  target/wheels/*.whl onnx==1.23.2 onnxruntime==1.31.1 ml_dtypes==0.6.0 mypy==2.4.1 -r examples/python/requirements.txt httpx==0.28.1
 target/python/bin/python -m mypy --strict -p sardonyx
 target/python/bin/python -m mypy.stubtest sardonyx._native
 devices=llvmpipe,cpu
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || devices=$devices,SwiftShader
 echo "left out: programs of other packages, which take 1.1 GB (scripts/python_programs.py)"
 SARDONYX_TEST_DEVICES=$devices target/python/bin/python -m unittest discover -s crates/python/tests
+ensure_python onnx==1.23.2 onnxruntime==1.31.1
+data/venv/bin/python scripts/models.py data/models
+DEVICE=${devices%%,*} target/python/bin/python -m unittest discover -s examples/python/tests
