@@ -46,6 +46,17 @@ def cache():
     return model(nodes, inputs, [("present", FLOAT, ("q", 4)), ("sum", FLOAT, (4,))], initializers=[axis])
 
 
+def decoder():
+    """One step of a decoder with 8 heads of 64: present is past with a token more, and logits adds the tokens."""
+    nodes = [
+        helper.make_node("Concat", ["past", "token"], ["present"], axis=2),
+        helper.make_node("ReduceSum", ["present", "axis"], ["logits"], keepdims=0),
+    ]
+    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [2])
+    inputs = [("past", FLOAT, (1, 8, "p", 64)), ("token", FLOAT, (1, 8, 1, 64))]
+    return model(nodes, inputs, [("present", FLOAT, (1, 8, "q", 64)), ("logits", FLOAT, (1, 8, 64))], initializers=[axis])
+
+
 def sequence():
     """ys is xs with the tensor x at the end; first is its first element."""
     kind = helper.make_tensor_sequence_value_info

@@ -484,6 +484,16 @@ class OnTheDevice(unittest.TestCase):
         np.testing.assert_array_equal(past.numpy(), tokens[:, 0])
         np.testing.assert_array_equal(sums, tokens[:, 0].cumsum(0))
 
+    def test_the_loop_of_the_readme(self):
+        text = (pathlib.Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+        begin = text.index("past = sardonyx.DeviceArray.zeros(")
+        loop = text[begin : text.index("```", begin)]
+        tokens = np.arange(3 * 512, dtype=np.float32).reshape(3, 1, 8, 1, 64)
+        names = {"sardonyx": sardonyx, "session": sardonyx.Session(models.decoder()), "tokens": tokens}
+        exec(loop, names)
+        np.testing.assert_array_equal(names["past"].numpy(), np.concatenate(tokens, axis=2))
+        np.testing.assert_array_equal(names["logits"], tokens.sum((0, 3)))
+
     def test_bindings(self):
         session = sardonyx.Session(models.cache(), DEVICES[0])
         if session.device.is_reference:

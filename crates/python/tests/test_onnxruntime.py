@@ -208,11 +208,38 @@ class Outputs(Same):
                 [helper.make_node("Cast", ["x"], ["y"], to=kind)], [("x", FLOAT, ("n",))], [("y", kind, ("n",))]
             )
             self.runs(made, {"x": np.float32([0, 1, 3])})
-        for kind in (TensorProto.FLOAT8E4M3FN, TensorProto.BFLOAT16):
+
+    def test_types_that_numpy_does_not_have(self):
+        small = "FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT8E8M0 BFLOAT16 INT4 UINT4 INT2 UINT2"
+        for name in small.split():
+            kind = getattr(TensorProto, name)
             made = models.model(
-                [helper.make_node("Cast", ["x"], ["y"], to=kind)], [("x", FLOAT, ("n",))], [("y", kind, ("n",))]
+                [helper.make_node("Cast", ["x"], ["y"], to=kind)], [("x", FLOAT, ("n",))], [("y", kind, ("n",))], opset=25
             )
-            self.runs(made, {"x": np.float32([0, 1, 3])})
+            x = np.float32([0.5, 1, 1.5, 2])
+
+            def told(ort):
+                try:
+                    return session(ort, made).run(None, {"x": x})
+                except RuntimeError as error:
+                    return str(error)
+
+            def value(ort, read):
+                (y,) = session(ort, made).run_with_ort_values(["y"], {"x": ort.OrtValue.ortvalue_from_numpy(x)})
+                return y.numpy() if read else [y.data_type(), list(y.shape())]
+
+            def bound(ort, read):
+                own = session(ort, made)
+                binding = own.io_binding()
+                binding.bind_cpu_input("x", x)
+                binding.bind_output("y")
+                own.run_with_iobinding(binding)
+                return binding.copy_outputs_to_cpu() if read else binding.get_outputs()[0].data_type()
+
+            self.same(told, name)
+            for read in (True, False):
+                self.same(lambda ort: value(ort, read), name)
+                self.same(lambda ort: bound(ort, read), name)
 
     def test_scalars_stay_arrays(self):
         made = models.model(

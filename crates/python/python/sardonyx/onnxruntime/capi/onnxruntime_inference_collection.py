@@ -37,6 +37,20 @@ from .onnxruntime_pybind11_state import InferenceSession as _Inner
 #: What ONNX's names of element types are called here.
 _NAMES = {"float32": "float", "float64": "double"}
 
+#: The types of ml_dtypes that onnxruntime does not give to numpy, and its names for them.
+_UNKNOWN_TO_NUMPY = {
+    "bfloat16": "bfloat16",
+    "float8_e4m3fnuz": "Float8E4M3FNUZ",
+    "float8_e5m2": "Float8E5M2",
+    "float8_e5m2fnuz": "Float8E5M2FNUZ",
+    "float8_e8m0fnu": "Float8E8M0",
+    "float4_e2m1fn": "Float4E2M1x2",
+    "int4": "Int4x2",
+    "uint4": "UInt4x2",
+    "int2": "Int2x4",
+    "uint2": "UInt2x4",
+}
+
 
 def _tensor_type(dtype: str) -> str:
     return f"tensor({_NAMES.get(dtype, dtype)})"
@@ -178,6 +192,10 @@ class Session:
 
     def run(self, output_names: Any, input_feed: Any, run_options: RunOptions | None = None) -> list[Any]:
         """The outputs with these names (all, if there are none), as a list."""
+        return [_returned(value) for value in self._run(output_names, input_feed, run_options)]
+
+    def _run(self, output_names: Any, input_feed: Any, run_options: RunOptions | None) -> list[Any]:
+        """`run`, with the outputs of types that numpy does not have as well."""
         given = input_feed.keys()
         missing = [name for name in self._required if name not in given]
         if missing:
@@ -204,7 +222,7 @@ class Session:
             raise raised from None
         if self._own_options.enable_profiling:
             self._times.append((started, time.perf_counter_ns()))
-        return [_returned(dict.__getitem__(outputs, name)) for name in names]
+        return [dict.__getitem__(outputs, name) for name in names]
 
     def _wanted(self, names: Any) -> list[str]:
         if not names:
@@ -299,7 +317,7 @@ class Session:
         threading.Thread(target=work, daemon=True).start()
 
     def run_with_ort_values(self, output_names: Any, input_dict_ort_values: Any, run_options: Any = None) -> list[OrtValue]:
-        return [OrtValue(value) for value in self.run(output_names, input_dict_ort_values, run_options)]
+        return [OrtValue(value) for value in self._run(output_names, input_dict_ort_values, run_options)]
 
     def io_binding(self) -> IOBinding:
         return IOBinding(self)
@@ -308,7 +326,7 @@ class Session:
         """Runs on what is bound, and fills the outputs that are bound."""
         names = list(iobinding._bound_outputs)
         try:
-            made = self.run(names or None, iobinding._bound_inputs, run_options)
+            made = self._run(names or None, iobinding._bound_inputs, run_options)
         except Exception as found:
             raise RuntimeError(f"Error in execution: {found}") from found
         iobinding._made = {}
@@ -425,12 +443,12 @@ def _listed(name: str, value: list[Any], dtype: str | None) -> Any:
 
 
 def _returned(value: Any) -> Any:
-    """An output as onnxruntime returns it: float8 as its bits, and no bfloat16."""
+    """A value as onnxruntime gives it to numpy: one type of float8 as its bits, and nothing else that numpy does not have."""
     if isinstance(value, numpy.ndarray):
-        if value.dtype.name.startswith("float8"):
+        if value.dtype.name == "float8_e4m3fn":
             return value.view(numpy.uint8)
-        if value.dtype.name == "bfloat16":
-            raise RuntimeError("Unable to return bfloat16: numpy has no such type")
+        if value.dtype.name in _UNKNOWN_TO_NUMPY:
+            raise RuntimeError(f"No corresponding Numpy type for Tensor Type. {_UNKNOWN_TO_NUMPY[value.dtype.name]}")
     return value
 
 
@@ -492,7 +510,7 @@ class OrtValue:
         return self._value if dtype is None else self._value.astype(dtype)
 
     def numpy(self) -> Any:
-        return self._value
+        return _returned(self._value)
 
     def shape(self) -> list[int]:
         return list(self._value.shape)
