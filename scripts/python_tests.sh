@@ -12,9 +12,16 @@ add_swiftshader || true
 scripts/wheel.sh dev
 python3 -m venv --clear target/python
 target/python/bin/pip install -q --disable-pip-version-check \
-  target/wheels/*.whl onnx==1.23.2 onnxruntime==1.31.1 ml_dtypes==0.6.0 mypy==2.4.1 -r examples/python/requirements.txt httpx==0.28.1
+  target/wheels/*.whl onnx==1.23.2 onnxruntime==1.31.1 ml_dtypes==0.6.0 mypy==2.4.1 pyright==1.1.414 \
+  skl2onnx==1.20.0 onnxmltools==1.16.0 scikit-learn==1.9.1 lightgbm==4.7.0 xgboost-cpu==3.2.0 pandas==3.1.1 \
+  -r examples/python/requirements.txt httpx==0.28.1
 target/python/bin/python -m mypy --strict -p sardonyx
 target/python/bin/python -m mypy.stubtest sardonyx._native
+if command -v node >/dev/null; then
+  target/python/bin/pyright --pythonpath target/python/bin/python crates/python/python/sardonyx
+else
+  echo "left out: pyright, which needs node"
+fi
 devices=llvmpipe,cpu
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || devices=$devices,SwiftShader
 echo "left out: programs of other packages, which take 1.1 GB (scripts/python_programs.py)"

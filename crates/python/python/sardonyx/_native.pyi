@@ -1,7 +1,7 @@
 import os
 from typing import Any, Literal, Sequence, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 from ._outputs import Outputs
 from ._types import (
@@ -130,7 +130,7 @@ class Session:
         plan_cache: int = 16,
         fusion: bool = True,
         integers: Literal["enough", "32", "64"] = "enough",
-    ) -> Session: ...
+    ) -> Self: ...
     @property
     def inputs(self) -> list[ValueInfo]: ...
     @property

@@ -621,4 +621,4 @@ def _at(address: int, element_type: Any, shape: Any) -> Any:
     for each in shape:
         size *= int(each)
     memory = (ctypes.c_char * size).from_address(address)
-    return numpy.frombuffer(memory, dtype=dtype).reshape(tuple(shape))
+    return numpy.frombuffer(memoryview(memory), dtype=dtype).reshape(tuple(shape))
