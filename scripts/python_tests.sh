@@ -25,6 +25,7 @@ fi
 devices=llvmpipe,cpu
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || devices=$devices,SwiftShader
 echo "left out: programs of other packages, which take 1.1 GB (scripts/python_programs.py)"
+echo "left out: models of TensorFlow, which takes 1.6 GB (crates/python/tests/tensorflow_convert.py)"
 SARDONYX_TEST_DEVICES=$devices target/python/bin/python -m unittest discover -s crates/python/tests
 ensure_python onnx==1.23.2 onnxruntime==1.31.1
 data/venv/bin/python scripts/models.py data/models

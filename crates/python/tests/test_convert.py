@@ -112,6 +112,8 @@ class Converted(unittest.TestCase):
         for package, library, call in (
             ("skl2onnx", "scikit-learn", lambda: convert.from_sklearn(linear_model.Ridge(), CLASSES[0])),
             ("onnxmltools", "LightGBM", lambda: convert.from_lightgbm(lightgbm.LGBMRegressor(verbose=-1).fit(*NUMBERS))),
+            ("tf2onnx", "Keras", lambda: convert.from_keras(None)),
+            ("tf2onnx", "TensorFlow Lite", lambda: convert.from_tflite("model.tflite")),
             ("onnxmltools", "XGBoost", lambda: convert.from_xgboost(xgboost.XGBRegressor(n_estimators=1).fit(*NUMBERS))),
         ):
             with unittest.mock.patch.dict("sys.modules", {package: None}):

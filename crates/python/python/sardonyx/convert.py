@@ -5,15 +5,20 @@
 Each returns the bytes of an ONNX model, and raises ImportError, which names what to install, where the package is missing. What the package
 cannot convert is its own exception.
 
-Classifiers have the outputs `label` and `probabilities` (a row for each example, a column for each class); regressors have `variable`.
+Classifiers of tables have the outputs `label` and `probabilities` (a row for each example, a column for each class); regressors have
+`variable`. Networks have their outputs in their own order (`outputs[0]`), under the names of the converter.
+
+Convert models of TensorFlow in a process of its own: it gives its LLVM to every library of the process, and drivers of Vulkan that have one of
+another version (lavapipe, SwiftShader) crash then.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
-__all__ = ["from_lightgbm", "from_sklearn", "from_xgboost"]
+__all__ = ["from_keras", "from_lightgbm", "from_sklearn", "from_tflite", "from_xgboost"]
 
 
 def from_sklearn(model: Any, example: Any) -> bytes:
@@ -26,11 +31,29 @@ def from_sklearn(model: Any, example: Any) -> bytes:
     return _bytes(made)
 
 
+def from_keras(model: Any) -> bytes:
+    """A model of Keras on TensorFlow. Needs `tf2onnx` and `tensorflow`. The inputs have the names of the model's input tensors."""
+    converter = _package("tf2onnx", "Keras")
+    tensorflow = _package("tensorflow", "Keras")
+    given = [tensorflow.TensorSpec(each.shape, each.dtype, name=each.name) for each in model.inputs]
+
+    def call(*values: Any) -> Any:
+        return model(values[0] if len(given) == 1 else list(values), training=False)
+
+    traced = tensorflow.function(call, input_signature=given)
+    return _bytes(converter.convert.from_function(traced, input_signature=given)[0])
+
+
 def from_lightgbm(model: Any) -> bytes:
     """A `Booster` of LightGBM, or a model of its scikit-learn interface. Needs `onnxmltools`. The input is `X`: float32[n, features]."""
     features = getattr(model, "n_features_in_", None) or model.num_feature()
     tools = _package("onnxmltools", "LightGBM")
     return _bytes(tools.convert_lightgbm(model, initial_types=_table(features), zipmap=False))
+
+
+def from_tflite(path: str | os.PathLike[str]) -> bytes:
+    """A file of TensorFlow Lite. Needs `tf2onnx` and `tensorflow`. The inputs have the names that the file has."""
+    return _bytes(_package("tf2onnx", "TensorFlow Lite").convert.from_tflite(os.fspath(path))[0])
 
 
 def from_xgboost(model: Any) -> bytes:
@@ -44,7 +67,9 @@ def _package(name: str, of: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"converting models of {of} needs a package: pip install {name} ({error})", name=name) from error
+        # The package may be there, and lack one of its own.
+        missing = (error.name or name).partition(".")[0]
+        raise ImportError(f"converting models of {of} needs a package: pip install {missing} ({error})", name=missing) from error
 
 
 def _table(features: int) -> list[tuple[str, Any]]:
