@@ -1,6 +1,7 @@
 """ONNX's backend API (`onnx.backend.base`): `prepare`, `run_model`, `run_node` and `supports_device`. Needs the package `onnx`.
 
->>> prepared = sardonyx.backend.prepare(onnx.load("model.onnx"))
+>>> from sardonyx import backend
+>>> prepared = backend.prepare(onnx.load("model.onnx"))
 >>> scores, = prepared.run([image])
 
 `device` is whatever `sardonyx.Device` takes: `auto`, `gpu`, part of an adapter's name, or `cpu`, in any case. `CPU` is the reference, which is

@@ -1,6 +1,7 @@
 """Models of other libraries as ONNX: one function for each library, and the package that it needs.
 
->>> session = sardonyx.Session(sardonyx.convert.from_sklearn(pipeline, table))
+>>> from sardonyx import convert
+>>> session = sardonyx.Session(convert.from_sklearn(pipeline, table))
 
 Each returns the bytes of an ONNX model, and raises ImportError, which names what to install, where the package is missing. What the package
 cannot convert is its own exception.
