@@ -629,8 +629,9 @@ fn small_value(word: u32, sign: u32, mantissa: u32, least: i32, most: u32, negat
   let size = word & (sign - 1u);
   let shifted = size << (23u - mantissa);
   let normal = bitcast<f32>(shifted + (u32(least + 126) << 23u));
-  // Exact: both factors are normal, and so is the product.
-  let tiny = f32(size) * bitcast<f32>(u32(least - i32(mantissa) + 127) << 23u);
+  // Exact: both factors are normal, and so is the product. SwiftShader converts a u32 in many steps: a product that decodes its weights
+  // took it minutes to compile.
+  let tiny = f32(i32(size)) * bitcast<f32>(u32(least - i32(mantissa) + 127) << 23u);
   let finite = bitcast<u32>(select(normal, tiny, size < (1u << mantissa)));
   let negative = (word & sign) != 0u;
   let beyond = select(finite, 0x7f800000u | (shifted & 0x7fffffu), size > most);

@@ -128,6 +128,10 @@ impl Operator for Cast {
         let dtype = |i: usize| optional(inputs, i).map(|fact| fact.dtype);
         match (dtype(0), self.target(dtype)) {
             (Some(DType::F16 | DType::BF16), Ok(to)) => to == DType::F32,
+            (
+                Some(DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ | DType::F4E2M1),
+                Ok(to),
+            ) => to == DType::F32,
             (Some(DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2), Ok(to)) => {
                 matches!(to, DType::F32 | DType::F16 | DType::BF16)
             }

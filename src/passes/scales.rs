@@ -171,8 +171,11 @@ impl PackedNumbers {
 }
 
 fn is_narrow(tensor: &Tensor) -> bool {
-    use DType::{I2, I4, I8, U2, U4, U8};
-    matches!(tensor.dtype(), I8 | U8 | I4 | U4 | I2 | U2)
+    use DType::*;
+    matches!(
+        tensor.dtype(),
+        I8 | U8 | I4 | U4 | I2 | U2 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F4E2M1
+    )
 }
 
 /// What a node reads, which is to read packed numbers.
@@ -199,8 +202,9 @@ impl ScaledReader {
                 spread[axis] > 1 || spread[..axis].iter().all(|&size| size == 1)
             };
             let all = [&packed.scale, &packed.zero].into_iter().flatten().all(follows);
-            // ONNX's Gather takes no integers of fewer bits.
-            let bytes = pattern.graph.value(packed.numbers).constant.as_ref()?.dtype().bits() == 8;
+            // ONNX's Gather takes no smaller integers, and no floats of 8 bits.
+            let numbers = pattern.graph.value(packed.numbers).constant.as_ref()?;
+            let bytes = matches!(numbers.dtype(), DType::I8 | DType::U8);
             return (runs && all && bytes).then_some(ScaledReader::Rows { packed, axis });
         }
         if !matches!(&*node.op, Op::MatMul(_) | Op::Gemm(_) | Op::Conv(_)) {

@@ -13,8 +13,10 @@ use crate::{DType, Limits, Session, SessionOptions, Tensor, passes, reference};
 
 /// Integers of the whole range of `dtype`.
 fn few(shape: &[usize], dtype: DType) -> Tensor {
-    let (low, high) = dtype.int_range().unwrap();
-    case::converted(&case::integers(shape, low as i64, high as i64 + 1), dtype)
+    match dtype.int_range() {
+        Some((low, high)) => case::converted(&case::integers(shape, low as i64, high as i64 + 1), dtype),
+        None => case::converted(&case::uniform(shape, -4.0, 4.0), dtype),
+    }
 }
 
 /// Weights that share a scale in blocks along the sum, with and without zero points.
@@ -126,7 +128,7 @@ impl PackedExample {
 }
 
 fn examples() -> Vec<PackedExample> {
-    let few = [DType::I4, DType::U2].map(Spelling::Few);
+    let few = [DType::I4, DType::U2, DType::F8E4M3FN, DType::F8E5M2, DType::F4E2M1].map(Spelling::Few);
     let bytes = [Spelling::Cast, Spelling::Dequantize { zero: 0 }, Spelling::Dequantize { zero: 128 }];
     let spellings = bytes.into_iter().chain(few);
     let mut all = Vec::new();
