@@ -2,7 +2,7 @@
 # Passes all tests: format, lints, documentation, unit and integration tests on every adapter present, real models, and
 # the ONNX suite. Installs what is missing and says so. Needs cargo, python3, and a network of package registries.
 set -euo pipefail
-[ $# -eq 0 ] || { echo "usage: scripts/test.sh (at most 30 minutes on two cores; no options)"; exit; }
+[ $# -eq 0 ] || { echo "usage: scripts/test.sh (at most 45 minutes on two cores; no options)"; exit; }
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
 . scripts/python.sh
