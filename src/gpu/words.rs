@@ -133,32 +133,36 @@ pub(crate) fn from_device(
 const PART: usize = 1 << 20;
 
 /// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`, part by part; padding is 0.
-pub(crate) fn packed(
-    bytes: &[u8],
-    bits: u64,
-    packing: &Packing,
-    mut sink: impl FnMut(&[u8]),
-) -> Result<(), Why> {
+pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMut(&[u8])) -> Result<(), Why> {
     match bits {
-        ..8 => {
-            let (bits, count) = (bits as usize, 8 * bytes.len() / bits as usize);
-            heap::ask("elements on the host", count as u64)?;
-            let mut codes = reserved(2 * PART)?;
-            pack::<u8>(&small::unpack(bytes, bits, count), packing, PART, |elements| {
-                codes.extend_from_slice(elements);
-                // A part may end within a byte.
-                let whole = codes.len() - codes.len() % (8 / bits);
-                sink(&small::pack(&codes[..whole], bits));
-                codes.drain(..whole);
-            })?;
-            sink(&small::pack(&codes, bits));
-            Ok(())
-        }
+        ..8 => pack_codes(bytes, bits as usize, packing, PART, sink),
         8 => pack::<u8>(bytes, packing, PART, sink),
         16 => pack::<u16>(bytes, packing, PART, sink),
         64 => pack::<u64>(bytes, packing, PART, sink),
         _ => pack::<u32>(bytes, packing, PART, sink),
     }
+}
+
+/// The same for elements that share bytes.
+fn pack_codes(
+    bytes: &[u8],
+    bits: usize,
+    packing: &Packing,
+    part: usize,
+    mut sink: impl FnMut(&[u8]),
+) -> Result<(), Why> {
+    let count = 8 * bytes.len() / bits;
+    heap::ask("elements on the host", count as u64)?;
+    let mut codes = reserved(part + 8)?;
+    pack::<u8>(&small::unpack(bytes, bits, count), packing, part, |elements| {
+        codes.extend_from_slice(elements);
+        // A part may end within a byte.
+        let whole = codes.len() - codes.len() % (8 / bits);
+        sink(&small::pack(&codes[..whole], bits));
+        codes.drain(..whole);
+    })?;
+    sink(&small::pack(&codes, bits));
+    Ok(())
 }
 
 fn pack<E: bytemuck::Pod + Default>(
@@ -363,6 +367,25 @@ mod tests {
             pack::<u32>(bytemuck::cast_slice(&words), &packing, 4 * part, keep).unwrap();
             prop_assert_eq!(packed, expected);
             prop_assert!(longest <= 4 * part, "{}", longest);
+        }
+    }
+
+    /// Parts of 1 to 40 elements end anywhere in a byte.
+    #[test]
+    fn elements_that_share_bytes_are_packed_across_parts() {
+        // Columns first, and each column filled up to six elements.
+        let dims = vec![PackedDim { axis: 1, size: 7, step: 1 }, PackedDim { axis: 0, size: 6, step: 1 }];
+        let packing = Packing { source: vec![5, 7], dims, ..Packing::default() };
+        for bits in [2, 4] {
+            let codes: Vec<u8> = (0..35).map(|i| (3 * i + 1) % (1 << bits)).collect();
+            let moved = (0..42).map(|i| if i % 6 < 5 { codes[i % 6 * 7 + i / 6] } else { 0 });
+            let expected = small::pack(&moved.collect::<Vec<u8>>(), bits);
+            for part in 1..=40 {
+                let mut packed = Vec::new();
+                let sink = |bytes: &[u8]| packed.extend_from_slice(bytes);
+                pack_codes(&small::pack(&codes, bits), bits, &packing, part, sink).unwrap();
+                assert_eq!(packed, expected, "{bits} bits, parts of {part}");
+            }
         }
     }
 
