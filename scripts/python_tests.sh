@@ -14,7 +14,7 @@ python3 -m venv --clear target/python
 target/python/bin/pip install -q --disable-pip-version-check \
   target/wheels/*.whl onnx==1.23.2 onnxruntime==1.31.1 ml_dtypes==0.6.0 mypy==2.4.1 pyright==1.1.414 \
   skl2onnx==1.20.0 onnxmltools==1.16.0 scikit-learn==1.9.1 lightgbm==4.7.0 xgboost-cpu==3.2.0 pandas==3.1.1 \
-  -r examples/python/requirements.txt httpx==0.28.1
+  -r examples/python/requirements.txt httpx==0.28.1 distributed==2026.8.0
 target/python/bin/python -m mypy --strict -p sardonyx
 target/python/bin/python -m mypy.stubtest sardonyx._native
 if command -v node >/dev/null; then
@@ -24,8 +24,7 @@ else
 fi
 devices=llvmpipe,cpu
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || devices=$devices,SwiftShader
-echo "left out: programs of other packages, which take 1.1 GB (scripts/python_programs.py)"
-echo "left out: models of TensorFlow, which takes 1.6 GB (crates/python/tests/tensorflow_convert.py)"
+echo "left out: what needs more than 400 MB of packages, which are Ray, TensorFlow and programs of others (scripts/python_long.sh)"
 SARDONYX_TEST_DEVICES=$devices target/python/bin/python -m unittest discover -s crates/python/tests
 ensure_python onnx==1.23.2 onnxruntime==1.31.1
 data/venv/bin/python scripts/models.py data/models

@@ -65,12 +65,6 @@ class Service:
         """The classifier's inputs: lines of text, as a batch."""
         return {"x": np.stack([pixels(file) for file in batch(files, "image")])}
 
-    def labels(self, outputs: Any) -> dict[str, Any]:
-        """Which way up each image is."""
-        rows = outputs[0].tolist()
-        best = [max(range(2), key=row.__getitem__) for row in rows]
-        return {"results": [{"label": ("upright", "turned")[i], "score": row[i]} for i, row in zip(best, rows)]}
-
     def tokens(self, body: Any) -> dict[str, Any]:
         """The embedder's inputs, from the JSON `{"texts": [...]}`."""
         texts = body.get("texts") if isinstance(body, dict) else None
@@ -90,10 +84,10 @@ class Service:
         return {"embeddings": (means / np.linalg.norm(means, axis=1, keepdims=True)).tolist()}
 
     def classify(self, files: list[bytes]) -> dict[str, Any]:
-        return self.labels(self.classifier.run(self.images(files)))
+        return {"results": labels(self.classifier.run(self.images(files))[0])}
 
     async def classify_async(self, files: list[bytes]) -> dict[str, Any]:
-        return self.labels(await self.classifier.run_async(self.images(files)))
+        return {"results": labels((await self.classifier.run_async(self.images(files)))[0])}
 
     def embed(self, body: Any) -> dict[str, Any]:
         inputs = self.tokens(body)
@@ -102,6 +96,12 @@ class Service:
     async def embed_async(self, body: Any) -> dict[str, Any]:
         inputs = self.tokens(body)
         return self.vectors(inputs, await self.embedder.run_async(inputs))
+
+
+def device(gpus: list[Any]) -> str:
+    """The device of a process: `DEVICE`, or the one GPU that a scheduler gives it, by its number in the order of the places on the bus."""
+    places = sorted({adapter["pci"] for adapter in sardonyx.devices() if adapter["pci"]})
+    return places[int(gpus[0])] if gpus else os.environ.get("DEVICE", "auto")
 
 
 _making = threading.Lock()
@@ -115,6 +115,13 @@ def service() -> Service:
         if _made is None:
             _made = Service(os.environ.get("MODELS", "data/models"), os.environ.get("DEVICE", "auto"))
         return _made
+
+
+def labels(scores: Any) -> list[dict[str, Any]]:
+    """Which way up each image is, from the classifier's output."""
+    rows = scores.tolist()
+    best = [max(range(2), key=row.__getitem__) for row in rows]
+    return [{"label": ("upright", "turned")[i], "score": row[i]} for i, row in zip(best, rows)]
 
 
 def batch(values: list[Any], kind: str) -> list[Any]:

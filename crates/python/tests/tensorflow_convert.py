@@ -1,6 +1,6 @@
 """Models of Keras and files of TensorFlow Lite, converted and run, against TensorFlow's own answers.
 
-Needs tensorflow-cpu==2.21.0 and tf2onnx==1.17.0, which take 1.6 GB, so that scripts/python_tests.sh leaves it out: run it by itself.
+Needs tensorflow-cpu==2.21.0 and tf2onnx==1.17.0, which take 1.6 GB, so that it has a place in scripts/python_long.sh alone.
 """
 
 import os

@@ -10,6 +10,24 @@ class Importing(unittest.TestCase):
         program = "import sys, sardonyx; sys.exit('numpy' in sys.modules or 'asyncio' in sys.modules)"
         self.assertEqual(subprocess.run([sys.executable, "-c", program]).returncode, 0)
 
+    def test_packages_that_few_programs_need(self):
+        """Nobody looks for them, installed or not."""
+        program = """if True:
+            import sys
+
+            class Asked:
+                names = set()
+
+                def find_spec(self, name, path=None, target=None):
+                    self.names.add(name.partition(".")[0])
+
+            sys.meta_path.insert(0, Asked())
+            import sardonyx, sardonyx.backend, sardonyx.convert, sardonyx.onnxruntime
+            found = Asked.names & {"ray", "torch", "tensorflow", "jax", "paddle", "catboost", "ml_dtypes", "dask", "pyspark"}
+            assert "sardonyx" in Asked.names and not found, found
+        """
+        subprocess.run([sys.executable, "-c", program], check=True)
+
 
 if __name__ == "__main__":
     unittest.main()
