@@ -1,4 +1,4 @@
-//! `src/onnx/proto.rs` is what prost generates from `proto/onnx.proto`. `UPDATE_PROTO=1` writes it.
+//! `src/onnx/proto.rs` and `crates/convert/src/proto.rs` are what prost generates from `proto/onnx.proto`. `UPDATE_PROTO=1` writes them.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::io::Write;
@@ -10,13 +10,14 @@ const HEADER: &str = "// @generated from proto/onnx.proto by crates/testing/test
 #[test]
 fn generated_code_is_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let committed = root.join("src/onnx/proto.rs");
     let generated = formatted(&(HEADER.to_string() + &generate(&root.join("proto"))), &root);
-    if std::env::var_os("UPDATE_PROTO").is_some() {
-        std::fs::write(&committed, &generated).unwrap();
+    for committed in ["src/onnx/proto.rs", "crates/convert/src/proto.rs"].map(|path| root.join(path)) {
+        if std::env::var_os("UPDATE_PROTO").is_some() {
+            std::fs::write(&committed, &generated).unwrap();
+        }
+        let up_to_date = std::fs::read_to_string(&committed).unwrap() == generated;
+        assert!(up_to_date, "run UPDATE_PROTO=1 cargo test -p sardonyx-testing --test proto");
     }
-    let up_to_date = std::fs::read_to_string(&committed).unwrap() == generated;
-    assert!(up_to_date, "run UPDATE_PROTO=1 cargo test -p sardonyx-testing --test proto");
 }
 
 fn generate(folder: &Path) -> String {

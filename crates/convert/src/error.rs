@@ -1,0 +1,31 @@
+//! What may be wrong with a file.
+
+/// Why a file cannot become an ONNX model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is not of its format.
+    #[error("{0}")]
+    Malformed(String),
+    /// An element of a PMML file is wrong, or has no counterpart in ONNX.
+    #[error("line {line}: {element}: {what}")]
+    Element {
+        /// The element's name.
+        element: String,
+        /// Its line in the file; the first is 1.
+        line: u32,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The model would be far larger than its file.
+    #[error("the model takes more than {limit} {of}, which is out of proportion to its file")]
+    TooLarge {
+        /// The most that are made of this file.
+        limit: usize,
+        /// Of what.
+        of: &'static str,
+    },
+}
+
+/// A result, or why there is none.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
