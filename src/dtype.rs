@@ -81,8 +81,13 @@ impl DType {
         &TABLE[self as usize]
     }
 
-    /// All dtypes.
-    pub(crate) fn all() -> impl Iterator<Item = DType> {
+    /// All dtypes, in the order of ONNX's numbers.
+    ///
+    /// ```
+    /// use sardonyx::DType;
+    /// assert_eq!(DType::all().find(|dtype| dtype.name() == "float16"), Some(DType::F16));
+    /// ```
+    pub fn all() -> impl Iterator<Item = DType> {
         TABLE.iter().map(|row| row.0)
     }
 

@@ -206,7 +206,6 @@ impl Tensor {
         }
     }
 
-    /// The tensor, whose elements lie in this file.
     /// These bytes of the tensor, in the same memory, as a tensor of this shape.
     pub(crate) fn part(&self, bytes: std::ops::Range<usize>, shape: &[usize]) -> Result<Tensor> {
         match &self.data {
@@ -218,6 +217,7 @@ impl Tensor {
         }
     }
 
+    /// The tensor, whose elements lie in this file.
     pub(crate) fn in_file(self, file: Arc<MappedFile>) -> Tensor {
         Tensor { file: Some(file), ..self }
     }
@@ -242,6 +242,22 @@ impl Tensor {
     pub(crate) fn shared_bytes(&self) -> Bytes {
         match &self.data {
             Elements::Raw(bytes) => bytes.clone(),
+            Elements::Text(_) => Bytes::new(),
+        }
+    }
+
+    /// The bytes in ONNX's raw form, without a copy; empty for strings. Where they are the tensor's alone and one vector of bytes, as
+    /// those of most outputs that a GPU computes, [`Bytes::try_into_mut`] gives them to the caller.
+    ///
+    /// ```
+    /// use sardonyx::{DType, Tensor};
+    /// let bytes = Tensor::from_raw(DType::U8, &[2], vec![3, 4])?.into_bytes();
+    /// assert!(bytes.try_into_mut().is_ok());
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn into_bytes(self) -> Bytes {
+        match self.data {
+            Elements::Raw(bytes) => bytes,
             Elements::Text(_) => Bytes::new(),
         }
     }

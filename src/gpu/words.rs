@@ -92,6 +92,16 @@ fn copied<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, Why> {
     }
 }
 
+/// A copy of these bytes where elements of type `T` lie aligned: as a vector of bytes, which `Bytes` can give back, since allocators align
+/// these too.
+fn aligned<T: bytemuck::Pod + Send + Sync>(bytes: &[u8]) -> Result<Bytes, Why> {
+    let plain = copied::<u8>(bytes)?;
+    match bytemuck::try_cast_slice::<u8, T>(&plain) {
+        Ok(_) => Ok(plain.into()),
+        Err(_) => Ok(into_bytes(copied::<T>(bytes)?)),
+    }
+}
+
 /// The tensor on the host of bytes on the device.
 pub(crate) fn from_device(
     bytes: &[u8],
@@ -103,7 +113,7 @@ pub(crate) fn from_device(
         Ok(into_bytes(collected(bytes.len() / 4, elements(bytes).map(to))?))
     }
     let raw = match dtype {
-        DType::Bool => into_bytes(collected(bytes.len(), bytes.iter().map(|&byte| u8::from(byte != 0)))?),
+        DType::Bool => collected(bytes.len(), bytes.iter().map(|&byte| u8::from(byte != 0)))?.into(),
         kept if storage.bits() == kept.bits() as u64 => match kept.bits() {
             ..=8 => {
                 let mut bytes = copied::<u8>(bytes)?;
@@ -112,17 +122,17 @@ pub(crate) fn from_device(
                 if let (Some(last), 1..) = (bytes.last_mut(), rest) {
                     *last &= (1 << rest) - 1;
                 }
-                into_bytes(bytes)
+                bytes.into()
             }
-            16 => into_bytes(copied::<u16>(bytes)?),
-            64 => into_bytes(copied::<u64>(bytes)?),
-            _ => into_bytes(copied::<u32>(bytes)?),
+            16 => aligned::<u16>(bytes)?,
+            64 => aligned::<u64>(bytes)?,
+            _ => aligned::<u32>(bytes)?,
         },
         DType::I64 => all(bytes, |v| i64::from(v as i32))?,
         DType::U64 => all(bytes, u64::from)?,
         small if Storage::of(small).is_some_and(|storage| storage.bits() == 8) => {
             heap::ask("elements on the host", bytes.len() as u64)?;
-            into_bytes(small::pack(bytes, dtype.bits()))
+            small::pack(bytes, dtype.bits()).into()
         }
         other => return Err(format!("the device does not compute with {other}").into()),
     };
