@@ -1,62 +1,35 @@
 //! Arrays as tensors, and tensors as arrays. What is no plain array of numpy, `sardonyx/_arrays.py` makes one of.
 
 use bytes::Bytes;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use sardonyx::{DType, Datum, DeviceTensor, Input, Kind, Known, Outputs, Tensor, ValueInfo};
 
-use crate::device::PyDevice;
+use crate::device::{PyDevice, keep_at_end};
 use crate::error::{detached, exception};
-
-/// All element types.
-const DTYPES: [DType; 28] = [
-    DType::F32,
-    DType::U8,
-    DType::I8,
-    DType::U16,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::String,
-    DType::Bool,
-    DType::F16,
-    DType::F64,
-    DType::U32,
-    DType::U64,
-    DType::C64,
-    DType::C128,
-    DType::BF16,
-    DType::F8E4M3FN,
-    DType::F8E4M3FNUZ,
-    DType::F8E5M2,
-    DType::F8E5M2FNUZ,
-    DType::U4,
-    DType::I4,
-    DType::F4E2M1,
-    DType::F8E8M0,
-    DType::U2,
-    DType::I2,
-    DType::F6E2M3,
-    DType::F6E3M2,
-];
+use crate::memory::{self, CPU, Memory};
 
 fn dtype_named(name: &str) -> PyResult<DType> {
-    let found = DTYPES.iter().find(|dtype| dtype.name() == name);
-    found.copied().ok_or_else(|| PyTypeError::new_err(format!("no element type is called {name}")))
+    DType::all()
+        .find(|dtype| dtype.name() == name)
+        .ok_or_else(|| PyTypeError::new_err(format!("no element type is called {name}")))
 }
 
 /// What conversions take of numpy and of `_arrays.py`.
 struct Numpy {
     ndarray: Py<PyType>,
     empty: Py<PyAny>,
-    /// The number in [`DTYPES`] of numpy's own element types.
+    /// All element types, in the order of [`DType::all`].
+    all: Vec<DType>,
+    /// The place in `all` of numpy's own element types.
     numbers: Py<PyDict>,
     /// These types by name.
     types: Py<PyDict>,
     plain: Py<PyAny>,
+    viewed: Py<PyAny>,
     formed: Py<PyAny>,
     texts: Py<PyAny>,
     mapping: Py<PyAny>,
@@ -71,7 +44,8 @@ fn numpy(py: Python<'_>) -> PyResult<&'static Numpy> {
         let part = |name| Ok::<_, PyErr>(own.getattr(name)?.unbind());
         let types = own.getattr("TYPES")?.cast_into::<PyDict>()?;
         let numbers = PyDict::new(py);
-        for (number, dtype) in DTYPES.iter().enumerate() {
+        let all: Vec<DType> = DType::all().collect();
+        for (number, dtype) in all.iter().enumerate() {
             if let Some(own) = types.get_item(dtype.name())? {
                 numbers.set_item(own, number)?;
             }
@@ -79,9 +53,11 @@ fn numpy(py: Python<'_>) -> PyResult<&'static Numpy> {
         Ok(Numpy {
             ndarray: own.getattr("ndarray")?.cast_into::<PyType>()?.unbind(),
             empty: part("empty")?,
+            all,
             numbers: numbers.unbind(),
             types: types.unbind(),
             plain: part("plain")?,
+            viewed: part("viewed")?,
             formed: part("formed")?,
             texts: part("texts")?,
             mapping: part("mapping")?,
@@ -160,7 +136,7 @@ pub(crate) fn tensor(value: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResul
         let strides = interface.get_item(intern!(py, "strides"))?;
         if strides.is_none_or(|strides| strides.is_none()) {
             let shape: Vec<usize> = value.getattr(intern!(py, "shape"))?.extract()?;
-            return over(value, &interface, DTYPES[number.extract::<usize>()?], &shape);
+            return over(value, &interface, numpy.all[number.extract::<usize>()?], &shape);
         }
     }
     let plain = numpy.plain.bind(py).call1((value, wanted.map(DType::name)))?;
@@ -208,6 +184,15 @@ impl Fed {
         }))
     }
 
+    /// The shape of a tensor; empty for a container.
+    pub(crate) fn shape(&self) -> &[usize] {
+        match self {
+            Fed::Host(Datum::Tensor(tensor)) => tensor.shape(),
+            Fed::Host(_) => &[],
+            Fed::Device(tensor) => tensor.shape(),
+        }
+    }
+
     pub(crate) fn input(&self) -> Input<'_> {
         match self {
             Fed::Host(datum) => datum.into(),
@@ -241,17 +226,25 @@ pub(crate) fn on_host(value: &Bound<'_, PyAny>, declared: Option<&ValueInfo>) ->
     }
 }
 
-/// An array with a copy of the tensor's elements.
-pub(crate) fn array<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
+/// An array of the caller's own, over the tensor's elements if these are many and nobody else has them.
+pub(crate) fn array<'py>(py: Python<'py>, tensor: Tensor) -> PyResult<Bound<'py, PyAny>> {
     let numpy = numpy(py)?;
-    let shape = PyTuple::new(py, tensor.shape())?;
+    let (shape, dtype) = (PyTuple::new(py, tensor.shape())?, tensor.dtype());
     if let Some(texts) = tensor.strings() {
         return numpy.texts.bind(py).call1((texts, shape));
     }
+    let bytes = tensor.into_bytes();
+    let len = PyTuple::new(py, [bytes.len()])?;
     let filled = |shape: Bound<'py, PyTuple>, own: Bound<'py, PyAny>| {
+        let bytes = match bytes {
+            large if large.len() >= LENT => match large.try_into_mut() {
+                Ok(bytes) => return numpy.viewed.bind(py).call1((Memory::new(bytes), own, shape)),
+                Err(shared) => shared,
+            },
+            small => small,
+        };
         let array = numpy.empty.bind(py).call1((shape, own))?;
         let start = address(&interface(&array)?)? as *mut u8;
-        let bytes = tensor.bytes();
         // SAFETY: numpy has just made this array of as many bytes, and nobody else has it.
         #[allow(unsafe_code)]
         unsafe {
@@ -259,24 +252,24 @@ pub(crate) fn array<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py
         }
         Ok::<_, PyErr>(array)
     };
-    let (types, name) = (numpy.types.bind(py), tensor.dtype().name());
+    let (types, name) = (numpy.types.bind(py), dtype.name());
     if let Some(own) = types.get_item(name)? {
         return filled(shape, own);
     }
-    let bytes = types.get_item("uint8")?.ok_or_else(|| PyTypeError::new_err("numpy has no uint8"))?;
-    let raw = filled(PyTuple::new(py, [tensor.bytes().len()])?, bytes)?;
+    let own = types.get_item("uint8")?.ok_or_else(|| PyTypeError::new_err("numpy has no uint8"))?;
+    let raw = filled(len, own)?;
     numpy.formed.bind(py).call1((name, raw, shape))
 }
 
-fn value<'py>(py: Python<'py>, datum: &Datum) -> PyResult<Bound<'py, PyAny>> {
+fn value(py: Python<'_>, datum: Datum) -> PyResult<Bound<'_, PyAny>> {
     match datum {
         Datum::Tensor(tensor) => array(py, tensor),
         Datum::Sequence(elements) => {
-            let elements = elements.iter().map(|each| value(py, each));
+            let elements = elements.iter().map(|each| value(py, each.clone()));
             Ok(PyList::new(py, elements.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
         Datum::Optional(None) => Ok(py.None().into_bound(py)),
-        Datum::Optional(Some(content)) => value(py, content),
+        Datum::Optional(Some(content)) => value(py, (*content).clone()),
         Datum::Map { keys, values, .. } => {
             numpy(py)?.mapping.bind(py).call1((array(py, keys)?, array(py, values)?))
         }
@@ -287,19 +280,21 @@ fn value<'py>(py: Python<'py>, datum: &Datum) -> PyResult<Bound<'py, PyAny>> {
 /// The outputs of a run, by name, in the order in which they are wanted.
 pub(crate) fn outputs<'py>(
     py: Python<'py>,
-    made: &Outputs<Datum>,
+    made: Outputs<Datum>,
     wanted: Option<&[String]>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let all = PyDict::new(py);
-    for name in wanted.into_iter().flatten() {
-        if let Some(datum) = made.get(name) {
-            all.set_item(name, value(py, datum)?)?;
-        }
-    }
-    for (name, datum) in made.iter().filter(|_| wanted.is_none()) {
+    for (name, datum) in made {
         all.set_item(name, value(py, datum)?)?;
     }
-    numpy(py)?.outputs.bind(py).call1((all,))
+    let Some(wanted) = wanted else { return numpy(py)?.outputs.bind(py).call1((all,)) };
+    let chosen = PyDict::new(py);
+    for name in wanted {
+        if let Some(array) = all.get_item(name)? {
+            chosen.set_item(name, array)?;
+        }
+    }
+    numpy(py)?.outputs.bind(py).call1((chosen,))
 }
 
 /// The outputs of a run that stay on the device, by name.
@@ -316,6 +311,12 @@ pub(crate) fn placed<'py>(py: Python<'py>, made: Outputs<DeviceTensor>) -> PyRes
 pub(crate) struct DeviceArray {
     tensor: DeviceTensor,
     process: u32,
+}
+
+impl Drop for DeviceArray {
+    fn drop(&mut self) {
+        keep_at_end(&self.tensor);
+    }
 }
 
 impl DeviceArray {
@@ -372,9 +373,10 @@ impl DeviceArray {
         PyTuple::new(py, self.tensor.shape())
     }
 
+    /// A copy of the elements, after the runs that write them.
     fn numpy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let tensor = self.here(py)?;
-        array(py, &detached(py, || tensor.read())?)
+        array(py, detached(py, || tensor.read())?)
     }
 
     #[pyo3(signature = (dtype = None, copy = None))]
@@ -401,12 +403,25 @@ impl DeviceArray {
         py: Python<'py>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let device = options.map(|options| options.get_item("dl_device")).transpose()?.flatten();
+        let is_here = device.is_none_or(|device| {
+            device.is_none() || device.extract().is_ok_and(|asked: (i32, i32)| asked == CPU)
+        });
+        if !is_here {
+            return Err(PyBufferError::new_err(
+                "a DeviceArray is copied to the memory of the processor, and to no other device",
+            ));
+        }
+        if memory::is_foreign(self.tensor.dtype()) {
+            let tensor = self.here(py)?;
+            return memory::capsule(py, detached(py, || tensor.read())?);
+        }
         self.numpy(py)?.call_method("__dlpack__", (), options)
     }
 
     /// The CPU, to which `__dlpack__` copies the elements.
     fn __dlpack_device__(&self) -> (i32, i32) {
-        (1, 0)
+        CPU
     }
 
     fn __repr__(&self) -> String {

@@ -48,24 +48,29 @@ fn own(datum: &Datum) -> sardonyx::Result<Datum> {
 
 #[pymethods]
 impl PyBinding {
+    /// Gives an input another value.
     fn set(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let declared = self.inputs.iter().find(|info| info.name == name);
         let value = Fed::of(value, declared)?;
         detached(py, || self.here()?.set(name, kept(value)?.input()))
     }
 
+    /// Submits a run, and does not wait.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.here()?.run())
     }
 
+    /// An output, on the device.
     fn output(&self, py: Python<'_>, name: &str) -> PyResult<DeviceArray> {
         detached(py, || self.here()?.output(name)).map(DeviceArray::new_here)
     }
 
+    /// The elements of an output of the last run, once it has ended.
     fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        array(py, &detached(py, || self.here()?.read(name))?)
+        array(py, detached(py, || self.here()?.read(name))?)
     }
 
+    /// Waits for the runs, and raises what they report.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.here()?.check())
     }

@@ -1,6 +1,7 @@
 //! Devices.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -19,6 +20,29 @@ pub(crate) struct PyDevice {
 
 /// The devices that sessions have opened by name: sessions of one device share weights and pipelines.
 static OPENED: Mutex<Option<HashMap<(u32, String), PyDevice>>> = Mutex::new(None);
+
+/// Whether Python ends.
+static ENDS: AtomicBool = AtomicBool::new(false);
+
+/// Python ends: nothing is freed any more on devices.
+#[pyfunction]
+pub(crate) fn end() {
+    ENDS.store(true, Ordering::Relaxed);
+}
+
+/// Keeps what is about to be dropped where Python ends. A device's thread may have the last share of it, and would unload the driver
+/// while the process runs the driver's exit handlers, which crashes.
+pub(crate) fn keep_at_end<T: Clone>(value: &T) {
+    if ENDS.load(Ordering::Relaxed) {
+        std::mem::forget(value.clone());
+    }
+}
+
+impl Drop for PyDevice {
+    fn drop(&mut self) {
+        keep_at_end(&self.device);
+    }
+}
 
 impl PyDevice {
     fn open(select: &str, options: DeviceOptions) -> sardonyx::Result<PyDevice> {

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple};
 use pythonize::pythonize;
-use sardonyx::{Dim, FileAccess, LoadOptions, Model, Stage, ValueInfo};
+use sardonyx::{Dim, FileAccess, Limits, LoadOptions, Model, Stage, ValueInfo};
 
 use crate::error::detached;
 
@@ -71,12 +71,11 @@ pub(crate) struct PyModel(pub(crate) Model);
 
 impl PyModel {
     /// A model, or what one is made of: the path of a file, or its bytes.
-    pub(crate) fn of(given: &Bound<'_, PyAny>, map_files: bool) -> PyResult<PyModel> {
+    pub(crate) fn of(given: &Bound<'_, PyAny>, options: LoadOptions) -> PyResult<PyModel> {
         if let Ok(model) = given.cast::<PyModel>() {
             return Ok(model.get().clone());
         }
-        let access = if map_files { FileAccess::Map } else { FileAccess::Read };
-        let (py, options) = (given.py(), LoadOptions::new().files(access));
+        let py = given.py();
         let model = if given.is_instance_of::<PyBytes>() {
             let bytes = bytes::Bytes::from_owner(given.extract::<PyBackedBytes>()?);
             detached(py, || Model::from_bytes_with(bytes, options))?
@@ -95,9 +94,17 @@ impl PyModel {
 #[pymethods]
 impl PyModel {
     #[new]
-    #[pyo3(signature = (source, *, map_files = true))]
-    fn new(source: &Bound<'_, PyAny>, map_files: bool) -> PyResult<PyModel> {
-        PyModel::of(source, map_files)
+    #[pyo3(signature = (source, *, map_files = true, step_limit = None, byte_limit = None))]
+    fn new(
+        source: &Bound<'_, PyAny>,
+        map_files: bool,
+        step_limit: Option<u64>,
+        byte_limit: Option<u64>,
+    ) -> PyResult<PyModel> {
+        let access = if map_files { FileAccess::Map } else { FileAccess::Read };
+        let limits = step_limit.into_iter().fold(Limits::new(), Limits::steps);
+        let limits = byte_limit.into_iter().fold(limits, Limits::bytes);
+        PyModel::of(source, LoadOptions::new().files(access).limits(limits))
     }
 
     #[getter]

@@ -50,7 +50,7 @@ impl Run {
             None => Err(PyRuntimeError::new_err("the run has ended")),
             Some(Poll::Pending) => Ok(None),
             Some(Poll::Ready(Err(error))) => Err(exception(py, error)),
-            Some(Poll::Ready(Ok(outputs))) => arrays::outputs(py, &outputs, None).map(Some),
+            Some(Poll::Ready(Ok(outputs))) => arrays::outputs(py, outputs, None).map(Some),
         }
     }
 

@@ -1,16 +1,17 @@
 //! Sessions.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Instant;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pythonize::pythonize;
 use sardonyx::{
-    Counters, Datum, Input, IntegerBits, Known, Outputs, Session, SessionOptions, Stage, Tensor, Tolerances,
-    ValueInfo, Verification,
+    Counters, Input, IntegerBits, Interrupt, Known, LoadOptions, Session, SessionOptions, Stage, Tensor,
+    Tolerances, ValueInfo, Verification,
 };
 
 use crate::arrays::{self, Fed};
@@ -19,6 +20,7 @@ use crate::device::PyDevice;
 use crate::error::detached;
 use crate::model::{PyModel, PyValueInfo, infos, stage};
 use crate::run::Run;
+use crate::waiting::{awaited, worked};
 
 /// A model made ready on a device. Several threads may run it at once.
 #[pyclass(name = "Session", module = "sardonyx._native", frozen, subclass)]
@@ -26,6 +28,10 @@ pub(crate) struct PySession {
     session: Arc<Session>,
     model: PyModel,
     device: PyDevice,
+    /// Ends work of the session early.
+    interrupt: Interrupt,
+    /// The shapes of inputs, as hashes, of which a run took no longer than [`QUICK`].
+    quick: Mutex<HashSet<u64>>,
     /// The number of each input.
     numbers: HashMap<String, usize>,
 }
@@ -70,21 +76,6 @@ fn knowns(named: &Named<Known>) -> Vec<(&str, Known)> {
     named.iter().map(|(name, known)| (name.as_str(), known.clone())).collect()
 }
 
-/// A run of the values with these names. That of all outputs needs no plan of its own.
-fn run_for(
-    session: &Session,
-    wanted: &[String],
-    inputs: &[(&str, Input<'_>)],
-) -> sardonyx::Result<Outputs<Datum>> {
-    let all: HashSet<&str> = session.outputs().iter().map(|info| info.name.as_str()).collect();
-    let names: HashSet<&str> = wanted.iter().map(String::as_str).collect();
-    if all == names {
-        return session.run_values(inputs);
-    }
-    let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    session.run_values_for(&names, inputs)
-}
-
 impl PySession {
     fn here(&self) -> sardonyx::Result<&Session> {
         self.device.here()?;
@@ -112,6 +103,53 @@ impl PySession {
     }
 }
 
+/// Runs up to this length are waited for without looking for signals, which takes a thread.
+const QUICK: Duration = Duration::from_millis(20);
+
+/// The number of shapes that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// The shapes of inputs.
+fn shapes(feeds: &Named<Fed>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (name, fed) in feeds {
+        (name, fed.shape()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+impl PySession {
+    /// What `run` makes, which learns whether the last run of inputs of these shapes was quick. The first one plans and compiles.
+    fn timed<T>(&self, feeds: &Named<Fed>, run: impl FnOnce(bool) -> PyResult<T>) -> PyResult<T> {
+        let quick = || self.quick.lock().unwrap_or_else(PoisonError::into_inner);
+        let (shapes, start) = (shapes(feeds), Instant::now());
+        let was_quick = quick().contains(&shapes);
+        let made = run(was_quick)?;
+        let is_quick = start.elapsed() < QUICK;
+        if is_quick != was_quick {
+            let mut quick = quick();
+            match is_quick {
+                true if quick.len() < REMEMBERED => drop(quick.insert(shapes)),
+                _ => drop(quick.remove(&shapes)),
+            }
+        }
+        Ok(made)
+    }
+
+    /// What a run makes, which ends early where the program is interrupted.
+    fn ended<T: Send>(
+        &self,
+        py: Python<'_>,
+        feeds: &Named<Fed>,
+        run: impl Send + FnOnce() -> sardonyx::Result<T>,
+    ) -> PyResult<T> {
+        self.timed(feeds, |is_quick| match is_quick {
+            true => detached(py, run),
+            false => worked(py, &self.interrupt, run),
+        })
+    }
+}
+
 #[pymethods]
 impl PySession {
     #[new]
@@ -133,12 +171,16 @@ impl PySession {
                 return Err(PyValueError::new_err(text));
             }
         };
-        let (model, device) = (PyModel::of(model, true)?, PyDevice::of(py, device)?);
+        let (model, device) = (PyModel::of(model, LoadOptions::new())?, PyDevice::of(py, device)?);
         let options = SessionOptions::new().plan_cache(plan_cache).fusion(fusion).integers(bits);
-        let session = detached(py, || Session::new(device.here()?, &model.0, options))?;
+        let interrupt = Interrupt::new();
+        let session = worked(py, &interrupt, || {
+            Session::new(&device.here()?.clone().interrupted_by(&interrupt), &model.0, options)
+        })?;
         let names = session.inputs().iter().enumerate();
         let numbers = names.map(|(number, info)| (info.name.clone(), number)).collect();
-        Ok(PySession { session: Arc::new(session), model, device, numbers })
+        let quick = Mutex::default();
+        Ok(PySession { session: Arc::new(session), model, device, interrupt, quick, numbers })
     }
 
     #[getter]
@@ -161,6 +203,7 @@ impl PySession {
         self.model.clone()
     }
 
+    /// Runs the model and waits. `outputs` names the values to compute: outputs, or values inside the model.
     #[pyo3(signature = (inputs, outputs = None))]
     fn run<'py>(
         &self,
@@ -169,24 +212,40 @@ impl PySession {
         outputs: Option<Vec<String>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let feeds = self.named(inputs, Fed::of)?;
-        let made = detached(py, || match &outputs {
+        // A run of all outputs needs no plan of its own.
+        let chosen = outputs.as_ref().filter(|names| {
+            let all: HashSet<&str> = self.session.outputs().iter().map(|info| info.name.as_str()).collect();
+            names.iter().map(String::as_str).collect::<HashSet<_>>() != all
+        });
+        let chosen: Option<Vec<&str>> = chosen.map(|names| names.iter().map(String::as_str).collect());
+        let run = || match &chosen {
             None => self.here()?.run_values(&self::inputs(&feeds)),
-            Some(wanted) => run_for(self.here()?, wanted, &self::inputs(&feeds)),
-        })?;
-        arrays::outputs(py, &made, outputs.as_deref())
+            Some(names) => self.here()?.run_values_for(names, &self::inputs(&feeds)),
+        };
+        let made = match &chosen {
+            // A run on a GPU goes on there without this thread.
+            None if !self.session.device().is_reference() => {
+                self.timed(&feeds, |is_quick| match is_quick {
+                    true => detached(py, run),
+                    false => {
+                        awaited(py, async { self.here()?.run_values_async(&self::inputs(&feeds)).await })
+                    }
+                })?
+            }
+            _ => self.ended(py, &feeds, run)?,
+        };
+        arrays::outputs(py, made, outputs.as_deref())
     }
 
+    /// Runs the model and leaves its outputs on the device, as `DeviceArray`s.
     fn run_to_device<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // What the reference hands through would be the program's own array.
         let feeds = self.named(inputs, Fed::of)?;
-        let made = detached(py, || {
-            let own = |(name, fed)| Ok((name, kept(fed)?));
-            let feeds: Named<Fed> = match self.session.device().is_reference() {
-                true => feeds.into_iter().map(own).collect::<sardonyx::Result<_>>()?,
-                false => feeds,
-            };
-            self.here()?.run_to_device(&self::inputs(&feeds))
-        })?;
+        let feeds: Named<Fed> = match self.session.device().is_reference() {
+            true => detached(py, || feeds.into_iter().map(|(name, fed)| Ok((name, kept(fed)?))).collect())?,
+            false => feeds,
+        };
+        let made = self.ended(py, &feeds, || self.here()?.run_to_device(&self::inputs(&feeds)))?;
         arrays::placed(py, made)
     }
 
@@ -197,23 +256,27 @@ impl PySession {
         Ok(Run::new(async move { session.run_values_async(&self::inputs(&feeds)).await }))
     }
 
+    /// What a run dispatches, and the memory that it takes.
     fn plan<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let named = self.named(inputs, arrays::known)?;
-        let summary = detached(py, || self.here()?.plan(&knowns(&named)))?;
+        let summary = worked(py, &self.interrupt, || self.here()?.plan(&knowns(&named)))?;
         Ok(pythonize(py, &summary)?)
     }
 
+    /// Makes everything ready for runs on inputs of these shapes.
     fn prepare(&self, py: Python<'_>, inputs: &Bound<'_, PyAny>) -> PyResult<()> {
         let named = self.named(inputs, arrays::known)?;
-        detached(py, || self.here()?.prepare(&knowns(&named)))
+        worked(py, &self.interrupt, || self.here()?.prepare(&knowns(&named)))
     }
 
+    /// Runs once, and measures each kernel on the device. A shape stands for zeros.
     fn profile<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let named = self.named(inputs, arrays::on_host)?;
-        let times = detached(py, || self.here()?.profile(&tensors(&named)))?;
+        let times = worked(py, &self.interrupt, || self.here()?.profile(&tensors(&named)))?;
         Ok(pythonize(py, &times)?)
     }
 
+    /// The text of a stage: `model`, `graph` or `passes`; with inputs `program`, `memory` or `wgsl`.
     #[pyo3(signature = (stage, inputs = None))]
     fn explain(&self, py: Python<'_>, stage: &str, inputs: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
         let stage = self::stage(stage)?;
@@ -224,9 +287,22 @@ impl PySession {
             Some(inputs) => self.named(inputs, arrays::on_host)?,
             None => Vec::new(),
         };
-        detached(py, || self.here()?.explain(stage, &tensors(&named)))
+        worked(py, &self.interrupt, || self.here()?.explain(stage, &tensors(&named)))
     }
 
+    /// Why a node, as `explain("passes")` names it, is or is not fused, a view, or in place.
+    fn why<'py>(
+        &self,
+        py: Python<'py>,
+        node: &str,
+        inputs: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let named = self.named(inputs, arrays::on_host)?;
+        let explanation = worked(py, &self.interrupt, || self.here()?.why(node, &tensors(&named)))?;
+        Ok(pythonize(py, &explanation)?)
+    }
+
+    /// Compares every node with the CPU reference.
     #[pyo3(signature = (inputs, *, tolerance = 1e-3, output_tolerance = None))]
     fn verify<'py>(
         &self,
@@ -237,13 +313,14 @@ impl PySession {
     ) -> PyResult<Bound<'py, PyAny>> {
         let named = self.named(inputs, arrays::on_host)?;
         let tolerances = Tolerances::new().node(tolerance).output(output_tolerance.unwrap_or(tolerance));
-        let found = detached(py, || {
+        let found = worked(py, &self.interrupt, || {
             sardonyx::verify(self.here()?.device(), &self.model.0, &tensors(&named), tolerances)
         })?;
         let look_at = found.divergence.as_ref().map(|divergence| divergence.to_string());
         Ok(pythonize(py, &Verified { found: &found, look_at })?)
     }
 
+    /// The time of runs after a warm-up, in milliseconds.
     #[pyo3(signature = (inputs, *, runs = 20, warmup = 3))]
     fn bench<'py>(
         &self,
@@ -256,7 +333,7 @@ impl PySession {
             return Err(PyValueError::new_err("bench measures at least one run"));
         }
         let feeds = self.named(inputs, Fed::of)?;
-        let measured = detached(py, || {
+        let measured = worked(py, &self.interrupt, || {
             let (session, inputs) = (self.here()?, self::inputs(&feeds));
             (0..warmup).try_for_each(|_| session.run_values(&inputs).map(drop))?;
             let before = session.device().counters();
@@ -278,10 +355,12 @@ impl PySession {
         Ok(pythonize(py, &measured)?)
     }
 
+    /// The bytes that the session holds on its device.
     fn memory<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(pythonize(py, &self.session.memory())?)
     }
 
+    /// Frees the memory of runs that are not in flight.
     fn trim(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || {
             self.here()?.trim();
@@ -289,9 +368,10 @@ impl PySession {
         })
     }
 
+    /// Runs on inputs and outputs that stay where they are. `inputs` are the first values.
     fn bind(&self, py: Python<'_>, inputs: &Bound<'_, PyAny>) -> PyResult<PyBinding> {
         let feeds = self.named(inputs, Fed::of)?;
-        let binding = detached(py, || {
+        let binding = worked(py, &self.interrupt, || {
             let mut binder = self.here()?.bind();
             for (name, fed) in feeds {
                 binder = binder.input(&name, kept(fed)?.input());

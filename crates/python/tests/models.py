@@ -29,6 +29,12 @@ def add(shape=("n",)):
     return model(nodes, [("a", FLOAT, shape), ("b", FLOAT, shape)], [("c", FLOAT, shape), ("d", FLOAT, shape)])
 
 
+def products(count):
+    """y is the product of x and itself, count times."""
+    nodes = [helper.make_node("MatMul", [f"x{i}" if i else "x", "x"], [f"x{i + 1}" if i + 1 < count else "y"]) for i in range(count)]
+    return model(nodes, [("x", FLOAT, ("n", "n"))], [("y", FLOAT, ("n", "n"))])
+
+
 def moving(dtype):
     """y is x, transposed: a device moves each element, and computes nothing."""
     nodes = [helper.make_node("Transpose", ["x"], ["y"])]

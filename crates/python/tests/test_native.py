@@ -5,9 +5,11 @@ import copy
 import os
 import pathlib
 import pickle
+import signal
 import sys
 import tempfile
 import threading
+import time
 import unittest
 import unittest.mock
 
@@ -156,6 +158,92 @@ class Running(unittest.TestCase):
         self.assertEqual(asyncio.run(main()).c, [2])
 
 
+class Interrupting(unittest.TestCase):
+    """Ctrl-C ends the wait for work that takes long."""
+
+    def interrupted(self, work, after=0.1, most=10):
+        """An interrupt ends the work within seconds."""
+        thread = threading.Timer(after, signal.raise_signal, [signal.SIGINT])
+        start = time.monotonic()
+        thread.start()
+        try:
+            with self.assertRaises(KeyboardInterrupt):
+                work()
+        finally:
+            thread.cancel()
+            thread.join()
+        self.assertLess(time.monotonic() - start - after, most)
+
+    @on_devices
+    def test_a_run(self, device):
+        """Of products that take seconds on the reference and on a software adapter."""
+        session = sardonyx.Session(models.products(100), device)
+        x = np.zeros((300, 300), np.float32)
+        # A run that is under way on a GPU is not waited for.
+        for outputs in (None, ["y"]):
+            self.interrupted(lambda: session.run({"x": x}, outputs), most=2)
+        # That of a value inside the model is.
+        self.interrupted(lambda: session.run({"x": x}, ["x99"]), most=60)
+        # The session is as before.
+        small = np.eye(2, dtype=np.float32)
+        for outputs in (None, ["y"]):
+            np.testing.assert_array_equal(session.run({"x": small}, outputs).y, small)
+        np.testing.assert_array_equal(session.run_to_device({"x": small}).y.numpy(), small)
+
+    def test_a_handler_that_does_not_raise(self):
+        session = sardonyx.Session(models.products(20), "cpu")
+        called = []
+        before = signal.signal(signal.SIGINT, lambda *_: called.append(1))
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+        thread = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+        thread.start()
+        x = np.eye(300, dtype=np.float32)
+        np.testing.assert_array_equal(session.run({"x": x}).y, x)
+        thread.join()
+        self.assertEqual(called, [1])
+
+    def test_other_work(self):
+        session = sardonyx.Session(models.products(100), "cpu")
+        x = np.zeros((300, 300), np.float32)
+        self.interrupted(lambda: session.bench({"x": x}))
+        device = sardonyx.Session(models.products(100), DEVICES[0])
+        if not device.device.is_reference:
+            # Of which the reference's part takes seconds.
+            self.interrupted(lambda: device.verify({"x": x}))
+        self.assertEqual(session.bench({"x": x[:1, :1]}, runs=2)["runs_per_second"] > 0, True)
+
+    def test_threads_that_are_not_asked(self):
+        """Signals are the main thread's."""
+        session = sardonyx.Session(models.products(20), "cpu")
+        found = []
+        x = np.eye(300, dtype=np.float32)
+        thread = threading.Thread(target=lambda: found.append(session.run({"x": x}).y))
+        thread.start()
+        self.interrupted(lambda: [time.sleep(0.01) for _ in range(1000)], after=0.02)
+        thread.join()
+        np.testing.assert_array_equal(found[0], x)
+
+
+class OnlyDlpack:
+    """An array that offers nothing but DLPack."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def memory_of(array):
+    """What the memory of an array belongs to."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array
+
+
 class Arrays(unittest.TestCase):
     TYPES = [
         *("float16", "float32", "float64", "bool"),
@@ -246,6 +334,49 @@ class Arrays(unittest.TestCase):
         self.assertEqual(second.y.max(), 1)
 
     @on_devices
+    def test_outputs_lie_where_they_were_read(self, device):
+        """A large array is the memory that the device's elements were copied to; only the reference's may be shared, and is copied."""
+        for dtype in (np.float32, np.float16, np.uint8, np.bool_):
+            session = sardonyx.Session(models.moving(helper.np_dtype_to_tensor_dtype(np.dtype(dtype))), device)
+            x = np.arange(300_000).reshape(300, 1000).astype(np.uint8).astype(dtype)
+            first, second = session.run({"x": x}).y, session.run({"x": x}).y
+            self.assertEqual((first.dtype, first.shape, first.flags.writeable, first.flags.aligned), (dtype, (1000, 300), True, True))
+            if device != "cpu":
+                self.assertIsInstance(memory_of(first), sardonyx._native.Memory)
+            np.testing.assert_array_equal(first, x.T)
+            self.assertFalse(np.shares_memory(first, second) or np.shares_memory(first, x))
+            first[:] = 0
+            np.testing.assert_array_equal(second, x.T)
+            del session
+            np.testing.assert_array_equal(second, x.T)
+
+    @on_devices
+    def test_bfloat16_by_dlpack(self, device):
+        session = sardonyx.Session(models.moving(TensorProto.BFLOAT16), device)
+        x = np.arange(60_000).reshape(300, 200).astype(ml_dtypes.bfloat16)
+        # What goes out by DLPack comes in by it.
+        out = sardonyx.DeviceArray(x, device)
+        self.assertEqual(out.__dlpack_device__(), (1, 0))
+        self.assertEqual(type(out.__dlpack__()).__name__, "PyCapsule")
+        lent = OnlyDlpack(out)
+        np.testing.assert_array_equal(session.run({"x": lent}).y, x.T)
+        self.assertEqual(sardonyx._native.lent(lent)[0], "bfloat16")
+        again = sardonyx.DeviceArray(lent, device)
+        del out
+        np.testing.assert_array_equal(again.numpy(), x)
+        for empty in (np.zeros((0, 3), ml_dtypes.bfloat16), np.zeros((), ml_dtypes.bfloat16), np.ones((2, 1), ml_dtypes.float8_e5m2)):
+            np.testing.assert_array_equal(sardonyx.DeviceArray(OnlyDlpack(sardonyx.DeviceArray(empty)), "cpu").numpy(), empty)
+        with self.assertRaises(BufferError):
+            lent.array.__dlpack__(dl_device=(2, 0))
+        # A capsule is taken once.
+        capsule = lent.__dlpack__()
+        twice = OnlyDlpack(lent.array)
+        twice.__dlpack__ = lambda: capsule
+        self.assertEqual(sardonyx._native.lent(twice)[0], "bfloat16")
+        with self.assertRaises(ValueError):
+            sardonyx._native.lent(twice)
+
+    @on_devices
     def test_arrays_live_as_long_as_they_are_needed(self, device):
         session = sardonyx.Session(models.add(), device)
         x = np.ones(100_000, np.float32)
@@ -262,22 +393,12 @@ class Arrays(unittest.TestCase):
 
     @on_devices
     def test_arrays_of_other_libraries(self, device):
-        class Dlpack:
-            def __init__(self, array):
-                self.array = array
-
-            def __dlpack__(self, **options):
-                return self.array.__dlpack__(**options)
-
-            def __dlpack_device__(self):
-                return self.array.__dlpack_device__()
-
         class WithArray:
             def __array__(self, dtype=None, copy=None):
                 return np.float32([-1, 4])
 
         session = sardonyx.Session(models.unary(), device)
-        for x in (Dlpack(np.float32([-1, 4])), WithArray()):
+        for x in (OnlyDlpack(np.float32([-1, 4])), WithArray()):
             y = session.run({"x": x}).y
             np.testing.assert_array_equal(np.from_dlpack(y), [0, 4])
 
@@ -367,6 +488,16 @@ class Errors(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "no stage is called 'x'"):
             sardonyx.Model(models.unary()).explain("x")
 
+    def test_limits(self):
+        # A constant of 400 KB, from a few bytes: without limits of its own, it is computed ahead of time.
+        grown = models.model([helper.make_node("ConstantOfShape", ["k"], ["c"]), helper.make_node("Add", ["c", "c"], ["y"])], [],
+                             [("y", FLOAT, None)], initializers=[numpy_helper.from_array(np.array([100_000]), "k")])
+        self.assertIn("Add", sardonyx.Model(grown, step_limit=0, byte_limit=0).explain("passes"))
+        for limits in ({}, {"step_limit": 1 << 40, "byte_limit": 1 << 40}):
+            self.assertNotIn("Add", sardonyx.Model(grown, **limits).explain("passes"))
+        with self.assertRaises(OverflowError):
+            sardonyx.Model(grown, step_limit=-1)
+
     @on_devices
     def test_a_node(self, device):
         nodes = [helper.make_node("Gather", ["k", "x"], ["y"], name="pick")]
@@ -421,6 +552,13 @@ class Looking(unittest.TestCase):
         before = self.session.device.counters()["pipelines"]
         self.session.run({name: np.ones(7, np.float32) for name in "ab"})
         self.assertEqual(self.session.device.counters()["pipelines"], before)
+
+    def test_why(self):
+        found = self.session.why("c", self.feed)
+        self.assertEqual((found["node"], found["op"]), ("c", "Add"))
+        self.assertIn("fused", [finding["saving"] for finding in found["findings"]])
+        with self.assertRaises(sardonyx.NoNodeError):
+            self.session.why("nothing", self.feed)
 
     def test_texts(self):
         self.assertIn("Add", self.session.explain("graph"))

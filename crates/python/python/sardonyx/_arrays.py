@@ -11,8 +11,9 @@ import numpy
 from numpy import empty, ndarray
 
 from ._errors import TensorError
+from ._native import Memory, lent
 
-__all__ = ["TYPES", "empty", "formed", "mapping", "ndarray", "plain", "texts"]
+__all__ = ["TYPES", "empty", "formed", "mapping", "ndarray", "plain", "texts", "viewed"]
 
 #: numpy's own element types by ONNX's names.
 TYPES = {
@@ -71,22 +72,31 @@ def as_array(value: Any, wanted: str | None) -> Any:
     """An array of numpy over the elements of `value`, which are copied only where they must be."""
     if isinstance(value, ndarray):
         return value
-    if hasattr(value, "__dlpack__") and not isinstance(value, numpy.generic):
-        try:
-            return numpy.from_dlpack(value)
-        except (BufferError, RuntimeError, TypeError, ValueError):
-            # Elements that numpy does not have, or a device that is not this machine's processor.
-            pass
-    if hasattr(value, "__array__"):
-        return numpy.asarray(value)
-    if wanted is None or wanted == "string":
+    if hasattr(value, "__array__") or wanted is None or wanted == "string":
         return numpy.asarray(value)
     dtype = TYPES.get(wanted)
     return numpy.asarray(value, dtype=small_type(wanted) if dtype is None else dtype)
 
 
+def foreign(value: Any) -> tuple[str, Memory] | None:
+    """The element type and the elements of an array of another library whose type numpy itself does not have (bfloat16 of PyTorch)."""
+    try:
+        return lent(value)
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        return None
+
+
 def plain(value: Any, wanted: str | None) -> tuple[str, tuple[int, ...], Any]:
     """Element type, shape, and the elements in ONNX's raw form: as an array in one piece, or as a list of texts."""
+    if hasattr(value, "__dlpack__") and not isinstance(value, (ndarray, numpy.generic)):
+        try:
+            value = numpy.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            # Elements that numpy does not have, or memory that is not the processor's.
+            taken = foreign(value)
+            if taken is not None:
+                array = numpy.asarray(taken[1])
+                return taken[0], array.shape, numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)
     array = as_array(value, wanted)
     shape = array.shape
     if array.dtype.kind in "OUT":
@@ -115,6 +125,11 @@ def formed(name: str, raw: Any, shape: tuple[int, ...]) -> Any:
         flags = numpy.unpackbits(raw, count=count * bits, bitorder="little").reshape(count, bits)
         raw = numpy.packbits(flags, axis=1, bitorder="little").reshape(-1)
     return raw.view(dtype).reshape(shape)
+
+
+def viewed(memory: Memory, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """The array over memory that nobody else has."""
+    return numpy.asarray(memory).view(dtype).reshape(shape)
 
 
 def texts(values: list[str], shape: tuple[int, ...]) -> Any:

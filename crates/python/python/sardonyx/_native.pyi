@@ -7,6 +7,7 @@ from ._outputs import Outputs
 from ._types import (
     Adapter,
     Counters,
+    Explanation,
     Feed,
     KernelTime,
     Known,
@@ -20,7 +21,7 @@ from ._types import (
     Verification,
 )
 
-__all__ = ["Binding", "Device", "DeviceArray", "Model", "Run", "Session", "ValueInfo", "devices"]
+__all__ = ["Binding", "Device", "DeviceArray", "Memory", "Model", "Run", "Session", "ValueInfo", "devices", "lent"]
 
 def devices() -> list[Adapter]:
     """Every adapter of this machine, usable or not."""
@@ -67,9 +68,19 @@ class ValueInfo:
 
 @final
 class Model:
-    """An ONNX model: the contents of a file, checked. The file is mapped, and must not change; `map_files=False` reads it."""
+    """An ONNX model: the contents of a file, checked. The file is mapped, and must not change; `map_files=False` reads it.
 
-    def __new__(cls, source: str | os.PathLike[str] | bytes | Model, *, map_files: bool = True) -> Model: ...
+    `step_limit` and `byte_limit` bound the work and the memory of loading and of each plan, for files of strangers: a step is an element
+    that is read or made, and limits grow with the model's own tensors. Without them, 2**26 steps and 2**27 bytes."""
+
+    def __new__(
+        cls,
+        source: str | os.PathLike[str] | bytes | Model,
+        *,
+        map_files: bool = True,
+        step_limit: int | None = None,
+        byte_limit: int | None = None,
+    ) -> Model: ...
     @property
     def inputs(self) -> list[ValueInfo]: ...
     @property
@@ -106,14 +117,29 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 @final
+class Memory:
+    """Memory that an array of numpy lies over."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+def lent(value: Any) -> tuple[str, Memory] | None:
+    """The element type and the elements of an array that only DLPack describes."""
+
+@final
 class Binding:
     """A plan over inputs and outputs that stay where they are. `run` submits, and does not wait."""
 
-    def set(self, name: str, value: Any) -> None: ...
-    def run(self) -> None: ...
-    def output(self, name: str) -> DeviceArray: ...
-    def read(self, name: str) -> Any: ...
-    def check(self) -> None: ...
+    def set(self, name: str, value: Any) -> None:
+        """Gives an input another value."""
+    def run(self) -> None:
+        """Submits a run, and does not wait."""
+    def output(self, name: str) -> DeviceArray:
+        """An output, on the device."""
+    def read(self, name: str) -> Any:
+        """The elements of an output of the last run, once it has ended."""
+    def check(self) -> None:
+        """Waits for the runs, and raises what they report."""
 
 @final
 class Run:
@@ -152,6 +178,8 @@ class Session:
         """Runs once, and measures each kernel on the device. A shape stands for zeros."""
     def explain(self, stage: StageName, inputs: Known | None = None) -> str:
         """The text of a stage: `model`, `graph` or `passes`; with inputs `program`, `memory` or `wgsl`."""
+    def why(self, node: str, inputs: Known) -> Explanation:
+        """Why a node, as `explain("passes")` names it, is or is not fused, a view, or in place."""
     def verify(self, inputs: Known, *, tolerance: float = 1e-3, output_tolerance: float | None = None) -> Verification:
         """Compares every node with the CPU reference."""
     def bench(self, inputs: Feed, *, runs: int = 20, warmup: int = 3) -> Measured:
@@ -160,4 +188,5 @@ class Session:
         """The bytes that the session holds on its device."""
     def trim(self) -> None:
         """Frees the memory of runs that are not in flight."""
-    def bind(self, inputs: Feed) -> Binding: ...
+    def bind(self, inputs: Feed) -> Binding:
+        """Runs on inputs and outputs that stay where they are. `inputs` are the first values."""

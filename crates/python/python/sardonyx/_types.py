@@ -98,6 +98,22 @@ class PlanSummary(TypedDict):
     host_nodes: list[HostNode]
 
 
+class Finding(TypedDict):
+    saving: Literal["fused", "view", "in_place"]
+    saved: bool
+    value: str
+    other: str | None
+    rule: str | None
+    reason: str
+
+
+class Explanation(TypedDict):
+    node: str
+    op: str
+    kernel: list[str]
+    findings: list[Finding]
+
+
 class KernelTime(TypedDict):
     kernel: str
     node: str
