@@ -24,7 +24,7 @@ else
 fi
 devices=llvmpipe,cpu
 [ -z "${VK_ADD_DRIVER_FILES:-}" ] || devices=$devices,SwiftShader
-echo "left out: what needs more than 400 MB of packages, which are Ray, TensorFlow and programs of others (scripts/python_long.sh)"
+echo "left out: what needs more than 400 MB of packages: Ray, programs of others, models of TensorFlow, CatBoost, JAX, PaddlePaddle and PyTorch (scripts/python_long.sh)"
 SARDONYX_TEST_DEVICES=$devices target/python/bin/python -m unittest discover -s crates/python/tests
 ensure_python onnx==1.23.2 onnxruntime==1.31.1
 data/venv/bin/python scripts/models.py data/models

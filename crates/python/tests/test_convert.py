@@ -1,6 +1,7 @@
 """Models of other libraries, converted and run, against the libraries' own answers. `SARDONYX_TEST_DEVICES` names the devices."""
 
 import os
+import types
 import unittest
 import unittest.mock
 import warnings
@@ -112,11 +113,18 @@ class Converted(unittest.TestCase):
         for package, library, call in (
             ("skl2onnx", "scikit-learn", lambda: convert.from_sklearn(linear_model.Ridge(), CLASSES[0])),
             ("onnxmltools", "LightGBM", lambda: convert.from_lightgbm(lightgbm.LGBMRegressor(verbose=-1).fit(*NUMBERS))),
+            ("onnx", "CatBoost", lambda: convert.from_catboost(None)),
+            ("jax2onnx", "JAX", lambda: convert.from_jax(None)),
+            ("paddle2onnx", "PaddlePaddle", lambda: convert.from_paddle("model")),
+            ("torch", "PyTorch", lambda: convert.from_torch(None)),
+            ("onnxscript", "PyTorch", lambda: convert.from_torch(None)),
             ("tf2onnx", "Keras", lambda: convert.from_keras(None)),
             ("tf2onnx", "TensorFlow Lite", lambda: convert.from_tflite("model.tflite")),
             ("onnxmltools", "XGBoost", lambda: convert.from_xgboost(xgboost.XGBRegressor(n_estimators=1).fit(*NUMBERS))),
         ):
-            with unittest.mock.patch.dict("sys.modules", {package: None}):
+            # What needs two packages asks for torch first.
+            others = {"torch": types.ModuleType("torch")} if package == "onnxscript" else {}
+            with unittest.mock.patch.dict("sys.modules", {**others, package: None}):
                 with self.assertRaisesRegex(ImportError, f"models of {library} needs a package: pip install {package}"):
                     call()
 

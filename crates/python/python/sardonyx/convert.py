@@ -17,9 +17,33 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+import tempfile
+from typing import Any, Callable
 
-__all__ = ["from_keras", "from_lightgbm", "from_sklearn", "from_tflite", "from_xgboost"]
+__all__ = [
+    "from_catboost",
+    "from_jax",
+    "from_keras",
+    "from_lightgbm",
+    "from_paddle",
+    "from_sklearn",
+    "from_tflite",
+    "from_torch",
+    "from_xgboost",
+]
+
+
+def from_paddle(path: str | os.PathLike[str]) -> bytes:
+    """The files of a model that `paddle.jit.save(model, path)` has written: `path.json` (or `path.pdmodel`, of older versions) and
+    `path.pdiparams`. Needs `paddle2onnx` and `paddlepaddle`. The inputs have the names of the `InputSpec`s."""
+    converter = _package("paddle2onnx", "PaddlePaddle")
+    base = os.path.splitext(path)[0] if os.fspath(path).endswith((".json", ".pdmodel")) else os.fspath(path)
+    found = [base + suffix for suffix in (".json", ".pdmodel") if os.path.exists(base + suffix)]
+    if not found:
+        raise FileNotFoundError(f"there is no {base}.json and no {base}.pdmodel, as paddle.jit.save writes one")
+    # Without a file to write, it installs no packages of its own accord.
+    made: bytes = converter.export(found[0], base + ".pdiparams", None, opset_version=19)
+    return made
 
 
 def from_sklearn(model: Any, example: Any) -> bytes:
@@ -30,6 +54,48 @@ def from_sklearn(model: Any, example: Any) -> bytes:
     """
     made = _package("skl2onnx", "scikit-learn").to_onnx(model, example[:1], options=_plain_probabilities(model))
     return _bytes(made)
+
+
+def from_catboost(model: Any) -> bytes:
+    """A model of CatBoost on numbers, which writes ONNX itself. Needs `onnx`. The input is `X`: float32[n, features]."""
+    onnx = _package("onnx", "CatBoost")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        model.save_model(path, format="onnx")
+        made = onnx.load(path)
+    # Its names and shapes are its own, and each row of probabilities is a map.
+    ours = {"features": "X", "predictions": "variable", "probability_tensor": "probabilities"}
+    nodes = [node for node in made.graph.node if node.op_type != "ZipMap"]
+    for node in nodes:
+        node.input[:] = [ours.get(name, name) for name in node.input]
+        node.output[:] = [ours.get(name, name) for name in node.output]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    made.graph.input[0].name = ours[made.graph.input[0].name]
+    for output in made.graph.output:
+        if output.name != "label":
+            name = ours.get(output.name, output.name)
+            output.CopyFrom(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", None]))
+    return _bytes(made)
+
+
+def from_torch(model: Any, *example: Any, **options: Any) -> bytes:
+    """A module of PyTorch, by its exporter that traces with TorchDynamo. Needs `torch` and `onnxscript`.
+
+    `example` are the arguments of a call. Sizes are theirs, except those that `dynamic_shapes` names, one of the exporter's options:
+    `from_torch(model.eval(), image, dynamic_shapes=[{0: "batch"}])`. The inputs have the names of the parameters of `forward`.
+    """
+    torch = _package("torch", "PyTorch")
+    _package("onnxscript", "PyTorch")
+    program = torch.onnx.export(model, example, dynamo=True, verbose=False, **options)
+    return _bytes(program.model_proto)
+
+
+def from_jax(function: Callable[..., Any], *example: Any) -> bytes:
+    """A function of JAX. Needs `jax2onnx`. `example` are the arguments of a call: arrays, or shapes of float32 in which a name is a size of any
+    value (`("batch", 3)`). The inputs and the outputs have the names of the converter, and are best taken by their order."""
+    converter = _package("jax2onnx", "JAX")
+    return _bytes(converter.to_onnx(function, inputs=list(example)))
 
 
 def from_keras(model: Any) -> bytes:
