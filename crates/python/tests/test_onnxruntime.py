@@ -170,6 +170,11 @@ class Feeds(Same):
         self.runs(models.zipmap(), {"x": np.float32([[0.25, 0.75]])})
 
 
+    def test_lists_of_texts(self):
+        for value in ([b"a"], [None, 1], [["a"], ["b", "c"]], [["a", "b"]], []):
+            self.runs(TEXTS, {"x": value})
+
+
 class Wanted(Same):
     def test_names_of_outputs(self):
         feed = {"a": X, "b": X}
@@ -479,6 +484,23 @@ class Options(Same):
         self.same(call)
 
 
+    def test_what_options_say(self):
+        for kind in ("GraphOptimizationLevel", "ExecutionMode", "ExecutionOrder"):
+            self.same(lambda ort: [str(member) for member in getattr(ort, kind).__members__.values()], kind)
+        for options, name, value in (("SessionOptions", "logid", b"a"), ("SessionOptions", "intra_op_num_threads", np.bool_(True))):
+
+            def kept(ort):
+                made = getattr(ort, options)()
+                setattr(made, name, value)
+                return getattr(made, name)
+
+            self.same(kept, name)
+        for key, value in (("a", "b"), ("a" * 1025, "b"), ("", "b"), ("a", "b" * 8193), ("a", 1)):
+            self.same(lambda ort: ort.SessionOptions().add_session_config_entry(key, value), (key, value))
+        self.same(lambda ort: ort.RunOptions().get_run_config_entry("a"))
+        self.same(lambda ort: session(ort).run(None, {"x": X}, 3))
+
+
 class Functions(Same):
     def test_functions(self):
         for call in (
@@ -528,6 +550,17 @@ class Values(Same):
             lambda ort: ort.OrtValue.ortvalue_from_shape_and_type([2, 3], np.float32).shape(),
         ):
             self.same(made)
+
+    def test_types_of_values(self):
+        def value(ort, array=X):
+            return ort.OrtValue.ortvalue_from_numpy(array)
+
+        for dtype in ("float32", "float64", "float16", "int8", "int64", "uint16", "bool"):
+            self.same(lambda ort: (value(ort, X.astype(dtype)).element_type(), value(ort, X.astype(dtype)).data_type()), dtype)
+        for kind in (np.float32, "int64", 1, 7, 9, 16, 8, 99):
+            self.same(lambda ort: ort.OrtValue.ortvalue_from_shape_and_type([2], kind).data_type(), kind)
+        words = np.array([1, 2], np.uint16)
+        self.same(lambda ort: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(words, TensorProto.BFLOAT16).data_type())
 
     def test_bindings(self):
         def bound(ort, act):

@@ -37,6 +37,13 @@ from .onnxruntime_pybind11_state import InferenceSession as _Inner
 #: What ONNX's names of element types are called here.
 _NAMES = {"float32": "float", "float64": "double"}
 
+#: ONNX's names of element types, by its numbers.
+_NUMBERS = (
+    *(None, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64"),
+    *("uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2"),
+    *("float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2"),
+)
+
 #: The types of ml_dtypes that onnxruntime does not give to numpy, and its names for them.
 _UNKNOWN_TO_NUMPY = {
     "bfloat16": "bfloat16",
@@ -67,7 +74,7 @@ def _raised(found: _errors.Error) -> Exception:
         return error(InvalidProtobuf, f"Protobuf parsing failed: {text}")
     if isinstance(found, _errors.UnsupportedError):
         first = found.nodes[0]
-        if "." in first["op"]:
+        if "." in first["op"] or "is outside" in first["reason"]:
             return error(Fail, text)
         return error(InvalidGraph if "no such operator" in first["reason"] else NotImplemented, text)
     if isinstance(found, (_errors.InvalidModelError, _errors.ExternalDataError)):
@@ -203,6 +210,8 @@ class Session:
                 f"Required inputs ({missing}) are missing from input feed ({list(given)})."
             )
         names = self._wanted(output_names)
+        if run_options is not None and not isinstance(run_options, RunOptions):
+            raise TypeError(f"run() takes RunOptions, and no {type(run_options).__name__}")
         if run_options is not None and run_options.terminate:
             raise error(Fail, "Exiting due to terminate flag being set to true.")
         plain = self._plain
@@ -434,7 +443,8 @@ def _listed(name: str, value: list[Any], dtype: str | None) -> Any:
     """The array of a list, whose elements become what the model declares."""
     try:
         if dtype == "string":
-            return numpy.array(value, dtype=str).astype(object)
+            # Whatever is no text becomes what `str` makes of it, lists of other lengths too.
+            return numpy.array(value, dtype=object)
         own = TYPES.get(dtype or "float32")
         with numpy.errstate(over="ignore"):
             return numpy.array(value, dtype=small_type(dtype or "") if own is None else own)
@@ -469,6 +479,16 @@ class OrtDevice:
         return self._id
 
 
+def _dtype(given: Any) -> Any:
+    """numpy's dtype, which may be given by ONNX's number."""
+    if not isinstance(given, int):
+        return numpy.dtype(given)
+    name = _NUMBERS[given] if 0 < given < len(_NUMBERS) else None
+    if name is None or name == "string":
+        raise RuntimeError(f"no tensor has elements of type {given}")
+    return TYPES[name] if name in TYPES else small_type(name)
+
+
 def _on_cpu(device_type: str) -> None:
     if str(device_type).lower() != "cpu":
         raise RuntimeError(f"Can't allocate memory on the {device_type} device: values lie in this machine's memory here")
@@ -488,9 +508,14 @@ class OrtValue:
         return OrtValue(numpy.ascontiguousarray(numpy_obj) if numpy_obj.ndim else numpy_obj)
 
     @staticmethod
+    def ortvalue_from_numpy_with_onnx_type(data: Any, onnx_element_type: int) -> OrtValue:
+        """The elements as another type of as many bits, by ONNX's number: uint16 as bfloat16, for example."""
+        return OrtValue(data.view(_dtype(onnx_element_type)))
+
+    @staticmethod
     def ortvalue_from_shape_and_type(shape: Any, element_type: Any, device_type: str = "cpu", device_id: int = 0) -> OrtValue:
         _on_cpu(device_type)
-        return OrtValue(numpy.zeros(tuple(shape), dtype=element_type))
+        return OrtValue(numpy.zeros(tuple(shape), dtype=_dtype(element_type)))
 
     @staticmethod
     def ort_value_from_sparse_tensor(sparse_tensor: Any) -> OrtValue:
@@ -520,6 +545,10 @@ class OrtValue:
             return f"seq({OrtValue(self._value[0]).data_type() if self._value else 'tensor(float)'})"
         kind = self._value.dtype.kind
         return _tensor_type("string" if kind in "OUT" else _name(self._value.dtype) or str(self._value.dtype))
+
+    def element_type(self) -> int:
+        kind = self._value.dtype.kind
+        return _NUMBERS.index("string" if kind in "OUT" else _name(self._value.dtype))
 
     def device_name(self) -> str:
         return "cpu"
@@ -616,7 +645,7 @@ SessionIOBinding = IOBinding
 
 def _at(address: int, element_type: Any, shape: Any) -> Any:
     """The array at an address, for which the caller answers."""
-    dtype = numpy.dtype(element_type)
+    dtype = _dtype(element_type)
     size = dtype.itemsize
     for each in shape:
         size *= int(each)

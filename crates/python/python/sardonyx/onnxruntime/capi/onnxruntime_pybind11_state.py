@@ -83,7 +83,12 @@ def error(kind: type[Exception], text: str) -> Exception:
     return kind(f"[ONNXRuntimeError] : {code} : {name} : {text}")
 
 
-class GraphOptimizationLevel(enum.IntEnum):
+class _Enum(enum.IntEnum):
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class GraphOptimizationLevel(_Enum):
     """How far a model is rewritten. Only `ORT_DISABLE_ALL` changes anything here: operators are not fused."""
 
     ORT_DISABLE_ALL = 0
@@ -93,14 +98,14 @@ class GraphOptimizationLevel(enum.IntEnum):
     ORT_ENABLE_ALL = 99
 
 
-class ExecutionMode(enum.IntEnum):
+class ExecutionMode(_Enum):
     """Has no effect here."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
-class ExecutionOrder(enum.IntEnum):
+class ExecutionOrder(_Enum):
     """Has no effect here."""
 
     DEFAULT = 0
@@ -109,7 +114,8 @@ class ExecutionOrder(enum.IntEnum):
 
 
 def _integer(value: Any) -> int:
-    number = operator.index(value)
+    # A bool of numpy is no index.
+    number = int(value) if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_") else operator.index(value)
     if not -(2**31) <= number < 2**31:
         raise TypeError(f"{value} does not fit 32 bits")
     return number
@@ -122,13 +128,25 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no str")
     return value
 
 
-def _member(kind: type[enum.IntEnum]) -> Any:
-    def check(value: Any) -> enum.IntEnum:
+def _add(entries: dict[str, str], key: str, value: str) -> None:
+    """Adds an entry of a configuration."""
+    key, value = _text(key), _text(value)
+    if not 1 <= len(key) <= 1024:
+        raise RuntimeError("Config key is empty or longer than maximum length 1024")
+    if len(value) > 8192:
+        raise RuntimeError("Config value is longer than maximum length 8192")
+    entries[key] = value
+
+
+def _member(kind: type[_Enum]) -> Any:
+    def check(value: Any) -> _Enum:
         if not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind.__name__}")
         return value
@@ -190,7 +208,7 @@ class SessionOptions(_Options):
         self._dimensions: dict[str, int] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        self._entries[_text(key)] = _text(value)
+        _add(self._entries, key, value)
 
     def get_session_config_entry(self, key: str) -> str:
         try:
@@ -230,10 +248,13 @@ class RunOptions(_Options):
         self._entries: dict[str, str] = {}
 
     def add_run_config_entry(self, key: str, value: str) -> None:
-        self._entries[_text(key)] = _text(value)
+        _add(self._entries, key, value)
 
     def get_run_config_entry(self, key: str) -> str:
-        return self._entries[_text(key)]
+        try:
+            return self._entries[_text(key)]
+        except KeyError:
+            raise RuntimeError(f"RunOptions does not have configuration with key: {key}") from None
 
 
 class NodeArg:
