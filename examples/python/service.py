@@ -109,7 +109,7 @@ _made: Service | None = None
 
 
 def service() -> Service:
-    """The service of this process. A device does not survive a fork, so that this waits for the first request."""
+    """The service of this process, made by the first call. A device does not survive a fork, so that no module calls this as it is imported."""
     global _made
     with _making:
         if _made is None:

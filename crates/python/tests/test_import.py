@@ -23,10 +23,16 @@ class Importing(unittest.TestCase):
 
             sys.meta_path.insert(0, Asked())
             import sardonyx, sardonyx.backend, sardonyx.convert, sardonyx.onnxruntime
-            found = Asked.names & {"ray", "torch", "tensorflow", "jax", "paddle", "catboost", "ml_dtypes", "dask", "pyspark"}
+            found = Asked.names & {"ray", "torch", "tensorflow", "jax", "paddle", "catboost", "dask", "pyspark"}
             assert "sardonyx" in Asked.names and not found, found
         """
         subprocess.run([sys.executable, "-c", program], check=True)
+
+    def test_a_backend_without_onnx(self):
+        program = "import sys; sys.modules['onnx'] = None; import sardonyx.backend"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("needs a package: pip install onnx", done.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The service in FastAPI: `uvicorn --app-dir examples/python/fastapi app:app`. A run does not block the event loop."""
 
+import asyncio
+import contextlib
 import json
 import logging
 import pathlib
@@ -34,7 +36,14 @@ class Limited:
         await self.app(scope, counted, send)
 
 
-app = FastAPI()
+@contextlib.asynccontextmanager
+async def made(app):
+    """Makes the sessions before the first request, in this process and not on its event loop."""
+    await asyncio.to_thread(service)
+    yield
+
+
+app = FastAPI(lifespan=made)
 app.add_middleware(Limited)
 
 

@@ -187,6 +187,14 @@ class FastApi(InProcess, unittest.TestCase):
         client = TestClient(app_of("fastapi").app, raise_server_exceptions=False)
         cls.client = cls.enterClassContext(client) if hasattr(cls, "enterClassContext") else client
 
+    def test_sessions_are_made_at_the_start(self):
+        from fastapi.testclient import TestClient
+
+        app = app_of("fastapi").app
+        with mock.patch.object(service, "_made", None):
+            with TestClient(app):
+                self.assertIsNotNone(service._made)
+
     def ask(self, method, path, body=None, kind=None):
         answer = self.client.request(method, path, content=body, headers={"Content-Type": kind} if kind else {})
         return answer.status_code, answer.json()

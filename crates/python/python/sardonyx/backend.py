@@ -13,9 +13,13 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 import numpy
-import onnx
-from onnx import helper
-from onnx.backend import base
+
+try:
+    import onnx
+    from onnx import helper
+    from onnx.backend import base
+except ImportError as error:
+    raise ImportError(f"ONNX's backend API needs a package: pip install onnx ({error})", name="onnx") from error
 
 from ._errors import BelowFloorError, DeviceError, NoAdapterError
 from ._native import Device, Model
