@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::model::Outcome;
 use super::output::Field;
 use super::scope::Scope;
-use super::value::{DataType, Value};
+use super::value::{DataType, Meaning, Value};
 use super::xml::{Element, short};
 use crate::Result;
 use crate::graph::{Graph, Type, ints, strings};
@@ -92,7 +92,7 @@ impl<'x> Converter<'x> {
                 DataType::Double => name.to_string(),
                 _ => self.graph.cast(name, Type::Double),
             };
-            return Value { tensor, meaning: super::value::Meaning::Number(data_type) };
+            return Value { tensor, meaning: Meaning::Number(data_type) };
         }
         let mut texts = self.texts.get(name).cloned().unwrap_or_default();
         texts.retain(|text| !text.is_empty());
@@ -131,8 +131,8 @@ impl<'x> Converter<'x> {
             taken.push(name);
             self.output_value(name, value, value.data_type());
         }
-        let main =
-            if outcome.classes.is_some() || outcome.affinities.is_some() { "label" } else { "prediction" };
+        let is_label = matches!(outcome.value.meaning, Meaning::Place(..));
+        let main = if is_label { "label" } else { "prediction" };
         if !taken.contains(&main) && !self.is_input(model, main) {
             self.output_value(main, &outcome.value, data_type);
         }

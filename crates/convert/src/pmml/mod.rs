@@ -4,18 +4,24 @@
 //! that the standard says of missing values is arithmetic. Trees walk in one TreeEnsemble to the number of a leaf, and tables give
 //! what stands at the leaf (`forest.rs`).
 
+mod clustering;
 mod converter;
 mod expression;
 mod forest;
 mod function;
+mod general;
 mod mining;
 mod model;
+mod neural;
 mod norm;
 mod output;
 mod predicate;
 mod regression;
 mod schema;
 mod scope;
+mod scorecard;
+mod several;
+mod svm;
 mod target;
 mod tree;
 mod value;

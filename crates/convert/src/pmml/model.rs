@@ -41,12 +41,29 @@ impl Outcome {
     }
 }
 
-/// Whether an element is a model of a kind that has a converter.
-pub(super) fn is_model(element: Element) -> bool {
-    KINDS.contains(&element.name())
+/// What converts a model: its element, its fields, and the classes of a classifier.
+type Kind<'x> = fn(&mut Converter<'x>, Element<'x>, &Scope<'x>, Option<Rc<Vec<String>>>) -> Result<Outcome>;
+
+/// The kinds of models.
+fn kind<'x>(model: Element<'x>) -> Option<Kind<'x>> {
+    let kind: Kind<'x> = match model.name() {
+        "ClusteringModel" => Converter::clustering_model,
+        "GeneralRegressionModel" => Converter::general_regression,
+        "MiningModel" => Converter::mining_model,
+        "NeuralNetwork" => Converter::neural_network,
+        "RegressionModel" => Converter::regression_model,
+        "Scorecard" => Converter::scorecard,
+        "SupportVectorMachineModel" => Converter::support_vectors,
+        "TreeModel" => Converter::tree_model,
+        _ => return None,
+    };
+    Some(kind)
 }
 
-const KINDS: &[&str] = &["TreeModel", "MiningModel", "RegressionModel"];
+/// Whether an element is a model of a kind that has a converter.
+pub(super) fn is_model(element: Element) -> bool {
+    kind(element).is_some()
+}
 
 impl<'x> Converter<'x> {
     /// The outcome of a model, and the fields that its Output declares. `classes` are those of the ensemble that it is part of.
@@ -60,12 +77,8 @@ impl<'x> Converter<'x> {
         self.deeper(model)?;
         let scope = self.model_scope(model, around, top)?;
         let classes = self.classes_of(model, classes)?;
-        let outcome = match model.name() {
-            "TreeModel" => self.tree_model(model, &scope, classes),
-            "MiningModel" => self.mining_model(model, &scope, classes),
-            "RegressionModel" => self.regression_model(model, &scope, classes),
-            _ => Err(model.wrong("models of this kind are not supported")),
-        }?;
+        let kind = kind(model).ok_or_else(|| model.wrong("models of this kind are not supported"))?;
+        let outcome = kind(self, model, &scope, classes)?;
         let mut outcome = self.targets(model, outcome)?;
         let fields = self.output_fields(model, &mut outcome, &scope)?;
         self.depth -= 1;

@@ -46,6 +46,27 @@ impl<'x> Converter<'x> {
         Ok(Value::double(y))
     }
 
+    /// The number whose NormContinuous is `y`: the line through the points, read the other way.
+    pub(super) fn denormalised(&mut self, y: &str, element: Element<'x>) -> Result<String> {
+        let points = points(element)?;
+        let rising = points[points.len() - 1].1 >= points[0].1;
+        let mut x = String::new();
+        for (at, pair) in points.windows(2).enumerate() {
+            let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+            let along = self.graph.by("Sub", y, y0);
+            let along = self.graph.by("Mul", &along, (x1 - x0) / (y1 - y0));
+            let line = self.graph.by("Add", &along, x0);
+            x = match at {
+                0 => line,
+                _ => {
+                    let beyond = self.graph.by(if rising { "GreaterOrEqual" } else { "LessOrEqual" }, y, y0);
+                    self.graph.op("Where", &[&beyond, &line, &x])
+                }
+            };
+        }
+        Ok(x)
+    }
+
     /// 1 where the field has the value, and otherwise 0.
     pub(super) fn norm_discrete(&mut self, scope: &Scope<'x>, element: Element<'x>) -> Result<Value> {
         let value = self.field(scope, element.required("field")?, element)?;

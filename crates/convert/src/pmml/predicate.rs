@@ -140,6 +140,14 @@ impl<'x> Converter<'x> {
             let missing = self.is_missing(&value.tensor, operator == "isMissing");
             return Ok(Test::of(missing));
         }
+        let compare = match operator {
+            "equal" | "notEqual" => Compare::Equal,
+            "lessThan" => Compare::Less,
+            "lessOrEqual" => Compare::LessOrEqual,
+            "greaterThan" => Compare::Greater,
+            "greaterOrEqual" => Compare::GreaterOrEqual,
+            other => return Err(element.unknown("operator", other)),
+        };
         let text = element.required("value")?;
         let is_equality = matches!(operator, "equal" | "notEqual");
         if !is_equality && matches!(value.meaning, Meaning::Place(_, DataType::String)) {
@@ -157,14 +165,6 @@ impl<'x> Converter<'x> {
                 let tensor = self.as_number(&value);
                 (Value::double(tensor), super::value::number(text, value.data_type(), element)?)
             }
-        };
-        let compare = match operator {
-            "equal" | "notEqual" => Compare::Equal,
-            "lessThan" => Compare::Less,
-            "lessOrEqual" => Compare::LessOrEqual,
-            "greaterThan" => Compare::Greater,
-            "greaterOrEqual" => Compare::GreaterOrEqual,
-            other => return Err(element.unknown("operator", other)),
         };
         Ok(Test::Compare { column: value.tensor, compare, value: number, negated: operator == "notEqual" })
     }

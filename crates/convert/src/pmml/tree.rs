@@ -43,6 +43,9 @@ impl<'x> Converter<'x> {
         scope: &Scope<'x>,
         classes: Option<Rc<Vec<String>>>,
     ) -> Result<Outcome> {
+        if !self.is_tree(model) {
+            return self.several_branches(model, scope, classes);
+        }
         let mut forest = Forest::default();
         self.plant(model, scope, classes.as_ref(), &mut forest)?;
         let said = self.walked(forest);
@@ -57,7 +60,7 @@ impl<'x> Converter<'x> {
         Ok(Outcome { classes: Some(Classes { texts: classes, probabilities }), ..Outcome::of(value) })
     }
 
-    /// Whether the trees of these models may be walked together.
+    /// Whether a model is a tree of which each row reaches one leaf.
     pub(super) fn is_tree(&self, model: Element<'x>) -> bool {
         let strategy = model.attribute("missingValueStrategy");
         model.name() == "TreeModel" && !matches!(strategy, Some("weightedConfidence" | "aggregateNodes"))
@@ -78,11 +81,7 @@ impl<'x> Converter<'x> {
             Some("defaultChild") => Missing::Default,
             Some(other) => return Err(model.unknown("missingValueStrategy", other)),
         };
-        let last_counts = match model.attribute("noTrueChildStrategy") {
-            None | Some("returnNullPrediction") => false,
-            Some("returnLastPrediction") => true,
-            Some(other) => return Err(model.unknown("noTrueChildStrategy", other)),
-        };
+        let last_counts = last_counts(model)?;
         let root = model.needs("Node")?;
         let mut tree = Tree { forest, scope, missing, last_counts, classes };
         let known = HashSet::new();
@@ -244,43 +243,73 @@ impl<'x> Tree<'_, 'x> {
 
     /// A leaf with what the node itself says.
     fn own(&mut self, converter: &Converter<'x>, node: Element<'x>) -> Result<Branch> {
-        let Some(classes) = self.classes else {
-            let score = node.number::<f64>("score")?.unwrap_or(f64::NAN);
-            return Ok(self.forest.leaf(Leaf { score, shares: vec![] }));
-        };
-        converter.graph.room(self.forest.leaves.len().saturating_mul(classes.len()))?;
-        let place = |text: &str, at: Element<'x>| {
-            let place = classes.iter().position(|class| class == text);
-            place.ok_or_else(|| at.wrong(format!("'{}' is no value of the target", short(text))))
-        };
-        let given: Vec<Element<'x>> = node.all("ScoreDistribution").collect();
-        let mut shares = vec![0.0; classes.len()];
-        let by_probability =
-            !given.is_empty() && given.iter().all(|each| each.attribute("probability").is_some());
-        for each in &given {
-            let name = if by_probability { "probability" } else { "recordCount" };
-            let share = each.number::<f64>(name)?;
-            shares[place(each.required("value")?, *each)?] =
-                share.ok_or_else(|| each.wrong(format!("it needs the attribute {name}")))?;
+        let classes = self.classes.map_or(0, |classes| classes.len());
+        converter.graph.room(self.forest.leaves.len().saturating_mul(classes))?;
+        Ok(self.forest.leaf(leaf(node, self.classes)?))
+    }
+}
+
+/// What a node says: its score, and the share of each class.
+pub(super) fn leaf<'x>(node: Element<'x>, classes: Option<&Rc<Vec<String>>>) -> Result<Leaf> {
+    let Some(classes) = classes else {
+        return Ok(Leaf { score: node.number::<f64>("score")?.unwrap_or(f64::NAN), shares: vec![] });
+    };
+    let mut given = node.all("ScoreDistribution").peekable();
+    let has_shares = given.peek().is_some();
+    let by_probability = has_shares && given.all(|each| each.attribute("probability").is_some());
+    let mut shares = counts(node, classes, if by_probability { "probability" } else { "recordCount" })?;
+    let sum: f64 = shares.iter().sum();
+    if !by_probability && sum > 0.0 {
+        shares.iter_mut().for_each(|share| *share /= sum);
+    }
+    let score = match node.attribute("score") {
+        Some(text) => place(text, classes, node)? as f64,
+        None if !has_shares => f64::NAN,
+        None => {
+            (1..shares.len()).fold(0, |best, at| if shares[at] > shares[best] { at } else { best }) as f64
         }
-        let sum: f64 = shares.iter().sum();
-        if !by_probability && sum > 0.0 {
-            shares.iter_mut().for_each(|share| *share /= sum);
+    };
+    if !has_shares {
+        match score.is_nan() {
+            true => shares.fill(f64::NAN),
+            false => shares[score as usize] = 1.0,
         }
-        let score = match node.attribute("score") {
-            Some(text) => place(text, node)? as f64,
-            None if given.is_empty() => f64::NAN,
-            None => {
-                (1..shares.len()).fold(0, |best, at| if shares[at] > shares[best] { at } else { best }) as f64
-            }
-        };
-        if given.is_empty() {
-            match score.is_nan() {
-                true => shares.fill(f64::NAN),
-                false => shares[score as usize] = 1.0,
-            }
-        }
-        Ok(self.forest.leaf(Leaf { score, shares }))
+    }
+    Ok(Leaf { score, shares })
+}
+
+/// What a node says of each class by an attribute of its distribution.
+pub(super) fn counts<'x>(node: Element<'x>, classes: &[String], name: &str) -> Result<Vec<f64>> {
+    let mut counts = vec![0.0; classes.len()];
+    for each in node.all("ScoreDistribution") {
+        let count = each.number::<f64>(name)?;
+        counts[place(each.required("value")?, classes, each)?] =
+            count.ok_or_else(|| each.wrong(format!("it needs the attribute {name}")))?;
+    }
+    Ok(counts)
+}
+
+/// The records of a node.
+pub(super) fn records(node: Element) -> Result<f64> {
+    if let Some(records) = node.number::<f64>("recordCount")? {
+        return Ok(records);
+    }
+    let counts = node.all("ScoreDistribution").map(|each| each.number::<f64>("recordCount"));
+    let counts = counts.collect::<Result<Option<Vec<f64>>>>()?.filter(|counts| !counts.is_empty());
+    counts.map(|counts| counts.iter().sum()).ok_or_else(|| node.wrong("it needs the attribute recordCount"))
+}
+
+fn place(text: &str, classes: &[String], at: Element) -> Result<usize> {
+    let place = classes.iter().position(|class| class == text);
+    place.ok_or_else(|| at.wrong(format!("'{}' is no value of the target", short(text))))
+}
+
+/// Whether a node whose children all refuse a row gives its own score.
+pub(super) fn last_counts(model: Element) -> Result<bool> {
+    match model.attribute("noTrueChildStrategy") {
+        None | Some("returnNullPrediction") => Ok(false),
+        Some("returnLastPrediction") => Ok(true),
+        Some(other) => Err(model.unknown("noTrueChildStrategy", other)),
     }
 }
 

@@ -77,6 +77,11 @@ impl<'x> Element<'x> {
         }
     }
 
+    /// The numbers of an `Array` element.
+    pub(super) fn numbers(self) -> Result<Vec<f64>> {
+        self.array()?.iter().map(|text| self.parsed(text)).collect()
+    }
+
     /// The complaint that something about this element is wrong.
     pub(super) fn wrong(self, what: impl Into<String>) -> Error {
         let line = self.0.document().text_pos_at(self.0.range().start).row;

@@ -3,6 +3,7 @@
 
 mod errors;
 mod fields;
+mod kinds;
 mod mining;
 mod regression;
 mod tree;

@@ -170,3 +170,37 @@ fn classes_may_be_whole_numbers() {
     let outputs = run(&document(&fields, "", &model), &[("x", column(&[0.0, 1.0]))]);
     assert_eq!(outputs.get("label").unwrap().to_vec::<i64>().unwrap(), [7, i64::MIN]);
 }
+
+/// Two children by x, of 8 and 2 records; below the first, two by z of 6 and 2.
+#[test]
+fn several_branches_count_where_a_predicate_is_unknown() {
+    let leaf = |records: [u32; 2], predicate: &str| {
+        format!(
+            "<Node recordCount=\"{}\">{predicate}<ScoreDistribution value=\"a\" recordCount=\"{}\"/><ScoreDistribution value=\"b\" recordCount=\"{}\"/></Node>",
+            records[0] + records[1],
+            records[0],
+            records[1]
+        )
+    };
+    let left =
+        [leaf([6, 0], &simple("z", "lessThan", "0")), leaf([1, 1], &simple("z", "greaterOrEqual", "0"))]
+            .concat();
+    let tree = |strategy: &str| {
+        let model = format!(
+            "<TreeModel functionName=\"classification\" missingValueStrategy=\"{strategy}\">{}<Node recordCount=\"10\"><True/><Node recordCount=\"8\">{}{left}</Node>{}</Node></TreeModel>",
+            schema(&["x", "z"], "y"),
+            simple("x", "lessThan", "1"),
+            leaf([0, 2], &simple("x", "equal", "1"))
+        );
+        document(&format!("{}{}", doubles(&["x", "z"]), texts("y", &["a", "b"])), "", &model)
+    };
+    let inputs =
+        [("x", column(&[0.0, 1.0, NAN, 0.0, NAN, 2.0])), ("z", column(&[1.0, 1.0, 1.0, NAN, NAN, 1.0]))];
+    // Of x unknown and z = 1: 0.8 of a half and 0.2 of none for a. Of both unknown: 0.8 (0.75 + 0.25 / 2).
+    let outputs = run(&tree("weightedConfidence"), &inputs);
+    expect(&outputs, "probabilities", &[0.5, 0.5, 0.0, 1.0, 0.4, 0.6, 0.875, 0.125, 0.7, 0.3, NAN, NAN]);
+    assert_eq!(labels(&outputs, "label"), ["a", "b", "b", "a", "a", ""]);
+    // The records of the leaves: 1 and 1, and 0 and 2; all together 7 and 3.
+    let outputs = run(&tree("aggregateNodes"), &inputs);
+    expect(&outputs, "probabilities", &[0.5, 0.5, 0.0, 1.0, 0.25, 0.75, 0.875, 0.125, 0.7, 0.3, NAN, NAN]);
+}
