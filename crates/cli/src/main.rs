@@ -5,6 +5,7 @@
 mod bench;
 mod completions;
 mod containers;
+mod convert;
 mod device;
 mod devices;
 mod failure;
@@ -48,6 +49,7 @@ Runs ONNX models on the GPU.
   sardonyx run model.onnx --inputs x.npz --outputs y.npz
   sardonyx verify model.onnx                     compare every node's result with the CPU reference's
   sardonyx bench model.onnx --profile            latency, memory, and the GPU time of each kernel
+  sardonyx convert model.pmml -o model.onnx      make an ONNX model of another file
   sardonyx devices                               the adapters, and the one that is taken
 
 `sardonyx help COMMAND` says more, with examples.
@@ -85,6 +87,8 @@ enum Command {
     Verify(verify::Args),
     /// Measure latency, memory and GPU time.
     Bench(bench::Args),
+    /// Make an ONNX model of a file of another kind, or put other weights into one.
+    Convert(convert::Args),
     /// Run cases of ONNX's conformance suite.
     Suite(suite::Args),
     /// Print a completion script.
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::main(&args, json),
         Command::Bench(args) => bench::main(&args, json),
         Command::BenchWorker(args) => worker::main(&args),
+        Command::Convert(args) => convert::main(&args, json),
         Command::Suite(args) => suite::main(&args, json),
         Command::Completions(args) => completions::main(&args),
         Command::Man => man::main(),

@@ -465,8 +465,8 @@ fn what_the_device_cannot_take_is_refused_before_data_are_made() {
 }
 
 #[test]
-fn help_shows_examples_and_the_program_its_six_things() {
-    for command in ["run", "inspect", "verify", "bench", "devices", "suite", "completions"] {
+fn help_shows_examples_and_the_program_its_seven_things() {
+    for command in ["run", "inspect", "verify", "bench", "convert", "devices", "suite", "completions"] {
         let help = output(&["help", command]);
         assert!(help.contains("Examples:\n  sardonyx "), "{command}: {help}");
     }
@@ -478,6 +478,7 @@ fn help_shows_examples_and_the_program_its_six_things() {
         "--image",
         "sardonyx verify",
         "sardonyx bench",
+        "sardonyx convert",
         "sardonyx devices",
     ] {
         assert!(nothing.err.contains(word), "{word}: {}", nothing.err);

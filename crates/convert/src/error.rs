@@ -17,8 +17,11 @@ pub enum Error {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// Weights do not fit the model.
+    #[error("{0}")]
+    Mismatch(String),
     /// The model would be far larger than its file.
-    #[error("the model takes more than {limit} {of}, which is out of proportion to its file")]
+    #[error("the model would take more than {limit} {of}, out of proportion to its file")]
     TooLarge {
         /// The most that are made of this file.
         limit: usize,

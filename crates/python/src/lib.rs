@@ -3,6 +3,7 @@
 
 mod arrays;
 mod binding;
+mod convert;
 mod device;
 mod error;
 mod memory;
@@ -21,6 +22,8 @@ mod _native {
     use super::arrays::DeviceArray;
     #[pymodule_export]
     use super::binding::PyBinding;
+    #[pymodule_export]
+    use super::convert::{from_pmml, with_weights};
     #[pymodule_export]
     use super::device::{PyDevice, devices};
     #[pymodule_export]

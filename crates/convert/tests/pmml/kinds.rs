@@ -274,7 +274,8 @@ fn general_regressions_and_their_links() {
     );
     expect(&outputs, "prediction", &[1.125, 0.0, NAN]);
     let logistic = |r: f64| 1.0 / (1.0 + (-r).exp());
-    let links: [(&str, &str, fn(f64) -> f64); 10] = [
+    type Link = (&'static str, &'static str, fn(f64) -> f64);
+    let links: [Link; 10] = [
         ("identity", "", |r| r),
         ("log", "", f64::exp),
         ("logit", "", |r| 1.0 / (1.0 + (-r).exp())),

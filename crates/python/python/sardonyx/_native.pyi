@@ -21,10 +21,29 @@ from ._types import (
     Verification,
 )
 
-__all__ = ["Binding", "Device", "DeviceArray", "Memory", "Model", "Run", "Session", "ValueInfo", "devices", "lent"]
+__all__ = [
+    "Binding",
+    "Device",
+    "DeviceArray",
+    "Memory",
+    "Model",
+    "Run",
+    "Session",
+    "ValueInfo",
+    "devices",
+    "from_pmml",
+    "lent",
+    "with_weights",
+]
 
 def devices() -> list[Adapter]:
     """Every adapter of this machine, usable or not."""
+
+def from_pmml(document: bytes) -> bytes:
+    """The ONNX model of a PMML document."""
+
+def with_weights(model: bytes, weights: bytes) -> tuple[bytes, tuple[list[str], list[str], list[str]]]:
+    """The model with the weights of a file, and the names of initializers and weights: replaced, kept, unused."""
 
 @final
 class Device:

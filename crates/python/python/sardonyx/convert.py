@@ -9,6 +9,8 @@ cannot convert is its own exception.
 Classifiers of tables have the outputs `label` and `probabilities` (a row for each example, a column for each class); regressors have
 `variable`. Networks have their outputs in their own order (`outputs[0]`), under the names of the converter.
 
+PMML, and weights of safetensors and PyTorch, need no package; what is wrong with such a file is a ValueError.
+
 Convert models of TensorFlow in a process of its own: it gives its LLVM to every library of the process, and drivers of Vulkan that have one of
 another version (lavapipe, SwiftShader) crash then.
 """
@@ -17,8 +19,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import pathlib
 import tempfile
+import warnings
 from typing import Any, Callable
+
+from . import _native
 
 __all__ = [
     "from_catboost",
@@ -26,10 +32,12 @@ __all__ = [
     "from_keras",
     "from_lightgbm",
     "from_paddle",
+    "from_pmml",
     "from_sklearn",
     "from_tflite",
     "from_torch",
     "from_xgboost",
+    "with_weights",
 ]
 
 
@@ -118,6 +126,15 @@ def from_lightgbm(model: Any) -> bytes:
     return _bytes(tools.convert_lightgbm(model, initial_types=_table(features), zipmap=False))
 
 
+def from_pmml(source: str | os.PathLike[str] | bytes) -> bytes:
+    """A PMML document: a path, or its bytes. Each active field is an input of shape [n, 1] by its name: NaN and "" are missing values.
+
+    Classifiers have the outputs `label` [n, 1] and `probabilities` [n, classes], regressions `prediction` [n, 1], and every model those that
+    its Output element names. Numbers are float64 where the document says nothing else.
+    """
+    return _native.from_pmml(_contents(source))
+
+
 def from_tflite(path: str | os.PathLike[str]) -> bytes:
     """A file of TensorFlow Lite. Needs `tf2onnx` and `tensorflow`. The inputs have the names that the file has."""
     return _bytes(_package("tf2onnx", "TensorFlow Lite").convert.from_tflite(os.fspath(path))[0])
@@ -128,6 +145,22 @@ def from_xgboost(model: Any) -> bytes:
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     tools = _package("onnxmltools", "XGBoost")
     return _bytes(tools.convert_xgboost(model, initial_types=_table(booster.num_features())))
+
+
+def with_weights(model: str | os.PathLike[str] | bytes, weights: str | os.PathLike[str] | bytes) -> bytes:
+    """An ONNX model with the weights of a file: of safetensors, or of a state dictionary that PyTorch saved (`.pt`, `.pth`), of which nothing
+    is executed. Each initializer takes the weight of its name. A weight of another shape or type is a ValueError, and so is a file of
+    which no name is in the model; initializers and weights without a partner are a warning.
+    """
+    made, (_, kept, unused) = _native.with_weights(_contents(model), _contents(weights))
+    without = [f"{what} {', '.join(names)}" for what, names in (("no weights for", kept), ("no initializers for", unused)) if names]
+    if without:
+        warnings.warn("; ".join(without), stacklevel=2)
+    return made
+
+
+def _contents(source: str | os.PathLike[str] | bytes) -> bytes:
+    return source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
 
 
 def _package(name: str, of: str) -> Any:
