@@ -36,7 +36,7 @@ use xml::{Element, MAX_DEPTH};
 /// `float`, int64 for `integer`, bool for `boolean`. A missing value is NaN, or the text "". Outputs:
 ///
 /// * classification: `label` [n, 1] of the target's type, and `probabilities`, float64 [n, classes]; the model's metadata has
-///   the classes in this order (`classes`, separated by newlines).
+///   the classes in this order (`classes`, separated by newlines). Support vector machines have no probabilities.
 /// * regression: `prediction` [n, 1] of the target's type. Clustering: `label`, and `affinities`, float64 [n, clusters].
 /// * each `OutputField` of the model: [n, 1] under its name, which takes the place of an equal name above.
 ///
