@@ -635,7 +635,8 @@ fn small_value(word: u32, sign: u32, mantissa: u32, least: i32, most: u32, negat
   let finite = bitcast<u32>(select(normal, tiny, size < (1u << mantissa)));
   let negative = (word & sign) != 0u;
   let beyond = select(finite, 0x7f800000u | (shifted & 0x7fffffu), size > most);
-  let value = select(beyond, 0x7fc00000u, negative && size == 0u && !negative_zero);
+  // Not `&&`, which is a branch: SwiftShader takes minutes to compile a product that decodes its weights by branches.
+  let value = select(beyond, 0x7fc00000u, negative & (size == 0u) & !negative_zero);
   return bitcast<f32>(value | select(0u, 0x80000000u, negative));
 }
 
