@@ -205,7 +205,8 @@ impl<'d> Body<'d> {
 
     /// The size of `x` along an axis, as a list of one number.
     pub(crate) fn size(&mut self, x: ValueId, axis: i64) -> Result<ValueId, Why> {
-        self.with("Shape", &[("start", Attr::Int(axis)), ("end", Attr::Int(axis + 1))], &[x])
+        let end = if axis == -1 { i64::MAX } else { axis + 1 };
+        self.with("Shape", &[("start", Attr::Int(axis)), ("end", Attr::Int(end))], &[x])
     }
 
     /// 0, 1, 2, ... up to a length that is a list of one number.

@@ -21,12 +21,12 @@ pub(crate) struct Gather {
 
 pub(crate) const ROWS: &[Row] = &[
     onnx("Gather", 1, types![T Tind -> T; T: ALL BF16@13, Tind: INDICES], parse, cases),
-    // Of the dtypes that ONNX does not let Gather take.
+    // Also of the dtypes that ONNX does not let Gather take.
     Row {
         domain: OWN_DOMAIN,
         name: "Gather",
         opsets: (1, 1),
-        types: types![T Tind -> T; T: U8 INT4, Tind: INDICES],
+        types: types![T Tind -> T; T: F16 F32 BF16 BYTES INT4 INT2 F4E2M1 FLOAT8, Tind: INDICES],
         parse,
         cases: Vec::new,
     },
