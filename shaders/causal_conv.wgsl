@@ -1,12 +1,11 @@
 // Causal depthwise convolution along the last axis, one element per invocation: first those of the result, then those
 // of the state that the next call begins with.
 fn padded(row: u32, at: u32) -> f32 {
-  let before = p.taps - 1u;
-  if at >= before {
-    return x[row * p.length + at - before];
+  if at >= p.before {
+    return x[row * p.length + at - p.before];
   }
 {% if past %}
-  return past[row * before + at];
+  return past[row * p.before + at];
 {% else %}
   return 0.0;
 {% endif %}
@@ -21,14 +20,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let channel = row % p.channels;
     var sum = {{ "bias[channel]" if bias else "0.0" }};
     for (var tap = 0u; tap < p.taps; tap++) {
-      sum += w[channel * p.taps + tap] * padded(row, o % p.length + tap);
+      sum += w[channel * p.taps + tap] * padded(row, o % p.length + tap * p.dilation);
     }
     y[o] = epilogue(sum, o, 0u, 0u);
   }
 {% if state %}
-  else if o - count < p.rows * (p.taps - 1u) {
+  else if o - count < p.rows * p.before {
     let at = o - count;
-    state[at] = padded(at / (p.taps - 1u), p.length + at % (p.taps - 1u));
+    state[at] = padded(at / p.before, p.length + at % p.before);
   }
 {% endif %}
 }

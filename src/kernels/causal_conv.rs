@@ -12,7 +12,8 @@ use super::{Slot, Spec, template};
 const WORKGROUP: usize = 64;
 
 /// Tensors: the input, weights, bias and earlier inputs if there are any, the new state if it is wanted, the result. Params:
-/// `rows` (of all batches and channels), `channels`, `length`, `taps`, then the epilogue's.
+/// `rows` (of all batches and channels), `channels`, `length`, `taps`, `dilation`, `before` (inputs of earlier calls that a call
+/// reads), then the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CausalConv {
     pub(crate) bias: bool,
@@ -42,7 +43,7 @@ impl Spec for CausalConv {
     }
 
     fn params(&self) -> Vec<String> {
-        let own = ["rows", "channels", "length", "taps"].map(String::from);
+        let own = ["rows", "channels", "length", "taps", "dilation", "before"].map(String::from);
         own.into_iter().chain(self.epilogue.params("e")).collect()
     }
 
