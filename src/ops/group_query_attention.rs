@@ -3,7 +3,8 @@
 //! Attention of ONNX. A length that does not fit the cache, and a position outside of the table of angles, are reported by these.
 //! Room in the cache beyond a batch's length keeps what it held, as where onnxruntime's past and present share a buffer;
 //! otherwise onnxruntime clears it. Rows that only fill up a shorter prompt see the keys before them; onnxruntime hides the keys
-//! of such rows.
+//! of such rows. A cache may hold numbers of 8 bits, or two of 4 bits to a byte, centred at 8: new keys and values take part in
+//! attention as the cache will hold them, rounded.
 //!
 //! History: com.microsoft 1.
 
@@ -29,14 +30,13 @@ const SIN: usize = 8;
 const POSITIONS: usize = 9;
 const BIAS: usize = 10;
 const SINK: usize = 11;
+const K_SCALE: usize = 12;
+const V_SCALE: usize = 13;
 const Q_NORM: usize = 14;
 const K_NORM: usize = 15;
 
 fn parse(def: &NodeDef) -> Result<Op, Why> {
     let (a, mut body) = (def.attributes, Body::new(def));
-    for (i, what) in [(12, "k_scale"), (13, "v_scale")] {
-        body.without(i, what)?;
-    }
     for (name, plain) in [("sliding_window_cache", 0), ("qk_output", 0)] {
         if !matches!(a.int_or(name, plain)?, value if value <= 0) {
             refuse!("{name} is not supported");
@@ -58,8 +58,10 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         let angles = [body.input(COS)?, body.input(SIN)?];
         [q, k] = with_positions(&mut body, [q, k], angles, positions)?;
     }
-    let k = present(&mut body, k, PAST_KEY, first)?;
-    let v = present(&mut body, v, PAST_VALUE, first)?;
+    let keys = Cache { past: PAST_KEY, scale: K_SCALE, kind: "k_quant_type", heads: kv_heads };
+    let values = Cache { past: PAST_VALUE, scale: V_SCALE, kind: "v_quant_type", heads: kv_heads };
+    let ([k, present_k], [v, present_v]) =
+        (keys.with(&mut body, k, first)?, values.with(&mut body, v, first)?);
     let mut attributes = vec![("is_causal", Attr::Int(a.int_or("causal", 1)?))];
     match a.int_or("local_window_size", -1)? {
         -1 => {}
@@ -90,7 +92,7 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         }
     };
     let y = join_heads(&mut body, y)?;
-    body.finish(&[y, k, v])
+    body.finish(&[y, present_k, present_v])
 }
 
 /// Queries and keys, turned by the angles of their positions, which are given as cosines and sines.
@@ -170,9 +172,100 @@ fn total_lengths(body: &mut Body, q: ValueId) -> Result<ValueId, Why> {
     body.node("Where", &[is_first, new, lengths])
 }
 
-/// The keys or values of earlier calls, which are input `past`, and from position `first` of each batch on the new ones.
-fn present(body: &mut Body, new: ValueId, past: usize, first: ValueId) -> Result<ValueId, Why> {
-    let Some(cache) = body.optional(past) else { return Ok(new) };
+/// The keys or the values of earlier calls, and how their cache holds numbers.
+struct Cache {
+    /// The input.
+    past: usize,
+    /// The input with the cache's scale or scales, which takes a shape of `[1, heads, 1, depth]`.
+    scale: usize,
+    /// The attribute that says whether the cache is quantised.
+    kind: &'static str,
+    heads: i64,
+}
+
+impl Cache {
+    /// The keys or values of all calls, as attention and as the next call take them.
+    fn with(&self, body: &mut Body, new: ValueId, first: ValueId) -> Result<[ValueId; 2], Why> {
+        let kind = body.attributes().string_or(self.kind, "NONE")?;
+        match (kind.as_str(), body.optional(self.past), body.optional(self.scale)) {
+            ("NONE", cache, None) => {
+                let all = match cache {
+                    Some(cache) => present(body, cache, new, first)?,
+                    None => new,
+                };
+                Ok([all, all])
+            }
+            ("PER_TENSOR" | "PER_CHANNEL", Some(cache), Some(scale)) => {
+                self.quantized(body, new, first, cache, scale)
+            }
+            ("PER_TENSOR" | "PER_CHANNEL" | "NONE", ..) => {
+                let (kind_name, past, scale) = (self.kind, self.past, self.scale);
+                refuse!(
+                    "a {kind_name} of {kind} needs the past cache (input {past}) and its scale (input {scale})"
+                )
+            }
+            _ => refuse!("{} '{kind}' is none of NONE, PER_TENSOR, PER_CHANNEL", self.kind),
+        }
+    }
+
+    /// The new keys or values take part in attention as the cache holds them: rounded.
+    fn quantized(
+        &self,
+        body: &mut Body,
+        new: ValueId,
+        first: ValueId,
+        cache: ValueId,
+        scale: ValueId,
+    ) -> Result<[ValueId; 2], Why> {
+        let (depth, all) = (body.size(new, 3)?, body.list(&[-1]));
+        let shape = body.list(&[1, self.heads, 1]);
+        let shape = body.joined(&[shape, depth])?;
+        let scale = body.node("Expand", &[scale, shape])?;
+        let scales = body.node("Reshape", &[scale, all])?;
+        let channels = body.node("Shape", &[scales])?;
+        let numbers = body.cast(new, DType::F32)?;
+        let numbers = body.transposed(numbers, &[0, 2, 1, 3])?;
+        let numbers = body.reshaped(numbers, &[0, 0, -1])?;
+        let by_channel = [("axis", Attr::Int(2))];
+        let halves = match body.attributes().int_or("kv_cache_bit_width", 8)? {
+            8 | 0 => false,
+            4 => true,
+            bits => refuse!("a kv_cache_bit_width of {bits} is neither 8 nor 4"),
+        };
+        let zero = body.scalar(if halves { f32::from(MIDDLE) } else { 0.0 });
+        let zeros = body.node("Expand", &[zero, channels])?;
+        let zeros = body.node("CastLike", &[zeros, cache])?;
+        let mut numbers = body.with("QuantizeLinear", &by_channel, &[numbers, scales, zeros])?;
+        if halves {
+            // Two to a byte, the first in the lower bits.
+            let (most, places) =
+                (body.scalar(2 * MIDDLE - 1), body.constant(case::values(&[2], &[1i32, 16])));
+            numbers = body.node("Min", &[numbers, most])?;
+            numbers = body.cast(numbers, DType::I32)?;
+            numbers = body.reshaped(numbers, &[0, 0, -1, 2])?;
+            numbers = body.node("Mul", &[numbers, places])?;
+            numbers = body.with("ReduceSum", &[("keepdims", Attr::Int(0))], &[numbers, all])?;
+            numbers = body.cast(numbers, DType::U8)?;
+        }
+        let numbers = body.reshaped(numbers, &[0, 0, self.heads, -1])?;
+        let numbers = body.transposed(numbers, &[0, 2, 1, 3])?;
+        let present = present(body, cache, numbers, first)?;
+        let values = if halves {
+            let bits = [("bits", Attr::Int(4)), ("centred", Attr::Int(1))];
+            body.with("sardonyx.UnpackedBits", &bits, &[present])?
+        } else {
+            body.cast(present, DType::F32)?
+        };
+        let values = body.node("Mul", &[values, scale])?;
+        Ok([body.node("CastLike", &[values, new])?, present])
+    }
+}
+
+/// What stands for zero in four bits.
+const MIDDLE: u8 = 8;
+
+/// The keys or values of earlier calls, and from position `first` of each batch on the new ones.
+fn present(body: &mut Body, cache: ValueId, new: ValueId, first: ValueId) -> Result<ValueId, Why> {
     // The cache has room for all batches: for the longest, or more if it had more already.
     let (total, flat) = (body.input(TOTAL)?, body.list(&[-1]));
     let total = body.cast(total, DType::I64)?;
@@ -210,7 +303,36 @@ fn cases() -> Vec<Case> {
         case.absent().absent().absent().absent().input(case::values(&[4], &[0.5f32, -1.0, 2.0, 0.0]))
     };
     let packed = Case::new("GroupQueryAttention", "packed").of_microsoft();
+    // A cache that holds numbers of 8 bits, or two of 4 to a byte.
+    let quantized = |name: &str, last: &[i32], dtype: DType, kind: &str, scale: &[usize]| {
+        let (batch, halves) = (last.len(), dtype == DType::U8);
+        let (depth, (low, high)) = if halves { (4, (0, 256)) } else { (8, (-100, 100)) };
+        let cache = || case::converted(&case::integers(&[batch, 2, 6, depth], low, high), dtype);
+        let (low, high) = if halves { (0.2, 0.4) } else { (0.01, 0.02) };
+        let scale = || case::uniform(scale, low, high);
+        let case = Case::new("GroupQueryAttention", name).of_microsoft().tolerance(Tolerance::TRANSCENDENTAL);
+        let case = case
+            .int("num_heads", 4)
+            .int("kv_num_heads", 2)
+            .int("kv_cache_bit_width", if halves { 4 } else { 8 })
+            .string("k_quant_type", kind)
+            .string("v_quant_type", kind)
+            .outputs(3)
+            .input(case::random(&[batch, 1, 32]))
+            .input(case::random(&[batch, 1, 16]))
+            .input(case::uniform(&[batch, 1, 16], -2.0, 1.0))
+            .input(cache())
+            .input(cache())
+            .input(int32(&[batch], last))
+            .constant(int32(&[], &[7]));
+        (0..5).fold(case, |case, _| case.absent()).constant(scale()).constant(scale())
+    };
     vec![
+        quantized("int8_cache", &[6], DType::I8, "PER_TENSOR", &[1]),
+        quantized("int8_cache_of_channels", &[3, 6], DType::I8, "PER_CHANNEL", &[1, 2, 1, 8]),
+        quantized("int4_cache", &[6], DType::U8, "PER_TENSOR", &[1]),
+        quantized("int4_cache_of_channels", &[3, 6], DType::U8, "PER_CHANNEL", &[1, 2, 1, 8]),
+        quantized("float8_cache", &[6], DType::F8E4M3FN, "PER_TENSOR", &[1]),
         new("prompt", 5, 0, &[4, 4], 5),
         rotary(new("short_prompt", 5, 0, &[2, 4], 5)),
         rotary(new("token", 1, 6, &[6], 7)),
