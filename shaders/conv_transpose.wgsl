@@ -44,7 +44,7 @@ fn main(
 {% endfor %}
 {% for f in range(filters) %}
     let w{{ f }} = min(f0 + {{ f }}u, p.filters - 1u) * p.taps;
-    var sum{{ f }} = 0.0;
+    var sum{{ f }} = {{ word }}(0);
 {% endfor %}
     for (var term = p.first; term < p.last + zero; term++) {
 {% for d in range(rank) %}

@@ -15,9 +15,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let to{{ d }} = min(p.kernel{{ d }}, taps_before(at{{ d }}, p.input{{ d }}, p.dilation{{ d }}));
 {% endfor %}
 {% if max %}
-    var result = bitcast<{{ word }}>(p.lowest);
+    var result = {{ lowest }};
 {% else %}
-    var result = 0.0;
+    var result = {{ word }}(0);
 {% endif %}
 {% if indices %}
     var place = -1;
@@ -30,7 +30,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       let value = x[{{ "plane" if rank == 0 else "i" ~ (rank - 1) }}];
 {% if indices %}
 {% if float %}
-      if place < 0 || (!is_nan(result) && (is_nan(value) || value > result)) {
+      if place < 0 || (!{{ is_nan }}(result) && ({{ is_nan }}(value) || value > result)) {
 {% else %}
       if place < 0 || value > result {
 {% endif %}
@@ -48,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% endif %}
       }
 {% elif max %}
-      result = {{ "max_full" if float else "max" }}(result, value);
+      result = {{ function }}(result, value);
 {% elif order == 0 %}
       result += value;
 {% elif order == 1 %}
@@ -56,7 +56,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% elif order == 2 %}
       result += value * value;
 {% else %}
-      result += pow_full(abs(value), {{ order }}.0);
+      result += {{ pow }}(abs(value), {{ word }}({{ order }}));
 {% endif %}
 {% for d in range(rank) %}
     }
@@ -64,7 +64,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% if order == 2 %}
     result = sqrt(result);
 {% elif order > 2 %}
-    result = pow_full(result, 1.0 / {{ order }}.0);
+    result = {{ pow }}(result, {{ word }}(1) / {{ word }}({{ order }}));
 {% elif not max and order == 0 %}
     var taps = 1u;
 {% for d in range(rank) %}
@@ -74,7 +74,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     taps *= max(to{{ d }}, from{{ d }}) - from{{ d }};
 {% endif %}
 {% endfor %}
-    result /= f32(max(taps, 1u));
+    result /= {{ word }}(max(taps, 1u));
 {% endif %}
 {% if indices %}
     places[o] = max(place, 0);

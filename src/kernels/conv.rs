@@ -186,6 +186,10 @@ impl Spec for Conv {
         }
     }
 
+    fn takes_wide(&self) -> bool {
+        matches!(self.form, Form::Any { .. })
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (word, prologue, runs) = (self.scalar.word(), self.prologue.operand(), self.run().is_some());
         let main = match self.form {

@@ -15,6 +15,7 @@ pub(crate) const PLACES: usize = 64;
 /// filters, taps...]`), the epilogue's, y. Params: [`ConvTranspose::params`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvTranspose {
+    pub(crate) scalar: Scalar,
     /// Spatial axes.
     pub(crate) rank: usize,
     pub(crate) filters: usize,
@@ -28,7 +29,7 @@ impl Spec for ConvTranspose {
 
     fn slots(&self) -> Vec<Slot> {
         let mut slots: Vec<Slot> =
-            ["x", "w"].iter().map(|name| Slot::read(*name, element(Scalar::F32, false))).collect();
+            ["x", "w"].iter().map(|name| Slot::read(*name, element(self.scalar, false))).collect();
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -45,8 +46,12 @@ impl Spec for ConvTranspose {
         fixed.iter().map(|name| name.to_string()).chain(axes).chain(self.epilogue.params("e")).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let context = context!(workgroup => PLACES, rank => self.rank, filters => self.filters);
+        let context = context!(workgroup => PLACES, word => self.scalar.word(), rank => self.rank, filters => self.filters);
         self.epilogue.function("epilogue", "e", used) + &template::render("conv_transpose", context)
     }
 }

@@ -67,10 +67,23 @@ impl Spec for Pool {
         own.chain(self.epilogue.iter().flat_map(|e| e.params("e"))).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let float = self.scalar == Scalar::F32;
+        // The maximum, whether a value is NaN, and the power.
+        let [max, is_nan, pow] = match self.scalar {
+            Scalar::F32 => ["max_full", "is_nan", "pow_full"],
+            Scalar::F64 => ["max_f64", "is_nan_f64", "pow_f64"],
+            _ => ["max", "", ""],
+        };
+        let float = !is_nan.is_empty();
         if self.op == PoolFunction::Max && float {
-            used.insert(if self.indices.is_some() { "is_nan" } else { "max_full" });
+            used.insert(if self.indices.is_some() { is_nan } else { max });
+        }
+        if self.op == PoolFunction::Max && self.scalar == Scalar::F64 {
+            used.insert("infinity_f64");
         }
         let (order, with_pads) = match self.op {
             PoolFunction::Lp(p) => (p, false),
@@ -78,7 +91,7 @@ impl Spec for Pool {
             PoolFunction::Max => (0, false),
         };
         if order > 2 {
-            used.insert("pow_full");
+            used.insert(pow);
         }
         let function = self.epilogue.as_ref().map(|e| e.function("finish", "e", used)).unwrap_or_default();
         let context = context!(
@@ -86,6 +99,10 @@ impl Spec for Pool {
             rank => self.rank,
             word => self.scalar.word(),
             float,
+            lowest => if self.scalar == Scalar::F64 { "-infinity_f64()".into() } else { format!("bitcast<{}>(p.lowest)", self.scalar.word()) },
+            function => max,
+            is_nan,
+            pow,
             max => self.op == PoolFunction::Max,
             order,
             with_pads,

@@ -130,7 +130,7 @@ impl ConvSizes {
         if let Some(product) = self.product(cx, x, w)? {
             return product.lower(cx, scalar, sink);
         }
-        let ChosenForm { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w)?;
+        let ChosenForm { form, w, own, spans, grid, terms, limit, slices } = self.choose(cx, w, scalar)?;
         let times = self.size(|s| s.kernel) * self.filters.div_ceil(32);
         let reads = Reads::Lines { line: self.size(|s| s.input), times };
         let (x, before) = x.loaded(cx, "x", reads)?;
@@ -222,13 +222,13 @@ impl ConvSizes {
         Ok(to)
     }
 
-    fn choose(&self, cx: &mut Lower, w: Source) -> Result<ChosenForm, Why> {
+    fn choose(&self, cx: &mut Lower, w: Source, scalar: Scalar) -> Result<ChosenForm, Why> {
         let spans = match self.spans[..] {
             [inner] => Some([Span::whole(1), inner]),
             [outer, inner] => Some([outer, inner]),
             _ => None,
         };
-        if let Some(spans) = spans.filter(|_| self.size(|s| s.output) > 0) {
+        if let Some(spans) = spans.filter(|_| self.size(|s| s.output) > 0 && scalar != Scalar::F64) {
             let constant = w.input().filter(|&i| cx.is_constant(i));
             let chosen = match (constant, cx.target.class) {
                 (Some(i), _) if self.channels == 1 && self.filters < 8 => self.depthwise(cx, i, spans),
@@ -532,6 +532,10 @@ impl Operator for Conv {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, w, bias) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
         let sizes = ConvSizes::of(&self.window, self.group, &x.shape, &w.shape)?;
@@ -539,7 +543,8 @@ impl Operator for Conv {
         let finish = |code: &mut Code, value| {
             if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) }
         };
-        sizes.lower(cx, Source::Input(0), Source::Input(1), Scalar::F32, Sink::Finished(&finish))
+        let Some(scalar) = cx.register(x.dtype) else { refuse!("the device has no {}", x.dtype) };
+        sizes.lower(cx, Source::Input(0), Source::Input(1), scalar, Sink::Finished(&finish))
     }
 }
 

@@ -14,7 +14,6 @@ use super::{
 use crate::array::product::DirectConv;
 use crate::facts::Fact;
 use crate::kernels::conv_transpose;
-use crate::kernels::expr::Scalar;
 use crate::kernels::params;
 use crate::plan::{Code, Lower};
 
@@ -119,7 +118,15 @@ impl Operator for ConvTranspose {
         Ok(elements.steps(&windows))
     }
 
+    fn packs(&self, i: usize) -> bool {
+        i == 1
+    }
+
     fn takes_epilogue(&self) -> bool {
+        true
+    }
+
+    fn computes_f64(&self) -> bool {
         true
     }
 
@@ -127,6 +134,7 @@ impl Operator for ConvTranspose {
         let (x, w, bias) = (cx.fact(0)?, cx.fact(1)?, cx.optional_fact(2));
         let sizes = self.sizes(&x.shape, &w.shape)?;
         let rank = sizes.spans.len();
+        let Some(scalar) = cx.register(x.dtype) else { refuse!("the device has no {}", x.dtype) };
         if rank > 3 {
             refuse!(
                 "a transposed convolution over {rank} axes is not supported on the device; at most 3 are"
@@ -157,7 +165,7 @@ impl Operator for ConvTranspose {
             cx,
             terms,
             (all, output),
-            Scalar::F32,
+            scalar,
             Sink::Finished(&finish),
             |cx, (first, last), epilogue, y| {
                 let fixed = [
@@ -173,7 +181,8 @@ impl Operator for ConvTranspose {
                 ];
                 let params = params(fixed.iter().chain(&axes).copied(), epilogue.params)?;
                 let tensors = [x, w].into_iter().chain(epilogue.tensors).chain([y]).collect();
-                let kernel = conv_transpose::ConvTranspose { rank, filters, epilogue: epilogue.fused };
+                let kernel =
+                    conv_transpose::ConvTranspose { scalar, rank, filters, epilogue: epilogue.fused };
                 cx.call(kernel, tensors, params, groups);
                 Ok(())
             },

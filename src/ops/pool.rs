@@ -121,6 +121,15 @@ impl Operator for Pool {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    // The places of maxima fit 32 bits.
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let (spans, shape) = self.geometry(&x.shape)?;

@@ -562,6 +562,11 @@ impl Operator for Svm {
         matches!(kind, SvmKind::Classifier(_))
     }
 
+    // The scores are float32, as in ONNX Runtime, which rounds the features first.
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (rows, columns) = matrix(&cx.fact(0)?.shape)?;

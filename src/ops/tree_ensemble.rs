@@ -337,9 +337,7 @@ impl TreeEnsemble {
         let collected = self.emit_collected(cx, (self.targets, 1))?;
         let mut operands = vec![(collected, &shape[..])];
         if !self.base.is_empty() {
-            let double = cx.fact(0)?.dtype == DType::F64;
-            let base = if double { cx.doubles(&self.base)? } else { floats(cx, &self.base)? };
-            operands.push((base, &shape[1..]));
+            operands.push((self.emit_base(cx)?, &shape[1..]));
         }
         let output = cx.output(0)?;
         let dtype = cx.out(0)?.dtype;
@@ -348,8 +346,7 @@ impl TreeEnsemble {
         transform.emit(cx, (output, dtype), &shape, &operands, |e, regs| {
             let known = self.known(e, regs[0]);
             let Some(&base) = regs.get(1) else { return known };
-            let base = if e.scalar(base) == Scalar::U32 { e.bitcast(base, Scalar::F32) } else { base };
-            let sum = e.add(known, base);
+            let sum = added(e, known, base);
             if single {
                 return sum;
             }
@@ -358,18 +355,25 @@ impl TreeEnsemble {
         })
     }
 
+    /// The base values, of the type in which scores are added.
+    fn emit_base(&self, cx: &mut Lower) -> Result<TensorId, Why> {
+        let double = cx.fact(0)?.dtype == DType::F64;
+        if double { cx.doubles(&self.base) } else { floats(cx, &self.base) }
+    }
+
     fn lower_classes(&self, cx: &mut Lower, classes: &Classes) -> Result<(), Why> {
         let (rows, _) = matrix(&cx.fact(0)?.shape)?;
         let shape = [rows, self.targets];
         let collected = self.emit_collected(cx, (self.targets, 1))?;
         let mut scores = collected;
         if !self.base.is_empty() {
-            let base = floats(cx, &self.base)?;
-            scores = cx.temporary(Scalar::F32, &shape);
+            let (base, float) = (self.emit_base(cx)?, cx.scalar(collected));
+            scores = cx.temporary(float, &shape);
             let operands = [(collected, &shape[..]), (base, &shape[1..])];
-            cx.elementwise_to(scores, (DType::F32, &shape), &operands, |e, regs| {
-                let (known, base) = (self.known(e, regs[0]), e.bitcast(regs[1], Scalar::F32));
-                e.add(known, base)
+            let dtype = if float == Scalar::F64 { DType::F64 } else { DType::F32 };
+            cx.elementwise_to(scores, (dtype, &shape), &operands, |e, regs| {
+                let known = self.known(e, regs[0]);
+                added(e, known, regs[1])
             });
         }
         if cx.optional_out(0).is_some() {
@@ -378,7 +382,8 @@ impl TreeEnsemble {
         if cx.optional_out(1).is_some() {
             let output = cx.output(1)?;
             self.transform.emit(cx, (output, DType::F32), &shape, &[(scores, &shape)], |e, regs| {
-                self.known(e, regs[0])
+                let known = self.known(e, regs[0]);
+                e.convert(known, Scalar::F32)
             })?;
         }
         Ok(())
@@ -392,7 +397,7 @@ impl TreeEnsemble {
             let operands = [(first, &[rows][..]), (second, &[rows][..])];
             classes.labels.emit_second(cx, rows, &operands, |e, regs| {
                 let two = self.two_on_device(e, [regs[0], regs[1]]);
-                let limit = e.f32(classes.limit() as f32);
+                let limit = e.float(two.decisive, classes.limit());
                 e.two(Fn2::Greater, two.decisive, limit)
             })?;
         }
@@ -401,8 +406,10 @@ impl TreeEnsemble {
             let operands = [(first, &[rows, 1][..]), (second, &[rows, 1][..])];
             cx.elementwise_to(output, (DType::F32, &[rows, 2]), &operands, |e, regs| {
                 let two = self.two_on_device(e, [regs[0], regs[1]]);
-                let pair = self.transform.pair_on_device(e, two.scores);
-                let lone = self.lone_on_device(e, classes, two.lone);
+                let [first, second, lone] =
+                    [two.scores[0], two.scores[1], two.lone].map(|score| e.convert(score, Scalar::F32));
+                let pair = self.transform.pair_on_device(e, [first, second]);
+                let lone = self.lone_on_device(e, classes, lone);
                 let scores = [0, 1].map(|class| e.select(two.is_lone, lone[class], pair[class]));
                 of_column(e, scores)
             });
@@ -424,10 +431,11 @@ impl TreeEnsemble {
     fn two_on_device(&self, e: &mut Builder, collected: [Reg; 2]) -> TwoScores {
         let missing = collected.map(|score| e.one(Fn1::IsNegInf, score));
         let known = collected.map(|score| self.known(e, score));
-        let (zero, no) = (e.f32(0.0), e.constant(Scalar::Bool, 0.0));
+        let like = collected[0];
+        let (zero, no) = (e.float(like, 0.0), e.constant(Scalar::Bool, 0.0));
         match self.base[..] {
             [base_of_first, base] => {
-                let (base_of_first, base) = (e.f32(base_of_first as f32), e.f32(base as f32));
+                let (base_of_first, base) = (e.float(like, base_of_first), e.float(like, base));
                 let score = e.add(base, known[0]);
                 let negative = e.one(Fn1::Neg, score);
                 let first = e.select(missing[0], zero, negative);
@@ -437,7 +445,7 @@ impl TreeEnsemble {
                 TwoScores { scores, decisive, is_lone: no, lone: zero }
             }
             _ => {
-                let base = e.f32(self.base.first().map_or(0.0, |&base| base as f32));
+                let base = e.float(like, self.base.first().copied().unwrap_or(0.0));
                 let lone = e.add(known[0], base);
                 let first = e.select(missing[0], zero, lone);
                 let decisive = e.select(missing[1], first, known[1]);
@@ -445,6 +453,12 @@ impl TreeEnsemble {
             }
         }
     }
+}
+
+/// A score and a base value, which is a word where it is float32.
+fn added(e: &mut Builder, score: Reg, base: Reg) -> Reg {
+    let base = if e.scalar(base) == Scalar::U32 { e.bitcast(base, Scalar::F32) } else { base };
+    e.add(score, base)
 }
 
 /// The scores of two classes on the device, before the transform.
@@ -527,9 +541,9 @@ impl Operator for TreeEnsemble {
     }
 
     fn computes_f64(&self) -> bool {
-        // Not sets, nor transforms that float32 alone has.
+        // Not sets, nor transforms that float32 alone has. The scores of classes become float32 before theirs.
         let transforms = matches!(self.transform, PostTransform::Unchanged | PostTransform::Logistic);
-        transforms && self.classes().is_none() && self.forest.most_members() == 0
+        (transforms || self.classes().is_some()) && self.forest.most_members() == 0
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
