@@ -43,9 +43,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Dequantize {
-    /// Whether float32 scales make float32.
-    pub(crate) fn is_float32(&self) -> bool {
-        self.output.is_none_or(|output| output == DType::F32)
+    /// The result's dtype, with scales of this one.
+    pub(crate) fn result(&self, scale: DType) -> DType {
+        self.output.unwrap_or(scale)
     }
 
     pub(crate) fn granularity(&self) -> &Granularity {

@@ -1,5 +1,5 @@
 //! com.microsoft.MatMulNBits: a product with weights of 8, 4 or 2 bits, which share a scale and a zero point in blocks along the
-//! sum. `y = a * B'`, where row n of B holds the weights of result n. The weights stay packed on the device: the product's kernel
+//! sum. One of the house's own takes float8 and float4, `[rows, blocks, block]`. `y = a * B'`, where row n of B holds the weights of result n. The weights stay packed on the device: the product's kernel
 //! takes them out of words as it reads them.
 //!
 //! History: com.microsoft 1.
@@ -8,8 +8,8 @@ use super::accumulate::{Sink, Source};
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::{
-    Array, DType, NodeDef, Op, Operator, Row, Tensor, Why, Work, microsoft, of_elements, optional, product,
-    refuse, required, types,
+    Array, DType, NodeDef, OWN_DOMAIN, Op, Operator, Row, Tensor, Why, Work, microsoft, of_elements,
+    optional, product, refuse, required, types,
 };
 use crate::array::product::matmul;
 use crate::facts::Fact;
@@ -21,17 +21,27 @@ use crate::plan::{Lower, PackedDim, Packing, TensorId};
 pub(crate) struct MatMulNBits {
     k: usize,
     n: usize,
-    /// The type of a weight: uint8, uint4 or uint2.
+    /// The type of a weight: uint8, uint4, uint2, or a float of 8 or 4 bits.
     dtype: DType,
     block: usize,
 }
 
-pub(crate) const ROWS: &[Row] = &[microsoft(
-    "MatMulNBits",
-    types![T1 T2 T1 T3 T4 T1 -> T1; T1: F16 F32 BF16, T2: U8, T3: F16 F32 BF16 U8, T4: I32],
-    parse,
-    cases,
-)];
+pub(crate) const ROWS: &[Row] = &[
+    microsoft(
+        "MatMulNBits",
+        types![T1 T2 T1 T3 T4 T1 -> T1; T1: F16 F32 BF16, T2: U8, T3: F16 F32 BF16 U8, T4: I32],
+        parse,
+        cases,
+    ),
+    Row {
+        domain: OWN_DOMAIN,
+        name: "MatMulNBits",
+        opsets: (1, 1),
+        types: types![T1 T2 T1 -> T1; T1: F16 F32 BF16, T2: FLOAT8 F4E2M1],
+        parse,
+        cases: float_cases,
+    },
+];
 
 const SCALES: usize = 2;
 const ZEROS: usize = 3;
@@ -42,7 +52,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
         Some(size) if size >= least => Ok(usize::try_from(size).unwrap_or(usize::MAX)),
         given => refuse!("{name} is {}, and must be at least {least}", given.unwrap_or(0)),
     };
+    let float = def.attributes.int("dtype")?.and_then(|code| DType::from_onnx(i32::try_from(code).ok()?));
     let dtype = match def.attributes.int_or("bits", 4)? {
+        _ if let Some(float) = float => float,
         8 => DType::U8,
         4 => DType::U4,
         2 => DType::U2,
@@ -55,9 +67,9 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl MatMulNBits {
-    /// The number of weights in a byte.
-    fn per_byte(&self) -> usize {
-        8 / self.dtype.bits()
+    /// The number of weights in an element of the weights' tensor.
+    fn per_element(&self) -> usize {
+        if self.dtype.is_float() { 1 } else { 8 / self.dtype.bits() }
     }
 
     /// The blocks of a row of weights. The last may be longer than what is left of the sum.
@@ -67,19 +79,23 @@ impl MatMulNBits {
 
     /// The zero points of a row, with those that fill up its last byte.
     fn zeros_in_row(&self) -> usize {
-        self.blocks().next_multiple_of(self.per_byte())
+        self.blocks().next_multiple_of(self.per_element())
     }
 
     /// The zero point of all weights where none are given.
     fn zero(&self) -> usize {
-        1 << (self.dtype.bits() - 1)
+        if self.dtype.is_float() { 0 } else { 1 << (self.dtype.bits() - 1) }
     }
 
-    /// The numbers in these bytes, the lowest bits first.
-    fn unpacked(&self, bytes: &Array) -> Result<Vec<i128>, Why> {
+    /// The numbers in these elements; in bytes, the lowest bits first.
+    fn unpacked(&self, elements: &Array) -> Result<Vec<f64>, Why> {
+        if elements.dtype.is_float() {
+            return Ok(elements.floats()?.to_vec());
+        }
         let (bits, mask) = (self.dtype.bits(), (1 << self.dtype.bits()) - 1);
-        let numbers = |byte: &i128| (0..8 / bits).map(|i| *byte >> (i * bits) & mask).collect::<Vec<_>>();
-        Ok(bytes.ints()?.iter().flat_map(numbers).collect())
+        let numbers =
+            |byte: &i128| (0..8 / bits).map(|i| (*byte >> (i * bits) & mask) as f64).collect::<Vec<_>>();
+        Ok(elements.ints()?.iter().flat_map(numbers).collect())
     }
 
     /// The weights as numbers, a row for each result.
@@ -88,10 +104,7 @@ impl MatMulNBits {
         let scales = required(inputs, SCALES)?.floats()?;
         let zeros = match optional(inputs, ZEROS) {
             None => vec![self.zero() as f64; self.n * self.zeros_in_row()],
-            Some(zeros) if zeros.dtype == DType::U8 => {
-                self.unpacked(zeros)?.into_iter().map(|zero| zero as f64).collect()
-            }
-            Some(zeros) => zeros.floats()?.to_vec(),
+            Some(zeros) => self.unpacked(zeros)?,
         };
         let blocks = self.blocks();
         let zeros_in_row = zeros.len() / self.n;
@@ -99,7 +112,7 @@ impl MatMulNBits {
         for (n, row) in numbers.chunks_exact(blocks * self.block).enumerate() {
             weights.extend(row[..self.k].iter().enumerate().map(|(k, &number)| {
                 let block = k / self.block;
-                (number as f64 - zeros[n * zeros_in_row + block]) * scales[n * blocks + block]
+                (number - zeros[n * zeros_in_row + block]) * scales[n * blocks + block]
             }));
         }
         Ok(weights)
@@ -111,11 +124,14 @@ impl MatMulNBits {
 
     /// The packed numbers of input `i`, in the order of `packing` if the model holds them.
     fn numbers(&self, cx: &mut Lower, i: usize, packing: Option<Packing>) -> Result<TensorId, Why> {
+        if self.dtype.is_float() {
+            return cx.input(i);
+        }
         if let Some(tensor) = cx.read_as(i, self.dtype, packing)? {
             return Ok(tensor);
         }
         let (bytes, count) = (cx.input(i)?, cx.fact(i)?.count());
-        let (bits, per_byte) = (self.dtype.bits(), self.per_byte());
+        let (bits, per_byte) = (self.dtype.bits(), self.per_element());
         let shifts = cx.words(per_byte, || (0..per_byte).map(|i| (i * bits) as u32).collect())?;
         let (shape, mask) = ([count, per_byte], self.zero() * 2 - 1);
         let numbers = cx.temporary(Scalar::U32, &shape);
@@ -164,12 +180,12 @@ impl Operator for MatMulNBits {
                 Some(count) if fact.count() == count => Ok(()),
                 _ => refuse!("{what} {fact} are not those of {} rows of {} weights", self.n, self.k),
             };
-        let weights = self.blocks().checked_mul(self.block).map(|row| row.div_ceil(self.per_byte()));
+        let weights = self.blocks().checked_mul(self.block).map(|row| row.div_ceil(self.per_element()));
         fits("weights", b, weights)?;
         fits("scales", scales, Some(self.blocks()))?;
         if let Some(zeros) = optional(inputs, ZEROS) {
             let packed = zeros.dtype == DType::U8;
-            let row = if packed { self.zeros_in_row() / self.per_byte() } else { self.blocks() };
+            let row = if packed { self.zeros_in_row() / self.per_element() } else { self.blocks() };
             fits("zero points", zeros, Some(row))?;
         }
         if optional(inputs, BIAS).is_some_and(|bias| bias.shape != [self.n]) {
@@ -217,11 +233,17 @@ impl Operator for MatMulNBits {
         operands.extend(self.zeros(cx)?.map(|zeros| (zeros, &each[..])));
         let weights = cx.deferred((Scalar::F32, &shape), &operands, |e, regs| {
             let number = e.convert(regs[0], Scalar::F32);
-            let zero = match regs.get(2) {
-                Some(&zero) => e.convert(zero, Scalar::F32),
-                None => e.f32(self.zero() as f32),
+            let centred = match regs.get(2) {
+                Some(&zero) => {
+                    let zero = e.convert(zero, Scalar::F32);
+                    e.sub(number, zero)
+                }
+                None if self.dtype.is_float() => number,
+                None => {
+                    let zero = e.f32(self.zero() as f32);
+                    e.sub(number, zero)
+                }
             };
-            let centred = e.sub(number, zero);
             e.mul(centred, regs[1])
         });
         let product = Product {
@@ -242,6 +264,17 @@ impl Operator for MatMulNBits {
             None => product.lower(cx, Scalar::F32, Sink::Sum),
         }
     }
+}
+
+fn float_cases() -> Vec<Case> {
+    let of = |dtype: DType, rows: usize| {
+        let case = Case::new("MatMulNBits", &format!("{dtype}_{rows}_rows")).domain(OWN_DOMAIN).opset(1);
+        let case = case.tolerance(Tolerance::ACCUMULATION).int("dtype", i64::from(dtype.onnx()));
+        let weights = case::converted(&case::uniform(&[9, 3, 16], -4.0, 4.0), dtype);
+        let case = case.int("K", 40).int("N", 9).int("block_size", 16).input(case::random(&[rows, 40]));
+        case.constant(weights).constant(case::uniform(&[9, 3], 0.1, 0.2))
+    };
+    vec![of(DType::F8E4M3FN, 5), of(DType::F8E5M2, 1), of(DType::F4E2M1, 5), of(DType::F4E2M1, 1)]
 }
 
 fn cases() -> Vec<Case> {

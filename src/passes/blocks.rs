@@ -6,6 +6,7 @@
 use super::fold::FEW;
 use super::pattern::Pattern;
 use super::spelled::{Spelled, replace};
+use crate::array::Array;
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::node_error;
@@ -29,6 +30,8 @@ pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
 
 /// The right operand of a product: `[terms, columns]`, or `[columns, terms]` if it is transposed.
 struct BlockedWeights {
+    /// float32 or float16.
+    result: DType,
     numbers: Tensor,
     /// One for each block of each column, in the order of the numbers.
     scales: Tensor,
@@ -60,7 +63,7 @@ impl BlockedWeights {
         let Op::Dequantize(op) = &*maker.op else { return None };
         let input = |i: usize| maker.inputs.get(i).copied().flatten();
         let numbers = constant(input(0)?).filter(|numbers| numbers.len() > FEW)?;
-        let scales = constant(input(1)?).filter(|scales| scales.dtype() == DType::F32)?;
+        let scales = constant(input(1)?)?;
         let zeros = match input(2) {
             Some(id) => Some(constant(id)?),
             None => None,
@@ -72,12 +75,21 @@ impl BlockedWeights {
         let shape = if transposed { [columns, blocks] } else { [blocks, columns] };
         let fits = |tensor: &Tensor| tensor.shape() == shape && tensor.check_file().is_ok();
         let all = std::iter::once(&scales).chain(&zeros).all(fits) && numbers.check_file().is_ok();
-        let narrow =
-            matches!(numbers.dtype(), DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2)
-                && zeros.as_ref().is_none_or(|zeros| zeros.dtype() == numbers.dtype());
+        let narrow = match numbers.dtype() {
+            DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2 => {
+                zeros.as_ref().is_none_or(|zeros| zeros.dtype() == numbers.dtype())
+            }
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ | DType::F4E2M1 => {
+                zeros.is_none()
+            }
+            _ => false,
+        };
+        let result = op.result(scales.dtype());
+        let single = matches!(result, DType::F32 | DType::F16);
         let along = axis == i64::from(transposed) || axis == i64::from(transposed) - 2;
         // MatMulNBits takes blocks of at least 16.
-        (op.is_float32() && all && narrow && along && block >= 16).then_some(BlockedWeights {
+        (single && all && narrow && along && block >= 16).then_some(BlockedWeights {
+            result,
             numbers,
             scales,
             zeros,
@@ -136,28 +148,35 @@ impl BlockedWeights {
             numbers = filled;
         }
         let mut scales = heap::reserved("scales", columns * blocks)?;
-        let given = self.scales.to_vec::<f32>()?;
+        let given = Array::from_tensor(&self.scales)?.to_f64()?;
         scales.extend((0..columns * blocks).map(|i| match self.transposed {
             true => given[i],
             false => given[i % blocks * columns + i / blocks],
         }));
         let zeros = match &self.zeros {
             Some(zeros) => Some(self.columns(zeros, blocks)?),
-            None if self.numbers.dtype().is_signed_int() => None,
+            None if self.numbers.dtype().is_signed_int() || self.numbers.dtype().is_float() => None,
             None => Some(vec![0; columns * (blocks * bits).div_ceil(8)]),
         };
         let mut spelled = Spelled::new(graph, output);
-        let numbers = Tensor::from_vec(&[columns, blocks, self.block * bits / 8], numbers)?;
+        let dtype = self.numbers.dtype();
+        let numbers = match dtype.is_float() {
+            true => Tensor::from_raw(dtype, &[columns, blocks, self.block], numbers)?,
+            false => Tensor::from_vec(&[columns, blocks, self.block * bits / 8], numbers)?,
+        };
         let mut inputs = vec![node.inputs[0], Some(spelled.constant("weights", numbers))];
-        inputs.push(Some(spelled.constant("scales", Tensor::from_vec(&[columns, blocks], scales)?)));
+        let scales = Array::float(self.result, &[columns, blocks], scales).to_tensor()?;
+        inputs.push(Some(spelled.constant("scales", scales)));
         if let Some(zeros) = zeros {
             let zeros = Tensor::from_vec(&[columns, zeros.len() / columns], zeros)?;
             inputs.push(Some(spelled.constant("zeros", zeros)));
         }
-        let sizes = [("K", self.terms), ("N", columns), ("bits", bits), ("block_size", self.block)];
+        let mut sizes = vec![("K", self.terms), ("N", columns), ("block_size", self.block)];
+        sizes.push(if dtype.is_float() { ("dtype", dtype.onnx() as usize) } else { ("bits", bits) });
         let attributes: Attributes =
-            sizes.map(|(name, size)| (name, Attr::Int(size as i64))).into_iter().collect();
-        let value = spelled.node("com.microsoft.MatMulNBits", attributes, inputs)?;
+            sizes.into_iter().map(|(name, size)| (name, Attr::Int(size as i64))).collect();
+        let domain = if dtype.is_float() { "sardonyx" } else { "com.microsoft" };
+        let value = spelled.node(&format!("{domain}.MatMulNBits"), attributes, inputs)?;
         if let Some(&Some(bias)) = node.inputs.get(2) {
             spelled.binary("Add", [value, bias])?;
         }

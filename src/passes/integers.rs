@@ -55,7 +55,7 @@ impl Dequantized {
             Some(id) => Some(constant(id)?),
             None => None,
         };
-        let plain = op.is_float32() && op.granularity().one_scale();
+        let plain = op.result(DType::F32) == DType::F32 && op.granularity().one_scale();
         plain.then_some(Dequantized {
             numbers: input(0)?,
             scale,

@@ -1,5 +1,6 @@
-//! Moves the scale of packed weights behind the operator that reads them: `MatMul(x, Mul(Cast(w), scale))` becomes
-//! `Mul(MatMul(x, Cast(w)), scale)` where each column has one scale, and a Gather of rows picks packed numbers and scales.
+//! Moves the scale of packed weights out of them: `MatMul(x, Mul(Cast(w), scale))` becomes `Mul(MatMul(x, Cast(w)), scale)` where
+//! each column has one scale, and `MatMul(Mul(x, scale), Cast(w))` where each row has. A Gather of rows picks packed numbers and
+//! scales.
 //!
 //! The weights then stay as the file has them: kernels convert them as they load, and nothing widens them.
 
@@ -25,12 +26,14 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool> {
 /// The most nodes between packed numbers and what a reader gets: Cast, Sub, Mul and Transpose.
 const DEEPEST: usize = 4;
 
-/// A large constant of few bits, whose numbers become float32: `(numbers - zero) * scale`.
+/// A large constant of few bits, whose numbers become floats: `(numbers - zero) * scale`.
 #[derive(Clone)]
 struct PackedNumbers {
     /// Of the constant.
     numbers: ValueId,
     shape: Shape,
+    /// What they become: float32 or float16.
+    result: DType,
     /// The numbers as float32, where the graph has them already.
     wide: Option<ValueId>,
     /// The tensors that broadcast to the numbers' shape.
@@ -62,13 +65,14 @@ impl PackedNumbers {
                 (to_float32 && node.widens_constant(graph, &[Some(&fact)])).then(|| PackedNumbers {
                     numbers: node.inputs[0].unwrap_or(id),
                     shape: fact.shape,
+                    result: DType::F32,
                     wide: Some(id),
                     zero: None,
                     scale: None,
                     perm: None,
                 })
             }
-            Op::Dequantize(op) if op.is_float32() && op.granularity().one_scale() => {
+            Op::Dequantize(op) if op.granularity().one_scale() => {
                 let numbers = constant(input(0)?).filter(|tensor| tensor.len() > FEW && is_narrow(tensor))?;
                 let rank = numbers.shape().len();
                 let axis = op.granularity().vector_axis();
@@ -81,13 +85,23 @@ impl PackedNumbers {
                     }
                     _ => None,
                 };
-                let scale = under(constant(input(1)?).filter(|scale| scale.dtype() == DType::F32)?)?;
+                let scale = constant(input(1)?)?;
+                let result = op.result(scale.dtype());
+                let scale = under(scale).filter(|_| matches!(result, DType::F32 | DType::F16))?;
                 let zero = match input(2) {
                     Some(id) => Some(under(constant(id)?)?),
                     None => None,
                 };
                 let (numbers, shape) = (input(0)?, numbers.shape().into());
-                Some(PackedNumbers { numbers, shape, wide: None, zero, scale: Some(scale), perm: None })
+                Some(PackedNumbers {
+                    numbers,
+                    shape,
+                    result,
+                    wide: None,
+                    zero,
+                    scale: Some(scale),
+                    perm: None,
+                })
             }
             _ if matches!(&*node.op_type, "Mul" | "Sub") => {
                 let (a, b) = (input(0)?, input(1)?);
@@ -96,7 +110,7 @@ impl PackedNumbers {
                 let by = constant(by).filter(|by| by.dtype() == DType::F32)?.clone();
                 let packed = PackedNumbers::of(pattern, id, depth)?;
                 let fits = broadcast([by.shape(), &packed.shape[..]]).ok()? == packed.shape;
-                if !fits || packed.perm.is_some() || packed.scale.is_some() {
+                if !fits || packed.perm.is_some() || packed.scale.is_some() || packed.result != DType::F32 {
                     return None;
                 }
                 match is_scale {
@@ -180,8 +194,10 @@ fn is_narrow(tensor: &Tensor) -> bool {
 
 /// What a node reads, which is to read packed numbers.
 enum ScaledReader {
-    /// A product or a convolution, each of whose columns or filters has one scale.
+    /// A product or a convolution, each of whose columns or filters has one scale. These are on an axis before `ones` others.
     Product { packed: PackedNumbers, axis: usize, ones: usize },
+    /// A product, each of whose terms has one scale.
+    Terms { packed: PackedNumbers },
     /// A Gather along this axis.
     Rows { packed: PackedNumbers, axis: usize },
 }
@@ -202,12 +218,9 @@ impl ScaledReader {
                 spread[axis] > 1 || spread[..axis].iter().all(|&size| size == 1)
             };
             let all = [&packed.scale, &packed.zero].into_iter().flatten().all(follows);
-            // ONNX's Gather takes no smaller integers, and no floats of 8 bits.
-            let numbers = pattern.graph.value(packed.numbers).constant.as_ref()?;
-            let bytes = matches!(numbers.dtype(), DType::I8 | DType::U8);
-            return (runs && all && bytes).then_some(ScaledReader::Rows { packed, axis });
+            return (runs && all).then_some(ScaledReader::Rows { packed, axis });
         }
-        if !matches!(&*node.op, Op::MatMul(_) | Op::Gemm(_) | Op::Conv(_)) {
+        if !matches!(&*node.op, Op::MatMul(_) | Op::Gemm(_) | Op::Conv(_) | Op::ConvTranspose(_)) {
             return None;
         }
         let packed = PackedNumbers::of(pattern, input(1)?, DEEPEST)?;
@@ -216,14 +229,20 @@ impl ScaledReader {
         let (axis, ones) = match &*node.op {
             Op::MatMul(_) => (rank.checked_sub(1).filter(|_| rank >= 2)?, 0),
             Op::Gemm(op) => (usize::from(!op.weights_transposed()?), 0),
+            Op::ConvTranspose(op) if op.group() == 1 => (1, rank.checked_sub(2)?),
+            Op::ConvTranspose(_) => return None,
             _ => (0, rank.checked_sub(2)?),
         };
         let output = node.outputs.first().copied().flatten()?;
         let constant = input(0).is_some_and(|x| pattern.graph.value(x).constant.is_some());
-        if normalized[output.index()] || constant || !packed.is_along(axis) {
+        if normalized[output.index()] || constant {
             return None;
         }
-        Some(ScaledReader::Product { packed, axis, ones })
+        match (packed.is_along(axis), &*node.op) {
+            (true, _) => Some(ScaledReader::Product { packed, axis, ones }),
+            (false, Op::MatMul(_)) if packed.is_along(axis - 1) => Some(ScaledReader::Terms { packed }),
+            _ => None,
+        }
     }
 
     /// The nodes that take the place of `node`; `None` if the zero points are no whole numbers, or leave 8 bits.
@@ -239,7 +258,15 @@ impl ScaledReader {
             ScaledReader::Product { packed, axis, ones } => {
                 let Some(centred) = packed.centred(graph)? else { return Ok(None) };
                 let mut spelled = Spelled::new(graph, output);
-                spelled.product(node, &packed, centred, (packed.shape_of(axis), ones))?;
+                let scaled = (PerScale::Results, packed.shape_of(axis), ones);
+                spelled.product(node, &packed, centred, scaled)?;
+                spelled
+            }
+            ScaledReader::Terms { packed } => {
+                let Some(centred) = packed.centred(graph)? else { return Ok(None) };
+                let terms = packed.shape_of(packed.shape.len() - 2);
+                let mut spelled = Spelled::new(graph, output);
+                spelled.product(node, &packed, centred, (PerScale::Terms, terms, 0))?;
                 spelled
             }
         };
@@ -254,6 +281,15 @@ impl PackedNumbers {
     }
 }
 
+/// What has a scale each.
+#[derive(PartialEq)]
+enum PerScale {
+    /// The columns of a product, or the filters of a convolution.
+    Results,
+    /// The terms of a product's sums.
+    Terms,
+}
+
 impl Spelled<'_> {
     /// The rows that a Gather picks, of numbers, zero points and scales.
     fn rows(
@@ -265,7 +301,8 @@ impl Spelled<'_> {
     ) -> Result<ValueId, Why> {
         let Some(&Some(indices)) = node.inputs.get(1) else { refuse!("input 1 is required") };
         let along = || [("axis", Attr::Int(axis as i64))].into_iter().collect();
-        let picked = self.node("Gather", along(), vec![Some(packed.numbers), Some(indices)])?;
+        // ONNX's Gather takes no smaller integers, and no floats of 8 bits.
+        let picked = self.node("sardonyx.Gather", along(), vec![Some(packed.numbers), Some(indices)])?;
         let mut value = self.float32(picked)?;
         let zero = packed.zero.as_ref().filter(|_| zeros.iter().any(|&zero| zero != 0));
         for (op, what, operand) in [("Sub", "zero", zero), ("Mul", "scale", packed.scale.as_ref())] {
@@ -280,17 +317,25 @@ impl Spelled<'_> {
             };
             value = self.binary(op, [value, operand])?;
         }
-        Ok(value)
+        self.as_float16(packed, value)
     }
 
-    /// The product with the numbers alone, and then its scales and its bias. `count` columns or filters are on an axis before
-    /// `ones` others.
+    /// The value in float16, if that is what the numbers become.
+    fn as_float16(&mut self, packed: &PackedNumbers, value: ValueId) -> Result<ValueId, Why> {
+        match packed.result {
+            DType::F16 => self.cast(value, DType::F16),
+            _ => Ok(value),
+        }
+    }
+
+    /// The product with the numbers alone, its scales, and its bias. There are `count` scales, or one; those of results are on
+    /// an axis before `ones` others. Sums of numbers without their scales may leave float16, so they are float32.
     fn product(
         &mut self,
         node: &Node,
         packed: &PackedNumbers,
         centred: Option<Tensor>,
-        (count, ones): (usize, usize),
+        (scaled, count, ones): (PerScale, usize, usize),
     ) -> Result<ValueId, Why> {
         let mut weights = match (centred, packed.wide) {
             (None, Some(wide)) => wide,
@@ -308,23 +353,39 @@ impl Spelled<'_> {
                 vec![Some(weights)],
             )?;
         }
-        let x = node.inputs.first().copied().flatten();
-        let mut value = self.copy(node, vec![x, Some(weights)]);
-        if let Some(scale) = &packed.scale {
-            let shape = match scale.len() {
-                1 => vec![],
-                _ => std::iter::once(count).chain(std::iter::repeat_n(1, ones)).collect(),
-            };
-            let scale = self.constant("scale", scale.reshaped(&shape)?);
+        let scale = match &packed.scale {
+            Some(scale) => {
+                let shape = match scale.len() {
+                    1 => vec![],
+                    _ => std::iter::once(count).chain(std::iter::repeat_n(1, ones)).collect(),
+                };
+                Some(self.constant("scale", floats(scale)?.reshaped(&shape)?))
+            }
+            None => None,
+        };
+        let half = packed.result == DType::F16;
+        let Some(&Some(mut x)) = node.inputs.first() else { refuse!("input 0 is required") };
+        if half {
+            x = self.float32(x)?;
+        }
+        if let Some(scale) = scale.filter(|_| scaled == PerScale::Terms) {
+            x = self.binary("Mul", [x, scale])?;
+        }
+        let mut value = self.copy(node, vec![Some(x), Some(weights)]);
+        if let Some(scale) = scale.filter(|_| scaled == PerScale::Results) {
             value = self.binary("Mul", [value, scale])?;
         }
-        let Some(&Some(mut bias)) = node.inputs.get(2) else { return Ok(value) };
+        let Some(&Some(mut bias)) = node.inputs.get(2) else { return self.as_float16(packed, value) };
+        if half {
+            bias = self.float32(bias)?;
+        }
         if ones > 0 {
             let shape: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, ones)).collect();
             let shape = self.constant("bias.shape", Tensor::from_slice(&[shape.len()], &shape)?);
             bias = self.binary("Reshape", [bias, shape])?;
         }
-        self.binary("Add", [value, bias])
+        value = self.binary("Add", [value, bias])?;
+        self.as_float16(packed, value)
     }
 }
 

@@ -73,7 +73,12 @@ impl<'g> Spelled<'g> {
 
     /// These numbers as float32.
     pub(super) fn float32(&mut self, numbers: ValueId) -> Result<ValueId, Why> {
-        let to = [("to", Attr::Int(DType::F32.onnx().into()))].into_iter().collect();
+        self.cast(numbers, DType::F32)
+    }
+
+    /// These numbers in another dtype.
+    pub(super) fn cast(&mut self, numbers: ValueId, dtype: DType) -> Result<ValueId, Why> {
+        let to = [("to", Attr::Int(dtype.onnx().into()))].into_iter().collect();
         self.node("Cast", to, vec![Some(numbers)])
     }
 
