@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Failure, Verdict, counted, files, listed, print, print_json};
 use sardonyx::shown;
-use sardonyx_convert::{WeightReport, from_pmml, with_weights};
+use sardonyx_convert::{Error, WeightReport, from_pmml, with_weights};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -37,7 +37,10 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
         Some(weights) => {
             let model = files::read(&args.file)?;
             let made = with_weights(model, &files::read(weights)?);
-            let (model, report) = made.map_err(|error| files::failed(weights, error))?;
+            let (model, report) = made.map_err(|error| match error {
+                Error::Model(_) => files::failed(&args.file, error),
+                _ => files::failed(weights, error),
+            })?;
             (model, Some(report))
         }
         None => (converted(&args.file)?, None),
@@ -66,6 +69,12 @@ fn tell(args: &Args, report: Option<WeightReport>, json: bool) -> Result<(), Fai
         if !names.is_empty() {
             print(&format!("{}\n", listed(label, names.iter().map(String::as_str)).trim_end()))?;
         }
+    }
+    if !report.kept.is_empty() && !report.unused.is_empty() {
+        print(
+            "note      what is kept has its old weights. If the exporter made it of those that are unused, export again with\n\
+             \x20         torch.onnx.export(..., do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE)\n",
+        )?;
     }
     Ok(())
 }

@@ -42,11 +42,23 @@ fn weights_replace_initializers() {
     std::fs::write(at("w.safetensors"), &file).unwrap();
     let line = ["convert", path.to_str().unwrap(), "--weights", &at("w.safetensors"), "-o", &at("new.onnx")];
     let said = output(&line);
-    for part in ["replaced  1 initializer\n", "kept      k\n", "unused    v\n"] {
+    for part in [
+        "replaced  1 initializer\n",
+        "kept      k\n",
+        "unused    v\n",
+        "note      what is kept has its old weights",
+    ] {
         assert!(said.contains(part), "{said}");
     }
     let said: serde_json::Value = serde_json::from_str(&output(&[&line[..], &["--json"]].concat())).unwrap();
     assert_eq!(said["replaced"], serde_json::json!(["w"]));
+    // The file that is wrong is the one that is named.
+    let ended =
+        run(&["convert", &at("w.safetensors"), "--weights", &at("w.safetensors"), "-o", &at("x.onnx")]);
+    assert!(ended.code == 2 && ended.err.contains("the model is no ONNX file"), "{ended:?}");
+    std::fs::write(at("no.onnx"), "no model").unwrap();
+    let ended = run(&["convert", &at("no.onnx"), "--weights", &at("w.safetensors"), "-o", &at("x.onnx")]);
+    assert!(ended.code == 2 && ended.err.contains("no.onnx: the model is no ONNX file"), "{ended:?}");
 }
 
 #[test]

@@ -7,6 +7,9 @@ pub enum Error {
     /// The file is not of its format.
     #[error("{0}")]
     Malformed(String),
+    /// The model for weights is no ONNX file.
+    #[error("{0}")]
+    Model(String),
     /// An element of a PMML file is wrong, or has no counterpart in ONNX.
     #[error("line {line}: {element}: {what}")]
     Element {

@@ -5,7 +5,7 @@ mod pickle;
 mod safetensors;
 mod torch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
@@ -25,12 +25,14 @@ pub struct WeightReport {
 
 /// The model with the weights of a file: of `.safetensors`, or of a state dictionary that PyTorch saved (`.pt`, `.pth`, a zip
 /// archive). Each initializer of the model's own graph that has a weight of the same name takes that weight's elements; everything
-/// else in the model stays, byte by byte. Nothing in the file is executed: a pickle is read by a list of what state dictionaries
+/// else in the model stays, byte by byte. Where no name is in both and all of the file begin with one word and a dot, as `module.` that a
+/// wrapper of PyTorch puts before them, they are taken without it. Nothing in the file is executed: a pickle is read by a list of what state dictionaries
 /// are made of, and anything else in it is an error.
 ///
 /// # Errors
 ///
-/// [`Error::Malformed`] if one of the files is not of its format, or holds what a state dictionary does not;
+/// [`Error::Model`] if the model is no ONNX file; [`Error::Malformed`] if the weights' file is not of its format, or holds what a
+/// state dictionary does not;
 /// [`Error::Mismatch`] if a weight has another shape or element type than the initializer of its name, or no name is in both;
 /// [`Error::TooLarge`] if weights that share memory would make a model far larger than the files, or one above 2 GiB.
 pub fn with_weights(model: impl Into<Bytes>, weights: &[u8]) -> Result<(Vec<u8>, WeightReport)> {
@@ -39,8 +41,35 @@ pub fn with_weights(model: impl Into<Bytes>, weights: &[u8]) -> Result<(Vec<u8>,
         true => torch::read(weights)?,
         false => safetensors::read(weights)?,
     };
-    let by_name = by_name(weights)?;
-    model::replace(&model.into(), &by_name, most)
+    let model = model.into();
+    let by_name = by_name(unwrapped(weights, &model::names(&model)?))?;
+    model::replace(&model, &by_name, most)
+}
+
+/// The weights, without the word before all of their names if the model's names lack it.
+fn unwrapped<'f>(mut weights: Vec<Weight<'f>>, names: &HashSet<String>) -> Vec<Weight<'f>> {
+    let is_known = |weight: &Weight, from: usize| names.contains(&weight.name[from..]);
+    // How many bytes of each name are left out; wrappers are few.
+    let mut from = 0;
+    for _ in 0..4 {
+        if weights.iter().any(|weight| is_known(weight, from)) {
+            break;
+        }
+        let word = weights.first().and_then(|first| first.name[from..].find('.')).map(|dot| from + dot + 1);
+        let Some(to) = word else { return weights };
+        let word = weights[0].name[..to].to_string();
+        if !weights.iter().all(|weight| weight.name.starts_with(&word)) {
+            return weights;
+        }
+        from = to;
+    }
+    if !weights.iter().any(|weight| is_known(weight, from)) {
+        return weights;
+    }
+    for weight in &mut weights {
+        weight.name.drain(..from);
+    }
+    weights
 }
 
 /// A tensor of a file.

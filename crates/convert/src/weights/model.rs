@@ -1,12 +1,12 @@
 //! A model file with other elements in its initializers. What is not replaced is copied as it stands, known or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint};
 
-use super::{ELEMENTS, Weight, WeightReport, count, malformed, shown};
+use super::{ELEMENTS, Weight, WeightReport, count, shown};
 use crate::proto::TensorProto;
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ struct Field {
 }
 
 fn fields(message: &Bytes) -> Result<Vec<Field>> {
-    let wrong = || malformed("the model is no ONNX file");
+    let wrong = || Error::Model("the model is no ONNX file".into());
     let (mut rest, mut fields) = (message.clone(), Vec::new());
     while !rest.is_empty() {
         let before = rest.clone();
@@ -54,6 +54,23 @@ fn fields(message: &Bytes) -> Result<Vec<Field>> {
     Ok(fields)
 }
 
+fn initializer(contents: Bytes) -> Result<TensorProto> {
+    TensorProto::decode(contents).map_err(|error| Error::Model(format!("the model is no ONNX file: {error}")))
+}
+
+/// The names of a model's initializers.
+pub(super) fn names(model: &Bytes) -> Result<HashSet<String>> {
+    let mut names = HashSet::new();
+    for graph in fields(model)?.into_iter().filter(|field| field.number == GRAPH) {
+        for field in fields(&graph.contents.unwrap_or_default())? {
+            if let Some(contents) = field.contents.filter(|_| field.number == INITIALIZER) {
+                names.insert(initializer(contents)?.name);
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// Appends a field that has a length.
 fn append(to: &mut Vec<u8>, number: u64, contents: &[u8]) {
     encode_varint(number << 3 | 2, to);
@@ -81,8 +98,7 @@ pub(super) fn replace(
                 changed.extend(&field.whole);
                 continue;
             };
-            let tensor = TensorProto::decode(contents)
-                .map_err(|error| malformed(format!("the model is no ONNX file: {error}")))?;
+            let tensor = initializer(contents)?;
             match weights.get(&tensor.name) {
                 None => {
                     report.kept.push(tensor.name);
@@ -104,7 +120,7 @@ pub(super) fn replace(
         append(&mut made, GRAPH, &changed);
     }
     if !has_graph {
-        return Err(malformed("the model is no ONNX file: it has no graph"));
+        return Err(Error::Model("the model is no ONNX file: it has no graph".into()));
     }
     if !wrong.is_empty() {
         let more = wrong.len().saturating_sub(SHOWN);

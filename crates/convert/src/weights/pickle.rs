@@ -18,7 +18,7 @@ pub(super) enum Value {
     Storage(usize),
     /// The arguments of the call that makes a tensor.
     Tensor(usize),
-    /// Something that no tensor needs: a float.
+    /// Something that no tensor needs, and that is read over: a float, an object of [`Global::Plain`].
     Other,
     Mark,
 }
@@ -38,9 +38,15 @@ pub(super) enum Global {
     Parameter,
     /// A storage with elements of this type.
     Storage(&'static str),
+    /// A storage whose tensors say of which type they are.
+    Untyped,
+    /// An element type.
+    Type(&'static str),
+    /// What checkpoints hold beside a state dictionary. No such object is made.
+    Plain,
 }
 
-const GLOBALS: [(&str, Global); 13] = [
+const GLOBALS: [(&str, Global); 41] = [
     ("collections OrderedDict", Global::OrderedDict),
     ("torch._utils _rebuild_tensor_v2", Global::Tensor),
     ("torch._utils _rebuild_parameter", Global::Parameter),
@@ -54,6 +60,34 @@ const GLOBALS: [(&str, Global); 13] = [
     ("torch CharStorage", Global::Storage("int8")),
     ("torch ByteStorage", Global::Storage("uint8")),
     ("torch BoolStorage", Global::Storage("bool")),
+    ("torch._utils _rebuild_tensor_v3", Global::Tensor),
+    ("torch.storage UntypedStorage", Global::Untyped),
+    ("torch float32", Global::Type("float32")),
+    ("torch float64", Global::Type("float64")),
+    ("torch float16", Global::Type("float16")),
+    ("torch bfloat16", Global::Type("bfloat16")),
+    ("torch float8_e4m3fn", Global::Type("float8e4m3fn")),
+    ("torch float8_e5m2", Global::Type("float8e5m2")),
+    ("torch int64", Global::Type("int64")),
+    ("torch int32", Global::Type("int32")),
+    ("torch uint16", Global::Type("uint16")),
+    ("torch uint32", Global::Type("uint32")),
+    ("torch uint64", Global::Type("uint64")),
+    ("torch device", Global::Plain),
+    ("torch Size", Global::Plain),
+    ("argparse Namespace", Global::Plain),
+    ("collections defaultdict", Global::Plain),
+    ("collections Counter", Global::Plain),
+    ("__builtin__ set", Global::Plain),
+    ("__builtin__ list", Global::Plain),
+    ("__builtin__ dict", Global::Plain),
+    ("_codecs encode", Global::Plain),
+    ("numpy dtype", Global::Plain),
+    ("numpy ndarray", Global::Plain),
+    ("numpy.core.multiarray scalar", Global::Plain),
+    ("numpy._core.multiarray scalar", Global::Plain),
+    ("numpy.core.multiarray _reconstruct", Global::Plain),
+    ("numpy._core.multiarray _reconstruct", Global::Plain),
 ];
 
 /// A pickle that has been read.
@@ -176,11 +210,17 @@ impl<'p> Reader<'p> {
     fn global(&mut self, name: &str) -> Result<()> {
         let known = GLOBALS.iter().find(|known| known.0 == name);
         let Some(known) = known else {
-            let what = format!(
-                "the pickle names '{}', of which no state dictionary is made; save `model.state_dict()` by itself, or as safetensors",
-                shown(&name.replace(' ', "."))
-            );
-            return Err(malformed(what));
+            let is_tensor =
+                name.starts_with("torch") && (name.contains("_rebuild_") || name.ends_with("Storage"));
+            let named = shown(&name.replace(' ', "."));
+            return Err(malformed(match is_tensor {
+                true => format!(
+                    "the pickle names '{named}': a tensor of this kind is not supported; save without it, or as a dense tensor of real numbers"
+                ),
+                false => format!(
+                    "the pickle names '{named}', which is no part of a state dictionary: torch.save(model) writes such files, with the model's classes; save `model.state_dict()` by itself, or as safetensors"
+                ),
+            }));
         };
         self.stack.push(Value::Global(known.1));
         Ok(())
@@ -191,6 +231,7 @@ impl<'p> Reader<'p> {
         self.hold(values.len())?;
         match self.stack.last() {
             Some(Value::Many(Shape::List | Shape::Dictionary, at)) => self.many[*at].extend(values),
+            Some(Value::Other) => {}
             _ => return Err(broken()),
         }
         Ok(())
@@ -217,8 +258,14 @@ impl<'p> Reader<'p> {
                 let bytes = self.take(length)?;
                 let sign = if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 };
                 let mut whole = [sign; 8];
-                whole.get_mut(..length).ok_or_else(broken)?.copy_from_slice(bytes);
-                self.stack.push(Value::Number(i64::from_le_bytes(whole)));
+                // A greater number is none of a tensor.
+                self.stack.push(match whole.get_mut(..length) {
+                    Some(low) => {
+                        low.copy_from_slice(bytes);
+                        Value::Number(i64::from_le_bytes(whole))
+                    }
+                    None => Value::Other,
+                });
             }
             b'G' => {
                 self.take(8)?;
@@ -231,6 +278,12 @@ impl<'p> Reader<'p> {
                     _ => 8,
                 })?;
                 self.text(length)?;
+            }
+            // Bytes.
+            b'C' | b'B' => {
+                let length = self.number(if opcode == b'C' { 1 } else { 4 })?;
+                self.take(usize::try_from(length).map_err(|_| broken())?)?;
+                self.stack.push(Value::Other);
             }
             b'}' => self.push_many(Shape::Dictionary, vec![])?,
             b']' => self.push_many(Shape::List, vec![])?,
@@ -297,10 +350,17 @@ impl<'p> Reader<'p> {
                 _ => return Err(broken()),
             },
             b'R' => self.call()?,
-            // The attributes of an OrderedDict: its `_metadata`.
+            0x81 => {
+                let (_arguments, class) = (self.pop()?, self.pop()?);
+                match class {
+                    Value::Global(Global::Plain) => self.stack.push(Value::Other),
+                    _ => return Err(broken()),
+                }
+            }
+            // The attributes of an OrderedDict (its `_metadata`), or of what is read over.
             b'b' => {
                 self.pop()?;
-                if !matches!(self.stack.last(), Some(Value::Many(Shape::Dictionary, _))) {
+                if !matches!(self.stack.last(), Some(Value::Many(Shape::Dictionary, _) | Value::Other)) {
                     return Err(broken());
                 }
             }
@@ -313,7 +373,7 @@ impl<'p> Reader<'p> {
         Ok(())
     }
 
-    /// What a call would make, of the three that are known.
+    /// What a call would make, of those that are known.
     fn call(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let Value::Many(Shape::Tuple, at) = arguments else { return Err(broken()) };
@@ -324,6 +384,7 @@ impl<'p> Reader<'p> {
                 let tensor = self.many[at].first().copied().filter(|first| matches!(first, Value::Tensor(_)));
                 self.stack.push(tensor.ok_or_else(broken)?);
             }
+            Value::Global(Global::Plain) => self.stack.push(Value::Other),
             _ => return Err(broken()),
         }
         Ok(())

@@ -67,15 +67,18 @@ impl<'de> Deserialize<'de> for Header {
 }
 
 pub(super) fn read(file: &[u8]) -> Result<Vec<Weight<'_>>> {
-    let unknown = || malformed("the file is neither of safetensors nor a zip archive of PyTorch");
+    let unknown = || match file.starts_with(&[0x80]) {
+        true => malformed(
+            "this is a pickle by itself, as PyTorch wrote before 1.6: load it in Python, and torch.save its state dictionary again",
+        ),
+        false => malformed(
+            "the file is neither of safetensors nor a zip archive of PyTorch, which torch.save(model.state_dict(), FILE) writes",
+        ),
+    };
     let length: [u8; 8] = file.get(..8).and_then(|length| length.try_into().ok()).ok_or_else(unknown)?;
     let length = u64::from_le_bytes(length);
-    if file[0] == 0x80 {
-        return Err(malformed(
-            "this is a pickle by itself, as PyTorch before 1.6 wrote: load it there, and save its state dictionary again",
-        ));
-    }
     let rest = &file[8..];
+    // A header's length may begin as a pickle does; a pickle's first bytes are no length of a header.
     if length > MOST_HEADER || length > rest.len() as u64 {
         return Err(unknown());
     }

@@ -26,6 +26,18 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<Weight<'_>>> {
     let mut weights = Vec::new();
     for pair in dictionary(&pickle)?.chunks_exact(2) {
         if let (Some(name), Value::Tensor(_)) = (pickle.text(pair[0]), pair[1]) {
+            // After the hooks: that the elements are to be negated when they are read.
+            let properties =
+                pickle.values(pair[1]).and_then(|arguments| arguments.get(6..)).unwrap_or_default();
+            if properties
+                .iter()
+                .any(|each| of_dictionary(&pickle, *each).is_some_and(|held| !held.is_empty()))
+            {
+                return Err(malformed(format!(
+                    "the weight '{}' is a view that changes signs; save its resolve_neg()",
+                    shown(name)
+                )));
+            }
             let weight = tensor(&pickle, pair[1], name, &files, folder);
             weights.push(weight.ok_or_else(|| {
                 malformed(format!("the weight '{}' is wrong or not in the archive", shown(name)))
@@ -39,6 +51,11 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<Weight<'_>>> {
 fn files(file: &[u8]) -> Result<HashMap<String, &[u8]>> {
     let wrong = |error: zip::result::ZipError| malformed(format!("the archive is wrong: {error}"));
     let mut archive = zip::ZipArchive::new(Cursor::new(file)).map_err(wrong)?;
+    if archive.file_names().flatten().any(|name| name.ends_with("/constants.pkl")) {
+        return Err(malformed(
+            "this is a program of TorchScript; load it with torch.jit.load, and torch.save its state_dict()",
+        ));
+    }
     let mut files = HashMap::new();
     for at in 0..archive.len() {
         let entry = archive.by_index_raw(at).map_err(wrong)?;
@@ -48,7 +65,7 @@ fn files(file: &[u8]) -> Result<HashMap<String, &[u8]>> {
         }
         if entry.compression() != zip::CompressionMethod::Stored || entry.encrypted() {
             return Err(malformed(format!(
-                "'{}' in the archive is compressed, and PyTorch writes none so",
+                "'{}' in the archive is compressed, and PyTorch writes none so; load it there, and save it again",
                 shown(&name)
             )));
         }
@@ -62,21 +79,41 @@ fn files(file: &[u8]) -> Result<HashMap<String, &[u8]>> {
     Ok(files)
 }
 
-/// The keys and values of the state dictionary.
-fn dictionary<'a>(pickle: &'a Pickle) -> Result<&'a [Value]> {
-    let of = |value| match value {
+/// The keys and values of a dictionary.
+fn of_dictionary<'a>(pickle: &'a Pickle, value: Value) -> Option<&'a [Value]> {
+    match value {
         Value::Many(Shape::Dictionary, _) => pickle.values(value),
         _ => None,
-    };
+    }
+}
+
+/// The keys and values of the state dictionary.
+fn dictionary<'a>(pickle: &'a Pickle) -> Result<&'a [Value]> {
+    let of = |value| of_dictionary(pickle, value);
     let none = || -> Error { malformed("the archive holds no state dictionary; save `model.state_dict()`") };
     let root = of(pickle.root).ok_or_else(none)?;
-    if root.chunks_exact(2).any(|pair| matches!(pair[1], Value::Tensor(_))) {
+    let has_tensors =
+        |values: &&[Value]| values.chunks_exact(2).any(|pair| matches!(pair[1], Value::Tensor(_)));
+    // Before the tensors of the root: a checkpoint may have its loss there.
+    let within: Vec<(&str, &[Value])> = root
+        .chunks_exact(2)
+        .filter_map(|pair| Some((pickle.text(pair[0])?, of(pair[1]).filter(has_tensors)?)))
+        .collect();
+    if let Some(named) = WITHIN.iter().find_map(|name| within.iter().find(|each| each.0 == *name)) {
+        return Ok(named.1);
+    }
+    if has_tensors(&root) {
         return Ok(root);
     }
-    let within = |name: &&str| {
-        root.chunks_exact(2).find(|pair| pickle.text(pair[0]) == Some(name)).and_then(|pair| of(pair[1]))
-    };
-    WITHIN.iter().find_map(within).ok_or_else(none)
+    match within[..] {
+        [] => Err(none()),
+        [(_, only)] => Ok(only),
+        [(first, _), (second, _), ..] => Err(malformed(format!(
+            "the archive holds several state dictionaries, as '{}' and '{}'; save the one of the model by itself",
+            shown(first),
+            shown(second)
+        ))),
+    }
 }
 
 /// A tensor: a storage, an offset, sizes, and the distances of elements.
@@ -87,10 +124,15 @@ fn tensor<'f>(
     files: &HashMap<String, &'f [u8]>,
     folder: &str,
 ) -> Option<Weight<'f>> {
-    let [storage, offset, sizes, strides, ..] = *pickle.values(value)? else { return None };
+    let arguments = pickle.values(value)?;
+    let [storage, offset, sizes, strides, ..] = *arguments else { return None };
     let Value::Storage(_) = storage else { return None };
     let [kind, of, key, ..] = *pickle.values(storage)? else { return None };
-    let (Some("storage"), Value::Global(Global::Storage(of))) = (pickle.text(kind), of) else { return None };
+    let of = match (pickle.text(kind)?, of, arguments.get(6)) {
+        ("storage", Value::Global(Global::Storage(of)), _) => of,
+        ("storage", Value::Global(Global::Untyped), Some(Value::Global(Global::Type(of)))) => of,
+        _ => return None,
+    };
     let element = Element::named(of)?;
     let memory: &'f [u8] = files.get(&format!("{folder}data/{}", pickle.text(key)?))?;
     let number = |value: &Value| match value {

@@ -1,6 +1,7 @@
 //! Weights of safetensors and of PyTorch's archives in a model: files written by hand, good ones and hostile ones.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
+mod checkpoints;
 mod hostile;
 mod pickled;
 
