@@ -141,7 +141,7 @@ impl TableBlocks {
     }
 
     fn block(&self, body: &mut Body, elements: ValueId) -> Result<ValueId, Why> {
-        let size = body.scalar(if self.size == 0 { i64::MAX } else { self.size });
+        let size = body.scalar(if self.size == 0 { i64::from(i32::MAX) } else { self.size });
         body.node("Div", &[elements, size])
     }
 }
