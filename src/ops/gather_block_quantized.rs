@@ -241,11 +241,12 @@ fn cases() -> Vec<Case> {
         case::converted(&case::integers(shape, least, least + 16), dtype)
     };
     let scales = |shape: &[usize]| case::uniform(shape, 0.1, 0.2);
-    let of = |name: &str, data: Tensor, blocks: &[usize]| {
+    let of_blocks = |name: &str, data: Tensor, blocks: &[usize], size: i64| {
         let case = Case::new("GatherBlockQuantized", name).of_microsoft().tolerance(Tolerance::ARITHMETIC);
         let indices = case::values(&[2, 3], &[0i64, 4, -1, 7, 2, -9]);
-        case.int("block_size", 16).constant(data).input(indices).constant(scales(blocks))
+        case.int("block_size", size).constant(data).input(indices).constant(scales(blocks))
     };
+    let of = |name: &str, data: Tensor, blocks: &[usize]| of_blocks(name, data, blocks, 16);
     let axes =
         |case: Case, gathered, quantized| case.int("gather_axis", gathered).int("quantize_axis", quantized);
     let floats = |dtype: DType, shape: &[usize]| case::converted(&case::uniform(shape, -6.0, 6.0), dtype);
@@ -263,8 +264,8 @@ fn cases() -> Vec<Case> {
         axes(of("within_blocks", small(DType::I4, &[20, 3]), &[2, 3]), 0, 0)
             .constant(small(DType::I4, &[2, 3])),
         of("float8", floats(DType::F8E4M3FN, &[5, 32]), &[5, 2]),
-        of("float4_and_one_scale", floats(DType::F4E2M1, &[5, 32]), &[1, 1]).int("block_size", 0),
-        axes(of("float8_within", floats(DType::F8E5M2, &[5, 6]), &[1, 6]), 0, 0).int("block_size", 0),
+        of_blocks("float4_and_one_scale", floats(DType::F4E2M1, &[5, 32]), &[1, 1], 0),
+        axes(of_blocks("float8_within", floats(DType::F8E5M2, &[5, 6]), &[1, 6], 0), 0, 0),
     ]
 }
 

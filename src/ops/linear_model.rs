@@ -260,6 +260,11 @@ impl Operator for LinearModel {
         true
     }
 
+    // Labels fit 32 bits.
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let (rows, columns) = matrix(&cx.fact(0)?.shape)?;

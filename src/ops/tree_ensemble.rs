@@ -546,6 +546,11 @@ impl Operator for TreeEnsemble {
         (transforms || self.classes().is_some()) && self.forest.most_members() == 0
     }
 
+    // Labels fit 32 bits.
+    fn computes_i64(&self) -> bool {
+        self.classes().is_none() && self.computes_f64()
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         match self.classes() {
             Some(classes) if self.targets == 2 => self.lower_two(cx, classes),
