@@ -6,7 +6,7 @@ use super::converter::Converter;
 use super::model::{Affinities, Outcome};
 use super::scope::Scope;
 use super::value::{DataType, Value};
-use super::xml::Element;
+use super::xml::{Element, short};
 use crate::Result;
 use crate::graph::Type;
 
@@ -68,7 +68,15 @@ impl<'x> Converter<'x> {
         let count = fields.len() as i64;
         let (mut columns, mut weights) = (vec![], vec![]);
         for field in fields {
-            columns.push(self.field_number(scope, field.required("field")?, *field)?);
+            let name = field.required("field")?;
+            let declared = self.dictionary.get(name).and_then(|declared| declared.attribute("isCyclic"));
+            if declared == Some("1") {
+                return Err(field.wrong(format!(
+                    "the distance of a field with isCyclic=\"1\" is not supported; derive its sine and cosine from '{}'",
+                    short(name)
+                )));
+            }
+            columns.push(self.field_number(scope, name, *field)?);
             weights.push(field.number::<f64>("fieldWeight")?.unwrap_or(1.0));
         }
         let x = self.graph.concat(&columns);

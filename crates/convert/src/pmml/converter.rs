@@ -30,7 +30,12 @@ pub(super) struct Converter<'x> {
 
 pub(super) fn convert(root: Element, length: usize) -> Result<Vec<u8>> {
     let model = root.children().find(|child| super::model::is_model(*child));
-    let model = model.ok_or_else(|| root.wrong("it holds no model of a kind that is supported"))?;
+    let model = model.ok_or_else(|| {
+        let other = root.children().find(|child| child.name().ends_with("Model"));
+        other
+            .unwrap_or(root)
+            .wrong("it is, or holds, no model of a kind that is supported; the README lists them")
+    })?;
     let title = model.attribute("modelName").unwrap_or("model");
     let mut converter = Converter {
         graph: Graph::new(title, length),
@@ -52,8 +57,14 @@ pub(super) fn convert(root: Element, length: usize) -> Result<Vec<u8>> {
 }
 
 fn named<'x>(of: Option<Element<'x>>, name: &'static str) -> Result<HashMap<&'x str, Element<'x>>> {
-    let named = |child: Element<'x>| Ok((child.required("name")?, child));
-    of.into_iter().flat_map(|of| of.all(name)).map(named).collect()
+    let mut named = HashMap::new();
+    for child in of.into_iter().flat_map(|of| of.all(name)) {
+        let own = child.required("name")?;
+        if named.insert(own, child).is_some() {
+            return Err(child.wrong(format!("there is another with the name '{}'", short(own))));
+        }
+    }
+    Ok(named)
 }
 
 impl<'x> Converter<'x> {
@@ -61,10 +72,18 @@ impl<'x> Converter<'x> {
     fn inputs(&mut self, model: Element<'x>, scope: &Scope<'x>) -> Result<()> {
         let schema = model.needs("MiningSchema")?;
         for field in schema.all("MiningField") {
-            if !matches!(field.attribute("usageType"), None | Some("active")) {
-                continue;
+            match field.attribute("usageType") {
+                None | Some("active") => {}
+                Some(
+                    "target" | "predicted" | "supplementary" | "group" | "order" | "frequencyWeight"
+                    | "analysisWeight",
+                ) => continue,
+                Some(other) => return Err(field.unknown("usageType", other)),
             }
             let name = field.required("name")?;
+            if scope.has(name) {
+                return Err(field.wrong(format!("the field '{}' is there twice", short(name))));
+            }
             // A field that is derived has no input of its own.
             let Some(&declared) = self.dictionary.get(name) else { continue };
             let data_type =

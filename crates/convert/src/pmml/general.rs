@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::converter::Converter;
-use super::model::Outcome;
+use super::model::{Outcome, class_place};
 use super::scope::Scope;
 use super::value::Value;
 use super::xml::{Element, short};
@@ -29,10 +29,7 @@ impl<'x> Converter<'x> {
             };
             return Ok(Outcome::of(Value::double(sum)));
         };
-        let place = |text: &str, at: Element<'x>| {
-            let place = classes.iter().position(|class| class == text);
-            place.ok_or_else(|| at.wrong(format!("'{}' is no value of the target", short(text))))
-        };
+        let place = |text: &str, at: Element<'x>| class_place(&classes, text, at);
         // The categories that have parameters, and those of all of them.
         let mut own: Vec<(usize, Vec<Element<'x>>)> = vec![];
         let common: Vec<Element<'x>> =

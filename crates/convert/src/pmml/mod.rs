@@ -27,6 +27,8 @@ mod tree;
 mod value;
 mod xml;
 
+use std::borrow::Cow;
+
 use crate::{Error, Result};
 use xml::{Element, MAX_DEPTH};
 
@@ -48,19 +50,42 @@ use xml::{Element, MAX_DEPTH};
 /// [`Error::Malformed`] if the file is no PMML; [`Error::Element`] for an element that is wrong or not supported;
 /// [`Error::TooLarge`] if the model would be out of proportion to the file.
 pub fn from_pmml(file: &[u8]) -> Result<Vec<u8>> {
-    let text =
-        std::str::from_utf8(file).map_err(|_| Error::Malformed("the file is no text of UTF-8".into()))?;
+    let text = decoded(file)?;
     let text = text.trim_start_matches('\u{feff}');
     let nodes = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let options = roxmltree::ParsingOptions { nodes_limit: nodes.max(16), ..Default::default() };
-    let document = roxmltree::Document::parse_with_options(text, options)
-        .map_err(|error| Error::Malformed(format!("the file is no XML: {error}")))?;
+    let document = roxmltree::Document::parse_with_options(text, options).map_err(|error| match error {
+        roxmltree::Error::DtdDetected => {
+            Error::Malformed("a DOCTYPE is not supported; take it out of the file".into())
+        }
+        error => Error::Malformed(format!("the file is no XML: {error}")),
+    })?;
     check_depth(&document)?;
     let root = Element(document.root_element());
     if root.name() != "PMML" {
         return Err(root.wrong("this is no PMML document; its first element is PMML"));
     }
     converter::convert(root, text.len())
+}
+
+/// The text of a file: UTF-8, UTF-16 with a byte order mark, or ISO-8859-1 where the file says so.
+fn decoded(file: &[u8]) -> Result<Cow<'_, str>> {
+    let unknown =
+        || Error::Malformed("the file is no text of UTF-8, UTF-16 or ISO-8859-1; save it as UTF-8".into());
+    if let [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] = file {
+        let from = if file[0] == 0xff { u16::from_le_bytes } else { u16::from_be_bytes };
+        let units: Vec<u16> =
+            rest.chunks(2).map(|pair| from([pair[0], *pair.get(1).unwrap_or(&0)])).collect();
+        return String::from_utf16(&units).map(Cow::Owned).map_err(|_| unknown());
+    }
+    if let Ok(text) = std::str::from_utf8(file) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let first = file.split(|&byte| byte == b'>').next().unwrap_or_default();
+    match String::from_utf8_lossy(first).to_ascii_lowercase().contains("iso-8859-1") {
+        true => Ok(Cow::Owned(file.iter().map(|&byte| char::from(byte)).collect())),
+        false => Err(unknown()),
+    }
 }
 
 /// Refuses elements so deep in each other that recursion could exhaust the stack.

@@ -6,7 +6,7 @@ use super::converter::Converter;
 use super::output::Field;
 use super::scope::Scope;
 use super::value::{DataType, Value};
-use super::xml::Element;
+use super::xml::{Element, short};
 use crate::Result;
 
 /// What a model gives for each row.
@@ -65,6 +65,14 @@ pub(super) fn is_model(element: Element) -> bool {
     kind(element).is_some()
 }
 
+/// The place of a class. Tools write the classes of a numeric target as 1 and as 1.0, in one document.
+pub(super) fn class_place(classes: &[String], text: &str, at: Element) -> Result<usize> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let equal = || classes.iter().position(|class| number(text).is_some() && number(class) == number(text));
+    let place = classes.iter().position(|class| class == text).or_else(equal);
+    place.ok_or_else(|| at.wrong(format!("'{}' is no value of the target", short(text))))
+}
+
 impl<'x> Converter<'x> {
     /// The outcome of a model, and the fields that its Output declares. `classes` are those of the ensemble that it is part of.
     pub(super) fn model(
@@ -75,6 +83,9 @@ impl<'x> Converter<'x> {
         top: bool,
     ) -> Result<(Outcome, Vec<Field>)> {
         self.deeper(model)?;
+        if model.attribute("isScorable") == Some("false") {
+            return Err(model.wrong("isScorable=\"false\" says that the model gives no results"));
+        }
         let scope = self.model_scope(model, around, top)?;
         let classes = self.classes_of(model, classes)?;
         let kind = kind(model).ok_or_else(|| model.wrong("models of this kind are not supported"))?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::converter::Converter;
-use super::model::Outcome;
+use super::model::{Outcome, class_place};
 use super::scope::Scope;
 use super::value::Value;
 use super::xml::{Element, short};
@@ -77,10 +77,7 @@ impl<'x> Converter<'x> {
                 return Err(meaning.wrong("the output of a classification is a NormDiscrete"));
             }
             let text = meaning.required("value")?;
-            let place = classes.iter().position(|class| class == text);
-            places.push(
-                place.ok_or_else(|| meaning.wrong(format!("'{}' is no value of the target", short(text))))?,
-            );
+            places.push(class_place(&classes, text, meaning)?);
             columns.push(value);
         }
         let probabilities = self.graph.concat(&columns);

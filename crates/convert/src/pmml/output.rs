@@ -1,7 +1,7 @@
 //! Output: the fields that a model gives.
 
 use super::converter::Converter;
-use super::model::Outcome;
+use super::model::{Outcome, class_place};
 use super::scope::Scope;
 use super::value::{DataType, Value};
 use super::xml::{Element, short};
@@ -58,10 +58,7 @@ impl<'x> Converter<'x> {
                     .ok_or_else(|| field.wrong("the model gives no probabilities"))?;
                 let column = match wanted {
                     Some(text) => {
-                        let place = classes.texts.iter().position(|class| class == text);
-                        let place = place.ok_or_else(|| {
-                            field.wrong(format!("'{}' is no value of the target", short(text)))
-                        })?;
+                        let place = class_place(&classes.texts, text, field)?;
                         self.graph.columns(&classes.probabilities, &[place as i64])
                     }
                     None => self.of_place(&classes.probabilities.clone(), &outcome.value.tensor),

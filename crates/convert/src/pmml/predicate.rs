@@ -111,6 +111,9 @@ impl<'x> Converter<'x> {
                 let mut parts = parts.into_iter();
                 let first = parts.next().ok_or_else(|| element.wrong("it needs predicates"))?;
                 let how = element.required("booleanOperator")?;
+                if !matches!(how, "and" | "or" | "xor" | "surrogate") {
+                    return Err(element.unknown("booleanOperator", how));
+                }
                 let mut whole = first;
                 for part in parts {
                     whole = match how {
@@ -120,11 +123,10 @@ impl<'x> Converter<'x> {
                             let difference = self.graph.op("Sub", &[&whole, &part]);
                             self.graph.op("Abs", &[&difference])
                         }
-                        "surrogate" => {
+                        _ => {
                             let unknown = self.graph.op("IsNaN", &[&whole]);
                             self.graph.op("Where", &[&unknown, &part, &whole])
                         }
-                        other => return Err(element.unknown("booleanOperator", other)),
                     };
                 }
                 Ok(Test::of(whole))

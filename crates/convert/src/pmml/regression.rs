@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::converter::Converter;
-use super::model::Outcome;
+use super::model::{Outcome, class_place};
 use super::scope::Scope;
 use super::value::{DataType, Meaning, Value};
 use super::xml::{Element, short};
@@ -33,10 +33,7 @@ impl<'x> Converter<'x> {
         let mut places = Vec::new();
         for table in &tables {
             let text = table.required("targetCategory")?;
-            let place = classes.iter().position(|class| class == text);
-            places.push(
-                place.ok_or_else(|| table.wrong(format!("'{}' is no value of the target", short(text))))?,
-            );
+            places.push(class_place(&classes, text, *table)?);
         }
         if tables.len() < 2 {
             return Err(model.wrong("a classification needs a RegressionTable for each class"));

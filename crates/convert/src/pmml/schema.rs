@@ -109,8 +109,12 @@ impl<'x> Converter<'x> {
     pub(super) fn target(&self, model: Element<'x>) -> Option<&'x str> {
         let mut fields = model.child("MiningSchema")?.all("MiningField");
         let target =
-            fields.find(|field| matches!(field.attribute("usageType"), Some("target" | "predicted")))?;
-        target.attribute("name")
+            fields.find(|field| matches!(field.attribute("usageType"), Some("target" | "predicted")));
+        match target {
+            Some(target) => target.attribute("name"),
+            // Before version 4 the schema need not name it.
+            None => ["targetFieldName", "targetVariableName"].iter().find_map(|name| model.attribute(name)),
+        }
     }
 
     /// The fields of a model: what its schema makes of those around it, and what its local transformations derive.

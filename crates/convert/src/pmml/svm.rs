@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::converter::Converter;
-use super::model::Outcome;
+use super::model::{Outcome, class_place};
 use super::scope::Scope;
 use super::value::Value;
 use super::xml::{Element, short};
@@ -155,11 +155,7 @@ impl<'x> Converter<'x> {
         machines: &[Element<'x>],
         classes: &[String],
     ) -> Result<String> {
-        let place = |machine: Element<'x>, name: &str| {
-            let text = machine.required(name)?;
-            let place = classes.iter().position(|class| class == text);
-            place.ok_or_else(|| machine.wrong(format!("'{}' is no value of the target", short(text))))
-        };
+        let place = |machine: Element<'x>, name: &str| class_place(classes, machine.required(name)?, machine);
         let max_wins = model.attribute("maxWins") == Some("true");
         let pairs = machines.iter().all(|machine| machine.attribute("alternateTargetCategory").is_some());
         if !pairs && model.attribute("classificationMethod") == Some("OneAgainstOne") {

@@ -1,7 +1,7 @@
 //! Targets: what becomes of a prediction.
 
 use super::converter::Converter;
-use super::model::Outcome;
+use super::model::{Outcome, class_place};
 use super::value::{DataType, Meaning, Value};
 use super::xml::Element;
 use crate::Result;
@@ -68,9 +68,8 @@ impl<'x> Converter<'x> {
         let mut known = false;
         for value in target.all("TargetValue") {
             let prior = value.number::<f64>("priorProbability")?;
-            let place = value
-                .attribute("value")
-                .and_then(|text| classes.texts.iter().position(|class| class == text));
+            let place =
+                value.attribute("value").and_then(|text| class_place(&classes.texts, text, value).ok());
             if let (Some(prior), Some(place)) = (prior, place) {
                 (priors[place], known) = (prior, true);
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::converter::Converter;
 use super::forest::{Branch, Forest, Leaf, Split};
-use super::model::{Classes, Outcome};
+use super::model::{Classes, Outcome, class_place};
 use super::predicate::{Compare, Test};
 use super::scope::Scope;
 use super::value::Value;
@@ -263,7 +263,7 @@ pub(super) fn leaf<'x>(node: Element<'x>, classes: Option<&Rc<Vec<String>>>) -> 
         shares.iter_mut().for_each(|share| *share /= sum);
     }
     let score = match node.attribute("score") {
-        Some(text) => place(text, classes, node)? as f64,
+        Some(text) => class_place(classes, text, node)? as f64,
         None if !has_shares => f64::NAN,
         None => {
             (1..shares.len()).fold(0, |best, at| if shares[at] > shares[best] { at } else { best }) as f64
@@ -283,7 +283,7 @@ pub(super) fn counts<'x>(node: Element<'x>, classes: &[String], name: &str) -> R
     let mut counts = vec![0.0; classes.len()];
     for each in node.all("ScoreDistribution") {
         let count = each.number::<f64>(name)?;
-        counts[place(each.required("value")?, classes, each)?] =
+        counts[class_place(classes, each.required("value")?, each)?] =
             count.ok_or_else(|| each.wrong(format!("it needs the attribute {name}")))?;
     }
     Ok(counts)
@@ -297,11 +297,6 @@ pub(super) fn records(node: Element) -> Result<f64> {
     let counts = node.all("ScoreDistribution").map(|each| each.number::<f64>("recordCount"));
     let counts = counts.collect::<Result<Option<Vec<f64>>>>()?.filter(|counts| !counts.is_empty());
     counts.map(|counts| counts.iter().sum()).ok_or_else(|| node.wrong("it needs the attribute recordCount"))
-}
-
-fn place(text: &str, classes: &[String], at: Element) -> Result<usize> {
-    let place = classes.iter().position(|class| class == text);
-    place.ok_or_else(|| at.wrong(format!("'{}' is no value of the target", short(text))))
 }
 
 /// Whether a node whose children all refuse a row gives its own score.

@@ -101,8 +101,9 @@ impl Value {
 /// The number that a text is for a type.
 pub(super) fn number(text: &str, data_type: DataType, at: Element) -> Result<f64> {
     match (data_type, text.trim()) {
-        (DataType::Boolean, "true") => Ok(1.0),
-        (DataType::Boolean, "false") => Ok(0.0),
+        // R writes them in capitals.
+        (DataType::Boolean, text) if text.eq_ignore_ascii_case("true") => Ok(1.0),
+        (DataType::Boolean, text) if text.eq_ignore_ascii_case("false") => Ok(0.0),
         (DataType::Float, text) => at.parsed::<f32>(text).map(f64::from),
         (_, text) => at.parsed(text),
     }
@@ -131,8 +132,8 @@ impl<'x> Converter<'x> {
             Meaning::Number(_) => value.tensor.clone(),
             Meaning::Place(texts, data_type) => {
                 let read = |text: &String| match (data_type, text.trim()) {
-                    (DataType::Boolean, "true") => 1.0,
-                    (DataType::Boolean, "false") => 0.0,
+                    (DataType::Boolean, text) if text.eq_ignore_ascii_case("true") => 1.0,
+                    (DataType::Boolean, text) if text.eq_ignore_ascii_case("false") => 0.0,
                     (_, text) => text.parse().unwrap_or(f64::NAN),
                 };
                 let table: Vec<f64> = texts.iter().map(read).collect();

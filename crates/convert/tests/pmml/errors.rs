@@ -4,7 +4,7 @@ use super::*;
 use sardonyx_convert::{Error, from_pmml};
 
 #[track_caller]
-fn expect_error(document: &str, expected: &str) {
+pub(super) fn expect_error(document: &str, expected: &str) {
     let error = from_pmml(document.as_bytes()).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }

@@ -1,6 +1,7 @@
 //! PMML documents, written by hand from the standard, converted and run on the reference. What they give is computed by hand.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
+mod dialects;
 mod errors;
 mod fields;
 mod kinds;
