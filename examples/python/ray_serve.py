@@ -4,7 +4,7 @@
     curl localhost:8000/ --data-binary @line.png
 
 `--working-dir` sends this folder to every node. `MODELS` names a folder that each node has, and `DEVICE` the device of each; a
-replica to which Ray gives a GPU has that one.
+replica to which Ray gives a GPU has that one. A proxy of Ray gives a request to a `Front`, which asks a `Classifier` on any node.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.handle import DeploymentHandle
 from service import BATCH_LIMIT, Refused, device, labels, limited, pixels
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -24,6 +26,9 @@ import sardonyx
 
 #: A batch is filled up to one of these sizes, since each size has a plan of its own.
 SIZES = [size for size in (1, 2, 4, 8, 16) if size <= BATCH_LIMIT]
+
+#: Seconds before each further call for a request whose replica died.
+WAITS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 @serve.deployment(
@@ -57,6 +62,31 @@ class Classifier:
         outputs = await self.session.run_async({"x": batch})
         return labels(outputs[0][: len(images)])
 
+    async def __call__(self, image: Any) -> dict[str, Any]:
+        return await self.classify(image)
+
+
+@serve.deployment(
+    # On a cluster, one for each node to which clients connect, with max_replicas_per_node=1: a proxy prefers that of its own node.
+    num_replicas=2,
+    ray_actor_options={"num_cpus": 1},
+    max_ongoing_requests=8 * BATCH_LIMIT,
+)
+class Front:
+    """Reads requests, and asks for their answers until a classifier lives to give one."""
+
+    def __init__(self, classifier: DeploymentHandle) -> None:
+        self.classifier = classifier
+
+    async def ask(self, image: Any) -> dict[str, Any]:
+        """What a classifier says. Ray does not ask again after a replica died with an image: it cannot know that a model may run twice."""
+        for wait in WAITS:
+            try:
+                return await self.classifier.remote(image)
+            except RayActorError:
+                await asyncio.sleep(wait)
+        return await self.classifier.remote(image)
+
     async def __call__(self, request: Request) -> JSONResponse:
         try:
             limited(request.headers)
@@ -64,7 +94,7 @@ class Classifier:
             image = await asyncio.to_thread(pixels, await request.body())
         except Refused as error:
             return JSONResponse({"error": str(error)}, error.status)
-        return JSONResponse(await self.classify(image))
+        return JSONResponse(await self.ask(image))
 
 
-app = Classifier.bind()
+app = Front.bind(Classifier.bind())
