@@ -40,10 +40,9 @@ fn r_writes_truth_in_capitals() {
         format!("{fields}{}", classes("boolean", ["TRUE", "FALSE"]).split_off(doubles(&["x"]).len()));
     let is = |text: &str| format!("<SimplePredicate field=\"x\" operator=\"equal\" value=\"{text}\"/>");
     let model = split(&format!("score=\"FALSE\">{}", is("TRUE")), &format!("score=\"TRUE\">{}", is("FALSE")));
-    let x = Tensor::from_slice(&[2, 1], &[true, false]).unwrap();
+    let x = Tensor::from_bools(&[2, 1], &[true, false]).unwrap();
     let outputs = run(&document(&fields, "", &model), &[("x", x)]);
-    let labels: Vec<bool> = outputs.get("label").unwrap().to_vec().unwrap();
-    assert_eq!(labels, [false, true]);
+    assert_eq!(outputs.get("label"), Some(&Tensor::from_bools(&[2, 1], &[false, true]).unwrap()));
 }
 
 /// Before version 4, a model names its target by an attribute.

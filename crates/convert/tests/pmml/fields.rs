@@ -5,10 +5,8 @@ use super::*;
 /// A regression that gives x as the mining schema makes it.
 #[track_caller]
 fn expect_treated(field: &str, treatment: &str, x: &[f64], expected: &[f64]) {
-    let fields = format!(
-        "<DataField name=\"x\" optype=\"continuous\" dataType=\"double\">{field}</DataField>{}",
-        doubles(&["y"])
-    );
+    let fields =
+        format!("<DataField name=\"x\" optype=\"continuous\" dataType=\"double\">{field}</DataField>");
     let document = expression(
         &fields,
         &["x"],
