@@ -123,10 +123,15 @@ struct TableBlocks {
 impl TableBlocks {
     /// What the blocks of the rows have, of a tensor with an element for each block. It may have one for all rows.
     fn gathered(&self, body: &mut Body, of_blocks: ValueId) -> Result<ValueId, Why> {
-        let (count, one) = (body.size(of_blocks, self.gathered)?, body.scalar(1i64));
-        let rows = if self.gathered == self.quantized { self.block(body, self.rows)? } else { self.rows };
-        let last = body.node("Sub", &[count, one])?;
-        let rows = body.node("Min", &[rows, last])?;
+        let rows = if self.gathered == self.quantized {
+            self.block(body, self.rows)?
+        } else {
+            // 0 for one of all rows. Of other sizes, Gather refuses a row that does not exist.
+            let (count, one) = (body.size(of_blocks, self.gathered)?, body.scalar(1i64));
+            let others = body.node("Sub", &[count, one])?;
+            let own = body.node("Min", &[others, one])?;
+            body.node("Mul", &[self.rows, own])?
+        };
         body.with("sardonyx.Gather", &axis(self.gathered), &[of_blocks, rows])
     }
 
@@ -286,6 +291,18 @@ mod tests {
             [3.5, -2.5, 0.0, 0.0, 0.0, 0.0, 3.5, -2.5, 0.0]
         );
     }
+    /// A table of five rows with scales of three.
+    #[test]
+    fn rows_without_scales_are_refused() {
+        let case = Case::new("GatherBlockQuantized", "scales").of_microsoft().int("block_size", 16);
+        let numbers = case::converted(&case::integers(&[5, 16], 0, 16), DType::U4);
+        let of = |row: i64| case.clone().input(numbers.clone()).input(case::list(&[row]));
+        let scales = case::values(&[3, 1], &[1.0f32, 1.0, 1.0]);
+        assert_eq!(evaluated(&of(2).input(scales.clone())).len(), 16);
+        let beyond = std::panic::catch_unwind(|| evaluated(&of(4).input(scales.clone())));
+        assert!(beyond.is_err());
+    }
+
     /// Numbers of uint4 are not centred, where those in a uint8 are.
     #[test]
     fn small_integers_are_not_centred() {
