@@ -34,8 +34,9 @@ struct Jobs {
     threads: usize,
 }
 
+/// The threads share the jobs, and not the device: it goes where its last user drops it.
 #[derive(Default)]
-pub(super) struct Preparing(Mutex<Jobs>);
+pub(super) struct Preparing(Arc<Mutex<Jobs>>);
 
 impl std::fmt::Debug for Preparing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,12 +48,27 @@ impl Preparing {
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn prepare_all(&self) {
+        loop {
+            let mut jobs = self.jobs();
+            let Some(job) = jobs.waiting.pop_front() else {
+                jobs.threads -= 1;
+                return;
+            };
+            drop(jobs);
+            if job.is_wanted() {
+                // What waits for a job that panics gets an error, as its promise is dropped.
+                let _ = catch_unwind(AssertUnwindSafe(job.work));
+            }
+        }
+    }
 }
 
 impl Gpu {
     /// Has a thread do `work`, unless `dropped` is raised before it begins.
     pub(crate) fn prepare_in_background(
-        self: &Arc<Self>,
+        &self,
         dropped: Interrupt,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
@@ -65,9 +81,9 @@ impl Gpu {
         if jobs.threads == MOST_THREADS {
             return Ok(());
         }
-        let gpu = self.clone();
+        let preparing = Preparing(self.preparing.0.clone());
         let thread = std::thread::Builder::new().name("sardonyx-prepare".into());
-        match thread.spawn(move || gpu.prepare_all()) {
+        match thread.spawn(move || preparing.prepare_all()) {
             Ok(_) => jobs.threads += 1,
             // A thread that is there does the job.
             Err(_) if jobs.threads > 0 => {}
@@ -77,21 +93,6 @@ impl Gpu {
             }
         }
         Ok(())
-    }
-
-    fn prepare_all(&self) {
-        loop {
-            let mut jobs = self.preparing.jobs();
-            let Some(job) = jobs.waiting.pop_front() else {
-                jobs.threads -= 1;
-                return;
-            };
-            drop(jobs);
-            if job.is_wanted() {
-                // What waits for a job that panics gets an error, as its promise is dropped.
-                let _ = catch_unwind(AssertUnwindSafe(job.work));
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use super::device::Gpu;
 use super::later::{Breaker, Later, Promise};
@@ -25,10 +26,30 @@ type Awaited = (wgpu::SubmissionIndex, Breaker<()>);
 /// What a device is waited for.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// The channel to the thread, which ends when this is dropped.
-    thread: Mutex<Option<Sender<Awaited>>>,
+    thread: Mutex<Option<WaitingThread>>,
     in_flight: Arc<InFlightRuns>,
     submitted: Mutex<Submitted>,
+}
+
+/// The thread, which ends when its channel is dropped.
+#[derive(Debug)]
+struct WaitingThread {
+    channel: Sender<Awaited>,
+    handle: JoinHandle<()>,
+}
+
+/// The thread has a share of the device. If it had the last one while the program ends, it would unload the driver as the
+/// program's exit does: lavapipe crashes then.
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(WaitingThread { channel, handle }) = thread else { return };
+        drop(channel);
+        // A callback may drop the device on the thread itself.
+        if handle.thread().id() != std::thread::current().id() {
+            let _ = handle.join();
+        }
+    }
 }
 
 /// The number of asynchronous runs in flight, and those that are to begin.
@@ -82,26 +103,27 @@ impl Gpu {
         mapped: Breaker<()>,
     ) -> Result<()> {
         let mut thread = self.waiting.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = match thread.take() {
-            Some(sender) => sender,
+        let running = match thread.take() {
+            Some(running) => running,
             None => self.start_waiting()?,
         };
         self.waiting.in_flight.lock().0 += 1;
-        sender.send((submission, mapped)).map_err(|_| {
+        running.channel.send((submission, mapped)).map_err(|_| {
             self.waiting.in_flight.end_one();
             Error::Gpu("the thread that waits for the device has ended".into())
         })?;
-        *thread = Some(sender);
+        *thread = Some(running);
         Ok(())
     }
 
-    fn start_waiting(&self) -> Result<Sender<Awaited>> {
-        let (sender, receiver) = channel();
+    fn start_waiting(&self) -> Result<WaitingThread> {
+        let (channel, receiver) = channel();
         let (device, in_flight) = (self.device.clone(), self.waiting.in_flight.clone());
         let thread = std::thread::Builder::new().name("sardonyx-wait".into());
         let started = thread.spawn(move || wait_for_all(&device, receiver, &in_flight));
-        started.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
-        Ok(sender)
+        let handle =
+            started.map_err(|error| Error::Gpu(format!("no thread to wait for the device: {error}")))?;
+        Ok(WaitingThread { channel, handle })
     }
 
     /// Counts a submission that nobody waits for, and that holds `bytes` bytes until it ends. Waits for earlier ones if that is
@@ -129,5 +151,32 @@ fn wait_for_all(device: &wgpu::Device, awaited: Receiver<Awaited>, in_flight: &I
             mapped.break_it();
         }
         in_flight.end_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::internals::devices::each;
+    use crate::internals::random::Sketch;
+    use crate::ops::case;
+    use crate::{Session, SessionOptions};
+
+    /// The device goes where its last user drops it, and on no thread that the program knows nothing of.
+    #[test]
+    fn no_thread_outlives_its_device() {
+        for device in each() {
+            let mut sketch = Sketch::default();
+            let x = sketch.input("x");
+            let y = sketch.node("Neg", &[], &[x]);
+            sketch.graph.outputs.push(y);
+            let graph = Arc::new(sketch.graph);
+            let session = Session::of_graph(&device, graph, SessionOptions::default(), vec![]).unwrap();
+            pollster::block_on(session.run_async(&[("x", &case::random(&[5]))])).unwrap();
+            let in_flight = Arc::downgrade(&device.gpu().unwrap().waiting.in_flight);
+            assert_eq!(in_flight.strong_count(), 2, "the device's and the thread's");
+            drop((session, device));
+            assert_eq!(in_flight.strong_count(), 0);
+        }
     }
 }
