@@ -1,31 +1,105 @@
 //! A product with weights that share scales in blocks along the sum becomes a MatMulNBits: `MatMul(x, DequantizeLinear(w))`, where
-//! each column of `w` has a scale for every 32 rows.
+//! each column of `w` has a scale for every 32 rows. Its kernel takes the weights out of their bits as it reads them.
 //!
-//! Its kernel takes the weights out of their bits as it reads them. Folded, the DequantizeLinear would make float32 of them.
+//! Of a table in blocks, whose rows a Gather picks, only these rows become floats: `Gather(DequantizeLinear(w, scale), rows)` is
+//! `DequantizeLinear(Gather(w, rows), Gather(scale, rows))`.
+//!
+//! Folded, the DequantizeLinear would make float32 of all numbers.
 
 use super::fold::FEW;
 use super::pattern::Pattern;
+use super::scales::is_narrow;
 use super::spelled::{Spelled, replace};
 use crate::array::Array;
 use crate::budget::{Budget, Work};
 use crate::error::{Why, refuse};
 use crate::facts::node_error;
 use crate::graph::ValueId;
-use crate::ops::{Attr, Attributes, Graph, Node, Op};
+use crate::ops::{Attr, Attributes, Graph, Node, Op, axes};
 use crate::{DType, Result, Tensor, heap};
 
 pub(super) fn run(graph: &mut Graph, budget: &Budget) -> Result<bool> {
     let pattern = Pattern::of(graph);
     let mut found = Vec::new();
     for (n, node) in graph.nodes.iter().enumerate() {
+        if let Some(rows) = BlockedRows::of(&pattern, node) {
+            found.push((n, BlockedReader::Rows(rows)));
+        }
         let Some(weights) = BlockedWeights::of(&pattern, node) else { continue };
         match budget.charge(weights.work(), weights.numbers.bytes().len() as u64) {
-            Ok(()) => found.push((n, weights)),
+            Ok(()) => found.push((n, BlockedReader::Product(weights))),
             Err(Why::Refused(_)) => {}
             Err(none) => return Err(node_error(node, &[], none)),
         }
     }
-    replace(graph, found, |weights, graph, node| weights.nodes(graph, node).map(Some))
+    replace(graph, found, |reader, graph, node| match reader {
+        BlockedReader::Product(weights) => weights.nodes(graph, node).map(Some),
+        BlockedReader::Rows(rows) => rows.nodes(graph, node).map(Some),
+    })
+}
+
+/// What reads numbers that share scales in blocks.
+enum BlockedReader {
+    Product(BlockedWeights),
+    Rows(BlockedRows),
+}
+
+/// A Gather along `along` of a table in blocks along another axis.
+struct BlockedRows {
+    /// The axis of the blocks in the Gather's result, from its end where the rank of the indices moves it.
+    axis: i64,
+    block: usize,
+    result: DType,
+    along: usize,
+    /// The constants: the numbers, and an element of each block.
+    table: Vec<ValueId>,
+    rows: ValueId,
+}
+
+impl BlockedRows {
+    /// The Gather that `node` is.
+    fn of(pattern: &Pattern, node: &Node) -> Option<BlockedRows> {
+        let Op::Gather(gather) = &*node.op else { return None };
+        let constant = |id: ValueId| pattern.graph.value(id).constant.as_ref();
+        // Indices that are constants would make a constant.
+        let rows = node.inputs.get(1).copied().flatten().filter(|&rows| constant(rows).is_none())?;
+        let (_, maker) = pattern.maker(node.inputs.first().copied().flatten()?)?;
+        let Op::Dequantize(op) = &*maker.op else { return None };
+        let block = op.granularity().block()?;
+        let table: Vec<ValueId> = maker.inputs.iter().flatten().copied().collect();
+        let tensors = table.iter().map(|&id| constant(id)).collect::<Option<Vec<_>>>()?;
+        let (numbers, scales) = (*tensors.first()?, *tensors.get(1)?);
+        let rank = numbers.shape().len();
+        let floats = matches!(scales.dtype(), DType::F32 | DType::F16 | DType::BF16);
+        let shaped = tensors.iter().all(|tensor| tensor.shape().len() == rank);
+        if numbers.len() <= FEW || !is_narrow(numbers) || !floats || !shaped {
+            return None;
+        }
+        let along = axes::axis(gather.axis(), rank).ok()?;
+        let blocked = axes::axis(op.granularity().vector_axis(), rank).ok().filter(|&axis| axis != along)?;
+        let axis = if blocked < along { blocked as i64 } else { blocked as i64 - rank as i64 };
+        let result = op.result(scales.dtype());
+        Some(BlockedRows { axis, block, result, along, table, rows })
+    }
+
+    /// The nodes that take the place of `node`.
+    fn nodes(&self, graph: &mut Graph, node: &Node) -> Result<Vec<Node>, Why> {
+        let [Some(output)] = node.outputs[..] else { refuse!("it has several results") };
+        let mut spelled = Spelled::new(graph, output);
+        let mut picked = Vec::new();
+        for &id in &self.table {
+            let along = [("axis", Attr::Int(self.along as i64))].into_iter().collect();
+            picked.push(Some(spelled.node("sardonyx.Gather", along, vec![Some(id), Some(self.rows)])?));
+        }
+        let sizes = [
+            ("axis", self.axis),
+            ("block_size", self.block as i64),
+            ("output_dtype", self.result.onnx().into()),
+        ];
+        let attributes = sizes.into_iter().map(|(name, size)| (name, Attr::Int(size))).collect();
+        spelled.node("DequantizeLinear", attributes, picked)?;
+        Ok(spelled.nodes_for(node, output))
+    }
 }
 
 /// The right operand of a product: `[terms, columns]`, or `[columns, terms]` if it is transposed.

@@ -184,7 +184,7 @@ impl PackedNumbers {
     }
 }
 
-fn is_narrow(tensor: &Tensor) -> bool {
+pub(super) fn is_narrow(tensor: &Tensor) -> bool {
     use DType::*;
     matches!(
         tensor.dtype(),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::graph::ValueId;
 use crate::internals::cases::difference;
-use crate::internals::devices::each;
+use crate::internals::devices::{each, of_class};
 use crate::internals::random::Sketch;
+use crate::kernels::Class;
 use crate::ops::case::{self, Tolerance};
 use crate::ops::{Attr, Graph};
 use crate::{DType, Limits, Session, SessionOptions, Tensor, passes, reference};
@@ -46,6 +47,30 @@ fn blocked() -> Vec<PackedExample> {
             e.sketch.node("Gemm", &[("transB", Attr::Int(transposed.into()))], &[e.x(), weights]);
             all.push(e);
         }
+    }
+    all
+}
+
+/// Tables whose rows share scales in blocks, and a Gather of rows or of columns.
+fn blocked_tables() -> Vec<PackedExample> {
+    let mut all = Vec::new();
+    let dtypes = [DType::I4, DType::U4, DType::I8, DType::U2, DType::F8E4M3FN, DType::F4E2M1];
+    for (dtype, along) in dtypes.into_iter().flat_map(|dtype| [(dtype, 0), (dtype, 1)]) {
+        let places = case::converted(&case::integers(&[2, 5], -60, 60), DType::I64);
+        let mut e = PackedExample::new("Gather of a table in blocks", (dtype, along), places);
+        e.tolerance = Tolerance::EXACT;
+        let (shape, blocks) = if along == 0 { ([64, 96], [64, 3]) } else { ([96, 64], [3, 64]) };
+        let scales = case::uniform(&blocks, 0.001, 0.003);
+        let half = dtype == DType::U4;
+        let scales = if half { case::converted(&scales, DType::F16) } else { scales };
+        let mut inputs = vec![e.sketch.constant(few(&shape, dtype)), e.sketch.constant(scales)];
+        if dtype.int_range().is_some() {
+            inputs.push(e.sketch.constant(few(&blocks, dtype)));
+        }
+        let attributes = [("axis", Attr::Int(1 - along)), ("block_size", Attr::Int(32))];
+        let table = e.sketch.node("DequantizeLinear", &attributes, &inputs);
+        e.sketch.node("Gather", &[("axis", Attr::Int(along - 2))], &[table, e.x()]);
+        all.push(e);
     }
     all
 }
@@ -224,13 +249,36 @@ fn examples() -> Vec<PackedExample> {
     all
 }
 
+/// Tables of which a Gather picks rows, and whose transposes are weights of a product.
+fn tied() -> Vec<PackedExample> {
+    let few = [DType::I8, DType::I4, DType::F8E4M3FN].map(Some);
+    let mut all = Vec::new();
+    for dtype in few.into_iter().chain([None]) {
+        let places = case::converted(&case::integers(&[2, 5], -384, 384), DType::I64);
+        let mut e = PackedExample::new("a tied table", dtype, places);
+        let table = match dtype {
+            Some(dtype) => e.weights(Spelling::Few(dtype), &[384, 256], 0, 384),
+            None => e.sketch.constant(case::random(&[384, 256])),
+        };
+        let rows = e.sketch.node("Gather", &[], &[table, e.x()]);
+        let turned = e.sketch.transpose(table, &[1, 0]);
+        e.sketch.node("MatMul", &[], &[rows, turned]);
+        all.push(e);
+    }
+    all
+}
+
 #[test]
 fn they_take_their_own_bytes() {
-    for example in examples().into_iter().chain(blocked()) {
+    let examples = examples().into_iter().chain(blocked()).chain(blocked_tables());
+    for (example, gpus) in
+        examples.map(|example| (example, false)).chain(tied().into_iter().map(|e| (e, true)))
+    {
         let graph = example.graph();
         let passed = Arc::new(passes::run(graph.clone(), &Limits::default()).unwrap());
         let expected = example.expected();
-        for device in each() {
+        let of_gpus = || of_class(Class::Gpu).filter(|_| gpus);
+        for device in each().into_iter().chain(of_gpus()) {
             let session =
                 Session::of_graph(&device, passed.clone(), SessionOptions::default(), vec![]).unwrap();
             let inputs = [("x", &example.inputs[0])];
