@@ -5,6 +5,7 @@ use super::arena::{self, Lifetime};
 use super::copies::{self, copy};
 use super::program::{Call, Place, Program, Step, TensorId};
 use super::refusal::Refusal;
+use super::tied;
 use super::why::Note;
 use crate::kernels::{Kernel, MAX_BINDINGS, Target, VECTOR_BYTES};
 use crate::{Error, Result};
@@ -35,6 +36,7 @@ impl Memory {
 pub(crate) fn shared(mut program: Program, target: &Target) -> Program {
     resolve_views(&mut program, target);
     reuse_in_place(&mut program);
+    tied::share(&mut program);
     program.drop_unread_weights();
     program
 }

@@ -22,6 +22,7 @@ mod report;
 mod specialisation;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tied;
 mod why;
 
 pub(crate) use code::{Code, Epilogue, NO_WIDE, Pairing, Reads};

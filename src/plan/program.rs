@@ -1,5 +1,6 @@
 //! The program: kernel calls over numbered tensors, in the order of dispatch.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fault::Fault;
@@ -63,7 +64,7 @@ impl PlannedTensor {
 }
 
 /// Where a planned tensor lies: in the arena, in another tensor, or in a buffer of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// In the arena; [`super::Memory`] has its offset.
     Arena,
@@ -282,7 +283,13 @@ impl Program {
 
     /// Bytes of all tensors whose places `of` accepts.
     pub(crate) fn bytes(&self, of: fn(Place) -> bool) -> u64 {
-        self.tensors.iter().filter(|tensor| of(tensor.place)).map(PlannedTensor::bytes).sum()
+        // Tensors of several types may be one weight.
+        let mut counted = HashSet::new();
+        let own = |tensor: &&PlannedTensor| match tensor.place {
+            place @ (Place::Weight(_) | Place::Constant(_)) => of(place) && counted.insert(place),
+            place => of(place),
+        };
+        self.tensors.iter().filter(own).map(PlannedTensor::bytes).sum()
     }
 
     /// Bytes of the fault words; 0 if no kernel reports.
