@@ -101,7 +101,7 @@ impl Operator for SkipNormalization {
         }
         let Some((&last, outer)) = x.shape.split_last() else { refuse!("a scalar has no last axis") };
         let operands = self.operands();
-        required(inputs, operands.scale)?;
+        let dtype = required(inputs, operands.scale)?.dtype;
         for i in [Some(operands.scale), operands.bias].into_iter().flatten() {
             if optional(inputs, i).is_some_and(|fact| fact.shape != [last]) {
                 refuse!("scale and bias have one value for each of {last} columns");
@@ -115,7 +115,7 @@ impl Operator for SkipNormalization {
             }
         }
         let stage = Fact::new(DType::F32, [outer, &[1]].concat());
-        let mut facts = vec![Fact::new(x.dtype, x.shape.clone()), stage.clone()];
+        let mut facts = vec![Fact::new(dtype, x.shape.clone()), stage.clone()];
         if self.skip {
             facts.extend([stage, Fact::new(x.dtype, x.shape.clone())]);
         }
@@ -135,7 +135,8 @@ impl Operator for SkipNormalization {
         }
         let sum = Array::float(x.dtype, &x.shape, sum);
         let (last, outer) = x.shape.split_last().map_or((1, &[][..]), |(&last, outer)| (last.max(1), outer));
-        let scale = required(inputs, operands.scale)?.floats()?;
+        let scale = required(inputs, operands.scale)?;
+        let (dtype, scale) = (scale.dtype, scale.floats()?);
         let bias = operands.bias.and_then(|i| optional(inputs, i)).map(|bias| bias.floats()).transpose()?;
         let (mut y, mut means, mut factors) = (Vec::new(), Vec::new(), Vec::new());
         for row in sum.floats()?.chunks(last) {
@@ -149,7 +150,7 @@ impl Operator for SkipNormalization {
             factors.push(factor);
         }
         let stages = [outer, &[1]].concat();
-        let y = Array::float(x.dtype, &x.shape, y);
+        let y = Array::float(dtype, &x.shape, y);
         let factors = Array::float(DType::F32, &stages, factors);
         Ok(match self.skip {
             true => vec![y, Array::float(DType::F32, &stages, means), factors, sum],
@@ -161,9 +162,16 @@ impl Operator for SkipNormalization {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
-        let x = cx.fact(0)?;
+        let (x, operands) = (cx.fact(0)?, self.operands());
+        // Elements and scales may be of different types; results are of the scales'.
+        let dtype = cx.fact(operands.scale)?.dtype;
+        let [own, result] = [x.dtype, dtype].map(Scalar::float_for);
+        let float = if [own, result].contains(&Scalar::F64) { Scalar::F64 } else { Scalar::F32 };
         let mut tensors = Vec::new();
         for i in self.terms() {
             if let Some(fact) = cx.optional_fact(i) {
@@ -173,13 +181,13 @@ impl Operator for SkipNormalization {
         let mut source = tensors[0].0;
         if self.skip {
             // The sum is normalised before it is rounded.
-            source = cx.temporary(F32, &x.shape);
+            source = cx.temporary(own, &x.shape);
             cx.elementwise_to(source, (x.dtype, &x.shape), &tensors, |e, regs| {
                 regs.iter().copied().reduce(|a, b| e.add(a, b)).unwrap_or(regs[0])
             });
         }
         let mut rows = Rows::of(cx, source, &x.shape, &[x.shape.len() - 1]);
-        let (operands, last) = (self.operands(), &x.shape[x.shape.len() - 1..]);
+        let last = &x.shape[x.shape.len() - 1..];
         let scale = rows.side(cx, operands.scale, last, Each::Element)?;
         let bias = match operands.bias.filter(|&i| cx.optional_fact(i).is_some()) {
             Some(i) => Some(rows.side(cx, i, last, Each::Element)?),
@@ -191,22 +199,23 @@ impl Operator for SkipNormalization {
             e.two(Fn2::Div, sum, length)
         };
         let difference = |e: &mut Builder| {
-            let x = element(e, F32);
+            let x = element(e, own);
+            let x = e.convert(x, float);
             if !self.centered {
                 return x;
             }
-            let mean = value(e, 0, F32);
+            let mean = value(e, 0, float);
             e.sub(x, mean)
         };
         if self.centered {
-            rows.fold(Combine::Sum, |e| element(e, F32), mean);
+            rows.fold(Combine::Sum, |e| element(e, own), mean);
         }
         let square = |e: &mut Builder| {
             let difference = difference(e);
             e.mul(difference, difference)
         };
         rows.fold(Combine::Sum, square, |e, sum| {
-            let (variance, epsilon) = (mean(e, sum), e.f32(self.epsilon));
+            let (variance, epsilon) = (mean(e, sum), e.float(sum, self.epsilon.into()));
             let sum = e.add(variance, epsilon);
             let root = e.one(Fn1::Sqrt, sum);
             e.one(Fn1::Reciprocal, root)
@@ -214,16 +223,15 @@ impl Operator for SkipNormalization {
         let factor = usize::from(self.centered);
         let output = cx.output(0)?;
         rows.element_result(output, |e| {
-            let (difference, factor) = (difference(e), value(e, factor, F32));
-            let (normalized, scale) = (e.mul(difference, factor), e.load(scale, F32));
-            let scaled = e.mul(normalized, scale);
-            match bias {
-                Some(bias) => {
-                    let bias = e.load(bias, F32);
-                    e.add(scaled, bias)
-                }
-                None => scaled,
+            let (difference, factor) = (difference(e), value(e, factor, float));
+            let (normalized, scale) = (e.mul(difference, factor), e.load(scale, result));
+            let scale = e.convert(scale, float);
+            let mut scaled = e.mul(normalized, scale);
+            if let Some(bias) = bias {
+                let bias = e.load(bias, float);
+                scaled = e.add(scaled, bias);
             }
+            e.convert(scaled, result)
         });
         let stages = if self.skip {
             [(1, self.centered.then_some(0)), (2, Some(factor))]
@@ -234,7 +242,10 @@ impl Operator for SkipNormalization {
             if cx.optional_out(i).is_some() {
                 let output = cx.output(i)?;
                 rows.row_result(output, |e| match pass {
-                    Some(pass) => value(e, pass, F32),
+                    Some(pass) => {
+                        let value = value(e, pass, float);
+                        e.convert(value, Scalar::F32)
+                    }
                     None => e.f32(0.0),
                 });
             }
@@ -271,6 +282,10 @@ fn cases(name: &'static str) -> Vec<Case> {
         let case = base(new("sum bias"), &[2, 3, 8], &[2, 3, 8]);
         let case = if centered { case.input(case::random(&[8])) } else { case };
         cases.push(case.input(case::uniform(&[8], -0.5, 0.4)).outputs(4));
+    }
+    if !skip {
+        let half = case::converted(&x(&[3, 7]), DType::F16);
+        cases.push(new("wider scale").input(half).input(case::uniform(&[7], 0.5, 1.5)));
     }
     if centered {
         cases.push(base(new("bias"), &[2, 3, 8], &[2, 3, 8]).input(case::random(&[8])));
