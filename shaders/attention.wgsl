@@ -20,8 +20,8 @@ fn main(
     let v_at = batch * p.v_batch + head / p.group * p.v_head;
     let y_at = batch * p.y_batch + head * p.y_head + row * p.y_row;
     let stat = 2u * ((batch * p.heads + head) * p.rows + row);
-    var top = -3.4e38;
-    var sum = 0.0;
+    var top = {{ "-1.7e308lf" if double else "-3.4e38" }};
+    var sum = 0.0{{ suffix }};
     if p.start > 0u {
       top = stats[stat];
       sum = stats[stat + 1u];
@@ -34,7 +34,7 @@ fn main(
 {% for i in range(block) %}
       let k{{ i }} = k_at + min(key + {{ i }}u, p.keys - 1u) * p.k_row;
       let v{{ i }} = v_at + min(key + {{ i }}u, p.keys - 1u) * p.v_row;
-      var dot{{ i }} = 0.0;
+      var dot{{ i }} = 0.0{{ suffix }};
 {% endfor %}
       for (var d = 0u; d < p.depth; d++) {
         let a = q[q_at + d];
@@ -50,10 +50,10 @@ fn main(
       next = select(max(next, score{{ i }}), next, hidden{{ i }});
 {% endfor %}
 {% for i in range(block) %}
-      let e{{ i }} = select(exp(score{{ i }} - next), 0.0, hidden{{ i }});
+      let e{{ i }} = select({{ exp }}(score{{ i }} - next), 0.0{{ suffix }}, hidden{{ i }});
 {% endfor %}
-      let shrink = exp(top - next);
-      let begun = sum > 0.0;
+      let shrink = {{ exp }}(top - next);
+      let begun = sum > 0.0{{ suffix }};
       top = next;
       sum = sum * shrink{% for i in range(block) %} + e{{ i }}{% endfor %};
       for (var d = 0u; d < p.depth_v; d++) {
@@ -69,7 +69,7 @@ fn main(
     if p.end == p.keys {
       for (var d = 0u; d < p.depth_v; d++) {
         // A row that sees no key is zero.
-        let value = select(y[y_at + d] / sum, {{ element }}(), sum == 0.0);
+        let value = select(y[y_at + d] / sum, {{ element }}(), sum == 0.0{{ suffix }});
         y[y_at + d] = value;
       }
     }
@@ -86,12 +86,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let batch = o / p.keys / p.rows / p.heads;
     let q_at = batch * p.q_batch + head * p.q_head + row * p.q_row;
     let k_at = batch * p.k_batch + head / p.group * p.k_head + key * p.k_row;
-    var product = 0.0;
+    var product = 0.0{{ suffix }};
     for (var d = 0u; d < p.depth; d++) {
       product += {{ "dot(q[q_at + d], k[k_at + d])" if vector else "q[q_at + d] * k[k_at + d]" }};
     }
 {% if scores == "raw" %}
-    let value = product * bitcast<f32>(p.scale);
+    let value = product * {{ scale }};
 {% elif scores == "capped" %}
     let value = score(product);
 {% elif scores == "biased" %}
@@ -99,8 +99,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% else %}
     let own = bias(batch, head, row, key);
     let stat = 2u * (o / p.keys);
-    let weight = exp(score(product) + own - stats[stat]) / stats[stat + 1u];
-    let value = select(weight, 0.0, is_hidden(own) | (stats[stat + 1u] == 0.0));
+    let weight = {{ exp }}(score(product) + own - stats[stat]) / stats[stat + 1u];
+    let value = select(weight, 0.0{{ suffix }}, is_hidden(own) | (stats[stat + 1u] == 0.0{{ suffix }}));
 {% endif %}
     y[o] = value;
   }

@@ -8,7 +8,7 @@ fn offset_of(batch: u32) -> i32 {
 }
 
 // What is added to the score of a key; minus infinity hides it.
-fn bias(batch: u32, head: u32, row: u32, key: u32) -> f32 {
+fn bias(batch: u32, head: u32, row: u32, key: u32) -> {{ word }} {
   let distance = i32(key) - i32(row) - offset_of(batch);
   // Not `&&`: eight of its branches in one loop take SwiftShader minutes and gigabytes to compile.
   var visible = (key < p.keys) & (distance >= -i32(p.left)) & (distance <= i32(p.right));
@@ -16,28 +16,28 @@ fn bias(batch: u32, head: u32, row: u32, key: u32) -> f32 {
   visible = visible & (i32(key) < lengths[batch]);
 {% endif %}
 {% if mask == "none" %}
-  return select(-infinity(), 0.0, visible);
+  return select(-{{ infinity }}(), 0.0{{ suffix }}, visible);
 {% else %}
   visible = visible & (key < p.mask_keys);
   let at = batch * p.mask_batch + head * p.mask_head + row * p.mask_row + min(key, p.mask_keys - 1u);
 {% if mask == "bool" %}
-  return select(-infinity(), 0.0, visible & (mask[at] != 0u));
+  return select(-{{ infinity }}(), 0.0{{ suffix }}, visible & (mask[at] != 0u));
 {% else %}
-  return select(-infinity(), mask[at], visible);
+  return select(-{{ infinity }}(), mask[at], visible);
 {% endif %}
 {% endif %}
 }
 
-fn is_hidden(bias: f32) -> bool {
-  return bitcast<u32>(bias) == 0xff800000u;
+fn is_hidden(bias: {{ word }}) -> bool {
+  return {{ "bitcast<u64>(bias) == 0xfff0000000000000lu" if double else "bitcast<u32>(bias) == 0xff800000u" }};
 }
 
-fn score(product: f32) -> f32 {
+fn score(product: {{ word }}) -> {{ word }} {
 {% if softcap %}
-  let cap = bitcast<f32>(p.softcap);
-  return cap * tanh_full(product * bitcast<f32>(p.scale) / cap);
+  let cap = {{ softcap }};
+  return cap * {{ tanh }}(product * {{ scale }} / cap);
 {% else %}
-  return product * bitcast<f32>(p.scale);
+  return product * {{ scale }};
 {% endif %}
 }
 

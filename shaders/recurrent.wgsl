@@ -1,15 +1,15 @@
 // One time step of a recurrent layer. Each invocation computes one hidden unit of one batch and direction; those of a
 // workgroup share both, and read the previous hidden state at the same addresses.
-fn clipped(x: f32) -> f32 {
+fn clipped(x: {{ word }}) -> {{ word }} {
 {% if clip %}
-  return clamp(x, -bitcast<f32>(p.clip), bitcast<f32>(p.clip));
+  return clamp(x, -{{ clip }}, {{ clip }});
 {% else %}
   return x;
 {% endif %}
 }
 {% for k in range(activations) %}
 
-fn act{{ k }}(x: f32) -> f32 {
+fn act{{ k }}(x: {{ word }}) -> {{ word }} {
   return f{{ k }}(clipped(x), 0u, 0u, 0u);
 }
 {% endfor %}
@@ -36,15 +36,15 @@ fn main(
     let t = select(p.step, length - 1u - p.step, backward && running);
     let state = direction * p.h_direction + batch * p.h_batch;
     let has_h = p.step > 0u || p.has_h == 1u;
-    var h_old = 0.0;
+    var h_old = 0.0{{ suffix }};
     if has_h { h_old = h[p.h_in + state + j]; }
     var h_new = h_old;
-    var y_new = 0.0;
+    var y_new = 0.0{{ suffix }};
     if running {
       let x_at = (t * p.x_step + batch * p.x_batch) * p.columns + direction * {{ gates }}u * p.hidden + j;
 {% for g in own %}
       var a{{ g }} = x[x_at + {{ g }}u * p.hidden];
-      var b{{ g }} = 0.0;
+      var b{{ g }} = 0.0{{ suffix }};
 {% endfor %}
       if has_h {
         for (var k = 0u; k < p.hidden; k++) {
@@ -63,7 +63,7 @@ fn main(
 {% endfor %}
 {% endif %}
 {% if cell == "lstm" %}
-      var c_old = 0.0;
+      var c_old = 0.0{{ suffix }};
       if p.step > 0u || p.has_c == 1u { c_old = c[state + j]; }
 {% if peephole %}
       let p_at = direction * 3u * p.hidden + j;
@@ -71,7 +71,7 @@ fn main(
       a2 += peephole[p_at + 2u * p.hidden] * c_old;
 {% endif %}
       let open = act0(a0 + b0);
-      let keep = {{ "1.0 - open" if coupled else "act0(a2 + b2)" }};
+      let keep = {{ "1.0%s - open" | format(suffix) if coupled else "act0(a2 + b2)" }};
       let c_new = keep * c_old + open * act1(a3 + b3);
 {% if peephole %}
       a1 += peephole[p_at + p.hidden] * c_new;
@@ -81,13 +81,13 @@ fn main(
 {% elif cell == "gru" %}
       let update = act0(a0 + b0);
       let candidate = act1(a2 + act0(a1 + b1) * b2);
-      h_new = (1.0 - update) * candidate + update * h_old;
+      h_new = (1.0{{ suffix }} - update) * candidate + update * h_old;
 {% elif cell == "gru_gates" %}
       gated[state + j] = act0(a0 + b0);
       gated[p.gated + state + j] = act0(a1 + b1) * h_old;
 {% elif cell == "gru_candidate" %}
       let update = gated[state + j];
-      h_new = (1.0 - update) * act1(a2 + b2) + update * h_old;
+      h_new = (1.0{{ suffix }} - update) * act1(a2 + b2) + update * h_old;
 {% else %}
       h_new = act0(a0 + b0);
 {% endif %}

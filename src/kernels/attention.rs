@@ -12,14 +12,12 @@ use super::{Slot, Spec, element, template};
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
-/// Keys that an invocation takes in one step: their scores share one load of the query, their values one load of the
-/// accumulator.
-const BLOCK: usize = 8;
-
 /// One attention. Tensors: queries, keys, values (absent for scores), mask and lengths if there are any, `stats` (absent for
 /// scores before the softmax), the result. `stats` holds each row's greatest score and its sum of exponentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attention {
+    /// The type of queries, keys, values, scores, and masks of numbers.
+    pub(crate) scalar: Scalar,
     pub(crate) mask: Mask,
     /// Whether the number of keys differs from batch to batch.
     pub(crate) lengths: bool,
@@ -34,8 +32,9 @@ pub(crate) struct Attention {
 /// Which invocations compute the result of a query row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AttentionTile {
-    /// One invocation computes it alone.
-    Row,
+    /// One invocation computes it alone, and takes `keys` keys in one step: their scores share one load of the query, their values
+    /// one load of the accumulator.
+    Row { keys: usize },
     /// For GPUs: [`AttentionTile::LANES`] invocations share the row through workgroup memory. Each keeps `kept` vectors of it:
     /// a row of 80 floats is 20 vectors, and 16 invocations keep 2 each.
     Shared { kept: usize },
@@ -47,6 +46,11 @@ impl AttentionTile {
     const LANES: usize = 16;
     const KEPT: usize = 2;
 
+    /// The tile of any device. The functions of float64 are long, and a driver would compile many copies of them.
+    pub(crate) fn row(scalar: Scalar) -> AttentionTile {
+        AttentionTile::Row { keys: if scalar == Scalar::F64 { 1 } else { 8 } }
+    }
+
     /// The tile of GPUs for rows of `vectors` vectors, if 16 invocations can keep them.
     pub(crate) fn shared(vectors: usize) -> Option<AttentionTile> {
         let kept = vectors.div_ceil(AttentionTile::LANES).max(1);
@@ -55,7 +59,7 @@ impl AttentionTile {
 
     fn rows(self) -> usize {
         match self {
-            AttentionTile::Row => WORKGROUP,
+            AttentionTile::Row { .. } => WORKGROUP,
             AttentionTile::Shared { .. } => AttentionTile::ROWS,
         }
     }
@@ -146,7 +150,7 @@ impl AttentionParams {
     /// Keys that one call may cover so that no invocation does more than `iterations` iterations; 0 if not even one key fits.
     pub(crate) fn keys_per_call(&self, tile: AttentionTile, iterations: usize) -> usize {
         let (block, per_block, others) = match tile {
-            AttentionTile::Row => (BLOCK, 1 + self.depth + self.depth_v, self.depth_v),
+            AttentionTile::Row { keys } => (keys, 1 + self.depth + self.depth_v, self.depth_v),
             AttentionTile::Shared { .. } => {
                 (AttentionTile::LANES, 1 + self.depth + 2 * AttentionTile::LANES, 0)
             }
@@ -159,13 +163,13 @@ impl Spec for Attention {
     fn label(&self) -> String {
         match (self.scores, self.tile) {
             (Some(_), _) => "attention-scores".into(),
-            (None, AttentionTile::Row) => "attention".into(),
+            (None, AttentionTile::Row { .. }) => "attention".into(),
             (None, AttentionTile::Shared { .. }) => "attention_shared".into(),
         }
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let element = element(Scalar::F32, self.vector);
+        let element = element(self.scalar, self.vector);
         let mut slots = vec![Slot::read("q", element), Slot::read("k", element)];
         if self.scores.is_none() {
             slots.push(Slot::read("v", element));
@@ -173,17 +177,17 @@ impl Spec for Attention {
         match self.mask {
             Mask::None => {}
             Mask::Bool => slots.push(Slot::read("mask", Scalar::U32)),
-            Mask::Float => slots.push(Slot::read("mask", Scalar::F32)),
+            Mask::Float => slots.push(Slot::read("mask", self.scalar)),
         }
         if self.lengths {
             slots.push(Slot::read("lengths", Scalar::I32));
         }
         match self.scores {
-            None => slots.extend([Slot::write("stats", Scalar::F32), Slot::write("y", element)]),
+            None => slots.extend([Slot::write("stats", self.scalar), Slot::write("y", element)]),
             Some(Scores::Softmax) => {
-                slots.extend([Slot::read("stats", Scalar::F32), Slot::write("y", Scalar::F32)])
+                slots.extend([Slot::read("stats", self.scalar), Slot::write("y", self.scalar)])
             }
-            Some(_) => slots.push(Slot::write("y", Scalar::F32)),
+            Some(_) => slots.push(Slot::write("y", self.scalar)),
         }
         slots
     }
@@ -192,11 +196,25 @@ impl Spec for Attention {
         NAMES.iter().map(|name| name.to_string()).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        used.insert("infinity");
+        let double = self.scalar == Scalar::F64;
+        let [infinity, tanh, exp] = match double {
+            true => ["infinity_f64", "tanh_f64", "exp_f64"],
+            false => ["infinity", "tanh_full", "exp"],
+        };
+        used.extend([infinity, exp]);
         if self.softcap {
-            used.insert("tanh_full");
+            used.insert(tanh);
         }
+        let (word, suffix) = (self.scalar.word(), if double { "lf" } else { "" });
+        let [scale, softcap] = ["scale", "softcap"].map(|name| match double {
+            true => format!("f64(bitcast<f32>(p.{name}))"),
+            false => format!("bitcast<f32>(p.{name})"),
+        });
         let mask = match self.mask {
             Mask::None => "none",
             Mask::Bool => "bool",
@@ -211,7 +229,10 @@ impl Spec for Attention {
         };
         let bias = template::render(
             "attention_bias",
-            context!(mask, lengths => self.lengths, softcap => self.softcap),
+            context!(
+                mask, lengths => self.lengths, softcap => self.softcap.then_some(softcap), scale, word, suffix, double,
+                infinity, tanh,
+            ),
         );
         let main = match (self.scores, self.tile) {
             (None, AttentionTile::Shared { kept }) => {
@@ -220,8 +241,11 @@ impl Spec for Attention {
             }
             _ => {
                 let vector = self.vector;
-                let element = element(Scalar::F32, vector).wgsl();
-                let context = context!(workgroup => WORKGROUP, block => BLOCK, vector, element, scores);
+                let element = element(self.scalar, vector).wgsl();
+                let block = if let AttentionTile::Row { keys } = self.tile { keys } else { 0 };
+                let context = context!(
+                    workgroup => WORKGROUP, block, vector, element, scores, scale, suffix, double, exp,
+                );
                 template::render("attention", context)
             }
         };

@@ -18,6 +18,7 @@ const WORKGROUP: usize = 64;
 /// (LSTM), all hidden states if they are wanted, the hidden state before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Recurrent {
+    pub(crate) scalar: Scalar,
     pub(crate) cell: Cell,
     /// Functions of one number each, which ONNX calls f, g and h.
     pub(crate) activations: Vec<Fused>,
@@ -123,7 +124,8 @@ impl Spec for Recurrent {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", Scalar::F32), Slot::read("r", Scalar::F32)];
+        let float = self.scalar;
+        let mut slots = vec![Slot::read("x", float), Slot::read("r", float)];
         let mut add = |wanted: bool, name: &str, scalar: Scalar, written: bool| {
             if wanted {
                 slots.push(Slot { name: name.into(), element: scalar.into(), written });
@@ -131,20 +133,24 @@ impl Spec for Recurrent {
         };
         let gates = self.cell == Cell::GruGates;
         let lstm = matches!(self.cell, Cell::Lstm { .. });
-        add(self.bias, "bias", Scalar::F32, false);
-        add(matches!(self.cell, Cell::Lstm { peephole: true, .. }), "peephole", Scalar::F32, false);
+        add(self.bias, "bias", float, false);
+        add(matches!(self.cell, Cell::Lstm { peephole: true, .. }), "peephole", float, false);
         add(self.lengths, "lengths", Scalar::I32, false);
-        add(self.cell == Cell::GruCandidate, "gated", Scalar::F32, false);
-        add(lstm, "c", Scalar::F32, true);
-        add(self.y, "y", Scalar::F32, true);
-        add(true, "h", Scalar::F32, !gates);
-        add(gates, "gated", Scalar::F32, true);
+        add(self.cell == Cell::GruCandidate, "gated", float, false);
+        add(lstm, "c", float, true);
+        add(self.y, "y", float, true);
+        add(true, "h", float, !gates);
+        add(gates, "gated", float, true);
         slots
     }
 
     fn params(&self) -> Vec<String> {
         let functions = self.activations.iter().enumerate().flat_map(|(k, f)| f.params(&format!("f{k}")));
         NAMES.iter().map(|name| name.to_string()).chain(functions).collect()
+    }
+
+    fn takes_wide(&self) -> bool {
+        true
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
@@ -163,10 +169,15 @@ impl Spec for Recurrent {
             _ => (false, false),
         };
         let (gates, own) = self.cell.gates();
+        let (clip, suffix) = match self.scalar {
+            Scalar::F64 => ("f64(bitcast<f32>(p.clip))", "lf"),
+            _ => ("bitcast<f32>(p.clip)", ""),
+        };
+        let clip = self.clip.then_some(clip);
         let context = context!(
             workgroup => WORKGROUP, cell, coupled, peephole, gates, own => own.collect::<Vec<_>>(),
-            bias => self.bias, clip => self.clip, lengths => self.lengths, y => self.y,
-            activations => self.activations.len(),
+            bias => self.bias, clip, lengths => self.lengths, y => self.y,
+            activations => self.activations.len(), word => self.scalar.word(), suffix,
         );
         functions + "\n" + &template::render("recurrent", context)
     }

@@ -277,6 +277,15 @@ impl Operator for Attention {
         Ok(of_elements(inputs, outputs).steps(&scores).steps(&scores).products(&product))
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    // Lengths fit 32 bits.
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let s = self.sizes({
             let facts = cx.facts();
@@ -284,14 +293,23 @@ impl Operator for Attention {
         })?;
         let (k, k_strides) = lower_present(cx, &s, [1, PAST_KEY, 1], s.depth)?;
         let (v, v_strides) = lower_present(cx, &s, [2, PAST_VALUE, 2], s.depth_v)?;
-        let mut tensors = vec![cx.input(0)?, k, v];
         let mask = mask(cx)?;
-        for i in [MASK, LENGTHS] {
-            if cx.optional_fact(i).is_some() {
-                tensors.push(cx.input(i)?);
-            }
+        let mut tensors = vec![cx.input(0)?, k, v];
+        if mask == Mask::Float {
+            tensors.push(cx.input(MASK)?);
         }
-        let vector = s.depth % 4 == 0 && s.depth_v % 4 == 0;
+        let double = tensors.iter().any(|&tensor| cx.scalar(tensor) == Scalar::F64);
+        let scalar = if double { Scalar::F64 } else { Scalar::F32 };
+        for tensor in &mut tensors {
+            *tensor = widened(cx, *tensor, scalar);
+        }
+        if mask == Mask::Bool {
+            tensors.push(cx.input(MASK)?);
+        }
+        if cx.optional_fact(LENGTHS).is_some() {
+            tensors.push(cx.input(LENGTHS)?);
+        }
+        let vector = !double && s.depth % 4 == 0 && s.depth_v % 4 == 0;
         let params = AttentionParams {
             mask: cx.optional_fact(MASK).map_or([0; 4], |fact| mask_strides(&fact.shape)),
             ..self.params(&s, vector, (k_strides, v_strides))
@@ -302,9 +320,9 @@ impl Operator for Attention {
             Class::Gpu if vector => AttentionTile::shared(params.depth.max(params.depth_v)),
             _ => None,
         };
-        let tile = tile.unwrap_or(AttentionTile::Row);
-        let kernel = attention::Attention { mask, lengths, softcap, vector, scores: None, tile };
-        let stats = cx.temporary(Scalar::F32, &[s.batches, s.heads, s.rows, 2]);
+        let tile = tile.unwrap_or(AttentionTile::row(scalar));
+        let kernel = attention::Attention { scalar, mask, lengths, softcap, vector, scores: None, tile };
+        let stats = cx.temporary(scalar, &[s.batches, s.heads, s.rows, 2]);
         let limit = cx.target.max_iterations as usize;
         let step = params.keys_per_call(tile, limit);
         if step == 0 {
@@ -315,24 +333,29 @@ impl Operator for Attention {
             );
         }
         // Where several calls add up values in memory, the sums are rounded only at the end.
-        let adds_up = tile == AttentionTile::Row || s.keys() > step;
+        let adds_up = matches!(tile, AttentionTile::Row { .. }) || s.keys() > step;
         let shape = &cx.out(0)?.shape;
-        let y = if adds_up { cx.temporary(Scalar::F32, shape) } else { cx.output(0)? };
+        let y = if adds_up { cx.temporary(scalar, shape) } else { cx.output(0)? };
         for start in (0..s.keys().max(1)).step_by(step) {
             let params = AttentionParams { start, end: s.keys().min(start + step), ..params };
             let tensors = [&tensors[..], &[stats, y]].concat();
             cx.call(kernel.clone(), tensors, params.words()?, params.groups(tile));
         }
         if adds_up {
-            cx.view(0, y, 0)?;
+            put(cx, 0, y)?;
         }
-        if cx.optional_out(3).is_some() {
+        if let Some(out) = cx.optional_out(3) {
             tensors.remove(2);
             tensors.extend((self.scores == Scores::Softmax).then_some(stats));
-            tensors.push(cx.output(3)?);
-            let kernel =
-                attention::Attention { scores: Some(self.scores), tile: AttentionTile::Row, ..kernel };
+            let own = Scalar::float_for(out.dtype) == scalar;
+            let output = if own { cx.output(3)? } else { cx.temporary(scalar, &out.shape) };
+            tensors.push(output);
+            let (scores, tile) = (Some(self.scores), AttentionTile::row(scalar));
+            let kernel = attention::Attention { scores, tile, ..kernel };
             cx.call(kernel, tensors, params.words()?, params.score_groups());
+            if !own {
+                put(cx, 3, output)?;
+            }
         }
         Ok(())
     }
@@ -443,12 +466,34 @@ fn lower_present(
     Ok((whole, strides(false, s.kv_heads, s.keys(), depth)))
 }
 
+/// The floats of a tensor, in registers of type `scalar`.
+fn widened(cx: &mut Lower, tensor: TensorId, scalar: Scalar) -> TensorId {
+    if cx.scalar(tensor) == scalar {
+        return tensor;
+    }
+    let shape = cx.shape(tensor).to_vec();
+    let wide = cx.temporary(scalar, &shape);
+    let dtype = if scalar == Scalar::F64 { DType::F64 } else { DType::F32 };
+    cx.elementwise_to(wide, (dtype, &shape), &[(tensor, &shape)], |e, x| e.convert(x[0], scalar));
+    wide
+}
+
+/// Makes output `i` of the floats `from`.
+fn put(cx: &mut Lower, i: usize, from: TensorId) -> Result<(), Why> {
+    let out = cx.out(i)?;
+    let scalar = Scalar::float_for(out.dtype);
+    if cx.scalar(from) == scalar {
+        return cx.view(i, from, 0);
+    }
+    cx.elementwise(i, &[(from, &out.shape)], |e, x| e.convert(x[0], scalar))
+}
+
 /// How a kernel reads the mask.
 fn mask(cx: &Lower) -> Result<Mask, Why> {
     match cx.optional_fact(MASK).map(|fact| Scalar::of(fact.dtype)) {
         None => Ok(Mask::None),
         Some(Some(Scalar::Bool)) => Ok(Mask::Bool),
-        Some(Some(Scalar::F32)) => Ok(Mask::Float),
+        Some(Some(Scalar::F32 | Scalar::F64)) => Ok(Mask::Float),
         _ => refuse!("the device has masks of bool and float types only"),
     }
 }

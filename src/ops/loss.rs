@@ -112,9 +112,13 @@ impl Operator for Loss {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         let x = cx.fact(0)?;
+        let float = Scalar::float_for(x.dtype);
         let mut logs = cx.input(0)?;
         if self.softmax {
             logs = log_softmax(cx, logs, x)?;
@@ -139,15 +143,15 @@ impl Operator for Loss {
                 let kept = e.one(Fn1::Not, ignored);
                 counts = e.two(Fn2::And, counts, kept);
             }
-            let zero = e.f32(0.0);
+            let zero = e.float(value, 0.0);
             e.select(counts, value, zero)
         };
         let weight = |e: &mut Builder| match weights {
-            Some(weights) => e.load(weights, F32),
-            None => e.f32(1.0),
+            Some(weights) => e.load(weights, float),
+            None => e.constant(float, 1.0),
         };
         let cost = |e: &mut Builder| {
-            let (log, weight) = (element(e, F32), weight(e));
+            let (log, weight) = (element(e, float), weight(e));
             let cost = e.one(Fn1::Neg, log);
             let cost = e.mul(cost, weight);
             picked(e, cost)
@@ -155,36 +159,36 @@ impl Operator for Loss {
         rows.fold(Combine::Sum, cost, |_, sum| sum);
         if self.reduction == LossReduction::None {
             let output = cx.output(0)?;
-            rows.row_result(output, |e| value(e, 0, F32));
+            rows.row_result(output, |e| value(e, 0, float));
             return rows.emit(cx);
         }
-        let losses = cx.temporary(F32, &kept);
-        rows.row_result(losses, |e| value(e, 0, F32));
+        let losses = cx.temporary(float, &kept);
+        rows.row_result(losses, |e| value(e, 0, float));
         let mean = self.reduction == LossReduction::Mean;
-        let totals = mean.then(|| cx.temporary(F32, &kept));
+        let totals = mean.then(|| cx.temporary(float, &kept));
         if let Some(totals) = totals {
             let weight = |e: &mut Builder| {
                 let weight = weight(e);
                 picked(e, weight)
             };
             rows.fold(Combine::Sum, weight, |_, sum| sum);
-            rows.row_result(totals, |e| value(e, 1, F32));
+            rows.row_result(totals, |e| value(e, 1, float));
         }
-        rows.emit_with(cx, &plain(F32))?;
+        rows.emit_with(cx, &plain(float))?;
         let all: Vec<usize> = (0..kept.len()).collect();
         let mut rows = Rows::of(cx, losses, &kept, &all);
-        rows.fold(Combine::Sum, |e| element(e, F32), |_, sum| sum);
+        rows.fold(Combine::Sum, |e| element(e, float), |_, sum| sum);
         if let Some(totals) = totals {
             let totals = rows.side_of(cx, totals, &kept, Each::Element);
-            rows.fold(Combine::Sum, |e| e.load(totals, F32), |_, sum| sum);
+            rows.fold(Combine::Sum, |e| e.load(totals, float), |_, sum| sum);
         }
         let output = cx.output(0)?;
         rows.row_result(output, |e| {
-            let sum = value(e, 0, F32);
+            let sum = value(e, 0, float);
             if !mean {
                 return sum;
             }
-            let total = value(e, 1, F32);
+            let total = value(e, 1, float);
             e.two(Fn2::Div, sum, total)
         });
         rows.emit(cx)
@@ -193,12 +197,12 @@ impl Operator for Loss {
 
 /// The logarithm of the softmax over the classes: output 1, or a temporary.
 fn log_softmax(cx: &mut Lower, scores: TensorId, x: &Fact) -> Result<TensorId, Why> {
-    const F32: Scalar = Scalar::F32;
-    let output = if cx.optional_out(1).is_some() { cx.output(1)? } else { cx.temporary(F32, &x.shape) };
+    let float = Scalar::float_for(x.dtype);
+    let output = if cx.optional_out(1).is_some() { cx.output(1)? } else { cx.temporary(float, &x.shape) };
     let mut rows = Rows::of(cx, scores, &x.shape, &[1]);
-    rows.fold(Combine::MaxNumber, |e| element(e, F32), |_, max| max);
+    rows.fold(Combine::MaxNumber, |e| element(e, float), |_, max| max);
     let below = |e: &mut Builder| {
-        let (x, max) = (element(e, F32), value(e, 0, F32));
+        let (x, max) = (element(e, float), value(e, 0, float));
         e.sub(x, max)
     };
     let exp = |e: &mut Builder| {
@@ -207,11 +211,11 @@ fn log_softmax(cx: &mut Lower, scores: TensorId, x: &Fact) -> Result<TensorId, W
     };
     rows.fold(Combine::Sum, exp, |e, sum| e.one(Fn1::Log, sum));
     rows.element_result(output, |e| {
-        let (below, sum) = (below(e), value(e, 1, F32));
+        let (below, sum) = (below(e), value(e, 1, float));
         let log = e.sub(below, sum);
         e.narrow(log, x.dtype)
     });
-    rows.emit_with(cx, &plain(F32))?;
+    rows.emit_with(cx, &plain(float))?;
     Ok(output)
 }
 

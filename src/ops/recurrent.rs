@@ -237,6 +237,10 @@ impl Operator for Recurrent {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let s = self.sizes({
             let facts = cx.facts();
@@ -248,8 +252,10 @@ impl Operator for Recurrent {
         if s.hidden > cx.target.max_iterations as usize {
             refuse!("a layer of {} units takes more than {} steps", s.hidden, cx.target.max_iterations);
         }
+        let dtype = cx.fact(0)?.dtype;
+        let Some(scalar) = cx.register(dtype) else { refuse!("the device has no {dtype}") };
         let columns = s.directions * s.gates * s.hidden;
-        let products = cx.temporary(Scalar::F32, &[s.steps * s.batches, columns]);
+        let products = cx.temporary(scalar, &[s.steps * s.batches, columns]);
         let product = Product {
             m: s.steps * s.batches,
             n: columns,
@@ -258,13 +264,13 @@ impl Operator for Recurrent {
             a: Matrix { source: Source::Input(0), row: s.inputs, column: 1 },
             b: Matrix { source: Source::Input(1), row: 1, column: s.inputs },
         };
-        product.lower(cx, Scalar::F32, Sink::Tensor(products))?;
+        product.lower(cx, scalar, Sink::Tensor(products))?;
         let weights = lower_weights(cx, &s)?;
         let (state_shape, state_strides) = s.state();
         let size: usize = crate::shape::product(state_shape);
-        let h = cx.temporary(Scalar::F32, &[2, size]);
+        let h = cx.temporary(scalar, &[2, size]);
         copy(cx, INITIAL_H, h, size)?;
-        let c = cx.temporary(Scalar::F32, &state_shape);
+        let c = cx.temporary(scalar, &state_shape);
         copy(cx, INITIAL_C, c, size)?;
         let y = if cx.optional_out(0).is_some() { Some(cx.output(0)?) } else { None };
         let params = RecurrentParams {
@@ -286,8 +292,8 @@ impl Operator for Recurrent {
             Some(_) => Some(cx.within(LENGTHS, 0, s.steps as i64)?),
             None => None,
         };
-        let layer =
-            Layer { lengths, products, weights, h, c, y, gated: cx.temporary(Scalar::F32, &[2, size]) };
+        let gated = cx.temporary(scalar, &[2, size]);
+        let layer = Layer { scalar, lengths, products, weights, h, c, y, gated };
         let same = self.functions.iter().all(|functions| *functions == self.functions[0]);
         for step in 0..s.steps {
             let (h_in, h_out) = (step % 2 * size, (step + 1) % 2 * size);
@@ -310,8 +316,9 @@ impl Operator for Recurrent {
     }
 }
 
-/// The device tensors of a layer.
+/// The device tensors of a layer, of floats of type `scalar`.
 struct Layer {
+    scalar: Scalar,
     lengths: Option<TensorId>,
     products: TensorId,
     weights: TensorId,
@@ -333,7 +340,7 @@ impl Recurrent {
         };
         let (mut activations, mut words) = (Vec::new(), params.words()?);
         for &function in &self.functions[params.direction] {
-            let (fused, constants) = fused(function)?;
+            let (fused, constants) = fused(function, layer.scalar)?;
             activations.push(fused);
             words.extend(constants);
         }
@@ -352,6 +359,7 @@ impl Recurrent {
             tensors.push(layer.h);
             tensors.extend((cell == Cell::GruGates).then_some(layer.gated));
             let kernel = recurrent::Recurrent {
+                scalar: layer.scalar,
                 cell,
                 activations: activations.clone(),
                 bias: cx.optional_fact(BIAS).is_some(),
@@ -444,13 +452,13 @@ impl<'a> DirectionWeights<'a> {
     }
 }
 
-/// An activation as code, with its constants.
-fn fused(function: ActivationFunction) -> Result<(Fused, Vec<u32>), Why> {
+/// An activation of numbers of type `scalar` as code, with its constants.
+fn fused(function: ActivationFunction, scalar: Scalar) -> Result<(Fused, Vec<u32>), Why> {
     let mut builder = Builder::default();
-    let x = builder.load(0, Scalar::F32);
+    let x = builder.load(0, scalar);
     let Some(value) = function.device(&mut builder, x) else { refuse!("{function:?} is not for floats") };
     let (expr, constants) = builder.finish(vec![value]);
-    Ok((Fused { expr, operands: vec![Operand { scalar: Scalar::F32, index: Index::Anchor }] }, constants))
+    Ok((Fused { expr, operands: vec![Operand { scalar, index: Index::Anchor }] }, constants))
 }
 
 /// The recurrence weights as `[direction][unit before][gate][unit]`, so that neighbouring invocations read neighbouring words.
