@@ -8,20 +8,29 @@ fn compared(a: u32, b: u32) -> u32 {
     let at = j / p.inner * p.size * p.inner + j % p.inner;
     let left = key_of(x[at + a * p.inner]);
     let right = key_of(x[at + b * p.inner]);
+{% if wide %}
+    if !equal_64(left, right) {
+      return select(2u, 0u, less_u64(left, right));
+{% else %}
     if left != right {
       return select(2u, 0u, left < right);
+{% endif %}
     }
   }
   return 1u;
 }
 
-fn key_of(x: {{ word }}) -> u32 {
+fn key_of(x: {{ word }}) -> {{ "vec2<u32>" if wide else "u32" }} {
 {% if word == "f32" %}
   // Of a number below zero all bits are flipped, of another the sign; -0 is 0, and every NaN is the same and the greatest.
   let bits = select(bitcast<u32>(x), 0u, x == 0.0);
   let key = select(bits ^ 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
   return select(key, 0xffffffffu, is_nan(x));
-{% elif word == "i32" %}
+{% elif word == "f64" %}
+  return pair_of_u64(bitcast<u64>(order_key_f64(x))) ^ vec2(0u, 0x80000000u);
+{% elif signed and wide %}
+  return x ^ vec2(0u, 0x80000000u);
+{% elif signed %}
   return bitcast<u32>(x) ^ 0x80000000u;
 {% else %}
   return x;

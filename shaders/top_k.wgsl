@@ -1,12 +1,18 @@
+{% macro greater(a, b) %}{{ "less_u64(%s, %s)" | format(b, a) if wide else "%s > %s" | format(a, b) }}{% endmacro %}
+{% macro equal(a, b) %}{{ "equal_64(%s, %s)" | format(a, b) if wide else "%s == %s" | format(a, b) }}{% endmacro %}
 {% if step == "block" %}
-// A word that is greater where the element comes earlier.
-fn key_of(x: {{ word }}) -> u32 {
+// A whole number that is greater where the element comes earlier.
+fn key_of(x: {{ word }}) -> {{ key }} {
 {% if word == "f32" %}
   // Of a number below zero all bits are flipped, of another the sign; -0 is 0, and every NaN is the same.
   let bits = select(bitcast<u32>(x), 0u, x == 0.0);
   let key = select(bits ^ 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
   let up = select(key, 0xffffffffu, is_nan(x));
-{% elif word == "i32" %}
+{% elif word == "f64" %}
+  let up = pair_of_u64(bitcast<u64>(order_key_f64(x))) ^ vec2(0u, 0x80000000u);
+{% elif signed and wide %}
+  let up = x ^ vec2(0u, 0x80000000u);
+{% elif signed %}
   let up = bitcast<u32>(x) ^ 0x80000000u;
 {% else %}
   let up = x;
@@ -33,7 +39,7 @@ fn main(
       var rank = 0u;
       for (var j = 0u; j < size; j += 1u) {
         let other = key_of(x[base + (first + j) * p.inner]);
-        rank += select(0u, 1u, other > own || (other == own && j < lane));
+        rank += select(0u, 1u, {{ greater("other", "own") }} || ({{ equal("other", "own") }} && j < lane));
       }
       if rank < p.k {
         let o = row * p.pitch + (g % p.blocks) * min({{ block }}u, p.k) + rank;
@@ -57,7 +63,7 @@ fn main(
     var high = end;
     while low < high {
       let middle = (low + high) / 2u;
-      let before = keys[middle] > own || (later && keys[middle] == own);
+      let before = {{ greater("keys[middle]", "own") }} || (later && {{ equal("keys[middle]", "own") }});
       low = select(low, middle + 1u, before);
       high = select(middle, high, before);
     }
@@ -80,7 +86,7 @@ fn main(
     y[o] = x[(outer * p.length + position) * p.inner + inner];
 {% endif %}
 {% if places %}
-    places[o] = i32(position);
+    places[o] = {{ "vec2(position, 0u)" if wide_places else "i32(position)" }};
 {% endif %}
   }
 {% endif %}

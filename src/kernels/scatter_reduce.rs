@@ -51,30 +51,35 @@ impl Spec for ScatterReduce {
 
     fn reports(&self) -> bool {
         Wide::of(self.dtype, 0).is_some()
+            && !self.scalar.is_wide()
             && matches!(self.function, ScatterFunction::Add | ScatterFunction::Mul)
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let float = self.scalar == Scalar::F32;
-        let wide = self.reports();
-        let [add, multiply] = self.scalar.sums(true).unwrap_or_default();
-        let checked = |function: &str| format!("{function}(result, update)");
-        if wide {
-            used.extend([add, multiply]);
-        }
-        let combined = match self.function {
-            ScatterFunction::Add if wide => &checked(add),
-            ScatterFunction::Mul if wide => &checked(multiply),
-            ScatterFunction::Add => "result + update",
-            ScatterFunction::Mul => "result * update",
-            ScatterFunction::Min if float => "min_full(result, update)",
-            ScatterFunction::Max if float => "max_full(result, update)",
-            ScatterFunction::Min => "min(result, update)",
-            ScatterFunction::Max => "max(result, update)",
+        let [add, mul] = self.scalar.sums(self.reports()).unwrap_or_default();
+        let [min, max] = match self.scalar {
+            Scalar::F32 => ["min_full", "max_full"],
+            Scalar::F64 => ["min_f64", "max_f64"],
+            Scalar::I64 => ["min_i64", "max_i64"],
+            Scalar::U64 => ["min_u64", "max_u64"],
+            _ => ["min", "max"],
         };
-        if float && matches!(self.function, ScatterFunction::Min | ScatterFunction::Max) {
-            used.insert(if self.function == ScatterFunction::Min { "min_full" } else { "max_full" });
-        }
+        let (function, operator) = match self.function {
+            ScatterFunction::Add => (add, "+"),
+            ScatterFunction::Mul => (mul, "*"),
+            ScatterFunction::Min => (min, ""),
+            ScatterFunction::Max => (max, ""),
+        };
+        let combined = if function.is_empty() {
+            format!("result {operator} update")
+        } else {
+            used.insert(function);
+            format!("{function}(result, update)")
+        };
         let result = narrow(self.dtype, ("result".into(), self.scalar), used);
         let context =
             context!(workgroup => WORKGROUP, rank => self.rank, axis => self.axis, combined, result);

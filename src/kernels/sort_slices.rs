@@ -61,15 +61,26 @@ impl Spec for SortSlices {
         ["size", "inner", "first", "last"].into_iter().chain(run).map(String::from).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let (step, ordered) = match self.step {
             SortStep::Block { ordered } => ("block", ordered),
             SortStep::Merge => ("merge", true),
             SortStep::Starts { ordered } => ("starts", ordered),
         };
-        if self.scalar == Scalar::F32 {
-            used.insert("is_nan");
+        let (word, wide) = (self.scalar.word(), self.scalar.is_wide());
+        match self.scalar {
+            Scalar::F32 => used.extend(["is_nan"]),
+            Scalar::F64 => used.extend(["order_key_f64", "pair_of_u64"]),
+            _ => {}
         }
-        template::render("sort_slices", context!(step, ordered, block => BLOCK, word => self.scalar.word()))
+        if wide {
+            used.extend(["less_u64", "equal_64"]);
+        }
+        let signed = matches!(self.scalar, Scalar::I32 | Scalar::I64);
+        template::render("sort_slices", context!(step, ordered, block => BLOCK, word, wide, signed))
     }
 }

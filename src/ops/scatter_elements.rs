@@ -56,7 +56,7 @@ impl Operator for ScatterElements {
     }
 
     fn computes_f64(&self) -> bool {
-        !matches!(self.reduction, Reduction::Some(_))
+        true
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

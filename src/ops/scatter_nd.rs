@@ -57,7 +57,7 @@ impl Operator for ScatterNd {
     }
 
     fn computes_f64(&self) -> bool {
-        !matches!(self.reduction, Reduction::Some(_))
+        true
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -114,6 +114,10 @@ impl Operator for TopK {
         Ok(elements.steps(&[x.count(), sorting(x.count())]))
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn first_output_is_optional(&self) -> bool {
         true
     }
@@ -126,14 +130,13 @@ impl Operator for TopK {
         let input = cx.input(0)?;
         let (positions, pitch) = sorted(cx, input, self.largest, rows, length, inner, k)?;
         let (values, places) = (cx.optional_out(0).is_some(), cx.optional_out(1).is_some());
-        let mut tensors = vec![input, positions];
-        for (i, wanted) in [values, places].into_iter().enumerate() {
-            if wanted {
-                tensors.push(cx.output(i)?);
-            }
-        }
+        let values = if values { Some(cx.output(0)?) } else { None };
+        let places = if places { Some(cx.output(1)?) } else { None };
+        let (scalar, values_wanted) = (cx.scalar(input), values.is_some());
+        let positions_scalar = places.map(|places| cx.scalar(places));
+        let tensors = [input, positions].into_iter().chain(values).chain(places).collect();
         let params = words([rows * k, k, length, inner, pitch])?;
-        let fetch = kernel::TopK::Fetch { scalar: cx.scalar(input), values, positions: places };
+        let fetch = kernel::TopK::Fetch { scalar, values: values_wanted, positions: positions_scalar };
         cx.call(fetch, tensors, params, (rows * k).div_ceil(kernel::BLOCK));
         Ok(())
     }
@@ -154,19 +157,27 @@ pub(crate) fn sorted(
     // Every run but the last is full; the last has the rest of the row.
     let mut pitch =
         blocks.saturating_sub(1) * run + (length - blocks.saturating_sub(1) * kernel::BLOCK).min(k);
-    let runs = |cx: &mut Lower, pitch: usize| cx.temporary(Scalar::U32, &[rows, pitch]);
-    let (mut keys, mut positions) = (runs(cx, pitch), runs(cx, pitch));
+    let scalar = cx.scalar(input);
+    let key = kernel::key(scalar.is_wide());
+    let runs =
+        |cx: &mut Lower, pitch: usize| [key, Scalar::U32].map(|scalar| cx.temporary(scalar, &[rows, pitch]));
+    let [mut keys, mut positions] = runs(cx, pitch);
     let params = words([rows * blocks, blocks, length, inner, k, pitch])?;
-    let block = kernel::TopK::Block { scalar: cx.scalar(input), largest };
+    let block = kernel::TopK::Block { scalar, largest };
     cx.call(block, vec![input, keys, positions], params, rows * blocks);
     while run < pitch {
         let pairs = pitch.div_ceil(2 * run);
         let merged_run = (2 * run).min(k);
         let merged_pitch = (pairs - 1) * merged_run + (pitch - (pairs - 1) * 2 * run).min(k);
-        let (merged_keys, merged_positions) = (runs(cx, merged_pitch), runs(cx, merged_pitch));
+        let [merged_keys, merged_positions] = runs(cx, merged_pitch);
         let params = words([rows * pitch, pitch, run, merged_pitch, merged_run])?;
         let tensors = vec![keys, positions, merged_keys, merged_positions];
-        cx.call(kernel::TopK::Merge, tensors, params, (rows * pitch).div_ceil(kernel::BLOCK));
+        cx.call(
+            kernel::TopK::Merge { wide: scalar.is_wide() },
+            tensors,
+            params,
+            (rows * pitch).div_ceil(kernel::BLOCK),
+        );
         (keys, positions, run, pitch) = (merged_keys, merged_positions, merged_run, merged_pitch);
     }
     Ok((positions, pitch))

@@ -238,6 +238,10 @@ impl Operator for Unique {
         Ok(())
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn first_output_is_optional(&self) -> bool {
         self.bounded
     }

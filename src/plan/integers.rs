@@ -1,7 +1,7 @@
 //! Which values of 64-bit integers a plan holds in 64 bits.
 //!
 //! A session's plans hold 64-bit integers in 32 bits, and report one that does not fit; then the session makes plans that hold
-//! them in 64. Operators with kernels for 64 bits compute in these, such as `Add`. Others, such as `TopK`, read integers of
+//! them in 64. Operators with kernels for 64 bits compute in these, such as `Add`. Others, such as `Resize`, read integers of
 //! 32 bits, and report an element that does not fit, so that their results fit.
 
 use crate::DType;
