@@ -389,6 +389,7 @@ impl Forest {
         let each = if double { 2 } else { 1 };
         let sets = targets + (1 + each) * count;
         let (mut words, mut members) = (Vec::with_capacity(sets), Vec::new());
+        let key_words = |key: i64| [key as u32, (key >> 32) as u32].into_iter().take(each);
         for node in &self.nodes {
             match node {
                 TreeNode::Leaf(weights) => {
@@ -396,22 +397,20 @@ impl Forest {
                 }
                 TreeNode::Branch { branch, feature, threshold, set, nan_is_yes, yes, no } => {
                     let test = match branch {
-                        Branch::Member if double => refuse!("the device has no sets of float64"),
                         Branch::Member => {
                             let at = word(sets + members.len())?;
-                            let mut keys = self.members[set.clone()]
-                                .iter()
-                                .filter_map(|&x| f32::exact_key(x))
-                                .collect::<Vec<_>>();
+                            let key = if double { f64::exact_key } else { f32::exact_key };
+                            let mut keys: Vec<i64> =
+                                self.members[set.clone()].iter().filter_map(|&x| key(x)).collect();
                             keys.sort_unstable();
                             members.push(word(keys.len())?);
-                            members.extend(keys.iter().map(|&key: &i64| key as u32));
+                            members.extend(keys.into_iter().flat_map(key_words));
                             KeyTest { kind: MEMBER, key: at.into(), negated: false }
                         }
                         _ if double => {
                             let test = KeyTest::of::<f64>(*branch, *threshold);
                             let at = word(sets + members.len())?;
-                            members.extend([test.key as u32, (test.key >> 32) as u32]);
+                            members.extend(key_words(test.key));
                             KeyTest { key: at.into(), ..test }
                         }
                         _ => KeyTest::of::<f32>(*branch, *threshold),

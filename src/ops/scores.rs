@@ -175,7 +175,6 @@ impl PostTransform {
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         if !self.takes_rows() {
             let scalar = cx.scalar(output);
             cx.elementwise_to(output, (dtype, shape), operands, |e, regs| {
@@ -185,20 +184,25 @@ impl PostTransform {
             });
             return Ok(());
         }
-        let scores = cx.temporary(F32, shape);
-        cx.elementwise_to(scores, (DType::F32, shape), operands, build);
+        let float = Scalar::float_for(dtype);
+        let scores = cx.temporary(float, shape);
+        let double = if float == Scalar::F64 { DType::F64 } else { DType::F32 };
+        cx.elementwise_to(scores, (double, shape), operands, |e, regs| {
+            let score = build(e, regs);
+            e.convert(score, float)
+        });
         let mut rows = Rows::of(cx, scores, shape, &[1]);
-        rows.fold(Combine::MaxNumber, |e| element(e, F32), |_, max| max);
+        rows.fold(Combine::MaxNumber, |e| element(e, float), |_, max| max);
         let term = |e: &mut Builder| {
-            let (score, max) = (element(e, F32), value(e, 0, F32));
+            let (score, max) = (element(e, float), value(e, 0, float));
             self.term(e, score, max)
         };
         rows.fold(Combine::Sum, term, |_, sum| sum);
         rows.element_result(output, |e| {
-            let (score, max, sum) = (element(e, F32), value(e, 0, F32), value(e, 1, F32));
+            let (score, max, sum) = (element(e, float), value(e, 0, float), value(e, 1, float));
             self.share(e, score, max, sum)
         });
-        rows.emit_with(cx, &plain(F32))
+        rows.emit_with(cx, &plain(float))
     }
 }
 
@@ -214,14 +218,14 @@ fn probit(p: f64) -> f64 {
 }
 
 fn probit_on_device(e: &mut Builder, p: Reg) -> Reg {
-    let (one, two, zero) = (e.f32(1.0), e.f32(2.0), e.f32(0.0));
+    let [zero, half, one, two] = [0.0, 0.5, 1.0, 2.0].map(|number| e.float(p, number));
     let double = e.mul(two, p);
     let x = e.sub(double, one);
     let (below, above) = (e.sub(one, x), e.add(one, x));
     let product = e.mul(below, above);
     let log = e.one(Fn1::Log, product);
-    let (half, summand, inverse) =
-        (e.f32(0.5), e.f32(2.0 / (std::f32::consts::PI * WINITZKI)), e.f32(1.0 / WINITZKI));
+    let a = f64::from(WINITZKI);
+    let (summand, inverse) = (e.float(p, 2.0 / (std::f64::consts::PI * a)), e.float(p, 1.0 / a));
     let half_log = e.mul(half, log);
     let v = e.add(summand, half_log);
     let (square, rest) = (e.mul(v, v), e.mul(log, inverse));
@@ -232,7 +236,7 @@ fn probit_on_device(e: &mut Builder, p: Reg) -> Reg {
     let negative = e.one(Fn1::Neg, rest);
     let exact = e.two(Fn2::Div, negative, denominator);
     let size = e.one(Fn1::Sqrt, exact);
-    let factor = e.f32(std::f32::consts::SQRT_2);
+    let factor = e.float(p, std::f64::consts::SQRT_2);
     let size = e.mul(size, factor);
     let is_below = e.two(Fn2::Less, x, zero);
     let negative = e.one(Fn1::Neg, size);

@@ -541,14 +541,12 @@ impl Operator for TreeEnsemble {
     }
 
     fn computes_f64(&self) -> bool {
-        // Not sets, nor transforms that float32 alone has. The scores of classes become float32 before theirs.
-        let transforms = matches!(self.transform, PostTransform::Unchanged | PostTransform::Logistic);
-        (transforms || self.classes().is_some()) && self.forest.most_members() == 0
+        true
     }
 
     // Labels fit 32 bits.
     fn computes_i64(&self) -> bool {
-        self.classes().is_none() && self.computes_f64()
+        self.classes().is_none()
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
