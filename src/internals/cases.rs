@@ -253,7 +253,7 @@ fn expected(case: &Case) -> Result<Vec<Tensor>> {
     reference::outputs(&graph, &values)
 }
 
-fn on_device(case: &Case, device: &Device, sizes: Sizes) -> Result<Vec<Tensor>> {
+pub(crate) fn on_device(case: &Case, device: &Device, sizes: Sizes) -> Result<Vec<Tensor>> {
     on_device_with(SessionOptions::default(), case, device, sizes)
 }
 
