@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::internals::cases::{Sizes, all_cases, compared, on_device};
 use crate::internals::devices::each;
 use crate::internals::random::Sketch;
+use crate::internals::{Kernels, with_kernels};
 use crate::ops::case::{self, Case, Tolerance};
 use crate::ops::{Attr, OWN_DOMAIN};
 use crate::{DType, Device, Error, Session, SessionOptions, Tensor};
@@ -80,7 +81,10 @@ const REFUSED: &[(&str, usize)] = &[
 #[test]
 fn every_case_in_float64() {
     let cases = cases();
-    for device in each() {
+    let both = |device: Device| {
+        [Kernels::Portable, Kernels::Gpu].map(|kernels| with_kernels(device.clone(), kernels))
+    };
+    for device in each().into_iter().flat_map(both) {
         let (mut right, mut refused, mut wrong) = (0, BTreeMap::new(), Vec::new());
         for case in &cases {
             match compared(case, &device, Sizes::Fixed) {
