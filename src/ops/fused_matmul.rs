@@ -172,6 +172,10 @@ impl Operator for FusedMatMul {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (a, b) = (cx.fact(0)?, cx.fact(1)?);
         let Some(scalar) = Scalar::of(a.dtype) else { refuse!("the device does not multiply {}", a.dtype) };

@@ -106,7 +106,7 @@ impl Operator for Softmax {
     }
 
     fn computes_f64(&self) -> bool {
-        self.kind != SoftmaxKind::Hard
+        true
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
