@@ -204,3 +204,34 @@ fn the_host_computes_what_the_device_does_not() {
         assert!(wrong.is_empty(), "on {}: {wrong:#?}", device.name());
     }
 }
+
+/// Attention and a normalisation whose operands are of different types.
+fn of_several_types() -> Vec<Case> {
+    use DType::{F16, F32, F64};
+    let float = |shape: &[usize], dtype| case::converted(&case::uniform(shape, -1.0, 1.0), dtype);
+    let attention = |[qk, v, mask]: [DType; 3]| {
+        let case = Case::new("Attention", &format!("{qk}, {v}, {mask}")).int("is_causal", 1).outputs(4);
+        let case = case.input(float(&[2, 3, 4, 8], qk)).input(float(&[2, 3, 6, 8], qk));
+        let case = case.input(float(&[2, 3, 6, 8], v)).input(float(&[4, 8], mask));
+        case.input(float(&[2, 3, 2, 8], qk)).input(float(&[2, 3, 2, 8], v)).int("qk_matmul_output_mode", 3)
+    };
+    let normalization = |[x, scale]: [DType; 2]| {
+        let case = Case::new("SimplifiedLayerNormalization", &format!("{x}, {scale}")).outputs(2);
+        case.input(float(&[3, 7], x)).input(float(&[7], scale))
+    };
+    let attentions = [[F64, F32, F64], [F32, F64, F32], [F32, F32, F64], [F16, F16, F64], [F64, F64, F16]];
+    let normalizations = [[F64, F32], [F32, F64], [F16, F64]];
+    attentions.map(attention).into_iter().chain(normalizations.map(normalization)).collect()
+}
+
+#[test]
+fn operands_of_several_types() {
+    for device in each().into_iter().filter(|device| device.gpu().is_some_and(|gpu| gpu.target.computes_f64))
+    {
+        for case in of_several_types() {
+            let case = case.tolerance(Tolerance { relative: 1e-6, absolute: 1e-6 });
+            let outcome = compared(&case, &device, Sizes::Fixed);
+            assert!(matches!(outcome, Ok(None)), "{} on {}: {outcome:?}", case.name, device.name());
+        }
+    }
+}
