@@ -1,9 +1,9 @@
 // Point `i` of `size` points between -1 and 1.
-fn coordinate(i: u32, size: u32) -> f32 {
+fn coordinate(i: u32, size: u32) -> {{ word }} {
 {% if align %}
-  return select(f32(2u * i) / f32(max(size, 2u) - 1u) - 1.0, 0.0, size == 1u);
+  return select({{ word }}(2u * i) / {{ word }}(max(size, 2u) - 1u) - 1.0, 0.0, size == 1u);
 {% else %}
-  return f32(2u * i + 1u) / f32(size) - 1.0;
+  return {{ word }}(2u * i + 1u) / {{ word }}(size) - 1.0;
 {% endif %}
 }
 

@@ -1,5 +1,5 @@
 // The element at whole coordinates, 0 outside.
-fn element_at(plane: u32, row: i32, column: i32) -> f32 {
+fn element_at(plane: u32, row: i32, column: i32) -> {{ word }} {
   if row < 0 || column < 0 || row >= i32(p.input0) || column >= i32(p.input1) {
     return 0.0;
   }
@@ -21,11 +21,11 @@ fn main(
     let place = o % places;
     let out_channel = o / places % p.filters;
     let batch = o / places / p.filters;
-    let row = f32(place / p.output1 * p.stride0) - f32(p.begin0);
-    let column = f32(place % p.output1 * p.stride1) - f32(p.begin1);
+    let row = {{ word }}(place / p.output1 * p.stride0) - {{ word }}(p.begin0);
+    let column = {{ word }}(place % p.output1 * p.stride1) - {{ word }}(p.begin1);
     let taps = p.kernel0 * p.kernel1;
     let offset_groups = p.channels / p.offset_channels;
-    var sum = 0.0;
+    var sum = {{ word }}(0);
     for (var term = p.first; term < p.last + zero; term++) {
       let own = term / taps;
       let tap = term % taps;
@@ -34,8 +34,8 @@ fn main(
       let down = offsets[at * 2u * places + place];
       let right = offsets[(at * 2u + 1u) * places + place];
       // Far outside, any place outside does.
-      let r = clamp(row + f32(tap / p.kernel1 * p.dilation0) + down, -2.0, f32(p.input0) + 1.0);
-      let c = clamp(column + f32(tap % p.kernel1 * p.dilation1) + right, -2.0, f32(p.input1) + 1.0);
+      let r = clamp(row + {{ word }}(tap / p.kernel1 * p.dilation0) + down, -2.0, {{ word }}(p.input0) + 1.0);
+      let c = clamp(column + {{ word }}(tap % p.kernel1 * p.dilation1) + right, -2.0, {{ word }}(p.input1) + 1.0);
       let r0 = i32(floor(r));
       let c0 = i32(floor(c));
       let below = r - floor(r);

@@ -10,7 +10,7 @@ fn main(
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
   if o < p.count {
     let base = o * p.n * p.n;
-    var det = 1.0;
+    var det = {{ word }}(1);
     if p.first > 0u { det = y[o]; }
     for (var i = p.first; i < min(p.last, n); i++) {
       let top = base + i * p.n;

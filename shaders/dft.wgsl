@@ -18,8 +18,8 @@ fn main(
     let hop = p.length / p.radix;
     var n = place % p.stride + p.stride * block;
     var turn = 0u;
-    var real = 0.0;
-    var imaginary = 0.0;
+    var real = {{ word }}(0);
+    var imaginary = {{ word }}(0);
     for (var term = 0u; term < p.radix + zero; term++) {
 {% if half %}
       let mirrored = n >= p.used;
@@ -38,7 +38,7 @@ fn main(
         imaginary += re * sine;
 {% else %}
         let re = {{ weight }}x[2u * at];
-        let im = {{ weight }}{{ "select(1.0, -1.0, mirrored) * " if half }}x[2u * at + 1u];
+        let im = {{ weight }}{{ word ~ "(select(1.0, -1.0, mirrored)) * " if half }}x[2u * at + 1u];
         real += re * cosine - im * sine;
         imaginary += im * cosine + re * sine;
 {% endif %}
@@ -56,7 +56,7 @@ fn main(
     imaginary = imaginary * cosine + real * sine;
     real = turned;
 {% endif %}
-    let scale = bitcast<f32>(p.scale);
+    let scale = {{ "f64_of_words(p.scale, p.scale_high)" if word == "f64" else "bitcast<f32>(p.scale)" }};
 {% if real_output %}
     y[o] = finish(real * scale, o, 0u, 0u);
 {% else %}

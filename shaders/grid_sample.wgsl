@@ -1,14 +1,14 @@
 // The least coordinate that lies on an axis, and its length.
 {% if align %}
-const low = 0.0;
-fn range_of(size: u32) -> f32 { return f32(size) - 1.0; }
+const low: {{ real }} = 0.0;
+fn range_of(size: u32) -> {{ real }} { return {{ real }}(size) - 1.0; }
 {% else %}
-const low = -0.5;
-fn range_of(size: u32) -> f32 { return f32(size); }
+const low: {{ real }} = -0.5;
+fn range_of(size: u32) -> {{ real }} { return {{ real }}(size); }
 {% endif %}
 
 {% if padding == "Reflection" %}
-fn reflect_at(x: f32, size: u32) -> f32 {
+fn reflect_at(x: {{ real }}, size: u32) -> {{ real }} {
   let range = range_of(size);
   let below = x < low;
   let beyond = select(x - low - range, low - x, below);
@@ -21,18 +21,18 @@ fn reflect_at(x: f32, size: u32) -> f32 {
 {% endif %}
 
 // Where grid value `n` lies on an axis, in elements. Far outside, and for NaN, any place outside does.
-fn place(n: f32, size: u32) -> f32 {
+fn place(n: {{ real }}, size: u32) -> {{ real }} {
 {% if align %}
-  var x = (n + 1.0) * 0.5 * (f32(size) - 1.0);
+  var x = (n + 1.0) * 0.5 * ({{ real }}(size) - 1.0);
 {% else %}
-  var x = ((n + 1.0) * f32(size) - 1.0) * 0.5;
+  var x = ((n + 1.0) * {{ real }}(size) - 1.0) * 0.5;
 {% endif %}
-  x = select(clamp(x, -1e9, 1e9), -1e9, is_nan(x));
+  x = select(clamp(x, -1e9, 1e9), -1e9, {{ is_nan }}(x));
 {% if mode == "Nearest" %}
   x = round(x);
 {% endif %}
 {% if padding == "Border" %}
-  x = select(x, clamp(x, 0.0, f32(size) - 1.0), x < low || x > low + range_of(size));
+  x = select(x, clamp(x, 0.0, {{ real }}(size) - 1.0), x < low || x > low + range_of(size));
 {% elif padding == "Reflection" %}
   x = reflect_at(x, size);
 {% endif %}
@@ -40,25 +40,25 @@ fn place(n: f32, size: u32) -> f32 {
 }
 
 // The element at whole coordinate `i`, or -1 where zeros are.
-fn source(i: f32, size: u32) -> i32 {
+fn source(i: {{ real }}, size: u32) -> i32 {
 {% if padding == "Zeros" %}
-  return select(-1, i32(i), i >= 0.0 && i < f32(size));
+  return select(-1, i32(i), i >= 0.0 && i < {{ real }}(size));
 {% elif padding == "Border" %}
-  return i32(clamp(i, 0.0, f32(size) - 1.0));
+  return i32(clamp(i, 0.0, {{ real }}(size) - 1.0));
 {% else %}
-  return i32(clamp(reflect_at(i, size), 0.0, f32(size) - 1.0));
+  return i32(clamp(reflect_at(i, size), 0.0, {{ real }}(size) - 1.0));
 {% endif %}
 }
 
 {% if mode == "Cubic" %}
-fn weight(d: f32) -> f32 {
+fn weight(d: {{ real }}) -> {{ real }} {
   let x = abs(d);
   let near = (1.25 * x - 2.25) * x * x + 1.0;
   let far = ((-0.75 * x + 3.75) * x - 6.0) * x + 3.0;
   return select(far, near, x < 1.0);
 }
 {% elif mode == "Linear" %}
-fn weight(d: f32) -> f32 {
+fn weight(d: {{ real }}) -> {{ real }} {
   return 1.0 - abs(d);
 }
 {% endif %}
@@ -71,7 +71,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     // The grid names the last axis first.
     let at = (plane / p.channels * p.points + o % p.points) * {{ rank }}u;
 {% for d in range(rank) %}
-    let x{{ d }} = place(grid[at + {{ rank - 1 - d }}u], p.size{{ d }});
+    let x{{ d }} = place({{ real }}(grid[at + {{ rank - 1 - d }}u]), p.size{{ d }});
 {% endfor %}
 {% if mode == "Nearest" %}
     var result = {{ word }}(0);
@@ -86,17 +86,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       result = x[element];
     }
 {% else %}
-    var result = 0.0;
+    var result = {{ real }}(0);
 {% for d in range(rank) %}
     let first{{ d }} = floor(x{{ d }}){{ " - 1.0" if mode == "Cubic" }};
     for (var k{{ d }} = 0; k{{ d }} < {{ 4 if mode == "Cubic" else 2 }}; k{{ d }}++) {
-    let c{{ d }} = first{{ d }} + f32(k{{ d }});
+    let c{{ d }} = first{{ d }} + {{ real }}(k{{ d }});
     let i{{ d }} = source(c{{ d }}, p.size{{ d }});
     let w{{ d }} = {{ "w" ~ (d - 1) ~ " * " if d > 0 }}weight(c{{ d }} - x{{ d }});
     let e{{ d }} = {{ "plane" if d == 0 else "e" ~ (d - 1) }} * p.size{{ d }} + u32(i{{ d }});
     if i{{ d }} >= 0 {
 {% endfor %}
-      result += w{{ rank - 1 }} * f32(x[e{{ rank - 1 }}]);
+      result += w{{ rank - 1 }} * {{ real }}(x[e{{ rank - 1 }}]);
 {% for d in range(rank) %}
     }
     }

@@ -22,11 +22,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>) {
   }
 }
 {% else %}
+{% if double %}
+// 53 bits as a number from 0 to 1, without 1.
+fn share(high: u32, low: u32) -> f64 {
+  return (f64(high >> 6u) * 134217728.0 + f64(low >> 5u)) * 1.1102230246251565e-16;
+}
+
+{% endif %}
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let i = id.x + id.y * groups.x * {{ workgroup }}u;
   if i < p.count {
     let word = mixed(mixed(i + key[0]) ^ key[1]);
+{% if double %}
+    let other = mixed(mixed(i + key[1] + 0x9e3779b9u) ^ key[0]);
+    let a = f64(bitcast<f32>(p.a));
+    let b = f64(bitcast<f32>(p.b));
+{% if normal %}
+    // The transform of Box and Muller; the first number is above 0.
+    let radius = sqrt(-2.0 * log_f64(1.0 - share(word, other)));
+    let turn = share(mixed(word + 0x9e3779b9u), mixed(other + 0x9e3779b9u));
+    y[i] = a + b * (radius * cos_f64(turn * 6.283185307179586));
+{% else %}
+    y[i] = a + (b - a) * share(word, other);
+{% endif %}
+{% else %}
     let a = bitcast<f32>(p.a);
     let b = bitcast<f32>(p.b);
 {% if normal %}
@@ -35,7 +55,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let turn = f32(mixed(word + 0x9e3779b9u) >> 8u) * 5.9604645e-8;
     y[i] = a + b * (radius * cos(turn * 6.2831853));
 {% else %}
-    y[i] = a + b * (f32(word >> 8u) * 5.9604645e-8);
+    y[i] = a + (b - a) * (f32(word >> 8u) * 5.9604645e-8);
+{% endif %}
 {% endif %}
   }
 }

@@ -1,12 +1,12 @@
 // One bin of one region and channel per invocation.
 struct Side {
-  start: f32,
-  bin: f32,
+  start: {{ word }},
+  bin: {{ word }},
   samples: u32,
 }
 
-fn side(start: f32, end: f32, bins: u32) -> Side {
-  let scale = bitcast<f32>(p.scale);
+fn side(start: {{ word }}, end: {{ word }}, bins: u32) -> Side {
+  let scale = {{ word }}(bitcast<f32>(p.scale));
 {% if half_pixel %}
   let first = start * scale - 0.5;
   let length = (end * scale - 0.5) - first;
@@ -14,8 +14,8 @@ fn side(start: f32, end: f32, bins: u32) -> Side {
   let first = start * scale;
   let length = max(end * scale - first, 1.0);
 {% endif %}
-  let bin = length / f32(bins);
-  let own = u32(clamp(ceil(bin), 0.0, f32(p.most)));
+  let bin = length / {{ word }}(bins);
+  let own = u32(clamp(ceil(bin), 0.0, {{ word }}(p.most)));
   return Side(first, bin, select(own, p.samples, p.samples > 0u));
 }
 
@@ -30,19 +30,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let rows = side(regions[region * 4u + 1u], regions[region * 4u + 3u], p.rows);
     let columns = side(regions[region * 4u], regions[region * 4u + 2u], p.columns);
     let plane = (checked_index(batch[region], p.batches) * p.channels + channel) * p.height;
-    var result = 0.0;
+    var result = {{ word }}(0);
     for (var i = 0u; i < rows.samples; i++) {
-      let v = rows.start + (f32(row) + (f32(i) + 0.5) / f32(rows.samples)) * rows.bin;
-      let inside_v = v >= -1.0 && v <= f32(p.height);
-      let y0 = u32(clamp(v, 0.0, f32(p.height) - 1.0));
+      let v = rows.start + ({{ word }}(row) + ({{ word }}(i) + 0.5) / {{ word }}(rows.samples)) * rows.bin;
+      let inside_v = v >= -1.0 && v <= {{ word }}(p.height);
+      let y0 = u32(clamp(v, 0.0, {{ word }}(p.height) - 1.0));
       let y1 = min(y0 + 1u, p.height - 1u);
-      let fy = select(clamp(v, 0.0, f32(p.height)) - f32(y0), 0.0, y1 == y0);
+      let fy = select(clamp(v, 0.0, {{ word }}(p.height)) - {{ word }}(y0), 0.0, y1 == y0);
       for (var j = 0u; j < columns.samples; j++) {
-        let u = columns.start + (f32(column) + (f32(j) + 0.5) / f32(columns.samples)) * columns.bin;
-        let inside = inside_v && u >= -1.0 && u <= f32(p.width);
-        let x0 = u32(clamp(u, 0.0, f32(p.width) - 1.0));
+        let u = columns.start + ({{ word }}(column) + ({{ word }}(j) + 0.5) / {{ word }}(columns.samples)) * columns.bin;
+        let inside = inside_v && u >= -1.0 && u <= {{ word }}(p.width);
+        let x0 = u32(clamp(u, 0.0, {{ word }}(p.width) - 1.0));
         let x1 = min(x0 + 1u, p.width - 1u);
-        let fx = select(clamp(u, 0.0, f32(p.width)) - f32(x0), 0.0, x1 == x0);
+        let fx = select(clamp(u, 0.0, {{ word }}(p.width)) - {{ word }}(x0), 0.0, x1 == x0);
         let a = (1.0 - fy) * (1.0 - fx) * x[(plane + y0) * p.width + x0];
         let b = (1.0 - fy) * fx * x[(plane + y0) * p.width + x1];
         let c = fy * (1.0 - fx) * x[(plane + y1) * p.width + x0];
@@ -56,7 +56,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       }
     }
 {% if not max %}
-    result /= f32(max(rows.samples * columns.samples, 1u));
+    result /= {{ word }}(max(rows.samples * columns.samples, 1u));
 {% endif %}
     y[o] = finish(result, o, 0u, 0u);
   }

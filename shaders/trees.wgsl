@@ -1,20 +1,3 @@
-{% if members and double %}
-// Whether `key` is one of `count` sorted keys of two words each.
-fn is_member(first: u32, count: u32, key: i64) -> bool {
-  var low = 0u;
-  var high = count;
-  while low < high {
-    let middle = (low + high) / 2u;
-    let at = first + 2u * middle;
-    let below = i64_of_words(table[at], table[at + 1u]) < key;
-    low = select(low, middle + 1u, below);
-    high = select(middle, high, below);
-  }
-  let at = first + 2u * min(low, count - 1u);
-  return low < count && i64_of_words(table[at], table[at + 1u]) == key;
-}
-{% endif %}
-
 @compute @workgroup_size({{ workgroup }})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let o = id.x + id.y * groups.x * {{ workgroup }}u;
@@ -42,15 +25,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 {% if members %}
       if kind == 3u {
         let count = table[wanted];
-{% if double %}
-        holds = is_member(wanted + 1u, count, key);
-{% else %}
         let at = find(wanted + 1u, count, key);
         holds = false;
-        if at <= wanted + count {
-          holds = bitcast<i32>(table[at]) == key;
+        if at <= wanted + {{ 2 if double else 1 }}u * count {
+          holds = key_at(at) == key;
         }
-{% endif %}
       }
 {% endif %}
       holds = select(holds, (head & 0x4000000u) != 0u, {{ "is_nan_f64" if double else "is_nan" }}(feature));

@@ -36,6 +36,10 @@ impl Spec for Col2Im {
         std::iter::once("count".to_string()).chain(axes).chain(self.epilogue.params("e")).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let context = context!(workgroup => WORKGROUP, rank => self.rank, word => self.scalar.word());
         self.epilogue.function("finish", "e", used) + &template::render("col2im", context)

@@ -13,6 +13,8 @@ use super::{Slot, Spec, element, template};
 /// [`DeformConv::params`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DeformConv {
+    /// float32 or float64.
+    pub(crate) scalar: Scalar,
     pub(crate) mask: bool,
     pub(crate) epilogue: Fused,
 }
@@ -23,8 +25,8 @@ impl Spec for DeformConv {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots: Vec<Slot> = ["x", "w", "offsets"].map(|name| Slot::read(name, Scalar::F32)).into();
-        slots.extend(self.mask.then(|| Slot::read("weights", Scalar::F32)));
+        let mut slots: Vec<Slot> = ["x", "w", "offsets"].map(|name| Slot::read(name, self.scalar)).into();
+        slots.extend(self.mask.then(|| Slot::read("weights", self.scalar)));
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -49,9 +51,14 @@ impl Spec for DeformConv {
         fixed.map(String::from).into_iter().chain(axes).chain(self.epilogue.params("e")).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        debug_assert_eq!(self.epilogue.operands.first().map(|o| o.scalar), Some(Scalar::F32));
-        let context = context!(workgroup => WORKGROUP, mask => self.mask);
+        debug_assert_eq!(self.epilogue.operands.first().map(|o| o.scalar), Some(self.scalar));
+        let word = self.scalar.word();
+        let context = context!(workgroup => WORKGROUP, mask => self.mask, word);
         self.epilogue.function("epilogue", "e", used) + &template::render("deform_conv", context)
     }
 }

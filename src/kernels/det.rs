@@ -11,7 +11,10 @@ use super::{Slot, Spec, template};
 /// Tensors: the matrices, which are overwritten, and the determinants. Params: `count` (matrices), `n` (their size), and the
 /// columns `first..last` that this call eliminates; earlier calls have eliminated the columns before `first`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Det;
+pub(crate) struct Det {
+    /// float32 or float64.
+    pub(crate) scalar: Scalar,
+}
 
 impl Spec for Det {
     fn label(&self) -> String {
@@ -19,14 +22,18 @@ impl Spec for Det {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::write("m", Scalar::F32), Slot::write("y", Scalar::F32)]
+        vec![Slot::write("m", self.scalar), Slot::write("y", self.scalar)]
     }
 
     fn params(&self) -> Vec<String> {
         ["count", "n", "first", "last"].map(String::from).into()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, _used: &mut BTreeSet<&'static str>) -> String {
-        template::render("det", context!(workgroup => WORKGROUP))
+        template::render("det", context!(workgroup => WORKGROUP, word => self.scalar.word()))
     }
 }

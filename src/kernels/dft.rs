@@ -97,9 +97,11 @@ pub(crate) fn radices(length: usize, inverse: bool) -> Vec<usize> {
 }
 
 /// Tensors: signal, table of roots, weights of a frame's elements if there are any, the epilogue's, output. Params: those of
-/// [`PassSizes`], `scale` (bits), the epilogue's.
+/// [`PassSizes`], `scale` (bits of float32; of float64 there is `scale_high` too), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Dft {
+    /// float32 or float64.
+    pub(crate) scalar: Scalar,
     pub(crate) signal: Signal,
     pub(crate) weighted: bool,
     pub(crate) bins: Bins,
@@ -113,8 +115,8 @@ impl Spec for Dft {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", Scalar::F32), Slot::read("roots", Scalar::F32)];
-        slots.extend(self.weighted.then(|| Slot::read("weights", Scalar::F32)));
+        let mut slots = vec![Slot::read("x", self.scalar), Slot::read("roots", self.scalar)];
+        slots.extend(self.weighted.then(|| Slot::read("weights", self.scalar)));
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -125,12 +127,21 @@ impl Spec for Dft {
             "count", "bins", "inner", "used", "length", "frames", "signal", "step", "radix", "stride",
             "scale",
         ];
-        own.map(String::from).into_iter().chain(self.epilogue.params("e")).collect()
+        let high = (self.scalar == Scalar::F64).then(|| "scale_high".to_string());
+        own.map(String::from).into_iter().chain(high).chain(self.epilogue.params("e")).collect()
+    }
+
+    fn takes_wide(&self) -> bool {
+        true
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
+        if self.scalar == Scalar::F64 {
+            used.insert("f64_of_words");
+        }
         let context = context!(
             workgroup => WORKGROUP,
+            word => self.scalar.word(),
             real => self.signal == Signal::Real,
             half => self.signal == Signal::Half,
             weighted => self.weighted,

@@ -30,6 +30,8 @@ pub(crate) enum Padding {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GridSample {
     pub(crate) scalar: Scalar,
+    /// The grid's: float32 or float64.
+    pub(crate) grid: Scalar,
     pub(crate) rank: usize,
     pub(crate) mode: Interpolation,
     pub(crate) padding: Padding,
@@ -43,7 +45,7 @@ impl Spec for GridSample {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", element(self.scalar, false)), Slot::read("grid", Scalar::F32)];
+        let mut slots = vec![Slot::read("x", element(self.scalar, false)), Slot::read("grid", self.grid)];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -55,18 +57,31 @@ impl Spec for GridSample {
         own.into_iter().chain(sizes).chain(self.epilogue.params("e")).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let result = match (self.mode, self.scalar) {
-            (Interpolation::Nearest, _) | (_, Scalar::F32 | Scalar::F64) => "result",
-            (_, Scalar::I32 | Scalar::I64) => "f32_to_i32(result)",
-            (_, Scalar::U32 | Scalar::U64) => "f32_to_u32(result)",
-            (_, Scalar::Bool) => "select(0u, 1u, result >= 1.0)",
+        // Coordinates and sums are float64 if the image or the grid is.
+        let double = [self.scalar, self.grid].contains(&Scalar::F64);
+        let [real, is_nan, to_i32, to_u32] = match double {
+            true => ["f64", "is_nan_f64", "f64_to_i32", "f64_to_u32"],
+            false => ["f32", "is_nan", "f32_to_i32", "f32_to_u32"],
         };
-        used.insert("is_nan");
-        match result {
-            "f32_to_i32(result)" => used.insert("f32_to_i32"),
-            "f32_to_u32(result)" => used.insert("f32_to_u32"),
-            _ => false,
+        used.insert(is_nan);
+        let result = match (self.mode, self.scalar) {
+            (Interpolation::Nearest, _) => "result".into(),
+            (_, Scalar::F32) if double => "f32(result)".into(),
+            (_, Scalar::F32 | Scalar::F64) => "result".into(),
+            (_, Scalar::I32 | Scalar::I64) => {
+                used.insert(to_i32);
+                format!("{to_i32}(result)")
+            }
+            (_, Scalar::U32 | Scalar::U64) => {
+                used.insert(to_u32);
+                format!("{to_u32}(result)")
+            }
+            (_, Scalar::Bool) => "select(0u, 1u, result >= 1.0)".into(),
         };
         let context = context!(
             workgroup => WORKGROUP,
@@ -75,6 +90,8 @@ impl Spec for GridSample {
             mode => format!("{:?}", self.mode),
             padding => format!("{:?}", self.padding),
             align => self.align_corners,
+            real,
+            is_nan,
             result,
         );
         self.epilogue.function("finish", "e", used) + &template::render("grid_sample", context)

@@ -13,6 +13,8 @@ use super::{Slot, Spec, element, template};
 /// `width`), the output's (`rows`, `columns`), `scale` (bits), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MaxRoiPool {
+    /// float32 or float64.
+    pub(crate) scalar: Scalar,
     pub(crate) epilogue: Fused,
 }
 
@@ -22,7 +24,7 @@ impl Spec for MaxRoiPool {
     }
 
     fn slots(&self) -> Vec<Slot> {
-        let mut slots = vec![Slot::read("x", Scalar::F32), Slot::read("regions", Scalar::F32)];
+        let mut slots = vec![Slot::read("x", self.scalar), Slot::read("regions", self.scalar)];
         slots.extend(self.epilogue.slots("e"));
         slots.push(Slot::write("y", element(self.epilogue.output(), false)));
         slots
@@ -37,9 +39,18 @@ impl Spec for MaxRoiPool {
         true
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        used.extend(["checked_index", "f32_to_i32", "max_full"]);
+        let (to_i32, max) = match self.scalar {
+            Scalar::F64 => ("f64_to_i32", "max_f64"),
+            _ => ("f32_to_i32", "max_full"),
+        };
+        used.extend(["checked_index", to_i32, max]);
         let function = self.epilogue.function("finish", "e", used);
-        function + &template::render("max_roi_pool", context!(workgroup => WORKGROUP))
+        let word = self.scalar.word();
+        function + &template::render("max_roi_pool", context!(workgroup => WORKGROUP, word, to_i32, max))
     }
 }

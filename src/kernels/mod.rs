@@ -79,6 +79,11 @@ impl Target {
     }
 }
 
+/// The bits of a float64, the lower word first.
+pub(crate) fn double_words(number: f64) -> [u32; 2] {
+    [number.to_bits() as u32, (number.to_bits() >> 32) as u32]
+}
+
 /// A size as a word of a call's params.
 pub(crate) fn word(size: usize) -> Result<u32, Why> {
     u32::try_from(size)

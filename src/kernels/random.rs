@@ -14,17 +14,17 @@ use super::{Slot, Spec, template};
 pub(crate) enum Random {
     /// Tensors: the counter, two words which it reads and writes; the key of this run, two words. Params: `count`, which is 1.
     Advance,
-    /// Tensors: the key, the numbers. Params: `count`, and the bits of two floats `a` and `b`: the numbers are `a + b * x`, where
-    /// `x` is from 0 to 1, without 1, or has the standard normal distribution.
-    Draw { normal: bool },
+    /// Tensors: the key, the numbers, which are float32 or float64. Params: `count`, and the bits of two floats32 `a` and `b`: the
+    /// numbers are `a + b * x`, where `x` has the standard normal distribution, or lie from `a` to `b`, without `b`.
+    Draw { normal: bool, scalar: Scalar },
 }
 
 impl Spec for Random {
     fn label(&self) -> String {
         match self {
             Random::Advance => "random_key",
-            Random::Draw { normal: true } => "random_normal",
-            Random::Draw { normal: false } => "random_uniform",
+            Random::Draw { normal: true, .. } => "random_normal",
+            Random::Draw { normal: false, .. } => "random_uniform",
         }
         .into()
     }
@@ -32,7 +32,7 @@ impl Spec for Random {
     fn slots(&self) -> Vec<Slot> {
         match self {
             Random::Advance => vec![Slot::write("counter", Scalar::U32), Slot::write("key", Scalar::U32)],
-            Random::Draw { .. } => vec![Slot::read("key", Scalar::U32), Slot::write("y", Scalar::F32)],
+            Random::Draw { scalar, .. } => vec![Slot::read("key", Scalar::U32), Slot::write("y", *scalar)],
         }
     }
 
@@ -44,14 +44,18 @@ impl Spec for Random {
         names.iter().map(|name| name.to_string()).collect()
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
-        let (step, normal) = match self {
-            Random::Advance => ("advance", false),
-            Random::Draw { normal } => ("draw", *normal),
+        let (step, normal, double) = match self {
+            Random::Advance => ("advance", false, false),
+            Random::Draw { normal, scalar } => ("draw", *normal, *scalar == Scalar::F64),
         };
         if normal {
-            used.insert("log_full");
+            used.extend(if double { &["log_f64", "cos_f64"][..] } else { &["log_full"] });
         }
-        template::render("random", context!(step, normal, workgroup => WORKGROUP))
+        template::render("random", context!(step, normal, double, workgroup => WORKGROUP))
     }
 }

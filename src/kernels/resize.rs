@@ -11,7 +11,7 @@ use super::{Kernel, Slot, Spec, each, element, template};
 /// Tensors: input, table if some axis is resized, the epilogue's, output. Params: `count`, `extrapolation` (bits), `low` and
 /// `high` (the range of an integer result, as f32), then for each dimension its `size` in the result and `stride` in the
 /// input, and, if it is resized, the `base` and length (`row`) of its rows in the table; then the epilogue's. A row holds a
-/// source coordinate, or, if `weighted`, a number of taps, and a coordinate and a weight for each tap.
+/// source coordinate, or, if `weighted`, a number of taps, and a coordinate and a weight for each tap: a word, or two if elements are float64.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Resize {
     pub(crate) from: Scalar,
@@ -58,6 +58,10 @@ impl Spec for Resize {
         names
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         let function = self.epilogue.as_ref().map(|e| e.function("finish", "e", used)).unwrap_or_default();
         let whole = "clamp(round(result), bitcast<f32>(p.low), bitcast<f32>(p.high))";
@@ -72,12 +76,17 @@ impl Spec for Resize {
             }
             _ => "result".into(),
         };
+        let double = self.from == Scalar::F64;
+        if double && self.weighted {
+            used.insert("f64_of_words");
+        }
         let stored = self.epilogue.as_ref().map_or(self.to, |e| e.output()).word();
         let context = context!(
             resized => self.resized,
             weighted => self.weighted,
             crop => self.crop,
-            word => if self.weighted { "f32" } else { self.from.word() },
+            word => if self.weighted && !double { "f32" } else { self.from.word() },
+            step => if double { 3 } else { 2 },
             store => each::store(self.runs),
             result => if self.epilogue.is_some() { format!("finish({result}, o, 0u, 0u)") } else { result },
         );

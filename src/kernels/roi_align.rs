@@ -14,6 +14,8 @@ use super::{Slot, Spec, element, template};
 /// elements), `most` (the limit of that number), `scale` (bits), the epilogue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RoiAlign {
+    /// float32 or float64.
+    pub(crate) scalar: Scalar,
     pub(crate) max: bool,
     pub(crate) half_pixel: bool,
     pub(crate) epilogue: Fused,
@@ -26,8 +28,8 @@ impl Spec for RoiAlign {
 
     fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![
-            Slot::read("x", Scalar::F32),
-            Slot::read("regions", Scalar::F32),
+            Slot::read("x", self.scalar),
+            Slot::read("regions", self.scalar),
             Slot::read("batch", Scalar::I32),
         ];
         slots.extend(self.epilogue.slots("e"));
@@ -46,9 +48,15 @@ impl Spec for RoiAlign {
         true
     }
 
+    fn takes_wide(&self) -> bool {
+        true
+    }
+
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
         used.insert("checked_index");
-        let context = context!(workgroup => WORKGROUP, max => self.max, half_pixel => self.half_pixel);
+        let (max, half_pixel) = (self.max, self.half_pixel);
+        let word = self.scalar.word();
+        let context = context!(workgroup => WORKGROUP, max, half_pixel, word);
         self.epilogue.function("finish", "e", used) + &template::render("roi_align", context)
     }
 }

@@ -83,6 +83,7 @@ impl Spec for Trees {
             }
         };
         let context = context!(workgroup => WORKGROUP, step, double, members, combine, continues);
-        template::render("find", context!()) + &template::render("trees", context)
+        template::render("find", context!(double => double && step == "walk"))
+            + &template::render("trees", context)
     }
 }

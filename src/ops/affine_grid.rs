@@ -7,6 +7,7 @@ use super::{Array, DType, NodeDef, Op, Operator, Row, Why, onnx, product, refuse
 use crate::array::unravel;
 use crate::facts::Fact;
 use crate::kernels::affine_grid as kernel;
+use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::{word, words};
 use crate::plan::Lower;
@@ -84,9 +85,17 @@ impl Operator for AffineGrid {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let out = cx.out(0)?;
-        let rank = out.rank() - 2;
+        let (rank, scalar) = (out.rank() - 2, Scalar::float_for(out.dtype));
         let mut params = vec![word(out.count())?];
         params.extend(words(out.shape[1..=rank].iter().copied())?);
         let epilogue = cx.epilogue(None)?;
@@ -94,7 +103,8 @@ impl Operator for AffineGrid {
         let mut tensors = vec![cx.input(0)?];
         tensors.extend(epilogue.tensors);
         tensors.push(cx.output(0)?);
-        let spec = kernel::AffineGrid { rank, align_corners: self.align_corners, epilogue: epilogue.fused };
+        let (align_corners, epilogue) = (self.align_corners, epilogue.fused);
+        let spec = kernel::AffineGrid { scalar, rank, align_corners, epilogue };
         cx.call(spec, tensors, params, groups(out.count()));
         Ok(())
     }

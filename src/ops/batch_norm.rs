@@ -135,8 +135,11 @@ impl Operator for BatchNorm {
         Ok((i > 0).then(|| Pairing { operand: by_channel(&shape), result: shape }))
     }
 
-    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], _: DType) -> Option<Reg> {
-        let input = |i: usize| required(inputs, i).ok();
+    fn pointwise(&self, e: &mut Builder, inputs: &[Option<Reg>], dtype: DType) -> Option<Reg> {
+        // Some of them may be float64 where others are float32.
+        let double = inputs.iter().flatten().any(|&input| e.scalar(input) == Scalar::F64);
+        let float = if double { Scalar::F64 } else { Scalar::F32 };
+        let mut input = |i: usize| required(inputs, i).ok().map(|input| e.convert(input, float));
         let (x, scale, bias, mean, variance) = (input(0)?, input(1)?, input(2)?, input(3)?, input(4)?);
         if self.training {
             return None;
@@ -145,47 +148,67 @@ impl Operator for BatchNorm {
         let deviation = self.deviation(e, variance);
         let factor = e.two(Fn2::Div, scale, deviation);
         let scaled = e.mul(centered, factor);
-        Some(e.add(scaled, bias))
+        let sum = e.add(scaled, bias);
+        Some(e.convert(sum, Scalar::float_for(dtype)))
+    }
+
+    fn computes_f64(&self) -> bool {
+        true
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        const F32: Scalar = Scalar::F32;
         let shape = with_channel(&cx.fact(0)?.shape);
+        let dtypes = [cx.fact(0)?.dtype, cx.fact(1)?.dtype, cx.fact(2)?.dtype, cx.fact(3)?.dtype];
+        // Some of them may be float64 where others are float32.
+        let float = if dtypes.contains(&DType::F64) { Scalar::F64 } else { Scalar::F32 };
+        let [own, ..] = dtypes.map(Scalar::float_for);
         let mut rows = Rows::new(cx, 0, &shape, &statistics_axes(&shape))?;
         let length = rows.length() as f32;
         let mean = |e: &mut Builder, sum: Reg| {
             let length = e.shape_float(sum, length.into());
             e.two(Fn2::Div, sum, length)
         };
+        let x = |e: &mut Builder| {
+            let x = element(e, own);
+            e.convert(x, float)
+        };
         let centered = |e: &mut Builder| {
-            let (x, mean) = (element(e, F32), value(e, 0, F32));
+            let (x, mean) = (x(e), value(e, 0, float));
             e.sub(x, mean)
         };
-        rows.fold(Combine::Sum, |e| element(e, F32), mean);
+        rows.fold(Combine::Sum, x, mean);
         let square = |e: &mut Builder| {
             let difference = centered(e);
             e.mul(difference, difference)
         };
         rows.fold(Combine::Sum, square, mean);
-        let own = by_channel(&shape);
-        let (scale, bias) = (rows.side(cx, 1, &own, Each::Row)?, rows.side(cx, 2, &own, Each::Row)?);
+        let by_channel = by_channel(&shape);
+        let side = |rows: &mut Rows, cx: &mut Lower, i: usize| rows.side(cx, i, &by_channel, Each::Row);
+        let load = |e: &mut Builder, side, i: usize| {
+            let value = e.load(side, Scalar::float_for(dtypes[i]));
+            e.convert(value, float)
+        };
+        let (scale, bias) = (side(&mut rows, cx, 1)?, side(&mut rows, cx, 2)?);
         let output = cx.output(0)?;
         rows.element_result(output, |e| {
-            let (scale, bias, variance) = (e.load(scale, F32), e.load(bias, F32), value(e, 1, F32));
+            let (scale, bias, variance) = (load(e, scale, 1), load(e, bias, 2), value(e, 1, float));
             let (centered, deviation) = (centered(e), self.deviation(e, variance));
             let factor = e.two(Fn2::Div, scale, deviation);
             let scaled = e.mul(centered, factor);
-            e.add(scaled, bias)
+            let sum = e.add(scaled, bias);
+            e.convert(sum, own)
         });
         for k in 0..2 {
             if let Some(fact) = cx.optional_out(k + 1) {
-                let running = rows.side(cx, k + 3, &own, Each::Row)?;
+                let running = side(&mut rows, cx, k + 3)?;
                 let output = cx.output(k + 1)?;
                 rows.row_result(output, |e| {
-                    let (old, new) = (e.load(running, F32), value(e, k, F32));
-                    let (momentum, rest) = (e.f32(self.momentum), e.f32(1.0 - self.momentum));
+                    let (old, new) = (load(e, running, 3), value(e, k, float));
+                    let momentum = f64::from(self.momentum);
+                    let (momentum, rest) = (e.float(old, momentum), e.float(old, 1.0 - momentum));
                     let (old, new) = (e.mul(old, momentum), e.mul(new, rest));
                     let sum = e.add(old, new);
+                    let sum = e.convert(sum, Scalar::float_for(fact.dtype));
                     e.narrow(sum, fact.dtype)
                 });
             }

@@ -98,6 +98,14 @@ impl Operator for Col2Im {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (spans, shape) = self.of_facts(&cx.facts())?;
         let limit = cx.target.max_iterations as usize;

@@ -92,6 +92,14 @@ impl Operator for CosineWindow {
         Some(vec![Kind::Tensor(Some(self.dtype))])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let size = self.size(&cx.fact(0)?.i64s()?)?;
         cx.host_array(0, || Ok(self.window(size)))

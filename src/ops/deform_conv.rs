@@ -140,9 +140,14 @@ impl Operator for DeformConv {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
-        let (x_shape, bias) = (&cx.fact(0)?.shape, cx.optional_fact(3));
+        let (x, bias) = (cx.fact(0)?, cx.optional_fact(3));
+        let (x_shape, scalar) = (&x.shape, Scalar::float_for(x.dtype));
         let (sizes, spans) = self.sizes(x_shape, &cx.fact(1)?.shape)?;
         let mut read = vec![cx.input(0)?, cx.input(1)?, cx.input(2)?];
         let mask = cx.optional_fact(4).is_some();
@@ -158,37 +163,24 @@ impl Operator for DeformConv {
             if bias.is_none() { Ok(value) } else { code.add_input(value, 3, &shape) }
         };
         let sink = Sink::Finished(&finish);
-        in_parts(
-            cx,
-            (terms, limit),
-            (filters, places),
-            Scalar::F32,
-            sink,
-            |cx, (first, last), epilogue, y| {
-                let channels = x_shape[1];
-                let mut own = vec![
-                    count,
-                    filters,
-                    sizes.filters,
-                    channels,
-                    sizes.channels,
-                    channels / self.offset_groups,
-                ];
-                own.extend([first, last]);
-                own.extend(
-                    spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
-                );
-                let params = params(own, epilogue.params)?;
-                let tensors = read.iter().copied().chain(epilogue.tensors).chain([y]).collect();
-                cx.call(
-                    kernel::DeformConv { mask, epilogue: epilogue.fused },
-                    tensors,
-                    params,
-                    groups(count),
-                );
-                Ok(())
-            },
-        )
+        in_parts(cx, (terms, limit), (filters, places), scalar, sink, |cx, (first, last), epilogue, y| {
+            let channels = x_shape[1];
+            let mut own =
+                vec![count, filters, sizes.filters, channels, sizes.channels, channels / self.offset_groups];
+            own.extend([first, last]);
+            own.extend(
+                spans.iter().flat_map(|s| [s.input, s.output, s.kernel, s.stride, s.dilation, s.begin]),
+            );
+            let params = params(own, epilogue.params)?;
+            let tensors = read.iter().copied().chain(epilogue.tensors).chain([y]).collect();
+            cx.call(
+                kernel::DeformConv { scalar, mask, epilogue: epilogue.fused },
+                tensors,
+                params,
+                groups(count),
+            );
+            Ok(())
+        })
     }
 }
 

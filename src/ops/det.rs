@@ -99,9 +99,14 @@ impl Operator for Det {
         Ok(of_elements(inputs, outputs).products(&[count, n, n, n]))
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
-        let (count, n) = sizes(&cx.fact(0)?.shape)?;
+        let x = cx.fact(0)?;
+        let (scalar, (count, n)) = (Scalar::float_for(x.dtype), sizes(&x.shape)?);
         let parts = parts(n, cx.target.max_iterations as usize)?;
         let x = cx.input(0)?;
         if parts.is_empty() {
@@ -111,13 +116,13 @@ impl Operator for Det {
             return Ok(());
         }
         // The product of the pivots so far is not rounded between calls.
-        let y = cx.temporary(Scalar::F32, &[count]);
-        let matrices = cx.temporary(Scalar::F32, &[count * n * n]);
+        let y = cx.temporary(scalar, &[count]);
+        let matrices = cx.temporary(scalar, &[count * n * n]);
         let dims = &[(count * n * n, 1)];
         strides::copy(cx, Copy { number: 0, from: x, to: matrices, base: 0, dims });
         for (first, last) in parts {
             let params = words([count, n, first, last])?;
-            cx.call(kernel::Det, vec![matrices, y], params, groups(count));
+            cx.call(kernel::Det { scalar }, vec![matrices, y], params, groups(count));
         }
         cx.view(0, y, 0)
     }

@@ -3,13 +3,14 @@
 //! History: 17, 20 (the axis as an input, and the inverse of a one-sided transform).
 
 use super::case::{self, Case, Tolerance};
-use super::fourier::{root, table};
+use super::fourier::{doubles, root, table};
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, axes, of_elements, onnx, optional, product, refuse,
     required, types,
 };
 use crate::facts::Fact;
 use crate::kernels::dft::{self as kernel, Bins, PassSizes, Signal};
+use crate::kernels::double_words;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::plan::Lower;
@@ -157,6 +158,14 @@ impl Operator for Dft {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let g = self.of_facts(&cx.facts())?;
         let back = self.inverse && self.onesided;
@@ -205,7 +214,9 @@ pub(crate) fn transform(
     if let Some(prime) = radices.iter().find(|&&radix| radix > limit) {
         refuse!("a transform of {length} elements, a multiple of the prime {prime}, has no GPU kernel");
     }
-    let roots = cx.words(2 * length, || table(length))?;
+    let scalar = Scalar::float_for(cx.fact(0)?.dtype);
+    let double = scalar == Scalar::F64;
+    let roots = if double { cx.doubles(&doubles(length))? } else { cx.words(2 * length, || table(length))? };
     let mut x = cx.input(0)?;
     let mut stride = 1;
     for (pass, &radix) in radices.iter().enumerate() {
@@ -235,14 +246,20 @@ pub(crate) fn transform(
             let bins = if signal == Signal::Half { Bins::Real } else { Bins::Complex };
             (cx.epilogue(None)?, cx.output(0)?, bins)
         } else {
-            let y = cx.temporary(Scalar::F32, &[outer, length, inner, 2]);
-            (cx.partial(Scalar::F32, None), y, Bins::Turned)
+            let y = cx.temporary(scalar, &[outer, length, inner, 2]);
+            (cx.partial(scalar, None), y, Bins::Turned)
         };
-        let scale = if inverse && last { 1.0 / length as f32 } else { 1.0 };
-        let params = sizes.words()?.into_iter().chain([scale.to_bits()]).chain(epilogue.params).collect();
+        let divisor = if inverse && last { length } else { 1 };
+        let mut params = sizes.words()?;
+        match double {
+            true => params.extend(double_words(1.0 / divisor as f64)),
+            false => params.push((1.0 / divisor as f32).to_bits()),
+        }
+        params.extend(epilogue.params);
         tensors.extend(epilogue.tensors);
         tensors.push(y);
         let spec = kernel::Dft {
+            scalar,
             signal: if first { signal } else { Signal::Complex },
             weighted: first && weights.is_some(),
             bins,

@@ -100,6 +100,10 @@ impl Operator for Dropout {
         !self.may_train
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let known = |i: usize| cx.optional_fact(i).map(Fact::array).transpose();
         let share = if self.may_train { dropped(known(1)?, known(2)?)? } else { None };
@@ -123,9 +127,9 @@ impl Dropout {
         let (least, growth) = (f64::from(ratio), f64::from(growth(ratio)));
         if cx.optional_out(0).is_some() {
             cx.elementwise(0, &[(x, shape), (drawn, shape)], |e, operands| {
-                let (least, zero) = (e.constant(Scalar::F32, least), e.constant(Scalar::F32, 0.0));
+                let (least, zero) = (e.constant(Scalar::F32, least), e.float(operands[0], 0.0));
                 let kept = e.two(Fn2::GreaterOrEqual, operands[1], least);
-                let growth = e.constant(Scalar::F32, growth);
+                let growth = e.float(operands[0], growth);
                 let left = e.two(Fn2::Mul, operands[0], growth);
                 e.select(kept, left, zero)
             })?;

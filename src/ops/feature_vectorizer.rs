@@ -81,6 +81,14 @@ impl Operator for FeatureVectorizer {
         Ok(vec![Array::float(DType::F32, &shape, y)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let facts = cx.facts();

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{Attributes, Why, refuse};
 use crate::array::Array;
-use crate::kernels::word;
+use crate::kernels::{double_words, word};
 
 /// When a node continues with its child `yes`: `feature <= threshold`, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -432,7 +432,7 @@ impl Forest {
         let weights = words.len();
         for own in &self.weights {
             match double {
-                true => words.extend([own.weight.to_bits() as u32, (own.weight.to_bits() >> 32) as u32]),
+                true => words.extend(double_words(own.weight)),
                 false => words.push((own.weight as f32).to_bits()),
             }
         }
@@ -489,6 +489,12 @@ pub(crate) fn order_key(x: f32) -> i32 {
     if x.is_sign_negative() { -size } else { size }
 }
 
+/// A number as an i64 in the same order; both zeros are 0.
+pub(crate) fn order_key_of_double(x: f64) -> i64 {
+    let size = (x.to_bits() & (u64::MAX >> 1)) as i64;
+    if x.is_sign_negative() { -size } else { size }
+}
+
 /// The type of features: the keys of its numbers are whole numbers in their order.
 trait Feature {
     /// Below the keys of all numbers.
@@ -521,8 +527,7 @@ impl Feature for f64 {
     }
 
     fn key_below(x: f64) -> i64 {
-        let size = (x.to_bits() & (u64::MAX >> 1)) as i64;
-        if x.is_sign_negative() { -size } else { size }
+        order_key_of_double(x)
     }
 }
 

@@ -18,8 +18,12 @@ pub(crate) fn root(k: usize, n: usize) -> (f64, f64) {
 
 /// All `n` roots, as f32 words: cosine and sine in turn.
 pub(crate) fn table(n: usize) -> Vec<u32> {
-    let words = (0..n).map(|k| root(k, n)).flat_map(|(cos, sin)| [cos as f32, sin as f32]);
-    words.map(f32::to_bits).collect()
+    doubles(n).into_iter().map(|part| (part as f32).to_bits()).collect()
+}
+
+/// All `n` roots: cosine and sine in turn.
+pub(crate) fn doubles(n: usize) -> Vec<f64> {
+    (0..n).map(|k| root(k, n)).flat_map(|(cos, sin)| [cos, sin]).collect()
 }
 
 #[cfg(test)]

@@ -62,13 +62,13 @@ impl GridSample {
         if self.align_corners { (0.0, size - 1.0) } else { (-0.5, size - 0.5) }
     }
 
-    /// The coordinate, in elements, of grid value `n` on an axis of `size`.
-    fn place(&self, n: f64, size: f64) -> f64 {
+    /// The coordinate, in elements, of grid value `n` on an axis of `size`; rounded to float32 unless it is `double`.
+    fn place(&self, n: f64, size: f64, double: bool) -> f64 {
         let x = match self.align_corners {
             true => (n + 1.0) / 2.0 * (size - 1.0),
             false => ((n + 1.0) * size - 1.0) / 2.0,
         };
-        let x = f64::from(x as f32);
+        let x = if double { x } else { f64::from(x as f32) };
         let x = if self.mode == Interpolation::Nearest { x.round_ties_even() } else { x };
         let (low, high) = self.borders(size);
         match self.padding {
@@ -129,6 +129,7 @@ impl Operator for GridSample {
         let (x, grid) = (required(inputs, 0)?, required(inputs, 1)?);
         let shape = shape(&x.shape, &grid.shape)?;
         let (rank, places) = (shape.len() - 2, grid.floats()?);
+        let double = [x.dtype, grid.dtype].contains(&DType::F64);
         let (values, spatial) = (x.to_f64()?, &x.shape[2..]);
         let size: usize = product(spatial);
         let sample = |o: usize| {
@@ -138,7 +139,7 @@ impl Operator for GridSample {
             let axis = |d: usize| {
                 // The grid names the last axis first.
                 let size = spatial[d] as f64;
-                self.taps(self.place(places[point * rank + rank - 1 - d], size), size)
+                self.taps(self.place(places[point * rank + rank - 1 - d], size, double), size)
             };
             let taps: Vec<Vec<_>> = (0..rank).map(axis).collect();
             let counts: Vec<usize> = taps.iter().map(Vec::len).collect();
@@ -176,6 +177,14 @@ impl Operator for GridSample {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
         let rank = out.rank() - 2;
@@ -190,6 +199,7 @@ impl Operator for GridSample {
         tensors.push(cx.output(0)?);
         let spec = kernel::GridSample {
             scalar: cx.scalar(input),
+            grid: cx.scalar(grid),
             rank,
             mode: self.mode,
             padding: self.padding,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::case::{self, Case, Tolerance};
-use super::forest::order_key;
+use super::forest::{order_key, order_key_of_double};
 use super::scores::{ml, ml_case};
 use super::{
     Array, Attr, DType, Kind, NodeDef, Op, Operator, Row, Types, Why, Work, of_elements, refuse, required,
@@ -17,7 +17,7 @@ use crate::array::Numbers;
 use crate::facts::Fact;
 use crate::kernels::gather::groups;
 use crate::kernels::lookup::Lookup;
-use crate::kernels::words;
+use crate::kernels::{double_words, words};
 use crate::plan::Lower;
 
 /// Tables, of which that applies whose keys have the input's dtype.
@@ -140,32 +140,42 @@ impl KeyTable {
         self.nan_is_key || *key != LabelKey::Float(f64::NAN.to_bits())
     }
 
-    /// The words for the device: sorted keys, their values, and the default.
+    /// The words for the device, and the number of keys: sorted keys, their values, and the default.
     fn words(&self) -> Result<(usize, Vec<u32>), Why> {
-        let value = |array: &Array, i: usize| match &array.data {
-            Numbers::Float(values) => Ok((values[i] as f32).to_bits()),
-            Numbers::Int(values) => match i32::try_from(values[i]) {
-                Ok(value) => Ok(value as u32),
-                Err(_) => Err(Why::too_wide(values[i])),
-            },
-            Numbers::Text(_) => refuse!("the device does not compute with strings"),
+        let value = |array: &Array, i: usize, words: &mut Vec<u32>| {
+            match &array.data {
+                Numbers::Float(values) if array.dtype == DType::F64 => words.extend(double_words(values[i])),
+                Numbers::Float(values) => words.push((values[i] as f32).to_bits()),
+                Numbers::Int(values) => match i32::try_from(values[i]) {
+                    Ok(value) => words.push(value as u32),
+                    Err(_) => return Err(Why::too_wide(values[i])),
+                },
+                Numbers::Text(_) => refuse!("the device does not compute with strings"),
+            }
+            Ok(())
         };
-        let word = |i: usize| match &self.keys.data {
-            Numbers::Float(keys) if keys[i].is_nan() => self.nan_is_key.then_some(i32::MAX),
-            Numbers::Float(keys) => Some(order_key(keys[i] as f32)),
+        let double = self.keys.dtype == DType::F64;
+        let nan = if double { i64::MAX } else { i32::MAX.into() };
+        let key = |i: usize| match &self.keys.data {
+            Numbers::Float(keys) if keys[i].is_nan() => self.nan_is_key.then_some(nan),
+            Numbers::Float(keys) if double => Some(order_key_of_double(keys[i])),
+            Numbers::Float(keys) => Some(order_key(keys[i] as f32).into()),
             // A device's elements fit 32 bits, so that none is equal to a key that does not.
-            Numbers::Int(keys) => i32::try_from(keys[i]).ok(),
+            Numbers::Int(keys) => i32::try_from(keys[i]).ok().map(i64::from),
             Numbers::Text(_) => None,
         };
-        let mut places: Vec<(i32, usize)> =
-            (0..self.keys.len()).filter_map(|i| Some((word(i)?, i))).collect();
+        let mut places: Vec<(i64, usize)> = (0..self.keys.len()).filter_map(|i| Some((key(i)?, i))).collect();
         places.sort_unstable();
         places.dedup_by_key(|place| place.0);
-        let mut words: Vec<u32> = places.iter().map(|place| place.0 as u32).collect();
-        for (_, i) in &places {
-            words.push(value(&self.values, *i)?);
+        let mut words = Vec::new();
+        for &(key, _) in &places {
+            words.push(key as u32);
+            words.extend(double.then_some((key >> 32) as u32));
         }
-        words.push(value(&self.default, 0)?);
+        for &(_, i) in &places {
+            value(&self.values, i, &mut words)?;
+        }
+        value(&self.default, 0, &mut words)?;
         Ok((places.len(), words))
     }
 }
@@ -216,6 +226,14 @@ impl Operator for LabelEncoder {
         };
         let values = dtype.or(self.0.first().filter(|_| self.0.len() == 1));
         Some(vec![Kind::Tensor(values.map(|table| table.values.dtype))])
+    }
+
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {

@@ -7,6 +7,7 @@ use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, product, refuse, required, types,
 };
 use crate::facts::Fact;
+use crate::kernels::expr::Scalar;
 use crate::kernels::lrn as kernel;
 use crate::kernels::words;
 use crate::plan::Lower;
@@ -74,6 +75,10 @@ impl Operator for Lrn {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let x = cx.fact(0)?;
         let inner: usize = product(&x.shape[2..]);
@@ -84,12 +89,14 @@ impl Operator for Lrn {
         }
         let epilogue = cx.epilogue(None)?;
         let sizes = words([x.count(), x.shape[1], inner, before, after])?;
-        let numbers = [self.bias, self.alpha / self.size as f32, self.beta].map(f32::to_bits);
+        let scalar = Scalar::float_for(x.dtype);
+        let alpha = if scalar == Scalar::F64 { self.alpha } else { self.alpha / self.size as f32 };
+        let numbers = [self.bias, alpha, self.beta].map(f32::to_bits);
         let params = sizes.into_iter().chain(numbers).chain(epilogue.params).collect();
         let mut tensors = vec![cx.input(0)?];
         tensors.extend(epilogue.tensors);
         tensors.push(cx.output(0)?);
-        cx.call(kernel::Lrn { epilogue: epilogue.fused }, tensors, params, kernel::groups(x.count()));
+        cx.call(kernel::Lrn { scalar, epilogue: epilogue.fused }, tensors, params, kernel::groups(x.count()));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::array::unravel;
 use crate::facts::Fact;
+use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::words;
 use crate::kernels::{max_roi_pool as kernel, nested};
@@ -72,7 +73,10 @@ impl Operator for MaxRoiPool {
             let at = unravel(o, &shape);
             let region = &regions[at[0] * 5..at[0] * 5 + 5];
             let batch = indices::wrap(region[0] as i128, x.shape[0])?;
-            let scaled = |i: usize| f64::from((region[i] * f64::from(self.scale)) as f32);
+            let scaled = |i: usize| match region[i] * f64::from(self.scale) {
+                place if x.dtype == DType::F64 => place,
+                place => f64::from(place as f32),
+            };
             let plane = (batch * shape[1] + at[1]) * height;
             let mut most: Option<f64> = None;
             for row in bin((scaled(2), scaled(4)), at[2], self.height, height) {
@@ -98,6 +102,14 @@ impl Operator for MaxRoiPool {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
         let limit = cx.target.max_iterations as usize;
@@ -113,7 +125,8 @@ impl Operator for MaxRoiPool {
         let mut tensors = vec![cx.input(0)?, cx.input(1)?];
         tensors.extend(epilogue.tensors);
         tensors.push(cx.output(0)?);
-        let spec = kernel::MaxRoiPool { epilogue: epilogue.fused };
+        let scalar = Scalar::float_for(x.dtype);
+        let spec = kernel::MaxRoiPool { scalar, epilogue: epilogue.fused };
         cx.call(spec, tensors, params, groups(out.count()));
         Ok(())
     }

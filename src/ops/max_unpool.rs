@@ -94,6 +94,14 @@ impl Operator for MaxUnpool {
         Ok(vec![x.gather(&shape, |i| sources[i], None)])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let [counted, shape] = self.of_facts(&cx.facts())?;
         let (x, places, output) = (cx.input(0)?, cx.input(1)?, cx.output(0)?);

@@ -88,6 +88,14 @@ impl Operator for MelWeightMatrix {
         Ok(vec![self.matrix(operands(|i| required(inputs, i)?.to_f64())?)?])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let operands = operands(|i| cx.fact(i)?.array()?.to_f64())?;
         cx.host_array(0, || self.matrix(operands))

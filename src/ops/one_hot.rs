@@ -79,6 +79,14 @@ impl Operator for OneHot {
         &[1]
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let indices = cx.fact(0)?;
         let (axis, out) = self.shape(&indices.shape, depth(cx.fact(1)?.array()?)?)?;

@@ -97,6 +97,14 @@ impl Operator for OneHotEncoder {
         Ok(of_elements(inputs, outputs).times(2))
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         cx.check_dtypes()?;
         let Categories::Ints(categories) = &self.categories else {
@@ -114,13 +122,23 @@ impl Operator for OneHotEncoder {
             (_, Ok(category)) => Ok(category as u32),
             (_, Err(_)) => Err(Why::too_wide(category)),
         };
-        let words = categories.iter().map(word).collect::<Result<Vec<u32>, Why>>()?;
-        let table = cx.words(words.len(), || words)?;
+        // Nor does any float64 equal one that float64 does not hold.
+        let double = |&category: &i64| match category as f64 {
+            held if held as i128 == category.into() => held,
+            _ => f64::NAN,
+        };
+        let table = if scalar == Scalar::F64 {
+            cx.doubles(&categories.iter().map(double).collect::<Vec<f64>>())?
+        } else {
+            let words = categories.iter().map(word).collect::<Result<Vec<u32>, Why>>()?;
+            cx.words(words.len(), || words)?
+        };
         let shape = [&x.shape[..], &[1]].concat();
         cx.elementwise(0, &[(input, &shape), (table, &[categories.len()])], |e, regs| {
             let mut element = regs[0];
-            if scalar == Scalar::F32 {
-                let (zero, floor, ceil) = (e.f32(0.0), e.one(Fn1::Floor, element), e.one(Fn1::Ceil, element));
+            if scalar.is_float() {
+                let (zero, floor, ceil) =
+                    (e.float(element, 0.0), e.one(Fn1::Floor, element), e.one(Fn1::Ceil, element));
                 let negative = e.two(Fn2::Less, element, zero);
                 element = e.select(negative, ceil, floor);
             }

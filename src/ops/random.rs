@@ -191,6 +191,10 @@ impl Operator for Random {
         own.or_else(|| inputs.first().copied().flatten().cloned()).map(|kind| vec![kind])
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let out = cx.out(0)?;
         if self.seed.is_some() {
@@ -198,29 +202,40 @@ impl Operator for Random {
         }
         let (normal, a, b) = match self.distribution {
             Distribution::Normal { mean, scale } => (true, mean, scale),
-            Distribution::Uniform { low, high } => (false, low, high - low),
+            Distribution::Uniform { low, high } => (false, low, high),
         };
-        let numbers = unseeded(cx, normal, (a, b), &out.shape)?;
+        let numbers = unseeded(cx, Scalar::float_for(out.dtype), normal, (a, b), &out.shape)?;
         cx.elementwise(0, &[(numbers, &out.shape)], |_, x| x[0])
     }
 }
 
-/// Emits calls that draw `a + b * x` anew in each run, as float32, where `x` is normal or uniform.
-fn unseeded(cx: &mut Lower, normal: bool, (a, b): (f32, f32), shape: &[usize]) -> Result<TensorId, Why> {
+/// Emits calls that draw numbers anew in each run, as `scalar`: `a + b * x` of a normal `x`, or uniform ones from `a` to `b`.
+fn unseeded(
+    cx: &mut Lower,
+    scalar: Scalar,
+    normal: bool,
+    (a, b): (f32, f32),
+    shape: &[usize],
+) -> Result<TensorId, Why> {
     let first = fresh();
     let counter = cx.words(2, || vec![first as u32, (first >> 32) as u32])?;
     let key = cx.temporary(Scalar::U32, &[2]);
     cx.call(kernel::Random::Advance, vec![counter, key], vec![1], 1);
-    let numbers = cx.temporary(Scalar::F32, shape);
+    let numbers = cx.temporary(scalar, shape);
     let count = product(shape);
     let params = vec![word(count)?, a.to_bits(), b.to_bits()];
-    cx.call(kernel::Random::Draw { normal }, vec![key, numbers], params, count.div_ceil(gather::WORKGROUP));
+    cx.call(
+        kernel::Random::Draw { normal, scalar },
+        vec![key, numbers],
+        params,
+        count.div_ceil(gather::WORKGROUP),
+    );
     Ok(numbers)
 }
 
 /// Uniform float32 numbers from 0 to 1, without 1: those of a seed, or others in each run.
 pub(crate) fn uniform(cx: &mut Lower, seed: Option<u64>, shape: &[usize]) -> Result<TensorId, Why> {
-    let Some(seed) = seed else { return unseeded(cx, false, (0.0, 1.0), shape) };
+    let Some(seed) = seed else { return unseeded(cx, Scalar::F32, false, (0.0, 1.0), shape) };
     let count = product(shape);
     if count > LIMIT {
         refuse!("numbers of shape {shape:?} cannot be drawn from a seed: at most {LIMIT}");

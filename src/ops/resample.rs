@@ -118,10 +118,11 @@ impl Resample {
         Ok(Resample { filter, transform: Transform::Asymmetric, exclude_outside: false, antialias: false })
     }
 
-    pub(crate) fn taps(&self, axis: &ResizedAxis) -> Taps {
+    /// The taps along an axis; those of elements that are `double` lie at coordinates of that precision.
+    pub(crate) fn taps(&self, axis: &ResizedAxis, double: bool) -> Taps {
         let mut taps = Taps { list: Vec::new(), ends: Vec::with_capacity(axis.output) };
         for at in 0..axis.output {
-            self.add_taps(axis, at, &mut taps.list);
+            self.add_taps(axis, at, double, &mut taps.list);
             taps.ends.push(taps.list.len());
         }
         taps
@@ -138,20 +139,23 @@ impl Resample {
         ((2.0f64 * radius / stretch) as usize).saturating_add(3)
     }
 
-    fn add_taps(&self, axis: &ResizedAxis, at: usize, taps: &mut Vec<(usize, f64)>) {
-        let x = self.transform.source(at, axis);
+    fn add_taps(&self, axis: &ResizedAxis, at: usize, double: bool, taps: &mut Vec<(usize, f64)>) {
+        let exact = self.transform.source(at, axis);
+        // Rounded to float32, a product with a scale that float32 cannot hold exactly still gives the whole number that was meant.
+        let rounded = f64::from(exact as f32);
         let last = axis.input as f64 - 1.0;
-        if self.transform == Transform::TfCropAndResize && !(0.0..=last).contains(&x) {
+        if self.transform == Transform::TfCropAndResize && !(0.0..=last).contains(&rounded) {
             return;
         }
         let inside = |i: f64| i.clamp(0.0, last) as usize;
         let (radius, weight): (f64, fn(f64, f64) -> f64) = match self.filter {
             ResizeFilter::Nearest(rounding) => {
-                return taps.push((inside(rounding.round(x, axis.scale)), 1.0));
+                return taps.push((inside(rounding.round(rounded, axis.scale)), 1.0));
             }
             ResizeFilter::Linear => (1.0, |x, _| (1.0 - x.abs()).max(0.0)),
             ResizeFilter::Cubic(_) => (2.0, cubic),
         };
+        let x = if double { exact } else { rounded };
         let coefficient = if let ResizeFilter::Cubic(a) = self.filter { a } else { 0.0 };
         let stretch = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
         let reach = radius / stretch;
@@ -185,13 +189,12 @@ impl ResizeFilter {
 }
 
 impl Transform {
-    /// The coordinate of output element `at` in the input, in elements. It is rounded to f32, so that a product with a scale
-    /// that f32 cannot hold exactly still gives the whole number that was meant.
-    pub(crate) fn source(self, at: usize, axis: &ResizedAxis) -> f64 {
+    /// The coordinate of output element `at` in the input, in elements.
+    fn source(self, at: usize, axis: &ResizedAxis) -> f64 {
         let x = at as f64;
         let (input, scale) = (axis.input as f64, axis.scale);
         let resized = scale * input;
-        let place = match self {
+        match self {
             Transform::HalfPixel => (x + 0.5) / scale - 0.5,
             Transform::HalfPixelSymmetric => {
                 input / 2.0 * (1.0 - axis.output as f64 / resized) + (x + 0.5) / scale - 0.5
@@ -209,8 +212,7 @@ impl Transform {
                     false => 0.5 * (start + end) * (input - 1.0),
                 }
             }
-        };
-        f64::from(place as f32)
+        }
     }
 }
 
@@ -250,14 +252,15 @@ mod tests {
     #[test]
     fn scales_that_f32_cannot_hold_meet_whole_elements() {
         let axis = ResizedAxis { input: 10, output: 1, scale: f64::from(0.1f32), roi: (0.0, 1.0) };
-        assert_eq!(NEAREST.taps(&ResizedAxis { output: 2, input: 20, ..axis }).at(1), [(10, 1.0)]);
+        assert_eq!(NEAREST.taps(&ResizedAxis { output: 2, input: 20, ..axis }, true).at(1), [(10, 1.0)]);
     }
 
     #[test]
     fn the_old_nearest_takes_the_next_element_where_the_axis_shrinks() {
         let old = Resample { filter: ResizeFilter::Nearest(Rounding::Old), ..NEAREST };
         let picked = |input: usize, output: usize, scale: f32| {
-            let taps = old.taps(&ResizedAxis { input, output, scale: f64::from(scale), roi: (0.0, 1.0) });
+            let axis = ResizedAxis { input, output, scale: f64::from(scale), roi: (0.0, 1.0) };
+            let taps = old.taps(&axis, false);
             taps.iter().map(|taps| taps[0].0).collect::<Vec<_>>()
         };
         // The conformance case of Resize 10: 2 x 4 elements by 0.6 are elements 1 and 3, which is also what ONNX Runtime
@@ -274,7 +277,7 @@ mod tests {
             for (antialias, exclude_outside) in [(false, false), (true, false), (false, true), (true, true)] {
                 let resample =
                     Resample { filter, transform: Transform::HalfPixel, exclude_outside, antialias };
-                for taps in resample.taps(&axis).iter() {
+                for taps in resample.taps(&axis, false).iter() {
                     let total: f64 = taps.iter().map(|tap| tap.1).sum();
                     assert!((total - 1.0).abs() < 1e-12, "{resample:?}");
                     assert!(taps.windows(2).all(|pair| pair[0].0 < pair[1].0), "{resample:?} {taps:?}");

@@ -14,8 +14,7 @@ use crate::array::{Numbers, strides};
 use crate::facts::Fact;
 use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
-use crate::kernels::word;
-use crate::kernels::{nested, resize as kernel};
+use crate::kernels::{double_words, nested, resize as kernel, word};
 use crate::plan::{Lower, TensorId};
 
 /// Resize.
@@ -201,8 +200,8 @@ impl Resize {
     }
 
     /// The taps of every output element along `axis`; `None` if each output element is the input element with the same index.
-    fn taps(&self, axis: &ResizedAxis) -> Option<Taps> {
-        let taps = self.resample.taps(axis);
+    fn taps(&self, axis: &ResizedAxis, dtype: DType) -> Option<Taps> {
+        let taps = self.resample.taps(axis, dtype == DType::F64);
         let same =
             axis.input == axis.output && taps.iter().enumerate().all(|(at, taps)| *taps == [(at, 1.0)]);
         (!same).then_some(taps)
@@ -221,7 +220,8 @@ impl Operator for Resize {
 
     fn division(&self, axis: usize, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Option<Division> {
         let all = self.of_facts(inputs).ok()?;
-        let is_free = |axis: usize| all.get(axis).is_some_and(|axis| self.taps(axis).is_none());
+        let dtype = outputs.first()?.dtype;
+        let is_free = |axis: usize| all.get(axis).is_some_and(|axis| self.taps(axis, dtype).is_none());
         let division = Division::of_first(axis, inputs, outputs.first()?, is_free)?;
         let by_sizes = self.has_sizes && optional(inputs, 3).is_some_and(|sizes| sizes.count() > 0);
         let listed = by_sizes && self.axes.is_none() && matches!(self.policy, Policy::Stretch);
@@ -238,7 +238,7 @@ impl Operator for Resize {
             _ => x.clone(),
         };
         for (d, axis) in all.iter().enumerate() {
-            let Some(taps) = self.taps(axis) else { continue };
+            let Some(taps) = self.taps(axis, x.dtype) else { continue };
             let stride = strides(&result.shape)[d];
             let mut shape = result.shape.clone();
             shape[d] = axis.output;
@@ -291,6 +291,14 @@ impl Operator for Resize {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let dtype = cx.fact(0)?.dtype;
         if cx.is_wide(0) && matches!(self.resample.filter, ResizeFilter::Cubic(_)) {
@@ -301,7 +309,7 @@ impl Operator for Resize {
             let entries = axis.output.saturating_mul(self.resample.most_taps(axis));
             cx.charge(Work::default().temporary(entries, size_of::<(usize, f64)>()))?;
         }
-        let taps: Vec<_> = all.iter().map(|axis| self.taps(axis)).collect();
+        let taps: Vec<_> = all.iter().map(|axis| self.taps(axis, dtype)).collect();
         let resized: Vec<usize> = (0..all.len()).filter(|&d| taps[d].is_some()).collect();
         // With a wide filter, one axis at a time is cheaper.
         let apart = self.resample.antialias && resized.len() > 1;
@@ -333,7 +341,7 @@ impl Resize {
     ) -> Result<TensorId, Why> {
         let nearest = matches!(self.resample.filter, ResizeFilter::Nearest(_));
         let from = cx.scalar(input);
-        let to = dtype.and_then(Scalar::of).unwrap_or(Scalar::F32);
+        let to = dtype.and_then(Scalar::of).unwrap_or(if from == Scalar::F64 { from } else { Scalar::F32 });
         let limit = cx.target.max_iterations as usize;
         if nested(dims.widest.iter().copied()) > limit {
             refuse!("an output element takes more than {limit} steps");
@@ -341,13 +349,13 @@ impl Resize {
         let (low, high) =
             dtype.and_then(|d| d.int_range()).unwrap_or((i128::from(i32::MIN), i128::from(i32::MAX)));
         let extrapolation = match (from, nearest) {
-            (Scalar::F32, _) | (_, false) => self.extrapolation.to_bits(),
+            (Scalar::F32 | Scalar::F64, _) | (_, false) => self.extrapolation.to_bits(),
             _ => self.extrapolation as i32 as u32,
         };
         let count: usize = product(sizes);
         let mut params =
             vec![word(count)?, extrapolation, (low as f32).to_bits(), (high.min(1 << 32) as f32).to_bits()];
-        let table = dims.table(nearest, &mut params);
+        let table = dims.table(nearest, from == Scalar::F64, &mut params);
         let epilogue = if dtype.is_some() { Some(cx.epilogue(None)?) } else { None };
         let mut tensors = vec![input];
         if dims.list.iter().any(|dim| dim.taps.is_some()) {
@@ -409,13 +417,13 @@ impl<'a> ResizeDims<'a> {
         ResizeDims { list, widest }
     }
 
-    /// The words of all taps. The params of each dimension are appended to `params`.
-    fn table(&self, nearest: bool, params: &mut Vec<u32>) -> Vec<u32> {
+    /// The words of all taps, whose weights are float32 or, if `double`, float64. The params of each dimension are appended to `params`.
+    fn table(&self, nearest: bool, double: bool, params: &mut Vec<u32>) -> Vec<u32> {
         let mut words = Vec::new();
         for (dim, &widest) in self.list.iter().zip(&self.widest) {
             params.extend([dim.size as u32, dim.stride as u32]);
             let Some(taps) = dim.taps else { continue };
-            let row = if nearest { 1 } else { 1 + 2 * widest };
+            let row = if nearest { 1 } else { 1 + if double { 3 } else { 2 } * widest };
             params.extend([words.len() as u32, row as u32]);
             for taps in taps.iter() {
                 let end = words.len() + row;
@@ -423,7 +431,13 @@ impl<'a> ResizeDims<'a> {
                     words.push(taps.first().map_or(u32::MAX, |tap| tap.0 as u32));
                 } else {
                     words.push(taps.len() as u32);
-                    words.extend(taps.iter().flat_map(|&(i, weight)| [i as u32, (weight as f32).to_bits()]));
+                    for &(i, weight) in taps {
+                        words.push(i as u32);
+                        match double {
+                            true => words.extend(double_words(weight)),
+                            false => words.push((weight as f32).to_bits()),
+                        }
+                    }
                 }
                 words.resize(end, 0);
             }

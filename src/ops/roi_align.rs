@@ -9,6 +9,7 @@ use super::{
 };
 use crate::array::unravel;
 use crate::facts::Fact;
+use crate::kernels::expr::Scalar;
 use crate::kernels::gather::groups;
 use crate::kernels::roi_align as kernel;
 use crate::kernels::words;
@@ -171,6 +172,14 @@ impl Operator for RoiAlign {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let (x, out) = (cx.fact(0)?, cx.out(0)?);
         // The most samples on each side of a bin. A region would have to be that many times larger than the output to need
@@ -188,7 +197,12 @@ impl Operator for RoiAlign {
         let mut tensors = vec![cx.input(0)?, cx.input(1)?, cx.input(2)?];
         tensors.extend(epilogue.tensors);
         tensors.push(cx.output(0)?);
-        let spec = kernel::RoiAlign { max: self.max, half_pixel: self.half_pixel, epilogue: epilogue.fused };
+        let spec = kernel::RoiAlign {
+            scalar: Scalar::float_for(x.dtype),
+            max: self.max,
+            half_pixel: self.half_pixel,
+            epilogue: epilogue.fused,
+        };
         cx.call(spec, tensors, params, groups(out.count()));
         Ok(())
     }

@@ -130,6 +130,14 @@ impl Operator for Stft {
         true
     }
 
+    fn computes_f64(&self) -> bool {
+        true
+    }
+
+    fn computes_i64(&self) -> bool {
+        false
+    }
+
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
         let g = self.of_facts(&cx.facts())?;
         let window = cx.optional_fact(2).is_some();

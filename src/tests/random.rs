@@ -8,6 +8,7 @@ use crate::onnx::proto::{AttributeProto, GraphProto, TensorProto};
 use crate::{Device, Model, Session, SessionOptions, Tensor};
 
 const BOOL: i32 = 9;
+const DOUBLE: i32 = 11;
 const INT32: i32 = 6;
 
 fn loaded(graph: GraphProto) -> Model {
@@ -37,10 +38,10 @@ fn truth(name: &str) -> TensorProto {
 }
 
 /// The mean and the variance.
-fn moments(x: &[f32]) -> (f64, f64) {
+fn moments<T: Copy + Into<f64>>(x: &[T]) -> (f64, f64) {
     let count = x.len() as f64;
-    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
-    (mean, x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count)
+    let mean = x.iter().map(|&x| x.into()).sum::<f64>() / count;
+    (mean, x.iter().map(|&x| (x.into() - mean).powi(2)).sum::<f64>() / count)
 }
 
 /// The first output as float32, in two runs.
@@ -66,6 +67,37 @@ fn runs_draw_others_unless_there_is_a_seed() {
                     let off = (found.0 - mean).abs() > 4.0 * f64::sqrt(variance) / 100.0;
                     assert!(!off && (found.1 - variance).abs() < 0.06 * variance, "{op}: {found:?}");
                 }
+            }
+        }
+    }
+}
+
+/// Of float64 all bits are random, so that no two numbers are equal.
+#[test]
+fn numbers_of_float64_are_drawn_as_such() {
+    for (op, given, mean, variance) in [
+        ("RandomUniform", [("low", -1.0), ("high", 5.0)], 2.0, 3.0),
+        ("RandomNormal", [("mean", 3.0), ("scale", 2.0)], 3.0, 4.0),
+    ] {
+        let float = |(name, value): (&str, f32)| AttributeProto {
+            f: Some(value),
+            ..attribute(name, AttributeType::Float)
+        };
+        let own = vec![ints("shape", &[100, 100]), int("dtype", DOUBLE.into())];
+        let model = of_node(op, &[], &[("y", DOUBLE)], own.into_iter().chain(given.map(float)).collect());
+        for device in devices::each().into_iter().map(|device| device.with_strict(false)) {
+            let session = Session::new(&device, &model, SessionOptions::default()).unwrap();
+            let [first, second] =
+                [0, 1].map(|_| session.run::<&Tensor>(&[]).unwrap()["y"].to_vec::<f64>().unwrap());
+            let found = moments(&first);
+            let off = (found.0 - mean).abs() > 4.0 * f64::sqrt(variance) / 100.0;
+            assert!(!off && (found.1 - variance).abs() < 0.06 * variance, "{op}: {found:?}");
+            let mut bits: Vec<u64> = first.iter().chain(&second).map(|y| y.to_bits()).collect();
+            bits.sort_unstable();
+            bits.dedup();
+            assert_eq!(bits.len(), 20_000, "{op} on {}", device.name());
+            if op == "RandomUniform" {
+                assert!(first.iter().all(|y| (-1.0..5.0).contains(y)));
             }
         }
     }
