@@ -1,5 +1,5 @@
 //! `Executable`: a plan that is ready on a device. All objects are created before the first run. A run writes its inputs,
-//! records one pass, submits once and reads its outputs back.
+//! records one pass, submits once and reads its outputs back. Plans of several sizes may share the objects of one of larger sizes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
 use super::frame::{Frame, FrameSizes, Frames, Wiring};
+use super::plan_words::{PlanWords, WordPlaces};
 use super::tensor::{DeviceTensor, Input};
-use super::weights::{BufferRange, Constants, Upload, Weights};
+use super::weights::{BufferRange, Upload, Weights};
 use super::words;
 use crate::interrupt::GoOn;
 use crate::kernels::VECTOR_BYTES;
 use crate::kernels::expr::Integers;
 use crate::ops::Graph;
-use crate::plan::{OutputSource, Place, Plan, TensorId};
+use crate::plan::{Call, OutputSource, Place, Plan, Program, TensorId};
 use crate::{Error, KernelTime, Result, Tensor, heap};
 
 /// A plan, with its pipelines, constants and memory on one device.
@@ -22,9 +23,14 @@ use crate::{Error, KernelTime, Result, Tensor, heap};
 pub(crate) struct Executable {
     pub(super) gpu: Arc<Gpu>,
     pub(crate) plan: Plan,
+    /// A number that no other plan of the device has.
+    number: u64,
     dispatches: Vec<Dispatch>,
-    constants: Constants,
-    params: Buffer,
+    weights: Vec<Arc<Upload>>,
+    places: Arc<WordPlaces>,
+    pub(super) words: Arc<PlanWords>,
+    /// The plan of larger sizes whose words, frames and bind groups the runs use; `None`: its own.
+    larger: Option<Arc<Executable>>,
     /// The bytes that a run takes of a frame.
     pub(super) sizes: FrameSizes,
     /// For each output, its offset and size in a frame's staging buffer; `None` where it is not read back. The fault words
@@ -39,8 +45,6 @@ pub(super) const RECORDED: u64 = 1 << 10;
 struct Dispatch {
     pipeline: Arc<Pipeline>,
     grid: [u32; 3],
-    /// Offset and size of the call's params.
-    params: (u64, u64),
 }
 
 impl Dispatch {
@@ -61,38 +65,35 @@ pub(crate) struct Bound {
 
 /// A plan, and the memory that it will take on the device.
 pub(crate) struct Costed {
-    plan: Plan,
-    params: Vec<(u64, u64)>,
-    params_bytes: u64,
+    pub(crate) plan: Plan,
+    places: WordPlaces,
     pub(crate) sizes: FrameSizes,
     read_back: Vec<Option<(u64, u64)>>,
 }
 
 impl Costed {
     pub(crate) fn new(gpu: &Gpu, plan: Plan) -> Costed {
-        let program = &plan.program;
-        let mut params = Vec::with_capacity(program.calls.len());
-        let align = u64::from(gpu.device.limits().min_uniform_buffer_offset_alignment);
-        let mut params_bytes = 0u64;
-        for call in &program.calls {
+        for call in &plan.program.calls {
             let slots = call.kernel.spec().slots();
             debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
             debug_assert_eq!(call.kernel.params().len(), call.params.len(), "{}", call.kernel.spec().label());
-            let size = (call.params.len().max(1) as u64 * 4).next_multiple_of(16);
-            params.push((params_bytes, size));
-            params_bytes = (params_bytes + size).next_multiple_of(align);
         }
-        let (sizes, read_back) = sizes(&plan);
-        Costed { plan, params, params_bytes, sizes, read_back }
+        let (places, (sizes, read_back)) = (WordPlaces::of(gpu, &plan.program), sizes(&plan));
+        Costed { plan, places, sizes, read_back }
+    }
+
+    /// The bytes that a run of `plan` takes of a frame.
+    pub(crate) fn bytes_of_a_run(plan: &Plan) -> u64 {
+        sizes(plan).0.all()
     }
 
     pub(crate) fn dispatches(&self) -> usize {
         self.plan.program.calls.len()
     }
 
-    /// The bytes that the plan adds: its parameters, and the weights and tables that are not on the device yet.
+    /// The bytes that the plan adds: its parameters and tables, and the weights that are not on the device yet.
     pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph) -> u64 {
-        self.params_bytes + gpu.missing_bytes(self.plan.graph(graph), &self.plan.program)
+        self.places.bytes() + gpu.missing_bytes(self.plan.graph(graph), &self.plan.program)
     }
 }
 
@@ -132,28 +133,56 @@ impl Executable {
         weights: &Weights,
         go_on: &GoOn,
     ) -> Result<Executable> {
-        let Costed { plan, params, params_bytes, sizes, read_back } = costed;
+        let Costed { plan, places, sizes, read_back } = costed;
         let program = &plan.program;
         let variants = program.calls.iter().map(|call| program.variant(call));
         let pipelines =
             gpu.pipelines(&variants.chain(plan.spare.iter().cloned()).collect::<Vec<_>>(), go_on)?;
         go_on()?;
-        let dispatches: Vec<Dispatch> = program
-            .calls
-            .iter()
-            .zip(pipelines)
-            .zip(params)
-            .map(|((call, pipeline), params)| Dispatch { pipeline, grid: call.grid, params })
-            .collect();
-        let usage = wgpu::BufferUsages::UNIFORM;
-        let params = gpu.filled_buffer(account, "parameters", params_bytes, usage, |sink| {
-            for (call, dispatch) in program.calls.iter().zip(&dispatches) {
-                sink(dispatch.params.0, bytemuck::cast_slice(&call.params));
-            }
-            Ok(())
-        })?;
-        let constants = weights.of(gpu, plan.graph(graph), program)?;
-        Ok(Executable { gpu: gpu.clone(), plan, dispatches, constants, params, sizes, read_back })
+        let grids = program.calls.iter().map(|call| call.grid);
+        let dispatches = grids.zip(pipelines).map(|(grid, pipeline)| Dispatch { pipeline, grid }).collect();
+        let (number, places) = (gpu.tick(), Arc::new(places));
+        let words = Arc::new(PlanWords::new(gpu, account, &places, (program, number))?);
+        let weights = weights.of(gpu, plan.graph(graph), program)?;
+        let (gpu, larger) = (gpu.clone(), None);
+        Ok(Executable { gpu, plan, number, dispatches, weights, places, words, larger, sizes, read_back })
+    }
+
+    /// A plan that fits in `larger`. Nothing is created on the device.
+    pub(crate) fn within(larger: &Arc<Executable>, costed: Costed) -> Executable {
+        let Costed { plan, sizes, read_back, .. } = costed;
+        let dispatch = |(dispatch, call): (&Dispatch, &Call)| Dispatch {
+            pipeline: dispatch.pipeline.clone(),
+            grid: call.grid,
+        };
+        let dispatches = larger.dispatches.iter().zip(&plan.program.calls).map(dispatch).collect();
+        Executable {
+            gpu: larger.gpu.clone(),
+            number: larger.gpu.tick(),
+            dispatches,
+            weights: larger.weights.clone(),
+            places: larger.places.clone(),
+            words: larger.words.clone(),
+            larger: Some(larger.clone()),
+            plan,
+            sizes,
+            read_back,
+        }
+    }
+
+    /// The bytes that a run takes of a frame.
+    pub(crate) fn bytes_of_a_run(&self) -> u64 {
+        self.sizes.all()
+    }
+
+    /// The plan whose frames the runs use.
+    pub(crate) fn wired(self: &Arc<Self>) -> &Arc<Executable> {
+        self.larger.as_ref().unwrap_or(self)
+    }
+
+    /// The program, and the plan's number.
+    pub(super) fn program(&self) -> (&Program, u64) {
+        (&self.plan.program, self.number)
     }
 
     /// A frame over bound buffers. Only the fault words are read back.
@@ -168,7 +197,11 @@ impl Executable {
         (frame.arena, frame.inputs, frame.outputs) = (Some(arena), bound.inputs, bound.outputs);
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         frame.staging = Some(self.gpu.buffer(account, "read-back", program.fault_bytes(), usage, false)?);
-        frame.wire(self, account)?;
+        let words = match self.larger {
+            Some(_) => Arc::new(PlanWords::new(&self.gpu, account, &self.places, self.program())?),
+            None => self.words.clone(),
+        };
+        frame.wire(self, account, &words)?;
         Ok(frame)
     }
 
@@ -194,25 +227,35 @@ impl Executable {
     }
 
     /// The bind groups of this plan over a frame's buffers.
-    pub(super) fn wire(self: &Arc<Self>, frame: &Frame, account: &Arc<Account>) -> Result<Wiring> {
+    pub(super) fn wire(
+        self: &Arc<Self>,
+        frame: &Frame,
+        account: &Arc<Account>,
+        words: &Arc<PlanWords>,
+    ) -> Result<Wiring> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let faults = match self.plan.program.fault_bytes() {
             0 => None,
             bytes => Some(self.gpu.buffer(account, "the fault words", bytes, usage, false)?),
         };
-        let groups = self.gpu.attempt("bind groups", 0, || self.bind_groups(frame, faults.as_deref()))??;
+        let groups =
+            self.gpu.attempt("bind groups", 0, || self.bind_groups(frame, words, faults.as_deref()))??;
         self.gpu.count_groups(groups.len());
-        Ok(Wiring { of: Arc::downgrade(self), faults, groups })
+        Ok(Wiring { of: Arc::downgrade(self), words: words.clone(), faults, groups })
     }
 
-    fn bind_groups(&self, frame: &Frame, faults: Option<&wgpu::Buffer>) -> Result<Vec<wgpu::BindGroup>> {
+    fn bind_groups(
+        &self,
+        frame: &Frame,
+        words: &PlanWords,
+        faults: Option<&wgpu::Buffer>,
+    ) -> Result<Vec<wgpu::BindGroup>> {
         let mut groups = Vec::with_capacity(self.dispatches.len());
-        for (call, dispatch) in self.plan.program.calls.iter().zip(&self.dispatches) {
+        for (i, (call, dispatch)) in self.plan.program.calls.iter().zip(&self.dispatches).enumerate() {
             let mut entries = Vec::with_capacity(call.tensors.len() + 1);
             let ranges: Vec<BufferRange> =
-                call.tensors.iter().map(|&t| self.range(frame, t)).collect::<Result<_>>()?;
-            let (offset, size) = dispatch.params;
-            let params = BufferRange { buffer: self.params.raw(), offset, size };
+                call.tensors.iter().map(|&t| self.range(frame, words, t)).collect::<Result<_>>()?;
+            let params = words.params(i).ok_or_else(|| Error::Gpu("a call has no parameters".into()))?;
             let faults = faults.filter(|_| call.kernel.spec().reports());
             let faults =
                 faults.map(|buffer| BufferRange { buffer: buffer.clone(), offset: 0, size: buffer.size() });
@@ -229,15 +272,12 @@ impl Executable {
     }
 
     /// The range of a buffer where the tensor lies.
-    fn range(&self, frame: &Frame, tensor: TensorId) -> Result<BufferRange> {
+    fn range(&self, frame: &Frame, words: &PlanWords, tensor: TensorId) -> Result<BufferRange> {
         let program = &self.plan.program;
         let (root, skip) = program.root(tensor);
         let (size, skip) = (program.tensor(tensor).bytes(), program.tensor(root).storage.offset(skip));
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
-        let at = |upload: &Arc<Upload>| {
-            let range = &upload.range;
-            BufferRange { offset: range.offset + skip, size, ..range.clone() }
-        };
+        let at = |range: BufferRange| BufferRange { offset: range.offset + skip, size, ..range };
         let whole = |buffer: &Option<Buffer>| {
             let buffer = buffer.as_ref().map(Buffer::raw)?;
             Some(BufferRange { buffer, offset: skip, size })
@@ -251,8 +291,8 @@ impl Executable {
             }
             Place::Input(i) => frame.inputs.get(i).and_then(whole).ok_or_else(lost),
             Place::Output(i) => frame.outputs.get(i).and_then(whole).ok_or_else(lost),
-            Place::Weight(i) => self.constants.weights.get(i).map(at).ok_or_else(lost),
-            Place::Constant(i) => self.constants.tables.get(i).map(at).ok_or_else(lost),
+            Place::Weight(i) => self.weights.get(i).map(|upload| at(upload.range.clone())).ok_or_else(lost),
+            Place::Constant(i) => words.table(i).map(at).ok_or_else(lost),
         }
     }
 
@@ -262,7 +302,7 @@ impl Executable {
             Ok(_) | Err(Error::Input(_)) => frames.give_back(frame),
             // A kernel reported something, so the fault words are no longer 0.
             Err(Error::Node { .. }) => {
-                frame.forget(self);
+                frame.forget(self.larger.as_deref().unwrap_or(self));
                 frames.give_back(frame);
             }
             Err(_) => {}
@@ -272,7 +312,8 @@ impl Executable {
 
     /// The bind groups of this plan over `frame`.
     pub(super) fn wiring<'f>(&self, frame: &'f Frame) -> Result<&'f Wiring> {
-        frame.wiring(self).ok_or_else(|| Error::Gpu("a frame has no bind groups".into()))
+        let larger = || self.larger.as_ref().and_then(|larger| frame.wiring(larger));
+        frame.wiring(self).or_else(larger).ok_or_else(|| Error::Gpu("a frame has no bind groups".into()))
     }
 
     /// Uploads the inputs that are in host memory, in the order of the graph's inputs.
@@ -309,6 +350,7 @@ impl Executable {
     ) -> Result<wgpu::SubmissionIndex> {
         self.write_inputs(frame, graph, inputs.iter().map(Input::host))?;
         let wiring = self.wiring(frame)?;
+        let _words = wiring.words.hold(&self.gpu, self.program())?;
         let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
             self.copy_inputs(&mut encoder, frame, inputs);
@@ -343,11 +385,13 @@ impl Executable {
     /// Records the dispatches as a program without Sardonyx would, for benchmarks.
     #[cfg(feature = "internals")]
     pub(crate) fn run_bare(&self, frame: &Frame) {
+        let words = self.wiring(frame).and_then(|wiring| wiring.words.hold(&self.gpu, self.program()));
         let mut encoder = self.gpu.encoder();
         self.record(frame, &mut encoder).ok();
         let submission = self.gpu.submit(encoder);
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         self.gpu.device.poll(wait).ok();
+        drop(words);
     }
 
     fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame) {
@@ -416,6 +460,7 @@ impl Executable {
     /// Submits one run over bound buffers.
     pub(crate) fn run_bound(&self, frame: &Frame) -> Result<()> {
         let wiring = self.wiring(frame)?;
+        let _words = wiring.words.hold(&self.gpu, self.program())?;
         let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
             self.record_calls(wiring, &mut encoder);
@@ -466,7 +511,7 @@ impl Executable {
         frame.staging = None;
         // Nobody will look at what its kernels report.
         if self.plan.program.fault_bytes() > 0 {
-            frame.forget(self);
+            frame.forget(self.larger.as_deref().unwrap_or(self));
         }
         frames.give_back(frame);
     }
@@ -618,6 +663,7 @@ impl Executable {
 
     fn profile_frame(&self, frame: &Frame, graph: &Graph, inputs: &[Input<'_>]) -> Result<Vec<KernelTime>> {
         self.write_inputs(frame, graph, inputs.iter().map(Input::host))?;
+        let _words = self.wiring(frame)?.words.hold(&self.gpu, self.program())?;
         self.gpu.attempt("the inputs", 0, || {
             let mut encoder = self.gpu.encoder();
             self.copy_inputs(&mut encoder, frame, inputs);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::allocate::{Account, Buffer, buffer_size};
 use super::device::Gpu;
 use super::executable::Executable;
+use super::plan_words::PlanWords;
 use crate::Result;
 
 /// The memory of one run in flight, and the wirings of the plans that have run in it. Each buffer is as large as the largest
@@ -24,6 +25,7 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 pub(crate) struct Wiring {
     pub(super) of: Weak<Executable>,
+    pub(super) words: Arc<PlanWords>,
     /// The words for what kernels report, one for each of the program's faults, 0 before a run. `None` if no kernel reports.
     pub(super) faults: Option<Buffer>,
     pub(super) groups: Vec<wgpu::BindGroup>,
@@ -55,9 +57,14 @@ impl Frame {
         self.wirings.retain(|wiring| wiring.of.strong_count() > 0);
     }
 
-    pub(super) fn wire(&mut self, executable: &Arc<Executable>, account: &Arc<Account>) -> Result<()> {
+    pub(super) fn wire(
+        &mut self,
+        executable: &Arc<Executable>,
+        account: &Arc<Account>,
+        words: &Arc<PlanWords>,
+    ) -> Result<()> {
         self.forget_dropped();
-        let wiring = executable.wire(self, account)?;
+        let wiring = executable.wire(self, account, words)?;
         self.wirings.push(wiring);
         Ok(())
     }
@@ -135,6 +142,11 @@ impl FrameSizes {
     pub(crate) fn arena(&self) -> u64 {
         self.arena
     }
+
+    /// The bytes of all buffers.
+    pub(crate) fn all(&self) -> u64 {
+        self.arena + self.staging + self.inputs.iter().chain(&self.outputs).sum::<u64>()
+    }
 }
 
 /// The frames of a session.
@@ -167,6 +179,7 @@ impl Frames {
 
     /// A frame for a run of `executable`, with the plan's wiring.
     pub(super) fn take(&self, executable: &Arc<Executable>) -> Result<Frame> {
+        let executable = executable.wired();
         let mut frame = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             let wired = idle.iter().position(|frame| frame.wiring(executable).is_some());
@@ -177,7 +190,7 @@ impl Frames {
             frame.grow(&self.gpu, &self.account, &executable.sizes)?;
         }
         if frame.wiring(executable).is_none() {
-            frame.wire(executable, &self.account)?;
+            frame.wire(executable, &self.account, &executable.words)?;
         }
         Ok(frame)
     }

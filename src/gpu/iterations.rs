@@ -116,6 +116,7 @@ impl Executable {
         let (carried, results) = self.carried(inputs, feeds)?;
         let kept = self.kept(lists)?;
         let wiring = self.wiring(frame)?;
+        let _words = wiring.words.hold(&self.gpu, self.program())?;
         for ((i, input), slot) in inputs.iter().enumerate().zip(&slots) {
             if let (Some(tensor), Some(slot)) = (input.host(), slot) {
                 let name = graph.inputs.get(i).map_or("?", |id| graph.value(*id).name.as_str());

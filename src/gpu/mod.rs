@@ -10,6 +10,7 @@ mod failure;
 mod frame;
 mod iterations;
 mod later;
+mod plan_words;
 mod preparing;
 mod tensor;
 #[cfg(test)]

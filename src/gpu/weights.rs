@@ -1,5 +1,5 @@
-//! Weights and tables: what kernels only read, packed into buffers when it is first needed. Equal contents share memory on a
-//! device, whatever model, plan or operator they come from.
+//! Weights: the constants of models, packed into buffers when they are first needed. Equal contents share memory on a device,
+//! whatever model, plan or operator they come from.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ use crate::error::Why;
 use crate::events::{event, milliseconds};
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
-use crate::plan::{Packing, Place, Program};
+use crate::plan::{Packing, Program};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -147,18 +147,10 @@ impl Drop for Upload {
     }
 }
 
-/// The weights that one session keeps on the device; each plan keeps its own tables.
+/// The weights that one session keeps on the device.
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
     kept: Mutex<HashMap<Contents, Arc<Upload>>>,
-}
-
-/// The read-only memory of one program.
-#[derive(Debug)]
-pub(super) struct Constants {
-    /// In the order of [`Program::weights`], and of [`Program::constants`].
-    pub(super) weights: Vec<Arc<Upload>>,
-    pub(super) tables: Vec<Arc<Upload>>,
 }
 
 impl Weights {
@@ -172,27 +164,20 @@ impl Weights {
         uploads.values().sum()
     }
 
-    /// The constants that the program's kernels read. Those that are not on the device yet are packed and uploaded.
-    pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Constants> {
+    /// The weights that the program's kernels read, in its order. Those that are not on the device yet are packed and uploaded.
+    pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Vec<Arc<Upload>>> {
         let wanted = wanted(graph, program)?;
-        let name = |i: usize| match i.checked_sub(program.weights.len()) {
-            None => graph.value(program.weights[i].value).name.as_str(),
-            Some(i) => {
-                let table = program.tensors.iter().find(|tensor| tensor.place == Place::Constant(i));
-                table.map_or("?", |tensor| &tensor.name)
-            }
-        };
+        let name = |i: usize| graph.value(program.weights[i].value).name.as_str();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut weights = gpu.uploaded(&wanted, name)?;
-        let tables = weights.split_off(program.weights.len().min(weights.len()));
+        let weights = gpu.uploaded(&wanted, name)?;
         for upload in &weights {
             kept.entry(upload.contents.clone()).or_insert_with(|| upload.clone());
         }
-        Ok(Constants { weights, tables })
+        Ok(weights)
     }
 }
 
-/// The contents of the program's weights, and then of its tables.
+/// The contents of the program's weights.
 fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
     let weights = program.weights.iter().filter_map(|key| {
         let constant = graph.value(key.value).constant.as_ref()?;
@@ -202,10 +187,7 @@ fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
             Contents::new(constant, key.packing.clone(), storage)
         }))
     });
-    let storages = program.constant_storages();
-    let tables = program.constants.iter().zip(storages);
-    let tables = tables.map(|(table, storage)| Contents::new(table.clone(), None, storage));
-    weights.chain(tables).collect()
+    weights.collect()
 }
 
 impl Gpu {
@@ -213,7 +195,7 @@ impl Gpu {
         self.target.offset_alignment.max(VECTOR_BYTES)
     }
 
-    /// Bytes of the program's constants that are not on the device yet.
+    /// Bytes of the program's weights that are not on the device yet.
     pub(super) fn missing_bytes(&self, graph: &Graph, program: &Program) -> u64 {
         // The upload reports what is wrong with a file.
         let wanted: HashSet<Contents> = wanted(graph, program).into_iter().flatten().collect();

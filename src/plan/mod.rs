@@ -6,6 +6,7 @@ mod code;
 mod copies;
 mod divide;
 mod fault;
+mod fits;
 mod fusion;
 mod integers;
 mod lower;

@@ -69,6 +69,11 @@ impl Compiled {
         }
     }
 
+    /// A plan of its own for these inputs.
+    pub(super) fn plan_anew(&self, known: &[InputFact]) -> Result<Plan> {
+        self.planner.plan(known)
+    }
+
     /// The plan of this signature, to be looked at: nothing is created on the device.
     fn look_at(
         &self,

@@ -4,6 +4,7 @@
 mod decided;
 mod entry;
 mod integers;
+mod larger;
 mod options;
 mod plans;
 mod prepare;

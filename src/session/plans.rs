@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::entry::Entry;
+use super::larger::Larger;
 use crate::Result;
 use crate::events::{event, milliseconds};
 use crate::facts::{InputFact, Signature};
@@ -27,6 +28,7 @@ pub(crate) struct Plans {
     /// The signatures whose plans are kept, and the most plans that a run has.
     capacity: usize,
     of_one_run: AtomicUsize,
+    pub(super) larger: Mutex<Vec<Larger>>,
 }
 
 /// A plan that is ready, and the time at which it was last used.
@@ -50,6 +52,7 @@ impl Plans {
             ready: Mutex::default(),
             capacity,
             of_one_run: AtomicUsize::new(1),
+            larger: Mutex::default(),
         });
         let resident: Weak<Plans> = Arc::downgrade(&plans);
         gpu.admit(resident);
@@ -91,8 +94,10 @@ impl Plans {
         go_on: &GoOn,
     ) -> Result<Arc<Executable>> {
         go_on()?;
-        let (compiled, start) = (entry.compiled()?, Instant::now());
-        let costed = Costed::new(&self.gpu, compiled.plan(known, &signature, None)?);
+        let start = Instant::now();
+        let plan = entry.compiled()?.plan(known, &signature, None)?;
+        let larger = self.larger(entry, known, &signature, (&plan, go_on))?;
+        let costed = Costed::new(&self.gpu, plan);
         event!(
             DEBUG,
             "plan made",
@@ -100,11 +105,10 @@ impl Plans {
             dispatches = costed.dispatches(),
             arena_bytes = costed.sizes.arena(),
         );
-        let needed = || costed.bytes(&self.gpu, &entry.graph) + self.frames.growth(&costed.sizes);
-        self.gpu.make_room("a plan, and the memory of its runs,", &needed)?;
-        let executable =
-            Executable::new(&self.gpu, &self.own, &entry.graph, costed, &compiled.weights, go_on)?;
-        let executable = Arc::new(executable);
+        let executable = Arc::new(match larger {
+            Some(larger) => Executable::within(&larger, costed),
+            None => self.ready_on_device(entry, costed, go_on)?,
+        });
         // Another thread may have made the same plan meanwhile.
         if let Some(executable) = self.find(entry, &signature) {
             return Ok(executable);
@@ -120,6 +124,24 @@ impl Plans {
             self.frames.forget_dropped();
         }
         Ok(executable)
+    }
+
+    /// Makes the objects of a plan.
+    pub(super) fn ready_on_device(&self, entry: &Entry, costed: Costed, go_on: &GoOn) -> Result<Executable> {
+        let needed = || costed.bytes(&self.gpu, &entry.graph) + self.frames.growth(&costed.sizes);
+        self.gpu.make_room("a plan, and the memory of its runs,", &needed)?;
+        Executable::new(&self.gpu, &self.own, &entry.graph, costed, &entry.compiled()?.weights, go_on)
+    }
+
+    /// The last used plan of a graph.
+    pub(super) fn last_used(&self, entry: &Arc<Entry>) -> Option<(Signature, Arc<Executable>)> {
+        let ready = self.ready();
+        let last = ready.iter().find(|ready| Arc::ptr_eq(&ready.entry, entry))?;
+        Some((last.signature.clone(), last.executable.clone()))
+    }
+
+    pub(super) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
     }
 
     /// An arena of at least `bytes` bytes, for passes that the host program records.
@@ -153,6 +175,7 @@ impl Resident for Plans {
 
     fn drop_plan(&self, used: u64) {
         self.ready().retain(|ready| ready.used != used);
+        self.larger.lock().unwrap_or_else(PoisonError::into_inner).clear();
         event!(DEBUG, "plan dropped for want of memory", used = used);
         self.frames.forget_dropped();
     }

@@ -3,6 +3,7 @@
 mod casts;
 mod divided;
 mod float64;
+mod growing;
 mod host;
 mod hostile;
 mod int64;
