@@ -31,7 +31,10 @@ fn place(n: {{ real }}, size: u32) -> {{ real }} {
 {% if mode == "Nearest" %}
   x = round(x);
 {% endif %}
-{% if padding == "Border" %}
+{% if padding == "Border" and mode == "Cubic" %}
+  // Each tap is at the border on its own; those of a place further out all are.
+  x = clamp(x, -3.0, {{ real }}(size) + 2.0);
+{% elif padding == "Border" %}
   x = select(x, clamp(x, 0.0, {{ real }}(size) - 1.0), x < low || x > low + range_of(size));
 {% elif padding == "Reflection" %}
   x = reflect_at(x, size);

@@ -72,6 +72,8 @@ impl GridSample {
         let x = if self.mode == Interpolation::Nearest { x.round_ties_even() } else { x };
         let (low, high) = self.borders(size);
         match self.padding {
+            // A cubic's taps are at the border one by one, as in PyTorch and onnxruntime; those of a place further out all are.
+            Padding::Border if self.mode == Interpolation::Cubic => x.clamp(-3.0, size + 2.0),
             Padding::Border if x < low || x > high => x.clamp(0.0, size - 1.0),
             Padding::Reflection => reflect(x, low, high),
             _ => x,
@@ -244,5 +246,26 @@ fn cases() -> Vec<Case> {
         let far = case::values(&[1, 1, 3, 2], &[f32::INFINITY, 0.0, 1e30, -1e30, f32::NEG_INFINITY, 3e9]);
         cases.push(new("far").tolerance(tolerance).input(case::random(&[1, 1, 3, 3])).input(far));
     }
+    cases.push(beyond_the_border().tolerance(tolerance));
     cases
+}
+
+fn beyond_the_border() -> Case {
+    let row = case::values(&[1, 1, 1, 4], &[0.0f32, 1.0, 4.0, 9.0]);
+    let at = case::values(&[1, 1, 2, 2], &[4.0f32 / 3.0, 0.0, 100.0, 0.0]);
+    let new = Case::new("GridSample", "beyond the border").string("mode", "cubic");
+    new.string("padding_mode", "border").int("align_corners", 1).input(row).input(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::composed::tests::evaluated;
+    use super::*;
+
+    /// Elements beyond the border are those at it: between 9 and 9 beyond 4, a cubic is `4 * -3/32 + 9 * 35/32`.
+    #[test]
+    fn taps_of_a_cubic_are_at_the_border_one_by_one() {
+        let [near, far] = evaluated(&beyond_the_border())[..] else { panic!("two samples") };
+        assert!((near - 9.46875).abs() < 1e-6 && far == 9.0, "{near} and {far}");
+    }
 }
