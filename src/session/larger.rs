@@ -19,15 +19,14 @@ use crate::{Error, Result};
 const SHARE: u64 = 4;
 const LITTLE: u64 = 256 << 10;
 
-/// After this many plans of a graph that did not fit in one of larger sizes, none is made any more.
-const MOST_MISSES: usize = 3;
+/// After this many plans of a graph in a row for which there is none of larger sizes, none is looked for any more.
+const MOST_MISSES: usize = 6;
 
-/// The plan of larger sizes of one graph.
+/// The plan of larger sizes of one graph, and the inputs' shapes.
 #[derive(Debug)]
 pub(super) struct Larger {
     entry: Weak<Entry>,
-    shapes: Vec<Vec<usize>>,
-    executable: Option<Arc<Executable>>,
+    plan: Option<(Vec<Vec<usize>>, Arc<Executable>)>,
     misses: usize,
 }
 
@@ -46,20 +45,21 @@ impl Plans {
         }
         let (mut shapes, mut bytes) =
             (before.shapes.clone(), Costed::bytes_of_a_run(plan).max(last.bytes_of_a_run()));
-        if let Some((of, executable)) = self.known_larger(entry) {
+        let (known_plan, misses) = self.of_larger(entry, |larger| (larger.plan.clone(), larger.misses));
+        if let Some((of, executable)) = known_plan {
             if plan.fits_in(&executable.plan) {
                 return Ok(Some(executable));
             }
             (shapes, bytes) = (of, bytes.max(executable.bytes_of_a_run()));
         }
-        if self.misses(entry) >= MOST_MISSES {
+        if misses >= MOST_MISSES {
             return Ok(None);
         }
         for step in [4, 16] {
             let Some(grown) = grown(&shapes, &before.shapes, &signature.shapes, step) else { break };
             if grown == before.shapes && plan.fits_in(&last.plan) {
                 let larger = last.wired().clone();
-                self.keep_larger(entry, grown, Some(larger.clone()));
+                self.keep_larger(entry, grown, &larger);
                 return Ok(Some(larger));
             }
             let facts = known.iter().zip(&grown).map(|(fact, shape)| InputFact {
@@ -80,8 +80,7 @@ impl Plans {
             }
             let costed = Costed::new(self.gpu(), larger);
             if costed.sizes.all() > bytes + (bytes / SHARE).max(LITTLE) {
-                // Another size may be less different.
-                if step == 4 { continue } else { return Ok(None) }
+                continue;
             }
             let executable = match self.ready_on_device(entry, costed, go_on) {
                 Ok(executable) => Arc::new(executable),
@@ -89,10 +88,10 @@ impl Plans {
                 Err(error) => return Err(error),
             };
             event!(DEBUG, "plan of larger sizes made", shapes = format!("{grown:?}"));
-            self.keep_larger(entry, grown, Some(executable.clone()));
+            self.keep_larger(entry, grown, &executable);
             return Ok(Some(executable));
         }
-        self.miss(entry);
+        self.of_larger(entry, |larger| larger.misses += 1);
         Ok(None)
     }
 }
@@ -127,44 +126,25 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 impl Plans {
-    fn with_larger<T>(&self, f: impl FnOnce(&mut Vec<Larger>) -> T) -> T {
+    /// What is known of a graph's plan of larger sizes.
+    fn of_larger<T>(&self, entry: &Arc<Entry>, look: impl FnOnce(&mut Larger) -> T) -> T {
         let mut all = self.larger.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|larger| larger.entry.strong_count() > 0);
-        f(&mut all)
+        let is_it = |larger: &Larger| std::ptr::eq(larger.entry.as_ptr(), Arc::as_ptr(entry));
+        match all.iter_mut().find(|larger| is_it(larger)) {
+            Some(larger) => look(larger),
+            None => {
+                let mut larger = Larger { entry: Arc::downgrade(entry), plan: None, misses: 0 };
+                let looked = look(&mut larger);
+                all.push(larger);
+                looked
+            }
+        }
     }
 
-    fn known_larger(&self, entry: &Arc<Entry>) -> Option<(Vec<Vec<usize>>, Arc<Executable>)> {
-        self.with_larger(|all| {
-            let larger = all.iter().find(|larger| larger.is_of(entry))?;
-            Some((larger.shapes.clone(), larger.executable.clone()?))
-        })
-    }
-
-    fn misses(&self, entry: &Arc<Entry>) -> usize {
-        self.with_larger(|all| {
-            all.iter().find(|larger| larger.is_of(entry)).map_or(0, |larger| larger.misses)
-        })
-    }
-
-    fn miss(&self, entry: &Arc<Entry>) {
-        let misses = self.misses(entry) + 1;
-        self.keep_larger(entry, Vec::new(), None);
-        self.with_larger(|all| {
-            all.iter_mut().filter(|larger| larger.is_of(entry)).for_each(|of| of.misses = misses)
-        });
-    }
-
-    fn keep_larger(&self, entry: &Arc<Entry>, shapes: Vec<Vec<usize>>, executable: Option<Arc<Executable>>) {
-        self.with_larger(|all| {
-            all.retain(|larger| !larger.is_of(entry));
-            all.push(Larger { entry: Arc::downgrade(entry), shapes, executable, misses: 0 });
-        });
-    }
-}
-
-impl Larger {
-    fn is_of(&self, entry: &Arc<Entry>) -> bool {
-        std::ptr::eq(self.entry.as_ptr(), Arc::as_ptr(entry))
+    fn keep_larger(&self, entry: &Arc<Entry>, shapes: Vec<Vec<usize>>, executable: &Arc<Executable>) {
+        let plan = Some((shapes, executable.clone()));
+        self.of_larger(entry, |larger| (larger.plan, larger.misses) = (plan, 0));
     }
 }
 
