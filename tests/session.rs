@@ -10,7 +10,7 @@ use sardonyx::{
     Counters, DType, Device, DeviceTensor, Error, InputError, Interrupt, Known, Limits, Model, Session,
     SessionOptions, Tensor, inputs,
 };
-use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, int, model, node, value, weights};
+use sardonyx_testing::onnx::build::{FLOAT, INT64, bytes, graph, int, model, node, value, weights};
 use sardonyx_testing::onnx::proto::GraphProto;
 use sardonyx_testing::{devices, onnx};
 
@@ -167,14 +167,19 @@ fn a_table_is_uploaded_once_for_all_plans() {
 
 #[test]
 fn the_least_recently_used_plan_is_dropped() {
-    let model = classifier();
+    // Plans whose sizes follow from values share no objects.
+    let nodes = vec![node("Expand", &["x", "sizes"], &["z"]), node("Exp", &["z"], &["y"])];
+    let mut main = graph(&[], nodes, &["y"]);
+    main.input = vec![value("x", FLOAT, &["1", "24"]), value("sizes", INT64, &["2"])];
+    let model = of(main);
     for device in devices::each() {
         let options = SessionOptions::new().plan_cache(2);
         let session = Session::new(&device, &model, options).unwrap();
         // Whether a run of `n` rows finds its plan, and with it a buffer of parameters.
         let hits = |n: usize| {
             let before = device.counters().buffers;
-            session.run(&[("x", &numbers(&[n, 24], n))]).unwrap();
+            let sizes = Tensor::from_slice(&[2], &[n as i64, 24]).unwrap();
+            session.run(&[("x", &numbers(&[1, 24], n)), ("sizes", &sizes)]).unwrap();
             device.counters().buffers == before
         };
         assert_eq!([hits(1), hits(2)], [false, false]);

@@ -41,7 +41,7 @@ pub struct Counters {
     pub dispatches: u64,
     /// Bytes of all buffers ever created, those that were freed since included.
     pub bytes: u64,
-    /// Bytes of weights ever uploaded; sessions of a device share them.
+    /// Bytes of weights and tables ever uploaded; sessions of a device share them.
     pub weight_bytes: u64,
     /// Times that the host waited for tensors that a run left on the device: values between two segments, and
     /// [`DeviceTensor::read`](crate::DeviceTensor::read).

@@ -9,7 +9,7 @@ use super::device::{Gpu, Pipeline};
 use super::frame::{Frame, FrameSizes, Frames, Wiring};
 use super::plan_words::{PlanWords, WordPlaces};
 use super::tensor::{DeviceTensor, Input};
-use super::weights::{BufferRange, Upload, Weights};
+use super::weights::{BufferRange, Constants, Upload, Weights};
 use super::words;
 use crate::interrupt::GoOn;
 use crate::kernels::VECTOR_BYTES;
@@ -26,7 +26,7 @@ pub(crate) struct Executable {
     /// A number that no other plan of the device has.
     number: u64,
     dispatches: Vec<Dispatch>,
-    weights: Vec<Arc<Upload>>,
+    constants: Constants,
     places: Arc<WordPlaces>,
     pub(super) words: Arc<PlanWords>,
     /// The plan of larger sizes whose words, frames and bind groups the runs use; `None`: its own.
@@ -65,7 +65,9 @@ pub(crate) struct Bound {
 
 /// A plan, and the memory that it will take on the device.
 pub(crate) struct Costed {
-    pub(crate) plan: Plan,
+    plan: Plan,
+    /// Whether plans of other sizes are to use its words.
+    is_shared: bool,
     places: WordPlaces,
     pub(crate) sizes: FrameSizes,
     read_back: Vec<Option<(u64, u64)>>,
@@ -73,13 +75,22 @@ pub(crate) struct Costed {
 
 impl Costed {
     pub(crate) fn new(gpu: &Gpu, plan: Plan) -> Costed {
+        Costed::of(gpu, plan, false)
+    }
+
+    /// A plan of larger sizes, whose objects plans of other sizes are to use.
+    pub(crate) fn larger(gpu: &Gpu, plan: Plan) -> Costed {
+        Costed::of(gpu, plan, true)
+    }
+
+    fn of(gpu: &Gpu, plan: Plan, is_shared: bool) -> Costed {
         for call in &plan.program.calls {
             let slots = call.kernel.spec().slots();
             debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
             debug_assert_eq!(call.kernel.params().len(), call.params.len(), "{}", call.kernel.spec().label());
         }
-        let (places, (sizes, read_back)) = (WordPlaces::of(gpu, &plan.program), sizes(&plan));
-        Costed { plan, places, sizes, read_back }
+        let (places, (sizes, read_back)) = (WordPlaces::of(gpu, &plan.program, is_shared), sizes(&plan));
+        Costed { plan, is_shared, places, sizes, read_back }
     }
 
     /// The bytes that a run of `plan` takes of a frame.
@@ -91,9 +102,9 @@ impl Costed {
         self.plan.program.calls.len()
     }
 
-    /// The bytes that the plan adds: its parameters and tables, and the weights that are not on the device yet.
+    /// The bytes that the plan adds: its parameters, and the weights and tables that are not on the device yet.
     pub(crate) fn bytes(&self, gpu: &Gpu, graph: &Graph) -> u64 {
-        self.places.bytes() + gpu.missing_bytes(self.plan.graph(graph), &self.plan.program)
+        self.places.bytes() + gpu.missing_bytes(self.plan.graph(graph), &self.plan.program, !self.is_shared)
     }
 }
 
@@ -133,7 +144,7 @@ impl Executable {
         weights: &Weights,
         go_on: &GoOn,
     ) -> Result<Executable> {
-        let Costed { plan, places, sizes, read_back } = costed;
+        let Costed { plan, is_shared, places, sizes, read_back } = costed;
         let program = &plan.program;
         let variants = program.calls.iter().map(|call| program.variant(call));
         let pipelines =
@@ -143,9 +154,9 @@ impl Executable {
         let dispatches = grids.zip(pipelines).map(|(grid, pipeline)| Dispatch { pipeline, grid }).collect();
         let (number, places) = (gpu.tick(), Arc::new(places));
         let words = Arc::new(PlanWords::new(gpu, account, &places, (program, number))?);
-        let weights = weights.of(gpu, plan.graph(graph), program)?;
+        let constants = weights.of(gpu, plan.graph(graph), program, !is_shared)?;
         let (gpu, larger) = (gpu.clone(), None);
-        Ok(Executable { gpu, plan, number, dispatches, weights, places, words, larger, sizes, read_back })
+        Ok(Executable { gpu, plan, number, dispatches, constants, places, words, larger, sizes, read_back })
     }
 
     /// A plan that fits in `larger`. Nothing is created on the device.
@@ -160,7 +171,7 @@ impl Executable {
             gpu: larger.gpu.clone(),
             number: larger.gpu.tick(),
             dispatches,
-            weights: larger.weights.clone(),
+            constants: Constants { weights: larger.constants.weights.clone(), tables: Vec::new() },
             places: larger.places.clone(),
             words: larger.words.clone(),
             larger: Some(larger.clone()),
@@ -176,7 +187,7 @@ impl Executable {
     }
 
     /// The plan whose frames the runs use.
-    pub(crate) fn wired(self: &Arc<Self>) -> &Arc<Executable> {
+    pub(super) fn wired(self: &Arc<Self>) -> &Arc<Executable> {
         self.larger.as_ref().unwrap_or(self)
     }
 
@@ -278,6 +289,7 @@ impl Executable {
         let (size, skip) = (program.tensor(tensor).bytes(), program.tensor(root).storage.offset(skip));
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
         let at = |range: BufferRange| BufferRange { offset: range.offset + skip, size, ..range };
+        let uploaded = |upload: &Arc<Upload>| at(upload.range.clone());
         let whole = |buffer: &Option<Buffer>| {
             let buffer = buffer.as_ref().map(Buffer::raw)?;
             Some(BufferRange { buffer, offset: skip, size })
@@ -291,8 +303,11 @@ impl Executable {
             }
             Place::Input(i) => frame.inputs.get(i).and_then(whole).ok_or_else(lost),
             Place::Output(i) => frame.outputs.get(i).and_then(whole).ok_or_else(lost),
-            Place::Weight(i) => self.weights.get(i).map(|upload| at(upload.range.clone())).ok_or_else(lost),
-            Place::Constant(i) => words.table(i).map(at).ok_or_else(lost),
+            Place::Weight(i) => self.constants.weights.get(i).map(uploaded).ok_or_else(lost),
+            Place::Constant(i) => {
+                let table = self.constants.tables.get(i).map(uploaded);
+                table.or_else(|| words.table(i).map(at)).ok_or_else(lost)
+            }
         }
     }
 

@@ -1,5 +1,6 @@
-//! What the host computes for the kernels of a plan: the params of its calls, and its tables. Plans of several sizes may share the
-//! memory of these words; a run then writes its own plan's first.
+//! What the host computes for the kernels of a plan: the params of its calls. Plans of several sizes may share the memory of these
+//! words; a run then writes its own plan's first. Where they share it, the tables of the plans, which depend on sizes, lie beside the
+//! params.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,7 @@ use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::plan::Program;
 use crate::{Error, Result};
 
-/// Where the words lie: offset and size of the params of each call, and of each table.
+/// Where the words lie: offset and size of the params of each call, and of each table, if the plan has tables of its own.
 #[derive(Debug, Default)]
 pub(super) struct WordPlaces {
     params: Vec<(u64, u64)>,
@@ -21,7 +22,7 @@ pub(super) struct WordPlaces {
 }
 
 impl WordPlaces {
-    pub(super) fn of(gpu: &Gpu, program: &Program) -> WordPlaces {
+    pub(super) fn of(gpu: &Gpu, program: &Program, tables: bool) -> WordPlaces {
         let mut places = WordPlaces::default();
         let align = u64::from(gpu.device.limits().min_uniform_buffer_offset_alignment);
         for call in &program.calls {
@@ -30,7 +31,7 @@ impl WordPlaces {
             places.params_bytes = (places.params_bytes + size).next_multiple_of(align);
         }
         let align = gpu.target.offset_alignment.max(VECTOR_BYTES);
-        for (table, storage) in program.constants.iter().zip(program.constant_storages()) {
+        for (table, storage) in program.constants.iter().zip(program.constant_storages()).filter(|_| tables) {
             let size = storage.unwrap_or(Storage::Word).bytes(table.len());
             places.tables.push((places.tables_bytes, size));
             places.tables_bytes = (places.tables_bytes + size).next_multiple_of(align);

@@ -1,5 +1,5 @@
-//! Weights: the constants of models, packed into buffers when they are first needed. Equal contents share memory on a device,
-//! whatever model, plan or operator they come from.
+//! Weights and tables: what kernels only read, packed into buffers when it is first needed. Equal contents share memory on a
+//! device, whatever model, plan or operator they come from.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ use crate::error::Why;
 use crate::events::{event, milliseconds};
 use crate::kernels::{Storage, VECTOR_BYTES};
 use crate::ops::Graph;
-use crate::plan::{Packing, Program};
+use crate::plan::{Packing, Place, Program};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -147,10 +147,19 @@ impl Drop for Upload {
     }
 }
 
-/// The weights that one session keeps on the device.
+/// The weights that one session keeps on the device; each plan keeps its own tables.
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
     kept: Mutex<HashMap<Contents, Arc<Upload>>>,
+}
+
+/// The read-only memory of one program.
+#[derive(Debug)]
+pub(super) struct Constants {
+    /// In the order of [`Program::weights`].
+    pub(super) weights: Vec<Arc<Upload>>,
+    /// In the order of [`Program::constants`]; none where the plan has them beside its params.
+    pub(super) tables: Vec<Arc<Upload>>,
 }
 
 impl Weights {
@@ -164,21 +173,29 @@ impl Weights {
         uploads.values().sum()
     }
 
-    /// The weights that the program's kernels read, in its order. Those that are not on the device yet are packed and uploaded.
-    pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Vec<Arc<Upload>>> {
-        let wanted = wanted(graph, program)?;
-        let name = |i: usize| graph.value(program.weights[i].value).name.as_str();
+    /// The weights that the program's kernels read, and its tables if `tables`. Those that are not on the device yet are packed and
+    /// uploaded.
+    pub(super) fn of(&self, gpu: &Gpu, graph: &Graph, program: &Program, tables: bool) -> Result<Constants> {
+        let wanted = wanted(graph, program, tables)?;
+        let name = |i: usize| match i.checked_sub(program.weights.len()) {
+            None => graph.value(program.weights[i].value).name.as_str(),
+            Some(i) => {
+                let table = program.tensors.iter().find(|tensor| tensor.place == Place::Constant(i));
+                table.map_or("?", |tensor| &tensor.name)
+            }
+        };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let weights = gpu.uploaded(&wanted, name)?;
+        let mut weights = gpu.uploaded(&wanted, name)?;
+        let tables = weights.split_off(program.weights.len().min(weights.len()));
         for upload in &weights {
             kept.entry(upload.contents.clone()).or_insert_with(|| upload.clone());
         }
-        Ok(weights)
+        Ok(Constants { weights, tables })
     }
 }
 
-/// The contents of the program's weights.
-fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
+/// The contents of the program's weights, and then of its tables if `tables`.
+fn wanted(graph: &Graph, program: &Program, tables: bool) -> Result<Vec<Contents>> {
     let weights = program.weights.iter().filter_map(|key| {
         let constant = graph.value(key.value).constant.as_ref()?;
         let of_key = |why: Why| why.error("a constant", Error::Tensor);
@@ -187,7 +204,9 @@ fn wanted(graph: &Graph, program: &Program) -> Result<Vec<Contents>> {
             Contents::new(constant, key.packing.clone(), storage)
         }))
     });
-    weights.collect()
+    let storages = program.constant_storages();
+    let all = program.constants.iter().zip(storages).filter(|_| tables);
+    weights.chain(all.map(|(table, storage)| Contents::new(table.clone(), None, storage))).collect()
 }
 
 impl Gpu {
@@ -195,10 +214,10 @@ impl Gpu {
         self.target.offset_alignment.max(VECTOR_BYTES)
     }
 
-    /// Bytes of the program's weights that are not on the device yet.
-    pub(super) fn missing_bytes(&self, graph: &Graph, program: &Program) -> u64 {
+    /// Bytes of the program's weights, and of its tables if `tables`, that are not on the device yet.
+    pub(super) fn missing_bytes(&self, graph: &Graph, program: &Program, tables: bool) -> u64 {
         // The upload reports what is wrong with a file.
-        let wanted: HashSet<Contents> = wanted(graph, program).into_iter().flatten().collect();
+        let wanted: HashSet<Contents> = wanted(graph, program, tables).into_iter().flatten().collect();
         let entries = self.uploads.entries();
         let missing = wanted
             .iter()

@@ -57,11 +57,6 @@ impl Plans {
         }
         for step in [4, 16] {
             let Some(grown) = grown(&shapes, &before.shapes, &signature.shapes, step) else { break };
-            if grown == before.shapes && plan.fits_in(&last.plan) {
-                let larger = last.wired().clone();
-                self.keep_larger(entry, grown, &larger);
-                return Ok(Some(larger));
-            }
             let facts = known.iter().zip(&grown).map(|(fact, shape)| InputFact {
                 value: fact.value.clone().filter(|_| fact.shape == *shape),
                 shape: shape.clone(),
@@ -78,7 +73,7 @@ impl Plans {
             if !plan.fits_in(&larger) {
                 break;
             }
-            let costed = Costed::new(self.gpu(), larger);
+            let costed = Costed::larger(self.gpu(), larger);
             if costed.sizes.all() > bytes + (bytes / SHARE).max(LITTLE) {
                 continue;
             }
