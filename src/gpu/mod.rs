@@ -12,6 +12,7 @@ mod iterations;
 mod later;
 mod plan_words;
 mod preparing;
+mod profile;
 mod tensor;
 #[cfg(test)]
 mod tests;

@@ -283,7 +283,6 @@ kernels! {
     elementwise: Elementwise,
     gather: Gather,
     gather_elements: GatherElements,
-    gather_packed: GatherPacked,
     gemm: Gemm,
     grid_sample: GridSample,
     inverse: Inverse,

@@ -14,7 +14,7 @@ use super::{Slot, Spec, template};
 pub(crate) enum Random {
     /// Tensors: the counter, two words which it reads and writes; the key of this run, two words. Params: `count`, which is 1.
     Advance,
-    /// Tensors: the key, the numbers, which are float32 or float64. Params: `count`, and the bits of two floats32 `a` and `b`: the
+    /// Tensors: the key, the numbers, which are float32 or float64. Params: `count`, and the bits of two float32 numbers `a` and `b`: the
     /// numbers are `a + b * x`, where `x` has the standard normal distribution, or lie from `a` to `b`, without `b`.
     Draw { normal: bool, scalar: Scalar },
 }

@@ -45,7 +45,6 @@ templates!(
     "find",
     "gather",
     "gather_elements",
-    "gather_packed",
     "gemm_batch",
     "gemm_lanes",
     "gemm_shared",

@@ -69,12 +69,7 @@ impl Operator for ArrayFeatureExtractor {
         let places = cx.within(1, 0, columns as i64 - 1)?;
         let tensors = vec![cx.input(0)?, places, cx.output(0)?];
         let params = words([count, 1, taken, columns])?;
-        cx.call(
-            kernel::Gather { tuple: 1, batched: false, runs: false },
-            tensors,
-            params,
-            kernel::groups(count),
-        );
+        cx.call(kernel::Gather::new(1, false), tensors, params, kernel::groups(count));
         Ok(())
     }
 }

@@ -105,12 +105,7 @@ impl Operator for Compress {
         // The kernel demands a range; indices that follow from a condition are always inside.
         cx.reports_index(1, Outside::Axes(vec![(0, kept.size)]));
         let params = words([count, kept.inner, kept.slices.len(), kept.size])?;
-        cx.call(
-            kernel::Gather { tuple: 1, batched: false, runs: false },
-            tensors,
-            params,
-            kernel::groups(count),
-        );
+        cx.call(kernel::Gather::new(1, false), tensors, params, kernel::groups(count));
         Ok(())
     }
 }

@@ -104,12 +104,7 @@ impl Operator for Gather {
         let tensors = vec![cx.input(0)?, cx.places(1)?, cx.output(0)?];
         cx.reports_index(1, Outside::Axes(vec![(axis, data.shape[axis])]));
         let params = words([out.count(), inner, places.count(), data.shape[axis]])?;
-        cx.call(
-            kernel::Gather { tuple: 1, batched: false, runs: false },
-            tensors,
-            params,
-            kernel::groups(out.count()),
-        );
+        cx.call(kernel::Gather::new(1, false), tensors, params, kernel::groups(out.count()));
         Ok(())
     }
 }

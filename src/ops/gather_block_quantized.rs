@@ -291,6 +291,7 @@ mod tests {
             [3.5, -2.5, 0.0, 0.0, 0.0, 0.0, 3.5, -2.5, 0.0]
         );
     }
+
     /// A table of five rows with scales of three.
     #[test]
     fn rows_without_scales_are_refused() {

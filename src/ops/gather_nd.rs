@@ -86,7 +86,7 @@ impl Operator for GatherNd {
         let tensors = vec![cx.input(0)?, cx.places(1)?, cx.output(0)?];
         let axes = geometry.indexed.iter().enumerate().map(|(j, &size)| (self.batch_dims + j, size));
         cx.reports_index(1, Outside::Axes(axes.collect()));
-        let spec = kernel::Gather { tuple: geometry.indexed.len(), batched: true, runs: false };
+        let spec = kernel::Gather::new(geometry.indexed.len(), true);
         cx.call(spec, tensors, params, kernel::groups(count));
         Ok(())
     }

@@ -352,7 +352,7 @@ impl ClassLabels {
             let count = labels.len();
             let table = cx.words(count, || labels)?;
             let params = words([rows, 1, rows, count])?;
-            let spec = Gather { tuple: 1, batched: false, runs: false };
+            let spec = Gather::new(1, false);
             cx.call(spec, vec![table, places, output], params, gather::groups(rows));
         }
         Ok(())

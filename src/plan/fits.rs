@@ -1,7 +1,7 @@
 //! Which plans can run in the memory of another: those of other sizes that dispatch the same kernels on the same tensors.
 
 use super::Plan;
-use super::program::{Call, OutputSource, Place, Program, TensorId};
+use super::program::{Call, OutputSource, Program, TensorId};
 
 impl Plan {
     /// Whether a run of this plan can use the buffers and the bind groups of `larger`: each call has the same kernel and the same
@@ -10,7 +10,7 @@ impl Plan {
         let (own, other) = (&self.program, &larger.program);
         let outputs = || own.outputs.iter().zip(&other.outputs);
         let calls = || own.calls.iter().zip(&other.calls);
-        let tables = || (0..own.constants.len()).map(|i| own.table_bytes(i).zip(other.table_bytes(i)));
+        let tables = || own.table_bytes().into_iter().zip(other.table_bytes());
         self.divided.is_none()
             && larger.divided.is_none()
             && own.integers == other.integers
@@ -20,7 +20,7 @@ impl Plan {
             && own.outputs.len() == other.outputs.len()
             && own.faults.len() == other.faults.len()
             && own.constants.len() == other.constants.len()
-            && tables().all(|bytes| bytes.is_none_or(|(own, other)| own <= other))
+            && tables().all(|(own, other)| own <= other)
             && outputs().all(|(own, other)| match (own, other) {
                 (OutputSource::Device { tensor, .. }, OutputSource::Device { tensor: other, .. }) => {
                     tensor == other
@@ -35,10 +35,10 @@ impl Plan {
 }
 
 impl Program {
-    /// The bytes of table `i`, as it lies on the device.
-    fn table_bytes(&self, i: usize) -> Option<u64> {
-        let of = |tensor: &&super::program::PlannedTensor| tensor.place == Place::Constant(i);
-        self.tensors.iter().find(of).map(super::program::PlannedTensor::bytes)
+    /// The bytes of each table on the device; `None` where no kernel reads it.
+    fn table_bytes(&self) -> Vec<Option<u64>> {
+        let tables = self.constants.iter().zip(self.constant_storages());
+        tables.map(|(table, storage)| Some(storage?.bytes(table.len()))).collect()
     }
 
     fn is_like(&self, call: &Call, other: &Program, other_call: &Call) -> bool {

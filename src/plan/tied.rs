@@ -1,73 +1,90 @@
 //! Tied tables: a product needs the elements of a table in an order of its own, and a Gather picks rows of the same table. The
 //! Gather then reads the product's order, and the table lies on the device once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::program::{Call, OutputSource, Packing, Place, Program, TensorId, WeightKey};
-use crate::kernels::gather_packed::GatherPacked;
-use crate::kernels::{Kernel, params};
+use super::program::{Call, OutputSource, Packing, Place, Program, TensorId};
+use crate::kernels::Kernel;
 
 pub(super) fn share(program: &mut Program) {
-    let mut packed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (raw, key) in program.weights.iter().enumerate().filter(|(_, key)| key.packing.is_none()) {
-        let is_other = |other: &WeightKey| {
-            other.packing.is_some() && WeightKey { packing: None, ..other.clone() } == *key
-        };
-        let others: Vec<usize> =
-            (0..program.weights.len()).filter(|&i| is_other(&program.weights[i])).collect();
-        if !others.is_empty() {
-            packed.insert(raw, others);
+    let weight = |tensor: TensorId| match program.tensor(program.root(tensor).0).place {
+        Place::Weight(i) => Some(i),
+        _ => None,
+    };
+    // The Gathers from each weight that lies as the model has it.
+    let mut gathers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (c, call) in program.calls.iter().enumerate() {
+        if let (Kernel::Gather(_), Some(raw)) =
+            (&call.kernel, call.tensors.first().and_then(|&table| weight(table)))
+            && program.weights[raw].packing.is_none()
+        {
+            gathers.entry(raw).or_default().push(c);
         }
     }
-    for (raw, others) in packed {
-        for other in others {
-            let Some(calls) = rewritten(program, raw, other) else { continue };
-            for (c, call) in calls {
-                program.calls[c] = call;
-            }
-            break;
+    if gathers.is_empty() {
+        return;
+    }
+    let mut reads = vec![0; program.weights.len()];
+    let outputs = program.outputs.iter().filter_map(|source| match source {
+        OutputSource::Device { tensor, .. } => Some(tensor),
+        _ => None,
+    });
+    for &tensor in program.calls.iter().flat_map(|call| &call.tensors).chain(outputs) {
+        weight(tensor).into_iter().for_each(|i| reads[i] += 1);
+    }
+    let mut packed: HashMap<_, Vec<usize>> = HashMap::new();
+    for (i, key) in program.weights.iter().enumerate().filter(|(_, key)| key.packing.is_some()) {
+        packed.entry((key.value, key.read_as)).or_default().push(i);
+    }
+    for (raw, calls) in gathers {
+        let key = (program.weights[raw].value, program.weights[raw].read_as);
+        // Where others read the table too, it lies there anyway.
+        if reads[raw] > calls.len() {
+            continue;
+        }
+        let mut orders = packed.get(&key).into_iter().flatten();
+        let Some((other, made)) = orders.find_map(|&i| Some((i, program.rewritten(&calls, i)?))) else {
+            continue;
+        };
+        for (c, mut call) in calls.into_iter().zip(made) {
+            let table = program.tensor(program.root(call.tensors[0]).0).clone();
+            let (element, count) = ((table.scalar, table.storage), program.packed_count(other));
+            call.tensors[0] = program.add_tensor(table.name, element, vec![count], Place::Weight(other));
+            program.calls[c] = call;
         }
     }
 }
 
-/// The calls that read weight `raw`, as they read weight `packed` instead; `None` if some are no Gathers of rows.
-fn rewritten(program: &mut Program, raw: usize, packed: usize) -> Option<Vec<(usize, Call)>> {
-    let reads = |program: &Program, tensor: TensorId| matches!(program.tensor(program.root(tensor).0).place, Place::Weight(i) if i == raw);
-    let mut calls = Vec::new();
-    for (c, call) in program.calls.iter().enumerate() {
-        let [table, rest @ ..] = &call.tensors[..] else { continue };
-        if rest.iter().any(|&tensor| reads(program, tensor)) {
-            return None;
-        }
-        if reads(program, *table) {
-            calls.push((c, call.clone()));
-        }
+impl Program {
+    fn packed_count(&self, i: usize) -> usize {
+        self.weights[i].packing.as_ref().map_or(0, Packing::count)
     }
-    let is_read = |source: &OutputSource| matches!(source, OutputSource::Device { tensor, .. } if reads(program, *tensor));
-    if program.outputs.iter().any(is_read) {
-        return None;
+
+    /// These Gathers, as they read weight `i`; `None` if that has not all elements of the table.
+    fn rewritten(&self, calls: &[usize], i: usize) -> Option<Vec<Call>> {
+        let packing = self.weights[i].packing.as_ref()?;
+        let gather = |&c: &usize| {
+            let mut call = self.calls[c].clone();
+            let Kernel::Gather(gather) = &mut call.kernel else { return None };
+            let &[_, inner, _, ref sizes @ .., fault] = &call.params[..] else { return None };
+            let rows = sizes.iter().try_fold(1usize, |rows, &size| rows.checked_mul(size as usize))?;
+            let ((root, offset), inner) = (self.root(call.tensors[0]), inner as usize);
+            // A batch has matrices of its own.
+            if gather.batched || offset > 0 || Some(self.tensor(root).count) != rows.checked_mul(inner) {
+                return None;
+            }
+            call.params.pop();
+            for digit in packing.digits([rows, inner])? {
+                gather.digits.push(digit.of_rows);
+                for number in [digit.step, digit.size, digit.stride] {
+                    call.params.push(u32::try_from(number).ok()?);
+                }
+            }
+            call.params.push(fault);
+            Some(call)
+        };
+        calls.iter().map(gather).collect()
     }
-    let packing = program.weights[packed].packing.clone()?;
-    for (_, call) in &mut calls {
-        let Kernel::Gather(gather) = &call.kernel else { return None };
-        let &[count, inner, _, rows, fault] = &call.params[..] else { return None };
-        let (root, offset) = program.root(call.tensors[0]);
-        let table = program.tensor(root).clone();
-        let shape = [rows as usize, inner as usize];
-        if gather.batched || offset > 0 || Some(table.count) != shape[0].checked_mul(shape[1]) {
-            return None;
-        }
-        let digits = packing.digits(shape)?;
-        let own = digits.iter().flat_map(|digit| [digit.step, digit.size, digit.stride]);
-        call.params =
-            params([count, inner, rows].into_iter().map(|n| n as usize).chain(own), [fault]).ok()?;
-        let of_rows = digits.iter().map(|digit| digit.of_rows).collect();
-        call.kernel = GatherPacked { of_rows, runs: gather.runs }.into();
-        let element = (table.scalar, table.storage);
-        call.tensors[0] =
-            program.add_tensor(table.name, element, vec![packing.count()], Place::Weight(packed));
-    }
-    Some(calls)
 }
 
 /// A digit of the place of a matrix' element in packed form: `coordinate / step % size * stride`.

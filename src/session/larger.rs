@@ -12,7 +12,6 @@ use crate::events::event;
 use crate::facts::{InputFact, Signature};
 use crate::gpu::{Costed, Executable};
 use crate::interrupt::GoOn;
-use crate::plan::Plan;
 use crate::{Error, Result};
 
 /// A plan of larger sizes may take more memory than those so far by this share, and by what is little anyway.
@@ -31,20 +30,20 @@ pub(super) struct Larger {
 }
 
 impl Plans {
-    /// The plan of larger sizes in which `plan` fits, if there is one, or if one can be made.
+    /// The plan of larger sizes in which the plan at hand fits, if there is one, or if one can be made.
     pub(super) fn larger(
         &self,
         entry: &Arc<Entry>,
         known: &[InputFact],
         signature: &Signature,
-        (plan, go_on): (&Plan, &GoOn),
+        (costed, go_on): (&Costed, &GoOn),
     ) -> Result<Option<Arc<Executable>>> {
         let Some((before, last)) = self.last_used(entry) else { return Ok(None) };
         if before.values != signature.values {
             return Ok(None);
         }
-        let (mut shapes, mut bytes) =
-            (before.shapes.clone(), Costed::bytes_of_a_run(plan).max(last.bytes_of_a_run()));
+        let (plan, bytes) = (&costed.plan, costed.sizes.all());
+        let (mut shapes, mut bytes) = (before.shapes.clone(), bytes.max(last.bytes_of_a_run()));
         let (known_plan, misses) = self.of_larger(entry, |larger| (larger.plan.clone(), larger.misses));
         if let Some((of, executable)) = known_plan {
             if plan.fits_in(&executable.plan) {

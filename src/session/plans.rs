@@ -95,9 +95,7 @@ impl Plans {
     ) -> Result<Arc<Executable>> {
         go_on()?;
         let start = Instant::now();
-        let plan = entry.compiled()?.plan(known, &signature, None)?;
-        let larger = self.larger(entry, known, &signature, (&plan, go_on))?;
-        let costed = Costed::new(&self.gpu, plan);
+        let costed = Costed::new(&self.gpu, entry.compiled()?.plan(known, &signature, None)?);
         event!(
             DEBUG,
             "plan made",
@@ -105,7 +103,7 @@ impl Plans {
             dispatches = costed.dispatches(),
             arena_bytes = costed.sizes.arena(),
         );
-        let executable = Arc::new(match larger {
+        let executable = Arc::new(match self.larger(entry, known, &signature, (&costed, go_on))? {
             Some(larger) => Executable::within(&larger, costed),
             None => self.ready_on_device(entry, costed, go_on)?,
         });
