@@ -77,32 +77,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     plane += i32(p.input0 * p.input1);
   }
-  // Stores are most of what the driver compiles: a few rows are stored, the tile moves up by as many, and again.
+  // Stores are most of what the driver compiles: the first row is stored, the tile moves up by one, and again.
   let size = p.output0 * p.output1;
   let pixel = oy * p.output1 + ox;
-  for (var r = 0u; r < p.rows + zero; r += {{ stored }}u) {
-{% for m in range(stored) %}
-    let row{{ m }} = top + r + {{ m }}u;
-    if row{{ m }} < p.filters && oy < p.output0 {
-      let o = (group.z * p.filters + row{{ m }}) * size + pixel;
-      let row = group.z % p.groups * p.filters + row{{ m }};
+  for (var r = 0u; r < p.rows + zero; r++) {
+    let channel = top + r;
+    if channel < p.filters && oy < p.output0 {
+      let o = (group.z * p.filters + channel) * size + pixel;
+      let row = group.z % p.groups * p.filters + channel;
 {% if runs %}
       y_store_run(o, min(p.output1 - ox, {{ places }}u), array(
 {% for e in range(places) %}
-        epilogue(c{{ m }}_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u),
+        epilogue(c0_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u),
 {% endfor %}
       ));
 {% else %}
 {% for e in range(places) %}
       if ox + {{ e }}u < p.output1 {
-        y[o + {{ e }}u] = epilogue(c{{ m }}_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u);
+        y[o + {{ e }}u] = epilogue(c0_{{ e }}, o + {{ e }}u, row, pixel + {{ e }}u);
       }
 {% endfor %}
 {% endif %}
     }
-{% endfor %}
-{% for m in range(rows - stored) %}{% for e in range(places) %}
-    c{{ m }}_{{ e }} = c{{ m + stored }}_{{ e }};
+{% for m in range(rows - 1) %}{% for e in range(places) %}
+    c{{ m }}_{{ e }} = c{{ m + 1 }}_{{ e }};
 {% endfor %}{% endfor %}
   }
 }

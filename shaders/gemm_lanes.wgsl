@@ -167,17 +167,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 {% endfor %}
 {% endfor %}
   }
-  // Stores are most of what the driver compiles: a few rows are stored, the tile moves up by as many, and again.
-  for (var r = 0u; r < p.rows + zero; r += {{ stored }}u) {
-{% for m in range(stored) %}
+  // Stores are most of what the driver compiles: the first row is stored, the tile moves up by one, and again.
+  for (var r = 0u; r < p.rows + zero; r++) {
 {% if runs %}
 {% for s in range(vectors) %}
-    let next{{ m }}_{{ s }} = subgroupShuffle(c{{ m }}_{{ s * 4 }}, (lane + 1u) % {{ lanes }}u);
+    let next{{ s }} = subgroupShuffle(c0_{{ s * 4 }}, (lane + 1u) % {{ lanes }}u);
 {% endfor %}
 {% endif %}
-    let row{{ m }} = top + r + {{ m }}u;
-    if row{{ m }} < p.m {
-      let o = (group.z * p.m + row{{ m }}) * p.n;
+    let row = top + r;
+    if row < p.m {
+      let o = (group.z * p.m + row) * p.n;
 {% if runs %}
       // Where a row begins with the upper half of a word, lanes store from their second column on, and the next lane's first.
       let odd = o % 2u;
@@ -186,30 +185,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
       let n{{ s }} = left + {{ s * lanes * 4 }}u;
       let at{{ s }} = n{{ s }} + odd;
       if odd == 1u && lane == 0u && n{{ s }} < p.n {
-        y[o + n{{ s }}] = epilogue(c{{ m }}_{{ s * 4 }}, o + n{{ s }}, row{{ m }}, n{{ s }});
+        y[o + n{{ s }}] = epilogue(c0_{{ s * 4 }}, o + n{{ s }}, row, n{{ s }});
       }
       if at{{ s }} < p.n && lane <= {{ last }}u {
         y_store_run(o + at{{ s }}, min(p.n - at{{ s }}, 4u - select(0u, odd, lane == {{ last }}u)), array(
 {% for u in range(4) %}
-{% set next = "next%s_%s" | format(m, s) if u == 3 else "c%s_%s" | format(m, s * 4 + u + 1) %}
-          epilogue(select(c{{ m }}_{{ s * 4 + u }}, {{ next }}, odd == 1u), o + at{{ s }} + {{ u }}u, row{{ m }}, at{{ s }} + {{ u }}u),
+{% set next = "next%s" | format(s) if u == 3 else "c0_%s" | format(s * 4 + u + 1) %}
+          epilogue(select(c0_{{ s * 4 + u }}, {{ next }}, odd == 1u), o + at{{ s }} + {{ u }}u, row, at{{ s }} + {{ u }}u),
 {% endfor %}
         ));
       }
 {% endfor %}
 {% else %}
-{% for j in range(per_lane) %}
-{% set offset = (j // 4 * lanes * 4 + j % 4) if strips else j * lanes %}
-      let n{{ j }} = left + {{ offset }}u;
-      if n{{ j }} < p.n{% if shifted and j // 4 + 1 == vectors %} && lane < {{ lanes - 1 }}u{% endif %} {
-        y[o + n{{ j }}] = epilogue(c{{ m }}_{{ j }}, o + n{{ j }}, row{{ m }}, n{{ j }});
-      }
+{% if vectors > 1 %}
+      for (var s = 0u; s < {{ vectors }}u + zero; s++) {
+{% else %}
+      {
+        let s = 0u;
+{% endif %}
+{% for u in range(4) %}
+        let n{{ u }} = left + {{ "s * %su + %su" | format(lanes * 4, u) if strips else "(s * 4u + %su) * %su" | format(u, lanes) }};
+        if n{{ u }} < p.n{% if shifted %} && (s < {{ vectors - 1 }}u || lane < {{ lanes - 1 }}u){% endif %} {
+          y[o + n{{ u }}] = epilogue(c0_{{ u }}, o + n{{ u }}, row, n{{ u }});
+        }
 {% endfor %}
+{% for j in range(per_lane - 4) %}
+        c0_{{ j }} = c0_{{ j + 4 }};
+{% endfor %}
+      }
 {% endif %}
     }
-{% endfor %}
-{% for m in range(rows - stored) %}{% for j in range(per_lane) %}
-    c{{ m }}_{{ j }} = c{{ m + stored }}_{{ j }};
+{% for m in range(rows - 1) %}{% for j in range(per_lane) %}
+    c{{ m }}_{{ j }} = c{{ m + 1 }}_{{ j }};
 {% endfor %}{% endfor %}
   }
 }

@@ -7,7 +7,7 @@ use minijinja::context;
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
 use super::shared::{Shared, SharedLeft};
-use super::{Kernel, Slot, SlotElement, Spec, element, given, stored_rows, template, whole};
+use super::{Kernel, Slot, SlotElement, Spec, element, given, template, whole};
 
 /// Invocations per workgroup of the forms that need no subgroup.
 pub(crate) const WORKGROUP: usize = 64;
@@ -57,11 +57,10 @@ pub(crate) struct LanesForm {
     pub(crate) padded: bool,
 }
 
-/// An invocation computes `rows` by `places` results of one channel: with 2 by 4, a rectangle of two output rows and four
-/// columns.
+/// An invocation computes `places` neighbours of each of some output rows of one channel. How many rows is a param: with 28 rows
+/// and 7 places, two invocations compute the left eighth of a plane of 56 by 56.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Depthwise {
-    pub(crate) rows: usize,
     pub(crate) places: usize,
     pub(crate) kernel: [usize; 2],
     pub(crate) stride: [usize; 2],
@@ -75,9 +74,21 @@ impl LanesForm {
         (self.rows / self.lanes).min(4)
     }
 
+    /// The products of registers that the inner loop adds up.
+    pub(crate) fn products(&self) -> usize {
+        self.rows * self.places * self.kernel
+    }
+
     /// Vectors of weights that a lane loads for each kernel row.
     pub(super) fn weights(&self) -> usize {
         self.rows / self.lanes / self.low_rows() * self.kernel.div_ceil(4 / self.low_rows())
+    }
+}
+
+impl Depthwise {
+    /// The number of output rows whose sums are begun and not complete at a time: 3 for a kernel of 3 rows and a stride of 1.
+    pub(crate) fn depth(&self) -> usize {
+        ((self.kernel[0] - 1) * self.dilation[0]) / self.stride[0] + 1
     }
 }
 
@@ -101,7 +112,7 @@ impl Spec for Conv {
             Form::Any { rank, .. } => format!("conv{rank}d"),
             Form::Lanes(form) => format!("conv{}x{}", form.rows, form.places),
             Form::Shared(form) => format!("conv_shared{}x{}", form.block.bm, form.block.bn),
-            Form::Depthwise(form) => format!("depthwise{}x{}", form.rows, form.places),
+            Form::Depthwise(form) => format!("depthwise{}", form.places),
         }
     }
 
@@ -134,7 +145,7 @@ impl Spec for Conv {
         // channels and taps.
         let (rank, own): (usize, &[&str]) = match self.form {
             Form::Any { rank, .. } => (rank, &["first", "last", "in_size", "out_size", "taps"]),
-            Form::Lanes(_) => (2, &["rows"]),
+            Form::Lanes(_) | Form::Depthwise(_) => (2, &["rows"]),
             Form::Shared(_) => (
                 2,
                 &[
@@ -142,7 +153,6 @@ impl Spec for Conv {
                     "slices", "span", "size",
                 ],
             ),
-            Form::Depthwise(_) => (2, &[]),
         };
         let fixed = ["planes", "groups", "filters", "channels"].iter().chain(own);
         let axes = (0..rank).flat_map(|d| {
@@ -179,9 +189,9 @@ impl Spec for Conv {
                 given("windows inside the input", padded || (inside(5) && inside(11)))
             }
             Form::Depthwise(Depthwise { kernel, stride, dilation, padded, .. }) => {
-                let axis = |d: usize| window(4 + 6 * d, [kernel[d], stride[d], dilation[d]]);
+                let axis = |d: usize| window(5 + 6 * d, [kernel[d], stride[d], dilation[d]]);
                 given("a window", axis(0) && axis(1))?;
-                given("windows inside the input", padded || (inside(4) && inside(10)))
+                given("windows inside the input", padded || (inside(5) && inside(11)))
             }
         }
     }
@@ -199,21 +209,22 @@ impl Spec for Conv {
             Form::Lanes(form) => {
                 let LanesForm { lanes, rows, places, kernel, stride, dilation, padded } = form;
                 let (low_rows, weights) = (form.low_rows(), form.weights());
-                let stored = stored_rows(rows, &self.epilogue);
                 let context = context!(
-                    lanes, rows, places, kernel, stride, dilation, padded, stored, word, prologue, low_rows,
-                    weights, runs,
+                    lanes, rows, places, kernel, stride, dilation, padded, word, prologue, low_rows, weights,
+                    runs,
                 );
                 template::render("conv_lanes", context)
             }
             Form::Shared(form) => {
                 form.main(self.scalar, &self.epilogue, prologue, ["p.filters", "p.groups", "1u"], runs)
             }
-            Form::Depthwise(Depthwise { rows, places, kernel, stride, dilation, padded }) => {
+            Form::Depthwise(form) => {
+                let Depthwise { places, kernel, stride, dilation, padded } = form;
+                let depth = form.depth();
                 let ([kernel0, kernel1], [stride0, stride1], [dilation0, dilation1]) =
                     (kernel, stride, dilation);
                 let context = context!(
-                    workgroup => WORKGROUP, rows, places, kernel0, kernel1, stride0, stride1, dilation0, dilation1,
+                    workgroup => WORKGROUP, depth, places, kernel0, kernel1, stride0, stride1, dilation0, dilation1,
                     padded, word, prologue, runs,
                 );
                 template::render("conv_depthwise", context)

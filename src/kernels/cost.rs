@@ -2,9 +2,9 @@
 //! dispatch on an idle device, in microseconds: good for comparing two tiles of one kernel, not for predicting a run.
 //!
 //! An example: a product of 64x64x64 by tiles of 32 rows and 64 columns on 8 lanes is 2 tiles. Each takes 16 steps of 4 terms,
-//! 2,240 cycles a step, and 18,400 cycles to begin and to store: 36 microseconds at 3 GHz.
+//! 1,965 cycles a step, and 18,400 cycles to begin and to store: 33 microseconds at 3 GHz.
 
-use super::gemm;
+use super::gemm::{self, LanesRight};
 use super::shared::Block;
 use super::{Class, conv};
 
@@ -27,17 +27,30 @@ pub(crate) fn worth_a_pipeline(class: Class) -> Microseconds {
     if class == Class::Cpu { 500.0 } else { 5.0 }
 }
 
-/// A product of `m` by `k` and `k` by `n` in registers of software devices. The numbers are read off the code that lavapipe
-/// makes: 11 cycles for a lane's vector load and 70 for a register's store; above 1,100 products a step, the code outgrows the
-/// instruction cache.
+/// What a pipeline of a software device costs each of the 200 runs that should pay for it: lavapipe takes 50 ms, and 0.2 ms for
+/// each product in its inner loop. Where another kernel has the same tile already, a sixth: the two may share a pipeline.
+pub(crate) fn pipeline(products: usize, in_use: bool) -> Microseconds {
+    (50_000.0 + 200.0 * products as f64) / if in_use { 1200.0 } else { 200.0 }
+}
+
+/// A product of `m` by `k` and `k` by `n` in registers of software devices. The numbers are measured on lavapipe: 7 cycles for
+/// a lane's vector load, half a cycle for a value that all lanes get, one for a product, and 70 for a register's store. Above
+/// 900 products of registers, a step outgrows the instruction cache.
 pub(crate) fn lanes(tile: &gemm::LanesTile, (m, n, k): (usize, usize, usize)) -> Microseconds {
-    let products = (tile.rows * tile.vectors * 16) as f64;
-    let penalty = if products > 1100.0 { 1.6 } else { 1.16 };
-    let loads = (11 * tile.lanes * (tile.rows.div_ceil(tile.lanes) + 4 * tile.vectors)) as f64;
-    let step = loads + penalty * products;
+    let products = tile.products() as f64;
+    let penalty = if products > 900.0 { 1.2 } else { 1.0 };
+    let loads = 7 * tile.lanes * (tile.rows.div_ceil(tile.lanes) + 4 * tile.vectors);
+    let step = loads as f64 + 2.0 * tile.rows as f64 + penalty * products;
     let tiles = (m.div_ceil(tile.rows) * n.div_ceil(tile.columns())) as f64;
     let stores = (tile.rows * tile.vectors * 4 * 70) as f64;
-    tiles * (k.div_ceil(4) as f64 * step + stores + 500.0) / CYCLES
+    // Rows of memory that are far apart: a strip of one vector uses little of each page.
+    let far = matches!(tile.right, LanesRight::Rows { .. } | LanesRight::RowScalars) && n > 512;
+    let misses = match tile.vectors {
+        1 if far => 1.6,
+        _ if far && tile.rows >= 4 * tile.lanes => 1.15,
+        _ => 1.0,
+    };
+    tiles * (k.div_ceil(4) as f64 * step + stores + 500.0) * misses / CYCLES
 }
 
 /// A convolution in registers of software devices, as [`lanes`]. `size` has the filters, the terms of the sum divided by the
@@ -47,14 +60,22 @@ pub(crate) fn conv_lanes(
     (filters, terms, height, width): (usize, usize, usize, usize),
 ) -> Microseconds {
     let reach = (tile.places - 1) * tile.stride + (tile.kernel - 1) * tile.dilation + 1;
-    let products = (tile.rows * tile.places * tile.kernel) as f64;
-    let penalty = if products > 1400.0 { 1.4 } else { 1.16 };
-    let loads = (11 * tile.lanes * (tile.weights() + (reach + 6) / 4) + 4 * reach) as f64;
+    let products = tile.products() as f64;
+    let penalty = if products > 700.0 { 1.5 } else { 1.2 };
+    let loads = 7 * tile.lanes * (tile.weights() + (reach + 6) / 4) + 10 * reach + 100;
     let tiles = filters.div_ceil(tile.rows) * (height * width.div_ceil(tile.places)).div_ceil(tile.lanes);
     // Stores to many output planes at once miss the translation buffer.
     let scattered = tile.rows > 4 * tile.lanes && terms * tile.kernel < 512 && height * width > 1024;
     let stores = (70 * tile.rows * tile.places) as f64 * if scattered { 4.0 } else { 1.0 };
-    tiles as f64 * (terms as f64 * (loads + penalty * products) + stores + 500.0) / CYCLES
+    tiles as f64 * (terms as f64 * (loads as f64 + penalty * products) + stores + 500.0) / CYCLES
+}
+
+/// How many of `height` output rows an invocation of a depthwise convolution computes, where `columns` invocations cover a
+/// row of all planes. More rows load fewer input rows twice; fewer rows are more invocations, which should fill the device.
+pub(crate) fn depthwise_rows(class: Class, columns: usize, height: usize) -> usize {
+    let (invocations, least, most) = if class == Class::Cpu { (2048, 7, 256) } else { (32768, 2, 8) };
+    let parts = (invocations / columns.max(1)).clamp(1, height.div_ceil(least).max(1));
+    height.div_ceil(parts).clamp(1, most)
 }
 
 /// The time in which an invocation adds up one term from workgroup memory: its products, the words that it reads there, and

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use minijinja::context;
+use smallvec::{SmallVec, smallvec};
 
 use super::expr::Scalar;
 use super::fused::{Fused, Prologue};
 use super::shared::{Shared, SharedLeft, SharedRight};
-use super::{Kernel, Slot, SlotElement, Spec, cost, element, given, stored_rows, template, whole};
+use super::{Kernel, Slot, SlotElement, Spec, element, given, template, whole};
 
 /// Invocations per workgroup of [`GemmTile::Strided`].
 const WORKGROUP: usize = 64;
@@ -137,31 +138,22 @@ impl LanesTile {
         self.lanes * 4 * self.vectors - lost
     }
 
-    /// The tile for a product of `size`, with operands that lie as `left` and `right` say, and with a `tail` if `k` may be no
-    /// multiple of 4. It has `vectors` vectors if a number is given. If `fixed`, every shape has this number of rows: a
-    /// product of 3 rows then takes a tile of 4. Otherwise other shapes may have more rows, and it takes a tile of `lanes`
-    /// rows.
-    pub(crate) fn choose(
-        lanes: usize,
-        (left, right, tail): (LanesLeft, LanesRight, bool),
-        size: (usize, usize, usize),
-        fixed: bool,
-        vectors: Option<usize>,
-    ) -> LanesTile {
-        let (m, ..) = size;
-        let tile = |rows, vectors| LanesTile { lanes, rows, vectors, left, right, tail };
-        let width = vectors.unwrap_or(2);
-        if m <= lanes {
-            return tile(if fixed { m.max(1).next_power_of_two() } else { lanes }, width);
+    /// The products of registers that the inner loop adds up: 32 rows and one vector of 4 columns have 4 terms each, 512.
+    pub(crate) fn products(&self) -> usize {
+        self.rows * self.vectors * 16
+    }
+
+    /// The rows and vectors of the tiles to choose from for a product of `m` rows. If `fixed`, every shape has this number of
+    /// rows: a product of 3 rows then takes a tile of 4. Otherwise other shapes may have more rows, and it takes a tile of
+    /// `lanes` rows.
+    pub(crate) fn candidates(lanes: usize, m: usize, fixed: bool) -> SmallVec<[(usize, usize); 5]> {
+        match m {
+            m if m > lanes => {
+                [(4, 1), (2, 1), (3, 2), (2, 2), (4, 2)].map(|(rows, vectors)| (rows * lanes, vectors)).into()
+            }
+            m if fixed => smallvec![(m.max(1).next_power_of_two(), 2)],
+            _ => smallvec![(lanes, 2)],
         }
-        // Another tile than the first is another pipeline, so it must save time.
-        let first = tile(4 * lanes, width);
-        let others =
-            [(2, 2), (3, 2), (4, 1), (8, 1)].into_iter().filter(|tile| vectors.is_none_or(|v| v == tile.1));
-        let others = others.map(|(rows, vectors)| tile(rows * lanes, vectors));
-        let cost = |tile: &LanesTile| cost::lanes(tile, size);
-        let best = others.min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        best.filter(|tile| cost(tile) < 0.92 * cost(&first)).unwrap_or(first)
     }
 }
 
@@ -314,9 +306,8 @@ impl Spec for Gemm {
                     LanesRight::Columns => "columns",
                     LanesRight::ColumnScalars => "column_scalars",
                 };
-                let stored = stored_rows(rows, &self.epilogue);
                 let memory = self.prologue.scalar("b", self.scalar).word();
-                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, stored, word, memory, prologue, runs);
+                let context = context!(lanes, rows, vectors, a_form => left, right, shifted, tail, word, memory, prologue, runs);
                 template::render("gemm_lanes", context)
             }
             GemmTile::Shared(tile) => {

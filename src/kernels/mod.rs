@@ -422,10 +422,3 @@ pub(crate) fn nested(lengths: impl IntoIterator<Item = usize>) -> usize {
     };
     lengths.into_iter().fold((1, 0), step).1
 }
-
-/// The number of a register tile's `rows` that are stored at a time. The code of the store, with the epilogue in it, is most
-/// of what a driver has to compile.
-pub(crate) fn stored_rows(rows: usize, epilogue: &fused::Fused) -> usize {
-    let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
-    if rows.is_multiple_of(most) { most } else { 1 }
-}

@@ -6,7 +6,7 @@ use minijinja::{Value, context};
 use super::cost;
 use super::expr::Scalar;
 use super::fused::Fused;
-use super::{stored_rows, template};
+use super::template;
 
 /// A tile and how its operands are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,4 +175,11 @@ mod tests {
             assert_eq!((bm * bk / 4 % threads, bk * bn / 4 % threads, threads % (bn / 4)), (0, 0, 0));
         }
     }
+}
+
+/// The number of an invocation's `rows` that are stored at a time. The code of the store, with the epilogue in it, is most of
+/// what a driver has to compile.
+fn stored_rows(rows: usize, epilogue: &Fused) -> usize {
+    let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
+    if rows.is_multiple_of(most) { most } else { 1 }
 }

@@ -19,7 +19,9 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::params;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
 use crate::kernels::{Class, cost};
-use crate::plan::{Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling};
+use crate::plan::{
+    Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling, Weighed,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Conv {
@@ -330,38 +332,38 @@ impl ConvSizes {
         let taps = self.size(|s| s.kernel);
         let filters = self.group * self.filters;
         let [height, width] = spans.map(|s| s.output);
-        let side =
-            |side: usize| if side.is_multiple_of(8) && !side.is_multiple_of(7) { 8 } else { side.min(7) };
-        let (mut rows, places) = match cx.target.class {
-            Class::Gpu => (2, 4),
-            Class::Cpu => (side(height), side(width)),
-        };
-        // The code has a line for each result and each kernel row, and a device's instruction cache is finite.
-        while rows > 1 && rows * places * taps > 1400 {
-            rows = rows.div_ceil(2);
-        }
-        if places * taps > 1400 {
-            return None;
-        }
-        let (rows, places) = cx.only_tile(Tiling::Depthwise, (rows, places));
-        let dim = |axis, size| PackedDim { axis, size, step: 1 };
-        let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
-        let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
         let padded = !cx.always(Always::Inside, !spans.iter().any(overhangs));
-        let form = Form::Depthwise(Depthwise {
-            rows,
+        let of = |places| Depthwise {
             places,
             kernel: spans.map(|s| s.kernel),
             stride: spans.map(|s| s.stride),
             dilation: spans.map(|s| s.dilation),
             padded,
-        });
-        let tiles = self.batch * filters * height.div_ceil(rows) * width.div_ceil(places);
-        let grid = cx.target.grid(tiles.div_ceil(conv::WORKGROUP));
+        };
+        let mut places = match cx.target.class {
+            Class::Gpu => 4,
+            Class::Cpu if width.is_multiple_of(8) && !width.is_multiple_of(7) => 8,
+            Class::Cpu => width.min(7),
+        };
+        // The code has a line for each tap of each place, and registers hold the sums of `depth` rows.
+        while places > 1 && (taps * places > 512 || of(places).depth() * places > 64) {
+            places = places.div_ceil(2);
+        }
+        if taps * places > 512 || of(places).depth() > 64 {
+            return None;
+        }
+        let (_, places) = cx.only_tile(Tiling::Depthwise, (0, places));
+        let form = of(places);
+        let dim = |axis, size| PackedDim { axis, size, step: 1 };
+        let dims = vec![dim(0, filters), dim(1, taps.next_multiple_of(4))];
+        let w = cx.packed(i, Packing { source: vec![filters, taps], dims, ..Packing::default() })?;
+        let columns = self.batch * filters * width.div_ceil(places);
+        let rows = cost::depthwise_rows(cx.target.class, columns, height);
+        let grid = cx.target.grid((columns * height.div_ceil(rows)).div_ceil(conv::WORKGROUP));
         Some(ChosenForm {
-            form,
+            form: Form::Depthwise(form),
             w,
-            own: vec![],
+            own: vec![rows],
             spans: spans.to_vec(),
             grid,
             terms: 1,
@@ -386,11 +388,18 @@ impl ConvSizes {
             padded,
         };
         let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
-        let tiles =
-            [4, 1, 2, 8].iter().flat_map(|rows| [7, 8, 4].map(|places| lanes_of(rows * lanes, places)));
-        let best = tiles.min_by(|a, b| cost::conv_lanes(a, size).total_cmp(&cost::conv_lanes(b, size)))?;
         let planes = self.batch * self.group;
-        let tile = cx.only_tile(Tiling::ConvLanes, (best.rows, best.places));
+        let weighed = |tile: (usize, usize)| {
+            let form = lanes_of(tile.0, tile.1);
+            let cost = cost::conv_lanes(&form, size) * planes as f64;
+            Weighed { tile, cost, products: form.products() }
+        };
+        let tiles = [4, 1, 2, 8].map(|rows| [7, 8, 4].map(|places| weighed((rows * lanes, places))));
+        cx.weigh(Tiling::ConvLanes, tiles.as_flattened());
+        // With fewer rows a vector holds several taps of a filter, and three taps are padded to four.
+        let dense = |weighed: &Weighed| weighed.tile.0 >= (4 * lanes).min(self.filters);
+        let best = cx.cheapest(Tiling::ConvLanes, tiles.into_iter().flatten().filter(dense))?;
+        let tile = cx.only_tile(Tiling::ConvLanes, best);
         let form = lanes_of(tile.0, tile.1);
         let segments = outer.output * inner.output.div_ceil(form.places);
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];

@@ -1,5 +1,7 @@
 //! Lowering of every batched matrix product: it chooses the kernel, packs constants, and splits long sums.
 
+use smallvec::SmallVec;
+
 use super::accumulate::{Before, Sink, Source, in_parts, in_slices, sliced, slices};
 use super::strides::Copy;
 use super::{Why, product, refuse, strides};
@@ -9,7 +11,7 @@ use crate::kernels::params;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
 use crate::kernels::{Class, cost};
 use crate::plan::{
-    Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling,
+    Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling, Weighed,
 };
 
 /// `y[b][m][n] = sum over k of a[b][m][k] * b[b][k][n]`. Strides are in elements.
@@ -190,17 +192,23 @@ impl Product {
         let size = (self.m, self.n, self.k);
         let tail = !cx.multiple(Multiple::Terms, [self.k]);
         let fixed = cx.same(Same::Rows, self.m);
-        let best = LanesTile::choose(lanes, (left, right, tail), size, fixed, None);
-        let of = |(rows, vectors)| LanesTile { rows, vectors, ..best };
+        let of = |(rows, vectors)| LanesTile { lanes, rows, vectors, left, right, tail };
+        let cost = |tile| cost::lanes(&of(tile), size) * self.batches() as f64;
+        let weighed = |tile| Weighed { tile, cost: cost(tile), products: of(tile).products() };
+        let tiles: SmallVec<[Weighed; 5]> =
+            LanesTile::candidates(lanes, self.m, fixed).into_iter().map(weighed).collect();
+        if tiles.len() > 1 {
+            cx.weigh(Tiling::Lanes, &tiles);
+        }
+        let Some(best) = cx.cheapest(Tiling::Lanes, tiles.iter().copied()) else { return Ok(None) };
         let tile = match left {
-            LanesLeft::Packed => of(cx.only_tile(Tiling::Lanes, (best.rows, best.vectors))),
+            LanesLeft::Packed => of(cx.only_tile(Tiling::Lanes, best)),
             _ => {
                 // Weights are packed by columns.
-                let (_, vectors) = cx.only_tile(Tiling::LanesColumns, (0, best.vectors));
-                let best = LanesTile::choose(lanes, (left, right, tail), size, fixed, Some(vectors));
-                let batches = self.batches() as f64;
-                let cost = |tile| cost::lanes(&of(tile), size) * batches;
-                of(cx.tile(Tiling::Lanes, (best.rows, vectors), cost))
+                let (_, vectors) = cx.only_tile(Tiling::LanesColumns, (0, best.1));
+                let alike = tiles.iter().copied().filter(|weighed| weighed.tile.1 == vectors);
+                let best = cx.cheapest(Tiling::Lanes, alike).unwrap_or((lanes, vectors));
+                of(cx.tile(Tiling::Lanes, best, cost))
             }
         };
         let groups = [self.n.div_ceil(tile.columns()), self.m.div_ceil(tile.rows), self.batches()];
@@ -229,8 +237,9 @@ impl Product {
             ranges.push(ColumnRange { b, own, grid: [tiles, groups[1], groups[2]].map(|n| n as u32) });
             first += tiles;
         }
-        // An iteration adds up four terms, and the stores take one iteration for each row.
-        let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(tile.rows);
+        // An iteration adds up four terms, and the stores take one for each row and one for each vector of it.
+        let stores = tile.rows * (tile.vectors + 1);
+        let limit = 4 * (cx.target.max_iterations as usize).saturating_sub(stores);
         let tile = GemmTile::Lanes(tile);
         Ok(Some(ChosenTile { tile, a, ranges, batch: product.batch, limit, slices: None, before }))
     }

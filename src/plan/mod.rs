@@ -40,6 +40,7 @@ pub use report::{
     ProgramReport, ShaderReport, TensorReport,
 };
 use specialisation::Specialisation;
+pub(crate) use specialisation::Weighed;
 pub use why::{Explanation, Finding, Saving};
 
 use crate::budget::Limits;

@@ -19,7 +19,7 @@ use super::{Options, Plan, Program, Specialisation, lower, memory, placed};
 use crate::budget::Budget;
 use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::ValueId;
-use crate::kernels::{Target, Variant};
+use crate::kernels::{Class, Target, Variant};
 use crate::ops::Graph;
 use crate::{Dim, Error, Result};
 
@@ -94,6 +94,12 @@ pub(super) fn first_plan(
     ODD.iter().find_map(|&sizes| lowering.probe(probes.at(sizes)));
     let mut emptied: Vec<Lowered> =
         probes.emptied().filter_map(|facts| lowering.probe(Some(facts))).collect();
+    let facts = if target.class == Class::Cpu {
+        lowering.specialisation.advance(Phase::Weights);
+        lowering.lowered(facts)?.facts
+    } else {
+        facts
+    };
     lowering.specialisation.advance(Phase::Tiles);
     let mut first = lowering.lowered(facts)?;
     let large = LARGE.iter().find_map(|&sizes| lowering.probe(probes.at(sizes)));

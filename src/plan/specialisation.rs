@@ -68,6 +68,10 @@ pub(crate) struct Specialisation {
     always: Answers<Always, bool>,
     ranks: Answers<Rank, usize>,
     indices: Answers<IndexOf, Index>,
+    /// What tiles would cost the first run, if all of its kernels had the same one.
+    weights: Vec<Weight>,
+    /// The tiles that some kernel has, or that are the best for all together.
+    in_use: Vec<(Tiling, (usize, usize))>,
     phase: Phase,
     changes: Changes,
     #[cfg(test)]
@@ -127,12 +131,39 @@ impl<Q: Copy + Eq + Hash, T> Answers<Q, T> {
     }
 }
 
+/// A tile that a kernel could have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weighed {
+    pub(crate) tile: (usize, usize),
+    pub(crate) cost: Microseconds,
+    /// The products in its inner loop, which most of its compilation is about.
+    pub(crate) products: usize,
+}
+
+/// What a tile would cost the kernels of a plan together.
+#[derive(Clone, Debug)]
+struct Weight {
+    question: Tiling,
+    weighed: Weighed,
+    kernels: usize,
+}
+
+impl Weight {
+    /// The costs, with those of pipelines. In networks about four kernels share one: those with the same fused code.
+    fn total(&self) -> Microseconds {
+        let pipelines = self.kernels.div_ceil(4) as f64;
+        self.weighed.cost + pipelines * cost::pipeline(self.weighed.products, false)
+    }
+}
+
 /// What may still change while plans are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Answers about sizes. The tiles of these plans do not matter, as nothing runs them.
     #[default]
     Sizes,
+    /// The same, for the first run's sizes: tiles are weighed.
+    Weights,
     /// Tiles too: the first run's, and then other tiles where the first run's would serve some sizes badly.
     Tiles,
     /// Tiles no longer; an answer about sizes still turns to no where it must.
@@ -162,9 +193,34 @@ impl Specialisation {
 
     pub(super) fn advance(&mut self, phase: Phase) {
         self.phase = phase;
+        let mut weights = std::mem::take(&mut self.weights);
+        weights.sort_by(|a, b| a.total().total_cmp(&b.total()));
+        for Weight { question, weighed, .. } in weights {
+            if self.tiles_in_use(question).next().is_none() {
+                self.in_use.push((question, weighed.tile));
+            }
+        }
     }
 
-    /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than half as long as that, and if
+    fn tiles_in_use(&self, question: Tiling) -> impl Iterator<Item = (usize, usize)> {
+        self.in_use.iter().filter(move |used| used.0 == question).map(|used| used.1)
+    }
+
+    fn weigh(&mut self, question: Tiling, tiles: &[Weighed]) {
+        for weighed in tiles {
+            let same =
+                |weight: &&mut Weight| weight.question == question && weight.weighed.tile == weighed.tile;
+            match self.weights.iter_mut().find(same) {
+                Some(weight) => {
+                    weight.weighed.cost += weighed.cost;
+                    weight.kernels += 1;
+                }
+                None => self.weights.push(Weight { question, weighed: *weighed, kernels: 1 }),
+            }
+        }
+    }
+
+    /// The cheapest of the tiles to choose from. `best` becomes one of them if it takes less than 0.6 as long as that, and if
     /// it saves `worth` in a run, which pays for a pipeline.
     fn tile(
         &mut self,
@@ -173,17 +229,23 @@ impl Specialisation {
         cost: impl Fn((usize, usize)) -> Microseconds,
         worth: Microseconds,
     ) -> (usize, usize) {
-        if self.phase == Phase::Sizes {
+        if matches!(self.phase, Phase::Sizes | Phase::Weights) {
             return best;
         }
         let tiles = self.tiles.entry(key, vec![best]);
+        let question = key.1;
         let least = |a: &(usize, usize), b: &(usize, usize)| cost(*a).total_cmp(&cost(*b));
         let Some(tile) = tiles.iter().copied().min_by(least) else { return best };
         let (before, now) = (cost(tile), cost(best));
-        if self.phase == Phase::Tiles && now < 0.5 * before && before - now > worth {
+        let tile = if self.phase == Phase::Tiles && now < 0.6 * before && before - now > worth {
             tiles.push(best);
             self.changes.tiles += 1;
-            return best;
+            best
+        } else {
+            tile
+        };
+        if !self.in_use.contains(&(question, tile)) {
+            self.in_use.push((question, tile));
         }
         tile
     }
@@ -286,7 +348,7 @@ impl Lower<'_> {
 
     /// The tile of a kernel. The first run takes `best`. Other sizes take the cheapest of the tiles that have pipelines from
     /// the start: the tiles of the first run, and those of the largest and of the smallest sizes, where these take less than
-    /// half as long and save enough to be worth a pipeline.
+    /// 0.6 as long and save enough to be worth a pipeline.
     pub(crate) fn tile(
         &mut self,
         question: Tiling,
@@ -297,6 +359,27 @@ impl Lower<'_> {
         self.ask((Question::Tiling(question), question), |specialisation, key| {
             specialisation.tile(key, best, cost, worth)
         })
+    }
+
+    /// The tile that costs least, with what its pipeline costs. A tile that other kernels have may need no pipeline of its own,
+    /// and one tile may be the best for all kernels of a model together though it is not the best for any.
+    pub(crate) fn cheapest(
+        &self,
+        question: Tiling,
+        tiles: impl IntoIterator<Item = Weighed>,
+    ) -> Option<(usize, usize)> {
+        let cost = |weighed: &Weighed| {
+            let in_use = self.specialisation.tiles_in_use(question).any(|tile| tile == weighed.tile);
+            weighed.cost + cost::pipeline(weighed.products, in_use)
+        };
+        tiles.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).map(|weighed| weighed.tile)
+    }
+
+    /// Says what each of the tiles to choose from would cost a kernel. All kernels of one kind have the same tiles here.
+    pub(crate) fn weigh(&mut self, question: Tiling, tiles: &[Weighed]) {
+        if self.specialisation.phase == Phase::Weights {
+            self.specialisation.weigh(question, tiles);
+        }
     }
 
     /// The tile of a kernel whose weights are packed for one tile: the first run's best.
