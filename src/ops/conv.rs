@@ -588,6 +588,20 @@ fn cases() -> Vec<Case> {
             .int("group", 12)
             .ints("strides", &[2, 2]),
         same(conv("depthwise_multiplier", &[1, 6, 9, 9], &[12, 1, 3, 3]), 2).int("group", 6),
+        // Rows of windows that overlap, that leave rows out, and that are far apart; and planes of several tiles.
+        bias(conv("depthwise_dilated", &[1, 12, 21, 20], &[12, 1, 3, 3]), 12)
+            .int("group", 12)
+            .ints("dilations", &[3, 2])
+            .ints("pads", &[3, 2, 3, 2]),
+        conv("depthwise_apart", &[2, 5, 14, 15], &[5, 1, 2, 2]).int("group", 5).ints("strides", &[3, 3]),
+        bias(conv("depthwise_5x5", &[1, 9, 23, 24], &[9, 1, 5, 5]), 9)
+            .int("group", 9)
+            .ints("strides", &[2, 1])
+            .ints("dilations", &[3, 1])
+            .ints("pads", &[2, 2, 1, 2]),
+        bias(conv("depthwise_tall", &[1, 3, 70, 9], &[3, 1, 7, 7]), 3)
+            .int("group", 3)
+            .ints("pads", &[3, 3, 3, 3]),
         bias(same(conv("groups", &[2, 8, 9, 10], &[24, 4, 3, 3]), 2), 24).int("group", 2),
         conv("same_upper", &[1, 2, 6, 7], &[4, 2, 4, 3])
             .string("auto_pad", "SAME_UPPER")
