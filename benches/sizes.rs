@@ -1,5 +1,6 @@
 //! What sizes cost that change from run to run: `cargo bench --bench sizes [STEPS]`. A decoder's caches grow by a row each step; its
-//! CPU time beside that of equal steps, the objects that are made, and the memory. `SARDONYX_DEVICE` names the device.
+//! CPU time beside that of as many equal steps of the middle size, the objects that are made, and the memory. `SARDONYX_DEVICE` names
+//! the device.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
@@ -11,7 +12,7 @@ use common::onnx::build::{self, FLOAT, INT64, bytes, graph, int, ints, node, val
 use common::onnx::proto::{NodeProto, TensorProto};
 use common::{describe, device, tensor, values};
 use sardonyx::internals::Kernels;
-use sardonyx::{Counters, Input, Model, Session, SessionOptions, Tensor};
+use sardonyx::{Input, Model, Session, SessionOptions, Tensor};
 use sardonyx_testing::clock::cpu_time;
 
 const LAYERS: usize = 12;
@@ -26,22 +27,22 @@ fn main() {
     let session = Session::new(&device(Kernels::Own), &model, SessionOptions::default()).unwrap();
     let counters = || session.device().counters();
     let mut caches: Vec<Tensor> = vec![tensor(&[1, HEADS, 16, WIDTH / HEADS]); 2 * LAYERS];
-    step(&session, &mut caches.clone());
-    let equal: Duration = (0..ROUNDS).map(|_| step(&session, &mut caches.clone())).sum();
+    let equal = |caches: &[Tensor]| {
+        step(&session, &mut caches.to_vec());
+        (0..ROUNDS / 2).map(|_| step(&session, &mut caches.to_vec())).sum::<Duration>()
+    };
     println!(
         "\n| past | CPU of {ROUNDS} steps, ms | of equal ones | buffers | bind groups |\n|---|---|---|---|---|"
     );
-    let line = |past: usize, took: Duration, made: Counters| {
-        let (took, equal) = (took.as_secs_f64() * 1e3, equal.as_secs_f64() * 1e3);
-        println!("| {past} | {took:.1} | {:.2}x | {} | {} |", took / equal, made.buffers, made.bind_groups);
-    };
-    line(16, equal, counters() - counters());
     let mut past = 16;
     while past < most {
-        let before = counters();
-        let took = (0..ROUNDS).map(|_| step(&session, &mut caches)).sum();
+        let (shorter, before) = (equal(&caches), counters());
+        let took: Duration = (0..ROUNDS).map(|_| step(&session, &mut caches)).sum();
+        let made = counters() - before;
+        let share = took.as_secs_f64() / (shorter + equal(&caches)).as_secs_f64();
         past += ROUNDS;
-        line(past, took, counters() - before);
+        let took = took.as_secs_f64() * 1e3;
+        println!("| {past} | {took:.1} | {share:.2}x | {} | {} |", made.buffers, made.bind_groups);
     }
     let alone = Session::new(&device(Kernels::Own), &model, SessionOptions::default()).unwrap();
     step(&alone, &mut caches);
