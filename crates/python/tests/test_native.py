@@ -161,6 +161,11 @@ class Running(unittest.TestCase):
 class Interrupting(unittest.TestCase):
     """Ctrl-C ends the wait for work that takes long."""
 
+    def setUp(self):
+        # A shell that runs the tests in the background has them ignore the signal.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+
     def interrupted(self, work, after=0.1, most=10):
         """An interrupt ends the work within seconds."""
         thread = threading.Timer(after, signal.raise_signal, [signal.SIGINT])
