@@ -149,6 +149,13 @@ impl SharedRight {
     }
 }
 
+/// The number of an invocation's `rows` that are stored at a time. The code of the store, with the epilogue in it, is most of
+/// what a driver has to compile.
+fn stored_rows(rows: usize, epilogue: &Fused) -> usize {
+    let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
+    if rows.is_multiple_of(most) { most } else { 1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,11 +182,4 @@ mod tests {
             assert_eq!((bm * bk / 4 % threads, bk * bn / 4 % threads, threads % (bn / 4)), (0, 0, 0));
         }
     }
-}
-
-/// The number of an invocation's `rows` that are stored at a time. The code of the store, with the epilogue in it, is most of
-/// what a driver has to compile.
-fn stored_rows(rows: usize, epilogue: &Fused) -> usize {
-    let most = if epilogue.expr.len() <= 12 { 4 } else { 2 };
-    if rows.is_multiple_of(most) { most } else { 1 }
 }
