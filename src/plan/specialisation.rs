@@ -191,6 +191,7 @@ impl Specialisation {
         self.changes
     }
 
+    /// Begins a phase. Where tiles were weighed, the best for all kernels together is in use from now on.
     pub(super) fn advance(&mut self, phase: Phase) {
         self.phase = phase;
         let mut weights = std::mem::take(&mut self.weights);
