@@ -1,5 +1,5 @@
 //! Kernels side by side: `cargo bench --bench kernels [-- part...]`, where a part is `device`, `gemm`,
-//! `gemv`, `chain`, `softmax`, `attention` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
+//! `gemv`, `blocks`, `chain`, `softmax`, `attention` or `conv`. `SARDONYX_DEVICE` names the device, `SARDONYX_ROUNDS` the rounds, `SARDONYX_GEMM` the size.
 //!
 //! The operators' cases are as small as correctness allows, so that all of them can be tested; what is timed here has the sizes
 //! of real networks, and is listed here.
@@ -8,17 +8,19 @@
 
 mod common;
 
-use common::onnx::build::{int, ints, node};
+use common::onnx::build::{self, FLOAT, bytes, graph, int, ints, node, value};
+use common::onnx::proto::TensorProto;
 use common::{Subject, describe, model, shader, side_by_side, subject, tensor, wanted};
 use sardonyx::internals::{Kernels, tiles};
 use sardonyx::{Model, SessionOptions, Tensor};
 
 fn main() {
     println!("{}", describe());
-    let parts: [(&str, fn()); 7] = [
+    let parts: [(&str, fn()); 8] = [
         ("device", of_device),
         ("gemm", gemm),
         ("gemv", gemv),
+        ("blocks", blocks),
         ("chain", chain),
         ("softmax", softmax),
         ("attention", attention),
@@ -127,6 +129,41 @@ fn gemv() {
         let product = model(x.shape(), nodes, &[("w", &[SIDE as i64, SIDE as i64])]);
         let title = format!("{rows} rows of {SIDE} times {SIDE}x{SIDE}, f32");
         side_by_side(&title, Some((bytes, "GB")), each("", &product, &x));
+    }
+}
+
+/// Few rows times weights in float32, and in 4 bits with a scale for every 32 terms.
+fn blocks() {
+    const SIDE: i64 = 4096;
+    const INT4: i32 = 22;
+    let weights = [("w", &[SIDE, SIDE][..])];
+    for rows in [1, 4, 16] {
+        let x = tensor(&[rows, SIDE as usize]);
+        let floats = model(x.shape(), vec![node("MatMul", &["x", "w"], &["y"])], &weights);
+        let scaled = node("DequantizeLinear", &["w4", "scales"], &["w"]);
+        let nodes = vec![
+            scaled.with(int("axis", 0)).with(int("block_size", 32)),
+            node("MatMul", &["x", "w"], &["y"]),
+        ];
+        let mut graph = graph(&[], nodes, &["y"]);
+        graph.input = vec![value("x", FLOAT, &[&rows.to_string(), &SIDE.to_string()])];
+        let numbers: Vec<u8> = (0..SIDE * SIDE / 2).map(|i| (i * 37 % 251) as u8).collect();
+        let scales = values((SIDE * SIDE / 32) as usize);
+        graph.initializer = vec![
+            TensorProto { raw_data: Some(numbers.into()), ..build::empty("w4", INT4, &[SIDE, SIDE]) },
+            build::weights("scales", &[SIDE / 32, SIDE], &scales),
+        ];
+        let few_bits = Model::from_bytes(bytes(&build::model(23, graph))).unwrap();
+        let of = |label: &str, model: &Model, kernels| {
+            subject(label, model, &x, kernels, SessionOptions::default())
+        };
+        let subjects = vec![
+            of("f32", &floats, Kernels::Own),
+            of("4 bits", &few_bits, Kernels::Own),
+            of("f32, for GPUs", &floats, Kernels::Gpu),
+            of("4 bits, for GPUs", &few_bits, Kernels::Gpu),
+        ];
+        side_by_side(&format!("{rows} rows of {SIDE} times {SIDE}x{SIDE}"), None, subjects);
     }
 }
 

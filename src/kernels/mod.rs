@@ -128,6 +128,8 @@ pub(crate) enum SlotElement {
     Run(Scalar, usize),
     /// A word that several invocations may write at the same time.
     Atomic,
+    /// The words in which the elements lie, whatever their storage: one, or four if the field is true.
+    Words(bool),
 }
 
 /// A vector if `vector`, else a single element.
@@ -146,7 +148,7 @@ impl SlotElement {
     pub(crate) fn scalar(self) -> Scalar {
         match self {
             SlotElement::One(scalar) | SlotElement::Vector(scalar) | SlotElement::Run(scalar, _) => scalar,
-            SlotElement::Atomic => Scalar::U32,
+            SlotElement::Atomic | SlotElement::Words(_) => Scalar::U32,
         }
     }
 
@@ -156,6 +158,7 @@ impl SlotElement {
             SlotElement::One(scalar) | SlotElement::Run(scalar, _) => scalar.word().into(),
             SlotElement::Vector(scalar) => format!("vec4<{}>", scalar.word()),
             SlotElement::Atomic => "atomic<u32>".into(),
+            SlotElement::Words(vector) => element(Scalar::U32, vector).wgsl(),
         }
     }
 }
@@ -272,6 +275,7 @@ macro_rules! kernels {
 kernels! {
     affine_grid: AffineGrid,
     attention: Attention,
+    block_product: BlockProduct,
     causal_conv: CausalConv,
     col2im: Col2Im,
     contract: Contract,
@@ -352,7 +356,10 @@ impl Variant {
         let written = |(backing, slot): (&Backing, &Slot)| !slot.written || !backing.storage.is_plain();
         let narrow = backings.iter().zip(&slots).all(written);
         for (backing, slot) in backings.iter_mut().zip(&slots) {
-            backing.storage = backing.storage.seen_as(slot.element.scalar(), narrow);
+            backing.storage = match slot.element {
+                SlotElement::Words(_) => Storage::Word,
+                element => backing.storage.seen_as(element.scalar(), narrow),
+            };
             if slot.written && !backing.storage.is_plain() {
                 runs = kernel.spec().in_runs();
             }

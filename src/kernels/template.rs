@@ -30,6 +30,7 @@ templates!(
     "attention",
     "attention_bias",
     "attention_shared",
+    "block_product",
     "causal_conv",
     "col2im",
     "contract",

@@ -4,7 +4,7 @@
 //!
 //! History: com.microsoft 1.
 
-use super::accumulate::{Sink, Source};
+use super::accumulate::{Sink, Source, in_parts};
 use super::case::{self, Case, Tolerance};
 use super::product::{Matrix, Product};
 use super::{
@@ -13,8 +13,10 @@ use super::{
 };
 use crate::array::product::matmul;
 use crate::facts::Fact;
+use crate::kernels::block_product::{BlockProduct, Blocks, Sharing};
 use crate::kernels::expr::{Fn2, Scalar};
-use crate::plan::{Lower, PackedDim, Packing, TensorId};
+use crate::kernels::{Class, cost, params};
+use crate::plan::{Code, Lower, PackedDim, Packing, TensorId, Tiling};
 
 /// The attributes.
 #[derive(Clone, Debug)]
@@ -166,6 +168,51 @@ impl MatMulNBits {
         }
         self.numbers(cx, ZEROS, packing).map(Some)
     }
+
+    /// The kernel for few rows, if it fits and is chosen.
+    fn of_few_rows(&self, cx: &mut Lower) -> Result<Option<Blocks>, Why> {
+        let share = match (cx.target.class, cx.target.subgroup) {
+            (Class::Cpu, lanes @ (4 | 8)) => Sharing::Subgroup(lanes as usize),
+            (Class::Cpu, _) => return Ok(None),
+            (Class::Gpu, _) => Sharing::Workgroup,
+        };
+        let whole = self.k.is_multiple_of(self.block) && !self.dtype.is_float() && cx.is_constant(1);
+        let zeros = match cx.optional_fact(ZEROS).filter(|_| whole) {
+            Some(fact) if fact.dtype != DType::U8 => Some(Scalar::F32),
+            zeros => zeros.map(|_| Scalar::U32),
+        };
+        let bits = self.dtype.bits();
+        let Some(blocks) = Blocks::of(bits, self.block, zeros, share).filter(|_| whole) else {
+            return Ok(None);
+        };
+        let m = self.rows(&cx.fact(0)?.shape);
+        let groups = [self.n.div_ceil(share.columns()), m];
+        let iterations = self.k / blocks.terms() / share.threads() + 8;
+        let [groups_fit, loops_fit] = [
+            groups.iter().all(|&n| n <= cx.target.max_groups as usize),
+            iterations <= cx.target.max_iterations as usize,
+        ];
+        if !groups_fit || !loops_fit {
+            return Ok(None);
+        }
+        let cost = |(few, _)| cost::block_product(cx.target.class, (m, self.n, self.k), bits, few == 1);
+        let best = usize::from(cost((1, 0)) < cost((0, 0)));
+        Ok((cx.tile(Tiling::BlockProduct, (best, 0), cost).0 == 1).then_some(blocks))
+    }
+
+    fn few_rows<'a>(&self, cx: &mut Lower<'a>, blocks: Blocks, sink: Sink<'_, 'a>) -> Result<(), Why> {
+        let (a, numbers, scales) = (cx.input(0)?, self.numbers(cx, 1, None)?, cx.input(SCALES)?);
+        let zeros = self.zeros(cx)?;
+        let (m, units) = (self.rows(&cx.fact(0)?.shape), self.blocks() * blocks.units);
+        let grid = [self.n.div_ceil(blocks.share.columns()), m, 1].map(|n| n as u32);
+        in_parts(cx, (self.k, self.k), (m, self.n), Scalar::F32, sink, |cx, _, epilogue, output| {
+            let params = params([self.n, units, self.k / 4], epilogue.params.iter().copied())?;
+            let others = zeros.into_iter().chain(epilogue.tensors);
+            let tensors = [a, numbers, scales].into_iter().chain(others).chain([output]).collect();
+            cx.call_grid(BlockProduct { blocks, epilogue: epilogue.fused }, tensors, params, grid);
+            Ok(())
+        })
+    }
 }
 
 impl Operator for MatMulNBits {
@@ -226,15 +273,28 @@ impl Operator for MatMulNBits {
     }
 
     fn lower(&self, cx: &mut Lower) -> Result<(), Why> {
-        let (blocks, row) = (self.blocks(), self.blocks() * self.block);
-        let (shape, each) = ([self.n, blocks, self.block], [self.n, blocks, 1]);
-        let (numbers, scales) = (self.numbers(cx, 1, None)?, cx.input(SCALES)?);
-        let mut operands = vec![(numbers, &shape[..]), (scales, &each[..])];
-        operands.extend(self.zeros(cx)?.map(|zeros| (zeros, &each[..])));
-        let weights = cx.deferred((Scalar::F32, &shape), &operands, |e, regs| {
-            let number = e.convert(regs[0], Scalar::F32);
+        let n = self.n;
+        let bias = |code: &mut Code, value| code.add_input(value, BIAS, &[n]);
+        let sink = if cx.optional_fact(BIAS).is_some() { Sink::Finished(&bias) } else { Sink::Sum };
+        if let Some(blocks) = self.of_few_rows(cx)? {
+            return self.few_rows(cx, blocks, sink);
+        }
+        let row = self.blocks() * self.block;
+        let shape = [self.n, self.blocks(), self.block];
+        let (numbers, mut tables) = (self.numbers(cx, 1, None)?, vec![cx.input(SCALES)?]);
+        tables.extend(self.zeros(cx)?);
+        let weights = cx.deferred_picking((Scalar::F32, &shape), &[(numbers, &shape)], &tables, |e, regs| {
+            let (index, number) = (e.index(), e.convert(regs[0], Scalar::F32));
+            // Divisions are slow where each lane has one of its own.
+            let (f, by) = match self.block.is_power_of_two() {
+                true => (Fn2::ShiftRight, self.block.ilog2()),
+                false => (Fn2::Div, self.block as u32),
+            };
+            let by = e.constant(Scalar::U32, by.into());
+            let block = e.two(f, index, by);
             let centred = match regs.get(2) {
-                Some(&zero) => {
+                Some(&zeros) => {
+                    let zero = e.pick(zeros, block);
                     let zero = e.convert(zero, Scalar::F32);
                     e.sub(number, zero)
                 }
@@ -244,7 +304,8 @@ impl Operator for MatMulNBits {
                     e.sub(number, zero)
                 }
             };
-            e.mul(centred, regs[1])
+            let scale = e.pick(regs[1], block);
+            e.mul(centred, scale)
         });
         let product = Product {
             m: self.rows(&cx.fact(0)?.shape),
@@ -254,15 +315,7 @@ impl Operator for MatMulNBits {
             a: Matrix { source: Source::Input(0), row: self.k, column: 1 },
             b: Matrix { source: Source::Tensor(weights), row: 1, column: row },
         };
-        let n = self.n;
-        match cx.optional_fact(BIAS) {
-            Some(_) => product.lower(
-                cx,
-                Scalar::F32,
-                Sink::Finished(&|code, value| code.add_input(value, BIAS, &[n])),
-            ),
-            None => product.lower(cx, Scalar::F32, Sink::Sum),
-        }
+        product.lower(cx, Scalar::F32, sink)
     }
 }
 
@@ -290,9 +343,23 @@ fn cases() -> Vec<Case> {
     };
     let held = |(case, weights, scales): (Case, Tensor, Tensor)| case.constant(weights).constant(scales);
     let given = |(case, weights, scales): (Case, Tensor, Tensor)| case.input(weights).input(scales);
+    let halves = |(mut case, weights, scales): (Case, Tensor, Tensor)| {
+        case.inputs.iter_mut().flatten().for_each(|a| *a = case::converted(a, DType::F16));
+        (
+            case.tolerance(Tolerance { relative: 2e-3, absolute: 2e-3 }),
+            weights,
+            case::converted(&scales, DType::F16),
+        )
+    };
     vec![
         held(new("row", &[1, 64], 24, 4, 32)),
         held(new("rows", &[2, 5, 96], 20, 4, 32)),
+        held(new("units", &[1, 512], 17, 4, 128)),
+        held(new("half_units", &[2, 48], 9, 4, 16)),
+        held(new("bytes_in_units", &[1, 256], 5, 8, 64)),
+        held(new("two_bits_in_words", &[2, 48], 9, 2, 16)),
+        held(new("zeros_of_words", &[1, 48], 9, 2, 16)).constant(bytes(&[9])),
+        held(halves(new("half_row", &[1, 128], 9, 4, 32))),
         held(new("many_rows", &[400, 64], 70, 4, 16)),
         held(new("part_of_a_block", &[3, 40], 9, 4, 32)),
         held(new("zeros", &[3, 96], 9, 4, 32)).constant(bytes(&[9, 2])),

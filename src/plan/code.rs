@@ -115,7 +115,18 @@ impl<'a> Lower<'a> {
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> TensorId {
-        let code = self.broadcast(shape, operands, build);
+        self.deferred_picking((scalar, shape), operands, &[], build)
+    }
+
+    /// As `deferred`, where `build` picks elements of `tables`, whose registers follow those of the operands.
+    pub(crate) fn deferred_picking(
+        &mut self,
+        (scalar, shape): (Scalar, &[usize]),
+        operands: &[(TensorId, &[usize])],
+        tables: &[TensorId],
+        build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
+    ) -> TensorId {
+        let code = self.broadcast(shape, operands, tables, build);
         let tensor = self.temporary(scalar, shape);
         self.deferred.insert(tensor, code);
         tensor
@@ -135,11 +146,13 @@ impl<'a> Lower<'a> {
         tensor
     }
 
-    /// Code that computes elements from those of `operands`, which broadcast to `shape` from the given shapes.
+    /// Code that computes elements from those of `operands`, which broadcast to `shape` from the given shapes, and from picked
+    /// elements of `tables`.
     pub(super) fn broadcast(
         &mut self,
         shape: &[usize],
         operands: &[(TensorId, &[usize])],
+        tables: &[TensorId],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) -> Epilogue {
         let mut builder = Builder::of_shape(shape, self.integers);
@@ -150,13 +163,18 @@ impl<'a> Lower<'a> {
             params.extend(words);
             regs.push(builder.load(n, self.scalar(tensor)));
         }
+        for (n, &table) in tables.iter().enumerate() {
+            let scalar = self.scalar(table);
+            specs.push(Operand { scalar, index: Index::Table });
+            regs.push(builder.table(operands.len() + n, scalar));
+        }
         let value = build(&mut builder, &regs);
         let (expr, constants) = builder.finish(vec![value]);
         if expr.mixes() {
             self.refused = Some(NO_WIDE);
         }
         params.extend(constants);
-        let tensors = operands.iter().map(|operand| operand.0).collect();
+        let tensors = operands.iter().map(|operand| operand.0).chain(tables.iter().copied()).collect();
         Epilogue { fused: Fused { expr, operands: specs }, tensors, params }
     }
 

@@ -588,7 +588,7 @@ impl<'a> Lower<'a> {
         operands: &[(TensorId, &[usize])],
         build: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
     ) {
-        let code = self.broadcast(shape, operands, |e, regs| {
+        let code = self.broadcast(shape, operands, &[], |e, regs| {
             let value = build(e, regs);
             e.result(value, dtype)
         });

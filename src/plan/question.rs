@@ -98,6 +98,8 @@ pub(crate) enum Tiling {
     Shared,
     /// Of a product that a tile computes: 1 if its sum is cut into slices, else 0; and 0.
     Slices,
+    /// Of a product with weights in blocks: 1 if the kernel for few rows takes it, else 0; and 0.
+    BlockProduct,
     /// Of a reduction: the number of the `Cut` of its rows, and the width of a vector.
     Cut,
     /// Of a depthwise convolution.

@@ -71,6 +71,16 @@ fn long(n: usize) -> Vec<Case> {
         exact("MatMul", "one column").input(steps(&[5, n])).input(steps(&[n, 1])),
         exact("MatMul", "constant").input(steps(&[6, n])).constant(steps(&[n, 9])),
         exact("MatMul", "batch").input(steps(&[2, 9, n])).input(steps(&[2, n, 9])),
+        // An invocation takes a word of four numbers at a time.
+        exact("MatMulNBits", "one row")
+            .of_microsoft()
+            .int("K", 40 * n as i64)
+            .int("N", 1)
+            .int("bits", 8)
+            .int("block_size", 20)
+            .input(steps(&[1, 40 * n]))
+            .constant(case::values(&[1, 2 * n, 20], &vec![129u8; 40 * n]))
+            .constant(case::values(&[1, 2 * n], &vec![1f32; 2 * n])),
         exact("Gemm", "transposed")
             .input(steps(&[n, 5]))
             .constant(steps(&[4, n]))
