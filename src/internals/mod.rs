@@ -7,6 +7,7 @@ pub(crate) mod cases;
 pub mod devices;
 pub mod evaluations;
 pub(crate) mod open;
+pub mod packing;
 #[cfg(test)]
 pub(crate) mod random;
 pub mod seeds;
