@@ -46,6 +46,12 @@ impl ConvTranspose {
         self.group
     }
 
+    /// Kernel, stride, dilation and pads along each axis, where they follow from no size of the input, and the results that
+    /// `output_padding` adds.
+    pub(crate) fn fixed_spans(&self, kernel: &[usize]) -> Option<Vec<(Span, usize)>> {
+        self.window.fixed_transposed(kernel)
+    }
+
     fn sizes(&self, x: &[usize], w: &[usize]) -> Result<TransposedSizes, Why> {
         let (&[batch, channels, ref space @ ..], &[w_channels, filters, ref kernel @ ..]) = (x, w) else {
             refuse!("input and weights need a batch, a channel and a spatial axis");

@@ -129,6 +129,24 @@ impl Window {
         Ok(spans)
     }
 
+    /// The spans of a transposed convolution, without the sizes of its input and its output, where the padding depends on neither;
+    /// and the results that `output_padding` adds at the end of each axis.
+    pub(crate) fn fixed_transposed(&self, kernel: &[usize]) -> Option<Vec<(Span, usize)>> {
+        let rank = kernel.len();
+        let bare = self.bare(&vec![1; rank], kernel).ok()?;
+        let padded = |(d, span): (usize, Span)| {
+            let (begin, end) = match self.auto_pad {
+                AutoPad::NotSet => self.pads(d, rank).ok()?,
+                AutoPad::Valid => (0, 0),
+                AutoPad::SameUpper | AutoPad::SameLower => return None,
+            };
+            let added = entry(&self.output_padding, d, rank, 0, "output_padding").ok()?;
+            Some((Span { begin, end, ..span }, added))
+        };
+        let spans = bare.into_iter().enumerate().map(padded).collect();
+        self.output_shape.is_none().then_some(spans)?
+    }
+
     /// The spans, without padding and output size.
     fn bare(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Span>, Why> {
         if input.len() != kernel.len() || input.is_empty() {

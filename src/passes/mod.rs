@@ -15,6 +15,7 @@ mod integers;
 mod normalize;
 mod pad;
 mod pattern;
+mod phases;
 mod scales;
 mod selection;
 mod sink;
@@ -48,6 +49,8 @@ const PASSES: &[(&str, Pass)] = &[
     ("bias", |graph, _| bias::run(graph)),
     ("batch_norm", |graph, _| batch_norm::run(graph)),
     ("normalize", |graph, _| normalize::run(graph)),
+    // After those that know transposed convolutions.
+    ("phases", phases::run),
     ("concat", |graph, _| concat::run(graph)),
     ("selection", |graph, _| selection::run(graph)),
     ("tables", tables::run),

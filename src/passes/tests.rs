@@ -24,8 +24,9 @@ fn outputs(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f64) {
     (reference::outputs(graph, &values).unwrap(), greatest)
 }
 
-/// The passes that compute with constants: they round to f32 at other places than the graph before. All others are exact.
-const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize", "scales", "blocks"];
+/// The passes that compute with constants, or change the order of sums: they round to f32 at other places than the graph before. All
+/// others are exact.
+const REASSOCIATING: &[&str] = &["bias", "batch_norm", "normalize", "phases", "scales", "blocks"];
 
 #[test]
 fn passes_preserve_the_reference() {
@@ -89,10 +90,11 @@ fn passes_preserve_the_reference() {
         let graph = branching(condition);
         check("inline", super::inline::run, &graph, &[case::values(&[2], &[-1.5f32, 2.0])]).unwrap();
     }
-    // Nor blocks of weights, nor zero points that are constants.
-    let files: [(&'static str, Pass, &str); 2] = [
+    // Nor blocks of weights, zero points that are constants, or transposed convolutions.
+    let files: [(&'static str, Pass, &str); 3] = [
         ("zeros", super::zeros::run, include_str!("../../tests/passes/zeros.graph")),
         ("blocks", super::blocks::run, include_str!("../../tests/passes/blocks.graph")),
+        ("phases", super::phases::run, include_str!("../../tests/passes/phases.graph")),
     ];
     for (name, pass, text) in files {
         for example in text.split("\n----\n") {
