@@ -10,7 +10,7 @@ mod common;
 
 use common::onnx::build::{self, FLOAT, bytes, graph, int, ints, node, value};
 use common::onnx::proto::TensorProto;
-use common::{Subject, describe, model, shader, side_by_side, subject, tensor, wanted};
+use common::{Subject, describe, model, shader, side_by_side, subject, tensor, values, wanted};
 use sardonyx::internals::{Kernels, tiles};
 use sardonyx::{Model, SessionOptions, Tensor};
 

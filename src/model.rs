@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::graph::ValueId;
 use crate::onnx::{self, Imported};
 use crate::ops::Graph;
-use crate::{FileAccess, Limits, ModelSummary, Result, UnsupportedNode, ValueInfo, passes};
+use crate::{FileAccess, Limits, ModelSummary, Result, Tensor, UnsupportedNode, ValueInfo, passes};
 
 /// An ONNX model: the contents of a file, checked. Cloning shares them.
 ///
@@ -235,6 +235,8 @@ impl Model {
             return Ok(graph.clone());
         }
         let graph = Arc::new(passes::run(self.graph().as_ref().clone(), self.limits())?);
+        // What the passes have read is read once more, to be uploaded, or never again.
+        self.graph().values.iter().filter_map(|value| value.constant.as_ref()).for_each(Tensor::release);
         Ok(self.contents.optimized.get_or_init(|| graph).clone())
     }
 }

@@ -227,6 +227,13 @@ impl Tensor {
         self.file.as_ref().map_or(Ok(()), |file| file.check())
     }
 
+    /// Takes the elements out of the process's memory, if they lie in a file, where they are found again.
+    pub(crate) fn release(&self) {
+        if let (Some(file), Elements::Raw(bytes)) = (&self.file, &self.data) {
+            file.release(bytes);
+        }
+    }
+
     /// The tensor, in memory of its own if it lies in a file.
     pub(crate) fn detached(&self) -> Result<Tensor> {
         self.check_file()?;

@@ -18,6 +18,10 @@ use crate::plan::{Packing, Place, Program};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
+/// The most bytes of a buffer with several weights. wgpu holds as many again until they are copied. The C library gives memory of
+/// less than 32 MiB back late or never.
+const MOST_AT_ONCE: u64 = 64 << 20;
+
 /// A range of a buffer.
 #[derive(Clone, Debug)]
 pub(super) struct BufferRange {
@@ -56,6 +60,8 @@ impl Contents {
         (constant.dtype(), bytes.len(), &packing).hash(&mut state);
         let parts = bytes.chunks((bytes.len() / PARTS).max(PART));
         parts.for_each(|part| part[..part.len().min(PART)].hash(&mut state));
+        // The system has read much around each part.
+        constant.release();
         // Constants of types that the device does not have are refused while lowering.
         let storage = storage.unwrap_or(Storage::Word);
         Ok(Contents { digest: state.finish(), constant, packing, storage })
@@ -87,6 +93,7 @@ impl Contents {
                 Ok(())
             }
         });
+        self.constant.release();
         uploaded.map_err(|why| {
             let what = format!("constant '{}'", name());
             why.error(&what, |reason| Error::Tensor(format!("{what}: {reason}")))
@@ -239,7 +246,7 @@ impl Gpu {
             (0..wanted.len()).filter(|&i| !found.contains_key(&wanted[i]) && seen.insert(&wanted[i]));
         let missing: Vec<usize> = missing.collect();
         let align = self.align();
-        let limit = self.device.limits().max_buffer_size.min(256 << 20);
+        let limit = self.device.limits().max_buffer_size.min(MOST_AT_ONCE);
         let mut rest = &missing[..];
         while !rest.is_empty() {
             let mut end = 0;

@@ -127,7 +127,7 @@ pub(crate) fn split((m, n, k): (usize, usize, usize), batches: usize, rows: usiz
 
 /// A product of few rows with weights of `bits` bits in blocks. The kernel for `few` rows takes the weights out of their words
 /// again for each row: a software device needs 1.1 cycles for a weight, and a GPU reads a terabyte a second. The kernel for
-/// many rows takes them out once for a tile of rows, but with the address of each.
+/// many rows takes them out once for a tile of rows, each with a scale of its own.
 pub(crate) fn block_product(
     class: Class,
     (m, n, k): (usize, usize, usize),
@@ -137,7 +137,7 @@ pub(crate) fn block_product(
     let weights = (n * k) as f64;
     match (class, few) {
         (Class::Cpu, true) => weights * m as f64 * 1.1 / CYCLES,
-        (Class::Cpu, false) => weights * (12.0 * m.div_ceil(32) as f64 + 0.2 * m as f64) / CYCLES,
+        (Class::Cpu, false) => weights * (5.5 * m.div_ceil(32) as f64 + 0.16 * m as f64) / CYCLES,
         (Class::Gpu, true) => weights * (m * bits) as f64 / 8e6,
         (Class::Gpu, false) => weights * (4 * bits + m) as f64 / 8e6,
     }

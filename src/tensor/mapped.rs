@@ -15,9 +15,21 @@ use crate::{Error, Result, heap};
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     path: PathBuf,
+    /// `None` where the file is empty.
+    mapping: Option<Mapping>,
     /// The file itself, whatever has become of its path.
     file: File,
     then: Stamp,
+}
+
+/// The bytes of a file, of which each page is in memory once it has been read.
+#[derive(Clone, Debug)]
+struct Mapping(Arc<memmap2::Mmap>);
+
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// By what a changed file is told.
@@ -51,20 +63,38 @@ impl MappedFile {
     pub(crate) fn map(path: &Path) -> Result<(Bytes, Arc<MappedFile>)> {
         let failed = |error| Error::Io { path: path.to_path_buf(), error };
         let (file, metadata) = opened(path).map_err(failed)?;
-        let bytes = match metadata.len() {
-            0 => Bytes::new(),
+        let mapping = match metadata.len() {
+            0 => None,
             _ => {
                 // SAFETY: the mapping is read-only and private to this process. Its bytes change only if somebody writes to the
                 // file while the model is in use, which the documentation of `Model::load` forbids. Nothing here relies on
                 // equal bytes in two reads (the decoder copies every length that it checks).
                 #[allow(unsafe_code)]
                 let mapping = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-                Bytes::from_owner(mapping)
+                Some(Mapping(Arc::new(mapping)))
             }
         };
-        let mapped = MappedFile { path: path.to_path_buf(), file, then: Stamp::of(&metadata) };
+        let bytes = mapping.clone().map(Bytes::from_owner).unwrap_or_default();
+        let mapped = MappedFile { path: path.to_path_buf(), mapping, file, then: Stamp::of(&metadata) };
         // Not even the decoder reads what a shorter file no longer has.
         Ok((bytes, Arc::new(mapped)))
+    }
+
+    /// Takes the pages of these bytes out of the process's memory, if they are bytes of the file. Whoever reads them again gets
+    /// them from the file, or from the system's cache of it.
+    pub(crate) fn release(&self, bytes: &[u8]) {
+        let Some(mapping) = &self.mapping else { return };
+        let start = (bytes.as_ptr() as usize).checked_sub(mapping.0.as_ptr() as usize);
+        let Some(start) = start.filter(|start| start + bytes.len() <= mapping.0.len()) else { return };
+        // SAFETY: the mapping is of a file and never written, so that pages which are dropped are read again as they were.
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        let _ = unsafe {
+            mapping.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len())
+        };
+        // Windows knows no such advice.
+        #[cfg(not(unix))]
+        let _ = start;
     }
 
     /// Refuses a file that has changed since it was mapped.
