@@ -101,7 +101,8 @@ impl Window {
         let mut spans = self.bare(input, kernel)?;
         for (d, span) in spans.iter_mut().enumerate() {
             let extra = entry(&self.output_padding, d, input.len(), 0, "output_padding")?;
-            let full = span.input.saturating_sub(1) * span.stride + span.reach() + extra;
+            // The specification's formula, also of an axis of size 0.
+            let full = (span.input * span.stride + span.reach() + extra).saturating_sub(span.stride);
             let wanted = match &self.output_shape {
                 // Some models give the whole shape, with batch and channels first.
                 Some(shape) if shape.len() == input.len() + 2 => Some(shape[d + 2] as usize),

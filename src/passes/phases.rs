@@ -138,7 +138,7 @@ impl Phases {
         )?;
         let all = self.group * filters * count.pow(rank as u32);
         let shape_of_conv = [&[all, channels], &taps[..]].concat();
-        Ok(weights.gather(&shape, source, None).reshaped(&shape_of_conv).to_tensor()?)
+        weights.gather(&shape, source, None).reshaped(&shape_of_conv).to_tensor()
     }
 
     /// The convolution of these filters (see `filters`), which computes the phases from `first` on.
