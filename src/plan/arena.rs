@@ -51,7 +51,7 @@ pub fn place(blocks: &[Lifetime], align: u64) -> Placement {
     place_within(blocks, align, PLAN_WORK)
 }
 
-/// Places `blocks` as [`place`] does. The search for what the greedy orders miss looks at no more than `work` sections and live
+/// Places `blocks` as `place` does. The search for what the greedy orders miss looks at no more than `work` sections and live
 /// ranges: [`PLAN_WORK`] while planning.
 pub fn place_within(blocks: &[Lifetime], align: u64, work: usize) -> Placement {
     let unit = align.max(1);
