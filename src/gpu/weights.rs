@@ -60,8 +60,6 @@ impl Contents {
         (constant.dtype(), bytes.len(), &packing).hash(&mut state);
         let parts = bytes.chunks((bytes.len() / PARTS).max(PART));
         parts.for_each(|part| part[..part.len().min(PART)].hash(&mut state));
-        // The system has read much around each part.
-        constant.release();
         // Constants of types that the device does not have are refused while lowering.
         let storage = storage.unwrap_or(Storage::Word);
         Ok(Contents { digest: state.finish(), constant, packing, storage })
