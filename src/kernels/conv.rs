@@ -30,7 +30,7 @@ pub(crate) enum Form {
     /// Any window over `rank` axes: an invocation computes `filters` output channels of one place. Weights: `[filters,
     /// channels, taps...]`.
     Any { rank: usize, filters: usize },
-    /// Two axes, for software devices with a known subgroup size.
+    /// Two axes or three, for software devices with a known subgroup size.
     Lanes(LanesForm),
     /// Two axes, for GPUs: for each group, the product of the weights, `[filters, terms]`, and the windows, `[terms, places]`.
     Shared(Shared),
@@ -39,7 +39,7 @@ pub(crate) enum Form {
 }
 
 /// A subgroup computes `rows` output channels, and each lane `places` neighbours of one output row. `kernel`, `stride` and
-/// `dilation` are those of the inner axis. Weights: `[group][filter tile][channel][kernel row][vector][lane][4]`. The vectors
+/// `dilation` are those of the innermost axis. Weights: `[group][filter tile][channel][kernel row][vector][lane][4]`. The vectors
 /// of lane `l` hold the taps of filters `l`, `l + lanes`, `l + 2 * lanes`, ..., with the filters of one tap side by side.
 ///
 /// An example: 8 lanes and 32 rows. Lane 1 holds filters 1, 9, 17 and 25, and each of its vectors one tap of these four. With
@@ -47,6 +47,8 @@ pub(crate) enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LanesForm {
     pub(crate) lanes: usize,
+    /// Whether there are three axes.
+    pub(crate) deep: bool,
     /// `lanes`, `2 * lanes`, `4 * lanes`, or more.
     pub(crate) rows: usize,
     pub(crate) places: usize,
@@ -72,6 +74,10 @@ impl LanesForm {
     /// The number of filters whose taps share one vector: 4 filters of a lane that has 4 or more, else all of the lane's.
     pub(crate) fn low_rows(&self) -> usize {
         (self.rows / self.lanes).min(4)
+    }
+
+    fn rank(&self) -> usize {
+        if self.deep { 3 } else { 2 }
     }
 
     /// The products of registers that the inner loop adds up.
@@ -145,7 +151,8 @@ impl Spec for Conv {
         // channels and taps.
         let (rank, own): (usize, &[&str]) = match self.form {
             Form::Any { rank, .. } => (rank, &["first", "last", "in_size", "out_size", "taps"]),
-            Form::Lanes(_) | Form::Depthwise(_) => (2, &["rows"]),
+            Form::Lanes(form) => (form.rank(), &["rows"]),
+            Form::Depthwise(_) => (2, &["rows"]),
             Form::Shared(_) => (
                 2,
                 &[
@@ -184,9 +191,14 @@ impl Spec for Conv {
             Form::Shared(form) => {
                 given("weights of whole vectors", form.left != SharedLeft::Vectors || whole(params, [12]))
             }
-            Form::Lanes(LanesForm { kernel, stride, dilation, padded, .. }) => {
-                given("a window", window(11, [kernel, stride, dilation]))?;
-                given("windows inside the input", padded || (inside(5) && inside(11)))
+            Form::Lanes(form) => {
+                let LanesForm { kernel, stride, dilation, padded, .. } = form;
+                let mut axes = (0..form.rank()).map(|d| 5 + 6 * d);
+                given(
+                    "a window",
+                    axes.clone().next_back().is_some_and(|x| window(x, [kernel, stride, dilation])),
+                )?;
+                given("windows inside the input", padded || axes.all(inside))
             }
             Form::Depthwise(Depthwise { kernel, stride, dilation, padded, .. }) => {
                 let axis = |d: usize| window(5 + 6 * d, [kernel[d], stride[d], dilation[d]]);
@@ -207,11 +219,11 @@ impl Spec for Conv {
                 template::render("conv", context!(workgroup => WORKGROUP, rank, filters, word, prologue))
             }
             Form::Lanes(form) => {
-                let LanesForm { lanes, rows, places, kernel, stride, dilation, padded } = form;
+                let LanesForm { lanes, deep, rows, places, kernel, stride, dilation, padded } = form;
                 let (low_rows, weights) = (form.low_rows(), form.weights());
                 let context = context!(
-                    lanes, rows, places, kernel, stride, dilation, padded, word, prologue, low_rows, weights,
-                    runs,
+                    lanes, deep, rows, places, kernel, stride, dilation, padded, word, prologue, low_rows,
+                    weights, runs,
                 );
                 template::render("conv_lanes", context)
             }

@@ -16,9 +16,8 @@ use crate::array::product::{DirectConv, Number};
 use crate::facts::Fact;
 use crate::kernels::conv::{self, Depthwise, Form, LanesForm};
 use crate::kernels::expr::Scalar;
-use crate::kernels::params;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
-use crate::kernels::{Class, cost};
+use crate::kernels::{Class, cost, nested, params};
 use crate::plan::{
     Always, Code, Epilogue, Lower, Multiple, PackedDim, Packing, Reads, TensorId, Tiling, Weighed,
 };
@@ -225,22 +224,16 @@ impl ConvSizes {
     }
 
     fn choose(&self, cx: &mut Lower, w: Source, scalar: Scalar) -> Result<ChosenForm, Why> {
-        let spans = match self.spans[..] {
-            [inner] => Some([Span::whole(1), inner]),
-            [outer, inner] => Some([outer, inner]),
-            _ => None,
+        let constant = w.input().filter(|&i| cx.is_constant(i));
+        let computed = self.size(|s| s.output) > 0 && scalar != Scalar::F64;
+        let chosen = match self.spans[..] {
+            _ if !computed => None,
+            [inner] => self.over_two(cx, (w, constant), [Span::whole(1), inner])?,
+            [outer, inner] => self.over_two(cx, (w, constant), [outer, inner])?,
+            _ => constant.and_then(|i| self.lanes(cx, i, &self.spans)),
         };
-        if let Some(spans) = spans.filter(|_| self.size(|s| s.output) > 0 && scalar != Scalar::F64) {
-            let constant = w.input().filter(|&i| cx.is_constant(i));
-            let chosen = match (constant, cx.target.class) {
-                (Some(i), _) if self.channels == 1 && self.filters < 8 => self.depthwise(cx, i, spans),
-                (Some(i), Class::Cpu) => self.lanes(cx, i, spans),
-                (None, Class::Cpu) => None,
-                (_, Class::Gpu) => self.shared(cx, w, constant, spans)?,
-            };
-            if let Some(chosen) = chosen {
-                return Ok(chosen);
-            }
+        if let Some(chosen) = chosen {
+            return Ok(chosen);
         }
         let (taps, output) = (self.size(|s| s.kernel), self.size(|s| s.output));
         let filters = if self.filters < 8 { 1 } else { 8 };
@@ -255,6 +248,21 @@ impl ConvSizes {
             terms: self.channels * taps,
             limit: cx.target.max_iterations as usize,
             slices: None,
+        })
+    }
+
+    /// The kernel for two axes, if one fits.
+    fn over_two(
+        &self,
+        cx: &mut Lower,
+        (w, constant): (Source, Option<usize>),
+        spans: [Span; 2],
+    ) -> Result<Option<ChosenForm>, Why> {
+        Ok(match (constant, cx.target.class) {
+            (Some(i), _) if self.channels == 1 && self.filters < 8 => self.depthwise(cx, i, spans),
+            (Some(i), Class::Cpu) => self.lanes(cx, i, &spans),
+            (None, Class::Cpu) => None,
+            (_, Class::Gpu) => self.shared(cx, w, constant, spans)?,
         })
     }
 
@@ -372,14 +380,19 @@ impl ConvSizes {
         })
     }
 
-    fn lanes(&self, cx: &mut Lower, i: usize, spans: [Span; 2]) -> Option<ChosenForm> {
-        let (lanes, [outer, inner]) = (cx.target.subgroup as usize, spans);
+    /// The kernel for software devices over two axes or three, if it fits.
+    fn lanes(&self, cx: &mut Lower, i: usize, spans: &[Span]) -> Option<ChosenForm> {
+        let (inner, outer) = spans.split_last()?;
+        let lanes = cx.target.subgroup as usize;
+        let [kernel_rows, lines] =
+            [|span: &Span| span.kernel, |span: &Span| span.output].map(|of| product(outer.iter().map(of)));
         if cx.target.class != Class::Cpu || !matches!(lanes, 4 | 8) || inner.kernel > 16 {
             return None;
         }
         let padded = !cx.always(Always::Inside, !spans.iter().any(overhangs));
         let lanes_of = |rows: usize, places: usize| LanesForm {
             lanes,
+            deep: outer.len() == 2,
             rows,
             places,
             kernel: inner.kernel,
@@ -387,7 +400,7 @@ impl ConvSizes {
             dilation: inner.dilation,
             padded,
         };
-        let size = (self.filters, self.channels * outer.kernel, outer.output, inner.output);
+        let size = (self.filters, self.channels * kernel_rows, lines, inner.output);
         let planes = self.batch * self.group;
         let weighed = |tile: (usize, usize)| {
             let form = lanes_of(tile.0, tile.1);
@@ -401,15 +414,16 @@ impl ConvSizes {
         let best = cx.cheapest(Tiling::ConvLanes, tiles.into_iter().flatten().filter(dense))?;
         let tile = cx.only_tile(Tiling::ConvLanes, best);
         let form = lanes_of(tile.0, tile.1);
-        let segments = outer.output * inner.output.div_ceil(form.places);
+        let segments = lines * inner.output.div_ceil(form.places);
         let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];
-        let iterations = self.channels * (outer.kernel + 1) + form.rows;
+        let walked = nested(outer.iter().map(|span| span.kernel));
+        let iterations = self.channels * (walked + 1) + form.rows;
         if groups.iter().any(|&n| n > cx.target.max_groups as usize)
             || iterations > cx.target.max_iterations as usize
         {
             return None;
         }
-        let w = cx.packed(i, self.lanes_packing(&form, spans))?;
+        let w = cx.packed(i, self.lanes_packing(&form, kernel_rows))?;
         Some(ChosenForm {
             form: Form::Lanes(form),
             w,
@@ -422,18 +436,18 @@ impl ConvSizes {
         })
     }
 
-    fn lanes_packing(&self, form: &LanesForm, [outer, inner]: [Span; 2]) -> Packing {
+    fn lanes_packing(&self, form: &LanesForm, kernel_rows: usize) -> Packing {
         let dim = |axis, size, step| PackedDim { axis, size, step };
         let (own, high) = (form.low_rows(), form.rows / form.lanes / form.low_rows());
         let taps = 4 / own;
         Packing {
-            source: vec![self.group, self.filters, self.channels, outer.kernel, inner.kernel],
+            source: vec![self.group, self.filters, self.channels, kernel_rows, form.kernel],
             dims: vec![
                 dim(0, self.group, 1),
                 dim(1, self.filters.div_ceil(form.rows), form.rows),
                 dim(2, self.channels, 1),
-                dim(3, outer.kernel, 1),
-                dim(4, inner.kernel.div_ceil(taps), taps),
+                dim(3, kernel_rows, 1),
+                dim(4, form.kernel.div_ceil(taps), taps),
                 dim(1, high, own * form.lanes),
                 dim(1, form.lanes, 1),
                 dim(4, taps, 1),
