@@ -205,7 +205,7 @@ impl<'d> Body<'d> {
 
     /// The size of `x` along an axis, as a list of one number.
     pub(crate) fn size(&mut self, x: ValueId, axis: i64) -> Result<ValueId, Why> {
-        let end = if axis == -1 { i64::MAX } else { axis + 1 };
+        let end = if axis == -1 { i64::MAX } else { axis.saturating_add(1) };
         self.with("Shape", &[("start", Attr::Int(axis)), ("end", Attr::Int(end))], &[x])
     }
 

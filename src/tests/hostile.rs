@@ -127,6 +127,25 @@ fn plan_and_run(case: &Case, modest: bool) -> crate::Result<()> {
     Ok(())
 }
 
+/// The case with each of its numbers in turn the largest and the smallest that a model can have.
+fn extremes(case: &Case) -> Vec<(Case, String)> {
+    let mut all = Vec::new();
+    for (i, (name, attr)) in case.attributes.iter().enumerate() {
+        let extreme = |number: i64| match attr {
+            Attr::Int(_) => Some(Attr::Int(number)),
+            Attr::Ints(values) if !values.is_empty() => Some(Attr::Ints(vec![number; values.len()])),
+            _ => None,
+        };
+        for attr in [i64::MAX, i64::MIN].into_iter().filter_map(extreme) {
+            let what = format!("{name} = {attr:?}");
+            let mut bent = case.clone();
+            bent.attributes[i].1 = attr;
+            all.push((bent, what));
+        }
+    }
+    all
+}
+
 #[test]
 fn bent_cases_never_panic() {
     let times = std::env::var("SARDONYX_BENT").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
@@ -134,6 +153,12 @@ fn bent_cases_never_panic() {
     let mut outcomes = [0, 0];
     for (n, case) in listed_cases().into_iter().enumerate().filter(|(_, case)| wanted(case)) {
         let size: usize = case.inputs.iter().flatten().map(Tensor::len).sum();
+        for (bent, what) in extremes(&case) {
+            match catch_unwind(AssertUnwindSafe(|| plan_and_run(&bent, false))) {
+                Ok(outcome) => outcomes[usize::from(outcome.is_err())] += 1,
+                Err(_) => panics.push(format!("{}, where {what}", case.name)),
+            }
+        }
         for time in 0..times {
             let mut dice = Dice((n * 1_000_003 + time) as u64);
             let mut bent = case.clone();
