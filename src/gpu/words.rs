@@ -10,7 +10,7 @@ use crate::array::strides;
 use crate::error::Why;
 use crate::heap;
 use crate::kernels::expr::Integers;
-use crate::kernels::{Access, Storage};
+use crate::kernels::{Access, Storage, winograd};
 use crate::plan::{PackedDim, Packing};
 use crate::shape::product;
 use crate::small;
@@ -144,6 +144,9 @@ const PART: usize = 1 << 20;
 
 /// Gives `sink` the elements on the device, of `bits` bits each, in the order of `packing`, part by part; padding is 0.
 pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMut(&[u8])) -> Result<(), Why> {
+    if packing.transformed {
+        return pack_elements(&transformed(bytes, packing)?, packing, PART, sink);
+    }
     match bits {
         ..8 => pack_codes(bytes, bits as usize, packing, PART, sink),
         8 => pack::<u8>(bytes, packing, PART, sink),
@@ -151,6 +154,20 @@ pub(crate) fn packed(bytes: &[u8], bits: u64, packing: &Packing, sink: impl FnMu
         64 => pack::<u64>(bytes, packing, PART, sink),
         _ => pack::<u32>(bytes, packing, PART, sink),
     }
+}
+
+/// Windows of float32 after Winograd's transform.
+fn transformed(bytes: &[u8], packing: &Packing) -> Result<Vec<f32>, Why> {
+    let mut transformed = collected(product(&packing.source), std::iter::repeat(0.0))?;
+    if let &[_, channels, filters] = &packing.source[..] {
+        let taps = bytes.as_chunks::<4>().0;
+        winograd::weights(
+            [filters, channels],
+            |i| taps.get(i).map_or(0.0, |tap| f32::from_ne_bytes(*tap)),
+            &mut transformed,
+        );
+    }
+    Ok(transformed)
 }
 
 /// The same for elements that share bytes.
@@ -179,9 +196,17 @@ fn pack<E: bytemuck::Pod + Default>(
     bytes: &[u8],
     packing: &Packing,
     part: usize,
+    sink: impl FnMut(&[u8]),
+) -> Result<(), Why> {
+    pack_elements(&copied::<E>(bytes)?, packing, part, sink)
+}
+
+fn pack_elements<E: bytemuck::Pod + Default>(
+    elements: &[E],
+    packing: &Packing,
+    part: usize,
     mut sink: impl FnMut(&[u8]),
 ) -> Result<(), Why> {
-    let elements: &[E] = &copied(bytes)?;
     let mut at = packing.start.clone();
     at.resize(packing.source.len(), 0);
     let (shape, view) = (&packing.source, packing.view.as_ref());
@@ -363,7 +388,7 @@ mod tests {
                 }
             };
             let dims = dims.into_iter().map(of).collect();
-            let packing = Packing { source, view, start, dims };
+            let packing = Packing { source, view, start, dims, transformed: false };
             let words: Vec<u32> = (1..=count as u32).collect();
             let expected: Vec<u32> = packing
                 .sources()

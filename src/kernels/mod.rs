@@ -313,6 +313,7 @@ kernels! {
     tensor_scatter: TensorScatter,
     top_k: TopK,
     trees: Trees,
+    winograd: Winograd,
 }
 
 impl Kernel {

@@ -75,7 +75,9 @@ templates!(
     "svm",
     "tensor_scatter",
     "top_k",
-    "trees"
+    "trees",
+    "winograd_input",
+    "winograd_output"
 );
 
 /// The name of the operand that has a prologue, for a template that allows one.

@@ -1,8 +1,8 @@
 //! What products and convolutions share, as sums of many terms: the sources of operands, the sinks of sums, and the ways to
 //! split a long sum.
 
-use super::Why;
 use super::rows::{Rows, element, plain, value};
+use super::{Why, refuse};
 use crate::kernels::cost;
 use crate::kernels::expr::{Reg, Scalar};
 use crate::kernels::fused::Prologue;
@@ -17,6 +17,8 @@ pub(crate) enum Source {
     Input(usize),
     /// The operator's input with this number, which has integers of 8 bits: the kernel reads them as float32.
     Integers(usize),
+    /// The operator's input with this number, constant 3x3 windows, after Winograd's transform: only packed, as matrices.
+    Windows(usize),
     Tensor(TensorId),
 }
 
@@ -24,7 +26,7 @@ impl Source {
     /// The operator's input that has the elements. If it is a constant, a kernel may get it in another order.
     pub(crate) fn input(self) -> Option<usize> {
         match self {
-            Source::Input(i) | Source::Integers(i) => Some(i),
+            Source::Input(i) | Source::Integers(i) | Source::Windows(i) => Some(i),
             Source::Tensor(_) => None,
         }
     }
@@ -59,6 +61,7 @@ impl Source {
                 let (x, shape) = (cx.input(i)?, &cx.fact(i)?.shape);
                 Ok(cx.deferred((Scalar::F32, shape), &[(x, shape)], |e, x| e.convert(x[0], Scalar::F32)))
             }
+            Source::Windows(i) => refuse!("no kernel reads the transformed windows of input {i} unpacked"),
             Source::Tensor(tensor) => Ok(tensor),
         }
     }

@@ -8,6 +8,7 @@ use super::division::{Division, InputShare};
 use super::product::{Batch, Matrix, Product, block};
 use super::strides::Copy;
 use super::window::{Span, Window};
+use super::winograd::WinogradSizes;
 use super::{
     Array, DType, NodeDef, Op, Operator, Row, Why, Work, of_elements, onnx, optional, product, refuse,
     required, strides, types,
@@ -390,32 +391,15 @@ impl ConvSizes {
             return None;
         }
         let padded = !cx.always(Always::Inside, !spans.iter().any(overhangs));
-        let lanes_of = |rows: usize, places: usize| LanesForm {
-            lanes,
-            deep: outer.len() == 2,
-            rows,
-            places,
-            kernel: inner.kernel,
-            stride: inner.stride,
-            dilation: inner.dilation,
-            padded,
-        };
-        let size = (self.filters, self.channels * kernel_rows, lines, inner.output);
-        let planes = self.batch * self.group;
-        let weighed = |tile: (usize, usize)| {
-            let form = lanes_of(tile.0, tile.1);
-            let cost = cost::conv_lanes(&form, size) * planes as f64;
-            Weighed { tile, cost, products: form.products() }
-        };
-        let tiles = [4, 1, 2, 8].map(|rows| [7, 8, 4].map(|places| weighed((rows * lanes, places))));
-        cx.weigh(Tiling::ConvLanes, tiles.as_flattened());
+        let tiles = self.lanes_tiles(lanes, outer, *inner);
+        cx.weigh(Tiling::ConvLanes, &tiles);
         // With fewer rows a vector holds several taps of a filter, and three taps are padded to four.
         let dense = |weighed: &Weighed| weighed.tile.0 >= (4 * lanes).min(self.filters);
-        let best = cx.cheapest(Tiling::ConvLanes, tiles.into_iter().flatten().filter(dense))?;
+        let best = cx.cheapest(Tiling::ConvLanes, tiles.into_iter().filter(dense))?;
         let tile = cx.only_tile(Tiling::ConvLanes, best);
-        let form = lanes_of(tile.0, tile.1);
+        let form = lanes_form(lanes, outer, *inner, tile, padded);
         let segments = lines * inner.output.div_ceil(form.places);
-        let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), planes];
+        let groups = [segments.div_ceil(lanes), self.filters.div_ceil(form.rows), self.batch * self.group];
         let walked = nested(outer.iter().map(|span| span.kernel));
         let iterations = self.channels * (walked + 1) + form.rows;
         if groups.iter().any(|&n| n > cx.target.max_groups as usize)
@@ -434,6 +418,20 @@ impl ConvSizes {
             limit: 1,
             slices: None,
         })
+    }
+
+    /// The tiles of registers to choose from, for two axes or three.
+    pub(crate) fn lanes_tiles(&self, lanes: usize, outer: &[Span], inner: Span) -> [Weighed; 12] {
+        let [kernel_rows, lines] =
+            [|span: &Span| span.kernel, |span: &Span| span.output].map(|of| product(outer.iter().map(of)));
+        let size = (self.filters, self.channels * kernel_rows, lines, inner.output);
+        let weighed = |(vectors, places)| {
+            let tile = (vectors * lanes, places);
+            let form = lanes_form(lanes, outer, inner, tile, true);
+            let cost = cost::conv_lanes(&form, size) * (self.batch * self.group) as f64;
+            Weighed { tile, cost, products: form.products() }
+        };
+        LANES_TILES.map(weighed)
     }
 
     fn lanes_packing(&self, form: &LanesForm, kernel_rows: usize) -> Packing {
@@ -456,6 +454,22 @@ impl ConvSizes {
             ..Packing::default()
         }
     }
+}
+
+/// The vectors of rows, and the places, of the tiles for software devices.
+const LANES_TILES: [(usize, usize); 12] =
+    [(4, 7), (4, 8), (4, 4), (1, 7), (1, 8), (1, 4), (2, 7), (2, 8), (2, 4), (8, 7), (8, 8), (8, 4)];
+
+/// The tile of `rows` and `places`.
+fn lanes_form(
+    lanes: usize,
+    outer: &[Span],
+    inner: Span,
+    (rows, places): (usize, usize),
+    padded: bool,
+) -> LanesForm {
+    let Span { kernel, stride, dilation, .. } = inner;
+    LanesForm { lanes, deep: outer.len() == 2, rows, places, kernel, stride, dilation, padded }
 }
 
 /// Whether some window reaches beyond the input.
@@ -566,6 +580,9 @@ impl Operator for Conv {
         let finish = |code: &mut Code, value| {
             if bias.is_none() { Ok(value) } else { code.add_input(value, 2, &shape) }
         };
+        if let Some(winograd) = WinogradSizes::chosen(cx, &sizes)? {
+            return winograd.lower(cx, &finish);
+        }
         let Some(scalar) = cx.register(x.dtype) else { refuse!("the device has no {}", x.dtype) };
         sizes.lower(cx, Source::Input(0), Source::Input(1), scalar, Sink::Finished(&finish))
     }
@@ -625,6 +642,13 @@ fn cases() -> Vec<Case> {
         bias(same(conv("1d", &[2, 6, 33], &[9, 6, 3]), 1), 9),
         conv("1d_long", &[1, 1, 400], &[8, 1, 64]).ints("strides", &[4]),
         bias(same(conv("3d", &[1, 3, 5, 6, 7], &[8, 3, 3, 3, 3]), 3), 8).ints("strides", &[1, 2, 1]),
+        bias(same(conv("3d_blocks", &[2, 17, 6, 9, 15], &[36, 17, 3, 3, 3]), 3), 36),
+        conv("3d_groups", &[1, 24, 5, 8, 13], &[66, 12, 2, 3, 5])
+            .int("group", 2)
+            .ints("strides", &[2, 1, 2])
+            .ints("dilations", &[1, 2, 1])
+            .ints("pads", &[1, 0, 3, 0, 2, 1]),
+        conv("3d_1x1", &[2, 16, 3, 5, 7], &[40, 16, 1, 1, 1]),
         conv("many_channels", &[1, 130, 6, 6], &[66, 130, 3, 3]),
         // The tiles of GPUs, with whole and odd blocks of channels, several images, groups, and tiles that reach beyond the
         // edges.
@@ -639,6 +663,10 @@ fn cases() -> Vec<Case> {
         conv("stem", &[2, 3, 60, 61], &[64, 3, 7, 7]).ints("strides", &[2, 2]).ints("pads", &[3, 3, 3, 3]),
         conv("1d_blocks", &[2, 33, 70], &[20, 33, 5]).ints("pads", &[2, 2]),
         conv("whole", &[1, 20, 7, 7], &[30, 20, 7, 7]),
+        // Winograd's transforms: tiles beyond the edges, several images, and strips of tiles.
+        bias(same(conv("winograd", &[1, 128, 20, 20], &[128, 128, 3, 3]), 2), 128),
+        conv("winograd_edges", &[2, 96, 18, 21], &[100, 96, 3, 3]).ints("pads", &[0, 3, 1, 0]),
+        same(conv("winograd_strips", &[1, 128, 44, 44], &[128, 128, 3, 3]), 2),
         same(conv("empty_batch", &[0, 3, 5, 5], &[8, 3, 3, 3]), 2),
         Case::new("Conv", "dynamic_weights")
             .tolerance(Tolerance::ACCUMULATION)

@@ -29,6 +29,7 @@ pub(crate) mod scores;
 pub(crate) mod strides;
 mod types;
 pub(crate) mod window;
+pub(crate) mod winograd;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use crate::kernels::expr::Scalar;
 use crate::kernels::gemm::{Gemm, GemmTile, LanesLeft, LanesRight, LanesTile, SplitRight, SplitTile};
 use crate::kernels::params;
 use crate::kernels::shared::{Block, Shared, SharedLeft, SharedRight};
+use crate::kernels::winograd::PLACES;
 use crate::kernels::{Class, cost};
 use crate::plan::{
     Always, Epilogue, Lower, Multiple, PackedDim, Packing, Rank, Reads, Same, TensorId, Tiling, Weighed,
@@ -584,9 +585,11 @@ impl Matrix {
     ) -> Result<(Packing, usize), Why> {
         let plain = (self.column == 1 || columns.1 == 1) && self.row == columns.1;
         let inner = if plain { [rows, columns] } else { [columns, rows] };
-        let count = cx.fact(i)?.count() / (rows.1 * columns.1).max(1);
+        let transformed = matches!(self.source, Source::Windows(_));
+        let count = if transformed { PLACES } else { cx.fact(i)?.count() / (rows.1 * columns.1).max(1) };
         let mut packing = Packing {
             source: vec![count, inner[0].1, inner[1].1],
+            transformed,
             dims: vec![PackedDim { axis: 0, size: count, step: 1 }],
             ..Packing::default()
         };

@@ -132,6 +132,11 @@ impl<'a> Lower<'a> {
         tensor
     }
 
+    /// Whether the tensor's elements are left to the kernel that reads them.
+    pub(crate) fn is_deferred(&self, tensor: TensorId) -> bool {
+        self.deferred.contains_key(&tensor)
+    }
+
     /// The same tensor, after its elements have been computed into memory.
     pub(crate) fn realized(&mut self, tensor: TensorId) -> TensorId {
         self.computed_first(tensor, Refusal::ReadsMemory)

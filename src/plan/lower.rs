@@ -505,6 +505,27 @@ impl<'a> Lower<'a> {
         tensors
     }
 
+    /// Emits what `first` emits, and then its dispatches `times - 1` times more, each as `change` makes it.
+    pub(crate) fn repeated(
+        &mut self,
+        times: usize,
+        first: impl FnOnce(&mut Self) -> Result<(), Why>,
+        change: impl Fn(usize, &mut Call) -> Result<(), Why>,
+    ) -> Result<(), Why> {
+        let start = self.program.steps.len();
+        first(self)?;
+        let end = self.program.steps.len();
+        for time in 1..times {
+            for i in start..end {
+                let Some(Step::Call(call)) = self.program.steps.get(i) else { continue };
+                let mut call = call.clone();
+                change(time, &mut call)?;
+                self.program.steps.push(Step::Call(call));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether output `i` has 64-bit integers in 32 bits: kernels report what does not fit.
     pub(crate) fn is_wide(&self, i: usize) -> bool {
         !self.computes_wide && self.optional_out(i).is_some_and(|fact| Wide::of(fact.dtype, 0).is_some())

@@ -91,6 +91,8 @@ pub(crate) enum Place {
 pub(crate) struct Packing {
     /// The shape under which the source is read; empty: its own order.
     pub(crate) source: Vec<usize>,
+    /// Whether the source is not the constant, but what `kernels::winograd::weights` makes of it.
+    pub(crate) transformed: bool,
     /// Where the source's elements lie in the constant, if the source is a view of it. A constant of one element may be the
     /// source of a matrix of 100 million.
     pub(crate) view: Option<Access>,
@@ -356,6 +358,7 @@ impl Packing {
         let start = if self.start.is_empty() { String::new() } else { format!(" from {:?}", self.start) };
         let dims: Vec<String> = self.dims.iter().map(dim).collect();
         let view = self.view.as_ref().map_or(String::new(), |view| format!(" of {view:?}"));
-        format!("{:?}{view}{start} as {}", self.source, dims.join(", "))
+        let transformed = if self.transformed { " transformed" } else { "" };
+        format!("{:?}{transformed}{view}{start} as {}", self.source, dims.join(", "))
     }
 }

@@ -106,6 +106,8 @@ pub(crate) enum Tiling {
     Depthwise,
     /// Of a convolution for software devices.
     ConvLanes,
+    /// Of a convolution of 3x3 windows: 1 if Winograd's transforms compute it, else 0; and 0.
+    Winograd,
 }
 
 /// The operand whose elements an index finds.

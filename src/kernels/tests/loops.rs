@@ -33,6 +33,19 @@ fn whole_pivots(n: usize) -> Tensor {
     case::values(&[rows, rows], &(0..rows * rows).map(|i| at(i) as f32).collect::<Vec<_>>())
 }
 
+/// A convolution over channels, of which Winograd's transforms are infinite everywhere, so that all results are computed again.
+fn overflowing(channels: usize) -> Case {
+    let sign = |i: usize, width: usize| if (i / width + i % width).is_multiple_of(2) { 1.0 } else { -1.0 };
+    let shapes = ([1, channels, 20, 20], [64, channels, 3, 3]);
+    let x: Vec<f32> = (0..400 * channels).map(|i| 3e38 * sign(i % 400, 20)).collect();
+    let size = |i: usize| 1e-36 + 1e-38 * (i % 101) as f32;
+    let w: Vec<f32> = (0..64 * 9 * channels).map(|i| size(i) * sign(i % 9, 3)).collect();
+    Case::new("Conv", "overflowing")
+        .tolerance(Tolerance { relative: 1e-4, absolute: 0.0 })
+        .input(case::values(&shapes.0, &x))
+        .constant(case::values(&shapes.1, &w))
+}
+
 /// Every family of loops, over rows, windows and lists of `n` and more, where the time grows with `n`.
 fn long(n: usize) -> Vec<Case> {
     let new =
@@ -97,6 +110,7 @@ fn long(n: usize) -> Vec<Case> {
         conv("window", &[1, 2, wide + 1, wide + 1], &[2, 2, wide, wide]),
         conv("depthwise", &[1, 3, wide + 1, wide + 2], &[3, 1, wide, wide]).int("group", 3),
         conv("tall", &[1, 1, n / 2 + 2, 4], &[1, 1, n / 2, 2]),
+        overflowing(n.min(1240)),
         new("ConvTranspose", "channels").input(steps(&[1, n, 3])).constant(steps(&[n, 2, 2])),
         window("MaxPool", "window", &[1, 2, wide, wide]),
         window("MaxPool", "tall", &[1, 1, n / 2, 2]),
