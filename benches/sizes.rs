@@ -1,6 +1,6 @@
 //! What sizes cost that change from run to run: `cargo bench --bench sizes [STEPS]`. A decoder's caches grow by a row each step; its
-//! CPU time beside that of as many equal steps of the middle size, the objects that are made, and the memory. `SARDONYX_DEVICE` names
-//! the device.
+//! CPU time beside that of as many equal steps of the middle size, the objects that are made, and the memory. Then the same steps with
+//! caches that stay on the device, in memory of their own and in memory with room. `SARDONYX_DEVICE` names the device.
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on has failed.
 
@@ -12,7 +12,7 @@ use common::onnx::build::{self, FLOAT, INT64, bytes, graph, int, ints, node, val
 use common::onnx::proto::{NodeProto, TensorProto};
 use common::{describe, device, tensor, values};
 use sardonyx::internals::Kernels;
-use sardonyx::{Input, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DeviceTensor, Input, Model, Session, SessionOptions, Tensor};
 use sardonyx_testing::clock::cpu_time;
 
 const LAYERS: usize = 12;
@@ -32,9 +32,18 @@ fn main() {
         (0..ROUNDS / 2).map(|_| step(&session, &mut caches.to_vec())).sum::<Duration>()
     };
     println!(
-        "\n| past | CPU of {ROUNDS} steps, ms | of equal ones | buffers | bind groups |\n|---|---|---|---|---|"
+        "\n| past | CPU of {ROUNDS} steps, ms | of equal ones | buffers | bind groups | on the device | with room |"
     );
+    println!("|---|---|---|---|---|---|---|");
     let mut past = 16;
+    let placed = || -> Vec<DeviceTensor> {
+        caches.iter().map(|cache| DeviceTensor::new(session.device(), cache).unwrap()).collect()
+    };
+    let own = Session::new(session.device(), &model, SessionOptions::default()).unwrap();
+    let roomy = Session::new(session.device(), &model, SessionOptions::default()).unwrap();
+    let (mut placed, with_room) = (placed(), placed());
+    let mut with_room: Vec<DeviceTensor> =
+        with_room.iter().map(|cache| cache.with_room(2, most + ROUNDS).unwrap()).collect();
     while past < most {
         let (shorter, before) = (equal(&caches), counters());
         let took: Duration = (0..ROUNDS).map(|_| step(&session, &mut caches)).sum();
@@ -42,7 +51,13 @@ fn main() {
         let share = took.as_secs_f64() / (shorter + equal(&caches)).as_secs_f64();
         past += ROUNDS;
         let took = took.as_secs_f64() * 1e3;
-        println!("| {past} | {took:.1} | {share:.2}x | {} | {} |", made.buffers, made.bind_groups);
+        let on_device: Duration = (0..ROUNDS).map(|_| step_there(&own, &mut placed)).sum();
+        let in_room: Duration = (0..ROUNDS).map(|_| step_there(&roomy, &mut with_room)).sum();
+        let [on_device, in_room] = [on_device, in_room].map(|took| took.as_secs_f64() * 1e3);
+        println!(
+            "| {past} | {took:.1} | {share:.2}x | {} | {} | {on_device:.1} | {in_room:.1} |",
+            made.buffers, made.bind_groups
+        );
     }
     let alone = Session::new(&device(Kernels::Own), &model, SessionOptions::default()).unwrap();
     step(&alone, &mut caches);
@@ -58,6 +73,21 @@ fn step(session: &Session, caches: &mut Vec<Tensor>) -> Duration {
     let given: Vec<(&str, Input)> = [("x", Input::from(&x))].into_iter().chain(past).collect();
     let start = cpu_time(true);
     let outputs = session.run(&given).unwrap();
+    let took = cpu_time(true) - start;
+    *caches =
+        outputs.into_iter().filter(|(name, _)| name.starts_with("now")).map(|(_, cache)| cache).collect();
+    took
+}
+
+/// The same, where the caches stay on the device.
+fn step_there(session: &Session, caches: &mut Vec<DeviceTensor>) -> Duration {
+    let x = tensor(&[1, 1, WIDTH]);
+    let names: Vec<String> = (0..caches.len()).map(|i| format!("past{i}")).collect();
+    let past = names.iter().zip(caches.iter()).map(|(name, cache)| (name.as_str(), Input::from(cache)));
+    let given: Vec<(&str, Input)> = [("x", Input::from(&x))].into_iter().chain(past).collect();
+    let start = cpu_time(true);
+    let mut outputs = session.run_to_device(&given).unwrap();
+    outputs.remove("y").unwrap().read().unwrap();
     let took = cpu_time(true) - start;
     *caches =
         outputs.into_iter().filter(|(name, _)| name.starts_with("now")).map(|(_, cache)| cache).collect();

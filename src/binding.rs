@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::gpu::{Bound, Buffer, DeviceTensor, Encoder, Executable, Frame, Gpu, Input};
+use crate::gpu::{Bound, Buffer, DeviceTensor, Encoder, Executable, Frame, Gpu, Input, Unbound};
 use crate::kernels::Storage;
 use crate::plan::OutputSource;
-use crate::session::{Core, Entry, Given, Ordered};
+use crate::session::{Appending, Core, Entry, Given, Ordered};
 use crate::{DType, Datum, Error, InputError, Result, Session, Tensor};
 
 /// Bytes of a buffer that holds a tensor on the device, in whole 16-byte vectors: 1 byte for each element of int8, uint8 and bool,
@@ -120,6 +120,8 @@ pub struct Binding {
     own: Vec<Buffer>,
     /// `None` after an input was changed in a way that needs another plan or other bind groups.
     built: Option<Built>,
+    /// The plan of the runs before, if nobody has recorded it, and its frame, which may serve the next plan.
+    before: Option<(Arc<Executable>, Unbound)>,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,8 @@ struct Built {
     /// The inputs of a run, in the graph's order.
     inputs: Vec<BoundInput>,
     outputs: Vec<Option<Buffer>>,
+    /// Whether an encoder of the caller's has the pass: it reads the words of this plan.
+    is_recorded: bool,
 }
 
 impl Session {
@@ -188,7 +192,7 @@ impl Binder<'_> {
     pub fn build(self) -> Result<Binding> {
         let Binder { session, inputs, outputs } = self;
         let core = session.core.clone();
-        let mut binding = Binding { core, inputs, outputs, own: Vec::new(), built: None };
+        let mut binding = Binding { core, inputs, outputs, own: Vec::new(), built: None, before: None };
         binding.ready()?;
         Ok(binding)
     }
@@ -230,7 +234,10 @@ impl Binding {
                 built.inputs[number] = source;
                 self.core.gpu()?.limit_waiting()?;
             }
-            _ => self.built = None,
+            _ => {
+                let built = self.built.take().filter(|built| !built.is_recorded);
+                self.before = built.map(|built| (built.executable, built.frame.unbound()));
+            }
         }
         Ok(())
     }
@@ -256,6 +263,7 @@ impl Binding {
             return Err(Error::Gpu(what.into()));
         }
         let built = self.ready()?;
+        built.is_recorded = true;
         built.executable.record(&built.frame, encoder)
     }
 
@@ -272,6 +280,10 @@ impl Binding {
             (Some(OutputSource::Device { dtype, shape, .. }), Some(buffer)) => {
                 Ok(DeviceTensor::of_buffer(&gpu, buffer.clone(), integers, *dtype, shape))
             }
+            (Some(OutputSource::Appended { input, shape, .. }), _) => match &built.inputs[*input] {
+                BoundInput::Device(tensor) => Ok(tensor.appended(shape)),
+                _ => Err(Error::Gpu(format!("output '{name}' has no buffer"))),
+            },
             (Some(OutputSource::Known(tensor)), _) => DeviceTensor::upload(&gpu, tensor, integers),
             (Some(OutputSource::Input(i)), _) => match &built.inputs[*i] {
                 BoundInput::Host(tensor) => DeviceTensor::upload(&gpu, tensor, integers),
@@ -329,47 +341,70 @@ impl Binding {
     pub fn output_shape(&self, i: usize) -> Option<&[usize]> {
         let built = self.built.as_ref()?;
         match built.executable.plan.program.outputs.get(i)? {
-            OutputSource::Device { shape, .. } => Some(shape),
+            OutputSource::Device { shape, .. } | OutputSource::Appended { shape, .. } => Some(shape),
             OutputSource::Known(tensor) => Some(tensor.shape()),
             OutputSource::Input(i) => built.inputs.get(*i).map(Given::shape),
         }
     }
 
     /// The plan, bind groups and memory for the current inputs.
-    fn ready(&mut self) -> Result<&Built> {
+    fn ready(&mut self) -> Result<&mut Built> {
         if self.built.is_none() {
             let built = self.make()?;
             self.built = Some(built);
         }
-        self.built.as_ref().ok_or_else(|| Error::Gpu("a binding is not ready".into()))
+        self.built.as_mut().ok_or_else(|| Error::Gpu("a binding is not ready".into()))
     }
 
     fn make(&mut self) -> Result<Built> {
         let (core, plans) = (self.core.clone(), self.core.plans()?.clone());
         let given: Vec<(&str, BoundInput)> =
             self.inputs.iter().map(|(name, given)| (&name[..], given.clone())).collect();
-        let ordered = core.ordered(&given, None)?;
-        let mut bound = self.bound_inputs(core.gpu()?, &ordered)?;
-        let executable = core.executable(&ordered)?;
+        let mut ordered = core.ordered(&given, None)?;
+        let names = &ordered.entry.names;
+        let elsewhere = |output: usize| self.outputs.iter().any(|(name, _)| *name == *names[output]);
+        let Appending { executable, inputs: appended } = core.appending(&ordered, &elsewhere)?;
+        for (i, tensor) in appended {
+            ordered.inputs[i] = BoundInput::Device(tensor);
+        }
+        let mut bound = self.bound_inputs(core.gpu()?, &ordered, &executable)?;
         self.bind_outputs(core.gpu()?, &ordered.entry, &executable, &mut bound)?;
         self.bind_own(core.gpu()?, &executable, &mut bound)?;
         let outputs = bound.outputs.clone();
-        let arena = plans.bound_arena(executable.arena_bytes())?;
-        let frame = executable.bound_frame(bound, arena, plans.frames.account())?;
+        let arena = plans.bound_arena(executable.bound_bytes().0)?;
+        let left = match self.before.take() {
+            Some(before) => executable.bound_again(before, &bound, &arena)?,
+            None => None,
+        };
+        let frame = match left {
+            Some(frame) => frame,
+            None => executable.bound_frame(bound, arena, plans.frames.account())?,
+        };
         let Ordered { entry, inputs } = ordered;
         executable.write_inputs(&frame, &entry.graph, inputs.iter().map(Given::value))?;
         core.gpu()?.limit_waiting()?;
-        Ok(Built { entry, executable, frame, inputs, outputs })
+        Ok(Built { entry, executable, frame, inputs, outputs, is_recorded: false })
     }
 
     /// The buffers of those inputs that lie on the device already.
-    fn bound_inputs(&self, gpu: &Gpu, ordered: &Ordered<BoundInput>) -> Result<Bound> {
+    fn bound_inputs(
+        &self,
+        gpu: &Gpu,
+        ordered: &Ordered<BoundInput>,
+        executable: &Executable,
+    ) -> Result<Bound> {
         let graph = &ordered.entry.graph;
-        let mut bound = Bound { inputs: Vec::new(), outputs: vec![None; graph.outputs.len()] };
-        for (id, given) in graph.inputs.iter().zip(&ordered.inputs) {
+        let mut bound = Bound { outputs: vec![None; graph.outputs.len()], ..Bound::default() };
+        for (i, (id, given)) in graph.inputs.iter().zip(&ordered.inputs).enumerate() {
+            if let (BoundInput::Device(tensor), true) = (given, executable.plan.program.callers.contains(&i))
+            {
+                bound.callers.extend(tensor.counted().map(|buffer| (i, buffer.clone())));
+                bound.inputs.push(None);
+                continue;
+            }
             bound.inputs.push(match given {
                 BoundInput::Host(_) | BoundInput::Container(_) => None,
-                BoundInput::Device(tensor) => tensor.counted().cloned(),
+                BoundInput::Device(tensor) => tensor.dense()?.counted().cloned(),
                 BoundInput::Buffer(buffer, dtype, shape) => {
                     let checked = gpu.check_buffer(
                         buffer,
@@ -440,7 +475,7 @@ impl Binding {
 
     /// Binds buffers of our own wherever nothing is bound. A buffer that somebody holds as a tensor is not written.
     fn bind_own(&mut self, gpu: &Gpu, executable: &Executable, bound: &mut Bound) -> Result<()> {
-        let (inputs, outputs) = executable.buffer_bytes();
+        let (_, inputs, outputs) = executable.bound_bytes();
         let (free, held) = std::mem::take(&mut self.own).into_iter().partition(Buffer::is_only);
         self.own = held;
         let mut free = FreeBuffers::of(free);
@@ -466,7 +501,8 @@ struct FreeBuffers<B = Buffer>(BTreeMap<u64, Vec<B>>);
 impl FreeBuffers {
     fn of(buffers: Vec<Buffer>) -> FreeBuffers {
         let mut free = FreeBuffers(BTreeMap::new());
-        buffers.into_iter().for_each(|buffer| free.0.entry(buffer.size()).or_default().push(buffer));
+        // The first is taken first, so that each input and output gets the buffer that it had.
+        buffers.into_iter().rev().for_each(|buffer| free.0.entry(buffer.size()).or_default().push(buffer));
         free
     }
 }

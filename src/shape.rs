@@ -175,3 +175,22 @@ impl FromIterator<usize> for Shape {
         Shape(sizes.into_iter().collect())
     }
 }
+
+/// Memory behind the elements of an input, for `spare` more rows along an axis. `[1, 4, 16, 8]` elements in memory for `[1, 4, 64,
+/// 8]` have room for 48 more along axis 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Room {
+    pub(crate) axis: usize,
+    pub(crate) spare: usize,
+}
+
+impl Room {
+    /// The shape for which there is memory, where the elements of `shape` lie at its beginning.
+    pub(crate) fn around(self, shape: &[usize]) -> Vec<usize> {
+        let mut around = shape.to_vec();
+        if let Some(size) = around.get_mut(self.axis) {
+            *size = size.saturating_add(self.spare);
+        }
+        around
+    }
+}

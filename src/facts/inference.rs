@@ -8,6 +8,7 @@ use crate::array::Array;
 use crate::budget::{Budget, Limits, Work};
 use crate::error::{Why, refuse};
 use crate::graph::{Graph, Node, ValueId};
+use crate::shape::Room;
 use crate::{DType, Error, Result, Tensor, heap};
 
 /// Values of up to this number of elements are computed while planning, where all their inputs are known. The reference takes
@@ -53,11 +54,13 @@ pub(crate) struct InputFact {
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
     pub(crate) value: Option<Tensor>,
+    /// Where the graph may append to the input in the input's own memory.
+    pub(crate) room: Option<Room>,
 }
 
 impl From<Tensor> for InputFact {
     fn from(tensor: Tensor) -> InputFact {
-        InputFact { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), value: Some(tensor) }
+        InputFact { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), value: Some(tensor), room: None }
     }
 }
 
@@ -65,14 +68,16 @@ impl From<Tensor> for InputFact {
 impl InputFact {
     /// An input of this shape whose value decides no shape.
     pub(crate) fn of_shape(dtype: DType, shape: &[usize]) -> InputFact {
-        InputFact { dtype, shape: shape.to_vec(), value: None }
+        InputFact { dtype, shape: shape.to_vec(), value: None, room: None }
     }
 }
 
-/// The key of a plan: the inputs' shapes, and the values of those inputs that decide shapes.
+/// The key of a plan: the inputs' shapes, the room behind them, and the values of those inputs that decide shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Signature {
     pub(crate) shapes: Vec<Vec<usize>>,
+    /// The room behind each input that has any, by number.
+    pub(crate) rooms: Vec<(usize, Room)>,
     /// The number and the raw bytes of each input that decides shapes.
     pub(crate) values: Vec<(usize, Vec<u8>)>,
 }
@@ -82,6 +87,8 @@ pub(crate) struct Signature {
 pub(crate) struct Facts {
     constants: Arc<[Option<Fact>]>,
     computed: Vec<Option<Fact>>,
+    /// The room behind each of the graph's inputs that has any, by number.
+    rooms: Vec<(usize, Room)>,
     /// What the plan may still cost.
     budget: Arc<Budget>,
 }
@@ -90,6 +97,11 @@ impl Facts {
     /// What the plan that these facts are for may still cost.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// The room behind each of the graph's inputs that has any, by number.
+    pub(crate) fn rooms(&self) -> &[(usize, Room)] {
+        &self.rooms
     }
 
     pub(crate) fn get(&self, id: ValueId) -> Option<&Fact> {
@@ -198,7 +210,8 @@ impl FactBase {
     ) -> Result<Facts> {
         heap::ask("the facts of a plan", heap::of_graph(0, graph.values.len()))?;
         let (constants, computed) = (self.constants.clone(), vec![None; graph.values.len()]);
-        let mut facts = Facts { constants, computed, budget: budget.clone() };
+        let rooms = inputs.iter().enumerate().filter_map(|(i, input)| Some((i, input.room?))).collect();
+        let mut facts = Facts { constants, computed, rooms, budget: budget.clone() };
         for (id, input) in graph.inputs.iter().zip(inputs) {
             let mut fact = Fact::new(input.dtype, input.shape.as_slice());
             if let (true, Some(tensor)) = (self.demanded[id.index()], &input.value) {

@@ -67,6 +67,11 @@ impl Buffer {
         self.0.buffer.clone()
     }
 
+    /// Whether both are one buffer.
+    pub(crate) fn is(&self, other: &Buffer) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether nobody else holds the buffer.
     pub(crate) fn is_only(&self) -> bool {
         Arc::strong_count(&self.0) == 1

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
-use super::frame::{Frame, FrameSizes, Frames, Wiring};
+use super::frame::{Frame, FrameSizes, Frames, Unbound, Wiring};
 use super::plan_words::{PlanWords, WordPlaces};
 use super::tensor::{DeviceTensor, Input};
 use super::weights::{BufferRange, Constants, Upload, Weights};
@@ -61,6 +61,8 @@ impl Dispatch {
 pub(crate) struct Bound {
     pub(crate) inputs: Vec<Option<Buffer>>,
     pub(crate) outputs: Vec<Option<Buffer>>,
+    /// Inputs to which the run appends.
+    pub(crate) callers: Vec<(usize, Buffer)>,
 }
 
 /// A plan, and the memory that it will take on the device.
@@ -201,23 +203,39 @@ impl Executable {
         let program = &self.plan.program;
         let mut frame = Frame::default();
         (frame.arena, frame.inputs, frame.outputs) = (Some(arena), bound.inputs, bound.outputs);
+        frame.callers = bound.callers;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         frame.staging = Some(self.gpu.buffer(account, "read-back", program.fault_bytes(), usage, false)?);
         let words = match self.larger {
             Some(_) => Arc::new(PlanWords::new(&self.gpu, account, &self.places, self.program())?),
             None => self.words.clone(),
         };
-        frame.wire(self, account, &words)?;
+        frame.wire(self.wired(), account, &words)?;
         Ok(frame)
     }
 
-    /// Bytes of inputs and outputs that lie on the device.
-    pub(crate) fn buffer_bytes(&self) -> (&[u64], &[u64]) {
-        (&self.sizes.inputs, &self.sizes.outputs)
+    /// The frame that a plan of `executable` has left, for bound runs of this plan, if it lies over these buffers.
+    pub(crate) fn bound_again(
+        self: &Arc<Self>,
+        (executable, left): (Arc<Executable>, Unbound),
+        bound: &Bound,
+        arena: &Buffer,
+    ) -> Result<Option<Frame>> {
+        let shared = self.larger.is_some() && Arc::ptr_eq(self.wired(), executable.wired());
+        let Some(frame) = left.over(bound, arena).filter(|_| shared) else { return Ok(None) };
+        drop(self.wiring(&frame)?.words.hold(&self.gpu, self.program())?);
+        Ok(Some(frame))
     }
 
-    pub(crate) fn arena_bytes(&self) -> u64 {
-        self.sizes.arena
+    /// Where output `i` comes from.
+    pub(crate) fn output(&self, i: usize) -> Option<&OutputSource> {
+        self.plan.program.outputs.get(i)
+    }
+
+    /// Bytes of the arena, the inputs and the outputs of a bound frame.
+    pub(crate) fn bound_bytes(&self) -> (u64, &[u64], &[u64]) {
+        let sizes = &self.larger.as_deref().unwrap_or(self).sizes;
+        (sizes.arena, &sizes.inputs, &sizes.outputs)
     }
 
     /// A frame that has the memory of a run and is kept.
@@ -247,7 +265,8 @@ impl Executable {
         let groups =
             self.gpu.attempt("bind groups", 0, || self.bind_groups(frame, words, faults.as_deref()))??;
         self.gpu.count_groups(groups.len());
-        Ok(Wiring { of: Arc::downgrade(self), words: words.clone(), faults, groups })
+        let binds_callers = !self.plan.program.callers.is_empty();
+        Ok(Wiring { of: Arc::downgrade(self), words: words.clone(), faults, groups, binds_callers })
     }
 
     fn bind_groups(
@@ -285,10 +304,12 @@ impl Executable {
         let lost = || Error::Gpu(format!("tensor '{}' has no memory", program.tensor(tensor).name));
         let at = |range: BufferRange| BufferRange { offset: range.offset + skip, size, ..range };
         let uploaded = |upload: &Arc<Upload>| at(upload.range.clone());
-        let whole = |buffer: &Option<Buffer>| {
-            let buffer = buffer.as_ref().map(Buffer::raw)?;
-            Some(BufferRange { buffer, offset: skip, size })
+        let of = |buffer: &Buffer| {
+            // The plan may be one of larger sizes, and the buffer the caller's.
+            let size = size.min(buffer.size().checked_sub(skip).filter(|&left| left > 0)?);
+            Some(BufferRange { buffer: buffer.raw(), offset: skip, size })
         };
+        let whole = |buffer: &Option<Buffer>| buffer.as_ref().and_then(of);
         match program.tensor(root).place {
             Place::Arena | Place::View(..) => {
                 let offset = self.plan.memory.offset(root).ok_or_else(lost)?;
@@ -298,6 +319,10 @@ impl Executable {
             }
             Place::Input(i) => frame.inputs.get(i).and_then(whole).ok_or_else(lost),
             Place::Output(i) => frame.outputs.get(i).and_then(whole).ok_or_else(lost),
+            Place::Caller(i) => {
+                let caller = frame.callers.iter().find(|(input, _)| *input == i);
+                caller.and_then(|(_, buffer)| of(buffer)).ok_or_else(lost)
+            }
             Place::Weight(i) => self.constants.weights.get(i).map(uploaded).ok_or_else(lost),
             Place::Constant(i) => {
                 let table = self.constants.tables.get(i).map(uploaded);
@@ -391,8 +416,8 @@ impl Executable {
         inputs: &[Input<'_>],
     ) {
         for ((input, buffer), size) in inputs.iter().zip(&frame.inputs).zip(&self.sizes.inputs) {
-            if let (Some(from), Some(to), 1..) = (input.buffer(), buffer, *size) {
-                encoder.copy_buffer_to_buffer(from, 0, to, 0, *size);
+            if let (Input::Device(tensor), Some(to), 1..) = (input, buffer, *size) {
+                tensor.copy_to(encoder, to, 0, *size);
             }
         }
     }
@@ -536,18 +561,8 @@ impl Executable {
         self.plan.program.integers
     }
 
-    /// Runs, and leaves the outputs on the device. Waits only if some kernel may report.
-    pub(crate) fn run_to_device(
-        self: &Arc<Self>,
-        frames: &Frames,
-        graph: &Graph,
-        inputs: &[Input<'_>],
-    ) -> Result<Vec<DeviceTensor>> {
-        let outputs = self.run_in_place(frames, graph, inputs)?;
-        outputs.into_iter().map(|output| output.on_device(&self.gpu, self.integers())).collect()
-    }
-
-    /// As `run_to_device`, but what the device does not compute stays in host memory.
+    /// Runs, and leaves each output where it is made; what the device does not compute stays in host memory. Waits only if some
+    /// kernel may report.
     pub(crate) fn run_in_place(
         self: &Arc<Self>,
         frames: &Frames,
@@ -555,7 +570,7 @@ impl Executable {
         inputs: &[Input<'_>],
     ) -> Result<Vec<DeviceTensor>> {
         let targets = self.targets()?;
-        let frame = frames.take(self)?;
+        let frame = frames.take_over(self, &self.callers(inputs))?;
         let outcome = self
             .submit(&frame, graph, inputs, Some(&targets))
             .and_then(|submission| self.wait_for_faults(&frame, graph, submission));
@@ -579,6 +594,12 @@ impl Executable {
         self.gpu.wait_mapped(staging, submission)?;
         let at = self.faults_at() as usize;
         self.gpu.read_mapped(staging, |bytes| self.reported(graph, &bytes[at..]))
+    }
+
+    /// The memory of the caller to which a run on these inputs appends.
+    fn callers(&self, inputs: &[Input<'_>]) -> Vec<(usize, Buffer)> {
+        let buffer = |i: usize| Some((i, inputs.get(i)?.buffer()?.clone()));
+        self.plan.program.callers.iter().filter_map(|&i| buffer(i)).collect()
     }
 
     pub(super) fn dispatch_count(&self) -> usize {
@@ -612,6 +633,10 @@ impl Executable {
                 Some(Input::Device(tensor)) => Ok(DeviceTensor::clone(tensor)),
                 Some(Input::Tensor(tensor)) => Ok(DeviceTensor::on_host(Tensor::clone(tensor))),
                 Some(Input::Container(_)) | None => Err(Error::Gpu("an output is no input".into())),
+            },
+            (OutputSource::Appended { input, shape, .. }, _) => match inputs.get(*input) {
+                Some(Input::Device(tensor)) => Ok(tensor.appended(shape)),
+                _ => Err(Error::Gpu("an output is appended to no tensor of the device".into())),
             },
             (OutputSource::Device { .. }, None) => Err(Error::Gpu("an output has no buffer".into())),
         }
@@ -648,7 +673,7 @@ impl Executable {
                         let read = words::from_device(&bytes[start..end], tensor.storage, *dtype, shape);
                         read.map_err(|why| why.error("the read-back", Error::Tensor))?
                     }
-                    (OutputSource::Device { .. }, None) => {
+                    (OutputSource::Device { .. } | OutputSource::Appended { .. }, _) => {
                         return Err(Error::Gpu("an output has no place".into()));
                     }
                 });

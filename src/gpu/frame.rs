@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::allocate::{Account, Buffer, buffer_size};
 use super::device::Gpu;
-use super::executable::Executable;
+use super::executable::{Bound, Executable};
 use super::plan_words::PlanWords;
 use crate::Result;
 
@@ -16,6 +16,8 @@ pub(crate) struct Frame {
     pub(super) arena: Option<Buffer>,
     pub(super) inputs: Vec<Option<Buffer>>,
     pub(super) outputs: Vec<Option<Buffer>>,
+    /// Inputs in the caller's memory, to which runs append, by number.
+    pub(super) callers: Vec<(usize, Buffer)>,
     /// All outputs that are read back, one after the other, and then the fault words.
     pub(super) staging: Option<Buffer>,
     wirings: Vec<Wiring>,
@@ -29,6 +31,35 @@ pub(crate) struct Wiring {
     /// The words for what kernels report, one for each of the program's faults, 0 before a run. `None` if no kernel reports.
     pub(super) faults: Option<Buffer>,
     pub(super) groups: Vec<wgpu::BindGroup>,
+    /// Whether the groups bind memory of the caller.
+    pub(super) binds_callers: bool,
+}
+
+/// A bound frame without its buffers, which others may use meanwhile. It has the bind groups.
+#[derive(Debug)]
+pub(crate) struct Unbound {
+    frame: Frame,
+    arena: Option<wgpu::Buffer>,
+    inputs: Vec<Option<wgpu::Buffer>>,
+    outputs: Vec<Option<wgpu::Buffer>>,
+}
+
+impl Unbound {
+    /// The frame, if its bind groups are over these buffers.
+    pub(super) fn over(self, bound: &Bound, arena: &Buffer) -> Option<Frame> {
+        let own = (self.arena, self.inputs, self.outputs);
+        let given = (Some(arena.raw()), raw(&bound.inputs), raw(&bound.outputs));
+        (own == given && self.frame.is_lent(&bound.callers)).then(|| Frame {
+            arena: Some(arena.clone()),
+            inputs: bound.inputs.clone(),
+            outputs: bound.outputs.clone(),
+            ..self.frame
+        })
+    }
+}
+
+fn raw(buffers: &[Option<Buffer>]) -> Vec<Option<wgpu::Buffer>> {
+    buffers.iter().map(|buffer| buffer.as_ref().map(Buffer::raw)).collect()
 }
 
 /// Bytes that a plan takes of a frame, for each buffer; 0 where it takes none.
@@ -43,6 +74,13 @@ pub(crate) struct FrameSizes {
 const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE;
 
 impl Frame {
+    /// Lets go of the buffers.
+    pub(crate) fn unbound(mut self) -> Unbound {
+        let arena = self.arena.take().map(|arena| arena.raw());
+        let [inputs, outputs] = [&mut self.inputs, &mut self.outputs].map(|all| raw(&std::mem::take(all)));
+        Unbound { frame: self, arena, inputs, outputs }
+    }
+
     /// The wiring of the plan of `executable` in this frame, if there is one.
     pub(super) fn wiring(&self, executable: &Executable) -> Option<&Wiring> {
         self.wirings.iter().find(|wiring| std::ptr::eq(wiring.of.as_ptr(), executable))
@@ -67,6 +105,22 @@ impl Frame {
         let wiring = executable.wire(self, account, words)?;
         self.wirings.push(wiring);
         Ok(())
+    }
+
+    /// Lets runs append to memory of the caller. What is bound to other such memory is dropped, so that no frame keeps memory that
+    /// the caller has let go of.
+    fn lend(&mut self, callers: &[(usize, Buffer)]) {
+        if !self.is_lent(callers) {
+            self.wirings.retain(|wiring| !wiring.binds_callers);
+            self.callers = callers.to_vec();
+        }
+    }
+
+    /// Whether runs append to just this memory of the caller.
+    pub(super) fn is_lent(&self, callers: &[(usize, Buffer)]) -> bool {
+        let same = |own: &(usize, Buffer), other: &(usize, Buffer)| own.0 == other.0 && own.1.is(&other.1);
+        self.callers.len() == callers.len()
+            && self.callers.iter().zip(callers).all(|(own, other)| same(own, other))
     }
 
     /// Calls `each` with every buffer, its name, its usage, and the bytes that `sizes` asks for.
@@ -179,12 +233,24 @@ impl Frames {
 
     /// A frame for a run of `executable`, with the plan's wiring.
     pub(super) fn take(&self, executable: &Arc<Executable>) -> Result<Frame> {
+        self.take_over(executable, &[])
+    }
+
+    /// A frame for a run that appends to memory of the caller.
+    pub(super) fn take_over(
+        &self,
+        executable: &Arc<Executable>,
+        callers: &[(usize, Buffer)],
+    ) -> Result<Frame> {
         let executable = executable.wired();
         let mut frame = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             let wired = idle.iter().position(|frame| frame.wiring(executable).is_some());
             wired.map(|wired| idle.swap_remove(wired)).or_else(|| idle.pop()).unwrap_or_default()
         };
+        if !callers.is_empty() {
+            frame.lend(callers);
+        }
         let staging = frame.staging.as_ref().map_or(0, |staging| staging.size());
         if staging < executable.sizes.staging || frame.wiring(executable).is_none() {
             frame.grow(&self.gpu, &self.account, &executable.sizes)?;

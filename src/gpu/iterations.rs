@@ -81,7 +81,9 @@ impl Executable {
     /// The dtype and the shape of an output.
     pub(crate) fn made(&self, output: usize, inputs: &[Input<'_>]) -> Option<(DType, Vec<usize>)> {
         match self.plan.program.outputs.get(output)? {
-            OutputSource::Device { dtype, shape, .. } => Some((*dtype, shape.clone())),
+            OutputSource::Device { dtype, shape, .. } | OutputSource::Appended { dtype, shape, .. } => {
+                Some((*dtype, shape.clone()))
+            }
             OutputSource::Known(tensor) => Some((tensor.dtype(), tensor.shape().to_vec())),
             OutputSource::Input(i) => inputs.get(*i).map(|input| (input.dtype(), input.shape().to_vec())),
         }
@@ -125,14 +127,16 @@ impl Executable {
         }
         let mut given = Vec::new();
         for (input, slot) in inputs.iter().zip(&slots) {
-            if let (Some(from), Some(slot)) = (input.buffer(), slot) {
+            if let (Input::Device(from), Some(slot)) = (input, slot) {
                 given.push((from, slot, bytes(self.integers(), input.dtype(), input.shape())?));
             }
         }
         let number = self.integers().storage(DType::I64).unwrap_or(Storage::Word).offset(1);
         let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
-            given.iter().for_each(|(from, slot, bytes)| copy(&mut encoder, from, slot, *bytes));
+            given.iter().for_each(|(from, slot, bytes)| {
+                from.copy_to(&mut encoder, slot, 0, (*bytes).min(slot.size()));
+            });
             for k in 0..stretch.count {
                 for (slot, numbers) in slots.iter().zip(&numbers) {
                     if let (Some(slot), Some(numbers)) = (slot, numbers) {
@@ -271,6 +275,7 @@ impl Executable {
         match self.plan.program.outputs.get(output).ok_or_else(lost)? {
             OutputSource::Device { .. } => Ok(Origin::Output(output)),
             OutputSource::Input(i) => Ok(Origin::Slot(*i)),
+            OutputSource::Appended { .. } => Err(lost()),
             OutputSource::Known(tensor) => {
                 let tensor = DeviceTensor::upload(&self.gpu, tensor, self.integers())?;
                 Ok(Origin::Fixed(tensor.counted().cloned().ok_or_else(lost)?))

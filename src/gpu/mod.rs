@@ -26,7 +26,7 @@ pub(crate) use device::Gpu;
 pub use device::{Counters, Device};
 pub use encoder::Encoder;
 pub(crate) use executable::{Bound, Costed, Executable};
-pub(crate) use frame::{Frame, Frames};
+pub(crate) use frame::{Frame, Frames, Unbound};
 pub(crate) use iterations::{Feed, IterationList, Stretch};
 pub(crate) use later::Later;
 pub use tensor::{DeviceTensor, Input};

@@ -307,7 +307,7 @@ impl Composed {
         let known = given.map(|(fact, id)| {
             let value = fact.value.as_ref().filter(|_| self.base.is_demanded(*id));
             let value = value.map(|known| known.array.to_tensor()).transpose()?;
-            Ok(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value })
+            Ok(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value, room: None })
         });
         let known = known.collect::<Result<Vec<_>, Why>>()?;
         Ok(self.base.bind(&self.body, &known, &self.base.budget())?)

@@ -106,20 +106,28 @@ impl Operator for Concat {
         let outer: usize = product(&shape[..axis]);
         let step = array::strides(shape)[axis];
         let facts = cx.facts();
+        let appended = cx.appended(axis)?;
         let filled = |i: &usize| facts[*i].is_some_and(|fact| fact.count() > 0);
-        if let [only] = (0..facts.len()).filter(filled).collect::<Vec<_>>()[..] {
-            return cx.lies(0, only, Access::new(0, &[(product(shape), 1)]));
+        if let (None, [only]) = (appended, &(0..facts.len()).filter(filled).collect::<Vec<_>>()[..]) {
+            return cx.lies(0, *only, Access::new(0, &[(product(shape), 1)]));
         }
-        let whole = cx.output(0)?;
+        let (whole, rows) = match appended {
+            Some(whole) => (whole, cx.shape(whole)[axis]),
+            None => (cx.output(0)?, shape[axis]),
+        };
         let mut offset = 0;
         for (i, fact) in facts.into_iter().enumerate() {
             let Some(fact) = fact.filter(|fact| fact.count() > 0) else { continue };
-            let part = cx.input(i)?;
             let run = fact.shape[axis] * step;
-            if outer == 1 {
+            if i == 0 && appended.is_some() {
+                offset += run;
+                continue;
+            }
+            let part = cx.input(i)?;
+            if outer == 1 && appended.is_none() {
                 cx.part(whole, part, offset);
             } else {
-                let dims = [(outer, (shape[axis] * step) as i64), (run, 1)];
+                let dims = [(outer, (rows * step) as i64), (run, 1)];
                 let (from, to, base) = (part, whole, offset as i64);
                 strides::scatter(cx, Copy { number: i, from, to, base, dims: &dims });
             }

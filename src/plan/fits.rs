@@ -16,6 +16,7 @@ impl Plan {
             && own.integers == other.integers
             && own.weights == other.weights
             && own.inputs == other.inputs
+            && own.callers == other.callers
             && own.calls.len() == other.calls.len()
             && own.outputs.len() == other.outputs.len()
             && own.faults.len() == other.faults.len()
@@ -27,6 +28,9 @@ impl Plan {
                 }
                 (OutputSource::Known(_), OutputSource::Known(_)) => true,
                 (OutputSource::Input(i), OutputSource::Input(other)) => i == other,
+                (OutputSource::Appended { input, .. }, OutputSource::Appended { input: other, .. }) => {
+                    input == other
+                }
                 _ => false,
             })
             && own.inputs.iter().flatten().all(|&tensor| own.lies_within(other, tensor))

@@ -69,6 +69,17 @@ struct Located {
     /// Where the value's elements lie in another value's tensor, at strides. They are copied only for a kernel that cannot
     /// read them there.
     strided: Vec<Option<StridedValue>>,
+    /// For each output that may be appended to an input in the caller's memory, that memory.
+    rooms: HashMap<ValueId, Caller>,
+}
+
+/// The memory of a graph input that has room for rows behind its own.
+#[derive(Clone, Copy)]
+struct Caller {
+    input: usize,
+    tensor: TensorId,
+    /// Whether the rows are there.
+    is_filled: bool,
 }
 
 impl Located {
@@ -76,7 +87,7 @@ impl Located {
         let count = graph.values.len();
         let inputs = graph.inputs.iter().enumerate().map(|(i, id)| (*id, i)).collect();
         let (tensors, weights, strided) = (vec![None; count], vec![Vec::new(); count], vec![None; count]);
-        Located { inputs, tensors, weights, strided }
+        Located { inputs, tensors, weights, strided, rooms: HashMap::new() }
     }
 
     fn tensor(&self, id: ValueId) -> Option<TensorId> {
@@ -117,6 +128,7 @@ pub(crate) fn lower(
         ..Program::default()
     };
     let mut values = Located::of(graph);
+    views::make_room(graph, facts, &mut program, &mut values, (target, options));
     let precise = &precision::precise(graph, facts, options, specialisation);
     let held_wide = &integers::held(graph, facts, options.integers);
     let mut unsupported = Vec::new();
@@ -190,6 +202,9 @@ fn output(
         return Ok(OutputSource::Known(
             array.to_tensor().map_err(|why| why.error(format_args!("output '{name}'"), Error::Tensor))?,
         ));
+    }
+    if let Some(&Caller { input, is_filled: true, .. }) = values.rooms.get(&id) {
+        return Ok(OutputSource::Appended { input, dtype: fact.dtype, shape: fact.shape.to_vec() });
     }
     let exact = match fact.dtype {
         DType::I64 | DType::U64 => false,

@@ -1,6 +1,7 @@
 //! Planning: symbols become numbers, operators are fused and lowered to kernel calls, and memory is laid out. No device is
 //! touched. [`Planner`] is the entry point.
 
+mod appended;
 pub(crate) mod arena;
 mod code;
 mod copies;
@@ -26,6 +27,7 @@ pub(crate) mod tests;
 mod tied;
 mod why;
 
+pub(crate) use appended::Appended;
 pub(crate) use code::{Code, Epilogue, NO_WIDE, Pairing, Reads};
 pub(crate) use fault::Outside;
 pub(crate) use lower::Lower;

@@ -72,6 +72,8 @@ pub(crate) enum Place {
     View(TensorId, usize),
     /// In the buffer of graph input `i`.
     Input(usize),
+    /// In the caller's memory of graph input `i`, which has room for rows that the run appends.
+    Caller(usize),
     /// In the buffer of graph output `i`.
     Output(usize),
     /// Weight `i` of [`Program::weights`].
@@ -191,6 +193,8 @@ pub(crate) enum OutputSource {
     Known(Tensor),
     /// It is this graph input itself, whose elements the device does not hold as they are.
     Input(usize),
+    /// It is this graph input with rows appended, in the input's own memory.
+    Appended { input: usize, dtype: DType, shape: Vec<usize> },
 }
 
 /// Everything that a run dispatches.
@@ -200,8 +204,10 @@ pub(crate) struct Program {
     /// The steps that lowering wrote. Laying out memory turns them into `calls`, and leaves none.
     pub(crate) steps: Vec<Step>,
     pub(crate) calls: Vec<Call>,
-    /// For each graph input, its tensor, if the device reads it.
+    /// For each graph input, its tensor, if the device reads it from a buffer of the frame.
     pub(crate) inputs: Vec<Option<TensorId>>,
+    /// The graph inputs that are read, and written, in the caller's memory.
+    pub(crate) callers: Vec<usize>,
     pub(crate) outputs: Vec<OutputSource>,
     pub(crate) weights: Vec<WeightKey>,
     pub(crate) constants: Vec<Tensor>,
@@ -341,7 +347,7 @@ impl Program {
     pub(crate) fn variant(&self, call: &Call) -> Variant {
         let backing = |&tensor: &TensorId| {
             let place = self.tensor(self.root(tensor).0).place;
-            let writable = matches!(place, Place::Arena | Place::Output(_));
+            let writable = matches!(place, Place::Arena | Place::Output(_) | Place::Caller(_));
             Backing { storage: self.tensor(tensor).storage, writable }
         };
         Variant::new(call.kernel.clone(), call.tensors.iter().map(backing).collect())

@@ -206,6 +206,10 @@ impl Program {
                 OutputSource::Input(i) => {
                     Some(OutputReport { name, input: Some(*i), dtype: None, shape: None })
                 }
+                OutputSource::Appended { input, dtype, shape } => {
+                    let (dtype, shape) = (Some(*dtype), Some(shape.clone()));
+                    Some(OutputReport { name, input: Some(*input), dtype, shape })
+                }
                 OutputSource::Device { .. } => None,
             }
         });
@@ -254,7 +258,7 @@ impl Program {
         match self.tensor(id).place {
             Place::Arena => PlaceReport::Arena,
             Place::View(of, element) => PlaceReport::View { of: names[of.index()].clone(), element },
-            Place::Input(index) => PlaceReport::Input { index },
+            Place::Input(index) | Place::Caller(index) => PlaceReport::Input { index },
             Place::Output(index) => PlaceReport::Output { index },
             Place::Constant(index) => PlaceReport::Table { index },
             Place::Weight(i) => {
@@ -319,7 +323,7 @@ impl Memory {
             blocks: blocks.collect(),
             weight_bytes: program.bytes(|place| matches!(place, Place::Weight(_))),
             table_bytes: program.bytes(|place| matches!(place, Place::Constant(_))),
-            input_bytes: program.bytes(|place| matches!(place, Place::Input(_))),
+            input_bytes: program.bytes(|place| matches!(place, Place::Input(_) | Place::Caller(_))),
             output_bytes: program.bytes(|place| matches!(place, Place::Output(_))),
         }
     }

@@ -11,7 +11,7 @@ use crate::facts::{self, InputFact, Signature};
 use crate::gpu::{DeviceTensor, Gpu, Input, Weights};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Graph, composed};
-use crate::plan::{Explanation, Options, Plan, Planner};
+use crate::plan::{Appended, Explanation, Options, Plan, Planner};
 use crate::segments::{self, Lent};
 use crate::shape::MAX_RANK;
 use crate::{DType, Datum, Device, Dim, Error, InputError, PlanSummary, Result, Tensor};
@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     /// The numbers of the graph's inputs, by name.
     numbers: HashMap<String, usize>,
     same_sizes: Vec<SameSize>,
+    /// The outputs that are an input with rows appended.
+    appended: Vec<Appended>,
     way: Way,
 }
 
@@ -147,7 +149,8 @@ impl Entry {
                 },
             },
         };
-        Ok(Entry { graph, names, numbers, same_sizes, way })
+        let appended = Appended::all(&graph);
+        Ok(Entry { graph, names, numbers, same_sizes, appended, way })
     }
 
     pub(super) fn compiled(&self) -> Result<&Compiled> {
@@ -157,6 +160,11 @@ impl Entry {
             Way::Segmented(segmented) => Err(segmented.no_single_plan()),
             Way::Decided(decided) => Err(decided.undecided(&self.graph)),
         }
+    }
+
+    /// The outputs that are an input with rows appended.
+    pub(super) fn appended(&self) -> &[Appended] {
+        &self.appended
     }
 
     /// What chooses the graph that runs, if that depends on the inputs.
@@ -283,6 +291,7 @@ impl<G: Given> Ordered<G> {
             dtype: given.dtype(),
             shape: given.shape().to_vec(),
             value: given.value().cloned(),
+            room: None,
         };
         self.inputs.iter().map(fact).collect()
     }
@@ -301,6 +310,7 @@ impl<G: Given> Ordered<G> {
         let values = self.entry.compiled()?.planner.shape_inputs();
         Ok(Signature {
             shapes: self.inputs.iter().map(|given| given.shape().to_vec()).collect(),
+            rooms: Vec::new(),
             values: values.filter_map(|i| Some((i, self.inputs.get(i)?.value()?.bytes().to_vec()))).collect(),
         })
     }
@@ -348,7 +358,7 @@ pub(crate) trait Given: Clone {
             Some(tensor) => Some(tensor.read()?),
             None => self.value().cloned(),
         };
-        Ok(Some(InputFact { dtype: self.dtype(), shape: self.shape().to_vec(), value }))
+        Ok(Some(InputFact { dtype: self.dtype(), shape: self.shape().to_vec(), value, room: None }))
     }
     /// The tensor on a device, if the input is one.
     fn placed(&self) -> Option<&DeviceTensor> {

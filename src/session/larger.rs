@@ -12,6 +12,7 @@ use crate::events::event;
 use crate::facts::{InputFact, Signature};
 use crate::gpu::{Costed, Executable};
 use crate::interrupt::GoOn;
+use crate::shape::Room;
 use crate::{Error, Result};
 
 /// A plan of larger sizes may take more memory than those so far by this share, and by what is little anyway.
@@ -56,9 +57,15 @@ impl Plans {
         }
         for step in [4, 16] {
             let Some(grown) = grown(&shapes, &before.shapes, &signature.shapes, step) else { break };
+            let more = |(fact, shape): (&InputFact, &Vec<usize>)| {
+                fact.shape.iter().zip(shape).map(|(own, grown)| grown.saturating_sub(*own)).max()
+            };
+            // The rows that are appended may be as many more.
+            let rows = known.iter().zip(&grown).filter_map(more).max().unwrap_or(0);
             let facts = known.iter().zip(&grown).map(|(fact, shape)| InputFact {
                 value: fact.value.clone().filter(|_| fact.shape == *shape),
                 shape: shape.clone(),
+                room: fact.room.map(|room| Room { spare: room.spare.saturating_add(rows), ..room }),
                 ..*fact
             });
             let larger = match entry.compiled()?.plan_anew(&facts.collect::<Vec<_>>()) {

@@ -1,6 +1,7 @@
 //! `Session`: a model on a device. It makes a plan for each signature of input shapes, keeps plans in a bounded cache, and
 //! runs them.
 
+mod appending;
 mod decided;
 mod entry;
 mod integers;
@@ -13,6 +14,7 @@ mod segmented;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+pub(crate) use appending::Appending;
 pub(crate) use entry::{Entry, Given, Ordered};
 pub use options::{IntegerBits, SessionOptions};
 pub(crate) use plans::Plans;
@@ -22,12 +24,13 @@ use segmented::{Course, RunValue, read_together};
 use decided::{Decision, InputFactOf};
 
 use crate::budget::Budget;
-use crate::facts::InputFact;
+use crate::facts::{InputFact, Signature};
 use crate::gpu::{DeviceTensor, Executable, Gpu, Input, Weights};
 use crate::graph::ValueId;
 use crate::ops::mover::Mover;
 use crate::ops::{Graph, Op};
 use crate::plan::Plan;
+use crate::shape::Room;
 use crate::{
     DType, Datum, Device, Error, InputError, KernelTime, MemoryUse, Model, Outputs, PlanSummary, Result,
     Tensor, UnsupportedNode, ValueInfo, reference,
@@ -478,8 +481,10 @@ impl Core {
                 };
                 entry.names.iter().zip(outputs).map(placed).collect::<Result<_>>()?
             }
-            Some(plans) => {
-                self.executable(given)?.run_to_device(&plans.frames, &entry.graph, &given.inputs)?
+            Some(_) => {
+                let (gpu, integers) = (self.gpu()?, self.integers());
+                let outputs = self.run_in_place(given)?.into_iter();
+                outputs.map(|output| output.on_device(gpu, integers)).collect::<Result<_>>()?
             }
             None => self.tensors(given)?.into_iter().map(DeviceTensor::on_host).collect(),
         };
@@ -690,12 +695,33 @@ impl Core {
 
     /// The executable for inputs of these shapes, from the cache, or made now.
     pub(crate) fn executable(&self, given: &Ordered<impl Given>) -> Result<Arc<Executable>> {
-        let (plans, signature) = (self.plans()?, given.signature()?);
+        self.executable_with(given, Vec::new())
+    }
+
+    /// The same, where there is room behind some inputs.
+    fn executable_with(
+        &self,
+        given: &Ordered<impl Given>,
+        rooms: Vec<(usize, Room)>,
+    ) -> Result<Arc<Executable>> {
+        let (plans, signature) = (self.plans()?, Signature { rooms, ..given.signature()? });
         self.interrupt()?;
-        match plans.find(&given.entry, &signature) {
-            Some(executable) => Ok(executable),
-            None => plans.make(&given.entry, &given.input_facts(), signature, &|| self.interrupt()),
+        if let Some(executable) = plans.find(&given.entry, &signature) {
+            return Ok(executable);
         }
+        let mut known = given.input_facts();
+        signature.rooms.iter().for_each(|&(i, room)| known[i].room = Some(room));
+        plans.make(&given.entry, &known, signature, &|| self.interrupt())
+    }
+
+    /// Runs, and leaves each output where it is made: in memory of its own, in an input's, or with the host.
+    pub(crate) fn run_in_place(&self, given: &Ordered<Input<'_>>) -> Result<Vec<DeviceTensor>> {
+        let Appending { executable, inputs: appended } = self.appending(given, &|_| false)?;
+        let mut inputs = given.inputs.clone();
+        for (i, tensor) in &appended {
+            inputs[*i] = Input::Device(tensor);
+        }
+        executable.run_in_place(&self.plans()?.frames, &given.entry.graph, &inputs)
     }
 
     /// Fails if work on the session's device is to end early.

@@ -206,8 +206,8 @@ impl Survey<'_> {
         let plan = (self.each)(entry, &inputs)?;
         self.summary.add(PlanSummary::new(&entry.graph, &plan));
         let output = |source: &OutputSource| match source {
-            OutputSource::Device { dtype, shape, .. } => {
-                InputFact { dtype: *dtype, shape: shape.clone(), value: None }
+            OutputSource::Device { dtype, shape, .. } | OutputSource::Appended { dtype, shape, .. } => {
+                InputFact { dtype: *dtype, shape: shape.clone(), value: None, room: None }
             }
             OutputSource::Known(tensor) => InputFact::from(tensor.clone()),
             OutputSource::Input(i) => inputs[*i].clone(),
@@ -299,9 +299,9 @@ fn known_outputs(node: &Node, inputs: &[Option<InputFact>]) -> Vec<Option<InputF
     let facts: Vec<Option<Fact>> = inputs.iter().map(|input| input.as_ref().map(fact)).collect();
     match node.op.infer(&facts.iter().map(Option::as_ref).collect::<Vec<_>>()) {
         Ok(outputs) => {
-            let known = outputs
-                .into_iter()
-                .map(|fact| Some(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value: None }));
+            let known = outputs.into_iter().map(|fact| {
+                Some(InputFact { dtype: fact.dtype, shape: fact.shape.to_vec(), value: None, room: None })
+            });
             known.chain(unknown()).take(node.outputs.len()).collect()
         }
         // Its shapes depend on elements that only a run knows.
@@ -363,13 +363,12 @@ impl Core {
         }
         let inputs = tensors(entry, inputs)?;
         let given = Ordered { entry: entry.clone(), inputs: inputs.iter().map(Input::Device).collect() };
-        let frames = &self.plans()?.frames;
-        let executable = self.executable(&given)?;
         if let Some(times) = course.times {
-            let mut measured = executable.profile(frames, &entry.graph, &given.inputs)?;
+            let executable = self.executable(&given)?;
+            let mut measured = executable.profile(&self.plans()?.frames, &entry.graph, &given.inputs)?;
             times.lock().unwrap_or_else(PoisonError::into_inner).append(&mut measured);
         }
-        let outputs = executable.run_in_place(frames, &entry.graph, &given.inputs)?;
+        let outputs = self.run_in_place(&given)?;
         Ok(outputs.into_iter().map(Datum::Tensor).collect())
     }
 

@@ -12,12 +12,12 @@ use crate::ops::case::{self, Tolerance};
 use crate::ops::{Attr, Graph};
 use crate::{Device, Dim, Tensor};
 
-fn symbol(name: &str) -> Dim {
+pub(super) fn symbol(name: &str) -> Dim {
     Dim::Symbol(name.into())
 }
 
 impl Sketch {
-    fn input_of(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
+    pub(super) fn input_of(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
         let id = self.input(name);
         self.graph.values[id.index()].shape = Some(shape);
         id
@@ -25,7 +25,7 @@ impl Sketch {
 }
 
 /// A step of decoding: the new row of keys goes behind the past ones, and the row looks at all of them.
-fn decoder() -> Arc<Graph> {
+pub(super) fn decoder() -> Arc<Graph> {
     let mut s = Sketch::default();
     let [one, four, eight] = [1, 4, 8].map(Dim::Known);
     let x = s.input_of("x", vec![one.clone(), Dim::Known(32)]);
@@ -46,7 +46,7 @@ fn decoder() -> Arc<Graph> {
     Arc::new(s.graph)
 }
 
-fn step(past: usize) -> Vec<Tensor> {
+pub(super) fn step(past: usize) -> Vec<Tensor> {
     vec![case::random(&[1, 32]), case::random(&[1, 4, past, 8]), case::random(&[1, past + 1])]
 }
 
@@ -65,7 +65,7 @@ fn pictures() -> Arc<Graph> {
 }
 
 /// The number of objects that were made on the device.
-fn objects(device: &Device) -> u64 {
+pub(super) fn objects(device: &Device) -> u64 {
     let made = device.counters();
     made.buffers + made.bind_groups + made.pipelines
 }
@@ -103,7 +103,7 @@ fn pictures_of_any_size_make_objects_a_few_times() {
     for device in each() {
         let session = session(&device, &graph);
         let mut made = Vec::new();
-        for i in 0..120usize {
+        for i in 0..200usize {
             let (height, width) = (16 + i * 37 % 41, 16 + i * 23 % 29);
             let inputs = [case::random(&[1, 3, height, width])];
             let expected = expected(&graph, &inputs).unwrap();

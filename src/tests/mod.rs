@@ -1,5 +1,6 @@
 //! Tests that look at several rooms at once.
 
+mod appending;
 mod casts;
 mod divided;
 mod float64;

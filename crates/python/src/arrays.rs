@@ -326,7 +326,7 @@ impl DeviceArray {
 
     /// The tensor, in the process that made it.
     fn here(&self, py: Python<'_>) -> PyResult<&DeviceTensor> {
-        if self.tensor.buffer().is_none() || self.process == std::process::id() {
+        if self.tensor.is_on_host() || self.process == std::process::id() {
             return Ok(&self.tensor);
         }
         let reason = "a DeviceArray that was made before this process was forked is of no use in it".into();
@@ -361,6 +361,12 @@ impl DeviceArray {
     ) -> PyResult<DeviceArray> {
         let (dtype, device) = (dtype_named(dtype)?, PyDevice::of(py, device)?);
         detached(py, || Ok(DeviceArray::new_here(DeviceTensor::zeros(device.here()?, dtype, &shape)?)))
+    }
+
+    /// A copy in memory with room for `rows` rows along `axis`, to which runs append in place.
+    fn with_room(&self, py: Python<'_>, axis: usize, rows: usize) -> PyResult<DeviceArray> {
+        let tensor = self.here(py)?;
+        detached(py, || Ok(DeviceArray::new_here(tensor.with_room(axis, rows)?)))
     }
 
     #[getter]

@@ -1,13 +1,60 @@
 //! Outputs that lie in the memory of inputs, and inputs that are read where other tensors hold them.
 
-use super::{Lower, Pieces, StridedValue};
+use super::{Caller, Located, Lower, Pieces, StridedValue};
+use crate::array::strides;
 use crate::error::{Why, refuse};
+use crate::facts::{Facts, is_too_large};
 use crate::graph::ValueId;
-use crate::kernels::Access;
-use crate::plan::program::{Step, TensorId};
+use crate::kernels::{Access, Target};
+use crate::ops::Graph;
+use crate::plan::Options;
+use crate::plan::appended::Appended;
+use crate::plan::program::{Place, Program, Step, TensorId};
 use crate::plan::question::Always;
 use crate::plan::refusal::Refusal;
 use crate::plan::why::Note;
+use crate::shape::product;
+
+/// Gives the inputs that have room behind their rows a tensor of the caller's whole memory.
+pub(super) fn make_room(
+    graph: &Graph,
+    facts: &Facts,
+    program: &mut Program,
+    values: &mut Located,
+    (target, options): (&Target, &Options),
+) {
+    if facts.rooms().is_empty() {
+        return;
+    }
+    for appended in Appended::all(graph) {
+        let room = facts.rooms().iter().find(|(input, _)| *input == appended.input);
+        let (id, output) = (graph.inputs[appended.input], graph.outputs[appended.output]);
+        let (Some((input, room)), Some(fact)) = (room, facts.get(id)) else { continue };
+        let register = options.integers.register(fact.dtype).zip(options.integers.storage(fact.dtype));
+        let whole = room.around(&fact.shape);
+        let Some(element) = register.filter(|(_, storage)| {
+            !is_too_large(&whole) && storage.bytes(product(&whole)) <= target.max_binding
+        }) else {
+            continue;
+        };
+        let name = &graph.value(id).name;
+        let access = rows(&fact.shape, &whole, room.axis);
+        let tensor = program.add_tensor(name.clone(), element, whole, Place::Caller(*input));
+        program.callers.push(*input);
+        values.rooms.insert(output, Caller { input: *input, tensor, is_filled: false });
+        if fact.count() > 0 {
+            let label = name.as_str().into();
+            values.strided[id.index()] = Some(StridedValue { tensor, access, constant: false, label });
+        }
+    }
+}
+
+/// How a tensor of `shape` lies at the beginning of memory for `whole`, which has more rows along `axis`.
+fn rows(shape: &[usize], whole: &[usize], axis: usize) -> Access {
+    let step = strides(whole)[axis];
+    let outer = (product(&shape[..axis]), (whole[axis] * step) as i64);
+    Access::new(0, &[outer, (shape[axis] * step, 1)])
+}
 
 impl Lower<'_> {
     /// Output `i` has the elements of input `input` that `access` names. No kernel runs where memory can be laid out for it,
@@ -38,6 +85,30 @@ impl Lower<'_> {
             self.tensor(output)?;
         }
         Ok(())
+    }
+
+    /// The caller's memory of input 0, in which output 0 lies from now on: behind the rows of input 0, along `axis`, are those of
+    /// the others. `None` where there is no room.
+    pub(crate) fn appended(&mut self, axis: usize) -> Result<Option<TensorId>, Why> {
+        let Some(&Some(output)) = self.node.outputs.first() else { return Ok(None) };
+        let Some(&caller) = self.values.rooms.get(&output) else { return Ok(None) };
+        let (shape, whole) = (&self.out(0)?.shape, self.shape(caller.tensor).to_vec());
+        // A kernel that reads rows of this memory would write others of it.
+        let lies_there =
+            |id: &ValueId| self.values.strided(*id).is_some_and(|own| own.tensor == caller.tensor);
+        let element = Some(self.program.tensor(caller.tensor).element());
+        if !self.unit.pointwise.is_empty()
+            || shape[axis] > whole[axis]
+            || self.held(output) != element
+            || self.node.inputs.iter().skip(1).flatten().any(lies_there)
+        {
+            return Ok(None);
+        }
+        let (access, label) = (rows(shape, &whole, axis), self.unit.label.clone());
+        self.values.strided[output.index()] =
+            Some(StridedValue { tensor: caller.tensor, access, constant: false, label });
+        self.values.rooms.insert(output, Caller { is_filled: true, ..caller });
+        Ok(Some(caller.tensor))
     }
 
     /// The tensor in which value `id` lies, and the access to it that reads what `outer` reads of the value.
