@@ -20,7 +20,7 @@ fn main(
     let v_at = batch * p.v_batch + head / p.group * p.v_head;
     let y_at = batch * p.y_batch + head * p.y_head + row * p.y_row;
     let stat = 2u * ((batch * p.heads + head) * p.rows + row);
-    var top = {{ "-1.7e308lf" if double else "-3.4e38" }};
+    var top = {{ "-1.7976931348623157e308lf" if double else "-3.40282347e38" }};
     var sum = 0.0{{ suffix }};
     if p.start > 0u {
       top = stats[stat];
@@ -68,8 +68,7 @@ fn main(
     stats[stat + 1u] = sum;
     if p.end == p.keys {
       for (var d = 0u; d < p.depth_v; d++) {
-        // A row that sees no key is zero.
-        let value = select(y[y_at + d] / sum, {{ element }}(), sum == 0.0{{ suffix }});
+        let value = finished(y[y_at + d], sum);
         y[y_at + d] = value;
       }
     }

@@ -32,7 +32,7 @@ fn main(
     let v_at = batch * p.v_batch + head / p.group * p.v_head;
     let y_at = batch * p.y_batch + head * p.y_head + row * p.y_row;
     let stat = 2u * ((batch * p.heads + head) * p.rows + row);
-    var top = -3.4e38;
+    var top = -3.40282347e38;
     var sum = 0.0;
     if p.start > 0u {
       top = stats[stat];
@@ -76,7 +76,7 @@ fn main(
       let own_bias = bias(batch, head, row, key + lane);
       let hidden = (key + lane >= p.end) | is_hidden(own_bias);
       let own = score(product) + own_bias;
-      scores[local] = select(own, -3.4e38, hidden);
+      scores[local] = select(own, -3.40282347e38, hidden);
       workgroupBarrier();
       var next = top;
       for (var i = 0u; i < {{ lanes }}u; i++) {
@@ -113,8 +113,7 @@ fn main(
       }
 {% for j in range(kept) %}
       if d{{ j }} < p.depth_v {
-        // A row that sees no key is zero.
-        let value{{ j }} = select(acc{{ j }}, select(acc{{ j }} / sum, vec4<f32>(), sum == 0.0), p.end == p.keys);
+        let value{{ j }} = select(acc{{ j }}, finished(acc{{ j }}, sum), p.end == p.keys);
         y[y_at + d{{ j }}] = value{{ j }};
       }
 {% endfor %}

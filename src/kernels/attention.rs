@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use minijinja::context;
 
 use super::expr::Scalar;
-use super::{Slot, Spec, element, template};
+use super::{Slot, Spec, element, given, template};
 
 /// Invocations per workgroup.
 const WORKGROUP: usize = 64;
 
 /// One attention. Tensors: queries, keys, values (absent for scores), mask and lengths if there are any, `stats` (absent for
-/// scores before the softmax), the result. `stats` holds each row's greatest score and its sum of exponentials.
+/// scores before the softmax, and where one call covers all keys), the result. `stats` holds each row's greatest score and its sum of exponentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attention {
     /// The type of queries, keys, values, scores, and masks of numbers.
@@ -34,10 +34,27 @@ pub(crate) struct Attention {
 pub(crate) enum AttentionTile {
     /// One invocation computes it alone, and takes `keys` keys in one step: their scores share one load of the query, their values
     /// one load of the accumulator.
-    Row { keys: usize },
+    Row {
+        keys: usize,
+    },
     /// For GPUs: [`AttentionTile::LANES`] invocations share the row through workgroup memory. Each keeps `kept` vectors of it:
     /// a row of 80 floats is 20 vectors, and 16 invocations keep 2 each.
-    Shared { kept: usize },
+    Shared {
+        kept: usize,
+    },
+    Lanes(AttentionLanes),
+}
+
+/// For software devices with a known subgroup size: a subgroup computes `rows` rows together, and takes `lanes * keys` keys in
+/// one step. Each lane keeps `vectors` vectors of each row: a row of 64 floats is 16 vectors, and 8 lanes keep 2 each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AttentionLanes {
+    pub(crate) lanes: usize,
+    pub(crate) rows: usize,
+    pub(crate) keys: usize,
+    pub(crate) vectors: usize,
+    /// Whether all query rows have one row of the mask.
+    pub(crate) mask_row: bool,
 }
 
 impl AttentionTile {
@@ -57,11 +74,32 @@ impl AttentionTile {
         (kept <= AttentionTile::KEPT).then_some(AttentionTile::Shared { kept })
     }
 
+    /// The tile of software devices whose subgroups have this size, if a subgroup can keep rows of this depth. `fixed`: whether
+    /// there is this number of query rows in every plan. 16 rows of 32 keys: with 8 rows, or 16 keys, more is loaded than
+    /// computed, and 32 rows take a driver twice as long to compile.
+    pub(crate) fn lanes(
+        lanes: usize,
+        params: &AttentionParams,
+        fixed: bool,
+        mask_row: bool,
+    ) -> Option<AttentionTile> {
+        let vectors = params.depth_v.div_ceil(lanes.max(1)).max(1);
+        let rows = if fixed { params.rows.max(1).next_power_of_two().min(16) } else { 16 };
+        let tile = AttentionLanes { lanes, rows, keys: 4, vectors, mask_row };
+        (matches!(lanes, 4 | 8) && vectors <= 4).then_some(AttentionTile::Lanes(tile))
+    }
+
     fn rows(self) -> usize {
         match self {
             AttentionTile::Row { .. } => WORKGROUP,
             AttentionTile::Shared { .. } => AttentionTile::ROWS,
+            AttentionTile::Lanes(tile) => tile.rows,
         }
+    }
+
+    /// Whether results and sums pass from one call to the next.
+    pub(crate) fn continues(self) -> bool {
+        !matches!(self, AttentionTile::Lanes(_))
     }
 }
 
@@ -154,6 +192,7 @@ impl AttentionParams {
             AttentionTile::Shared { .. } => {
                 (AttentionTile::LANES, 1 + self.depth + 2 * AttentionTile::LANES, 0)
             }
+            AttentionTile::Lanes(tile) => (tile.lanes * tile.keys, 1 + self.depth + tile.keys, tile.rows),
         };
         iterations.saturating_sub(others) / per_block * block
     }
@@ -165,6 +204,9 @@ impl Spec for Attention {
             (Some(_), _) => "attention-scores".into(),
             (None, AttentionTile::Row { .. }) => "attention".into(),
             (None, AttentionTile::Shared { .. }) => "attention_shared".into(),
+            (None, AttentionTile::Lanes(tile)) => {
+                format!("attention{}x{}", tile.rows, tile.lanes * tile.keys)
+            }
         }
     }
 
@@ -183,7 +225,10 @@ impl Spec for Attention {
             slots.push(Slot::read("lengths", Scalar::I32));
         }
         match self.scores {
-            None => slots.extend([Slot::write("stats", self.scalar), Slot::write("y", element)]),
+            None => {
+                slots.extend(self.tile.continues().then(|| Slot::write("stats", self.scalar)));
+                slots.push(Slot::write("y", element));
+            }
             Some(Scores::Softmax) => {
                 slots.extend([Slot::read("stats", self.scalar), Slot::write("y", self.scalar)])
             }
@@ -198,6 +243,12 @@ impl Spec for Attention {
 
     fn takes_wide(&self) -> bool {
         true
+    }
+
+    fn fits(&self, params: &[u32]) -> Result<(), &'static str> {
+        const MASK_ROW: usize = 21;
+        let one_row = matches!(self.tile, AttentionTile::Lanes(tile) if tile.mask_row);
+        given("one row of the mask for all queries", !one_row || params.get(MASK_ROW) == Some(&0))
     }
 
     fn body(&self, used: &mut BTreeSet<&'static str>) -> String {
@@ -231,13 +282,17 @@ impl Spec for Attention {
             "attention_bias",
             context!(
                 mask, lengths => self.lengths, softcap => self.softcap.then_some(softcap), scale, word, suffix, double,
-                infinity, tanh,
+                infinity, tanh, values => self.scores.is_none(), element => element(self.scalar, self.vector).wgsl(),
             ),
         );
         let main = match (self.scores, self.tile) {
             (None, AttentionTile::Shared { kept }) => {
                 let (rows, lanes, lengths) = (AttentionTile::ROWS, AttentionTile::LANES, self.lengths);
                 template::render("attention_shared", context!(rows, lanes, kept, lengths))
+            }
+            (None, AttentionTile::Lanes(AttentionLanes { lanes, rows, keys, vectors, mask_row })) => {
+                let lengths = self.lengths;
+                template::render("attention_lanes", context!(lanes, rows, keys, vectors, mask_row, lengths))
             }
             _ => {
                 let vector = self.vector;

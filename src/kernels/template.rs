@@ -29,6 +29,7 @@ templates!(
     "affine_grid",
     "attention",
     "attention_bias",
+    "attention_lanes",
     "attention_shared",
     "block_product",
     "causal_conv",

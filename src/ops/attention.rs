@@ -13,7 +13,7 @@ use crate::facts::Fact;
 use crate::kernels::Class;
 use crate::kernels::attention::{self, AttentionParams, AttentionTile, Mask, Scores};
 use crate::kernels::expr::Scalar;
-use crate::plan::{Lower, TensorId};
+use crate::plan::{Always, Lower, Same, TensorId};
 
 /// The attributes.
 #[derive(Clone, Debug)]
@@ -318,11 +318,53 @@ impl Operator for Attention {
         let softcap = self.softcap > 0.0;
         let tile = match cx.target.class {
             Class::Gpu if vector => AttentionTile::shared(params.depth.max(params.depth_v)),
+            Class::Cpu if vector && cx.optional_out(3).is_none() => lanes_tile(cx, &params),
             _ => None,
         };
         let tile = tile.unwrap_or(AttentionTile::row(scalar));
-        let kernel = attention::Attention { scalar, mask, lengths, softcap, vector, scores: None, tile };
-        let stats = cx.temporary(scalar, &[s.batches, s.heads, s.rows, 2]);
+        let attending = Attending { scalar, mask, lengths, softcap, vector };
+        let stats = attending.lower(cx, tile, &tensors, params)?;
+        if let Some(out) = cx.optional_out(3) {
+            tensors.remove(2);
+            tensors.extend(stats.filter(|_| self.scores == Scores::Softmax));
+            let own = Scalar::float_for(out.dtype) == scalar;
+            let output = if own { cx.output(3)? } else { cx.temporary(scalar, &out.shape) };
+            tensors.push(output);
+            let (scores, tile) = (Some(self.scores), AttentionTile::row(scalar));
+            cx.call(attending.kernel(tile, scores), tensors, params.words()?, params.score_groups());
+            if !own {
+                put(cx, 3, output)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the kernels that compute an attention's results are compiled for, beside their tile.
+#[derive(Clone, Copy)]
+struct Attending {
+    scalar: Scalar,
+    mask: Mask,
+    lengths: bool,
+    softcap: bool,
+    vector: bool,
+}
+
+impl Attending {
+    fn kernel(self, tile: AttentionTile, scores: Option<Scores>) -> attention::Attention {
+        let Attending { scalar, mask, lengths, softcap, vector } = self;
+        attention::Attention { scalar, mask, lengths, softcap, vector, scores, tile }
+    }
+
+    /// Makes output 0 of the operands: queries, keys, values, and what the kernel takes beside them. Gives the sums that the kernel
+    /// keeps of each row, if it does.
+    fn lower(
+        self,
+        cx: &mut Lower,
+        tile: AttentionTile,
+        operands: &[TensorId],
+        params: AttentionParams,
+    ) -> Result<Option<TensorId>, Why> {
         let limit = cx.target.max_iterations as usize;
         let step = params.keys_per_call(tile, limit);
         if step == 0 {
@@ -333,31 +375,20 @@ impl Operator for Attention {
             );
         }
         // Where several calls add up values in memory, the sums are rounded only at the end.
-        let adds_up = matches!(tile, AttentionTile::Row { .. }) || s.keys() > step;
+        let adds_up = matches!(tile, AttentionTile::Row { .. }) || params.keys > step;
         let shape = &cx.out(0)?.shape;
-        let y = if adds_up { cx.temporary(scalar, shape) } else { cx.output(0)? };
-        for start in (0..s.keys().max(1)).step_by(step) {
-            let params = AttentionParams { start, end: s.keys().min(start + step), ..params };
-            let tensors = [&tensors[..], &[stats, y]].concat();
-            cx.call(kernel.clone(), tensors, params.words()?, params.groups(tile));
+        let y = if adds_up { cx.temporary(self.scalar, shape) } else { cx.output(0)? };
+        let rows = [params.batches, params.heads, params.rows, 2];
+        let stats = tile.continues().then(|| cx.temporary(self.scalar, &rows));
+        for start in (0..params.keys.max(1)).step_by(step) {
+            let params = AttentionParams { start, end: params.keys.min(start + step), ..params };
+            let tensors = operands.iter().copied().chain(stats).chain([y]).collect();
+            cx.call(self.kernel(tile, None), tensors, params.words()?, params.groups(tile));
         }
         if adds_up {
             put(cx, 0, y)?;
         }
-        if let Some(out) = cx.optional_out(3) {
-            tensors.remove(2);
-            tensors.extend((self.scores == Scores::Softmax).then_some(stats));
-            let own = Scalar::float_for(out.dtype) == scalar;
-            let output = if own { cx.output(3)? } else { cx.temporary(scalar, &out.shape) };
-            tensors.push(output);
-            let (scores, tile) = (Some(self.scores), AttentionTile::row(scalar));
-            let kernel = attention::Attention { scores, tile, ..kernel };
-            cx.call(kernel, tensors, params.words()?, params.score_groups());
-            if !own {
-                put(cx, 3, output)?;
-            }
-        }
-        Ok(())
+        Ok(stats)
     }
 }
 
@@ -488,6 +519,14 @@ fn put(cx: &mut Lower, i: usize, from: TensorId) -> Result<(), Why> {
     cx.elementwise(i, &[(from, &out.shape)], |e, x| e.convert(x[0], scalar))
 }
 
+/// The tile of software devices, if a subgroup can keep rows of this depth and one call covers all keys.
+fn lanes_tile(cx: &mut Lower, params: &AttentionParams) -> Option<AttentionTile> {
+    let fixed = cx.same(Same::Rows, params.rows);
+    let mask_row = cx.always(Always::OneMaskRow, params.mask[2] == 0);
+    let tile = AttentionTile::lanes(cx.target.subgroup as usize, params, fixed, mask_row)?;
+    (params.keys <= params.keys_per_call(tile, cx.target.max_iterations as usize)).then_some(tile)
+}
+
 /// How a kernel reads the mask.
 fn mask(cx: &Lower) -> Result<Mask, Why> {
     match cx.optional_fact(MASK).map(|fact| Scalar::of(fact.dtype)) {
@@ -539,6 +578,14 @@ fn cases() -> Vec<Case> {
         // The first query sees no key.
         case::bools(shape, &(0..count).map(|i| i >= shape[shape.len() - 1] && i % 3 != 0).collect::<Vec<_>>())
     };
+    // Exporters write the least number where a key is masked. The first query sees no key.
+    let least = |shape: &[usize]| {
+        let [rows, keys] = [shape[0], shape[1]];
+        let masked = |i: usize| i < keys || i.is_multiple_of(3);
+        let mask = (0..rows * keys).map(|i| if masked(i) { f32::MIN } else { 0.0 });
+        case::values(shape, &mask.collect::<Vec<_>>())
+    };
+    let blocks = |case: &str| qkv(new(case), &[1, 2, 37, 40], &[1, 2, 70, 40], &[1, 2, 70, 24]);
     let past = |case: Case, past: usize| {
         case.input(case::uniform(&[2, 3, past, 8], -1.1, 0.7)).input(case::uniform(
             &[2, 3, past, 8],
@@ -563,6 +610,12 @@ fn cases() -> Vec<Case> {
         odd("bool mask, rank 3").input(bools(&[3, 1, 6])),
         plain("short mask").input(floats(&[1, 5])),
         plain("row mask").input(bools(&[6])),
+        plain("least mask").input(least(&[4, 6])),
+        blocks("blocks"),
+        blocks("blocks, causal").int("is_causal", 1),
+        blocks("blocks, mask").input(floats(&[37, 70])).float("softcap", 3.0),
+        blocks("blocks, row mask").input(floats(&[1, 70])),
+        blocks("blocks, least mask").input(least(&[37, 70])),
         past(plain("past").absent(), 5).outputs(3),
         past(plain("past, causal").absent(), 5).int("is_causal", 1),
         past(packed("past, packed", 3, 3).absent(), 2).outputs(3).int("is_causal", 1),

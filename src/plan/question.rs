@@ -32,6 +32,8 @@ pub(crate) enum Always {
     ByRows,
     /// A product's sum is too short for workgroup memory to pay.
     ShortSum,
+    /// All query rows of an attention have one row of the mask.
+    OneMaskRow,
     /// A convolution is computed as a matrix product.
     IsProduct,
     /// No window reaches into the padding.
