@@ -85,7 +85,8 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     let factors = blocks.spread(&mut body, factors)?;
     let y = body.node("Mul", &[numbers, factors])?;
 
-    let (before, after) = (Some(("end", gathered)), (gathered != -1).then_some(("start", gathered + 1)));
+    let (before, after) =
+        (Some(("end", gathered)), (gathered != -1).then_some(("start", gathered.saturating_add(1))));
     let mut sizes = |part: Option<(&str, i64)>| match part {
         Some((name, at)) => body.with("Shape", &[(name, Attr::Int(at))], &[y]),
         None => Ok(body.list(&[])),

@@ -56,7 +56,14 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
     };
     let float = def.attributes.int("dtype")?.and_then(|code| DType::from_onnx(i32::try_from(code).ok()?));
     let dtype = match def.attributes.int_or("bits", 4)? {
-        _ if let Some(float) = float => float,
+        _ if let Some(float) = float => {
+            if !float.is_float() {
+                refuse!(
+                    "weights of {float} are not supported; those of floats, and integers of 8, 4 and 2 bits, are"
+                );
+            }
+            float
+        }
         8 => DType::U8,
         4 => DType::U4,
         2 => DType::U2,
