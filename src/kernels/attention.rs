@@ -74,17 +74,17 @@ impl AttentionTile {
         (kept <= AttentionTile::KEPT).then_some(AttentionTile::Shared { kept })
     }
 
-    /// The tile of software devices whose subgroups have this size, if a subgroup can keep rows of this depth. `fixed`: whether
-    /// there is this number of query rows in every plan. 16 rows of 32 keys: with 8 rows, or 16 keys, more is loaded than
+    /// The tile of software devices whose subgroups have this size, if a subgroup can keep rows of this depth. `single`: whether
+    /// there is one query row in every plan. Else 16 rows of 32 keys: with 8 rows, or 16 keys, more is loaded than
     /// computed, and 32 rows take a driver twice as long to compile.
     pub(crate) fn lanes(
         lanes: usize,
         params: &AttentionParams,
-        fixed: bool,
+        single: bool,
         mask_row: bool,
     ) -> Option<AttentionTile> {
         let vectors = params.depth_v.div_ceil(lanes.max(1)).max(1);
-        let rows = if fixed { params.rows.max(1).next_power_of_two().min(16) } else { 16 };
+        let rows = if single { 1 } else { 16 };
         let tile = AttentionLanes { lanes, rows, keys: 4, vectors, mask_row };
         (matches!(lanes, 4 | 8) && vectors <= 4).then_some(AttentionTile::Lanes(tile))
     }

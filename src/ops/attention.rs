@@ -521,9 +521,9 @@ fn put(cx: &mut Lower, i: usize, from: TensorId) -> Result<(), Why> {
 
 /// The tile of software devices, if a subgroup can keep rows of this depth and one call covers all keys.
 fn lanes_tile(cx: &mut Lower, params: &AttentionParams) -> Option<AttentionTile> {
-    let fixed = cx.same(Same::Rows, params.rows);
+    let single = cx.same(Same::Rows, params.rows) && params.rows == 1;
     let mask_row = cx.always(Always::OneMaskRow, params.mask[2] == 0);
-    let tile = AttentionTile::lanes(cx.target.subgroup as usize, params, fixed, mask_row)?;
+    let tile = AttentionTile::lanes(cx.target.subgroup as usize, params, single, mask_row)?;
     (params.keys <= params.keys_per_call(tile, cx.target.max_iterations as usize)).then_some(tile)
 }
 
