@@ -12,7 +12,7 @@ use common::onnx::build::{self, FLOAT, INT64, bytes, graph, int, ints, node, val
 use common::onnx::proto::{NodeProto, TensorProto};
 use common::{describe, device, tensor, values};
 use sardonyx::internals::Kernels;
-use sardonyx::{DeviceTensor, Input, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DeviceTensor, Input, Model, Outputs, Session, SessionOptions, Tensor};
 use sardonyx_testing::clock::cpu_time;
 
 const LAYERS: usize = 12;
@@ -67,27 +67,28 @@ fn main() {
 
 /// The CPU time of a step, which adds a row to each cache.
 fn step(session: &Session, caches: &mut Vec<Tensor>) -> Duration {
-    let x = tensor(&[1, 1, WIDTH]);
-    let names: Vec<String> = (0..caches.len()).map(|i| format!("past{i}")).collect();
-    let past = names.iter().zip(caches.iter()).map(|(name, cache)| (name.as_str(), Input::from(cache)));
-    let given: Vec<(&str, Input)> = [("x", Input::from(&x))].into_iter().chain(past).collect();
-    let start = cpu_time(true);
-    let outputs = session.run(&given).unwrap();
-    let took = cpu_time(true) - start;
-    *caches =
-        outputs.into_iter().filter(|(name, _)| name.starts_with("now")).map(|(_, cache)| cache).collect();
-    took
+    timed(caches, |given| session.run(given).unwrap())
 }
 
 /// The same, where the caches stay on the device.
 fn step_there(session: &Session, caches: &mut Vec<DeviceTensor>) -> Duration {
+    timed(caches, |given| {
+        let outputs = session.run_to_device(given).unwrap();
+        outputs["y"].read().unwrap();
+        outputs
+    })
+}
+
+fn timed<C>(caches: &mut Vec<C>, run: impl FnOnce(&[(&str, Input)]) -> Outputs<C>) -> Duration
+where
+    for<'a> Input<'a>: From<&'a C>,
+{
     let x = tensor(&[1, 1, WIDTH]);
     let names: Vec<String> = (0..caches.len()).map(|i| format!("past{i}")).collect();
     let past = names.iter().zip(caches.iter()).map(|(name, cache)| (name.as_str(), Input::from(cache)));
-    let given: Vec<(&str, Input)> = [("x", Input::from(&x))].into_iter().chain(past).collect();
+    let given: Vec<(&str, Input)> = [("x", Input::Tensor(&x))].into_iter().chain(past).collect();
     let start = cpu_time(true);
-    let mut outputs = session.run_to_device(&given).unwrap();
-    outputs.remove("y").unwrap().read().unwrap();
+    let outputs = run(&given);
     let took = cpu_time(true) - start;
     *caches =
         outputs.into_iter().filter(|(name, _)| name.starts_with("now")).map(|(_, cache)| cache).collect();

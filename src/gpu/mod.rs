@@ -8,6 +8,7 @@ mod encoder;
 mod executable;
 mod failure;
 mod frame;
+mod growing;
 mod iterations;
 mod later;
 mod plan_words;

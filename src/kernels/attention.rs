@@ -13,7 +13,8 @@ use super::{Slot, Spec, element, given, template};
 const WORKGROUP: usize = 64;
 
 /// One attention. Tensors: queries, keys, values (absent for scores), mask and lengths if there are any, `stats` (absent for
-/// scores before the softmax, and where one call covers all keys), the result. `stats` holds each row's greatest score and its sum of exponentials.
+/// scores before the softmax, and where one call covers all keys), the result. `stats` holds each row's greatest score and its sum
+/// of exponentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attention {
     /// The type of queries, keys, values, scores, and masks of numbers.
