@@ -238,6 +238,6 @@ pub enum WarmupValues {
     Zeros,
     /// Random values.
     Random,
-    /// A file in the model's `warmup` folder.
-    File(String),
+    /// Elements in little-endian order, from a file in the model's `warmup` folder.
+    Data(bytes::Bytes),
 }

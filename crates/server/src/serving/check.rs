@@ -1,0 +1,104 @@
+//! Whether a request fits the model, and how many rows it adds to a batch.
+
+use crate::config::{Config, Port};
+use crate::datatype;
+use crate::{Failure, Request};
+
+use super::queue::Key;
+
+/// What a batch must know of a request.
+#[derive(Debug)]
+pub(super) struct Fit {
+    pub(super) rows: usize,
+    pub(super) key: Key,
+}
+
+/// Compares names, dtypes and shapes with the configuration.
+pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure> {
+    let model = &config.name;
+    let mut rows = None;
+    let mut key = Vec::with_capacity(request.inputs.len());
+    for (i, (name, tensor)) in request.inputs.iter().enumerate() {
+        let port = config.inputs.iter().find(|port| port.name == *name);
+        let port = port.ok_or_else(|| unknown(config, "input", name, &config.inputs))?;
+        if request.inputs[..i].iter().any(|(earlier, _)| earlier == name) {
+            return Err(Failure::invalid(format!("input '{name}' of model '{model}' is given twice")));
+        }
+        if tensor.dtype() != port.dtype {
+            return Err(Failure::invalid(format!(
+                "input '{name}' has data-type '{}', but model '{model}' takes '{}'",
+                datatype::name(tensor.dtype()).unwrap_or("?"),
+                datatype::name(port.dtype).unwrap_or("?")
+            )));
+        }
+        let shape = tensor.shape();
+        let inner = match config.max_batch {
+            0 => Some(shape),
+            _ => shape.split_first().map(|(_, inner)| inner),
+        };
+        let fits = |inner: &[usize]| {
+            let fits = |(dim, wanted): (&usize, &Option<usize>)| wanted.is_none_or(|wanted| wanted == *dim);
+            inner.len() == port.dims.len() && inner.iter().zip(&port.dims).all(fits)
+        };
+        let Some(inner) = inner.filter(|inner| fits(inner)) else {
+            return Err(Failure::invalid(format!(
+                "input '{name}' has the shape {shape:?}, but model '{model}' takes {}",
+                expected(config, port)
+            )));
+        };
+        if config.max_batch > 0 {
+            match rows {
+                None => rows = Some(shape[0]),
+                Some(rows) if rows == shape[0] => {}
+                Some(rows) => {
+                    return Err(Failure::invalid(format!(
+                        "input '{name}' has {} rows, but the inputs before it have {rows}; all inputs of a request to model \
+                         '{model}' have the same first dimension",
+                        shape[0]
+                    )));
+                }
+            }
+        }
+        key.push((name.clone(), inner.to_vec()));
+    }
+    let missing = |port: &&Port| !port.optional && request.inputs.iter().all(|(name, _)| *name != port.name);
+    if let Some(port) = config.inputs.iter().find(missing) {
+        return Err(Failure::invalid(format!(
+            "input '{}' is missing; model '{model}' takes {} inputs, and the request has {}",
+            port.name,
+            config.inputs.len(),
+            request.inputs.len()
+        )));
+    }
+    for wanted in &request.outputs {
+        if config.outputs.iter().all(|port| port.name != wanted.name) {
+            return Err(unknown(config, "output", &wanted.name, &config.outputs));
+        }
+    }
+    let rows = rows.unwrap_or(1);
+    if config.max_batch > 0 && rows > config.max_batch {
+        return Err(Failure::invalid(format!(
+            "the request has {rows} rows, and a batch of model '{model}' has at most {}; send it in parts",
+            config.max_batch
+        )));
+    }
+    key.sort_unstable();
+    let joins = config.max_batch > 0 && rows > 0 && !key.is_empty();
+    Ok(Fit { rows, key: joins.then_some(key) })
+}
+
+fn unknown(config: &Config, kind: &str, name: &str, ports: &[Port]) -> Failure {
+    let names: Vec<_> = ports.iter().map(|port| format!("'{}'", port.name)).collect();
+    Failure::invalid(format!(
+        "unexpected inference {kind} '{name}' for model '{}'; it has {}",
+        config.name,
+        names.join(", ")
+    ))
+}
+
+fn expected(config: &Config, port: &Port) -> String {
+    let dim = |dim: &Option<usize>| dim.map_or("-1".to_string(), |dim| dim.to_string());
+    let batch = (config.max_batch > 0).then(|| "-1".to_string());
+    let dims: Vec<_> = batch.into_iter().chain(port.dims.iter().map(dim)).collect();
+    format!("[{}]", dims.join(", "))
+}

@@ -1,0 +1,177 @@
+//! `Instance`: a thread that takes batches of a version from its queue and runs them.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sardonyx::Tensor;
+use tokio::sync::watch;
+
+use super::batch::{join, split};
+use super::place::Place;
+use super::queue::{Batch, Queue, Waiting};
+use super::statistics::{Parts, Statistics};
+use crate::config::{Batching, Config};
+use crate::{Failure, Reason, Response};
+
+#[derive(Debug)]
+pub(super) struct Instance {
+    config: Arc<Config>,
+    version: u64,
+    batching: Batching,
+    queue: Arc<Queue>,
+    place: Arc<Place>,
+    statistics: Arc<Statistics>,
+    /// `Some` where answers leave in the order of the batches.
+    order: Option<Arc<Order>>,
+    busy_since: Mutex<Option<Instant>>,
+}
+
+/// Whose turn it is to answer, among the instances of one version.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    next: Mutex<u64>,
+    moved: Condvar,
+}
+
+/// Starts the instance's thread, which ends once the queue is closed and empty. `running` counts the threads.
+pub(super) fn start(instance: &Arc<Instance>, running: &Arc<watch::Sender<usize>>) -> std::io::Result<()> {
+    let (instance, running) = (instance.clone(), running.clone());
+    running.send_modify(|count| *count += 1);
+    let counted = Counted(running);
+    let name = format!("run {}", instance.config.name);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let _counted = counted;
+        while let Some(batch) = instance.queue.take() {
+            instance.serve(batch);
+        }
+    })?;
+    Ok(())
+}
+
+/// One of the threads that are counted, until it is dropped.
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Instance {
+    pub(super) fn new(
+        config: Arc<Config>,
+        version: u64,
+        batching: Batching,
+        queue: Arc<Queue>,
+        place: Arc<Place>,
+        statistics: Arc<Statistics>,
+        order: Option<Arc<Order>>,
+    ) -> Instance {
+        Instance { config, version, batching, queue, place, statistics, order, busy_since: Mutex::new(None) }
+    }
+
+    /// How long the run in flight has taken up to now.
+    pub(super) fn busy_for(&self) -> Option<Duration> {
+        self.busy_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+
+    fn serve(&self, batch: Batch) {
+        let now = Instant::now();
+        for waiting in &batch.requests {
+            let waited = now.saturating_duration_since(waiting.arrived);
+            self.statistics.queue.add(waited);
+            self.statistics.queue_seconds.observe(waited.as_secs_f64());
+        }
+        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        let answers = self.run(&batch.requests);
+        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(order) = &self.order {
+            order.wait_for(batch.number);
+        }
+        for (waiting, answer) in batch.requests.into_iter().zip(answers) {
+            if answer.is_err() {
+                self.statistics.failed_runs.fetch_add(1, Ordering::Relaxed);
+            }
+            // Who has gone meanwhile gets no answer.
+            let _ = waiting.answer.send(answer);
+        }
+        if let Some(order) = &self.order {
+            order.advance();
+        }
+    }
+
+    /// The answer of each request. If a batch fails, its halves are run by themselves: they may fit the device's memory, and one
+    /// request that cannot be computed does not take the others with it.
+    fn run(&self, requests: &[Waiting]) -> Vec<Result<Response, Failure>> {
+        match self.run_together(requests) {
+            Ok(responses) => responses.into_iter().map(Ok).collect(),
+            Err(failure) if requests.len() > 1 && failure.reason != Reason::Unavailable => {
+                let (first, second) = requests.split_at(requests.len() / 2);
+                [self.run(first), self.run(second)].concat()
+            }
+            Err(failure) => requests.iter().map(|_| Err(failure.clone())).collect(),
+        }
+    }
+
+    fn run_together(&self, requests: &[Waiting]) -> Result<Vec<Response>, Failure> {
+        let start = Instant::now();
+        let rows: Vec<_> = requests.iter().map(|waiting| waiting.rows).collect();
+        let sum = rows.iter().sum();
+        let padding = if requests[0].key.is_some() { self.padding(sum) } else { 0 };
+        let given: Vec<_> = requests.iter().map(|waiting| waiting.request.inputs.as_slice()).collect();
+        let inputs = join(&given, padding)?;
+        let joined = Instant::now();
+        let outputs = self.place.run(&inputs)?;
+        let ran = Instant::now();
+        let mut responses: Vec<_> = requests.iter().map(|waiting| self.response(waiting)).collect();
+        for (name, output) in outputs {
+            let parts = match requests.len() == 1 && padding == 0 {
+                true => vec![output],
+                false => split(output, &rows).map_err(|failure| self.of_output(&name, failure))?,
+            };
+            for (response, part) in responses.iter_mut().zip(parts) {
+                response.outputs.push((name.clone(), part));
+            }
+        }
+        let parts = Parts { input: joined - start, infer: ran - joined, output: ran.elapsed() };
+        self.statistics.ran(requests.len(), sum, parts);
+        Ok(responses)
+    }
+
+    fn response(&self, waiting: &Waiting) -> Response {
+        Response {
+            model: self.config.name.clone(),
+            version: self.version.to_string(),
+            id: waiting.request.id.clone(),
+            parameters: Default::default(),
+            outputs: Vec::<(String, Tensor)>::new(),
+        }
+    }
+
+    fn of_output(&self, name: &str, failure: Failure) -> Failure {
+        let text = format!("model '{}', output '{name}': {}", self.config.name, failure.text);
+        Failure { text, ..failure }
+    }
+
+    /// The rows of zeros that make a batch as large as the next preferred size.
+    fn padding(&self, rows: usize) -> usize {
+        if !self.batching.pad {
+            return 0;
+        }
+        let sizes = self.batching.preferred.iter().chain([&self.config.max_batch]);
+        sizes.filter(|&&size| size >= rows).min().map_or(0, |size| size - rows)
+    }
+}
+
+impl Order {
+    fn wait_for(&self, number: u64) {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.moved.wait_while(next, |next| *next != number).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn advance(&self) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.moved.notify_all();
+    }
+}
