@@ -1,0 +1,59 @@
+//! `src/proto/inference.rs` and `src/proto/inference.bin` are what tonic and protox make of `proto/`. `UPDATE_PROTO=1` writes them.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use prost::Message;
+
+const HEADER: &str = "// @generated from proto/ by tests/proto.rs: do not edit.\n\n";
+
+#[test]
+fn generated_code_is_up_to_date() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (code, descriptors) = generate(&root.join("proto"));
+    let code = formatted(&(HEADER.to_string() + &code), root).into_bytes();
+    for (name, generated) in [("src/proto/inference.rs", code), ("src/proto/inference.bin", descriptors)] {
+        let committed = root.join(name);
+        if std::env::var_os("UPDATE_PROTO").is_some() {
+            std::fs::write(&committed, &generated).unwrap();
+        }
+        let up_to_date = std::fs::read(&committed).unwrap() == generated;
+        assert!(up_to_date, "{name}: run UPDATE_PROTO=1 cargo test -p sardonyx-server --test proto");
+    }
+}
+
+/// The code, and the descriptors without comments and positions.
+fn generate(folder: &Path) -> (String, Vec<u8>) {
+    let mut schema = protox::compile(["grpc_service.proto"], [folder]).unwrap();
+    schema.file.iter_mut().for_each(|file| file.source_code_info = None);
+    let descriptors = schema.encode_to_vec();
+    let out = tempfile::tempdir().unwrap();
+    // `bytes` fields become `bytes::Bytes`, so that tensors share the memory of the message. Maps are in order, so that equal
+    // configurations have equal texts.
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .build_transport(false)
+        .out_dir(out.path())
+        .compile_fds(schema)
+        .unwrap();
+    let code = std::fs::read_to_string(out.path().join("inference.rs")).unwrap();
+    (code.split_once('\n').unwrap().1.to_string(), descriptors)
+}
+
+/// The text as rustfmt writes it with the workspace's settings.
+fn formatted(text: &str, root: &Path) -> String {
+    let mut rustfmt = Command::new("rustfmt")
+        .args(["--edition", "2024"])
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    rustfmt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = rustfmt.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
