@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use sardonyx::Tensor;
 
+use crate::Failure;
+
 /// One inference that a client asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -91,4 +93,46 @@ pub struct Response {
     pub parameters: Parameters,
     /// The outputs, in the order in which they were wanted, or else in the model's.
     pub outputs: Vec<(String, Tensor)>,
+}
+
+impl Request {
+    /// Takes a parameter of a request: those that say when and in which sequence it is run are fields, all others are kept.
+    ///
+    /// # Errors
+    /// [`Reason::Invalid`](crate::Reason::Invalid) if one of the former has another type or an impossible value.
+    pub fn set_parameter(&mut self, name: &str, value: Parameter) -> Result<(), Failure> {
+        let number = |value: &Parameter| match value {
+            Parameter::Int(number) => u64::try_from(*number).ok(),
+            // Older clients write numbers as texts.
+            Parameter::Text(text) => text.parse().ok(),
+            _ => None,
+        };
+        let wrong = |wanted: &str| Failure::invalid(format!("parameter '{name}' is {wanted}"));
+        let sequence = || Sequence { id: SequenceId::Number(0), start: false, end: false };
+        match (name, &value) {
+            ("priority", value) => self.priority = number(value).ok_or_else(|| wrong("a whole number from 0 on"))?,
+            ("timeout", value) => {
+                let micros = number(value).ok_or_else(|| wrong("a whole number of microseconds"))?;
+                self.timeout = Some(Duration::from_micros(micros)).filter(|timeout| !timeout.is_zero());
+            }
+            ("sequence_id", Parameter::Text(text)) if !text.is_empty() => {
+                self.sequence.get_or_insert_with(sequence).id = SequenceId::Text(text.clone());
+            }
+            ("sequence_id", Parameter::Text(_)) => {}
+            ("sequence_id", value) => {
+                let id = number(value).ok_or_else(|| wrong("a whole number or a text"))?;
+                if id != 0 {
+                    self.sequence.get_or_insert_with(sequence).id = SequenceId::Number(id);
+                }
+            }
+            ("sequence_start" | "sequence_end", Parameter::Bool(false)) => {}
+            ("sequence_start", Parameter::Bool(true)) => self.sequence.get_or_insert_with(sequence).start = true,
+            ("sequence_end", Parameter::Bool(true)) => self.sequence.get_or_insert_with(sequence).end = true,
+            ("sequence_start" | "sequence_end", _) => return Err(wrong("true or false")),
+            _ => {
+                self.parameters.insert(name.to_string(), value);
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,177 @@
+//! A `ModelInferRequest` as a `Request`, and a `Response` as a `ModelInferResponse`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sardonyx::{DType, Element, Tensor};
+
+use crate::proto::infer_parameter::ParameterChoice;
+use crate::proto::model_infer_request::InferInputTensor;
+use crate::proto::model_infer_response::InferOutputTensor;
+use crate::proto::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
+use crate::shared_memory::{Region, SharedMemory};
+use crate::{Failure, Parameter, Parameters, Reason, Request, Response, WantedOutput, datatype, raw};
+
+/// What a response needs of its request.
+#[derive(Debug, Default)]
+pub(super) struct Form {
+    /// The outputs that go to shared memory.
+    regions: Vec<(String, Region)>,
+}
+
+/// Reads a request. Inputs in shared memory are copied, since the client may write to it at any time.
+pub(super) fn request(message: ModelInferRequest, memory: &SharedMemory) -> Result<(Request, Form), Failure> {
+    let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } = message;
+    let mut request = Request { model: model_name, version: model_version, id, ..Request::default() };
+    for (name, value) in parameters {
+        request.set_parameter(&name, parameter(&name, value)?)?;
+    }
+    let mut raw_contents = raw_input_contents.into_iter();
+    let is_raw = raw_contents.len() > 0;
+    for input in inputs {
+        let name = input.name.clone();
+        let tensor = tensor(input, is_raw, &mut raw_contents, memory)
+            .map_err(|failure| Failure { text: format!("input '{name}': {}", failure.text), ..failure })?;
+        request.inputs.push((name, tensor));
+    }
+    if raw_contents.next().is_some() {
+        return Err(Failure::invalid("raw_input_contents has more entries than there are inputs outside of shared memory"));
+    }
+    let mut form = Form::default();
+    for output in outputs {
+        let mut parameters = typed(output.parameters)?;
+        let classes = match parameters.remove("classification") {
+            None => 0,
+            Some(Parameter::Int(count)) => usize::try_from(count)
+                .map_err(|_| Failure::invalid(format!("output '{}': classification is {count}", output.name)))?,
+            Some(_) => return Err(Failure::invalid(format!("output '{}': classification is a number", output.name))),
+        };
+        if let Some(region) = Region::of(&mut parameters)? {
+            form.regions.push((output.name.clone(), region));
+        }
+        request.outputs.push(WantedOutput { name: output.name, classes });
+    }
+    Ok((request, form))
+}
+
+/// Writes a response, and the outputs that go to shared memory there.
+pub(super) fn response(response: Response, form: &Form, memory: &SharedMemory) -> Result<ModelInferResponse, Failure> {
+    let mut outputs = Vec::with_capacity(response.outputs.len());
+    let mut raw_output_contents = Vec::with_capacity(response.outputs.len());
+    for (name, tensor) in response.outputs {
+        let datatype = datatype::name(tensor.dtype()).ok_or_else(|| {
+            let text = format!("output '{name}' is {}, which the protocol has no name for", tensor.dtype());
+            Failure::new(Reason::Unimplemented, text)
+        })?;
+        let shape = tensor.shape().iter().map(|&dim| dim as i64).collect();
+        let mut parameters = BTreeMap::new();
+        let bytes = raw::bytes(tensor)?;
+        match form.regions.iter().find(|(of, _)| *of == name) {
+            None => raw_output_contents.push(bytes),
+            Some((_, region)) => {
+                memory.write(region, &bytes)?;
+                parameters = region.parameters(bytes.len()).into_iter().map(|(name, value)| (name, shown(value))).collect();
+                // Clients find the contents of an output by its place among all outputs.
+                raw_output_contents.push(Bytes::new());
+            }
+        }
+        outputs.push(InferOutputTensor { name, datatype: datatype.into(), shape, parameters, contents: None });
+    }
+    Ok(ModelInferResponse {
+        model_name: response.model,
+        model_version: response.version,
+        id: response.id,
+        parameters: response.parameters.into_iter().map(|(name, value)| (name, shown(value))).collect(),
+        outputs,
+        raw_output_contents,
+    })
+}
+
+fn tensor(
+    input: InferInputTensor,
+    is_raw: bool,
+    raw_contents: &mut impl Iterator<Item = Bytes>,
+    memory: &SharedMemory,
+) -> Result<Tensor, Failure> {
+    let dtype = datatype::parse(&input.datatype)
+        .ok_or_else(|| Failure::invalid(format!("datatype '{}' is none of the protocol's", input.datatype)))?;
+    let shape = raw::shape(&input.shape)?;
+    if let Some(region) = Region::of(&mut typed(input.parameters)?)? {
+        if input.contents.is_some() {
+            return Err(Failure::invalid("it has contents, and lies in shared memory"));
+        }
+        return raw::tensor(dtype, &shape, memory.read(&region)?);
+    }
+    match input.contents {
+        Some(_) if is_raw => Err(Failure::invalid("it has contents, and the request has raw_input_contents; send one of them")),
+        Some(contents) => typed_contents(dtype, &shape, contents),
+        None => match raw_contents.next() {
+            Some(bytes) => raw::tensor(dtype, &shape, bytes),
+            // An empty tensor has neither.
+            None if shape.contains(&0) => raw::tensor(dtype, &shape, Bytes::new()),
+            None => Err(Failure::invalid("it has no contents, and raw_input_contents has no entry for it")),
+        },
+    }
+}
+
+fn typed_contents(dtype: DType, shape: &[usize], contents: InferTensorContents) -> Result<Tensor, Failure> {
+    Ok(match dtype {
+        DType::Bool => Tensor::from_bools(shape, &contents.bool_contents)?,
+        DType::I8 => narrowed::<i32, i8>(shape, contents.int_contents)?,
+        DType::I16 => narrowed::<i32, i16>(shape, contents.int_contents)?,
+        DType::I32 => Tensor::from_vec(shape, contents.int_contents)?,
+        DType::I64 => Tensor::from_vec(shape, contents.int64_contents)?,
+        DType::U8 => narrowed::<u32, u8>(shape, contents.uint_contents)?,
+        DType::U16 => narrowed::<u32, u16>(shape, contents.uint_contents)?,
+        DType::U32 => Tensor::from_vec(shape, contents.uint_contents)?,
+        DType::U64 => Tensor::from_vec(shape, contents.uint64_contents)?,
+        DType::F32 => Tensor::from_vec(shape, contents.fp32_contents)?,
+        DType::F64 => Tensor::from_vec(shape, contents.fp64_contents)?,
+        DType::String => {
+            let text = |bytes: Bytes| {
+                String::from_utf8(bytes.into()).map_err(|_| Failure::invalid("a string is no UTF-8, as the strings of a model are"))
+            };
+            Tensor::from_strings(shape, contents.bytes_contents.into_iter().map(text).collect::<Result<_, _>>()?)?
+        }
+        dtype => {
+            let name = datatype::name(dtype).unwrap_or("this datatype");
+            return Err(Failure::invalid(format!("{name} has no typed contents; use raw_input_contents")));
+        }
+    })
+}
+
+fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(shape: &[usize], values: Vec<W>) -> Result<Tensor, Failure> {
+    let narrow = |value: W| N::try_from(value).map_err(|_| Failure::invalid(format!("{value} does not fit {}", N::DTYPE)));
+    Ok(Tensor::from_vec(shape, values.into_iter().map(narrow).collect::<Result<Vec<N>, _>>()?)?)
+}
+
+fn typed(parameters: BTreeMap<String, InferParameter>) -> Result<Parameters, Failure> {
+    let one = |(name, value)| {
+        let value = parameter(&name, value)?;
+        Ok((name, value))
+    };
+    parameters.into_iter().map(one).collect()
+}
+
+fn parameter(name: &str, value: InferParameter) -> Result<Parameter, Failure> {
+    match value.parameter_choice {
+        Some(ParameterChoice::BoolParam(value)) => Ok(Parameter::Bool(value)),
+        Some(ParameterChoice::Int64Param(value)) => Ok(Parameter::Int(value)),
+        Some(ParameterChoice::Uint64Param(value)) => i64::try_from(value)
+            .map(Parameter::Int)
+            .map_err(|_| Failure::invalid(format!("parameter '{name}': {value} is above the greatest int64"))),
+        Some(ParameterChoice::DoubleParam(value)) => Ok(Parameter::Double(value)),
+        Some(ParameterChoice::StringParam(value)) => Ok(Parameter::Text(value)),
+        None => Err(Failure::invalid(format!("parameter '{name}' has no value"))),
+    }
+}
+
+pub(super) fn shown(value: Parameter) -> InferParameter {
+    let choice = match value {
+        Parameter::Bool(value) => ParameterChoice::BoolParam(value),
+        Parameter::Int(value) => ParameterChoice::Int64Param(value),
+        Parameter::Double(value) => ParameterChoice::DoubleParam(value),
+        Parameter::Text(value) => ParameterChoice::StringParam(value),
+    };
+    InferParameter { parameter_choice: Some(choice) }
+}

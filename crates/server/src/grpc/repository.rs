@@ -1,0 +1,46 @@
+//! The repository extension: the index, loading and unloading.
+
+use crate::proto::model_repository_parameter::ParameterChoice;
+use crate::proto::repository_index_response::ModelIndex;
+use crate::proto::{
+    RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
+};
+use crate::repository::Overrides;
+use crate::{Failure, Service};
+
+pub(super) fn index(service: &Service, request: RepositoryIndexRequest) -> Result<RepositoryIndexResponse, Failure> {
+    one_repository(&request.repository_name)?;
+    let models = service.index(request.ready).into_iter().map(|entry| ModelIndex {
+        name: entry.name,
+        version: entry.version,
+        state: entry.state.to_string(),
+        reason: entry.reason,
+    });
+    Ok(RepositoryIndexResponse { models: models.collect() })
+}
+
+pub(super) async fn load(service: &Service, request: RepositoryModelLoadRequest) -> Result<(), Failure> {
+    one_repository(&request.repository_name)?;
+    let mut overrides = Overrides::default();
+    for (name, value) in request.parameters {
+        match (name.as_str(), value.parameter_choice) {
+            ("config", Some(ParameterChoice::StringParam(config))) => overrides.config = Some(config),
+            _ => return Err(Failure::invalid(format!("parameter '{name}' of a load is not supported; put files into the repository"))),
+        }
+    }
+    service.load(&request.model_name, overrides).await
+}
+
+pub(super) async fn unload(service: &Service, request: RepositoryModelUnloadRequest) -> Result<(), Failure> {
+    one_repository(&request.repository_name)?;
+    // `unload_dependents` is about the models of an ensemble.
+    service.unload(&request.model_name).await
+}
+
+/// The server's repositories are one to its clients, as Triton's are.
+fn one_repository(name: &str) -> Result<(), Failure> {
+    match name {
+        "" => Ok(()),
+        name => Err(Failure::invalid(format!("'repository_name' is '{name}'; leave it out, all repositories are one"))),
+    }
+}
