@@ -1,0 +1,105 @@
+//! Connections: how many there are, how long they may say nothing, and how they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Limits of the connections to one address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connections {
+    /// The connections at most; further ones wait to be accepted.
+    pub count: usize,
+    /// How long a client may take to send the header of an HTTP/1 request.
+    pub header_time: Duration,
+    /// The streams of an HTTP/2 connection at most.
+    pub streams: u32,
+    /// The streams that a client may have reset before they were accepted, until its connection is closed (CVE-2023-44487).
+    pub resets: usize,
+    /// How often a silent HTTP/2 connection is asked whether it is alive; it ends if there is no answer in the same time.
+    pub ping: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections {
+            count: 4096,
+            header_time: Duration::from_secs(10),
+            streams: 1024,
+            resets: 100,
+            ping: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The pause after the system had no resources to accept a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `router` on `listener` until `stop` is true. Then no connection is accepted, and those that there are end with the
+/// requests that they have begun.
+pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Connections, mut stop: watch::Receiver<bool>) {
+    let builder = builder(&limits);
+    let graceful = GracefulShutdown::new();
+    let free = Arc::new(Semaphore::new(limits.count.min(Semaphore::MAX_PERMITS)));
+    let stopped = async move { drop(stop.wait_for(|&stop| stop).await) };
+    tokio::pin!(stopped);
+    loop {
+        let next = async { (free.clone().acquire_owned().await, listener.accept().await) };
+        let (permit, stream) = tokio::select! {
+            () = &mut stopped => break,
+            (Ok(permit), accepted) = next => match accepted {
+                Ok((stream, _)) => (permit, stream),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
+            else => break,
+        };
+        converse(&builder, &graceful, stream, permit, router.clone());
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+fn converse(
+    builder: &Builder<TokioExecutor>,
+    graceful: &GracefulShutdown,
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    router: Router,
+) {
+    // Small answers leave at once.
+    let _ = stream.set_nodelay(true);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error, "a connection ended");
+        }
+        drop(permit);
+    });
+}
+
+fn builder(limits: &Connections) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_time);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(limits.resets)
+        .max_local_error_reset_streams(limits.resets)
+        .keep_alive_interval(limits.ping)
+        .keep_alive_timeout(limits.ping)
+        // Tensors are larger than the 64 KiB that HTTP/2 begins with.
+        .adaptive_window(true);
+    builder
+}

@@ -1,0 +1,209 @@
+//! `/metrics` for Prometheus: Triton's `nv_*` families, so that dashboards move over, and our own.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram as Shown, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+
+use crate::Service;
+use crate::serving::{Histogram, Served, Shed, Statistics, Tally};
+
+/// Serves `/metrics`.
+pub fn router(service: &Arc<Service>) -> Router {
+    let service = service.clone();
+    let text = move || {
+        let text = exposition(&service);
+        async move { ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text) }
+    };
+    Router::new().route("/metrics", get(text))
+}
+
+/// All metrics as text.
+pub fn exposition(service: &Service) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(&families(service), &mut text) {
+        tracing::error!(%error, "the metrics have no text");
+    }
+    text
+}
+
+/// A value of each version that is served.
+type OfVersion<T> = fn(&Served) -> T;
+
+const COUNTERS: [(&str, &str, OfVersion<u64>); 9] = [
+    ("nv_inference_request_success", "Number of requests that were answered", |served| served.statistics().success.count()),
+    ("nv_inference_count", "Number of rows computed; a batch of 4 counts 4", |served| served.statistics().rows()),
+    ("nv_inference_exec_count", "Number of runs; a batch counts once", |served| served.statistics().runs()),
+    ("nv_inference_request_duration_us", "Microseconds from a request's arrival to its answer", |served| {
+        micros(&served.statistics().success)
+    }),
+    ("nv_inference_queue_duration_us", "Microseconds that requests waited", |served| micros(&served.statistics().queue)),
+    ("nv_inference_compute_input_duration_us", "Microseconds to join the inputs of requests", |served| {
+        micros(&served.statistics().input)
+    }),
+    ("nv_inference_compute_infer_duration_us", "Microseconds of the runs of requests, with their copies", |served| {
+        micros(&served.statistics().infer)
+    }),
+    ("nv_inference_compute_output_duration_us", "Microseconds to separate the outputs of requests", |served| {
+        micros(&served.statistics().output)
+    }),
+    ("nv_cache_num_hits_per_model", "Number of answers from the response cache", |served| {
+        served.statistics().cache_hit.count()
+    }),
+];
+
+const GAUGES: [(&str, &str, OfVersion<f64>); 3] = [
+    ("nv_inference_pending_request_count", "Number of requests that wait", |served| served.pending() as f64),
+    ("sardonyx_model_memory_bytes", "Bytes of device memory that a model takes", |served| served.memory() as f64),
+    ("sardonyx_model_load_seconds", "Seconds to load a model, with its first runs", |served| {
+        served.statistics().load_time().as_secs_f64()
+    }),
+];
+
+const HISTOGRAMS: [(&str, &str, for<'a> fn(&'a Statistics) -> &'a Histogram); 4] = [
+    ("sardonyx_request_seconds", "From a request's arrival to its answer", |statistics| &statistics.request_seconds),
+    ("sardonyx_queue_seconds", "Waiting of requests", |statistics| &statistics.queue_seconds),
+    ("sardonyx_compute_seconds", "Runs, with their copies", |statistics| &statistics.compute_seconds),
+    ("sardonyx_batch_rows", "Rows of batches", |statistics| &statistics.batch_rows),
+];
+
+fn families(service: &Service) -> Vec<MetricFamily> {
+    let served = service.served();
+    let mut families = Vec::new();
+    for (name, help, value) in COUNTERS {
+        let metrics = served.iter().map(|served| counter(labels(served), value(served)));
+        families.push(family(name, help, MetricType::COUNTER, metrics));
+    }
+    families.push(family(
+        "nv_inference_request_failure",
+        "Number of requests that were not answered",
+        MetricType::COUNTER,
+        served.iter().flat_map(|served| failures(served)),
+    ));
+    families.push(family(
+        "sardonyx_shed_total",
+        "Number of requests that were given up before they were run",
+        MetricType::COUNTER,
+        served.iter().flat_map(|served| {
+            let metric = |(shed, name)| {
+                let labels = [labels(served), vec![label("reason", name)]].concat();
+                counter(labels, served.statistics().shed_count(shed))
+            };
+            Shed::ALL.map(metric)
+        }),
+    ));
+    for (name, help, value) in GAUGES {
+        let metrics = served.iter().map(|served| gauge(labels(served), value(served)));
+        families.push(family(name, help, MetricType::GAUGE, metrics));
+    }
+    for (name, help, histogram) in HISTOGRAMS {
+        let metrics = served.iter().map(|served| shown(labels(served), histogram(served.statistics())));
+        families.push(family(name, help, MetricType::HISTOGRAM, metrics));
+    }
+    let devices = service.devices().slots().iter().enumerate();
+    let device = |(i, name): (usize, &str)| vec![label("device", &i.to_string()), label("name", name)];
+    families.push(family(
+        "sardonyx_device_lost_total",
+        "Number of times that a device was lost and made anew",
+        MetricType::COUNTER,
+        devices.clone().map(|(i, slot)| counter(device((i, slot.name())), slot.lost_count())),
+    ));
+    families.push(family(
+        "sardonyx_device_memory_bytes",
+        "Bytes of device memory in use",
+        MetricType::GAUGE,
+        devices.map(|(i, slot)| {
+            let bytes = slot.device_now().map_or(0, |device| device.memory_bytes());
+            gauge(device((i, slot.name())), bytes as f64)
+        }),
+    ));
+    families.push(family(
+        "sardonyx_build_info",
+        "1, with the version",
+        MetricType::GAUGE,
+        [gauge(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0)],
+    ));
+    families.retain(|family| !family.get_metric().is_empty());
+    families
+}
+
+/// Failures with Triton's reasons.
+fn failures(served: &Served) -> [Metric; 4] {
+    let statistics = served.statistics();
+    let cancelled = statistics.shed_count(Shed::Cancelled);
+    let rejected = [Shed::QueueFull, Shed::Timeout, Shed::Deadline].map(|shed| statistics.shed_count(shed)).iter().sum();
+    let backend = statistics.failed_runs.load(Ordering::Relaxed);
+    let other = statistics.refused.load(Ordering::Relaxed);
+    [("REJECTED", rejected), ("CANCELED", cancelled), ("BACKEND", backend), ("OTHER", other)].map(|(reason, count)| {
+        let labels = [labels(served), vec![label("reason", reason)]].concat();
+        counter(labels, count)
+    })
+}
+
+fn micros(tally: &Tally) -> u64 {
+    tally.nanoseconds() / 1000
+}
+
+fn labels(served: &Served) -> Vec<LabelPair> {
+    vec![label("model", &served.config().name), label("version", &served.version().to_string())]
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.into());
+    label.set_value(value.into());
+    label
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: impl IntoIterator<Item = Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.into());
+    family.set_help(help.into());
+    family.set_field_type(kind);
+    family.set_metric(metrics.into_iter().collect());
+    family
+}
+
+fn metric(labels: Vec<LabelPair>) -> Metric {
+    let mut metric = Metric::default();
+    metric.set_label(labels);
+    metric
+}
+
+fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = metric(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = metric(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn shown(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
+    let mut shown = Shown::default();
+    let mut buckets: Vec<_> = histogram.cumulative().collect();
+    let count = buckets.pop().map_or(0, |(_, count)| count);
+    let bucket = |(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    };
+    shown.set_bucket(buckets.into_iter().map(bucket).collect());
+    shown.set_sample_count(count);
+    shown.set_sample_sum(histogram.sum());
+    let mut metric = metric(labels);
+    metric.set_histogram(shown);
+    metric
+}

@@ -1,0 +1,223 @@
+//! `Options`: all that can be set of a server, and the flags and the file that say it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+use sardonyx::{DeviceOptions, Select};
+use serde::{Deserialize, Serialize};
+
+use crate::http::Limits;
+use crate::listen::Connections;
+
+/// What a server is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folders of models.
+    pub repositories: Vec<PathBuf>,
+    /// When models are loaded.
+    pub control: ControlMode,
+    /// The models that are loaded at the start with [`ControlMode::Explicit`]; `*` stands for all.
+    pub load: Vec<String>,
+    /// How often the repositories are looked at with [`ControlMode::Poll`].
+    pub poll: Duration,
+    /// Whether the server ends if a model cannot be loaded at the start.
+    pub exit_on_error: bool,
+    /// Whether the server is ready only when all models are.
+    pub strict_readiness: bool,
+    /// Where HTTP is served; `None` for nowhere. Port 0 stands for any that is free.
+    pub http: Option<SocketAddr>,
+    /// Where gRPC is served.
+    pub grpc: Option<SocketAddr>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+    /// The devices; at least one.
+    pub devices: Vec<DeviceOptions>,
+    /// The runs that are in flight on a device at most.
+    pub frames: usize,
+    /// Prefixes of the keys of shared memory that clients may register; none for no shared memory.
+    pub shared_memory: Vec<String>,
+    /// How much of a request the server takes in.
+    pub limits: Limits,
+    /// Limits of connections.
+    pub connections: Connections,
+    /// How long the server answers requests after it was told to end, while it says that it is not ready.
+    pub drain_delay: Duration,
+    /// How long requests may take after that.
+    pub exit_timeout: Duration,
+}
+
+/// When models are loaded and unloaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlMode {
+    /// All at the start.
+    #[default]
+    None,
+    /// All at the start, and whenever the repository changes.
+    Poll,
+    /// When a client says so.
+    Explicit,
+}
+
+/// The flags of a server. Those that Triton's server has too carry its names and meanings. The keys of the file are the names of the
+/// flags, and a flag overrides the file.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Flags {
+    /// A folder of models: NAME/VERSION/model.onnx, and NAME/config.pbtxt where the model needs one
+    #[arg(long, visible_alias = "model-store", value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    model_repository: Vec<PathBuf>,
+    /// When models are loaded: at the start, whenever the repository changes, or when a client says so
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_control_mode: Option<ControlMode>,
+    /// A model to load at the start, with --model-control-mode explicit; * for all
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    load_model: Vec<String>,
+    /// Seconds between two looks at the repository, with --model-control-mode poll [default: 15]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_poll_secs: Option<u64>,
+    /// End if a model cannot be loaded at the start [default: true]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_on_error: Option<bool>,
+    /// Be ready only when all models are [default: true]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict_readiness: Option<bool>,
+    /// Serve HTTP [default: true]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_http: Option<bool>,
+    /// [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_address: Option<IpAddr>,
+    /// [default: 8000; 0 for any that is free]
+    #[arg(long, value_name = "PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_port: Option<u16>,
+    /// Serve gRPC [default: true]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_grpc: Option<bool>,
+    /// [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_address: Option<IpAddr>,
+    /// [default: 8001]
+    #[arg(long, value_name = "PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_port: Option<u16>,
+    /// Serve metrics [default: true]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_metrics: Option<bool>,
+    /// [default: that of HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_address: Option<IpAddr>,
+    /// [default: 8002]
+    #[arg(long, value_name = "PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_port: Option<u16>,
+    /// A device: auto, gpu, cpu (the reference), an index or PCI address from `sardonyx devices`, or a part of an adapter's name [default: auto]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    device: Vec<String>,
+    /// Runs in flight on a device at most [default: 2]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_frames: Option<usize>,
+    /// Let clients register system shared memory whose key begins so, such as /app_
+    #[arg(long, value_name = "PREFIX")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_memory_keys: Vec<String>,
+    /// Bytes of a request at most, sent or decompressed [default: 268435456]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_request_bytes: Option<usize>,
+    /// Connections to an address at most [default: 4096]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<usize>,
+    /// Seconds for which requests are still answered after SIGTERM, while the server says that it is not ready [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_delay_secs: Option<u64>,
+    /// Seconds that requests may take after that [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_timeout_secs: Option<u64>,
+}
+
+impl Options {
+    /// What the flags say, and where they say nothing, the TOML file.
+    ///
+    /// # Errors
+    /// A text that names the file, the flag or the key.
+    pub fn read(flags: &Flags, file: Option<&Path>) -> Result<Options, String> {
+        let Some(file) = file else { return flags.clone().resolved() };
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+        let mut table: toml::Table = text.parse().map_err(|error| format!("{shown}: {error}"))?;
+        let from_file: Result<Flags, _> = table.clone().try_into();
+        from_file.map_err(|error| format!("{shown}: {error}"))?;
+        table.extend(toml::Table::try_from(flags).map_err(|error| error.to_string())?);
+        let merged: Flags = table.try_into().map_err(|error| format!("{shown}: {error}"))?;
+        merged.resolved()
+    }
+}
+
+impl Flags {
+    /// The flags with one more repository.
+    pub fn with_repository(mut self, folder: Option<PathBuf>) -> Flags {
+        self.model_repository.extend(folder);
+        self
+    }
+
+    fn resolved(self) -> Result<Options, String> {
+        if self.model_repository.is_empty() {
+            return Err("there is no model repository; name the folder of the models".into());
+        }
+        let address = |allowed: Option<bool>, address: Option<IpAddr>, port: Option<u16>, default: u16| {
+            let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            allowed.unwrap_or(true).then_some(SocketAddr::new(address, port.unwrap_or(default)))
+        };
+        let control = self.model_control_mode.unwrap_or_default();
+        if control != ControlMode::Explicit && !self.load_model.is_empty() {
+            return Err("--load-model needs --model-control-mode explicit; all models are loaded otherwise".into());
+        }
+        let defaults = Limits::default();
+        let bytes = self.max_request_bytes.unwrap_or(defaults.body_bytes);
+        let devices = if self.device.is_empty() { vec!["auto".to_string()] } else { self.device };
+        let device = |name: &String| {
+            let select: Select = name.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
+            DeviceOptions::new().select(select)
+        };
+        let seconds = |seconds: Option<u64>, default| Duration::from_secs(seconds.unwrap_or(default));
+        Ok(Options {
+            repositories: self.model_repository,
+            control,
+            load: self.load_model,
+            poll: seconds(self.repository_poll_secs, 15).max(Duration::from_secs(1)),
+            exit_on_error: self.exit_on_error.unwrap_or(true),
+            strict_readiness: self.strict_readiness.unwrap_or(true),
+            http: address(self.allow_http, self.http_address, self.http_port, 8000),
+            grpc: address(self.allow_grpc, self.grpc_address, self.grpc_port, 8001),
+            metrics: address(self.allow_metrics, self.metrics_address.or(self.http_address), self.metrics_port, 8002),
+            devices: devices.iter().map(device).collect(),
+            frames: self.device_frames.unwrap_or(2),
+            shared_memory: self.shared_memory_keys,
+            limits: Limits { body_bytes: bytes, decompressed_bytes: bytes, ..defaults },
+            connections: Connections { count: self.max_connections.unwrap_or(4096).max(1), ..Connections::default() },
+            drain_delay: seconds(self.drain_delay_secs, 0),
+            exit_timeout: seconds(self.exit_timeout_secs, 30),
+        })
+    }
+}
