@@ -20,6 +20,7 @@ mod outputs;
 mod process;
 mod progress;
 mod run;
+mod serve;
 mod signals;
 mod suite;
 mod unsupported;
@@ -50,6 +51,7 @@ Runs ONNX models on the GPU.
   sardonyx verify model.onnx                     compare every node's result with the CPU reference's
   sardonyx bench model.onnx --profile            latency, memory, and the GPU time of each kernel
   sardonyx convert model.pmml -o model.onnx      make an ONNX model of another file
+  sardonyx serve models                          serve the models of a folder over HTTP and gRPC
   sardonyx devices                               the adapters, and the one that is taken
 
 `sardonyx help COMMAND` says more, with examples.
@@ -89,6 +91,8 @@ enum Command {
     Bench(bench::Args),
     /// Make an ONNX model of a file of another kind, or put other weights into one.
     Convert(convert::Args),
+    /// Serve the models of a folder over HTTP and gRPC.
+    Serve(serve::Args),
     /// Run cases of ONNX's conformance suite.
     Suite(suite::Args),
     /// Print a completion script.
@@ -123,6 +127,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args, json),
         Command::BenchWorker(args) => worker::main(&args),
         Command::Convert(args) => convert::main(&args, json),
+        Command::Serve(args) => serve::main(&args, json),
         Command::Suite(args) => suite::main(&args, json),
         Command::Completions(args) => completions::main(&args),
         Command::Man => man::main(),

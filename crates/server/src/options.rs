@@ -157,6 +157,29 @@ pub struct Flags {
 }
 
 impl Options {
+    /// What a server does with these repositories where nothing is said: Triton's ports on all addresses, one device.
+    pub fn new(repositories: Vec<PathBuf>) -> Options {
+        let everywhere = |port| Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+        Options {
+            repositories,
+            control: ControlMode::None,
+            load: Vec::new(),
+            poll: Duration::from_secs(15),
+            exit_on_error: true,
+            strict_readiness: true,
+            http: everywhere(8000),
+            grpc: everywhere(8001),
+            metrics: everywhere(8002),
+            devices: vec![device("auto")],
+            frames: 2,
+            shared_memory: Vec::new(),
+            limits: Limits::default(),
+            connections: Connections::default(),
+            drain_delay: Duration::ZERO,
+            exit_timeout: Duration::from_secs(30),
+        }
+    }
+
     /// What the flags say, and where they say nothing, the TOML file.
     ///
     /// # Errors
@@ -185,39 +208,50 @@ impl Flags {
         if self.model_repository.is_empty() {
             return Err("there is no model repository; name the folder of the models".into());
         }
-        let address = |allowed: Option<bool>, address: Option<IpAddr>, port: Option<u16>, default: u16| {
-            let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            allowed.unwrap_or(true).then_some(SocketAddr::new(address, port.unwrap_or(default)))
-        };
-        let control = self.model_control_mode.unwrap_or_default();
-        if control != ControlMode::Explicit && !self.load_model.is_empty() {
+        let mut options = Options::new(self.model_repository);
+        options.control = self.model_control_mode.unwrap_or_default();
+        if options.control != ControlMode::Explicit && !self.load_model.is_empty() {
             return Err("--load-model needs --model-control-mode explicit; all models are loaded otherwise".into());
         }
-        let defaults = Limits::default();
-        let bytes = self.max_request_bytes.unwrap_or(defaults.body_bytes);
-        let devices = if self.device.is_empty() { vec!["auto".to_string()] } else { self.device };
-        let device = |name: &String| {
-            let select: Select = name.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-            DeviceOptions::new().select(select)
+        options.load = self.load_model;
+        let metrics_address = self.metrics_address.or(self.http_address);
+        for (address, allowed, ip, port) in [
+            (&mut options.http, self.allow_http, self.http_address, self.http_port),
+            (&mut options.grpc, self.allow_grpc, self.grpc_address, self.grpc_port),
+            (&mut options.metrics, self.allow_metrics, metrics_address, self.metrics_port),
+        ] {
+            *address = address.filter(|_| allowed.unwrap_or(true)).map(|default| {
+                SocketAddr::new(ip.unwrap_or(default.ip()), port.unwrap_or(default.port()))
+            });
+        }
+        if !self.device.is_empty() {
+            options.devices = self.device.iter().map(|name| device(name)).collect();
+        }
+        let limits = &mut options.limits;
+        (limits.body_bytes, limits.decompressed_bytes) = match self.max_request_bytes {
+            Some(bytes) => (bytes, bytes),
+            None => (limits.body_bytes, limits.decompressed_bytes),
         };
-        let seconds = |seconds: Option<u64>, default| Duration::from_secs(seconds.unwrap_or(default));
-        Ok(Options {
-            repositories: self.model_repository,
-            control,
-            load: self.load_model,
-            poll: seconds(self.repository_poll_secs, 15).max(Duration::from_secs(1)),
-            exit_on_error: self.exit_on_error.unwrap_or(true),
-            strict_readiness: self.strict_readiness.unwrap_or(true),
-            http: address(self.allow_http, self.http_address, self.http_port, 8000),
-            grpc: address(self.allow_grpc, self.grpc_address, self.grpc_port, 8001),
-            metrics: address(self.allow_metrics, self.metrics_address.or(self.http_address), self.metrics_port, 8002),
-            devices: devices.iter().map(device).collect(),
-            frames: self.device_frames.unwrap_or(2),
-            shared_memory: self.shared_memory_keys,
-            limits: Limits { body_bytes: bytes, decompressed_bytes: bytes, ..defaults },
-            connections: Connections { count: self.max_connections.unwrap_or(4096).max(1), ..Connections::default() },
-            drain_delay: seconds(self.drain_delay_secs, 0),
-            exit_timeout: seconds(self.exit_timeout_secs, 30),
-        })
+        if let Some(count) = self.max_connections {
+            options.connections.count = count.max(1);
+        }
+        for (time, seconds) in [
+            (&mut options.poll, self.repository_poll_secs),
+            (&mut options.drain_delay, self.drain_delay_secs),
+            (&mut options.exit_timeout, self.exit_timeout_secs),
+        ] {
+            *time = seconds.map_or(*time, Duration::from_secs);
+        }
+        options.poll = options.poll.max(Duration::from_secs(1));
+        options.exit_on_error = self.exit_on_error.unwrap_or(options.exit_on_error);
+        options.strict_readiness = self.strict_readiness.unwrap_or(options.strict_readiness);
+        options.frames = self.device_frames.unwrap_or(options.frames);
+        options.shared_memory = self.shared_memory_keys;
+        Ok(options)
     }
+}
+
+fn device(name: &str) -> DeviceOptions {
+    let select: Select = name.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
+    DeviceOptions::new().select(select)
 }

@@ -1,0 +1,77 @@
+//! `sardonyx serve`: a model server.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use sardonyx_server::{Flags, Options};
+use serde_json::json;
+use tracing::Level;
+
+use super::{Failure, Verdict, complain, print_json};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sardonyx serve models                                  serve every model of the folder models/ on ports 8000, 8001 and 8002
+  sardonyx serve models --model-control-mode poll        and load what is put there later
+  sardonyx serve --config server.toml --http-port 9000   flags override the file, whose keys are the flags' names
+  curl localhost:8000/v2/models/NAME                     what a model takes and gives
+
+A model is a folder: NAME/1/model.onnx, and beside 1 a config.pbtxt where the model needs one. `sardonyx repo add` makes one.
+Clients of the Open Inference Protocol, of KServe and of Triton work as they are, over HTTP (8000) and gRPC (8001);
+metrics for Prometheus are on 8002. SIGTERM ends the server once its requests are answered.")]
+pub(super) struct Args {
+    /// The folder of models.
+    #[arg(value_name = "REPOSITORY")]
+    repository: Option<PathBuf>,
+    /// A TOML file of options, whose keys are the names of the flags below.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Box<Flags>,
+    /// The form of the log on standard error.
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    log_format: LogFormat,
+    /// Log what happens to each connection and request too.
+    #[arg(long)]
+    log_verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+pub(super) fn main(args: &Args, json: bool) -> Verdict {
+    let flags = (*args.flags).clone().with_repository(args.repository.clone());
+    let options = Options::read(&flags, args.config.as_deref())?;
+    log(args);
+    let ready = |server: &sardonyx_server::Server| {
+        let addresses = server.addresses();
+        if json {
+            let shown = json!({ "http": addresses.http, "grpc": addresses.grpc, "metrics": addresses.metrics });
+            print_json(&shown);
+            return;
+        }
+        for (name, address) in [("HTTP", addresses.http), ("gRPC", addresses.grpc), ("metrics", addresses.metrics)] {
+            if let Some(address) = address {
+                complain(&format!("{name} on {address}"));
+            }
+        }
+    };
+    sardonyx_server::run(options, ready).map(|()| true).map_err(Failure::from)
+}
+
+/// Writes the server's log to standard error.
+fn log(args: &Args) {
+    let level = if args.log_verbose { Level::DEBUG } else { Level::INFO };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
+    let set = match args.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    if let Err(error) = set {
+        complain(&format!("there is no log: {error}"));
+    }
+}
