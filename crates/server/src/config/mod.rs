@@ -1,11 +1,45 @@
 //! `Config`: how a model is served, as its `config.pbtxt` and its ONNX file say.
 
+mod complete;
+mod ensemble;
+mod instances;
+mod name;
+mod numbers;
+pub mod parameters;
+mod ports;
+mod read;
+mod refused;
+mod scheduling;
+mod sequences;
+mod shown;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+mod tests;
+mod versions;
+mod warmups;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sardonyx::DType;
 
+pub(crate) use complete::{file, is_ensemble};
+pub use name::check_name;
+pub use read::{PBTXT, TOML, from_json, from_pbtxt, from_toml, read};
+
+use crate::Failure;
 use crate::proto::ModelConfig;
+
+/// The files of one model.
+pub trait Files {
+    /// The contents of the file at `path` in the model's folder, such as `config.pbtxt` or `warmup/image`; `None` if there is
+    /// none.
+    ///
+    /// # Errors
+    /// If the path leads out of the folder, or the file cannot be read.
+    fn read(&self, path: &str) -> Result<Option<Bytes>, Failure>;
+}
 
 /// How a model is served. It is complete: what the configuration leaves out has been taken from the ONNX file.
 #[derive(Clone, Debug)]
@@ -32,8 +66,10 @@ pub struct Config {
     pub response_cache: bool,
     /// The name of the ONNX file in a version's folder.
     pub file: String,
-    /// The sha256 of the ONNX file of each version that has one in the configuration, in hexadecimal.
-    pub sha256: BTreeMap<u64, String>,
+    /// The sha256 in hexadecimal of each file that has one in the configuration, by its path in the model's folder.
+    pub sha256: BTreeMap<String, String>,
+    /// The bytes that the model may take on each device.
+    pub device_memory_limit: Option<u64>,
     /// Parameters of the configuration, for the room that each belongs to.
     pub parameters: BTreeMap<String, String>,
     /// The complete configuration in Triton's form, as clients read it.
