@@ -19,6 +19,7 @@ mod numpy;
 mod outputs;
 mod process;
 mod progress;
+mod repo;
 mod run;
 mod serve;
 mod signals;
@@ -93,6 +94,8 @@ enum Command {
     Convert(convert::Args),
     /// Serve the models of a folder over HTTP and gRPC.
     Serve(serve::Args),
+    /// Make and change folders of models for `serve`.
+    Repo(repo::Args),
     /// Run cases of ONNX's conformance suite.
     Suite(suite::Args),
     /// Print a completion script.
@@ -128,6 +131,7 @@ fn main() -> ExitCode {
         Command::BenchWorker(args) => worker::main(&args),
         Command::Convert(args) => convert::main(&args, json),
         Command::Serve(args) => serve::main(&args, json),
+        Command::Repo(args) => repo::main(&args, json),
         Command::Suite(args) => suite::main(&args, json),
         Command::Completions(args) => completions::main(&args),
         Command::Man => man::main(),

@@ -3,7 +3,8 @@
 use sardonyx::Model;
 
 use super::{
-    Config, Files, VersionPolicy, check_name, instances, parameters, ports, refused, scheduling, sequences, warmups,
+    Config, Files, VersionPolicy, check_name, instances, parameters, ports, refused, scheduling, sequences,
+    warmups,
 };
 use crate::Failure;
 use crate::proto::model_config::SchedulingChoice;
@@ -21,9 +22,15 @@ impl Config {
     /// # Errors
     /// [`Reason::Invalid`](crate::Reason::Invalid) if the configuration contradicts itself or the ONNX file, or asks for what is
     /// not served.
-    pub fn complete(given: ModelConfig, name: &str, model: Option<&Model>, files: &dyn Files) -> Result<Config, Failure> {
+    pub fn complete(
+        given: ModelConfig,
+        name: &str,
+        model: Option<&Model>,
+        files: &dyn Files,
+    ) -> Result<Config, Failure> {
         check_name(name)?;
-        complete(given, name, model, files).map_err(|text| Failure::invalid(format!("model '{name}': {text}")))
+        complete(given, name, model, files)
+            .map_err(|text| Failure::invalid(format!("model '{name}': {text}")))
     }
 }
 
@@ -34,19 +41,31 @@ pub(crate) fn file(config: &ModelConfig) -> Result<String, String> {
         name => name,
     };
     match name.contains(['/', '\\', '\0']) || matches!(name, "." | "..") {
-        true => Err(format!("default_model_filename is '{}'; it is the name of a file, without folders", name.escape_default())),
+        true => Err(format!(
+            "default_model_filename is '{}'; it is the name of a file, without folders",
+            name.escape_default()
+        )),
         false => Ok(name.to_string()),
     }
 }
 
 /// Whether other models do the work.
 pub(crate) fn is_ensemble(config: &ModelConfig) -> bool {
-    config.platform == refused::ENSEMBLE || matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)))
+    config.platform == refused::ENSEMBLE
+        || matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)))
 }
 
-fn complete(mut shown: ModelConfig, name: &str, model: Option<&Model>, files: &dyn Files) -> Result<Config, String> {
+fn complete(
+    mut shown: ModelConfig,
+    name: &str,
+    model: Option<&Model>,
+    files: &dyn Files,
+) -> Result<Config, String> {
     if !shown.name.is_empty() && shown.name != name {
-        return Err(format!("the configuration has the name '{}'; it is the folder's name, or left out", shown.name));
+        return Err(format!(
+            "the configuration has the name '{}'; it is the folder's name, or left out",
+            shown.name
+        ));
     }
     shown.name = name.to_string();
     refused::refuse(&shown)?;
@@ -66,7 +85,8 @@ fn complete(mut shown: ModelConfig, name: &str, model: Option<&Model>, files: &d
         let kept = sequences::kept(&shown);
         let joins = ports::complete(&mut shown, model, &kept)?;
         if joins && shown.scheduling_choice.is_none() {
-            shown.scheduling_choice = Some(SchedulingChoice::DynamicBatching(ModelDynamicBatching::default()));
+            shown.scheduling_choice =
+                Some(SchedulingChoice::DynamicBatching(ModelDynamicBatching::default()));
         }
         sequences::complete(&mut shown, model)?;
         shown.default_model_filename = file(&shown)?;
@@ -80,24 +100,35 @@ fn complete(mut shown: ModelConfig, name: &str, model: Option<&Model>, files: &d
     instances::complete(&mut shown);
     let passed_over = refused::passed_over(&shown);
     if !passed_over.is_empty() {
-        tracing::warn!(model = name, fields = passed_over.join(", "), "fields of the configuration have no effect here");
+        tracing::warn!(
+            model = name,
+            fields = passed_over.join(", "),
+            "fields of the configuration have no effect here"
+        );
     }
     let optimization = shown.optimization.get_or_insert_default();
     optimization.input_pinned_memory.get_or_insert(PinnedMemoryBuffer { enable: true });
     optimization.output_pinned_memory.get_or_insert(PinnedMemoryBuffer { enable: true });
     let versions = VersionPolicy::of(&shown)?;
     if versions == VersionPolicy::Latest(1) {
-        shown.version_policy =
-            Some(ModelVersionPolicy { policy_choice: Some(PolicyChoice::Latest(Latest { num_versions: 1 })) });
+        shown.version_policy = Some(ModelVersionPolicy {
+            policy_choice: Some(PolicyChoice::Latest(Latest { num_versions: 1 })),
+        });
     }
 
-    let given = shown.parameters.iter().map(|(name, value)| (name.clone(), value.string_value.clone())).collect();
+    let given =
+        shown.parameters.iter().map(|(name, value)| (name.clone(), value.string_value.clone())).collect();
     let inputs = ports::inputs(&shown)?;
     let file = file(&shown)?;
     Ok(Config {
         name: name.to_string(),
         outputs: ports::outputs(&shown, files)?,
-        max_batch: super::numbers::within(shown.max_batch_size, 0, super::numbers::MAX_ROWS, "max_batch_size")?,
+        max_batch: super::numbers::within(
+            shown.max_batch_size,
+            0,
+            super::numbers::MAX_ROWS,
+            "max_batch_size",
+        )?,
         scheduling: scheduling::scheduling(&shown, &given, files)?,
         versions,
         version_labels: parameters::version_labels(&given)?,

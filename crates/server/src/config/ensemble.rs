@@ -13,7 +13,9 @@ pub(super) fn steps(config: &ModelConfig, given: &ModelEnsembling) -> Result<Vec
     let mut made: HashSet<&str> = config.input.iter().map(|input| input.name.as_str()).collect();
     let mut waiting = Vec::with_capacity(given.step.len());
     for (number, step) in given.step.iter().enumerate() {
-        let what = |text: &str| format!("step {} of ensemble_scheduling ('{}'): {text}", number + 1, step.model_name);
+        let what = |text: &str| {
+            format!("step {} of ensemble_scheduling ('{}'): {text}", number + 1, step.model_name)
+        };
         check_name(&step.model_name).map_err(|failure| what(&failure.text))?;
         if step.model_name == config.name {
             return Err(what("an ensemble cannot run itself"));
@@ -26,13 +28,17 @@ pub(super) fn steps(config: &ModelConfig, given: &ModelEnsembling) -> Result<Vec
         }
         let version = match step.model_version {
             -1 | 0 => None,
-            number => Some(u64::try_from(number).map_err(|_| what("model_version is -1 or a version's number"))?),
+            number => {
+                Some(u64::try_from(number).map_err(|_| what("model_version is -1 or a version's number"))?)
+            }
         };
         waiting.push((step, version));
     }
     let mut steps = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
-        let ready = waiting.iter().position(|(step, _)| step.input_map.values().all(|tensor| made.contains(tensor.as_str())));
+        let ready = waiting
+            .iter()
+            .position(|(step, _)| step.input_map.values().all(|tensor| made.contains(tensor.as_str())));
         let Some(ready) = ready else {
             let (step, _) = waiting[0];
             let missing = step.input_map.values().find(|tensor| !made.contains(tensor.as_str()));

@@ -38,7 +38,8 @@ fn group(given: &proto::ModelInstanceGroup) -> Result<InstanceGroup, String> {
     if !given.secondary_devices.is_empty() {
         return Err(what("secondary_devices are not served"));
     }
-    let gpus = given.gpus.iter().map(|&gpu| numbers::within(gpu, 0, MAX_DEVICES, &what("the number of a GPU")));
+    let gpus =
+        given.gpus.iter().map(|&gpu| numbers::within(gpu, 0, MAX_DEVICES, &what("the number of a GPU")));
     let gpus: Vec<usize> = gpus.collect::<Result<_, _>>()?;
     let place = match Kind::try_from(given.kind) {
         Ok(Kind::Auto) if gpus.is_empty() => Placement::Any,

@@ -1,4 +1,16 @@
 //! `Config`: how a model is served, as its `config.pbtxt` and its ONNX file say.
+//!
+//! A configuration has the fields of Triton's `ModelConfig` (`proto/model_config.proto`). It is written in protobuf's text form
+//! (`config.pbtxt`), in TOML with the same keys (`sardonyx.toml`), or, in a request that loads a model, as JSON. What it leaves out:
+//!
+//! * `input`, `output`, and their `data_type` and `dims`: those of the ONNX file. If there is a batch, `dims` are without it.
+//! * `max_batch_size`: 4, with `dynamic_batching`, if all inputs and outputs have the same first dimension, whose size each run may
+//!   choose, and whose name is not that of a sequence, of time or of a picture's side; otherwise 0: requests are run as they come.
+//!   A configuration that gives an input all `dims` of the ONNX file turns batches off.
+//! * `default_model_filename`: `model.onnx`; `version_policy`: the latest version; `instance_group`: one run in flight on the
+//!   server's first device.
+//!
+//! `parameters` with a meaning are in [`parameters`].
 
 mod complete;
 mod ensemble;

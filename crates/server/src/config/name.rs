@@ -17,7 +17,8 @@ const LONGEST: usize = 128;
 /// [`Reason::Invalid`](crate::Reason::Invalid), with the rule.
 pub fn check_name(name: &str) -> Result<(), Failure> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=LONGEST).contains(&name.len()) && name.bytes().all(letter) && name != "." && !name.contains("..") {
+    if (1..=LONGEST).contains(&name.len()) && name.bytes().all(letter) && name != "." && !name.contains("..")
+    {
         return Ok(());
     }
     let shown: String = name.chars().take(LONGEST).flat_map(char::escape_default).collect();

@@ -1,5 +1,7 @@
 //! Numbers of a configuration: in protobuf's types they may be negative or huge; here they are sizes, or refused.
 
+use std::time::Duration;
+
 /// The rows of a batch at most, and what else counts rows.
 pub(super) const MAX_ROWS: usize = 1 << 20;
 
@@ -15,6 +17,18 @@ pub(super) fn within(value: impl Into<i128>, least: usize, most: usize, what: &s
     match usize::try_from(value) {
         Ok(size) if (least..=most).contains(&size) => Ok(size),
         _ => Err(format!("{what} is {value}; it must be between {least} and {most}")),
+    }
+}
+
+/// A time, which is at most a day.
+pub(super) fn time(microseconds: u64, what: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let time = Duration::from_micros(microseconds);
+    match time <= day {
+        true => Ok(time),
+        false => {
+            Err(format!("{what} is {microseconds}; it is at most a day, {} microseconds", day.as_micros()))
+        }
     }
 }
 
@@ -34,7 +48,8 @@ pub(super) fn dims(dims: &[i64], what: &str) -> Result<Vec<Option<usize>>, Strin
 /// Dimensions of which each has a size, and the number of elements, which is at most `most`.
 pub(super) fn sizes(given: &[i64], most: usize, what: &str) -> Result<(Vec<usize>, usize), String> {
     let sizes: Option<Vec<usize>> = dims(given, what)?.into_iter().collect();
-    let sizes = sizes.ok_or_else(|| format!("{what} has the dims {given:?}; each needs a size here, and -1 is none"))?;
+    let sizes = sizes
+        .ok_or_else(|| format!("{what} has the dims {given:?}; each needs a size here, and -1 is none"))?;
     let count = sizes.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
     match count {
         Some(count) if count <= most => Ok((sizes, count)),

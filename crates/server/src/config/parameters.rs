@@ -76,7 +76,10 @@ pub(super) fn device_memory_limit(given: &Given) -> Result<Option<u64>, String> 
         number.checked_mul(1 << bits)
     });
     bytes.map(Some).ok_or_else(|| {
-        format!("the parameter {DEVICE_MEMORY_LIMIT} is '{}'; write bytes, or a number with KiB, MiB or GiB", text.escape_default())
+        format!(
+            "the parameter {DEVICE_MEMORY_LIMIT} is '{}'; write bytes, or a number with KiB, MiB or GiB",
+            text.escape_default()
+        )
     })
 }
 

@@ -54,9 +54,13 @@ pub(super) fn complete(config: &mut ModelConfig, model: &Model, kept: &Kept) -> 
     known(Side::Output, config.output.iter().map(|output| &output.name), model)?;
     let listed = |name: &str| config.input.iter().any(|input| input.name == name);
     if !config.input.is_empty() {
-        let left_out = |info: &&ValueInfo| !info.has_default && !listed(&info.name) && !kept.inputs.contains(&info.name);
+        let left_out =
+            |info: &&ValueInfo| !info.has_default && !listed(&info.name) && !kept.inputs.contains(&info.name);
         if let Some(info) = model.inputs().iter().find(left_out) {
-            return Err(format!("the configuration leaves out input '{}', which the ONNX file needs", info.name));
+            return Err(format!(
+                "the configuration leaves out input '{}', which the ONNX file needs",
+                info.name
+            ));
         }
     }
 
@@ -79,12 +83,19 @@ pub(super) fn complete(config: &mut ModelConfig, model: &Model, kept: &Kept) -> 
     if config.input.is_empty() {
         for info in model.inputs().iter().filter(|info| !kept.inputs.contains(&info.name)) {
             // An input with a value of its own is no part of a batch unless it has the batch's dimension.
-            let has_rows = info.shape.as_ref().and_then(|shape| shape.first()).is_some_and(|dim| !matches!(dim, Dim::Known(_)));
-            if info.has_default && (batched && !has_rows || carried(info).is_err()) {
-                tracing::info!(model = config.name, input = info.name, "clients cannot give this input; it has its default");
+            let has_rows = |dims: &Vec<Dim>| !batched || !matches!(dims.first(), Some(Dim::Known(_)) | None);
+            let may_be_given =
+                info.shape.as_ref().is_some_and(has_rows) && matches!(carried(info), Ok(Some(_)));
+            if info.has_default && !may_be_given {
+                tracing::info!(
+                    model = config.name,
+                    input = info.name,
+                    "clients cannot give this input; it has its default"
+                );
                 continue;
             }
-            let input = ModelInput { name: info.name.clone(), optional: info.has_default, ..ModelInput::default() };
+            let input =
+                ModelInput { name: info.name.clone(), optional: info.has_default, ..ModelInput::default() };
             config.input.push(input);
         }
     }
@@ -121,7 +132,12 @@ pub(super) fn complete(config: &mut ModelConfig, model: &Model, kept: &Kept) -> 
 }
 
 /// Compares an input that the server fills with the ONNX file.
-pub(super) fn compare_input(model: &Model, name: &str, data_type: DataType, batched: bool) -> Result<(), String> {
+pub(super) fn compare_input(
+    model: &Model,
+    name: &str,
+    data_type: DataType,
+    batched: bool,
+) -> Result<(), String> {
     known(Side::Input, [name], model)?;
     let Some(info) = find(model.inputs(), name) else { return Ok(()) };
     fit(Side::Input, Given { name, data_type: &mut data_type.into(), dims: &mut Vec::new() }, info, batched)
@@ -142,7 +158,9 @@ pub(super) fn compare_state(
         fit(Side::Output, Given { name: output, data_type, dims: &mut made }, made_info, batched)?;
     }
     if !agree(&dims, &made) {
-        return Err(format!("output '{output}' is the state of input '{input}', and has the dims {made:?} in place of {dims:?}"));
+        return Err(format!(
+            "output '{output}' is the state of input '{input}', and has the dims {made:?} in place of {dims:?}"
+        ));
     }
     Ok(dims)
 }
@@ -207,11 +225,13 @@ fn labels(name: &str, files: &dyn Files) -> Result<Vec<String>, String> {
         return Ok(Vec::new());
     }
     let bytes = files.read(name).map_err(|failure| failure.text)?;
-    let bytes = bytes.ok_or_else(|| format!("label_filename names '{name}', and the model's folder has no such file"))?;
+    let bytes = bytes
+        .ok_or_else(|| format!("label_filename names '{name}', and the model's folder has no such file"))?;
     if bytes.len() > LONGEST_LABELS {
         return Err(format!("the labels in '{name}' have more than {LONGEST_LABELS} bytes"));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| format!("the labels in '{name}' are no UTF-8 text"))?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| format!("the labels in '{name}' are no UTF-8 text"))?;
     Ok(text.lines().map(|line| line.trim_end().to_string()).collect())
 }
 
@@ -242,7 +262,10 @@ fn known<S: AsRef<str>>(side: Side, names: impl IntoIterator<Item = S>, model: &
         if find(infos, name).is_none() {
             let listed: Vec<_> = infos.iter().map(|info| format!("'{}'", info.name)).collect();
             let side = side.name();
-            return Err(format!("the configuration names {side} '{name}', and the ONNX file has {}", listed.join(", ")));
+            return Err(format!(
+                "the configuration names {side} '{name}', and the ONNX file has {}",
+                listed.join(", ")
+            ));
         }
     }
     Ok(())
@@ -261,8 +284,8 @@ fn gives_all_dims(config: &ModelConfig, model: &Model) -> bool {
 /// Whether all inputs and outputs have one first dimension that a run chooses, and that is no other dimension of them: then their
 /// rows can be those of several requests.
 fn has_batch(inputs: &[&ValueInfo], outputs: &[&ValueInfo]) -> bool {
-    let Some(Dim::Symbol(_) | Dim::Unknown) = inputs.first().and_then(|info| info.shape.as_ref()?.first()) else { return false };
-    let Some(batch) = inputs.first().and_then(|info| info.shape.as_ref()?.first()) else { return false };
+    let batch = inputs.first().and_then(|info| info.shape.as_ref()?.first());
+    let Some(batch @ (Dim::Symbol(_) | Dim::Unknown)) = batch else { return false };
     let named_otherwise = match batch {
         Dim::Symbol(name) => NO_BATCH.iter().any(|part| name.to_ascii_lowercase().contains(part)),
         _ => false,
@@ -302,14 +325,18 @@ fn fit(side: Side, given: Given, info: &ValueInfo, batched: bool) -> Result<(), 
             ));
         }
         (Ok(DataType::TypeInvalid), None) => {
-            return Err(format!("the ONNX file does not say the dtype of {what}; write its data_type into the configuration"));
+            return Err(format!(
+                "the ONNX file does not say the dtype of {what}; write its data_type into the configuration"
+            ));
         }
         _ => {}
     }
     let dims = numbers::dims(given.dims, &what)?;
     let Some(shape) = info.shape.as_deref() else {
         if dims.is_empty() {
-            let text = format!("the ONNX file does not say the shape of {what}; write its dims into the configuration");
+            let text = format!(
+                "the ONNX file does not say the shape of {what}; write its dims into the configuration"
+            );
             return Err(text);
         }
         return Ok(());
@@ -324,11 +351,14 @@ fn fit(side: Side, given: Given, info: &ValueInfo, batched: bool) -> Result<(), 
             ));
         }
         (true, None) => {
-            return Err(format!("max_batch_size is not 0, and {what} of the ONNX file has no dimension for a batch ({info})"));
+            return Err(format!(
+                "max_batch_size is not 0, and {what} of the ONNX file has no dimension for a batch ({info})"
+            ));
         }
     };
     if given.dims.is_empty() {
-        *given.dims = inner.iter().map(size).collect::<Result<_, _>>().map_err(|text| format!("{what}: {text}"))?;
+        *given.dims =
+            inner.iter().map(size).collect::<Result<_, _>>().map_err(|text| format!("{what}: {text}"))?;
         return Ok(());
     }
     let fits = |(dim, declared): (&Option<usize>, &Dim)| match declared {
@@ -337,14 +367,19 @@ fn fit(side: Side, given: Given, info: &ValueInfo, batched: bool) -> Result<(), 
     };
     if dims.len() != inner.len() || !dims.iter().zip(inner).all(fits) {
         let batch = if batched { ", of which the first is the batch and none of the dims" } else { "" };
-        return Err(format!("{what} has the dims {:?} in the configuration, and the ONNX file has {info}{batch}", given.dims));
+        return Err(format!(
+            "{what} has the dims {:?} in the configuration, and the ONNX file has {info}{batch}",
+            given.dims
+        ));
     }
     Ok(())
 }
 
 fn size(dim: &Dim) -> Result<i64, String> {
     match dim {
-        Dim::Known(size) => i64::try_from(*size).map_err(|_| format!("the ONNX file has a dimension of {size} elements")),
+        Dim::Known(size) => {
+            i64::try_from(*size).map_err(|_| format!("the ONNX file has a dimension of {size} elements"))
+        }
         _ => Ok(-1),
     }
 }

@@ -54,7 +54,8 @@ pub fn from_pbtxt(text: &str) -> Result<ModelConfig, Failure> {
         return Err(Failure::invalid(format!("{PBTXT}: messages lie more than {DEEPEST} deep")));
     }
     let message = DynamicMessage::parse_text_format(descriptor()?, text).map_err(|error| {
-        let start = error.labels().and_then(|mut labels| labels.next()).map_or(text.len(), |label| label.offset());
+        let start =
+            error.labels().and_then(|mut labels| labels.next()).map_or(text.len(), |label| label.offset());
         let (line, column) = position(text, start);
         Failure::invalid(format!("{PBTXT}:{line}:{column}: {error}"))
     })?;
@@ -114,7 +115,9 @@ pub fn from_toml(text: &str) -> Result<ModelConfig, Failure> {
 /// If it is none, with the line and the column.
 pub fn from_json(text: &str) -> Result<ModelConfig, Failure> {
     refuse_long("config", text)?;
-    let wrong = |error: serde_json::Error| Failure::invalid(format!("the parameter 'config' of the load request: {error}"));
+    let wrong = |error: serde_json::Error| {
+        Failure::invalid(format!("the parameter 'config' of the load request: {error}"))
+    };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let message = DynamicMessage::deserialize(descriptor()?, &mut deserializer).map_err(wrong)?;
     deserializer.end().map_err(wrong)?;
@@ -124,12 +127,16 @@ pub fn from_json(text: &str) -> Result<ModelConfig, Failure> {
 /// The descriptor of `ModelConfig`.
 pub(super) fn descriptor() -> Result<MessageDescriptor, Failure> {
     let descriptor = descriptors().get_message_by_name("inference.ModelConfig");
-    descriptor.ok_or_else(|| Failure::new(Reason::Internal, "the program has no descriptor of a model's configuration"))
+    descriptor.ok_or_else(|| {
+        Failure::new(Reason::Internal, "the program has no descriptor of a model's configuration")
+    })
 }
 
 fn typed(message: &DynamicMessage) -> Result<ModelConfig, Failure> {
     let config = ModelConfig::decode(message.encode_to_vec().as_slice());
-    config.map_err(|error| Failure::new(Reason::Internal, format!("the configuration is lost on its way: {error}")))
+    config.map_err(|error| {
+        Failure::new(Reason::Internal, format!("the configuration is lost on its way: {error}"))
+    })
 }
 
 fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
@@ -143,7 +150,9 @@ fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
 fn refuse_long(name: &str, text: &str) -> Result<(), Failure> {
     match text.len() {
         0..=LONGEST => Ok(()),
-        bytes => Err(Failure::invalid(format!("{name} has {bytes} bytes; a configuration has at most {LONGEST}"))),
+        bytes => {
+            Err(Failure::invalid(format!("{name} has {bytes} bytes; a configuration has at most {LONGEST}")))
+        }
     }
 }
 

@@ -31,18 +31,34 @@ pub(super) fn refuse(config: &ModelConfig) -> Result<(), String> {
         config.input.iter().find(|input| has(input)).map(|input| format!("input '{}': {what}", input.name))
     };
     let output = |what: &str, has: fn(&crate::proto::ModelOutput) -> bool| {
-        config.output.iter().find(|output| has(output)).map(|output| format!("output '{}': {what}", output.name))
+        config
+            .output
+            .iter()
+            .find(|output| has(output))
+            .map(|output| format!("output '{}': {what}", output.name))
     };
     let whole = |what: &str, has: bool| has.then(|| what.to_string());
     let policy = config.model_transaction_policy.as_ref();
     let refused = [
         whole("runtime is not chosen here; leave it out", !config.runtime.is_empty()),
-        whole("batch_input is not served; the server joins inputs as they are", !config.batch_input.is_empty()),
-        whole("batch_output is not served; the server splits outputs by their first dimension", !config.batch_output.is_empty()),
-        whole("cc_model_filenames is not served; use default_model_filename", !config.cc_model_filenames.is_empty()),
+        whole(
+            "batch_input is not served; the server joins inputs as they are",
+            !config.batch_input.is_empty(),
+        ),
+        whole(
+            "batch_output is not served; the server splits outputs by their first dimension",
+            !config.batch_output.is_empty(),
+        ),
+        whole(
+            "cc_model_filenames is not served; use default_model_filename",
+            !config.cc_model_filenames.is_empty(),
+        ),
         whole(
             "model_operations is not served: there are no libraries of operators",
-            config.model_operations.as_ref().is_some_and(|operations| !operations.op_library_filename.is_empty()),
+            config
+                .model_operations
+                .as_ref()
+                .is_some_and(|operations| !operations.op_library_filename.is_empty()),
         ),
         whole(
             "model_repository_agents are not served; give sha256 parameters to check files",
@@ -52,13 +68,17 @@ pub(super) fn refuse(config: &ModelConfig) -> Result<(), String> {
             "model_transaction_policy { decoupled: true } is not served: an ONNX model has one answer for each request",
             policy.is_some_and(|policy| policy.decoupled),
         ),
-        input("is_shape_tensor is not served; the ONNX file says what an input is for", |input| input.is_shape_tensor),
+        input("is_shape_tensor is not served; the ONNX file says what an input is for", |input| {
+            input.is_shape_tensor
+        }),
         input("is_non_linear_format_io is not served", |input| input.is_non_linear_format_io),
         input("reshape is not served; write in dims what the ONNX file takes", |input| {
             input.reshape.as_ref().is_some_and(|reshape| reshape.shape != input.dims)
         }),
         input("the format has no such number", |input| Format::try_from(input.format).is_err()),
-        output("is_shape_tensor is not served; the ONNX file says what an output is for", |output| output.is_shape_tensor),
+        output("is_shape_tensor is not served; the ONNX file says what an output is for", |output| {
+            output.is_shape_tensor
+        }),
         output("is_non_linear_format_io is not served", |output| output.is_non_linear_format_io),
         output("reshape is not served; write in dims what the ONNX file gives", |output| {
             output.reshape.as_ref().is_some_and(|reshape| reshape.shape != output.dims)

@@ -1,7 +1,6 @@
 //! Queues and batches of a configuration.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::{Batching, QueuePolicy, Scheduling, ensemble, numbers, parameters, sequences};
 use crate::proto::model_config::SchedulingChoice;
@@ -20,16 +19,21 @@ pub(super) fn scheduling(
     let pad = parameters::pad(parameters)?;
     match &config.scheduling_choice {
         None => Ok(Scheduling::Single(QueuePolicy::default())),
-        Some(SchedulingChoice::DynamicBatching(given)) => Ok(Scheduling::Batched(batching(config, given, pad)?)),
+        Some(SchedulingChoice::DynamicBatching(given)) => {
+            Ok(Scheduling::Batched(batching(config, given, pad)?))
+        }
         Some(SchedulingChoice::SequenceBatching(given)) => {
             Ok(Scheduling::Sequences(sequences::sequencing(config, given, pad, files)?))
         }
-        Some(SchedulingChoice::EnsembleScheduling(given)) => Ok(Scheduling::Ensemble(ensemble::steps(config, given)?)),
+        Some(SchedulingChoice::EnsembleScheduling(given)) => {
+            Ok(Scheduling::Ensemble(ensemble::steps(config, given)?))
+        }
     }
 }
 
 fn batching(config: &ModelConfig, given: &ModelDynamicBatching, pad: bool) -> Result<Batching, String> {
-    let levels = numbers::within(given.priority_levels, 0, MAX_LEVELS, "dynamic_batching.priority_levels")? as u64;
+    let levels =
+        numbers::within(given.priority_levels, 0, MAX_LEVELS, "dynamic_batching.priority_levels")? as u64;
     if levels > 0 && !(1..=levels).contains(&given.default_priority_level) {
         return Err(format!(
             "dynamic_batching.default_priority_level is {}; with {levels} priority_levels it must be between 1 and {levels}",
@@ -38,13 +42,15 @@ fn batching(config: &ModelConfig, given: &ModelDynamicBatching, pad: bool) -> Re
     }
     let policies = given.priority_queue_policy.iter().map(|(&level, given)| {
         if !(1..=levels).contains(&level) {
-            return Err(format!("dynamic_batching.priority_queue_policy is for level {level}, and there are {levels} levels"));
+            return Err(format!(
+                "dynamic_batching.priority_queue_policy is for level {level}, and there are {levels} levels"
+            ));
         }
         Ok((level, policy(given)?))
     });
     Ok(Batching {
         preferred: preferred(config, &given.preferred_batch_size)?,
-        delay: Duration::from_micros(given.max_queue_delay_microseconds),
+        delay: numbers::time(given.max_queue_delay_microseconds, "max_queue_delay_microseconds")?,
         keep_order: given.preserve_ordering,
         levels,
         default_level: given.default_priority_level,
@@ -58,7 +64,9 @@ fn batching(config: &ModelConfig, given: &ModelDynamicBatching, pad: bool) -> Re
 pub(super) fn preferred(config: &ModelConfig, given: &[i32]) -> Result<Vec<usize>, String> {
     let most = usize::try_from(config.max_batch_size).unwrap_or(0);
     if most == 0 && !given.is_empty() {
-        return Err("preferred_batch_size is given, and max_batch_size is 0: the model joins no requests".into());
+        return Err(
+            "preferred_batch_size is given, and max_batch_size is 0: the model joins no requests".into()
+        );
     }
     let size = |&size: &i32| numbers::within(size, 1, most, "preferred_batch_size");
     let mut sizes = given.iter().map(size).collect::<Result<Vec<_>, _>>()?;
@@ -70,12 +78,11 @@ pub(super) fn preferred(config: &ModelConfig, given: &[i32]) -> Result<Vec<usize
 fn policy(given: &ModelQueuePolicy) -> Result<QueuePolicy, String> {
     let action = TimeoutAction::try_from(given.timeout_action)
         .map_err(|_| format!("timeout_action {} is unknown; write REJECT or DELAY", given.timeout_action))?;
-    let timeout = given.default_timeout_microseconds;
+    let timeout = numbers::time(given.default_timeout_microseconds, "default_timeout_microseconds")?;
     Ok(QueuePolicy {
         max_size: given.max_queue_size as usize,
-        timeout: (timeout > 0).then(|| Duration::from_micros(timeout)),
+        timeout: (!timeout.is_zero()).then_some(timeout),
         may_shorten: given.allow_timeout_override,
         delays: action == TimeoutAction::Delay,
     })
 }
-

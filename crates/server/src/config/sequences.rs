@@ -21,7 +21,9 @@ const MAX_INITIAL: usize = 1 << 28;
 
 /// The inputs and outputs that the server fills and keeps.
 pub(super) fn kept(config: &ModelConfig) -> Kept {
-    let Some(SchedulingChoice::SequenceBatching(given)) = &config.scheduling_choice else { return Kept::default() };
+    let Some(SchedulingChoice::SequenceBatching(given)) = &config.scheduling_choice else {
+        return Kept::default();
+    };
     let controls = given.control_input.iter().map(|control| control.name.clone());
     let states = given.state.iter().map(|state| state.input_name.clone());
     Kept {
@@ -33,7 +35,9 @@ pub(super) fn kept(config: &ModelConfig) -> Kept {
 /// Compares controls and states with the ONNX file, and takes dtypes and dims from it that the configuration does not say.
 pub(super) fn complete(config: &mut ModelConfig, model: &Model) -> Result<(), String> {
     let batched = config.max_batch_size > 0;
-    let Some(SchedulingChoice::SequenceBatching(given)) = &mut config.scheduling_choice else { return Ok(()) };
+    let Some(SchedulingChoice::SequenceBatching(given)) = &mut config.scheduling_choice else {
+        return Ok(());
+    };
     for input in &mut given.control_input {
         for control in &mut input.control {
             let data_type = control_type(control)?;
@@ -72,7 +76,7 @@ pub(super) fn sequencing(
             let slots = numbers::within(oldest.max_candidate_sequences, 0, MAX_SEQUENCES, most)?;
             let batching = Batching {
                 preferred: scheduling::preferred(config, &oldest.preferred_batch_size)?,
-                delay: Duration::from_micros(oldest.max_queue_delay_microseconds),
+                delay: numbers::time(oldest.max_queue_delay_microseconds, "max_queue_delay_microseconds")?,
                 keep_order: oldest.preserve_ordering,
                 pad,
                 ..Batching::default()
@@ -83,7 +87,7 @@ pub(super) fn sequencing(
             if !(0.0..=1.0).contains(&direct.minimum_slot_utilization) {
                 return Err("sequence_batching.direct.minimum_slot_utilization is not between 0 and 1".into());
             }
-            let delay = Duration::from_micros(direct.max_queue_delay_microseconds);
+            let delay = numbers::time(direct.max_queue_delay_microseconds, "max_queue_delay_microseconds")?;
             (0, Batching { delay, pad, ..Batching::default() })
         }
         None => (0, Batching { pad, ..Batching::default() }),
@@ -94,7 +98,7 @@ pub(super) fn sequencing(
         let of = move |of: &proto::Control| control(&input.name, of);
         input.control.iter().map(of)
     });
-    let idle = Duration::from_micros(given.max_sequence_idle_microseconds);
+    let idle = numbers::time(given.max_sequence_idle_microseconds, "max_sequence_idle_microseconds")?;
     Ok(Sequencing {
         idle: if idle.is_zero() { IDLE } else { idle },
         controls: controls.collect::<Result<_, _>>()?,
@@ -136,7 +140,10 @@ fn control(input: &str, given: &proto::Control) -> Result<Control, String> {
     let dtype = ports::dtype(control_type(given).map_err(what)?.into(), &format!("control input '{input}'"))?;
     let is_number = matches!(dtype, DType::U32 | DType::U64 | DType::I32 | DType::I64 | DType::String);
     if kind == ControlKind::Id && !is_number {
-        return Err(what("CONTROL_SEQUENCE_CORRID is TYPE_UINT32, TYPE_UINT64, TYPE_INT32, TYPE_INT64 or TYPE_STRING".into()));
+        return Err(what(
+            "CONTROL_SEQUENCE_CORRID is TYPE_UINT32, TYPE_UINT64, TYPE_INT32, TYPE_INT64 or TYPE_STRING"
+                .into(),
+        ));
     }
     let no_yes: Vec<f64> = match dtype {
         DType::I32 => given.int32_false_true.iter().map(|&value| value.into()).collect(),
@@ -156,11 +163,16 @@ fn state(given: &proto::State, files: &dyn Files) -> Result<State, String> {
     let dims = numbers::dims(&given.dims, &what)?;
     let initial = match given.initial_state.as_slice() {
         [] => None,
-        [initial] => Some(first_value(initial, given, dtype, files).map_err(|text| format!("{what}: {text}"))?),
+        [initial] => {
+            Some(first_value(initial, given, dtype, files).map_err(|text| format!("{what}: {text}"))?)
+        }
         _ => return Err(format!("{what} has more than one initial_state")),
     };
     if initial.is_none() && dims.contains(&None) {
-        return Err(format!("{what} has the dims {:?}; give it an initial_state whose dims have sizes", given.dims));
+        return Err(format!(
+            "{what} has the dims {:?}; give it an initial_state whose dims have sizes",
+            given.dims
+        ));
     }
     Ok(State { input: given.input_name.clone(), output: given.output_name.clone(), dtype, dims, initial })
 }
@@ -186,7 +198,11 @@ fn first_value(
             let data = files.read(&path).map_err(|failure| failure.text)?;
             let data = data.ok_or_else(|| format!("the model's folder has no file '{path}'"))?;
             if data.len() != bytes {
-                return Err(format!("'{path}' has {} bytes; {:?} elements of {dtype} have {bytes}", data.len(), initial.dims));
+                return Err(format!(
+                    "'{path}' has {} bytes; {:?} elements of {dtype} have {bytes}",
+                    data.len(),
+                    initial.dims
+                ));
             }
             Ok((sizes, data.to_vec()))
         }

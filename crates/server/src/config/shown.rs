@@ -19,9 +19,13 @@ impl Config {
             .stringify_64_bit_integers(false)
             .use_proto_field_name(true)
             .skip_default_fields(false);
-        let lost = |error: String| Failure::new(Reason::Internal, format!("the configuration cannot be shown: {error}"));
+        let lost = |error: String| {
+            Failure::new(Reason::Internal, format!("the configuration cannot be shown: {error}"))
+        };
         let message = DynamicMessage::decode(descriptor()?, self.shown.encode_to_vec().as_slice());
         let message = message.map_err(|error| lost(error.to_string()))?;
-        message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| lost(error.to_string()))
+        message
+            .serialize_with_options(serde_json::value::Serializer, &options)
+            .map_err(|error| lost(error.to_string()))
     }
 }

@@ -14,11 +14,15 @@ impl VersionPolicy {
         match choice {
             None => Ok(VersionPolicy::Latest(1)),
             Some(PolicyChoice::All(_)) => Ok(VersionPolicy::All),
-            Some(PolicyChoice::Latest(Latest { num_versions })) => Ok(VersionPolicy::Latest((*num_versions).max(1) as usize)),
+            Some(PolicyChoice::Latest(Latest { num_versions })) => {
+                Ok(VersionPolicy::Latest((*num_versions).max(1) as usize))
+            }
             Some(PolicyChoice::Specific(specific)) => {
                 let number = |&version: &i64| {
                     let number = u64::try_from(version).ok().filter(|number| *number > 0);
-                    number.ok_or_else(|| format!("version_policy names the version {version}; versions are numbers from 1"))
+                    number.ok_or_else(|| {
+                        format!("version_policy names the version {version}; versions are numbers from 1")
+                    })
                 };
                 let mut versions = specific.versions.iter().map(number).collect::<Result<Vec<_>, _>>()?;
                 versions.sort_unstable();
@@ -39,15 +43,21 @@ impl VersionPolicy {
         let mut there = there.to_vec();
         there.sort_unstable();
         if there.is_empty() {
-            return Err("there is no version: no folder of the model's has a number as its name, such as '1'".into());
+            return Err(
+                "there is no version: no folder of the model's has a number as its name, such as '1'".into(),
+            );
         }
         match self {
             VersionPolicy::All => Ok(there),
             VersionPolicy::Latest(count) => Ok(there.split_off(there.len().saturating_sub(*count))),
-            VersionPolicy::Specific(versions) => match versions.iter().find(|version| !there.contains(version)) {
-                None => Ok(versions.clone()),
-                Some(version) => Err(format!("version_policy names version {version}, and there are only {there:?}")),
-            },
+            VersionPolicy::Specific(versions) => {
+                match versions.iter().find(|version| !there.contains(version)) {
+                    None => Ok(versions.clone()),
+                    Some(version) => {
+                        Err(format!("version_policy names version {version}, and there are only {there:?}"))
+                    }
+                }
+            }
         }
     }
 }

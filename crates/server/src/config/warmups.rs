@@ -11,11 +11,20 @@ const MAX_ELEMENTS: usize = 1 << 28;
 const MAX_COUNT: usize = 10_000;
 
 /// The typed warm-ups of a complete configuration.
-pub(super) fn warmups(config: &ModelConfig, inputs: &[Port], files: &dyn Files) -> Result<Vec<Warmup>, String> {
+pub(super) fn warmups(
+    config: &ModelConfig,
+    inputs: &[Port],
+    files: &dyn Files,
+) -> Result<Vec<Warmup>, String> {
     config.model_warmup.iter().map(|given| warmup(config, given, inputs, files)).collect()
 }
 
-fn warmup(config: &ModelConfig, given: &proto::ModelWarmup, ports: &[Port], files: &dyn Files) -> Result<Warmup, String> {
+fn warmup(
+    config: &ModelConfig,
+    given: &proto::ModelWarmup,
+    ports: &[Port],
+    files: &dyn Files,
+) -> Result<Warmup, String> {
     let what = format!("model_warmup '{}'", given.name);
     let most = usize::try_from(config.max_batch_size).unwrap_or(0).max(1);
     let rows = numbers::within(given.batch_size.max(1), 1, most, &format!("{what}: batch_size"))?;
@@ -27,7 +36,8 @@ fn warmup(config: &ModelConfig, given: &proto::ModelWarmup, ports: &[Port], file
         return Err(format!("{what} has no input '{}'", port.name));
     }
     let inputs = ports.iter().filter_map(|port| Some((port, given.inputs.get(&port.name)?)));
-    let inputs = inputs.map(|(port, of)| input(port, of, rows, &format!("{what}, input '{}'", port.name), files));
+    let inputs =
+        inputs.map(|(port, of)| input(port, of, rows, &format!("{what}, input '{}'", port.name), files));
     Ok(Warmup {
         name: given.name.clone(),
         rows,
@@ -56,7 +66,9 @@ fn input(
         Some(InputDataType::InputDataFile(name)) => {
             let path = format!("warmup/{name}");
             let data = files.read(&path).map_err(|failure| failure.text)?;
-            WarmupValues::Data(data.ok_or_else(|| format!("{what}: the model's folder has no file '{path}'"))?)
+            WarmupValues::Data(
+                data.ok_or_else(|| format!("{what}: the model's folder has no file '{path}'"))?,
+            )
         }
         _ => WarmupValues::Zeros,
     };

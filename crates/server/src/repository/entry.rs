@@ -143,12 +143,18 @@ impl Entry {
         };
         let number = match version {
             "" => return Ok(latest.clone()),
-            version => version.parse().ok().or_else(|| latest.config().version_labels.get(version).copied()),
+            version => {
+                let number = version.parse().ok().filter(|number: &u64| number.to_string() == version);
+                number.or_else(|| latest.config().version_labels.get(version).copied())
+            }
         };
         let found = now.serving.iter().find(|served| Some(served.version()) == number);
         found.cloned().ok_or_else(|| {
             let shown: String = version.chars().take(128).flat_map(char::escape_debug).collect();
-            Failure::new(Reason::NotFound, format!("Request for unknown model: '{name}' version {shown} is not found"))
+            Failure::new(
+                Reason::NotFound,
+                format!("Request for unknown model: '{name}' version {shown} is not found"),
+            )
         })
     }
 
@@ -183,9 +189,13 @@ impl Entry {
             state,
             reason: reason.to_string(),
         };
-        let ready = now.serving.iter().map(|served| entry(served.version().to_string(), State::Ready, &now.reason));
+        let ready =
+            now.serving.iter().map(|served| entry(served.version().to_string(), State::Ready, &now.reason));
         let mut entries: Vec<IndexEntry> = ready.collect();
-        let (state, reason) = (now.under_way.unwrap_or(State::Unavailable), if now.under_way.is_some() { "" } else { &now.reason });
+        let (state, reason) = (
+            now.under_way.unwrap_or(State::Unavailable),
+            if now.under_way.is_some() { "" } else { &now.reason },
+        );
         for version in &now.tried {
             if now.serving.iter().all(|served| served.version() != *version) {
                 entries.push(entry(version.to_string(), state, reason));

@@ -42,7 +42,9 @@ impl Layout {
     /// The repositories in these folders.
     pub(super) fn open(folders: &[PathBuf]) -> Result<Layout, Failure> {
         let open = |folder: &PathBuf| {
-            let root = folder.canonicalize().map_err(|error| Failure::invalid(format!("{}: {error}", folder.display())))?;
+            let root = folder
+                .canonicalize()
+                .map_err(|error| Failure::invalid(format!("{}: {error}", folder.display())))?;
             match root.is_dir() {
                 true => Ok(root),
                 false => Err(Failure::invalid(format!("{}: it is no folder of models", folder.display()))),
@@ -51,7 +53,9 @@ impl Layout {
         let roots = folders.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         match roots.iter().enumerate().find(|(i, root)| roots[..*i].contains(root)) {
             None => Ok(Layout { roots }),
-            Some((_, root)) => Err(Failure::invalid(format!("{}: the folder is given twice", root.display()))),
+            Some((_, root)) => {
+                Err(Failure::invalid(format!("{}: the folder is given twice", root.display())))
+            }
         }
     }
 
@@ -83,16 +87,22 @@ impl Layout {
         let is_there = |root: &&PathBuf| root.join(name).is_dir();
         let mut there = self.roots.iter().filter(is_there);
         let Some(root) = there.next() else {
-            let text = format!("model '{name}' is not in the repository; its files belong into a folder of this name");
+            let text = format!(
+                "model '{name}' is not in the repository; its files belong into a folder of this name"
+            );
             return Err(Failure::new(Reason::NotFound, text));
         };
         if there.next().is_some() {
-            return Err(Failure::invalid(format!("model '{name}' is in two repositories; remove it from one")));
+            return Err(Failure::invalid(format!(
+                "model '{name}' is in two repositories; remove it from one"
+            )));
         }
         let path = root.join(name).canonicalize().map_err(|error| unreadable("the folder", &error))?;
         match path.starts_with(root) {
             true => Ok(Folder { root: root.clone(), path }),
-            false => Err(Failure::invalid("the folder is a link that leads out of the repository; copy the model into it")),
+            false => Err(Failure::invalid(
+                "the folder is a link that leads out of the repository; copy the model into it",
+            )),
         }
     }
 }
@@ -151,7 +161,9 @@ impl Folder {
         let of_version = format!("{version}/");
         for (path, wanted) in config.sha256.iter().filter(|(path, _)| path.starts_with(&of_version)) {
             let file = self.resolve(path)?;
-            let file = file.ok_or_else(|| Failure::invalid(format!("there is no file '{path}', of which the sha256 is given")))?;
+            let file = file.ok_or_else(|| {
+                Failure::invalid(format!("there is no file '{path}', of which the sha256 is given"))
+            })?;
             let found = digest(&file).map_err(|error| unreadable(path, &error))?;
             if found != *wanted {
                 return Err(Failure::invalid(format!(
@@ -168,7 +180,9 @@ impl Folder {
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let others: Vec<String> = names.filter(|name| name.ends_with(".onnx")).collect();
         match others.as_slice() {
-            [other] => format!("has no file '{file}', and one '{other}': rename it, or set default_model_filename: \"{other}\""),
+            [other] => format!(
+                "has no file '{file}', and one '{other}': rename it, or set default_model_filename: \"{other}\""
+            ),
             _ => format!("has no file '{file}'"),
         }
     }
@@ -177,11 +191,16 @@ impl Folder {
     fn resolve(&self, path: &str) -> Result<Option<PathBuf>, Failure> {
         let inner = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
         if !inner || path.is_empty() || path.contains('\0') {
-            return Err(Failure::invalid(format!("'{}' leads out of the model's folder", path.escape_default())));
+            return Err(Failure::invalid(format!(
+                "'{}' leads out of the model's folder",
+                path.escape_default()
+            )));
         }
         match self.path.join(path).canonicalize() {
             Ok(found) if found.starts_with(&self.root) => Ok(Some(found)),
-            Ok(_) => Err(Failure::invalid(format!("'{path}' is a link that leads out of the repository; copy the file into it"))),
+            Ok(_) => Err(Failure::invalid(format!(
+                "'{path}' is a link that leads out of the repository; copy the file into it"
+            ))),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(unreadable(path, &error)),
         }
@@ -209,7 +228,7 @@ impl Files for Folder {
 }
 
 /// The sha256 of a file, in hexadecimal.
-fn digest(path: &Path) -> std::io::Result<String> {
+pub(super) fn digest(path: &Path) -> std::io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hash = Sha256::new();
     let mut part = vec![0; 1 << 20];

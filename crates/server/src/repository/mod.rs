@@ -3,6 +3,7 @@
 //! A model is loaded beside the versions of it that serve, warmed up, and takes their place; they answer what waits for them, and are
 //! dropped. What cannot be loaded changes nothing. The loads and unloads of one model come one after the other.
 
+mod add;
 mod entry;
 mod layout;
 mod poll;
@@ -18,9 +19,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
+pub use add::{Added, add};
 pub use entry::{IndexEntry, State};
 
-use crate::config::{self, Config, VersionPolicy};
+use crate::config::{self, Config, Scheduling, VersionPolicy};
 use crate::serving::{Devices, Served};
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
@@ -121,14 +123,18 @@ impl Repository {
             }
             None => {
                 let shown: String = name.chars().take(128).flat_map(char::escape_debug).collect();
-                Err(Failure::new(Reason::NotFound, format!("Request for unknown model: '{shown}' is not found")))
+                Err(Failure::new(
+                    Reason::NotFound,
+                    format!("Request for unknown model: '{shown}' is not found"),
+                ))
             }
         }
     }
 
     /// The numbers of the versions of a model that serve, in ascending order.
     pub fn versions(&self, name: &str) -> Vec<u64> {
-        self.entry(name).map_or(Vec::new(), |entry| entry.served().iter().map(|served| served.version()).collect())
+        self.entry(name)
+            .map_or(Vec::new(), |entry| entry.served().iter().map(|served| served.version()).collect())
     }
 
     /// All versions that serve.
@@ -184,7 +190,9 @@ impl Repository {
             ControlMode::None => "at its start",
             ControlMode::Poll => "when the repository changes",
         };
-        let text = format!("the server loads models {when}; start it with --model-control-mode explicit to load and unload them");
+        let text = format!(
+            "the server loads models {when}; start it with --model-control-mode explicit to load and unload them"
+        );
         Err(Failure::new(Reason::Forbidden, text))
     }
 
@@ -234,7 +242,9 @@ impl Repository {
             config::check_name(name)?;
             return match self.names().contains(name) {
                 true => Ok(()),
-                false => Err(Failure::new(Reason::NotFound, format!("model '{name}' is not in the repository"))),
+                false => {
+                    Err(Failure::new(Reason::NotFound, format!("model '{name}' is not in the repository")))
+                }
             };
         };
         let _turn = entry.turn().await;
@@ -292,7 +302,10 @@ fn load_versions(
             None => config::read(folder)?,
         };
         if config::is_ensemble(&given) {
-            return Err(Failure::new(Reason::Unimplemented, "ensembles are not served yet; call their models one after the other"));
+            return Err(Failure::new(
+                Reason::Unimplemented,
+                "ensembles are not served yet; call their models one after the other",
+            ));
         }
         let policy = VersionPolicy::of(&given).map_err(Failure::invalid)?;
         let versions = policy.choose(&folder.versions()?).map_err(Failure::invalid)?;
@@ -302,6 +315,9 @@ fn load_versions(
         for version in versions {
             let model = folder.model(version, &file)?;
             let config = Config::complete(given.clone(), entry.name(), Some(&model), folder)?;
+            if matches!(config.scheduling, Scheduling::Sequences(_)) {
+                return Err(Failure::new(Reason::Unimplemented, "sequence_batching is not served yet"));
+            }
             folder.check_digests(&config, version)?;
             loaded.push((version, Arc::new(config), model));
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use sardonyx::Tensor;
-use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, model, node, value, weights};
+use sardonyx_testing::onnx::build::{FLOAT, bytes, external, graph, model, node, value, weights};
 use tempfile::TempDir;
 
 use super::*;
@@ -28,7 +28,8 @@ fn put(folder: &TempDir, path: &str, contents: impl AsRef<[u8]>) {
 }
 
 fn repository(folders: &[&TempDir], control: ControlMode, load: &[&str]) -> Arc<Repository> {
-    let mut options = Options::read(&Flags::default().with_repository(Some(folders[0].path().into())), None).unwrap();
+    let mut options =
+        Options::read(&Flags::default().with_repository(Some(folders[0].path().into())), None).unwrap();
     options.repositories = folders.iter().map(|folder| folder.path().into()).collect();
     (options.control, options.load) = (control, load.iter().map(|name| name.to_string()).collect());
     Repository::open(&options, Devices::open(Vec::new(), 2).unwrap()).unwrap()
@@ -240,7 +241,9 @@ fn files_are_compared_with_their_digests() {
     let found = Layout::open(&[folder.path().into()]).unwrap().find("add").unwrap();
     let model = found.model(1, "model.onnx").unwrap();
     let check = |pinned: &str, digest: &str| {
-        let given = config::from_pbtxt(&format!("parameters {{ key: '{pinned}' value {{ string_value: '{digest}' }} }}"));
+        let given = config::from_pbtxt(&format!(
+            "parameters {{ key: '{pinned}' value {{ string_value: '{digest}' }} }}"
+        ));
         let config = Config::complete(given.unwrap(), "add", Some(&model), &found).unwrap();
         found.check_digests(&config, 1).map_err(|failure| failure.text)
     };
@@ -276,4 +279,61 @@ fn no_path_leaves_the_repository() {
     assert!(read("1").is_err());
     assert!(found.model(1, "model.onnx").unwrap_err().text.contains("leads out of the repository"));
     assert!(layout.find("away").unwrap_err().text.contains("leads out of the repository"));
+}
+
+#[tokio::test]
+async fn a_file_becomes_an_entry() {
+    let (models, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    put(&models, "add one.onnx", adds(1.0));
+    let source = models.path().join("add one.onnx");
+    let root = folder.path().join("new");
+    assert!(add(&source, &root, None, None).unwrap_err().contains("--name"));
+    let added = add(&source, &root, Some("add"), None).unwrap();
+    assert_eq!((added.version, added.configured, added.pins.len()), (1, true, 1));
+    let pbtxt = fs::read_to_string(root.join("add/config.pbtxt")).unwrap();
+    assert!(pbtxt.contains(r#"input { name: "x" data_type: TYPE_FP32 dims: [ 2 ] }"#), "{pbtxt}");
+    assert!(pbtxt.contains(&added.pins[0]));
+
+    fs::write(&source, adds(5.0)).unwrap();
+    assert_eq!(add(&source, &root, Some("add"), None).unwrap().version, 2);
+    assert_eq!(add(&source, &root, Some("add"), Some(7)).unwrap().version, 7);
+    assert!(add(&source, &root, Some("add"), Some(7)).unwrap_err().contains("there already"));
+    assert!(add(&source, &root, Some("add"), Some(0)).is_err());
+    assert_eq!(fs::read_to_string(root.join("add/config.pbtxt")).unwrap(), pbtxt);
+    fs::write(&source, "no model").unwrap();
+    let text = add(&source, &root, Some("bad"), None).unwrap_err();
+    assert!(text.contains("add one.onnx: ") && !text.contains(".adding"), "{text}");
+    let left: Vec<_> =
+        fs::read_dir(root.join("add")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left.len(), 4, "{left:?}");
+    fs::remove_dir_all(root.join("bad")).unwrap();
+
+    let mut options = Options::read(&Flags::default().with_repository(Some(root.clone())), None).unwrap();
+    options.control = ControlMode::None;
+    let repository = Repository::open(&options, Devices::open(Vec::new(), 2).unwrap()).unwrap();
+    repository.load_first().await.unwrap();
+    assert_eq!(answer(&repository, "add", "7").await, Ok(5.0));
+    // Version 1 is pinned, so a changed file is refused.
+    fs::remove_dir_all(root.join("add/2")).unwrap();
+    fs::remove_dir_all(root.join("add/7")).unwrap();
+    fs::write(root.join("add/1/model.onnx"), adds(3.0)).unwrap();
+    let repository = Repository::open(&options, Devices::open(Vec::new(), 2).unwrap()).unwrap();
+    assert!(repository.load_first().await.unwrap_err().text.contains("has the sha256"));
+}
+
+#[test]
+fn external_data_comes_along() {
+    let (models, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut graph = graph(&[], vec![node("Add", &["x", "w"], &["y"])], &[]);
+    graph.input = vec![value("x", FLOAT, &["N", "2"])];
+    graph.output = vec![value("y", FLOAT, &["N", "2"])];
+    graph.initializer = vec![external("w", &[1], &[("location", "data/w.bin"), ("length", "4")])];
+    put(&models, "m.onnx", bytes(&model(17, graph)));
+    let source = models.path().join("m.onnx");
+    let missing = add(&source, folder.path(), None, None).unwrap_err();
+    assert!(missing.contains("data/w.bin"), "{missing}");
+    put(&models, "data/w.bin", 1.0f32.to_le_bytes());
+    let added = add(&source, folder.path(), None, None).unwrap();
+    assert_eq!(fs::read(added.folder.join("data/w.bin")).unwrap(), 1.0f32.to_le_bytes());
+    assert!(added.pins.iter().any(|pin| pin.contains("\"sha256.1/data/w.bin\"")), "{:?}", added.pins);
 }

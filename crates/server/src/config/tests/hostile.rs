@@ -17,8 +17,28 @@ const WELL_FORMED: [&str; 4] = [
 ];
 
 const PIECES: [&str; 22] = [
-    "{", "}", "[", "]", "<", ">", ":", "-", "'", "\"", "\\", "#", "-1", "0", "9223372036854775807", "-9223372036854775808",
-    "2147483647", "4294967295", "18446744073709551615", "1e400", "[a/inference.ModelConfig] {", "ä",
+    "{",
+    "}",
+    "[",
+    "]",
+    "<",
+    ">",
+    ":",
+    "-",
+    "'",
+    "\"",
+    "\\",
+    "#",
+    "-1",
+    "0",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "2147483647",
+    "4294967295",
+    "18446744073709551615",
+    "1e400",
+    "[a/inference.ModelConfig] {",
+    "ä",
 ];
 
 fn try_all(text: &str, models: &[Model]) {
@@ -75,8 +95,16 @@ fn numbers_end_in_words() {
         |n| format!(r#"{{"input": [{{"name": "x", "data_type": {n}, "dims": [{n}, {n}]}}]}}"#),
         |n| format!(r#"{{"instance_group": [{{"kind": {n}, "count": {n}, "gpus": [{n}]}}]}}"#),
         |n| format!(r#"{{"version_policy": {{"specific": {{"versions": [{n}, {n}]}}}}}}"#),
-        |n| format!(r#"{{"dynamic_batching": {{"max_queue_delay_microseconds": {n}, "priority_levels": {n}}}}}"#),
-        |n| format!(r#"{{"model_warmup": [{{"count": {n}, "inputs": {{"x": {{"data_type": 11, "dims": [3, {n}]}}}}}}]}}"#),
+        |n| {
+            format!(
+                r#"{{"dynamic_batching": {{"max_queue_delay_microseconds": {n}, "priority_levels": {n}}}}}"#
+            )
+        },
+        |n| {
+            format!(
+                r#"{{"model_warmup": [{{"count": {n}, "inputs": {{"x": {{"data_type": 11, "dims": [3, {n}]}}}}}}]}}"#
+            )
+        },
         |n| {
             format!(
                 r#"{{"sequence_batching": {{"oldest": {{"max_candidate_sequences": {n}}}, "state": [{{"input_name": "x",
@@ -93,7 +121,12 @@ fn numbers_end_in_words() {
 fn messages_in_one_another_take_no_stack() {
     let any = "[a/inference.ModelConfig] {".repeat(20_000);
     assert!(from_pbtxt(&any).unwrap_err().text.contains("deep"));
-    for text in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "a = [".repeat(100_000), format!("a = {}", "[".repeat(100_000))] {
+    for text in [
+        "[".repeat(100_000),
+        "{\"a\":".repeat(100_000),
+        "a = [".repeat(100_000),
+        format!("a = {}", "[".repeat(100_000)),
+    ] {
         assert!(from_pbtxt(&text).is_err() && from_toml(&text).is_err() && from_json(&text).is_err());
     }
     // Braces in texts and comments count for nothing.

@@ -148,7 +148,11 @@ fn what_a_configuration_says_is_kept() {
 #[test]
 fn contradictions_to_the_onnx_file_are_named() {
     let x = |fields: &str| format!(r#"max_batch_size: 2 input {{ name: "x" {fields} }}"#);
-    refused(&x("data_type: TYPE_INT32"), &batched(), "TYPE_INT32 in the configuration and TYPE_FP32 in the ONNX file");
+    refused(
+        &x("data_type: TYPE_INT32"),
+        &batched(),
+        "TYPE_INT32 in the configuration and TYPE_FP32 in the ONNX file",
+    );
     refused(&x("dims: [ 4, -1 ]"), &batched(), "x: float32[batch, 3, width]");
     refused(&x("dims: [ -1, -1 ]"), &batched(), "dims [-1, -1]");
     refused(&x("dims: [ -1, 3, -1 ]"), &batched(), "of which the first is the batch");
@@ -160,10 +164,8 @@ fn contradictions_to_the_onnx_file_are_named() {
     refused("max_batch_size: 8", &single(), "export the model with a first dimension that has a name");
     refused("max_batch_size: -1", &batched(), "max_batch_size is -1");
     refused("name: 'other'", &batched(), "it is the folder's name");
-    let two = ports(
-        vec![value("x", FLOAT, &["N"]), value("k", INT64, &["N"])],
-        vec![value("y", FLOAT, &["N"])],
-    );
+    let two =
+        ports(vec![value("x", FLOAT, &["N"]), value("k", INT64, &["N"])], vec![value("y", FLOAT, &["N"])]);
     refused(r#"input { name: "x" }"#, &two, "leaves out input 'k'");
 }
 
@@ -189,10 +191,16 @@ fn what_is_not_served_is_refused() {
         ("max_batch_size: 4 dynamic_batching { preferred_batch_size: 5 }", "between 1 and 4"),
         ("max_batch_size: 4 dynamic_batching { preferred_batch_size: -1 }", "preferred_batch_size is -1"),
         ("dynamic_batching { priority_levels: 2 }", "default_priority_level"),
-        ("dynamic_batching { priority_levels: 18446744073709551615 default_priority_level: 1 }", "between 0 and 1024"),
+        (
+            "dynamic_batching { priority_levels: 18446744073709551615 default_priority_level: 1 }",
+            "between 0 and 1024",
+        ),
         ("dynamic_batching { priority_queue_policy { key: 3 } }", "level 3"),
         ("parameters { key: 'pad_to_preferred' value { string_value: 'x' } }", "'true' or 'false'"),
-        ("model_warmup { name: 'w' inputs { key: 'x' value { data_type: TYPE_FP32 dims: [ 3, -1 ] } } }", "w"),
+        (
+            "model_warmup { name: 'w' inputs { key: 'x' value { data_type: TYPE_FP32 dims: [ 3, -1 ] } } }",
+            "w",
+        ),
         ("model_warmup { name: 'w' batch_size: 9 }", "batch_size is 9"),
         ("model_warmup { name: 'w' }", "has no input 'x'"),
         ("output { name: 'y' label_filename: 'labels.txt' }", "no such file"),
@@ -205,8 +213,15 @@ fn what_is_not_served_is_refused() {
 #[test]
 fn errors_say_where() {
     let text = |pbtxt: &str| from_pbtxt(pbtxt).unwrap_err().text;
-    assert_eq!(text("name: 'a'\n  nme: 'b'"), "config.pbtxt:2:3: field 'nme' not found for message 'inference.ModelConfig'");
-    assert!(text("max_batch_size: 99999999999").starts_with("config.pbtxt:1:17: "), "{}", text("max_batch_size: 99999999999"));
+    assert_eq!(
+        text("name: 'a'\n  nme: 'b'"),
+        "config.pbtxt:2:3: field 'nme' not found for message 'inference.ModelConfig'"
+    );
+    assert!(
+        text("max_batch_size: 99999999999").starts_with("config.pbtxt:1:17: "),
+        "{}",
+        text("max_batch_size: 99999999999")
+    );
     assert!(text("name: 'ä' input {").starts_with("config.pbtxt:1:18: "), "{}", text("name: 'ä' input {"));
     let text = from_toml("a = 1\nb = ").unwrap_err().text;
     assert!(text.starts_with("sardonyx.toml:2:"), "{text}");
@@ -224,12 +239,19 @@ fn a_folder_has_one_configuration() {
     assert_eq!(read(&Memory(BTreeMap::from([toml.clone()]))).unwrap().max_batch_size, 3);
     assert!(read(&Memory(BTreeMap::from([pbtxt, toml]))).unwrap_err().text.contains("both"));
     assert_eq!(read(&Memory::default()).unwrap(), ModelConfig::default());
-    assert!(read(&Memory(BTreeMap::from([("config.pbtxt", vec![b'\n', 0xff])]))).unwrap_err().text.contains(":2:1:"));
+    assert!(
+        read(&Memory(BTreeMap::from([("config.pbtxt", vec![b'\n', 0xff])])))
+            .unwrap_err()
+            .text
+            .contains(":2:1:")
+    );
 }
 
 #[test]
 fn the_three_forms_say_the_same() {
-    let pbtxt = from_pbtxt("max_batch_size: 8 input { name: 'x' dims: [ 3, -1 ] } parameters { key: 'a' value { string_value: '1' } }");
+    let pbtxt = from_pbtxt(
+        "max_batch_size: 8 input { name: 'x' dims: [ 3, -1 ] } parameters { key: 'a' value { string_value: '1' } }",
+    );
     let toml = from_toml("max_batch_size = 8\nparameters = { a = 1 }\n[[input]]\nname = 'x'\ndims = [3, -1]");
     let json = from_json(
         r#"{"max_batch_size": 8, "input": [{"name": "x", "dims": [3, "-1"]}], "parameters": {"a": {"string_value": "1"}}}"#,
@@ -241,10 +263,7 @@ fn the_three_forms_say_the_same() {
 #[test]
 fn outputs_that_no_protocol_carries_are_left_out() {
     let outputs = vec![value("label", INT64, &["N"]), sequence(value("maps", FLOAT, &["N"]))];
-    let nodes = vec![
-        node("Identity", &["x"], &["label"]),
-        node("SequenceConstruct", &["x"], &["maps"]),
-    ];
+    let nodes = vec![node("Identity", &["x"], &["label"]), node("SequenceConstruct", &["x"], &["maps"])];
     let mut graph = graph(&[], nodes, &[]);
     (graph.input, graph.output) = (vec![value("x", INT64, &["N"])], outputs);
     let model = Model::from_bytes(bytes(&model(17, graph))).unwrap();
@@ -255,7 +274,8 @@ fn outputs_that_no_protocol_carries_are_left_out() {
 
 #[test]
 fn labels_and_warm_ups_come_from_files() {
-    let files = Memory(BTreeMap::from([("labels.txt", b"cat\r\ndog\n".to_vec()), ("warmup/raw", vec![0; 24])]));
+    let files =
+        Memory(BTreeMap::from([("labels.txt", b"cat\r\ndog\n".to_vec()), ("warmup/raw", vec![0; 24])]));
     let given = from_pbtxt(
         "output { name: 'y' label_filename: 'labels.txt' }
          model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value {
@@ -271,7 +291,12 @@ fn labels_and_warm_ups_come_from_files() {
 fn sequences_fill_inputs_and_keep_outputs() {
     let float = |name: &str, dims: &[&str]| value(name, FLOAT, dims);
     let model = ports(
-        vec![float("x", &["N", "3"]), float("start", &["N", "1"]), value("id", INT64, &["N", "1"]), float("old", &["N", "2"])],
+        vec![
+            float("x", &["N", "3"]),
+            float("start", &["N", "1"]),
+            value("id", INT64, &["N", "1"]),
+            float("old", &["N", "2"]),
+        ],
         vec![float("y", &["N", "3"]), float("new", &["N", "2"])],
     );
     let config = complete(
@@ -291,12 +316,23 @@ fn sequences_fill_inputs_and_keep_outputs() {
     let Scheduling::Sequences(sequencing) = config.scheduling else { panic!("{:?}", config.scheduling) };
     assert_eq!((sequencing.idle, sequencing.max_sequences), (Duration::from_micros(5), 16));
     assert_eq!(sequencing.controls[0].no_yes, [0.0, 1.0]);
-    assert_eq!(sequencing.controls[1], Control { input: "id".into(), dtype: DType::I64, kind: ControlKind::Id, no_yes: [0.0, 1.0] });
+    assert_eq!(
+        sequencing.controls[1],
+        Control { input: "id".into(), dtype: DType::I64, kind: ControlKind::Id, no_yes: [0.0, 1.0] }
+    );
     let state = &sequencing.states[0];
     assert_eq!((state.dtype, &state.dims[..]), (DType::F32, &[Some(2)][..]));
     assert_eq!(state.initial, Some((vec![2], vec![0; 8])));
-    refused("sequence_batching { control_input { name: 'q' control { int32_false_true: [ 0, 1 ] } } }", &model, "'q'");
-    refused("sequence_batching { control_input { name: 'start' control { fp32_false_true: 0 } } }", &model, "two values");
+    refused(
+        "sequence_batching { control_input { name: 'q' control { int32_false_true: [ 0, 1 ] } } }",
+        &model,
+        "'q'",
+    );
+    refused(
+        "sequence_batching { control_input { name: 'start' control { fp32_false_true: 0 } } }",
+        &model,
+        "two values",
+    );
     refused("sequence_batching { state { input_name: 'old' output_name: 'y' } }", &model, "[3]");
     let huge = "sequence_batching { state { input_name: 'x' output_name: 'y' initial_state { dims: [ 1099511627776 ] } } }";
     refused(huge, &model, "more than");
@@ -318,7 +354,10 @@ fn ensembles_are_complete_by_themselves() {
                     output_map { key: 'i' value: 'image' } }";
     let config = ensemble(&format!("{classify}, {decode}")).unwrap();
     let Scheduling::Ensemble(steps) = config.scheduling else { panic!() };
-    assert_eq!(steps.iter().map(|step| (step.model.as_str(), step.version)).collect::<Vec<_>>(), [("decode", None), ("classify", Some(2))]);
+    assert_eq!(
+        steps.iter().map(|step| (step.model.as_str(), step.version)).collect::<Vec<_>>(),
+        [("decode", None), ("classify", Some(2))]
+    );
     assert!(config.instances.is_empty());
     assert!(ensemble(classify).unwrap_err().contains("'image'"));
     assert!(ensemble(decode).unwrap_err().contains("'out'"));
@@ -340,8 +379,15 @@ fn json_has_the_form_of_tritons() {
          instance_group { kind: KIND_CPU }",
     );
     let model = ports(vec![value("X", STRING, &["N", "D"])], vec![value("Y", STRING, &["N", "D"])]);
-    let mut shown = Config::complete(given.unwrap(), "slow", Some(&model), &Memory::default()).unwrap().to_json().unwrap();
-    for (key, ours, theirs) in [("platform", "onnx_onnxv1", ""), ("backend", "onnxruntime", "python"), ("default_model_filename", "model.onnx", "model.py")] {
+    let mut shown = Config::complete(given.unwrap(), "slow", Some(&model), &Memory::default())
+        .unwrap()
+        .to_json()
+        .unwrap();
+    for (key, ours, theirs) in [
+        ("platform", "onnx_onnxv1", ""),
+        ("backend", "onnxruntime", "python"),
+        ("default_model_filename", "model.onnx", "model.py"),
+    ] {
         assert_eq!((&shown[key], &golden[key]), (&ours.into(), &theirs.into()));
         shown[key] = theirs.into();
     }
