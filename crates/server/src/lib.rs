@@ -10,6 +10,7 @@ pub mod listen;
 pub mod metrics;
 pub mod options;
 pub mod proto;
+mod parameters;
 mod raw;
 pub mod repository;
 mod request;
