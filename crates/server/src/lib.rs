@@ -1,4 +1,5 @@
 //! Serves ONNX models on GPUs.
+#![recursion_limit = "256"] // The types of wgpu are deep where a future is to be `Send`.
 
 pub mod classification;
 pub mod config;
