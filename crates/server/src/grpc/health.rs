@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::Service;
 use crate::proto::grpc_inference_service_server::SERVICE_NAME;
@@ -40,13 +40,6 @@ impl Health for HealthOf {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let status = self.status(&request.get_ref().service);
         status.map(|status| Response::new(answer(status))).ok_or_else(|| Status::not_found("unknown service"))
-    }
-
-    async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
-        let models = self.0.index(false).into_iter().map(|entry| entry.name);
-        let names = ["".to_string(), SERVICE_NAME.to_string()].into_iter().chain(models);
-        let statuses = names.filter_map(|name| self.status(&name).map(|status| (name, answer(status)))).collect();
-        Ok(Response::new(HealthListResponse { statuses }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;

@@ -146,7 +146,7 @@ fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(shape: &[usize
 }
 
 fn typed(parameters: BTreeMap<String, InferParameter>) -> Result<Parameters, Failure> {
-    let one = |(name, value)| {
+    let one = |(name, value): (String, InferParameter)| {
         let value = parameter(&name, value)?;
         Ok((name, value))
     };

@@ -1,0 +1,373 @@
+//! The Open Inference Protocol over REST, on models that the CPU reference runs.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request};
+use prost::Message;
+use sardonyx_server::http::{self, Limits};
+use sardonyx_server::repository::Repository;
+use sardonyx_server::serving::Devices;
+use sardonyx_server::shared_memory::SharedMemory;
+use sardonyx_server::{ControlMode, Options, Service, listen};
+use sardonyx_testing::onnx::build::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower_service::Service as _;
+
+const FLOAT16: i32 = 10;
+
+/// What a client gets.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The status, and the text of the error.
+    fn error(&self) -> (u16, String) {
+        assert_eq!(self.headers["content-type"], "application/json");
+        (self.status, self.json()["error"].as_str().unwrap().to_owned())
+    }
+}
+
+/// A server of models in a folder of its own.
+struct Server {
+    router: Router,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// `addsub` as the golden answers of Triton have it; `text`, a string in and out; `half`, a float16 in and out.
+    async fn new() -> Server {
+        let folder = TempDir::new().unwrap();
+        let add = |name: &str, graph| {
+            let version = folder.path().join(name).join("1");
+            std::fs::create_dir_all(&version).unwrap();
+            std::fs::write(version.join("model.onnx"), model(17, graph).encode_to_vec()).unwrap();
+        };
+        let mut addsub = graph(&[], vec![
+            node("Add", &["INPUT0", "INPUT1"], &["OUTPUT0"]),
+            node("Sub", &["INPUT0", "INPUT1"], &["OUTPUT1"]),
+        ], &[]);
+        addsub.input = ["INPUT0", "INPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
+        addsub.output = ["OUTPUT0", "OUTPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
+        add("addsub", addsub);
+        std::fs::write(folder.path().join("addsub/config.pbtxt"), "max_batch_size: 8").unwrap();
+        for (name, elem_type, input, output) in [("text", STRING, "text_input", "text_output"), ("half", FLOAT16, "x", "y")] {
+            let mut identity = graph(&[], vec![node("Identity", &[input], &[output])], &[]);
+            identity.input = vec![value(input, elem_type, &["count"])];
+            identity.output = vec![value(output, elem_type, &["count"])];
+            add(name, identity);
+        }
+        let options = Options {
+            repositories: vec![folder.path().to_owned()],
+            control: ControlMode::Explicit,
+            load: vec!["*".into()],
+            poll: Duration::from_secs(1),
+            exit_on_error: true,
+            strict_readiness: true,
+            http: None,
+            grpc: None,
+            metrics: None,
+            devices: vec![],
+            frames: 1,
+            shared_memory: vec![],
+            limits: Limits::default(),
+            connections: listen::Connections::default(),
+            drain_delay: Duration::ZERO,
+            exit_timeout: Duration::ZERO,
+        };
+        let devices = vec![sardonyx::DeviceOptions::new().select("cpu".parse().unwrap())];
+        let devices = Devices::open(devices, 1).unwrap();
+        let repository = Repository::open(&options, devices.clone()).unwrap();
+        let memory = SharedMemory::new(vec!["/sardonyx-http-".into()]);
+        let service: Arc<Service> = Service::new(repository.clone(), devices, memory, true);
+        repository.load_first().await.unwrap();
+        let limits = Limits { body_bytes: 1 << 20, ..Limits::default() };
+        Server { router: http::router(&service, limits), _folder: folder }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().call(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let length = headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        let body = to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec();
+        assert!(length.is_none_or(|length| length == body.len().to_string()));
+        Answer { status, headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>, headers: &[(&str, &str)]) -> Answer {
+        let request = headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn infer(&self, model: &str, body: &Value) -> Answer {
+        self.post(&format!("/v2/models/{model}/infer"), body.to_string(), &[]).await
+    }
+}
+
+fn input(name: &str, data: Value) -> Value {
+    json!({"name": name, "datatype": "FP32", "shape": [1, 4], "data": data})
+}
+
+fn addsub() -> Value {
+    json!({"id": "abc", "inputs": [input("INPUT0", json!([0, 1, 2, 3])), input("INPUT1", json!([[1, 1, 1, 1]]))]})
+}
+
+#[tokio::test]
+async fn health_and_metadata() {
+    let server = Server::new().await;
+    for (path, body) in [
+        ("/v2/health/live", json!({"live": true})),
+        ("/v2/health/ready", json!({"ready": true})),
+        ("/v2/models/addsub/ready", json!({"name": "addsub", "ready": true})),
+        ("/v2/models/addsub/versions/1/ready", json!({"name": "addsub", "ready": true})),
+    ] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, answer.json()), (200, body), "{path}");
+    }
+    assert_eq!(server.get("/v2/models/nope/ready").await.error().0, 400);
+    assert_eq!(server.get("/v2/models/addsub/versions/9/ready").await.status, 503);
+    assert_eq!(server.get("/v2").await.json()["name"], "sardonyx");
+    let tensor = |name: &str| json!({"name": name, "datatype": "FP32", "shape": [-1, 4]});
+    for path in ["/v2/models/addsub", "/v2/models/addsub/versions/1"] {
+        let metadata = server.get(path).await.json();
+        assert_eq!((&metadata["name"], &metadata["versions"]), (&json!("addsub"), &json!(["1"])));
+        assert_eq!(metadata["inputs"], json!([tensor("INPUT0"), tensor("INPUT1")]));
+        assert_eq!(metadata["outputs"], json!([tensor("OUTPUT0"), tensor("OUTPUT1")]));
+    }
+    let config = server.get("/v2/models/addsub/config").await.json();
+    assert_eq!((&config["name"], &config["max_batch_size"]), (&json!("addsub"), &json!(8)));
+    assert_eq!(config["input"][0]["data_type"], "TYPE_FP32");
+    assert_eq!(config["input"][0]["dims"], json!([4]));
+}
+
+#[tokio::test]
+async fn infers_from_json() {
+    let server = Server::new().await;
+    let answer = server.infer("addsub", &addsub()).await;
+    let output = |name: &str, data: [f32; 4]| json!({"name": name, "datatype": "FP32", "shape": [1, 4], "data": data});
+    let expected = json!({"model_name": "addsub", "model_version": "1", "id": "abc",
+        "outputs": [output("OUTPUT0", [1.0, 2.0, 3.0, 4.0]), output("OUTPUT1", [-1.0, 0.0, 1.0, 2.0])]});
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    let mut body = addsub();
+    body["outputs"] = json!([{"name": "OUTPUT0", "parameters": {"classification": 2}}]);
+    let answer = server.post("/v2/models/addsub/versions/1/infer", body.to_string(), &[]).await.json();
+    assert_eq!(answer["outputs"][0]["data"], json!(["4.000000:3", "3.000000:2"]));
+    assert_eq!(answer["outputs"][0]["shape"], json!([1, 2]));
+}
+
+/// A body that tritonclient 2.73 sends, and what it reads.
+#[tokio::test]
+async fn infers_from_binary_data() {
+    let server = Server::new().await;
+    let json = concat!(
+        r#"{"inputs":[{"name":"INPUT0","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}},"#,
+        r#"{"name":"INPUT1","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}}],"#,
+        r#""parameters":{"binary_data_output":true}}"#
+    );
+    let floats = |values: [f32; 8]| values.map(f32::to_le_bytes).concat();
+    let body = [json.as_bytes(), &floats([0.0, 1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0])].concat();
+    let length = json.len().to_string();
+    let header = ("Inference-Header-Content-Length", length.as_str());
+    let answer = server.post("/v2/models/addsub/infer", body.clone(), &[header]).await;
+    assert_eq!((answer.status, answer.headers["content-type"].as_bytes()), (200, &b"application/octet-stream"[..]));
+    let json_bytes: usize = answer.headers["inference-header-content-length"].to_str().unwrap().parse().unwrap();
+    let (json, data) = answer.body.split_at(json_bytes);
+    let json: Value = serde_json::from_slice(json).unwrap();
+    assert_eq!(json["outputs"][1]["parameters"], json!({"binary_data_size": 16}));
+    assert_eq!(data, floats([1.0, 2.0, 3.0, 4.0, -1.0, 0.0, 1.0, 2.0]));
+    let wrong = server.post("/v2/models/addsub/infer", body.clone(), &[("inference-header-content-length", "999")]).await;
+    assert_eq!(wrong.error().0, 400);
+    let wrong = server.post("/v2/models/addsub/infer", body, &[("inference-header-content-length", "0")]).await;
+    assert_eq!(wrong.error().0, 400);
+}
+
+#[tokio::test]
+async fn halves_and_bodies_without_json() {
+    let server = Server::new().await;
+    let half = [0x00, 0x3c, 0x00, 0xc0];
+    let raw = server.post("/v2/models/half/infer", half.to_vec(), &[("inference-header-content-length", "0")]).await;
+    assert_eq!(raw.status, 200, "{}", String::from_utf8_lossy(&raw.body));
+    assert!(raw.body.ends_with(&half));
+    let json = r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
+    let body = [json.as_bytes(), &half].concat();
+    let length = json.len().to_string();
+    let refused = server.post("/v2/models/half/infer", body, &[("inference-header-content-length", &length)]).await;
+    assert_eq!(refused.error(), (400, "output 'y': FP16 has no form in JSON; use binary data".into()));
+}
+
+#[tokio::test]
+async fn compressed_both_ways() {
+    use std::io::{Read, Write};
+    let server = Server::new().await;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(addsub().to_string().as_bytes()).unwrap();
+    let body = encoder.finish().unwrap();
+    let answer = server.post("/v2/models/addsub/infer", body.clone(), &[("content-encoding", "gzip")]).await;
+    assert_eq!((answer.status, answer.json()["outputs"][0]["data"].clone()), (200, json!([1.0, 2.0, 3.0, 4.0])));
+    assert_eq!(server.post("/v2/models/addsub/infer", body.clone(), &[("content-encoding", "br")]).await.error().0, 400);
+    assert_eq!(server.post("/v2/models/addsub/infer", body, &[]).await.error().0, 400);
+    let texts = vec!["onyx"; 1000];
+    let body = json!({"inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1000], "data": texts}]}).to_string();
+    let answer = server.post("/v2/models/text/infer", body, &[("accept-encoding", "deflate")]).await;
+    assert_eq!(answer.headers["content-encoding"], "deflate");
+    let mut text = String::new();
+    flate2::read::ZlibDecoder::new(answer.body.as_slice()).read_to_string(&mut text).unwrap();
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["outputs"][0]["data"], json!(texts));
+}
+
+#[tokio::test]
+async fn faults_of_requests() {
+    let server = Server::new().await;
+    assert_eq!(server.infer("nope", &addsub()).await.error().0, 404);
+    assert_eq!(server.post("/v2/models/addsub/versions/9/infer", addsub().to_string(), &[]).await.error().0, 404);
+    assert_eq!(server.get("/v2/models/addsub/infer").await.error().0, 405);
+    assert_eq!(server.get("/v2/models/addsub/infer").await.headers["allow"], "POST");
+    assert_eq!(server.get("/v3").await.error(), (404, "there is no path '/v3'".into()));
+    assert_eq!(server.post("/v2/models/addsub/infer", "{", &[]).await.error().0, 400);
+    assert_eq!(server.get("/v2/models/%ff").await.error().0, 400);
+    let mut body = addsub();
+    body["inputs"][0]["datatype"] = json!("FP64");
+    assert_eq!(server.infer("addsub", &body).await.error().0, 400);
+    let mut body = addsub();
+    body["inputs"].as_array_mut().unwrap().pop();
+    assert_eq!(server.infer("addsub", &body).await.error().0, 400);
+    let mut body = addsub();
+    body["outputs"] = json!([{"name": "ZZ"}]);
+    assert_eq!(server.infer("addsub", &body).await.error().0, 400);
+    let large = server.post("/v2/models/addsub/infer", vec![b' '; (1 << 20) + 1], &[]).await;
+    assert_eq!(large.error().0, 413);
+    let late = server.post("/v2/models/addsub/infer", addsub().to_string(), &[("x-request-timeout", "0")]).await;
+    assert_eq!(late.error().0, 504);
+    let wrong = server.post("/v2/models/addsub/infer", addsub().to_string(), &[("x-request-timeout", "-1")]).await;
+    assert_eq!(wrong.error().0, 400);
+}
+
+#[tokio::test]
+async fn the_repository() {
+    let server = Server::new().await;
+    let index = server.post("/v2/repository/index", "", &[]).await.json();
+    let entry = |name: &str| json!({"name": name, "version": "1", "state": "READY"});
+    assert_eq!(index, json!([entry("addsub"), entry("half"), entry("text")]));
+    let unload = json!({"parameters": {"unload_dependents": false}}).to_string();
+    assert_eq!(server.post("/v2/repository/models/addsub/unload", unload, &[]).await.status, 200);
+    assert_eq!(server.infer("addsub", &addsub()).await.status / 100, 4);
+    assert_eq!(server.get("/v2/models/addsub/ready").await.status, 503);
+    let ready = server.post("/v2/repository/index", r#"{"ready":true}"#, &[]).await.json();
+    assert_eq!(ready, json!([entry("half"), entry("text")]));
+    assert_eq!(server.post("/v2/repository/models/addsub/load", "{}", &[]).await.status, 200);
+    assert_eq!(server.infer("addsub", &addsub()).await.status, 200);
+    let file = json!({"parameters": {"file:1/model.onnx": "AAAA"}}).to_string();
+    let refused = server.post("/v2/repository/models/addsub/load", file, &[]).await.error();
+    assert_eq!(refused.0, 400);
+    assert!(refused.1.contains("'file:1/model.onnx'"));
+    assert_eq!(server.post("/v2/repository/models/nope/load", "", &[]).await.status / 100, 4);
+}
+
+#[tokio::test]
+async fn statistics_count_requests() {
+    let server = Server::new().await;
+    for _ in 0..3 {
+        assert_eq!(server.infer("addsub", &addsub()).await.status, 200);
+    }
+    for path in ["/v2/models/addsub/stats", "/v2/models/addsub/versions/1/stats"] {
+        let statistics = server.get(path).await.json();
+        assert_eq!(statistics["model_stats"][0]["inference_count"], 3, "{path}");
+        assert_eq!(statistics["model_stats"][0]["inference_stats"]["success"]["count"], 3);
+    }
+    assert_eq!(server.get("/v2/models/stats").await.json()["model_stats"].as_array().unwrap().len(), 3);
+    assert_eq!(server.get("/v2/models/nope/stats").await.error().0, 404);
+}
+
+#[tokio::test]
+async fn settings() {
+    let server = Server::new().await;
+    let log = server.get("/v2/logging").await.json();
+    let expected = json!({"log_errors": true, "log_file": "", "log_format": "default", "log_info": true,
+        "log_verbose_level": 0, "log_warnings": true});
+    assert_eq!(log, expected);
+    let changed = server.post("/v2/logging", r#"{"log_verbose_level":1,"log_info":false}"#, &[]).await.json();
+    assert_eq!((&changed["log_verbose_level"], &changed["log_info"]), (&json!(1), &json!(false)));
+    assert_eq!(server.get("/v2/logging").await.json(), changed);
+    assert_eq!(server.post("/v2/logging", r#"{"log_file":"x"}"#, &[]).await.error().0, 400);
+    for path in ["/v2/trace/setting", "/v2/models/addsub/trace/setting"] {
+        let trace = server.get(path).await.json();
+        assert_eq!((&trace["trace_level"], &trace["trace_rate"]), (&json!(["OFF"]), &json!("1000")));
+        let same = r#"{"trace_level":["OFF"],"trace_rate":null,"trace_count":"-1"}"#;
+        assert_eq!(server.post(path, same, &[]).await.json(), trace);
+        assert_eq!(server.post(path, r#"{"trace_rate":"1"}"#, &[]).await.error().0, 400);
+    }
+    assert_eq!(server.get("/v2/models/nope/trace/setting").await.error().0, 404);
+}
+
+#[tokio::test]
+async fn shared_memory() {
+    use rustix::shm;
+    let server = Server::new().await;
+    let key = format!("/sardonyx-http-{}", std::process::id());
+    let flags = shm::OFlags::RDWR | shm::OFlags::CREATE | shm::OFlags::EXCL;
+    let file = shm::open(&key, flags, shm::Mode::RUSR | shm::Mode::WUSR).unwrap();
+    let values = [0.0f32, 1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0].map(f32::to_le_bytes).concat();
+    rustix::fs::ftruncate(&file, 64).unwrap();
+    rustix::io::pwrite(&file, &values, 0).unwrap();
+    let register = json!({"key": key, "offset": 0, "byte_size": 64}).to_string();
+    let answer = server.post("/v2/systemsharedmemory/region/r/register", register, &[]).await;
+    let status = [server.get("/v2/systemsharedmemory/status").await, server.get("/v2/systemsharedmemory/region/r/status").await];
+    let place = |offset: u32| json!({"shared_memory_region": "r", "shared_memory_byte_size": 16, "shared_memory_offset": offset});
+    let tensor = |name: &str, offset| json!({"name": name, "datatype": "FP32", "shape": [1, 4], "parameters": place(offset)});
+    let body = json!({"inputs": [tensor("INPUT0", 0), tensor("INPUT1", 16)], "outputs": [{"name": "OUTPUT0", "parameters": place(32)}]});
+    let inferred = server.infer("addsub", &body).await;
+    let mut written = [0; 16];
+    rustix::io::pread(&file, &mut written, 32).unwrap();
+    let small = json!({"shared_memory_region": "r", "shared_memory_byte_size": 8});
+    let too_small = json!({"inputs": body["inputs"], "outputs": [{"name": "OUTPUT0", "parameters": small}]});
+    let too_small = server.infer("addsub", &too_small).await;
+    shm::unlink(&key).unwrap();
+
+    assert_eq!(answer.status, 200);
+    for status in status {
+        assert_eq!(status.json(), json!([{"name": "r", "key": key, "offset": 0, "byte_size": 64}]));
+    }
+    assert_eq!(inferred.status, 200, "{}", String::from_utf8_lossy(&inferred.body));
+    let output = json!({"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 4], "parameters": place(32)});
+    assert_eq!(inferred.json()["outputs"], json!([output]));
+    assert_eq!(written.to_vec(), [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
+    assert_eq!(too_small.error(), (400, "output 'OUTPUT0': it takes 16 bytes, and 'shared_memory_byte_size' is 8".into()));
+    let other = json!({"key": "/private", "byte_size": 1}).to_string();
+    assert_eq!(server.post("/v2/systemsharedmemory/region/p/register", other, &[]).await.error().0, 403);
+    assert_eq!(server.post("/v2/systemsharedmemory/unregister", "", &[]).await.status, 200);
+    assert_eq!(server.get("/v2/systemsharedmemory/region/r/status").await.error().0, 404);
+    assert_eq!(server.get("/v2/cudasharedmemory/status").await.json(), json!([]));
+    assert_eq!(server.post("/v2/cudasharedmemory/region/r/register", "{}", &[]).await.error().0, 501);
+}
+
+#[tokio::test]
+async fn texts_are_generated() {
+    let server = Server::new().await;
+    let body = r#"{"text_input":"a \"cat\"","parameters":{"temperature":0},"stream":false}"#;
+    let expected = json!({"model_name": "text", "model_version": "1", "text_output": "a \"cat\""});
+    let answer = server.post("/v2/models/text/generate", body, &[]).await;
+    assert_eq!((answer.status, answer.json()), (200, expected.clone()));
+    let answer = server.post("/v2/models/text/versions/1/generate_stream", body, &[]).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream; charset=utf-8");
+    let text = String::from_utf8(answer.body).unwrap();
+    let event = text.strip_prefix("data: ").and_then(|text| text.strip_suffix("\n\n")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(event).unwrap(), expected);
+    assert_eq!(server.post("/v2/models/text/generate", "{}", &[]).await.error().0, 400);
+    assert_eq!(server.post("/v2/models/addsub/generate", body, &[]).await.error().0, 400);
+}
