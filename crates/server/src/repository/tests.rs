@@ -1,7 +1,6 @@
 //! Repositories of small models on the CPU reference.
 
 use std::fs;
-use std::path::Path;
 
 use sardonyx::Tensor;
 use sardonyx_testing::onnx::build::{FLOAT, bytes, external, graph, model, node, value, weights};
