@@ -230,8 +230,9 @@ impl Lists {
     }
 
     fn element(&mut self) -> Result<(), Failure> {
+        let is_innermost = self.open.len() == self.levels;
         match self.open.last_mut() {
-            Some(around) if self.open.len() == self.levels => {
+            Some(around) if is_innermost => {
                 *around += 1;
                 Ok(())
             }
