@@ -230,13 +230,10 @@ impl Lists {
     }
 
     fn element(&mut self) -> Result<(), Failure> {
-        match self.open.last_mut() {
-            Some(around) if self.open.len() == self.levels => {
-                *around += 1;
-                Ok(())
-            }
-            _ => Err(Lists::ragged()),
-        }
+        let deepest = self.open.len() == self.levels;
+        let around = self.open.last_mut().filter(|_| deepest).ok_or_else(Lists::ragged)?;
+        *around += 1;
+        Ok(())
     }
 }
 

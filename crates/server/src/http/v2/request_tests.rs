@@ -361,7 +361,7 @@ fn change() -> impl Strategy<Value = Change> {
     ];
     prop_oneof![
         any::<u8>().prop_map(Change::Put),
-        prop::sample::select(&pieces).prop_map(|piece| Change::Insert(piece.into())),
+        prop::sample::select(pieces.to_vec()).prop_map(|piece| Change::Insert(piece.into())),
         (1usize..40).prop_map(Change::Cut),
     ]
 }
