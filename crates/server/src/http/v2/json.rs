@@ -121,12 +121,12 @@ fn elements<T>(
     let wrong_count = |found: &dyn Display| {
         Failure::invalid(format!("shape {shape:?} has {count} elements, and the data {found}"))
     };
+    let mut lists = Lists::new(text)?;
     // An element takes a character, and one is between two.
     if count > text.len() / 2 {
         return Err(wrong_count(&"fewer"));
     }
     let mut elements = raw::reserved(count)?;
-    let mut lists = Lists::new(text)?;
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
