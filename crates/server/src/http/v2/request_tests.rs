@@ -243,6 +243,8 @@ fn bodies_without_json() {
     let body = Bytes::from_static(b"\0\0\x80?\0\0\0@");
     let floats = [1.0f32, 2.0];
     let raw = |dtype, dims: &[Option<usize>], batched| raw_input(dtype, dims, batched, body.clone());
+    let rows = Tensor::from_slice(&[2, 1], &floats).unwrap();
+    assert_eq!(raw(DType::F32, &[Some(1)], true).unwrap(), rows);
     assert_eq!(raw(DType::F32, &[Some(2)], true).unwrap(), Tensor::from_slice(&[1, 2], &floats).unwrap());
     assert_eq!(
         raw(DType::F32, &[None, Some(1)], false).unwrap(),
