@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn shapes_that_overflow() {
         assert_eq!(shape(&[2, 0, 3]).unwrap(), [2, 0, 3]);
-        assert_eq!(shape(&[]).unwrap(), []);
+        assert_eq!(shape(&[]).unwrap(), [0usize; 0]);
         assert!(shape(&[1 << 40, 0, 1 << 40]).unwrap_err().text.contains("too many elements"));
         assert!(shape(&[i64::MAX, 2]).unwrap_err().text.contains("too many elements"));
         assert_eq!(

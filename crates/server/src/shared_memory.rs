@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Mode, fstat};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::{Errno, pread, pwrite};
 use rustix::shm;
 
@@ -132,8 +132,7 @@ impl SharedMemory {
                 format!("there is no shared memory with key '{key}' that can be used"),
             )
         };
-        // No symbolic link is followed: it would lead to keys that are not allowed.
-        let file = shm::open(key, shm::OFlags::RDWR, Mode::empty()).map_err(|_| missing())?;
+        let file = shm::open(key, shm::OFlags::RDWR | no_link(), Mode::empty()).map_err(|_| missing())?;
         let stat = fstat(&file).map_err(|_| missing())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(missing());
@@ -266,6 +265,14 @@ impl SharedMemory {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Open>>> {
         // Each change is one call, so that a panic leaves no half of one.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where shared memory lies in a folder, a symbolic link there would lead to keys that are not allowed, and out of the folder.
+fn no_link() -> shm::OFlags {
+    match cfg!(target_os = "linux") {
+        true => shm::OFlags::from_bits_retain(OFlags::NOFOLLOW.bits()),
+        false => shm::OFlags::empty(),
     }
 }
 

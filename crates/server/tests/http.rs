@@ -29,7 +29,8 @@ struct Answer {
 
 impl Answer {
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
     }
 
     /// The status, and the text of the error.
@@ -54,15 +55,21 @@ impl Server {
             std::fs::create_dir_all(&version).unwrap();
             std::fs::write(version.join("model.onnx"), model(17, graph).encode_to_vec()).unwrap();
         };
-        let mut addsub = graph(&[], vec![
-            node("Add", &["INPUT0", "INPUT1"], &["OUTPUT0"]),
-            node("Sub", &["INPUT0", "INPUT1"], &["OUTPUT1"]),
-        ], &[]);
+        let mut addsub = graph(
+            &[],
+            vec![
+                node("Add", &["INPUT0", "INPUT1"], &["OUTPUT0"]),
+                node("Sub", &["INPUT0", "INPUT1"], &["OUTPUT1"]),
+            ],
+            &[],
+        );
         addsub.input = ["INPUT0", "INPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
         addsub.output = ["OUTPUT0", "OUTPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
         add("addsub", addsub);
         std::fs::write(folder.path().join("addsub/config.pbtxt"), "max_batch_size: 8").unwrap();
-        for (name, elem_type, input, output) in [("text", STRING, "text_input", "text_output"), ("half", FLOAT16, "x", "y")] {
+        for (name, elem_type, input, output) in
+            [("text", STRING, "text_input", "text_output"), ("half", FLOAT16, "x", "y")]
+        {
             let mut identity = graph(&[], vec![node("Identity", &[input], &[output])], &[]);
             identity.input = vec![value(input, elem_type, &["count"])];
             identity.output = vec![value(output, elem_type, &["count"])];
@@ -110,7 +117,8 @@ impl Server {
     }
 
     async fn post(&self, path: &str, body: impl Into<Body>, headers: &[(&str, &str)]) -> Answer {
-        let request = headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
+        let request =
+            headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
         self.send(request.body(body.into()).unwrap()).await
     }
 
@@ -159,7 +167,8 @@ async fn health_and_metadata() {
 async fn infers_from_json() {
     let server = Server::new().await;
     let answer = server.infer("addsub", &addsub()).await;
-    let output = |name: &str, data: [f32; 4]| json!({"name": name, "datatype": "FP32", "shape": [1, 4], "data": data});
+    let output =
+        |name: &str, data: [f32; 4]| json!({"name": name, "datatype": "FP32", "shape": [1, 4], "data": data});
     let expected = json!({"model_name": "addsub", "model_version": "1", "id": "abc",
         "outputs": [output("OUTPUT0", [1.0, 2.0, 3.0, 4.0]), output("OUTPUT1", [-1.0, 0.0, 1.0, 2.0])]});
     assert_eq!((answer.status, answer.json()), (200, expected));
@@ -184,15 +193,22 @@ async fn infers_from_binary_data() {
     let length = json.len().to_string();
     let header = ("Inference-Header-Content-Length", length.as_str());
     let answer = server.post("/v2/models/addsub/infer", body.clone(), &[header]).await;
-    assert_eq!((answer.status, answer.headers["content-type"].as_bytes()), (200, &b"application/octet-stream"[..]));
-    let json_bytes: usize = answer.headers["inference-header-content-length"].to_str().unwrap().parse().unwrap();
+    assert_eq!(
+        (answer.status, answer.headers["content-type"].as_bytes()),
+        (200, &b"application/octet-stream"[..])
+    );
+    let json_bytes: usize =
+        answer.headers["inference-header-content-length"].to_str().unwrap().parse().unwrap();
     let (json, data) = answer.body.split_at(json_bytes);
     let json: Value = serde_json::from_slice(json).unwrap();
     assert_eq!(json["outputs"][1]["parameters"], json!({"binary_data_size": 16}));
     assert_eq!(data, floats([1.0, 2.0, 3.0, 4.0, -1.0, 0.0, 1.0, 2.0]));
-    let wrong = server.post("/v2/models/addsub/infer", body.clone(), &[("inference-header-content-length", "999")]).await;
+    let wrong = server
+        .post("/v2/models/addsub/infer", body.clone(), &[("inference-header-content-length", "999")])
+        .await;
     assert_eq!(wrong.error().0, 400);
-    let wrong = server.post("/v2/models/addsub/infer", body, &[("inference-header-content-length", "0")]).await;
+    let wrong =
+        server.post("/v2/models/addsub/infer", body, &[("inference-header-content-length", "0")]).await;
     assert_eq!(wrong.error().0, 400);
 }
 
@@ -200,13 +216,17 @@ async fn infers_from_binary_data() {
 async fn halves_and_bodies_without_json() {
     let server = Server::new().await;
     let half = [0x00, 0x3c, 0x00, 0xc0];
-    let raw = server.post("/v2/models/half/infer", half.to_vec(), &[("inference-header-content-length", "0")]).await;
+    let raw = server
+        .post("/v2/models/half/infer", half.to_vec(), &[("inference-header-content-length", "0")])
+        .await;
     assert_eq!(raw.status, 200, "{}", String::from_utf8_lossy(&raw.body));
     assert!(raw.body.ends_with(&half));
-    let json = r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
+    let json =
+        r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
     let body = [json.as_bytes(), &half].concat();
     let length = json.len().to_string();
-    let refused = server.post("/v2/models/half/infer", body, &[("inference-header-content-length", &length)]).await;
+    let refused =
+        server.post("/v2/models/half/infer", body, &[("inference-header-content-length", &length)]).await;
     assert_eq!(refused.error(), (400, "output 'y': FP16 has no form in JSON; use binary data".into()));
 }
 
@@ -218,11 +238,18 @@ async fn compressed_both_ways() {
     encoder.write_all(addsub().to_string().as_bytes()).unwrap();
     let body = encoder.finish().unwrap();
     let answer = server.post("/v2/models/addsub/infer", body.clone(), &[("content-encoding", "gzip")]).await;
-    assert_eq!((answer.status, answer.json()["outputs"][0]["data"].clone()), (200, json!([1.0, 2.0, 3.0, 4.0])));
-    assert_eq!(server.post("/v2/models/addsub/infer", body.clone(), &[("content-encoding", "br")]).await.error().0, 400);
+    assert_eq!(
+        (answer.status, answer.json()["outputs"][0]["data"].clone()),
+        (200, json!([1.0, 2.0, 3.0, 4.0]))
+    );
+    assert_eq!(
+        server.post("/v2/models/addsub/infer", body.clone(), &[("content-encoding", "br")]).await.error().0,
+        400
+    );
     assert_eq!(server.post("/v2/models/addsub/infer", body, &[]).await.error().0, 400);
-    let texts = vec!["onyx"; 1000];
-    let body = json!({"inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1000], "data": texts}]}).to_string();
+    let texts = ["onyx".repeat(1000)];
+    let input = json!({"name": "text_input", "datatype": "BYTES", "shape": [1], "data": texts});
+    let body = json!({"inputs": [input]}).to_string();
     let answer = server.post("/v2/models/text/infer", body, &[("accept-encoding", "deflate")]).await;
     assert_eq!(answer.headers["content-encoding"], "deflate");
     let mut text = String::new();
@@ -235,7 +262,10 @@ async fn compressed_both_ways() {
 async fn faults_of_requests() {
     let server = Server::new().await;
     assert_eq!(server.infer("nope", &addsub()).await.error().0, 404);
-    assert_eq!(server.post("/v2/models/addsub/versions/9/infer", addsub().to_string(), &[]).await.error().0, 404);
+    assert_eq!(
+        server.post("/v2/models/addsub/versions/9/infer", addsub().to_string(), &[]).await.error().0,
+        404
+    );
     assert_eq!(server.get("/v2/models/addsub/infer").await.error().0, 405);
     assert_eq!(server.get("/v2/models/addsub/infer").await.headers["allow"], "POST");
     assert_eq!(server.get("/v3").await.error(), (404, "there is no path '/v3'".into()));
@@ -252,9 +282,11 @@ async fn faults_of_requests() {
     assert_eq!(server.infer("addsub", &body).await.error().0, 400);
     let large = server.post("/v2/models/addsub/infer", vec![b' '; (1 << 20) + 1], &[]).await;
     assert_eq!(large.error().0, 413);
-    let late = server.post("/v2/models/addsub/infer", addsub().to_string(), &[("x-request-timeout", "0")]).await;
+    let late =
+        server.post("/v2/models/addsub/infer", addsub().to_string(), &[("x-request-timeout", "0")]).await;
     assert_eq!(late.error().0, 504);
-    let wrong = server.post("/v2/models/addsub/infer", addsub().to_string(), &[("x-request-timeout", "-1")]).await;
+    let wrong =
+        server.post("/v2/models/addsub/infer", addsub().to_string(), &[("x-request-timeout", "-1")]).await;
     assert_eq!(wrong.error().0, 400);
 }
 
@@ -266,7 +298,7 @@ async fn the_repository() {
     assert_eq!(index, json!([entry("addsub"), entry("half"), entry("text")]));
     let unload = json!({"parameters": {"unload_dependents": false}}).to_string();
     assert_eq!(server.post("/v2/repository/models/addsub/unload", unload, &[]).await.status, 200);
-    assert_eq!(server.infer("addsub", &addsub()).await.status / 100, 4);
+    assert_eq!(server.infer("addsub", &addsub()).await.error().0, 503);
     assert_eq!(server.get("/v2/models/addsub/ready").await.status, 503);
     let ready = server.post("/v2/repository/index", r#"{"ready":true}"#, &[]).await.json();
     assert_eq!(ready, json!([entry("half"), entry("text")]));
@@ -327,7 +359,10 @@ async fn shared_memory() {
     rustix::io::pwrite(&file, &values, 0).unwrap();
     let register = json!({"key": key, "offset": 0, "byte_size": 64}).to_string();
     let answer = server.post("/v2/systemsharedmemory/region/r/register", register, &[]).await;
-    let status = [server.get("/v2/systemsharedmemory/status").await, server.get("/v2/systemsharedmemory/region/r/status").await];
+    let status = [
+        server.get("/v2/systemsharedmemory/status").await,
+        server.get("/v2/systemsharedmemory/region/r/status").await,
+    ];
     let place = |offset: u32| json!({"shared_memory_region": "r", "shared_memory_byte_size": 16, "shared_memory_offset": offset});
     let tensor = |name: &str, offset| json!({"name": name, "datatype": "FP32", "shape": [1, 4], "parameters": place(offset)});
     let body = json!({"inputs": [tensor("INPUT0", 0), tensor("INPUT1", 16)], "outputs": [{"name": "OUTPUT0", "parameters": place(32)}]});
@@ -347,7 +382,10 @@ async fn shared_memory() {
     let output = json!({"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 4], "parameters": place(32)});
     assert_eq!(inferred.json()["outputs"], json!([output]));
     assert_eq!(written.to_vec(), [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
-    assert_eq!(too_small.error(), (400, "output 'OUTPUT0': it takes 16 bytes, and 'shared_memory_byte_size' is 8".into()));
+    assert_eq!(
+        too_small.error(),
+        (400, "output 'OUTPUT0': it takes 16 bytes, and 'shared_memory_byte_size' is 8".into())
+    );
     let other = json!({"key": "/private", "byte_size": 1}).to_string();
     assert_eq!(server.post("/v2/systemsharedmemory/region/p/register", other, &[]).await.error().0, 403);
     assert_eq!(server.post("/v2/systemsharedmemory/unregister", "", &[]).await.status, 200);

@@ -149,7 +149,7 @@ mod tests {
                 .map(|tensor| tensor.shape().to_vec())
         };
         assert_eq!(made("\"a cat\"", &[Some(1)], true).unwrap(), [1, 1]);
-        assert_eq!(made("\"a cat\"", &[], false).unwrap(), []);
+        assert_eq!(made("\"a cat\"", &[], false).unwrap(), [0usize; 0]);
         assert_eq!(made("[\"a\",\"b\"]", &[None], false).unwrap(), [2]);
         assert_eq!(made("[\"a\",\"b\"]", &[None, None], false).unwrap(), [2, 1]);
         assert!(

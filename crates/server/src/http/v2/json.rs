@@ -121,12 +121,12 @@ fn elements<T>(
     let wrong_count = |found: &dyn Display| {
         Failure::invalid(format!("shape {shape:?} has {count} elements, and the data {found}"))
     };
+    let mut lists = Lists::new(text)?;
     // An element takes a character, and one is between two.
     if count > text.len() / 2 {
         return Err(wrong_count(&"fewer"));
     }
     let mut elements = raw::reserved(count)?;
-    let mut lists = Lists::new(text)?;
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
@@ -230,13 +230,10 @@ impl Lists {
     }
 
     fn element(&mut self) -> Result<(), Failure> {
-        match self.open.last_mut() {
-            Some(around) if self.open.len() == self.levels => {
-                *around += 1;
-                Ok(())
-            }
-            _ => Err(Lists::ragged()),
-        }
+        let deepest = self.open.len() == self.levels;
+        let around = self.open.last_mut().filter(|_| deepest).ok_or_else(Lists::ragged)?;
+        *around += 1;
+        Ok(())
     }
 }
 

@@ -90,8 +90,9 @@ pub(crate) fn decode(
     Ok((request, forms))
 }
 
-/// The request in a `body` that is nothing but the elements of the model's only input: one string, or numbers that fill one row of a
-/// batch. All outputs are wanted as binary data.
+/// The request in a `body` that is nothing but the elements of the model's only input: one string, or numbers. Their count says the
+/// only dimension that the model leaves open: if there is none, the rows of the batch, which is one row otherwise. All outputs are
+/// wanted as binary data.
 ///
 /// # Errors
 /// [`Reason::Invalid`] if the model has several inputs, or the body does not say the input's shape.
@@ -110,21 +111,22 @@ pub(crate) fn decode_raw(body: Bytes, config: &Config) -> Result<(Request, Forms
 }
 
 fn raw_input(dtype: DType, dims: &[Option<usize>], batched: bool, body: Bytes) -> Result<Tensor, Failure> {
-    let unknown = dims.iter().filter(|dim| dim.is_none()).count();
-    let known = || dims.iter().flatten().try_fold(1usize, |n, &dim| n.checked_mul(dim));
+    let one_row = dims.contains(&None);
+    let rows = batched.then_some(if one_row { Some(1) } else { None });
+    let dims: Vec<Option<usize>> = rows.into_iter().chain(dims.iter().copied()).collect();
     let elements = match dtype {
         DType::String => Some(1),
         dtype => dtype.bytes_of(1).map(|size| body.len() / size),
     };
-    let fill = match (unknown, elements, known()) {
+    let known = dims.iter().flatten().try_fold(1usize, |n, &dim| n.checked_mul(dim));
+    let open = match (dims.iter().filter(|dim| dim.is_none()).count(), elements, known) {
         (0, ..) => Some(0),
-        (1, Some(elements), Some(known)) => elements.checked_div(known),
+        (1, Some(elements), Some(known)) => elements.checked_div(known).map(|open| open.max(1)),
         _ => None,
     };
-    let fill =
-        fill.ok_or_else(|| Failure::invalid("the body does not say its shape; send it with a JSON header"))?;
-    let rows = batched.then_some(1);
-    let shape: Vec<usize> = rows.into_iter().chain(dims.iter().map(|dim| dim.unwrap_or(fill))).collect();
+    let open =
+        open.ok_or_else(|| Failure::invalid("the body does not say its shape; send it with a JSON header"))?;
+    let shape: Vec<usize> = dims.iter().map(|dim| dim.unwrap_or(open)).collect();
     if dtype != DType::String {
         return raw::tensor(dtype, &shape, body);
     }

@@ -126,7 +126,7 @@ mod tests {
     /// tritonclient 2.73 (`parse_response_body`) reads the expected text as the values below; the NaN, too.
     #[test]
     fn json() {
-        let scores = Tensor::from_slice(&[2, 2], &[0.1f32, -1.0, f32::NAN, 1e30]).unwrap();
+        let scores = Tensor::from_slice(&[2, 2], &[0.1f32, -1.0, f32::NAN, 16777216.0]).unwrap();
         let names = Tensor::from_strings(&[1], vec!["a\"\n\u{1}ö".into()]).unwrap();
         let flags = Tensor::from_bools(&[2], &[true, false]).unwrap();
         let large = Tensor::from_slice(&[2], &[u64::MAX, 0]).unwrap();
@@ -138,7 +138,7 @@ mod tests {
         response.parameters.insert("x".into(), Parameter::Text("y".into()));
         let expected = concat!(
             r#"{"model_name":"cat \"1\"","model_version":"3","id":"7","parameters":{"sequence_id":-4,"x":"y"},"outputs":["#,
-            r#"{"name":"s","datatype":"FP32","shape":[2,2],"data":[0.1,-1.0,null,1e30]},"#,
+            r#"{"name":"s","datatype":"FP32","shape":[2,2],"data":[0.1,-1.0,null,16777216.0]},"#,
             r#"{"name":"n","datatype":"BYTES","shape":[1],"data":["a\"\n\u0001ö"]},"#,
             r#"{"name":"f","datatype":"BOOL","shape":[2],"data":[true,false]},"#,
             r#"{"name":"l","datatype":"UINT64","shape":[2],"data":[18446744073709551615,0]},"#,
