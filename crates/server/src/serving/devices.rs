@@ -32,7 +32,19 @@ struct State {
     /// The number of devices that this slot has had.
     generation: u64,
     /// `None` while a new device is made.
-    device: Option<Device>,
+    device: Option<Arc<dyn HoldsDevice>>,
+}
+
+/// A device behind a trait object. The types of wgpu refer to one another in circles, so that the compiler finds anew for every future
+/// that holds one whether it may move between threads: without this, the crate takes minutes to compile.
+trait HoldsDevice: std::fmt::Debug + Send + Sync {
+    fn device(&self) -> Device;
+}
+
+impl HoldsDevice for Device {
+    fn device(&self) -> Device {
+        self.clone()
+    }
 }
 
 /// Pauses between attempts to make a device anew: the driver may need time to reset.
@@ -78,7 +90,7 @@ impl Slot {
         Arc::new(Slot {
             options,
             name: device.name(),
-            state: Mutex::new(State { generation: 1, device: Some(device) }),
+            state: Mutex::new(State { generation: 1, device: Some(Arc::new(device)) }),
             made: Condvar::new(),
             turns: Turns::new(frames),
             lost: AtomicU64::new(0),
@@ -108,7 +120,7 @@ impl Slot {
         let waited = self.made.wait_timeout_while(self.state(), patience, |state| state.device.is_none());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match &state.device {
-            Some(device) => Ok((state.generation, device.clone())),
+            Some(device) => Ok((state.generation, device.device())),
             None => Err(Failure::new(
                 Reason::Unavailable,
                 "the device was lost and cannot be made anew yet; try again in a moment",
@@ -118,7 +130,7 @@ impl Slot {
 
     /// The device, if there is one now.
     pub fn device_now(&self) -> Option<Device> {
-        self.state().device.clone()
+        self.state().device.as_ref().map(|device| device.device())
     }
 
     /// Waits for a turn to compute: first come, first served, so that every model that waits gets the device as often.
@@ -157,7 +169,7 @@ impl Slot {
     fn put(&self, device: Device) {
         let mut state = self.state();
         state.generation += 1;
-        state.device = Some(device);
+        state.device = Some(Arc::new(device));
         drop(state);
         self.made.notify_all();
         tracing::info!(device = self.name, "the new device is ready");

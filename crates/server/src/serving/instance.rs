@@ -8,7 +8,7 @@ use sardonyx::Tensor;
 use tokio::sync::watch;
 
 use super::batch::{join, split};
-use super::place::Place;
+use super::place::Computes;
 use super::queue::{Batch, Queue, Waiting};
 use super::statistics::{Parts, Statistics};
 use crate::config::{Batching, Config};
@@ -20,7 +20,7 @@ pub(super) struct Instance {
     version: u64,
     batching: Batching,
     queue: Arc<Queue>,
-    place: Arc<Place>,
+    place: Arc<dyn Computes>,
     statistics: Arc<Statistics>,
     /// `Some` where answers leave in the order of the batches.
     order: Option<Arc<Order>>,
@@ -64,7 +64,7 @@ impl Instance {
         version: u64,
         batching: Batching,
         queue: Arc<Queue>,
-        place: Arc<Place>,
+        place: Arc<dyn Computes>,
         statistics: Arc<Statistics>,
         order: Option<Arc<Order>>,
     ) -> Instance {

@@ -26,7 +26,7 @@ use crate::classification::classes;
 use crate::config::{Batching, Config, InstanceGroup, Placement, Scheduling};
 use crate::{Failure, Reason, Request, Response};
 use instance::Instance;
-use place::Place;
+use place::{Computes, Place};
 use queue::{Queue, Refused};
 
 /// The number of requests that wait for a version at most, where its configuration says none.
@@ -37,9 +37,8 @@ pub const DEFAULT_QUEUE_SIZE: usize = 1024;
 pub struct Served {
     config: Arc<Config>,
     version: u64,
-    batching: Batching,
     queue: Arc<Queue>,
-    places: Vec<Arc<Place>>,
+    places: Vec<Arc<dyn Computes>>,
     instances: Vec<Arc<Instance>>,
     statistics: Arc<Statistics>,
     /// The number of threads that still run.
@@ -82,7 +81,7 @@ impl Served {
         let queue = Arc::new(Queue::new(batching.clone(), max_batch, DEFAULT_QUEUE_SIZE, statistics.clone()));
         let places = places(devices, &config, &model)?;
         for (place, _) in &places {
-            warmup::run(&config, place)?;
+            warmup::run(&config, place.as_ref())?;
         }
         let (count, running) = watch::channel(0);
         let count = Arc::new(count);
@@ -108,8 +107,8 @@ impl Served {
             }
         }
         statistics.loaded_in(start.elapsed());
-        let places = places.into_iter().map(|(place, _)| place).collect();
-        Ok(Arc::new(Served { config, version, batching, queue, places, instances, statistics, running }))
+        let places = places.into_iter().map(|(place, _)| place as Arc<dyn Computes>).collect();
+        Ok(Arc::new(Served { config, version, queue, places, instances, statistics, running }))
     }
 
     /// The configuration.

@@ -17,6 +17,15 @@ pub(super) struct Place {
     session: Mutex<Option<(u64, Arc<Session>)>>,
 }
 
+/// What a thread needs of a model on a device; a trait object for the reason that `HoldsDevice` names.
+pub(super) trait Computes: std::fmt::Debug + Send + Sync {
+    /// Runs the model. A device that is lost meanwhile is replaced behind the caller's back, but not for this run.
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Failure>;
+
+    /// The bytes that the model takes on the device.
+    fn memory(&self) -> u64;
+}
+
 /// How long a run waits for a new device in place of a lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,8 +34,26 @@ impl Place {
         Place { slot, model, options, session: Mutex::new(None) }
     }
 
-    /// Runs the model. A device that is lost meanwhile is replaced behind the caller's back, but not for this run.
-    pub(super) fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Failure> {
+    fn session(&self) -> Result<(u64, Arc<Session>), Failure> {
+        let (generation, device) = self.slot.device(PATIENCE)?;
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*session {
+            Some((of, session)) if *of == generation => Ok((generation, session.clone())),
+            _ => {
+                let made = Arc::new(Session::new(&device, &self.model, self.options.clone())?);
+                *session = Some((generation, made.clone()));
+                Ok((generation, made))
+            }
+        }
+    }
+
+    fn forget(&self) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Computes for Place {
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Failure> {
         let (generation, session) = self.session()?;
         let given: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let _turn = self.slot.turn();
@@ -48,26 +75,8 @@ impl Place {
         }
     }
 
-    /// The bytes that the model takes on the device.
-    pub(super) fn memory(&self) -> u64 {
+    fn memory(&self) -> u64 {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         session.as_ref().map_or(0, |(_, session)| session.memory().total())
-    }
-
-    fn session(&self) -> Result<(u64, Arc<Session>), Failure> {
-        let (generation, device) = self.slot.device(PATIENCE)?;
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*session {
-            Some((of, session)) if *of == generation => Ok((generation, session.clone())),
-            _ => {
-                let made = Arc::new(Session::new(&device, &self.model, self.options.clone())?);
-                *session = Some((generation, made.clone()));
-                Ok((generation, made))
-            }
-        }
-    }
-
-    fn forget(&self) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

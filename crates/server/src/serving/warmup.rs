@@ -2,13 +2,13 @@
 
 use sardonyx::{DType, Tensor};
 
-use super::place::Place;
+use super::place::Computes;
 use crate::config::{Config, WarmupInput, WarmupValues};
 use crate::{Failure, Reason};
 
 /// Runs the warm-ups of the configuration. A model without any, whose inputs have known sizes, is run with zeros: one row, and a
 /// full batch.
-pub(super) fn run(config: &Config, place: &Place) -> Result<(), Failure> {
+pub(super) fn run(config: &Config, place: &dyn Computes) -> Result<(), Failure> {
     for warmup in &config.warmups {
         let inputs = warmup.inputs.iter().map(|input| Ok((input.name.clone(), tensor(config, warmup.rows, input)?)));
         let inputs = inputs.collect::<Result<Vec<_>, Failure>>()?;
