@@ -98,10 +98,7 @@ fn truth(token: &str) -> Option<bool> {
     }
 }
 
-fn finite<T: FromStr>(token: &str, is_finite: fn(T) -> bool) -> Option<T>
-where
-    T: Copy,
-{
+fn finite<T: Copy + FromStr>(token: &str, is_finite: fn(T) -> bool) -> Option<T> {
     token.parse().ok().filter(|number| is_finite(*number))
 }
 
