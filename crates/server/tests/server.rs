@@ -51,7 +51,8 @@ async fn started(options: Options) -> (Server, Client) {
 }
 
 async fn connected(server: &Server) -> Client {
-    Client::connect(format!("http://{}", server.addresses().grpc.unwrap())).await.unwrap()
+    let address = format!("http://{}", server.addresses().grpc.unwrap());
+    Client::new(Channel::from_shared(address).unwrap().connect().await.unwrap())
 }
 
 fn request(model: &str, rows: &[[f32; 4]]) -> ModelInferRequest {

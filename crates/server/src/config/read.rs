@@ -53,6 +53,7 @@ pub fn from_pbtxt(text: &str) -> Result<ModelConfig, Failure> {
     if depth(text) > DEEPEST {
         return Err(Failure::invalid(format!("{PBTXT}: messages lie more than {DEEPEST} deep")));
     }
+    let text = &with_colons(text);
     let message = DynamicMessage::parse_text_format(descriptor()?, text).map_err(|error| {
         let start =
             error.labels().and_then(|mut labels| labels.next()).map_or(text.len(), |label| label.offset());
@@ -184,4 +185,70 @@ fn depth(text: &str) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
+}
+
+/// The text with a colon before each list: `input [ ... ]` becomes `input:[ ... ]`. Protobuf's text format lets the colon away before
+/// a list of messages, and most configurations do; prost-reflect 0.16 wants it. Columns stay as they are where there was a space.
+fn with_colons(text: &str) -> String {
+    let mut written = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    // Whether the last token is a name.
+    let mut named = false;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '#' => rest.find('\n').unwrap_or(rest.len()),
+            '"' | '\'' => string_length(rest),
+            _ if is_of_name(first) => rest.find(|c| !is_of_name(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        if first == '[' && named {
+            if written.ends_with([' ', '\t']) {
+                written.pop();
+            }
+            written.push(':');
+        }
+        if !first.is_whitespace() && first != '#' {
+            named = is_of_name(first);
+        }
+        written.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    written
+}
+
+fn is_of_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// The length of the string with which `text` begins, quotes included.
+fn string_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'\n' => return at,
+            _ if byte == bytes[0] => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_before_each_list() {
+        assert_eq!(with_colons("input [ { dims: [ 1 ] } ]"), "input:[ { dims: [ 1 ] } ]");
+        assert_eq!(with_colons("input[]"), "input:[]");
+        assert_eq!(with_colons("input # why [ not\n  [ ]"), "input # why [ not\n :[ ]");
+        assert_eq!(with_colons(r#"name: "a [" name: 'it\'s [' [x.y] { }"#), r#"name: "a [" name: 'it\'s [' [x.y] { }"#);
+        assert_eq!(with_colons("\"\\"), "\"\\");
+        let config = from_pbtxt("input [ { name: \"x\" }, { name: \"y\" } ] instance_group [ { count: 2 } ]").unwrap();
+        assert_eq!(config.input[1].name, "y");
+        assert_eq!(config.instance_group[0].count, 2);
+    }
 }
