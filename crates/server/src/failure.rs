@@ -66,9 +66,11 @@ impl From<sardonyx::Error> for Failure {
     fn from(error: sardonyx::Error) -> Failure {
         use sardonyx::Error;
         let reason = match error {
-            Error::Input(_) | Error::Node { .. } | Error::Output { .. } | Error::TooWide { .. } | Error::Tensor(_) => {
-                Reason::Invalid
-            }
+            Error::Input(_)
+            | Error::Node { .. }
+            | Error::Output { .. }
+            | Error::TooWide { .. }
+            | Error::Tensor(_) => Reason::Invalid,
             Error::DeviceLost(_) => {
                 return Failure::new(
                     Reason::Unavailable,
@@ -78,7 +80,10 @@ impl From<sardonyx::Error> for Failure {
             Error::OutOfMemory { .. } | Error::MemoryLimit { .. } | Error::Interrupted => Reason::Unavailable,
             Error::Limit { .. } => Reason::Invalid,
             Error::Io { .. } | Error::FileChanged { .. } => {
-                return Failure::new(Reason::Internal, "the model's files cannot be read; see the server's log");
+                return Failure::new(
+                    Reason::Internal,
+                    "the model's files cannot be read; see the server's log",
+                );
             }
             _ => Reason::Internal,
         };

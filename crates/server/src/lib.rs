@@ -1,4 +1,19 @@
-//! Serves ONNX models on GPUs.
+//! Serves the ONNX models of a folder on GPUs, over HTTP and gRPC: the Open Inference Protocol with the extensions of Triton.
+//!
+//! `sardonyx serve` is this crate behind flags. [`Server::start`] is the same inside a program:
+//!
+//! ```no_run
+//! use sardonyx_server::{Options, Server};
+//!
+//! # async fn serve() -> Result<(), String> {
+//! let server = Server::start(Options::new(vec!["models".into()])).await?;
+//! println!("HTTP on {:?}", server.addresses().http);
+//! let answered = server.shut_down().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every protocol translates to the calls of [`Service`], which a program may call too.
 #![recursion_limit = "256"] // The types of wgpu are deep where a future is to be `Send`.
 
 pub mod classification;
@@ -16,8 +31,8 @@ mod raw;
 pub mod repository;
 mod request;
 mod server;
-pub mod serving;
 mod service;
+pub mod serving;
 pub mod settings;
 pub mod shared_memory;
 

@@ -43,7 +43,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `router` on `listener` until `stop` is true. Then no connection is accepted, and those that there are end with the
 /// requests that they have begun.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Connections, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Connections,
+    mut stop: watch::Receiver<bool>,
+) {
     let builder = builder(&limits);
     let graceful = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(limits.count.min(Semaphore::MAX_PERMITS)));
@@ -78,7 +83,8 @@ fn converse(
 ) {
     // Small answers leave at once.
     let _ = stream.set_nodelay(true);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram as Shown, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as Shown, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{Encoder, TextEncoder};
 
 use crate::Service;
@@ -35,22 +37,32 @@ pub fn exposition(service: &Service) -> Vec<u8> {
 type OfVersion<T> = fn(&Served) -> T;
 
 const COUNTERS: [(&str, &str, OfVersion<u64>); 9] = [
-    ("nv_inference_request_success", "Number of requests that were answered", |served| served.statistics().success.count()),
-    ("nv_inference_count", "Number of rows computed; a batch of 4 counts 4", |served| served.statistics().rows()),
+    ("nv_inference_request_success", "Number of requests that were answered", |served| {
+        served.statistics().success.count()
+    }),
+    ("nv_inference_count", "Number of rows computed; a batch of 4 counts 4", |served| {
+        served.statistics().rows()
+    }),
     ("nv_inference_exec_count", "Number of runs; a batch counts once", |served| served.statistics().runs()),
     ("nv_inference_request_duration_us", "Microseconds from a request's arrival to its answer", |served| {
         micros(&served.statistics().success)
     }),
-    ("nv_inference_queue_duration_us", "Microseconds that requests waited", |served| micros(&served.statistics().queue)),
+    ("nv_inference_queue_duration_us", "Microseconds that requests waited", |served| {
+        micros(&served.statistics().queue)
+    }),
     ("nv_inference_compute_input_duration_us", "Microseconds to join the inputs of requests", |served| {
         micros(&served.statistics().input)
     }),
-    ("nv_inference_compute_infer_duration_us", "Microseconds of the runs of requests, with their copies", |served| {
-        micros(&served.statistics().infer)
-    }),
-    ("nv_inference_compute_output_duration_us", "Microseconds to separate the outputs of requests", |served| {
-        micros(&served.statistics().output)
-    }),
+    (
+        "nv_inference_compute_infer_duration_us",
+        "Microseconds of the runs of requests, with their copies",
+        |served| micros(&served.statistics().infer),
+    ),
+    (
+        "nv_inference_compute_output_duration_us",
+        "Microseconds to separate the outputs of requests",
+        |served| micros(&served.statistics().output),
+    ),
     ("nv_cache_num_hits_per_model", "Number of answers from the response cache", |served| {
         served.statistics().cache_hit.count()
     }),
@@ -58,14 +70,18 @@ const COUNTERS: [(&str, &str, OfVersion<u64>); 9] = [
 
 const GAUGES: [(&str, &str, OfVersion<f64>); 3] = [
     ("nv_inference_pending_request_count", "Number of requests that wait", |served| served.pending() as f64),
-    ("sardonyx_model_memory_bytes", "Bytes of device memory that a model takes", |served| served.memory() as f64),
+    ("sardonyx_model_memory_bytes", "Bytes of device memory that a model takes", |served| {
+        served.memory() as f64
+    }),
     ("sardonyx_model_load_seconds", "Seconds to load a model, with its first runs", |served| {
         served.statistics().load_time().as_secs_f64()
     }),
 ];
 
 const HISTOGRAMS: [(&str, &str, for<'a> fn(&'a Statistics) -> &'a Histogram); 4] = [
-    ("sardonyx_request_seconds", "From a request's arrival to its answer", |statistics| &statistics.request_seconds),
+    ("sardonyx_request_seconds", "From a request's arrival to its answer", |statistics| {
+        &statistics.request_seconds
+    }),
     ("sardonyx_queue_seconds", "Waiting of requests", |statistics| &statistics.queue_seconds),
     ("sardonyx_compute_seconds", "Runs, with their copies", |statistics| &statistics.compute_seconds),
     ("sardonyx_batch_rows", "Rows of batches", |statistics| &statistics.batch_rows),
@@ -135,13 +151,16 @@ fn families(service: &Service) -> Vec<MetricFamily> {
 fn failures(served: &Served) -> [Metric; 4] {
     let statistics = served.statistics();
     let cancelled = statistics.shed_count(Shed::Cancelled);
-    let rejected = [Shed::QueueFull, Shed::Timeout, Shed::Deadline].map(|shed| statistics.shed_count(shed)).iter().sum();
+    let rejected =
+        [Shed::QueueFull, Shed::Timeout, Shed::Deadline].map(|shed| statistics.shed_count(shed)).iter().sum();
     let backend = statistics.failed_runs.load(Ordering::Relaxed);
     let other = statistics.refused.load(Ordering::Relaxed);
-    [("REJECTED", rejected), ("CANCELED", cancelled), ("BACKEND", backend), ("OTHER", other)].map(|(reason, count)| {
-        let labels = [labels(served), vec![label("reason", reason)]].concat();
-        counter(labels, count)
-    })
+    [("REJECTED", rejected), ("CANCELED", cancelled), ("BACKEND", backend), ("OTHER", other)].map(
+        |(reason, count)| {
+            let labels = [labels(served), vec![label("reason", reason)]].concat();
+            counter(labels, count)
+        },
+    )
 }
 
 fn micros(tally: &Tally) -> u64 {
@@ -159,7 +178,12 @@ fn label(name: &str, value: &str) -> LabelPair {
     label
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: impl IntoIterator<Item = Metric>) -> MetricFamily {
+fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    metrics: impl IntoIterator<Item = Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.into());
     family.set_help(help.into());

@@ -211,7 +211,9 @@ impl Flags {
         let mut options = Options::new(self.model_repository);
         options.control = self.model_control_mode.unwrap_or_default();
         if options.control != ControlMode::Explicit && !self.load_model.is_empty() {
-            return Err("--load-model needs --model-control-mode explicit; all models are loaded otherwise".into());
+            return Err(
+                "--load-model needs --model-control-mode explicit; all models are loaded otherwise".into()
+            );
         }
         options.load = self.load_model;
         let metrics_address = self.metrics_address.or(self.http_address);
@@ -220,9 +222,9 @@ impl Flags {
             (&mut options.grpc, self.allow_grpc, self.grpc_address, self.grpc_port),
             (&mut options.metrics, self.allow_metrics, metrics_address, self.metrics_port),
         ] {
-            *address = address.filter(|_| allowed.unwrap_or(true)).map(|default| {
-                SocketAddr::new(ip.unwrap_or(default.ip()), port.unwrap_or(default.port()))
-            });
+            *address = address
+                .filter(|_| allowed.unwrap_or(true))
+                .map(|default| SocketAddr::new(ip.unwrap_or(default.ip()), port.unwrap_or(default.port())));
         }
         if !self.device.is_empty() {
             options.devices = self.device.iter().map(|name| device(name)).collect();

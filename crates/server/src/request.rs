@@ -110,7 +110,9 @@ impl Request {
         let wrong = |wanted: &str| Failure::invalid(format!("parameter '{name}' is {wanted}"));
         let sequence = || Sequence { id: SequenceId::Number(0), start: false, end: false };
         match (name, &value) {
-            ("priority", value) => self.priority = number(value).ok_or_else(|| wrong("a whole number from 0 on"))?,
+            ("priority", value) => {
+                self.priority = number(value).ok_or_else(|| wrong("a whole number from 0 on"))?
+            }
             ("timeout", value) => {
                 let micros = number(value).ok_or_else(|| wrong("a whole number of microseconds"))?;
                 self.timeout = Some(Duration::from_micros(micros)).filter(|timeout| !timeout.is_zero());
@@ -126,7 +128,9 @@ impl Request {
                 }
             }
             ("sequence_start" | "sequence_end", Parameter::Bool(false)) => {}
-            ("sequence_start", Parameter::Bool(true)) => self.sequence.get_or_insert_with(sequence).start = true,
+            ("sequence_start", Parameter::Bool(true)) => {
+                self.sequence.get_or_insert_with(sequence).start = true
+            }
             ("sequence_end", Parameter::Bool(true)) => self.sequence.get_or_insert_with(sequence).end = true,
             ("sequence_start" | "sequence_end", _) => return Err(wrong("true or false")),
             _ => {

@@ -47,7 +47,8 @@ impl Server {
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
-        let repository = Repository::open(&options, devices.clone()).map_err(|failure| failure.to_string())?;
+        let repository =
+            Repository::open(&options, devices.clone()).map_err(|failure| failure.to_string())?;
         let memory = SharedMemory::new(options.shared_memory.clone());
         let service = Service::new(repository.clone(), devices, memory, options.strict_readiness);
         let (stop, stopped) = watch::channel(false);
@@ -121,7 +122,10 @@ impl Server {
 /// # Errors
 /// Those of [`Server::start`]; and if requests were not answered before the exit timeout.
 pub fn run(options: Options, ready: impl FnOnce(&Server)) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let server = tokio::select! {

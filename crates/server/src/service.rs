@@ -44,7 +44,12 @@ const HANGS: Duration = Duration::from_secs(300);
 
 impl Service {
     /// The service of a repository. With `strict`, the server is ready only when every model that it was told to load is.
-    pub fn new(repository: Arc<Repository>, devices: Arc<Devices>, memory: SharedMemory, strict: bool) -> Arc<Service> {
+    pub fn new(
+        repository: Arc<Repository>,
+        devices: Arc<Devices>,
+        memory: SharedMemory,
+        strict: bool,
+    ) -> Arc<Service> {
         let (settings, draining) = (Settings::default(), AtomicBool::new(false));
         Arc::new(Service { repository, devices, memory, settings, strict, draining })
     }
@@ -117,7 +122,10 @@ impl Service {
         let tensor = |port: &Port| TensorMetadata {
             name: port.name.clone(),
             datatype: datatype::name(port.dtype).unwrap_or_default().into(),
-            shape: batch.into_iter().chain(port.dims.iter().map(|dim| dim.map_or(-1, |dim| dim as i64))).collect(),
+            shape: batch
+                .into_iter()
+                .chain(port.dims.iter().map(|dim| dim.map_or(-1, |dim| dim as i64)))
+                .collect(),
         };
         let versions = match version {
             "" => self.repository.versions(name),

@@ -56,7 +56,8 @@ async fn connected(server: &Server) -> Client {
 }
 
 fn request(model: &str, rows: &[[f32; 4]]) -> ModelInferRequest {
-    let bytes = |scale: f32| rows.as_flattened().iter().flat_map(|x| (x * scale).to_le_bytes()).collect::<Vec<u8>>();
+    let bytes =
+        |scale: f32| rows.as_flattened().iter().flat_map(|x| (x * scale).to_le_bytes()).collect::<Vec<u8>>();
     let input = |name: &str| InferInputTensor {
         name: name.into(),
         datatype: "FP32".into(),
@@ -87,7 +88,8 @@ async fn requests_that_wait_together_are_one_run() {
         let mut client = client.clone();
         let x = i as f32;
         tokio::spawn(async move {
-            let response = client.model_infer(request("sum", &[[x, 1.0, 2.0, 3.0]])).await.unwrap().into_inner();
+            let response =
+                client.model_infer(request("sum", &[[x, 1.0, 2.0, 3.0]])).await.unwrap().into_inner();
             assert_eq!(numbers(&response), [11.0 * x + 0.5, 11.5, 22.5, 33.5]);
             assert_eq!(response.outputs[0].shape, [1, 4]);
         })
@@ -97,7 +99,11 @@ async fn requests_that_wait_together_are_one_run() {
     }
     let served = &server.service().served()[0];
     assert_eq!(served.statistics().rows(), 8);
-    assert!(served.statistics().runs() <= 2, "eight requests within 200 ms took {} runs", served.statistics().runs());
+    assert!(
+        served.statistics().runs() <= 2,
+        "eight requests within 200 ms took {} runs",
+        served.statistics().runs()
+    );
     assert!(server.shut_down().await);
 }
 
@@ -124,7 +130,8 @@ async fn faults_of_the_client_are_said_to_the_client() {
     case.raw_input_contents.pop();
     cases.push((case, Code::InvalidArgument, "'B' is missing"));
     let mut case = good.clone();
-    case.outputs = vec![model_infer_request::InferRequestedOutputTensor { name: "Z".into(), ..Default::default() }];
+    case.outputs =
+        vec![model_infer_request::InferRequestedOutputTensor { name: "Z".into(), ..Default::default() }];
     cases.push((case, Code::InvalidArgument, "'Z'"));
     cases.push((request("sum", &[[1.0; 4]; 500]), Code::InvalidArgument, "500 rows"));
     for (request, code, text) in cases {
@@ -204,14 +211,21 @@ async fn reloads_lose_no_request() {
     for version in 2..12 {
         put(folder.path(), "sum", version, &sum(version as f32), "");
         let model_name = "sum".to_string();
-        admin.repository_model_load(RepositoryModelLoadRequest { model_name, ..Default::default() }).await.unwrap();
+        admin
+            .repository_model_load(RepositoryModelLoadRequest { model_name, ..Default::default() })
+            .await
+            .unwrap();
         let response = admin.model_infer(request("sum", &[[1.0; 4]])).await.unwrap().into_inner();
-        assert_eq!((numbers(&response)[0], response.model_version), (11.0 + version as f32, version.to_string()));
+        assert_eq!(
+            (numbers(&response)[0], response.model_version),
+            (11.0 + version as f32, version.to_string())
+        );
     }
     // A file that is no model changes nothing.
     put(folder.path(), "sum", 12, b"no model", "");
     let model_name = "sum".to_string();
-    let status = admin.repository_model_load(RepositoryModelLoadRequest { model_name, ..Default::default() }).await;
+    let status =
+        admin.repository_model_load(RepositoryModelLoadRequest { model_name, ..Default::default() }).await;
     assert!(status.unwrap_err().message().contains("not an ONNX model"));
     assert_eq!(numbers(admin.model_infer(request("sum", &[[1.0; 4]])).await.unwrap().get_ref())[0], 22.0);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -238,7 +252,10 @@ async fn a_lost_device_is_made_anew() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(slot.lost_count(), losses);
-        assert_eq!(numbers(client.model_infer(request("sum", &[[2.0; 4]])).await.unwrap().get_ref()), [22.0; 4]);
+        assert_eq!(
+            numbers(client.model_infer(request("sum", &[[2.0; 4]])).await.unwrap().get_ref()),
+            [22.0; 4]
+        );
     }
     assert!(server.service().is_ready());
     assert!(server.shut_down().await);
@@ -278,13 +295,19 @@ async fn unloading_gives_memory_back() {
         client.model_infer(request("sum", &[[1.0; 4]])).await.unwrap();
         let model_name = "sum".to_string();
         client
-            .repository_model_unload(RepositoryModelUnloadRequest { model_name: model_name.clone(), ..Default::default() })
+            .repository_model_unload(RepositoryModelUnloadRequest {
+                model_name: model_name.clone(),
+                ..Default::default()
+            })
             .await
             .unwrap();
         used.push(device.memory_bytes());
         let status = client.model_infer(request("sum", &[[1.0; 4]])).await.unwrap_err();
         assert!(matches!(status.code(), Code::NotFound | Code::Unavailable), "{status}");
-        client.repository_model_load(RepositoryModelLoadRequest { model_name, ..Default::default() }).await.unwrap();
+        client
+            .repository_model_load(RepositoryModelLoadRequest { model_name, ..Default::default() })
+            .await
+            .unwrap();
     }
     assert!(used.windows(2).all(|pair| pair[0] == pair[1]), "{used:?}");
     assert!(server.shut_down().await);

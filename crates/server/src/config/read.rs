@@ -245,9 +245,13 @@ mod tests {
         assert_eq!(with_colons("input [ { dims: [ 1 ] } ]"), "input:[ { dims: [ 1 ] } ]");
         assert_eq!(with_colons("input[]"), "input:[]");
         assert_eq!(with_colons("input # why [ not\n  [ ]"), "input # why [ not\n :[ ]");
-        assert_eq!(with_colons(r#"name: "a [" name: 'it\'s [' [x.y] { }"#), r#"name: "a [" name: 'it\'s [' [x.y] { }"#);
+        assert_eq!(
+            with_colons(r#"name: "a [" name: 'it\'s [' [x.y] { }"#),
+            r#"name: "a [" name: 'it\'s [' [x.y] { }"#
+        );
         assert_eq!(with_colons("\"\\"), "\"\\");
-        let config = from_pbtxt("input [ { name: \"x\" }, { name: \"y\" } ] instance_group [ { count: 2 } ]").unwrap();
+        let config =
+            from_pbtxt("input [ { name: \"x\" }, { name: \"y\" } ] instance_group [ { count: 2 } ]").unwrap();
         assert_eq!(config.input[1].name, "y");
         assert_eq!(config.instance_group[0].count, 2);
     }

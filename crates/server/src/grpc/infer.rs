@@ -21,7 +21,8 @@ pub(super) struct Form {
 
 /// Reads a request. Inputs in shared memory are copied, since the client may write to it at any time.
 pub(super) fn request(message: ModelInferRequest, memory: &SharedMemory) -> Result<(Request, Form), Failure> {
-    let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } = message;
+    let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } =
+        message;
     let mut request = Request { model: model_name, version: model_version, id, ..Request::default() };
     for (name, value) in parameters {
         request.set_parameter(&name, parameter(&name, value)?)?;
@@ -35,16 +36,24 @@ pub(super) fn request(message: ModelInferRequest, memory: &SharedMemory) -> Resu
         request.inputs.push((name, tensor));
     }
     if raw_contents.next().is_some() {
-        return Err(Failure::invalid("raw_input_contents has more entries than there are inputs outside of shared memory"));
+        return Err(Failure::invalid(
+            "raw_input_contents has more entries than there are inputs outside of shared memory",
+        ));
     }
     let mut form = Form::default();
     for output in outputs {
         let mut parameters = typed(output.parameters)?;
         let classes = match parameters.remove("classification") {
             None => 0,
-            Some(Parameter::Int(count)) => usize::try_from(count)
-                .map_err(|_| Failure::invalid(format!("output '{}': classification is {count}", output.name)))?,
-            Some(_) => return Err(Failure::invalid(format!("output '{}': classification is a number", output.name))),
+            Some(Parameter::Int(count)) => usize::try_from(count).map_err(|_| {
+                Failure::invalid(format!("output '{}': classification is {count}", output.name))
+            })?,
+            Some(_) => {
+                return Err(Failure::invalid(format!(
+                    "output '{}': classification is a number",
+                    output.name
+                )));
+            }
         };
         if let Some(region) = Region::of(&mut parameters)? {
             form.regions.push((output.name.clone(), region));
@@ -55,7 +64,11 @@ pub(super) fn request(message: ModelInferRequest, memory: &SharedMemory) -> Resu
 }
 
 /// Writes a response, and the outputs that go to shared memory there.
-pub(super) fn response(response: Response, form: &Form, memory: &SharedMemory) -> Result<ModelInferResponse, Failure> {
+pub(super) fn response(
+    response: Response,
+    form: &Form,
+    memory: &SharedMemory,
+) -> Result<ModelInferResponse, Failure> {
     let mut outputs = Vec::with_capacity(response.outputs.len());
     let mut raw_output_contents = Vec::with_capacity(response.outputs.len());
     for (name, tensor) in response.outputs {
@@ -70,12 +83,22 @@ pub(super) fn response(response: Response, form: &Form, memory: &SharedMemory) -
             None => raw_output_contents.push(bytes),
             Some((_, region)) => {
                 memory.write(region, &bytes)?;
-                parameters = region.parameters(bytes.len()).into_iter().map(|(name, value)| (name, shown(value))).collect();
+                parameters = region
+                    .parameters(bytes.len())
+                    .into_iter()
+                    .map(|(name, value)| (name, shown(value)))
+                    .collect();
                 // Clients find the contents of an output by its place among all outputs.
                 raw_output_contents.push(Bytes::new());
             }
         }
-        outputs.push(InferOutputTensor { name, datatype: datatype.into(), shape, parameters, contents: None });
+        outputs.push(InferOutputTensor {
+            name,
+            datatype: datatype.into(),
+            shape,
+            parameters,
+            contents: None,
+        });
     }
     Ok(ModelInferResponse {
         model_name: response.model,
@@ -93,8 +116,9 @@ fn tensor(
     raw_contents: &mut impl Iterator<Item = Bytes>,
     memory: &SharedMemory,
 ) -> Result<Tensor, Failure> {
-    let dtype = datatype::parse(&input.datatype)
-        .ok_or_else(|| Failure::invalid(format!("datatype '{}' is none of the protocol's", input.datatype)))?;
+    let dtype = datatype::parse(&input.datatype).ok_or_else(|| {
+        Failure::invalid(format!("datatype '{}' is none of the protocol's", input.datatype))
+    })?;
     let shape = raw::shape(&input.shape)?;
     if let Some(region) = Region::of(&mut typed(input.parameters)?)? {
         if input.contents.is_some() {
@@ -103,7 +127,9 @@ fn tensor(
         return raw::tensor(dtype, &shape, memory.read(&region)?);
     }
     match input.contents {
-        Some(_) if is_raw => Err(Failure::invalid("it has contents, and the request has raw_input_contents; send one of them")),
+        Some(_) if is_raw => {
+            Err(Failure::invalid("it has contents, and the request has raw_input_contents; send one of them"))
+        }
         Some(contents) => typed_contents(dtype, &shape, contents),
         None => match raw_contents.next() {
             Some(bytes) => raw::tensor(dtype, &shape, bytes),
@@ -129,9 +155,13 @@ fn typed_contents(dtype: DType, shape: &[usize], contents: InferTensorContents) 
         DType::F64 => Tensor::from_vec(shape, contents.fp64_contents)?,
         DType::String => {
             let text = |bytes: Bytes| {
-                String::from_utf8(bytes.into()).map_err(|_| Failure::invalid("a string is no UTF-8, as the strings of a model are"))
+                String::from_utf8(bytes.into())
+                    .map_err(|_| Failure::invalid("a string is no UTF-8, as the strings of a model are"))
             };
-            Tensor::from_strings(shape, contents.bytes_contents.into_iter().map(text).collect::<Result<_, _>>()?)?
+            Tensor::from_strings(
+                shape,
+                contents.bytes_contents.into_iter().map(text).collect::<Result<_, _>>()?,
+            )?
         }
         dtype => {
             let name = datatype::name(dtype).unwrap_or("this datatype");
@@ -140,8 +170,13 @@ fn typed_contents(dtype: DType, shape: &[usize], contents: InferTensorContents) 
     })
 }
 
-fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(shape: &[usize], values: Vec<W>) -> Result<Tensor, Failure> {
-    let narrow = |value: W| N::try_from(value).map_err(|_| Failure::invalid(format!("{value} does not fit {}", N::DTYPE)));
+fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(
+    shape: &[usize],
+    values: Vec<W>,
+) -> Result<Tensor, Failure> {
+    let narrow = |value: W| {
+        N::try_from(value).map_err(|_| Failure::invalid(format!("{value} does not fit {}", N::DTYPE)))
+    };
     Ok(Tensor::from_vec(shape, values.into_iter().map(narrow).collect::<Result<Vec<N>, _>>()?)?)
 }
 
@@ -157,9 +192,9 @@ fn parameter(name: &str, value: InferParameter) -> Result<Parameter, Failure> {
     match value.parameter_choice {
         Some(ParameterChoice::BoolParam(value)) => Ok(Parameter::Bool(value)),
         Some(ParameterChoice::Int64Param(value)) => Ok(Parameter::Int(value)),
-        Some(ParameterChoice::Uint64Param(value)) => i64::try_from(value)
-            .map(Parameter::Int)
-            .map_err(|_| Failure::invalid(format!("parameter '{name}': {value} is above the greatest int64"))),
+        Some(ParameterChoice::Uint64Param(value)) => i64::try_from(value).map(Parameter::Int).map_err(|_| {
+            Failure::invalid(format!("parameter '{name}': {value} is above the greatest int64"))
+        }),
         Some(ParameterChoice::DoubleParam(value)) => Ok(Parameter::Double(value)),
         Some(ParameterChoice::StringParam(value)) => Ok(Parameter::Text(value)),
         None => Err(Failure::invalid(format!("parameter '{name}' has no value"))),

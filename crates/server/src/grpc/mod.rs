@@ -55,7 +55,11 @@ struct Inference(Arc<Service>);
 type Answer<T> = Result<Response<T>, Status>;
 
 /// Answers one message.
-async fn answer(service: &Service, message: ModelInferRequest, deadline: Option<Instant>) -> Result<ModelInferResponse, Failure> {
+async fn answer(
+    service: &Service,
+    message: ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<ModelInferResponse, Failure> {
     let (mut request, form) = infer::request(message, service.memory())?;
     request.deadline = deadline;
     infer::response(service.infer(request).await?, &form, service.memory())
@@ -80,7 +84,10 @@ fn deadline(metadata: &MetadataMap) -> Option<Instant> {
 }
 
 /// The outcome of `work`, or that the deadline has passed; the work is dropped then.
-async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn until<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let Some(deadline) = deadline else { return work.await };
     match tokio::time::timeout_at(deadline.into(), work).await {
         Ok(outcome) => outcome,
@@ -122,7 +129,8 @@ impl GrpcInferenceService for Inference {
         Ok(Response::new(response))
     }
 
-    type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
 
     /// Requests are answered in their order; a few of them wait or run at once. A failure is a message of its own, and ends the stream
     /// only if the client has set `triton_grpc_error`.
@@ -145,12 +153,18 @@ impl GrpcInferenceService for Inference {
                             let last = infer::shown(Parameter::Bool(true));
                             response.parameters.insert("triton_final_response".into(), last);
                         }
-                        Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) })
+                        Ok(ModelStreamInferResponse {
+                            error_message: String::new(),
+                            infer_response: Some(response),
+                        })
                     }
                     Err(failure) if ends => Err(failure.into()),
                     Err(failure) => {
                         let response = ModelInferResponse { id, ..Default::default() };
-                        Ok(ModelStreamInferResponse { error_message: failure.text, infer_response: Some(response) })
+                        Ok(ModelStreamInferResponse {
+                            error_message: failure.text,
+                            infer_response: Some(response),
+                        })
                     }
                 }
             }
@@ -169,12 +183,18 @@ impl GrpcInferenceService for Inference {
         Ok(Response::new(ModelConfigResponse { config: Some(config.shown.clone()) }))
     }
 
-    async fn model_statistics(&self, request: Request<ModelStatisticsRequest>) -> Answer<ModelStatisticsResponse> {
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Answer<ModelStatisticsResponse> {
         let ModelStatisticsRequest { name, version } = request.into_inner();
         Ok(Response::new(ModelStatisticsResponse { model_stats: self.0.statistics(&name, &version)? }))
     }
 
-    async fn repository_index(&self, request: Request<RepositoryIndexRequest>) -> Answer<RepositoryIndexResponse> {
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Answer<RepositoryIndexResponse> {
         Ok(Response::new(repository::index(&self.0, request.into_inner())?))
     }
 
@@ -208,7 +228,9 @@ impl GrpcInferenceService for Inference {
             };
             (region.name, shown)
         };
-        Ok(Response::new(SystemSharedMemoryStatusResponse { regions: regions.into_iter().map(region).collect() }))
+        Ok(Response::new(SystemSharedMemoryStatusResponse {
+            regions: regions.into_iter().map(region).collect(),
+        }))
     }
 
     async fn system_shared_memory_register(

@@ -8,7 +8,10 @@ use crate::proto::{
 use crate::repository::Overrides;
 use crate::{Failure, Service};
 
-pub(super) fn index(service: &Service, request: RepositoryIndexRequest) -> Result<RepositoryIndexResponse, Failure> {
+pub(super) fn index(
+    service: &Service,
+    request: RepositoryIndexRequest,
+) -> Result<RepositoryIndexResponse, Failure> {
     one_repository(&request.repository_name)?;
     let models = service.index(request.ready).into_iter().map(|entry| ModelIndex {
         name: entry.name,
@@ -25,7 +28,11 @@ pub(super) async fn load(service: &Service, request: RepositoryModelLoadRequest)
     for (name, value) in request.parameters {
         match (name.as_str(), value.parameter_choice) {
             ("config", Some(ParameterChoice::StringParam(config))) => overrides.config = Some(config),
-            _ => return Err(Failure::invalid(format!("parameter '{name}' of a load is not supported; put files into the repository"))),
+            _ => {
+                return Err(Failure::invalid(format!(
+                    "parameter '{name}' of a load is not supported; put files into the repository"
+                )));
+            }
         }
     }
     service.load(&request.model_name, overrides).await
@@ -41,6 +48,8 @@ pub(super) async fn unload(service: &Service, request: RepositoryModelUnloadRequ
 fn one_repository(name: &str) -> Result<(), Failure> {
     match name {
         "" => Ok(()),
-        name => Err(Failure::invalid(format!("'repository_name' is '{name}'; leave it out, all repositories are one"))),
+        name => Err(Failure::invalid(format!(
+            "'repository_name' is '{name}'; leave it out, all repositories are one"
+        ))),
     }
 }

@@ -4,7 +4,10 @@ use crate::proto::{LogSettingsRequest, LogSettingsResponse, TraceSettingRequest,
 use crate::proto::{log_settings_request, log_settings_response, trace_setting_response};
 use crate::{Failure, Parameter, Parameters, Service};
 
-pub(super) fn trace(service: &Service, request: TraceSettingRequest) -> Result<TraceSettingResponse, Failure> {
+pub(super) fn trace(
+    service: &Service,
+    request: TraceSettingRequest,
+) -> Result<TraceSettingResponse, Failure> {
     if !request.model_name.is_empty() && !service.knows(&request.model_name) {
         return Err(Failure::invalid(format!("model '{}' is not found", request.model_name)));
     }
@@ -36,5 +39,7 @@ pub(super) fn log(service: &Service, request: LogSettingsRequest) -> Result<LogS
         };
         (name, log_settings_response::SettingValue { parameter_choice: Some(choice) })
     };
-    Ok(LogSettingsResponse { settings: service.settings().set_log(changes)?.into_iter().map(shown).collect() })
+    Ok(LogSettingsResponse {
+        settings: service.settings().set_log(changes)?.into_iter().map(shown).collect(),
+    })
 }

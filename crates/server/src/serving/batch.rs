@@ -7,7 +7,10 @@ use crate::{Failure, Reason};
 
 /// The inputs of all requests, joined along the first dimension, with `padding` rows of zeros behind them. Inputs of a single
 /// request without padding are taken as they are.
-pub(super) fn join(requests: &[&[(String, Tensor)]], padding: usize) -> Result<Vec<(String, Tensor)>, Failure> {
+pub(super) fn join(
+    requests: &[&[(String, Tensor)]],
+    padding: usize,
+) -> Result<Vec<(String, Tensor)>, Failure> {
     let [first, rest @ ..] = requests else { return Ok(Vec::new()) };
     if rest.is_empty() && padding == 0 {
         return Ok(first.to_vec());
@@ -31,7 +34,8 @@ pub(super) fn split(output: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, Failu
     };
     let wanted = rows.iter().sum::<usize>();
     if all < wanted {
-        let text = format!("the output has {all} rows for a batch of {wanted}; is its first dimension the batch?");
+        let text =
+            format!("the output has {all} rows for a batch of {wanted}; is its first dimension the batch?");
         return Err(Failure::new(Reason::Internal, text));
     }
     let elements = inner.iter().product::<usize>();

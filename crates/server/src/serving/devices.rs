@@ -62,9 +62,8 @@ impl Devices {
     /// # Errors
     /// Those of [`Device::new`].
     pub fn open(options: Vec<DeviceOptions>, frames: usize) -> sardonyx::Result<Arc<Devices>> {
-        let open = |options: DeviceOptions| {
-            Ok(Slot::new(Device::new(options.clone())?, Some(options), frames))
-        };
+        let open =
+            |options: DeviceOptions| Ok(Slot::new(Device::new(options.clone())?, Some(options), frames));
         let slots = options.into_iter().map(open).collect::<sardonyx::Result<_>>()?;
         Ok(Arc::new(Devices { slots, reference: Slot::new(Device::reference(), None, frames) }))
     }
@@ -201,7 +200,10 @@ pub struct Turn<'a>(&'a Turns);
 
 impl Turns {
     fn new(free: usize) -> Turns {
-        Turns { state: Mutex::new(TurnState { free: free.max(1), next: 0, served: 0 }), moved: Condvar::new() }
+        Turns {
+            state: Mutex::new(TurnState { free: free.max(1), next: 0, served: 0 }),
+            moved: Condvar::new(),
+        }
     }
 
     fn wait(&self) -> Turn<'_> {

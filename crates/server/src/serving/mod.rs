@@ -65,13 +65,20 @@ impl Served {
     ///
     /// # Errors
     /// What the model or its warm-ups fail with; nothing of them stays.
-    pub fn load(devices: &Arc<Devices>, config: Arc<Config>, version: u64, model: Model) -> Result<Arc<Served>, Failure> {
+    pub fn load(
+        devices: &Arc<Devices>,
+        config: Arc<Config>,
+        version: u64,
+        model: Model,
+    ) -> Result<Arc<Served>, Failure> {
         let start = Instant::now();
         let batching = match &config.scheduling {
             Scheduling::Batched(batching) => batching.clone(),
             Scheduling::Sequences(sequencing) => sequencing.batching.clone(),
             Scheduling::Single(policy) => Batching { policy: policy.clone(), ..Batching::default() },
-            Scheduling::Ensemble(_) => return Err(Failure::new(Reason::Internal, "an ensemble has no model of its own")),
+            Scheduling::Ensemble(_) => {
+                return Err(Failure::new(Reason::Internal, "an ensemble has no model of its own"));
+            }
         };
         let max_batch = match config.scheduling {
             Scheduling::Single(_) => 0,
@@ -161,7 +168,8 @@ impl Served {
     }
 
     async fn answer(&self, request: Request) -> Result<Response, Unanswered> {
-        let checked = check::checked(&self.config, &request).and_then(|fit| self.admit(&request).map(|()| fit));
+        let checked =
+            check::checked(&self.config, &request).and_then(|fit| self.admit(&request).map(|()| fit));
         let fit = checked.inspect_err(|failure| {
             if failure.reason != Reason::Expired {
                 self.statistics.refused.fetch_add(1, Ordering::Relaxed);
@@ -177,12 +185,19 @@ impl Served {
                 return Err(failure.into());
             }
         }
-        let lost = || Failure::new(Reason::Internal, "the run of the request ended without an answer; see the server's log");
+        let lost = || {
+            Failure::new(
+                Reason::Internal,
+                "the run of the request ended without an answer; see the server's log",
+            )
+        };
         let mut response = answered.await.map_err(|_| lost())??;
         if !wanted.is_empty() {
             let mut outputs = Vec::with_capacity(wanted.len());
             for wanted in wanted {
-                let Some((_, tensor)) = response.outputs.iter().find(|(name, _)| *name == wanted.name) else { continue };
+                let Some((_, tensor)) = response.outputs.iter().find(|(name, _)| *name == wanted.name) else {
+                    continue;
+                };
                 let tensor = match wanted.classes {
                     0 => tensor.clone(),
                     count => self.classified(&wanted.name, tensor, count)?,

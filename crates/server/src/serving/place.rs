@@ -60,7 +60,9 @@ impl Computes for Place {
         // A panic in a run is a defect of the library; it must not end the thread that other requests wait for.
         let run = std::panic::AssertUnwindSafe(|| session.run(&given));
         match std::panic::catch_unwind(run) {
-            Ok(Ok(outputs)) => Ok(outputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()),
+            Ok(Ok(outputs)) => {
+                Ok(outputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect())
+            }
             Ok(Err(error)) => {
                 if matches!(error, sardonyx::Error::DeviceLost(_)) {
                     self.forget();

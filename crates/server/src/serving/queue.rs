@@ -81,7 +81,14 @@ impl Queue {
     ) -> Queue {
         let levels = (0..batching.levels.max(1)).map(|_| VecDeque::new()).collect();
         let state = State { levels, late: VecDeque::new(), closed: false, taken: 0 };
-        Queue { batching, max_batch, default_size, state: Mutex::new(state), changed: Condvar::new(), statistics }
+        Queue {
+            batching,
+            max_batch,
+            default_size,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            statistics,
+        }
     }
 
     /// Adds a request.
@@ -108,8 +115,12 @@ impl Queue {
             state.levels[level].retain(|waiting| !waiting.answer.is_closed());
         }
         if state.levels[level].len() >= limit {
-            let text = format!("model '{}': the queue is full ({limit} requests); try again later", request.model);
-            let failure = Failure { retry_after: Some(Duration::from_secs(1)), ..Failure::new(Reason::QueueFull, text) };
+            let text =
+                format!("model '{}': the queue is full ({limit} requests); try again later", request.model);
+            let failure = Failure {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Failure::new(Reason::QueueFull, text)
+            };
             return Err(Refused::Shed(Shed::QueueFull, failure));
         }
         let arrived = Instant::now();
@@ -170,8 +181,7 @@ impl Queue {
                 None if state.closed => return None,
                 None => SWEEP * 10,
             };
-            (state, _) =
-                self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -214,7 +224,9 @@ impl Queue {
         let failure = match why {
             Shed::Timeout => Failure::new(
                 Reason::Unavailable,
-                format!("model '{model}': the request has waited longer than the model's queue allows; try again later"),
+                format!(
+                    "model '{model}': the request has waited longer than the model's queue allows; try again later"
+                ),
             ),
             Shed::Deadline => {
                 Failure::new(Reason::Expired, format!("model '{model}': the request's deadline has passed"))
@@ -256,7 +268,12 @@ impl Queue {
     }
 
     /// As many of the chosen requests as have exactly `wanted` rows, if the first ones do.
-    fn first_rows(&self, state: &State, chosen: &[(usize, usize)], wanted: usize) -> Option<Vec<(usize, usize)>> {
+    fn first_rows(
+        &self,
+        state: &State,
+        chosen: &[(usize, usize)],
+        wanted: usize,
+    ) -> Option<Vec<(usize, usize)>> {
         let mut rows = 0;
         for (n, &(level, i)) in chosen.iter().enumerate() {
             rows += state.at(level)[i].rows;

@@ -126,7 +126,8 @@ fn the_policy_of_a_level_ends_waiting() {
     let policy = QueuePolicy { timeout: Some(Duration::from_millis(1)), ..QueuePolicy::default() };
     let delays = QueuePolicy { delays: true, ..policy.clone() };
     let policies = BTreeMap::from([(2, delays)]);
-    let bench = Bench::new(Batching { levels: 3, default_level: 3, policy, policies, ..Batching::default() }, 1);
+    let bench =
+        Bench::new(Batching { levels: 3, default_level: 3, policy, policies, ..Batching::default() }, 1);
     let rejected = bench.push(Request { priority: 1, ..named("rejected") }, 1).unwrap();
     let _delayed = bench.push(Request { priority: 2, ..named("delayed") }, 1).unwrap();
     std::thread::sleep(Duration::from_millis(5));
@@ -140,7 +141,8 @@ fn the_policy_of_a_level_ends_waiting() {
 #[test]
 fn a_request_may_shorten_its_wait_but_not_lengthen_it() {
     let hour = Duration::from_secs(3600);
-    let policy = QueuePolicy { timeout: Some(Duration::from_millis(1)), may_shorten: true, ..QueuePolicy::default() };
+    let policy =
+        QueuePolicy { timeout: Some(Duration::from_millis(1)), may_shorten: true, ..QueuePolicy::default() };
     let bench = Bench::new(Batching { policy, ..Batching::default() }, 1);
     let long = bench.push(Request { timeout: Some(hour), ..named("long") }, 1).unwrap();
     std::thread::sleep(Duration::from_millis(5));

@@ -10,7 +10,8 @@ use crate::{Failure, Reason};
 /// full batch.
 pub(super) fn run(config: &Config, place: &dyn Computes) -> Result<(), Failure> {
     for warmup in &config.warmups {
-        let inputs = warmup.inputs.iter().map(|input| Ok((input.name.clone(), tensor(config, warmup.rows, input)?)));
+        let inputs =
+            warmup.inputs.iter().map(|input| Ok((input.name.clone(), tensor(config, warmup.rows, input)?)));
         let inputs = inputs.collect::<Result<Vec<_>, Failure>>()?;
         for _ in 0..warmup.count.max(1) {
             place.run(&inputs).map_err(|failure| {
