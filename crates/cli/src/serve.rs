@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use sardonyx_server::{Flags, Options};
+use sardonyx_server::settings::Settings;
+use sardonyx_server::{Flags, Options, Parameter};
 use serde_json::json;
-use tracing::Level;
+use tracing::Metadata;
+use tracing::subscriber::Interest;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Failure, Verdict, complain, print_json};
 
@@ -46,7 +51,7 @@ enum LogFormat {
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let flags = (*args.flags).clone().with_repository(args.repository.clone());
     let options = Options::read(&flags, args.config.as_deref())?;
-    log(args);
+    log(args, &options.settings);
     let ready = |server: &sardonyx_server::Server| {
         let addresses = server.addresses();
         if json {
@@ -67,13 +72,23 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     sardonyx_server::run(options, ready).map(|()| true).map_err(Failure::from)
 }
 
-/// Writes the server's log to standard error.
-fn log(args: &Args) {
-    let level = if args.log_verbose { Level::DEBUG } else { Level::INFO };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
+/// Writes the server's log to standard error: of this program's own messages, those that `settings` allow at the time.
+fn log(args: &Args, settings: &Settings) {
+    if args.log_verbose {
+        let _ = settings.set_log([("log_verbose_level".to_string(), Parameter::Int(1))].into());
+    }
+    let is_own = |metadata: &Metadata<'_>| metadata.target().starts_with("sardonyx");
+    let settings = settings.clone();
+    let filter = dynamic_filter_fn(move |metadata, _| is_own(metadata) && settings.allows(metadata.level()))
+        .with_callsite_filter(
+            move |metadata| {
+                if is_own(metadata) { Interest::sometimes() } else { Interest::never() }
+            },
+        );
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let set = match args.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => tracing_subscriber::registry().with(lines.with_filter(filter)).try_init(),
+        LogFormat::Json => tracing_subscriber::registry().with(lines.json().with_filter(filter)).try_init(),
     };
     if let Err(error) = set {
         complain(&format!("there is no log: {error}"));

@@ -78,7 +78,10 @@ const GAUGES: [(&str, &str, OfVersion<f64>); 3] = [
     }),
 ];
 
-const HISTOGRAMS: [(&str, &str, for<'a> fn(&'a Statistics) -> &'a Histogram); 4] = [
+/// A histogram of each version that is served.
+type HistogramOf = fn(&Statistics) -> &Histogram;
+
+const HISTOGRAMS: [(&str, &str, HistogramOf); 4] = [
     ("sardonyx_request_seconds", "From a request's arrival to its answer", |statistics| {
         &statistics.request_seconds
     }),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::Limits;
 use crate::listen::Connections;
+use crate::settings::Settings;
 
 /// What a server is to do.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Options {
     pub frames: usize,
     /// Prefixes of the keys of shared memory that clients may register; none for no shared memory.
     pub shared_memory: Vec<String>,
+    /// What clients may change of the log.
+    pub settings: Settings,
     /// How much of a request the server takes in.
     pub limits: Limits,
     /// Limits of connections.
@@ -173,6 +176,7 @@ impl Options {
             devices: vec![device("auto")],
             frames: 2,
             shared_memory: Vec::new(),
+            settings: Settings::default(),
             limits: Limits::default(),
             connections: Connections::default(),
             drain_delay: Duration::ZERO,

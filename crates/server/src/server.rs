@@ -50,7 +50,13 @@ impl Server {
         let repository =
             Repository::open(&options, devices.clone()).map_err(|failure| failure.to_string())?;
         let memory = SharedMemory::new(options.shared_memory.clone());
-        let service = Service::new(repository.clone(), devices, memory, options.strict_readiness);
+        let service = Service::new(
+            repository.clone(),
+            devices,
+            memory,
+            options.settings.clone(),
+            options.strict_readiness,
+        );
         let (stop, stopped) = watch::channel(false);
         let mut listeners = JoinSet::new();
         let mut addresses = Addresses::default();

@@ -48,9 +48,10 @@ impl Service {
         repository: Arc<Repository>,
         devices: Arc<Devices>,
         memory: SharedMemory,
+        settings: Settings,
         strict: bool,
     ) -> Arc<Service> {
-        let (settings, draining) = (Settings::default(), AtomicBool::new(false));
+        let draining = AtomicBool::new(false);
         Arc::new(Service { repository, devices, memory, settings, strict, draining })
     }
 

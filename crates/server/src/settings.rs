@@ -1,13 +1,14 @@
 //! `Settings`: what clients may read and change of the server's log, and what they read of its traces, under Triton's names.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
 
 use crate::{Failure, Parameter, Parameters};
 
-/// What clients may read and change of the server's log and traces.
+/// What clients may read and change of the server's log and traces. Clones share their values: who writes the log asks one of them
+/// ([`Settings::allows`]) for each message.
 ///
 /// ```
 /// use sardonyx_server::Parameter;
@@ -18,9 +19,9 @@ use crate::{Failure, Parameter, Parameters};
 /// assert!(settings.allows(&tracing::Level::DEBUG));
 /// # Ok::<(), sardonyx_server::Failure>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
-    log: Mutex<Log>,
+    log: Arc<Mutex<Log>>,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,8 +10,9 @@ use prost::Message;
 use sardonyx_server::http::{self, Limits};
 use sardonyx_server::repository::Repository;
 use sardonyx_server::serving::Devices;
+use sardonyx_server::settings::Settings;
 use sardonyx_server::shared_memory::SharedMemory;
-use sardonyx_server::{ControlMode, Options, Service, listen};
+use sardonyx_server::{ControlMode, Options, Service};
 use sardonyx_testing::onnx::build::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -75,29 +75,14 @@ impl Server {
             identity.output = vec![value(output, elem_type, &["count"])];
             add(name, identity);
         }
-        let options = Options {
-            repositories: vec![folder.path().to_owned()],
-            control: ControlMode::Explicit,
-            load: vec!["*".into()],
-            poll: Duration::from_secs(1),
-            exit_on_error: true,
-            strict_readiness: true,
-            http: None,
-            grpc: None,
-            metrics: None,
-            devices: vec![],
-            frames: 1,
-            shared_memory: vec![],
-            limits: Limits::default(),
-            connections: listen::Connections::default(),
-            drain_delay: Duration::ZERO,
-            exit_timeout: Duration::ZERO,
-        };
+        let mut options = Options::new(vec![folder.path().to_owned()]);
+        (options.control, options.load) = (ControlMode::Explicit, vec!["*".into()]);
         let devices = vec![sardonyx::DeviceOptions::new().select("cpu".parse().unwrap())];
         let devices = Devices::open(devices, 1).unwrap();
         let repository = Repository::open(&options, devices.clone()).unwrap();
         let memory = SharedMemory::new(vec!["/sardonyx-http-".into()]);
-        let service: Arc<Service> = Service::new(repository.clone(), devices, memory, true);
+        let service: Arc<Service> =
+            Service::new(repository.clone(), devices, memory, Settings::default(), true);
         repository.load_first().await.unwrap();
         let limits = Limits { body_bytes: 1 << 20, ..Limits::default() };
         Server { router: http::router(&service, limits), _folder: folder }
