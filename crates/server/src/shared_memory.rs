@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(&read[..], b"3456");
         assert_eq!(&shared.read(&region(0, 6)).unwrap()[..], b"2ab567");
         let registered = Registered { name: "cat".into(), key: memory.key.clone(), offset: 2, byte_size: 6 };
-        assert_eq!(shared.status("").unwrap(), [registered.clone()]);
+        assert_eq!(shared.status("").unwrap(), std::slice::from_ref(&registered));
         assert_eq!(shared.status("cat").unwrap(), [registered]);
         shared.unregister("dog");
         shared.unregister("cat");
