@@ -8,7 +8,7 @@ use crate::config::{Config, Port};
 use crate::proto::model_metadata_response::TensorMetadata;
 use crate::proto::{ModelMetadataResponse, ModelStatistics, ServerMetadataResponse};
 use crate::repository::{IndexEntry, Overrides, Repository};
-use crate::serving::{Devices, Served, Unanswered};
+use crate::serving::{self, Devices, Served};
 use crate::settings::Settings;
 use crate::shared_memory::SharedMemory;
 use crate::{Failure, Reason, Request, Response, datatype};
@@ -59,17 +59,8 @@ impl Service {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn infer(&self, mut request: Request) -> Result<Response, Failure> {
-        loop {
-            let served = self.repository.find(&request.model, &request.version)?;
-            match served.infer(request).await {
-                Ok(response) => return Ok(response),
-                Err(Unanswered::Failed(failure)) => return Err(failure),
-                // The model was loaded anew meanwhile.
-                Err(Unanswered::Closed(unanswered)) => request = *unanswered,
-            }
-            tokio::task::yield_now().await;
-        }
+    pub async fn infer(&self, request: Request) -> Result<Response, Failure> {
+        serving::infer(self.repository.as_ref(), request).await
     }
 
     /// Whether the process works: false once a run hangs.
@@ -83,9 +74,12 @@ impl Service {
         !self.is_draining() && self.devices.are_ready() && (!self.strict || self.repository.is_ready())
     }
 
-    /// Whether this model answers requests now; false for one that there is not.
+    /// Whether this model answers requests now; false for one that there is not, and for an ensemble of which a model does not.
     pub fn model_ready(&self, name: &str, version: &str) -> bool {
-        !self.is_draining() && self.devices.are_ready() && self.repository.find(name, version).is_ok()
+        let ready = |served: Arc<Served>| served.ready().is_ok();
+        !self.is_draining()
+            && self.devices.are_ready()
+            && self.repository.find(name, version).is_ok_and(ready)
     }
 
     /// Whether the repository has, or had, a model of this name.

@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -23,7 +23,7 @@ pub use add::{Added, add};
 pub use entry::{IndexEntry, State};
 
 use crate::config::{self, Config, Scheduling, VersionPolicy};
-use crate::serving::{Devices, Served};
+use crate::serving::{Devices, Models, Served};
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
 use layout::{Folder, Layout, Snapshot};
@@ -218,8 +218,9 @@ impl Repository {
         let loaded = {
             // The number of permits is never 0, and the semaphore is never closed.
             let _permit = self.loads.acquire().await;
-            let (devices, entry) = (self.devices.clone(), entry.clone());
-            spawn_blocking(move || load_versions(&devices, &entry, &folder, &overrides)).await.map_err(ended)
+            let (repository, entry) = (self.clone(), entry.clone());
+            let load = move || repository.load_versions(&entry, &folder, &overrides);
+            spawn_blocking(load).await.map_err(ended)
         };
         match loaded {
             Ok((Ok(versions), snapshot)) => {
@@ -286,49 +287,65 @@ impl Repository {
         let repository = self.clone();
         spawn_blocking(move || repository.layout.names()).await.unwrap_or_default()
     }
+
+    /// Loads the versions of a model that its configuration lets serve, with the snapshot of the files that they are of.
+    fn load_versions(
+        self: &Arc<Repository>,
+        entry: &Entry,
+        folder: &Folder,
+        overrides: &Overrides,
+    ) -> (Result<Vec<Arc<Served>>, Failure>, Snapshot) {
+        let snapshot = folder.snapshot();
+        let load = || {
+            let given = match &overrides.config {
+                Some(config) => config::from_json(config)?,
+                None => config::read(folder)?,
+            };
+            let is_ensemble = config::is_ensemble(&given);
+            let policy = VersionPolicy::of(&given).map_err(Failure::invalid)?;
+            let there = match folder.versions()? {
+                // An ensemble has no files in the folders of its versions, and tools that copy files may leave them out.
+                none if none.is_empty() && is_ensemble => vec![1],
+                there => there,
+            };
+            let versions = policy.choose(&there).map_err(Failure::invalid)?;
+            let file = config::file(&given).map_err(Failure::invalid)?;
+            entry.tries(&versions);
+            let mut loaded = Vec::with_capacity(versions.len());
+            for version in versions {
+                let model = match is_ensemble {
+                    true => None,
+                    false => Some(folder.model(version, &file)?),
+                };
+                let config = Config::complete(given.clone(), entry.name(), model.as_ref(), folder)?;
+                if matches!(config.scheduling, Scheduling::Sequences(_)) {
+                    return Err(Failure::new(Reason::Unimplemented, "sequence_batching is not served yet"));
+                }
+                folder.check_digests(&config, version)?;
+                loaded.push((version, Arc::new(config), model));
+            }
+            if folder.snapshot() != snapshot {
+                let text =
+                    "the model's files changed while they were read; load it again when they are complete";
+                return Err(Failure::new(Reason::Unavailable, text));
+            }
+            let serve = |(version, config, model)| match model {
+                Some(model) => Served::load(&self.devices, config, version, &model),
+                None => {
+                    let models: Weak<Repository> = Arc::downgrade(self);
+                    Served::ensemble(models, config, version)
+                }
+            };
+            loaded.into_iter().map(serve).collect()
+        };
+        (load(), snapshot)
+    }
 }
 
-/// Loads the versions of a model that its configuration lets serve, with the snapshot of the files that they are of.
-fn load_versions(
-    devices: &Arc<Devices>,
-    entry: &Entry,
-    folder: &Folder,
-    overrides: &Overrides,
-) -> (Result<Vec<Arc<Served>>, Failure>, Snapshot) {
-    let snapshot = folder.snapshot();
-    let load = || {
-        let given = match &overrides.config {
-            Some(config) => config::from_json(config)?,
-            None => config::read(folder)?,
-        };
-        if config::is_ensemble(&given) {
-            return Err(Failure::new(
-                Reason::Unimplemented,
-                "ensembles are not served yet; call their models one after the other",
-            ));
-        }
-        let policy = VersionPolicy::of(&given).map_err(Failure::invalid)?;
-        let versions = policy.choose(&folder.versions()?).map_err(Failure::invalid)?;
-        let file = config::file(&given).map_err(Failure::invalid)?;
-        entry.tries(&versions);
-        let mut loaded = Vec::with_capacity(versions.len());
-        for version in versions {
-            let model = folder.model(version, &file)?;
-            let config = Config::complete(given.clone(), entry.name(), Some(&model), folder)?;
-            if matches!(config.scheduling, Scheduling::Sequences(_)) {
-                return Err(Failure::new(Reason::Unimplemented, "sequence_batching is not served yet"));
-            }
-            folder.check_digests(&config, version)?;
-            loaded.push((version, Arc::new(config), model));
-        }
-        if folder.snapshot() != snapshot {
-            let text = "the model's files changed while they were read; load it again when they are complete";
-            return Err(Failure::new(Reason::Unavailable, text));
-        }
-        let serve = |(version, config, model)| Served::load(devices, config, version, model);
-        loaded.into_iter().map(serve).collect()
-    };
-    (load(), snapshot)
+impl Models for Repository {
+    fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure> {
+        Repository::find(self, name, version)
+    }
 }
 
 /// Remembers and reports why a model cannot be loaded.

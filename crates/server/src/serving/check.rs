@@ -1,8 +1,10 @@
 //! Whether a request fits the model, and how many rows it adds to a batch.
 
+use sardonyx::Tensor;
+
 use crate::config::{Config, Port};
 use crate::datatype;
-use crate::{Failure, Request};
+use crate::{Failure, Reason, Request};
 
 use super::queue::Key;
 
@@ -36,11 +38,7 @@ pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure
             0 => Some(shape),
             _ => shape.split_first().map(|(_, inner)| inner),
         };
-        let fits = |inner: &[usize]| {
-            let fits = |(dim, wanted): (&usize, &Option<usize>)| wanted.is_none_or(|wanted| wanted == *dim);
-            inner.len() == port.dims.len() && inner.iter().zip(&port.dims).all(fits)
-        };
-        let Some(inner) = inner.filter(|inner| fits(inner)) else {
+        let Some(inner) = inner.filter(|inner| fits(inner, port)) else {
             return Err(Failure::invalid(format!(
                 "input '{name}' has the shape {shape:?}, but model '{model}' takes {}",
                 expected(config, port)
@@ -85,6 +83,32 @@ pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure
     key.sort_unstable();
     let joins = config.max_batch > 0 && rows > 0 && !key.is_empty();
     Ok(Fit { rows, key: joins.then_some(key) })
+}
+
+/// Compares what the models of an ensemble have made with the outputs that its configuration promises.
+pub(super) fn made(config: &Config, outputs: &[(String, Tensor)]) -> Result<(), Failure> {
+    for port in &config.outputs {
+        let Some((name, tensor)) = outputs.iter().find(|(name, _)| *name == port.name) else { continue };
+        let shape = tensor.shape();
+        let inner = if config.max_batch == 0 { Some(shape) } else { shape.get(1..) };
+        if tensor.dtype() != port.dtype || !inner.is_some_and(|inner| fits(inner, port)) {
+            let text = format!(
+                "output '{name}' of ensemble '{}' was made as {} of shape {shape:?}, but its configuration says {} of shape {}",
+                config.name,
+                datatype::name(tensor.dtype()).unwrap_or("?"),
+                datatype::name(port.dtype).unwrap_or("?"),
+                expected(config, port)
+            );
+            return Err(Failure::new(Reason::Internal, text));
+        }
+    }
+    Ok(())
+}
+
+/// Whether dimensions, without that of the batch, are those of a port.
+fn fits(inner: &[usize], port: &Port) -> bool {
+    let fits = |(dim, wanted): (&usize, &Option<usize>)| wanted.is_none_or(|wanted| wanted == *dim);
+    inner.len() == port.dims.len() && inner.iter().zip(&port.dims).all(fits)
 }
 
 fn unknown(config: &Config, kind: &str, name: &str, ports: &[Port]) -> Failure {

@@ -1,33 +1,33 @@
 //! `Served`: one version of a model that answers requests. A request is checked, waits in a queue, is run as a part of a batch by
-//! a thread of the version, and gets its part of the outputs.
+//! a thread of the version, and gets its part of the outputs. An ensemble lets other models answer in place of that.
 
 mod batch;
 mod check;
 mod devices;
+mod ensemble;
 mod instance;
 mod place;
 mod queue;
+mod runner;
 mod statistics;
 #[cfg(test)]
 mod tests;
 mod warmup;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sardonyx::{Model, SessionOptions, Tensor};
-use tokio::sync::{oneshot, watch};
+use sardonyx::{Model, Tensor};
 
 pub use devices::{Devices, Slot, Turn};
 pub use statistics::{Histogram, Parts, Shed, Statistics, Tally};
 
 use crate::classification::classes;
-use crate::config::{Batching, Config, InstanceGroup, Placement, Scheduling};
+use crate::config::{Config, Scheduling};
 use crate::{Failure, Reason, Request, Response};
-use instance::Instance;
-use place::{Computes, Place};
-use queue::{Queue, Refused};
+use ensemble::Ensemble;
+use runner::Runner;
 
 /// The number of requests that wait for a version at most, where its configuration says none.
 pub const DEFAULT_QUEUE_SIZE: usize = 1024;
@@ -37,12 +37,24 @@ pub const DEFAULT_QUEUE_SIZE: usize = 1024;
 pub struct Served {
     config: Arc<Config>,
     version: u64,
-    queue: Arc<Queue>,
-    places: Vec<Arc<dyn Computes>>,
-    instances: Vec<Arc<Instance>>,
     statistics: Arc<Statistics>,
-    /// The number of threads that still run.
-    running: watch::Receiver<usize>,
+    work: Work,
+}
+
+/// What computes the answers.
+#[derive(Debug)]
+enum Work {
+    Model(Runner),
+    Ensemble(Ensemble),
+}
+
+/// The models that an ensemble may run.
+pub trait Models: std::fmt::Debug + Send + Sync {
+    /// The version that answers a request now: that of the number or the label `version`, or the latest, if it is empty.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure>;
 }
 
 /// What becomes of a request that a version cannot take.
@@ -60,62 +72,55 @@ impl From<Failure> for Unanswered {
     }
 }
 
+/// Lets the model that a request names answer it. If the future is dropped before the request's turn, it is never run.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn infer(models: &dyn Models, mut request: Request) -> Result<Response, Failure> {
+    loop {
+        let served = models.find(&request.model, &request.version)?;
+        match served.infer(request).await {
+            Ok(response) => return Ok(response),
+            Err(Unanswered::Failed(failure)) => return Err(failure),
+            // The model was loaded anew meanwhile.
+            Err(Unanswered::Closed(unanswered)) => request = *unanswered,
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Served {
     /// Makes `model` ready on the devices that its configuration names, and runs its warm-ups. Blocks.
     ///
     /// # Errors
     /// What the model or its warm-ups fail with; nothing of them stays.
     pub fn load(
-        devices: &Arc<Devices>,
+        devices: &Devices,
         config: Arc<Config>,
         version: u64,
-        model: Model,
+        model: &Model,
     ) -> Result<Arc<Served>, Failure> {
         let start = Instant::now();
-        let batching = match &config.scheduling {
-            Scheduling::Batched(batching) => batching.clone(),
-            Scheduling::Sequences(sequencing) => sequencing.batching.clone(),
-            Scheduling::Single(policy) => Batching { policy: policy.clone(), ..Batching::default() },
-            Scheduling::Ensemble(_) => {
-                return Err(Failure::new(Reason::Internal, "an ensemble has no model of its own"));
-            }
-        };
-        let max_batch = match config.scheduling {
-            Scheduling::Single(_) => 0,
-            _ => config.max_batch,
-        };
         let statistics = Arc::new(Statistics::default());
-        let queue = Arc::new(Queue::new(batching.clone(), max_batch, DEFAULT_QUEUE_SIZE, statistics.clone()));
-        let places = places(devices, &config, &model)?;
-        for (place, _) in &places {
-            warmup::run(&config, place.as_ref())?;
-        }
-        let (count, running) = watch::channel(0);
-        let count = Arc::new(count);
-        let order = Arc::new(instance::Order::default());
-        let mut instances = Vec::new();
-        for (place, number) in &places {
-            for _ in 0..*number {
-                let instance = Arc::new(Instance::new(
-                    config.clone(),
-                    version,
-                    batching.clone(),
-                    queue.clone(),
-                    place.clone(),
-                    statistics.clone(),
-                    batching.keep_order.then(|| order.clone()),
-                ));
-                if let Err(error) = instance::start(&instance, &count) {
-                    queue.close();
-                    let text = format!("model '{}': no thread for an instance: {error}", config.name);
-                    return Err(Failure::new(Reason::Unavailable, text));
-                }
-                instances.push(instance);
-            }
-        }
+        let work = Work::Model(Runner::start(devices, &config, version, model, &statistics)?);
         statistics.loaded_in(start.elapsed());
-        let places = places.into_iter().map(|(place, _)| place as Arc<dyn Computes>).collect();
-        Ok(Arc::new(Served { config, version, queue, places, instances, statistics, running }))
+        Ok(Arc::new(Served { config, version, statistics, work }))
+    }
+
+    /// The ensemble that a configuration describes. Its models need not be there yet.
+    ///
+    /// # Errors
+    /// If the configuration is none of an ensemble, or the ensemble would run itself.
+    pub fn ensemble(
+        models: Weak<dyn Models>,
+        config: Arc<Config>,
+        version: u64,
+    ) -> Result<Arc<Served>, Failure> {
+        let Scheduling::Ensemble(steps) = &config.scheduling else {
+            return Err(Failure::new(Reason::Internal, "a model is no ensemble"));
+        };
+        let work = Work::Ensemble(Ensemble::new(models, &config.name, steps.clone())?);
+        Ok(Arc::new(Served { config, version, statistics: Arc::default(), work }))
     }
 
     /// The configuration.
@@ -133,19 +138,39 @@ impl Served {
         &self.statistics
     }
 
+    /// Says why the version cannot answer now, as an ensemble whose models do not serve.
+    ///
+    /// # Errors
+    /// [`Reason::Unavailable`] with the model that is missing.
+    pub fn ready(&self) -> Result<(), Failure> {
+        match &self.work {
+            Work::Model(_) => Ok(()),
+            Work::Ensemble(ensemble) => ensemble.ready(),
+        }
+    }
+
     /// The number of requests that wait.
     pub fn pending(&self) -> usize {
-        self.queue.len()
+        match &self.work {
+            Work::Model(runner) => runner.pending(),
+            Work::Ensemble(_) => 0,
+        }
     }
 
     /// The bytes that the version takes on its devices.
     pub fn memory(&self) -> u64 {
-        self.places.iter().map(|place| place.memory()).sum()
+        match &self.work {
+            Work::Model(runner) => runner.memory(),
+            Work::Ensemble(_) => 0,
+        }
     }
 
     /// How long the longest of the runs in flight has taken up to now.
     pub fn longest_run(&self) -> Duration {
-        self.instances.iter().filter_map(|instance| instance.busy_for()).max().unwrap_or_default()
+        match &self.work {
+            Work::Model(runner) => runner.longest_run(),
+            Work::Ensemble(_) => Duration::ZERO,
+        }
     }
 
     /// Answers a request. If the future is dropped before its turn, the request is never run.
@@ -176,44 +201,70 @@ impl Served {
             }
         })?;
         let wanted = request.outputs.clone();
-        let (answer, answered) = oneshot::channel();
-        match self.queue.push(request, fit.rows, fit.key, answer) {
-            Ok(()) => {}
-            Err(Refused::Closed(request)) => return Err(Unanswered::Closed(request)),
-            Err(Refused::Shed(why, failure)) => {
-                self.statistics.shed(why);
-                return Err(failure.into());
-            }
-        }
-        let lost = || {
-            Failure::new(
-                Reason::Internal,
-                "the run of the request ended without an answer; see the server's log",
-            )
+        let response = match &self.work {
+            Work::Model(runner) => runner.run(request, fit).await?,
+            Work::Ensemble(ensemble) => self.answer_by(ensemble, request, fit.rows).await?,
         };
-        let mut response = answered.await.map_err(|_| lost())??;
-        if !wanted.is_empty() {
-            let mut outputs = Vec::with_capacity(wanted.len());
-            for wanted in wanted {
-                let Some((_, tensor)) = response.outputs.iter().find(|(name, _)| *name == wanted.name) else {
-                    continue;
-                };
-                let tensor = match wanted.classes {
-                    0 => tensor.clone(),
-                    count => self.classified(&wanted.name, tensor, count)?,
-                };
-                outputs.push((wanted.name, tensor));
+        Ok(self.with_outputs(response, &wanted)?)
+    }
+
+    async fn answer_by(
+        &self,
+        ensemble: &Ensemble,
+        request: Request,
+        rows: usize,
+    ) -> Result<Response, Unanswered> {
+        let (start, id) = (Instant::now(), request.id.clone());
+        let made = ensemble.run(request).await;
+        let checked = made.and_then(|outputs| Ok(check::made(&self.config, &outputs).map(|()| outputs)?));
+        let outputs = checked.inspect_err(|unanswered| {
+            if matches!(unanswered, Unanswered::Failed(_)) {
+                self.statistics.failed_runs.fetch_add(1, Ordering::Relaxed);
             }
-            response.outputs = outputs;
+        })?;
+        self.statistics.ran(1, rows, Parts { infer: start.elapsed(), ..Parts::default() });
+        Ok(Response {
+            model: self.config.name.clone(),
+            version: self.version.to_string(),
+            id,
+            parameters: Default::default(),
+            outputs,
+        })
+    }
+
+    /// The response with the outputs that are wanted, or with those of the configuration.
+    fn with_outputs(
+        &self,
+        mut response: Response,
+        wanted: &[crate::WantedOutput],
+    ) -> Result<Response, Failure> {
+        let all = self.config.outputs.iter().map(|port| (port.name.as_str(), 0));
+        let wanted: Vec<(&str, usize)> = match wanted {
+            [] => all.collect(),
+            wanted => wanted.iter().map(|wanted| (wanted.name.as_str(), wanted.classes)).collect(),
+        };
+        let mut outputs = Vec::with_capacity(wanted.len());
+        for (name, classes) in wanted {
+            let Some((_, tensor)) = response.outputs.iter().find(|(of, _)| of == name) else {
+                continue;
+            };
+            let tensor = match classes {
+                0 => tensor.clone(),
+                count => self.classified(name, tensor, count)?,
+            };
+            outputs.push((name.to_string(), tensor));
         }
+        response.outputs = outputs;
         Ok(response)
     }
 
     /// Refuses a request whose deadline will have passed before its turn, as far as the last runs tell.
     fn admit(&self, request: &Request) -> Result<(), Failure> {
         let Some(deadline) = request.deadline else { return Ok(()) };
-        let runs = self.queue.rows() / self.config.max_batch.max(1) / self.instances.len().max(1);
-        let wait = self.statistics.average_run().saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX));
+        let wait = match &self.work {
+            Work::Model(runner) => runner.expected_wait(self.config.max_batch),
+            Work::Ensemble(_) => Duration::ZERO,
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         if !left.is_zero() && wait <= left {
             return Ok(());
@@ -239,52 +290,17 @@ impl Served {
 
     /// Takes no requests any more. Those that wait are answered.
     pub fn close(&self) {
-        self.queue.close();
+        match &self.work {
+            Work::Model(runner) => runner.close(),
+            Work::Ensemble(ensemble) => ensemble.close(),
+        }
     }
 
     /// Waits until a closed version has answered all that waited.
     pub async fn drained(&self) {
-        let mut running = self.running.clone();
-        // An error says that the last thread has dropped its end.
-        let _ = running.wait_for(|&count| count == 0).await;
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
-}
-
-/// Where the model runs, and with how many runs in flight: one place for each device.
-fn places(devices: &Devices, config: &Config, model: &Model) -> Result<Vec<(Arc<Place>, usize)>, Failure> {
-    let mut places: Vec<(Arc<Place>, usize)> = Vec::new();
-    for InstanceGroup { count, place } in &config.instances {
-        let slots = match place {
-            Placement::Reference => vec![devices.reference().clone()],
-            Placement::Any => vec![devices.slots().first().unwrap_or(devices.reference()).clone()],
-            Placement::Devices(numbers) if numbers.is_empty() => devices.slots().to_vec(),
-            Placement::Devices(numbers) => {
-                let slot = |&number: &usize| devices.slots().get(number).cloned().ok_or(number);
-                numbers.iter().map(slot).collect::<Result<_, _>>().map_err(|number| {
-                    let text = format!(
-                        "model '{}': instance_group names device {number}, and the server has {} devices",
-                        config.name,
-                        devices.slots().len()
-                    );
-                    Failure::new(Reason::Invalid, text)
-                })?
-            }
-        };
-        for slot in slots {
-            match places.iter_mut().find(|(place, _)| Arc::ptr_eq(&place.slot, &slot)) {
-                Some((_, number)) => *number += count,
-                None => {
-                    let place = Place::new(slot, model.clone(), SessionOptions::new());
-                    places.push((Arc::new(place), *count));
-                }
-            }
+        match &self.work {
+            Work::Model(runner) => runner.drained().await,
+            Work::Ensemble(ensemble) => ensemble.drained().await,
         }
     }
-    Ok(places)
 }
