@@ -16,6 +16,7 @@
 //! Every protocol translates to the calls of [`Service`], which a program may call too.
 #![recursion_limit = "256"] // The types of wgpu are deep where a future is to be `Send`.
 
+pub mod access;
 pub mod classification;
 pub mod config;
 pub mod datatype;

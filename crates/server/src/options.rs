@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use sardonyx::{DeviceOptions, Select};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::http::Limits;
 use crate::listen::Connections;
 use crate::settings::Settings;
@@ -39,6 +40,8 @@ pub struct Options {
     pub frames: usize,
     /// Prefixes of the keys of shared memory that clients may register; none for no shared memory.
     pub shared_memory: Vec<String>,
+    /// The keys that clients may show.
+    pub access: Access,
     /// What clients may change of the log.
     pub settings: Settings,
     /// How much of a request the server takes in.
@@ -141,6 +144,10 @@ pub struct Flags {
     #[arg(long, value_name = "PREFIX")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_memory_keys: Vec<String>,
+    /// Answer only clients that show a key of this TOML file, which has a table for each: sha256 = "...", admin = true or false
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_keys: Option<PathBuf>,
     /// Bytes of a request at most, sent or decompressed [default: 268435456]
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +183,7 @@ impl Options {
             devices: vec![device("auto")],
             frames: 2,
             shared_memory: Vec::new(),
+            access: Access::default(),
             settings: Settings::default(),
             limits: Limits::default(),
             connections: Connections::default(),
@@ -253,6 +261,9 @@ impl Flags {
         options.strict_readiness = self.strict_readiness.unwrap_or(options.strict_readiness);
         options.frames = self.device_frames.unwrap_or(options.frames);
         options.shared_memory = self.shared_memory_keys;
+        if let Some(file) = &self.api_keys {
+            options.access = Access::read(file)?;
+        }
         Ok(options)
     }
 }

@@ -61,8 +61,16 @@ impl Server {
         let mut listeners = JoinSet::new();
         let mut addresses = Addresses::default();
         let routers = [
-            (options.http, &mut addresses.http, http::router(&service, options.limits.clone())),
-            (options.grpc, &mut addresses.grpc, grpc::router(&service, options.limits.decompressed_bytes)?),
+            (
+                options.http,
+                &mut addresses.http,
+                options.access.before(http::router(&service, options.limits.clone())),
+            ),
+            (
+                options.grpc,
+                &mut addresses.grpc,
+                options.access.before(grpc::router(&service, options.limits.decompressed_bytes)?),
+            ),
             (options.metrics, &mut addresses.metrics, metrics::router(&service)),
         ];
         for (wanted, bound, router) in routers {

@@ -312,3 +312,30 @@ async fn unloading_gives_memory_back() {
     assert!(used.windows(2).all(|pair| pair[0] == pair[1]), "{used:?}");
     assert!(server.shut_down().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_known_keys_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "sum", 1, &sum(0.0), "");
+    let mut options = options(folder.path());
+    (options.control, options.load) = (ControlMode::Explicit, vec!["sum".into()]);
+    // The hash of the key `foo`.
+    let key = "[shop]\nsha256 = \"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\"";
+    options.access = sardonyx_server::access::Access::parse(key).unwrap();
+    let (server, mut client) = started(options).await;
+    let with_key = |message: ModelInferRequest| {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("authorization", "Bearer foo".parse().unwrap());
+        request
+    };
+    let answer = client.model_infer(with_key(request("sum", &[[1.0; 4]]))).await.unwrap();
+    assert_eq!(numbers(answer.get_ref()), [11.0; 4]);
+    let status = client.model_infer(request("sum", &[[1.0; 4]])).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().get_ref().ready);
+    let mut load =
+        tonic::Request::new(RepositoryModelLoadRequest { model_name: "sum".into(), ..Default::default() });
+    load.metadata_mut().insert("x-api-key", "foo".parse().unwrap());
+    assert_eq!(client.repository_model_load(load).await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(server.shut_down().await);
+}

@@ -16,6 +16,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::pb::health_server::HealthServer;
 
+use crate::access::Tenant;
 use crate::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::proto::*;
 use crate::{Failure, Parameter, Reason, Service};
@@ -54,15 +55,30 @@ struct Inference(Arc<Service>);
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Answers one message.
+/// Who asks, and until when.
+#[derive(Clone)]
+struct Caller {
+    deadline: Option<Instant>,
+    tenant: Option<Arc<str>>,
+}
+
+impl Caller {
+    fn of<T>(request: &Request<T>) -> Caller {
+        let tenant = request.extensions().get::<Tenant>().map(|tenant| tenant.0.clone());
+        Caller { deadline: deadline(request.metadata()), tenant }
+    }
+}
+
+/// Answers one message, until the caller's deadline.
 async fn answer(
     service: &Service,
     message: ModelInferRequest,
-    deadline: Option<Instant>,
+    Caller { deadline, tenant }: Caller,
 ) -> Result<ModelInferResponse, Failure> {
-    let (mut request, form) = infer::request(message, service.memory())?;
-    request.deadline = deadline;
-    infer::response(service.infer(request).await?, &form, service.memory())
+    let (request, form) = infer::request(message, service.memory())?;
+    let request = crate::Request { deadline, tenant, ..request };
+    let response = until(deadline, service.infer(request)).await?;
+    infer::response(response, &form, service.memory())
 }
 
 /// When the client stops waiting, as the header `grpc-timeout` says: at most eight digits and a unit
@@ -124,8 +140,8 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
-        let deadline = deadline(request.metadata());
-        let response = until(deadline, answer(&self.0, request.into_inner(), deadline)).await?;
+        let caller = Caller::of(&request);
+        let response = answer(&self.0, request.into_inner(), caller).await?;
         Ok(Response::new(response))
     }
 
@@ -138,16 +154,16 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
-        let deadline = deadline(request.metadata());
+        let caller = Caller::of(&request);
         let ends = metadata_flag(request.metadata(), "triton_grpc_error");
         let service = self.0.clone();
         let responses = request.into_inner().map(move |message| {
-            let service = service.clone();
+            let (service, caller) = (service.clone(), caller.clone());
             async move {
                 let message = message?;
                 let final_wanted = message.parameters.contains_key("triton_enable_empty_final_response");
                 let id = message.id.clone();
-                match until(deadline, answer(&service, message, deadline)).await {
+                match answer(&service, message, caller).await {
                     Ok(mut response) => {
                         if final_wanted {
                             let last = infer::shown(Parameter::Bool(true));
