@@ -6,10 +6,13 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::tls::Tls;
 
 /// Limits of the connections to one address.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +50,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Connections,
+    tls: Option<Arc<Tls>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let builder = builder(&limits);
@@ -68,30 +72,38 @@ pub(crate) async fn serve(
             },
             else => break,
         };
-        converse(&builder, &graceful, stream, permit, router.clone());
+        let (builder, watcher, router) = (builder.clone(), graceful.watcher(), router.clone());
+        let (acceptor, patience) = (tls.as_ref().map(|tls| tls.acceptor()), limits.header_time);
+        tokio::spawn(async move {
+            // Small answers leave at once.
+            let _ = stream.set_nodelay(true);
+            match acceptor {
+                None => converse(builder, watcher, stream, router).await,
+                Some(acceptor) => match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => converse(builder, watcher, stream, router).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "a client does not speak TLS as the server does")
+                    }
+                    Err(_) => tracing::debug!("a client took too long to begin"),
+                },
+            }
+            drop(permit);
+        });
     }
     drop(listener);
     graceful.shutdown().await;
 }
 
-fn converse(
-    builder: &Builder<TokioExecutor>,
-    graceful: &GracefulShutdown,
-    stream: TcpStream,
-    permit: OwnedSemaphorePermit,
+async fn converse(
+    builder: Builder<TokioExecutor>,
+    watcher: Watcher,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
 ) {
-    // Small answers leave at once.
-    let _ = stream.set_nodelay(true);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error, "a connection ended");
-        }
-        drop(permit);
-    });
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(error, "a connection ended");
+    }
 }
 
 fn builder(limits: &Connections) -> Builder<TokioExecutor> {

@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::http::Limits;
 use crate::listen::Connections;
 use crate::settings::Settings;
+use crate::tls::TlsFiles;
 
 /// What a server is to do.
 #[derive(Clone, Debug)]
@@ -40,6 +41,10 @@ pub struct Options {
     pub frames: usize,
     /// Prefixes of the keys of shared memory that clients may register; none for no shared memory.
     pub shared_memory: Vec<String>,
+    /// The files for HTTP by TLS.
+    pub http_tls: Option<TlsFiles>,
+    /// The files for gRPC by TLS.
+    pub grpc_tls: Option<TlsFiles>,
     /// The keys that clients may show.
     pub access: Access,
     /// What clients may change of the log.
@@ -144,6 +149,30 @@ pub struct Flags {
     #[arg(long, value_name = "PREFIX")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_memory_keys: Vec<String>,
+    /// The certificate of HTTP in PEM form, with those between it and the root: HTTP is served by TLS
+    #[arg(long, value_name = "FILE", requires = "http_server_key")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_server_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "http_server_cert")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_server_key: Option<PathBuf>,
+    /// The roots of clients' certificates: clients of HTTP must show one
+    #[arg(long, value_name = "FILE", requires = "http_server_cert")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_root_cert: Option<PathBuf>,
+    /// The certificate of gRPC in PEM form, with those between it and the root: gRPC is served by TLS
+    #[arg(long, value_name = "FILE", requires = "grpc_server_key")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_server_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "grpc_server_cert")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_server_key: Option<PathBuf>,
+    /// The roots of clients' certificates: clients of gRPC must show one
+    #[arg(long, value_name = "FILE", requires = "grpc_server_cert")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_root_cert: Option<PathBuf>,
     /// Answer only clients that show a key of this TOML file, which has a table for each: sha256 = "...", admin = true or false
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,6 +212,8 @@ impl Options {
             devices: vec![device("auto")],
             frames: 2,
             shared_memory: Vec::new(),
+            http_tls: None,
+            grpc_tls: None,
             access: Access::default(),
             settings: Settings::default(),
             limits: Limits::default(),
@@ -261,6 +292,8 @@ impl Flags {
         options.strict_readiness = self.strict_readiness.unwrap_or(options.strict_readiness);
         options.frames = self.device_frames.unwrap_or(options.frames);
         options.shared_memory = self.shared_memory_keys;
+        options.http_tls = tls("http", self.http_server_cert, self.http_server_key, self.http_root_cert)?;
+        options.grpc_tls = tls("grpc", self.grpc_server_cert, self.grpc_server_key, self.grpc_root_cert)?;
         if let Some(file) = &self.api_keys {
             options.access = Access::read(file)?;
         }
@@ -271,4 +304,17 @@ impl Flags {
 fn device(name: &str) -> DeviceOptions {
     let select: Select = name.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
     DeviceOptions::new().select(select)
+}
+
+fn tls(
+    name: &str,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    clients: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, String> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key, clients })),
+        (None, None) if clients.is_none() => Ok(None),
+        _ => Err(format!("TLS needs both {name}-server-cert and {name}-server-key")),
+    }
 }

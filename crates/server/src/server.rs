@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::repository::Repository;
 use crate::serving::Devices;
 use crate::shared_memory::SharedMemory;
+use crate::tls::Tls;
 use crate::{Options, Service, grpc, http, listen, metrics};
 
 /// A server that runs.
@@ -60,20 +61,13 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let mut listeners = JoinSet::new();
         let mut addresses = Addresses::default();
-        let routers = [
-            (
-                options.http,
-                &mut addresses.http,
-                options.access.before(http::router(&service, options.limits.clone())),
-            ),
-            (
-                options.grpc,
-                &mut addresses.grpc,
-                options.access.before(grpc::router(&service, options.limits.decompressed_bytes)?),
-            ),
-            (options.metrics, &mut addresses.metrics, metrics::router(&service)),
-        ];
-        for (wanted, bound, router) in routers {
+        let http = options.access.before(http::router(&service, options.limits.clone()));
+        let grpc = options.access.before(grpc::router(&service, options.limits.decompressed_bytes)?);
+        for (wanted, bound, tls, router) in [
+            (options.http, &mut addresses.http, options.http_tls, http),
+            (options.grpc, &mut addresses.grpc, options.grpc_tls, grpc),
+            (options.metrics, &mut addresses.metrics, None, metrics::router(&service)),
+        ] {
             let Some(wanted) = wanted else { continue };
             let open = async {
                 let listener = TcpListener::bind(wanted).await?;
@@ -81,7 +75,9 @@ impl Server {
             };
             let (address, listener) = open.await.map_err(|error| format!("{wanted}: {error}"))?;
             *bound = Some(address);
-            listeners.spawn(listen::serve(listener, router, options.connections.clone(), stopped.clone()));
+            let tls = tls.map(Tls::open).transpose()?.inspect(Tls::watch);
+            let connections = options.connections.clone();
+            listeners.spawn(listen::serve(listener, router, connections, tls, stopped.clone()));
         }
         let server = Server {
             service,
