@@ -17,6 +17,12 @@ pub const SHA256: &str = "sha256.";
 /// The bytes that the model may take on each of its devices, such as `900000000`, `512MiB` or `2GiB`.
 pub const DEVICE_MEMORY_LIMIT: &str = "device_memory_limit";
 
+/// `true`: embeddings over OpenAI's protocol have the length 1.
+pub const EMBEDDINGS_NORMALIZE: &str = "embeddings.normalize";
+
+/// The output with the embedding, for OpenAI's protocol.
+pub const EMBEDDINGS_OUTPUT: &str = "embeddings.output";
+
 type Given = BTreeMap<String, String>;
 
 pub(super) fn pad(given: &Given) -> Result<bool, String> {

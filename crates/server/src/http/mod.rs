@@ -4,6 +4,10 @@ mod body;
 mod compression;
 mod failure;
 mod limits;
+mod nested;
+mod openai;
+mod tensorflow;
+mod torchserve;
 pub(crate) mod v2;
 
 use std::sync::Arc;
@@ -17,6 +21,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use sardonyx::{DType, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +35,9 @@ pub fn router(service: &Arc<Service>, limits: Limits) -> Router {
     let state = Http { service: service.clone(), limits: Arc::new(limits) };
     Router::new()
         .merge(v2::router())
+        .merge(tensorflow::router())
+        .merge(torchserve::router())
+        .merge(openai::router())
         .fallback(async |uri: Uri| {
             failure::error(StatusCode::NOT_FOUND, &format!("there is no path '{:.200}'", uri.path()))
         })
@@ -92,6 +100,14 @@ pub(crate) async fn off_the_reactor<T: Send + 'static>(
 
 /// The bytes that are read or written on the reactor.
 const SMALL: usize = 64 << 10;
+
+/// Whether tensors are written on a thread of their own.
+pub(crate) fn are_large(tensors: &[(String, Tensor)]) -> bool {
+    // The lengths of strings are not added up.
+    tensors.iter().any(|(_, tensor)| {
+        tensor.bytes().len() > SMALL || tensor.dtype() == DType::String && tensor.len() > 100
+    })
+}
 
 /// The bytes from which on an answer is compressed, if its client likes that.
 const WORTH: usize = 1 << 10;

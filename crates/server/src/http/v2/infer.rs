@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
-use sardonyx::DType;
 
 use super::request::{self, Forms};
 use super::response;
@@ -60,11 +59,7 @@ async fn written(
     answer: Answer,
     forms: Forms,
 ) -> Result<Response, Failure> {
-    // The lengths of strings are not added up.
-    let is_large = |tensor: &sardonyx::Tensor| {
-        tensor.bytes().len() > SMALL || tensor.dtype() == DType::String && tensor.len() > 100
-    };
-    let large = answer.outputs.iter().any(|(_, tensor)| is_large(tensor)) || http.service.memory().is_on();
+    let large = http::are_large(&answer.outputs) || http.service.memory().is_on();
     let service = http.service.clone();
     let body = off_the_reactor(large, move || response::encode(answer, &forms, service.memory())).await?;
     let json_bytes = body.json.len();

@@ -16,7 +16,7 @@ use crate::{Failure, datatype, raw};
 /// # Errors
 /// [`crate::Reason::Invalid`] if the value is no list, the lists of a level differ in length, there are more or fewer elements than in
 /// `shape`, or an element is none of `dtype`.
-pub(super) fn tensor(dtype: DType, shape: &[usize], text: &str) -> Result<Tensor, Failure> {
+pub(in crate::http) fn tensor(dtype: DType, shape: &[usize], text: &str) -> Result<Tensor, Failure> {
     Ok(match dtype {
         DType::Bool => Tensor::from_bools(shape, &elements(text, shape, "BOOL", truth)?)?,
         DType::String => Tensor::from_strings(
@@ -75,12 +75,12 @@ pub(super) fn write(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Failure> {
 }
 
 /// Appends `string` as JSON.
-pub(super) fn string_into(out: &mut Vec<u8>, string: &str) {
+pub(in crate::http) fn string_into(out: &mut Vec<u8>, string: &str) {
     value_into(out, string);
 }
 
 /// Appends a value that always has a form in JSON.
-pub(super) fn value_into<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(in crate::http) fn value_into<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     // A vector takes all bytes, and numbers and strings have a form.
     let _ = serde_json::to_writer(out, value);
 }
@@ -107,8 +107,8 @@ fn numbers<T: Element + FromStr>(text: &str, shape: &[usize]) -> Result<Tensor, 
     Ok(Tensor::from_vec(shape, elements(text, shape, name, |token| token.parse::<T>().ok())?)?)
 }
 
-/// The elements of the JSON value `text`, in order; `read` makes one of a token that is neither list nor object.
-fn elements<T>(
+/// The elements of the JSON value `text`, in order; `read` makes one of a token that is no list.
+pub(in crate::http) fn elements<T>(
     text: &str,
     shape: &[usize],
     name: &str,
@@ -118,16 +118,42 @@ fn elements<T>(
     let wrong_count = |found: &dyn Display| {
         Failure::invalid(format!("shape {shape:?} has {count} elements, and the data {found}"))
     };
-    let mut lists = Lists::new(text)?;
     // An element takes a character, and one is between two.
     if count > text.len() / 2 {
+        Lists::new(text)?;
         return Err(wrong_count(&"fewer"));
     }
     let mut elements = raw::reserved(count)?;
+    walk(text, |token| {
+        if elements.len() == count {
+            return Err(wrong_count(&"more"));
+        }
+        let at = elements.len();
+        elements.push(read(token).ok_or_else(|| no_element(at, token, name))?);
+        Ok(())
+    })?;
+    match elements.len() {
+        found if found == count => Ok(elements),
+        found => Err(wrong_count(&found)),
+    }
+}
+
+/// The lengths of the lists in the JSON value `text`, the outermost first: the shape of its elements.
+///
+/// # Errors
+/// [`crate::Reason::Invalid`] if it is no list, or the lists of a level differ in length.
+pub(in crate::http) fn shape(text: &str) -> Result<Vec<usize>, Failure> {
+    let lists = walk(text, |_| Ok(()))?;
+    Ok(lists.lengths.iter().map(|length| length.unwrap_or(0)).collect())
+}
+
+/// Calls `element` with each token that is no list.
+fn walk(text: &str, mut element: impl FnMut(&str) -> Result<(), Failure>) -> Result<Lists, Failure> {
+    let mut lists = Lists::new(text)?;
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
-        let Some(first) = rest.bytes().next() else { break };
+        let Some(first) = rest.bytes().next() else { return Ok(lists) };
         match first {
             b'[' => lists.open()?,
             b']' => lists.close()?,
@@ -135,19 +161,11 @@ fn elements<T>(
                 let (token, tail) = rest.split_at(token_length(rest));
                 rest = tail;
                 lists.element()?;
-                if elements.len() == count {
-                    return Err(wrong_count(&"more"));
-                }
-                let at = elements.len();
-                elements.push(read(token).ok_or_else(|| no_element(at, token, name))?);
+                element(token)?;
                 continue;
             }
         }
         rest = &rest[1..];
-    }
-    match elements.len() {
-        found if found == count => Ok(elements),
-        found => Err(wrong_count(&found)),
     }
 }
 
@@ -157,12 +175,34 @@ fn no_element(at: usize, token: &str, name: &str) -> Failure {
     Failure::invalid(format!("element {at} is {shown}{more}, which is no {name}"))
 }
 
-/// The length of the token with which `text` begins: a string, or everything before the next comma, bracket or space.
+/// The length of the token with which `text` begins: a string, an object, or everything before the next comma, bracket or space.
 fn token_length(text: &str) -> usize {
     let bytes = text.as_bytes();
-    if bytes.first() != Some(&b'"') {
-        return bytes.iter().position(|byte| b",] \t\n\r".contains(byte)).unwrap_or(bytes.len());
+    match bytes.first() {
+        Some(b'"') => string_length(bytes),
+        Some(b'{') => {
+            let (mut at, mut open) = (0, 0);
+            while let Some(&byte) = bytes.get(at) {
+                match byte {
+                    b'"' => {
+                        at += string_length(&bytes[at..]);
+                        continue;
+                    }
+                    b'{' => open += 1,
+                    b'}' if open == 1 => return at + 1,
+                    b'}' => open -= 1,
+                    _ => {}
+                }
+                at += 1;
+            }
+            bytes.len()
+        }
+        _ => bytes.iter().position(|byte| b",] \t\n\r".contains(byte)).unwrap_or(bytes.len()),
     }
+}
+
+/// The length of the string with which `bytes` begin.
+fn string_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(&byte) = bytes.get(at) {
         match byte {

@@ -3,7 +3,7 @@
 mod generate;
 mod health;
 mod infer;
-mod json;
+pub(super) mod json;
 mod memory;
 mod message;
 mod models;

@@ -138,7 +138,7 @@ fn raw_input(dtype: DType, dims: &[Option<usize>], batched: bool, body: Bytes) -
 }
 
 /// `failure`, with the tensor that it is about.
-pub(super) fn about(kind: &str, name: &str, failure: Failure) -> Failure {
+pub(in crate::http) fn about(kind: &str, name: &str, failure: Failure) -> Failure {
     Failure { text: format!("{kind} '{name}': {}", failure.text), ..failure }
 }
 
@@ -146,7 +146,7 @@ pub(super) fn about(kind: &str, name: &str, failure: Failure) -> Failure {
 ///
 /// # Errors
 /// [`Reason::Invalid`]. What the parser says may repeat long parts of the body, and is cut off.
-pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+pub(in crate::http) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         let text: String = error.to_string().chars().take(300).collect();
         Failure::invalid(format!("the body is no request in JSON: {text}"))
