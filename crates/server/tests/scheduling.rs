@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use sardonyx::{DeviceOptions, Select, Tensor};
 use sardonyx_server::repository::{Overrides, State};
-use sardonyx_server::{ControlMode, Failure, Options, Reason, Request, Server, WantedOutput, metrics};
+use sardonyx_server::{
+    ControlMode, Failure, Options, Reason, Request, Sequence, SequenceId, Server, WantedOutput, metrics,
+};
 use sardonyx_testing::onnx::build::*;
 
 /// `y = x OPERATOR of`, for rows of two numbers.
@@ -216,5 +218,165 @@ async fn the_steps_of_an_ensemble_keep_its_deadline() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     let rows = |name: &str| server.service().statistics(name, "").unwrap()[0].inference_count;
     assert_eq!((rows("one"), rows("all")), (0, 0));
+    assert!(server.shut_down().await);
+}
+
+/// `total = x + old` as the state, and what the controls say: `told = [start, end, ready, id]`.
+fn running_total() -> Vec<u8> {
+    let nodes = vec![
+        node("Add", &["x", "old"], &["new"]),
+        node("Identity", &["new"], &["total"]),
+        node("Cast", &["id"], &["number"]).with(int("to", i64::from(FLOAT))),
+        node("Concat", &["start", "end", "ready", "number"], &["told"]).with(int("axis", 1)),
+    ];
+    let mut graph = graph(&[], nodes, &[]);
+    let row = |name: &str| value(name, FLOAT, &["N", "1"]);
+    graph.input = vec![value("x", FLOAT, &["N", "2"]), value("old", FLOAT, &["N", "2"])];
+    graph.input.extend([row("start"), row("end"), row("ready"), value("id", INT64, &["N", "1"])]);
+    graph.output = vec![value("total", FLOAT, &["N", "2"]), value("new", FLOAT, &["N", "2"])];
+    graph.output.push(value("told", FLOAT, &["N", "4"]));
+    bytes(&model(17, graph)).to_vec()
+}
+
+/// The configuration of [`running_total`].
+fn sequences(slots: usize, idle: Duration, more: &str) -> String {
+    let control = |name: &str| {
+        let kind = name.to_uppercase();
+        format!(
+            "control_input {{ name: '{name}' control {{ kind: CONTROL_SEQUENCE_{kind} fp32_false_true: [ -1, 1 ] }} }}"
+        )
+    };
+    format!(
+        "max_batch_size: 8 {more}
+         sequence_batching {{
+             oldest {{ max_candidate_sequences: {slots} max_queue_delay_microseconds: 20000 }}
+             max_sequence_idle_microseconds: {}
+             {} {} {}
+             control_input {{ name: 'id' control {{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_INT64 }} }}
+             state {{ input_name: 'old' output_name: 'new' data_type: TYPE_FP32 dims: [ 2 ] }}
+         }}",
+        idle.as_micros(),
+        control("start"),
+        control("end"),
+        control("ready")
+    )
+}
+
+/// A request of sequence `id` with `x = [n, 1]`; `at` says that it is the first (`[`) or the last (`]`).
+fn part(id: u64, n: f32, at: &str) -> Request {
+    let (start, end) = (at.contains('['), at.contains(']'));
+    let sequence = Some(Sequence { id: SequenceId::Number(id), start, end });
+    Request { sequence, ..request("total", "x", &[[n, 1.0]]) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_keep_their_state() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "total", &running_total(), &sequences(64, Duration::from_secs(60), ""));
+    let server = Server::start(options(folder.path())).await.unwrap();
+    let metadata = server.service().metadata("total", "").unwrap();
+    let names = |tensors: &[sardonyx_server::proto::model_metadata_response::TensorMetadata]| {
+        tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (names(&metadata.inputs), names(&metadata.outputs)),
+        (vec!["x".into()], vec!["total".into(), "told".into()])
+    );
+
+    // Eight sequences at once, each of them with all its requests at once.
+    let all = (1..=8).map(|id| {
+        let service = server.service().clone();
+        tokio::spawn(async move {
+            let parts = (1..=10).map(|n| {
+                let at = ["[", "", "]"][usize::from(n > 1) + usize::from(n > 9)];
+                service.infer(part(id, (n * id) as f32, at))
+            });
+            for (i, response) in futures_util::future::join_all(parts).await.into_iter().enumerate() {
+                let (response, n) = (response.unwrap(), i as u64 + 1);
+                let names: Vec<_> = response.outputs.iter().map(|(name, _)| name.as_str()).collect();
+                assert_eq!(names, ["total", "told"], "the state is the server's");
+                let total = response.outputs[0].1.to_vec::<f32>().unwrap();
+                assert_eq!(total, [(n * (n + 1) / 2 * id) as f32, n as f32]);
+                let told = response.outputs[1].1.to_vec::<f32>().unwrap();
+                let yes = |is: bool| if is { 1.0 } else { -1.0 };
+                assert_eq!(told, [yes(n == 1), yes(n == 10), 1.0, id as f32]);
+            }
+        })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap();
+    }
+    let statistics = server.service().statistics("total", "").unwrap().remove(0);
+    assert_eq!(statistics.inference_count, 80);
+    assert!(statistics.execution_count < 60, "{} runs of 80 rows", statistics.execution_count);
+
+    let text = answer(&server, part(3, 1.0, "")).await.unwrap_err().text;
+    assert_eq!(
+        text,
+        "inference request for sequence 3 to model 'total' must specify the START flag on the first request of the sequence"
+    );
+    let text = answer(&server, request("total", "x", &[[1.0, 1.0]])).await.unwrap_err().text;
+    assert!(text.contains("non-zero or non-empty correlation ID"), "{text}");
+    let two = Request { sequence: part(9, 1.0, "[").sequence, ..request("total", "x", &[[1.0; 2]; 2]) };
+    assert!(answer(&server, two).await.unwrap_err().text.contains("batch-size 1"));
+    let id = SequenceId::Text("cat".into());
+    let named = Request { sequence: Some(Sequence { id, start: true, end: false }), ..part(9, 1.0, "[") };
+    assert!(answer(&server, named).await.unwrap_err().text.contains("'cat'"));
+
+    // A sequence may begin anew, and be of a single request. What is not answered changes nothing.
+    for (n, at, total) in [(5.0, "[", 5.0), (2.0, "", 7.0), (4.0, "[", 4.0), (1.0, "", 5.0), (6.0, "[]", 6.0)]
+    {
+        assert_eq!(answer(&server, part(4, n, at)).await.unwrap()[0], total);
+    }
+    assert!(answer(&server, part(4, 1.0, "")).await.is_err());
+    answer(&server, part(4, 1.0, "[")).await.unwrap();
+    let gone = answer(&server, part(4, 100.0, ""));
+    assert!(tokio::time::timeout(Duration::from_millis(2), gone).await.is_err());
+    assert_eq!(answer(&server, part(4, 1.0, "")).await.unwrap()[0], 2.0);
+    assert!(server.shut_down().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_wait_for_one_another_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "total", &running_total(), &sequences(2, Duration::from_millis(400), ""));
+    let server = Server::start(options(folder.path())).await.unwrap();
+    answer(&server, part(1, 1.0, "[")).await.unwrap();
+    answer(&server, part(2, 1.0, "[")).await.unwrap();
+    let deadline = Some(Instant::now() + Duration::from_millis(50));
+    let late = Request { deadline, ..part(3, 1.0, "[") };
+    assert_eq!(answer(&server, late).await.unwrap_err().reason, Reason::Expired);
+    // One ends: the third begins, and what came behind its first request follows it.
+    let (third, follows, end) = tokio::join!(
+        answer(&server, part(3, 1.0, "[")),
+        answer(&server, part(3, 2.0, "")),
+        answer(&server, part(1, 1.0, "]")),
+    );
+    assert_eq!((third.unwrap()[0], follows.unwrap()[0], end.unwrap()[0]), (1.0, 3.0, 2.0));
+    // The others are silent for too long: the fourth begins without an end of them.
+    assert_eq!(answer(&server, part(4, 1.0, "[")).await.unwrap()[0], 1.0);
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    for id in 2..=4 {
+        let failure = answer(&server, part(id, 1.0, "")).await.unwrap_err();
+        assert!(failure.text.contains("START"), "{failure}");
+    }
+    assert_eq!(server.service().served()[0].pending(), 0);
+    assert!(server.shut_down().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_begin_as_the_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_file = "state { input_name: 'old' output_name: 'new' data_type: TYPE_FP32 dims: [ 2 ]
+                   initial_state { dims: [ 2 ] data_type: TYPE_FP32 data_file: 'first' } }";
+    let config = sequences(8, Duration::from_secs(5), "");
+    let zeros = config.find("state {").unwrap();
+    put(folder.path(), "total", &running_total(), &format!("{}{of_file} }}", &config[..zeros]));
+    std::fs::create_dir(folder.path().join("total/initial_state")).unwrap();
+    let first: Vec<u8> = [100.0f32, 200.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    std::fs::write(folder.path().join("total/initial_state/first"), first).unwrap();
+    let server = Server::start(options(folder.path())).await.unwrap();
+    assert_eq!(answer(&server, part(1, 1.0, "[")).await.unwrap(), [101.0, 201.0]);
+    assert_eq!(answer(&server, part(1, 1.0, "")).await.unwrap(), [102.0, 202.0]);
     assert!(server.shut_down().await);
 }

@@ -69,6 +69,12 @@ pub(super) fn sequencing(
     if given.iterative_sequence {
         return Err("sequence_batching.iterative_sequence is not served".into());
     }
+    if let Some(input) = config.input.iter().find(|input| kept(config).inputs.contains(&input.name)) {
+        return Err(format!(
+            "input '{}' is filled by the server, as sequence_batching says; leave it out of the inputs that clients give",
+            input.name
+        ));
+    }
     let instances: usize = instances::groups(config)?.iter().map(|group| group.count).sum();
     let (slots, batching) = match &given.strategy_choice {
         Some(proto::StrategyChoice::Oldest(oldest)) => {

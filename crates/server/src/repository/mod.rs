@@ -22,7 +22,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 pub use add::{Added, add};
 pub use entry::{IndexEntry, State};
 
-use crate::config::{self, Config, Scheduling, VersionPolicy};
+use crate::config::{self, Config, VersionPolicy};
 use crate::serving::{Devices, Models, Served};
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
@@ -318,9 +318,6 @@ impl Repository {
                     false => Some(folder.model(version, &file)?),
                 };
                 let config = Config::complete(given.clone(), entry.name(), model.as_ref(), folder)?;
-                if matches!(config.scheduling, Scheduling::Sequences(_)) {
-                    return Err(Failure::new(Reason::Unimplemented, "sequence_batching is not served yet"));
-                }
                 folder.check_digests(&config, version)?;
                 loaded.push((version, Arc::new(config), model));
             }

@@ -9,6 +9,7 @@ mod instance;
 mod place;
 mod queue;
 mod runner;
+mod sequences;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::config::{Config, Scheduling};
 use crate::{Failure, Reason, Request, Response};
 use ensemble::Ensemble;
 use runner::Runner;
+use sequences::Sequences;
 
 /// The number of requests that wait for a version at most, where its configuration says none.
 pub const DEFAULT_QUEUE_SIZE: usize = 1024;
@@ -45,6 +47,8 @@ pub struct Served {
 #[derive(Debug)]
 enum Work {
     Model(Runner),
+    /// A model that keeps state from one request of a sequence to the next.
+    Sequences(Runner, Arc<Sequences>),
     Ensemble(Ensemble),
 }
 
@@ -102,7 +106,17 @@ impl Served {
     ) -> Result<Arc<Served>, Failure> {
         let start = Instant::now();
         let statistics = Arc::new(Statistics::default());
-        let work = Work::Model(Runner::start(devices, &config, version, model, &statistics)?);
+        let sequences = match &config.scheduling {
+            Scheduling::Sequences(sequencing) => {
+                Some(Sequences::new(&config, sequencing, model, statistics.clone())?)
+            }
+            _ => None,
+        };
+        let runner = Runner::start(devices, &config, (version, model), sequences.as_ref(), &statistics)?;
+        let work = match sequences {
+            Some(sequences) => Work::Sequences(runner, Arc::new(sequences)),
+            None => Work::Model(runner),
+        };
         statistics.loaded_in(start.elapsed());
         Ok(Arc::new(Served { config, version, statistics, work }))
     }
@@ -144,7 +158,7 @@ impl Served {
     /// [`Reason::Unavailable`] with the model that is missing.
     pub fn ready(&self) -> Result<(), Failure> {
         match &self.work {
-            Work::Model(_) => Ok(()),
+            Work::Model(_) | Work::Sequences(..) => Ok(()),
             Work::Ensemble(ensemble) => ensemble.ready(),
         }
     }
@@ -153,6 +167,7 @@ impl Served {
     pub fn pending(&self) -> usize {
         match &self.work {
             Work::Model(runner) => runner.pending(),
+            Work::Sequences(runner, sequences) => runner.pending() + sequences.pending(),
             Work::Ensemble(_) => 0,
         }
     }
@@ -160,7 +175,7 @@ impl Served {
     /// The bytes that the version takes on its devices.
     pub fn memory(&self) -> u64 {
         match &self.work {
-            Work::Model(runner) => runner.memory(),
+            Work::Model(runner) | Work::Sequences(runner, _) => runner.memory(),
             Work::Ensemble(_) => 0,
         }
     }
@@ -168,7 +183,7 @@ impl Served {
     /// How long the longest of the runs in flight has taken up to now.
     pub fn longest_run(&self) -> Duration {
         match &self.work {
-            Work::Model(runner) => runner.longest_run(),
+            Work::Model(runner) | Work::Sequences(runner, _) => runner.longest_run(),
             Work::Ensemble(_) => Duration::ZERO,
         }
     }
@@ -203,6 +218,7 @@ impl Served {
         let wanted = request.outputs.clone();
         let response = match &self.work {
             Work::Model(runner) => runner.run(request, fit).await?,
+            Work::Sequences(runner, sequences) => sequences.run(runner, request, fit).await?,
             Work::Ensemble(ensemble) => self.answer_by(ensemble, request, fit.rows).await?,
         };
         Ok(self.with_outputs(response, &wanted)?)
@@ -262,7 +278,7 @@ impl Served {
     fn admit(&self, request: &Request) -> Result<(), Failure> {
         let Some(deadline) = request.deadline else { return Ok(()) };
         let wait = match &self.work {
-            Work::Model(runner) => runner.expected_wait(self.config.max_batch),
+            Work::Model(runner) | Work::Sequences(runner, _) => runner.expected_wait(self.config.max_batch),
             Work::Ensemble(_) => Duration::ZERO,
         };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -292,6 +308,10 @@ impl Served {
     pub fn close(&self) {
         match &self.work {
             Work::Model(runner) => runner.close(),
+            Work::Sequences(runner, sequences) => {
+                sequences.close();
+                runner.close();
+            }
             Work::Ensemble(ensemble) => ensemble.close(),
         }
     }
@@ -299,7 +319,7 @@ impl Served {
     /// Waits until a closed version has answered all that waited.
     pub async fn drained(&self) {
         match &self.work {
-            Work::Model(runner) => runner.drained().await,
+            Work::Model(runner) | Work::Sequences(runner, _) => runner.drained().await,
             Work::Ensemble(ensemble) => ensemble.drained().await,
         }
     }

@@ -11,6 +11,7 @@ use super::devices::Devices;
 use super::instance::{self, Instance};
 use super::place::{Computes, Place};
 use super::queue::{Queue, Refused};
+use super::sequences::Sequences;
 use super::statistics::Statistics;
 use super::{DEFAULT_QUEUE_SIZE, Unanswered, warmup};
 use crate::config::{Batching, Config, InstanceGroup, Placement, Scheduling};
@@ -31,8 +32,8 @@ impl Runner {
     pub(super) fn start(
         devices: &Devices,
         config: &Arc<Config>,
-        version: u64,
-        model: &Model,
+        (version, model): (u64, &Model),
+        sequences: Option<&Sequences>,
         statistics: &Arc<Statistics>,
     ) -> Result<Runner, Failure> {
         let batching = match &config.scheduling {
@@ -50,7 +51,7 @@ impl Runner {
         let queue = Arc::new(Queue::new(batching.clone(), max_batch, DEFAULT_QUEUE_SIZE, statistics.clone()));
         let places = places(devices, config, model)?;
         for (place, _) in &places {
-            warmup::run(config, place.as_ref())?;
+            warmup::run(config, sequences, place.as_ref())?;
         }
         let (count, running) = watch::channel(0);
         let count = Arc::new(count);

@@ -3,16 +3,27 @@
 use sardonyx::{DType, Tensor};
 
 use super::place::Computes;
+use super::sequences::Sequences;
 use crate::config::{Config, WarmupInput, WarmupValues};
 use crate::{Failure, Reason};
 
 /// Runs the warm-ups of the configuration. A model without any, whose inputs have known sizes, is run with zeros: one row, and a
 /// full batch.
-pub(super) fn run(config: &Config, place: &dyn Computes) -> Result<(), Failure> {
+pub(super) fn run(
+    config: &Config,
+    sequences: Option<&Sequences>,
+    place: &dyn Computes,
+) -> Result<(), Failure> {
+    let kept = |rows| sequences.map_or(Ok(Vec::new()), |sequences| sequences.zeros(rows));
     for warmup in &config.warmups {
         let inputs =
             warmup.inputs.iter().map(|input| Ok((input.name.clone(), tensor(config, warmup.rows, input)?)));
-        let inputs = inputs.collect::<Result<Vec<_>, Failure>>()?;
+        let mut inputs = inputs.collect::<Result<Vec<_>, Failure>>()?;
+        for (name, zeros) in kept(warmup.rows.max(1))? {
+            if inputs.iter().all(|(given, _)| *given != name) {
+                inputs.push((name, zeros));
+            }
+        }
         for _ in 0..warmup.count.max(1) {
             place.run(&inputs).map_err(|failure| {
                 let text = format!("model '{}', warm-up '{}': {}", config.name, warmup.name, failure.text);
@@ -25,7 +36,8 @@ pub(super) fn run(config: &Config, place: &dyn Computes) -> Result<(), Failure> 
     }
     let sizes = if config.max_batch > 1 { vec![1, config.max_batch] } else { vec![1] };
     for rows in sizes {
-        let Some(inputs) = zeros(config, rows) else { break };
+        let Some(mut inputs) = zeros(config, rows) else { break };
+        inputs.extend(kept(rows)?);
         if let Err(failure) = place.run(&inputs) {
             // Zeros may be no valid input. Only a device without memory, or without a driver, is a reason not to serve.
             if failure.reason == Reason::Unavailable {
@@ -52,7 +64,7 @@ fn with_rows(config: &Config, rows: usize, dims: &[usize]) -> Vec<usize> {
     [batch, dims].concat()
 }
 
-fn blank(dtype: DType, shape: &[usize]) -> Result<Tensor, Failure> {
+pub(super) fn blank(dtype: DType, shape: &[usize]) -> Result<Tensor, Failure> {
     match dtype {
         DType::String => {
             let count = shape.iter().product();
