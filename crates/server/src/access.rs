@@ -178,6 +178,9 @@ fn right(method: &Method, path: &str) -> Right {
     if path.starts_with("/grpc.reflection.") {
         return Right::Infer;
     }
+    if path == "/models" || path.starts_with("/models/") {
+        return if method == Method::GET { Right::Infer } else { Right::Admin };
+    }
     let changes = CHANGES.iter().any(|start| path.starts_with(start)) || path.ends_with("/trace/setting");
     match path.starts_with("/v1/")
         || path.starts_with("/v2/")
@@ -257,6 +260,7 @@ mod tests {
             ("POST", "/v2/repository/models/cat/unload"),
             ("POST", "/v2/systemsharedmemory/region/r/register"),
             ("POST", "/v2/logging"),
+            ("POST", "/models"),
             ("POST", "/v2/models/cat/trace/setting"),
             ("POST", &format!("{calls}RepositoryModelLoad")),
             ("POST", &format!("{calls}SystemSharedMemoryRegister")),
@@ -272,6 +276,9 @@ mod tests {
             ("POST", "/v2/repository/index"),
             ("GET", "/v2/logging"),
             ("GET", "/v2"),
+            ("GET", "/models"),
+            ("POST", "/predictions/cat"),
+            ("POST", "/v1/models/cat:predict"),
             ("POST", &format!("{calls}ModelInfer")),
             ("POST", &format!("{calls}RepositoryIndex")),
         ] {

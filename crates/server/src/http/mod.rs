@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
 
-use crate::{Failure, Reason, Service};
+use crate::access::Tenant;
+use crate::{Failure, Reason, Request, Service};
 use compression::Coding;
 
 /// All routes, as they are served at the address of HTTP.
@@ -112,11 +113,30 @@ pub(crate) fn are_large(tensors: &[(String, Tensor)]) -> bool {
 /// The bytes from which on an answer is compressed, if its client likes that.
 const WORTH: usize = 1 << 10;
 
-/// When the client stops waiting, as the header `X-Request-Timeout` says in seconds.
-///
-/// # Errors
-/// [`Reason::Invalid`] if it is no number of seconds.
-pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Failure> {
+/// Who asks, and when they stop waiting, as the header `X-Request-Timeout` says in seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) deadline: Option<Instant>,
+    tenant: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// `request` as the caller's.
+    pub(crate) fn asks(&self, request: Request) -> Request {
+        Request { deadline: self.deadline, tenant: self.tenant.clone(), ..request }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Failure> {
+        let tenant = parts.extensions.get::<Tenant>().map(|tenant| tenant.0.clone());
+        Ok(Caller { deadline: deadline(&parts.headers)?, tenant })
+    }
+}
+
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Failure> {
     let Some(value) = headers.get("x-request-timeout") else { return Ok(None) };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

@@ -28,7 +28,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::v2::request::read;
-use super::{Http, SMALL, off_the_reactor};
+use super::{Caller, Http, SMALL, off_the_reactor};
 use crate::config::parameters::{EMBEDDINGS_NORMALIZE, EMBEDDINGS_OUTPUT};
 use crate::config::{Config, Port};
 use crate::http::nested::BASE64;
@@ -57,8 +57,8 @@ async fn models(State(http): State<Http>) -> Response {
     http::json(&json!({"object": "list", "data": data, "models": names}))
 }
 
-async fn embeddings(State(http): State<Http>, headers: HeaderMap, body: Body) -> Response {
-    let answer = answer(&http, &headers, body).await;
+async fn embeddings(State(http): State<Http>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+    let answer = answer(&http, &caller, &headers, body).await;
     answer.unwrap_or_else(|failure| {
         // The status and the headers of all failures, and OpenAI's form of the body.
         let text = failure.text.clone();
@@ -86,7 +86,10 @@ struct Embeddings {
 
 /// What embeddings are wanted of.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "'input' is a text, a list of texts, a list of tokens, or a list of such lists"
+)]
 enum Entries {
     Text(String),
     Texts(Vec<String>),
@@ -123,9 +126,8 @@ impl Entries {
     }
 }
 
-async fn answer(http: &Http, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
-    let deadline = http::deadline(headers)?;
-    http::until(deadline, async {
+async fn answer(http: &Http, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
+    http::until(caller.deadline, async {
         let body = http::body::read(headers, body, &http.limits).await?;
         let large = body.len() > SMALL;
         let message: Embeddings = off_the_reactor(large, move || read(&body)).await?;
@@ -144,7 +146,8 @@ async fn answer(http: &Http, headers: &HeaderMap, body: Body) -> Result<Response
         let vectors = stream::iter(entries).map(|entry| async move {
             let inputs = inputs(entry, config)?;
             let outputs = vec![WantedOutput { name: output.name.clone(), classes: 0 }];
-            let request = Request { model: model.clone(), inputs, outputs, deadline, ..Request::default() };
+            let request =
+                caller.asks(Request { model: model.clone(), inputs, outputs, ..Request::default() });
             let answer = http.service.infer(request).await?;
             vector(answer.outputs, &output.name, dimensions, normalize)
         });

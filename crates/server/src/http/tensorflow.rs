@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::v2::json::string_into;
 use super::v2::request::{about, read};
-use super::{Http, InPath, SMALL, Target, nested, off_the_reactor, openai};
+use super::{Caller, Http, InPath, SMALL, Target, nested, off_the_reactor, openai};
 use crate::config::{Config, Port};
 use crate::repository::State as Serving;
 use crate::{Failure, Reason, Request, http, raw};
@@ -149,12 +149,12 @@ fn method(target: &mut Target) -> Result<Method, Failure> {
 async fn call(
     State(http): State<Http>,
     InPath(mut target): InPath<Target>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
     let method = method(&mut target)?;
-    let deadline = http::deadline(&headers)?;
-    http::until(deadline, async {
+    http::until(caller.deadline, async {
         let body = http::body::read(&headers, body, &http.limits).await?;
         let config = http.service.config(&target.model, &target.version)?;
         let decoded = {
@@ -166,7 +166,7 @@ async fn call(
         };
         let (inputs, form) = decoded.await?;
         let Target { model, version } = target;
-        let request = Request { model, version, inputs, deadline, ..Request::default() };
+        let request = caller.asks(Request { model, version, inputs, ..Request::default() });
         let outputs = http.service.infer(request).await?.outputs;
         let large = http::are_large(&outputs);
         let json = off_the_reactor(large, move || match method {

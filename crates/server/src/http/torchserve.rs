@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::tensorflow::{self, Form};
 use super::v2::request::decode_raw;
-use super::{Http, InPath, SMALL, Target, nested, off_the_reactor};
+use super::{Caller, Http, InPath, SMALL, Target, nested, off_the_reactor};
 use crate::config::Config;
 use crate::{Failure, Reason, Request, http, raw};
 
@@ -83,11 +83,11 @@ enum Answer {
 async fn predict(
     State(http): State<Http>,
     InPath(target): InPath<Target>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let deadline = http::deadline(&headers)?;
-    http::until(deadline, async {
+    http::until(caller.deadline, async {
         let body = http::body::read(&headers, body, &http.limits).await?;
         let config = http.service.config(&target.model, &target.version)?;
         let is_json = is_json(&headers)?;
@@ -95,7 +95,7 @@ async fn predict(
         let decode = move || if is_json { decoded(body, &config) } else { from_raw(body, &config) };
         let (inputs, answer) = off_the_reactor(large, decode).await?;
         let Target { model, version } = target;
-        let request = Request { model, version, inputs, deadline, ..Request::default() };
+        let request = caller.asks(Request { model, version, inputs, ..Request::default() });
         let outputs = http.service.infer(request).await?.outputs;
         let large = http::are_large(&outputs);
         let json = off_the_reactor(large, move || encode(outputs, answer)).await?;

@@ -15,37 +15,44 @@ use serde_json::{Map, Value};
 
 use super::request::{self, Values, about};
 use crate::config::{Config, Port};
-use crate::http::{self, Http, InPath, Target, json_bytes};
+use crate::http::{self, Caller, Http, InPath, Target, json_bytes};
 use crate::{Failure, Reason, Request};
 
 pub(super) async fn generate(
     State(http): State<Http>,
     InPath(target): InPath<Target>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    Ok(json_bytes(answer(&http, target, &headers, body).await?.into()))
+    Ok(json_bytes(answer(&http, target, &caller, &headers, body).await?.into()))
 }
 
 /// One event of the stream that clients read: a model here gives one answer.
 pub(super) async fn generate_stream(
     State(http): State<Http>,
     InPath(target): InPath<Target>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let json = answer(&http, target, &headers, body).await?;
+    let json = answer(&http, target, &caller, &headers, body).await?;
     let event = [Bytes::from_static(b"data: "), json.into(), Bytes::from_static(b"\n\n")];
     http::in_parts(&HeaderMap::new(), "text/event-stream; charset=utf-8", event.into()).await
 }
 
-async fn answer(http: &Http, target: Target, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
-    let deadline = http::deadline(headers)?;
-    http::until(deadline, async {
+async fn answer(
+    http: &Http,
+    target: Target,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<u8>, Failure> {
+    http::until(caller.deadline, async {
         let body = http::body::read(headers, body, &http.limits).await?;
         let config = http.service.config(&target.model, &target.version)?;
         let request = decode(&body, &config)?;
-        let request = Request { model: target.model, version: target.version, deadline, ..request };
+        let request = caller.asks(Request { model: target.model, version: target.version, ..request });
         let answer = http.service.infer(request).await?;
         let mut shown = Map::new();
         shown.insert("model_name".into(), answer.model.into());

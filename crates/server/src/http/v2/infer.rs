@@ -8,20 +8,20 @@ use bytes::Bytes;
 
 use super::request::{self, Forms};
 use super::response;
-use crate::http::{self, Http, InPath, JSON_BYTES, SMALL, Target, off_the_reactor};
+use crate::http::{self, Caller, Http, InPath, JSON_BYTES, SMALL, Target, off_the_reactor};
 use crate::{Failure, Request, Response as Answer};
 
 pub(super) async fn infer(
     State(http): State<Http>,
     InPath(target): InPath<Target>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let deadline = http::deadline(&headers)?;
-    http::until(deadline, async {
+    http::until(caller.deadline, async {
         let body = http::body::read(&headers, body, &http.limits).await?;
         let (request, forms) = decoded(&http, &target, &headers, body).await?;
-        let request = Request { model: target.model, version: target.version, deadline, ..request };
+        let request = caller.asks(Request { model: target.model, version: target.version, ..request });
         let answer = http.service.infer(request).await?;
         written(&http, &headers, answer, forms).await
     })
