@@ -380,3 +380,23 @@ async fn states_begin_as_the_configuration_says() {
     assert_eq!(answer(&server, part(1, 1.0, "")).await.unwrap(), [102.0, 202.0]);
     assert!(server.shut_down().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_keeps_its_limit_of_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let limited = |bytes: &str| {
+        format!("parameters {{ key: 'device_memory_limit' value {{ string_value: '{bytes}' }} }}")
+    };
+    put(folder.path(), "one", &unary("Add", 1.0), &limited("1GiB"));
+    let mut options = options(folder.path());
+    options.control = ControlMode::Explicit;
+    let server = Server::start(options).await.unwrap();
+    load(&server, "one").await.unwrap();
+    let taken = server.service().served()[0].memory();
+    assert!(taken > 1);
+    put(folder.path(), "one", &unary("Add", 2.0), &limited(&(taken - 1).to_string()));
+    let failure = load(&server, "one").await.unwrap_err();
+    assert!(failure.text.contains(&format!("takes {taken} bytes")), "{failure}");
+    assert_eq!(answer(&server, request("one", "x", &[[1.0, 2.0]])).await.unwrap(), [2.0, 3.0]);
+    assert!(server.shut_down().await);
+}

@@ -14,6 +14,7 @@ use super::queue::{Queue, Refused};
 use super::sequences::Sequences;
 use super::statistics::Statistics;
 use super::{DEFAULT_QUEUE_SIZE, Unanswered, warmup};
+use crate::config::parameters::DEVICE_MEMORY_LIMIT;
 use crate::config::{Batching, Config, InstanceGroup, Placement, Scheduling};
 use crate::{Failure, Reason, Request, Response};
 
@@ -52,6 +53,7 @@ impl Runner {
         let places = places(devices, config, model)?;
         for (place, _) in &places {
             warmup::run(config, sequences, place.as_ref())?;
+            within_limit(config, place.memory())?;
         }
         let (count, running) = watch::channel(0);
         let count = Arc::new(count);
@@ -137,6 +139,21 @@ impl Runner {
 impl Drop for Runner {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+/// Compares the bytes that the model takes on a device after its warm-ups with the limit of its configuration.
+fn within_limit(config: &Config, bytes: u64) -> Result<(), Failure> {
+    match config.device_memory_limit {
+        Some(limit) if bytes > limit => {
+            let text = format!(
+                "model '{}': it takes {bytes} bytes on its device, and the parameter {DEVICE_MEMORY_LIMIT} allows {limit}; raise the \
+                 limit, or lower max_batch_size",
+                config.name
+            );
+            Err(Failure::new(Reason::Invalid, text))
+        }
+        _ => Ok(()),
     }
 }
 

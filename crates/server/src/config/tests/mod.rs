@@ -334,6 +334,9 @@ fn sequences_fill_inputs_and_keep_outputs() {
         "two values",
     );
     refused("sequence_batching { state { input_name: 'old' output_name: 'y' } }", &model, "[3]");
+    let listed = "input [ { name: 'x' }, { name: 'id' }, { name: 'start' }, { name: 'old' } ]
+                  sequence_batching { state { input_name: 'old' output_name: 'new' } }";
+    refused(listed, &model, "input 'old' is filled by the server");
     let huge = "sequence_batching { state { input_name: 'x' output_name: 'y' initial_state { dims: [ 1099511627776 ] } } }";
     refused(huge, &model, "more than");
 }
