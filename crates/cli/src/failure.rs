@@ -23,6 +23,11 @@ impl Failure {
         Failure { kind: "file", message, nodes: vec![] }
     }
 
+    /// The failure of a server that was asked.
+    pub(super) fn of_server(message: String) -> Failure {
+        Failure { kind: "server", message, nodes: vec![] }
+    }
+
     /// The same, with what one can do about it.
     pub(super) fn advised(mut self, advice: &str) -> Failure {
         self.message += &format!("; {advice}");

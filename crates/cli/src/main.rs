@@ -12,6 +12,7 @@ mod failure;
 mod files;
 mod inputs;
 mod inspect;
+mod load;
 mod man;
 mod model;
 mod number;
@@ -39,7 +40,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use sardonyx::{PlanSummary, shown};
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, run --expect differs, a suite case failed, inspect found unsupported nodes), 2 an error, 130 Ctrl-C, 141 nobody reads the output.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 a check failed (verify diverged, run --expect differs, a suite case failed, a request of load failed, inspect found unsupported nodes), 2 an error, 130 Ctrl-C, 141 nobody reads the output.";
 
 /// What one does with the program, for those who call it without a command.
 const OVERVIEW: &str = "\
@@ -53,6 +54,7 @@ Runs ONNX models on the GPU.
   sardonyx bench model.onnx --profile            latency, memory, and the GPU time of each kernel
   sardonyx convert model.pmml -o model.onnx      make an ONNX model of another file
   sardonyx serve models                          serve the models of a folder over HTTP and gRPC
+  sardonyx load MODEL                            measure a server under load, over HTTP or gRPC
   sardonyx devices                               the adapters, and the one that is taken
 
 `sardonyx help COMMAND` says more, with examples.
@@ -94,6 +96,8 @@ enum Command {
     Convert(convert::Args),
     /// Serve the models of a folder over HTTP and gRPC.
     Serve(serve::Args),
+    /// Measure a server of models under load: response times, throughput, accuracy, memory; exits with 1 if a request failed.
+    Load(Box<load::Args>),
     /// Make and change folders of models for `serve`.
     Repo(repo::Args),
     /// Run cases of ONNX's conformance suite.
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         Command::BenchWorker(args) => worker::main(&args),
         Command::Convert(args) => convert::main(&args, json),
         Command::Serve(args) => serve::main(&args, json),
+        Command::Load(args) => load::main(&args, json),
         Command::Repo(args) => repo::main(&args, json),
         Command::Suite(args) => suite::main(&args, json),
         Command::Completions(args) => completions::main(&args),

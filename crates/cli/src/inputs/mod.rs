@@ -314,6 +314,16 @@ fn warn_of_changes(before: &Tensor, after: &Tensor) {
     }
 }
 
+/// A random input of this shape, where there is no model to say more of it; and what it is, in a word.
+pub(super) fn drawn(info: &ValueInfo, shape: &[usize], seed: u64) -> Result<(Tensor, &'static str), Failure> {
+    random::check_size(&[info], &[shape.to_vec()])?;
+    let (tensor, origin) = random::random(info, shape, &Source { seed, bounds: Default::default() })?;
+    match origin {
+        Origin::Made(how) => Ok((tensor, how)),
+        Origin::File(..) => Ok((tensor, "file")),
+    }
+}
+
 impl<'m> GivenInputs<'m> {
     /// The shapes of all inputs. Sizes that nobody says are the first of some that `session` has a plan for.
     pub(super) fn settle<'g>(&'g self, session: &Session) -> Result<Settled<'g, 'm>, Failure> {

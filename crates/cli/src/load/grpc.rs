@@ -1,0 +1,130 @@
+//! The protocol over gRPC, with raw contents.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sardonyx::{Tensor, shown};
+use sardonyx_server::datatype;
+use sardonyx_server::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
+use sardonyx_server::proto::model_infer_request::InferInputTensor;
+use sardonyx_server::proto::{ModelInferRequest, ModelInferResponse, ModelMetadataRequest};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::Failure;
+use super::client::{self, Answer, Message, Metadata, Port, Trouble};
+
+/// The connections: servers limit the requests that share one, often to 100.
+const CONNECTIONS: usize = 8;
+
+/// The connections to a server.
+#[derive(Debug)]
+pub(super) struct Grpc {
+    model: String,
+    version: String,
+    clients: Vec<GrpcInferenceServiceClient<Channel>>,
+    next: AtomicUsize,
+}
+
+impl Grpc {
+    /// The connections to `host:port`, none of which is open yet.
+    pub(super) fn new(address: &str, model: &str, version: &str) -> Result<Grpc, Failure> {
+        let wrong =
+            || Failure::from(format!("{}: is no address; write it as localhost:8001", shown(address)));
+        let url = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
+        if !url.starts_with("http://") {
+            return Err(wrong());
+        }
+        let endpoint = Channel::from_shared(url).map_err(|_| wrong())?;
+        if endpoint.uri().port_u16().is_none() {
+            return Err(wrong());
+        }
+        let client = |_| {
+            GrpcInferenceServiceClient::new(endpoint.connect_lazy())
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(usize::MAX)
+        };
+        let clients = (0..CONNECTIONS).map(client).collect();
+        Ok(Grpc { model: model.into(), version: version.into(), clients, next: AtomicUsize::new(0) })
+    }
+
+    fn client(&self) -> GrpcInferenceServiceClient<Channel> {
+        self.clients[self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len()].clone()
+    }
+
+    /// What the model takes and gives.
+    pub(super) async fn metadata(&self) -> Result<Metadata, Trouble> {
+        let request = ModelMetadataRequest { name: self.model.clone(), version: self.version.clone() };
+        let metadata = self.client().model_metadata(request).await.map_err(|status| trouble(&status))?;
+        let metadata = metadata.into_inner();
+        let port = |port: sardonyx_server::proto::model_metadata_response::TensorMetadata| Port {
+            name: port.name,
+            datatype: port.datatype,
+            shape: port.shape,
+        };
+        Ok(Metadata {
+            versions: metadata.versions,
+            inputs: metadata.inputs.into_iter().map(port).collect(),
+            outputs: metadata.outputs.into_iter().map(port).collect(),
+        })
+    }
+
+    /// A request with these inputs.
+    pub(super) fn message(&self, inputs: &[(String, Tensor)]) -> Result<Message, Failure> {
+        let mut request = ModelInferRequest {
+            model_name: self.model.clone(),
+            model_version: self.version.clone(),
+            ..Default::default()
+        };
+        for (name, tensor) in inputs {
+            request.inputs.push(InferInputTensor {
+                name: name.clone(),
+                datatype: datatype::name(tensor.dtype()).unwrap_or_default().into(),
+                shape: tensor.shape().iter().map(|&size| size as i64).collect(),
+                ..Default::default()
+            });
+            request.raw_input_contents.push(client::raw(tensor)?);
+        }
+        Ok(Message::Grpc(request))
+    }
+
+    pub(super) async fn infer(&self, request: ModelInferRequest) -> Result<Answer, Trouble> {
+        match self.client().model_infer(request).await {
+            Ok(response) => Ok(Answer::Grpc(response.into_inner())),
+            Err(status) => Err(trouble(&status)),
+        }
+    }
+}
+
+fn trouble(status: &Status) -> Trouble {
+    let code = format!("{:?}", status.code());
+    let Some(mut innermost) = status.source() else {
+        let is_askers_fault = matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::Unimplemented
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+        );
+        return Trouble { is_askers_fault, ..Trouble::new("status", code, status.message()) };
+    };
+    // The server sends codes without a source.
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Trouble::new("connection", code, innermost.to_string())
+}
+
+/// The outputs of an answer with raw contents.
+pub(super) fn outputs(response: ModelInferResponse) -> Result<Vec<(String, Tensor)>, String> {
+    if response.raw_output_contents.len() != response.outputs.len() {
+        return Err("it has not the raw contents of all outputs".into());
+    }
+    let outputs = response.outputs.into_iter().zip(response.raw_output_contents);
+    let read = outputs.map(|(output, bytes)| {
+        let tensor = client::tensor(&output.name, &output.datatype, &output.shape, bytes)?;
+        Ok((output.name, tensor))
+    });
+    read.collect()
+}
