@@ -36,7 +36,7 @@ pub fn exposition(service: &Service) -> Vec<u8> {
 /// A value of each version that is served.
 type OfVersion<T> = fn(&Served) -> T;
 
-const COUNTERS: [(&str, &str, OfVersion<u64>); 9] = [
+const COUNTERS: [(&str, &str, OfVersion<u64>); 12] = [
     ("nv_inference_request_success", "Number of requests that were answered", |served| {
         served.statistics().success.count()
     }),
@@ -66,6 +66,19 @@ const COUNTERS: [(&str, &str, OfVersion<u64>); 9] = [
     ("nv_cache_num_hits_per_model", "Number of answers from the response cache", |served| {
         served.statistics().cache_hit.count()
     }),
+    (
+        "nv_cache_num_misses_per_model",
+        "Number of questions that the response cache had no answer to",
+        |served| served.statistics().cache_miss.count(),
+    ),
+    ("nv_cache_hit_duration_per_model", "Microseconds to find answers in the response cache", |served| {
+        micros(&served.statistics().cache_hit)
+    }),
+    (
+        "nv_cache_miss_duration_per_model",
+        "Microseconds to ask the response cache in vain, and to keep the answers",
+        |served| micros(&served.statistics().cache_miss),
+    ),
 ];
 
 const GAUGES: [(&str, &str, OfVersion<f64>); 3] = [

@@ -39,6 +39,8 @@ pub struct Options {
     pub devices: Vec<DeviceOptions>,
     /// The runs that are in flight on a device at most.
     pub frames: usize,
+    /// Bytes of answers that are kept for models with `response_cache`; 0 for none.
+    pub response_cache_bytes: usize,
     /// Prefixes of the keys of shared memory that clients may register; none for no shared memory.
     pub shared_memory: Vec<String>,
     /// The files for HTTP by TLS.
@@ -145,6 +147,10 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     device_frames: Option<usize>,
+    /// Bytes of answers that are kept for equal requests to models with response_cache [default: 0, none]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_cache_bytes: Option<usize>,
     /// Let clients register system shared memory whose key begins so, such as /app_
     #[arg(long, value_name = "PREFIX")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -211,6 +217,7 @@ impl Options {
             metrics: everywhere(8002),
             devices: vec![device("auto")],
             frames: 2,
+            response_cache_bytes: 0,
             shared_memory: Vec::new(),
             http_tls: None,
             grpc_tls: None,
@@ -291,6 +298,7 @@ impl Flags {
         options.exit_on_error = self.exit_on_error.unwrap_or(options.exit_on_error);
         options.strict_readiness = self.strict_readiness.unwrap_or(options.strict_readiness);
         options.frames = self.device_frames.unwrap_or(options.frames);
+        options.response_cache_bytes = self.response_cache_bytes.unwrap_or_default();
         options.shared_memory = self.shared_memory_keys;
         options.http_tls = tls("http", self.http_server_cert, self.http_server_key, self.http_root_cert)?;
         options.grpc_tls = tls("grpc", self.grpc_server_cert, self.grpc_server_key, self.grpc_root_cert)?;

@@ -400,3 +400,50 @@ async fn a_model_keeps_its_limit_of_memory() {
     assert_eq!(answer(&server, request("one", "x", &[[1.0, 2.0]])).await.unwrap(), [2.0, 3.0]);
     assert!(server.shut_down().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_requests_get_the_kept_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "one", &unary("Add", 1.0), "response_cache { enable: true }");
+    put(folder.path(), "two", &unary("Add", 2.0), "");
+    let mut options = options(folder.path());
+    (options.control, options.load) = (ControlMode::Explicit, vec!["*".into()]);
+    options.response_cache_bytes = 1000;
+    let server = Server::start(options).await.unwrap();
+    let counts = |name: &str| {
+        let statistics = server.service().statistics(name, "").unwrap().remove(0);
+        let inference = statistics.inference_stats.unwrap();
+        let count = |of: Option<sardonyx_server::proto::StatisticDuration>| of.unwrap().count;
+        (
+            statistics.inference_count,
+            count(inference.cache_hit),
+            count(inference.cache_miss),
+            count(inference.success),
+        )
+    };
+    let ask = |x: f32| answer(&server, request("one", "x", &[[x, 0.0]]));
+    for (x, seen) in [(1.0, (1, 0, 1, 1)), (1.0, (1, 1, 1, 2)), (2.0, (2, 1, 2, 3)), (1.0, (2, 2, 2, 4))] {
+        assert_eq!(ask(x).await.unwrap(), [x + 1.0, 1.0]);
+        assert_eq!(counts("one"), seen);
+    }
+    // Others do not see it.
+    let tenant = Request { tenant: Some("b".into()), ..request("one", "x", &[[1.0, 0.0]]) };
+    answer(&server, tenant).await.unwrap();
+    assert_eq!(counts("one").2, 3);
+    // Of three answers, the one that nobody has asked for the longest has made room: x = 2.
+    ask(1.0).await.unwrap();
+    assert_eq!((counts("one").1, counts("one").2), (3, 3));
+    ask(4.0).await.unwrap();
+    ask(2.0).await.unwrap();
+    assert_eq!((counts("one").1, counts("one").2), (3, 5));
+    assert!(text_of_metrics(&server).contains(r#"nv_cache_num_misses_per_model{model="one",version="1"} 5"#));
+    // A model without a cache, and one that is loaded anew, compute.
+    for _ in 0..2 {
+        assert_eq!(answer(&server, request("two", "x", &[[1.0, 0.0]])).await.unwrap(), [3.0, 2.0]);
+    }
+    assert_eq!(counts("two"), (2, 0, 0, 2));
+    put(folder.path(), "one", &unary("Add", 5.0), "response_cache { enable: true }");
+    load(&server, "one").await.unwrap();
+    assert_eq!(ask(2.0).await.unwrap(), [7.0, 5.0]);
+    assert!(server.shut_down().await);
+}

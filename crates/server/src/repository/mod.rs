@@ -23,7 +23,7 @@ pub use add::{Added, add};
 pub use entry::{IndexEntry, State};
 
 use crate::config::{self, Config, VersionPolicy};
-use crate::serving::{Devices, Models, Served};
+use crate::serving::{Cache, Devices, Models, Served};
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
 use layout::{Folder, Layout, Snapshot};
@@ -45,6 +45,8 @@ pub struct Repository {
     entries: RwLock<BTreeMap<String, Arc<Entry>>>,
     names: Mutex<Option<(Instant, BTreeSet<String>)>>,
     loads: Semaphore,
+    /// Answers to equal requests, where the options have bytes for them.
+    cache: Option<Arc<Cache>>,
     /// Whether all models that were named at the start have been tried.
     begun: AtomicBool,
 }
@@ -71,6 +73,8 @@ impl Repository {
             entries: RwLock::default(),
             names: Mutex::default(),
             loads: Semaphore::new(LOADS),
+            cache: (options.response_cache_bytes > 0)
+                .then(|| Arc::new(Cache::new(options.response_cache_bytes))),
             begun: AtomicBool::new(false),
         }))
     }
@@ -327,7 +331,7 @@ impl Repository {
                 return Err(Failure::new(Reason::Unavailable, text));
             }
             let serve = |(version, config, model)| match model {
-                Some(model) => Served::load(&self.devices, config, version, &model),
+                Some(model) => Served::load(&self.devices, config, version, &model, self.cache.as_ref()),
                 None => {
                     let models: Weak<Repository> = Arc::downgrade(self);
                     Served::ensemble(models, config, version)

@@ -2,6 +2,7 @@
 //! a thread of the version, and gets its part of the outputs. An ensemble lets other models answer in place of that.
 
 mod batch;
+mod cache;
 mod check;
 mod devices;
 mod ensemble;
@@ -15,12 +16,13 @@ mod statistics;
 mod tests;
 mod warmup;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sardonyx::{Model, Tensor};
 
+pub use cache::Cache;
 pub use devices::{Devices, Slot, Turn};
 pub use statistics::{Histogram, Parts, Shed, Statistics, Tally};
 
@@ -40,6 +42,8 @@ pub struct Served {
     config: Arc<Config>,
     version: u64,
     statistics: Arc<Statistics>,
+    /// Where answers are kept, and the number of this version among all that were loaded.
+    cache: Option<(Arc<Cache>, u64)>,
     work: Work,
 }
 
@@ -103,6 +107,7 @@ impl Served {
         config: Arc<Config>,
         version: u64,
         model: &Model,
+        cache: Option<&Arc<Cache>>,
     ) -> Result<Arc<Served>, Failure> {
         let start = Instant::now();
         let statistics = Arc::new(Statistics::default());
@@ -118,7 +123,10 @@ impl Served {
             None => Work::Model(runner),
         };
         statistics.loaded_in(start.elapsed());
-        Ok(Arc::new(Served { config, version, statistics, work }))
+        static LOADED: AtomicU64 = AtomicU64::new(0);
+        let cache = cache.filter(|_| config.response_cache && matches!(work, Work::Model(_)));
+        let cache = cache.map(|cache| (cache.clone(), LOADED.fetch_add(1, Ordering::Relaxed)));
+        Ok(Arc::new(Served { config, version, statistics, cache, work }))
     }
 
     /// The ensemble that a configuration describes. Its models need not be there yet.
@@ -134,7 +142,7 @@ impl Served {
             return Err(Failure::new(Reason::Internal, "a model is no ensemble"));
         };
         let work = Work::Ensemble(Ensemble::new(models, &config.name, steps.clone())?);
-        Ok(Arc::new(Served { config, version, statistics: Arc::default(), work }))
+        Ok(Arc::new(Served { config, version, statistics: Arc::default(), cache: None, work }))
     }
 
     /// The configuration.
@@ -215,6 +223,25 @@ impl Served {
                 self.statistics.refused.fetch_add(1, Ordering::Relaxed);
             }
         })?;
+        let Some((cache, loaded)) = &self.cache else { return self.compute(request, fit).await };
+        let start = Instant::now();
+        let (loaded, asked) = (*loaded, request.clone());
+        // The digest of large inputs would hold up the reactor.
+        let key = tokio::task::spawn_blocking(move || cache::key(loaded, &asked)).await;
+        let key = key.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        if let Some(outputs) = cache.get(&key) {
+            self.statistics.cache_hit.add(start.elapsed());
+            return Ok(self.response(request.id, outputs));
+        }
+        let asked = start.elapsed();
+        let response = self.compute(request, fit).await?;
+        let start = Instant::now();
+        cache.put(key, response.outputs.clone());
+        self.statistics.cache_miss.add(asked + start.elapsed());
+        Ok(response)
+    }
+
+    async fn compute(&self, request: Request, fit: check::Fit) -> Result<Response, Unanswered> {
         let wanted = request.outputs.clone();
         let response = match &self.work {
             Work::Model(runner) => runner.run(request, fit).await?,
@@ -239,13 +266,17 @@ impl Served {
             }
         })?;
         self.statistics.ran(1, rows, Parts { infer: start.elapsed(), ..Parts::default() });
-        Ok(Response {
+        Ok(self.response(id, outputs))
+    }
+
+    fn response(&self, id: String, outputs: Vec<(String, Tensor)>) -> Response {
+        Response {
             model: self.config.name.clone(),
             version: self.version.to_string(),
             id,
             parameters: Default::default(),
             outputs,
-        })
+        }
     }
 
     /// The response with the outputs that are wanted, or with those of the configuration.
