@@ -117,6 +117,7 @@ impl Server {
 
     async fn stop_now(mut self) -> bool {
         let _ = self.stop.send(true);
+        self.service.end_streams();
         let ended = async { while self.listeners.join_next().await.is_some() {} };
         let all = tokio::time::timeout(self.exit_timeout, ended).await.is_ok();
         for served in self.service.served() {

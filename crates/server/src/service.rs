@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::config::{Config, Port};
 use crate::proto::model_metadata_response::TensorMetadata;
 use crate::proto::{ModelMetadataResponse, ModelStatistics, ServerMetadataResponse};
@@ -23,6 +25,8 @@ pub struct Service {
     /// Whether readiness waits for all models that were named at the start.
     strict: bool,
     draining: AtomicBool,
+    /// Whether streams end.
+    ending: watch::Sender<bool>,
 }
 
 /// The extensions of the Open Inference Protocol that the server has.
@@ -51,8 +55,8 @@ impl Service {
         settings: Settings,
         strict: bool,
     ) -> Arc<Service> {
-        let draining = AtomicBool::new(false);
-        Arc::new(Service { repository, devices, memory, settings, strict, draining })
+        let (draining, ending) = (AtomicBool::new(false), watch::Sender::new(false));
+        Arc::new(Service { repository, devices, memory, settings, strict, draining, ending })
     }
 
     /// Answers a request. If the future is dropped before the request's turn, it is never run.
@@ -90,6 +94,17 @@ impl Service {
     /// Lets readiness be false from now on: the server ends.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends streams, which would go on as long as their clients like: what a client has sent is answered, and no more is read.
+    pub fn end_streams(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Waits until streams are to end.
+    pub async fn ends(&self) {
+        // The sender is here, so there is no error.
+        let _ = self.ending.subscribe().wait_for(|&ending| ending).await;
     }
 
     /// Whether the server ends.

@@ -339,3 +339,20 @@ async fn only_known_keys_are_answered() {
     assert_eq!(client.repository_model_load(load).await.unwrap_err().code(), Code::PermissionDenied);
     assert!(server.shut_down().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_stream_does_not_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "sum", 1, &sum(0.0), "");
+    let (server, mut client) = started(options(folder.path())).await;
+    let (send, messages) = tokio::sync::mpsc::channel(4);
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mut answers = client.model_stream_infer(messages).await.unwrap().into_inner();
+    send.send(request("sum", &[[1.0; 4]])).await.unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(numbers(answer.infer_response.as_ref().unwrap()), [11.0; 4]);
+    let end = tokio::time::timeout(Duration::from_secs(10), server.shut_down());
+    assert_eq!(end.await, Ok(true), "the client keeps its stream open");
+    assert!(answers.message().await.unwrap().is_none());
+    drop(send);
+}

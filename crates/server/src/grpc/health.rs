@@ -64,6 +64,7 @@ impl Health for HealthOf {
                 last = Some(status);
                 tokio::select! {
                     () = sender.closed() => return,
+                    () = health.0.ends() => return,
                     () = tokio::time::sleep(LOOK) => {}
                 }
             }

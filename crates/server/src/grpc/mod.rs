@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -157,7 +157,9 @@ impl GrpcInferenceService for Inference {
         let caller = Caller::of(&request);
         let ends = metadata_flag(request.metadata(), "triton_grpc_error");
         let service = self.0.clone();
-        let responses = request.into_inner().map(move |message| {
+        let ending = service.clone();
+        let messages = request.into_inner().take_until(async move { ending.ends().await }.boxed());
+        let responses = messages.map(move |message| {
             let (service, caller) = (service.clone(), caller.clone());
             async move {
                 let message = message?;

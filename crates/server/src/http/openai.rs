@@ -57,8 +57,16 @@ async fn models(State(http): State<Http>) -> Response {
     http::json(&json!({"object": "list", "data": data, "models": names}))
 }
 
-async fn embeddings(State(http): State<Http>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
-    let answer = answer(&http, &caller, &headers, body).await;
+async fn embeddings(
+    State(http): State<Http>,
+    caller: Result<Caller, Failure>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = match caller {
+        Ok(caller) => answer(&http, &caller, &headers, body).await,
+        Err(failure) => Err(failure),
+    };
     answer.unwrap_or_else(|failure| {
         // The status and the headers of all failures, and OpenAI's form of the body.
         let text = failure.text.clone();
