@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as Shown, LabelPair, Metric, MetricFamily, MetricType,
 };
@@ -159,6 +161,9 @@ fn families(service: &Service) -> Vec<MetricFamily> {
         MetricType::GAUGE,
         [gauge(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0)],
     ));
+    // CPU seconds, resident memory and open files of the process.
+    #[cfg(target_os = "linux")]
+    families.extend(prometheus::core::Collector::collect(&ProcessCollector::for_self()));
     families.retain(|family| !family.get_metric().is_empty());
     families
 }

@@ -118,12 +118,19 @@ impl Server {
     async fn stop_now(mut self) -> bool {
         let _ = self.stop.send(true);
         self.service.end_streams();
+        let deadline = tokio::time::Instant::now() + self.exit_timeout;
         let ended = async { while self.listeners.join_next().await.is_some() {} };
-        let all = tokio::time::timeout(self.exit_timeout, ended).await.is_ok();
-        for served in self.service.served() {
-            served.close();
-        }
-        all
+        let all = tokio::time::timeout_at(deadline, ended).await.is_ok();
+        let served = self.service.served();
+        served.iter().for_each(|served| served.close());
+        // A driver must not be unloaded while a thread gives back what it holds.
+        let drained = async {
+            for served in &served {
+                served.drained().await;
+            }
+        };
+        let drained = tokio::time::timeout_at(deadline, drained).await.is_ok();
+        all && drained
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) fn start(instance: &Arc<Instance>, running: &Arc<watch::Sender<usize>
     let name = format!("run {}", instance.config.name);
     std::thread::Builder::new().name(name).spawn(move || {
         let _counted = counted;
+        // Dropped before the thread counts as ended: it may hold the last of a session.
+        let instance = instance;
         while let Some(batch) = instance.queue.take() {
             instance.serve(batch);
         }
