@@ -333,6 +333,11 @@ async fn sequences_keep_their_state() {
     let gone = answer(&server, part(4, 100.0, ""));
     assert!(tokio::time::timeout(Duration::from_millis(2), gone).await.is_err());
     assert_eq!(answer(&server, part(4, 1.0, "")).await.unwrap()[0], 2.0);
+    // The same name is another sequence of another tenant.
+    let stranger = |at| Request { tenant: Some("shop".into()), ..part(4, 7.0, at) };
+    assert!(answer(&server, stranger("")).await.unwrap_err().text.contains("must specify the START flag"));
+    assert_eq!(answer(&server, stranger("[")).await.unwrap()[0], 7.0);
+    assert_eq!(answer(&server, part(4, 1.0, "")).await.unwrap()[0], 3.0);
     assert!(server.shut_down().await);
 }
 

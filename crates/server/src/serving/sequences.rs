@@ -26,7 +26,7 @@ pub(super) struct Sequences {
     ranks: Vec<usize>,
     /// The states before the first request.
     initial: Vec<Tensor>,
-    live: Mutex<HashMap<SequenceId, Arc<Turns<Memory>>>>,
+    live: Mutex<HashMap<Name, Arc<Turns<Memory>>>>,
     /// One for each sequence that may have state.
     slots: Arc<Semaphore>,
     /// The number of requests that wait for their turn or a slot.
@@ -34,6 +34,9 @@ pub(super) struct Sequences {
     statistics: Arc<Statistics>,
     watched: Once,
 }
+
+/// A sequence, and whose it is: nobody continues what another has begun.
+type Name = (Option<Arc<str>>, SequenceId);
 
 /// What is kept of a sequence between two requests.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ struct Memory {
 /// The right to run a request of a sequence, until it is dropped.
 struct Turn<'a> {
     sequences: &'a Sequences,
-    id: SequenceId,
+    name: Name,
     /// `Some` until the drop.
     memory: Option<OwnedMutexGuard<Memory>>,
 }
@@ -64,8 +67,8 @@ impl Drop for Turn<'_> {
         }
         drop(memory);
         let is_alone = |entry: &Arc<Turns<Memory>>| Arc::strong_count(entry) == 1;
-        if ended && live.get(&self.id).is_some_and(is_alone) {
-            live.remove(&self.id);
+        if ended && live.get(&self.name).is_some_and(is_alone) {
+            live.remove(&self.name);
         }
     }
 }
@@ -136,7 +139,7 @@ impl Sequences {
         let sequence = self.sequence(&request, fit.rows).inspect_err(|_| self.refuse())?;
         let (mut turn, states) = {
             let _counted = self.count()?;
-            let ready = self.begin(&sequence);
+            let ready = self.begin(&sequence, request.tenant.clone());
             let ready = match request.deadline {
                 None => ready.await,
                 Some(deadline) => match tokio::time::timeout_at(deadline.into(), ready).await {
@@ -173,20 +176,25 @@ impl Sequences {
     }
 
     /// Waits until the request of a sequence may run. Returns the states that it runs with; `None` if the version is closed.
-    async fn begin(&self, sequence: &Sequence) -> Result<Option<(Turn<'_>, Vec<Tensor>)>, Failure> {
+    async fn begin(
+        &self,
+        sequence: &Sequence,
+        tenant: Option<Arc<str>>,
+    ) -> Result<Option<(Turn<'_>, Vec<Tensor>)>, Failure> {
+        let name = (tenant, sequence.id.clone());
         let entry = {
             let mut live = self.live();
-            match live.get(&sequence.id) {
+            match live.get(&name) {
                 Some(entry) => entry.clone(),
                 None if sequence.start => {
                     let memory = Memory { states: None, slot: None, used: Instant::now() };
-                    live.entry(sequence.id.clone()).or_insert(Arc::new(Turns::new(memory))).clone()
+                    live.entry(name.clone()).or_insert(Arc::new(Turns::new(memory))).clone()
                 }
                 None => return Err(self.must_start(&sequence.id)),
             }
         };
         let memory = entry.lock_owned().await;
-        let mut turn = Turn { sequences: self, id: sequence.id.clone(), memory: Some(memory) };
+        let mut turn = Turn { sequences: self, name, memory: Some(memory) };
         let Some(memory) = &mut turn.memory else { return Ok(None) };
         if memory.used.elapsed() > self.sequencing.idle {
             memory.states = None;
@@ -365,7 +373,7 @@ impl Sequences {
         });
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<SequenceId, Arc<Turns<Memory>>>> {
+    fn live(&self) -> MutexGuard<'_, HashMap<Name, Arc<Turns<Memory>>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
