@@ -63,8 +63,11 @@ fn text_of_metrics(server: &Server) -> String {
     String::from_utf8(metrics::exposition(server.service())).unwrap()
 }
 
+/// A model, the ensemble's tensor for each of its inputs, and the one for its output.
+type StepOf<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 /// An ensemble with the input `in` and the output `out`; a step is a model, its inputs, and what its output `y` is called.
-fn ensemble(steps: &[(&str, &[(&str, &str)], &str)]) -> String {
+fn ensemble(steps: &[StepOf<'_>]) -> String {
     let step = |(model, inputs, output): &(&str, &[(&str, &str)], &str)| {
         let inputs =
             inputs.iter().map(|(key, value)| format!("input_map {{ key: '{key}' value: '{value}' }}"));
