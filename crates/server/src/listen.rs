@@ -41,6 +41,10 @@ impl Default for Connections {
     }
 }
 
+/// The bytes that a client may send on a stream, and on a connection, before the server has taken them.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
 /// The pause after the system had no resources to accept a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -114,10 +118,12 @@ fn builder(limits: &Connections) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(limits.resets)
-        .max_local_error_reset_streams(limits.resets)
         .keep_alive_interval(limits.ping)
         .keep_alive_timeout(limits.ping)
-        // Tensors are larger than the 64 KiB that HTTP/2 begins with.
-        .adaptive_window(true);
+        // Tensors are larger than the 64 KiB that HTTP/2 begins with. A window that adapts itself begins there too, and h2 0.4.20 ends a
+        // connection whose small frames of data, as requests of gRPC have one each, wait beyond half of the connection's window: 200
+        // requests at once did.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
     builder
 }

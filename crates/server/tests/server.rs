@@ -154,21 +154,21 @@ async fn every_rejection_is_counted() {
         dynamic_batching { max_queue_delay_microseconds: 500000 default_queue_policy { max_queue_size: 4 } }";
     put(folder.path(), "sum", 1, &sum(0.0), config);
     let (server, client) = started(options(folder.path())).await;
-    let asked = (0..200).map(|_| {
+    let asked = (0..1000).map(|_| {
         let mut client = client.clone();
         tokio::spawn(async move { client.model_infer(request("sum", &[[1.0; 4]])).await.map(drop) })
     });
     let mut refused = 0;
     for asked in asked.collect::<Vec<_>>() {
         if let Err(status) = asked.await.unwrap() {
-            assert_eq!(status.code(), Code::Unavailable);
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
             refused += 1;
         }
     }
     let served = &server.service().served()[0];
-    assert!(refused > 0, "200 requests at once fit a queue of 4");
+    assert!(refused > 0, "1000 requests at once fit a queue of 4");
     assert_eq!(served.statistics().shed_count(Shed::QueueFull), refused);
-    assert_eq!(served.statistics().success.count(), 200 - refused);
+    assert_eq!(served.statistics().success.count(), 1000 - refused);
     assert!(server.shut_down().await);
 }
 
