@@ -16,15 +16,16 @@ use crate::{Failure, Reason, Response};
 
 #[derive(Debug)]
 pub(super) struct Instance {
-    config: Arc<Config>,
-    version: u64,
-    batching: Batching,
-    queue: Arc<Queue>,
-    place: Arc<dyn Computes>,
-    statistics: Arc<Statistics>,
+    pub(super) config: Arc<Config>,
+    pub(super) version: u64,
+    pub(super) batching: Batching,
+    pub(super) queue: Arc<Queue>,
+    pub(super) place: Arc<dyn Computes>,
+    pub(super) statistics: Arc<Statistics>,
     /// `Some` where answers leave in the order of the batches.
-    order: Option<Arc<Order>>,
-    busy_since: Mutex<Option<Instant>>,
+    pub(super) order: Option<Arc<Order>>,
+    /// Since when a run is in flight, if one is.
+    pub(super) busy_since: Mutex<Option<Instant>>,
 }
 
 /// Whose turn it is to answer, among the instances of one version.
@@ -61,18 +62,6 @@ impl Drop for Counted {
 }
 
 impl Instance {
-    pub(super) fn new(
-        config: Arc<Config>,
-        version: u64,
-        batching: Batching,
-        queue: Arc<Queue>,
-        place: Arc<dyn Computes>,
-        statistics: Arc<Statistics>,
-        order: Option<Arc<Order>>,
-    ) -> Instance {
-        Instance { config, version, batching, queue, place, statistics, order, busy_since: Mutex::new(None) }
-    }
-
     /// How long the run in flight has taken up to now.
     pub(super) fn busy_for(&self) -> Option<Duration> {
         self.busy_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())

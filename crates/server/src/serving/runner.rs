@@ -1,6 +1,6 @@
 //! `Runner`: an ONNX model on its devices: the queue that requests wait in, and the threads that run them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sardonyx::{Model, SessionOptions};
@@ -61,15 +61,16 @@ impl Runner {
         let mut instances = Vec::new();
         for (place, number) in &places {
             for _ in 0..*number {
-                let instance = Arc::new(Instance::new(
-                    config.clone(),
+                let instance = Arc::new(Instance {
+                    config: config.clone(),
                     version,
-                    batching.clone(),
-                    queue.clone(),
-                    place.clone(),
-                    statistics.clone(),
-                    batching.keep_order.then(|| order.clone()),
-                ));
+                    batching: batching.clone(),
+                    queue: queue.clone(),
+                    place: place.clone(),
+                    statistics: statistics.clone(),
+                    order: batching.keep_order.then(|| order.clone()),
+                    busy_since: Mutex::default(),
+                });
                 if let Err(error) = instance::start(&instance, &count) {
                     queue.close();
                     let text = format!("model '{}': no thread for an instance: {error}", config.name);
