@@ -30,16 +30,17 @@ pub struct Service {
 }
 
 /// The extensions of the Open Inference Protocol that the server has.
-const EXTENSIONS: [&str; 9] = [
+const EXTENSIONS: [&str; 10] = [
     "classification",
+    "sequence",
     "model_repository",
-    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
     "system_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "logging",
 ];
 
 /// A run that takes longer than this hangs: a compute dispatch does not, and compiling the kernels of a large model takes minutes at
@@ -190,11 +191,15 @@ impl Service {
         self.repository.load(name, overrides).await
     }
 
-    /// Unloads a model, once its requests are answered.
+    /// Unloads a model, once its requests are answered. `dependents` asks to unload the models of an ensemble with it.
     ///
     /// # Errors
-    /// [`Reason::NotFound`] if there is no such model.
-    pub async fn unload(&self, name: &str) -> Result<(), Failure> {
+    /// [`Reason::NotFound`] if there is no such model; [`Reason::Unimplemented`] with `dependents`: others may need those models.
+    pub async fn unload(&self, name: &str, dependents: bool) -> Result<(), Failure> {
+        if dependents {
+            let text = "unload_dependents is not served: unload the models of the ensemble one by one";
+            return Err(Failure::new(Reason::Unimplemented, text));
+        }
         self.repository.unload(name).await
     }
 

@@ -281,6 +281,9 @@ async fn the_repository() {
     let index = server.post("/v2/repository/index", "", &[]).await.json();
     let entry = |name: &str| json!({"name": name, "version": "1", "state": "READY"});
     assert_eq!(index, json!([entry("addsub"), entry("half"), entry("text")]));
+    let unload = json!({"parameters": {"unload_dependents": true}}).to_string();
+    assert_eq!(server.post("/v2/repository/models/addsub/unload", unload, &[]).await.error().0, 501);
+    assert_eq!(server.infer("addsub", &addsub()).await.status, 200);
     let unload = json!({"parameters": {"unload_dependents": false}}).to_string();
     assert_eq!(server.post("/v2/repository/models/addsub/unload", unload, &[]).await.status, 200);
     assert_eq!(server.infer("addsub", &addsub()).await.error().0, 503);

@@ -40,8 +40,14 @@ pub(super) async fn load(service: &Service, request: RepositoryModelLoadRequest)
 
 pub(super) async fn unload(service: &Service, request: RepositoryModelUnloadRequest) -> Result<(), Failure> {
     one_repository(&request.repository_name)?;
-    // `unload_dependents` is about the models of an ensemble.
-    service.unload(&request.model_name).await
+    let mut dependents = false;
+    for (name, value) in request.parameters {
+        match (name.as_str(), value.parameter_choice) {
+            ("unload_dependents", Some(ParameterChoice::BoolParam(value))) => dependents = value,
+            _ => return Err(Failure::invalid(format!("parameter '{name:.80}' of an unload is not known"))),
+        }
+    }
+    service.unload(&request.model_name, dependents).await
 }
 
 /// The server's repositories are one to its clients, as Triton's are.

@@ -82,11 +82,17 @@ pub(super) async fn unload(
     body: Body,
 ) -> Result<Response, Failure> {
     let Change { parameters } = read(&http, &headers, body).await?;
-    // Whether the models of an ensemble are unloaded too; the repository keeps those that others need.
-    if let Some(name) = parameters.keys().find(|name| *name != "unload_dependents") {
-        return Err(Failure::invalid(format!("parameter '{name:.80}' of an unload is not known")));
+    let mut dependents = false;
+    for (name, value) in parameters {
+        match (name.as_str(), value) {
+            ("unload_dependents", Value::Bool(value)) => dependents = value,
+            ("unload_dependents", _) => {
+                return Err(Failure::invalid("parameter 'unload_dependents' is true or false"));
+            }
+            _ => return Err(Failure::invalid(format!("parameter '{name:.80}' of an unload is not known"))),
+        }
     }
-    http.service.unload(&target.model).await?;
+    http.service.unload(&target.model, dependents).await?;
     Ok(Response::default())
 }
 
