@@ -390,8 +390,6 @@ pub mod type_proto {
         OptionalType(::prost::alloc::boxed::Box<Optional>),
     }
 }
-// What the files of ONNX's conformance suite hold besides tensors.
-
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SequenceProto {
     #[prost(string, tag = "1")]
