@@ -367,7 +367,7 @@ async fn shared_memory() {
         assert_eq!(status.json(), json!([{"name": "r", "key": key, "offset": 0, "byte_size": 64}]));
     }
     assert_eq!(inferred.status, 200, "{}", String::from_utf8_lossy(&inferred.body));
-    let output = json!({"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 4], "parameters": place(32)});
+    let output = json!({"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 4]});
     assert_eq!(inferred.json()["outputs"], json!([output]));
     assert_eq!(written.to_vec(), [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
     assert_eq!(
