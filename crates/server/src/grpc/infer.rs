@@ -170,7 +170,7 @@ fn typed_contents(dtype: DType, shape: &[usize], contents: InferTensorContents) 
     })
 }
 
-fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(
+pub(super) fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(
     shape: &[usize],
     values: Vec<W>,
 ) -> Result<Tensor, Failure> {
