@@ -50,6 +50,26 @@ pub enum Reason {
     Internal,
 }
 
+impl Reason {
+    /// The reason in capitals, as the access log has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Invalid => "INVALID",
+            Reason::Unauthenticated => "UNAUTHENTICATED",
+            Reason::Forbidden => "FORBIDDEN",
+            Reason::NotFound => "NOT_FOUND",
+            Reason::TooLarge => "TOO_LARGE",
+            Reason::OverQuota => "OVER_QUOTA",
+            Reason::QueueFull => "QUEUE_FULL",
+            Reason::Unavailable => "UNAVAILABLE",
+            Reason::Expired => "EXPIRED",
+            Reason::Cancelled => "CANCELLED",
+            Reason::Unimplemented => "UNIMPLEMENTED",
+            Reason::Internal => "INTERNAL",
+        }
+    }
+}
+
 impl Failure {
     /// A failure of kind `reason`.
     pub fn new(reason: Reason, text: impl Into<String>) -> Failure {
