@@ -39,6 +39,7 @@ use sardonyx::DType;
 pub(crate) use complete::{file, is_ensemble};
 pub use name::check_name;
 pub use read::{PBTXT, TOML, from_json, from_pbtxt, from_toml, read};
+pub use shown::json;
 
 use crate::Failure;
 use crate::proto::ModelConfig;
