@@ -492,6 +492,8 @@ mod tests {
             ("POST", "/v2/repository/models/cat/unload"),
             ("POST", "/v2/systemsharedmemory/region/r/register"),
             ("POST", "/v2/logging"),
+            ("POST", "/v2/models/cat/baseline"),
+            ("GET", "/v2/status"),
             ("POST", "/models"),
             ("POST", "/v2/models/cat/trace/setting"),
             ("POST", &format!("{calls}RepositoryModelLoad")),
@@ -507,6 +509,7 @@ mod tests {
         for (method, path) in [
             ("POST", "/v2/repository/index"),
             ("GET", "/v2/logging"),
+            ("POST", "/v2/models/cat/feedback"),
             ("GET", "/v2"),
             ("GET", "/models"),
             ("POST", "/predictions/cat"),
@@ -519,6 +522,8 @@ mod tests {
         for path in [
             "/v2/health/live",
             "/v2/health/ready",
+            "/",
+            "/status",
             "/grpc.health.v1.Health/Check",
             &format!("{calls}ServerReady"),
         ] {
