@@ -74,8 +74,9 @@ mod tests {
     fn what_does_not_fit_is_counted() {
         let ((open, opened), (done, seen)) = (channel::<()>(), channel());
         let aside = Aside::start("test", Duration::from_secs(60), move |thing: Option<usize>| {
-            opened.recv().unwrap();
-            done.send(thing.unwrap()).unwrap();
+            // The test may have ended.
+            let _ = opened.recv();
+            let _ = done.send(thing.unwrap_or_default());
         });
         let aside = aside.unwrap();
         aside.give(MOST_BYTES + 1, 0);
