@@ -36,6 +36,7 @@ mod service;
 pub mod serving;
 pub mod settings;
 pub mod shared_memory;
+pub mod texts;
 pub mod tls;
 
 pub use failure::{Failure, Reason};

@@ -138,6 +138,7 @@ fn complete(
         sha256: parameters::sha256(&given, &file)?,
         device_memory_limit: parameters::device_memory_limit(&given)?,
         file,
+        texts: Default::default(),
         parameters: given,
         inputs,
         shown,

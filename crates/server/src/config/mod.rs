@@ -31,6 +31,7 @@ mod versions;
 mod warmups;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +44,7 @@ pub use shown::json;
 
 use crate::Failure;
 use crate::proto::ModelConfig;
+use crate::texts::Texts;
 
 /// The files of one model.
 pub trait Files {
@@ -83,6 +85,8 @@ pub struct Config {
     pub sha256: BTreeMap<String, String>,
     /// The bytes that the model may take on each device.
     pub device_memory_limit: Option<u64>,
+    /// How it takes texts and gives embeddings. What files say of this is read with a version.
+    pub texts: Arc<Texts>,
     /// Parameters of the configuration, for the room that each belongs to.
     pub parameters: BTreeMap<String, String>,
     /// The complete configuration in Triton's form, as clients read it.

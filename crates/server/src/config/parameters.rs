@@ -23,6 +23,15 @@ pub const EMBEDDINGS_NORMALIZE: &str = "embeddings.normalize";
 /// The output with the embedding, for OpenAI's protocol.
 pub const EMBEDDINGS_OUTPUT: &str = "embeddings.output";
 
+/// How the vectors of tokens become one: `mean`, `cls`, `last` or `max`.
+pub const EMBEDDINGS_POOLING: &str = "embeddings.pooling";
+
+/// The tokens of a text at most.
+pub const EMBEDDINGS_MAX_TOKENS: &str = "embeddings.max_tokens";
+
+/// `false`: a text of more tokens is refused; otherwise it loses its end.
+pub const EMBEDDINGS_TRUNCATE: &str = "embeddings.truncate";
+
 type Given = BTreeMap<String, String>;
 
 pub(super) fn pad(given: &Given) -> Result<bool, String> {

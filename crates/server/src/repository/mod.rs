@@ -24,6 +24,7 @@ pub use entry::{IndexEntry, State};
 
 use crate::config::{self, Config, VersionPolicy};
 use crate::serving::{Cache, Devices, Models, Served};
+use crate::texts::Texts;
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
 use layout::{Folder, Layout, Snapshot};
@@ -321,7 +322,8 @@ impl Repository {
                     true => None,
                     false => Some(folder.model(version, &file)?),
                 };
-                let config = Config::complete(given.clone(), entry.name(), model.as_ref(), folder)?;
+                let mut config = Config::complete(given.clone(), entry.name(), model.as_ref(), folder)?;
+                config.texts = Arc::new(Texts::read(&config, version, folder)?);
                 folder.check_digests(&config, version)?;
                 loaded.push((version, Arc::new(config), model));
             }
