@@ -1,6 +1,8 @@
 //! A whole server over gRPC: batches, full queues, reloads, lost devices, and the end.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
+mod deploy;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
