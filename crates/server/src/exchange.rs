@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 
 use crate::access::is_grpc;
 use crate::access_log::{AccessLog, Line};
-use crate::trace::TraceContext;
+use crate::traces::{Run, Trace, TraceContext, Traces, nanoseconds};
 use crate::{Failure, Reason};
 
 tokio::task_local! {
@@ -30,7 +30,7 @@ tokio::task_local! {
 /// One request and its answer.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    log: Option<Arc<AccessLog>>,
+    told: Told,
     protocol: Protocol,
     method: String,
     path: String,
@@ -41,6 +41,13 @@ pub(crate) struct Exchange {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     notes: Mutex<Notes>,
+}
+
+/// To whom exchanges are told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) log: Option<Arc<AccessLog>>,
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// What is known of a request once it is answered.
@@ -57,6 +64,9 @@ pub(crate) struct Notes {
     pub(crate) compute: Duration,
     /// The rows of the last batch that the request was part of.
     pub(crate) batch: usize,
+    /// Whether it is recorded as a trace, and its runs.
+    recorded: bool,
+    runs: Vec<(String, usize, [Instant; 5])>,
 }
 
 /// How a client speaks to the server.
@@ -69,6 +79,9 @@ pub(crate) enum Protocol {
 /// The client's end of a connection, in the extensions of its requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The runs of an ensemble that are recorded at most.
+const RUNS: usize = 64;
 
 /// The letters of a path that are noted.
 const PATH: usize = 200;
@@ -85,33 +98,45 @@ pub(crate) fn note(note: impl FnOnce(&mut Notes)) {
     let _ = CURRENT.try_with(|exchange| note(&mut exchange.notes()));
 }
 
-/// `router`, whose exchanges are noted.
-pub(crate) fn before(router: Router, log: Option<&Arc<AccessLog>>) -> Router {
-    router.layer(middleware::from_fn_with_state(log.cloned(), observe))
+/// Notes that the exchange of the current task is an inference by a model. The settings of traces say whether it is recorded.
+pub(crate) fn infers(model: &str, version: &str) {
+    let Some(exchange) = current() else { return };
+    let traces = exchange.told.traces.as_ref();
+    let recorded = traces.is_some_and(|traces| traces.records(model, exchange.trace.asked()));
+    let mut notes = exchange.notes();
+    (notes.model, notes.version, notes.recorded) = (model.to_string(), version.to_string(), recorded);
 }
 
-async fn observe(State(log): State<Option<Arc<AccessLog>>>, request: Request, next: Next) -> Response {
+/// `router`, whose exchanges are told.
+pub(crate) fn before(router: Router, told: &Told) -> Router {
+    router.layer(middleware::from_fn_with_state(told.clone(), observe))
+}
+
+async fn observe(State(told): State<Told>, request: Request, next: Next) -> Response {
     let protocol = if is_grpc(request.headers()) { Protocol::Grpc } else { Protocol::Http };
     let path = request.uri().path();
-    let told = request.headers().get(&TRACE_PARENT);
+    let parent = request.headers().get(&TRACE_PARENT);
     let exchange = Arc::new(Exchange {
-        log,
+        told,
         protocol,
         method: request.method().as_str().chars().take(PATH).collect(),
         path: path.chars().take(PATH).collect(),
         client: request.extensions().get::<Peer>().map(|peer| peer.0),
         time: SystemTime::now(),
         began: Instant::now(),
-        trace: TraceContext::of(told.and_then(|value| value.to_str().ok())),
+        trace: TraceContext::of(parent.and_then(|value| value.to_str().ok())),
         bytes_in: AtomicU64::new(0),
         bytes_out: AtomicU64::new(0),
         notes: Mutex::default(),
     });
-    let is_told = told.is_some();
     let mut ending = Ending { exchange: exchange.clone(), status: None };
     let request = request.map(|body| Body::new(Counted { body, exchange: exchange.clone() }));
     let mut response = CURRENT.scope(exchange.clone(), next.run(request)).await;
-    if is_told && let Ok(value) = HeaderValue::from_str(&exchange.trace.to_string()) {
+    let recorded = exchange.notes().recorded;
+    let shown = if recorded { exchange.trace.recorded() } else { exchange.trace };
+    if (recorded || shown.asked().is_some())
+        && let Ok(value) = HeaderValue::from_str(&shown.to_string())
+    {
         response.headers_mut().insert(&TRACE_PARENT, value);
     }
     ending.status = match protocol {
@@ -138,7 +163,7 @@ pub(crate) async fn within<T>(
 ) -> Result<T, Failure> {
     let Some(parent) = parent else { return work.await };
     let exchange = Arc::new(Exchange {
-        log: parent.log.clone(),
+        told: parent.told.clone(),
         protocol: parent.protocol,
         method: parent.method.clone(),
         path: parent.path.clone(),
@@ -172,34 +197,60 @@ impl Exchange {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a run of so many rows that the request was part of: it waited from `arrived` to `start`, and the run has just ended.
-    pub(crate) fn ran(&self, arrived: Instant, start: Instant, rows: usize) {
+    /// Notes a run of so many rows that the request was part of: when it began to wait, when the run began, when its inputs were
+    /// joined, when the device was done, and when the outputs were separated.
+    pub(crate) fn ran(&self, model: &str, rows: usize, times: [Instant; 5]) {
         let mut notes = self.notes();
-        notes.queue += start.saturating_duration_since(arrived);
-        notes.compute += start.elapsed();
+        notes.queue += times[1].saturating_duration_since(times[0]);
+        notes.compute += times[4].saturating_duration_since(times[1]);
         notes.batch = rows;
+        if notes.recorded && notes.runs.len() < RUNS {
+            notes.runs.push((model.to_string(), rows, times));
+        }
     }
 
     fn end(&self, status: Option<u16>) {
-        let Some(log) = &self.log else { return };
-        let notes = self.notes();
+        let mut notes = self.notes();
         // As nginx has it, and gRPC: the client has gone.
         let gone = match self.protocol {
             Protocol::Http => 499,
             Protocol::Grpc => Code::Cancelled as u16,
         };
+        let reason = notes.reason.or(status.is_none().then_some(Reason::Cancelled));
+        let status = status.unwrap_or(gone);
+        let protocol = match self.protocol {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+        };
+        if let Some(traces) = self.told.traces.as_ref().filter(|_| notes.recorded) {
+            let run = |(model, rows, times): (_, _, [Instant; 5])| Run {
+                model,
+                rows,
+                times: times.map(|time| self.since_1970(time)),
+            };
+            traces.take(Trace {
+                context: self.trace.recorded(),
+                protocol,
+                path: self.path.clone(),
+                model: notes.model.clone(),
+                version: notes.version.clone(),
+                status,
+                reason,
+                start: nanoseconds(self.time),
+                end: self.since_1970(Instant::now()),
+                runs: std::mem::take(&mut notes.runs).into_iter().map(run).collect(),
+            });
+        }
+        let Some(log) = &self.told.log else { return };
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let ran = notes.batch > 0;
         log.write(&Line {
             time: rfc3339(self.time),
-            protocol: match self.protocol {
-                Protocol::Http => "http",
-                Protocol::Grpc => "grpc",
-            },
+            protocol,
             method: &self.method,
             path: &self.path,
-            status: status.unwrap_or(gone),
-            reason: notes.reason.or(status.is_none().then_some(Reason::Cancelled)).map(Reason::name),
+            status,
+            reason: reason.map(Reason::name),
             model: &notes.model,
             version: &notes.version,
             total_us: micros(self.began.elapsed()),
@@ -212,6 +263,12 @@ impl Exchange {
             trace: self.trace.trace_id(),
             client: self.client.map(|client| client.to_string()),
         });
+    }
+}
+
+impl Exchange {
+    fn since_1970(&self, time: Instant) -> u64 {
+        nanoseconds(self.time + time.saturating_duration_since(self.began))
     }
 }
 

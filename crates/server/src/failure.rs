@@ -70,10 +70,18 @@ impl Reason {
     }
 }
 
+/// The bytes of a text that are sent.
+const LONGEST: usize = 2000;
+
 impl Failure {
     /// A failure of kind `reason`.
     pub fn new(reason: Reason, text: impl Into<String>) -> Failure {
         Failure { reason, text: text.into(), retry_after: None }
+    }
+
+    /// The text as it is sent: what repeats a client's long names is cut off. Clients of gRPC take no more than 8 KiB of it, percent-encoded.
+    pub(crate) fn sent(&self) -> &str {
+        &self.text[..self.text.floor_char_boundary(LONGEST)]
     }
 
     /// A fault of the request.

@@ -330,7 +330,12 @@ async fn settings() {
         assert_eq!((&trace["trace_level"], &trace["trace_rate"]), (&json!(["OFF"]), &json!("1000")));
         let same = r#"{"trace_level":["OFF"],"trace_rate":null,"trace_count":"-1"}"#;
         assert_eq!(server.post(path, same, &[]).await.json(), trace);
-        assert_eq!(server.post(path, r#"{"trace_rate":"1"}"#, &[]).await.error().0, 400);
+        let changed = server.post(path, r#"{"trace_rate":"5"}"#, &[]).await.json();
+        assert_eq!(changed["trace_rate"], "5");
+        assert_eq!(server.post(path, r#"{"trace_rate":null}"#, &[]).await.json(), trace);
+        // Traces go nowhere.
+        let refused = server.post(path, r#"{"trace_level":["TIMESTAMPS"]}"#, &[]).await.error();
+        assert!(refused.0 == 400 && refused.1.contains("--trace-config"), "{refused:?}");
     }
     assert_eq!(server.get("/v2/models/nope/trace/setting").await.error().0, 404);
 }

@@ -188,7 +188,7 @@ impl Access {
 
     /// How many requests were refused, by the table of who asked and the reason. The table is empty for those that showed no key that is
     /// known, and `(token)` for those of tokens without a table.
-    pub(crate) fn refused(&self) -> Vec<(String, &'static str, u64)> {
+    pub fn refused(&self) -> Vec<(String, &'static str, u64)> {
         let Some(gate) = &self.0 else { return Vec::new() };
         let accounts = gate.accounts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let of = |name: &str, account: &Account| {

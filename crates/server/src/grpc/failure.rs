@@ -24,7 +24,7 @@ impl From<Failure> for Status {
             Reason::Unimplemented => Code::Unimplemented,
             Reason::Internal => Code::Internal,
         };
-        let mut status = Status::new(code, failure.text);
+        let mut status = Status::new(code, failure.sent());
         if let Some(time) = failure.retry_after {
             let time = time.min(LONGEST);
             let seconds = (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1);

@@ -24,7 +24,7 @@ impl IntoResponse for Failure {
             Reason::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let mut response = error(status, &self.text);
+        let mut response = error(status, self.sent());
         let soon = matches!(self.reason, Reason::QueueFull | Reason::OverQuota).then_some(1);
         let whole_seconds = self.retry_after.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0));
         if let Some(seconds) = whole_seconds.or(soon) {

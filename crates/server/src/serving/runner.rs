@@ -54,6 +54,7 @@ impl Runner {
         for (place, _) in &places {
             warmup::run(config, sequences, place.as_ref())?;
             within_limit(config, place.memory())?;
+            place.warmed();
         }
         let (count, running) = watch::channel(0);
         let count = Arc::new(count);
@@ -86,7 +87,7 @@ impl Runner {
     /// Lets the request wait for its run. The response has all outputs of the ONNX file.
     pub(super) async fn run(&self, request: Request, fit: Fit) -> Result<Response, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.push(request, fit.rows, fit.key, answer) {
+        match self.queue.push(request, fit, answer) {
             Ok(()) => {}
             Err(Refused::Closed(request)) => return Err(Unanswered::Closed(request)),
             Err(Refused::Shed(why, failure)) => {

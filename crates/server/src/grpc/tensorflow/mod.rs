@@ -233,7 +233,10 @@ impl PredictionService for Predictions {
         &self,
         request: Request<GetModelMetadataRequest>,
     ) -> Answer<GetModelMetadataResponse> {
-        Ok(Response::new(self.signatures(request.into_inner())?))
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        message.model_spec.iter().try_for_each(|spec| caller.allow(&spec.name))?;
+        Ok(Response::new(self.signatures(message)?))
     }
 }
 
@@ -243,7 +246,9 @@ impl ModelService for Models {
         &self,
         request: Request<GetModelStatusRequest>,
     ) -> Result<Response<GetModelStatusResponse>, Status> {
+        let caller = Caller::of(&request);
         let Target { model, version, .. } = Target::of(request.into_inner().model_spec)?;
+        caller.allow(&model)?;
         let states = self.0.states(&model, &version)?.into_iter().map(|entry| {
             let (state, status) = match entry.state {
                 Serving::Ready => (State::Available, StatusProto::default()),

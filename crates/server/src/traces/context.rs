@@ -31,6 +31,26 @@ impl TraceContext {
         TraceContext { span: random(), parent: Some(self.span), ..*self }
     }
 
+    /// Whether the client records the trace; `None` if it takes part in none.
+    pub(crate) fn asked(&self) -> Option<bool> {
+        self.parent.map(|_| self.sampled)
+    }
+
+    /// The context of what is recorded.
+    pub(crate) fn recorded(&self) -> TraceContext {
+        TraceContext { sampled: true, ..*self }
+    }
+
+    /// The request in 16 hexadecimal digits.
+    pub(super) fn span_id(&self) -> String {
+        format!("{:016x}", self.span)
+    }
+
+    /// What the request is part of.
+    pub(super) fn parent_id(&self) -> Option<String> {
+        Some(format!("{:016x}", self.parent?))
+    }
+
     /// The trace in 32 hexadecimal digits.
     pub(crate) fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
