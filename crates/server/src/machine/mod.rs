@@ -115,8 +115,8 @@ mod tests {
             .into_iter()
             .filter_map(|family| {
                 let metric = family.get_metric().first()?.clone();
-                let value = metric.gauge.value.unwrap_or_default() + metric.counter.value.unwrap_or_default();
-                Some((family.name().to_string(), metric.label[0].value().to_string(), value))
+                let value = metric.get_gauge().value() + metric.get_counter().value();
+                Some((family.name().to_string(), metric.get_label()[0].value().to_string(), value))
             })
             .collect();
         let gpu = |name: &str, value| (name.to_string(), "GPU-1".to_string(), value);
@@ -130,7 +130,7 @@ mod tests {
         let families = families();
         let value = |name: &str| {
             let family = families.iter().find(|family| family.name() == name).unwrap();
-            family.get_metric()[0].gauge.value.unwrap()
+            family.get_metric()[0].get_gauge().value()
         };
         assert!((0.0..=1.0).contains(&value("nv_cpu_utilization")));
         assert!(value("nv_cpu_memory_used_bytes") < value("nv_cpu_memory_total_bytes"));
