@@ -115,7 +115,7 @@ mod tests {
             .into_iter()
             .filter_map(|family| {
                 let metric = family.get_metric().first()?.clone();
-                let value = metric.get_gauge().value() + metric.get_counter().value();
+                let value = metric.get_gauge().get_value() + metric.get_counter().get_value();
                 Some((family.name().to_string(), metric.get_label()[0].value().to_string(), value))
             })
             .collect();
@@ -130,7 +130,7 @@ mod tests {
         let families = families();
         let value = |name: &str| {
             let family = families.iter().find(|family| family.name() == name).unwrap();
-            family.get_metric()[0].get_gauge().value()
+            family.get_metric()[0].get_gauge().get_value()
         };
         assert!((0.0..=1.0).contains(&value("nv_cpu_utilization")));
         assert!(value("nv_cpu_memory_used_bytes") < value("nv_cpu_memory_total_bytes"));
