@@ -14,20 +14,33 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tonic::Status;
 
+use super::fields::{FIELDS, Fields};
 use crate::budget::Charge;
 use crate::http::{Coding, Limits, off_the_reactor};
 
 /// The layer before all calls.
 pub(super) async fn guard(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let coding = coding(request.headers());
-    let many = request.uri().path().ends_with("/ModelStreamInfer")
-        || request.uri().path().ends_with("/ServerReflectionInfo");
+    let path = request.uri().path();
+    let many = path.ends_with("/ModelStreamInfer") || path.ends_with("/ServerReflectionInfo");
+    let infers = path.ends_with("/ModelStreamInfer") || path.ends_with("/ModelInfer");
     // What a call has sent is held until it is answered; of a stream, the message that comes now.
     let whole = if many { None } else { Some(Arc::new(Mutex::new(limits.in_all.charge()))) };
     let held = whole.clone();
     let request = request.map(|body| {
         let charge = limits.in_all.charge();
-        let messages = Messages { body, chunk: Bytes::new(), left: 0, coding, many, limits, charge, whole };
+        let messages = Messages {
+            body,
+            chunk: Bytes::new(),
+            left: 0,
+            coding,
+            many,
+            limits,
+            charge,
+            infers,
+            fields: Fields::new(infers),
+            whole,
+        };
         Body::from_stream(stream::try_unfold(messages, Messages::next))
     });
     let response = next.run(request).await;
@@ -55,6 +68,9 @@ struct Messages {
     limits: Limits,
     /// What the message that comes now takes.
     charge: Charge,
+    /// Whether the messages are requests for inference.
+    infers: bool,
+    fields: Fields,
     /// What the call takes, if it has one message.
     whole: Option<Arc<Mutex<Charge>>>,
 }
@@ -71,6 +87,7 @@ impl Messages {
             let part = self.chunk.split_to(self.left.min(self.chunk.len()));
             self.left -= part.len();
             self.hold(part.len())?;
+            self.count(&part)?;
             return Ok(Some((part, self)));
         }
         let mut header = BytesMut::with_capacity(HEADER);
@@ -89,11 +106,13 @@ impl Messages {
             return Err(Status::resource_exhausted(text));
         }
         self.charge = self.limits.in_all.charge();
+        self.fields = Fields::new(self.infers);
         let Some(coding) = self.coding.filter(|_| header[0] == 1) else {
             let now = self.chunk.split_to(length.min(self.chunk.len()).min(SMALL));
             header.extend_from_slice(&now);
             self.left = length - now.len();
             self.hold(now.len())?;
+            self.count(&now)?;
             return Ok(Some((header.freeze(), self)));
         };
         let mut message = BytesMut::new();
@@ -108,6 +127,7 @@ impl Messages {
         let (limits, large) = (self.limits.clone(), length > SMALL / 16);
         let plain = off_the_reactor(large, move || coding.decompressed(&message, &limits)).await?;
         self.hold(plain.len())?;
+        self.count(&plain)?;
         // A message of this length was refused above.
         let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
         let mut whole = BytesMut::with_capacity(HEADER + plain.len());
@@ -134,6 +154,15 @@ impl Messages {
             self.chunk = frame.into_data().unwrap_or_default();
         }
         Ok(true)
+    }
+
+    fn count(&mut self, part: &[u8]) -> Result<(), Status> {
+        match self.fields.read(part) {
+            true => Ok(()),
+            false => Err(Status::resource_exhausted(format!(
+                "the message has more than {FIELDS} tensors, parameters and other fields"
+            ))),
+        }
     }
 
     fn hold(&mut self, bytes: usize) -> Result<(), Status> {

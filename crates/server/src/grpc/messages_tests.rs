@@ -26,8 +26,18 @@ async fn passed(
         false => Body::new(http_body_util::StreamBody::new(frames.chain(stream::pending()))),
     };
     let (charge, limits) = (limits.in_all.charge(), limits.clone());
-    let messages =
-        Messages { body, chunk: Bytes::new(), left: 0, coding, many: false, limits, charge, whole: None };
+    let messages = Messages {
+        body,
+        chunk: Bytes::new(),
+        left: 0,
+        coding,
+        many: false,
+        limits,
+        charge,
+        infers: false,
+        fields: Fields::new(false),
+        whole: None,
+    };
     let mut out = Vec::new();
     let mut parts = Box::pin(stream::try_unfold(messages, Messages::next));
     while let Some(part) = parts.next().await {
@@ -93,4 +103,11 @@ async fn a_client_that_says_nothing() {
         let failure = passed(vec![begun], None, &limits, false).await.unwrap_err();
         assert_eq!(failure.code(), Code::DeadlineExceeded);
     }
+}
+
+#[tokio::test]
+async fn many_fields() {
+    let empty = message(0, &[0x2a, 0].repeat(FIELDS + 1));
+    let failure = passed(vec![empty], None, &Limits::default(), true).await.unwrap_err();
+    assert_eq!(failure.code(), Code::ResourceExhausted);
 }

@@ -31,6 +31,9 @@ use crate::http::nested::BASE64;
 use crate::texts::{self, Part, Texts, Tokens, WHOLE};
 use crate::{Failure, Request, WantedOutput, http};
 
+/// The bytes of a request at most: 8 KiB for each entry.
+const LONGEST: usize = 16 << 20;
+
 /// The entries of a request, as OpenAI limits them.
 const ENTRIES: usize = 2048;
 
@@ -50,9 +53,10 @@ pub(super) fn entry(model: &str) -> Value {
 }
 
 /// The models that answer requests, for clients of OpenAI and of KServe's first protocol.
-async fn models(State(http): State<Http>) -> Response {
+async fn models(State(http): State<Http>, caller: Caller) -> Response {
     let mut names: Vec<String> = http.service.index(true).into_iter().map(|entry| entry.name).collect();
     names.dedup();
+    names.retain(|name| caller.may_use(name));
     let data: Vec<Value> = names.iter().map(|name| entry(name)).collect();
     http::json(&json!({"object": "list", "data": data, "models": names}))
 }
@@ -137,7 +141,7 @@ struct Usage {
 
 async fn answer(http: &Http, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
     http::until(caller.deadline, async {
-        let body = http::body::read(headers, body, &http.limits).await?;
+        let body = http::body::read(headers, body, &http.limits.at_most(LONGEST)).await?;
         let large = body.len() > SMALL;
         let message: Embeddings = off_the_reactor(large, move || read(&body)).await?;
         let in_base64 = match message.encoding_format.as_deref() {
