@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sardonyx::Tensor;
 
 use crate::Failure;
-use crate::traffic::Preference;
 use crate::access::Tenant;
+use crate::traffic::Preference;
 
 /// One inference that a client asks for.
 #[derive(Clone, Debug, Default)]
