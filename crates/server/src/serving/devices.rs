@@ -408,7 +408,8 @@ mod tests {
         assert_eq!(slot.state().making, 0);
         let generation = slot.state().generation;
         slot.replace(generation);
-        assert_eq!((slot.state().making, slot.state().generation), (0, generation));
+        let state = slot.state();
+        assert_eq!((state.making, state.generation), (0, generation));
     }
 
     #[test]
