@@ -514,12 +514,12 @@ async fn lengths_of_a_bucket_are_one_batch() {
     assert!(server.shut_down().await);
 }
 
-/// `y = x w`, for rows of one number; `columns` are the numbers of a row of `y`.
-fn wide(columns: usize, of: f32) -> Vec<u8> {
+/// `y = x w`, for rows of 1024 numbers; the weights take 8 MiB.
+fn heavy(of: f32) -> Vec<u8> {
     let mut graph = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &[]);
-    graph.input = vec![value("x", FLOAT, &["N", "1"])];
-    graph.output = vec![value("y", FLOAT, &["N", &columns.to_string()])];
-    graph.initializer = vec![weights("w", &[1, columns as i64], &vec![of; columns])];
+    graph.input = vec![value("x", FLOAT, &["N", "1024"])];
+    graph.output = vec![value("y", FLOAT, &["N", "2048"])];
+    graph.initializer = vec![weights("w", &[1024, 2048], &vec![of; 2 << 20])];
     bytes(&model(17, graph)).to_vec()
 }
 
@@ -533,44 +533,51 @@ const MIB: u64 = 1 << 20;
 async fn all_models_keep_the_limit_of_a_device() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a", "b"] {
-        put(folder.path(), name, &wide(2 << 20, 1.0), "max_batch_size: 1");
+        put(folder.path(), name, &heavy(1.0), "max_batch_size: 1");
     }
-    let mut options = options(folder.path());
     if usable().is_empty() {
         return; // The CPU reference has no device memory.
     }
-    options.control = ControlMode::Explicit;
-    // Each takes 8 MiB of weights, and as much for its output, on the device and to read it back.
-    options.device_memory_bytes = Some(36 * MIB);
-    let server = Server::start(options).await.unwrap();
-    load(&server, "a").await.unwrap();
-    let ask = |name| {
-        let x = Tensor::from_slice(&[1, 1], &[3.0f32]).unwrap();
-        let request =
-            Request { model: String::from(name), inputs: vec![("x".into(), x)], ..Request::default() };
-        async { answer(&server, request).await.map(|y| y[y.len() - 1]) }
+    let start = async |bytes: u64| {
+        let mut options = options(folder.path());
+        (options.control, options.device_memory_bytes) = (ControlMode::Explicit, Some(bytes));
+        Server::start(options).await.unwrap()
     };
-    assert_eq!(ask("a").await.unwrap(), 3.0);
-    // Beside itself, and beside another, it is too much.
-    put(folder.path(), "a", &wide(5 << 20, 2.0), "max_batch_size: 1");
+    // What one of them needs.
+    let server = start(MIB).await;
+    let failure = load(&server, "a").await.unwrap_err();
+    let needed = failure.text.split(" takes ").nth(1).and_then(|text| text.split(' ').next()).unwrap();
+    let needed: u64 = needed.parse().unwrap();
+    assert!(needed >= 8 * MIB, "{failure}");
+    assert!(server.shut_down().await);
+
+    let limit = needed + 4 * MIB;
+    let server = start(limit).await;
+    load(&server, "a").await.unwrap();
+    let ask = async |name: &str| {
+        let x = Tensor::from_slice(&[1, 1024], &[0.5f32; 1024]).unwrap();
+        let request = Request { model: name.into(), inputs: vec![("x".into(), x)], ..Request::default() };
+        answer(&server, request).await.map(|y| y[0])
+    };
+    assert_eq!(ask("a").await.unwrap(), 512.0);
+    // Beside another, and beside itself, it is too much.
+    put(folder.path(), "a", &heavy(2.0), "max_batch_size: 1");
     for name in ["a", "b"] {
-        put(folder.path(), name, &wide(5 << 20, 2.0), "max_batch_size: 1");
         let failure = load(&server, name).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::Unavailable);
         assert!(failure.text.starts_with(&format!("model '{name}': ")), "{failure}");
         assert!(failure.text.contains("bytes of device memory beside "), "{failure}");
-        assert!(failure.text.contains(&format!("the server's limit is {}; unload", 36 * MIB)), "{failure}");
-        assert_eq!(ask("a").await.unwrap(), 3.0, "what served still does");
+        assert!(failure.text.contains(&format!("the server's limit is {limit}; unload")), "{failure}");
+        assert_eq!(ask("a").await.unwrap(), 512.0, "what served still does");
     }
-    assert!(device_bytes(&server) <= 36 * MIB);
-    let limit = format!("}} {}\n", 36 * MIB);
+    assert!(device_bytes(&server) <= limit);
     let text = text_of_metrics(&server);
-    assert!(text.lines().any(|line| line.starts_with("sardonyx_device_memory_limit_bytes{")
-        && format!("{line}\n").ends_with(&limit)));
+    let mut lines = text.lines().filter(|line| line.starts_with("sardonyx_device_memory_limit_bytes{"));
+    assert!(lines.any(|line| line.ends_with(&format!("}} {limit}"))), "{text}");
     // There is room once the first has gone.
     server.service().unload("a", false).await.unwrap();
-    put(folder.path(), "b", &wide(2 << 20, 2.0), "max_batch_size: 1");
     load(&server, "b").await.unwrap();
-    assert_eq!(ask("b").await.unwrap(), 6.0);
+    assert_eq!(ask("b").await.unwrap(), 512.0);
     assert!(server.shut_down().await);
 }
 
@@ -580,7 +587,7 @@ fn open() -> Vec<u8> {
     let mut graph = graph(&[], vec![node("Mul", &["x", "w"], &["y"])], &[]);
     graph.input = vec![value("x", FLOAT, &["N", "k", "1"])];
     graph.output = vec![value("y", FLOAT, &["N", "k", &COLUMNS.to_string()])];
-    graph.initializer = vec![weights("w", &[COLUMNS as i64], &[2.0; COLUMNS])];
+    graph.initializer = vec![weights("w", &[COLUMNS as i64], &vec![2.0; COLUMNS])];
     bytes(&model(17, graph)).to_vec()
 }
 

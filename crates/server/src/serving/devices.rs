@@ -52,6 +52,11 @@ pub(super) trait Restores: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// Why it cannot.
     fn restore(&self) -> Result<(), Failure>;
+
+    /// The most bytes that it has taken on the device up to now.
+    fn peak(&self) -> u64 {
+        0
+    }
 }
 
 /// A device behind a trait object. The types of wgpu refer to one another in circles, so that the compiler finds anew for every future
@@ -186,6 +191,13 @@ impl Slot {
     pub fn memory_limit(&self) -> Option<u64> {
         let bytes = self.memory_limit.load(Ordering::Relaxed);
         (bytes != u64::MAX).then_some(bytes)
+    }
+
+    /// The most bytes that all that is kept on the device has taken, each at its time. What exceeds the limit of memory could run
+    /// only in turns, each of which would put its weights on the device again.
+    pub(super) fn peaks(&self) -> u64 {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kept.iter().filter_map(Weak::upgrade).map(|kept| kept.peak()).sum()
     }
 
     /// The device and its generation. Blocks while a lost device is made anew, at most for `patience`.

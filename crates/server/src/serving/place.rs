@@ -111,6 +111,11 @@ impl Restores for Place {
         }
         .map_err(|unrun| unrun.failure)
     }
+
+    fn peak(&self) -> u64 {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.as_ref().map_or(0, |(_, session)| session.memory().peak)
+    }
 }
 
 impl Computes for Place {

@@ -7,7 +7,7 @@ use sardonyx::{Model, SessionOptions};
 use tokio::sync::{oneshot, watch};
 
 use super::check::Fit;
-use super::devices::Devices;
+use super::devices::{Devices, Restores};
 use super::instance::{self, Instance};
 use super::place::{Computes, Place};
 use super::queue::{Queue, Refused};
@@ -55,6 +55,7 @@ impl Runner {
             warmup::run(config, sequences, place.as_ref())?;
             within_limit(config, place.memory())?;
             place.warmed();
+            within_device(config, place)?;
         }
         let (count, running) = watch::channel(0);
         let count = Arc::new(count);
@@ -154,6 +155,23 @@ fn within_limit(config: &Config, bytes: u64) -> Result<(), Failure> {
                 config.name
             );
             Err(Failure::new(Reason::Invalid, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compares the bytes that all models on a device have taken, this one included, with the limit of the device.
+fn within_device(config: &Config, place: &Place) -> Result<(), Failure> {
+    let (peak, all) = (place.peak(), place.slot.peaks());
+    match place.slot.memory_limit() {
+        Some(limit) if all > limit => {
+            let text = format!(
+                "model '{}': it takes {peak} bytes of device memory beside {} that the others take, and the server's limit is {limit}; \
+                 unload a model, lower max_batch_size, or raise --device-memory-bytes",
+                config.name,
+                all.saturating_sub(peak)
+            );
+            Err(Failure::new(Reason::Unavailable, text))
         }
         _ => Ok(()),
     }
