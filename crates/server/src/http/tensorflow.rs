@@ -398,7 +398,7 @@ pub(crate) fn refuse_unless_one_of_each(config: &Config) -> Result<(), Failure> 
     Err(Failure::new(
         Reason::Unimplemented,
         format!(
-            "classify and regress are for models of one FP32 input and one FP32 output, which model '{}' is not; use predict",
+            "classify and regress are for models of one FP32 input and one FP32 output, which model '{}' is not; use :predict, over gRPC Predict",
             config.name
         ),
     ))
