@@ -26,6 +26,9 @@ mod exchange;
 mod failure;
 pub mod grpc;
 pub mod http;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod lambda;
 pub mod listen;
 mod machine;
