@@ -10,6 +10,8 @@
 //! [`Pooling`](crate::texts::Pooling). `dimensions` takes the first numbers of a vector, which models that were trained so allow; of a
 //! vector of length 1 it makes one of length 1. `usage` counts the tokens that the model has read, and none of texts that it takes itself.
 
+use std::hash::{BuildHasher, RandomState};
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -155,11 +157,18 @@ async fn answer(http: &Http, caller: &Caller, headers: &HeaderMap, body: Body) -
         let entries = message.input.lengths().len();
         let (parts, usage) = parts(message.input, &config).await?;
         let (config, model, output, dimensions) = (&config, &message.model, &output, message.dimensions);
+        // All runs are answered by one variant: the request's id decides where there is no other key.
+        let id = &format!("{:016x}", RandomState::new().hash_one(0));
         let runs = stream::iter(parts).map(|part| async move {
             let outputs = vec![WantedOutput { name: output.clone(), classes: 0 }];
             let inputs = part.inputs;
-            let request =
-                caller.asks(Request { model: model.clone(), inputs, outputs, ..Request::default() });
+            let request = caller.asks(Request {
+                model: model.clone(),
+                id: id.clone(),
+                inputs,
+                outputs,
+                ..Request::default()
+            });
             let answer = http.service.infer(request).await?;
             let found = answer.outputs.into_iter().find(|(name, _)| name == output);
             let (name, tensor) = found

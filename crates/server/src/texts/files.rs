@@ -123,6 +123,7 @@ impl<'a> Beside<'a> {
 
 /// The tokens of a text at most.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(not(feature = "tokenizers"), allow(dead_code))] // A tokenizer reads them.
 pub(super) struct Most {
     /// Whatever `tokenizer.json` says.
     pub(super) decided: Option<usize>,
