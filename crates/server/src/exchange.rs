@@ -209,6 +209,10 @@ impl Exchange {
         }
     }
 
+    fn since_1970(&self, time: Instant) -> u64 {
+        nanoseconds(self.time + time.saturating_duration_since(self.began))
+    }
+
     fn end(&self, status: Option<u16>) {
         let mut notes = self.notes();
         // As nginx has it, and gRPC: the client has gone.
@@ -263,12 +267,6 @@ impl Exchange {
             trace: self.trace.trace_id(),
             client: self.client.map(|client| client.to_string()),
         });
-    }
-}
-
-impl Exchange {
-    fn since_1970(&self, time: Instant) -> u64 {
-        nanoseconds(self.time + time.saturating_duration_since(self.began))
     }
 }
 

@@ -191,7 +191,7 @@ impl State {
             Some(asked) => asked,
             None => {
                 self.seen += 1;
-                self.seen % self.rule.rate == 0
+                self.seen.is_multiple_of(self.rule.rate)
             }
         };
         if let Some(count) = self.rule.count.as_mut().filter(|_| chosen) {
