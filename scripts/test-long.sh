@@ -26,8 +26,9 @@ ignored=
 [ -z "$SARDONYX_MODELS" ] || { export SARDONYX_MODELS SARDONYX_SIZES && ignored=--include-ignored; }
 cargo test --features test-data --test sizes -- --nocapture $ignored
 cargo run --quiet --release -p sardonyx-testing --bin soak -- 1200
-# With several arenas, glibc keeps more and more of what threads have given back, up to a bound that takes longer to find.
-MALLOC_ARENA_MAX=1 SARDONYX_SOAK_SECONDS=600 cargo test -p sardonyx-server --test soak -- --nocapture
+# With several arenas, glibc keeps more and more of what threads have given back, up to a bound that takes longer to find; with thresholds
+# that adapt themselves, now and then a few buffers of megabytes more.
+MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072 SARDONYX_SOAK_SECONDS=600 cargo test -p sardonyx-server --test soak -- --nocapture
 cargo build --quiet -p sardonyx-cli
 scripts/walkthrough.sh
 scripts/fuzz.sh import 600 plan 600 reference 600 npz 600 text 600
