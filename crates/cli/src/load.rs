@@ -3,6 +3,7 @@
 mod arrivals;
 mod checks;
 mod client;
+mod credentials;
 mod drive;
 mod grpc;
 mod http;
@@ -10,6 +11,7 @@ mod metrics;
 mod questions;
 mod report;
 mod tally;
+mod tuning;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,10 +23,12 @@ use sardonyx::Error;
 use super::progress::Spinner;
 use super::{Failure, Verdict, number, print, print_json, signals};
 use client::Client;
+use credentials::Credentials;
 use drive::{Load, Pace};
 use metrics::Monitor;
 use questions::{Question, Questions};
 use report::{Point, Report};
+use tuning::{Setting, Tuning};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -32,6 +36,7 @@ Examples:
   sardonyx load resnet                                               one client after the other's answer, for 10 seconds
   sardonyx load resnet --concurrency 1,2,4,8,16 --duration 5         what the server gives to more and more clients
   sardonyx load bert --grpc localhost:8001 --rate 50,100,200 --dim input_ids=128 --dim attention_mask=128
+  sardonyx load resnet --batch 1,4 --instances 1,2 --delay 0,500     how the model is best served
   sardonyx load iris --inputs x.npz --batch 1 --labels y.txt --metrics-url localhost:8002     the accuracy and the memory too
 
 With --concurrency each client sends a request when it has the answer to the last (a closed loop). With --rate requests come at their
@@ -52,6 +57,22 @@ pub(super) struct Args {
     /// The server's address for gRPC, such as localhost:8001.
     #[arg(long, value_name = "HOST:PORT")]
     grpc: Option<String>,
+    /// A key that the server asks for, sent as `Authorization: Bearer KEY` [default: SARDONYX_API_KEY of the environment, which other
+    /// users do not see].
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// A header of every request; may be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// The roots of the server's certificate in PEM form: the address is one of TLS, https://HOST:PORT, with --grpc too.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A certificate that the server asks for, in PEM form, with those between it and the root.
+    #[arg(long, value_name = "FILE", requires = "ca", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// The model's version; without it the server chooses.
     #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     version: String,
@@ -80,6 +101,13 @@ pub(super) struct Args {
     /// are otherwise sent all at once. Several numbers are measured one after the other.
     #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = number::whole::<1>, allow_negative_numbers = true)]
     batch: Vec<u64>,
+    /// The numbers of runs in flight. The server loads the model anew with each, and as it was at the end, so it must let its clients do
+    /// that (--model-control-mode explicit).
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = number::whole::<1>, allow_negative_numbers = true)]
+    instances: Vec<u64>,
+    /// How many microseconds a request waits for others to be run with, likewise.
+    #[arg(long, value_name = "US,US,..", value_delimiter = ',', value_parser = number::whole::<0>, allow_negative_numbers = true)]
+    delay: Vec<u64>,
     /// The size of an input's open dimensions after the first, or of one axis (NAME:AXIS=N); may be repeated.
     #[arg(long, value_name = "INPUT=N")]
     dim: Vec<String>,
@@ -166,12 +194,14 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
 }
 
 async fn measure(args: &Args) -> Result<Report, Failure> {
-    let interrupt = signals::interrupt();
+    signals::interrupt();
     let spinner = Spinner::new("asking for the model");
     let client = Arc::new(Client::new(args)?);
     let metadata = client.metadata(args.timeout).await?;
     let monitor = match &args.metrics_url {
-        Some(url) => Some(Monitor::new(url, &args.model, &args.version)?),
+        Some(url) => {
+            Some(Monitor::new(url, &args.model, &args.version, Credentials::read(args, "http/1.1")?)?)
+        }
         None => None,
     };
     if let Some(monitor) = &monitor {
@@ -179,22 +209,55 @@ async fn measure(args: &Args) -> Result<Report, Failure> {
     }
     let questions = Questions::read(args, &metadata)?;
     let mut report = Report::new(args, &client, &metadata);
+    let settings = tuning::settings(args);
+    if settings == [Setting::default()] {
+        sweep(args, &client, &questions, monitor.as_ref(), (Setting::default(), &mut report), &spinner)
+            .await?;
+        return Ok(report);
+    }
+    let tuning = Tuning::new(client.clone(), args.timeout).await?;
+    let mut outcome = Ok(());
+    for setting in settings {
+        spinner.now("loading the model");
+        outcome = match tuning.set(setting).await {
+            Ok(()) => {
+                sweep(args, &client, &questions, monitor.as_ref(), (setting, &mut report), &spinner).await
+            }
+            refused => refused,
+        };
+        if outcome.is_err() || report.interrupted {
+            break;
+        }
+    }
+    tuning.end().await.and(outcome)?;
+    Ok(report)
+}
+
+/// Measures all batch sizes and paces with one setting.
+async fn sweep(
+    args: &Args,
+    client: &Arc<Client>,
+    questions: &Questions<'_>,
+    monitor: Option<&Monitor>,
+    (setting, report): (Setting, &mut Report),
+    spinner: &Spinner,
+) -> Result<(), Failure> {
     for batch in args.batches() {
-        let questions = questions.cut(batch, &client)?;
+        let questions = questions.cut(batch, client)?;
         report.shapes(&questions[0]);
-        probe(&client, &questions[0], args.timeout).await?;
+        probe(client, &questions[0], args.timeout).await?;
         for pace in args.paces() {
             spinner.now("sending requests");
             let load = Load::new(args, client.clone(), questions.clone());
-            let (tally, server) = drive::run(load, pace, args.warmup, monitor.as_ref()).await;
-            report.points.push(Point { batch, pace, tally, server });
-            if interrupt.is_raised() {
+            let (tally, server) = drive::run(load, pace, args.warmup, monitor).await;
+            report.points.push(Point { setting, batch, pace, tally, server });
+            if signals::interrupt().is_raised() {
                 report.interrupted = true;
-                return Ok(report);
+                return Ok(());
             }
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Asks once, so that a request which the server never takes is one clear failure, and not a load.

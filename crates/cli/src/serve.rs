@@ -55,15 +55,22 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let ready = |server: &sardonyx_server::Server| {
         let addresses = server.addresses();
         if json {
-            let shown =
-                json!({ "http": addresses.http, "grpc": addresses.grpc, "metrics": addresses.metrics });
+            let shown = json!({
+                "http": addresses.http,
+                "grpc": addresses.grpc,
+                "metrics": addresses.metrics,
+                "admin": addresses.admin,
+            });
             // Who reads the addresses has gone; requests come all the same.
             let _ = print_json(&shown);
             return;
         }
-        for (name, address) in
-            [("HTTP", addresses.http), ("gRPC", addresses.grpc), ("metrics", addresses.metrics)]
-        {
+        for (name, address) in [
+            ("HTTP", addresses.http),
+            ("gRPC", addresses.grpc),
+            ("metrics", addresses.metrics),
+            ("admin", addresses.admin),
+        ] {
             if let Some(address) = address {
                 complain(&format!("{name} on {address}"));
             }

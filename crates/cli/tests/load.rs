@@ -16,7 +16,9 @@ use std::time::Duration;
 use npy::{array, save_npz};
 use program::{Ended, program, run};
 use sardonyx::{DeviceOptions, Select};
-use sardonyx_server::{Options, Server};
+use sardonyx_server::access::Access;
+use sardonyx_server::tls::TlsFiles;
+use sardonyx_server::{ControlMode, Options, Server};
 use sardonyx_testing::onnx::build::*;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -30,6 +32,11 @@ struct Served {
 
 impl Served {
     fn start() -> Served {
+        Served::with(|_, _| {})
+    }
+
+    /// A server whose options are changed; the folder is that of its models.
+    fn with(change: impl FnOnce(&std::path::Path, &mut Options)) -> Served {
         let folder = tempfile::tempdir().unwrap();
         for (name, size) in [("sum", "4"), ("long", "n")] {
             let mut graph = graph(&[], vec![node("Add", &["A", "B"], &["SUM"])], &[]);
@@ -45,6 +52,7 @@ impl Served {
         (options.http, options.grpc, options.metrics) = (local, local, local);
         let cpu: Select = "cpu".parse().unwrap();
         options.devices = vec![DeviceOptions::new().select(cpu)];
+        change(folder.path(), &mut options);
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::start(options)).unwrap();
         Served { server, _runtime: runtime, folder }
@@ -181,13 +189,16 @@ fn what_cannot_be_asked_is_an_error() {
     let wrong = served.save("wrong.npz", &[("C", &[[0.0; 4]])]);
     let good = served.save("good.npz", &[("A", &[[0.0; 4]]), ("B", &[[0.0; 4]])]);
     let one = served.save("one.npz", &[("A", &[[0.0; 4]])]);
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["cat", "--url", &http], "model 'cat'"),
         (&["cat", "--grpc", &grpc], "model 'cat'"),
         (&["sum", "--url", &http, "--version", "7"], "7"),
         (&["sum", "--url", &free], &free),
         (&["sum", "--grpc", &free], &free),
-        (&["sum", "--url", "https://localhost"], "no URL of http"),
+        (&["sum", "--url", "ftp://localhost"], "no URL of http"),
+        (&["sum", "--url", "https://localhost"], "--ca"),
+        (&["sum", "--url", &http, "--header", "X-A"], "NAME: VALUE"),
+        (&["sum", "--grpc", &grpc, "--instances", "2"], "--model-control-mode explicit"),
         (&["sum", "--url", &http, "--metrics-url", &free], "--metrics-url"),
         (&["long", "--url", &http], "--dim 'A=N'"),
         (&["sum", "--url", &http, "--dim", "A=3"], "no dimension after the first"),
@@ -405,4 +416,89 @@ fn ctrl_c_prints_what_there_is() {
         count(point, "sent"),
         count(point, "answered") + count(point, "failed") + count(point, "unfinished")
     );
+}
+
+/// Writes `NAME.pem` and `NAME.key`, of 127.0.0.1, signed by `issuer`.
+fn certificate(folder: &std::path::Path, name: &str, issuer: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_string()]).unwrap();
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+    std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn keys_and_certificates() {
+    let files = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(files.path().join("root.pem"), issuer.pem()).unwrap();
+    for name in ["server", "client"] {
+        certificate(files.path(), name, &issuer);
+    }
+    let file = |name: &str| files.path().join(name);
+    let served = Served::with(|_, options| {
+        let clients = Some(file("root.pem"));
+        let tls = TlsFiles { certificate: file("server.pem"), key: file("server.key"), clients };
+        (options.http_tls, options.grpc_tls) = (Some(tls.clone()), Some(tls));
+        // The hash of the key `foo`.
+        let key = "[shop]\nsha256 = \"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\"";
+        options.access = Access::parse(key).unwrap();
+    });
+    let (http, grpc) = (served.http().replace("http:", "https:"), format!("https://{}", served.grpc()));
+    let [root, own, key] =
+        ["root.pem", "client.pem", "client.key"].map(|name| file(name).display().to_string());
+    let tls = ["--ca", root.as_str(), "--client-cert", own.as_str(), "--client-key", key.as_str()];
+    for server in [["--url", http.as_str()], ["--grpc", grpc.as_str()]] {
+        let asked = |more: &[&[&str]]| {
+            load(&[&["sum", server[0], server[1], "--duration", "0.1"], &more.concat()[..]].concat())
+        };
+        for known in [["--api-key", "foo"], ["--header", "X-API-Key: foo"]] {
+            let (ended, json) = asked(&[&tls, &known]);
+            assert_eq!(ended.code, 0, "{ended:?}");
+            assert!(count(&json["points"][0], "answered") > 0 && json["good"] == true, "{json}");
+        }
+        let refused = |more: &[&[&str]]| {
+            let (ended, json) = asked(more);
+            assert_eq!(ended.code, 2, "{ended:?}");
+            json["error"]["message"].as_str().unwrap_or_else(|| panic!("{json}")).to_owned()
+        };
+        assert!(refused(&[&tls]).contains("key"));
+        assert!(refused(&[&tls, &["--api-key", "bar"]]).contains("key"));
+        refused(&[&["--ca", &root, "--api-key", "foo"]]);
+        refused(&[&["--ca", &own, "--api-key", "foo"], &tls[2..]]);
+    }
+}
+
+#[test]
+fn a_sweep_changes_how_the_model_is_served() {
+    let served = Served::with(|folder, options| {
+        (options.control, options.load) = (ControlMode::Explicit, vec!["sum".into()]);
+        let config = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 7 }";
+        std::fs::write(folder.join("sum/config.pbtxt"), config).unwrap();
+    });
+    let config = || served.server.service().config("sum", "").unwrap().to_json().unwrap();
+    let own = config();
+    let (http, grpc) = (served.http(), served.grpc());
+    for server in [["--url", http.as_str()], ["--grpc", grpc.as_str()]] {
+        let arguments = ["sum", server[0], server[1], "--duration", "0.1", "--batch", "1,2"];
+        let (ended, json) = load(&[&arguments[..], &["--instances", "1,3", "--delay", "0,200"]].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let points = json["points"].as_array().unwrap();
+        let served_by = |point: &Value| ["delay_us", "instances", "batch"].map(|key| count(point, key));
+        let expected =
+            [[0, 1, 1], [0, 1, 2], [0, 3, 1], [0, 3, 2], [200, 1, 1], [200, 1, 2], [200, 3, 1], [200, 3, 2]];
+        assert_eq!(points.iter().map(served_by).collect::<Vec<_>>(), expected);
+        assert!(
+            points.iter().all(|point| count(point, "answered") > 0 && count(point, "failed") == 0),
+            "{json}"
+        );
+        assert!(points.iter().any(|point| point["pareto"] == true));
+        assert_eq!(config(), own, "the model is as it was");
+    }
+    let single =
+        run(&["load", "sum", "--url", &http, "--delay", "1", "--instances", "1", "--duration", "0.1"]);
+    assert_eq!(single.code, 0, "{single:?}");
+    assert!(single.out.contains("1 client, 1 instance, 1 us"), "{single:?}");
 }

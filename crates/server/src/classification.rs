@@ -82,7 +82,7 @@ impl Wanted<'_> {
 }
 
 /// The indices of the `count` greatest scores of a row that has as many, the greatest first.
-fn greatest<T: PartialOrd>(row: &[T], count: usize) -> Vec<usize> {
+pub(crate) fn greatest<T: PartialOrd>(row: &[T], count: usize) -> Vec<usize> {
     // What is not equal to itself is a NaN.
     let nan = |score: &T| score.partial_cmp(score).is_none();
     let order = |a: &usize, b: &usize| {

@@ -50,10 +50,38 @@ pub enum Reason {
     Internal,
 }
 
+impl Reason {
+    /// The reason in capitals, as the access log has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Invalid => "INVALID",
+            Reason::Unauthenticated => "UNAUTHENTICATED",
+            Reason::Forbidden => "FORBIDDEN",
+            Reason::NotFound => "NOT_FOUND",
+            Reason::TooLarge => "TOO_LARGE",
+            Reason::OverQuota => "OVER_QUOTA",
+            Reason::QueueFull => "QUEUE_FULL",
+            Reason::Unavailable => "UNAVAILABLE",
+            Reason::Expired => "EXPIRED",
+            Reason::Cancelled => "CANCELLED",
+            Reason::Unimplemented => "UNIMPLEMENTED",
+            Reason::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// The bytes of a text that are sent.
+const LONGEST: usize = 2000;
+
 impl Failure {
     /// A failure of kind `reason`.
     pub fn new(reason: Reason, text: impl Into<String>) -> Failure {
         Failure { reason, text: text.into(), retry_after: None }
+    }
+
+    /// The text as it is sent: what repeats a client's long names is cut off. Clients of gRPC take no more than 8 KiB of it, percent-encoded.
+    pub(crate) fn sent(&self) -> &str {
+        &self.text[..self.text.floor_char_boundary(LONGEST)]
     }
 
     /// A fault of the request.

@@ -17,14 +17,24 @@
 #![recursion_limit = "256"] // The types of wgpu are deep where a future is to be `Send`.
 
 pub mod access;
+mod access_log;
+pub mod budget;
 pub mod classification;
 pub mod config;
 pub mod datatype;
+mod exchange;
 mod failure;
 pub mod grpc;
 pub mod http;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+mod lambda;
 pub mod listen;
+mod machine;
 pub mod metrics;
+#[cfg(test)]
+mod mutations;
 pub mod options;
 mod parameters;
 pub mod proto;
@@ -36,7 +46,12 @@ mod service;
 pub mod serving;
 pub mod settings;
 pub mod shared_memory;
+mod status;
+pub mod texts;
 pub mod tls;
+pub mod traces;
+pub mod traffic;
+pub mod watching;
 
 pub use failure::{Failure, Reason};
 pub use options::{ControlMode, Flags, Options};

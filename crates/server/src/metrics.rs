@@ -14,14 +14,40 @@ use prometheus::proto::{
 use prometheus::{Encoder, TextEncoder};
 
 use crate::Service;
+use crate::access::Access;
+use crate::budget::Budget;
+use crate::machine;
 use crate::serving::{Histogram, Served, Shed, Statistics, Tally};
 
-/// Serves `/metrics`.
-pub fn router(service: &Arc<Service>) -> Router {
-    let service = service.clone();
+/// Serves `/metrics`, with what `access` and `budget` have refused.
+pub fn router(service: &Arc<Service>, access: &Access, budget: &Budget) -> Router {
+    let (service, access, budget) = (service.clone(), access.clone(), budget.clone());
     let text = move || {
-        let text = exposition(&service);
-        async move { ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text) }
+        let mut text = exposition(&service);
+        let memory = (String::new(), "memory", budget.refused());
+        let refused =
+            access.refused().into_iter().chain([memory]).map(|(key, reason, count)| {
+                counter(vec![label("key", &key), label("reason", reason)], count)
+            });
+        let refused = family(
+            "sardonyx_refused_total",
+            "Number of requests that were refused for what their key may, or for the bytes that the server holds",
+            MetricType::COUNTER,
+            refused,
+        );
+        let held = family(
+            "sardonyx_request_bytes",
+            "Bytes of requests that the server holds",
+            MetricType::GAUGE,
+            [gauge(Vec::new(), budget.held() as f64)],
+        );
+        write(&[refused, held], &mut text);
+        async move {
+            // A driver may take its time to answer.
+            let machine = tokio::task::spawn_blocking(machine::families).await;
+            write(&machine.unwrap_or_default(), &mut text);
+            ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
+        }
     };
     Router::new().route("/metrics", get(text))
 }
@@ -29,10 +55,14 @@ pub fn router(service: &Arc<Service>) -> Router {
 /// All metrics as text.
 pub fn exposition(service: &Service) -> Vec<u8> {
     let mut text = Vec::new();
-    if let Err(error) = TextEncoder::new().encode(&families(service), &mut text) {
+    write(&families(service), &mut text);
+    text
+}
+
+fn write(families: &[MetricFamily], text: &mut Vec<u8>) {
+    if let Err(error) = TextEncoder::new().encode(families, text) {
         tracing::error!(%error, "the metrics have no text");
     }
-    text
 }
 
 /// A value of each version that is served.
@@ -105,6 +135,16 @@ const HISTOGRAMS: [(&str, &str, HistogramOf); 4] = [
     ("sardonyx_batch_rows", "Rows of batches", |statistics| &statistics.batch_rows),
 ];
 
+/// What a device has done; it begins anew when a lost device is made anew.
+type OfDevice = fn(&sardonyx::Counters) -> u64;
+
+const OF_DEVICES: [(&str, &str, OfDevice); 4] = [
+    ("sardonyx_pipelines_total", "Number of kernels that were compiled for a device", |done| done.pipelines),
+    ("sardonyx_dispatches_total", "Number of kernels that were run on a device", |done| done.dispatches),
+    ("sardonyx_submits_total", "Number of submissions to a device", |done| done.submits),
+    ("sardonyx_weight_bytes_total", "Bytes of weights that were sent to a device", |done| done.weight_bytes),
+];
+
 fn families(service: &Service) -> Vec<MetricFamily> {
     let served = service.served();
     let mut families = Vec::new();
@@ -120,7 +160,7 @@ fn families(service: &Service) -> Vec<MetricFamily> {
     ));
     families.push(family(
         "sardonyx_shed_total",
-        "Number of requests that were given up before they were run",
+        "Number of requests that were given up before they were run, or, if abandoned, while they were",
         MetricType::COUNTER,
         served.iter().flat_map(|served| {
             let metric = |(shed, name)| {
@@ -138,6 +178,8 @@ fn families(service: &Service) -> Vec<MetricFamily> {
         let metrics = served.iter().map(|served| shown(labels(served), histogram(served.statistics())));
         families.push(family(name, help, MetricType::HISTOGRAM, metrics));
     }
+    families.extend(crate::traffic::families(service.traffic(), &served));
+    families.extend(crate::watching::families(service.watching(), &served));
     let devices = service.devices().slots().iter().enumerate();
     let device = |(i, name): (usize, &str)| vec![label("device", &i.to_string()), label("name", name)];
     families.push(family(
@@ -145,6 +187,20 @@ fn families(service: &Service) -> Vec<MetricFamily> {
         "Number of times that a device was lost and made anew",
         MetricType::COUNTER,
         devices.clone().map(|(i, slot)| counter(device((i, slot.name())), slot.lost_count())),
+    ));
+    for (name, help, value) in OF_DEVICES {
+        let metrics = devices.clone().filter_map(|(i, slot)| {
+            Some(counter(device((i, slot.name())), value(&slot.device_now()?.counters())))
+        });
+        families.push(family(name, help, MetricType::COUNTER, metrics));
+    }
+    families.push(family(
+        "sardonyx_device_memory_limit_bytes",
+        "Bytes of device memory that all models together may take",
+        MetricType::GAUGE,
+        devices
+            .clone()
+            .filter_map(|(i, slot)| Some(gauge(device((i, slot.name())), slot.memory_limit()? as f64))),
     ));
     families.push(family(
         "sardonyx_device_memory_bytes",
@@ -161,6 +217,18 @@ fn families(service: &Service) -> Vec<MetricFamily> {
         MetricType::GAUGE,
         [gauge(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0)],
     ));
+    families.push(family(
+        "sardonyx_access_log_dropped_total",
+        "Number of lines that the access log has left out, since the disk did not keep up",
+        MetricType::COUNTER,
+        service.told().log.map(|log| counter(Vec::new(), log.dropped())),
+    ));
+    families.push(family(
+        "sardonyx_traces_lost_total",
+        "Number of recorded traces that nobody has taken",
+        MetricType::COUNTER,
+        service.told().traces.map(|traces| counter(Vec::new(), traces.dropped())),
+    ));
     // CPU seconds, resident memory and open files of the process.
     #[cfg(target_os = "linux")]
     families.extend(prometheus::core::Collector::collect(&ProcessCollector::for_self()));
@@ -171,7 +239,7 @@ fn families(service: &Service) -> Vec<MetricFamily> {
 /// Failures with Triton's reasons.
 fn failures(served: &Served) -> [Metric; 4] {
     let statistics = served.statistics();
-    let cancelled = statistics.shed_count(Shed::Cancelled);
+    let cancelled = statistics.shed_count(Shed::Cancelled) + statistics.shed_count(Shed::Abandoned);
     let rejected =
         [Shed::QueueFull, Shed::Timeout, Shed::Deadline].map(|shed| statistics.shed_count(shed)).iter().sum();
     let backend = statistics.failed_runs.load(Ordering::Relaxed);
@@ -188,18 +256,18 @@ fn micros(tally: &Tally) -> u64 {
     tally.nanoseconds() / 1000
 }
 
-fn labels(served: &Served) -> Vec<LabelPair> {
+pub(crate) fn labels(served: &Served) -> Vec<LabelPair> {
     vec![label("model", &served.config().name), label("version", &served.version().to_string())]
 }
 
-fn label(name: &str, value: &str) -> LabelPair {
+pub(crate) fn label(name: &str, value: &str) -> LabelPair {
     let mut label = LabelPair::default();
     label.set_name(name.into());
     label.set_value(value.into());
     label
 }
 
-fn family(
+pub(crate) fn family(
     name: &str,
     help: &str,
     kind: MetricType,
@@ -219,15 +287,19 @@ fn metric(labels: Vec<LabelPair>) -> Metric {
     metric
 }
 
-fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
+pub(crate) fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
+    counter_of(labels, value as f64)
+}
+
+pub(crate) fn counter_of(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut counter = Counter::default();
-    counter.set_value(value as f64);
+    counter.set_value(value);
     let mut metric = metric(labels);
     metric.set_counter(counter);
     metric
 }
 
-fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+pub(crate) fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = metric(labels);

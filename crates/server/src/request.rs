@@ -1,12 +1,13 @@
 //! `Request` and `Response`: an inference in one form for every protocol.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sardonyx::Tensor;
 
 use crate::Failure;
+use crate::access::Tenant;
+use crate::traffic::Preference;
 
 /// One inference that a client asks for.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +32,10 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// The sequence that the request is part of.
     pub sequence: Option<Sequence>,
+    /// Which variant of the model the caller asks for.
+    pub preference: Preference,
     /// Who asks, as far as the server knows.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<Tenant>,
 }
 
 /// An output that a client wants.

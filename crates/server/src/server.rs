@@ -4,15 +4,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tower_service::Service as _;
 
+use crate::access::is_grpc;
+use crate::access_log::AccessLog;
+use crate::exchange::Told;
 use crate::repository::Repository;
 use crate::serving::Devices;
 use crate::shared_memory::SharedMemory;
 use crate::tls::Tls;
-use crate::{Options, Service, grpc, http, listen, metrics};
+use crate::traces::Traces;
+use crate::{Options, Service, exchange, grpc, http, lambda, listen, metrics};
 
 /// A server that runs.
 #[derive(Debug)]
@@ -34,10 +41,13 @@ pub struct Addresses {
     pub grpc: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
+    /// The address of the server's administration, if it is one of its own.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Opens the devices and the addresses, and begins to load models. Clients that ask meanwhile hear that the server is not ready.
+    /// Opens the devices and the addresses, and loads models. Clients of HTTP that ask meanwhile hear that the server is not ready; those
+    /// of gRPC cannot connect.
     ///
     /// # Errors
     /// A text: no device, an address that is taken, a repository that is no folder, or, if the options say so, a model that cannot be
@@ -48,6 +58,9 @@ impl Server {
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
+        if let Some(bytes) = options.device_memory_bytes {
+            devices.limit_memory(bytes);
+        }
         let repository =
             Repository::open(&options, devices.clone()).map_err(|failure| failure.to_string())?;
         let memory = SharedMemory::new(options.shared_memory.clone());
@@ -55,31 +68,52 @@ impl Server {
             repository.clone(),
             devices,
             memory,
-            options.settings.clone(),
+            options.settings.clone().with_traces(options.traces.settings()?),
             options.strict_readiness,
         );
         let (stop, stopped) = watch::channel(false);
         let mut listeners = JoinSet::new();
         let mut addresses = Addresses::default();
-        let http = options.access.before(http::router(&service, options.limits.clone()));
-        let grpc = options.access.before(grpc::router(&service, options.limits.decompressed_bytes)?);
-        for (wanted, bound, tls, router) in [
-            (options.http, &mut addresses.http, options.http_tls, http),
-            (options.grpc, &mut addresses.grpc, options.grpc_tls, grpc),
-            (options.metrics, &mut addresses.metrics, None, metrics::router(&service)),
+        service.set_hang_time(options.hang_time);
+        let log = options.access_log.as_deref().map(AccessLog::open).transpose()?;
+        let told = Told { log, traces: Traces::start(&options.traces, service.settings()) };
+        service.tells(told.clone());
+        let access = &options.access;
+        access.watch();
+        let http = http::router(&service, options.limits.clone());
+        let grpc = grpc::router(&service, &options.limits)?;
+        let metrics = metrics::router(&service, access, &options.limits.in_all);
+        let admin = either(http.clone().merge(metrics.clone()), grpc.clone());
+        let metrics = if options.metrics_need_key { access.before(metrics, false) } else { metrics };
+        let elsewhere = options.admin.is_some();
+        let noted = |router, elsewhere| exchange::before(access.before(router, elsewhere), &told);
+        let lambda = options.lambda.map(|api| (api, noted(http.clone(), elsewhere)));
+        // A balancer for gRPC cannot send a request on to another replica once it has sent it to this one, so that the port of gRPC
+        // takes no connection before the models are loaded. One for HTTP can, and readiness is asked there.
+        let mut later = None;
+        for (wanted, bound, tls, router, is_late) in [
+            (options.http, &mut addresses.http, options.http_tls.clone(), noted(http, elsewhere), false),
+            (options.grpc, &mut addresses.grpc, options.grpc_tls, noted(grpc, elsewhere), true),
+            (options.metrics, &mut addresses.metrics, None, metrics, false),
+            (options.admin, &mut addresses.admin, options.http_tls, noted(admin, false), false),
         ] {
             let Some(wanted) = wanted else { continue };
-            let open = async {
-                let listener = TcpListener::bind(wanted).await?;
-                Ok::<_, std::io::Error>((listener.local_addr()?, listener))
-            };
-            let (address, listener) = open.await.map_err(|error| format!("{wanted}: {error}"))?;
-            *bound = Some(address);
+            let refused = move |error| format!("{wanted}: {error}");
+            let socket = bind(wanted).map_err(refused)?;
+            *bound = Some(socket.local_addr().map_err(refused)?);
             let tls = tls.map(Tls::open).transpose()?.inspect(Tls::watch);
-            let connections = options.connections.clone();
-            listeners.spawn(listen::serve(listener, router, connections, tls, stopped.clone()));
+            let (connections, stopped) = (options.connections.clone(), stopped.clone());
+            let listen = move |listeners: &mut JoinSet<()>| {
+                let listener = socket.listen(BACKLOG).map_err(refused)?;
+                listeners.spawn(listen::serve(listener, router, connections, tls, stopped));
+                Ok::<_, String>(())
+            };
+            match is_late {
+                true => later = Some(listen),
+                false => listen(&mut listeners)?,
+            }
         }
-        let server = Server {
+        let mut server = Server {
             service,
             addresses,
             stop,
@@ -93,6 +127,12 @@ impl Server {
             let text = format!("{failure} (--exit-on-error false serves the others)");
             server.stop_now().await;
             return Err(text);
+        }
+        if let Some(listen) = later {
+            listen(&mut server.listeners)?;
+        }
+        if let Some((api, router)) = lambda {
+            server.listeners.spawn(lambda::serve(api, router, stopped));
         }
         Ok(server)
     }
@@ -130,8 +170,44 @@ impl Server {
             }
         };
         let drained = tokio::time::timeout_at(deadline, drained).await.is_ok();
+        let (service, left) =
+            (self.service.clone(), deadline.saturating_duration_since(tokio::time::Instant::now()));
+        let _ = tokio::task::spawn_blocking(move || service.devices().close(left)).await;
+        let Told { log, traces } = self.service.told();
+        if let Some(traces) = traces {
+            traces.flush().await;
+        }
+        if let Some(log) = log {
+            let _ = tokio::task::spawn_blocking(move || log.flush()).await;
+        }
         all && drained
     }
+}
+
+/// A socket that has the address, and takes no connections yet.
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again has its address at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// The connections that wait to be accepted, as many as tokio lets wait.
+const BACKLOG: u32 = 1024;
+
+/// The routes of HTTP and of gRPC at one address.
+fn either(http: axum::Router, grpc: axum::Router) -> axum::Router {
+    http.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let mut grpc = grpc.clone();
+        async move {
+            match is_grpc(request.headers()) {
+                true => grpc.call(request).await.unwrap_or_else(|never| match never {}),
+                false => next.run(request).await,
+            }
+        }
+    }))
 }
 
 /// Runs a server until the process is told to end (SIGTERM, or Ctrl-C), and then until its requests are answered. `ready` is called

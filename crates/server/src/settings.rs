@@ -1,10 +1,10 @@
-//! `Settings`: what clients may read and change of the server's log, and what they read of its traces, under Triton's names.
+//! `Settings`: what clients may read and change of the server's log and its traces, under Triton's names.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
 
+use crate::traces::TraceSettings;
 use crate::{Failure, Parameter, Parameters};
 
 /// What clients may read and change of the server's log and traces. Clones share their values: who writes the log asks one of them
@@ -22,6 +22,7 @@ use crate::{Failure, Parameter, Parameters};
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     log: Arc<Mutex<Log>>,
+    traces: TraceSettings,
 }
 
 #[derive(Clone, Debug)]
@@ -38,16 +39,6 @@ impl Default for Log {
         Log { errors: true, warnings: true, info: true, verbose: 0 }
     }
 }
-
-/// The settings of traces, none of which can be changed: traces are a matter of the server's start.
-const TRACE: [(&str, &str); 6] = [
-    ("trace_file", ""),
-    ("trace_level", "OFF"),
-    ("trace_rate", "1000"),
-    ("trace_count", "-1"),
-    ("log_frequency", "0"),
-    ("trace_mode", "triton"),
-];
 
 impl Settings {
     /// Whether messages of this level are logged.
@@ -81,33 +72,14 @@ impl Settings {
         Ok(log.shown())
     }
 
-    /// The settings of traces.
-    pub fn trace(&self) -> BTreeMap<String, Vec<String>> {
-        TRACE.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])).into()
+    /// These settings, with other ones of traces.
+    pub(crate) fn with_traces(self, traces: TraceSettings) -> Settings {
+        Settings { traces, ..self }
     }
 
-    /// Changes settings of traces to what they are already; an empty list stands for that. Returns all.
-    ///
-    /// # Errors
-    /// [`crate::Reason::Invalid`] for any other change.
-    pub fn set_trace(
-        &self,
-        changes: &BTreeMap<String, Vec<String>>,
-    ) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-        let settings = self.trace();
-        for (name, value) in changes {
-            match settings.get(name) {
-                None => return Err(Failure::invalid(format!("there is no trace setting '{name:.80}'"))),
-                Some(setting) if value.is_empty() || value == setting => {}
-                Some(_) => {
-                    let text = format!(
-                        "trace setting '{name}' cannot be changed: this server writes no traces of Triton's form"
-                    );
-                    return Err(Failure::invalid(text));
-                }
-            }
-        }
-        Ok(settings)
+    /// The settings of traces.
+    pub(crate) fn traces(&self) -> &TraceSettings {
+        &self.traces
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
@@ -193,22 +165,6 @@ mod tests {
         assert!(
             text("log_file", Parameter::Text("/etc/x".into()))
                 .contains("cannot be changed while the server runs")
-        );
-    }
-
-    #[test]
-    fn traces_stay_as_they_are() {
-        let settings = Settings::default();
-        let change = |name: &str, value: &[&str]| {
-            let value = value.iter().map(|value| value.to_string()).collect();
-            settings.set_trace(&[(name.to_owned(), value)].into())
-        };
-        assert_eq!(change("trace_level", &["OFF"]).unwrap()["trace_rate"], ["1000"]);
-        assert!(change("trace_rate", &[]).is_ok());
-        assert!(change("trace_level", &["TIMESTAMPS"]).unwrap_err().text.contains("cannot be changed"));
-        assert_eq!(
-            change("trace_colour", &["red"]).unwrap_err().text,
-            "there is no trace setting 'trace_colour'"
         );
     }
 }

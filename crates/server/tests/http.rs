@@ -330,7 +330,12 @@ async fn settings() {
         assert_eq!((&trace["trace_level"], &trace["trace_rate"]), (&json!(["OFF"]), &json!("1000")));
         let same = r#"{"trace_level":["OFF"],"trace_rate":null,"trace_count":"-1"}"#;
         assert_eq!(server.post(path, same, &[]).await.json(), trace);
-        assert_eq!(server.post(path, r#"{"trace_rate":"1"}"#, &[]).await.error().0, 400);
+        let changed = server.post(path, r#"{"trace_rate":"5"}"#, &[]).await.json();
+        assert_eq!(changed["trace_rate"], "5");
+        assert_eq!(server.post(path, r#"{"trace_rate":null}"#, &[]).await.json(), trace);
+        // Traces go nowhere.
+        let refused = server.post(path, r#"{"trace_level":["TIMESTAMPS"]}"#, &[]).await.error();
+        assert!(refused.0 == 400 && refused.1.contains("--trace-config"), "{refused:?}");
     }
     assert_eq!(server.get("/v2/models/nope/trace/setting").await.error().0, 404);
 }
@@ -367,7 +372,7 @@ async fn shared_memory() {
         assert_eq!(status.json(), json!([{"name": "r", "key": key, "offset": 0, "byte_size": 64}]));
     }
     assert_eq!(inferred.status, 200, "{}", String::from_utf8_lossy(&inferred.body));
-    let output = json!({"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 4], "parameters": place(32)});
+    let output = json!({"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 4]});
     assert_eq!(inferred.json()["outputs"], json!([output]));
     assert_eq!(written.to_vec(), [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
     assert_eq!(
@@ -396,4 +401,88 @@ async fn texts_are_generated() {
     assert_eq!(serde_json::from_str::<Value>(event).unwrap(), expected);
     assert_eq!(server.post("/v2/models/text/generate", "{}", &[]).await.error().0, 400);
     assert_eq!(server.post("/v2/models/addsub/generate", body, &[]).await.error().0, 400);
+}
+
+/// The page asks at `/v2/status`; feedback finds the prediction by the id of the response.
+#[tokio::test]
+async fn what_is_watched_of_a_model() {
+    let server = Server::new().await;
+    let folder = server._folder.path().join("watched");
+    std::fs::create_dir_all(folder.join("1")).unwrap();
+    let mut identity = graph(&[], vec![node("Identity", &["x"], &["y"])], &[]);
+    identity.input = vec![value("x", FLOAT, &["batch", "3"])];
+    identity.output = vec![value("y", FLOAT, &["batch", "3"])];
+    std::fs::write(folder.join("1/model.onnx"), model(17, identity).encode_to_vec()).unwrap();
+    let load = async |parameters: &[(&str, &str)]| {
+        let parameter = |(name, value): &(&str, &str)| {
+            format!("parameters {{ key: \"{name}\" value {{ string_value: \"{value}\" }} }}\n")
+        };
+        let parameters: String = parameters.iter().map(parameter).collect();
+        std::fs::write(folder.join("config.pbtxt"), format!("max_batch_size: 8\n{parameters}")).unwrap();
+        server.post("/v2/repository/models/watched/load", "", &[]).await
+    };
+    let wrong = load(&[("feedback", "true"), ("feedback.kind", "red")]).await.error();
+    assert!(wrong.0 == 400 && wrong.1.contains("'scores', 'label' or 'values'"), "{wrong:?}");
+    let on = [("feedback", "true"), ("feedback.top", "2"), ("drift", "true"), ("drift.learn", "100")];
+    assert_eq!(load(&on).await.status, 200);
+
+    let scores = json!([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]]);
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [2, 3], "data": scores});
+    let answer = server.infer("watched", &json!({"inputs": [input]})).await.json();
+    let id = answer["id"].as_str().unwrap();
+    let feedback = async |path: &str, body: Value| {
+        server.post(&format!("/v2/models/{path}/feedback"), body.to_string(), &[]).await
+    };
+    let counted = feedback("watched", json!({"id": id, "labels": [1, 2]})).await;
+    let versions = |counted: usize| json!([{"version": "1", "counted": counted}]);
+    assert_eq!((counted.status, &counted.json()["versions"]), (200, &versions(2)));
+    let again = feedback("watched/versions/1", json!({"id": id, "labels": [1, 0]})).await;
+    assert_eq!(again.json()["versions"], versions(0));
+    assert_eq!(feedback("watched", json!({"id": "other", "label": 1})).await.error().0, 404);
+    assert_eq!(feedback("watched", json!({"label": 1})).await.error().0, 400);
+    assert!(
+        feedback("addsub", json!({"id": id, "label": 1})).await.error().1.contains("keeps no predictions")
+    );
+    let statistics = server.get("/v2/models/watched/stats").await.json();
+    let shown = &statistics["model_stats"][0];
+    assert_eq!(shown["feedback"]["all"], json!({"rows": 2, "top1": 0.5, "top_k": 1.0}));
+    assert_eq!((&shown["feedback"]["unknown"], &shown["feedback"]["repeated"]), (&1.into(), &1.into()));
+    assert_eq!((&shown["drift"]["state"], &shown["drift"]["series"]), (&"learning".into(), &7.into()));
+    let addsub = server.infer("addsub", &addsub()).await.json();
+    assert_eq!(addsub["id"], "abc");
+
+    assert_eq!(server.get("/v2/models/watched/baseline").await.error().0, 404);
+    let learn = async |path: &str, body: &'static str| {
+        server.post(&format!("/v2/models/{path}/baseline"), body, &[]).await
+    };
+    assert_eq!(learn("watched", "{\"rows\": 1}").await.error().0, 400);
+    assert_eq!(
+        learn("watched", "{\"rows\": 200}").await.json(),
+        json!({"model_name": "watched", "rows": 200})
+    );
+    assert_eq!(learn("watched", "").await.json()["rows"], 100);
+    assert!(learn("addsub", "").await.error().1.contains("is not watched"));
+
+    assert_eq!(server.infer("nothing", &json!({"inputs": []})).await.error().0, 404);
+    let status = server.get("/v2/status").await.json();
+    let shown = status["models"].as_array().unwrap().iter().find(|model| model["name"] == "watched").unwrap();
+    assert_eq!((&shown["state"], &shown["requests"]), (&"READY".into(), &1.into()));
+    assert_eq!(shown["latency"]["count"], 1);
+    assert_eq!(shown["feedback"]["window"]["top1"], 0.5);
+    assert_eq!(
+        (&status["errors"][0]["model"], &status["errors"][0]["reason"]),
+        (&"nothing".into(), &"NotFound".into())
+    );
+    for path in ["/", "/status"] {
+        let page = server.get(path).await;
+        assert_eq!(
+            (page.status, &page.headers["content-type"]),
+            (200, &"text/html; charset=utf-8".parse().unwrap())
+        );
+        assert!(page.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+        let text = String::from_utf8(page.body).unwrap();
+        // The name of SVG's elements is no address that anybody asks.
+        let text = text.replace("http://www.w3.org/2000/svg", "");
+        assert!(text.contains("/v2/status") && !text.contains("://"), "the page is one file");
+    }
 }

@@ -1,4 +1,4 @@
-//! `src/proto/inference.rs` and `src/proto/inference.bin` are what tonic and protox make of `proto/`. `UPDATE_PROTO=1` writes them.
+//! `src/proto/*.rs`, but for `mod.rs`, and `src/proto/inference.bin` are what tonic and protox make of `proto/`. `UPDATE_PROTO=1` writes them.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::io::Write;
@@ -13,9 +13,10 @@ const HEADER: &str = "// @generated from proto/ by tests/proto.rs: do not edit.\
 fn generated_code_is_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (code, descriptors) = generate(&root.join("proto"));
-    let code = formatted(&(HEADER.to_string() + &code), root).into_bytes();
-    for (name, generated) in [("src/proto/inference.rs", code), ("src/proto/inference.bin", descriptors)] {
-        let committed = root.join(name);
+    let shown = |text: String| formatted(&(HEADER.to_string() + &text), root).into_bytes();
+    let code = code.map(|(package, text)| (format!("{package}.rs"), shown(text)));
+    for (name, generated) in code.into_iter().chain([("inference.bin".to_string(), descriptors)]) {
+        let committed = root.join("src/proto").join(&name);
         if std::env::var_os("UPDATE_PROTO").is_some() {
             std::fs::write(&committed, &generated).unwrap();
         }
@@ -24,9 +25,11 @@ fn generated_code_is_up_to_date() {
     }
 }
 
-/// The code, and the descriptors without comments and positions.
-fn generate(folder: &Path) -> (String, Vec<u8>) {
-    let mut schema = protox::compile(["grpc_service.proto"], [folder]).unwrap();
+const PACKAGES: [&str; 3] = ["inference", "tensorflow", "tensorflow.serving"];
+
+/// The code of each package, and the descriptors without comments and positions.
+fn generate(folder: &Path) -> ([(&'static str, String); PACKAGES.len()], Vec<u8>) {
+    let mut schema = protox::compile(["grpc_service.proto", "tensorflow_serving.proto"], [folder]).unwrap();
     schema.file.iter_mut().for_each(|file| file.source_code_info = None);
     let descriptors = schema.encode_to_vec();
     let out = tempfile::tempdir().unwrap();
@@ -39,8 +42,11 @@ fn generate(folder: &Path) -> (String, Vec<u8>) {
         .out_dir(out.path())
         .compile_fds(schema)
         .unwrap();
-    let code = std::fs::read_to_string(out.path().join("inference.rs")).unwrap();
-    (code.split_once('\n').unwrap().1.to_string(), descriptors)
+    let code = |package: &'static str| {
+        let code = std::fs::read_to_string(out.path().join(format!("{package}.rs"))).unwrap();
+        (package, code.split_once('\n').unwrap().1.to_string())
+    };
+    (PACKAGES.map(code), descriptors)
 }
 
 /// The text as rustfmt writes it with the workspace's settings.

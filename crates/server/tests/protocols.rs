@@ -86,6 +86,17 @@ fn embedder() -> GraphProto {
     embedder
 }
 
+/// A tokenizer of the words "a" 4, "cat" 5 and "sat" 7, between 2 and 3.
+fn word_level() -> Value {
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordLevel", "unk_token": "[UNK]",
+            "vocab": {"[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "cat": 5, "sat": 7}},
+    })
+}
+
 impl Server {
     async fn new() -> Server {
         let folder = TempDir::new().unwrap();
@@ -116,6 +127,7 @@ impl Server {
             add(at, name, &model(17, identity), "");
         }
         add(at, "tokens", &model(11, embedder()), "max_batch_size: 8");
+        std::fs::write(at.join("tokens/tokenizer.json"), word_level().to_string()).unwrap();
         let normalize = "parameters { key: 'embeddings.normalize' value { string_value: 'true' } }";
         add(at, "unit", &model(11, embedder()), &format!("max_batch_size: 8 {normalize}"));
         let encoder = node("LabelEncoder", &["text"], &["vector"])
@@ -372,6 +384,8 @@ async fn embeddings() {
         let number = unit["data"][0]["embedding"][at].as_f64().unwrap();
         assert!((number - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-7, "{number}");
     }
+    let cut = server.embeddings(json!({"model": "unit", "input": [2, 1], "dimensions": 1})).await.good();
+    assert_eq!(cut["data"][0]["embedding"], json!([1.0]));
     let words = server.embeddings(json!({"model": "words", "input": ["dog", "cat"]})).await.good();
     assert_eq!(words["data"][0]["embedding"], json!([-2.0]));
     assert_eq!(words["data"][1]["embedding"], json!([0.5]));
@@ -384,11 +398,39 @@ async fn embeddings() {
 }
 
 #[tokio::test]
+#[cfg(feature = "tokenizers")]
+async fn embeddings_of_texts() {
+    let server = Server::new().await;
+    // (2 + 4 + 5 + 3) / 4, and (2 + 7 + 3) / 3: padding is in neither.
+    let body = json!({"model": "tokens", "input": ["a cat", "sat"]});
+    let answer = server.embeddings(body).await.good();
+    assert_eq!(answer["data"][0]["embedding"], json!([3.5, 1.0]));
+    assert_eq!(answer["data"][1]["embedding"], json!([4.0, 1.0]));
+    assert_eq!(answer["usage"], json!({"prompt_tokens": 7, "total_tokens": 7}));
+    let many: Vec<String> = (0..50).map(|at| "cat ".repeat(at % 20 + 1)).collect();
+    let answer = server.embeddings(json!({"model": "tokens", "input": many})).await.good();
+    for (at, entry) in answer["data"].as_array().unwrap().iter().enumerate() {
+        let cats = (at % 20 + 1) as f64;
+        let mean = entry["embedding"][0].as_f64().unwrap();
+        assert!((mean - (5.0 + 5.0 * cats) / (2.0 + cats)).abs() < 1e-6, "{at}: {mean}");
+    }
+    let generate = async |body: Value| server.post("/v2/models/tokens/generate", &body).await;
+    let answer = generate(json!({"text_input": "a cat", "parameters": {"stream": false}})).await.good();
+    let vectors = json!([[2.0, 1.0], [4.0, 1.0], [5.0, 1.0], [3.0, 1.0]]);
+    let expected = json!({"model_name": "tokens", "model_version": "1", "last_hidden_state": vectors});
+    assert_eq!(answer, expected);
+    for body in [json!({"text": "a"}), json!({"text_input": ["a", "b"]}), json!({"text_input": 1})] {
+        let (status, text) = generate(body).await.error();
+        assert!(status == 400 && text.contains("'text_input' with one text"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn faults_of_embeddings() {
     let server = Server::new().await;
     for (body, status, text) in [
         (json!({"model": "nope", "input": "a"}), 404, "'nope' is not found"),
-        (json!({"model": "tokens", "input": "a cat"}), 400, "no tokenizer"),
+        (json!({"model": "unit", "input": "a cat"}), 400, "no tokenizer"),
         (json!({"model": "words", "input": [1, 2]}), 400, "its own tokenizer"),
         (json!({"model": "addsub", "input": "a"}), 400, "no output that is known"),
         (json!({"model": "twice", "input": [1]}), 400, "no embeddings over this protocol"),

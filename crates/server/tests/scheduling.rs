@@ -156,9 +156,12 @@ async fn an_ensemble_waits_for_its_models() {
     put(folder.path(), "sum", &sum(), "");
     put(folder.path(), "all", &[], &diamond());
     let mut options = options(folder.path());
-    (options.control, options.load) = (ControlMode::Explicit, vec!["all".into(), "sum".into(), "one".into()]);
+    (options.control, options.load) = (ControlMode::Explicit, vec!["all".into(), "sum".into()]);
     let server = Server::start(options).await.unwrap();
     let ask = || answer(&server, request("all", "in", &[[1.0, 2.0]]));
+    // It was loaded with its models.
+    assert_eq!(ask().await.unwrap(), [4.0, 7.0]);
+    server.service().unload("twice", false).await.unwrap();
     assert!(!server.service().model_ready("all", ""));
     let failure = ask().await.unwrap_err();
     assert_eq!(failure.reason, Reason::Unavailable);
@@ -191,20 +194,39 @@ async fn ensembles_that_cannot_work_are_refused() {
         &ensemble(&[("m", &[("x", "in")], "out"), ("n", &[("x", "in")], "out")]),
     );
     put(folder.path(), "lack", &[], &ensemble(&[("m", &[("x", "nothing")], "out")]));
+    for name in ["m", "n"] {
+        put(folder.path(), name, &unary("Add", 1.0), "");
+    }
+    put(folder.path(), "bad", b"no ONNX file", "");
+    put(
+        folder.path(),
+        "broken",
+        &[],
+        &ensemble(&[("m", x, "p"), ("bad", &[("x", "p")], "out")]).replace("'in' value", "'x' value"),
+    );
+    put(folder.path(), "alone", &[], &ensemble(&[("nobody", &[("x", "in")], "out")]));
+    let later = ensemble(&[("m", &[("x", "in")], "out")])
+        .replace("model_name: 'm'", "model_name: 'm' model_version: 2");
+    put(folder.path(), "later", &[], &later);
     let mut options = options(folder.path());
     options.control = ControlMode::Explicit;
     let server = Server::start(options).await.unwrap();
-    load(&server, "a").await.unwrap();
-    load(&server, "b").await.unwrap();
-    for (name, text) in
-        [("c", "would run itself"), ("circle", "takes"), ("double", "twice"), ("lack", "'nothing'")]
-    {
+    for (name, text) in [
+        ("a", "would run itself"),
+        ("circle", "takes"),
+        ("double", "twice"),
+        ("lack", "'nothing'"),
+        ("broken", "a step of the ensemble cannot be loaded: model 'bad': "),
+        ("alone", "a step of the ensemble cannot be loaded: model 'nobody' is not in the repository"),
+        ("later", "version 2"),
+    ] {
         let failure = load(&server, name).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Invalid, "{failure}");
         assert!(failure.text.contains(text), "{failure}");
+        assert!(failure.text.starts_with(&format!("model '{name}': ")), "{failure}");
     }
-    let failure = answer(&server, request("a", "in", &[[1.0, 2.0]])).await.unwrap_err();
-    assert!(failure.text.contains("'c'"), "{failure}");
+    let failure = answer(&server, request("b", "in", &[[1.0, 2.0]])).await.unwrap_err();
+    assert!(failure.text.contains("'a'"), "{failure}");
     assert!(server.shut_down().await);
 }
 
@@ -224,6 +246,11 @@ async fn the_steps_of_an_ensemble_keep_its_deadline() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     let rows = |name: &str| server.service().statistics(name, "").unwrap()[0].inference_count;
     assert_eq!((rows("one"), rows("all")), (0, 0));
+    let text = text_of_metrics(&server);
+    for (model, reason) in [("one", "cancelled"), ("all", "abandoned")] {
+        let counted = format!(r#"sardonyx_shed_total{{model="{model}",version="1",reason="{reason}"}} 1"#);
+        assert!(text.contains(&counted), "{text}");
+    }
     assert!(server.shut_down().await);
 }
 
@@ -412,6 +439,198 @@ async fn a_model_keeps_its_limit_of_memory() {
     assert!(server.shut_down().await);
 }
 
+/// `twice = 2 x`, and `mean`, that of the numbers of a row where `mask` is 1.
+fn masked_mean() -> Vec<u8> {
+    let reduce = |from, to| node("ReduceSum", &[from], &[to]).with(ints("axes", &[1]));
+    let nodes = vec![
+        node("Add", &["x", "x"], &["twice"]),
+        node("Mul", &["x", "mask"], &["seen"]),
+        reduce("seen", "sum"),
+        reduce("mask", "count"),
+        node("Div", &["sum", "count"], &["mean"]),
+    ];
+    let mut graph = graph(&[], nodes, &[]);
+    graph.input = ["x", "mask"].map(|name| value(name, FLOAT, &["N", "length"])).into();
+    graph.output = vec![value("twice", FLOAT, &["N", "length"]), value("mean", FLOAT, &["N", "1"])];
+    bytes(&model(11, graph)).to_vec()
+}
+
+/// A request of a row of these numbers, all of which count.
+fn row(numbers: &[f32]) -> Request {
+    let shape = [1, numbers.len()];
+    let inputs = [("x", numbers.to_vec()), ("mask", vec![1.0; numbers.len()])];
+    let inputs =
+        inputs.map(|(name, values)| (name.to_string(), Tensor::from_slice(&shape, &values).unwrap()));
+    Request { model: "mean".into(), inputs: inputs.into(), ..Request::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lengths_of_a_bucket_are_one_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    // The numbers that are put there would show if they were seen.
+    let parameters = [
+        ("length_buckets", "4, 8"),
+        ("length_inputs", "x/0=1000, mask/0=0"),
+        ("length_mask", "mask"),
+        ("length_outputs", "twice/0"),
+    ];
+    let parameters = parameters
+        .map(|(key, value)| format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}"));
+    let batching = "max_batch_size: 3 dynamic_batching { max_queue_delay_microseconds: 600000000 }";
+    put(folder.path(), "mean", &masked_mean(), &format!("{batching} {}", parameters.concat()));
+    let server = Server::start(options(folder.path())).await.unwrap();
+    let runs = || {
+        let statistics = server.service().statistics("mean", "").unwrap().remove(0);
+        (statistics.inference_count, statistics.execution_count)
+    };
+    let rows: [&[f32]; 9] = [
+        &[1.0, 2.0, 3.0],
+        &[5.0],
+        &[1.0, 1.0, 1.0, 5.0],
+        &[1.0, 2.0, 3.0, 4.0, 5.0],
+        &[2.0; 8],
+        &[3.0, 3.0, 3.0, 3.0, 3.0, 9.0],
+        &[1.0; 9],
+        &[2.0; 9],
+        &[3.0; 9],
+    ];
+    // The rows of all three batches wait together; each batch is full, and runs.
+    let order = [0, 3, 6, 1, 4, 7, 2, 5, 8];
+    let asked = order.map(|i| server.service().infer(row(rows[i])));
+    for (i, response) in order.into_iter().zip(futures_util::future::join_all(asked).await) {
+        let outputs = response.unwrap().outputs;
+        let twice: Vec<f32> = rows[i].iter().map(|x| 2.0 * x).collect();
+        assert_eq!((outputs[0].0.as_str(), outputs[0].1.shape()), ("twice", &[1, rows[i].len()][..]));
+        assert_eq!(outputs[0].1.to_vec::<f32>().unwrap(), twice);
+        let mean = rows[i].iter().sum::<f32>() / rows[i].len() as f32;
+        assert!((outputs[1].1.to_vec::<f32>().unwrap()[0] - mean).abs() < 1e-6, "{:?}", rows[i]);
+    }
+    assert_eq!(runs(), (9, 3));
+    let mut uneven = row(&[1.0, 2.0]);
+    uneven.inputs[1].1 = Tensor::from_slice(&[1, 3], &[1.0f32; 3]).unwrap();
+    let failure = server.service().infer(uneven).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::Invalid);
+    assert!(failure.text.contains("have one length"), "{failure}");
+    assert!(server.shut_down().await);
+}
+
+/// `y = x w`, for rows of 1024 numbers; the weights take 8 MiB.
+fn heavy(of: f32) -> Vec<u8> {
+    let mut graph = graph(&[], vec![node("MatMul", &["x", "w"], &["y"])], &[]);
+    graph.input = vec![value("x", FLOAT, &["N", "1024"])];
+    graph.output = vec![value("y", FLOAT, &["N", "2048"])];
+    graph.initializer = vec![weights("w", &[1024, 2048], &vec![of; 2 << 20])];
+    bytes(&model(17, graph)).to_vec()
+}
+
+fn device_bytes(server: &Server) -> u64 {
+    server.service().devices().slots()[0].device_now().unwrap().memory_bytes()
+}
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_models_keep_the_limit_of_a_device() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        put(folder.path(), name, &heavy(1.0), "max_batch_size: 1");
+    }
+    if usable().is_empty() {
+        return; // The CPU reference has no device memory.
+    }
+    let start = async |bytes: u64| {
+        let mut options = options(folder.path());
+        (options.control, options.device_memory_bytes) = (ControlMode::Explicit, Some(bytes));
+        Server::start(options).await.unwrap()
+    };
+    // What one of them needs.
+    let server = start(MIB).await;
+    let failure = load(&server, "a").await.unwrap_err();
+    let needed = failure.text.split(" takes ").nth(1).and_then(|text| text.split(' ').next()).unwrap();
+    let needed: u64 = needed.parse().unwrap();
+    assert!(needed >= 8 * MIB, "{failure}");
+    assert!(server.shut_down().await);
+
+    let limit = needed + 4 * MIB;
+    let server = start(limit).await;
+    load(&server, "a").await.unwrap();
+    let ask = async |name: &str| {
+        let x = Tensor::from_slice(&[1, 1024], &[0.5f32; 1024]).unwrap();
+        let request = Request { model: name.into(), inputs: vec![("x".into(), x)], ..Request::default() };
+        answer(&server, request).await.map(|y| y[0])
+    };
+    assert_eq!(ask("a").await.unwrap(), 512.0);
+    // Beside another, and beside itself, it is too much.
+    put(folder.path(), "a", &heavy(2.0), "max_batch_size: 1");
+    for name in ["a", "b"] {
+        let failure = load(&server, name).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::Unavailable);
+        assert!(failure.text.starts_with(&format!("model '{name}': ")), "{failure}");
+        assert!(failure.text.contains("bytes of device memory beside "), "{failure}");
+        assert!(failure.text.contains(&format!("the server's limit is {limit}; unload")), "{failure}");
+        assert_eq!(ask("a").await.unwrap(), 512.0, "what served still does");
+    }
+    assert!(device_bytes(&server) <= limit);
+    let text = text_of_metrics(&server);
+    let mut lines = text.lines().filter(|line| line.starts_with("sardonyx_device_memory_limit_bytes{"));
+    assert!(lines.any(|line| line.ends_with(&format!("}} {limit}"))), "{text}");
+    // There is room once the first has gone.
+    server.service().unload("a", false).await.unwrap();
+    load(&server, "b").await.unwrap();
+    assert_eq!(ask("b").await.unwrap(), 512.0);
+    assert!(server.shut_down().await);
+}
+
+/// `y = x w`, for rows of any number of numbers: it has no first run.
+fn open() -> Vec<u8> {
+    const COLUMNS: usize = 1 << 18;
+    let mut graph = graph(&[], vec![node("Mul", &["x", "w"], &["y"])], &[]);
+    graph.input = vec![value("x", FLOAT, &["N", "k", "1"])];
+    graph.output = vec![value("y", FLOAT, &["N", "k", &COLUMNS.to_string()])];
+    graph.initializer = vec![weights("w", &[COLUMNS as i64], &vec![2.0; COLUMNS])];
+    bytes(&model(17, graph)).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_memory_does_not_hold_is_run_in_halves() {
+    let folder = tempfile::tempdir().unwrap();
+    let four = "max_batch_size: 4 dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 600000000 }";
+    put(folder.path(), "open", &open(), four);
+    put(folder.path(), "pair", &open(), "max_batch_size: 2");
+    if usable().is_empty() {
+        return; // The CPU reference has no device memory.
+    }
+    let rows = |model: &str, of: &[f32]| {
+        let x = Tensor::from_slice(&[of.len(), 1, 1], of).unwrap();
+        Request { model: model.into(), inputs: vec![("x".into(), x)], ..Request::default() }
+    };
+    // What two rows take.
+    let mut pair = options(folder.path());
+    (pair.control, pair.load) = (ControlMode::Explicit, vec!["pair".into()]);
+    let server = Server::start(pair).await.unwrap();
+    answer(&server, rows("pair", &[1.0, 2.0])).await.unwrap();
+    let taken = device_bytes(&server);
+    assert!(server.shut_down().await);
+
+    let mut open = options(folder.path());
+    (open.control, open.load) = (ControlMode::Explicit, vec!["open".into()]);
+    open.device_memory_bytes = Some(taken + MIB / 2);
+    let server = Server::start(open).await.unwrap();
+    let ask = |x: f32| answer(&server, rows("open", &[x]));
+    let answers = tokio::join!(ask(1.0), ask(2.0), ask(3.0), ask(4.0));
+    for (x, y) in [(1.0, answers.0), (2.0, answers.1), (3.0, answers.2), (4.0, answers.3)] {
+        let y = y.unwrap();
+        assert!(y.len() == 1 << 18 && y.iter().all(|y| *y == 2.0 * x));
+    }
+    let statistics = server.service().statistics("open", "").unwrap().remove(0);
+    assert_eq!((statistics.inference_count, statistics.execution_count), (4, 2));
+    // Four rows of one request are no batch that has halves.
+    let failure = answer(&server, rows("open", &[1.0; 4])).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::Unavailable);
+    assert!(failure.text.contains("send fewer rows at once"), "{failure}");
+    assert!(server.shut_down().await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_requests_get_the_kept_answer() {
     let folder = tempfile::tempdir().unwrap();
@@ -456,5 +675,44 @@ async fn equal_requests_get_the_kept_answer() {
     put(folder.path(), "one", &unary("Add", 5.0), "response_cache { enable: true }");
     load(&server, "one").await.unwrap();
     assert_eq!(ask(2.0).await.unwrap(), [7.0, 5.0]);
+    assert!(server.shut_down().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ensemble_keeps_its_answers_as_long_as_its_models() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "one", &unary("Add", 1.0), "");
+    let kept = "response_cache { enable: true }";
+    put(folder.path(), "inner", &[], &ensemble(&[("one", &[("x", "in")], "out")]));
+    let outer = ensemble(&[("inner", &[("in", "in")], "out")]).replace("'y'", "'out'");
+    put(folder.path(), "outer", &[], &format!("{outer} {kept}"));
+    let mut options = options(folder.path());
+    (options.control, options.load) = (ControlMode::Explicit, vec!["outer".into()]);
+    options.response_cache_bytes = 1 << 20;
+    let server = Server::start(options).await.unwrap();
+    let runs = || server.service().statistics("one", "").unwrap()[0].execution_count;
+    let ask = || answer(&server, request("outer", "in", &[[1.0, 2.0]]));
+    for _ in 0..3 {
+        assert_eq!(ask().await.unwrap(), [2.0, 3.0]);
+    }
+    assert_eq!(runs(), 1);
+    // A model of it that is loaded anew makes other answers.
+    put(folder.path(), "one", &unary("Add", 5.0), "");
+    load(&server, "one").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(ask().await.unwrap(), [6.0, 7.0]);
+    }
+    assert_eq!(runs(), 1);
+    server.service().unload("one", false).await.unwrap();
+    assert_eq!(ask().await.unwrap_err().reason, Reason::Unavailable, "without its models it has no answers");
+    // An answer of a sequence depends on those before it.
+    put(
+        folder.path(),
+        "total",
+        &running_total(),
+        &format!("{} {kept}", sequences(8, Duration::from_secs(5), "")),
+    );
+    let failure = load(&server, "total").await.unwrap_err();
+    assert!(failure.text.contains("response_cache is not served with sequence_batching"), "{failure}");
     assert!(server.shut_down().await);
 }

@@ -8,7 +8,9 @@ use sardonyx::{DType, Tensor, shown};
 use sardonyx_server::datatype;
 use sardonyx_server::proto::{ModelInferRequest, ModelInferResponse};
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::credentials::Credentials;
 use super::grpc::Grpc;
 use super::http::Http;
 use super::{Args, Failure};
@@ -112,11 +114,12 @@ impl Client {
     pub(super) fn new(args: &Args) -> Result<Client, Failure> {
         let model = args.model.clone();
         if let Some(address) = &args.grpc {
-            let grpc = Grpc::new(address, &args.model, &args.version)?;
+            let credentials = Credentials::read(args, "h2")?;
+            let grpc = Grpc::new(address, &args.model, &args.version, &credentials)?;
             return Ok(Client { address: address.clone(), model, protocol: Protocol::Grpc(grpc) });
         }
         let address = args.url.clone().unwrap_or_else(|| "http://localhost:8000".into());
-        let http = Http::new(&address)?;
+        let http = Http::new(&address, &Credentials::read(args, "http/1.1")?)?;
         let mut path = format!("/v2/models/{}", super::http::escaped(&args.model));
         if !args.version.is_empty() {
             path += &format!("/versions/{}", super::http::escaped(&args.version));
@@ -156,6 +159,22 @@ impl Client {
         match metadata.inputs.is_empty() {
             true => Err(self.refused(&format!("model '{}' has no inputs", shown(&self.model)))),
             false => Ok(metadata),
+        }
+    }
+
+    /// The model's configuration as JSON.
+    pub(super) async fn config(&self) -> Result<Value, Trouble> {
+        match &self.protocol {
+            Protocol::Http { http, path } => http.config(path).await,
+            Protocol::Grpc(grpc) => grpc.config().await,
+        }
+    }
+
+    /// Lets the server load the model, with a configuration in place of its own.
+    pub(super) async fn load(&self, config: Option<String>) -> Result<(), Trouble> {
+        match &self.protocol {
+            Protocol::Http { http, .. } => http.load(&self.model, config).await,
+            Protocol::Grpc(grpc) => grpc.load(config).await,
         }
     }
 

@@ -7,12 +7,19 @@ use sardonyx::{Tensor, shown};
 use sardonyx_server::datatype;
 use sardonyx_server::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use sardonyx_server::proto::model_infer_request::InferInputTensor;
-use sardonyx_server::proto::{ModelInferRequest, ModelInferResponse, ModelMetadataRequest};
-use tonic::transport::Channel;
-use tonic::{Code, Status};
+use sardonyx_server::proto::model_repository_parameter::ParameterChoice;
+use sardonyx_server::proto::{
+    ModelConfigRequest, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
+    ModelRepositoryParameter, RepositoryModelLoadRequest,
+};
+use serde_json::Value;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Extensions, Request, Status};
 
 use super::Failure;
 use super::client::{self, Answer, Message, Metadata, Port, Trouble};
+use super::credentials::Credentials;
 
 /// The connections: servers limit the requests that share one, often to 100.
 const CONNECTIONS: usize = 8;
@@ -23,29 +30,44 @@ pub(super) struct Grpc {
     model: String,
     version: String,
     clients: Vec<GrpcInferenceServiceClient<Channel>>,
+    /// What every request carries.
+    metadata: MetadataMap,
     next: AtomicUsize,
 }
 
 impl Grpc {
-    /// The connections to `host:port`, none of which is open yet.
-    pub(super) fn new(address: &str, model: &str, version: &str) -> Result<Grpc, Failure> {
+    /// The connections to `host:port`, or to `https://host:port`, none of which is open yet.
+    pub(super) fn new(
+        address: &str,
+        model: &str,
+        version: &str,
+        credentials: &Credentials,
+    ) -> Result<Grpc, Failure> {
         let wrong =
             || Failure::from(format!("{}: is no address; write it as localhost:8001", shown(address)));
         let url = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
-        if !url.starts_with("http://") {
-            return Err(wrong());
-        }
-        let endpoint = Channel::from_shared(url).map_err(|_| wrong())?;
-        if endpoint.uri().port_u16().is_none() {
-            return Err(wrong());
-        }
+        let endpoint = Endpoint::from_shared(url).map_err(|_| wrong())?;
+        let uri = endpoint.uri().clone();
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else { return Err(wrong()) };
+        let connector = credentials.connector(address, host, port, secure)?;
         let client = |_| {
-            GrpcInferenceServiceClient::new(endpoint.connect_lazy())
+            GrpcInferenceServiceClient::new(endpoint.connect_with_connector_lazy(connector.clone()))
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX)
         };
         let clients = (0..CONNECTIONS).map(client).collect();
-        Ok(Grpc { model: model.into(), version: version.into(), clients, next: AtomicUsize::new(0) })
+        let metadata = MetadataMap::from_headers(credentials.headers.clone());
+        let (model, version) = (model.into(), version.into());
+        Ok(Grpc { model, version, clients, metadata, next: AtomicUsize::new(0) })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        Request::from_parts(self.metadata.clone(), Extensions::default(), message)
     }
 
     fn client(&self) -> GrpcInferenceServiceClient<Channel> {
@@ -55,7 +77,8 @@ impl Grpc {
     /// What the model takes and gives.
     pub(super) async fn metadata(&self) -> Result<Metadata, Trouble> {
         let request = ModelMetadataRequest { name: self.model.clone(), version: self.version.clone() };
-        let metadata = self.client().model_metadata(request).await.map_err(|status| trouble(&status))?;
+        let metadata =
+            self.client().model_metadata(self.request(request)).await.map_err(|status| trouble(&status))?;
         let metadata = metadata.into_inner();
         let port = |port: sardonyx_server::proto::model_metadata_response::TensorMetadata| Port {
             name: port.name,
@@ -67,6 +90,30 @@ impl Grpc {
             inputs: metadata.inputs.into_iter().map(port).collect(),
             outputs: metadata.outputs.into_iter().map(port).collect(),
         })
+    }
+
+    /// The model's configuration.
+    pub(super) async fn config(&self) -> Result<Value, Trouble> {
+        let request = ModelConfigRequest { name: self.model.clone(), version: self.version.clone() };
+        let answer = self.client().model_config(self.request(request)).await;
+        let config = answer.map_err(|status| trouble(&status))?.into_inner().config.unwrap_or_default();
+        sardonyx_server::config::json(&config)
+            .map_err(|failure| Trouble::new("answer", "configuration", failure.text))
+    }
+
+    /// Lets the server load the model, with a configuration in place of its own.
+    pub(super) async fn load(&self, config: Option<String>) -> Result<(), Trouble> {
+        let parameter = |config| {
+            let choice = Some(ParameterChoice::StringParam(config));
+            ("config".to_string(), ModelRepositoryParameter { parameter_choice: choice })
+        };
+        let request = RepositoryModelLoadRequest {
+            model_name: self.model.clone(),
+            parameters: config.into_iter().map(parameter).collect(),
+            ..Default::default()
+        };
+        let answer = self.client().repository_model_load(self.request(request)).await;
+        answer.map(drop).map_err(|status| trouble(&status))
     }
 
     /// A request with these inputs.
@@ -89,7 +136,7 @@ impl Grpc {
     }
 
     pub(super) async fn infer(&self, request: ModelInferRequest) -> Result<Answer, Trouble> {
-        match self.client().model_infer(request).await {
+        match self.client().model_infer(self.request(request)).await {
             Ok(response) => Ok(Answer::Grpc(response.into_inner())),
             Err(status) => Err(trouble(&status)),
         }

@@ -12,18 +12,18 @@ use sardonyx::{Tensor, shown};
 use sardonyx_server::datatype;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use super::Failure;
 use super::client::{self, Answer, Message, Metadata, Trouble};
+use super::credentials::{Connector, Credentials};
 
 /// The header that says where the JSON ends and the tensors begin.
 const JSON_BYTES: &str = "inference-header-content-length";
 
 /// The connections to a server.
 pub(super) struct Http {
-    /// The host and the port.
-    authority: String,
+    connector: Connector,
+    headers: HeaderMap,
     /// What the paths begin with, without a slash at the end.
     pub(super) prefix: String,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
@@ -32,7 +32,7 @@ pub(super) struct Http {
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Http")
-            .field("authority", &self.authority)
+            .field("authority", &self.connector.authority())
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
@@ -46,19 +46,21 @@ struct Reply {
 }
 
 impl Http {
-    /// The connections to a URL of `http`, none of which is open yet.
-    pub(super) fn new(url: &str) -> Result<Http, Failure> {
+    /// The connections to a URL of `http` or `https`, none of which is open yet.
+    pub(super) fn new(url: &str, credentials: &Credentials) -> Result<Http, Failure> {
         let wrong =
             |why: &str| Failure::from(format!("{}: {why}; write it as http://localhost:8000", shown(url)));
         let full = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
         let uri: Uri = full.parse().map_err(|_| wrong("is no URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("is no URL of http"));
-        }
+        let (secure, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(wrong("is no URL of http")),
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
-        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let connector = credentials.connector(url, host, uri.port_u16().unwrap_or(port), secure)?;
         let prefix = uri.path().trim_end_matches('/').to_string();
-        Ok(Http { authority, prefix, idle: Mutex::default() })
+        Ok(Http { connector, headers: credentials.headers.clone(), prefix, idle: Mutex::default() })
     }
 
     /// What a model takes and gives.
@@ -67,6 +69,22 @@ impl Http {
         serde_json::from_slice(&body).map_err(|error| {
             Trouble::new("answer", "metadata", format!("it is not in the protocol's form: {error}"))
         })
+    }
+
+    /// A model's configuration.
+    pub(super) async fn config(&self, path: &str) -> Result<Value, Trouble> {
+        let body = self.get(&format!("{}{path}/config", self.prefix)).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Trouble::new("answer", "configuration", format!("it is not in the protocol's form: {error}"))
+        })
+    }
+
+    /// Lets the server load a model, with a configuration in place of its own.
+    pub(super) async fn load(&self, model: &str, config: Option<String>) -> Result<(), Trouble> {
+        let path = format!("{}/v2/repository/models/{}/load", self.prefix, escaped(model));
+        let parameters = config.map_or(json!({}), |config| json!({ "config": config }));
+        let body = json!({ "parameters": parameters }).to_string();
+        checked(self.exchange(Method::POST, &path, None, body.into()).await?).map(drop)
     }
 
     /// The body at `path`.
@@ -88,13 +106,15 @@ impl Http {
         json_bytes: Option<usize>,
         body: Bytes,
     ) -> Result<Reply, Trouble> {
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.authority);
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, self.connector.authority());
         if let Some(json_bytes) = json_bytes {
             request = request
                 .header(header::CONTENT_TYPE, "application/octet-stream")
                 .header(JSON_BYTES, json_bytes.to_string());
         }
-        let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
+        let mut request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
+        request.headers_mut().extend(self.headers.clone());
         let mut connection = self.connection().await?;
         let reply = connection.send_request(request).await.map_err(|error| broken(&error))?;
         let (parts, body) = reply.into_parts();
@@ -111,8 +131,7 @@ impl Http {
                 return Ok(connection);
             }
         }
-        let stream = TcpStream::connect(&self.authority).await.map_err(|error| broken(&error))?;
-        let _ = stream.set_nodelay(true);
+        let stream = self.connector.connect().await.map_err(|error| broken(&error))?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         // The requests on it say what became of it.
@@ -219,13 +238,16 @@ mod tests {
 
     #[test]
     fn urls() {
-        let at =
-            |url: &str| Http::new(url).map(|http| (http.authority, http.prefix)).map_err(|e| e.to_string());
+        let at = |url: &str| {
+            let http = Http::new(url, &Credentials::default()).map_err(|error| error.to_string())?;
+            Ok::<_, String>((http.connector.authority().to_string(), http.prefix))
+        };
         assert_eq!(at("http://localhost:8000"), Ok(("localhost:8000".into(), String::new())));
         assert_eq!(at("localhost:8000/a/"), Ok(("localhost:8000".into(), "/a".into())));
         assert_eq!(at("http://[::1]:9/"), Ok(("[::1]:9".into(), String::new())));
         assert_eq!(at("http://host"), Ok(("host:80".into(), String::new())));
-        assert!(at("https://host").unwrap_err().contains("no URL of http"));
+        assert!(at("ftp://host").unwrap_err().contains("no URL of http"));
+        assert!(at("https://host").unwrap_err().contains("--ca"));
         for wrong in ["", "http://", "a b"] {
             assert!(at(wrong).is_err(), "{wrong}");
         }

@@ -8,6 +8,7 @@ use sardonyx::shown;
 use serde::Serialize;
 
 use super::Failure;
+use super::credentials::Credentials;
 use super::http::Http;
 use crate::number;
 
@@ -65,8 +66,16 @@ struct Value {
 }
 
 impl Monitor {
-    pub(super) fn new(url: &str, model: &str, version: &str) -> Result<Monitor, Failure> {
-        let http = Http::new(url)?;
+    /// The metrics at a URL. The credentials without their headers make its connections, if it is one of `https`.
+    pub(super) fn new(
+        url: &str,
+        model: &str,
+        version: &str,
+        credentials: Credentials,
+    ) -> Result<Monitor, Failure> {
+        let secure = url.starts_with("https://");
+        let credentials = if secure { credentials.without_headers() } else { Credentials::default() };
+        let http = Http::new(url, &credentials)?;
         let path = if http.prefix.is_empty() { "/metrics".into() } else { http.prefix.clone() };
         Ok(Monitor { http, url: url.into(), path, model: model.into(), version: version.into() })
     }
@@ -222,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_a_load_used() {
-        let monitor = Monitor::new("localhost:8002", "m", "").unwrap();
+        let monitor = Monitor::new("localhost:8002", "m", "", Credentials::default()).unwrap();
         let sample = |seconds: u64, start: Instant, text: &str| Sample {
             at: start + Duration::from_secs(seconds),
             values: text.lines().filter_map(parse).collect(),

@@ -10,6 +10,7 @@ use super::drive::Pace;
 use super::metrics::ServerReport;
 use super::questions::{Question, Shown};
 use super::tally::{PERCENTILES, Tally};
+use super::tuning::Setting;
 use super::{Args, Arrivals};
 use crate::{bytes, number};
 
@@ -31,6 +32,7 @@ pub(super) struct Report {
 
 /// A load, and what came of it.
 pub(super) struct Point {
+    pub(super) setting: Setting,
     pub(super) batch: Option<usize>,
     pub(super) pace: Pace,
     pub(super) tally: Tally,
@@ -52,7 +54,13 @@ impl Point {
             Pace::Closed { clients } => format!("{clients} clients"),
             Pace::Open { rate, .. } => format!("{}/s", number::short(rate)),
         };
-        self.batch.map_or(pace.clone(), |batch| format!("{pace}, batch {batch}"))
+        let instances = self.setting.instances.map(|count| match count {
+            1 => "1 instance".to_string(),
+            count => format!("{count} instances"),
+        });
+        let delay = self.setting.delay.map(|delay| format!("{delay} us"));
+        let batch = self.batch.map(|batch| format!("batch {batch}"));
+        [Some(pace), batch, instances, delay].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -77,7 +85,9 @@ impl Report {
 
     /// Notes the inputs of a batch size.
     pub(super) fn shapes(&mut self, question: &Question) {
-        self.inputs.push(question.inputs.clone());
+        if !self.inputs.contains(&question.inputs) {
+            self.inputs.push(question.inputs.clone());
+        }
     }
 
     /// Whether every request of every point had its answer, and no answer was wrong.
@@ -93,6 +103,8 @@ impl Report {
     pub(super) fn json(&self) -> Value {
         let point = |point: &Point| {
             let mut value = json!({ "batch": point.batch });
+            value["instances"] = point.setting.instances.into();
+            value["delay_us"] = point.setting.delay.into();
             match point.pace {
                 Pace::Closed { clients } => value["concurrency"] = clients.into(),
                 Pace::Open { rate, .. } => value["rate"] = number::json(rate),
@@ -299,7 +311,13 @@ mod tests {
                     Checked::default(),
                 );
             }
-            Point { batch: None, pace: Pace::Closed { clients }, tally, server: None }
+            Point {
+                setting: Setting::default(),
+                batch: None,
+                pace: Pace::Closed { clients },
+                tally,
+                server: None,
+            }
         };
         let mut report = Report {
             address: "a".into(),

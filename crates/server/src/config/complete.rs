@@ -3,8 +3,8 @@
 use sardonyx::Model;
 
 use super::{
-    Config, Files, VersionPolicy, check_name, instances, parameters, ports, refused, scheduling, sequences,
-    warmups,
+    Config, Files, Lengths, Scheduling, Traffic, VersionPolicy, check_name, instances, parameters, ports,
+    refused, scheduling, sequences, warmups,
 };
 use crate::Failure;
 use crate::proto::model_config::SchedulingChoice;
@@ -120,7 +120,7 @@ fn complete(
         shown.parameters.iter().map(|(name, value)| (name.clone(), value.string_value.clone())).collect();
     let inputs = ports::inputs(&shown)?;
     let file = file(&shown)?;
-    Ok(Config {
+    let mut config = Config {
         name: name.to_string(),
         outputs: ports::outputs(&shown, files)?,
         max_batch: super::numbers::within(
@@ -136,10 +136,18 @@ fn complete(
         warmups: warmups::warmups(&shown, &inputs, files)?,
         response_cache: shown.response_cache.as_ref().is_some_and(|cache| cache.enable),
         sha256: parameters::sha256(&given, &file)?,
+        traffic: Traffic::of(name, &given)?,
         device_memory_limit: parameters::device_memory_limit(&given)?,
         file,
+        texts: Default::default(),
         parameters: given,
         inputs,
+        lengths: None,
         shown,
-    })
+    };
+    if config.response_cache && matches!(config.scheduling, Scheduling::Sequences(_)) {
+        return Err("response_cache is not served with sequence_batching: an answer depends on the requests before it".into());
+    }
+    config.lengths = Lengths::of(&config)?;
+    Ok(config)
 }

@@ -3,7 +3,17 @@
 use std::collections::HashSet;
 
 use super::{Step, check_name};
+use crate::proto::model_config::SchedulingChoice;
 use crate::proto::{ModelConfig, ModelEnsembling};
+
+/// The models of the steps and their versions, as they are written; none for what is no ensemble.
+pub(crate) fn models(config: &ModelConfig) -> Vec<(String, String)> {
+    let Some(SchedulingChoice::EnsembleScheduling(given)) = &config.scheduling_choice else {
+        return Vec::new();
+    };
+    let version = |number: i64| if number > 0 { number.to_string() } else { String::new() };
+    given.step.iter().map(|step| (step.model_name.clone(), version(step.model_version))).collect()
+}
 
 /// The steps, in an order in which each finds its inputs.
 pub(super) fn steps(config: &ModelConfig, given: &ModelEnsembling) -> Result<Vec<Step>, String> {

@@ -15,6 +15,7 @@
 mod complete;
 mod ensemble;
 mod instances;
+mod lengths;
 mod name;
 mod numbers;
 pub mod parameters;
@@ -27,21 +28,28 @@ mod shown;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 mod tests;
+mod traffic;
 mod versions;
 mod warmups;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sardonyx::DType;
 
 pub(crate) use complete::{file, is_ensemble};
+pub(crate) use ensemble::models as steps;
+pub use lengths::{LengthInput, Lengths};
 pub use name::check_name;
 pub use read::{PBTXT, TOML, from_json, from_pbtxt, from_toml, read};
+pub use shown::json;
+pub use traffic::{Shadow, Target, Traffic, Variant};
 
 use crate::Failure;
 use crate::proto::ModelConfig;
+use crate::texts::Texts;
 
 /// The files of one model.
 pub trait Files {
@@ -82,6 +90,12 @@ pub struct Config {
     pub sha256: BTreeMap<String, String>,
     /// The bytes that the model may take on each device.
     pub device_memory_limit: Option<u64>,
+    /// How requests of different lengths are joined, where the configuration says it.
+    pub lengths: Option<Lengths>,
+    /// The variants that share the requests that name no version, where the configuration names some.
+    pub traffic: Option<Traffic>,
+    /// How it takes texts and gives embeddings. What files say of this is read with a version.
+    pub texts: Arc<Texts>,
     /// Parameters of the configuration, for the room that each belongs to.
     pub parameters: BTreeMap<String, String>,
     /// The complete configuration in Triton's form, as clients read it.

@@ -23,6 +23,43 @@ pub const EMBEDDINGS_NORMALIZE: &str = "embeddings.normalize";
 /// The output with the embedding, for OpenAI's protocol.
 pub const EMBEDDINGS_OUTPUT: &str = "embeddings.output";
 
+/// The variants that share the requests that name no version, with their weights: `3=90,4=10`, `stable=9,canary=1`, or other models,
+/// `resnet/=1,resnet-int8/2=1`.
+pub const TRAFFIC: &str = "traffic";
+
+/// The variant that gets copies of requests.
+pub const SHADOW: &str = "shadow";
+
+/// The share of requests that are copied, up to 1.
+pub const SHADOW_SHARE: &str = "shadow_share";
+
+/// By how much an answer of the shadow may differ.
+pub const SHADOW_TOLERANCE: &str = "shadow_tolerance";
+
+/// The copies that may wait or run at once.
+pub const SHADOW_IN_FLIGHT: &str = "shadow_in_flight";
+
+/// Lengths to which requests are padded, so that they are one batch: `16,32,64`.
+pub const LENGTH_BUCKETS: &str = "length_buckets";
+
+/// The inputs that have the length, their dimension without that of the batch, and what is put there: `input_ids/0=0`.
+pub const LENGTH_INPUTS: &str = "length_inputs";
+
+/// The one of them that tells the model what is padding.
+pub const LENGTH_MASK: &str = "length_mask";
+
+/// The outputs that have the length, and their dimension: `last_hidden_state/0`; or `logits/none`.
+pub const LENGTH_OUTPUTS: &str = "length_outputs";
+
+/// How the vectors of tokens become one: `mean`, `cls`, `last` or `max`.
+pub const EMBEDDINGS_POOLING: &str = "embeddings.pooling";
+
+/// The tokens of a text at most.
+pub const EMBEDDINGS_MAX_TOKENS: &str = "embeddings.max_tokens";
+
+/// `false`: a text of more tokens is refused; otherwise it loses its end.
+pub const EMBEDDINGS_TRUNCATE: &str = "embeddings.truncate";
+
 type Given = BTreeMap<String, String>;
 
 pub(super) fn pad(given: &Given) -> Result<bool, String> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use sardonyx::{DType, Element, Tensor};
 
+use crate::http::Limits;
 use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::model_infer_request::InferInputTensor;
 use crate::proto::model_infer_response::InferOutputTensor;
@@ -61,6 +62,20 @@ pub(super) fn request(message: ModelInferRequest, memory: &SharedMemory) -> Resu
         request.outputs.push(WantedOutput { name: output.name, classes });
     }
     Ok((request, form))
+}
+
+/// Refuses a request of more tensors or parameters than `limits` allow.
+pub(super) fn refuse_many(message: &ModelInferRequest, limits: &Limits) -> Result<(), Failure> {
+    let above = |kind: &str, count: usize, limit: usize| {
+        let text = format!("the request has {count} {kind}, and this server takes {limit}");
+        if count > limit { Err(Failure::new(Reason::TooLarge, text)) } else { Ok(()) }
+    };
+    above("inputs", message.inputs.len(), limits.tensors)?;
+    above("outputs", message.outputs.len(), limits.tensors)?;
+    let inputs = message.inputs.iter().map(|input| input.parameters.len());
+    let outputs = message.outputs.iter().map(|output| output.parameters.len());
+    let most = inputs.chain(outputs).chain([message.parameters.len()]).max();
+    above("parameters in one place", most.unwrap_or(0), limits.parameters)
 }
 
 /// Writes a response, and the outputs that go to shared memory there.
@@ -170,7 +185,7 @@ fn typed_contents(dtype: DType, shape: &[usize], contents: InferTensorContents) 
     })
 }
 
-fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(
+pub(super) fn narrowed<W: Copy + std::fmt::Display, N: Element + TryFrom<W>>(
     shape: &[usize],
     values: Vec<W>,
 ) -> Result<Tensor, Failure> {

@@ -1,10 +1,14 @@
-//! The Open Inference Protocol over gRPC, with the extensions of Triton, the standard health service, and reflection.
+//! The Open Inference Protocol over gRPC, with the extensions of Triton, TensorFlow Serving's protocol, the standard health service,
+//! and reflection.
 
 mod failure;
+mod fields;
 mod health;
 mod infer;
+mod messages;
 mod repository;
 mod settings;
+mod tensorflow;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,22 +21,30 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::Tenant;
+use crate::http::Limits;
+use crate::http::off_the_reactor;
 use crate::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::proto::*;
-use crate::{Failure, Parameter, Reason, Service};
+use crate::traffic::Preference;
+use crate::{Failure, Parameter, Reason, Service, exchange};
 use health::HealthOf;
 
-/// The service and those beside it. A message of more than `message_bytes` is refused.
+/// The service and those beside it. A message beyond `limits` is refused.
 ///
 /// # Errors
 /// A text, if the descriptors are not what reflection can serve.
-pub fn router(service: &Arc<Service>, message_bytes: usize) -> Result<axum::Router, String> {
-    let mut inference = GrpcInferenceServiceServer::new(Inference(service.clone()))
+pub fn router(service: &Arc<Service>, limits: &Limits) -> Result<axum::Router, String> {
+    let message_bytes = limits.decompressed_bytes;
+    let mut inference = GrpcInferenceServiceServer::new(Inference(service.clone(), limits.clone()))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);
     for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
         // Responses are not compressed: every client says that it accepts gzip, and tensors hardly become smaller.
         inference = inference.accept_compressed(encoding);
+    }
+    let (mut predictions, models) = tensorflow::services(service, message_bytes);
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+        predictions = predictions.accept_compressed(encoding);
     }
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -42,16 +54,19 @@ pub fn router(service: &Arc<Service>, message_bytes: usize) -> Result<axum::Rout
     let mut routes = tonic::service::Routes::builder();
     routes
         .add_service(inference)
+        .add_service(predictions)
+        .add_service(models)
         .add_service(HealthServer::new(HealthOf(service.clone())))
         .add_service(reflection().build_v1().map_err(|error| error.to_string())?)
         .add_service(reflection().build_v1alpha().map_err(|error| error.to_string())?);
-    Ok(routes.routes().into_axum_router())
+    let guard = axum::middleware::from_fn_with_state(limits.clone(), messages::guard);
+    Ok(routes.routes().into_axum_router().layer(guard))
 }
 
 /// The requests of one stream that may wait or run at once.
 const STREAM_DEPTH: usize = 64;
 
-struct Inference(Arc<Service>);
+struct Inference(Arc<Service>, Limits);
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -59,26 +74,51 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Clone)]
 struct Caller {
     deadline: Option<Instant>,
-    tenant: Option<Arc<str>>,
+    tenant: Option<Tenant>,
+    preference: Preference,
 }
 
 impl Caller {
     fn of<T>(request: &Request<T>) -> Caller {
-        let tenant = request.extensions().get::<Tenant>().map(|tenant| tenant.0.clone());
-        Caller { deadline: deadline(request.metadata()), tenant }
+        let tenant = request.extensions().get::<Tenant>().cloned();
+        let preference = Preference::of(|name| Some(request.metadata().get(name)?.as_encoded_bytes()));
+        Caller { deadline: deadline(request.metadata()), tenant, preference }
+    }
+
+    /// Whether the caller may use the model `name`.
+    fn may_use(&self, name: &str) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| tenant.may_use(name))
+    }
+
+    /// Refuses a model that the caller may not use.
+    fn allow(&self, name: &str) -> Result<(), Failure> {
+        self.tenant.iter().try_for_each(|tenant| tenant.allow(name))
+    }
+
+    /// `request` as the caller's.
+    fn asks(self, request: crate::Request) -> crate::Request {
+        let Caller { deadline, tenant, preference } = self;
+        crate::Request { deadline, tenant, preference, ..request }
     }
 }
 
 /// Answers one message, until the caller's deadline.
 async fn answer(
-    service: &Service,
+    service: &Arc<Service>,
+    limits: &Limits,
     message: ModelInferRequest,
-    Caller { deadline, tenant }: Caller,
+    caller: Caller,
 ) -> Result<ModelInferResponse, Failure> {
-    let (request, form) = infer::request(message, service.memory())?;
-    let request = crate::Request { deadline, tenant, ..request };
-    let response = until(deadline, service.infer(request)).await?;
-    infer::response(response, &form, service.memory())
+    infer::refuse_many(&message, limits)?;
+    // What lies in shared memory is copied by system calls.
+    let shared = service.memory().is_on();
+    let (here, there) = (service.clone(), service.clone());
+    until(caller.deadline, async move {
+        let (request, form) = off_the_reactor(shared, move || infer::request(message, here.memory())).await?;
+        let response = there.infer(caller.asks(request)).await?;
+        off_the_reactor(shared, move || infer::response(response, &form, there.memory())).await
+    })
+    .await
 }
 
 /// When the client stops waiting, as the header `grpc-timeout` says: at most eight digits and a unit
@@ -126,7 +166,9 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+        let caller = Caller::of(&request);
         let ModelReadyRequest { name, version } = request.into_inner();
+        caller.allow(&name)?;
         Ok(Response::new(ModelReadyResponse { ready: self.0.model_ready(&name, &version) }))
     }
 
@@ -135,13 +177,15 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Answer<ModelMetadataResponse> {
+        let caller = Caller::of(&request);
         let ModelMetadataRequest { name, version } = request.into_inner();
+        caller.allow(&name)?;
         Ok(Response::new(self.0.metadata(&name, &version)?))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
         let caller = Caller::of(&request);
-        let response = answer(&self.0, request.into_inner(), caller).await?;
+        let response = answer(&self.0, &self.1, request.into_inner(), caller).await?;
         Ok(Response::new(response))
     }
 
@@ -156,16 +200,22 @@ impl GrpcInferenceService for Inference {
     ) -> Answer<Self::ModelStreamInferStream> {
         let caller = Caller::of(&request);
         let ends = metadata_flag(request.metadata(), "triton_grpc_error");
-        let service = self.0.clone();
-        let ending = service.clone();
+        let (service, limits) = (self.0.clone(), self.1.clone());
+        let (ending, stream) = (service.clone(), exchange::current());
         let messages = request.into_inner().take_until(async move { ending.ends().await }.boxed());
         let responses = messages.map(move |message| {
-            let (service, caller) = (service.clone(), caller.clone());
+            let (service, caller, stream) = (service.clone(), caller.clone(), stream.clone());
+            let limits = limits.clone();
             async move {
                 let message = message?;
+                let bytes = prost::Message::encoded_len(&message);
                 let final_wanted = message.parameters.contains_key("triton_enable_empty_final_response");
                 let id = message.id.clone();
-                match answer(&service, message, caller).await {
+                let answer = async {
+                    let _in_flight = caller.tenant.as_ref().map(Tenant::begin).transpose()?;
+                    answer(&service, &limits, message, caller.clone()).await
+                };
+                match exchange::within(stream, bytes, prost::Message::encoded_len, answer).await {
                     Ok(mut response) => {
                         if final_wanted {
                             let last = infer::shown(Parameter::Bool(true));
@@ -196,7 +246,9 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {
+        let caller = Caller::of(&request);
         let ModelConfigRequest { name, version } = request.into_inner();
+        caller.allow(&name)?;
         let config = self.0.config(&name, &version)?;
         Ok(Response::new(ModelConfigResponse { config: Some(config.shown.clone()) }))
     }
@@ -205,15 +257,19 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
+        let caller = Caller::of(&request);
         let ModelStatisticsRequest { name, version } = request.into_inner();
-        Ok(Response::new(ModelStatisticsResponse { model_stats: self.0.statistics(&name, &version)? }))
+        let mut model_stats = self.0.statistics(&name, &version)?;
+        model_stats.retain(|model| caller.may_use(&model.name));
+        Ok(Response::new(ModelStatisticsResponse { model_stats }))
     }
 
     async fn repository_index(
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Answer<RepositoryIndexResponse> {
-        Ok(Response::new(repository::index(&self.0, request.into_inner())?))
+        let caller = Caller::of(&request);
+        Ok(Response::new(repository::index(&self.0, request.into_inner(), &caller)?))
     }
 
     async fn repository_model_load(

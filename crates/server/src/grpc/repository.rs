@@ -1,5 +1,6 @@
 //! The repository extension: the index, loading and unloading.
 
+use super::Caller;
 use crate::proto::model_repository_parameter::ParameterChoice;
 use crate::proto::repository_index_response::ModelIndex;
 use crate::proto::{
@@ -11,9 +12,11 @@ use crate::{Failure, Service};
 pub(super) fn index(
     service: &Service,
     request: RepositoryIndexRequest,
+    caller: &Caller,
 ) -> Result<RepositoryIndexResponse, Failure> {
     one_repository(&request.repository_name)?;
-    let models = service.index(request.ready).into_iter().map(|entry| ModelIndex {
+    let entries = service.index(request.ready).into_iter().filter(|entry| caller.may_use(&entry.name));
+    let models = entries.map(|entry| ModelIndex {
         name: entry.name,
         version: entry.version,
         state: entry.state.to_string(),

@@ -12,7 +12,7 @@ pub(super) fn trace(
         return Err(Failure::invalid(format!("model '{}' is not found", request.model_name)));
     }
     let changes = request.settings.into_iter().map(|(name, setting)| (name, setting.value)).collect();
-    let settings = service.settings().set_trace(&changes)?;
+    let settings = service.settings().traces().set(&request.model_name, &changes)?;
     let shown = |(name, value)| (name, trace_setting_response::SettingValue { value });
     Ok(TraceSettingResponse { settings: settings.into_iter().map(shown).collect() })
 }

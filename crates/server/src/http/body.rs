@@ -35,7 +35,9 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Re
     off_the_reactor(true, move || coding.decompressed(&body, &limits)).await
 }
 
+/// The body as it was sent, charged to the server's budget.
 async fn collected(headers: &HeaderMap, mut body: Body, limits: &Limits) -> Result<Bytes, Failure> {
+    let mut charge = limits.in_all.charge();
     let most = limits.body_bytes;
     let too_large = || {
         Failure::new(
@@ -52,12 +54,13 @@ async fn collected(headers: &HeaderMap, mut body: Body, limits: &Limits) -> Resu
         let next = tokio::time::timeout(limits.body_pause, body.frame()).await;
         let frame = next
             .map_err(|_| Failure::invalid(format!("no more of the body came for {:?}", limits.body_pause)))?;
-        let Some(frame) = frame else { return Ok(bytes.freeze()) };
+        let Some(frame) = frame else { return Ok(charge.of(bytes)) };
         let frame = frame.map_err(|_| Failure::invalid("the body breaks off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > most {
             return Err(too_large());
         }
+        charge.grow(data.len())?;
         bytes.extend_from_slice(&data);
     }
 }

@@ -13,13 +13,16 @@ use crate::{Failure, Reason};
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     Gzip,
     Deflate,
 }
 
 /// What a body may become whatever its ratio.
 const FREE: usize = 16 << 20;
+
+/// The bytes that are decompressed before the next ones are charged.
+const PART: usize = 1 << 20;
 
 impl Coding {
     /// The name in headers.
@@ -65,16 +68,22 @@ impl Coding {
     /// What `body` was before it was compressed.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] if it is not compressed so; [`Reason::TooLarge`] if the result is above a limit.
-    pub(super) fn decompressed(self, body: &[u8], limits: &Limits) -> Result<Bytes, Failure> {
+    /// [`Reason::Invalid`] if it is not compressed so; [`Reason::TooLarge`] if the result is above a limit; [`Reason::Unavailable`] if the server
+    /// holds too many bytes already.
+    pub(crate) fn decompressed(self, body: &[u8], limits: &Limits) -> Result<Bytes, Failure> {
         let by_ratio = body.len().saturating_mul(limits.decompression_ratio).max(FREE);
         let most = limits.decompressed_bytes.min(by_ratio);
-        let mut out = Vec::new();
-        let beyond = (most as u64).saturating_add(1);
-        let read = match self {
-            Coding::Gzip => MultiGzDecoder::new(body).take(beyond).read_to_end(&mut out),
-            Coding::Deflate => ZlibDecoder::new(body).take(beyond).read_to_end(&mut out),
+        let (mut out, mut charge) = (Vec::new(), limits.in_all.charge());
+        let mut decoder: Box<dyn Read + '_> = match self {
+            Coding::Gzip => Box::new(MultiGzDecoder::new(body)),
+            Coding::Deflate => Box::new(ZlibDecoder::new(body)),
         };
+        let mut read = Ok(1);
+        while matches!(read, Ok(1..)) && out.len() <= most {
+            let part = (most - out.len()).saturating_add(1).min(PART) as u64;
+            read = decoder.by_ref().take(part).read_to_end(&mut out);
+            charge.grow(*read.as_ref().unwrap_or(&0))?;
+        }
         if out.len() > most {
             let text = format!(
                 "the body decompresses to more than {most} bytes, which is this server's limit for its size"
@@ -84,11 +93,11 @@ impl Coding {
         read.map_err(|_| {
             Failure::invalid(format!("the body is no whole {} stream, as Content-Encoding says", self.name()))
         })?;
-        Ok(out.into())
+        Ok(charge.of(out))
     }
 
     /// `parts`, one after the other, compressed.
-    pub(super) fn compressed(self, parts: &[Bytes]) -> Vec<u8> {
+    pub(crate) fn compressed(self, parts: &[Bytes]) -> Vec<u8> {
         fn into<W: Write>(mut encoder: W, parts: &[Bytes]) -> W {
             for part in parts {
                 // A vector takes all bytes.

@@ -1,14 +1,15 @@
 //! The answer that HTTP has for a [`Failure`].
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::json;
-use crate::{Failure, Reason};
+use crate::{Failure, Reason, exchange};
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        exchange::note(|notes| notes.reason = Some(self.reason));
         let status = match self.reason {
             Reason::Invalid => StatusCode::BAD_REQUEST,
             Reason::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -23,11 +24,14 @@ impl IntoResponse for Failure {
             Reason::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let mut response = error(status, &self.text);
+        let mut response = error(status, self.sent());
         let soon = matches!(self.reason, Reason::QueueFull | Reason::OverQuota).then_some(1);
         let whole_seconds = self.retry_after.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0));
         if let Some(seconds) = whole_seconds.or(soon) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.reason == Reason::Unauthenticated {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-/// How much of a request over HTTP the server takes in. What is above a limit is refused before it is kept in memory.
+use crate::budget::Budget;
+
+/// How much of a request the server takes in. What is above a limit is refused before it is kept in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The bytes of a body, as they are sent.
@@ -17,6 +19,17 @@ pub struct Limits {
     pub tensors: usize,
     /// The parameters of a request, and of each of its tensors.
     pub parameters: usize,
+    /// The bytes of all requests together.
+    pub in_all: Budget,
+}
+
+impl Limits {
+    /// These limits, for a body that has `bytes` at most, compressed or not.
+    pub(super) fn at_most(&self, bytes: usize) -> Limits {
+        let (body_bytes, decompressed_bytes) =
+            (self.body_bytes.min(bytes), self.decompressed_bytes.min(bytes));
+        Limits { body_bytes, decompressed_bytes, ..self.clone() }
+    }
 }
 
 impl Default for Limits {
@@ -28,6 +41,7 @@ impl Default for Limits {
             body_pause: Duration::from_secs(30),
             tensors: 1024,
             parameters: 256,
+            in_all: Budget::new(4 << 30),
         }
     }
 }

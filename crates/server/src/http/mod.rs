@@ -6,7 +6,8 @@ mod failure;
 mod limits;
 mod nested;
 mod openai;
-mod tensorflow;
+mod status;
+pub(crate) mod tensorflow;
 mod torchserve;
 pub(crate) mod v2;
 
@@ -25,17 +26,19 @@ use sardonyx::{DType, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use compression::Coding;
 pub use limits::Limits;
 
 use crate::access::Tenant;
+use crate::traffic::Preference;
 use crate::{Failure, Reason, Request, Service};
-use compression::Coding;
 
 /// All routes, as they are served at the address of HTTP.
 pub fn router(service: &Arc<Service>, limits: Limits) -> Router {
     let state = Http { service: service.clone(), limits: Arc::new(limits) };
     Router::new()
         .merge(v2::router())
+        .merge(status::router())
         .merge(tensorflow::router())
         .merge(torchserve::router())
         .merge(openai::router())
@@ -117,13 +120,25 @@ const WORTH: usize = 1 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) deadline: Option<Instant>,
-    tenant: Option<Arc<str>>,
+    tenant: Option<Tenant>,
+    preference: Preference,
 }
 
 impl Caller {
+    /// The caller's name, if the server knows it.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// Whether the caller may use the model `name`.
+    pub(crate) fn may_use(&self, name: &str) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| tenant.may_use(name))
+    }
+
     /// `request` as the caller's.
     pub(crate) fn asks(&self, request: Request) -> Request {
-        Request { deadline: self.deadline, tenant: self.tenant.clone(), ..request }
+        let (tenant, preference) = (self.tenant.clone(), self.preference.clone());
+        Request { deadline: self.deadline, tenant, preference, ..request }
     }
 }
 
@@ -131,8 +146,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Failure> {
-        let tenant = parts.extensions.get::<Tenant>().map(|tenant| tenant.0.clone());
-        Ok(Caller { deadline: deadline(&parts.headers)?, tenant })
+        let tenant = parts.extensions.get::<Tenant>().cloned();
+        let preference = Preference::of(|name| Some(parts.headers.get(name)?.as_bytes()));
+        Ok(Caller { deadline: deadline(&parts.headers)?, tenant, preference })
     }
 }
 

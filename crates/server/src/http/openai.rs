@@ -2,16 +2,15 @@
 //!
 //! A model gives embeddings if it takes tokens, or texts:
 //! * tokens: the input `input_ids`, and `attention_mask` and `token_type_ids` if it has them, of INT64 or INT32. A request has lists of
-//!   tokens; the server has no tokenizer of its own, and refuses texts.
+//!   tokens, or, if the model has a tokenizer ([`crate::texts`]), texts.
 //! * texts: one input of BYTES, of a model whose graph has the tokenizer. A request has texts.
 //!
 //! The embedding is in the output that the parameter [`EMBEDDINGS_OUTPUT`] of the configuration names, or else in the only output of
-//! numbers, in `sentence_embedding` or in `last_hidden_state`. If it has a vector for each token, their mean is taken: each entry of a
-//! request is run for itself, with as many tokens as it has, so that no token is padding. With the parameter [`EMBEDDINGS_NORMALIZE`],
-//! vectors have the length 1. `dimensions` takes the first numbers of a vector, which models that were trained so allow.
-//! `usage` counts the tokens of the request, and none for texts.
+//! numbers, in `sentence_embedding` or in `last_hidden_state`. If it has a vector for each token, they become one by
+//! [`Pooling`](crate::texts::Pooling). `dimensions` takes the first numbers of a vector, which models that were trained so allow; of a
+//! vector of length 1 it makes one of length 1. `usage` counts the tokens that the model has read, and none of texts that it takes itself.
 
-use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
 
 use axum::Router;
 use axum::body::Body;
@@ -22,23 +21,29 @@ use axum::routing::{get, post};
 use base64::Engine;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use half::{bf16, f16};
 use sardonyx::{DType, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::v2::request::read;
 use super::{Caller, Http, SMALL, off_the_reactor};
-use crate::config::parameters::{EMBEDDINGS_NORMALIZE, EMBEDDINGS_OUTPUT};
+use crate::config::parameters::EMBEDDINGS_OUTPUT;
 use crate::config::{Config, Port};
 use crate::http::nested::BASE64;
+use crate::texts::{self, Part, Texts, Tokens, WHOLE};
 use crate::{Failure, Request, WantedOutput, http};
+
+/// The bytes of a request at most: 8 KiB for each entry.
+const LONGEST: usize = 16 << 20;
 
 /// The entries of a request, as OpenAI limits them.
 const ENTRIES: usize = 2048;
 
-/// The entries of one request that wait in the model's queue at once.
-const AT_ONCE: usize = 32;
+/// By how much the length of a vector may differ from 1.
+const UNIT: f64 = 1e-3;
+
+/// The runs of one request that wait in the model's queue at once.
+const AT_ONCE: usize = 16;
 
 pub(super) fn router() -> Router<Http> {
     Router::new().route("/v1/models", get(models)).route("/v1/embeddings", post(embeddings))
@@ -50,9 +55,10 @@ pub(super) fn entry(model: &str) -> Value {
 }
 
 /// The models that answer requests, for clients of OpenAI and of KServe's first protocol.
-async fn models(State(http): State<Http>) -> Response {
+async fn models(State(http): State<Http>, caller: Caller) -> Response {
     let mut names: Vec<String> = http.service.index(true).into_iter().map(|entry| entry.name).collect();
     names.dedup();
+    names.retain(|name| caller.may_use(name));
     let data: Vec<Value> = names.iter().map(|name| entry(name)).collect();
     http::json(&json!({"object": "list", "data": data, "models": names}))
 }
@@ -105,38 +111,39 @@ enum Entries {
     ManyTokens(Vec<Vec<i64>>),
 }
 
-/// One of them.
-enum Entry {
-    Text(String),
-    Tokens(Vec<i64>),
-}
-
 impl Entries {
-    fn all(self) -> Result<Vec<Entry>, Failure> {
-        let entries: Vec<Entry> = match self {
-            Entries::Text(text) => vec![Entry::Text(text)],
-            Entries::Texts(texts) => texts.into_iter().map(Entry::Text).collect(),
-            Entries::Tokens(tokens) => vec![Entry::Tokens(tokens)],
-            Entries::ManyTokens(many) => many.into_iter().map(Entry::Tokens).collect(),
-        };
-        let is_empty = |entry: &Entry| match entry {
-            Entry::Text(text) => text.is_empty(),
-            Entry::Tokens(tokens) => tokens.is_empty(),
-        };
-        match entries.len() {
+    fn lengths(&self) -> Vec<usize> {
+        match self {
+            Entries::Text(text) => vec![text.len()],
+            Entries::Texts(texts) => texts.iter().map(String::len).collect(),
+            Entries::Tokens(tokens) => vec![tokens.len()],
+            Entries::ManyTokens(many) => many.iter().map(Vec::len).collect(),
+        }
+    }
+
+    fn refuse_too_few_or_many(&self) -> Result<(), Failure> {
+        let lengths = self.lengths();
+        match lengths.len() {
             0 => Err(Failure::invalid("'input' is empty")),
-            1..=ENTRIES if entries.iter().any(is_empty) => {
+            1..=ENTRIES if lengths.contains(&0) => {
                 Err(Failure::invalid("'input' has an empty text, or an empty list of tokens"))
             }
-            1..=ENTRIES => Ok(entries),
+            1..=ENTRIES => Ok(()),
             more => Err(Failure::invalid(format!("'input' has {more} entries; send {ENTRIES} at most"))),
         }
     }
 }
 
+/// The tokens that a request has made.
+#[derive(Clone, Copy, Default)]
+struct Usage {
+    read: usize,
+    left_out: usize,
+}
+
 async fn answer(http: &Http, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
     http::until(caller.deadline, async {
-        let body = http::body::read(headers, body, &http.limits).await?;
+        let body = http::body::read(headers, body, &http.limits.at_most(LONGEST)).await?;
         let large = body.len() > SMALL;
         let message: Embeddings = off_the_reactor(large, move || read(&body)).await?;
         let in_base64 = match message.encoding_format.as_deref() {
@@ -145,24 +152,48 @@ async fn answer(http: &Http, caller: &Caller, headers: &HeaderMap, body: Body) -
             Some(_) => return Err(Failure::invalid("'encoding_format' is 'float' or 'base64'")),
         };
         let config = http.service.config(&message.model, "")?;
-        let output = output(&config)?;
-        let normalize = normalizes(&config)?;
-        let entries = message.input.all()?;
-        let tokens: usize =
-            entries.iter().map(|entry| if let Entry::Tokens(ids) = entry { ids.len() } else { 0 }).sum();
-        let (config, model, dimensions) = (&config, &message.model, message.dimensions);
-        let vectors = stream::iter(entries).map(|entry| async move {
-            let inputs = inputs(entry, config)?;
-            let outputs = vec![WantedOutput { name: output.name.clone(), classes: 0 }];
-            let request =
-                caller.asks(Request { model: model.clone(), inputs, outputs, ..Request::default() });
+        let output = output(&config)?.name.clone();
+        message.input.refuse_too_few_or_many()?;
+        let entries = message.input.lengths().len();
+        let (parts, usage) = parts(message.input, &config).await?;
+        let (config, model, output, dimensions) = (&config, &message.model, &output, message.dimensions);
+        // All runs are answered by one variant: the request's id decides where there is no other key.
+        let id = &format!("{:016x}", RandomState::new().hash_one(0));
+        let runs = stream::iter(parts).map(|part| async move {
+            let outputs = vec![WantedOutput { name: output.clone(), classes: 0 }];
+            let inputs = part.inputs;
+            let request = caller.asks(Request {
+                model: model.clone(),
+                id: id.clone(),
+                inputs,
+                outputs,
+                ..Request::default()
+            });
             let answer = http.service.infer(request).await?;
-            vector(answer.outputs, &output.name, dimensions, normalize)
+            let found = answer.outputs.into_iter().find(|(name, _)| name == output);
+            let (name, tensor) = found
+                .ok_or_else(|| Failure::new(crate::Reason::Internal, "the model has not given its output"))?;
+            let large = tensor.bytes().len() > SMALL;
+            let (tokens, config) = (part.tokens, config.clone());
+            let work = move || {
+                let vectors = config.texts.pooling.vectors(&name, &tensor, &tokens)?;
+                vectors
+                    .into_iter()
+                    .map(|vector| embedding(vector, dimensions, config.texts.normalize))
+                    .collect()
+            };
+            let vectors: Vec<Vec<f32>> = off_the_reactor(large, work).await?;
+            Ok::<_, Failure>((part.entries, vectors))
         });
-        let vectors: Vec<Vec<f32>> = vectors.buffered(AT_ONCE).try_collect().await?;
+        let mut runs = runs.buffer_unordered(AT_ONCE);
+        let mut vectors = vec![Vec::new(); entries];
+        while let Some((of, found)) = runs.try_next().await? {
+            of.into_iter().zip(found).for_each(|(entry, vector)| vectors[entry] = vector);
+        }
+        drop(runs);
         let large = vectors.iter().map(|vector| 4 * vector.len()).sum::<usize>() > SMALL;
         let model = message.model.clone();
-        let json = off_the_reactor(large, move || written(&model, &vectors, in_base64, tokens)).await?;
+        let json = off_the_reactor(large, move || written(&model, &vectors, in_base64, usage)).await?;
         http::in_parts(headers, "application/json", vec![json]).await
     })
     .await
@@ -187,147 +218,78 @@ fn output(config: &Config) -> Result<&Port, Failure> {
     })
 }
 
-fn normalizes(config: &Config) -> Result<bool, Failure> {
-    match config.parameters.get(EMBEDDINGS_NORMALIZE).map(String::as_str) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(Failure::new(
-            crate::Reason::Internal,
-            format!(
-                "the parameter {EMBEDDINGS_NORMALIZE} of model '{}' is neither 'true' nor 'false'",
-                config.name
-            ),
-        )),
-    }
-}
-
-/// The model's inputs for one entry.
-fn inputs(entry: Entry, config: &Config) -> Result<Vec<(String, Tensor)>, Failure> {
+/// The runs for the entries of a request.
+async fn parts(entries: Entries, config: &Config) -> Result<(Vec<Part>, Usage), Failure> {
     let takes_texts = matches!(config.inputs.as_slice(), [port] if port.dtype == DType::String);
-    let batch = usize::from(config.max_batch > 0);
-    match entry {
-        Entry::Text(text) if takes_texts => {
-            let port = &config.inputs[0];
-            let shape = vec![1; port.dims.len() + batch];
-            Ok(vec![(port.name.clone(), Tensor::from_strings(&shape, vec![text])?)])
+    let tokens = match entries {
+        Entries::Text(text) if takes_texts => return Ok((vec![of_text(0, text, config)?], Usage::default())),
+        Entries::Texts(texts) if takes_texts => {
+            let runs = texts.into_iter().enumerate().map(|(entry, text)| of_text(entry, text, config));
+            return Ok((runs.collect::<Result<_, _>>()?, Usage::default()));
         }
-        Entry::Tokens(_) if takes_texts => Err(Failure::invalid(format!(
-            "model '{}' takes texts and has its own tokenizer; send 'input' as a text or a list of texts",
-            config.name
-        ))),
-        Entry::Tokens(tokens) => {
-            takes_tokens(config)?;
-            config
-                .inputs
-                .iter()
-                .filter(|port| !port.optional || is_of_tokens(port))
-                .map(|port| of_tokens(port, &tokens, batch))
-                .collect()
-        }
-        Entry::Text(_) => {
-            takes_tokens(config)?;
-            Err(Failure::invalid(format!(
-                "model '{}' takes tokens, and this server has no tokenizer: send 'input' as lists of the numbers of tokens",
-                config.name
-            )))
-        }
-    }
-}
-
-fn is_of_tokens(port: &Port) -> bool {
-    matches!(port.name.as_str(), "input_ids" | "attention_mask" | "token_type_ids")
-        && matches!(port.dtype, DType::I64 | DType::I32)
-}
-
-fn takes_tokens(config: &Config) -> Result<(), Failure> {
-    let fits = config.inputs.iter().any(|port| port.name == "input_ids")
-        && config.inputs.iter().all(|port| port.optional || is_of_tokens(port));
-    match fits {
-        true => Ok(()),
-        false => Err(Failure::invalid(format!(
-            "model '{}' gives no embeddings over this protocol: it takes neither one text nor 'input_ids', 'attention_mask' and \
-             'token_type_ids' alone; use /v2/models/{}/infer",
-            config.name, config.name
-        ))),
-    }
-}
-
-fn of_tokens(port: &Port, tokens: &[i64], batch: usize) -> Result<(String, Tensor), Failure> {
-    let shape = match port.dims.len() + batch {
-        1 => vec![tokens.len()],
-        _ => vec![1, tokens.len()],
-    };
-    let values: Cow<'_, [i64]> = match port.name.as_str() {
-        "input_ids" => Cow::Borrowed(tokens),
-        "attention_mask" => Cow::Owned(vec![1; tokens.len()]),
-        _ => Cow::Owned(vec![0; tokens.len()]),
-    };
-    let tensor = match port.dtype {
-        DType::I32 => {
-            let narrow = |&value: &i64| {
-                i32::try_from(value).map_err(|_| Failure::invalid(format!("token {value} is no INT32")))
-            };
-            Tensor::from_vec(&shape, values.iter().map(narrow).collect::<Result<Vec<i32>, Failure>>()?)?
-        }
-        _ => Tensor::from_vec(&shape, values.into_owned())?,
-    };
-    Ok((port.name.clone(), tensor))
-}
-
-/// The embedding in a model's answer to one entry.
-fn vector(
-    outputs: Vec<(String, Tensor)>,
-    name: &str,
-    dimensions: Option<usize>,
-    normalize: bool,
-) -> Result<Vec<f32>, Failure> {
-    let no_vector = |shape: &[usize]| {
-        Failure::invalid(format!(
-            "output '{name}' has the shape {shape:?} for one entry, which is no embedding; one has the shape [size], [1, size] or \
-             [1, tokens, size]"
-        ))
-    };
-    let tensor = outputs.into_iter().find(|(output, _)| output == name).map(|(_, tensor)| tensor);
-    let tensor = tensor.ok_or_else(|| no_vector(&[]))?;
-    let (tokens, size) = match *tensor.shape() {
-        [size] | [1, size] => (1, size),
-        [1, tokens, size] if tokens > 0 => (tokens, size),
-        _ => return Err(no_vector(tensor.shape())),
-    };
-    let numbers: Vec<f64> = numbers(&tensor)?;
-    let mut vector: Vec<f64> = (0..size)
-        .map(|at| (0..tokens).map(|token| numbers[token * size + at]).sum::<f64>() / tokens as f64)
-        .collect();
-    match dimensions {
-        Some(dimensions) if dimensions == 0 || dimensions > size => {
+        _ if takes_texts => {
             return Err(Failure::invalid(format!(
-                "'dimensions' is {dimensions}, and the model's embeddings have {size}"
+                "model '{}' takes texts and has its own tokenizer; send 'input' as a text or a list of texts",
+                config.name
             )));
         }
-        Some(dimensions) => vector.truncate(dimensions),
+        Entries::Text(text) => {
+            texts::takes_tokens(config)?;
+            Texts::tokens(config, vec![text]).await?
+        }
+        Entries::Texts(texts) => {
+            texts::takes_tokens(config)?;
+            Texts::tokens(config, texts).await?
+        }
+        Entries::Tokens(ids) => of_ids(config, vec![ids])?,
+        Entries::ManyTokens(many) => of_ids(config, many)?,
+    };
+    let usage = Usage {
+        read: tokens.iter().map(|tokens| tokens.ids.len()).sum(),
+        left_out: tokens.iter().map(|tokens| tokens.left_out).sum(),
+    };
+    Ok((texts::parts(config, &tokens)?, usage))
+}
+
+fn of_ids(config: &Config, many: Vec<Vec<i64>>) -> Result<Vec<Tokens>, Failure> {
+    texts::takes_tokens(config)?;
+    many.iter().try_for_each(|ids| config.texts.refuse_long(ids.len()))?;
+    Ok(many.into_iter().map(|ids| Tokens { ids, ..Tokens::default() }).collect())
+}
+
+/// The run for a text, in a model that has its tokenizer in the graph.
+fn of_text(entry: usize, text: String, config: &Config) -> Result<Part, Failure> {
+    let port = &config.inputs[0];
+    let shape = vec![1; port.dims.len() + usize::from(config.max_batch > 0)];
+    let inputs = vec![(port.name.clone(), Tensor::from_strings(&shape, vec![text])?)];
+    Ok(Part { entries: vec![entry], tokens: vec![WHOLE], inputs })
+}
+
+/// The embedding of a vector.
+fn embedding(mut vector: Vec<f64>, dimensions: Option<usize>, normalize: bool) -> Result<Vec<f32>, Failure> {
+    let length = |vector: &[f64]| vector.iter().map(|number| number * number).sum::<f64>().sqrt();
+    let mut unit = normalize;
+    match dimensions {
+        Some(dimensions) if dimensions == 0 || dimensions > vector.len() => {
+            return Err(Failure::invalid(format!(
+                "'dimensions' is {dimensions}, and the model's embeddings have {}",
+                vector.len()
+            )));
+        }
+        Some(dimensions) => {
+            unit |= (length(&vector) - 1.0).abs() < UNIT;
+            vector.truncate(dimensions);
+        }
         None => {}
     }
-    if normalize {
-        let length = vector.iter().map(|number| number * number).sum::<f64>().sqrt();
-        if length > 0.0 {
-            vector.iter_mut().for_each(|number| *number /= length);
-        }
+    let length = length(&vector);
+    if unit && length > 0.0 {
+        vector.iter_mut().for_each(|number| *number /= length);
     }
     Ok(vector.into_iter().map(|number| number as f32).collect())
 }
 
-fn numbers(tensor: &Tensor) -> Result<Vec<f64>, Failure> {
-    let bytes = tensor.bytes();
-    let halves = || bytes.as_chunks::<2>().0.iter();
-    Ok(match tensor.dtype() {
-        DType::F64 => tensor.to_vec::<f64>()?,
-        DType::F16 => halves().map(|bytes| f16::from_le_bytes(*bytes).to_f64()).collect(),
-        DType::BF16 => halves().map(|bytes| bf16::from_le_bytes(*bytes).to_f64()).collect(),
-        _ => tensor.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
-    })
-}
-
-fn written(model: &str, vectors: &[Vec<f32>], in_base64: bool, tokens: usize) -> Result<Bytes, Failure> {
+fn written(model: &str, vectors: &[Vec<f32>], in_base64: bool, usage: Usage) -> Result<Bytes, Failure> {
     let mut data = Vec::with_capacity(vectors.len());
     for (index, vector) in vectors.iter().enumerate() {
         if !in_base64 && vector.iter().any(|number| !number.is_finite()) {
@@ -343,8 +305,11 @@ fn written(model: &str, vectors: &[Vec<f32>], in_base64: bool, tokens: usize) ->
         };
         data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
     }
-    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
-    let answer = json!({"object": "list", "data": data, "model": model, "usage": usage});
+    let mut counts = json!({"prompt_tokens": usage.read, "total_tokens": usage.read});
+    if usage.left_out > 0 {
+        counts["truncated_tokens"] = usage.left_out.into();
+    }
+    let answer = json!({"object": "list", "data": data, "model": model, "usage": counts});
     serde_json::to_vec(&answer)
         .map(Bytes::from)
         .map_err(|_| Failure::new(crate::Reason::Internal, "the answer has no form in JSON"))

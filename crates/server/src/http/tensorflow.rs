@@ -42,21 +42,7 @@ pub(super) fn router() -> Router<Http> {
 /// The states of a model's versions, with what KServe's and OpenAI's clients read.
 async fn status(State(http): State<Http>, InPath(target): InPath<Target>) -> Result<Response, Failure> {
     let Target { model, version } = target;
-    // A label stands for a number.
-    let number = match http.service.metadata(&model, &version) {
-        Ok(metadata) if !version.is_empty() => metadata.versions.first().cloned(),
-        _ => Some(version.clone()).filter(|version| !version.is_empty()),
-    };
-    let mut entries = http.service.index(false);
-    entries
-        .retain(|entry| entry.name == model && number.as_ref().is_none_or(|number| *number == entry.version));
-    if entries.is_empty() {
-        return Err(Failure::new(
-            Reason::NotFound,
-            format!("Could not find any versions of model {model:.200}; GET /v1/models lists the models"),
-        ));
-    }
-    entries.retain(|entry| !entry.version.is_empty());
+    let entries = http.service.states(&model, &version)?;
     let states = entries.iter().map(|entry| {
         let (state, code, text) = match entry.state {
             Serving::Ready => ("AVAILABLE", "OK", ""),
@@ -171,8 +157,8 @@ async fn call(
         let large = http::are_large(&outputs);
         let json = off_the_reactor(large, move || match method {
             Method::Predict => encode(&outputs, form),
-            Method::Classify => classes(&outputs, &config),
-            Method::Regress => values(&outputs),
+            Method::Classify => shown_classes(&outputs, &config),
+            Method::Regress => shown_values(&outputs),
         });
         http::in_parts(&headers, "application/json", vec![json.await?.into()]).await
     })
@@ -378,16 +364,7 @@ struct Examples<'a> {
 
 /// The input in a body of `:classify` or `:regress`.
 fn examples(body: Bytes, config: &Config) -> Result<Vec<(String, Tensor)>, Failure> {
-    let one = |ports: &[Port]| ports.len() == 1 && ports.iter().all(|port| port.dtype == DType::F32);
-    if !one(&config.inputs) || !one(&config.outputs) {
-        return Err(Failure::new(
-            Reason::Unimplemented,
-            format!(
-                ":classify and :regress are for models of one FP32 input and one FP32 output, which model '{}' is not; use :predict",
-                config.name
-            ),
-        ));
-    }
+    refuse_unless_one_of_each(config)?;
     let body = nested::as_json(body);
     let message: Examples<'_> = read(&body)?;
     if message.context.is_some() {
@@ -409,26 +386,71 @@ fn examples(body: Bytes, config: &Config) -> Result<Vec<(String, Tensor)>, Failu
     inputs.into_iter().map(as_lists).collect()
 }
 
-/// The scores of the rows of the only output, each with `labels` or the numbers of the classes.
-fn classes(outputs: &[(String, Tensor)], config: &Config) -> Result<Vec<u8>, Failure> {
+/// Refuses `classify` and `regress` for a model that they are not for.
+///
+/// # Errors
+/// [`Reason::Unimplemented`] unless the model has one FP32 input and one FP32 output.
+pub(crate) fn refuse_unless_one_of_each(config: &Config) -> Result<(), Failure> {
+    let one = |ports: &[Port]| ports.len() == 1 && ports.iter().all(|port| port.dtype == DType::F32);
+    if one(&config.inputs) && one(&config.outputs) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::Unimplemented,
+        format!(
+            "classify and regress are for models of one FP32 input and one FP32 output, which model '{}' is not; use :predict, over gRPC Predict",
+            config.name
+        ),
+    ))
+}
+
+/// The number of classes, and the scores of all rows of the only output.
+///
+/// # Errors
+/// [`Reason::Invalid`] if the output has no rows of scores.
+pub(crate) fn scores(outputs: &[(String, Tensor)]) -> Result<(usize, Vec<f32>), Failure> {
     let [(name, tensor)] = outputs else { return Err(no_results()) };
-    let [rows, classes] = *tensor.shape() else {
+    let [_, classes] = *tensor.shape() else {
         return Err(Failure::invalid(format!(
-            "output '{name}' has the shape {:?}; :classify takes rows of scores, [rows, classes]",
+            "output '{name}' has the shape {:?}; classify takes rows of scores, [rows, classes]",
             tensor.shape()
         )));
     };
     nested::refuse_endless(name, tensor)?;
+    Ok((classes, tensor.to_vec::<f32>()?))
+}
+
+/// The label of a class of the only output, or else its number.
+pub(crate) fn label(config: &Config, class: usize) -> String {
     let labels = config.outputs.first().map_or(&[][..], |port| &port.labels);
-    let scores = tensor.to_vec::<f32>()?;
+    labels.get(class).filter(|label| !label.is_empty()).cloned().unwrap_or_else(|| class.to_string())
+}
+
+/// The values of the only output, of which each row has one.
+///
+/// # Errors
+/// [`Reason::Invalid`] if a row has several.
+pub(crate) fn values(outputs: &[(String, Tensor)]) -> Result<Vec<f32>, Failure> {
+    let [(name, tensor)] = outputs else { return Err(no_results()) };
+    match *tensor.shape() {
+        [_] | [_, 1] => Ok(tensor.to_vec::<f32>()?),
+        _ => Err(Failure::invalid(format!(
+            "output '{name}' has the shape {:?}; regress takes one value a row",
+            tensor.shape()
+        ))),
+    }
+}
+
+/// The scores of the rows, each with its class.
+fn shown_classes(outputs: &[(String, Tensor)], config: &Config) -> Result<Vec<u8>, Failure> {
+    let (classes, scores) = scores(outputs)?;
+    let rows = outputs.first().and_then(|(_, tensor)| tensor.shape().first().copied()).unwrap_or(0);
+    let labels: Vec<String> = (0..classes).map(|class| label(config, class)).collect();
     write_results(rows, |out, row| {
         out.push(b'[');
-        for class in 0..classes {
+        for (class, label) in labels.iter().enumerate() {
             out.extend_from_slice(if class > 0 { b",[" } else { b"[" });
-            match labels.get(class).filter(|label| !label.is_empty()) {
-                Some(label) => string_into(out, label),
-                None => string_into(out, &class.to_string()),
-            }
+            string_into(out, label);
             out.push(b',');
             nested::float(out, &scores[row * classes + class]);
             out.push(b']');
@@ -437,20 +459,9 @@ fn classes(outputs: &[(String, Tensor)], config: &Config) -> Result<Vec<u8>, Fai
     })
 }
 
-/// The values of the only output, of which each row has one.
-fn values(outputs: &[(String, Tensor)]) -> Result<Vec<u8>, Failure> {
-    let [(name, tensor)] = outputs else { return Err(no_results()) };
-    let rows = match *tensor.shape() {
-        [rows] | [rows, 1] => rows,
-        _ => {
-            return Err(Failure::invalid(format!(
-                "output '{name}' has the shape {:?}; :regress takes one value a row",
-                tensor.shape()
-            )));
-        }
-    };
-    let values = tensor.to_vec::<f32>()?;
-    write_results(rows, |out, row| nested::float(out, &values[row]))
+fn shown_values(outputs: &[(String, Tensor)]) -> Result<Vec<u8>, Failure> {
+    let values = values(outputs)?;
+    write_results(values.len(), |out, row| nested::float(out, &values[row]))
 }
 
 fn no_results() -> Failure {

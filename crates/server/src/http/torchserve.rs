@@ -44,9 +44,10 @@ async fn ping(State(http): State<Http>) -> Response {
     }
 }
 
-async fn models(State(http): State<Http>) -> Response {
+async fn models(State(http): State<Http>, caller: Caller) -> Response {
     let mut names: Vec<String> = http.service.index(false).into_iter().map(|entry| entry.name).collect();
     names.dedup();
+    names.retain(|name| caller.may_use(name));
     // Nothing of where the models lie is told; TorchServe's own names of files are relative too.
     let models: Vec<Value> =
         names.iter().map(|name| json!({"modelName": name, "modelUrl": format!("{name}/")})).collect();

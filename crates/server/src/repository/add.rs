@@ -10,6 +10,7 @@ use sardonyx::{Error, FileAccess, LoadOptions, Model};
 use super::layout::{Layout, digest};
 use crate::config::{self, Config, PBTXT, Scheduling, check_name, parameters};
 use crate::proto::{DataType, ModelConfig};
+use crate::texts;
 
 /// What [`add`] has made.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct Added {
     pub pins: Vec<String>,
 }
 
-/// Copies the ONNX file `model`, with the files of its external data, into `repository` as a version of the model `name`: the
+/// Copies the ONNX file `model`, with the files of its external data and a tokenizer beside it, into `repository` as a version of the model `name`: the
 /// file's name and the next version, where they are not given. A model without configuration gets one that people can edit.
 ///
 /// The version appears when it is whole, so a server may look at the repository meanwhile.
@@ -119,7 +120,8 @@ fn copy(model: &Path, target: &Path, file: &str) -> Result<BTreeSet<PathBuf>, St
     fs::write(target.join(file), &bytes).map_err(in_file(target))?;
     let mut copied = BTreeSet::from([PathBuf::from(file)]);
     let source = model.parent().unwrap_or(Path::new(""));
-    for location in locations(&bytes) {
+    // What is about texts lies beside a model of tokens.
+    for location in locations(&bytes).into_iter().chain(texts::FILES) {
         let location = Path::new(location);
         let inside = location
             .components()

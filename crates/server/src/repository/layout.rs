@@ -12,6 +12,7 @@ use sardonyx::{FileAccess, LoadOptions, Model};
 use sha2::{Digest, Sha256};
 
 use crate::config::{Config, Files, check_name};
+use crate::watching::{BASELINE, UNFINISHED};
 use crate::{Failure, Reason};
 
 /// The bytes of a file beside the model at most: a configuration, labels, values of a warm-up.
@@ -135,11 +136,24 @@ impl Folder {
             if snapshot.len() >= MOST_FILES {
                 return;
             }
+            // The server itself writes baselines.
+            if entry.file_name() == BASELINE || entry.file_name() == UNFINISHED {
+                continue;
+            }
             if !metadata.is_dir() {
                 snapshot.insert(path, (metadata.len(), metadata.modified().ok()));
             } else if deep > 0 {
                 self.add_to(snapshot, &path, deep - 1);
             }
+        }
+    }
+
+    /// Where a baseline of a version is written.
+    pub(super) fn baseline(&self, version: u64) -> PathBuf {
+        match self.resolve(&version.to_string()) {
+            Ok(Some(folder)) => folder.join(BASELINE),
+            // An ensemble needs no folder for its version.
+            _ => self.path.join(BASELINE),
         }
     }
 

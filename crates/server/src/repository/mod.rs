@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -24,6 +25,8 @@ pub use entry::{IndexEntry, State};
 
 use crate::config::{self, Config, VersionPolicy};
 use crate::serving::{Cache, Devices, Models, Served};
+use crate::texts::Texts;
+use crate::watching::Watching;
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
 use layout::{Folder, Layout, Snapshot};
@@ -47,6 +50,7 @@ pub struct Repository {
     loads: Semaphore,
     /// Answers to equal requests, where the options have bytes for them.
     cache: Option<Arc<Cache>>,
+    watching: Arc<Watching>,
     /// Whether all models that were named at the start have been tried.
     begun: AtomicBool,
 }
@@ -58,11 +62,21 @@ pub struct Overrides {
     pub config: Option<String>,
 }
 
+/// How a model is loaded.
+#[derive(Debug, Default)]
+struct Load {
+    overrides: Overrides,
+    /// Whether a model that serves is loaded anew.
+    anew: bool,
+    /// The ensembles for which it is loaded.
+    ensembles: Vec<String>,
+}
+
 impl Repository {
     /// The repository of these options. Nothing is loaded yet.
     ///
     /// # Errors
-    /// If a folder is none, or is given twice.
+    /// If a folder is none, or is given twice, or the folder of the payload log cannot be used.
     pub fn open(options: &Options, devices: Arc<Devices>) -> Result<Arc<Repository>, Failure> {
         Ok(Arc::new(Repository {
             layout: Layout::open(&options.repositories)?,
@@ -75,6 +89,7 @@ impl Repository {
             loads: Semaphore::new(LOADS),
             cache: (options.response_cache_bytes > 0)
                 .then(|| Arc::new(Cache::new(options.response_cache_bytes))),
+            watching: Watching::open(options.payload_log.clone())?,
             begun: AtomicBool::new(false),
         }))
     }
@@ -93,7 +108,9 @@ impl Repository {
         let mut loads = JoinSet::new();
         for name in names {
             let repository = self.clone();
-            loads.spawn(async move { repository.load_files(&name, Overrides::default()).await });
+            // An ensemble has loaded some of them already.
+            let load = Load { anew: false, ..Load::default() };
+            loads.spawn(async move { repository.load_as(&name, load).await });
         }
         let mut failures = Vec::new();
         while let Some(load) = loads.join_next().await {
@@ -133,6 +150,11 @@ impl Repository {
                 ))
             }
         }
+    }
+
+    /// What is watched of all models.
+    pub fn watching(&self) -> &Arc<Watching> {
+        &self.watching
     }
 
     /// The numbers of the versions of a model that serve, in ascending order.
@@ -201,6 +223,10 @@ impl Repository {
     }
 
     async fn load_files(self: &Arc<Repository>, name: &str, overrides: Overrides) -> Result<(), Failure> {
+        self.load_as(name, Load { overrides, anew: true, ensembles: Vec::new() }).await
+    }
+
+    async fn load_as(self: &Arc<Repository>, name: &str, load: Load) -> Result<(), Failure> {
         let folder = {
             let (repository, name) = (self.clone(), name.to_string());
             spawn_blocking(move || repository.layout.find(&name)).await.map_err(ended)?
@@ -217,13 +243,20 @@ impl Repository {
             }
         };
         let entry = self.entry_of(name);
+        let steps = self.load_steps(name, &folder, &load).await;
         let turn = entry.turn().await;
+        if let Err(failure) = steps {
+            return Err(self.fail(&entry, about(name, failure), Snapshot::new()));
+        }
+        if !load.anew && !entry.served().is_empty() {
+            return Ok(());
+        }
         entry.begins();
         let loaded = {
             // The number of permits is never 0, and the semaphore is never closed.
             let _permit = self.loads.acquire().await;
             let (repository, entry) = (self.clone(), entry.clone());
-            let load = move || repository.load_versions(&entry, &folder, &overrides);
+            let load = move || repository.load_versions(&entry, &folder, &load.overrides);
             spawn_blocking(load).await.map_err(ended)
         };
         match loaded {
@@ -237,9 +270,54 @@ impl Repository {
                 });
                 Ok(())
             }
-            Ok((Err(failure), snapshot)) => Err(fail(&entry, about(name, failure), snapshot)),
-            Err(failure) => Err(fail(&entry, about(name, failure), Snapshot::new())),
+            Ok((Err(failure), snapshot)) => Err(self.fail(&entry, about(name, failure), snapshot)),
+            Err(failure) => Err(self.fail(&entry, about(name, failure), Snapshot::new())),
         }
+    }
+
+    /// Loads the models that an ensemble runs and that do not serve, in the order of its steps, where models are loaded when clients
+    /// say so. Elsewhere all models are loaded by themselves.
+    fn load_steps<'a>(
+        self: &'a Arc<Repository>,
+        name: &'a str,
+        folder: &Folder,
+        load: &'a Load,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let (folder, config) = (folder.clone(), load.overrides.config.clone());
+        Box::pin(async move {
+            if self.control != ControlMode::Explicit {
+                return Ok(());
+            }
+            let steps = move || {
+                let given = config.map_or_else(|| config::read(&folder), |config| config::from_json(&config));
+                // The load itself says what is wrong with the configuration.
+                given.map(|given| config::steps(&given)).unwrap_or_default()
+            };
+            let ensembles: Vec<String> = load.ensembles.iter().cloned().chain([name.to_string()]).collect();
+            for (model, version) in spawn_blocking(steps).await.map_err(ended)? {
+                // An ensemble that runs itself is refused when it is made.
+                if ensembles.contains(&model) {
+                    continue;
+                }
+                let load = Load { anew: false, ensembles: ensembles.clone(), ..Load::default() };
+                let loaded = self.load_as(&model, load).await;
+                let found = loaded.and_then(|()| self.find(&model, &version).map(|_| ()));
+                found.map_err(|failure| Failure {
+                    reason: if failure.reason == Reason::NotFound { Reason::Invalid } else { failure.reason },
+                    text: format!("a step of the ensemble cannot be loaded: {}", failure.text),
+                    ..failure
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Remembers and reports why a model cannot be loaded.
+    fn fail(&self, entry: &Entry, failure: Failure, snapshot: Snapshot) -> Failure {
+        tracing::error!(model = entry.name(), reason = failure.text, "the model cannot be loaded");
+        self.watching.failed(entry.name(), "", &failure);
+        entry.failed(&failure, snapshot);
+        failure
     }
 
     async fn unload_entry(&self, name: &str) -> Result<(), Failure> {
@@ -316,13 +394,18 @@ impl Repository {
             let file = config::file(&given).map_err(Failure::invalid)?;
             entry.tries(&versions);
             let mut loaded = Vec::with_capacity(versions.len());
+            let mut watched = Vec::with_capacity(versions.len());
+            let served = versions.clone();
             for version in versions {
                 let model = match is_ensemble {
                     true => None,
                     false => Some(folder.model(version, &file)?),
                 };
-                let config = Config::complete(given.clone(), entry.name(), model.as_ref(), folder)?;
+                let mut config = Config::complete(given.clone(), entry.name(), model.as_ref(), folder)?;
+                config.texts = Arc::new(Texts::read(&config, version, folder)?);
+                config.check_traffic(&served).map_err(Failure::invalid)?;
                 folder.check_digests(&config, version)?;
+                watched.push(self.watching.watch(&config, version, folder, folder.baseline(version))?);
                 loaded.push((version, Arc::new(config), model));
             }
             if folder.snapshot() != snapshot {
@@ -334,10 +417,12 @@ impl Repository {
                 Some(model) => Served::load(&self.devices, config, version, &model, self.cache.as_ref()),
                 None => {
                     let models: Weak<Repository> = Arc::downgrade(self);
-                    Served::ensemble(models, config, version)
+                    Served::ensemble(models, config, version, self.cache.as_ref())
                 }
             };
-            loaded.into_iter().map(serve).collect()
+            let served: Vec<Arc<Served>> = loaded.into_iter().map(serve).collect::<Result<_, _>>()?;
+            served.iter().zip(watched).for_each(|(served, watched)| served.watch(watched));
+            Ok(served)
         };
         (load(), snapshot)
     }
@@ -347,13 +432,6 @@ impl Models for Repository {
     fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure> {
         Repository::find(self, name, version)
     }
-}
-
-/// Remembers and reports why a model cannot be loaded.
-fn fail(entry: &Entry, failure: Failure, snapshot: Snapshot) -> Failure {
-    tracing::error!(model = entry.name(), reason = failure.text, "the model cannot be loaded");
-    entry.failed(&failure, snapshot);
-    failure
 }
 
 /// The failure with the model's name.

@@ -332,7 +332,13 @@ fn external_data_comes_along() {
     let missing = add(&source, folder.path(), None, None).unwrap_err();
     assert!(missing.contains("data/w.bin"), "{missing}");
     put(&models, "data/w.bin", 1.0f32.to_le_bytes());
+    put(&models, "tokenizer.json", "{}");
+    put(&models, "1_Pooling/config.json", "{}");
     let added = add(&source, folder.path(), None, None).unwrap();
+    assert!(
+        added.folder.join("tokenizer.json").is_file() && added.folder.join("1_Pooling/config.json").is_file()
+    );
+    assert_eq!(added.pins.len(), 4);
     assert_eq!(fs::read(added.folder.join("data/w.bin")).unwrap(), 1.0f32.to_le_bytes());
     assert!(added.pins.iter().any(|pin| pin.contains("\"sha256.1/data/w.bin\"")), "{:?}", added.pins);
 }

@@ -96,14 +96,14 @@ fn size(tensor: &Tensor) -> usize {
     }
 }
 
-/// What `request` asks of the version with this number among all that were ever loaded.
-pub(super) fn key(loaded: u64, request: &Request) -> Key {
+/// What `request` asks of the versions with these numbers among all that were ever loaded.
+pub(super) fn key(loads: &[u64], request: &Request) -> Key {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     };
-    add(&loaded.to_le_bytes());
+    add(&loads.iter().flat_map(|load| load.to_le_bytes()).collect::<Vec<u8>>());
     add(&[u8::from(request.tenant.is_some())]);
     add(request.tenant.as_deref().unwrap_or_default().as_bytes());
     let mut inputs: Vec<_> = request.inputs.iter().collect();

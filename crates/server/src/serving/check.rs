@@ -2,7 +2,7 @@
 
 use sardonyx::Tensor;
 
-use crate::config::{Config, Port};
+use crate::config::{Config, Lengths, Port};
 use crate::datatype;
 use crate::{Failure, Reason, Request};
 
@@ -13,6 +13,8 @@ use super::queue::Key;
 pub(super) struct Fit {
     pub(super) rows: usize,
     pub(super) key: Key,
+    /// The length, where requests of different lengths are joined.
+    pub(super) length: usize,
 }
 
 /// Compares names, dtypes and shapes with the configuration.
@@ -59,6 +61,10 @@ pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure
         }
         key.push((name.clone(), inner.to_vec()));
     }
+    let length = match &config.lengths {
+        Some(lengths) => in_bucket(config, lengths, &mut key)?,
+        None => 0,
+    };
     let missing = |port: &&Port| !port.optional && request.inputs.iter().all(|(name, _)| *name != port.name);
     if let Some(port) = config.inputs.iter().find(missing) {
         return Err(Failure::invalid(format!(
@@ -82,7 +88,39 @@ pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure
     }
     key.sort_unstable();
     let joins = config.max_batch > 0 && rows > 0 && !key.is_empty();
-    Ok(Fit { rows, key: joins.then_some(key) })
+    Ok(Fit { rows, key: joins.then_some(key), length })
+}
+
+/// The length of a request, whose `shapes` get that of its bucket.
+fn in_bucket(
+    config: &Config,
+    lengths: &Lengths,
+    shapes: &mut [(String, Vec<usize>)],
+) -> Result<usize, Failure> {
+    let mut length = None;
+    for input in &lengths.inputs {
+        let size =
+            shapes.iter().find(|(name, _)| *name == input.name).and_then(|(_, shape)| shape.get(input.axis));
+        let Some(&size) = size else { continue };
+        if length.is_some_and(|length| length != size) {
+            return Err(Failure::invalid(format!(
+                "input '{}' has the length {size}, and another input has {}; the inputs {} of a request to model '{}' have one length",
+                input.name,
+                length.unwrap_or_default(),
+                lengths.inputs.iter().map(|input| format!("'{}'", input.name)).collect::<Vec<_>>().join(", "),
+                config.name
+            )));
+        }
+        length = Some(size);
+    }
+    let length = length.unwrap_or_default();
+    let Some(bucket) = lengths.bucket(length) else { return Ok(length) };
+    for (name, shape) in shapes {
+        if let Some(size) = lengths.input(name).and_then(|input| shape.get_mut(input.axis)) {
+            *size = bucket;
+        }
+    }
+    Ok(length)
 }
 
 /// Compares what the models of an ensemble have made with the outputs that its configuration promises.

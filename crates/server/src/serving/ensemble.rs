@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use sardonyx::Tensor;
 use tokio::sync::watch;
 
-use super::{Models, Unanswered, Work};
+use super::{Models, Served, Unanswered, Work};
 use crate::config::{Config, Step};
 use crate::{Failure, Reason, Request, WantedOutput};
 
@@ -77,6 +77,12 @@ impl Ensemble {
             }
         }
         Ok(())
+    }
+
+    /// The versions that answer the steps now.
+    pub(super) fn models_now(&self) -> Result<Vec<Arc<Served>>, Failure> {
+        let models = self.models()?;
+        self.steps.iter().map(|step| models.find(&step.model, &version(step))).collect()
     }
 
     fn models(&self) -> Result<Arc<dyn Models>, Failure> {

@@ -8,11 +8,12 @@ use sardonyx::Tensor;
 use tokio::sync::watch;
 
 use super::batch::{join, split};
-use super::place::Computes;
+use super::lengths::{cut, padded};
+use super::place::{Computes, Unrun};
 use super::queue::{Batch, Queue, Waiting};
-use super::statistics::{Parts, Statistics};
-use crate::config::{Batching, Config};
-use crate::{Failure, Reason, Response};
+use super::statistics::{Parts, Shed, Statistics};
+use crate::config::{Batching, Config, Lengths};
+use crate::{Failure, Response};
 
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -81,11 +82,12 @@ impl Instance {
             order.wait_for(batch.number);
         }
         for (waiting, answer) in batch.requests.into_iter().zip(answers) {
-            if answer.is_err() {
+            let failed = answer.is_err();
+            if waiting.answer.send(answer).is_err() {
+                self.statistics.shed(Shed::Abandoned);
+            } else if failed {
                 self.statistics.failed_runs.fetch_add(1, Ordering::Relaxed);
             }
-            // Who has gone meanwhile gets no answer.
-            let _ = waiting.answer.send(answer);
         }
         if let Some(order) = &self.order {
             order.advance();
@@ -97,20 +99,31 @@ impl Instance {
     fn run(&self, requests: &[Waiting]) -> Vec<Result<Response, Failure>> {
         match self.run_together(requests) {
             Ok(responses) => responses.into_iter().map(Ok).collect(),
-            Err(failure) if requests.len() > 1 && failure.reason != Reason::Unavailable => {
+            Err(unrun) if requests.len() > 1 && unrun.divisible => {
                 let (first, second) = requests.split_at(requests.len() / 2);
                 [self.run(first), self.run(second)].concat()
             }
-            Err(failure) => requests.iter().map(|_| Err(failure.clone())).collect(),
+            Err(unrun) => requests.iter().map(|_| Err(unrun.failure.clone())).collect(),
         }
     }
 
-    fn run_together(&self, requests: &[Waiting]) -> Result<Vec<Response>, Failure> {
+    fn run_together(&self, requests: &[Waiting]) -> Result<Vec<Response>, Unrun> {
         let start = Instant::now();
         let rows: Vec<_> = requests.iter().map(|waiting| waiting.rows).collect();
         let sum = rows.iter().sum();
         let padding = if requests[0].key.is_some() { self.padding(sum) } else { 0 };
-        let given: Vec<_> = requests.iter().map(|waiting| waiting.request.inputs.as_slice()).collect();
+        let bucket = self.bucket(requests);
+        let longer = match bucket {
+            Some((lengths, to)) => {
+                let longer = requests.iter().map(|waiting| padded(lengths, &waiting.request.inputs, to));
+                longer.collect::<Result<Vec<_>, _>>()?
+            }
+            None => Vec::new(),
+        };
+        let given: Vec<_> = match bucket {
+            Some(_) => longer.iter().map(Vec::as_slice).collect(),
+            None => requests.iter().map(|waiting| waiting.request.inputs.as_slice()).collect(),
+        };
         let inputs = join(&given, padding)?;
         let joined = Instant::now();
         let outputs = self.place.run(&inputs)?;
@@ -121,13 +134,33 @@ impl Instance {
                 true => vec![output],
                 false => split(output, &rows).map_err(|failure| self.of_output(&name, failure))?,
             };
-            for (response, part) in responses.iter_mut().zip(parts) {
+            let axis = bucket.and_then(|(lengths, to)| Some((*lengths.outputs.get(&name)? + 1, to)));
+            for ((response, part), waiting) in responses.iter_mut().zip(parts).zip(requests) {
+                let part = match axis {
+                    Some((axis, from)) => cut(&part, axis, from, waiting.length)
+                        .map_err(|failure| self.of_output(&name, failure))?,
+                    None => part,
+                };
                 response.outputs.push((name.clone(), part));
             }
         }
-        let parts = Parts { input: joined - start, infer: ran - joined, output: ran.elapsed() };
+        let ended = Instant::now();
+        let parts = Parts { input: joined - start, infer: ran - joined, output: ended - ran };
         self.statistics.ran(requests.len(), sum, parts);
+        for waiting in requests {
+            if let Some(exchange) = &waiting.exchange {
+                exchange.ran(&self.config.name, sum, [waiting.arrived, start, joined, ran, ended]);
+            }
+        }
         Ok(responses)
+    }
+
+    /// The length to which requests of different lengths are padded; `None` for those of one length.
+    fn bucket(&self, requests: &[Waiting]) -> Option<(&Lengths, usize)> {
+        let lengths = self.config.lengths.as_ref()?;
+        let (first, rest) = requests.split_first()?;
+        let differ = rest.iter().any(|waiting| waiting.length != first.length);
+        Some((lengths, lengths.bucket(first.length).filter(|_| differ)?))
     }
 
     fn response(&self, waiting: &Waiting) -> Response {

@@ -7,6 +7,7 @@ mod check;
 mod devices;
 mod ensemble;
 mod instance;
+mod lengths;
 mod place;
 mod queue;
 mod runner;
@@ -17,7 +18,7 @@ mod tests;
 mod warmup;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use sardonyx::{Model, Tensor};
@@ -28,6 +29,7 @@ pub use statistics::{Histogram, Parts, Shed, Statistics, Tally};
 
 use crate::classification::classes;
 use crate::config::{Config, Scheduling};
+use crate::watching::Watched;
 use crate::{Failure, Reason, Request, Response};
 use ensemble::Ensemble;
 use runner::Runner;
@@ -42,9 +44,12 @@ pub struct Served {
     config: Arc<Config>,
     version: u64,
     statistics: Arc<Statistics>,
-    /// Where answers are kept, and the number of this version among all that were loaded.
-    cache: Option<(Arc<Cache>, u64)>,
+    /// The number of this version among all that were loaded.
+    number: u64,
+    /// Where answers are kept.
+    cache: Option<Arc<Cache>>,
     work: Work,
+    watched: OnceLock<Watched>,
 }
 
 /// What computes the answers.
@@ -97,6 +102,15 @@ pub async fn infer(models: &dyn Models, mut request: Request) -> Result<Response
     }
 }
 
+/// A caller that waits for an ensemble: one that is dropped has gone.
+struct Waits<'a>(&'a Statistics);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.shed(Shed::Abandoned);
+    }
+}
+
 impl Served {
     /// Makes `model` ready on the devices that its configuration names, and runs its warm-ups. Blocks.
     ///
@@ -123,10 +137,20 @@ impl Served {
             None => Work::Model(runner),
         };
         statistics.loaded_in(start.elapsed());
+        Ok(Served::new(config, version, statistics, cache, work))
+    }
+
+    fn new(
+        config: Arc<Config>,
+        version: u64,
+        statistics: Arc<Statistics>,
+        cache: Option<&Arc<Cache>>,
+        work: Work,
+    ) -> Arc<Served> {
         static LOADED: AtomicU64 = AtomicU64::new(0);
-        let cache = cache.filter(|_| config.response_cache && matches!(work, Work::Model(_)));
-        let cache = cache.map(|cache| (cache.clone(), LOADED.fetch_add(1, Ordering::Relaxed)));
-        Ok(Arc::new(Served { config, version, statistics, cache, work }))
+        let cache = cache.filter(|_| config.response_cache).cloned();
+        let number = LOADED.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Served { config, version, statistics, number, cache, work, watched: OnceLock::new() })
     }
 
     /// The ensemble that a configuration describes. Its models need not be there yet.
@@ -137,12 +161,13 @@ impl Served {
         models: Weak<dyn Models>,
         config: Arc<Config>,
         version: u64,
+        cache: Option<&Arc<Cache>>,
     ) -> Result<Arc<Served>, Failure> {
         let Scheduling::Ensemble(steps) = &config.scheduling else {
             return Err(Failure::new(Reason::Internal, "a model is no ensemble"));
         };
         let work = Work::Ensemble(Ensemble::new(models, &config.name, steps.clone())?);
-        Ok(Arc::new(Served { config, version, statistics: Arc::default(), cache: None, work }))
+        Ok(Served::new(config, version, Arc::default(), cache, work))
     }
 
     /// The configuration.
@@ -158,6 +183,22 @@ impl Served {
     /// What the version has done.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Lets what is to be watched of the version be watched from now on.
+    pub(crate) fn watch(&self, watched: Option<Watched>) {
+        // Nobody else has had the version up to now.
+        watched.into_iter().for_each(|watched| drop(self.watched.set(watched)));
+    }
+
+    /// What is watched of the version; `None` for nothing.
+    pub fn watched(&self) -> Option<&Watched> {
+        self.watched.get()
+    }
+
+    /// Whether clients can say what would have been right.
+    pub fn keeps_predictions(&self) -> bool {
+        self.watched().is_some_and(Watched::keeps_predictions)
     }
 
     /// Says why the version cannot answer now, as an ensemble whose models do not serve.
@@ -200,12 +241,16 @@ impl Served {
     ///
     /// # Errors
     /// [`Unanswered::Closed`] if the version takes no requests any more.
-    pub async fn infer(&self, request: Request) -> Result<Response, Unanswered> {
+    pub async fn infer(&self, mut request: Request) -> Result<Response, Unanswered> {
         let arrived = Instant::now();
+        let watched = self.watched.get().map(|watched| (watched, watched.meet(&mut request)));
         let outcome = self.answer(request).await;
         let took = arrived.elapsed();
         match &outcome {
-            Ok(_) => {
+            Ok(response) => {
+                if let Some((watched, seen)) = watched {
+                    watched.answered(seen, response);
+                }
                 self.statistics.success.add(took);
                 self.statistics.request_seconds.observe(took.as_secs_f64());
             }
@@ -223,11 +268,15 @@ impl Served {
                 self.statistics.refused.fetch_add(1, Ordering::Relaxed);
             }
         })?;
-        let Some((cache, loaded)) = &self.cache else { return self.compute(request, fit).await };
-        let start = Instant::now();
-        let (loaded, asked) = (*loaded, request.clone());
+        // The state of a sequence is no part of what is asked.
+        let cache = self.cache.as_ref().filter(|_| request.sequence.is_none());
+        // Without one of its models, an ensemble has no answer that could be kept.
+        let Some((cache, loads)) = cache.and_then(|cache| Some((cache, self.loads()?))) else {
+            return self.compute(request, fit).await;
+        };
+        let (start, asked) = (Instant::now(), request.clone());
         // The digest of large inputs would hold up the reactor.
-        let key = tokio::task::spawn_blocking(move || cache::key(loaded, &asked)).await;
+        let key = tokio::task::spawn_blocking(move || cache::key(&loads, &asked)).await;
         let key = key.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
         if let Some(outputs) = cache.get(&key) {
             self.statistics.cache_hit.add(start.elapsed());
@@ -239,6 +288,18 @@ impl Served {
         cache.put(key, response.outputs.clone());
         self.statistics.cache_miss.add(asked + start.elapsed());
         Ok(response)
+    }
+
+    /// The numbers of what answers now: of this version, and of those that an ensemble runs. An answer that is made after one of them
+    /// was replaced may be kept under its number, for which nobody asks any more. `None` if a model is missing.
+    fn loads(&self) -> Option<Vec<u64>> {
+        let mut loads = vec![self.number];
+        if let Work::Ensemble(ensemble) = &self.work {
+            for served in ensemble.models_now().ok()? {
+                loads.extend(served.loads()?);
+            }
+        }
+        Some(loads)
     }
 
     async fn compute(&self, request: Request, fit: check::Fit) -> Result<Response, Unanswered> {
@@ -258,7 +319,9 @@ impl Served {
         rows: usize,
     ) -> Result<Response, Unanswered> {
         let (start, id) = (Instant::now(), request.id.clone());
+        let waits = Waits(&self.statistics);
         let made = ensemble.run(request).await;
+        std::mem::forget(waits);
         let checked = made.and_then(|outputs| Ok(check::made(&self.config, &outputs).map(|()| outputs)?));
         let outputs = checked.inspect_err(|unanswered| {
             if matches!(unanswered, Unanswered::Failed(_)) {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::check::Fit;
 use super::statistics::{Shed, Statistics};
 use crate::config::{Batching, QueuePolicy};
+use crate::exchange::{self, Exchange};
 use crate::{Failure, Reason, Request, Response};
 
 /// A request that waits.
@@ -19,13 +21,18 @@ pub(super) struct Waiting {
     pub(super) rows: usize,
     /// Requests with equal keys can be rows of one batch.
     pub(super) key: Key,
+    /// Of those, requests of equal lengths run together first.
+    pub(super) length: usize,
     pub(super) arrived: Instant,
     /// When the model's policy gives it up.
     expires: Option<Instant>,
     pub(super) answer: oneshot::Sender<Result<Response, Failure>>,
+    /// What is told of the request, if it came to the server by a protocol.
+    pub(super) exchange: Option<Arc<Exchange>>,
 }
 
-/// The names and shapes of the inputs without the dimension of the batch; `None` for a request that runs by itself.
+/// The names and shapes of the inputs without the dimension of the batch, and with the length of a bucket; `None` for a request that
+/// runs by itself.
 pub(super) type Key = Option<Vec<(String, Vec<usize>)>>;
 
 /// Requests that are run together, in the order in which they came.
@@ -95,8 +102,7 @@ impl Queue {
     pub(super) fn push(
         &self,
         request: Request,
-        rows: usize,
-        key: Key,
+        Fit { rows, key, length }: Fit,
         answer: oneshot::Sender<Result<Response, Failure>>,
     ) -> Result<(), Refused> {
         let level = match request.priority {
@@ -128,7 +134,16 @@ impl Queue {
             policy.may_shorten && !asked.is_zero() && policy.timeout.is_none_or(|timeout| *asked < timeout)
         });
         let expires = asked.or(policy.timeout).and_then(|timeout| arrived.checked_add(timeout));
-        state.levels[level].push_back(Waiting { request, rows, key, arrived, expires, answer });
+        state.levels[level].push_back(Waiting {
+            request,
+            rows,
+            key,
+            length,
+            arrived,
+            expires,
+            answer,
+            exchange: exchange::current(),
+        });
         drop(state);
         self.changed.notify_all();
         Ok(())
@@ -244,12 +259,14 @@ impl Queue {
         if leader.key.is_none() {
             return chosen;
         }
-        for level in 0..=state.levels.len() {
-            for (i, waiting) in state.at(level).iter().enumerate() {
-                let fits = rows + waiting.rows <= self.max_batch && waiting.key == leader.key;
-                if fits && chosen[0] != (level, i) {
-                    rows += waiting.rows;
-                    chosen.push((level, i));
+        for equal in [true, false] {
+            for level in 0..=state.levels.len() {
+                for (i, waiting) in state.at(level).iter().enumerate() {
+                    let fits = rows + waiting.rows <= self.max_batch && waiting.key == leader.key;
+                    if fits && (waiting.length == leader.length) == equal && chosen[0] != (level, i) {
+                        rows += waiting.rows;
+                        chosen.push((level, i));
+                    }
                 }
             }
         }

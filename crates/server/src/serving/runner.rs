@@ -7,7 +7,7 @@ use sardonyx::{Model, SessionOptions};
 use tokio::sync::{oneshot, watch};
 
 use super::check::Fit;
-use super::devices::Devices;
+use super::devices::{Devices, Restores};
 use super::instance::{self, Instance};
 use super::place::{Computes, Place};
 use super::queue::{Queue, Refused};
@@ -54,6 +54,8 @@ impl Runner {
         for (place, _) in &places {
             warmup::run(config, sequences, place.as_ref())?;
             within_limit(config, place.memory())?;
+            place.warmed();
+            within_device(config, place)?;
         }
         let (count, running) = watch::channel(0);
         let count = Arc::new(count);
@@ -86,7 +88,7 @@ impl Runner {
     /// Lets the request wait for its run. The response has all outputs of the ONNX file.
     pub(super) async fn run(&self, request: Request, fit: Fit) -> Result<Response, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.push(request, fit.rows, fit.key, answer) {
+        match self.queue.push(request, fit, answer) {
             Ok(()) => {}
             Err(Refused::Closed(request)) => return Err(Unanswered::Closed(request)),
             Err(Refused::Shed(why, failure)) => {
@@ -153,6 +155,23 @@ fn within_limit(config: &Config, bytes: u64) -> Result<(), Failure> {
                 config.name
             );
             Err(Failure::new(Reason::Invalid, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compares the bytes that all models on a device have taken, this one included, with the limit of the device.
+fn within_device(config: &Config, place: &Place) -> Result<(), Failure> {
+    let (peak, all) = (place.peak(), place.slot.peaks());
+    match place.slot.memory_limit() {
+        Some(limit) if all > limit => {
+            let text = format!(
+                "model '{}': it takes {peak} bytes of device memory beside {} that the others take, and the server's limit is {limit}; \
+                 unload a model, lower max_batch_size, or raise --device-memory-bytes",
+                config.name,
+                all.saturating_sub(peak)
+            );
+            Err(Failure::new(Reason::Unavailable, text))
         }
         _ => Ok(()),
     }

@@ -13,6 +13,7 @@ use super::check::Fit;
 use super::runner::Runner;
 use super::statistics::{Shed, Statistics};
 use super::{DEFAULT_QUEUE_SIZE, Unanswered};
+use crate::access::Tenant;
 use crate::config::{Config, Control, ControlKind, Sequencing, State};
 use crate::{Failure, Reason, Request, Response, Sequence, SequenceId};
 
@@ -36,7 +37,7 @@ pub(super) struct Sequences {
 }
 
 /// A sequence, and whose it is: nobody continues what another has begun.
-type Name = (Option<Arc<str>>, SequenceId);
+type Name = (Option<Tenant>, SequenceId);
 
 /// What is kept of a sequence between two requests.
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Sequences {
     async fn begin(
         &self,
         sequence: &Sequence,
-        tenant: Option<Arc<str>>,
+        tenant: Option<Tenant>,
     ) -> Result<Option<(Turn<'_>, Vec<Tensor>)>, Failure> {
         let name = (tenant, sequence.id.clone());
         let entry = {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::proto;
 
-/// Why a request was given up before it was run.
+/// Why a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
     /// The queue was full.
@@ -17,17 +17,20 @@ pub enum Shed {
     Timeout,
     /// Its deadline passed, or would have passed before its turn.
     Deadline,
-    /// The caller had gone.
+    /// The caller had gone before its turn.
     Cancelled,
+    /// The caller has gone while the request was run.
+    Abandoned,
 }
 
 impl Shed {
     /// All reasons, with the names that metrics give them.
-    pub const ALL: [(Shed, &'static str); 4] = [
+    pub const ALL: [(Shed, &'static str); 5] = [
         (Shed::QueueFull, "queue_full"),
         (Shed::Timeout, "timeout"),
         (Shed::Deadline, "deadline"),
         (Shed::Cancelled, "cancelled"),
+        (Shed::Abandoned, "abandoned"),
     ];
 }
 

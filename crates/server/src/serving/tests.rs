@@ -1,16 +1,20 @@
 //! Tests of the queue, of joining and separating, and of checks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sardonyx::Tensor;
+use sardonyx_testing::onnx::build::{FLOAT, bytes, graph, model as onnx_model, node, value};
 use tokio::sync::oneshot::{self, Receiver};
 
 use super::batch::{join, split};
+use super::check::Fit;
+use super::instance::{self, Instance};
+use super::place::{Computes, Unrun};
 use super::queue::{Queue, Refused};
 use super::statistics::{Shed, Statistics};
-use crate::config::{Batching, QueuePolicy};
+use crate::config::{Batching, Config, QueuePolicy};
 use crate::{Failure, Reason, Request, Response};
 
 type Answered = Receiver<Result<Response, Failure>>;
@@ -28,7 +32,7 @@ impl Bench {
 
     fn push(&self, request: Request, rows: usize) -> Result<Answered, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.queue.push(request, rows, Some(vec![("x".into(), vec![3])]), answer).map(|()| answered)
+        self.queue.push(request, fit(rows, Some(3), 3), answer).map(|()| answered)
     }
 
     fn add(&self, id: &str, rows: usize) -> Answered {
@@ -40,6 +44,11 @@ impl Bench {
         let batch = self.queue.take().unwrap();
         batch.requests.into_iter().map(|waiting| waiting.request.id).collect()
     }
+}
+
+/// A request with so many elements in a row, or one that runs by itself.
+fn fit(rows: usize, elements: Option<usize>, length: usize) -> Fit {
+    Fit { rows, key: elements.map(|elements| vec![("x".into(), vec![elements])]), length }
 }
 
 fn named(id: &str) -> Request {
@@ -63,13 +72,26 @@ fn only_equal_shapes_are_a_batch() {
     let bench = Bench::new(Batching::default(), 4);
     let _a = bench.add("a", 1);
     let (answer, _b) = oneshot::channel();
-    bench.queue.push(named("b"), 1, Some(vec![("x".into(), vec![5])]), answer).unwrap();
+    bench.queue.push(named("b"), fit(1, Some(5), 5), answer).unwrap();
     let (answer, _c) = oneshot::channel();
-    bench.queue.push(named("c"), 1, None, answer).unwrap();
+    bench.queue.push(named("c"), fit(1, None, 0), answer).unwrap();
     let _d = bench.add("d", 1);
     assert_eq!(bench.take(), ["a", "d"]);
     assert_eq!(bench.take(), ["b"]);
     assert_eq!(bench.take(), ["c"]);
+}
+
+#[test]
+fn equal_lengths_of_a_bucket_come_first() {
+    let bench = Bench::new(Batching::default(), 2);
+    let mut kept = Vec::new();
+    for (id, length) in [("a", 5), ("b", 6), ("c", 5), ("d", 7)] {
+        let (answer, answered) = oneshot::channel();
+        bench.queue.push(named(id), fit(1, Some(8), length), answer).unwrap();
+        kept.push(answered);
+    }
+    assert_eq!(bench.take(), ["a", "c"]);
+    assert_eq!(bench.take(), ["b", "d"], "others of the bucket fill a batch");
 }
 
 #[test]
@@ -193,4 +215,58 @@ fn an_output_without_rows_is_no_answer() {
     assert!(split(one, &[1, 1]).unwrap_err().text.contains("1 rows for a batch of 2"));
     let none = Tensor::from_slice(&[], &[1.0f32]).unwrap();
     assert!(split(none, &[1]).is_err());
+}
+
+/// A model that answers what it is asked, and whose caller leaves meanwhile.
+#[derive(Debug)]
+struct Leaves(Mutex<Option<Answered>>);
+
+impl Computes for Leaves {
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
+        drop(self.0.lock().unwrap().take());
+        Ok(inputs.to_vec())
+    }
+
+    fn memory(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn who_leaves_during_the_run_is_counted() {
+    let mut graph = graph(&[], vec![node("Identity", &["x"], &["y"])], &[]);
+    graph.input = vec![value("x", FLOAT, &["N", "2"])];
+    graph.output = vec![value("y", FLOAT, &["N", "2"])];
+    let model = sardonyx::Model::from_bytes(bytes(&onnx_model(17, graph))).unwrap();
+    let config = Config::complete(Default::default(), "m", Some(&model), &Nothing).unwrap();
+    let bench = Bench::new(Batching::default(), 1);
+    let Bench { queue, statistics } = bench;
+    let (answer, answered) = oneshot::channel();
+    let request = Request { inputs: rows(&[[1.0, 2.0]]), ..named("leaves") };
+    queue.push(request, fit(1, Some(2), 0), answer).unwrap();
+    queue.close();
+    let instance = Arc::new(Instance {
+        config: Arc::new(config),
+        version: 1,
+        batching: Batching::default(),
+        queue: Arc::new(queue),
+        place: Arc::new(Leaves(Mutex::new(Some(answered)))),
+        statistics: statistics.clone(),
+        order: None,
+        busy_since: Mutex::default(),
+    });
+    let (count, mut running) = tokio::sync::watch::channel(0);
+    instance::start(&instance, &Arc::new(count)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { running.wait_for(|&count| count == 0).await.map(|_| ()) }).unwrap();
+    assert_eq!((statistics.shed_count(Shed::Abandoned), statistics.shed_count(Shed::Cancelled)), (1, 0));
+}
+
+/// No files.
+struct Nothing;
+
+impl crate::config::Files for Nothing {
+    fn read(&self, _: &str) -> Result<Option<bytes::Bytes>, Failure> {
+        Ok(None)
+    }
 }

@@ -2,7 +2,7 @@
 
 use sardonyx::{DType, Tensor};
 
-use super::place::Computes;
+use super::place::{Computes, Unrun};
 use super::sequences::Sequences;
 use crate::config::{Config, WarmupInput, WarmupValues};
 use crate::{Failure, Reason};
@@ -25,7 +25,7 @@ pub(super) fn run(
             }
         }
         for _ in 0..warmup.count.max(1) {
-            place.run(&inputs).map_err(|failure| {
+            place.run(&inputs).map_err(|Unrun { failure, .. }| {
                 let text = format!("model '{}', warm-up '{}': {}", config.name, warmup.name, failure.text);
                 Failure { text, ..failure }
             })?;
@@ -38,7 +38,7 @@ pub(super) fn run(
     for rows in sizes {
         let Some(mut inputs) = zeros(config, rows) else { break };
         inputs.extend(kept(rows)?);
-        if let Err(failure) = place.run(&inputs) {
+        if let Err(Unrun { failure, .. }) = place.run(&inputs) {
             // Zeros may be no valid input. Only a device without memory, or without a driver, is a reason not to serve.
             if failure.reason == Reason::Unavailable {
                 return Err(failure);

@@ -1,6 +1,7 @@
 //! Configurations as people write them, completed from small ONNX files.
 
 mod hostile;
+mod lengths;
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! The generate extension: a text in, a text out, in place of tensors. Each member of the request's object is the input of that name;
-//! `parameters`, and what is no input, are parameters of the request.
+//! `parameters`, and what is no input, are parameters of the request. A model of tokens that has a tokenizer takes `text_input`, and
+//! answers with its outputs for that text.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +14,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::json;
 use super::request::{self, Values, about};
 use crate::config::{Config, Port};
-use crate::http::{self, Caller, Http, InPath, Target, json_bytes};
+use crate::http::{self, Caller, Http, InPath, Target, json_bytes, nested};
+use crate::texts;
 use crate::{Failure, Reason, Request};
 
 pub(super) async fn generate(
@@ -51,9 +54,17 @@ async fn answer(
     http::until(caller.deadline, async {
         let body = http::body::read(headers, body, &http.limits).await?;
         let config = http.service.config(&target.model, &target.version)?;
-        let request = decode(&body, &config)?;
+        let of_tokens = texts::takes_tokens(&config).is_ok();
+        let request = match of_tokens {
+            true => tokens(&body, &config).await?,
+            false => decode(&body, &config)?,
+        };
         let request = caller.asks(Request { model: target.model, version: target.version, ..request });
         let answer = http.service.infer(request).await?;
+        if of_tokens {
+            let large = http::are_large(&answer.outputs);
+            return http::off_the_reactor(large, move || numbers(&answer, config.max_batch > 0)).await;
+        }
         let mut shown = Map::new();
         shown.insert("model_name".into(), answer.model.into());
         shown.insert("model_version".into(), answer.version.into());
@@ -71,6 +82,43 @@ async fn answer(
     .await
 }
 
+/// The member of a request with the text for a tokenizer.
+const TEXT: &str = "text_input";
+
+/// The request in `body`, to a model of tokens, without model and version.
+async fn tokens(body: &[u8], config: &Config) -> Result<Request, Failure> {
+    let mut members: BTreeMap<String, &RawValue> = request::read(body)?;
+    let text = members.remove(TEXT).map(|text| serde_json::from_str(text.get()));
+    let Some(Ok(text)) = text else {
+        return Err(Failure::invalid(format!("the body has no member '{TEXT}' with one text")));
+    };
+    let tokens = texts::Texts::tokens(config, vec![text]).await?;
+    let tokens = tokens.first().ok_or_else(|| Failure::invalid("there is no text"))?;
+    let request = Request { inputs: texts::single(config, tokens)?.inputs, ..Request::default() };
+    with_parameters(request, members)
+}
+
+/// An answer whose outputs are lists of numbers, or numbers.
+fn numbers(answer: &crate::Response, batched: bool) -> Result<Vec<u8>, Failure> {
+    let mut json = Vec::new();
+    json.extend_from_slice(b"{\"model_name\":");
+    json::string_into(&mut json, &answer.model);
+    json.extend_from_slice(b",\"model_version\":");
+    json::string_into(&mut json, &answer.version);
+    for (name, tensor) in &answer.outputs {
+        json.push(b',');
+        json::string_into(&mut json, name);
+        json.push(b':');
+        nested::refuse_endless(name, tensor)?;
+        match batched {
+            true => nested::write_row(&mut json, name, tensor, 0)?,
+            false => nested::write(&mut json, name, tensor)?,
+        }
+    }
+    json.push(b'}');
+    Ok(json)
+}
+
 /// The request in `body`, without model and version.
 fn decode(body: &[u8], config: &Config) -> Result<Request, Failure> {
     let ([input], [_]) = (texts(&config.inputs)?, texts(&config.outputs)?) else {
@@ -85,7 +133,14 @@ fn decode(body: &[u8], config: &Config) -> Result<Request, Failure> {
     };
     let tensor =
         tensor(text, input, config.max_batch > 0).map_err(|failure| about("input", &input.name, failure))?;
-    let mut request = Request { inputs: vec![(input.name.clone(), tensor)], ..Request::default() };
+    let request = Request { inputs: vec![(input.name.clone(), tensor)], ..Request::default() };
+    with_parameters(request, members)
+}
+
+fn with_parameters(
+    mut request: Request,
+    mut members: BTreeMap<String, &RawValue>,
+) -> Result<Request, Failure> {
     let mut parameters = match members.remove("parameters") {
         Some(parameters) => request::read::<Values>(parameters.get().as_bytes())?.0,
         None => Default::default(),

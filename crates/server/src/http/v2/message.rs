@@ -3,8 +3,9 @@
 use axum::response::Response;
 use prost::Message;
 use prost_reflect::{DynamicMessage, SerializeOptions};
+use serde_json::Value;
 
-use crate::http::json_bytes;
+use crate::http;
 use crate::{Failure, Reason, proto};
 
 /// A message of the type `name` as an answer.
@@ -12,6 +13,14 @@ use crate::{Failure, Reason, proto};
 /// # Errors
 /// [`Reason::Internal`] if the type is another.
 pub(super) fn json(name: &str, message: &impl Message) -> Result<Response, Failure> {
+    Ok(http::json(&value(name, message)?))
+}
+
+/// A message of the type `name` as a value.
+///
+/// # Errors
+/// [`Reason::Internal`] if the type is another.
+pub(super) fn value(name: &str, message: &impl Message) -> Result<Value, Failure> {
     let no_form = || Failure::new(Reason::Internal, "the answer has no form in JSON");
     let descriptor = proto::descriptors().get_message_by_name(name).ok_or_else(no_form)?;
     let message =
@@ -20,11 +29,7 @@ pub(super) fn json(name: &str, message: &impl Message) -> Result<Response, Failu
         .stringify_64_bit_integers(false)
         .use_proto_field_name(true)
         .skip_default_fields(false);
-    let mut json = Vec::new();
-    message
-        .serialize_with_options(&mut serde_json::Serializer::new(&mut json), &options)
-        .map_err(|_| no_form())?;
-    Ok(json_bytes(json.into()))
+    message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|_| no_form())
 }
 
 #[cfg(test)]

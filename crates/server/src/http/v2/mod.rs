@@ -1,5 +1,6 @@
 //! The Open Inference Protocol over REST, with the extensions of Triton Inference Server.
 
+mod feedback;
 mod generate;
 mod health;
 mod infer;
@@ -39,7 +40,7 @@ pub(super) fn router() -> Router<Http> {
         .route("/v2/logging", get(settings::log).post(settings::set_log))
         .route("/v2/trace/setting", get(settings::trace).post(settings::set_trace))
         .route("/v2/models/{model}/trace/setting", get(settings::trace).post(settings::set_trace));
-    let of_models: [(&str, MethodRouter<Http>); 7] = [
+    let of_models: [(&str, MethodRouter<Http>); 9] = [
         ("", get(models::model)),
         ("/ready", get(health::model)),
         ("/infer", post(infer::infer)),
@@ -47,6 +48,8 @@ pub(super) fn router() -> Router<Http> {
         ("/generate_stream", post(generate::generate_stream)),
         ("/config", get(models::config)),
         ("/stats", get(models::statistics)),
+        ("/feedback", post(feedback::feedback)),
+        ("/baseline", get(feedback::baseline).post(feedback::learn_baseline)),
     ];
     of_models.into_iter().fold(router, |router, (path, method)| {
         router

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::request;
 use crate::Failure;
-use crate::http::{self, Http, InPath, Target};
+use crate::http::{self, Caller, Http, InPath, Target};
 use crate::repository::Overrides;
 
 #[derive(Default, Deserialize)]
@@ -23,6 +23,7 @@ struct Index {
 
 pub(super) async fn index(
     State(http): State<Http>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
@@ -39,7 +40,13 @@ pub(super) async fn index(
         }
         Value::Object(shown)
     };
-    let entries: Vec<Value> = http.service.index(ready).into_iter().map(entry).collect();
+    let entries: Vec<Value> = http
+        .service
+        .index(ready)
+        .into_iter()
+        .filter(|entry| caller.may_use(&entry.name))
+        .map(entry)
+        .collect();
     Ok(http::json(&entries))
 }
 
@@ -96,13 +103,16 @@ pub(super) async fn unload(
     Ok(Response::default())
 }
 
+/// The bytes of a request that is no inference. Its values take many times as many.
+const LONGEST: usize = 4 << 20;
+
 /// A body of JSON, or the default for an empty one.
 pub(super) async fn read<T: Default + DeserializeOwned>(
     http: &Http,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, Failure> {
-    let body = http::body::read(headers, body, &http.limits).await?;
+    let body = http::body::read(headers, body, &http.limits.at_most(LONGEST)).await?;
     if body.is_empty() {
         return Ok(T::default());
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use sardonyx::{DType, Tensor};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json;
@@ -157,14 +158,56 @@ pub(in crate::http) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T,
 struct Message<'a> {
     id: Option<String>,
     parameters: Option<Values>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "few")]
     inputs: Vec<Input<'a>>,
+    #[serde(default, deserialize_with = "few_or_none")]
     outputs: Option<Vec<Output>>,
+}
+
+/// The members of a list at most, whatever the limits are: a list takes many times as many bytes as its text.
+const MANY: usize = 1 << 14;
+
+/// A list that is refused before it takes much.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut members = Vec::new();
+            while let Some(member) = list.next_element()? {
+                if members.len() == MANY {
+                    return Err(A::Error::custom(format!("a list of more than {MANY} members")));
+                }
+                members.push(member);
+            }
+            Ok(members)
+        }
+    }
+    deserializer.deserialize_seq(Few(PhantomData))
+}
+
+/// A list, or `null`.
+fn few_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    struct List<T>(Vec<T>);
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T>, D::Error> {
+            few(deserializer).map(List)
+        }
+    }
+    Ok(Option::<List<T>>::deserialize(deserializer)?.map(|List(list)| list))
 }
 
 #[derive(Deserialize)]
 struct Input<'a> {
     name: String,
+    #[serde(deserialize_with = "few")]
     shape: Vec<i64>,
     datatype: String,
     parameters: Option<Values>,
@@ -263,6 +306,9 @@ impl<'de> Deserialize<'de> for Values {
                 while let Some((name, Value(value))) = map.next_entry::<String, Value>()? {
                     if values.insert(name, value).is_some() {
                         return Err(A::Error::custom("a parameter is given twice"));
+                    }
+                    if values.len() > MANY {
+                        return Err(A::Error::custom(format!("more than {MANY} parameters in one place")));
                     }
                 }
                 Ok(Values(values))

@@ -63,8 +63,8 @@ pub(crate) fn encode(response: Response, forms: &Forms, memory: &SharedMemory) -
             }
             Form::Shared(region) => {
                 let bytes = raw::bytes(tensor)?;
+                // The output has no parameters: Triton's client for C++ takes an output that has some for a binary tensor.
                 memory.write(region, &bytes).map_err(|failure| about("output", &name, failure))?;
-                parameters_into(out, &region.parameters(bytes.len()));
             }
         }
         out.push(b'}');

@@ -50,7 +50,7 @@ pub(super) async fn trace(
     InPath(named): InPath<Named>,
 ) -> Result<Response, Failure> {
     known(&http, &named)?;
-    Ok(shown_trace(http.service.settings().trace()))
+    Ok(shown_trace(http.service.settings().traces().shown(&named.model)))
 }
 
 /// A setting as a request has it: one value, several, or `null` for that of the server.
@@ -76,7 +76,7 @@ pub(super) async fn set_trace(
         Setting::Default => Vec::new(),
     };
     let changes = changes.into_iter().map(|(name, setting)| (name, values(setting))).collect();
-    Ok(shown_trace(http.service.settings().set_trace(&changes)?))
+    Ok(shown_trace(http.service.settings().traces().set(&named.model, &changes)?))
 }
 
 fn known(http: &Http, named: &Named) -> Result<(), Failure> {
