@@ -1,5 +1,5 @@
-//! Traces: when an inference came, waited, ran and was answered. Which ones are recorded is a matter of [`TraceSettings`]; they go to a
-//! collector of OpenTelemetry's, or to files in Triton's form.
+//! Traces: when an inference came, waited, ran and was answered. Settings that clients may change say which ones are recorded; they go
+//! to a collector of OpenTelemetry's, or to files in Triton's form.
 
 mod context;
 mod file;
