@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # test-long.sh [MODELS REFS]...: tests that take too long for every change, on every adapter present and with both classes of
-# kernels: real models at several sizes in one session, twenty minutes of sixteen threads on each adapter, ten minutes of a server
-# under load with faults, and ten minutes of fuzzing of
-# each target; and PMML against its reference, where there is Java. Each folder MODELS has NAME.onnx, and REFS has NAME.npz with a run's inputs (see
-# scripts/sizes.py); the models of scripts/models.py are always among them. Needs what scripts/test.sh needs.
+# kernels: every case and 3,000 random graphs, real models at several sizes in one session, twenty minutes of sixteen threads on each
+# adapter, ten minutes of a server under load with faults, and ten minutes of fuzzing of each target; and PMML against its reference,
+# where there is Java. Each folder MODELS has NAME.onnx, and REFS has NAME.npz with a run's inputs (see scripts/sizes.py); the models
+# of scripts/models.py are always among them. Needs what scripts/test.sh needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
@@ -24,6 +24,7 @@ while [ $# -ge 2 ]; do
 done
 ignored=
 [ -z "$SARDONYX_MODELS" ] || { export SARDONYX_MODELS SARDONYX_SIZES && ignored=--include-ignored; }
+SARDONYX_GRAPHS=3000 cargo test --quiet --all-features --test cases
 cargo test --features test-data --test sizes -- --nocapture $ignored
 cargo run --quiet --release -p sardonyx-testing --bin soak -- 1200
 # With several arenas, glibc keeps more and more of what threads have given back, up to a bound that takes longer to find; with thresholds

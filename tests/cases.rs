@@ -1,5 +1,5 @@
-//! Every case of every operator, and random graphs: on the reference, and on every adapter with each class of kernels that it
-//! can run.
+//! Every case of every operator, and random graphs: on the reference, on every adapter with its own class of kernels, and with
+//! the other class, where the adapter can run it, on the adapters in turn (on all with `SARDONYX_GRAPHS`).
 //!
 //! `cargo test --test cases Softmax` runs the cases of one operator; `-- --list` names all. A name has the operator, the case,
 //! what is special about the check, and after `@` where it runs: `ops/Conv/3x3_pads/any-size@llvmpipe/gpu-kernels`.
@@ -55,6 +55,7 @@ fn list() -> Vec<Trial> {
             let wanted = |class: usize| match check.place() {
                 CheckPlace::Device => class == 0,
                 CheckPlace::Turn(turn) => (a + class + turn).is_multiple_of(adapters.len()),
+                CheckPlace::Kernels(turn) => class == 0 || (a + turn).is_multiple_of(adapters.len()),
                 _ => true,
             };
             let classes = classes(adapter).iter().enumerate().filter(|(class, _)| wanted(*class));

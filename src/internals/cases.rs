@@ -76,8 +76,10 @@ pub enum CheckPlace {
     Reference,
     /// On a device, with its own kernels.
     Device,
-    /// On a device, with each class of kernels that it can run.
-    Kernels,
+    /// On every device with its own kernels, and with those of the other class on one device, which this number chooses.
+    Kernels(usize),
+    /// On every device, with each class of kernels that it can run.
+    Everywhere,
     /// On one device for each class of kernels; this number chooses the device.
     Turn(usize),
 }
@@ -92,7 +94,8 @@ pub(crate) enum Sizes {
 }
 
 /// All checks of all cases and random graphs. Each has its own name, except that a check on the reference has the name of
-/// those on devices. `SARDONYX_SIZES=2000` makes 2,000 random graphs, on all devices, from number `SARDONYX_SEED` on.
+/// those on devices. `SARDONYX_GRAPHS=2000` makes 2,000 random graphs, from number `SARDONYX_SEED` on, and all checks run on all
+/// devices with each class of kernels.
 pub fn checks() -> Vec<Check> {
     let (mut seen, mut checks) = (HashMap::new(), Vec::new());
     for (i, case) in listed_cases().into_iter().enumerate() {
@@ -105,10 +108,10 @@ pub fn checks() -> Vec<Check> {
         checks.extend(checks_of(&name, case, i));
     }
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (first, count) = (number("SARDONYX_SEED").unwrap_or(0), number("SARDONYX_SIZES"));
+    let (first, count) = (number("SARDONYX_SEED").unwrap_or(0), number("SARDONYX_GRAPHS"));
     checks.extend((first..first + count.unwrap_or(GRAPHS)).map(|seed| Check {
         name: format!("random/{seed}"),
-        place: if count.is_some() { CheckPlace::Kernels } else { CheckPlace::Turn(seed as usize) },
+        place: if count.is_some() { CheckPlace::Everywhere } else { CheckPlace::Turn(seed as usize) },
         what: What::Random(seed),
     }));
     checks
@@ -116,10 +119,13 @@ pub fn checks() -> Vec<Check> {
 
 fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
     let new = |suffix: &str, place, what| Check { name: format!("{name}{suffix}"), place, what };
+    let everywhere = std::env::var_os("SARDONYX_GRAPHS").is_some();
+    let kernels =
+        |next: usize| if everywhere { CheckPlace::Everywhere } else { CheckPlace::Kernels(turn + next) };
     let mut checks = vec![
         new("", CheckPlace::Reference, What::Reference(case.clone())),
-        new("", CheckPlace::Kernels, What::Device(case.clone(), Sizes::Fixed)),
-        new("/any-size", CheckPlace::Kernels, What::Device(case.clone(), Sizes::Open)),
+        new("", kernels(0), What::Device(case.clone(), Sizes::Fixed)),
+        new("/any-size", kernels(1), What::Device(case.clone(), Sizes::Open)),
         new("/many-sizes", CheckPlace::Turn(turn), What::ManySizes(case.clone())),
     ];
     // What planning knows in the case, a run computes.
@@ -127,8 +133,8 @@ fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
     of_data.constants.clear();
     if graph_of_case(&case).is_ok_and(|graph| !graph.nodes[0].op.operator().counted().is_empty()) {
         checks.extend([
-            new("/of-data", CheckPlace::Kernels, What::OfData(of_data.clone(), Sizes::Fixed)),
-            new("/of-data/any-size", CheckPlace::Kernels, What::OfData(of_data, Sizes::Open)),
+            new("/of-data", kernels(0), What::OfData(of_data.clone(), Sizes::Fixed)),
+            new("/of-data/any-size", kernels(1), What::OfData(of_data, Sizes::Open)),
         ]);
     }
     let several = if case.outputs > 1 { case.outputs } else { 0 };
@@ -136,7 +142,7 @@ fn checks_of(name: &str, case: Case, turn: usize) -> Vec<Check> {
         |i: usize| new(&format!("/only-output-{i}"), CheckPlace::Device, What::Output(case.clone(), i));
     checks.extend((0..several).map(output));
     checks.extend(ranked(&case).map(|(suffix, case)| new(&suffix, CheckPlace::Device, What::Variant(case))));
-    checks.extend(in_float16(&case).map(|case| new("/float16", CheckPlace::Kernels, What::Variant(case))));
+    checks.extend(in_float16(&case).map(|case| new("/float16", kernels(0), What::Variant(case))));
     checks
 }
 

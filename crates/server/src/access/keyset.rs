@@ -92,7 +92,7 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<VerifyingKey>, String> {
 #[serde(untagged)]
 enum Json {
     Set { keys: Vec<serde_json::Value> },
-    One(Jwk),
+    One(Box<Jwk>),
 }
 
 /// A key as JSON.
@@ -117,7 +117,7 @@ fn from_json(text: &[u8]) -> Result<Vec<VerifyingKey>, String> {
     let json =
         serde_json::from_slice(text).map_err(|error| format!("it is no set of JSON Web Keys: {error}"))?;
     let keys = match json {
-        Json::One(key) => vec![key],
+        Json::One(key) => vec![*key],
         // A set may have keys of kinds that are not known (RFC 7517, 5).
         Json::Set { keys } => keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect(),
     };

@@ -173,7 +173,7 @@ mod tests {
         }
         let halves = Tensor::from_vec(&[2, 1], vec![f16::from_f32(0.5), f16::from_f32(-2.0)]).unwrap();
         assert_eq!(Pooling::Cls.vectors("y", &halves, &[0..7, 0..3]).unwrap(), [[0.5], [-2.0]]);
-        assert!(Pooling::Mean.vectors("y", &output, &[0..4]).is_err());
+        assert!(Pooling::Mean.vectors("y", &output, std::slice::from_ref(&(0..4))).is_err());
         assert!(Pooling::Mean.vectors("y", &output, &[0..1, 0..1]).is_err());
     }
 

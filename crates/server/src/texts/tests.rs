@@ -145,7 +145,7 @@ async fn texts_of_one_length_are_one_run() {
         "pad_id": 9, "pad_type_id": 0, "pad_token": "[PAD]"});
     read(&mut config, &[("tokenizer.json", tokenizer.clone())]).unwrap();
     let left = parts(&config, &tokens[..1]).unwrap().remove(0);
-    assert_eq!(left.tokens, [5..8]);
+    assert_eq!(left.tokens.as_slice(), std::slice::from_ref(&(5..8)));
     assert_eq!(left.inputs[0].1.to_vec::<i64>().unwrap(), [9, 9, 9, 9, 9, 2, 4, 3]);
 
     // Without a mask the model cannot tell padding from tokens.

@@ -1,6 +1,6 @@
 //! Traces to a collector of OpenTelemetry's, by OTLP over HTTP in its JSON form
-//! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>). The form is small, so that it is written here: the crates of OpenTelemetry
-//! would be a tenth of what the server takes to compile.
+//! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>). The form is small, and the server has a client of HTTP
+//! already, so that it is written here without the crates of OpenTelemetry.
 
 use std::time::Duration;
 

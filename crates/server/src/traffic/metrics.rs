@@ -36,8 +36,10 @@ const COUNTERS: [(&str, &str, OfPair); 4] = [
     ),
 ];
 
+type Count = fn(&Pair) -> &AtomicU64;
+
 /// What became of copies.
-const OUTCOMES: [(&str, fn(&Pair) -> &AtomicU64); 4] = [
+const OUTCOMES: [(&str, Count); 4] = [
     ("compared", |pair| &pair.compared),
     ("failed", |pair| &pair.failed),
     ("dropped", |pair| &pair.dropped),
