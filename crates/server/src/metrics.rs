@@ -41,11 +41,11 @@ pub fn router(service: &Arc<Service>, access: &Access, budget: &Budget) -> Route
             MetricType::GAUGE,
             [gauge(Vec::new(), budget.held() as f64)],
         );
-        write(&[refused, held], &mut text);
+        write(vec![refused, held], &mut text);
         async move {
             // A driver may take its time to answer.
             let machine = tokio::task::spawn_blocking(machine::families).await;
-            write(&machine.unwrap_or_default(), &mut text);
+            write(machine.unwrap_or_default(), &mut text);
             ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
         }
     };
@@ -55,12 +55,14 @@ pub fn router(service: &Arc<Service>, access: &Access, budget: &Budget) -> Route
 /// All metrics as text.
 pub fn exposition(service: &Service) -> Vec<u8> {
     let mut text = Vec::new();
-    write(&families(service), &mut text);
+    write(families(service), &mut text);
     text
 }
 
-fn write(families: &[MetricFamily], text: &mut Vec<u8>) {
-    if let Err(error) = TextEncoder::new().encode(families, text) {
+/// Appends the families that have metrics: the encoder ends at one that has none.
+fn write(mut families: Vec<MetricFamily>, text: &mut Vec<u8>) {
+    families.retain(|family| !family.get_metric().is_empty());
+    if let Err(error) = TextEncoder::new().encode(&families, text) {
         tracing::error!(%error, "the metrics have no text");
     }
 }
@@ -232,7 +234,6 @@ fn families(service: &Service) -> Vec<MetricFamily> {
     // CPU seconds, resident memory and open files of the process.
     #[cfg(target_os = "linux")]
     families.extend(prometheus::core::Collector::collect(&ProcessCollector::for_self()));
-    families.retain(|family| !family.get_metric().is_empty());
     families
 }
 
@@ -323,4 +324,21 @@ fn shown(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
     let mut metric = metric(labels);
     metric.set_histogram(shown);
     metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_without_metrics_hides_no_other() {
+        let of = |name, value: Option<f64>| {
+            family(name, "help", MetricType::GAUGE, value.map(|value| gauge(Vec::new(), value)))
+        };
+        let mut text = Vec::new();
+        write(vec![of("first", Some(1.0)), of("empty", None), of("last", Some(2.0))], &mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("\nfirst 1\n") && text.contains("\nlast 2\n"), "{text}");
+        assert!(!text.contains("empty"), "{text}");
+    }
 }
