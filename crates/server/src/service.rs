@@ -37,7 +37,7 @@ pub struct Service {
 }
 
 /// The extensions of the Open Inference Protocol that the server has.
-const EXTENSIONS: [&str; 10] = [
+const EXTENSIONS: [&str; 11] = [
     "classification",
     "sequence",
     "model_repository",
@@ -47,11 +47,12 @@ const EXTENSIONS: [&str; 10] = [
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
     "logging",
 ];
 
-/// A run that takes longer than this hangs, unless the options say otherwise: a compute dispatch does not, and compiling the kernels of a large model takes minutes at
-/// most.
+/// A run that takes longer than this hangs, unless the options say otherwise: a compute dispatch does not, and compiling the kernels of a
+/// large model takes minutes at most.
 pub(crate) const HANGS: Duration = Duration::from_secs(300);
 
 impl Service {

@@ -89,7 +89,7 @@ impl From<Failure> for Unanswered {
 ///
 /// # Errors
 /// Why there is no answer.
-pub async fn infer(models: &dyn Models, mut request: Request) -> Result<Response, Failure> {
+async fn infer(models: &dyn Models, mut request: Request) -> Result<Response, Failure> {
     loop {
         let served = models.find(&request.model, &request.version)?;
         match served.infer(request).await {
