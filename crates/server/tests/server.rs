@@ -327,6 +327,8 @@ async fn unloading_gives_memory_back() {
     for _ in 0..20 {
         client.model_infer(request("sum", &[[1.0; 4]])).await.unwrap();
         let model_name = "sum".to_string();
+        // Who looks at a version meanwhile does not keep its memory.
+        let _held = server.service().served();
         client
             .repository_model_unload(RepositoryModelUnloadRequest {
                 model_name: model_name.clone(),

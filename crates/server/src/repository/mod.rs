@@ -443,14 +443,13 @@ fn about(name: &str, failure: Failure) -> Failure {
     }
 }
 
-/// Lets versions answer what waits for them, and drops them.
+/// Lets versions answer what waits for them, and gives back what they have on their devices.
 async fn drain(versions: Vec<Arc<Served>>) {
     versions.iter().for_each(|served| served.close());
     for served in &versions {
         served.drained().await;
     }
-    // What a device holds is given back, which may take its time.
-    let _ = spawn_blocking(move || drop(versions)).await;
+    let _ = spawn_blocking(move || versions.iter().for_each(|served| served.end())).await;
 }
 
 /// A task that does not end as it should: it panicked, or the server ends.

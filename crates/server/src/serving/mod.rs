@@ -417,4 +417,13 @@ impl Served {
             Work::Ensemble(ensemble) => ensemble.drained().await,
         }
     }
+
+    /// Gives back what a drained version has on its devices, whoever still holds the version: the thread that puts models on a
+    /// new device may, and so may what looks at statistics. Blocks.
+    pub fn end(&self) {
+        match &self.work {
+            Work::Model(runner) | Work::Sequences(runner, _) => runner.end(),
+            Work::Ensemble(_) => {}
+        }
+    }
 }

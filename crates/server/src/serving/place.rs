@@ -1,7 +1,7 @@
 //! `Place`: a model on a device, with a session for each device that the slot has.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use sardonyx::{Error, Model, Session, SessionOptions, Tensor};
@@ -20,6 +20,8 @@ pub(super) struct Place {
     warm: AtomicBool,
     /// The inputs of the first warm-up: a run with them puts the weights on a device.
     first: OnceLock<Vec<(String, Tensor)>>,
+    /// Whether the model may run. Held for reading during a run.
+    is_open: RwLock<bool>,
 }
 
 /// Why a run has made nothing.
@@ -60,6 +62,10 @@ pub(super) trait Computes: std::fmt::Debug + Send + Sync {
 
     /// The bytes that the model takes on the device.
     fn memory(&self) -> u64;
+
+    /// Gives back what the model has on the device, after the runs in flight, whoever still holds the place. There are no runs
+    /// afterwards. Blocks.
+    fn end(&self);
 }
 
 /// How long a run waits for a new device in place of a lost one.
@@ -74,6 +80,7 @@ impl Place {
             session: Mutex::new(None),
             warm: AtomicBool::new(false),
             first: OnceLock::new(),
+            is_open: RwLock::new(true),
         }
     }
 
@@ -97,29 +104,13 @@ impl Place {
         }
     }
 
-    fn forget(&self) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl Restores for Place {
-    fn restore(&self) -> Result<(), Failure> {
-        match self.first.get() {
-            Some(inputs) => self.run(inputs).map(drop),
-            // No warm-up had inputs of known sizes: the weights go with the first request.
-            None => self.session().map(drop),
-        }
-        .map_err(|unrun| unrun.failure)
+    /// Held while something uses the session. Tells whether the place has one.
+    fn open(&self) -> RwLockReadGuard<'_, bool> {
+        self.is_open.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn peak(&self) -> u64 {
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.as_ref().map_or(0, |(_, session)| session.memory().peak)
-    }
-}
-
-impl Computes for Place {
-    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
+    /// Runs the model while the place is open.
+    fn run_open(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
         let (generation, session) = self.session()?;
         let given: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let _turn = self.slot.turn();
@@ -146,8 +137,48 @@ impl Computes for Place {
         }
     }
 
+    fn forget(&self) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Restores for Place {
+    fn restore(&self) -> Result<(), Failure> {
+        let is_open = self.open();
+        if !*is_open {
+            return Ok(());
+        }
+        match self.first.get() {
+            Some(inputs) => self.run_open(inputs).map(drop),
+            // No warm-up had inputs of known sizes: the weights go with the first request.
+            None => self.session().map(drop),
+        }
+        .map_err(|unrun| unrun.failure)
+    }
+
+    fn peak(&self) -> u64 {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.as_ref().map_or(0, |(_, session)| session.memory().peak)
+    }
+}
+
+impl Computes for Place {
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
+        let is_open = self.open();
+        if !*is_open {
+            return Err(Failure::new(Reason::Unavailable, "the model was unloaded; load it again").into());
+        }
+        self.run_open(inputs)
+    }
+
     fn memory(&self) -> u64 {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         session.as_ref().map_or(0, |(_, session)| session.memory().total())
+    }
+
+    fn end(&self) {
+        let mut is_open = self.is_open.write().unwrap_or_else(PoisonError::into_inner);
+        *is_open = false;
+        self.forget();
     }
 }

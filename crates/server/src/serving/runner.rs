@@ -137,6 +137,11 @@ impl Runner {
         // An error says that the last thread has dropped its end.
         let _ = running.wait_for(|&count| count == 0).await;
     }
+
+    /// Gives back what the model has on its devices, once it is drained. Blocks.
+    pub(super) fn end(&self) {
+        self.places.iter().for_each(|place| place.end());
+    }
 }
 
 impl Drop for Runner {

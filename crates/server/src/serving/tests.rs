@@ -230,6 +230,8 @@ impl Computes for Leaves {
     fn memory(&self) -> u64 {
         0
     }
+
+    fn end(&self) {}
 }
 
 #[test]
