@@ -1,12 +1,15 @@
 //! `Server`: the addresses, the repository and the devices together, and how they end.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use tokio::net::TcpSocket;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_service::Service as _;
@@ -216,10 +219,7 @@ fn either(http: axum::Router, grpc: axum::Router) -> axum::Router {
 /// # Errors
 /// Those of [`Server::start`]; and if requests were not answered before the exit timeout.
 pub fn run(options: Options, ready: impl FnOnce(&Server)) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let server = tokio::select! {
@@ -237,6 +237,26 @@ pub fn run(options: Options, ready: impl FnOnce(&Server)) -> Result<(), String> 
     });
     runtime.shutdown_background();
     outcome
+}
+
+/// tokio's variable of the environment for the threads of its reactor.
+const REACTOR_THREADS: &str = "TOKIO_WORKER_THREADS";
+
+/// The runtime of a server.
+fn runtime() -> Result<Runtime, String> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = reactor_threads(std::env::var_os(REACTOR_THREADS), cores)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(threads).enable_all().build().map_err(|error| error.to_string())
+}
+
+/// The threads of the reactor: as many as the environment says, or half as many as there are cores. A request that goes from one thread to
+/// another costs two switches, and models run beside the reactor.
+fn reactor_threads(given: Option<OsString>, cores: usize) -> Result<usize, String> {
+    let Some(given) = given else { return Ok((cores / 2).max(1)) };
+    let number =
+        given.to_str().and_then(|text| text.trim().parse().ok()).filter(|&number: &usize| number > 0);
+    number.ok_or_else(|| format!("{REACTOR_THREADS} is {given:?}; it is a number of threads, from 1 on"))
 }
 
 /// The signals that end a process.
@@ -262,5 +282,25 @@ impl Signals {
         }
         #[cfg(not(unix))]
         drop(tokio::signal::ctrl_c().await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_the_reactor() {
+        let threads = |given: Option<&str>, cores| reactor_threads(given.map(OsString::from), cores);
+        let by_cores: Vec<_> = [1, 2, 3, 16].map(|cores| threads(None, cores).unwrap()).into();
+        assert_eq!(by_cores, [1, 1, 1, 8]);
+        assert_eq!(threads(Some("3"), 16), Ok(3));
+        for wrong in ["", "0", "-1", "many"] {
+            assert!(threads(Some(wrong), 16).unwrap_err().starts_with("TOKIO_WORKER_THREADS is "), "{wrong}");
+        }
+        if std::env::var_os(REACTOR_THREADS).is_none() {
+            let cores = std::thread::available_parallelism().unwrap().get();
+            assert_eq!(runtime().unwrap().metrics().num_workers(), (cores / 2).max(1));
+        }
     }
 }

@@ -64,6 +64,47 @@ pub(super) fn request(message: ModelInferRequest, memory: &SharedMemory) -> Resu
     Ok((request, form))
 }
 
+/// The bytes of tensors that are looked at one by one on the reactor.
+const FEW: usize = 64 << 10;
+
+/// Whether [`request`] takes long: raw numbers are not even looked at, but strings are copied, bools checked, and typed values put together.
+pub(super) fn is_slow(message: &ModelInferRequest) -> bool {
+    let typed: usize = message.inputs.iter().flat_map(|input| &input.contents).map(bytes_of).sum();
+    let looked_at = [DType::String, DType::Bool].map(datatype::name);
+    let is_looked_at = |input: &InferInputTensor| looked_at.contains(&Some(&input.datatype));
+    let raw: usize = message.raw_input_contents.iter().map(Bytes::len).sum();
+    typed > FEW || raw > FEW && message.inputs.iter().any(is_looked_at)
+}
+
+/// Whether [`response`] takes long.
+pub(super) fn has_many_strings(response: &Response) -> bool {
+    response.outputs.iter().any(|(_, tensor)| tensor.dtype() == DType::String && tensor.len() > FEW / 64)
+}
+
+fn bytes_of(contents: &InferTensorContents) -> usize {
+    let InferTensorContents {
+        bool_contents,
+        int_contents,
+        int64_contents,
+        uint_contents,
+        uint64_contents,
+        fp32_contents,
+        fp64_contents,
+        bytes_contents,
+    } = contents;
+    let numbers = [
+        size_of_val(&bool_contents[..]),
+        size_of_val(&int_contents[..]),
+        size_of_val(&int64_contents[..]),
+        size_of_val(&uint_contents[..]),
+        size_of_val(&uint64_contents[..]),
+        size_of_val(&fp32_contents[..]),
+        size_of_val(&fp64_contents[..]),
+        size_of_val(&bytes_contents[..]),
+    ];
+    numbers.iter().sum::<usize>() + bytes_contents.iter().map(Bytes::len).sum::<usize>()
+}
+
 /// Refuses a request of more tensors or parameters than `limits` allow.
 pub(super) fn refuse_many(message: &ModelInferRequest, limits: &Limits) -> Result<(), Failure> {
     let above = |kind: &str, count: usize, limit: usize| {
@@ -224,4 +265,43 @@ pub(super) fn shown(value: Parameter) -> InferParameter {
         Parameter::Text(value) => ParameterChoice::StringParam(value),
     };
     InferParameter { parameter_choice: Some(choice) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_leaves_the_reactor() {
+        let of = |datatype: &str, raw: usize, contents: InferTensorContents| {
+            let contents = (contents != InferTensorContents::default()).then_some(contents);
+            let input = InferInputTensor { datatype: datatype.into(), contents, ..Default::default() };
+            let raw_input_contents = (raw > 0).then(|| vec![0; raw].into()).into_iter().collect();
+            is_slow(&ModelInferRequest { inputs: vec![input], raw_input_contents, ..Default::default() })
+        };
+        let none = InferTensorContents::default;
+        assert!(!of("FP32", 100 * FEW, none()), "raw numbers are not looked at");
+        for datatype in ["BYTES", "BOOL"] {
+            assert_eq!([FEW, FEW + 1].map(|bytes| of(datatype, bytes, none())), [false, true], "{datatype}");
+        }
+        let typed = |count| of("FP32", 0, InferTensorContents { fp32_contents: vec![0.0; count], ..none() });
+        assert_eq!([FEW / 4, FEW / 4 + 1].map(typed), [false, true]);
+        let many = vec![Bytes::new(); FEW / size_of::<Bytes>() + 1];
+        assert!(of("BYTES", 0, InferTensorContents { bytes_contents: many, ..none() }));
+        let long = vec![Bytes::from(vec![0; FEW])];
+        assert!(of("BYTES", 0, InferTensorContents { bytes_contents: long, ..none() }));
+
+        let answer = |tensor: Tensor| {
+            has_many_strings(&Response {
+                model: "m".into(),
+                version: "1".into(),
+                id: String::new(),
+                parameters: Parameters::new(),
+                outputs: vec![("y".into(), tensor)],
+            })
+        };
+        let strings = |count| Tensor::from_strings(&[count], vec![String::new(); count]).unwrap();
+        assert_eq!([FEW / 64, FEW / 64 + 1].map(|count| answer(strings(count))), [false, true]);
+        assert!(!answer(Tensor::from_vec(&[FEW], vec![0.0f32; FEW]).unwrap()), "numbers are not copied");
+    }
 }

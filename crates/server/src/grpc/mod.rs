@@ -112,11 +112,13 @@ async fn answer(
     infer::refuse_many(&message, limits)?;
     // What lies in shared memory is copied by system calls.
     let shared = service.memory().is_on();
+    let slow = shared || infer::is_slow(&message);
     let (here, there) = (service.clone(), service.clone());
     until(caller.deadline, async move {
-        let (request, form) = off_the_reactor(shared, move || infer::request(message, here.memory())).await?;
+        let (request, form) = off_the_reactor(slow, move || infer::request(message, here.memory())).await?;
         let response = there.infer(caller.asks(request)).await?;
-        off_the_reactor(shared, move || infer::response(response, &form, there.memory())).await
+        let slow = shared || infer::has_many_strings(&response);
+        off_the_reactor(slow, move || infer::response(response, &form, there.memory())).await
     })
     .await
 }

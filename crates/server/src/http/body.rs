@@ -19,6 +19,9 @@ use crate::{Failure, Reason};
 /// What is set aside for a body before it comes.
 const FIRST: usize = 1 << 20;
 
+/// What is taken of a body before other requests have their turn, however fast it comes.
+const TURN: usize = 1 << 20;
+
 /// The whole body of a request, decompressed.
 ///
 /// # Errors
@@ -50,6 +53,7 @@ async fn collected(headers: &HeaderMap, mut body: Body, limits: &Limits) -> Resu
         return Err(too_large());
     }
     let mut bytes = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST));
+    let mut turn = 0;
     loop {
         let next = tokio::time::timeout(limits.body_pause, body.frame()).await;
         let frame = next
@@ -62,6 +66,11 @@ async fn collected(headers: &HeaderMap, mut body: Body, limits: &Limits) -> Resu
         }
         charge.grow(data.len())?;
         bytes.extend_from_slice(&data);
+        turn += data.len();
+        if turn >= TURN {
+            turn = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -122,5 +131,14 @@ mod tests {
         >()));
         let stopped = read(&HeaderMap::new(), silent, &limits).await.unwrap_err();
         assert_eq!(stopped.text, "no more of the body came for 20ms");
+    }
+
+    /// On the only thread, a body that is there already lets another task in.
+    #[tokio::test]
+    async fn others_have_their_turn() {
+        let body = Body::new(Parts::new(vec![Bytes::from(vec![0; TURN / 4]); 16]));
+        let other = tokio::spawn(async {});
+        read(&HeaderMap::new(), body, &Limits::default()).await.unwrap();
+        assert!(other.is_finished());
     }
 }

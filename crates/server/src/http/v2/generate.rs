@@ -55,9 +55,13 @@ async fn answer(
         let body = http::body::read(headers, body, &http.limits).await?;
         let config = http.service.config(&target.model, &target.version)?;
         let of_tokens = texts::takes_tokens(&config).is_ok();
+        let (large, of_model) = (body.len() > http::SMALL, config.clone());
         let request = match of_tokens {
-            true => tokens(&body, &config).await?,
-            false => decode(&body, &config)?,
+            true => {
+                let (text, request) = http::off_the_reactor(large, move || one_text(&body)).await?;
+                Request { inputs: inputs(text, &config).await?, ..request }
+            }
+            false => http::off_the_reactor(large, move || decode(&body, &of_model)).await?,
         };
         let request = caller.asks(Request { model: target.model, version: target.version, ..request });
         let answer = http.service.infer(request).await?;
@@ -65,19 +69,7 @@ async fn answer(
             let large = http::are_large(&answer.outputs);
             return http::off_the_reactor(large, move || numbers(&answer, config.max_batch > 0)).await;
         }
-        let mut shown = Map::new();
-        shown.insert("model_name".into(), answer.model.into());
-        shown.insert("model_version".into(), answer.version.into());
-        for (name, tensor) in answer.outputs {
-            let texts = tensor.strings().unwrap_or_default();
-            let texts = match texts {
-                [text] => Value::from(text.as_str()),
-                texts => texts.iter().map(String::as_str).collect(),
-            };
-            shown.insert(name, texts);
-        }
-        serde_json::to_vec(&shown)
-            .map_err(|_| Failure::new(Reason::Internal, "the answer has no form in JSON"))
+        http::off_the_reactor(http::are_large(&answer.outputs), move || texts_of(answer)).await
     })
     .await
 }
@@ -85,17 +77,37 @@ async fn answer(
 /// The member of a request with the text for a tokenizer.
 const TEXT: &str = "text_input";
 
-/// The request in `body`, to a model of tokens, without model and version.
-async fn tokens(body: &[u8], config: &Config) -> Result<Request, Failure> {
+/// An answer whose outputs are texts.
+fn texts_of(answer: crate::Response) -> Result<Vec<u8>, Failure> {
+    let mut shown = Map::new();
+    shown.insert("model_name".into(), answer.model.into());
+    shown.insert("model_version".into(), answer.version.into());
+    for (name, tensor) in answer.outputs {
+        let texts = tensor.strings().unwrap_or_default();
+        let texts = match texts {
+            [text] => Value::from(text.as_str()),
+            texts => texts.iter().map(String::as_str).collect(),
+        };
+        shown.insert(name, texts);
+    }
+    serde_json::to_vec(&shown).map_err(|_| Failure::new(Reason::Internal, "the answer has no form in JSON"))
+}
+
+/// The text in `body`, for a model of tokens, and the request but for model, version and inputs.
+fn one_text(body: &[u8]) -> Result<(String, Request), Failure> {
     let mut members: BTreeMap<String, &RawValue> = request::read(body)?;
     let text = members.remove(TEXT).map(|text| serde_json::from_str(text.get()));
     let Some(Ok(text)) = text else {
         return Err(Failure::invalid(format!("the body has no member '{TEXT}' with one text")));
     };
+    Ok((text, with_parameters(Request::default(), members)?))
+}
+
+/// What a model of tokens takes for `text`.
+async fn inputs(text: String, config: &Config) -> Result<Vec<(String, Tensor)>, Failure> {
     let tokens = texts::Texts::tokens(config, vec![text]).await?;
     let tokens = tokens.first().ok_or_else(|| Failure::invalid("there is no text"))?;
-    let request = Request { inputs: texts::single(config, tokens)?.inputs, ..Request::default() };
-    with_parameters(request, members)
+    Ok(texts::single(config, tokens)?.inputs)
 }
 
 /// An answer whose outputs are lists of numbers, or numbers.

@@ -107,7 +107,7 @@ pub(super) async fn unload(
 const LONGEST: usize = 4 << 20;
 
 /// A body of JSON, or the default for an empty one.
-pub(super) async fn read<T: Default + DeserializeOwned>(
+pub(super) async fn read<T: Default + DeserializeOwned + Send + 'static>(
     http: &Http,
     headers: &HeaderMap,
     body: Body,
@@ -116,5 +116,5 @@ pub(super) async fn read<T: Default + DeserializeOwned>(
     if body.is_empty() {
         return Ok(T::default());
     }
-    request::read(&body)
+    http::off_the_reactor(body.len() > http::SMALL, move || request::read(&body)).await
 }
