@@ -570,6 +570,85 @@ async fn tensorflow_serving_over_grpc() {
     assert!(server.shut_down().await);
 }
 
+/// Several results of one run.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_inferences_of_one_input() {
+    use sardonyx_server::proto::tensorflow::serving::inference_result::Result as Found;
+    use sardonyx_server::proto::tensorflow::serving::prediction_service_client::PredictionServiceClient;
+    use sardonyx_server::proto::tensorflow::serving::*;
+    use sardonyx_server::proto::tensorflow::{Example, Feature, Features, FloatList, feature};
+
+    let folder = tempfile::tempdir().unwrap();
+    for (name, size) in [("twice", "1"), ("wide", "2")] {
+        let mut twice = graph(&[], vec![node("Add", &["x", "x"], &["y"])], &[]);
+        twice.input = vec![value("x", FLOAT, &["batch", size])];
+        twice.output = vec![value("y", FLOAT, &["batch", size])];
+        let config = "max_batch_size: 4 output { name: 'y' label_filename: 'labels.txt' }";
+        put(folder.path(), name, 1, &bytes(&model(17, twice)), config);
+        std::fs::write(folder.path().join(name).join("labels.txt"), "cat\ndog\n").unwrap();
+    }
+    let server = Server::start(options(folder.path())).await.unwrap();
+    let address = format!("http://{}", server.addresses().grpc.unwrap());
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut client = PredictionServiceClient::new(channel);
+
+    let task = |model: &str, method: &str| InferenceTask {
+        model_spec: Some(ModelSpec {
+            name: model.into(),
+            signature_name: method.into(),
+            ..ModelSpec::default()
+        }),
+        method_name: format!("tensorflow/serving/{method}"),
+    };
+    let asked = |tasks: Vec<InferenceTask>, rows: &[&[f32]]| {
+        let example = |row: &&[f32]| {
+            let kind = Some(feature::Kind::FloatList(FloatList { value: row.to_vec() }));
+            let feature = [("x".to_string(), Feature { kind })].into();
+            Example { features: Some(Features { feature }) }
+        };
+        let examples = ExampleList { examples: rows.iter().map(example).collect() };
+        MultiInferenceRequest { tasks, input: Some(Input { kind: Some(input::Kind::ExampleList(examples)) }) }
+    };
+    let both = vec![task("twice", "regress"), task("twice", "classify")];
+    let results = client.multi_inference(asked(both.clone(), &[&[1.5], &[-2.0]])).await.unwrap();
+    let [regressed, classified] = <[_; 2]>::try_from(results.into_inner().results).unwrap();
+    for (result, signature) in [(&regressed, "regress"), (&classified, "classify")] {
+        let spec = result.model_spec.as_ref().unwrap();
+        assert_eq!((spec.name.as_str(), spec.signature_name.as_str()), ("twice", signature));
+        assert_eq!(spec.version_choice, Some(model_spec::VersionChoice::Version(1)));
+    }
+    let Some(Found::RegressionResult(found)) = regressed.result else { panic!("{regressed:?}") };
+    assert_eq!(found.regressions.iter().map(|row| row.value).collect::<Vec<_>>(), [3.0, -4.0]);
+    let Some(Found::ClassificationResult(found)) = classified.result else { panic!("{classified:?}") };
+    let classes = found.classifications.iter().flat_map(|row| &row.classes);
+    let shown: Vec<_> = classes.map(|class| (class.label.as_str(), class.score)).collect();
+    assert_eq!(shown, [("cat", 3.0), ("cat", -4.0)]);
+    let runs = |name| {
+        let served = server.service().served();
+        served.iter().find(|served| served.config().name == name).unwrap().statistics().runs()
+    };
+    assert_eq!(runs("twice"), 1, "both tasks are answered by one run");
+
+    let wide = client.multi_inference(asked(vec![task("wide", "classify")], &[&[1.0, 2.0]])).await.unwrap();
+    let Some(Found::ClassificationResult(found)) = wide.into_inner().results.remove(0).result else {
+        panic!()
+    };
+    assert_eq!(found.classifications[0].classes[1], Class { label: "dog".into(), score: 4.0 });
+    for (tasks, code) in [
+        (Vec::new(), Code::InvalidArgument),
+        (vec![task("twice", "classify"), task("wide", "classify")], Code::InvalidArgument),
+        (vec![task("twice", "predict")], Code::Unimplemented),
+        (vec![task("nobody", "classify")], Code::NotFound),
+        (vec![InferenceTask { model_spec: None, ..task("twice", "classify") }], Code::InvalidArgument),
+        (vec![task("wide", "regress")], Code::InvalidArgument),
+        (vec![task("twice", "classify"); 17], Code::InvalidArgument),
+    ] {
+        let refused = client.multi_inference(asked(tasks.clone(), &[&[1.0, 2.0][..]])).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{tasks:?}: {}", refused.message());
+    }
+    assert!(server.shut_down().await);
+}
+
 /// The lines of an access log, once there are `count` of them.
 async fn lines(file: &Path, count: usize) -> Vec<serde_json::Value> {
     loop {

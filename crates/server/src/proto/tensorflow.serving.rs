@@ -118,6 +118,42 @@ pub struct RegressionResponse {
     pub model_spec: ::core::option::Option<ModelSpec>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InferenceTask {
+    #[prost(message, optional, tag = "1")]
+    pub model_spec: ::core::option::Option<ModelSpec>,
+    #[prost(string, tag = "2")]
+    pub method_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InferenceResult {
+    #[prost(message, optional, tag = "1")]
+    pub model_spec: ::core::option::Option<ModelSpec>,
+    #[prost(oneof = "inference_result::Result", tags = "2, 3")]
+    pub result: ::core::option::Option<inference_result::Result>,
+}
+/// Nested message and enum types in `InferenceResult`.
+pub mod inference_result {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "2")]
+        ClassificationResult(super::ClassificationResult),
+        #[prost(message, tag = "3")]
+        RegressionResult(super::RegressionResult),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MultiInferenceRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub tasks: ::prost::alloc::vec::Vec<InferenceTask>,
+    #[prost(message, optional, tag = "2")]
+    pub input: ::core::option::Option<Input>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MultiInferenceResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<InferenceResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetModelMetadataRequest {
     #[prost(message, optional, tag = "1")]
     pub model_spec: ::core::option::Option<ModelSpec>,
@@ -319,6 +355,22 @@ pub mod prediction_service_client {
             req.extensions_mut().insert(GrpcMethod::new("tensorflow.serving.PredictionService", "Predict"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn multi_inference(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MultiInferenceRequest>,
+        ) -> std::result::Result<tonic::Response<super::MultiInferenceResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = crate::proto::codec::Codec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/tensorflow.serving.PredictionService/MultiInference");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tensorflow.serving.PredictionService", "MultiInference"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_model_metadata(
             &mut self,
             request: impl tonic::IntoRequest<super::GetModelMetadataRequest>,
@@ -357,6 +409,10 @@ pub mod prediction_service_server {
             &self,
             request: tonic::Request<super::PredictRequest>,
         ) -> std::result::Result<tonic::Response<super::PredictResponse>, tonic::Status>;
+        async fn multi_inference(
+            &self,
+            request: tonic::Request<super::MultiInferenceRequest>,
+        ) -> std::result::Result<tonic::Response<super::MultiInferenceResponse>, tonic::Status>;
         async fn get_model_metadata(
             &self,
             request: tonic::Request<super::GetModelMetadataRequest>,
@@ -526,6 +582,47 @@ pub mod prediction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PredictSvc(inner);
+                        let codec = crate::proto::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tensorflow.serving.PredictionService/MultiInference" => {
+                    #[allow(non_camel_case_types)]
+                    struct MultiInferenceSvc<T: PredictionService>(pub Arc<T>);
+                    impl<T: PredictionService> tonic::server::UnaryService<super::MultiInferenceRequest>
+                        for MultiInferenceSvc<T>
+                    {
+                        type Response = super::MultiInferenceResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MultiInferenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PredictionService>::multi_inference(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MultiInferenceSvc(inner);
                         let codec = crate::proto::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

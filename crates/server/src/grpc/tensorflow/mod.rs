@@ -1,9 +1,10 @@
 //! TensorFlow Serving's protocol over gRPC.
 //!
 //! Every model has one signature, `serving_default`; a request may call it by any name. Outputs are typed values. `Classify` and
-//! `Regress` are for models of one FP32 input and one FP32 output, as over HTTP.
+//! `Regress`, and `MultiInference` of both, are for models of one FP32 input and one FP32 output, as over HTTP.
 
 mod examples;
+mod tasks;
 mod tensor;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::proto::tensorflow::serving::*;
 use crate::proto::tensorflow::{SignatureDef, TensorInfo, tensor_info};
 use crate::repository::State as Serving;
 use crate::{Failure, Service, WantedOutput};
+use tasks::Method;
 
 /// The two services. A message of more than `message_bytes` is refused.
 pub(super) fn services(
@@ -129,6 +131,36 @@ impl Predictions {
         Ok((self.asked(target, inputs, Vec::new(), caller).await?, config))
     }
 
+    /// The results of several tasks, for which the model runs once.
+    async fn of_tasks(
+        &self,
+        message: MultiInferenceRequest,
+        caller: Caller,
+    ) -> Result<MultiInferenceResponse, Failure> {
+        let MultiInferenceRequest { tasks, input } = message;
+        let tasks = tasks::read(tasks)?;
+        let Some((target, _)) = tasks.first() else { return Ok(MultiInferenceResponse::default()) };
+        let (answer, config) = self.of_examples(target, input, caller).await?;
+        let bytes: usize = answer.outputs.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
+        let large = bytes * tasks.len() > LARGE;
+        let results = off_the_reactor(large, move || {
+            let result = |(target, method): (Target, Method)| {
+                let result = match method {
+                    Method::Classify => {
+                        inference_result::Result::ClassificationResult(classified(&answer.outputs, &config)?)
+                    }
+                    Method::Regress => {
+                        inference_result::Result::RegressionResult(regressed(&answer.outputs)?)
+                    }
+                };
+                let model_spec = Some(target.shown(&answer.version));
+                Ok(InferenceResult { model_spec, result: Some(result) })
+            };
+            tasks.into_iter().map(result).collect::<Result<_, Failure>>()
+        });
+        Ok(MultiInferenceResponse { results: results.await? })
+    }
+
     async fn asked(
         &self,
         target: &Target,
@@ -180,6 +212,21 @@ impl Predictions {
     }
 }
 
+/// The scores of all rows, each with its class.
+fn classified(outputs: &[(String, Tensor)], config: &Config) -> Result<ClassificationResult, Failure> {
+    let (classes, scores) = scores(outputs)?;
+    let class = |(class, score): (usize, &f32)| Class { label: label(config, class), score: *score };
+    let row = |row: &[f32]| Classifications { classes: row.iter().enumerate().map(class).collect() };
+    // A row without classes has no scores to be found by.
+    Ok(ClassificationResult { classifications: scores.chunks(classes.max(1)).map(row).collect() })
+}
+
+/// The values of all rows.
+fn regressed(outputs: &[(String, Tensor)]) -> Result<RegressionResult, Failure> {
+    let regressions = values(outputs)?.into_iter().map(|value| Regression { value }).collect();
+    Ok(RegressionResult { regressions })
+}
+
 /// The bytes that are read on the reactor.
 const LARGE: usize = 64 << 10;
 
@@ -198,12 +245,9 @@ impl PredictionService for Predictions {
             let ClassificationRequest { model_spec, input } = request.into_inner();
             let target = Target::of(model_spec)?;
             let (answer, config) = self.of_examples(&target, input, caller.clone()).await?;
-            let (classes, scores) = scores(&answer.outputs)?;
-            let class = |(class, score): (usize, &f32)| Class { label: label(&config, class), score: *score };
-            let row = |row: &[f32]| Classifications { classes: row.iter().enumerate().map(class).collect() };
-            // A row without classes has no scores to be found by.
-            let classifications = scores.chunks(classes.max(1)).map(row).collect();
-            let result = Some(ClassificationResult { classifications });
+            let large = are_large(&answer.outputs);
+            let outputs = answer.outputs;
+            let result = Some(off_the_reactor(large, move || classified(&outputs, &config)).await?);
             Ok(ClassificationResponse { result, model_spec: Some(target.shown(&answer.version)) })
         };
         Ok(Response::new(until(caller.deadline, work).await?))
@@ -215,9 +259,7 @@ impl PredictionService for Predictions {
             let RegressionRequest { model_spec, input } = request.into_inner();
             let target = Target::of(model_spec)?;
             let (answer, _) = self.of_examples(&target, input, caller.clone()).await?;
-            let regressions =
-                values(&answer.outputs)?.into_iter().map(|value| Regression { value }).collect();
-            let result = Some(RegressionResult { regressions });
+            let result = Some(regressed(&answer.outputs)?);
             Ok(RegressionResponse { result, model_spec: Some(target.shown(&answer.version)) })
         };
         Ok(Response::new(until(caller.deadline, work).await?))
@@ -226,6 +268,15 @@ impl PredictionService for Predictions {
     async fn predict(&self, request: Request<PredictRequest>) -> Answer<PredictResponse> {
         let caller = Caller::of(&request);
         let work = self.predicted(request.into_inner(), caller.clone());
+        Ok(Response::new(until(caller.deadline, work).await?))
+    }
+
+    async fn multi_inference(
+        &self,
+        request: Request<MultiInferenceRequest>,
+    ) -> Answer<MultiInferenceResponse> {
+        let caller = Caller::of(&request);
+        let work = self.of_tasks(request.into_inner(), caller.clone());
         Ok(Response::new(until(caller.deadline, work).await?))
     }
 
