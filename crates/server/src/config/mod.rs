@@ -45,6 +45,7 @@ pub use lengths::{LengthInput, Lengths};
 pub use name::check_name;
 pub use read::{PBTXT, TOML, from_json, from_pbtxt, from_toml, read};
 pub use shown::json;
+pub(crate) use traffic::different_texts;
 pub use traffic::{Shadow, Target, Traffic, Variant};
 
 use crate::Failure;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Config, check_name, parameters};
+use crate::texts;
 
 /// The variants of a model at most.
 const MOST: usize = 64;
@@ -102,6 +103,37 @@ impl Traffic {
 }
 
 impl Config {
+    /// Refuses traffic for versions of the model, among `others`, to which texts say something else than to this one, which is the one that
+    /// serves who names none: it makes tokens of texts, and embeddings of outputs, whoever answers. Other models are not looked for.
+    ///
+    /// # Errors
+    /// A text that names both versions, and what differs.
+    pub(crate) fn check_texts(&self, version: u64, others: &[(u64, &Config)]) -> Result<(), String> {
+        let Some(traffic) = &self.traffic else { return Ok(()) };
+        let shadow = traffic.shadow.iter().map(|shadow| &shadow.target);
+        for target in traffic.variants.iter().map(|variant| &variant.target).chain(shadow) {
+            let number = self.number(target);
+            let other = others.iter().find(|(of, _)| Some(*of) == number);
+            if let Some((of, other)) = other
+                && let Some(what) = texts::difference(self, other)
+            {
+                let text = different_texts((&self.name, version), (&other.name, *of), what);
+                return Err(format!(
+                    "{text}; give both the same, or serve one of them as a model without traffic"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the version of this model that `target` stands for.
+    fn number(&self, target: &Target) -> Option<u64> {
+        match &target.model {
+            Some(_) => None,
+            None => target.version.parse().ok().or_else(|| self.version_labels.get(&target.version).copied()),
+        }
+    }
+
     /// Refuses traffic that these `versions` of the model, which are those that will serve, cannot take. Other models are not looked
     /// for: they may be loaded later.
     ///
@@ -109,10 +141,7 @@ impl Config {
     /// A text that says which version is missing.
     pub fn check_traffic(&self, versions: &[u64]) -> Result<(), String> {
         let Some(traffic) = &self.traffic else { return Ok(()) };
-        let number = |target: &Target| match &target.model {
-            Some(_) => None,
-            None => target.version.parse().ok().or_else(|| self.version_labels.get(&target.version).copied()),
-        };
+        let number = |target: &Target| self.number(target);
         let shadow = traffic.shadow.as_ref().map(|shadow| &shadow.target);
         for (target, key) in traffic
             .variants
@@ -148,6 +177,15 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+/// Says that a version takes texts otherwise than the one that its requests are read for, by `what`.
+pub(crate) fn different_texts(default: (&str, u64), other: (&str, u64), what: &str) -> String {
+    format!(
+        "version {} of model '{}' cannot answer for version {} of model '{}': their {what} differs, so that texts would be read for one \
+         and answered by the other",
+        other.1, other.0, default.1, default.0
+    )
 }
 
 impl Target {

@@ -408,6 +408,11 @@ impl Repository {
                 watched.push(self.watching.watch(&config, version, folder, folder.baseline(version))?);
                 loaded.push((version, Arc::new(config), model));
             }
+            let configs: Vec<(u64, &Config)> =
+                loaded.iter().map(|(version, config, _)| (*version, config.as_ref())).collect();
+            if let Some((latest, config)) = configs.last() {
+                config.check_texts(*latest, &configs).map_err(Failure::invalid)?;
+            }
             if folder.snapshot() != snapshot {
                 let text =
                     "the model's files changed while they were read; load it again when they are complete";

@@ -13,6 +13,8 @@ mod tests;
 #[cfg_attr(not(feature = "tokenizers"), path = "no_tokenizer.rs")]
 mod tokenizer;
 
+use sha2::{Digest, Sha256};
+
 use crate::config::{Config, Files, Port, parameters};
 use crate::{Failure, Reason};
 
@@ -43,6 +45,10 @@ const SOME: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Texts {
     tokenizer: Option<Tokenizer>,
+    /// The digest of the tokenizer's file.
+    file: Option<[u8; 32]>,
+    /// Whether the end of a text of too many tokens is left out.
+    truncate: bool,
     /// Of the vectors of tokens.
     pub(crate) pooling: Pooling,
     /// Whether an embedding has the length 1.
@@ -106,6 +112,7 @@ impl Texts {
         let texts = Texts {
             pooling,
             normalize,
+            truncate,
             longest: most.into_iter().chain(fixed(config)).min(),
             ..Texts::default()
         };
@@ -137,6 +144,7 @@ impl Texts {
             ));
         }
         Ok(Texts {
+            file: Some(Sha256::digest(&json).into()),
             longest: read.longest,
             pad: read.pad,
             pad_left: read.pad_left,
@@ -204,6 +212,21 @@ impl Texts {
             _ => Ok(()),
         }
     }
+}
+
+/// What of two models lets the same text have another answer, beside the models themselves; `None` if nothing does.
+pub(crate) fn difference(one: &Config, other: &Config) -> Option<&'static str> {
+    let output = |config: &Config| config.parameters.get(parameters::EMBEDDINGS_OUTPUT).cloned();
+    let (a, b) = (&one.texts, &other.texts);
+    let differ = [
+        (a.file != b.file, "tokenizer.json"),
+        (a.longest != b.longest, parameters::EMBEDDINGS_MAX_TOKENS),
+        (a.truncate != b.truncate, parameters::EMBEDDINGS_TRUNCATE),
+        (a.pooling != b.pooling, parameters::EMBEDDINGS_POOLING),
+        (a.normalize != b.normalize, parameters::EMBEDDINGS_NORMALIZE),
+        (output(one) != output(other), parameters::EMBEDDINGS_OUTPUT),
+    ];
+    differ.into_iter().find_map(|(differs, what)| differs.then_some(what))
 }
 
 /// The number of tokens that the model takes, where it takes no other.

@@ -232,3 +232,27 @@ fn hostile_files_are_refused() {
     config.inputs[0].name = "x".into();
     read(&mut config, &[("tokenizer.json", json!({}))]).unwrap();
 }
+
+#[test]
+fn what_lets_texts_say_something_else() {
+    let of = |tokenizer: Value, parameters: &[(&str, &str)]| {
+        let mut config = config(&INPUTS, &DIMS, parameters);
+        read(&mut config, &[("tokenizer.json", tokenizer)]).unwrap();
+        config
+    };
+    let (mut other, plain) = (word_piece(), of(word_piece(), &[]));
+    other["model"]["vocab"]["cat"] = json!(4);
+    other["model"]["vocab"]["a"] = json!(5);
+    assert_eq!(difference(&plain, &of(word_piece(), &[])), None);
+    assert_eq!(difference(&plain, &of(other, &[])), Some("tokenizer.json"));
+    assert_eq!(difference(&plain, &config(&INPUTS, &DIMS, &[])), Some("tokenizer.json"));
+    for (name, value) in [
+        (parameters::EMBEDDINGS_MAX_TOKENS, "5"),
+        (parameters::EMBEDDINGS_TRUNCATE, "false"),
+        (parameters::EMBEDDINGS_POOLING, "cls"),
+        (parameters::EMBEDDINGS_NORMALIZE, "true"),
+        (parameters::EMBEDDINGS_OUTPUT, "last_hidden_state"),
+    ] {
+        assert_eq!(difference(&of(word_piece(), &[(name, value)]), &plain), Some(name));
+    }
+}

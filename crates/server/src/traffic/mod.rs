@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use metrics::families;
 
-use crate::config::{Config, Shadow, Target};
+use crate::config::{Config, Shadow, Target, different_texts};
 use crate::serving::{Models, Served, Unanswered};
-use crate::{Failure, Request, Response};
+use crate::{Failure, Reason, Request, Response, texts};
 use shadow::Shadows;
 
 /// The header, and the metadata of gRPC, whose value keeps a caller with one variant.
@@ -112,6 +112,7 @@ impl Traffic {
             let target = traffic.and_then(|traffic| traffic.named(name));
             let served =
                 target.map_or_else(|| models.find(model, name), |target| find(models, model, target))?;
+            refuse_other_texts(&default, &served, Reason::Invalid)?;
             return Ok((served, config));
         }
         let variants = traffic.into_iter().flat_map(|traffic| &traffic.variants);
@@ -134,8 +135,9 @@ impl Traffic {
         };
         let shares = serving.iter().map(|(name, weight, _)| (*name, *weight));
         let chosen = choose::choose(model, &key, shares).and_then(|chosen| serving.get(chosen));
-        let served = chosen.map_or(default, |(_, _, served)| served.clone());
-        Ok((served, config))
+        let served = chosen.map_or(&default, |(_, _, served)| served);
+        refuse_other_texts(&default, served, Reason::Internal)?;
+        Ok((served.clone(), config))
     }
 
     /// A random number.
@@ -146,6 +148,20 @@ impl Traffic {
     /// A random number from 0 to below 1.
     fn unit(&self) -> f64 {
         (self.draw() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Refuses a version that takes texts otherwise than `default`, by whose files texts have become tokens.
+fn refuse_other_texts(default: &Arc<Served>, served: &Arc<Served>, reason: Reason) -> Result<(), Failure> {
+    let of = |served: &Served| (served.config().clone(), served.version());
+    let what = || texts::difference(default.config(), served.config());
+    match (!Arc::ptr_eq(default, served)).then(what).flatten() {
+        None => Ok(()),
+        Some(what) => {
+            let (a, b) = (of(default), of(served));
+            let text = different_texts((&a.0.name, a.1), (&b.0.name, b.1), what);
+            Err(Failure::new(reason, format!("{text}; name the model and the version that are to answer")))
+        }
     }
 }
 

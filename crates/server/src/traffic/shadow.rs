@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::compare::{Comparison, compare};
 use crate::config::Shadow;
 use crate::serving::Served;
-use crate::{Request, Response};
+use crate::{Request, Response, texts};
 
 /// How long a copy may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ pub(super) struct Pair {
     pub(super) failed: AtomicU64,
     /// Copies that were not run, as too many were in flight.
     pub(super) dropped: AtomicU64,
-    /// Answers with other names, shapes or kinds of outputs.
+    /// Answers with other names, shapes or kinds of outputs, and requests to a shadow that takes texts otherwise.
     pub(super) incomparable: AtomicU64,
     sum: Mutex<Comparison>,
 }
@@ -65,7 +65,7 @@ impl Drop for Flight {
 }
 
 impl Shadows {
-    /// A copy of a request for the shadow; `None` if it is the shadow that answers.
+    /// A copy of a request for the shadow; `None` if it is the shadow that answers, or one that takes texts otherwise.
     pub(super) fn copy(
         &self,
         model: &str,
@@ -79,6 +79,11 @@ impl Shadows {
         let version = |served: &Served| shown(model, &served.config().name, served.version());
         let name = Name { model: model.into(), version: version(answers), shadow: version(&served) };
         let pair = self.pairs().entry(name).or_default().clone();
+        if texts::difference(answers.config(), served.config()).is_some() {
+            // What texts have become for the one says something else to the other.
+            pair.incomparable.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         let request = Request {
             model: served.config().name.clone(),
             // Feedback is for what clients have got.

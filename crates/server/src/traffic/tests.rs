@@ -268,3 +268,47 @@ async fn a_shadow_neither_delays_nor_fails_anybody() {
     becomes(&server, &of("waits", "dropped", "slow/1"), 2.0).await;
     assert!(server.shut_down().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_that_take_texts_otherwise_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let add = |name: &str, version, parameters: &str| {
+        put(&folder, name, version, &adds("x", version as f32), &config(parameters));
+    };
+    add("m", 1, "traffic = '1=1'");
+    add("m", 2, "traffic = '1=1'");
+    add("n", 3, "traffic = 'other/=1'");
+    add("shadowed", 4, "shadow = 'other/'");
+    add("other", 7, "'embeddings.pooling' = 'cls'");
+    let server = server(folder.path()).await;
+    assert_eq!(answered_by(&server, request("m")).await.1, "1");
+    let pooling = folder.path().join("m/1/1_Pooling");
+    std::fs::create_dir(&pooling).unwrap();
+    std::fs::write(pooling.join("config.json"), r#"{"pooling_mode_cls_token": true}"#).unwrap();
+    for parameters in ["traffic = '1=1'", "shadow = '1'", "traffic = 'old=1', version_labels = 'old=1'"] {
+        add("m", 2, parameters);
+        let failure = server.service().load("m", Overrides::default()).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::Invalid);
+        let text = "version 1 of model 'm' cannot answer for version 2 of model 'm': their embeddings.pooling differs";
+        assert!(failure.text.contains(text), "{failure}");
+    }
+    assert_eq!(answered_by(&server, request("m")).await.1, "1", "the first load serves");
+
+    // Another model may be loaded at any time.
+    let text = "version 7 of model 'other' cannot answer for version 3 of model 'n': their embeddings.pooling differs";
+    let refused = server.service().infer(request("n")).await.unwrap_err();
+    assert_eq!((refused.reason, refused.text.contains(text)), (Reason::Internal, true), "{refused}");
+    let (status, answer) =
+        over_http(&server, "/v2/models/n/infer", &[("X-Sardonyx-Variant", "other/")]).await;
+    assert_eq!((status, answer["error"].as_str().unwrap().contains(text)), (400, true), "{answer}");
+    for (name, version) in [("n", "3"), ("other", "7")] {
+        let named = Request { version: version.into(), ..request(name) };
+        assert_eq!(answered_by(&server, named).await, (name.to_string(), version.to_string()));
+    }
+    assert_eq!(answered_by(&server, request("shadowed")).await.1, "4");
+    let incomparable = r#"sardonyx_shadow_requests_total{model="shadowed",version="4",shadow="other/7",outcome="incomparable"}"#;
+    becomes(&server, incomparable, 1.0).await;
+    let other = server.service().statistics("other", "").unwrap();
+    assert_eq!(other[0].inference_count, 1, "the shadow has run nothing");
+    assert!(server.shut_down().await);
+}
