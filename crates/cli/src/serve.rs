@@ -1,15 +1,17 @@
 //! `sardonyx serve`: a model server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use sardonyx_server::settings::Settings;
 use sardonyx_server::{Flags, Options, Parameter};
 use serde_json::json;
-use tracing::Metadata;
+use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
-use tracing_subscriber::filter::dynamic_filter_fn;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Failure, Verdict, complain, print_json};
@@ -71,12 +73,19 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
             ("metrics", addresses.metrics),
             ("admin", addresses.admin),
         ] {
-            if let Some(address) = address {
-                complain(&format!("{name} on {address}"));
+            match (address, args.log_format) {
+                (Some(address), LogFormat::Text) => complain(&format!("{name} on {address}")),
+                (Some(address), LogFormat::Json) => tracing::info!(protocol = name, %address, "listening"),
+                (None, _) => {}
             }
         }
     };
-    sardonyx_server::run(options, ready).map(|()| true).map_err(Failure::from)
+    let outcome = sardonyx_server::run(options, ready);
+    if let (Err(text), LogFormat::Json, false) = (&outcome, args.log_format, json) {
+        tracing::error!("{text}");
+        std::process::exit(2);
+    }
+    outcome.map(|()| true).map_err(Failure::from)
 }
 
 /// Writes the server's log to standard error: of this program's own messages, those that `settings` allow at the time.
@@ -92,12 +101,51 @@ fn log(args: &Args, settings: &Settings) {
                 if is_own(metadata) { Interest::sometimes() } else { Interest::never() }
             },
         );
+    let compiles = Compiles.with_filter(filter_fn(Compiles::are_told_by));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let set = match args.log_format {
-        LogFormat::Text => tracing_subscriber::registry().with(lines.with_filter(filter)).try_init(),
-        LogFormat::Json => tracing_subscriber::registry().with(lines.json().with_filter(filter)).try_init(),
+        LogFormat::Text => {
+            tracing_subscriber::registry().with(compiles).with(lines.with_filter(filter)).try_init()
+        }
+        LogFormat::Json => {
+            tracing_subscriber::registry().with(compiles).with(lines.json().with_filter(filter)).try_init()
+        }
     };
     if let Err(error) = set {
         complain(&format!("there is no log: {error}"));
+    }
+}
+
+/// Passes on how long kernels took to compile, which the library reports as events.
+struct Compiles;
+
+impl Compiles {
+    /// Whether events of this kind are those of kernels that were compiled together.
+    fn are_told_by(metadata: &Metadata<'_>) -> bool {
+        let has = |field| metadata.fields().field(field).is_some();
+        metadata.target() == "sardonyx"
+            && *metadata.level() == Level::DEBUG
+            && has("count")
+            && has(MILLISECONDS)
+    }
+}
+
+const MILLISECONDS: &str = "milliseconds";
+
+impl<S: Subscriber> Layer<S> for Compiles {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        struct Took(f64);
+        impl Visit for Took {
+            fn record_f64(&mut self, field: &Field, value: f64) {
+                if field.name() == MILLISECONDS {
+                    self.0 = value;
+                }
+            }
+
+            fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+        }
+        let mut took = Took(0.0);
+        event.record(&mut took);
+        sardonyx_server::metrics::compiled_in(Duration::from_secs_f64(took.0.max(0.0) / 1e3));
     }
 }

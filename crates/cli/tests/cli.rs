@@ -8,7 +8,8 @@ mod npy;
 #[path = "common/program.rs"]
 mod program;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -1009,4 +1010,60 @@ fn a_reader_that_goes_away_ends_the_program_without_a_word() {
         .unwrap();
     let ended = Ended::from(ended);
     assert_eq!((ended.code, ended.err.as_str()), (141, ""));
+}
+
+/// A server that is killed at the end of its test.
+#[cfg(unix)]
+struct Serving(std::process::Child);
+
+#[cfg(unix)]
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_tells_programs_where_it_listens_and_how_long_kernels_took() {
+    let mut relu = unary("Relu", &["2"]);
+    relu.graph.as_mut().unwrap().output = vec![value("y", FLOAT, &["2"])];
+    let model = ModelFolder::of(&relu);
+    let failed = run(&["serve", &model.path("nowhere"), "--log-format", "json", "--device", "cpu"]);
+    let error: Value = serde_json::from_str(&failed.err).unwrap();
+    assert_eq!((failed.code, &error["level"]), (2, &"ERROR".into()), "{error}");
+    std::fs::create_dir_all(model.path("repository/relu/1")).unwrap();
+    std::fs::copy(&model.model, model.path("repository/relu/1/model.onnx")).unwrap();
+    let ports = ["--http-port", "--grpc-port", "--metrics-port"].map(|port| [port, "0"]).concat();
+    let arguments = ["serve", &model.path("repository"), "--log-format", "json", "--device", "gpu"];
+    let mut server = program();
+    server.args(arguments).args(ports).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut server = Serving(server.spawn().unwrap());
+    let lines = BufReader::new(server.0.stderr.take().unwrap()).lines();
+    let lines = lines.map(Result::unwrap).map(|line| serde_json::from_str::<Value>(&line).expect(&line));
+    let listening = lines.filter(|line| line["fields"]["message"] == "listening").take(3);
+    let addresses: std::collections::BTreeMap<String, String> = listening
+        .map(|line| {
+            ["protocol", "address"].map(|name| line["fields"][name].as_str().unwrap().to_string()).into()
+        })
+        .collect();
+    assert_eq!(addresses.keys().collect::<Vec<_>>(), ["HTTP", "gRPC", "metrics"]);
+
+    let ask = |protocol: &str, request: String| {
+        let port = addresses[protocol].rsplit_once(':').unwrap().1;
+        let mut stream = TcpStream::connect(format!("localhost:{port}")).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let body = r#"{"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [-1, 2]}]}"#;
+    let head = "HTTP/1.1\r\nHost: test\r\nConnection: close\r\n";
+    let answer =
+        ask("HTTP", format!("POST /v2/models/relu/infer {head}Content-Length: {}\r\n\r\n{body}", body.len()));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let metrics = ask("metrics", format!("GET /metrics {head}\r\n"));
+    let seconds = metrics.lines().find_map(|line| line.strip_prefix("sardonyx_compile_seconds_total "));
+    assert!(seconds.unwrap().parse::<f64>().unwrap() > 0.0, "{metrics}");
 }

@@ -1,7 +1,8 @@
 //! `/metrics` for Prometheus: Triton's `nv_*` families, so that dashboards move over, and our own.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -50,6 +51,15 @@ pub fn router(service: &Arc<Service>, access: &Access, budget: &Budget) -> Route
         }
     };
     Router::new().route("/metrics", get(text))
+}
+
+/// Microseconds in which kernels were compiled, for all devices of the process.
+static COMPILED: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the time in which kernels were compiled. The library reports it as an event of `tracing` ("pipelines compiled", with
+/// `milliseconds`), and a program that hears it passes it on.
+pub fn compiled_in(time: Duration) {
+    COMPILED.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 /// All metrics as text.
@@ -196,6 +206,12 @@ fn families(service: &Service) -> Vec<MetricFamily> {
         });
         families.push(family(name, help, MetricType::COUNTER, metrics));
     }
+    families.push(family(
+        "sardonyx_compile_seconds_total",
+        "Seconds in which kernels were compiled, for all devices",
+        MetricType::COUNTER,
+        [counter_of(Vec::new(), COMPILED.load(Ordering::Relaxed) as f64 / 1e6)],
+    ));
     families.push(family(
         "sardonyx_device_memory_limit_bytes",
         "Bytes of device memory that all models together may take",
