@@ -153,9 +153,15 @@ fn the_table_is_for_people() {
         "1,2",
     ]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    for word in
-        ["A: float32[1, 4] (random)", "closed loop", "p99.9 ms", "1 client", "2 clients", "not known", "*"]
-    {
+    for word in [
+        "A: float32[1, 4] (random)",
+        "closed loop",
+        "p99.9 ms",
+        "1 client",
+        "2 clients",
+        "with --metrics-url",
+        "*",
+    ] {
         assert!(ended.out.contains(word), "{word}: {}", ended.out);
     }
 }

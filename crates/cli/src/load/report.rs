@@ -168,7 +168,7 @@ impl Report {
             self.duration.as_secs_f64(),
             self.warmup.as_secs_f64()
         );
-        text += &format!("\n{}\n{}", table(&self.times()), table(&self.measures()));
+        text += &format!("\n{}\n{}", table(&self.times()), self.measured());
         text += "* no other point gives more rows per second with a p99 as low\n";
         for point in &self.points {
             text += &self.complaints(point);
@@ -195,6 +195,15 @@ impl Report {
             rows.push(cells);
         }
         rows
+    }
+
+    /// What else is known, or how it would be.
+    fn measured(&self) -> String {
+        let nothing = |point: &Point| point.server.is_none() && point.tally.accuracy().is_none();
+        match self.points.iter().all(nothing) {
+            true => "memory, processor, GPU and batches: with --metrics-url HOST:8002; accuracy: with --labels FILE\n".into(),
+            false => table(&self.measures()),
+        }
     }
 
     /// Accuracy, memory, utilisation, and how the server worked.
@@ -333,7 +342,9 @@ mod tests {
         };
         let front: Vec<bool> = report.points.iter().map(|point| report.is_on_front(point)).collect();
         assert_eq!(front, [true, true, false, true, false]);
-        assert!(report.text().contains("not known") && report.is_good());
+        assert!(report.text().contains("with --metrics-url") && report.is_good());
+        report.points[0].server = Some(ServerReport { mean_batch: Some(1.5), ..ServerReport::default() });
+        assert!(report.text().contains("not known") && !report.text().contains("with --metrics-url"));
         report.points.push(point((32, 0, 1)));
         assert!(!report.is_on_front(&report.points[5]) && !report.is_good());
     }
