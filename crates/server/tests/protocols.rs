@@ -448,6 +448,17 @@ async fn faults_of_embeddings() {
         assert!(answer.status == status && message.contains(text), "{message}");
         assert_eq!(error["type"], "invalid_request_error");
     }
+    // OpenAI's clients show the text of no other form.
+    let chat = server.post("/v1/chat/completions", json!({"model": "tokens"})).await;
+    let error = &chat.json()["error"];
+    assert_eq!((chat.status, &error["code"]), (404, &json!("unknown_url")));
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("of OpenAI's, this server has /v1/embeddings and /v1/models")
+    );
+    assert_eq!(server.get("/v3").await.error(), (404, "there is no path '/v3'".into()));
 }
 
 /// Bodies of which some bytes are others, are missing or are there twice.

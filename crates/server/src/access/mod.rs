@@ -30,6 +30,7 @@ use subtle::ConstantTimeEq;
 pub use tenant::Tenant;
 pub use token::TokenRules;
 
+use crate::http::openai;
 use crate::{Failure, Reason, exchange};
 use limits::{Account, InFlight, Limits, Now, Refusal};
 use routes::Right;
@@ -394,6 +395,7 @@ async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Re
             }
         }
         Err(failure) if is_grpc(request.headers()) => tonic::Status::from(failure).into_http(),
+        Err(failure) if openai::is_asked(request.uri().path()) => openai::refused(failure),
         Err(failure) => failure.into_response(),
     }
 }
@@ -529,6 +531,23 @@ mod tests {
         ] {
             assert_eq!(asked("GET", path, None), Ok("nobody".into()), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn each_protocol_has_its_form_of_a_refusal() {
+        use tower_service::Service as _;
+        let mut router = Access::parse(KEYS).unwrap().before(Router::new(), false);
+        let mut refused = async |path: &str| {
+            let response = router.call(Request::post(path).body(Body::empty()).unwrap()).await.unwrap();
+            let status = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await.unwrap();
+            (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap()["error"].clone())
+        };
+        let (plain, openai) = (refused("/v2/models/cat/infer").await, refused("/v1/embeddings").await);
+        assert_eq!((plain.0, openai.0), (401, 401));
+        assert!(plain.1.as_str().unwrap().contains("key"), "{plain:?}");
+        assert_eq!(openai.1["message"], plain.1);
+        assert_eq!(openai.1["code"], "invalid_api_key");
     }
 
     #[test]

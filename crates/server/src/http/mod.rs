@@ -5,7 +5,7 @@ mod compression;
 mod failure;
 mod limits;
 mod nested;
-mod openai;
+pub(crate) mod openai;
 mod status;
 pub(crate) mod tensorflow;
 mod torchserve;
@@ -42,8 +42,9 @@ pub fn router(service: &Arc<Service>, limits: Limits) -> Router {
         .merge(tensorflow::router())
         .merge(torchserve::router())
         .merge(openai::router())
-        .fallback(async |uri: Uri| {
-            failure::error(StatusCode::NOT_FOUND, &format!("there is no path '{:.200}'", uri.path()))
+        .fallback(async |uri: Uri| match uri.path() {
+            path if openai::is_asked(path) => openai::no_path(path),
+            path => failure::error(StatusCode::NOT_FOUND, &format!("there is no path '{path:.200}'")),
         })
         .method_not_allowed_fallback(async || {
             failure::error(

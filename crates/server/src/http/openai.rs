@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, RandomState};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine;
@@ -31,7 +31,7 @@ use crate::config::parameters::EMBEDDINGS_OUTPUT;
 use crate::config::{Config, Port};
 use crate::http::nested::BASE64;
 use crate::texts::{self, Part, Texts, Tokens, WHOLE};
-use crate::{Failure, Request, WantedOutput, http};
+use crate::{Failure, Reason, Request, WantedOutput, http};
 
 /// The bytes of a request at most: 8 KiB for each entry.
 const LONGEST: usize = 16 << 20;
@@ -73,21 +73,44 @@ async fn embeddings(
         Ok(caller) => answer(&http, &caller, &headers, body).await,
         Err(failure) => Err(failure),
     };
-    answer.unwrap_or_else(|failure| {
-        // The status and the headers of all failures, and OpenAI's form of the body.
-        let text = failure.text.clone();
-        let plain = failure.into_response();
-        let kind = if plain.status().is_client_error() { "invalid_request_error" } else { "server_error" };
-        let code = (plain.status() == StatusCode::NOT_FOUND).then_some("model_not_found");
-        let error = json!({"error": {"message": text, "type": kind, "param": null, "code": code}});
-        let mut response = (plain.status(), http::json(&error)).into_response();
-        for (name, value) in plain.headers() {
-            if name != axum::http::header::CONTENT_TYPE && name != axum::http::header::CONTENT_LENGTH {
-                response.headers_mut().insert(name.clone(), value.clone());
-            }
+    answer.unwrap_or_else(refused)
+}
+
+/// Whether OpenAI's clients ask for this path, and nobody else.
+pub(crate) fn is_asked(path: &str) -> bool {
+    path.starts_with("/v1/") && !path.starts_with("/v1/models")
+}
+
+/// The status and the headers of all failures, and OpenAI's form of the body, of which its clients show no other.
+pub(crate) fn refused(failure: Failure) -> Response {
+    let code = match failure.reason {
+        Reason::NotFound => Some("model_not_found"),
+        Reason::Unauthenticated => Some("invalid_api_key"),
+        Reason::OverQuota => Some("rate_limit_exceeded"),
+        _ => None,
+    };
+    shown(failure, code)
+}
+
+fn shown(failure: Failure, code: Option<&str>) -> Response {
+    let text = failure.text.clone();
+    let plain = failure.into_response();
+    let kind = if plain.status().is_client_error() { "invalid_request_error" } else { "server_error" };
+    let error = json!({"error": {"message": text, "type": kind, "param": null, "code": code}});
+    let mut response = (plain.status(), http::json(&error)).into_response();
+    for (name, value) in plain.headers() {
+        if name != axum::http::header::CONTENT_TYPE && name != axum::http::header::CONTENT_LENGTH {
+            response.headers_mut().insert(name.clone(), value.clone());
         }
-        response
-    })
+    }
+    response
+}
+
+/// A path that OpenAI has and this server has not.
+pub(super) fn no_path(path: &str) -> Response {
+    let text =
+        format!("there is no path '{path:.200}'; of OpenAI's, this server has /v1/embeddings and /v1/models");
+    shown(Failure::new(Reason::NotFound, text), Some("unknown_url"))
 }
 
 #[derive(Deserialize)]
@@ -171,8 +194,8 @@ async fn answer(http: &Http, caller: &Caller, headers: &HeaderMap, body: Body) -
             });
             let answer = http.service.infer(request).await?;
             let found = answer.outputs.into_iter().find(|(name, _)| name == output);
-            let (name, tensor) = found
-                .ok_or_else(|| Failure::new(crate::Reason::Internal, "the model has not given its output"))?;
+            let (name, tensor) =
+                found.ok_or_else(|| Failure::new(Reason::Internal, "the model has not given its output"))?;
             let large = tensor.bytes().len() > SMALL;
             let (tokens, config) = (part.tokens, config.clone());
             let work = move || {
@@ -312,5 +335,5 @@ fn written(model: &str, vectors: &[Vec<f32>], in_base64: bool, usage: Usage) -> 
     let answer = json!({"object": "list", "data": data, "model": model, "usage": counts});
     serde_json::to_vec(&answer)
         .map(Bytes::from)
-        .map_err(|_| Failure::new(crate::Reason::Internal, "the answer has no form in JSON"))
+        .map_err(|_| Failure::new(Reason::Internal, "the answer has no form in JSON"))
 }
