@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use sardonyx::{Model, Tensor};
+use sardonyx::{DType, Model, Tensor};
 
 pub use cache::Cache;
 pub use devices::{Devices, Slot, Turn};
@@ -99,6 +99,17 @@ async fn infer(models: &dyn Models, mut request: Request) -> Result<Response, Fa
             Err(Unanswered::Closed(unanswered)) => request = *unanswered,
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// The strings of a request that are freed on the reactor.
+const FEW_STRINGS: usize = 10_000;
+
+/// Frees a request that is not run. A million strings take tens of milliseconds.
+fn free(request: Request) {
+    let is_large = |tensor: &Tensor| tensor.dtype() == DType::String && tensor.len() > FEW_STRINGS;
+    if request.inputs.iter().any(|(_, tensor)| is_large(tensor)) {
+        drop(tokio::task::spawn_blocking(move || drop(request)));
     }
 }
 
@@ -263,11 +274,16 @@ impl Served {
     async fn answer(&self, request: Request) -> Result<Response, Unanswered> {
         let checked =
             check::checked(&self.config, &request).and_then(|fit| self.admit(&request).map(|()| fit));
-        let fit = checked.inspect_err(|failure| {
-            if failure.reason != Reason::Expired {
-                self.statistics.refused.fetch_add(1, Ordering::Relaxed);
+        let fit = match checked {
+            Ok(fit) => fit,
+            Err(failure) => {
+                if failure.reason != Reason::Expired {
+                    self.statistics.refused.fetch_add(1, Ordering::Relaxed);
+                }
+                free(request);
+                return Err(failure.into());
             }
-        })?;
+        };
         // The state of a sequence is no part of what is asked.
         let cache = self.cache.as_ref().filter(|_| request.sequence.is_none());
         // Without one of its models, an ensemble has no answer that could be kept.
