@@ -14,7 +14,7 @@ fn mask_of(batch: u32, head: u32, row: u32, key: u32) -> {{ word }} {
 {% else %}
   let at = batch * p.mask_batch + head * p.mask_head + row * p.mask_row + min(key, p.mask_keys - 1u);
 {% if mask == "bool" %}
-  return select(-{{ infinity }}(), 0.0{{ suffix }}, (key < p.mask_keys) & (mask[at] != 0u));
+  return select(-{{ infinity }}(), select({{ unset }}, {{ set }}, mask[at] != 0u), key < p.mask_keys);
 {% else %}
   return select(-{{ infinity }}(), mask[at], key < p.mask_keys);
 {% endif %}
@@ -40,6 +40,15 @@ fn is_hidden(bias: {{ word }}) -> bool {
   return {{ "bitcast<u64>(bias) == 0xfff0000000000000lu" if double else "bitcast<u32>(bias) == 0xff800000u" }};
 }
 
+// Whether the bias of a key takes the place of its score. Where Softmax decides, an infinite score and minus infinity are NaN.
+fn replaces(bias: {{ word }}, key: u32) -> bool {
+{% if mask == "bool" %}
+  return bias != 0.0{{ suffix }};
+{% else %}
+  return {{ "is_hidden(bias)" if unseen == "zeros" else "key >= p.keys" }};
+{% endif %}
+}
+
 fn score(product: {{ word }}) -> {{ word }} {
 {% if softcap %}
   let cap = {{ softcap }};
@@ -48,11 +57,21 @@ fn score(product: {{ word }}) -> {{ word }} {
   return product * {{ scale }};
 {% endif %}
 }
-
-
 {% if values %}
-// A row's result, given the sum of its weights: zero, if the row sees no key.
+// A row's result, given the sum of its weights: 0, if the row sees no key.
 fn finished(value: {{ element }}, sum: {{ word }}) -> {{ element }} {
+{% if unseen == "zeros" %}
   return select(value / sum, {{ element }}(), sum == 0.0{{ suffix }});
+{% else %}
+  // Not finite where a score is not. A weight of 0 takes no value, but infinity times 0 is NaN.
+  let none = (sum == 0.0) | !is_finite(sum);
+  return select(value / sum, {{ "value * 0.0" if unseen == "guarded" else element ~ "(nan())" }}, none);
+{% endif %}
+}
+{% endif %}
+{% if unseen != "zeros" %}
+
+fn is_finite(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 {% endif %}

@@ -80,7 +80,12 @@ fn main(
 {% for j in range(keys) %}
 {% set own_mask = "mask%s" | format(j) if mask_row else "mask_of(batch, head, first + %su, key%s)" | format(m, j) %}
         let bias{{ j }} = seen(batch, first + {{ m }}u, key{{ j }}, {{ own_mask }});
-        s{{ m }}_{{ j }} = select(score(s{{ m }}_{{ j }}) + bias{{ j }}, bias{{ j }}, is_hidden(bias{{ j }}));
+        s{{ m }}_{{ j }} = select(score(s{{ m }}_{{ j }}) + bias{{ j }}, bias{{ j }}, replaces(bias{{ j }}, key{{ j }}));
+{% if unseen != "zeros" %}
+        // A key whose score is no number is hidden, and spoils the sum.
+        let spoils{{ j }} = !is_finite(s{{ m }}_{{ j }}) & !is_hidden(s{{ m }}_{{ j }});
+        s{{ m }}_{{ j }} = select(s{{ m }}_{{ j }}, -infinity(), spoils{{ j }});
+{% endif %}
 {% endfor %}
         let t0 = {% for j in range(keys) %}{{ "max(" if not loop.last }}s{{ m }}_{{ j }}{{ ", " if not loop.last }}{% endfor %}{{ ")" * (keys - 1) }};
 {% for step in steps %}
@@ -93,6 +98,9 @@ fn main(
         let shrink = exp(top{{ m }} - next);
         top{{ m }} = next;
         sum{{ m }} = sum{{ m }} * shrink{% for j in range(keys) %} + s{{ m }}_{{ j }}{% endfor %};
+{% if unseen != "zeros" %}
+        sum{{ m }} += select(0.0, infinity(), {% for j in range(keys) %}{{ " | " if not loop.first }}spoils{{ j }}{% endfor %});
+{% endif %}
 {% for s in range(vectors) %}
         c{{ m }}_{{ s }} *= shrink;
 {% endfor %}

@@ -27,6 +27,8 @@ pub(crate) struct Attention {
     pub(crate) vector: bool,
     /// `Some` where the result is the matrix of scores.
     pub(crate) scores: Option<Scores>,
+    /// Other than [`Unseen::Zeros`] with [`AttentionTile::Lanes`] alone.
+    pub(crate) unseen: Unseen,
     pub(crate) tile: AttentionTile,
 }
 
@@ -75,19 +77,25 @@ impl AttentionTile {
         (kept <= AttentionTile::KEPT).then_some(AttentionTile::Shared { kept })
     }
 
-    /// The tile of software devices whose subgroups have this size, if a subgroup can keep rows of this depth. `single`: whether
+    /// The tile of software devices whose subgroups have this size, if a subgroup can keep rows of `depth_v` vectors. `single`: whether
     /// there is one query row in every plan. Else 16 rows of 32 keys: with 8 rows, or 16 keys, more is loaded than
     /// computed, and 32 rows take a driver twice as long to compile.
-    pub(crate) fn lanes(
-        lanes: usize,
-        params: &AttentionParams,
-        single: bool,
-        mask_row: bool,
-    ) -> Option<AttentionTile> {
-        let vectors = params.depth_v.div_ceil(lanes.max(1)).max(1);
+    pub(crate) fn lanes(lanes: usize, depth_v: usize, single: bool, mask_row: bool) -> Option<AttentionTile> {
+        let vectors = depth_v.div_ceil(lanes.max(1)).max(1);
         let rows = if single { 1 } else { 16 };
         let tile = AttentionLanes { lanes, rows, keys: 4, vectors, mask_row };
         (matches!(lanes, 4 | 8) && vectors <= 4).then_some(AttentionTile::Lanes(tile))
+    }
+
+    /// Keys that one call may cover so that no invocation does more than `iterations` iterations; 0 if not even one key fits. A
+    /// key has `depth` elements, or vectors, and a value `depth_v`.
+    pub(crate) fn keys_per_call(self, (depth, depth_v): (usize, usize), iterations: usize) -> usize {
+        let (block, per_block, others) = match self {
+            AttentionTile::Row { keys } => (keys, 1 + depth + depth_v, depth_v),
+            AttentionTile::Shared { .. } => (AttentionTile::LANES, 1 + depth + 2 * AttentionTile::LANES, 0),
+            AttentionTile::Lanes(tile) => (tile.lanes * tile.keys, 1 + depth + tile.keys, tile.rows),
+        };
+        iterations.saturating_sub(others) / per_block * block
     }
 
     fn rows(self) -> usize {
@@ -112,6 +120,18 @@ pub(crate) enum Mask {
     Bool,
     /// A number that is added to the score.
     Float,
+}
+
+/// The weights of a row that sees no key, or has a score that is NaN or infinite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Unseen {
+    /// 0 where it sees no key, as ONNX's Attention says. What follows from such scores is up to the driver.
+    #[default]
+    Zeros,
+    /// NaN, as Softmax gives.
+    Nan,
+    /// 0 where Softmax gives NaN.
+    Guarded,
 }
 
 /// A stage of the matrix of scores, in the order of ONNX's `qk_matmul_output_mode`.
@@ -146,6 +166,9 @@ pub(crate) struct AttentionParams {
     pub(crate) softcap: f32,
     /// Keys that stand before the first query's own key.
     pub(crate) past: usize,
+    /// What a mask of bools adds to a score where it is true, and where it is false. A number other than 0 replaces the score.
+    pub(crate) set: f32,
+    pub(crate) unset: f32,
     /// How many keys before, and after, its own key a query sees.
     pub(crate) left: usize,
     pub(crate) right: usize,
@@ -160,7 +183,7 @@ pub(crate) struct AttentionParams {
 const NAMES: &[&str] = &[
     "batches", "heads", "group", "rows", "keys", "depth", "depth_v", "q_batch", "q_head", "q_row", "k_batch", "k_head",
     "k_row", "v_batch", "v_head", "v_row", "y_batch", "y_head", "y_row", "mask_batch", "mask_head", "mask_row",
-    "mask_keys", "scale", "softcap", "past", "left", "right", "start", "end",
+    "mask_keys", "scale", "softcap", "when_set", "when_unset", "past", "left", "right", "start", "end",
 ];
 
 impl AttentionParams {
@@ -171,7 +194,7 @@ impl AttentionParams {
         let sizes = [self.batches, self.heads, self.group, self.rows, self.keys, self.depth, self.depth_v];
         let strides = [self.q, self.k, self.v, self.y].concat();
         let mut words = super::words(sizes.into_iter().chain(strides).chain(self.mask))?;
-        words.extend([self.scale.to_bits(), self.softcap.to_bits()]);
+        words.extend([self.scale, self.softcap, self.set, self.unset].map(f32::to_bits));
         words.extend(super::words([self.past, self.left, self.right, self.start, self.end])?);
         Ok(words)
     }
@@ -184,18 +207,6 @@ impl AttentionParams {
     /// Workgroups of a call for the matrix of scores.
     pub(crate) fn score_groups(&self) -> usize {
         (self.batches * self.heads * self.rows * self.keys).div_ceil(WORKGROUP)
-    }
-
-    /// Keys that one call may cover so that no invocation does more than `iterations` iterations; 0 if not even one key fits.
-    pub(crate) fn keys_per_call(&self, tile: AttentionTile, iterations: usize) -> usize {
-        let (block, per_block, others) = match tile {
-            AttentionTile::Row { keys } => (keys, 1 + self.depth + self.depth_v, self.depth_v),
-            AttentionTile::Shared { .. } => {
-                (AttentionTile::LANES, 1 + self.depth + 2 * AttentionTile::LANES, 0)
-            }
-            AttentionTile::Lanes(tile) => (tile.lanes * tile.keys, 1 + self.depth + tile.keys, tile.rows),
-        };
-        iterations.saturating_sub(others) / per_block * block
     }
 }
 
@@ -259,14 +270,18 @@ impl Spec for Attention {
             false => ["infinity", "tanh_full", "exp"],
         };
         used.extend([infinity, exp]);
+        if self.unseen == Unseen::Nan {
+            used.insert("nan");
+        }
         if self.softcap {
             used.insert(tanh);
         }
         let (word, suffix) = (self.scalar.word(), if double { "lf" } else { "" });
-        let [scale, softcap] = ["scale", "softcap"].map(|name| match double {
-            true => format!("f64(bitcast<f32>(p.{name}))"),
-            false => format!("bitcast<f32>(p.{name})"),
-        });
+        let [scale, softcap, set, unset] =
+            ["scale", "softcap", "when_set", "when_unset"].map(|name| match double {
+                true => format!("f64(bitcast<f32>(p.{name}))"),
+                false => format!("bitcast<f32>(p.{name})"),
+            });
         let mask = match self.mask {
             Mask::None => "none",
             Mask::Bool => "bool",
@@ -279,11 +294,16 @@ impl Spec for Attention {
             Some(Scores::Biased) => "biased",
             Some(Scores::Softmax) => "softmax",
         };
+        let unseen = match self.unseen {
+            Unseen::Zeros => "zeros",
+            Unseen::Nan => "nan",
+            Unseen::Guarded => "guarded",
+        };
         let bias = template::render(
             "attention_bias",
             context!(
                 mask, lengths => self.lengths, softcap => self.softcap.then_some(softcap), scale, word, suffix, double,
-                infinity, tanh, values => self.scores.is_none(), element => element(self.scalar, self.vector).wgsl(),
+                infinity, tanh, set, unset, unseen, values => self.scores.is_none(), element => element(self.scalar, self.vector).wgsl(),
             ),
         );
         let main = match (self.scores, self.tile) {
@@ -292,8 +312,8 @@ impl Spec for Attention {
                 template::render("attention_shared", context!(rows, lanes, kept, lengths))
             }
             (None, AttentionTile::Lanes(AttentionLanes { lanes, rows, keys, vectors, mask_row })) => {
-                let lengths = self.lengths;
-                template::render("attention_lanes", context!(lanes, rows, keys, vectors, mask_row, lengths))
+                let context = context!(lanes, rows, keys, vectors, mask_row, lengths => self.lengths, unseen);
+                template::render("attention_lanes", context)
             }
             _ => {
                 let vector = self.vector;

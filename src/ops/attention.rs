@@ -2,6 +2,7 @@
 //!
 //! History: 23; 24 (`nonpad_kv_seqlen`, masks shorter than the keys); 25 (windows).
 
+use super::attending::{Attending, lanes_tile, put};
 use super::case::{self, Case, Tolerance};
 use super::strides::{Copy, scatter};
 use super::{
@@ -11,9 +12,9 @@ use super::{
 use crate::array::{Numbers, broadcast_index};
 use crate::facts::Fact;
 use crate::kernels::Class;
-use crate::kernels::attention::{self, AttentionParams, AttentionTile, Mask, Scores};
+use crate::kernels::attention::{AttentionParams, AttentionTile, Mask, Scores, Unseen};
 use crate::kernels::expr::Scalar;
-use crate::plan::{Always, Lower, Same, TensorId};
+use crate::plan::{Lower, TensorId};
 
 /// The attributes.
 #[derive(Clone, Debug)]
@@ -131,6 +132,8 @@ impl Attention {
             mask: [0; 4],
             scale: self.scale(s),
             softcap: self.softcap,
+            set: 0.0,
+            unset: f32::NEG_INFINITY,
             past: s.past,
             left: self.left.unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
             right: self.right().unwrap_or(AttentionParams::UNBOUNDED).min(AttentionParams::UNBOUNDED),
@@ -322,7 +325,7 @@ impl Operator for Attention {
             _ => None,
         };
         let tile = tile.unwrap_or(AttentionTile::row(scalar));
-        let attending = Attending { scalar, mask, lengths, softcap, vector };
+        let attending = Attending { scalar, mask, lengths, softcap, vector, unseen: Unseen::Zeros };
         let stats = attending.lower(cx, tile, &tensors, params)?;
         if let Some(out) = cx.optional_out(3) {
             tensors.remove(2);
@@ -337,58 +340,6 @@ impl Operator for Attention {
             }
         }
         Ok(())
-    }
-}
-
-/// What the kernels that compute an attention's results are compiled for, beside their tile.
-#[derive(Clone, Copy)]
-struct Attending {
-    scalar: Scalar,
-    mask: Mask,
-    lengths: bool,
-    softcap: bool,
-    vector: bool,
-}
-
-impl Attending {
-    fn kernel(self, tile: AttentionTile, scores: Option<Scores>) -> attention::Attention {
-        let Attending { scalar, mask, lengths, softcap, vector } = self;
-        attention::Attention { scalar, mask, lengths, softcap, vector, scores, tile }
-    }
-
-    /// Makes output 0 of the operands: queries, keys, values, and what the kernel takes beside them. Gives the sums that the kernel
-    /// keeps of each row, if it does.
-    fn lower(
-        self,
-        cx: &mut Lower,
-        tile: AttentionTile,
-        operands: &[TensorId],
-        params: AttentionParams,
-    ) -> Result<Option<TensorId>, Why> {
-        let limit = cx.target.max_iterations as usize;
-        let step = params.keys_per_call(tile, limit);
-        if step == 0 {
-            refuse!(
-                "a head of {} and {} elements takes more than {limit} steps",
-                params.depth,
-                params.depth_v
-            );
-        }
-        // Where several calls add up values in memory, the sums are rounded only at the end.
-        let adds_up = matches!(tile, AttentionTile::Row { .. }) || params.keys > step;
-        let shape = &cx.out(0)?.shape;
-        let y = if adds_up { cx.temporary(self.scalar, shape) } else { cx.output(0)? };
-        let rows = [params.batches, params.heads, params.rows, 2];
-        let stats = tile.continues().then(|| cx.temporary(self.scalar, &rows));
-        for start in (0..params.keys.max(1)).step_by(step) {
-            let params = AttentionParams { start, end: params.keys.min(start + step), ..params };
-            let tensors = operands.iter().copied().chain(stats).chain([y]).collect();
-            cx.call(self.kernel(tile, None), tensors, params.words()?, params.groups(tile));
-        }
-        if adds_up {
-            put(cx, 0, y)?;
-        }
-        Ok(stats)
     }
 }
 
@@ -507,24 +458,6 @@ fn widened(cx: &mut Lower, tensor: TensorId, scalar: Scalar) -> TensorId {
     let dtype = if scalar == Scalar::F64 { DType::F64 } else { DType::F32 };
     cx.elementwise_to(wide, (dtype, &shape), &[(tensor, &shape)], |e, x| e.convert(x[0], scalar));
     wide
-}
-
-/// Makes output `i` of the floats `from`.
-fn put(cx: &mut Lower, i: usize, from: TensorId) -> Result<(), Why> {
-    let out = cx.out(i)?;
-    let scalar = Scalar::float_for(out.dtype);
-    if cx.scalar(from) == scalar {
-        return cx.view(i, from, 0);
-    }
-    cx.elementwise(i, &[(from, &out.shape)], |e, x| e.convert(x[0], scalar))
-}
-
-/// The tile of software devices, if a subgroup can keep rows of this depth and one call covers all keys.
-fn lanes_tile(cx: &mut Lower, params: &AttentionParams) -> Option<AttentionTile> {
-    let single = cx.same(Same::Rows, params.rows) && params.rows == 1;
-    let mask_row = cx.always(Always::OneMaskRow, params.mask[2] == 0);
-    let tile = AttentionTile::lanes(cx.target.subgroup as usize, params, single, mask_row)?;
-    (params.keys <= params.keys_per_call(tile, cx.target.max_iterations as usize)).then_some(tile)
 }
 
 /// How a kernel reads the mask.

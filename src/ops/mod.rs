@@ -6,6 +6,7 @@
 //! wgpu or protobuf.
 
 pub(crate) mod accumulate;
+pub(crate) mod attending;
 pub(crate) mod axes;
 pub(crate) mod broadcast;
 #[cfg_attr(not(test), allow(dead_code))] // Cases are read by tests.

@@ -48,6 +48,11 @@ fn parse(def: &NodeDef) -> Result<Op, Why> {
 }
 
 impl Softmax {
+    /// Whether it is the Softmax of each row of a value of `rank` dimensions.
+    pub(crate) fn is_of_rows(&self, rank: usize) -> bool {
+        self.kind == SoftmaxKind::Soft && self.axes(rank).is_ok_and(|axes| axes[..] == [rank.wrapping_sub(1)])
+    }
+
     fn axes(&self, rank: usize) -> Result<Vec<usize>, Why> {
         match self.flatten {
             true if self.axis == rank as i64 => Ok(vec![]),

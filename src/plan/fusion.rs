@@ -9,18 +9,19 @@
 //! Units stay convex: no node outside a unit both depends on a node of the unit and feeds another. Otherwise neither of the
 //! two could run first.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::attention::{self, SpelledAttention};
 use super::refusal::Refusal;
 use super::why::{Note, Notes};
 use super::{Options, Pairing};
 use crate::facts::Facts;
 use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Integers};
-use crate::kernels::{MAX_BINDINGS, fused_tensors};
+use crate::kernels::{MAX_BINDINGS, Target, fused_tensors};
 use crate::ops::{Graph, Node};
 
 /// The most operands of an epilogue; the anchor needs the other bindings.
@@ -50,12 +51,15 @@ pub(crate) struct Unit {
     pub(crate) pointwise: Vec<NodeId>,
     /// The unit's values that other units, or the caller, need.
     pub(crate) outputs: Vec<ValueId>,
+    /// The attention that the unit is. The anchor is the last of its nodes.
+    pub(crate) attention: Option<Arc<SpelledAttention>>,
 }
 
 impl Unit {
     /// All nodes, the anchor first.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.anchor.iter().chain(&self.prologue).chain(&self.pointwise)
+        let inner = self.attention.iter().flat_map(|spelled| spelled.inner());
+        self.anchor.iter().chain(&self.prologue).chain(&self.pointwise).chain(inner)
     }
 }
 
@@ -79,25 +83,43 @@ fn known(facts: &Facts, value: usize) -> Knowledge {
     }
 }
 
+/// Each attention that is spelled out, and whether it is a unit.
+type AttentionUnits = Vec<(Arc<SpelledAttention>, bool)>;
+
 /// All units of a graph, in the order in which they run.
 #[derive(Debug)]
 pub(crate) struct Units {
     pub(crate) all: Vec<Unit>,
     /// What planning knew of each value when nodes were fused.
     known: Vec<Knowledge>,
+    attention: AttentionUnits,
     /// What was decided, if that is wanted.
     pub(super) notes: Notes,
 }
 
 impl Units {
-    pub(crate) fn of(graph: &Graph, facts: &Facts, options: &Options) -> Units {
+    /// `attention`: whether attention that is spelled out has kernels of its own.
+    pub(crate) fn of(
+        graph: &Graph,
+        facts: &Facts,
+        target: &Target,
+        options: &Options,
+        attention: bool,
+    ) -> Units {
         let known = (0..graph.values.len()).map(|value| known(facts, value)).collect();
-        let (all, notes) = units(graph, facts, options);
-        Units { all, known, notes }
+        let live = liveness(graph, facts, options);
+        let spelled = if attention { attention::all(graph, facts, &live) } else { Vec::new() };
+        let is_unit = |spelled: SpelledAttention| {
+            let is_unit = spelled.sizes(facts, target).is_some();
+            (Arc::new(spelled), is_unit)
+        };
+        let attention = spelled.into_iter().map(is_unit).collect();
+        let (all, notes) = units(graph, facts, options, live, &attention);
+        Units { all, known, attention, notes }
     }
 
     /// Whether the units fit other sizes too: planning knows the same values, and the nodes of each unit still have one shape.
-    pub(crate) fn fit(&self, graph: &Graph, facts: &Facts) -> bool {
+    pub(crate) fn fit(&self, graph: &Graph, facts: &Facts, target: &Target) -> bool {
         let same = |(value, &before): (usize, &Knowledge)| {
             let now = known(facts, value);
             (before == Knowledge::Nothing) == (now == Knowledge::Nothing) && now >= before
@@ -112,7 +134,12 @@ impl Units {
             let alike_anchor = epilogue.is_none_or(|(anchor, first)| shape(&anchor) == shape(first));
             alike_anchor && alike(&unit.pointwise) && alike(&unit.prologue)
         };
-        self.known.iter().enumerate().all(same) && self.all.iter().all(fits)
+        let attends = |(spelled, is_unit): &(Arc<SpelledAttention>, bool)| {
+            spelled.sizes(facts, target).is_some() == *is_unit
+        };
+        self.known.iter().enumerate().all(same)
+            && self.all.iter().all(fits)
+            && self.attention.iter().all(attends)
     }
 }
 
@@ -262,6 +289,19 @@ impl Fuser<'_> {
         self.unit_of[node.index()] = number;
         self.place.push(number);
         self.walked.push(0);
+    }
+
+    fn add_attention(&mut self, node: NodeId, spelled: Arc<SpelledAttention>) {
+        let number = self.units.len();
+        self.add_unit(node, true);
+        spelled.inner().for_each(|inner| self.unit_of[inner.index()] = number);
+        self.units[number].iter_mut().for_each(|unit| unit.attention = Some(spelled.clone()));
+        for &reader in &spelled.nodes {
+            for (unit, value) in self.inputs(reader) {
+                let apart = if unit == number { Ok(()) } else { Err(Refusal::TakesNoPrologue) };
+                self.notes.apart(value, reader, apart);
+            }
+        }
     }
 
     /// The units that read values of unit `number`.
@@ -504,13 +544,15 @@ impl Fuser<'_> {
         number: usize,
         (value, result): (ValueId, ValueId),
     ) -> Result<(), Refusal> {
-        let Some(Unit { anchor: Some(anchor), pointwise, .. }) = &self.units[before] else {
+        let Some(Unit { anchor: Some(anchor), pointwise, attention, .. }) = &self.units[before] else {
             return Err(Refusal::OwnKernel);
         };
         let node = &self.graph.nodes[anchor.index()];
         let only_here = !self.live.wanted[value.index()]
             && self.live.readers[value.index()].iter().all(|n| self.unit_of[n.index()] == number);
-        if !pointwise.is_empty() {
+        if attention.is_some() {
+            Err(Refusal::TakesNoEpilogue)
+        } else if !pointwise.is_empty() {
             Err(Refusal::HasEpilogue)
         } else if node.outputs.iter().flatten().count() != 1 {
             Err(Refusal::SeveralOutputs)
@@ -658,9 +700,21 @@ impl Fuser<'_> {
 }
 
 /// Groups the nodes that the device computes into units, in the order in which they run.
-fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) {
-    let live = liveness(graph, facts, options);
+fn units(
+    graph: &Graph,
+    facts: &Facts,
+    options: &Options,
+    live: Liveness,
+    attention: &AttentionUnits,
+) -> (Vec<Unit>, Notes) {
     let nodes = live.nodes.clone();
+    // Nothing outside reads what the inner nodes compute, so the unit runs where its last node does.
+    let mut inner = vec![false; graph.nodes.len()];
+    let mut lasts: HashMap<NodeId, Arc<SpelledAttention>> = HashMap::new();
+    for (spelled, _) in attention.iter().filter(|(_, is_unit)| *is_unit) {
+        spelled.inner().for_each(|node| inner[node.index()] = true);
+        lasts.extend(spelled.nodes.last().map(|&last| (last, spelled.clone())));
+    }
     let mut fuser = Fuser {
         graph,
         facts,
@@ -675,6 +729,13 @@ fn units(graph: &Graph, facts: &Facts, options: &Options) -> (Vec<Unit>, Notes) 
         notes: Notes::new(options.notes),
     };
     for &node in &nodes {
+        if inner[node.index()] {
+            continue;
+        }
+        if let Some(spelled) = lasts.remove(&node) {
+            fuser.add_attention(node, spelled);
+            continue;
+        }
         let reports = may_fuse(graph, facts, options.integers, node);
         fuser.elementwise[node.index()] = reports == Ok(true);
         fuser.add_unit(node, reports.is_err());

@@ -21,7 +21,7 @@ use crate::graph::{NodeId, ValueId};
 use crate::kernels::expr::{Builder, Fn1, Fn2, Integers, Reg, Scalar, Wide};
 use crate::kernels::fused::Fused;
 use crate::kernels::{Access, Kernel, Storage, Target};
-use crate::ops::{Attributes, Graph, Node, Op, Operation};
+use crate::ops::{Attributes, Graph, Node, Op, Operation, attending};
 use crate::{DType, Error, Result, UnsupportedNode};
 
 /// The pieces of one dimension, as (size, stride), outermost first. 32 elements of a row that are 8 heads of 4 elements may be
@@ -136,6 +136,7 @@ pub(crate) fn lower(
         let Some(&first) = unit.nodes().next() else { continue };
         program.device_nodes.extend(unit.nodes());
         let node = &graph.nodes[first.index()];
+        let site = if unit.attention.is_some() { Site::Attention } else { Site::Unit };
         let mut cx = Lower {
             target,
             graph,
@@ -143,7 +144,7 @@ pub(crate) fn lower(
             program: &mut program,
             values: &mut values,
             specialisation,
-            asked: Asked::at(Site::Unit(first)),
+            asked: Asked::at(site(first)),
             deferred: HashMap::new(),
             inputs_text: None,
             report: None,
@@ -314,6 +315,11 @@ impl<'a> Lower<'a> {
     /// The facts of all inputs.
     pub(crate) fn facts(&self) -> facts::NodeInputs<'a> {
         self.facts.of_inputs(self.node)
+    }
+
+    /// The facts of all values.
+    pub(crate) fn all_facts(&self) -> &'a Facts {
+        self.facts
     }
 
     /// The fact of output `i` before any epilogue; `None` if nothing reads it.
@@ -696,6 +702,9 @@ impl<'a> Lower<'a> {
         if unit.outputs.iter().all(|id| empty(&id)) {
             // Nothing runs for these sizes, so no question may be asked about them.
             return Ok(());
+        }
+        if let Some(spelled) = &self.unit.attention {
+            return attending::lower_spelled(self, spelled);
         }
         // A broadcast with which nothing is fused only changes strides.
         let broadcast = matches!(*self.node.op, Op::Expand(_)) && self.unit.pointwise.len() == 1;

@@ -3,6 +3,7 @@
 
 mod appended;
 pub(crate) mod arena;
+mod attention;
 mod code;
 mod copies;
 mod divide;
@@ -28,9 +29,10 @@ mod tied;
 mod why;
 
 pub(crate) use appended::Appended;
+pub(crate) use attention::{SpelledAttention, SpelledMask, SpelledSizes};
 pub(crate) use code::{Code, Epilogue, NO_WIDE, Pairing, Reads};
 pub(crate) use fault::Outside;
-pub(crate) use lower::Lower;
+pub(crate) use lower::{Lower, Pieces};
 pub(crate) use memory::Memory;
 pub(crate) use planner::Planner;
 pub(crate) use program::{Call, OutputSource, PackedDim, Packing, Place, Program, TensorId};
@@ -94,7 +96,7 @@ fn lower(
     specialisation: &mut Specialisation,
 ) -> Result<Program> {
     heap::ask("the program", heap::of_graph(graph.nodes.len(), graph.values.len()))?;
-    let units = specialisation.units(graph, facts, options);
+    let units = specialisation.units(graph, facts, target, options);
     lower::lower(graph, facts, &units.all, target, options, specialisation)
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::probe::{Probes, first_plan};
 use super::why::{self, Explanation};
-use super::{Options, Plan, Specialisation, divide, fusion, lower, placed};
+use super::{Options, Plan, Specialisation, attention, divide, fusion, lower, placed};
 use crate::budget::Budget;
 use crate::facts::{FactBase, Facts, InputFact};
 use crate::graph::{NodeId, ValueId};
@@ -77,7 +77,7 @@ impl Planner {
             return placed(lower(graph, &facts, target, options, specialisation)?, target);
         }
         let probes = Probes::new(graph, base, inputs, budget);
-        let mut chosen = Specialisation::default();
+        let mut chosen = Specialisation::of(graph, &facts, target, options);
         let plan = first_plan(&probes, facts, target, options, &mut chosen)?;
         *specialisation = Some(chosen);
         Ok(plan)
@@ -91,7 +91,7 @@ impl Planner {
         let specialisation = match specialisation {
             Some(specialisation) => specialisation,
             None => {
-                let mut first = Specialisation::default();
+                let mut first = Specialisation::of(graph, &facts, target, options);
                 first_plan(
                     &Probes::new(graph, base, inputs, base.budget()),
                     self.facts(inputs)?,
@@ -122,9 +122,11 @@ impl Planner {
 
     /// The values that one kernel writes and another reads: what can be seen of a run whose operators are fused.
     pub(crate) fn handed_on(&self, inputs: &[InputFact]) -> Result<Vec<ValueId>> {
-        let (graph, facts) = (&self.graph, self.facts(inputs)?);
+        let Planner { graph, target, options, .. } = self;
+        let facts = self.facts(inputs)?;
+        let pays = attention::pays(graph, &facts, target, options);
         let mut unit_of = vec![None; graph.nodes.len()];
-        for (i, unit) in fusion::Units::of(graph, &facts, &self.options).all.iter().enumerate() {
+        for (i, unit) in fusion::Units::of(graph, &facts, target, options, pays).all.iter().enumerate() {
             unit.nodes().for_each(|node| unit_of[node.index()] = Some(i));
         }
         let producers = graph.producers();

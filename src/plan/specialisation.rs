@@ -18,6 +18,7 @@
 //! | `Tiling` | a kernel takes any tile at any size; what a tile needs of sizes (whole vectors) is a `Multiple` as well |
 //! | packed weights | the packing is the key, contains the tile, and is made from the same tile as the kernel |
 //! | units | `Units::fit` compares the shapes at hand where nodes are fused, and what planning knows |
+//! | whether attention is one kernel | it only weighs time; `SpelledAttention::sizes` looks at the sizes at hand |
 //! | single constants | the value is this plan's; an `Always` chooses between a parameter and memory |
 //! | views, results in place, the arena | nothing is kept: each program has its own |
 //!
@@ -31,12 +32,12 @@ use smallvec::SmallVec;
 
 use super::fusion::Units;
 use super::question::{Always, IndexOf, Multiple, Question, Rank, Same, Tiling};
-use super::{Lower, Options};
+use super::{Lower, Options, attention};
 use crate::facts::Facts;
 use crate::graph::NodeId;
-use crate::kernels::Access;
 use crate::kernels::cost::{self, Microseconds};
 use crate::kernels::fused::Index;
+use crate::kernels::{Access, Target};
 use crate::ops::Graph;
 
 /// The most ways to fuse nodes that are kept: every plan tries each of them.
@@ -47,6 +48,8 @@ const MOST_UNITS: usize = 4;
 pub(super) enum Site {
     /// In the unit whose first node this is.
     Unit(NodeId),
+    /// In the unit that is an attention, of which this is the last node.
+    Attention(NodeId),
     /// Where the graph's output with this number is copied into its own buffer.
     Output(usize),
 }
@@ -59,6 +62,8 @@ type Key<Q> = (Site, Q, usize);
 pub(crate) struct Specialisation {
     /// The units of the first plan, and of later plans whose sizes those did not fit.
     units: Vec<Arc<Units>>,
+    /// Whether attention that is spelled out has kernels of its own.
+    attention: bool,
     /// The tiles to choose from: each plan takes the cheapest.
     tiles: Answers<Tiling, Vec<(usize, usize)>>,
     /// The number, if it was the same in all plans.
@@ -96,6 +101,7 @@ const FEW: usize = 16;
 #[derive(Clone, Debug)]
 struct Answers<Q, T> {
     units: Vec<Vec<Answer<Q, T>>>,
+    attention: Vec<Vec<Answer<Q, T>>>,
     outputs: Vec<Vec<Answer<Q, T>>>,
     /// The answers after the first [`FEW`] of a site.
     others: HashMap<Key<Q>, T>,
@@ -103,7 +109,8 @@ struct Answers<Q, T> {
 
 impl<Q, T> Default for Answers<Q, T> {
     fn default() -> Answers<Q, T> {
-        Answers { units: Vec::new(), outputs: Vec::new(), others: HashMap::new() }
+        let (units, attention, outputs) = (Vec::new(), Vec::new(), Vec::new());
+        Answers { units, attention, outputs, others: HashMap::new() }
     }
 }
 
@@ -113,6 +120,7 @@ impl<Q: Copy + Eq + Hash, T> Answers<Q, T> {
         let (site, question, times) = key;
         let (sites, at) = match site {
             Site::Unit(node) => (&mut self.units, node.index()),
+            Site::Attention(node) => (&mut self.attention, node.index()),
             Site::Output(i) => (&mut self.outputs, i),
         };
         if sites.len() <= at {
@@ -175,12 +183,30 @@ fn divisor(a: usize, b: usize) -> usize {
 }
 
 impl Specialisation {
+    /// Of a graph whose first run has these facts.
+    pub(super) fn of(graph: &Graph, facts: &Facts, target: &Target, options: &Options) -> Specialisation {
+        Specialisation {
+            attention: attention::pays(graph, facts, target, options),
+            ..Specialisation::default()
+        }
+    }
+
+    pub(super) fn attention(&self) -> bool {
+        self.attention
+    }
+
     /// The units into which nodes are fused: those of an earlier plan, if they fit this one.
-    pub(super) fn units(&mut self, graph: &Graph, facts: &Facts, options: &Options) -> Arc<Units> {
-        if let Some(units) = self.units.iter().find(|units| units.fit(graph, facts)) {
+    pub(super) fn units(
+        &mut self,
+        graph: &Graph,
+        facts: &Facts,
+        target: &Target,
+        options: &Options,
+    ) -> Arc<Units> {
+        if let Some(units) = self.units.iter().find(|units| units.fit(graph, facts, target)) {
             return units.clone();
         }
-        let units = Arc::new(Units::of(graph, facts, options));
+        let units = Arc::new(Units::of(graph, facts, target, options, self.attention));
         if self.units.len() < MOST_UNITS {
             self.units.push(units.clone());
         }

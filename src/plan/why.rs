@@ -171,8 +171,8 @@ pub(super) fn explain(
     node: NodeId,
 ) -> Result<Explanation> {
     let options = Options { notes: true, ..options.clone() };
-    let asked = Units::of(graph, facts, &options).notes;
-    let units = specialisation.units(graph, facts, &options);
+    let asked = Units::of(graph, facts, target, &options, specialisation.attention()).notes;
+    let units = specialisation.units(graph, facts, target, &options);
     let program = memory::shared(lower(graph, facts, target, &options, &mut specialisation)?, target);
     let told = Told { graph, units: &units.all, asked, names: program.names(), program, options };
     Ok(told.about(node))
@@ -297,6 +297,7 @@ impl Told<'_> {
             })
         });
         match unit.anchor {
+            _ if unit.attention.is_some() => Ok("an attention's kernel computes both"),
             Some(anchor) if anchor == reader => {
                 first.map_or(Ok("the kernel computes it while it loads"), Err)
             }

@@ -1,6 +1,7 @@
 //! Tests that look at several rooms at once.
 
 mod appending;
+mod attention;
 mod casts;
 mod divided;
 mod float64;

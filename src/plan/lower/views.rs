@@ -131,6 +131,29 @@ impl Lower<'_> {
         fit: impl Fn(&[Pieces]) -> bool,
     ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { refuse!("input {i} is required") };
+        self.strided_value(id, shape, fit)
+    }
+
+    /// Where a value lies, with the pieces of each dimension of its shape.
+    pub(crate) fn lying(&mut self, id: ValueId, shape: &[usize]) -> Result<(TensorId, Vec<Pieces>), Why> {
+        if let Some(lying) = self.strided_value(id, shape, |_| true)? {
+            return Ok(lying);
+        }
+        let dim = |(&size, stride)| if size == 1 { Pieces::new() } else { vec![(size, stride)] };
+        Ok((self.dense(id)?, shape.iter().zip(strides(shape)).map(dim).collect()))
+    }
+
+    /// The tensor of a value that a node of the unit reads.
+    pub(crate) fn dense(&mut self, id: ValueId) -> Result<TensorId, Why> {
+        self.tensor(id)
+    }
+
+    fn strided_value(
+        &mut self,
+        id: ValueId,
+        shape: &[usize],
+        fit: impl Fn(&[Pieces]) -> bool,
+    ) -> Result<Option<(TensorId, Vec<Pieces>)>, Why> {
         let Some(StridedValue { tensor, access, .. }) = self.values.strided(id) else { return Ok(None) };
         let (tensor, base) = (*tensor, access.base);
         let pieces = self
