@@ -83,6 +83,7 @@ pub(super) fn main(args: &Args, json: bool) -> Verdict {
     let outcome = sardonyx_server::run(options, ready);
     if let (Err(text), LogFormat::Json, false) = (&outcome, args.log_format, json) {
         tracing::error!("{text}");
+        // The log has the error, and nothing that is no JSON may follow it.
         std::process::exit(2);
     }
     outcome.map(|()| true).map_err(Failure::from)

@@ -1,4 +1,4 @@
-//! `src/proto/*.rs`, but for `mod.rs` and `codec.rs`, and `src/proto/inference.bin` are what tonic and protox make of `proto/`. `UPDATE_PROTO=1` writes them.
+//! `src/proto/*.rs`, but for `mod.rs`, and `src/proto/inference.bin` are what tonic and protox make of `proto/`. `UPDATE_PROTO=1` writes them.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::io::Write;
@@ -39,13 +39,13 @@ fn generate(folder: &Path) -> ([(&'static str, String); PACKAGES.len()], Vec<u8>
         .bytes(".")
         .btree_map(".")
         .build_transport(false)
+        .codec_path("crate::grpc::codec::Codec")
         .out_dir(out.path())
         .compile_fds(schema)
         .unwrap();
     let code = |package: &'static str| {
         let code = std::fs::read_to_string(out.path().join(format!("{package}.rs"))).unwrap();
-        let code = code.split_once('\n').unwrap().1;
-        (package, code.replace("tonic_prost::ProstCodec::default()", "crate::proto::codec::Codec::default()"))
+        (package, code.split_once('\n').unwrap().1.to_string())
     };
     (PACKAGES.map(code), descriptors)
 }

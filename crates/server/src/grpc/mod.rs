@@ -1,6 +1,7 @@
 //! The Open Inference Protocol over gRPC, with the extensions of Triton, TensorFlow Serving's protocol, the standard health service,
 //! and reflection.
 
+pub(crate) mod codec;
 mod failure;
 mod fields;
 mod health;

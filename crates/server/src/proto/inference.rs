@@ -1504,7 +1504,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ServerLive");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ServerLive"));
@@ -1518,7 +1518,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ServerReady");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ServerReady"));
@@ -1532,7 +1532,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelReady");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelReady"));
@@ -1546,7 +1546,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ServerMetadata");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ServerMetadata"));
@@ -1560,7 +1560,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelMetadata");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelMetadata"));
@@ -1574,7 +1574,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelInfer");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelInfer"));
@@ -1591,7 +1591,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelStreamInfer");
             let mut req = request.into_streaming_request();
@@ -1607,7 +1607,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelConfig");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelConfig"));
@@ -1621,7 +1621,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelStatistics");
             let mut req = request.into_request();
@@ -1636,7 +1636,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/RepositoryIndex");
             let mut req = request.into_request();
@@ -1651,7 +1651,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/RepositoryModelLoad");
             let mut req = request.into_request();
@@ -1668,7 +1668,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/RepositoryModelUnload");
             let mut req = request.into_request();
@@ -1685,7 +1685,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/inference.GRPCInferenceService/SystemSharedMemoryStatus",
             );
@@ -1703,7 +1703,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/inference.GRPCInferenceService/SystemSharedMemoryRegister",
             );
@@ -1721,7 +1721,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/inference.GRPCInferenceService/SystemSharedMemoryUnregister",
             );
@@ -1739,7 +1739,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/inference.GRPCInferenceService/CudaSharedMemoryStatus",
             );
@@ -1757,7 +1757,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/inference.GRPCInferenceService/CudaSharedMemoryRegister",
             );
@@ -1775,7 +1775,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/inference.GRPCInferenceService/CudaSharedMemoryUnregister",
             );
@@ -1792,7 +1792,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/TraceSetting");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "TraceSetting"));
@@ -1806,7 +1806,7 @@ pub mod grpc_inference_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/LogSettings");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "LogSettings"));
@@ -2001,7 +2001,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServerLiveSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2040,7 +2040,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServerReadySvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2079,7 +2079,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelReadySvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2120,7 +2120,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServerMetadataSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2161,7 +2161,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelMetadataSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2200,7 +2200,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelInferSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2242,7 +2242,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelStreamInferSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2281,7 +2281,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelConfigSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2322,7 +2322,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelStatisticsSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2363,7 +2363,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepositoryIndexSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2405,7 +2405,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepositoryModelLoadSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2447,7 +2447,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepositoryModelUnloadSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2490,7 +2490,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SystemSharedMemoryStatusSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2533,7 +2533,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SystemSharedMemoryRegisterSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2576,7 +2576,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SystemSharedMemoryUnregisterSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2618,7 +2618,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CudaSharedMemoryStatusSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2661,7 +2661,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CudaSharedMemoryRegisterSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2704,7 +2704,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CudaSharedMemoryUnregisterSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2743,7 +2743,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TraceSettingSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2782,7 +2782,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LogSettingsSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -1,10 +1,8 @@
 //! The messages and the service of the Open Inference Protocol, the messages of a model's configuration, and TensorFlow Serving's
 //! protocol.
 //!
-//! `tests/proto.rs` generates what is here from `proto/`, but for `codec`.
+//! `tests/proto.rs` generates what is here from `proto/`.
 #![allow(missing_docs, rustdoc::all, clippy::all)] // Generated code.
-
-mod codec;
 
 use std::sync::LazyLock;
 

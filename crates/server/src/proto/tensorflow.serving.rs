@@ -321,7 +321,7 @@ pub mod prediction_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/tensorflow.serving.PredictionService/Classify");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("tensorflow.serving.PredictionService", "Classify"));
@@ -335,7 +335,7 @@ pub mod prediction_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/tensorflow.serving.PredictionService/Regress");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("tensorflow.serving.PredictionService", "Regress"));
@@ -349,7 +349,7 @@ pub mod prediction_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/tensorflow.serving.PredictionService/Predict");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("tensorflow.serving.PredictionService", "Predict"));
@@ -363,7 +363,7 @@ pub mod prediction_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/tensorflow.serving.PredictionService/MultiInference");
             let mut req = request.into_request();
@@ -379,7 +379,7 @@ pub mod prediction_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tensorflow.serving.PredictionService/GetModelMetadata",
             );
@@ -511,7 +511,7 @@ pub mod prediction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClassifySvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -548,7 +548,7 @@ pub mod prediction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RegressSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -582,7 +582,7 @@ pub mod prediction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PredictSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -623,7 +623,7 @@ pub mod prediction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = MultiInferenceSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -664,7 +664,7 @@ pub mod prediction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetModelMetadataSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -785,7 +785,7 @@ pub mod model_service_client {
                 .ready()
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
-            let codec = crate::proto::codec::Codec::default();
+            let codec = crate::grpc::codec::Codec::default();
             let path =
                 http::uri::PathAndQuery::from_static("/tensorflow.serving.ModelService/GetModelStatus");
             let mut req = request.into_request();
@@ -899,7 +899,7 @@ pub mod model_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetModelStatusSvc(inner);
-                        let codec = crate::proto::codec::Codec::default();
+                        let codec = crate::grpc::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
