@@ -71,6 +71,7 @@ pub struct DeviceOptions {
     pub(super) require_hardware: bool,
     pub(super) memory_limit: Option<u64>,
     pub(super) strict: bool,
+    pub(super) timed: bool,
     filter: Option<Predicate>,
 }
 
@@ -119,6 +120,13 @@ impl DeviceOptions {
     /// no kernel for some operators; the host does, on the reference, and [`PlanSummary::host_nodes`](crate::PlanSummary::host_nodes) names what it computes.
     pub fn strict(mut self, strict: bool) -> DeviceOptions {
         self.strict = strict;
+        self
+    }
+
+    /// Whether timestamps measure each run (no), where the device has them; see [`Session::device_time`](crate::Session::device_time).
+    /// [`Session::run_to_device`](crate::Session::run_to_device) then waits for its run.
+    pub fn timed(mut self, timed: bool) -> DeviceOptions {
+        self.timed = timed;
         self
     }
 

@@ -113,6 +113,8 @@ pub(crate) struct Gpu {
     pub(crate) target: Target,
     /// Whether what the device cannot compute is refused.
     pub(crate) strict: bool,
+    /// Whether timestamps measure each run.
+    pub(super) timed: bool,
     pub(super) counters: AtomicCounters,
     pub(super) uploads: Arc<Uploads>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
@@ -173,7 +175,9 @@ impl Device {
     /// ```
     pub fn new(options: DeviceOptions) -> Result<Device> {
         let Some((adapter, summary)) = adapters::choose(&options)? else { return Ok(Device::reference()) };
-        let gpu = Gpu { strict: options.strict, ..open(&adapter, summary)? };
+        let gpu = open(&adapter, summary)?;
+        let timed = options.timed && gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let gpu = Gpu { strict: options.strict, timed, ..gpu };
         let device = Device(Some(Arc::new(gpu)), Interrupt::new());
         if let Some(bytes) = options.memory_limit {
             device.set_memory_limit(bytes);
@@ -375,6 +379,7 @@ impl Gpu {
             adapter,
             target,
             strict: false,
+            timed: false,
             counters: AtomicCounters::default(),
             uploads: Arc::default(),
             pipelines: Mutex::default(),

@@ -8,6 +8,7 @@ use super::allocate::{Account, Buffer};
 use super::device::{Gpu, Pipeline};
 use super::frame::{Frame, FrameSizes, Frames, Unbound, Wiring};
 use super::plan_words::{PlanWords, WordPlaces};
+use super::stopwatch::TIMES;
 use super::tensor::{DeviceTensor, Input};
 use super::weights::{BufferRange, Constants, Upload, Weights};
 use super::words;
@@ -34,7 +35,7 @@ pub(crate) struct Executable {
     /// The bytes that a run takes of a frame.
     pub(super) sizes: FrameSizes,
     /// For each output, its offset and size in a frame's staging buffer; `None` where it is not read back. The fault words
-    /// follow.
+    /// and the timestamps follow.
     read_back: Vec<Option<(u64, u64)>>,
 }
 
@@ -91,7 +92,7 @@ impl Costed {
             debug_assert_eq!(slots.len(), call.tensors.len(), "{}", call.kernel.spec().label());
             debug_assert_eq!(call.kernel.params().len(), call.params.len(), "{}", call.kernel.spec().label());
         }
-        let (places, (sizes, read_back)) = (WordPlaces::of(gpu, &plan.program, is_shared), sizes(&plan));
+        let (places, (sizes, read_back)) = (WordPlaces::of(gpu, &plan.program, is_shared), sizes(gpu, &plan));
         Costed { plan, is_shared, places, sizes, read_back }
     }
 
@@ -106,7 +107,7 @@ impl Costed {
 }
 
 /// The bytes that a run of `plan` takes of a frame, and the places of its outputs in the staging buffer.
-fn sizes(plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
+fn sizes(gpu: &Gpu, plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
     let program = &plan.program;
     let bytes = |tensor: &TensorId| program.tensor(*tensor).bytes();
     let input = |tensor: &Option<TensorId>| tensor.as_ref().map_or(0, bytes);
@@ -127,7 +128,8 @@ fn sizes(plan: &Plan) -> (FrameSizes, Vec<Option<(u64, u64)>>) {
         sizes.staging += bytes(tensor);
     }
     // At least a vector is mapped after each run, if only to learn that the run has ended.
-    sizes.staging = (sizes.staging + program.fault_bytes()).max(VECTOR_BYTES);
+    let times = if gpu.timed { TIMES } else { 0 };
+    sizes.staging = (sizes.staging + program.fault_bytes() + times).max(VECTOR_BYTES);
     (sizes, read_back)
 }
 
@@ -389,12 +391,12 @@ impl Executable {
         let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
             self.copy_inputs(&mut encoder, frame, inputs);
-            self.record_calls(wiring, &mut encoder);
+            self.record_calls(wiring, &mut encoder, frame.timestamps(true, true));
             match targets {
                 None => self.copy_outputs(&mut encoder, frame),
                 Some(targets) => copy_all(&mut encoder, &frame.outputs, targets),
             }
-            self.copy_faults(&mut encoder, frame, wiring, self.faults_at());
+            self.copy_reports(&mut encoder, frame, wiring);
             self.gpu.submit(encoder)
         })?;
         self.count_run();
@@ -455,6 +457,29 @@ impl Executable {
         }
     }
 
+    /// Copies the fault words and the timestamps of a run behind its outputs.
+    pub(super) fn copy_reports(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame, wiring: &Wiring) {
+        self.copy_faults(encoder, frame, wiring, self.faults_at());
+        if let (Some(stopwatch), Some(staging)) = (&frame.stopwatch, &frame.staging) {
+            stopwatch.copy(encoder, staging, self.times_at());
+        }
+    }
+
+    fn times_at(&self) -> u64 {
+        self.faults_at() + self.plan.program.fault_bytes()
+    }
+
+    /// Takes the fault words and the timestamps of a run from its staging buffer.
+    fn take_reports(&self, frame: &Frame, graph: &Graph, bytes: &[u8]) -> Result<()> {
+        if let Some(stopwatch) = &frame.stopwatch {
+            stopwatch.add(&bytes[self.times_at() as usize..]);
+        }
+        match self.plan.program.fault_bytes() {
+            0 => Ok(()),
+            _ => self.reported(graph, &bytes[self.faults_at() as usize..]),
+        }
+    }
+
     /// The offset of a run's fault words in the staging buffer.
     pub(super) fn faults_at(&self) -> u64 {
         self.read_back.iter().flatten().map(|(_, size)| size).sum()
@@ -486,12 +511,18 @@ impl Executable {
     /// Records one run over the frame's buffers into the caller's encoder.
     pub(crate) fn record(&self, frame: &Frame, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         heap::ask("the pass", self.dispatches.len() as u64 * RECORDED)?;
-        self.record_calls(self.wiring(frame)?, encoder);
+        self.record_calls(self.wiring(frame)?, encoder, None);
         Ok(())
     }
 
-    pub(super) fn record_calls(&self, wiring: &Wiring, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    pub(super) fn record_calls(
+        &self,
+        wiring: &Wiring,
+        encoder: &mut wgpu::CommandEncoder,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
         for (dispatch, group) in self.dispatches.iter().zip(&wiring.groups) {
             dispatch.record(group, &mut pass);
         }
@@ -503,7 +534,7 @@ impl Executable {
         let _words = wiring.words.hold(&self.gpu, self.program())?;
         let submission = self.gpu.attempt("the run", 0, || {
             let mut encoder = self.gpu.encoder();
-            self.record_calls(wiring, &mut encoder);
+            self.record_calls(wiring, &mut encoder, None);
             self.gpu.submit(encoder)
         })?;
         self.count_run();
@@ -573,27 +604,26 @@ impl Executable {
         let frame = frames.take_over(self, &self.callers(inputs))?;
         let outcome = self
             .submit(&frame, graph, inputs, Some(&targets))
-            .and_then(|submission| self.wait_for_faults(&frame, graph, submission));
+            .and_then(|submission| self.wait_for_reports(&frame, graph, submission));
         self.give_back(frames, frame, outcome)?;
         let outputs = self.plan.program.outputs.iter().zip(targets);
         outputs.map(|(source, target)| self.output_in_place(source, target, inputs)).collect()
     }
 
-    /// Waits for a submission if a kernel may have reported something in it, and returns the error.
-    pub(super) fn wait_for_faults(
+    /// Waits for a submission if a kernel may have reported something in it, and returns the error; and where the run is timed.
+    pub(super) fn wait_for_reports(
         &self,
         frame: &Frame,
         graph: &Graph,
         submission: wgpu::SubmissionIndex,
     ) -> Result<()> {
-        if self.plan.program.fault_bytes() == 0 {
+        if self.plan.program.fault_bytes() == 0 && frame.stopwatch.is_none() {
             let bytes: u64 = self.sizes.inputs.iter().chain(&self.sizes.outputs).sum();
             return self.gpu.limit_submissions(submission, bytes);
         }
         let staging = self.staging(frame)?;
         self.gpu.wait_mapped(staging, submission)?;
-        let at = self.faults_at() as usize;
-        self.gpu.read_mapped(staging, |bytes| self.reported(graph, &bytes[at..]))
+        self.gpu.read_mapped(staging, |bytes| self.take_reports(frame, graph, bytes))
     }
 
     /// The memory of the caller to which a run on these inputs appends.
@@ -652,9 +682,7 @@ impl Executable {
     /// The outputs of a run, from the staging buffer.
     fn read(&self, frame: &Frame, graph: &Graph, inputs: &[Input<'_>]) -> Result<Vec<Tensor>> {
         self.gpu.read_mapped(self.staging(frame)?, |bytes| {
-            if self.plan.program.fault_bytes() > 0 {
-                self.reported(graph, &bytes[self.faults_at() as usize..])?;
-            }
+            self.take_reports(frame, graph, bytes)?;
             let mut outputs = Vec::new();
             for (source, place) in self.plan.program.outputs.iter().zip(&self.read_back) {
                 outputs.push(match (source, place) {

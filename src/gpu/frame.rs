@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::allocate::{Account, Buffer, buffer_size};
 use super::device::Gpu;
 use super::executable::{Bound, Executable};
 use super::plan_words::PlanWords;
+use super::stopwatch::{DeviceTime, Stopwatch};
 use crate::Result;
 
 /// The memory of one run in flight, and the wirings of the plans that have run in it. Each buffer is as large as the largest
@@ -20,6 +22,8 @@ pub(crate) struct Frame {
     pub(super) callers: Vec<(usize, Buffer)>,
     /// All outputs that are read back, one after the other, and then the fault words.
     pub(super) staging: Option<Buffer>,
+    /// Where the device is timed.
+    pub(super) stopwatch: Option<Stopwatch>,
     wirings: Vec<Wiring>,
 }
 
@@ -79,6 +83,15 @@ impl Frame {
         let arena = self.arena.take().map(|arena| arena.raw());
         let [inputs, outputs] = [&mut self.inputs, &mut self.outputs].map(|all| raw(&std::mem::take(all)));
         Unbound { frame: self, arena, inputs, outputs }
+    }
+
+    /// The timestamps that a pass of a run in this frame writes, if runs are timed.
+    pub(super) fn timestamps(
+        &self,
+        is_first: bool,
+        is_last: bool,
+    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        self.stopwatch.as_ref()?.writes(is_first, is_last)
     }
 
     /// The wiring of the plan of `executable` in this frame, if there is one.
@@ -210,15 +223,21 @@ pub(crate) struct Frames {
     account: Arc<Account>,
     /// The frames in which no run is in flight.
     idle: Mutex<Vec<Frame>>,
+    time: Arc<DeviceTime>,
 }
 
 impl Frames {
     pub(crate) fn new(gpu: &Arc<Gpu>, account: Arc<Account>) -> Frames {
-        Frames { gpu: gpu.clone(), account, idle: Mutex::default() }
+        Frames { gpu: gpu.clone(), account, idle: Mutex::default(), time: Arc::default() }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         self.account.now()
+    }
+
+    /// The time of the runs in these frames; `None` where the device is not timed.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.gpu.timed.then(|| self.time.sum())
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {
@@ -257,6 +276,9 @@ impl Frames {
         }
         if frame.wiring(executable).is_none() {
             frame.wire(executable, &self.account, &executable.words)?;
+        }
+        if self.gpu.timed && frame.stopwatch.is_none() {
+            frame.stopwatch = Some(Stopwatch::new(&self.gpu, &self.account, &self.time)?);
         }
         Ok(frame)
     }

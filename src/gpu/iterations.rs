@@ -143,7 +143,7 @@ impl Executable {
                         encoder.copy_buffer_to_buffer(numbers, k as u64 * number, slot, 0, number);
                     }
                 }
-                self.record_calls(wiring, &mut encoder);
+                self.record_calls(wiring, &mut encoder, frame.timestamps(k == 0, k + 1 == stretch.count));
                 for ListedOutput { from, list } in &kept {
                     let at = stretch.first + k;
                     let at = if list.reverse { stretch.all - 1 - at } else { at };
@@ -169,14 +169,14 @@ impl Executable {
                     }
                 }
             }
-            self.copy_faults(&mut encoder, frame, wiring, self.faults_at());
+            self.copy_reports(&mut encoder, frame, wiring);
             self.gpu.submit(encoder)
         })?;
         let counters = &self.gpu.counters;
         counters.passes.fetch_add(stretch.count as u64, Ordering::Relaxed);
         counters.submits.fetch_add(1, Ordering::Relaxed);
         counters.dispatches.fetch_add((self.dispatch_count() * stretch.count) as u64, Ordering::Relaxed);
-        self.wait_for_faults(frame, graph, submission)?;
+        self.wait_for_reports(frame, graph, submission)?;
         Ok(results)
     }
 

@@ -14,6 +14,8 @@ mod later;
 mod plan_words;
 mod preparing;
 mod profile;
+mod rows;
+mod stopwatch;
 mod tensor;
 #[cfg(test)]
 mod tests;

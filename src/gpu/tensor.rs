@@ -239,22 +239,7 @@ impl DeviceTensor {
     pub(crate) fn stacked(gpu: &Arc<Gpu>, list: &[DeviceTensor]) -> Result<Option<DeviceTensor>> {
         let Some(first) = list.first() else { return Ok(None) };
         let shape = [&[list.len()], first.shape()].concat();
-        let storage = first.storage();
-        let (count, aligned) = (checked_count(&first.shape).unwrap_or(0), wgpu::COPY_BUFFER_ALIGNMENT);
-        let each = storage.offset(count);
-        let placed = list.iter().all(|tensor| tensor.counted().is_some());
-        if !placed || each == 0 || !each.is_multiple_of(aligned) || each != storage.filled(count) {
-            return Ok(None);
-        }
-        let whole = gpu.tensor_buffer(bytes(first.integers, first.dtype, &shape)?)?;
-        gpu.attempt("a list of iterations", 0, || {
-            let mut encoder = gpu.encoder();
-            for (i, tensor) in list.iter().enumerate() {
-                tensor.copy_to(&mut encoder, &whole, i as u64 * each, each);
-            }
-            gpu.submit(encoder)
-        })?;
-        Ok(Some(DeviceTensor::of_buffer(gpu, whole, first.integers, first.dtype, &shape)))
+        DeviceTensor::adjoined(gpu, &list.iter().collect::<Vec<_>>(), &shape)
     }
 
     /// The element type.
@@ -276,6 +261,13 @@ impl DeviceTensor {
     /// Whether the tensor lies in host memory, as on the CPU reference.
     pub fn is_on_host(&self) -> bool {
         matches!(self.place, Residence::Host(_))
+    }
+
+    pub(super) fn gpu(&self) -> Option<&Arc<Gpu>> {
+        match &self.place {
+            Residence::Host(_) => None,
+            Residence::Device(gpu, _) => Some(gpu),
+        }
     }
 
     pub(crate) fn counted(&self) -> Option<&Buffer> {
@@ -310,15 +302,26 @@ impl DeviceTensor {
     }
 
     /// Reads tensors as [`DeviceTensor::read`] reads one, small ones with one submission for all of them.
-    pub(crate) fn read_all(tensors: &[&DeviceTensor]) -> Result<Vec<Tensor>> {
+    ///
+    /// # Errors
+    /// As [`DeviceTensor::read`].
+    ///
+    /// ```
+    /// use sardonyx::{Device, DeviceTensor, Tensor};
+    /// let x = DeviceTensor::new(&Device::reference(), &Tensor::from_slice(&[1], &[2.0f32])?)?;
+    /// assert_eq!(DeviceTensor::read_all(&[&x, &x])?.len(), 2);
+    /// # Ok::<(), sardonyx::Error>(())
+    /// ```
+    pub fn read_all(tensors: &[&DeviceTensor]) -> Result<Vec<Tensor>> {
         let mut all = Vec::with_capacity(tensors.len());
         let mut left = tensors;
         while !left.is_empty() {
-            let (mut together, mut sum) = (0, 0u64);
+            let (mut together, mut sum, mut on) = (0, 0u64, None);
             for tensor in left {
                 let size = if tensor.counted().is_some() { tensor.bytes()? } else { 0 };
                 sum = sum.saturating_add(size);
-                if together > 0 && sum > READ_TOGETHER {
+                let elsewhere = tensor.gpu().is_some_and(|gpu| !Arc::ptr_eq(gpu, on.get_or_insert(gpu)));
+                if together > 0 && (sum > READ_TOGETHER || elsewhere) {
                     break;
                 }
                 together += 1;

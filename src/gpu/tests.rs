@@ -1,12 +1,16 @@
 //! Devices that fail: out of memory at every allocation in turn, and lost at any moment.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::internals::cases::inputs_of;
 use crate::internals::{devices, let_allocations};
 use crate::ops::Graph;
 use crate::ops::case::{self, Case, graph_of_case};
-use crate::{Device, Error, Outputs, Result, Session, SessionOptions, Tensor, adapters};
+use crate::{
+    AdapterSummary, Device, DeviceOptions, Error, Outputs, Result, Select, Session, SessionOptions, Tensor,
+    adapters,
+};
 
 /// A new device on each adapter, and the device that only validates.
 fn devices() -> Vec<Device> {
@@ -35,7 +39,7 @@ fn run(session: &Session, inputs: &[Tensor]) -> Result<Outputs> {
 /// works again.
 fn each_allocation_fails(what: &str, act: impl Fn(&Session, &[Tensor]) -> Result<()>) {
     let (graph, inputs) = model();
-    for device in devices() {
+    for device in devices().into_iter().chain(timed_devices()) {
         let expected = run(&session(&device, &graph), &inputs).unwrap();
         let mut failed = 0;
         loop {
@@ -96,6 +100,51 @@ fn memory_runs_out_in_a_profile() {
 }
 
 /// This expects what wgpu and Vulkan report, not a number of ours: more memory than any machine has.
+/// Devices that time their runs, on the adapters that have timestamps.
+fn timed_devices() -> Vec<Device> {
+    let timed = |adapter: AdapterSummary| {
+        Device::new(DeviceOptions::new().select(Select::Name(adapter.name)).timed(true)).unwrap()
+    };
+    let has_timestamps = |device: &Device| {
+        device.wgpu().is_some_and(|(device, _)| device.features().contains(wgpu::Features::TIMESTAMP_QUERY))
+    };
+    devices::usable().into_iter().map(timed).filter(has_timestamps).collect()
+}
+
+#[test]
+fn every_run_of_a_timed_device_is_measured() {
+    let (graph, inputs) = model();
+    for device in timed_devices() {
+        let session = session(&device, &graph);
+        assert_eq!(session.device_time(), Some(Duration::ZERO));
+        let begin = Instant::now();
+        let mut last = Duration::ZERO;
+        let mut measured = |what: &str| {
+            let now = session.device_time().unwrap();
+            assert!(now > last, "{what} on {}", device.name());
+            last = now;
+        };
+        let expected = run(&session, &inputs).unwrap();
+        measured("a run");
+        let outputs = session.run_to_device(&[("input_0", &inputs[0])]).unwrap();
+        measured("a run that leaves its outputs on the device");
+        assert_eq!(outputs[0].read().unwrap(), expected[0]);
+        pollster::block_on(session.run_async(&[("input_0", &inputs[0])])).unwrap();
+        measured("an asynchronous run");
+        assert!(last < begin.elapsed(), "{last:?} on {}", device.name());
+    }
+}
+
+#[test]
+fn only_a_timed_device_is_measured() {
+    let (graph, inputs) = model();
+    for device in devices() {
+        let session = session(&device, &graph);
+        run(&session, &inputs).unwrap();
+        assert_eq!(session.device_time(), None);
+    }
+}
+
 #[test]
 fn a_buffer_that_is_too_large_is_refused_before_the_driver_is_asked() {
     for device in devices() {

@@ -366,6 +366,23 @@ impl Session {
         }
     }
 
+    /// The time that the device has spent on the runs of this session up to now: of each run, or of each segment of it, from the
+    /// beginning of its first pass to the end of its last, by timestamps. Bound runs ([`Session::bind`]) are not measured. `None` if
+    /// the device is not timed ([`DeviceOptions::timed`](crate::DeviceOptions::timed)), or has no timestamps.
+    ///
+    /// ```no_run
+    /// # fn f(model: &sardonyx::Model, x: &sardonyx::Tensor) -> sardonyx::Result<()> {
+    /// use sardonyx::{Device, DeviceOptions, Session};
+    /// let session = Session::new(&Device::new(DeviceOptions::new().timed(true))?, model, Default::default())?;
+    /// session.run(&[("x", x)])?;
+    /// println!("{:?} of device time", session.device_time());
+    /// # Ok(()) }
+    /// ```
+    pub fn device_time(&self) -> Option<std::time::Duration> {
+        let cores = [Some(&self.core), self.core.wide.get()].into_iter().flatten();
+        cores.filter_map(|core| core.plans.as_ref()?.frames.time()).reduce(|sum, time| sum + time)
+    }
+
     /// Frees the memory of runs that are not in flight. Plans, pipelines and weights stay: the next run allocates memory, and
     /// compiles nothing.
     ///

@@ -17,6 +17,7 @@ mod passes;
 mod random;
 mod readme;
 mod rooms;
+mod rows;
 mod segments;
 mod sizes;
 mod types;

@@ -8,8 +8,8 @@ use crate::internals::devices;
 use crate::onnx::builder::*;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::{
-    Device, DeviceTensor, Error, Limits, LoadOptions, Model, Session, SessionOptions, Tensor, Tolerances,
-    verify,
+    Device, DeviceOptions, DeviceTensor, Error, Limits, LoadOptions, Model, Select, Session, SessionOptions,
+    Tensor, Tolerances, verify,
 };
 
 const BOOL: i32 = 9;
@@ -96,6 +96,22 @@ fn the_host_says_where_it_looks() {
         assert!(session.memory().weights < 1 << 16 && session.memory().plans > 0);
         let error = session.bind().input("x", &floats(&[1, 1], &[1.0])).build().unwrap_err();
         assert!(matches!(&error, Error::Gpu(text) if text.contains("2 segments")), "{error}");
+    }
+}
+
+#[test]
+fn every_segment_of_a_timed_run_is_measured() {
+    for adapter in devices::usable() {
+        let device =
+            Device::new(DeviceOptions::new().select(Select::Name(adapter.name)).timed(true)).unwrap();
+        let session = Session::new(&device, &counting(), SessionOptions::default()).unwrap();
+        let x = floats(&[1, 2], &[3.0, 1.0]);
+        // The second finds all plans.
+        for _ in 0..2 {
+            close(&session.run(&[("x", &x)]).unwrap()["y"], &[3], &[0.0, 4.0, 8.0]);
+        }
+        let has_timestamps = session.profile(&[("x", &x)]).is_ok();
+        assert_eq!(session.device_time().is_some_and(|time| !time.is_zero()), has_timestamps);
     }
 }
 
