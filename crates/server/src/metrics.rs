@@ -80,7 +80,12 @@ fn write(mut families: Vec<MetricFamily>, text: &mut Vec<u8>) {
 /// A value of each version that is served.
 type OfVersion<T> = fn(&Served) -> T;
 
-const COUNTERS: [(&str, &str, OfVersion<u64>); 12] = [
+const COUNTERS: [(&str, &str, OfVersion<u64>); 13] = [
+    (
+        "sardonyx_copied_bytes_total",
+        "Bytes of inputs and outputs that runs have copied between the host and devices",
+        |served| served.statistics().copied_bytes(),
+    ),
     ("nv_inference_request_success", "Number of requests that were answered", |served| {
         served.statistics().success.count()
     }),
@@ -186,6 +191,14 @@ fn families(service: &Service) -> Vec<MetricFamily> {
         let metrics = served.iter().map(|served| gauge(labels(served), value(served)));
         families.push(family(name, help, MetricType::GAUGE, metrics));
     }
+    families.push(family(
+        "sardonyx_gpu_seconds_total",
+        "Seconds that devices have spent on the runs of a model, by their timestamps",
+        MetricType::COUNTER,
+        served
+            .iter()
+            .filter_map(|served| Some(counter_of(labels(served), served.device_time()?.as_secs_f64()))),
+    ));
     for (name, help, histogram) in HISTOGRAMS {
         let metrics = served.iter().map(|served| shown(labels(served), histogram(served.statistics())));
         families.push(family(name, help, MetricType::HISTOGRAM, metrics));

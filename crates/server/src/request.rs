@@ -7,6 +7,7 @@ use sardonyx::Tensor;
 
 use crate::Failure;
 use crate::access::Tenant;
+use crate::serving::Held;
 use crate::traffic::Preference;
 
 /// One inference that a client asks for.
@@ -36,6 +37,10 @@ pub struct Request {
     pub preference: Preference,
     /// Who asks, as far as the server knows.
     pub tenant: Option<Tenant>,
+    /// Inputs that a run before has left on a device. No protocol gives such.
+    pub held: Vec<(String, Held)>,
+    /// The outputs that stay on the device, if the model's runs can leave them there.
+    pub keep: Vec<String>,
 }
 
 /// An output that a client wants.
@@ -84,7 +89,7 @@ pub enum Parameter {
 }
 
 /// The answer to a [`Request`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Response {
     /// The model's name.
     pub model: String,
@@ -96,6 +101,8 @@ pub struct Response {
     pub parameters: Parameters,
     /// The outputs, in the order in which they were wanted, or else in the model's.
     pub outputs: Vec<(String, Tensor)>,
+    /// The outputs that have stayed on the device.
+    pub held: Vec<(String, Held)>,
 }
 
 impl Request {

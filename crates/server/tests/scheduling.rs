@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sardonyx::{DeviceOptions, Select, Tensor};
+use sardonyx::{DeviceOptions, Select, Tensor, wgpu};
 use sardonyx_server::repository::{Overrides, State};
 use sardonyx_server::{
     ControlMode, Failure, Options, Reason, Request, Sequence, SequenceId, Server, WantedOutput, metrics,
@@ -145,6 +145,58 @@ async fn the_models_of_an_ensemble_answer_together() {
     assert_eq!((entry.version.as_str(), entry.state), ("1", State::Ready));
     let counted = r#"nv_inference_request_success{model="all",version="1"} 2"#;
     assert!(text_of_metrics(&server).contains(counted));
+    assert!(server.shut_down().await);
+}
+
+/// Bytes of inputs and outputs that runs of a model have copied between the host and the device.
+fn copied(server: &Server, model: &str) -> u64 {
+    let served = server.service().served();
+    served.iter().find(|served| served.config().name == model).unwrap().statistics().copied_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tensors_between_the_steps_of_an_ensemble_stay_on_the_device() {
+    if usable().is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let batching = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 200000 }";
+    put(folder.path(), "one", &unary("Add", 1.0), batching);
+    put(folder.path(), "twice", &unary("Mul", 2.0), batching);
+    put(folder.path(), "sum", &sum(), batching);
+    put(folder.path(), "all", &[], &diamond());
+    // What the ensemble gives and what it takes further is on the host for both.
+    let both = ensemble(&[("one", &[("x", "in")], "out"), ("twice", &[("x", "out")], "more")]);
+    let more = "output { name: 'more' data_type: TYPE_FP32 dims: [ 2 ] } ensemble_scheduling";
+    put(folder.path(), "both", &[], &both.replace("ensemble_scheduling", more));
+    let server = Server::start(options(folder.path())).await.unwrap();
+    let all = |server: &Server| ["one", "twice", "sum"].map(|model| copied(server, model));
+    let row = 2 * size_of::<f32>() as u64;
+
+    let before = all(&server);
+    assert_eq!(answer(&server, request("all", "in", &[[1.0, 2.0]])).await.unwrap(), [4.0, 7.0]);
+    let after = all(&server);
+    assert_eq!([0, 1, 2].map(|i| after[i] - before[i]), [row; 3]);
+
+    // Requests of two callers are one run of each model, and each gets its own rows.
+    let (a, b) = tokio::join!(
+        answer(&server, request("all", "in", &[[1.0, 2.0], [3.0, 4.0]])),
+        answer(&server, request("all", "in", &[[5.0, 6.0]])),
+    );
+    assert_eq!((a.unwrap(), b.unwrap()), (vec![4.0, 7.0, 10.0, 13.0], vec![16.0, 19.0]));
+    let batched = all(&server);
+    assert_eq!([0, 1, 2].map(|i| batched[i] - after[i]), [3 * row; 3]);
+
+    // Beside a caller who wants the output itself, both get it from the host.
+    let (a, b) = tokio::join!(
+        answer(&server, request("all", "in", &[[1.0, 2.0]])),
+        answer(&server, request("one", "x", &[[8.0, 9.0]])),
+    );
+    assert_eq!((a.unwrap(), b.unwrap()), (vec![4.0, 7.0], vec![9.0, 10.0]));
+
+    let response = server.service().infer(request("both", "in", &[[1.0, 2.0]])).await.unwrap();
+    let outputs = response.outputs.iter().map(|(name, of)| (name.as_str(), of.to_vec::<f32>().unwrap()));
+    assert_eq!(outputs.collect::<Vec<_>>(), [("out", vec![2.0, 3.0]), ("more", vec![4.0, 6.0])]);
     assert!(server.shut_down().await);
 }
 
@@ -371,6 +423,52 @@ async fn sequences_keep_their_state() {
     assert!(answer(&server, stranger("")).await.unwrap_err().text.contains("must specify the START flag"));
     assert_eq!(answer(&server, stranger("[")).await.unwrap()[0], 7.0);
     assert_eq!(answer(&server, part(4, 1.0, "")).await.unwrap()[0], 3.0);
+    assert!(server.shut_down().await);
+}
+
+/// The seconds that devices have spent on model `total`.
+fn device_seconds(server: &Server) -> Option<f64> {
+    let text = text_of_metrics(server);
+    let line = r#"sardonyx_gpu_seconds_total{model="total",version="1"} "#;
+    text.lines().find_map(|of| of.strip_prefix(line)).map(|seconds| seconds.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_stay_on_the_device() {
+    if usable().is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "total", &running_total(), &sequences(64, Duration::from_secs(60), ""));
+    let server = Server::start(options(folder.path())).await.unwrap();
+    answer(&server, part(1, 1.0, "[")).await.unwrap();
+    let before = copied(&server, "total");
+    assert_eq!(answer(&server, part(1, 2.0, "")).await.unwrap(), [3.0, 2.0]);
+    // x of two numbers, start, end and ready; total of two and told of four. The state has two, and the id is an int64.
+    let [number, id] = [size_of::<f32>() as u64, size_of::<i64>() as u64];
+    assert_eq!(copied(&server, "total") - before, (2 + 3 + 2 + 4) * number + id);
+
+    // A lost device takes them with it.
+    let slot = &server.service().devices().slots()[0];
+    let device = slot.device_now().unwrap();
+    let has_timestamps = device.wgpu().unwrap().0.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+    let spent = device_seconds(&server);
+    assert_eq!(spent.is_some_and(|seconds| seconds > 0.0), has_timestamps);
+    device.wgpu().unwrap().0.destroy();
+    for _ in 0..100 {
+        let failure = answer(&server, part(1, 4.0, "")).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::Unavailable, "{failure}");
+        if failure.text.contains("begin the sequence again") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let failure = answer(&server, part(1, 4.0, "")).await.unwrap_err();
+    assert!(failure.text.contains("begin the sequence again"), "{failure}");
+    assert_eq!(answer(&server, part(1, 4.0, "[")).await.unwrap(), [4.0, 1.0]);
+    assert_eq!(answer(&server, part(1, 1.0, "]")).await.unwrap(), [5.0, 2.0]);
+    // The time goes on from what was spent on the lost device.
+    assert!(!has_timestamps || device_seconds(&server) > spent);
     assert!(server.shut_down().await);
 }
 

@@ -295,9 +295,8 @@ mod tests {
             has_many_strings(&Response {
                 model: "m".into(),
                 version: "1".into(),
-                id: String::new(),
-                parameters: Parameters::new(),
                 outputs: vec![("y".into(), tensor)],
+                ..Response::default()
             })
         };
         let strings = |count| Tensor::from_strings(&[count], vec![String::new(); count]).unwrap();

@@ -3,25 +3,27 @@
 use bytes::{Bytes, BytesMut};
 use sardonyx::{DType, Tensor};
 
+use super::held::Value;
+use super::place::Unrun;
 use crate::{Failure, Reason};
 
 /// The inputs of all requests, joined along the first dimension, with `padding` rows of zeros behind them. Inputs of a single
 /// request without padding are taken as they are.
 pub(super) fn join(
-    requests: &[&[(String, Tensor)]],
+    mut requests: Vec<Vec<(String, Value)>>,
     padding: usize,
-) -> Result<Vec<(String, Tensor)>, Failure> {
-    let [first, rest @ ..] = requests else { return Ok(Vec::new()) };
-    if rest.is_empty() && padding == 0 {
-        return Ok(first.to_vec());
+) -> Result<Vec<(String, Value)>, Unrun> {
+    if requests.len() == 1 && padding == 0 {
+        return Ok(requests.remove(0));
     }
-    let part = |inputs: &[(String, Tensor)], name: &str| {
+    let Some(first) = requests.first() else { return Ok(Vec::new()) };
+    let part = |inputs: &[(String, Value)], name: &str| {
         let found = inputs.iter().find(|(of, _)| of == name);
-        found.map(|(_, tensor)| tensor.clone()).ok_or_else(|| lacks(name))
+        found.map(|(_, value)| value.clone()).ok_or_else(|| lacks(name))
     };
     let joined = first.iter().map(|(name, _)| {
         let parts = requests.iter().map(|inputs| part(inputs, name)).collect::<Result<Vec<_>, _>>()?;
-        Ok((name.clone(), stack(&parts, padding)?))
+        Ok((name.clone(), Value::joined(&parts, padding)?))
     });
     joined.collect()
 }
@@ -61,7 +63,8 @@ pub(super) fn split(output: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, Failu
     rows.iter().map(part).collect()
 }
 
-fn stack(parts: &[Tensor], padding: usize) -> Result<Tensor, Failure> {
+/// The rows of all parts, and `padding` rows of zeros.
+pub(super) fn stack(parts: &[Tensor], padding: usize) -> Result<Tensor, Failure> {
     let inner = parts[0].shape().get(1..).unwrap_or_default();
     let rows = parts.iter().map(|part| part.shape().first().copied().unwrap_or(1)).sum::<usize>() + padding;
     let shape = [&[rows], inner].concat();

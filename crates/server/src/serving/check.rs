@@ -22,20 +22,21 @@ pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure
     let model = &config.name;
     let mut rows = None;
     let mut key = Vec::with_capacity(request.inputs.len());
-    for (i, (name, tensor)) in request.inputs.iter().enumerate() {
+    let on_host = request.inputs.iter().map(|(name, tensor)| (name, tensor.dtype(), tensor.shape()));
+    let held = request.held.iter().map(|(name, held)| (name, held.dtype(), held.shape()));
+    for (name, dtype, shape) in on_host.chain(held) {
         let port = config.inputs.iter().find(|port| port.name == *name);
         let port = port.ok_or_else(|| unknown(config, "input", name, &config.inputs))?;
-        if request.inputs[..i].iter().any(|(earlier, _)| earlier == name) {
+        if key.iter().any(|(earlier, _)| earlier == name) {
             return Err(Failure::invalid(format!("input '{name}' of model '{model}' is given twice")));
         }
-        if tensor.dtype() != port.dtype {
+        if dtype != port.dtype {
             return Err(Failure::invalid(format!(
                 "input '{name}' has data-type '{}', but model '{model}' takes '{}'",
-                datatype::name(tensor.dtype()).unwrap_or("?"),
+                datatype::name(dtype).unwrap_or("?"),
                 datatype::name(port.dtype).unwrap_or("?")
             )));
         }
-        let shape = tensor.shape();
         let inner = match config.max_batch {
             0 => Some(shape),
             _ => shape.split_first().map(|(_, inner)| inner),
@@ -65,13 +66,18 @@ pub(super) fn checked(config: &Config, request: &Request) -> Result<Fit, Failure
         Some(lengths) => in_bucket(config, lengths, &mut key)?,
         None => 0,
     };
-    let missing = |port: &&Port| !port.optional && request.inputs.iter().all(|(name, _)| *name != port.name);
+    let given = |port: &Port| {
+        let mut names =
+            request.inputs.iter().map(|(name, _)| name).chain(request.held.iter().map(|(name, _)| name));
+        names.any(|name| *name == port.name)
+    };
+    let missing = |port: &&Port| !port.optional && !given(port);
     if let Some(port) = config.inputs.iter().find(missing) {
         return Err(Failure::invalid(format!(
             "input '{}' is missing; model '{model}' takes {} inputs, and the request has {}",
             port.name,
             config.inputs.len(),
-            request.inputs.len()
+            request.inputs.len() + request.held.len()
         )));
     }
     for wanted in &request.outputs {

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use sardonyx::Tensor;
 use tokio::sync::watch;
 
+use super::held::Value;
 use super::{Models, Served, Unanswered, Work};
 use crate::config::{Config, Step};
 use crate::{Failure, Reason, Request, WantedOutput};
@@ -20,6 +21,7 @@ pub(super) struct Ensemble {
     models: Weak<dyn Models>,
     name: String,
     steps: Vec<Step>,
+    outputs: Vec<String>,
     closed: AtomicBool,
     /// The number of requests in flight.
     running: watch::Sender<usize>,
@@ -39,9 +41,14 @@ impl Ensemble {
     ///
     /// # Errors
     /// [`Reason::Invalid`] if one of its models is an ensemble that runs it.
-    pub(super) fn new(models: Weak<dyn Models>, name: &str, steps: Vec<Step>) -> Result<Ensemble, Failure> {
+    pub(super) fn new(
+        models: Weak<dyn Models>,
+        config: &Config,
+        steps: Vec<Step>,
+    ) -> Result<Ensemble, Failure> {
         let (closed, running) = (AtomicBool::new(false), watch::Sender::new(0));
-        let ensemble = Ensemble { models, name: name.to_string(), steps, closed, running };
+        let outputs = config.outputs.iter().map(|port| port.name.clone()).collect();
+        let ensemble = Ensemble { models, name: config.name.clone(), steps, outputs, closed, running };
         match ensemble.ready() {
             Err(failure) if failure.reason == Reason::Invalid => Err(failure),
             _ => Ok(ensemble),
@@ -95,8 +102,8 @@ impl Ensemble {
         Failure { retry_after: failure.retry_after, ..Failure::new(Reason::Unavailable, text) }
     }
 
-    /// The tensors of the ensemble, once all steps have run that make what the request wants. If a step fails, the others are given
-    /// up.
+    /// The tensors of the ensemble that are on the host, once all steps have run that make what the request wants. If a step fails, the
+    /// others are given up.
     pub(super) async fn run(&self, request: Request) -> Result<Vec<(String, Tensor)>, Unanswered> {
         self.running.send_modify(|count| *count += 1);
         let _counted = Counted(&self.running);
@@ -106,21 +113,36 @@ impl Ensemble {
         self.ready()?;
         let models = self.models()?;
         let mut waiting = self.needed(&request.outputs);
+        let wanted: Vec<String> = match &request.outputs[..] {
+            [] => self.outputs.clone(),
+            wanted => wanted.iter().map(|wanted| wanted.name.clone()).collect(),
+        };
         let mut request = request;
-        let mut made: BTreeMap<String, Tensor> = std::mem::take(&mut request.inputs).into_iter().collect();
+        let given = std::mem::take(&mut request.inputs).into_iter();
+        let mut made: BTreeMap<String, Value> =
+            given.map(|(name, tensor)| (name, Value::Host(tensor))).collect();
         let mut running = FuturesUnordered::new();
         loop {
             let mut later = Vec::new();
             for step in waiting {
                 match self.request(step, &request, &made) {
-                    Some(request) => running.push(self.begin(models.clone(), step, request)),
+                    Some(mut request) => {
+                        request.keep = self.kept(models.as_ref(), step, &wanted);
+                        running.push(self.begin(models.clone(), step, request));
+                    }
                     None => later.push(step),
                 }
             }
             waiting = later;
             match running.next().await {
                 Some(outputs) => made.extend(outputs?),
-                None if waiting.is_empty() => return Ok(made.into_iter().collect()),
+                None if waiting.is_empty() => {
+                    let on_host = |(name, value)| match value {
+                        Value::Host(tensor) => Some((name, tensor)),
+                        Value::Held(_) => None,
+                    };
+                    return Ok(made.into_iter().filter_map(on_host).collect());
+                }
                 None => return Err(self.stuck(waiting[0]).into()),
             }
         }
@@ -144,14 +166,29 @@ impl Ensemble {
         needed
     }
 
+    /// The outputs of a step's model that stay on its device: those that nobody but further models on devices takes.
+    fn kept(&self, models: &dyn Models, step: &Step, wanted: &[String]) -> Vec<String> {
+        let holds =
+            |step: &Step| models.find(&step.model, &version(step)).is_ok_and(|served| served.takes_held());
+        if !holds(step) {
+            return Vec::new();
+        }
+        let takes = |step: &Step, tensor: &String| step.inputs.values().any(|taken| taken == tensor);
+        let stays = |tensor: &String| {
+            !wanted.contains(tensor) && self.steps.iter().all(|step| !takes(step, tensor) || holds(step))
+        };
+        step.outputs.iter().filter(|(_, tensor)| stays(tensor)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The request of a step; `None` if an input of it is not made yet.
-    fn request(&self, step: &Step, of: &Request, made: &BTreeMap<String, Tensor>) -> Option<Request> {
+    fn request(&self, step: &Step, of: &Request, made: &BTreeMap<String, Value>) -> Option<Request> {
         let is_made =
             |tensor: &String| self.steps.iter().any(|step| step.outputs.values().any(|of| of == tensor));
-        let mut inputs = Vec::with_capacity(step.inputs.len());
+        let (mut inputs, mut held) = (Vec::with_capacity(step.inputs.len()), Vec::new());
         for (name, tensor) in &step.inputs {
             match made.get(tensor) {
-                Some(made) => inputs.push((name.clone(), made.clone())),
+                Some(Value::Host(made)) => inputs.push((name.clone(), made.clone())),
+                Some(Value::Held(made)) => held.push((name.clone(), made.clone())),
                 None if is_made(tensor) => return None,
                 // An optional input of the ensemble that the request leaves out.
                 None => {}
@@ -162,6 +199,7 @@ impl Ensemble {
             model: step.model.clone(),
             version: version(step),
             inputs,
+            held,
             outputs: step.outputs.keys().map(output).collect(),
             ..of.clone()
         })
@@ -173,15 +211,17 @@ impl Ensemble {
         models: Arc<dyn Models>,
         step: &'a Step,
         request: Request,
-    ) -> BoxFuture<'a, Result<Vec<(String, Tensor)>, Failure>> {
+    ) -> BoxFuture<'a, Result<Vec<(String, Value)>, Failure>> {
         let run = async move {
             let response =
                 super::infer(models.as_ref(), request).await.map_err(|failure| match failure.reason {
                     Reason::NotFound => self.lacks(step, &failure),
                     _ => Failure { text: format!("ensemble '{}': {}", self.name, failure.text), ..failure },
                 })?;
-            let tensor = |(name, tensor)| Some((step.outputs.get(&name)?.clone(), tensor));
-            Ok(response.outputs.into_iter().filter_map(tensor).collect())
+            let on_host = response.outputs.into_iter().map(|(name, tensor)| (name, Value::Host(tensor)));
+            let held = response.held.into_iter().map(|(name, held)| (name, Value::Held(held)));
+            let tensor = |(name, value)| Some((step.outputs.get(&name)?.clone(), value));
+            Ok(on_host.chain(held).filter_map(tensor).collect())
         };
         run.boxed()
     }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use sardonyx::Tensor;
 use tokio::sync::watch;
 
-use super::batch::{join, split};
+use super::batch::join;
+use super::held::{Value, of_device};
 use super::lengths::{cut, padded};
 use super::place::{Computes, Unrun};
 use super::queue::{Batch, Queue, Waiting};
 use super::statistics::{Parts, Shed, Statistics};
 use crate::config::{Batching, Config, Lengths};
-use crate::{Failure, Response};
+use crate::{Failure, Request, Response};
 
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -113,35 +114,33 @@ impl Instance {
         let sum = rows.iter().sum();
         let padding = if requests[0].key.is_some() { self.padding(sum) } else { 0 };
         let bucket = self.bucket(requests);
-        let longer = match bucket {
-            Some((lengths, to)) => {
-                let longer = requests.iter().map(|waiting| padded(lengths, &waiting.request.inputs, to));
-                longer.collect::<Result<Vec<_>, _>>()?
-            }
-            None => Vec::new(),
-        };
-        let given: Vec<_> = match bucket {
-            Some(_) => longer.iter().map(Vec::as_slice).collect(),
-            None => requests.iter().map(|waiting| waiting.request.inputs.as_slice()).collect(),
-        };
-        let inputs = join(&given, padding)?;
+        let given = requests.iter().map(|waiting| inputs_of(&waiting.request, bucket));
+        let inputs = join(given.collect::<Result<_, _>>()?, padding)?;
         let joined = Instant::now();
-        let outputs = self.place.run(&inputs)?;
+        let keep = if bucket.is_none() { kept_by_all(requests) } else { Vec::new() };
+        let outputs = self.place.run(&inputs, &keep)?;
         let ran = Instant::now();
+        self.statistics.copied(inputs.iter().chain(&outputs).map(|(_, value)| value.bytes_on_host()).sum());
         let mut responses: Vec<_> = requests.iter().map(|waiting| self.response(waiting)).collect();
         for (name, output) in outputs {
             let parts = match requests.len() == 1 && padding == 0 {
                 true => vec![output],
-                false => split(output, &rows).map_err(|failure| self.of_output(&name, failure))?,
+                false => output.separated(&rows).map_err(|unrun| Unrun {
+                    failure: self.of_output(&name, unrun.failure),
+                    divisible: unrun.divisible,
+                })?,
             };
             let axis = bucket.and_then(|(lengths, to)| Some((*lengths.outputs.get(&name)? + 1, to)));
             for ((response, part), waiting) in responses.iter_mut().zip(parts).zip(requests) {
-                let part = match axis {
-                    Some((axis, from)) => cut(&part, axis, from, waiting.length)
-                        .map_err(|failure| self.of_output(&name, failure))?,
-                    None => part,
-                };
-                response.outputs.push((name.clone(), part));
+                match (part, axis) {
+                    (Value::Held(held), _) => response.held.push((name.clone(), held)),
+                    (Value::Host(part), None) => response.outputs.push((name.clone(), part)),
+                    (Value::Host(part), Some((axis, from))) => {
+                        let part = cut(&part, axis, from, waiting.length)
+                            .map_err(|failure| self.of_output(&name, failure))?;
+                        response.outputs.push((name.clone(), part));
+                    }
+                }
             }
         }
         let ended = Instant::now();
@@ -168,8 +167,7 @@ impl Instance {
             model: self.config.name.clone(),
             version: self.version.to_string(),
             id: waiting.request.id.clone(),
-            parameters: Default::default(),
-            outputs: Vec::<(String, Tensor)>::new(),
+            ..Response::default()
         }
     }
 
@@ -186,6 +184,27 @@ impl Instance {
         let sizes = self.batching.preferred.iter().chain([&self.config.max_batch]);
         sizes.filter(|&&size| size >= rows).min().map_or(0, |size| size - rows)
     }
+}
+
+/// The inputs of a request, padded to the length of a bucket.
+fn inputs_of(request: &Request, bucket: Option<(&Lengths, usize)>) -> Result<Vec<(String, Value)>, Unrun> {
+    let on_host = |(name, tensor): (String, Tensor)| (name, Value::Host(tensor));
+    let Some((lengths, to)) = bucket else {
+        let held = request.held.iter().map(|(name, held)| (name.clone(), Value::Held(held.clone())));
+        return Ok(request.inputs.iter().cloned().map(on_host).chain(held).collect());
+    };
+    let mut inputs = request.inputs.clone();
+    for (name, held) in &request.held {
+        inputs.push((name.clone(), held.tensor().read().map_err(of_device)?));
+    }
+    Ok(padded(lengths, &inputs, to)?.into_iter().map(on_host).collect())
+}
+
+/// The outputs that all requests want to stay on the device.
+fn kept_by_all(requests: &[Waiting]) -> Vec<String> {
+    let Some((first, rest)) = requests.split_first() else { return Vec::new() };
+    let by_rest = |name: &&String| rest.iter().all(|waiting| waiting.request.keep.contains(*name));
+    first.request.keep.iter().filter(by_rest).cloned().collect()
 }
 
 impl Order {

@@ -6,6 +6,7 @@ mod cache;
 mod check;
 mod devices;
 mod ensemble;
+mod held;
 mod instance;
 mod lengths;
 mod place;
@@ -25,6 +26,7 @@ use sardonyx::{DType, Model, Tensor};
 
 pub use cache::Cache;
 pub use devices::{Devices, Slot, Turn};
+pub use held::Held;
 pub use statistics::{Histogram, Parts, Shed, Statistics, Tally};
 
 use crate::classification::classes;
@@ -177,7 +179,7 @@ impl Served {
         let Scheduling::Ensemble(steps) = &config.scheduling else {
             return Err(Failure::new(Reason::Internal, "a model is no ensemble"));
         };
-        let work = Work::Ensemble(Ensemble::new(models, &config.name, steps.clone())?);
+        let work = Work::Ensemble(Ensemble::new(models, &config, steps.clone())?);
         Ok(Served::new(config, version, Arc::default(), cache, work))
     }
 
@@ -240,6 +242,19 @@ impl Served {
         }
     }
 
+    /// Whether requests may give inputs that lie on a device, and leave outputs there: nothing but the model looks at them.
+    fn takes_held(&self) -> bool {
+        matches!(self.work, Work::Model(_)) && self.cache.is_none() && self.watched.get().is_none()
+    }
+
+    /// The time that devices have spent on the version, by their timestamps; `None` where none has such.
+    pub fn device_time(&self) -> Option<Duration> {
+        match &self.work {
+            Work::Model(runner) | Work::Sequences(runner, _) => runner.device_time(),
+            Work::Ensemble(_) => None,
+        }
+    }
+
     /// How long the longest of the runs in flight has taken up to now.
     pub fn longest_run(&self) -> Duration {
         match &self.work {
@@ -284,8 +299,9 @@ impl Served {
                 return Err(failure.into());
             }
         };
-        // The state of a sequence is no part of what is asked.
-        let cache = self.cache.as_ref().filter(|_| request.sequence.is_none());
+        // The state of a sequence is no part of what is asked, nor do we look at what lies on a device.
+        let is_whole = request.sequence.is_none() && request.held.is_empty() && request.keep.is_empty();
+        let cache = self.cache.as_ref().filter(|_| is_whole);
         // Without one of its models, an ensemble has no answer that could be kept.
         let Some((cache, loads)) = cache.and_then(|cache| Some((cache, self.loads()?))) else {
             return self.compute(request, fit).await;
@@ -353,8 +369,8 @@ impl Served {
             model: self.config.name.clone(),
             version: self.version.to_string(),
             id,
-            parameters: Default::default(),
             outputs,
+            ..Response::default()
         }
     }
 
@@ -438,7 +454,11 @@ impl Served {
     /// new device may, and so may what looks at statistics. Blocks.
     pub fn end(&self) {
         match &self.work {
-            Work::Model(runner) | Work::Sequences(runner, _) => runner.end(),
+            Work::Model(runner) => runner.end(),
+            Work::Sequences(runner, sequences) => {
+                sequences.end();
+                runner.end();
+            }
             Work::Ensemble(_) => {}
         }
     }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use sardonyx::{Error, Model, Session, SessionOptions, Tensor};
+use sardonyx::{DeviceTensor, Error, Input, Model, Session, SessionOptions};
 
 use super::devices::{Restores, Slot};
+use super::held::{Held, Value, of_device};
 use crate::{Failure, Reason};
 
 #[derive(Debug)]
@@ -16,10 +17,12 @@ pub(super) struct Place {
     options: SessionOptions,
     /// The session and the generation of its device.
     session: Mutex<Option<(u64, Arc<Session>)>>,
+    /// The time that devices have spent on sessions before this one.
+    spent: Mutex<Duration>,
     /// Whether the warm-ups are over.
     warm: AtomicBool,
     /// The inputs of the first warm-up: a run with them puts the weights on a device.
-    first: OnceLock<Vec<(String, Tensor)>>,
+    first: OnceLock<Vec<(String, Value)>>,
     /// Whether the model may run. Held for reading during a run.
     is_open: RwLock<bool>,
 }
@@ -57,8 +60,12 @@ impl From<Error> for Unrun {
 
 /// What a thread needs of a model on a device; a trait object for the reason that `HoldsDevice` names.
 pub(super) trait Computes: std::fmt::Debug + Send + Sync {
-    /// Runs the model. A device that is lost meanwhile is replaced behind the caller's back, but not for this run.
-    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun>;
+    /// Runs the model, and leaves the outputs named `keep` on the device, if it can. A device that is lost meanwhile is replaced
+    /// behind the caller's back, but not for this run.
+    fn run(&self, inputs: &[(String, Value)], keep: &[String]) -> Result<Vec<(String, Value)>, Unrun>;
+
+    /// The time that the device has spent on the model; `None` where it has no timestamps.
+    fn device_time(&self) -> Option<Duration>;
 
     /// The bytes that the model takes on the device.
     fn memory(&self) -> u64;
@@ -69,7 +76,7 @@ pub(super) trait Computes: std::fmt::Debug + Send + Sync {
 }
 
 /// How long a run waits for a new device in place of a lost one.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Place {
     pub(super) fn new(slot: Arc<Slot>, model: Model, options: SessionOptions) -> Place {
@@ -78,6 +85,7 @@ impl Place {
             model,
             options,
             session: Mutex::new(None),
+            spent: Mutex::default(),
             warm: AtomicBool::new(false),
             first: OnceLock::new(),
             is_open: RwLock::new(true),
@@ -98,6 +106,7 @@ impl Place {
             Some((of, session)) if *of == generation => Ok((generation, session.clone())),
             _ => {
                 let made = Arc::new(Session::new(&device, &self.model, self.options.clone())?);
+                self.let_go(&mut session);
                 *session = Some((generation, made.clone()));
                 Ok((generation, made))
             }
@@ -110,18 +119,37 @@ impl Place {
     }
 
     /// Runs the model while the place is open.
-    fn run_open(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
+    fn run_open(&self, inputs: &[(String, Value)], keep: &[String]) -> Result<Vec<(String, Value)>, Unrun> {
         let (generation, session) = self.session()?;
-        let given: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut here = Vec::with_capacity(inputs.len());
+        for (name, value) in inputs {
+            let is_elsewhere = match value {
+                Value::Held(held) => !held.is_on(&self.slot, generation)?,
+                Value::Host(_) => false,
+            };
+            let value =
+                if is_elsewhere { Value::Host(value.read().map_err(of_device)?) } else { value.clone() };
+            here.push((name.as_str(), value));
+        }
         let _turn = self.slot.turn();
         // A panic in a run is a defect of the library; it must not end the thread that other requests wait for.
-        let run = std::panic::AssertUnwindSafe(|| session.run(&given));
+        let run = std::panic::AssertUnwindSafe(|| match self.made((generation, &session), &here, keep) {
+            // The host must know the values of inputs that decide shapes.
+            Err(Error::Input(_)) if here.iter().any(|(_, value)| matches!(value, Value::Held(_))) => {
+                let mut on_host = Vec::with_capacity(here.len());
+                for (name, value) in &here {
+                    on_host.push((*name, Value::Host(value.read()?)));
+                }
+                self.made((generation, &session), &on_host, keep)
+            }
+            made => made,
+        });
         match std::panic::catch_unwind(run) {
             Ok(Ok(outputs)) => {
                 if !self.warm.load(Ordering::Relaxed) {
                     self.first.get_or_init(|| inputs.to_vec());
                 }
-                Ok(outputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect())
+                Ok(outputs)
             }
             Ok(Err(error)) => {
                 if matches!(error, Error::DeviceLost(_)) {
@@ -137,8 +165,48 @@ impl Place {
         }
     }
 
+    /// The outputs of a run, of which those named `keep` stay on the device.
+    fn made(
+        &self,
+        (generation, session): (u64, &Session),
+        inputs: &[(&str, Value)],
+        keep: &[String],
+    ) -> Result<Vec<(String, Value)>, Error> {
+        let given: Vec<(&str, Input<'_>)> =
+            inputs.iter().map(|(name, value)| (*name, value.given())).collect();
+        if keep.is_empty() || session.device().is_reference() {
+            let outputs = session.run(&given)?.into_iter();
+            return Ok(outputs.map(|(name, tensor)| (name, Value::Host(tensor))).collect());
+        }
+        let outputs: Vec<_> = session.run_to_device(&given)?.into_iter().collect();
+        let stays = |name: &String, tensor: &DeviceTensor| keep.contains(name) && !tensor.is_on_host();
+        let wanted: Vec<_> =
+            outputs.iter().filter(|(name, tensor)| !stays(name, tensor)).map(|(_, tensor)| tensor).collect();
+        let mut read = DeviceTensor::read_all(&wanted)?.into_iter();
+        let mut made = Vec::with_capacity(outputs.len());
+        for (name, tensor) in outputs {
+            let value = match stays(&name, &tensor) {
+                true => Value::Held(Held::new(&self.slot, generation, tensor)),
+                false => match read.next() {
+                    Some(tensor) => Value::Host(tensor),
+                    None => continue,
+                },
+            };
+            made.push((name, value));
+        }
+        Ok(made)
+    }
+
+    /// Lets go of the session, and keeps the time that the device has spent on it.
     fn forget(&self) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        self.let_go(&mut session);
+    }
+
+    fn let_go(&self, session: &mut Option<(u64, Arc<Session>)>) {
+        if let Some(time) = session.take().and_then(|(_, session)| session.device_time()) {
+            *self.spent.lock().unwrap_or_else(PoisonError::into_inner) += time;
+        }
     }
 }
 
@@ -149,7 +217,7 @@ impl Restores for Place {
             return Ok(());
         }
         match self.first.get() {
-            Some(inputs) => self.run_open(inputs).map(drop),
+            Some(inputs) => self.run_open(inputs, &[]).map(drop),
             // No warm-up had inputs of known sizes: the weights go with the first request.
             None => self.session().map(drop),
         }
@@ -163,12 +231,19 @@ impl Restores for Place {
 }
 
 impl Computes for Place {
-    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
+    fn run(&self, inputs: &[(String, Value)], keep: &[String]) -> Result<Vec<(String, Value)>, Unrun> {
         let is_open = self.open();
         if !*is_open {
             return Err(Failure::new(Reason::Unavailable, "the model was unloaded; load it again").into());
         }
-        self.run_open(inputs)
+        self.run_open(inputs, keep)
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = session.as_ref().and_then(|(_, session)| session.device_time());
+        now.map(|now| spent + now).or((!spent.is_zero()).then_some(spent))
     }
 
     fn memory(&self) -> u64 {

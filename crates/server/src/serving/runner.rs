@@ -121,6 +121,11 @@ impl Runner {
         self.places.iter().map(|place| place.memory()).sum()
     }
 
+    /// The time that devices have spent on the model; `None` where none has timestamps.
+    pub(super) fn device_time(&self) -> Option<Duration> {
+        self.places.iter().filter_map(|place| place.device_time()).reduce(|sum, time| sum + time)
+    }
+
     /// How long the longest of the runs in flight has taken up to now.
     pub(super) fn longest_run(&self) -> Duration {
         self.instances.iter().filter_map(|instance| instance.busy_for()).max().unwrap_or_default()

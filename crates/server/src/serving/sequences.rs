@@ -10,6 +10,7 @@ use sardonyx::{DType, Dim, Model, Tensor};
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::check::Fit;
+use super::held::Value;
 use super::runner::Runner;
 use super::statistics::{Shed, Statistics};
 use super::{DEFAULT_QUEUE_SIZE, Unanswered};
@@ -27,6 +28,8 @@ pub(super) struct Sequences {
     ranks: Vec<usize>,
     /// The states before the first request.
     initial: Vec<Tensor>,
+    /// The outputs that stay on the device: the states, without those that clients ask for.
+    kept: Vec<String>,
     live: Mutex<HashMap<Name, Arc<Turns<Memory>>>>,
     /// One for each sequence that may have state.
     slots: Arc<Semaphore>,
@@ -43,7 +46,7 @@ type Name = (Option<Tenant>, SequenceId);
 #[derive(Debug)]
 struct Memory {
     /// `None` before the first request is answered.
-    states: Option<Vec<Tensor>>,
+    states: Option<Vec<Value>>,
     slot: Option<OwnedSemaphorePermit>,
     used: Instant,
 }
@@ -95,6 +98,8 @@ impl Sequences {
         statistics: Arc<Statistics>,
     ) -> Result<Sequences, Failure> {
         let batched = config.max_batch > 0;
+        let asked = |name: &String| config.outputs.iter().any(|port| port.name == *name);
+        let outputs = sequencing.states.iter().map(|state| state.output.clone());
         let ranks = sequencing.controls.iter().map(|control| rank(control, model, batched));
         Ok(Sequences {
             model: config.name.clone(),
@@ -104,6 +109,7 @@ impl Sequences {
                 .iter()
                 .map(|state| initial(state, batched))
                 .collect::<Result<_, _>>()?,
+            kept: outputs.filter(|name| !asked(name)).collect(),
             sequencing: sequencing.clone(),
             batched,
             live: Mutex::default(),
@@ -155,21 +161,31 @@ impl Sequences {
         };
         let given = request.inputs.len();
         let controls = self.controls(&sequence).inspect_err(|_| self.refuse())?;
-        let inputs = self.sequencing.states.iter().map(|state| state.input.clone());
-        request.inputs.extend(controls.into_iter().chain(inputs.zip(states)));
+        request.inputs.extend(controls);
+        request.keep.clone_from(&self.kept);
+        for (state, value) in self.sequencing.states.iter().zip(states) {
+            match value {
+                Value::Host(tensor) => request.inputs.push((state.input.clone(), tensor)),
+                Value::Held(held) => request.held.push((state.input.clone(), held)),
+            }
+        }
         if let Some(key) = &mut fit.key {
-            let inner = |tensor: &Tensor| tensor.shape().get(1..).unwrap_or_default().to_vec();
-            key.extend(request.inputs[given..].iter().map(|(name, tensor)| (name.clone(), inner(tensor))));
+            let inner = |shape: &[usize]| shape.get(1..).unwrap_or_default().to_vec();
+            let on_host = request.inputs[given..].iter().map(|(name, of)| (name.clone(), inner(of.shape())));
+            let held = request.held.iter().map(|(name, of)| (name.clone(), inner(of.shape())));
+            key.extend(on_host.chain(held));
             key.sort_unstable();
         }
-        let response = runner.run(request, fit).await.map_err(|unanswered| match unanswered {
+        let mut response = runner.run(request, fit).await.map_err(|unanswered| match unanswered {
             Unanswered::Closed(mut request) => {
                 request.inputs.truncate(given);
+                request.held.clear();
+                request.keep.clear();
                 Unanswered::Closed(request)
             }
             failed => failed,
         })?;
-        let states = self.states(&response)?;
+        let states = self.states(&mut response)?;
         if let Some(memory) = &mut turn.memory {
             memory.states = (!sequence.end).then_some(states);
         }
@@ -181,7 +197,7 @@ impl Sequences {
         &self,
         sequence: &Sequence,
         tenant: Option<Tenant>,
-    ) -> Result<Option<(Turn<'_>, Vec<Tensor>)>, Failure> {
+    ) -> Result<Option<(Turn<'_>, Vec<Value>)>, Failure> {
         let name = (tenant, sequence.id.clone());
         let entry = {
             let mut live = self.live();
@@ -201,7 +217,7 @@ impl Sequences {
             memory.states = None;
         }
         let states = match &memory.states {
-            _ if sequence.start => self.initial.clone(),
+            _ if sequence.start => self.initial.iter().cloned().map(Value::Host).collect(),
             Some(states) => states.clone(),
             None => return Err(self.must_start(&sequence.id)),
         };
@@ -290,11 +306,16 @@ impl Sequences {
     }
 
     /// The states that a run has left.
-    fn states(&self, response: &Response) -> Result<Vec<Tensor>, Failure> {
+    fn states(&self, response: &mut Response) -> Result<Vec<Value>, Failure> {
+        let held = std::mem::take(&mut response.held);
         let state = |state: &State| {
+            let held = held.iter().find(|(name, _)| *name == state.output).map(|(_, held)| held);
             let made = response.outputs.iter().find(|(name, _)| *name == state.output);
-            let fits = |tensor: &&Tensor| tensor.dtype() == state.dtype;
-            made.map(|(_, tensor)| tensor).filter(fits).cloned().ok_or_else(|| {
+            let value = match held {
+                Some(held) => Some(Value::Held(held.clone())),
+                None => made.map(|(_, tensor)| Value::Host(tensor.clone())),
+            };
+            value.filter(|value| value.dtype() == state.dtype).ok_or_else(|| {
                 let text = format!("model '{}' has not made the state '{}'", self.model, state.output);
                 Failure::new(Reason::Internal, text)
             })
@@ -347,6 +368,11 @@ impl Sequences {
     /// Takes no new sequences any more.
     pub(super) fn close(&self) {
         self.slots.close();
+    }
+
+    /// Drops all states, once all requests are answered.
+    pub(super) fn end(&self) {
+        self.live().clear();
     }
 
     /// Drops sequences that are silent for too long, from the first request on.

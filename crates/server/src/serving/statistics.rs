@@ -170,6 +170,8 @@ pub struct Statistics {
     pub batch_rows: Histogram,
     /// Seconds to load the model, in millionths.
     load_micros: AtomicU64,
+    /// Bytes of inputs and outputs that runs have copied between the host and devices.
+    copied: AtomicU64,
     rows: AtomicU64,
     runs: AtomicU64,
     shed: [AtomicU64; Shed::ALL.len()],
@@ -198,6 +200,7 @@ impl Default for Statistics {
             compute_seconds: Histogram::new(SECONDS),
             batch_rows: Histogram::new(ROWS),
             load_micros: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             runs: AtomicU64::new(0),
             shed: Default::default(),
@@ -245,6 +248,16 @@ impl Statistics {
     /// The rows that were computed: each row of a batch counts.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes of inputs and outputs that a run has copied between the host and a device.
+    pub(super) fn copied(&self, bytes: u64) {
+        self.copied.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of inputs and outputs that runs have copied between the host and devices.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
     }
 
     /// The number of runs.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot::{self, Receiver};
 
 use super::batch::{join, split};
 use super::check::Fit;
+use super::held::Value;
 use super::instance::{self, Instance};
 use super::place::{Computes, Unrun};
 use super::queue::{Queue, Refused};
@@ -196,13 +197,17 @@ fn rows(of: &[[f32; 2]]) -> Vec<(String, Tensor)> {
     vec![("x".into(), Tensor::from_slice(&[of.len(), 2], of.as_flattened()).unwrap())]
 }
 
+fn values(of: &[(String, Tensor)]) -> Vec<(String, Value)> {
+    of.iter().map(|(name, tensor)| (name.clone(), Value::Host(tensor.clone()))).collect()
+}
+
 #[test]
 fn joined_rows_are_separated_again() {
     let (a, b) = (rows(&[[1.0, 2.0]]), rows(&[[3.0, 4.0], [5.0, 6.0]]));
-    let joined = join(&[&a, &b], 1).unwrap();
-    assert_eq!(joined[0].1.shape(), [4, 2]);
-    assert_eq!(joined[0].1.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0]);
-    let parts = split(joined[0].1.clone(), &[1, 2]).unwrap();
+    let joined = join(vec![values(&a), values(&b)], 1).unwrap()[0].1.read().unwrap();
+    assert_eq!(joined.shape(), [4, 2]);
+    assert_eq!(joined.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0]);
+    let parts = split(joined, &[1, 2]).unwrap();
     assert_eq!(parts, [a[0].1.clone(), b[0].1.clone()]);
     let strings = Tensor::from_strings(&[3], ["p", "q", "r"].map(String::from).into()).unwrap();
     let parts = split(strings, &[1, 2]).unwrap();
@@ -222,9 +227,13 @@ fn an_output_without_rows_is_no_answer() {
 struct Leaves(Mutex<Option<Answered>>);
 
 impl Computes for Leaves {
-    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Unrun> {
+    fn run(&self, inputs: &[(String, Value)], _: &[String]) -> Result<Vec<(String, Value)>, Unrun> {
         drop(self.0.lock().unwrap().take());
         Ok(inputs.to_vec())
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        None
     }
 
     fn memory(&self) -> u64 {

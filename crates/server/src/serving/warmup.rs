@@ -2,6 +2,7 @@
 
 use sardonyx::{DType, Tensor};
 
+use super::held::Value;
 use super::place::{Computes, Unrun};
 use super::sequences::Sequences;
 use crate::config::{Config, WarmupInput, WarmupValues};
@@ -25,7 +26,7 @@ pub(super) fn run(
             }
         }
         for _ in 0..warmup.count.max(1) {
-            place.run(&inputs).map_err(|Unrun { failure, .. }| {
+            place.run(&on_host(&inputs), &[]).map_err(|Unrun { failure, .. }| {
                 let text = format!("model '{}', warm-up '{}': {}", config.name, warmup.name, failure.text);
                 Failure { text, ..failure }
             })?;
@@ -38,7 +39,7 @@ pub(super) fn run(
     for rows in sizes {
         let Some(mut inputs) = zeros(config, rows) else { break };
         inputs.extend(kept(rows)?);
-        if let Err(Unrun { failure, .. }) = place.run(&inputs) {
+        if let Err(Unrun { failure, .. }) = place.run(&on_host(&inputs), &[]) {
             // Zeros may be no valid input. Only a device without memory, or without a driver, is a reason not to serve.
             if failure.reason == Reason::Unavailable {
                 return Err(failure);
@@ -47,6 +48,10 @@ pub(super) fn run(
         }
     }
     Ok(())
+}
+
+fn on_host(inputs: &[(String, Tensor)]) -> Vec<(String, Value)> {
+    inputs.iter().map(|(name, tensor)| (name.clone(), Value::Host(tensor.clone()))).collect()
 }
 
 /// Inputs of zeros; `None` if a size is open.

@@ -426,8 +426,8 @@ mod tests {
             model: "m".into(),
             version: "1".into(),
             id: id.into(),
-            parameters: Default::default(),
             outputs: vec![("y".into(), y)],
+            ..Response::default()
         };
         feedback.keep(None, &response);
     }
@@ -507,8 +507,8 @@ mod tests {
             model: "m".into(),
             version: "1".into(),
             id: "a".into(),
-            parameters: Default::default(),
             outputs: vec![("y".into(), Tensor::from_slice(&[1], &[-1i64]).unwrap())],
+            ..Response::default()
         };
         let shop: Arc<str> = "shop".into();
         feedback.keep(Some(&shop), &response);

@@ -126,13 +126,8 @@ fn request(id: &str, x: [f32; 2]) -> Request {
 fn serve(watched: &Watched, mut request: Request, y: [f32; 3]) -> String {
     let seen = watched.meet(&mut request);
     let outputs = vec![("y".into(), Tensor::from_slice(&[1, 3], &y).unwrap())];
-    let response = Response {
-        model: "m".into(),
-        version: "1".into(),
-        id: request.id,
-        parameters: Default::default(),
-        outputs,
-    };
+    let response =
+        Response { model: "m".into(), version: "1".into(), id: request.id, outputs, ..Response::default() };
     watched.answered(seen, &response);
     response.id
 }

@@ -215,7 +215,12 @@ async fn sequences(world: &World, mut dice: Dice) {
                 }
             };
             let is_lost = matches!(outcome, Outcome::Wrong(_) | Outcome::Unanswered);
+            let begins_again = matches!(outcome, Outcome::Broken);
             at += usize::from(world.books.note("total", outcome));
+            // The state may be lost with its device.
+            if begins_again {
+                (at, total) = (0, 0.0);
+            }
             if is_lost {
                 break;
             }

@@ -106,9 +106,8 @@ mod tests {
         Response {
             model: "cat \"1\"".into(),
             version: "3".into(),
-            id: String::new(),
-            parameters: Parameters::new(),
             outputs: outputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect(),
+            ..Response::default()
         }
     }
 
