@@ -167,6 +167,14 @@ impl Args {
         paces
     }
 
+    /// The most requests that are on their way at once.
+    fn most_at_once(&self) -> u64 {
+        match self.rate.is_empty() {
+            true => self.concurrency.iter().copied().max().unwrap_or(1),
+            false => self.in_flight,
+        }
+    }
+
     /// The sizes of batches; `None` where the command line says nothing.
     fn batches(&self) -> Vec<Option<usize>> {
         match self.batch.is_empty() {
@@ -177,7 +185,8 @@ impl Args {
 }
 
 pub(super) fn main(args: &Args, json: bool) -> Verdict {
-    let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
+    // What goes from one thread to another takes time of the machine that is measured.
+    let threads = std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).clamp(1, 4));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let report = runtime.block_on(measure(args));
     // What is abandoned need not be waited for.

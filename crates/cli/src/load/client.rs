@@ -115,7 +115,7 @@ impl Client {
         let model = args.model.clone();
         if let Some(address) = &args.grpc {
             let credentials = Credentials::read(args, "h2")?;
-            let grpc = Grpc::new(address, &args.model, &args.version, &credentials)?;
+            let grpc = Grpc::new(address, &args.model, &args.version, &credentials, args.most_at_once())?;
             return Ok(Client { address: address.clone(), model, protocol: Protocol::Grpc(grpc) });
         }
         let address = args.url.clone().unwrap_or_else(|| "http://localhost:8000".into());

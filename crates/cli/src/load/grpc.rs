@@ -21,8 +21,11 @@ use super::Failure;
 use super::client::{self, Answer, Message, Metadata, Port, Trouble};
 use super::credentials::Credentials;
 
-/// The connections: servers limit the requests that share one, often to 100.
-const CONNECTIONS: usize = 8;
+/// The requests that share a connection: servers limit them, often to 100. Answers that leave together share a write.
+const SHARE: u64 = 64;
+
+/// The most connections.
+const CONNECTIONS: u64 = 8;
 
 /// The connections to a server.
 #[derive(Debug)]
@@ -36,12 +39,13 @@ pub(super) struct Grpc {
 }
 
 impl Grpc {
-    /// The connections to `host:port`, or to `https://host:port`, none of which is open yet.
+    /// The connections to `host:port`, or to `https://host:port`, for so many requests at once; none is open yet.
     pub(super) fn new(
         address: &str,
         model: &str,
         version: &str,
         credentials: &Credentials,
+        requests: u64,
     ) -> Result<Grpc, Failure> {
         let wrong =
             || Failure::from(format!("{}: is no address; write it as localhost:8001", shown(address)));
@@ -60,7 +64,7 @@ impl Grpc {
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX)
         };
-        let clients = (0..CONNECTIONS).map(client).collect();
+        let clients = (0..requests.div_ceil(SHARE).clamp(1, CONNECTIONS)).map(client).collect();
         let metadata = MetadataMap::from_headers(credentials.headers.clone());
         let (model, version) = (model.into(), version.into());
         Ok(Grpc { model, version, clients, metadata, next: AtomicUsize::new(0) })
