@@ -11,6 +11,9 @@ use sardonyx_server::{Flags, Options, Server, metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::server::sum;
+use crate::setup::{options, put};
+
 fn file(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -88,8 +91,8 @@ fn options_in_files_of_deploy_are_those_that_there_are() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_in_files_of_deploy_are_those_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
-    super::put(folder.path(), "sum", 1, &super::sum(0.0), "");
-    let server = Server::start(super::options(folder.path())).await.unwrap();
+    put(folder.path(), "sum", 1, &sum(0.0), "");
+    let server = Server::start(options(folder.path())).await.unwrap();
     let text = String::from_utf8(metrics::exposition(server.service())).unwrap();
     for (name, least) in [
         ("prometheus/alerts.yml", 6),
@@ -129,9 +132,9 @@ async fn is_ready(address: SocketAddr) -> bool {
 async fn grpc_takes_connections_when_all_models_are_loaded() {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..30 {
-        super::put(folder.path(), &format!("sum{i}"), 1, &super::sum(i as f32), "");
+        put(folder.path(), &format!("sum{i}"), 1, &sum(i as f32), "");
     }
-    let mut options = super::options(folder.path());
+    let mut options = options(folder.path());
     let (http, grpc) = (free_address(), free_address());
     (options.http, options.grpc) = (Some(http), Some(grpc));
     let start = tokio::spawn(Server::start(options));

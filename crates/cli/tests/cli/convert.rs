@@ -1,11 +1,8 @@
 //! `sardonyx convert`: files of other kinds, and weights of other files.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-#[path = "common/program.rs"]
-mod program;
-
-use program::{output, program, run, save};
 use sardonyx_testing::onnx::build::{graph, model, node, weights};
+
+use crate::program::{Ended, output, program, run, save};
 
 const PMML: &str = r#"<PMML version="4.4"><DataDictionary><DataField name="x" optype="continuous" dataType="double"/>
 <DataField name="y" optype="continuous" dataType="double"/></DataDictionary><RegressionModel functionName="regression">
@@ -91,7 +88,7 @@ fn python_converts_in_a_process_of_its_own() {
         std::fs::set_permissions(at("python"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = program();
         command.env("SARDONYX_PYTHON", at("python")).args(["convert", &at("m.tflite"), "-o", &at("m.onnx")]);
-        program::Ended::from(command.output().unwrap())
+        Ended::from(command.output().unwrap())
     };
     let ended = python("case \"$2\" in *from_tflite*) cat \"$3\";; esac");
     assert_eq!(
@@ -108,6 +105,6 @@ fn python_converts_in_a_process_of_its_own() {
     assert!(ended.code == 2 && ended.err.contains("no model came back"), "{ended:?}");
     let mut command = program();
     command.env("SARDONYX_PYTHON", at("none")).args(["convert", &at("m.tflite"), "-o", &at("m.onnx")]);
-    let ended = program::Ended::from(command.output().unwrap());
+    let ended = Ended::from(command.output().unwrap());
     assert!(ended.code == 2 && ended.err.contains("pip install sardonyx tf2onnx tensorflow"), "{ended:?}");
 }

@@ -1,7 +1,5 @@
 //! The `sardonyx` program, as a user runs it.
 
-#![allow(dead_code)]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

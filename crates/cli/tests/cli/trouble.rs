@@ -1,23 +1,17 @@
 //! The command line on a bad day: full disks, pipes in place of files, archives and models from strangers, readers that have gone
 //! away, Ctrl-C.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
-#![cfg(unix)]
-
-#[path = "common/npy.rs"]
-mod npy;
-#[path = "common/program.rs"]
-mod program;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use npy::{array, save_npz};
-use program::{Ended, ModelFolder, program, run};
 use sardonyx::{DType, Tensor};
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{ModelProto, StringStringEntryProto};
+
+use crate::npy::{array, entries, save_npz};
+use crate::program::{Ended, ModelFolder, program, run};
 
 impl ModelFolder {
     /// The names of all files, in order.
@@ -82,7 +76,7 @@ fn a_full_disk_leaves_the_file_that_was_there() {
         assert_eq!(place.files(), files);
     }
     assert_eq!(run(&arguments).code, 0);
-    assert_eq!(npy::entries(Path::new(&out)).len(), 1);
+    assert_eq!(entries(Path::new(&out)).len(), 1);
     assert_eq!(place.files(), ["model.onnx", "out.npz"]);
 }
 
@@ -168,7 +162,7 @@ fn outputs_go_where_a_link_leads_and_keep_the_files_mode() {
     std::os::unix::fs::symlink(&real, &link).unwrap();
     assert_eq!(run(&["run", &place.model, "--device", "cpu", "--outputs", &link]).code, 0);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(npy::entries(Path::new(&real)).len(), 1);
+    assert_eq!(entries(Path::new(&real)).len(), 1);
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
     fs::set_permissions(&real, fs::Permissions::from_mode(0o440)).unwrap();
     let refused = run(&["run", &place.model, "--device", "cpu", "--outputs", &real]);

@@ -1,8 +1,6 @@
 //! numpy's files, written and read here byte by byte after the format's description, so that the program is not compared with
 //! itself.
 
-#![allow(dead_code)]
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;

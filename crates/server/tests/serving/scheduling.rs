@@ -1,16 +1,16 @@
 //! How requests are run by a whole server: ensembles, sequences, and answers from the cache.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sardonyx::{DeviceOptions, Select, Tensor, wgpu};
+use sardonyx::{Tensor, wgpu};
 use sardonyx_server::repository::{Overrides, State};
 use sardonyx_server::{
-    ControlMode, Failure, Options, Reason, Request, Sequence, SequenceId, Server, WantedOutput, metrics,
+    ControlMode, Failure, Reason, Request, Sequence, SequenceId, Server, WantedOutput, metrics,
 };
 use sardonyx_testing::devices::usable;
 use sardonyx_testing::onnx::build::*;
+
+use crate::setup::{options, put};
 
 /// `y = x OPERATOR of`, for rows of two numbers.
 fn unary(operator: &str, of: f32) -> Vec<u8> {
@@ -27,25 +27,6 @@ fn sum() -> Vec<u8> {
     graph.input = vec![value("a", FLOAT, &["N", "2"]), value("b", FLOAT, &["N", "2"])];
     graph.output = vec![value("y", FLOAT, &["N", "2"])];
     bytes(&model(17, graph)).to_vec()
-}
-
-fn put(repository: &Path, name: &str, onnx: &[u8], config: &str) {
-    let folder = repository.join(name);
-    std::fs::create_dir_all(folder.join("1")).unwrap();
-    if !onnx.is_empty() {
-        std::fs::write(folder.join("1").join("model.onnx"), onnx).unwrap();
-    }
-    std::fs::write(folder.join("config.pbtxt"), config).unwrap();
-}
-
-fn options(repository: &Path) -> Options {
-    let mut options = Options::new(vec![repository.to_path_buf()]);
-    let local = Some("127.0.0.1:0".parse().unwrap());
-    (options.http, options.grpc, options.metrics) = (local, local, local);
-    // The CPU reference only where tests are told to pass without adapters.
-    let select = usable().first().map_or(Select::Cpu, |adapter| Select::Name(adapter.name.clone()));
-    options.devices = vec![DeviceOptions::new().select(select)];
-    options
 }
 
 fn request(model: &str, input: &str, rows: &[[f32; 2]]) -> Request {
@@ -98,11 +79,17 @@ fn diamond() -> String {
 async fn the_models_of_an_ensemble_answer_together() {
     let folder = tempfile::tempdir().unwrap();
     let batching = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 500000 }";
-    put(folder.path(), "one", &unary("Add", 1.0), batching);
-    put(folder.path(), "twice", &unary("Mul", 2.0), batching);
-    put(folder.path(), "sum", &sum(), "");
-    put(folder.path(), "all", &[], &diamond());
-    put(folder.path(), "outer", &[], &ensemble(&[("all", &[("in", "in")], "out")]).replace("'y'", "'out'"));
+    put(folder.path(), "one", 1, &unary("Add", 1.0), batching);
+    put(folder.path(), "twice", 1, &unary("Mul", 2.0), batching);
+    put(folder.path(), "sum", 1, &sum(), "");
+    put(folder.path(), "all", 1, &[], &diamond());
+    put(
+        folder.path(),
+        "outer",
+        1,
+        &[],
+        &ensemble(&[("all", &[("in", "in")], "out")]).replace("'y'", "'out'"),
+    );
     let server = Server::start(options(folder.path())).await.unwrap();
     let service = server.service();
     assert!(service.model_ready("all", "") && service.model_ready("outer", "1"));
@@ -161,14 +148,14 @@ async fn tensors_between_the_steps_of_an_ensemble_stay_on_the_device() {
     }
     let folder = tempfile::tempdir().unwrap();
     let batching = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 200000 }";
-    put(folder.path(), "one", &unary("Add", 1.0), batching);
-    put(folder.path(), "twice", &unary("Mul", 2.0), batching);
-    put(folder.path(), "sum", &sum(), batching);
-    put(folder.path(), "all", &[], &diamond());
+    put(folder.path(), "one", 1, &unary("Add", 1.0), batching);
+    put(folder.path(), "twice", 1, &unary("Mul", 2.0), batching);
+    put(folder.path(), "sum", 1, &sum(), batching);
+    put(folder.path(), "all", 1, &[], &diamond());
     // What the ensemble gives and what it takes further is on the host for both.
     let both = ensemble(&[("one", &[("x", "in")], "out"), ("twice", &[("x", "out")], "more")]);
     let more = "output { name: 'more' data_type: TYPE_FP32 dims: [ 2 ] } ensemble_scheduling";
-    put(folder.path(), "both", &[], &both.replace("ensemble_scheduling", more));
+    put(folder.path(), "both", 1, &[], &both.replace("ensemble_scheduling", more));
     let server = Server::start(options(folder.path())).await.unwrap();
     let all = |server: &Server| ["one", "twice", "sum"].map(|model| copied(server, model));
     let row = 2 * size_of::<f32>() as u64;
@@ -203,10 +190,10 @@ async fn tensors_between_the_steps_of_an_ensemble_stay_on_the_device() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ensemble_waits_for_its_models() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "one", &unary("Add", 1.0), "");
-    put(folder.path(), "twice", &unary("Mul", 2.0), "");
-    put(folder.path(), "sum", &sum(), "");
-    put(folder.path(), "all", &[], &diamond());
+    put(folder.path(), "one", 1, &unary("Add", 1.0), "");
+    put(folder.path(), "twice", 1, &unary("Mul", 2.0), "");
+    put(folder.path(), "sum", 1, &sum(), "");
+    put(folder.path(), "all", 1, &[], &diamond());
     let mut options = options(folder.path());
     (options.control, options.load) = (ControlMode::Explicit, vec!["all".into(), "sum".into()]);
     let server = Server::start(options).await.unwrap();
@@ -235,31 +222,33 @@ async fn an_ensemble_waits_for_its_models() {
 async fn ensembles_that_cannot_work_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let x: &[(&str, &str)] = &[("in", "in")];
-    put(folder.path(), "a", &[], &ensemble(&[("b", x, "out")]).replace("'y'", "'out'"));
-    put(folder.path(), "b", &[], &ensemble(&[("c", x, "out")]).replace("'y'", "'out'"));
-    put(folder.path(), "c", &[], &ensemble(&[("a", x, "out")]).replace("'y'", "'out'"));
-    put(folder.path(), "circle", &[], &ensemble(&[("m", &[("x", "q")], "p"), ("m", &[("x", "p")], "q")]));
+    put(folder.path(), "a", 1, &[], &ensemble(&[("b", x, "out")]).replace("'y'", "'out'"));
+    put(folder.path(), "b", 1, &[], &ensemble(&[("c", x, "out")]).replace("'y'", "'out'"));
+    put(folder.path(), "c", 1, &[], &ensemble(&[("a", x, "out")]).replace("'y'", "'out'"));
+    put(folder.path(), "circle", 1, &[], &ensemble(&[("m", &[("x", "q")], "p"), ("m", &[("x", "p")], "q")]));
     put(
         folder.path(),
         "double",
+        1,
         &[],
         &ensemble(&[("m", &[("x", "in")], "out"), ("n", &[("x", "in")], "out")]),
     );
-    put(folder.path(), "lack", &[], &ensemble(&[("m", &[("x", "nothing")], "out")]));
+    put(folder.path(), "lack", 1, &[], &ensemble(&[("m", &[("x", "nothing")], "out")]));
     for name in ["m", "n"] {
-        put(folder.path(), name, &unary("Add", 1.0), "");
+        put(folder.path(), name, 1, &unary("Add", 1.0), "");
     }
-    put(folder.path(), "bad", b"no ONNX file", "");
+    put(folder.path(), "bad", 1, b"no ONNX file", "");
     put(
         folder.path(),
         "broken",
+        1,
         &[],
         &ensemble(&[("m", x, "p"), ("bad", &[("x", "p")], "out")]).replace("'in' value", "'x' value"),
     );
-    put(folder.path(), "alone", &[], &ensemble(&[("nobody", &[("x", "in")], "out")]));
+    put(folder.path(), "alone", 1, &[], &ensemble(&[("nobody", &[("x", "in")], "out")]));
     let later = ensemble(&[("m", &[("x", "in")], "out")])
         .replace("model_name: 'm'", "model_name: 'm' model_version: 2");
-    put(folder.path(), "later", &[], &later);
+    put(folder.path(), "later", 1, &[], &later);
     let mut options = options(folder.path());
     options.control = ControlMode::Explicit;
     let server = Server::start(options).await.unwrap();
@@ -286,8 +275,8 @@ async fn ensembles_that_cannot_work_are_refused() {
 async fn the_steps_of_an_ensemble_keep_its_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let waits = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 400000 }";
-    put(folder.path(), "one", &unary("Add", 1.0), waits);
-    put(folder.path(), "all", &[], &ensemble(&[("one", &[("x", "in")], "out")]));
+    put(folder.path(), "one", 1, &unary("Add", 1.0), waits);
+    put(folder.path(), "all", 1, &[], &ensemble(&[("one", &[("x", "in")], "out")]));
     let server = Server::start(options(folder.path())).await.unwrap();
     let deadline = Some(Instant::now() + Duration::from_millis(50));
     let late = Request { deadline, ..request("all", "in", &[[1.0, 2.0]]) };
@@ -357,7 +346,7 @@ fn part(id: u64, n: f32, at: &str) -> Request {
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_keep_their_state() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "total", &running_total(), &sequences(64, Duration::from_secs(60), ""));
+    put(folder.path(), "total", 1, &running_total(), &sequences(64, Duration::from_secs(60), ""));
     let server = Server::start(options(folder.path())).await.unwrap();
     let metadata = server.service().metadata("total", "").unwrap();
     let names = |tensors: &[sardonyx_server::proto::model_metadata_response::TensorMetadata]| {
@@ -439,7 +428,7 @@ async fn states_stay_on_the_device() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "total", &running_total(), &sequences(64, Duration::from_secs(60), ""));
+    put(folder.path(), "total", 1, &running_total(), &sequences(64, Duration::from_secs(60), ""));
     let server = Server::start(options(folder.path())).await.unwrap();
     answer(&server, part(1, 1.0, "[")).await.unwrap();
     let before = copied(&server, "total");
@@ -475,7 +464,7 @@ async fn states_stay_on_the_device() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_wait_for_one_another_to_end() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "total", &running_total(), &sequences(2, Duration::from_millis(400), ""));
+    put(folder.path(), "total", 1, &running_total(), &sequences(2, Duration::from_millis(400), ""));
     let server = Server::start(options(folder.path())).await.unwrap();
     answer(&server, part(1, 1.0, "[")).await.unwrap();
     answer(&server, part(2, 1.0, "[")).await.unwrap();
@@ -507,7 +496,7 @@ async fn states_begin_as_the_configuration_says() {
                    initial_state { dims: [ 2 ] data_type: TYPE_FP32 data_file: 'first' } }";
     let config = sequences(8, Duration::from_secs(5), "");
     let zeros = config.find("state {").unwrap();
-    put(folder.path(), "total", &running_total(), &format!("{}{of_file} }}", &config[..zeros]));
+    put(folder.path(), "total", 1, &running_total(), &format!("{}{of_file} }}", &config[..zeros]));
     std::fs::create_dir(folder.path().join("total/initial_state")).unwrap();
     let first: Vec<u8> = [100.0f32, 200.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     std::fs::write(folder.path().join("total/initial_state/first"), first).unwrap();
@@ -523,14 +512,14 @@ async fn a_model_keeps_its_limit_of_memory() {
     let limited = |bytes: &str| {
         format!("parameters {{ key: 'device_memory_limit' value {{ string_value: '{bytes}' }} }}")
     };
-    put(folder.path(), "one", &unary("Add", 1.0), &limited("1GiB"));
+    put(folder.path(), "one", 1, &unary("Add", 1.0), &limited("1GiB"));
     let mut options = options(folder.path());
     options.control = ControlMode::Explicit;
     let server = Server::start(options).await.unwrap();
     load(&server, "one").await.unwrap();
     let taken = server.service().served()[0].memory();
     assert!(taken > 1);
-    put(folder.path(), "one", &unary("Add", 2.0), &limited(&(taken - 1).to_string()));
+    put(folder.path(), "one", 1, &unary("Add", 2.0), &limited(&(taken - 1).to_string()));
     let failure = load(&server, "one").await.unwrap_err();
     assert!(failure.text.contains(&format!("takes {taken} bytes")), "{failure}");
     assert_eq!(answer(&server, request("one", "x", &[[1.0, 2.0]])).await.unwrap(), [2.0, 3.0]);
@@ -575,7 +564,7 @@ async fn lengths_of_a_bucket_are_one_batch() {
     let parameters = parameters
         .map(|(key, value)| format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}"));
     let batching = "max_batch_size: 3 dynamic_batching { max_queue_delay_microseconds: 600000000 }";
-    put(folder.path(), "mean", &masked_mean(), &format!("{batching} {}", parameters.concat()));
+    put(folder.path(), "mean", 1, &masked_mean(), &format!("{batching} {}", parameters.concat()));
     let server = Server::start(options(folder.path())).await.unwrap();
     let runs = || {
         let statistics = server.service().statistics("mean", "").unwrap().remove(0);
@@ -631,7 +620,7 @@ const MIB: u64 = 1 << 20;
 async fn all_models_keep_the_limit_of_a_device() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a", "b"] {
-        put(folder.path(), name, &heavy(1.0), "max_batch_size: 1");
+        put(folder.path(), name, 1, &heavy(1.0), "max_batch_size: 1");
     }
     if usable().is_empty() {
         return; // The CPU reference has no device memory.
@@ -659,7 +648,7 @@ async fn all_models_keep_the_limit_of_a_device() {
     };
     assert_eq!(ask("a").await.unwrap(), 512.0);
     // Beside another, and beside itself, it is too much.
-    put(folder.path(), "a", &heavy(2.0), "max_batch_size: 1");
+    put(folder.path(), "a", 1, &heavy(2.0), "max_batch_size: 1");
     for name in ["a", "b"] {
         let failure = load(&server, name).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Unavailable);
@@ -693,8 +682,8 @@ fn open() -> Vec<u8> {
 async fn a_batch_that_the_memory_does_not_hold_is_run_in_halves() {
     let folder = tempfile::tempdir().unwrap();
     let four = "max_batch_size: 4 dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 600000000 }";
-    put(folder.path(), "open", &open(), four);
-    put(folder.path(), "pair", &open(), "max_batch_size: 2");
+    put(folder.path(), "open", 1, &open(), four);
+    put(folder.path(), "pair", 1, &open(), "max_batch_size: 2");
     if usable().is_empty() {
         return; // The CPU reference has no device memory.
     }
@@ -732,8 +721,8 @@ async fn a_batch_that_the_memory_does_not_hold_is_run_in_halves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_requests_get_the_kept_answer() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "one", &unary("Add", 1.0), "response_cache { enable: true }");
-    put(folder.path(), "two", &unary("Add", 2.0), "");
+    put(folder.path(), "one", 1, &unary("Add", 1.0), "response_cache { enable: true }");
+    put(folder.path(), "two", 1, &unary("Add", 2.0), "");
     let mut options = options(folder.path());
     (options.control, options.load) = (ControlMode::Explicit, vec!["*".into()]);
     options.response_cache_bytes = 1000;
@@ -770,7 +759,7 @@ async fn equal_requests_get_the_kept_answer() {
         assert_eq!(answer(&server, request("two", "x", &[[1.0, 0.0]])).await.unwrap(), [3.0, 2.0]);
     }
     assert_eq!(counts("two"), (2, 0, 0, 2));
-    put(folder.path(), "one", &unary("Add", 5.0), "response_cache { enable: true }");
+    put(folder.path(), "one", 1, &unary("Add", 5.0), "response_cache { enable: true }");
     load(&server, "one").await.unwrap();
     assert_eq!(ask(2.0).await.unwrap(), [7.0, 5.0]);
     assert!(server.shut_down().await);
@@ -779,11 +768,11 @@ async fn equal_requests_get_the_kept_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ensemble_keeps_its_answers_as_long_as_its_models() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "one", &unary("Add", 1.0), "");
+    put(folder.path(), "one", 1, &unary("Add", 1.0), "");
     let kept = "response_cache { enable: true }";
-    put(folder.path(), "inner", &[], &ensemble(&[("one", &[("x", "in")], "out")]));
+    put(folder.path(), "inner", 1, &[], &ensemble(&[("one", &[("x", "in")], "out")]));
     let outer = ensemble(&[("inner", &[("in", "in")], "out")]).replace("'y'", "'out'");
-    put(folder.path(), "outer", &[], &format!("{outer} {kept}"));
+    put(folder.path(), "outer", 1, &[], &format!("{outer} {kept}"));
     let mut options = options(folder.path());
     (options.control, options.load) = (ControlMode::Explicit, vec!["outer".into()]);
     options.response_cache_bytes = 1 << 20;
@@ -795,7 +784,7 @@ async fn an_ensemble_keeps_its_answers_as_long_as_its_models() {
     }
     assert_eq!(runs(), 1);
     // A model of it that is loaded anew makes other answers.
-    put(folder.path(), "one", &unary("Add", 5.0), "");
+    put(folder.path(), "one", 1, &unary("Add", 5.0), "");
     load(&server, "one").await.unwrap();
     for _ in 0..2 {
         assert_eq!(ask().await.unwrap(), [6.0, 7.0]);
@@ -807,6 +796,7 @@ async fn an_ensemble_keeps_its_answers_as_long_as_its_models() {
     put(
         folder.path(),
         "total",
+        1,
         &running_total(),
         &format!("{} {kept}", sequences(8, Duration::from_secs(5), "")),
     );

@@ -1,10 +1,4 @@
 //! `sardonyx load` against a server on the CPU reference, and against small servers that misbehave.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
-
-#[path = "common/npy.rs"]
-mod npy;
-#[path = "common/program.rs"]
-mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use npy::{array, save_npz};
-use program::{Ended, program, run};
 use sardonyx::{DeviceOptions, Select};
 use sardonyx_server::access::Access;
 use sardonyx_server::tls::TlsFiles;
@@ -22,6 +14,9 @@ use sardonyx_server::{ControlMode, Options, Server};
 use sardonyx_testing::onnx::build::*;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+use crate::npy::{array, save_npz};
+use crate::program::{Ended, program, run};
 
 /// A server of the model `sum`, whose output is A + B in rows of four, and of `long`, whose second dimension is open too.
 struct Served {

@@ -1,112 +1,23 @@
 //! The Open Inference Protocol over REST, on models that the CPU reference runs.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Request};
 use prost::Message;
-use sardonyx_server::http::{self, Limits};
-use sardonyx_server::repository::Repository;
-use sardonyx_server::serving::Devices;
-use sardonyx_server::settings::Settings;
 use sardonyx_server::shared_memory::SharedMemory;
-use sardonyx_server::{ControlMode, Options, Service};
 use sardonyx_testing::onnx::build::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tower_service::Service as _;
 
-const FLOAT16: i32 = 10;
+use crate::setup::{self, Answer, FLOAT16, Routes, identity, put};
 
-/// What a client gets.
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
+/// `addsub`; `text`, a string in and out; `half`, a float16 in and out.
+async fn routes() -> Routes {
+    let folder = TempDir::new().unwrap();
+    put(folder.path(), "addsub", 1, &bytes(&setup::addsub()), "max_batch_size: 8");
+    put(folder.path(), "text", 1, &bytes(&identity(STRING, "text_input", "text_output")), "");
+    put(folder.path(), "half", 1, &bytes(&identity(FLOAT16, "x", "y")), "");
+    Routes::of(folder, SharedMemory::new(vec!["/sardonyx-http-".into()])).await
 }
 
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
-    }
-
-    /// The status, and the text of the error.
-    fn error(&self) -> (u16, String) {
-        assert_eq!(self.headers["content-type"], "application/json");
-        (self.status, self.json()["error"].as_str().unwrap().to_owned())
-    }
-}
-
-/// A server of models in a folder of its own.
-struct Server {
-    router: Router,
-    _folder: TempDir,
-}
-
-impl Server {
-    /// `addsub` as the golden answers of Triton have it; `text`, a string in and out; `half`, a float16 in and out.
-    async fn new() -> Server {
-        let folder = TempDir::new().unwrap();
-        let add = |name: &str, graph| {
-            let version = folder.path().join(name).join("1");
-            std::fs::create_dir_all(&version).unwrap();
-            std::fs::write(version.join("model.onnx"), model(17, graph).encode_to_vec()).unwrap();
-        };
-        let mut addsub = graph(
-            &[],
-            vec![
-                node("Add", &["INPUT0", "INPUT1"], &["OUTPUT0"]),
-                node("Sub", &["INPUT0", "INPUT1"], &["OUTPUT1"]),
-            ],
-            &[],
-        );
-        addsub.input = ["INPUT0", "INPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
-        addsub.output = ["OUTPUT0", "OUTPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
-        add("addsub", addsub);
-        std::fs::write(folder.path().join("addsub/config.pbtxt"), "max_batch_size: 8").unwrap();
-        for (name, elem_type, input, output) in
-            [("text", STRING, "text_input", "text_output"), ("half", FLOAT16, "x", "y")]
-        {
-            let mut identity = graph(&[], vec![node("Identity", &[input], &[output])], &[]);
-            identity.input = vec![value(input, elem_type, &["count"])];
-            identity.output = vec![value(output, elem_type, &["count"])];
-            add(name, identity);
-        }
-        let mut options = Options::new(vec![folder.path().to_owned()]);
-        (options.control, options.load) = (ControlMode::Explicit, vec!["*".into()]);
-        let devices = vec![sardonyx::DeviceOptions::new().select("cpu".parse().unwrap())];
-        let devices = Devices::open(devices, 1).unwrap();
-        let repository = Repository::open(&options, devices.clone()).unwrap();
-        let memory = SharedMemory::new(vec!["/sardonyx-http-".into()]);
-        let service: Arc<Service> =
-            Service::new(repository.clone(), devices, memory, Settings::default(), true);
-        repository.load_first().await.unwrap();
-        let limits = Limits { body_bytes: 1 << 20, ..Limits::default() };
-        Server { router: http::router(&service, limits), _folder: folder }
-    }
-
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().call(request).await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let length = headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
-        let body = to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec();
-        assert!(length.is_none_or(|length| length == body.len().to_string()));
-        Answer { status, headers, body }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
-    }
-
-    async fn post(&self, path: &str, body: impl Into<Body>, headers: &[(&str, &str)]) -> Answer {
-        let request =
-            headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
-        self.send(request.body(body.into()).unwrap()).await
-    }
-
+impl Routes {
     async fn infer(&self, model: &str, body: &Value) -> Answer {
         self.post(&format!("/v2/models/{model}/infer"), body.to_string(), &[]).await
     }
@@ -122,7 +33,7 @@ fn addsub() -> Value {
 
 #[tokio::test]
 async fn health_and_metadata() {
-    let server = Server::new().await;
+    let server = routes().await;
     for (path, body) in [
         ("/v2/health/live", json!({"live": true})),
         ("/v2/health/ready", json!({"ready": true})),
@@ -150,7 +61,7 @@ async fn health_and_metadata() {
 
 #[tokio::test]
 async fn infers_from_json() {
-    let server = Server::new().await;
+    let server = routes().await;
     let answer = server.infer("addsub", &addsub()).await;
     let output =
         |name: &str, data: [f32; 4]| json!({"name": name, "datatype": "FP32", "shape": [1, 4], "data": data});
@@ -167,7 +78,7 @@ async fn infers_from_json() {
 /// A body that tritonclient 2.73 sends, and what it reads.
 #[tokio::test]
 async fn infers_from_binary_data() {
-    let server = Server::new().await;
+    let server = routes().await;
     let json = concat!(
         r#"{"inputs":[{"name":"INPUT0","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}},"#,
         r#"{"name":"INPUT1","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}}],"#,
@@ -199,7 +110,7 @@ async fn infers_from_binary_data() {
 
 #[tokio::test]
 async fn halves_and_bodies_without_json() {
-    let server = Server::new().await;
+    let server = routes().await;
     let half = [0x00, 0x3c, 0x00, 0xc0];
     let raw = server
         .post("/v2/models/half/infer", half.to_vec(), &[("inference-header-content-length", "0")])
@@ -218,7 +129,7 @@ async fn halves_and_bodies_without_json() {
 #[tokio::test]
 async fn compressed_both_ways() {
     use std::io::{Read, Write};
-    let server = Server::new().await;
+    let server = routes().await;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(addsub().to_string().as_bytes()).unwrap();
     let body = encoder.finish().unwrap();
@@ -245,7 +156,7 @@ async fn compressed_both_ways() {
 
 #[tokio::test]
 async fn faults_of_requests() {
-    let server = Server::new().await;
+    let server = routes().await;
     assert_eq!(server.infer("nope", &addsub()).await.error().0, 404);
     assert_eq!(
         server.post("/v2/models/addsub/versions/9/infer", addsub().to_string(), &[]).await.error().0,
@@ -277,7 +188,7 @@ async fn faults_of_requests() {
 
 #[tokio::test]
 async fn the_repository() {
-    let server = Server::new().await;
+    let server = routes().await;
     let index = server.post("/v2/repository/index", "", &[]).await.json();
     let entry = |name: &str| json!({"name": name, "version": "1", "state": "READY"});
     assert_eq!(index, json!([entry("addsub"), entry("half"), entry("text")]));
@@ -301,7 +212,7 @@ async fn the_repository() {
 
 #[tokio::test]
 async fn statistics_count_requests() {
-    let server = Server::new().await;
+    let server = routes().await;
     for _ in 0..3 {
         assert_eq!(server.infer("addsub", &addsub()).await.status, 200);
     }
@@ -316,7 +227,7 @@ async fn statistics_count_requests() {
 
 #[tokio::test]
 async fn settings() {
-    let server = Server::new().await;
+    let server = routes().await;
     let log = server.get("/v2/logging").await.json();
     let expected = json!({"log_errors": true, "log_file": "", "log_format": "default", "log_info": true,
         "log_verbose_level": 0, "log_warnings": true});
@@ -343,7 +254,7 @@ async fn settings() {
 #[tokio::test]
 async fn shared_memory() {
     use rustix::shm;
-    let server = Server::new().await;
+    let server = routes().await;
     let key = format!("/sardonyx-http-{}", std::process::id());
     let flags = shm::OFlags::RDWR | shm::OFlags::CREATE | shm::OFlags::EXCL;
     let file = shm::open(&key, flags, shm::Mode::RUSR | shm::Mode::WUSR).unwrap();
@@ -389,7 +300,7 @@ async fn shared_memory() {
 
 #[tokio::test]
 async fn texts_are_generated() {
-    let server = Server::new().await;
+    let server = routes().await;
     let body = r#"{"text_input":"a \"cat\"","parameters":{"temperature":0},"stream":false}"#;
     let expected = json!({"model_name": "text", "model_version": "1", "text_output": "a \"cat\""});
     let answer = server.post("/v2/models/text/generate", body, &[]).await;
@@ -406,8 +317,8 @@ async fn texts_are_generated() {
 /// The page asks at `/v2/status`; feedback finds the prediction by the id of the response.
 #[tokio::test]
 async fn what_is_watched_of_a_model() {
-    let server = Server::new().await;
-    let folder = server._folder.path().join("watched");
+    let server = routes().await;
+    let folder = server.folder.path().join("watched");
     std::fs::create_dir_all(folder.join("1")).unwrap();
     let mut identity = graph(&[], vec![node("Identity", &["x"], &["y"])], &[]);
     identity.input = vec![value("x", FLOAT, &["batch", "3"])];

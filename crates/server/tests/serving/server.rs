@@ -1,13 +1,9 @@
 //! A whole server over gRPC: batches, full queues, reloads, lost devices, and the end.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
-
-mod deploy;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sardonyx::{DeviceOptions, Select};
 use sardonyx_server::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use sardonyx_server::proto::model_infer_request::InferInputTensor;
 use sardonyx_server::proto::*;
@@ -19,35 +15,18 @@ use sardonyx_testing::onnx::build::*;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::setup::{options, put};
+
 type Client = GrpcInferenceServiceClient<Channel>;
 
 /// `SUM = A + B` of rows of four numbers, plus `bias`.
-fn sum(bias: f32) -> Vec<u8> {
+pub fn sum(bias: f32) -> Vec<u8> {
     let nodes = vec![node("Add", &["A", "B"], &["s"]), node("Add", &["s", "bias"], &["SUM"])];
     let mut graph = graph(&[], nodes, &[]);
     graph.input = vec![value("A", FLOAT, &["batch", "4"]), value("B", FLOAT, &["batch", "4"])];
     graph.output = vec![value("SUM", FLOAT, &["batch", "4"])];
     graph.initializer = vec![weights("bias", &[1], &[bias])];
     prost::Message::encode_to_vec(&model(17, graph))
-}
-
-fn put(repository: &Path, name: &str, version: u64, onnx: &[u8], config: &str) {
-    let folder = repository.join(name);
-    std::fs::create_dir_all(folder.join(version.to_string())).unwrap();
-    std::fs::write(folder.join(version.to_string()).join("model.onnx"), onnx).unwrap();
-    if !config.is_empty() {
-        std::fs::write(folder.join("config.pbtxt"), config).unwrap();
-    }
-}
-
-fn options(repository: &Path) -> Options {
-    let mut options = Options::new(vec![repository.to_path_buf()]);
-    let local = Some("127.0.0.1:0".parse().unwrap());
-    (options.http, options.grpc, options.metrics) = (local, local, local);
-    // The CPU reference only where tests are told to pass without adapters.
-    let select = usable().first().map_or(Select::Cpu, |adapter| Select::Name(adapter.name.clone()));
-    options.devices = vec![DeviceOptions::new().select(select)];
-    options
 }
 
 async fn started(options: Options) -> (Server, Client) {

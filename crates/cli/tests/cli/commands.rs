@@ -1,25 +1,20 @@
 //! The command line, as a user meets it: what it prints, its exit codes, its files.
 //!
 //! Commands that need an adapter need a Vulkan, Metal or DX12 one here; `scripts/test.sh` installs a software Vulkan.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
-
-#[path = "common/npy.rs"]
-mod npy;
-#[path = "common/program.rs"]
-mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
 
-use npy::{array, entries, save_npz};
-use program::{Ended, ModelFolder, output, program, run, save};
 use sardonyx::{Datum, Tensor};
 use sardonyx_testing::models;
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{ModelProto, TensorProto};
 use serde_json::Value;
+
+use crate::npy::{array, entries, save_npz};
+use crate::program::{Ended, ModelFolder, output, program, run, save};
 
 const STRING: i32 = 8;
 

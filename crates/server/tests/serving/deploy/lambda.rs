@@ -14,6 +14,9 @@ use sardonyx_server::{Options, Server};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 
+use crate::server::sum;
+use crate::setup::{options, put};
+
 /// What the runtime API has for the function, and what the function told it.
 struct Api {
     events: Mutex<mpsc::UnboundedReceiver<(Value, Duration)>>,
@@ -98,8 +101,8 @@ fn event(method: &str, path: &str, body: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn invocations_are_requests() {
     let folder = tempfile::tempdir().unwrap();
-    super::super::put(folder.path(), "sum", 1, &super::super::sum(0.5), "");
-    let mut function = Function::start(super::super::options(folder.path())).await;
+    put(folder.path(), "sum", 1, &sum(0.5), "");
+    let mut function = Function::start(options(folder.path())).await;
     let input =
         |name, data: [f32; 4]| json!({ "name": name, "shape": [1, 4], "datatype": "FP32", "data": data });
     let inputs =

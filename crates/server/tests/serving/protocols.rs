@@ -1,64 +1,19 @@
 //! The protocols of TensorFlow Serving, KServe v1, TorchServe and OpenAI, on models that the CPU reference runs.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::Request;
-use prost::Message;
-
-use sardonyx_server::http::{self, Limits};
-use sardonyx_server::repository::Repository;
-use sardonyx_server::serving::Devices;
-use sardonyx_server::settings::Settings;
 use sardonyx_server::shared_memory::SharedMemory;
-use sardonyx_server::{ControlMode, Options, Service};
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::{GraphProto, ModelProto};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tower_service::Service as _;
 
-const FLOAT16: i32 = 10;
-
-/// A server of models in a folder of its own.
-struct Server {
-    router: Router,
-    _folder: TempDir,
-}
-
-/// A status, and a body.
-struct Answer {
-    status: u16,
-    text: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{}", self.text))
-    }
-
-    /// The body of a success.
-    fn good(&self) -> Value {
-        assert_eq!(self.status, 200, "{}", self.text);
-        self.json()
-    }
-
-    /// The status, and the text of the error.
-    fn error(&self) -> (u16, String) {
-        (self.status, self.json()["error"].as_str().unwrap().to_owned())
-    }
-}
+use crate::setup::{Answer, FLOAT16, Routes, addsub, identity, put};
 
 fn add(folder: &Path, name: &str, model: &ModelProto, config: &str) {
-    let version = folder.join(name).join("1");
-    std::fs::create_dir_all(&version).unwrap();
-    std::fs::write(version.join("model.onnx"), model.encode_to_vec()).unwrap();
-    if !config.is_empty() {
-        std::fs::write(folder.join(name).join("config.pbtxt"), config).unwrap();
-    }
+    put(folder, name, 1, &bytes(model), config);
 }
 
 /// `y`, which is `x` twice.
@@ -97,90 +52,48 @@ fn word_level() -> Value {
     })
 }
 
-impl Server {
-    async fn new() -> Server {
-        let folder = TempDir::new().unwrap();
-        let at = folder.path();
-        let mut addsub = graph(
-            &[],
-            vec![
-                node("Add", &["INPUT0", "INPUT1"], &["OUTPUT0"]),
-                node("Sub", &["INPUT0", "INPUT1"], &["OUTPUT1"]),
-            ],
-            &[],
-        );
-        addsub.input = ["INPUT0", "INPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
-        addsub.output = ["OUTPUT0", "OUTPUT1"].map(|name| value(name, FLOAT, &["batch", "4"])).into();
-        let label = "parameters { key: 'version_labels' value { string_value: 'stable=1' } }";
-        add(at, "addsub", &model(17, addsub), &format!("max_batch_size: 8 {label}"));
-        add(at, "twice", &twice("2"), "max_batch_size: 8 output { name: 'y' label_filename: 'labels.txt' }");
-        std::fs::write(at.join("twice/labels.txt"), "cat\ndog\n").unwrap();
-        add(at, "line", &twice("1"), "max_batch_size: 8");
-        for (name, elem_type, input, output) in [
-            ("text", STRING, "text_input", "text_output"),
-            ("half", FLOAT16, "x", "y"),
-            ("bytes", STRING, "x", "y_bytes"),
-        ] {
-            let mut identity = graph(&[], vec![node("Identity", &[input], &[output])], &[]);
-            identity.input = vec![value(input, elem_type, &["count"])];
-            identity.output = vec![value(output, elem_type, &["count"])];
-            add(at, name, &model(17, identity), "");
-        }
-        add(at, "tokens", &model(11, embedder()), "max_batch_size: 8");
-        std::fs::write(at.join("tokens/tokenizer.json"), word_level().to_string()).unwrap();
-        let normalize = "parameters { key: 'embeddings.normalize' value { string_value: 'true' } }";
-        add(at, "unit", &model(11, embedder()), &format!("max_batch_size: 8 {normalize}"));
-        let encoder = node("LabelEncoder", &["text"], &["vector"])
-            .of("ai.onnx.ml")
-            .with(strings("keys_strings", &["cat", "dog"]))
-            .with(floats("values_floats", &[0.5, -2.0]));
-        let mut encoder = graph(&[], vec![encoder], &[]);
-        encoder.input = vec![value("text", STRING, &["batch", "1"])];
-        encoder.output = vec![value("vector", FLOAT, &["batch", "1"])];
-        let mut encoder = model(17, encoder);
-        encoder.opset_import.push(import("ai.onnx.ml", 2));
-        add(at, "words", &encoder, "max_batch_size: 8");
-
-        let mut options = Options::new(vec![at.to_owned()]);
-        (options.control, options.load) = (ControlMode::Explicit, vec!["*".into()]);
-        let devices = vec![sardonyx::DeviceOptions::new().select("cpu".parse().unwrap())];
-        let devices = Devices::open(devices, 1).unwrap();
-        let repository = Repository::open(&options, devices.clone()).unwrap();
-        let memory = SharedMemory::new(Vec::new());
-        let service: Arc<Service> =
-            Service::new(repository.clone(), devices, memory, Settings::default(), true);
-        repository.load_first().await.unwrap();
-        let limits = Limits { body_bytes: 1 << 20, ..Limits::default() };
-        Server { router: http::router(&service, limits), _folder: folder }
+async fn routes() -> Routes {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let label = "parameters { key: 'version_labels' value { string_value: 'stable=1' } }";
+    add(at, "addsub", &addsub(), &format!("max_batch_size: 8 {label}"));
+    add(at, "twice", &twice("2"), "max_batch_size: 8 output { name: 'y' label_filename: 'labels.txt' }");
+    std::fs::write(at.join("twice/labels.txt"), "cat\ndog\n").unwrap();
+    add(at, "line", &twice("1"), "max_batch_size: 8");
+    for (name, elem_type, input, output) in [
+        ("text", STRING, "text_input", "text_output"),
+        ("half", FLOAT16, "x", "y"),
+        ("bytes", STRING, "x", "y_bytes"),
+    ] {
+        add(at, name, &identity(elem_type, input, output), "");
     }
+    add(at, "tokens", &model(11, embedder()), "max_batch_size: 8");
+    std::fs::write(at.join("tokens/tokenizer.json"), word_level().to_string()).unwrap();
+    let normalize = "parameters { key: 'embeddings.normalize' value { string_value: 'true' } }";
+    add(at, "unit", &model(11, embedder()), &format!("max_batch_size: 8 {normalize}"));
+    let encoder = node("LabelEncoder", &["text"], &["vector"])
+        .of("ai.onnx.ml")
+        .with(strings("keys_strings", &["cat", "dog"]))
+        .with(floats("values_floats", &[0.5, -2.0]));
+    let mut encoder = graph(&[], vec![encoder], &[]);
+    encoder.input = vec![value("text", STRING, &["batch", "1"])];
+    encoder.output = vec![value("vector", FLOAT, &["batch", "1"])];
+    let mut encoder = model(17, encoder);
+    encoder.opset_import.push(import("ai.onnx.ml", 2));
+    add(at, "words", &encoder, "max_batch_size: 8");
 
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().call(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec();
-        Answer { status, text: String::from_utf8(body).unwrap() }
-    }
+    Routes::of(folder, SharedMemory::new(Vec::new())).await
+}
 
-    async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
-    }
-
-    async fn post(&self, path: &str, body: impl ToString) -> Answer {
-        self.post_as(path, "application/json", body.to_string()).await
-    }
-
-    async fn post_as(&self, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
-        self.send(Request::post(path).header("content-type", kind).body(body.into()).unwrap()).await
-    }
-
+impl Routes {
     async fn embeddings(&self, body: Value) -> Answer {
-        self.post("/v1/embeddings", body).await
+        self.post_json("/v1/embeddings", body).await
     }
 }
 
 #[tokio::test]
 async fn states_and_signatures() {
-    let server = Server::new().await;
+    let server = routes().await;
     let available =
         json!([{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]);
     for path in ["/v1/models/addsub", "/v1/models/addsub/versions/1", "/v1/models/addsub/labels/stable"] {
@@ -204,7 +117,7 @@ async fn states_and_signatures() {
         assert_eq!(server.get(path).await.error().0, 404, "{path}");
         assert_eq!(server.get(&format!("{path}/metadata")).await.error().0, 404, "{path}");
     }
-    let unload = server.post("/v2/repository/models/addsub/unload", "").await;
+    let unload = server.post_json("/v2/repository/models/addsub/unload", "").await;
     assert_eq!(unload.status, 200);
     let status = server.get("/v1/models/addsub").await.good();
     assert_eq!(
@@ -215,7 +128,7 @@ async fn states_and_signatures() {
 
 #[tokio::test]
 async fn predicts_rows_and_columns() {
-    let server = Server::new().await;
+    let server = routes().await;
     let rows = json!({"signature_name": "serving_default", "instances": [
         {"INPUT0": [0, 1, 2, 3], "INPUT1": [1, 1, 1, 1]},
         {"INPUT1": [1, 2, 3, 4], "INPUT0": [10, 20, 30, 40]}]});
@@ -226,10 +139,11 @@ async fn predicts_rows_and_columns() {
     let outputs = json!({"outputs": {"OUTPUT0": [[1.0, 2.0, 3.0, 4.0]], "OUTPUT1": [[-1.0, 0.0, 1.0, 2.0]]}});
     for path in ["", "/versions/1", "/labels/stable"] {
         let path = format!("/v1/models/addsub{path}:predict");
-        assert_eq!(server.post(&path, &rows).await.good(), predictions);
-        assert_eq!(server.post(&path, &columns).await.good(), outputs);
+        assert_eq!(server.post_json(&path, &rows).await.good(), predictions);
+        assert_eq!(server.post_json(&path, &columns).await.good(), outputs);
     }
-    let twice = async |body: &str| server.post("/v1/models/twice:predict", body).await.text;
+    let twice =
+        async |body: &str| server.post_json("/v1/models/twice:predict", body).await.text().to_string();
     assert_eq!(twice(r#"{"instances":[[1,2],[3,4.5]]}"#).await, r#"{"predictions":[[2.0,4.0],[6.0,9.0]]}"#);
     assert_eq!(twice(r#"{"instances":[{"x":[1,2]}]}"#).await, r#"{"predictions":[[2.0,4.0]]}"#);
     assert_eq!(twice(r#"{"inputs":[[1,2]]}"#).await, r#"{"outputs":[[2.0,4.0]]}"#);
@@ -238,43 +152,49 @@ async fn predicts_rows_and_columns() {
         twice(r#"{"instances":[[NaN,-Infinity],[1e3,Infinity]]}"#).await,
         r#"{"predictions":[[NaN,-Infinity],[2000.0,Infinity]]}"#
     );
-    let half = server.post("/v1/models/half:predict", r#"{"instances":[0.5,-2]}"#).await.good();
+    let half = server.post_json("/v1/models/half:predict", r#"{"instances":[0.5,-2]}"#).await.good();
     assert_eq!(half, json!({"predictions": [0.5, -2.0]}));
 }
 
 #[tokio::test]
 async fn predicts_texts() {
-    let server = Server::new().await;
+    let server = routes().await;
     // "ö" is 0xc3 0xb6, in base64 w7Y=.
     let body = r#"{"instances":["a, ]",{"b64":"w7Y="}]}"#;
-    let text = server.post("/v1/models/text:predict", body).await.good();
+    let text = server.post_json("/v1/models/text:predict", body).await.good();
     assert_eq!(text, json!({"predictions": ["a, ]", "ö"]}));
-    let bytes = server.post("/v1/models/bytes:predict", body).await.good();
+    let bytes = server.post_json("/v1/models/bytes:predict", body).await.good();
     assert_eq!(bytes, json!({"predictions": [{"b64": "YSwgXQ=="}, {"b64": "w7Y="}]}));
     let named = r#"{"instances":[{"text_input":{"b64":"w7Y="}},{"text_input":"b"}]}"#;
-    let named = server.post("/v1/models/text:predict", named).await.good();
+    let named = server.post_json("/v1/models/text:predict", named).await.good();
     assert_eq!(named, json!({"predictions": ["ö", "b"]}));
 }
 
 #[tokio::test]
 async fn classifies_and_regresses() {
-    let server = Server::new().await;
-    let classes =
-        server.post("/v1/models/twice:classify", r#"{"examples":[{"x":[1,2]},{"x":[0.5,-1]}]}"#).await.good();
+    let server = routes().await;
+    let classes = server
+        .post_json("/v1/models/twice:classify", r#"{"examples":[{"x":[1,2]},{"x":[0.5,-1]}]}"#)
+        .await
+        .good();
     assert_eq!(classes, json!({"results": [[["cat", 2.0], ["dog", 4.0]], [["cat", 1.0], ["dog", -2.0]]]}));
-    let values = server.post("/v1/models/line:regress", r#"{"examples":[{"x":1.5},{"x":-2}]}"#).await.good();
+    let values =
+        server.post_json("/v1/models/line:regress", r#"{"examples":[{"x":1.5},{"x":-2}]}"#).await.good();
     assert_eq!(values, json!({"results": [3.0, -4.0]}));
-    assert_eq!(server.post("/v1/models/twice:regress", r#"{"examples":[{"x":[1,2]}]}"#).await.error().0, 400);
-    let two = server.post("/v1/models/addsub:regress", r#"{"examples":[{"INPUT0":1}]}"#).await.error();
+    assert_eq!(
+        server.post_json("/v1/models/twice:regress", r#"{"examples":[{"x":[1,2]}]}"#).await.error().0,
+        400
+    );
+    let two = server.post_json("/v1/models/addsub:regress", r#"{"examples":[{"INPUT0":1}]}"#).await.error();
     assert_eq!(two.0, 501);
     assert!(two.1.contains("use :predict"));
-    assert_eq!(server.post("/v1/models/twice:explain", "{}").await.error().0, 501);
+    assert_eq!(server.post_json("/v1/models/twice:explain", "{}").await.error().0, 501);
 }
 
 #[tokio::test]
 async fn faults_of_predictions() {
-    let server = Server::new().await;
-    let refused = async |path: &str, body: &str| server.post(path, body).await.error();
+    let server = routes().await;
+    let refused = async |path: &str, body: &str| server.post_json(path, body).await.error();
     let twice = async |body: &str| refused("/v1/models/twice:predict", body).await;
     for (body, text) in [
         ("", "no request in JSON"),
@@ -309,7 +229,7 @@ async fn faults_of_predictions() {
 
 #[tokio::test]
 async fn torchserve() {
-    let server = Server::new().await;
+    let server = routes().await;
     assert_eq!(server.get("/ping").await.good(), json!({"status": "Healthy"}));
     let models = server.get("/models").await.good();
     assert_eq!(models["models"][0], json!({"modelName": "addsub", "modelUrl": "addsub/"}));
@@ -325,12 +245,12 @@ async fn torchserve() {
             (r#"{"instances":[[1,2]]}"#, json!({"predictions": [[2.0, 4.0]]})),
             (r#"{"inputs":[[1,2]]}"#, json!({"outputs": [[2.0, 4.0]]})),
         ] {
-            assert_eq!(server.post(path, body).await.good(), answer, "{body}");
+            assert_eq!(server.post_json(path, body).await.good(), answer, "{body}");
         }
     }
     let both = r#"{"INPUT0":[0,1,2,3],"INPUT1":[1,1,1,1]}"#;
     let expected = json!({"OUTPUT0": [1.0, 2.0, 3.0, 4.0], "OUTPUT1": [-1.0, 0.0, 1.0, 2.0]});
-    assert_eq!(server.post("/predictions/addsub", both).await.good(), expected);
+    assert_eq!(server.post_json("/predictions/addsub", both).await.good(), expected);
     let put = Request::put("/predictions/addsub").body(Body::from(both)).unwrap();
     assert_eq!(server.send(put).await.good(), expected);
     let raw = [1.0f32, 2.0, -3.0, 0.25].map(f32::to_le_bytes).concat();
@@ -342,14 +262,14 @@ async fn torchserve() {
     assert_eq!(text.good(), json!(["a [cat]"]));
     let parts = server.post_as("/predictions/text", "multipart/form-data; boundary=x", "--x--").await;
     assert_eq!(parts.error().0, 501);
-    assert_eq!(server.post("/predictions/nope", "[1]").await.error().0, 404);
-    assert_eq!(server.post("/predictions/twice/2", "[1]").await.error().0, 404);
-    assert_eq!(server.post("/predictions/twice", "[1,2").await.error().0, 400);
+    assert_eq!(server.post_json("/predictions/nope", "[1]").await.error().0, 404);
+    assert_eq!(server.post_json("/predictions/twice/2", "[1]").await.error().0, 404);
+    assert_eq!(server.post_json("/predictions/twice", "[1,2").await.error().0, 400);
 }
 
 #[tokio::test]
 async fn models_in_one_list() {
-    let server = Server::new().await;
+    let server = routes().await;
     let list = server.get("/v1/models").await.good();
     assert_eq!(list["object"], "list");
     let names = ["addsub", "bytes", "half", "line", "text", "tokens", "twice", "unit", "words"];
@@ -363,7 +283,7 @@ async fn models_in_one_list() {
 
 #[tokio::test]
 async fn embeddings() {
-    let server = Server::new().await;
+    let server = routes().await;
     // The means of (1, 2, 6) and of (4), and of masks of ones.
     let answer = server.embeddings(json!({"model": "tokens", "input": [[1, 2, 6], [4]]})).await.good();
     let embedding =
@@ -400,7 +320,7 @@ async fn embeddings() {
 #[tokio::test]
 #[cfg(feature = "tokenizers")]
 async fn embeddings_of_texts() {
-    let server = Server::new().await;
+    let server = routes().await;
     // (2 + 4 + 5 + 3) / 4, and (2 + 7 + 3) / 3: padding is in neither.
     let body = json!({"model": "tokens", "input": ["a cat", "sat"]});
     let answer = server.embeddings(body).await.good();
@@ -414,7 +334,7 @@ async fn embeddings_of_texts() {
         let mean = entry["embedding"][0].as_f64().unwrap();
         assert!((mean - (5.0 + 5.0 * cats) / (2.0 + cats)).abs() < 1e-6, "{at}: {mean}");
     }
-    let generate = async |body: Value| server.post("/v2/models/tokens/generate", &body).await;
+    let generate = async |body: Value| server.post_json("/v2/models/tokens/generate", &body).await;
     let answer = generate(json!({"text_input": "a cat", "parameters": {"stream": false}})).await.good();
     let vectors = json!([[2.0, 1.0], [4.0, 1.0], [5.0, 1.0], [3.0, 1.0]]);
     let expected = json!({"model_name": "tokens", "model_version": "1", "last_hidden_state": vectors});
@@ -427,7 +347,7 @@ async fn embeddings_of_texts() {
 
 #[tokio::test]
 async fn faults_of_embeddings() {
-    let server = Server::new().await;
+    let server = routes().await;
     for (body, status, text) in [
         (json!({"model": "nope", "input": "a"}), 404, "'nope' is not found"),
         (json!({"model": "unit", "input": "a cat"}), 400, "no tokenizer"),
@@ -449,7 +369,7 @@ async fn faults_of_embeddings() {
         assert_eq!(error["type"], "invalid_request_error");
     }
     // OpenAI's clients show the text of no other form.
-    let chat = server.post("/v1/chat/completions", json!({"model": "tokens"})).await;
+    let chat = server.post_json("/v1/chat/completions", json!({"model": "tokens"})).await;
     let error = &chat.json()["error"];
     assert_eq!((chat.status, &error["code"]), (404, &json!("unknown_url")));
     assert!(
@@ -464,7 +384,7 @@ async fn faults_of_embeddings() {
 /// Bodies of which some bytes are others, are missing or are there twice.
 #[tokio::test]
 async fn mutated_bodies() {
-    let server = Server::new().await;
+    let server = routes().await;
     let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
     let mut roll = |sides: usize| {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -507,7 +427,7 @@ async fn mutated_bodies() {
                 matches!(answer.status, 200 | 400 | 404),
                 "{path} {shown}: {} {}",
                 answer.status,
-                answer.text
+                answer.text()
             );
             answered += usize::from(answer.status == 200);
         }

@@ -1,18 +1,13 @@
 //! What the command line says to someone who has made a mistake, or wants to see results: a table of messages.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
-
-#[path = "common/npy.rs"]
-mod npy;
-#[path = "common/program.rs"]
-mod program;
 
 use std::fs;
 
-use npy::{array, save_npz};
-use program::{Ended, ModelFolder, output, run};
 use sardonyx_testing::onnx::build::*;
 use sardonyx_testing::onnx::proto::TensorProto;
 use serde_json::Value;
+
+use crate::npy::{array, save_npz};
+use crate::program::{Ended, ModelFolder, output, program, run};
 
 impl ModelFolder {
     fn file(&self, name: &str, bytes: &[u8]) -> String {
@@ -494,7 +489,7 @@ fn completions_offer_adapters_and_the_models_names() {
     let place = two(&["batch", "3"], &["batch"]);
     // As the script for fish asks.
     let offered = |line: &[&str]| {
-        let mut command = program::program();
+        let mut command = program();
         command.env("COMPLETE", "fish").args([&["--", "sardonyx"], line].concat());
         let ended: Ended = command.output().unwrap().into();
         assert_eq!(ended.code, 0, "{line:?}: {ended:?}");
