@@ -60,17 +60,58 @@ impl Held {
     ///
     /// # Errors
     /// If it was on an earlier one.
-    pub(super) fn is_on(&self, slot: &Arc<Slot>, generation: u64) -> Result<bool, Failure> {
+    fn is_on(&self, slot: &Arc<Slot>, generation: u64) -> Result<bool, Failure> {
         match Arc::ptr_eq(&self.slot, slot) {
             true if self.generation != generation => Err(lost()),
             here => Ok(here),
         }
     }
 
+    /// Copies the tensor to the host, in a turn of its device.
+    pub(super) fn fetch(&self) -> Result<Tensor, Unrun> {
+        let _turn = self.slot.turn();
+        self.tensor().read().map_err(|error| self.failed(error))
+    }
+
     /// The device that has the tensor.
     fn device(&self) -> Result<Device, Failure> {
         let (generation, device) = self.slot.device(super::place::PATIENCE)?;
         if generation == self.generation { Ok(device) } else { Err(lost()) }
+    }
+
+    /// The rows of all `parts`, and `padding` rows of zeros, on this tensor's device.
+    fn joined(&self, parts: &[Value], padding: usize) -> Result<Held, Unrun> {
+        let device = self.device()?;
+        let near = parts.iter().map(|part| part.near(&self.slot, self.generation));
+        let near = near.collect::<Result<Vec<_>, _>>()?;
+        let _turn = self.slot.turn();
+        let joined = || {
+            let mut tensors = Vec::with_capacity(near.len() + 1);
+            for part in &near {
+                tensors.push(match part {
+                    Value::Host(tensor) => DeviceTensor::new(&device, tensor)?,
+                    Value::Held(held) => held.tensor().clone(),
+                });
+            }
+            if padding > 0 {
+                let shape = [&[padding], self.shape().get(1..).unwrap_or_default()].concat();
+                tensors.push(DeviceTensor::zeros(&device, self.dtype(), &shape)?);
+            }
+            DeviceTensor::joined(&tensors.iter().collect::<Vec<_>>())
+        };
+        let joined = joined().map_err(|error| self.failed(error))?;
+        Ok(Held::new(&self.slot, self.generation, joined))
+    }
+
+    /// Why a copy on the device has made nothing. A device that is lost is replaced.
+    fn failed(&self, error: Error) -> Unrun {
+        match error {
+            Error::DeviceLost(_) => {
+                self.slot.replace(self.generation);
+                lost().into()
+            }
+            error => error.into(),
+        }
     }
 }
 
@@ -79,14 +120,6 @@ fn lost() -> Failure {
         Reason::Unavailable,
         "the device was lost, and with it what an earlier run had left there; begin the sequence again, or send the request again",
     )
-}
-
-/// Why a tensor on a device cannot be used.
-pub(super) fn of_device(error: Error) -> Unrun {
-    match error {
-        Error::DeviceLost(_) => lost().into(),
-        error => error.into(),
-    }
 }
 
 impl Value {
@@ -114,7 +147,7 @@ impl Value {
         }
     }
 
-    /// The tensor on the host.
+    /// The tensor on the host. The caller has a turn of the device.
     pub(super) fn read(&self) -> sardonyx::Result<Tensor> {
         match self {
             Value::Host(tensor) => Ok(tensor.clone()),
@@ -122,28 +155,24 @@ impl Value {
         }
     }
 
+    /// The tensor, or, if it is on another device than the slot's of this generation, its copy on the host.
+    pub(super) fn near(&self, slot: &Arc<Slot>, generation: u64) -> Result<Value, Unrun> {
+        match self {
+            Value::Held(held) if !held.is_on(slot, generation)? => Ok(Value::Host(held.fetch()?)),
+            here => Ok(here.clone()),
+        }
+    }
+
     /// The rows of all `parts`, and `padding` rows of zeros: on the device of the first part that is on one.
     pub(super) fn joined(parts: &[Value], padding: usize) -> Result<Value, Unrun> {
-        let held = |part: &Value| match part {
-            Value::Host(_) => None,
-            Value::Held(held) => Some(held.clone()),
-        };
-        let Some(home) = parts.iter().find_map(held) else {
-            let host = parts.iter().map(Value::read).collect::<Result<Vec<_>, _>>().map_err(of_device)?;
-            return Ok(Value::Host(batch::stack(&host, padding)?));
-        };
-        let device = home.device()?;
-        let there = |part: &Value| match part {
-            Value::Held(held) if held.is_on(&home.slot, home.generation)? => Ok(held.tensor().clone()),
-            part => part.read().and_then(|tensor| DeviceTensor::new(&device, &tensor)).map_err(of_device),
-        };
-        let mut tensors = parts.iter().map(there).collect::<Result<Vec<_>, Unrun>>()?;
-        if padding > 0 {
-            let shape = [&[padding], home.shape().get(1..).unwrap_or_default()].concat();
-            tensors.push(DeviceTensor::zeros(&device, home.dtype(), &shape).map_err(of_device)?);
+        let mut host = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Value::Host(tensor) => host.push(tensor.clone()),
+                Value::Held(home) => return home.joined(parts, padding).map(Value::Held),
+            }
         }
-        let joined = DeviceTensor::joined(&tensors.iter().collect::<Vec<_>>()).map_err(of_device)?;
-        Ok(Value::Held(Held::new(&home.slot, home.generation, joined)))
+        Ok(Value::Host(batch::stack(&host, padding)?))
     }
 
     /// The parts that belong to requests of so many `rows` each.
@@ -151,7 +180,8 @@ impl Value {
         match self {
             Value::Host(tensor) => Ok(batch::split(tensor, rows)?.into_iter().map(Value::Host).collect()),
             Value::Held(held) => {
-                let parts = held.tensor().separated(rows).map_err(of_device)?;
+                let _turn = held.slot.turn();
+                let parts = held.tensor().separated(rows).map_err(|error| held.failed(error))?;
                 let part = |part| Value::Held(Held::new(&held.slot, held.generation, part));
                 Ok(parts.into_iter().map(part).collect())
             }

@@ -8,7 +8,7 @@ use sardonyx::Tensor;
 use tokio::sync::watch;
 
 use super::batch::join;
-use super::held::{Value, of_device};
+use super::held::Value;
 use super::lengths::{cut, padded};
 use super::place::{Computes, Unrun};
 use super::queue::{Batch, Queue, Waiting};
@@ -195,7 +195,7 @@ fn inputs_of(request: &Request, bucket: Option<(&Lengths, usize)>) -> Result<Vec
     };
     let mut inputs = request.inputs.clone();
     for (name, held) in &request.held {
-        inputs.push((name.clone(), held.tensor().read().map_err(of_device)?));
+        inputs.push((name.clone(), held.fetch()?));
     }
     Ok(padded(lengths, &inputs, to)?.into_iter().map(on_host).collect())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sardonyx::{DeviceTensor, Error, Input, Model, Session, SessionOptions};
 
 use super::devices::{Restores, Slot};
-use super::held::{Held, Value, of_device};
+use super::held::{Held, Value};
 use crate::{Failure, Reason};
 
 #[derive(Debug)]
@@ -123,13 +123,7 @@ impl Place {
         let (generation, session) = self.session()?;
         let mut here = Vec::with_capacity(inputs.len());
         for (name, value) in inputs {
-            let is_elsewhere = match value {
-                Value::Held(held) => !held.is_on(&self.slot, generation)?,
-                Value::Host(_) => false,
-            };
-            let value =
-                if is_elsewhere { Value::Host(value.read().map_err(of_device)?) } else { value.clone() };
-            here.push((name.as_str(), value));
+            here.push((name.as_str(), value.near(&self.slot, generation)?));
         }
         let _turn = self.slot.turn();
         // A panic in a run is a defect of the library; it must not end the thread that other requests wait for.

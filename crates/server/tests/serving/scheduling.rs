@@ -1,11 +1,12 @@
 //! How requests are run by a whole server: ensembles, sequences, and answers from the cache.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sardonyx::{Tensor, wgpu};
 use sardonyx_server::repository::{Overrides, State};
 use sardonyx_server::{
-    ControlMode, Failure, Reason, Request, Sequence, SequenceId, Server, WantedOutput, metrics,
+    ControlMode, Failure, Options, Reason, Request, Sequence, SequenceId, Server, WantedOutput, metrics,
 };
 use sardonyx_testing::devices::usable;
 use sardonyx_testing::onnx::build::*;
@@ -141,6 +142,11 @@ fn copied(server: &Server, model: &str) -> u64 {
     served.iter().find(|served| served.config().name == model).unwrap().statistics().copied_bytes()
 }
 
+/// The options of a server whose device does one thing at a time: what waits for a second turn within one waits for ever.
+fn one_at_a_time(repository: &Path) -> Options {
+    Options { frames: 1, ..options(repository) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tensors_between_the_steps_of_an_ensemble_stay_on_the_device() {
     if usable().is_empty() {
@@ -156,7 +162,7 @@ async fn tensors_between_the_steps_of_an_ensemble_stay_on_the_device() {
     let both = ensemble(&[("one", &[("x", "in")], "out"), ("twice", &[("x", "out")], "more")]);
     let more = "output { name: 'more' data_type: TYPE_FP32 dims: [ 2 ] } ensemble_scheduling";
     put(folder.path(), "both", 1, &[], &both.replace("ensemble_scheduling", more));
-    let server = Server::start(options(folder.path())).await.unwrap();
+    let server = Server::start(one_at_a_time(folder.path())).await.unwrap();
     let all = |server: &Server| ["one", "twice", "sum"].map(|model| copied(server, model));
     let row = 2 * size_of::<f32>() as u64;
 
@@ -184,6 +190,40 @@ async fn tensors_between_the_steps_of_an_ensemble_stay_on_the_device() {
     let response = server.service().infer(request("both", "in", &[[1.0, 2.0]])).await.unwrap();
     let outputs = response.outputs.iter().map(|(name, of)| (name.as_str(), of.to_vec::<f32>().unwrap()));
     assert_eq!(outputs.collect::<Vec<_>>(), [("out", vec![2.0, 3.0]), ("more", vec![4.0, 6.0])]);
+    assert!(server.shut_down().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tensor_that_decides_shapes_comes_from_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cast = graph(&[], vec![node("Cast", &["x"], &["y"]).with(int("to", INT64.into()))], &[]);
+    (cast.input, cast.output) = (vec![value("x", FLOAT, &["2"])], vec![value("y", INT64, &["2"])]);
+    put(folder.path(), "cast", 1, &bytes(&model(17, cast)), "");
+    let mut reshape = graph(&[], vec![node("Reshape", &["x", "shape"], &["y"])], &[]);
+    reshape.input = vec![value("x", FLOAT, &["6"]), value("shape", INT64, &["2"])];
+    reshape.output = vec![value("y", FLOAT, &["A", "B"])];
+    put(folder.path(), "reshape", 1, &bytes(&model(17, reshape)), "");
+    let step = |model: &str, inputs: &[(&str, &str)], output: &str| {
+        let inputs = inputs.iter().map(|(key, of)| format!("input_map {{ key: '{key}' value: '{of}' }}"));
+        let inputs = inputs.collect::<String>();
+        format!("{{ model_name: '{model}' {inputs} output_map {{ key: 'y' value: '{output}' }} }}")
+    };
+    let config = format!(
+        "platform: 'ensemble' input {{ name: 'in' data_type: TYPE_FP32 dims: [ 6 ] }}
+         input {{ name: 'sizes' data_type: TYPE_FP32 dims: [ 2 ] }} output {{ name: 'out' data_type: TYPE_FP32 dims: [ -1, -1 ] }}
+         ensemble_scheduling {{ step [ {}, {} ] }}",
+        step("cast", &[("x", "sizes")], "shape"),
+        step("reshape", &[("x", "in"), ("shape", "shape")], "out"),
+    );
+    put(folder.path(), "all", 1, &[], &config);
+    let server = Server::start(one_at_a_time(folder.path())).await.unwrap();
+    for sizes in [[2.0f32, 3.0], [6.0, 1.0], [3.0, 2.0]] {
+        let x = Tensor::from_slice(&[6], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        let inputs = vec![("in".into(), x), ("sizes".into(), Tensor::from_slice(&[2], &sizes).unwrap())];
+        let request = Request { model: "all".into(), inputs, ..Request::default() };
+        let response = server.service().infer(request).await.unwrap();
+        assert_eq!(response.outputs[0].1.shape(), sizes.map(|size| size as usize));
+    }
     assert!(server.shut_down().await);
 }
 
@@ -429,7 +469,7 @@ async fn states_stay_on_the_device() {
     }
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "total", 1, &running_total(), &sequences(64, Duration::from_secs(60), ""));
-    let server = Server::start(options(folder.path())).await.unwrap();
+    let server = Server::start(one_at_a_time(folder.path())).await.unwrap();
     answer(&server, part(1, 1.0, "[")).await.unwrap();
     let before = copied(&server, "total");
     assert_eq!(answer(&server, part(1, 2.0, "")).await.unwrap(), [3.0, 2.0]);
