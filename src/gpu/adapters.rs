@@ -71,16 +71,22 @@ pub struct DeviceOptions {
     pub(super) require_hardware: bool,
     pub(super) memory_limit: Option<u64>,
     pub(super) strict: bool,
-    pub(super) timed: bool,
+    pub(super) timed: Option<Predicate>,
     filter: Option<Predicate>,
 }
 
 #[derive(Clone)]
-struct Predicate(Arc<dyn Fn(&AdapterSummary) -> bool + Send + Sync>);
+pub(super) struct Predicate(Arc<dyn Fn(&AdapterSummary) -> bool + Send + Sync>);
+
+impl Predicate {
+    pub(super) fn holds(&self, adapter: &AdapterSummary) -> bool {
+        self.0(adapter)
+    }
+}
 
 impl fmt::Debug for Predicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Filter")
+        f.write_str("Predicate")
     }
 }
 
@@ -123,10 +129,19 @@ impl DeviceOptions {
         self
     }
 
-    /// Whether timestamps measure each run (no), where the device has them; see [`Session::device_time`](crate::Session::device_time).
-    /// [`Session::run_to_device`](crate::Session::run_to_device) then waits for its run.
-    pub fn timed(mut self, timed: bool) -> DeviceOptions {
-        self.timed = timed;
+    /// Lets timestamps measure each run on an adapter for which `measures` is true (on none), where it has them; see
+    /// [`Session::device_time`](crate::Session::device_time). [`Session::run_to_device`](crate::Session::run_to_device) then waits for
+    /// its run. On software adapters timestamps may cost more than a small model's run: 0.2 ms of processor time on lavapipe.
+    ///
+    /// ```
+    /// use sardonyx::DeviceOptions;
+    /// let options = DeviceOptions::new().timed(|adapter| !adapter.software);
+    /// ```
+    pub fn timed(
+        mut self,
+        measures: impl Fn(&AdapterSummary) -> bool + Send + Sync + 'static,
+    ) -> DeviceOptions {
+        self.timed = Some(Predicate(Arc::new(measures)));
         self
     }
 
@@ -172,7 +187,7 @@ impl DeviceOptions {
             Select::Pci(address) => adapter.pci.as_deref() == Some(address),
             Select::Name(text) => adapter.matches(text),
         };
-        selected && self.filter.as_ref().is_none_or(|filter| filter.0(adapter))
+        selected && self.filter.as_ref().is_none_or(|filter| filter.holds(adapter))
     }
 
     /// Whether these options name the CPU reference, whatever adapters there are.

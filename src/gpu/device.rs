@@ -176,7 +176,8 @@ impl Device {
     pub fn new(options: DeviceOptions) -> Result<Device> {
         let Some((adapter, summary)) = adapters::choose(&options)? else { return Ok(Device::reference()) };
         let gpu = open(&adapter, summary)?;
-        let timed = options.timed && gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let has_timestamps = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let timed = has_timestamps && options.timed.is_some_and(|timed| timed.holds(&gpu.adapter));
         let gpu = Gpu { strict: options.strict, timed, ..gpu };
         let device = Device(Some(Arc::new(gpu)), Interrupt::new());
         if let Some(bytes) = options.memory_limit {

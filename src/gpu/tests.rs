@@ -103,7 +103,7 @@ fn memory_runs_out_in_a_profile() {
 /// Devices that time their runs, on the adapters that have timestamps.
 fn timed_devices() -> Vec<Device> {
     let timed = |adapter: AdapterSummary| {
-        Device::new(DeviceOptions::new().select(Select::Name(adapter.name)).timed(true)).unwrap()
+        Device::new(DeviceOptions::new().select(Select::Name(adapter.name)).timed(|_| true)).unwrap()
     };
     let has_timestamps = |device: &Device| {
         device.wgpu().is_some_and(|(device, _)| device.features().contains(wgpu::Features::TIMESTAMP_QUERY))

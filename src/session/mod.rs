@@ -373,7 +373,7 @@ impl Session {
     /// ```no_run
     /// # fn f(model: &sardonyx::Model, x: &sardonyx::Tensor) -> sardonyx::Result<()> {
     /// use sardonyx::{Device, DeviceOptions, Session};
-    /// let session = Session::new(&Device::new(DeviceOptions::new().timed(true))?, model, Default::default())?;
+    /// let session = Session::new(&Device::new(DeviceOptions::new().timed(|_| true))?, model, Default::default())?;
     /// session.run(&[("x", x)])?;
     /// println!("{:?} of device time", session.device_time());
     /// # Ok(()) }

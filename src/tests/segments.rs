@@ -103,7 +103,7 @@ fn the_host_says_where_it_looks() {
 fn every_segment_of_a_timed_run_is_measured() {
     for adapter in devices::usable() {
         let device =
-            Device::new(DeviceOptions::new().select(Select::Name(adapter.name)).timed(true)).unwrap();
+            Device::new(DeviceOptions::new().select(Select::Name(adapter.name)).timed(|_| true)).unwrap();
         let session = Session::new(&device, &counting(), SessionOptions::default()).unwrap();
         let x = floats(&[1, 2], &[3.0, 1.0]);
         // The second finds all plans.

@@ -438,7 +438,7 @@ impl Flags {
 
 fn device(name: &str) -> DeviceOptions {
     let select: Select = name.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-    DeviceOptions::new().select(select)
+    DeviceOptions::new().select(select).timed(|adapter| !adapter.software)
 }
 
 fn tls(

@@ -86,10 +86,8 @@ impl Devices {
     /// # Errors
     /// Those of [`Device::new`].
     pub fn open(options: Vec<DeviceOptions>, frames: usize) -> sardonyx::Result<Arc<Devices>> {
-        let open = |options: DeviceOptions| {
-            let options = options.timed(true);
-            Ok(Slot::new(Device::new(options.clone())?, Some(options), frames))
-        };
+        let open =
+            |options: DeviceOptions| Ok(Slot::new(Device::new(options.clone())?, Some(options), frames));
         let slots = options.into_iter().map(open).collect::<sardonyx::Result<_>>()?;
         Ok(Arc::new(Devices { slots, reference: Slot::new(Device::reference(), None, frames) }))
     }

@@ -142,9 +142,11 @@ fn copied(server: &Server, model: &str) -> u64 {
     served.iter().find(|served| served.config().name == model).unwrap().statistics().copied_bytes()
 }
 
-/// The options of a server whose device does one thing at a time: what waits for a second turn within one waits for ever.
+/// The options of a server whose device is timed, and does one thing at a time: what waits for a second turn within one waits for ever.
 fn one_at_a_time(repository: &Path) -> Options {
-    Options { frames: 1, ..options(repository) }
+    let options = options(repository);
+    let devices = options.devices.into_iter().map(|device| device.timed(|_| true)).collect();
+    Options { frames: 1, devices, ..options }
 }
 
 #[tokio::test(flavor = "multi_thread")]
