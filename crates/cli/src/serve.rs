@@ -28,7 +28,7 @@ A model is a folder: NAME/1/model.onnx, and beside 1 a config.pbtxt where the mo
 Clients of the Open Inference Protocol, of KServe and of Triton work as they are, over HTTP (8000) and gRPC (8001);
 metrics for Prometheus are on 8002. SIGTERM ends the server once its requests are answered.")]
 pub(super) struct Args {
-    /// The folder of models.
+    /// The folder of models, or where an object store has them, as s3://BUCKET/PREFIX.
     #[arg(value_name = "REPOSITORY")]
     repository: Option<PathBuf>,
     /// A TOML file of options, whose keys are the names of the flags below.

@@ -21,8 +21,12 @@ use crate::watching::PayloadLog;
 /// What a server is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folders of models.
+    /// The folders of models, and with the feature `object-store`, URLs such as `s3://BUCKET/PREFIX`.
     pub repositories: Vec<PathBuf>,
+    /// The folder in which models of object stores are kept; `None` for one of the user's caches.
+    pub repository_cache: Option<PathBuf>,
+    /// The bytes of models that are kept there at most, for each repository.
+    pub repository_cache_bytes: u64,
     /// When models are loaded.
     pub control: ControlMode,
     /// The models that are loaded at the start with [`ControlMode::Explicit`]; `*` stands for all.
@@ -100,10 +104,19 @@ pub enum ControlMode {
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Flags {
-    /// A folder of models: NAME/VERSION/model.onnx, and NAME/config.pbtxt where the model needs one
+    /// A folder of models: NAME/VERSION/model.onnx, and NAME/config.pbtxt where the model needs one; or where an object store has them, as
+    /// s3://BUCKET/PREFIX
     #[arg(long, visible_alias = "model-store", value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     model_repository: Vec<PathBuf>,
+    /// The folder in which models of object stores are kept [default: sardonyx/repositories among the user's caches]
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_cache: Option<PathBuf>,
+    /// Bytes of models that are kept there at most, for each repository [default: 68719476736]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_cache_bytes: Option<u64>,
     /// When models are loaded: at the start, whenever the repository changes, or when a client says so
     #[arg(long, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,6 +307,8 @@ impl Options {
         let everywhere = |port| Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
         Options {
             repositories,
+            repository_cache: None,
+            repository_cache_bytes: 64 << 30,
             control: ControlMode::None,
             load: Vec::new(),
             poll: Duration::from_secs(15),
@@ -354,6 +369,9 @@ impl Flags {
             return Err("there is no model repository; name the folder of the models".into());
         }
         let mut options = Options::new(self.model_repository);
+        options.repository_cache = self.repository_cache;
+        options.repository_cache_bytes =
+            self.repository_cache_bytes.unwrap_or(options.repository_cache_bytes);
         options.control = self.model_control_mode.unwrap_or_default();
         if options.control != ControlMode::Explicit && !self.load_model.is_empty() {
             return Err(

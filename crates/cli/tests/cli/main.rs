@@ -6,6 +6,8 @@ mod convert;
 mod load;
 mod messages;
 mod npy;
+#[cfg(feature = "object-store")]
+mod object_store;
 mod program;
 #[cfg(unix)]
 mod trouble;

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use sardonyx::{Error, FileAccess, LoadOptions, Model};
 
 use super::layout::{Layout, digest};
+use super::url::url;
 use crate::config::{self, Config, PBTXT, Scheduling, check_name, parameters};
 use crate::proto::{DataType, ModelConfig};
 use crate::texts;
@@ -33,7 +34,7 @@ pub struct Added {
 /// The version appears when it is whole, so a server may look at the repository meanwhile.
 ///
 /// # Errors
-/// A text: the model cannot be loaded, has nodes that are not supported, or contradicts the configuration; the version is there; a
+/// A text: the repository is no folder; the model cannot be loaded, has nodes that are not supported, or contradicts the configuration; the version is there; a
 /// file cannot be written.
 pub fn add(
     model: &Path,
@@ -44,6 +45,11 @@ pub fn add(
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
     let name = name.unwrap_or(&stem);
     check_name(name).map_err(|failure| format!("{failure}; give it one with --name"))?;
+    if let Some(url) = url(repository) {
+        return Err(format!(
+            "{url}: an entry is made in a folder; make it there, and copy it with the store's own tool"
+        ));
+    }
     let entry = repository.join(name);
     fs::create_dir_all(&entry).map_err(in_file(&entry))?;
     let layout = Layout::open(&[repository.to_path_buf()]).map_err(|failure| failure.text)?;

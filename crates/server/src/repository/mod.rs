@@ -7,9 +7,12 @@ mod add;
 mod entry;
 mod layout;
 mod poll;
+#[cfg_attr(not(feature = "object-store"), path = "no_remote.rs")]
+mod remote;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 mod tests;
+mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +33,7 @@ use crate::watching::Watching;
 use crate::{ControlMode, Failure, Options, Reason};
 use entry::Entry;
 use layout::{Folder, Layout, Snapshot};
+use remote::Remotes;
 
 /// The models that are loaded at the same time: each takes threads and memory of the host.
 const LOADS: usize = 4;
@@ -41,6 +45,7 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Repository {
     layout: Layout,
+    remotes: Remotes,
     devices: Arc<Devices>,
     control: ControlMode,
     first: Vec<String>,
@@ -76,10 +81,12 @@ impl Repository {
     /// The repository of these options. Nothing is loaded yet.
     ///
     /// # Errors
-    /// If a folder is none, or is given twice, or the folder of the payload log cannot be used.
+    /// If a folder is none, or is given twice, or a URL is none of an object store, or the folder of the payload log cannot be used.
     pub fn open(options: &Options, devices: Arc<Devices>) -> Result<Arc<Repository>, Failure> {
+        let (folders, remotes) = Remotes::open(options)?;
         Ok(Arc::new(Repository {
-            layout: Layout::open(&options.repositories)?,
+            layout: Layout::open(&folders)?,
+            remotes,
             devices,
             control: options.control,
             first: options.load.clone(),
@@ -100,6 +107,11 @@ impl Repository {
     /// The models that cannot be loaded, and why. The others serve.
     pub async fn load_first(self: &Arc<Repository>) -> Result<(), Failure> {
         let all = self.control != ControlMode::Explicit || self.first.iter().any(|name| name == "*");
+        // Where clients say what is loaded, a model is mirrored when it is.
+        let mut failures = match self.control {
+            ControlMode::Explicit => self.remotes.list().await,
+            ControlMode::None | ControlMode::Poll => self.remotes.mirror_all(None).await,
+        };
         let mut names = self.scan().await;
         if !all {
             names.clear();
@@ -112,7 +124,6 @@ impl Repository {
             let load = Load { anew: false, ..Load::default() };
             loads.spawn(async move { repository.load_as(&name, load).await });
         }
-        let mut failures = Vec::new();
         while let Some(load) = loads.join_next().await {
             failures.extend(load.map_err(ended).and_then(|loaded| loaded).err());
         }
@@ -129,7 +140,9 @@ impl Repository {
 
     /// Whether all models that were to be loaded serve.
     pub fn is_ready(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) && self.all().iter().all(|entry| entry.is_as_wanted())
+        self.begun.load(Ordering::Relaxed)
+            && self.remotes.are_complete()
+            && self.all().iter().all(|entry| entry.is_as_wanted())
     }
 
     /// The version that answers a request: that of the number or the label `version`, or the latest, if it is empty.
@@ -227,9 +240,14 @@ impl Repository {
     }
 
     async fn load_as(self: &Arc<Repository>, name: &str, load: Load) -> Result<(), Failure> {
+        let mirrored = match self.control {
+            ControlMode::Explicit => self.remotes.mirror(name).await,
+            ControlMode::None | ControlMode::Poll => Ok(()),
+        };
         let folder = {
             let (repository, name) = (self.clone(), name.to_string());
-            spawn_blocking(move || repository.layout.find(&name)).await.map_err(ended)?
+            let find = move || mirrored.and_then(|()| repository.layout.find(&name));
+            spawn_blocking(find).await.map_err(ended)?
         };
         let folder = match folder {
             Ok(folder) => folder,
@@ -357,7 +375,7 @@ impl Repository {
         match &*names {
             Some((when, names)) if when.elapsed() < FRESH => names.clone(),
             _ => {
-                let found = self.layout.names();
+                let found = self.found();
                 *names = Some((Instant::now(), found.clone()));
                 found
             }
@@ -367,7 +385,13 @@ impl Repository {
     /// The names of the models that there are now.
     async fn scan(self: &Arc<Repository>) -> BTreeSet<String> {
         let repository = self.clone();
-        spawn_blocking(move || repository.layout.names()).await.unwrap_or_default()
+        spawn_blocking(move || repository.found()).await.unwrap_or_default()
+    }
+
+    fn found(&self) -> BTreeSet<String> {
+        let mut names = self.layout.names();
+        names.extend(self.remotes.names());
+        names
     }
 
     /// Loads the versions of a model that its configuration lets serve, with the snapshot of the files that they are of.

@@ -21,6 +21,9 @@ pub(super) async fn run(repository: Weak<Repository>, period: Duration) {
 
 /// Loads what came or changed, and unloads what is gone.
 pub(super) async fn look(repository: &Arc<Repository>) {
+    for failure in repository.remotes.mirror_all(Some(SETTLED)).await {
+        tracing::error!(reason = failure.text, "the repository cannot be mirrored");
+    }
     let names = repository.scan().await;
     for name in &names {
         let Some(before) = snapshot(repository, name).await else { continue };
