@@ -290,6 +290,12 @@ fn a_store_that_refuses_is_said_with_what_to_do() {
     assert!(ended.out.contains(&named) && ended.out.contains("set credentials"), "{ended:?}");
     assert!(!ended.out.contains(SECRET) && !ended.err.contains(SECRET), "{ended:?}");
 
+    let ended: Ended = serve("s3://127.0.0.1:1/zoo", &cache, &[]).output().unwrap().into();
+    assert!(
+        ended.code == 2 && ended.out.contains("refused") && ended.out.contains("the endpoint"),
+        "{ended:?}"
+    );
+
     let ended: Ended = serve("s3://a@b/c", &cache, &[]).output().unwrap().into();
     assert!(ended.code == 2 && ended.out.contains("from the environment"), "{ended:?}");
 }

@@ -190,7 +190,17 @@ impl Address {
             "see that the bucket and the prefix are right, and the region and the endpoint too";
         let refused =
             || format!("set credentials that may list and read it ({variables}) before the server starts");
-        let text = without_queries(&error.to_string());
+        let mut text = error.to_string();
+        // What an error of HTTP leaves out: that nobody listens, or whose certificate is unknown.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        let text = without_queries(&text);
         // Listings have no errors of their own kinds.
         let answered =
             |codes: &[u16]| codes.iter().any(|code| text.contains(&format!("status code: {code} ")));
