@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::device::Gpu;
 use super::tensor::{DeviceTensor, Residence, bytes};
+use super::words;
 use crate::array::strides;
 use crate::shape::{Room, product};
 use crate::{Error, Result};
@@ -69,8 +70,7 @@ impl DeviceTensor {
         };
         let Residence::Device(gpu, _) = &self.place else { return Ok(self.clone()) };
         let row = strides(&self.shape)[axis];
-        let words = self.storage().offset(row).is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT)
-            && self.storage().offset(row) == self.storage().filled(row);
+        let words = words::end_with_word(self.storage(), row);
         let parts = product(&self.shape[..axis]);
         if !words || parts > MOST_PARTS || self.dtype.is_wide_integer() {
             return Ok(self.clone());

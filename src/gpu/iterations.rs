@@ -9,6 +9,7 @@ use super::device::Gpu;
 use super::executable::{Executable, RECORDED};
 use super::frame::{Frame, Frames};
 use super::tensor::{DeviceTensor, Input, bytes};
+use super::words;
 use crate::kernels::Storage;
 use crate::kernels::expr::Integers;
 use crate::ops::Graph;
@@ -338,7 +339,7 @@ impl IterationList {
         let storage = integers.storage(dtype).unwrap_or(Storage::Word);
         let elements = checked_count(shape).unwrap_or(0);
         let each = storage.offset(elements);
-        if each != storage.filled(elements) || !each.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) {
+        if !words::end_with_word(storage, elements) {
             return Ok(None);
         }
         let shape = [&[count], shape].concat();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::device::Gpu;
 use super::tensor::{DeviceTensor, Residence, bytes};
+use super::words;
 use crate::array::Array;
 use crate::error::Why;
 use crate::kernels::expr::Integers;
@@ -83,11 +84,7 @@ impl DeviceTensor {
         }
         let Residence::Device(gpu, _) = &self.place else { return self.separated_on_host(rows) };
         let (row, storage) = (product(&self.shape[1..]), self.storage());
-        let fits = |elements: usize| {
-            storage.offset(elements).is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT)
-                && storage.offset(elements) == storage.filled(elements)
-        };
-        if !rows.iter().all(|&rows| fits(rows * row)) {
+        if !rows.iter().all(|&rows| words::end_with_word(storage, rows * row)) {
             return self.separated_on_host(rows);
         }
         let whole = self.dense()?;
@@ -141,12 +138,11 @@ impl DeviceTensor {
         let mut sizes = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             let count = checked_count(&tensor.shape).unwrap_or(0);
-            let size = storage.offset(count);
-            let whole = size.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) && size == storage.filled(count);
-            if tensor.counted().is_none() || tensor.integers != first.integers || !whole {
+            let alike = tensor.counted().is_some() && tensor.integers == first.integers;
+            if !alike || !words::end_with_word(storage, count) {
                 return Ok(None);
             }
-            sizes.push(size);
+            sizes.push(storage.offset(count));
         }
         let whole = gpu.tensor_buffer(bytes(first.integers, first.dtype, shape)?)?;
         gpu.attempt("joined tensors", 0, || {

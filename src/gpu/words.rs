@@ -22,6 +22,12 @@ fn is_kept(dtype: DType, integers: Integers) -> bool {
     integers.storage(dtype).is_some_and(|storage| storage.bits() == dtype.bits() as u64)
 }
 
+/// Whether `count` elements end with a word, as what is copied on the device must.
+pub(super) fn end_with_word(storage: Storage, count: usize) -> bool {
+    let bytes = storage.offset(count);
+    bytes.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) && bytes == storage.filled(count)
+}
+
 /// A vector of these `count` items. A host without memory for it is an error.
 fn collected<T>(count: usize, items: impl IntoIterator<Item = T>) -> Result<Vec<T>, Why> {
     let mut all = reserved(count)?;
